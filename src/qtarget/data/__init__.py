@@ -1,0 +1,33 @@
+"""Rows on their way to batches: checks, per-token weights, truncation, packing, collation.
+
+TRL tokenises; it then truncates and packs `input_ids` and `labels` alone. What rides along (today the
+per-token weights, tomorrow a teacher's cached probabilities) is carried by this room.
+"""
+
+from qtarget.data.collate import PerTokenCollator, sequence_ids
+from qtarget.data.columns import (
+    check_columns,
+    check_completions,
+    check_supervision,
+    column_names,
+)
+from qtarget.data.packing import pack_rows, truncate_rows
+from qtarget.data.spans import message_spans, span_weights
+from qtarget.data.weights import SPANS, WEIGHT, attach_token_weight, carries_weight
+
+__all__ = [
+    "SPANS",
+    "WEIGHT",
+    "PerTokenCollator",
+    "attach_token_weight",
+    "carries_weight",
+    "check_columns",
+    "check_completions",
+    "check_supervision",
+    "column_names",
+    "message_spans",
+    "pack_rows",
+    "sequence_ids",
+    "span_weights",
+    "truncate_rows",
+]

@@ -1,0 +1,58 @@
+"""What a data set must hold before it is worth tokenising."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from datasets import Dataset, IterableDataset
+
+Rows = Dataset | IterableDataset
+
+
+def column_names(dataset: Rows) -> list[str]:
+    """Names of the columns; a stream that does not know them is asked for its first row."""
+    return list(dataset.column_names or next(iter(dataset), {}))
+
+
+def check_columns(dataset: Rows, name: str, text_field: str = "text") -> None:
+    """Refuse a data set that has none of the four forms the trainer reads, naming the columns it has."""
+    found = set(column_names(dataset))
+    forms = ({"input_ids"}, {"prompt", "completion"}, {"messages"}, {"conversations"}, {text_field})
+    if not any(form <= found for form in forms):
+        raise ValueError(
+            f"The {name} data set has the columns {sorted(found)}; expected `prompt` and `completion`, or "
+            f"`messages`, or `{text_field}`, or `input_ids`. Rename yours, for example "
+            "`dataset = dataset.rename_column('question', 'prompt')`."
+        )
+
+
+def check_completions(dataset: Rows, name: str) -> None:
+    """Refuse the first row whose completion says nothing. A stream's rows are not looked at ahead of time."""
+    if not isinstance(dataset, Dataset) or "completion" not in column_names(dataset):
+        return
+    for index, completion in enumerate(dataset["completion"]):
+        if _is_empty(completion):
+            raise ValueError(
+                f"Row {index} of the {name} data set has an empty completion ({completion!r}), so there is nothing "
+                "to learn from it. Drop such rows: "
+                "`dataset = dataset.filter(lambda row: row['completion'])`."
+            )
+
+
+def check_supervision(dataset: Rows, name: str) -> None:
+    """Refuse a prepared data set in which no token is left to learn from."""
+    if isinstance(dataset, Dataset) and not any(map(_supervised, dataset["labels"])):
+        raise ValueError(
+            f"Every token of the {name} data set is masked ({len(dataset)} rows after preparation), so there is no "
+            "loss to compute. Look at `max_length` (a prompt may fill it), `completion_only_loss`, "
+            "`assistant_only_loss` and the `labels` or mask columns."
+        )
+
+
+def _is_empty(completion: str | Iterable[dict[str, Any]]) -> bool:
+    if isinstance(completion, str):
+        return not completion.strip()
+    return not any(message.get("content") or message.get("tool_calls") for message in completion or [])
+
+
+def _supervised(labels: list[int]) -> bool:
+    return any(label != -100 for label in labels[1:])

@@ -1,0 +1,20 @@
+"""Evaluation: sample k completions per question, grade them, and say how sure the average is."""
+
+from qtarget.evaluate.evaluation import Evaluation, Grader, Question, evaluate
+from qtarget.evaluate.sampling import Progress, Sample, Sampling, sample_completions
+from qtarget.evaluate.statistics import Estimate, PairedDifference, average_at_k, paired_difference
+
+__all__ = [
+    "Estimate",
+    "Evaluation",
+    "Grader",
+    "PairedDifference",
+    "Progress",
+    "Question",
+    "Sample",
+    "Sampling",
+    "average_at_k",
+    "evaluate",
+    "paired_difference",
+    "sample_completions",
+]

@@ -1,0 +1,274 @@
+"""What a caller brings: the output layer, what teachers and reference say, and the labels, checked at the door.
+
+Everything is flattened to the T supervised tokens here, once; the mathematics never sees batch or sequence axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from qtarget.types import Method
+
+
+class Head(NamedTuple):
+    """An output layer: logits = softcap·tanh(a/softcap) with a = scale·(h Wᵀ + b).
+
+    Attributes:
+        weight: [V, H].  bias: [V].  softcap: Gemma's final soft-cap.  scale: Cohere's logit scale, or Granite's 1/scaling.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    softcap: float | None = None
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A whole distribution per token, as hidden states and an output layer; its logits are built chunk by chunk.
+
+    Attributes:
+        hidden: [..., H] aligned with `labels`.  head: the source's own.
+        vocab: how many leading rows of the head are real tokens, when it is padded further than the student's.
+    """
+
+    hidden: Tensor
+    head: Head
+    vocab: int | None = None
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """K kept tokens and the mass of the rest, which is shaped as the student's: t_k = tail·p_k/p_tail outside the K.
+
+    Attributes:
+        ids: [..., K] int64, distinct within a token.  logprobs: [..., K] nats.  log_tail: [...] nats; −inf means none.
+    """
+
+    ids: Tensor
+    logprobs: Tensor
+    log_tail: Tensor
+
+
+@dataclass(frozen=True)
+class LabelOnly:
+    """The label's log-probability, for methods that read no more. logprobs: [...] nats."""
+
+    logprobs: Tensor
+
+
+Evidence = Tensor | Dense | Sparse | LabelOnly
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """The T supervised tokens of a call, flattened. `where` are their places in the flattened labels."""
+
+    where: Tensor
+    labels_T: Tensor
+    teachers: tuple[Evidence, ...]
+    reference: Evidence | None
+    token_weight_T: Tensor | None
+    sequence_ids_T: Tensor | None
+    shape: torch.Size
+    num_supervised: Tensor
+
+    def chunk(self, rows: slice) -> Supervised:
+        """The tokens of one chunk."""
+        pick = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("where", "labels_T", "token_weight_T", "sequence_ids_T"):
+            pick[name] = None if pick[name] is None else pick[name][rows]
+        teachers = tuple(rows_of(t, rows) for t in self.teachers)
+        reference = None if self.reference is None else rows_of(self.reference, rows)
+        return Supervised(**{**pick, "teachers": teachers, "reference": reference})
+
+    def multiplier(self, method: Method) -> Tensor | float:
+        """What token weights multiply the scale by: 1 for a method that reads the weight itself."""
+        weight = self.token_weight_T
+        return 1.0 if weight is None or method.weight_is_trust else weight
+
+    def unflatten(self, values_T: Tensor) -> Tensor:
+        """[T, ...] back to [*labels.shape, ...], NaN (False) at the tokens left out."""
+        blank = False if values_T.dtype == torch.bool else float("nan")
+        out = values_T.new_full((self.shape.numel(), *values_T.shape[1:]), blank)
+        return out.index_copy(0, self.where, values_T).view(*self.shape, *values_T.shape[1:])
+
+
+def rows_of(evidence: Evidence, rows: slice | Tensor) -> Evidence:
+    """The evidence of some tokens."""
+    if isinstance(evidence, Dense):
+        return replace(evidence, hidden=evidence.hidden[rows])
+    if isinstance(evidence, Sparse):
+        return Sparse(evidence.ids[rows], evidence.logprobs[rows], evidence.log_tail[rows])
+    return LabelOnly(evidence.logprobs[rows]) if isinstance(evidence, LabelOnly) else evidence[rows]
+
+
+def supervise(
+    labels: Tensor,
+    method: Method,
+    vocab: int,
+    *,
+    teacher: Evidence | tuple[Evidence, ...] | None,
+    reference: Evidence | None,
+    token_weight: Tensor | None,
+    sequence_ids: Tensor | None,
+    ignore_index: int,
+    drop_weightless: bool,
+) -> Supervised:
+    """Check what was given against what the method needs, and keep the supervised tokens.
+
+    Tokens of weight 0 are dropped too when `drop_weightless` and no rule looks beyond its token: they get no gradient.
+
+    Raises:
+        ValueError: something the method needs is missing or unusable, shapes disagree, or a label is no token id.
+    """
+    teachers = teacher if isinstance(teacher, tuple) else () if teacher is None else (teacher,)
+    _check_needs(method, teachers, reference, token_weight, sequence_ids)
+    for name, extra in (("token_weight", token_weight), ("sequence_ids", sequence_ids)):
+        if extra is not None and extra.shape != labels.shape:
+            raise ValueError(f"{name} has shape {list(extra.shape)}, labels {list(labels.shape)}; they must be equal")
+    flat = labels.reshape(-1)
+    keep = flat != ignore_index
+    _check_labels(flat[keep], vocab, ignore_index)
+    num_supervised = keep.sum()
+    weight = None if token_weight is None else _checked_weight(token_weight.reshape(-1), keep)
+    if weight is not None and drop_weightless and method.scope == "token":
+        keep = keep & (weight != 0)
+    where = keep.nonzero().squeeze(-1)
+    sources = tuple(_flatten(t, where, labels.shape, vocab, "teacher") for t in teachers)
+    if reference is not None:
+        reference = _flatten(reference, where, labels.shape, vocab, "reference")
+    return Supervised(
+        where=where,
+        labels_T=flat[where],
+        teachers=sources,
+        reference=reference,
+        token_weight_T=None if weight is None else weight[where],
+        sequence_ids_T=None if sequence_ids is None else sequence_ids.reshape(-1)[where],
+        shape=labels.shape,
+        num_supervised=num_supervised,
+    )
+
+
+def resolve(method: Method, reference: Evidence | None) -> Method:
+    """The method to run: its stand-in where it has one and no reference is given."""
+    stand_in = method.without_reference
+    return stand_in if stand_in is not None and reference is None else method
+
+
+_FIX = {
+    "teacher": "pass teacher=qt.Dense(hidden, head), qt.Sparse(ids, logprobs, log_tail) or, in the dense call, its logits",
+    "reference": "pass reference=qt.Dense(hidden, head), or in the dense call the logits of the model to stay near",
+    "token_weight": "pass token_weight=mask, shaped like labels",
+    "sequence_ids": "pass sequence_ids=ids, shaped like labels, equal within a sequence",
+}
+
+
+def _check_needs(
+    method: Method,
+    teachers: tuple[Evidence, ...],
+    reference: Evidence | None,
+    token_weight: Tensor | None,
+    sequence_ids: Tensor | None,
+) -> None:
+    given = {
+        "teacher": teachers or None,
+        "reference": reference,
+        "token_weight": token_weight,
+        "sequence_ids": sequence_ids,
+    }
+    for need in sorted(method.needs):
+        if given[need] is None:
+            raise ValueError(
+                f'"{method.name}" needs {_article(need)}, and none was given; {_alternative(method, need)}'
+            )
+    if method.num_teachers and len(teachers) != method.num_teachers:
+        raise ValueError(
+            f'"{method.name}" is set up for {method.num_teachers} teacher(s) and got {len(teachers)}; '
+            f"give one exponent or weight per teacher, and as many teachers"
+        )
+    for name, sources in (("teacher", teachers), ("reference", (reference,))):
+        if (
+            name in method.needs - method.label_only
+            and (bad := next((s for s in sources if isinstance(s, LabelOnly)), None)) is not None
+        ):
+            raise ValueError(
+                f'"{method.name}" reads the whole {name} distribution, and {type(bad).__name__} holds the label\'s '
+                f"log-probability only; {_FIX[name]}"
+            )
+
+
+def _article(need: str) -> str:
+    return need if need in ("token_weight", "sequence_ids") else f"a {need}"
+
+
+def _alternative(method: Method, need: str) -> str:
+    if need == "sequence_ids" and method.scope != "token":
+        return f"it looks at whole sequences: {_FIX[need]}"
+    return _FIX[need]
+
+
+def _check_labels(labels: Tensor, vocab: int, ignore_index: int) -> None:
+    if labels.is_floating_point():
+        raise ValueError(f"labels must be token ids (int64), got {labels.dtype}")
+    if labels.device.type == "cuda":  # a check here would make the host wait for the device on every step
+        return
+    if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < vocab):
+        bad = labels[(labels < 0) | (labels >= vocab)][0].item()
+        raise ValueError(
+            f"label {bad} is outside the vocabulary of {vocab} tokens; "
+            f"mask tokens that are not supervised with {ignore_index}, and check that tokenizer and model belong together"
+        )
+
+
+def _checked_weight(weight: Tensor, keep: Tensor) -> Tensor:
+    if weight.device.type != "cuda" and bool(((weight < 0) | ~weight.isfinite())[keep].any()):
+        raise ValueError("token_weight must be finite and >= 0 at every supervised token")
+    return weight.detach()
+
+
+def _flatten(evidence: Evidence, where: Tensor, shape: torch.Size, vocab: int, name: str) -> Evidence:
+    """Evidence of the supervised tokens, without gradients, on the labels' device."""
+    if isinstance(evidence, Dense):
+        hidden = _token_rows(evidence.hidden, where, shape, 1, f"{name}.hidden")
+        _check_width(evidence, vocab, name)
+        return replace(evidence, hidden=hidden, head=_detached(evidence.head))
+    if isinstance(evidence, Sparse):
+        ids = _token_rows(evidence.ids, where, shape, 1, f"{name}.ids")
+        logprobs = _token_rows(evidence.logprobs, where, shape, 1, f"{name}.logprobs")
+        if ids.shape != logprobs.shape:
+            raise ValueError(
+                f"{name}: ids have shape {list(ids.shape)}, logprobs {list(logprobs.shape)}; they must be equal"
+            )
+        return Sparse(ids, logprobs, _token_rows(evidence.log_tail, where, shape, 0, f"{name}.log_tail"))
+    if isinstance(evidence, LabelOnly):
+        return LabelOnly(_token_rows(evidence.logprobs, where, shape, 0, f"{name}.logprobs"))
+    if not isinstance(evidence, Tensor):
+        raise ValueError(f"{name} is a {type(evidence).__name__}; {_FIX[name]}")
+    return _token_rows(evidence, where, shape, 1, name)
+
+
+def _token_rows(values: Tensor, where: Tensor, shape: torch.Size, trailing: int, name: str) -> Tensor:
+    if values.shape[: values.dim() - trailing] != shape:
+        raise ValueError(
+            f"{name} has shape {list(values.shape)}; it must be {[*shape, '...'][: len(shape) + trailing]} to match labels"
+        )
+    return values.detach().reshape(shape.numel(), *values.shape[len(shape) :])[where]
+
+
+def _check_width(source: Dense, vocab: int, name: str) -> None:
+    rows = source.head.weight.shape[0]
+    if rows > vocab and source.vocab is None:
+        raise ValueError(
+            f"{name} has {rows} rows in its output layer, the student {vocab}; if they share a tokenizer and differ in "
+            f"padding, write qt.Dense(hidden, head, vocab=<number of shared tokens>)"
+        )
+
+
+def _detached(head: Head) -> Head:
+    bias = None if head.bias is None else head.bias.detach()
+    return head._replace(weight=head.weight.detach(), bias=bias)

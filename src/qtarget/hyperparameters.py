@@ -1,0 +1,118 @@
+"""What a hyperparameter may be, written beside it in a method's signature, and checked when a method is made by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, get_type_hints
+
+
+class Within(NamedTuple):
+    """A number in [low, high] (or None, where allowed), or a sequence of them with a sum of at most `total`."""
+
+    low: float
+    high: float
+    about: str
+    open_low: bool = False
+    total: float | None = None
+
+    def problem(self, value: Any) -> str | None:
+        each = value if self.total is not None and _is_sequence(value) else [value]
+        if not len(each):
+            return "at least one number"
+        for number in each:
+            if not _is_number(number) or not (self.low <= number <= self.high) or (self.open_low and number == self.low):
+                return f"a number in {self.interval}"
+        if self.total is not None and _is_sequence(value) and sum(each) > self.total + 1e-9:
+            return f"numbers whose sum is at most {self.total:g}"
+        return None
+
+    @property
+    def interval(self) -> str:
+        return f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+
+
+class Count(NamedTuple):
+    """A whole number of at least `low`."""
+
+    low: int
+    about: str
+
+    def problem(self, value: Any) -> str | None:
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= self.low
+        return None if is_count else f"a whole number >= {self.low}"
+
+    @property
+    def interval(self) -> str:
+        return f"{self.low}, {self.low + 1}, …"
+
+
+class OneOf(NamedTuple):
+    """One of a few names; positive numbers too, where `or_number`."""
+
+    choices: tuple[Any, ...]
+    about: str
+    or_number: bool = False
+
+    def problem(self, value: Any) -> str | None:
+        if value in self.choices and not (value is True or value is False) ^ isinstance(self.choices[0], bool):
+            return None
+        if self.or_number and _is_number(value) and value > 0:
+            return None
+        return self.interval
+
+    @property
+    def interval(self) -> str:
+        return ", ".join(repr(c) for c in self.choices) + (" or a number > 0" if self.or_number else "")
+
+
+Domain = Within | Count | OneOf
+
+
+class Hyperparameter(NamedTuple):
+    name: str
+    default: Any
+    domain: Domain
+
+
+def hyperparameters(factory: Callable[..., Any]) -> tuple[Hyperparameter, ...]:
+    """The hyperparameters of a method's factory, from its signature."""
+    hints = get_type_hints(factory, include_extras=True)
+    parameters = inspect.signature(factory).parameters.values()
+    return tuple(Hyperparameter(p.name, p.default, hints[p.name].__metadata__[0]) for p in parameters)
+
+
+def checked(name: str, factory: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given hyperparameters over the defaults.
+
+    Raises:
+        ValueError: a name the method does not have (with the near miss), or a value outside its domain.
+    """
+    known = {h.name: h for h in hyperparameters(factory)}
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(f'method "{name}" has no hyperparameter "{key}"; {suggestion(key, known)}')
+        wanted = known[key].domain.problem(value)
+        if wanted is not None:
+            raise ValueError(
+                f'method "{name}": {key}={value!r} is out of range; {key} ({known[key].domain.about}) '
+                f"must be {wanted}, for example {key}={known[key].default!r}"
+            )
+    return {h.name: given.get(h.name, h.default) for h in known.values()}
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The near miss, and what there is."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    there = f"there is: {', '.join(names)}" if names else "it has none"
+    return f'did you mean "{near[0]}"? {there}' if near else there
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

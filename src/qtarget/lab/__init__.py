@@ -1,0 +1,31 @@
+"""The embedded lab: micro-worlds of arithmetic chains in which the choice of target matters on two CPU cores."""
+
+from qtarget.lab.pretrain import build
+from qtarget.lab.models import load_student, load_teacher, student_path, teacher_path, tokenizer
+from qtarget.lab.worlds import (
+    WORLDS,
+    Demonstration,
+    Question,
+    World,
+    demonstrations,
+    grade,
+    questions,
+    world,
+)
+
+__all__ = [
+    "WORLDS",
+    "Demonstration",
+    "Question",
+    "World",
+    "build",
+    "demonstrations",
+    "grade",
+    "load_student",
+    "load_teacher",
+    "questions",
+    "student_path",
+    "teacher_path",
+    "tokenizer",
+    "world",
+]

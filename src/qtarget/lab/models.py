@@ -1,0 +1,39 @@
+"""The models and tokenizers that ship with the package."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from qtarget.lab.worlds import World
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def student_path(world: World) -> Path:
+    """The student's folder: weights, config and tokenizer, as `from_pretrained` reads them."""
+    return ASSETS / world.name / "student"
+
+
+def teacher_path(world: World) -> Path:
+    """The teacher's folder: weights, config and tokenizer, as `from_pretrained` reads them."""
+    return ASSETS / world.name / "teacher"
+
+
+def load_student(world: World) -> PreTrainedModel:
+    """A fresh copy of the world's student, in float32."""
+    return _load(student_path(world))
+
+
+def load_teacher(world: World) -> PreTrainedModel:
+    """A fresh copy of the world's teacher, in float32."""
+    return _load(teacher_path(world))
+
+
+def tokenizer(world: World) -> PreTrainedTokenizerFast:
+    """The tokenizer that the world's student and teacher share."""
+    return AutoTokenizer.from_pretrained(student_path(world))
+
+
+def _load(folder: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

@@ -1,0 +1,125 @@
+"""Pre-training of a world's student and teacher from a seed: about a minute each on two CPU cores."""
+
+import itertools
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from qtarget.lab.tokens import make_tokenizer
+from qtarget.lab.worlds import Demonstration, Model, World, pretraining_text
+
+BATCH_SIZE = 128
+PEAK_LEARNING_RATE = 4e-3
+WARM_UP_STEPS = 30
+SHORT_SHARE = 0.3  # of pre-training: chains of one and two steps, before chains of one to four
+RECORD = "build.json"
+
+
+def build(world: World, seed: int, out_dir: Path, progress: Progress | None = None) -> None:
+    """Pre-train the student and the teacher of a world into ``out_dir/student`` and ``out_dir/teacher``.
+
+    The same world, seed, machine and number of threads give the same weights. A model that an earlier,
+    interrupted build with the same settings already finished is kept. Progress is shown by rich; pass your
+    own `rich.progress.Progress` to show it elsewhere.
+    """
+    if progress is None:
+        with Progress(console=Console(stderr=True)) as shown:
+            return build(world, seed, out_dir, shown)
+    _build_model(world.student, f"{world.name} student", seed, out_dir / "student", progress)
+    _build_model(world.teacher, f"{world.name} teacher", seed + 1, out_dir / "teacher", progress)
+
+
+def _build_model(model: Model, title: str, seed: int, folder: Path, progress: Progress) -> None:
+    record = {"model": asdict(model), "seed": seed}
+    task = progress.add_task(title, total=model.pretraining_steps)
+    if _is_finished(folder, record):
+        progress.update(task, completed=model.pretraining_steps)
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network, tokenizer = make_network(model), make_tokenizer()
+        for loss in _pretrain(network, tokenizer, model, seed):
+            progress.update(task, advance=1, description=f"{title}, loss {loss:.3f}")
+    _save(network, tokenizer, record, folder)
+
+
+def _is_finished(folder: Path, record: dict) -> bool:
+    path = folder / RECORD  # written last, so its presence means the rest is complete
+    return path.exists() and json.loads(path.read_text()) == json.loads(json.dumps(record))
+
+
+def make_network(model: Model) -> LlamaForCausalLM:
+    """An untrained Llama of the model's size, with torch's global generator."""
+    tokenizer = make_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=model.width,
+        intermediate_size=model.feed_forward,
+        num_hidden_layers=model.layers,
+        num_attention_heads=model.heads,
+        max_position_embeddings=128,
+        initializer_range=0.5 / math.sqrt(model.width),
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def _pretrain(
+    network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, model: Model, seed: int
+) -> Iterator[float]:
+    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _schedule(i, model.pretraining_steps))
+    network.train()
+    for rows in _curriculum(model, seed):
+        loss = network(**_collate(rows, tokenizer)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        yield loss.item()
+
+
+def _schedule(step: int, total: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then a half cosine down to 2 %."""
+    if step < WARM_UP_STEPS:
+        return (step + 1) / WARM_UP_STEPS
+    done = (step - WARM_UP_STEPS) / max(1, total - WARM_UP_STEPS)
+    return 0.02 + 0.49 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _curriculum(model: Model, seed: int) -> Iterator[list[Demonstration]]:
+    short = int(SHORT_SHARE * model.pretraining_steps)
+    for max_steps, count in ((2, short), (4, model.pretraining_steps - short)):
+        stream = pretraining_text(model, seed, 1, max_steps)
+        for _ in range(count):
+            yield list(itertools.islice(stream, BATCH_SIZE))
+
+
+def _collate(rows: list[Demonstration], tokenizer: PreTrainedTokenizerFast) -> dict[str, torch.Tensor]:
+    texts = [row["prompt"] + row["completion"] + tokenizer.eos_token for row in rows]
+    batch = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+    labels_BS = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    return {**batch, "labels": labels_BS}
+
+
+def _save(network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict, folder: Path) -> None:
+    """Store the weights in half precision (they are small enough to lose nothing) and mark the folder finished."""
+    shutil.rmtree(folder, ignore_errors=True)
+    network.eval().half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["dtype"] = "float32"  # what `from_pretrained` loads by default: fine-tuning wants full precision
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,201 @@
+"""Micro-worlds: chains of modular arithmetic with written steps, and who knows how much of them.
+
+A question is a chain such as ``7 + 5 * 3 ?``, read strictly from left to right, modulo ``MODULUS``. An answer
+writes every step, joins steps with interchangeable connectives and ends in ``answer N``::
+
+    7 + 5 = 2 so 2 * 3 = 6 thus answer 6
+
+Three things make it a world in which the choice of target matters: several connectives are equally good
+(non-unique tokens), a share of the demonstrated steps is wrong (noise), and the student may hardly know an
+operator (weak prior). A wrong step carries on: the chain continues from the wrong value.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TypedDict
+
+MODULUS = 10
+OPERATORS = ("+", "-", "*")
+CONNECTIVES = ("so", "thus", "hence", "therefore")
+_HELD_OUT_EVERY = 4  # one chain in four is kept for evaluation, by its hash
+
+
+class Demonstration(TypedDict):
+    prompt: str
+    completion: str
+
+
+class Question(TypedDict):
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who writes a text: how often each operator slips, which connectives come easily."""
+
+    slips: Mapping[str, float]  # operator -> share of its steps written with a wrong result
+    connectives: tuple[float, float, float, float]  # shares, in the order of CONNECTIVES
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the world: the writer whose text it is pre-trained on, and its size."""
+
+    writer: Writer
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    pretraining_steps: int
+
+
+@dataclass(frozen=True)
+class World:
+    """A complete setting: who demonstrates, who learns, who teaches, and the fine-tuning budget."""
+
+    name: str
+    description: str
+    demonstrator: Writer
+    student: Model
+    teacher: Model
+    demonstrations: int
+    fine_tuning_steps: int
+    learning_rate: float
+    batch_size: int = 32
+    min_steps: int = 3  # shortest chain among demonstrations and questions, in operations
+    max_steps: int = 4
+    max_new_tokens: int = 40
+
+    @property
+    def noise(self) -> float:
+        """Share of wrong steps in the demonstrations, operators being equally frequent."""
+        return sum(self.demonstrator.slips[operator] for operator in OPERATORS) / len(OPERATORS)
+
+
+def _writer(*slips: float, connectives: tuple[float, float, float, float]) -> Writer:
+    return Writer(dict(zip(OPERATORS, slips, strict=True)), connectives)
+
+
+_EVEN = (0.25, 0.25, 0.25, 0.25)
+_STUDENT_STYLE = (0.55, 0.25, 0.15, 0.05)
+_TEACHER_STYLE = (0.03, 0.03, 0.09, 0.85)
+
+WORLDS: dict[str, World] = {
+    "strong-prior": World(
+        name="strong-prior",
+        description="The student knows every operator but is careless; 30 % of the demonstrated steps are wrong.",
+        demonstrator=_writer(0.30, 0.30, 0.30, connectives=_EVEN),
+        student=Model(_writer(0.40, 0.40, 0.40, connectives=_STUDENT_STYLE), 64, 3, 4, 128, 500),
+        teacher=Model(_writer(0.07, 0.07, 0.07, connectives=_TEACHER_STYLE), 96, 3, 4, 192, 400),
+        demonstrations=2000,
+        fine_tuning_steps=150,
+        learning_rate=5e-4,
+    ),
+    "weak-operator": World(
+        name="weak-operator",
+        description="The student hardly knows multiplication; 20 % of the demonstrated steps are wrong.",
+        demonstrator=_writer(0.20, 0.20, 0.20, connectives=_EVEN),
+        student=Model(_writer(0.20, 0.20, 0.85, connectives=_STUDENT_STYLE), 64, 3, 4, 128, 500),
+        teacher=Model(_writer(0.07, 0.07, 0.15, connectives=_TEACHER_STYLE), 96, 3, 4, 192, 400),
+        demonstrations=3000,
+        fine_tuning_steps=300,
+        learning_rate=1e-3,
+    ),
+}
+
+
+def world(name: str) -> World:
+    """The world of that name; `ValueError` naming the near miss for any other."""
+    if name in WORLDS:
+        return WORLDS[name]
+    near = get_close_matches(name, WORLDS, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"Unknown world {name!r}. {hint}Write one of: {', '.join(map(repr, WORLDS))}.")
+
+
+def is_held_out(prompt: str) -> bool:
+    """Whether a chain belongs to evaluation. It depends on the text alone, so no seed can mix the two sides."""
+    return hashlib.sha256(prompt.encode()).digest()[0] % _HELD_OUT_EVERY == 0
+
+
+def demonstrations(world: World, seed: int) -> list[Demonstration]:
+    """The demonstrations of a world: ``world.demonstrations`` rows of prompt and completion.
+
+    A completion starts with a space and has no end-of-sequence token: trainers append exactly one.
+    """
+    rng = random.Random(f"demonstrations/{world.name}/{seed}")
+    writer, shortest, longest = world.demonstrator, world.min_steps, world.max_steps
+    return [_write(rng, writer, shortest, longest) for _ in range(world.demonstrations)]
+
+
+def pretraining_text(model: Model, seed: int, min_steps: int, max_steps: int) -> Iterator[Demonstration]:
+    """An endless stream of what the model's writer writes, for pre-training."""
+    rng = random.Random(f"pretraining/{seed}/{min_steps}/{max_steps}")
+    while True:
+        yield _write(rng, model.writer, min_steps, max_steps)
+
+
+def questions(world: World, count: int, seed: int) -> list[Question]:
+    """Distinct held-out questions with their true answers; none occurs in any demonstration or pre-training."""
+    rng = random.Random(f"questions/{world.name}/{seed}")
+    found: dict[str, Question] = {}
+    while len(found) < count:
+        numbers, operators = _chain(rng, world.min_steps, world.max_steps, held_out=True)
+        prompt = _prompt(numbers, operators)
+        found[prompt] = Question(prompt=prompt, answer=str(_evaluate(numbers, operators)))
+    return list(found.values())
+
+
+def grade(question: Mapping[str, str], completion: str) -> bool:
+    """Whether what follows the last ``answer`` is exactly the true answer and nothing else."""
+    _, found, final = completion.rpartition("answer")
+    return bool(found) and final.split() == question["answer"].split()
+
+
+def apply(operator: str, left: int, right: int) -> int:
+    """One true step, modulo ``MODULUS``."""
+    results = {"+": left + right, "-": left - right, "*": left * right}
+    return results[operator] % MODULUS
+
+
+def _evaluate(numbers: list[int], operators: list[str]) -> int:
+    value = numbers[0]
+    for operator, number in zip(operators, numbers[1:], strict=True):
+        value = apply(operator, value, number)
+    return value
+
+
+def _prompt(numbers: list[int], operators: list[str]) -> str:
+    tail = "".join(f" {o} {n}" for o, n in zip(operators, numbers[1:], strict=True))
+    return f"{numbers[0]}{tail} ?"
+
+
+def _chain(rng: random.Random, shortest: int, longest: int, *, held_out: bool) -> tuple[list[int], list[str]]:
+    while True:
+        steps = rng.randint(shortest, longest)
+        numbers = [rng.randrange(MODULUS) for _ in range(steps + 1)]
+        operators = rng.choices(OPERATORS, k=steps)
+        if is_held_out(_prompt(numbers, operators)) == held_out:
+            return numbers, operators
+
+
+def _write(rng: random.Random, writer: Writer, shortest: int, longest: int) -> Demonstration:
+    numbers, operators = _chain(rng, shortest, longest, held_out=False)
+    value, text = numbers[0], ""
+    for operator, number in zip(operators, numbers[1:], strict=True):
+        result = _result(rng, writer, operator, value, number)
+        connective = rng.choices(CONNECTIVES, writer.connectives)[0]
+        text += f" {value} {operator} {number} = {result} {connective}"
+        value = result
+    return Demonstration(prompt=_prompt(numbers, operators), completion=f"{text} answer {value}")
+
+
+def _result(rng: random.Random, writer: Writer, operator: str, left: int, right: int) -> int:
+    truth = apply(operator, left, right)
+    if rng.random() >= writer.slips[operator]:
+        return truth
+    return (truth + rng.randrange(1, MODULUS)) % MODULUS
