@@ -1,13 +1,13 @@
 """Every method's own loss, as its paper or official code states it, in plain torch under autograd.
 
-The independent half of the laws: nothing here comes from the library. A loss maps logits [T, V] and labels [T] to
-per-token losses [T] in nats, unreduced. The gradient of their sum is the method's gradient: a stop-gradient of the
-paper is a `.detach()` here, and a differentiable form of the paper stays one. Each is called as
+The independent half of the laws: nothing here comes from the library. A loss maps logits [T, V] and labels
+[T] to per-token losses [T] in nats, unreduced. The gradient of their sum is the method's gradient: where the
+paper stops it there is a `.detach()`, and where the paper's form is differentiable it stays so. Called as
 
     loss(logits_TV, labels_T, *, teacher=None, reference=None, token_weight=None, sequence_ids=None, **hyper)
 
-with teacher a tuple of logits [T, V], reference logits [T, V], token_weight [T] and sequence_ids int [T]; every
-token given is supervised. Only `cft`, and `iw-sft` without a reference, read token_weight.
+with teacher a tuple of logits [T, V], reference logits [T, V], token_weight [T] and sequence_ids int [T]; all
+tokens given are supervised. Only `cft`, and `iw-sft` without a reference, read token_weight.
 """
 
 import functools
@@ -27,20 +27,13 @@ def evidence_optional(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(loss)
     def call(
-        logits_TV,
-        labels_T,
-        *,
-        teacher=None,
-        reference=None,
-        token_weight=None,
-        sequence_ids=None,
-        **hyperparameters,
+        logits_TV, labels_T, *, teacher=None, reference=None, token_weight=None, sequence_ids=None, **hyper
     ):
         evidence = dict(
             teacher=teacher, reference=reference, token_weight=token_weight, sequence_ids=sequence_ids
         )
         wanted = {kind: given for kind, given in evidence.items() if kind in named}
-        return loss(logits_TV, labels_T, **wanted, **hyperparameters)
+        return loss(logits_TV, labels_T, **wanted, **hyper)
 
     return call
 
@@ -105,16 +98,15 @@ def beyond_log(logits_TV, labels_T, *, alpha=0.5):
 def profit(logits_TV, labels_T, *, threshold=0.1):
     """ProFit, arXiv 2601.09195 eq. 4-5: -1{sg[p_y] > τ} log p_y. (Its code keeps p_y = τ as well.)"""
     log_p_T = log_p_of(logits_TV, labels_T)
-    kept_T = log_p_T.exp().detach() > threshold
-    return -kept_T * log_p_T
+    return -log_p_T * (log_p_T.exp().detach() > threshold)
 
 
 @evidence_optional
 def eaft(logits_TV, labels_T, *, top_k=20, power=1.0, normalizer="log_k"):
     """Entropy-adaptive fine-tuning, arXiv 2601.02151 eq. 2-3: -sg[(H_topk / c)^power] log p_y.
 
-    H_topk is the entropy of the k most probable tokens, renormalised; k is at most the vocabulary. c = log k for
-    "log_k"; the paper and its code write 3.0 for log 20; None leaves c out, as axolotl does.
+    H_topk is the entropy of the k most probable tokens, renormalised; k is at most the vocabulary. c is log k
+    for "log_k"; the paper and its code write 3.0 for log 20; None leaves it out, as axolotl does.
     """
     kept_Tk = logits_TV.detach().softmax(-1).topk(min(top_k, logits_TV.shape[-1])).values
     entropy_T = torch.special.entr(kept_Tk / kept_Tk.sum(-1, keepdim=True)).sum(-1)
