@@ -1,1 +1,329 @@
-def linear_q_target_loss(): ...
+"""The loss from hidden states and the output layer, never building the logits: the proven twin of `loss.py`.
+
+Tokens go through in chunks. Of each chunk the logits are built in a reused buffer, turned into p − Q in place, and
+multiplied into both gradients at once, so a step costs three matrix products (two with a frozen head, one without
+gradients) and one chunk of memory. Gradients are therefore made in the forward pass; backward only applies the upstream
+number to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from qtarget.evidence import Evidence, Head, Supervised, resolve, supervise
+from qtarget.hyperparameters import suggestion
+from qtarget.loss import declared_target, target_kl
+from qtarget.matmul import Products
+from qtarget.rows import Rows, Workspace
+from qtarget.statistics import ENTROPY, LOGP_Y, SCALE, TRUST, cross, label_logp, negentropy
+from qtarget.types import LossOutput, Method, Pool, Statistic, evaluate, reads
+
+DIAGNOSTICS = ("trust", "scale", "p_y", "entropy", "target_kl", "teacher_entropy")
+TEACHER_ENTROPY = Statistic("teacher_entropy", 0)
+CHUNK_TOKENS = {"cpu": 256}
+"""Tokens a chunk: on a CPU the logits of 256 stay in cache; an accelerator needs 1024 to keep its multipliers fed."""
+
+
+def linear_q_target_loss(
+    hidden: Tensor,
+    head: Head,
+    labels: Tensor,
+    method: Method,
+    *,
+    teacher: Evidence | tuple[Evidence, ...] | None = None,
+    reference: Evidence | None = None,
+    token_weight: Tensor | None = None,
+    sequence_ids: Tensor | None = None,
+    num_items: int | Tensor | None = None,
+    ignore_index: int = -100,
+    chunk_tokens: int | None = None,
+    diagnostics: Sequence[str] = ("trust", "scale"),
+) -> LossOutput:
+    """The loss of a method from hidden states, in the memory of one chunk of logits.
+
+    Args:
+        hidden: [..., H], aligned with labels.  head: the output layer; no gradient work is done for it when frozen.
+        teacher, reference: `Dense`, `Sparse` or `LabelOnly` (whole logits only in `q_target_loss`).
+        chunk_tokens: tokens a chunk; by default 256 on a CPU and 1024 elsewhere. Results do not depend on it.
+        diagnostics: among trust, scale, p_y, entropy, target_kl, teacher_entropy (of the first teacher); () is fastest.
+        Others as in `q_target_loss`.
+
+    Tokens that are ignored, or of weight 0 in training, are dropped before any matrix product. Arithmetic and gradient
+    sums are in fp32 (fp64 for fp64 inputs) until the upstream gradient has been applied.
+
+    Raises:
+        ValueError: as `q_target_loss`, for whole logits as evidence, and for an unknown diagnostic.
+        RuntimeError: a second backward through the same loss.
+    """
+    _check_hidden(hidden, head, labels)
+    _check_diagnostics(diagnostics, method)
+    _check_evidence(teacher=teacher, reference=reference)
+    method = resolve(method, reference)
+    with_gradients = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (hidden, head.weight, head.bias)
+    )
+    tokens = supervise(
+        labels,
+        method,
+        head.weight.shape[0],
+        teacher=teacher,
+        reference=reference,
+        token_weight=token_weight,
+        sequence_ids=sequence_ids,
+        ignore_index=ignore_index,
+        drop_weightless=with_gradients,
+    )
+    hidden_TH = hidden.reshape(-1, hidden.shape[-1]).index_select(0, tokens.where)
+    plan = _Plan(method, tokens, head, chunk_tokens or CHUNK_TOKENS.get(hidden.device.type, 1024), tuple(diagnostics))
+    total, *measured = _LinearQTarget.apply(hidden_TH, head.weight, head.bias, plan, with_gradients)
+    count = tokens.num_supervised.clamp(min=1) if num_items is None else num_items
+    num_tokens = torch.tensor(len(tokens.where), device=labels.device)
+    return LossOutput(
+        loss=total / count,
+        nll=measured[0].sum() / num_tokens.clamp(min=1),
+        num_tokens=num_tokens,
+        diagnostics={name: tokens.unflatten(v) for name, v in zip(diagnostics, measured[1:], strict=True)},
+    )
+
+
+class _Numbers(NamedTuple):
+    """Trust, scale, token weight and the residual's coefficients of some tokens, [C] each."""
+
+    trust: Tensor
+    scale: Tensor
+    multiplier: Tensor | float
+    coefficients: tuple[Tensor, ...]
+
+    def part(self, rows: slice) -> _Numbers:
+        multiplier = self.multiplier[rows] if isinstance(self.multiplier, Tensor) else self.multiplier
+        return _Numbers(self.trust[rows], self.scale[rows], multiplier, tuple(c[rows] for c in self.coefficients))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What one call computes, decided before any chunk."""
+
+    method: Method
+    tokens: Supervised
+    head: Head
+    chunk_tokens: int
+    diagnostics: tuple[str, ...]
+
+    @property
+    def first(self) -> tuple[Statistic, ...]:
+        """What trust, scale and coefficients read."""
+        return tuple(s for n in self.method.numbers for s in reads(n))
+
+    @property
+    def second(self) -> tuple[Statistic, ...]:
+        """What the value and the diagnostics read, besides trust and scale."""
+        own = (cross(t.pool) for t in self.method.residual) if self.method.value is None else reads(self.method.value)
+        wanted = [s for s in own if s not in (TRUST, SCALE)]
+        if "entropy" in self.diagnostics:
+            wanted.append(ENTROPY)
+        if "teacher_entropy" in self.diagnostics:
+            wanted.append(TEACHER_ENTROPY)
+        if "target_kl" in self.diagnostics and (pool := self.only_pool) is not None:
+            wanted += [cross(pool), negentropy(pool), label_logp(pool)]
+        return tuple(wanted)
+
+    @property
+    def only_pool(self) -> Pool | None:
+        """The single residual, where KL(Q‖p) has a closed form in that pool's statistics."""
+        residual = self.method.residual
+        single = len(residual) == 1 and not residual[0].pool.is_student and residual[0].pool.tangent is None
+        return residual[0].pool if single else None
+
+    @property
+    def needs_whole_target(self) -> bool:
+        """Whether KL(Q‖p) has no closed form and Q is built for it, chunk by chunk."""
+        closed = self.only_pool is not None or all(t.pool.is_student for t in self.method.residual)
+        return "target_kl" in self.diagnostics and not closed
+
+    def chunks(self) -> Iterator[slice]:
+        """Even chunks of at most `chunk_tokens`."""
+        total = len(self.tokens.where)
+        number = -(-total // self.chunk_tokens)
+        bounds = [total * i // number for i in range(number + 1)] if number else [0]
+        return (slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False))
+
+
+class _LinearQTarget(torch.autograd.Function):
+    """Sum of the loss, and [−log p_y, *diagnostics] per token; gradients are made here, in the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_TH: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, with_gradients: bool):
+        ctx.set_materialize_grads(False)
+        products = Products.of(hidden_TH, weight, [with_gradients and need for need in ctx.needs_input_grad[:3]])
+        with torch.autocast(hidden_TH.device.type, enabled=False):
+            value_T, measured = _run(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias))
+        ctx.products, ctx.dtypes = products, (hidden_TH.dtype, weight.dtype, None if bias is None else bias.dtype)
+        total = value_T.sum()
+        ctx.mark_non_differentiable(*measured)
+        return (total, *measured)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor | None, *_: Any):
+        if ctx.products is None:
+            raise RuntimeError(
+                "a second backward through linear_q_target_loss: its gradients are made in the forward pass and used up by "
+                "the first backward; call the loss again, or use q_target_loss for retain_graph=True"
+            )
+        gradients, ctx.products = ctx.products.gradients, None
+        if upstream is None:
+            return None, None, None, None, None
+        scaled = (
+            None if g is None else g.mul_(upstream).to(t) for g, t in zip(gradients, ctx.dtypes, strict=True)
+        )
+        return (*scaled, None, None)
+
+
+def _run(plan: _Plan, products: Products, hidden_TH: Tensor, head: Head) -> tuple[Tensor, list[Tensor]]:
+    """Every chunk in turn: measure, value, diagnose, and add its gradients."""
+    workspace = Workspace(min(plan.chunk_tokens, max(len(hidden_TH), 1)), len(head.weight), products.like)
+    start = partial(_start, plan, products, hidden_TH, head, workspace)
+    across = None if plan.method.scope == "token" else _numbers_across(plan, start)
+    keep_logits = products.wanted and head.softcap is not None or plan.needs_whole_target
+    done: list[list[Tensor]] = []
+    for part in plan.chunks():
+        rows = start(part)
+        wanted = plan.second if across else (*plan.first, *plan.second)
+        rows.measure(plan.method.pools, dict.fromkeys(wanted), keep_logits)
+        numbers = _numbers(plan.method, rows.measured, rows.tokens) if across is None else across.part(part)
+        done.append([_value(plan, rows, numbers), *_measured(plan, rows, numbers)])
+        if products.wanted:
+            gradient_CV, factor_C = _gradient(plan, rows, numbers)
+            products.add(part, hidden_TH[part], head, gradient_CV, factor_C, rows.logits_CV)
+    joined = [torch.cat(column) for column in zip(*done, strict=True)]
+    joined = joined or [products.like.new_zeros(0)] * (2 + len(plan.diagnostics))
+    return joined[0], joined[1:]
+
+
+def _start(
+    plan: _Plan, products: Products, hidden_TH: Tensor, head: Head, workspace: Workspace, part: slice
+) -> Rows:
+    """One chunk's logits, in the buffer that all chunks share."""
+    logits_CV = workspace("logits", part.stop - part.start)
+    products.logits_into(logits_CV, hidden_TH[part], head)
+    return Rows(logits_CV, plan.tokens.chunk(part), workspace, products.logits_into, head.bias is not None)
+
+
+def _numbers_across(plan: _Plan, start: Callable[[slice], Rows]) -> _Numbers | None:
+    """For rules that look beyond a token: measure every token first, then evaluate once."""
+    chunks = []
+    for part in plan.chunks():
+        rows = start(part)
+        rows.measure([s.of for s in plan.first if isinstance(s.of, Pool)], plan.first, keep_logits=False)
+        chunks.append(rows.measured)
+    if not chunks:
+        return None
+    joined = {s: torch.cat([measured[s] for measured in chunks]) for s in (*plan.first, LOGP_Y)}
+    return _numbers(plan.method, joined, plan.tokens)
+
+
+def _numbers(method: Method, measured: Mapping[Statistic, Tensor], tokens: Supervised) -> _Numbers:
+    like_T = measured[LOGP_Y]
+    trust, scale, *coefficients = (_spread(evaluate(n, measured), like_T) for n in method.numbers)
+    return _Numbers(trust, scale, tokens.multiplier(method), tuple(coefficients))
+
+
+def _spread(number: Tensor | float, like_T: Tensor) -> Tensor:
+    return torch.as_tensor(number, dtype=like_T.dtype, device=like_T.device).expand(like_T.shape)
+
+
+def _value(plan: _Plan, rows: Rows, numbers: _Numbers) -> Tensor:
+    """The paper's loss, or s·CE(Q, p), times the token weight; [C]."""
+    rule, logp_y_C = plan.method.value, rows.measured[LOGP_Y]
+    if rule is not None:
+        value_C = rule(rows.measured | {TRUST: numbers.trust, SCALE: numbers.scale})
+    else:
+        expected_C = numbers.trust * logp_y_C
+        for c, term in zip(numbers.coefficients, plan.method.residual, strict=True):
+            expected_C = expected_C + c * rows.measured[cross(term.pool)]
+        value_C = -numbers.scale * expected_C
+    return value_C * numbers.multiplier
+
+
+def _gradient(plan: _Plan, rows: Rows, numbers: _Numbers) -> tuple[Tensor, Tensor]:
+    """(p − Q up to a factor per token, that factor); their product is the logit gradient."""
+    factor_C = numbers.scale * numbers.multiplier
+    shares = zip(numbers.coefficients, plan.method.residual, strict=True)
+    student, parts = [], {}
+    for coefficient_C, (_, pool) in shares:
+        if pool.is_student:
+            student.append(coefficient_C)
+        else:
+            parts[pool] = parts[pool] + coefficient_C if pool in parts else coefficient_C
+    if not parts:  # Q = γ·onehot + (1−γ)·p, so p − Q = γ·(p − onehot)
+        return rows.gradient_(torch.ones_like(factor_C), None, {}), factor_C * numbers.trust
+    return rows.gradient_(numbers.trust, sum(student[1:], student[0]) if student else None, parts), factor_C
+
+
+def _measured(plan: _Plan, rows: Rows, numbers: _Numbers) -> list[Tensor]:
+    """−log p_y and the diagnostics asked for, [C] each."""
+    logp_y_C = rows.measured[LOGP_Y]
+    make: dict[str, Callable[[], Tensor]] = {
+        "trust": lambda: numbers.trust,
+        "scale": lambda: numbers.scale * numbers.multiplier,
+        "p_y": lambda: logp_y_C.exp(),
+        "entropy": lambda: rows.measured[ENTROPY],
+        "target_kl": lambda: _target_kl(plan, rows, numbers),
+        "teacher_entropy": lambda: rows.measured[TEACHER_ENTROPY],
+    }
+    return [-logp_y_C, *(make[name]() for name in plan.diagnostics)]
+
+
+def _target_kl(plan: _Plan, rows: Rows, numbers: _Numbers) -> Tensor:
+    """KL(Q‖p) in nats, in closed form for a single residual; NaN where Q is improper."""
+    if plan.needs_whole_target:
+        frame = rows.frame()
+        return target_kl(declared_target(plan.method, frame).q, frame.logp_TV)
+    trust_C, logp_y_C = numbers.trust, rows.measured[LOGP_Y]
+    if (pool := plan.only_pool) is None:
+        rest_C, gap_C, own_y_C = 1 - trust_C, torch.zeros_like(trust_C), logp_y_C
+    else:
+        (rest_C,) = numbers.coefficients
+        gap_C, own_y_C = rows.measured[negentropy(pool)] - rows.measured[cross(pool)], rows.measured[label_logp(pool)]
+    own_C = own_y_C.exp()
+    q_y_C = trust_C + rest_C * own_C
+    elsewhere_C = torch.xlogy(rest_C, rest_C) * (1 - own_C) + rest_C * (gap_C - own_C * (own_y_C - logp_y_C))
+    kl_C = elsewhere_C + torch.xlogy(q_y_C, q_y_C) - q_y_C * logp_y_C
+    return kl_C.masked_fill((rest_C < -1e-6) | (q_y_C < -1e-6), torch.nan)
+
+
+def _check_hidden(hidden: Tensor, head: Head, labels: Tensor) -> None:
+    if hidden.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"hidden has shape {list(hidden.shape)}, labels {list(labels.shape)}; hidden must be {[*labels.shape, 'H']}: "
+            f"shift both before the call, for example hidden[:, :-1], labels[:, 1:]"
+        )
+    if head.weight.dim() != 2 or head.weight.shape[1] != hidden.shape[-1]:
+        raise ValueError(
+            f"head.weight has shape {list(head.weight.shape)}; it must be [V, {hidden.shape[-1]}] to match hidden, as "
+            f"model.get_output_embeddings().weight is"
+        )
+
+
+def _check_evidence(**sources: Evidence | tuple[Evidence, ...] | None) -> None:
+    for name, source in sources.items():
+        if any(isinstance(s, Tensor) for s in (source if isinstance(source, tuple) else (source,))):
+            raise ValueError(
+                f"{name} is a tensor of logits, which the fused loss never builds; pass {name}=qt.Dense(hidden, head), "
+                f"or call q_target_loss with the student's logits"
+            )
+
+
+def _check_diagnostics(diagnostics: Sequence[str], method: Method) -> None:
+    for name in diagnostics:
+        if name not in DIAGNOSTICS:
+            raise ValueError(f'no diagnostic "{name}"; {suggestion(name, DIAGNOSTICS)}')
+    if "teacher_entropy" in diagnostics and "teacher" not in method.needs - method.label_only:
+        raise ValueError(f'"{method.name}" has no teacher distribution; leave "teacher_entropy" out of diagnostics')

@@ -6,12 +6,14 @@ The orders and strategies are TRL's own; TRL applies them to `input_ids` and `la
 from collections.abc import Sequence
 from typing import Any
 
-from trl import pack_dataset  # type: ignore[attr-defined]
+from trl import pack_dataset
 
 from qtarget.data.columns import Rows
 
 
-def truncate_rows(dataset: Rows, max_length: int, mode: str, columns: Sequence[str], **map_kwargs: Any) -> Rows:
+def truncate_rows(
+    dataset: Rows, max_length: int, mode: str, columns: Sequence[str], **map_kwargs: Any
+) -> Rows:
     """Cut `columns` to `max_length` tokens from the start or the end, then drop rows left without a label.
 
     Args:

@@ -1,10 +1,11 @@
 """Per-token weights of rows: the column `token_weight`, given or made from `weight_spans`."""
 
+import json
 import math
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
-from trl import is_conversational  # type: ignore[attr-defined]
+from trl import is_conversational
 
 from qtarget.data.columns import Rows, column_names
 from qtarget.data.spans import check_spans, message_spans, span_weights
@@ -100,13 +101,18 @@ def _weight_from_spans(
 
 
 def _rendered(
-    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, text_field: str, chat_template: str | None, where: str
+    row: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    text_field: str,
+    chat_template: str | None,
+    where: str,
 ) -> tuple[str, list, bool]:
     """The row's whole text, its spans in that text's characters, and whether a chat template made it."""
     spans = row[SPANS] or []
     if is_conversational(row):
         prompt = row.get("prompt") or []
         messages = prompt + row["completion"] if "completion" in row else row["messages"]
+        tools = row.get("tools")
         own = [[] for _ in prompt] + [list(message or []) for message in spans]
 
         def render(conversation):
@@ -114,7 +120,7 @@ def _rendered(
                 conversation,
                 tokenize=False,
                 chat_template=chat_template,
-                tools=row.get("tools"),
+                tools=json.loads(tools) if isinstance(tools, str) else tools,
                 **(row.get("chat_template_kwargs") or {}),
             )
 

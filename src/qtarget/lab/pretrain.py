@@ -108,10 +108,12 @@ def _curriculum(model: Model, seed: int) -> Iterator[list[Demonstration]]:
 
 
 def _collate(rows: list[Demonstration], tokenizer: PreTrainedTokenizerFast) -> dict[str, torch.Tensor]:
+    """Padded rows; completions alone are learned, for prompts are pure chance."""
     texts = [row["prompt"] + row["completion"] + tokenizer.eos_token for row in rows]
     batch = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
-    labels_BS = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-    return {**batch, "labels": labels_BS}
+    is_prompt_BS = batch["input_ids"].eq(tokenizer.convert_tokens_to_ids("?")).cumsum(-1).eq(0)
+    learned_BS = batch["attention_mask"].bool() & ~is_prompt_BS
+    return {**batch, "labels": batch["input_ids"].where(learned_BS, -100)}
 
 
 def _save(network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict, folder: Path) -> None:

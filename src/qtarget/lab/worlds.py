@@ -35,10 +35,11 @@ class Question(TypedDict):
 
 @dataclass(frozen=True)
 class Writer:
-    """Who writes a text: how often each operator slips, which connectives come easily."""
+    """Who writes a text: how careless, with which operators, in which words."""
 
-    slips: Mapping[str, float]  # operator -> share of its steps written with a wrong result
-    connectives: tuple[float, float, float, float]  # shares, in the order of CONNECTIVES
+    slips: float  # share of steps written with a wrong result
+    operators: tuple[float, float, float]  # relative frequencies, in the order of OPERATORS
+    connectives: tuple[float, float, float, float]  # relative frequencies, in the order of CONNECTIVES
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,13 @@ class World:
 
     @property
     def noise(self) -> float:
-        """Share of wrong steps in the demonstrations, operators being equally frequent."""
-        return sum(self.demonstrator.slips[operator] for operator in OPERATORS) / len(OPERATORS)
+        """Share of wrong steps in the demonstrations."""
+        return self.demonstrator.slips
 
 
-def _writer(*slips: float, connectives: tuple[float, float, float, float]) -> Writer:
-    return Writer(dict(zip(OPERATORS, slips, strict=True)), connectives)
-
-
-_EVEN = (0.25, 0.25, 0.25, 0.25)
+_ALL_OPERATORS = (1.0, 1.0, 1.0)
+_HARDLY_EVER_TIMES = (1.0, 1.0, 0.04)
+_ANY_CONNECTIVE = (1.0, 1.0, 1.0, 1.0)
 _STUDENT_STYLE = (0.55, 0.25, 0.15, 0.05)
 _TEACHER_STYLE = (0.03, 0.03, 0.09, 0.85)
 
@@ -88,9 +87,9 @@ WORLDS: dict[str, World] = {
     "strong-prior": World(
         name="strong-prior",
         description="The student knows every operator but is careless; 30 % of the demonstrated steps are wrong.",
-        demonstrator=_writer(0.30, 0.30, 0.30, connectives=_EVEN),
-        student=Model(_writer(0.40, 0.40, 0.40, connectives=_STUDENT_STYLE), 64, 3, 4, 128, 500),
-        teacher=Model(_writer(0.07, 0.07, 0.07, connectives=_TEACHER_STYLE), 96, 3, 4, 192, 400),
+        demonstrator=Writer(0.30, _ALL_OPERATORS, _ANY_CONNECTIVE),
+        student=Model(Writer(0.40, _ALL_OPERATORS, _STUDENT_STYLE), 64, 3, 4, 128, 500),
+        teacher=Model(Writer(0.07, _ALL_OPERATORS, _TEACHER_STYLE), 96, 3, 4, 192, 400),
         demonstrations=2000,
         fine_tuning_steps=150,
         learning_rate=5e-4,
@@ -98,9 +97,9 @@ WORLDS: dict[str, World] = {
     "weak-operator": World(
         name="weak-operator",
         description="The student hardly knows multiplication; 20 % of the demonstrated steps are wrong.",
-        demonstrator=_writer(0.20, 0.20, 0.20, connectives=_EVEN),
-        student=Model(_writer(0.20, 0.20, 0.85, connectives=_STUDENT_STYLE), 64, 3, 4, 128, 500),
-        teacher=Model(_writer(0.07, 0.07, 0.15, connectives=_TEACHER_STYLE), 96, 3, 4, 192, 400),
+        demonstrator=Writer(0.20, _ALL_OPERATORS, _ANY_CONNECTIVE),
+        student=Model(Writer(0.20, _HARDLY_EVER_TIMES, _STUDENT_STYLE), 64, 3, 4, 128, 500),
+        teacher=Model(Writer(0.10, _ALL_OPERATORS, _TEACHER_STYLE), 96, 3, 4, 192, 400),
         demonstrations=3000,
         fine_tuning_steps=300,
         learning_rate=1e-3,
@@ -144,7 +143,7 @@ def questions(world: World, count: int, seed: int) -> list[Question]:
     rng = random.Random(f"questions/{world.name}/{seed}")
     found: dict[str, Question] = {}
     while len(found) < count:
-        numbers, operators = _chain(rng, world.min_steps, world.max_steps, held_out=True)
+        numbers, operators = _chain(rng, _ALL_OPERATORS, world.min_steps, world.max_steps, held_out=True)
         prompt = _prompt(numbers, operators)
         found[prompt] = Question(prompt=prompt, answer=str(_evaluate(numbers, operators)))
     return list(found.values())
@@ -174,17 +173,19 @@ def _prompt(numbers: list[int], operators: list[str]) -> str:
     return f"{numbers[0]}{tail} ?"
 
 
-def _chain(rng: random.Random, shortest: int, longest: int, *, held_out: bool) -> tuple[list[int], list[str]]:
+def _chain(
+    rng: random.Random, frequencies: tuple[float, float, float], shortest: int, longest: int, *, held_out: bool
+) -> tuple[list[int], list[str]]:
     while True:
         steps = rng.randint(shortest, longest)
         numbers = [rng.randrange(MODULUS) for _ in range(steps + 1)]
-        operators = rng.choices(OPERATORS, k=steps)
+        operators = rng.choices(OPERATORS, frequencies, k=steps)
         if is_held_out(_prompt(numbers, operators)) == held_out:
             return numbers, operators
 
 
 def _write(rng: random.Random, writer: Writer, shortest: int, longest: int) -> Demonstration:
-    numbers, operators = _chain(rng, shortest, longest, held_out=False)
+    numbers, operators = _chain(rng, writer.operators, shortest, longest, held_out=False)
     value, text = numbers[0], ""
     for operator, number in zip(operators, numbers[1:], strict=True):
         result = _result(rng, writer, operator, value, number)
@@ -196,6 +197,6 @@ def _write(rng: random.Random, writer: Writer, shortest: int, longest: int) -> D
 
 def _result(rng: random.Random, writer: Writer, operator: str, left: int, right: int) -> int:
     truth = apply(operator, left, right)
-    if rng.random() >= writer.slips[operator]:
+    if rng.random() >= writer.slips:
         return truth
     return (truth + rng.randrange(1, MODULUS)) % MODULUS

@@ -1,0 +1,103 @@
+"""The three matrix products of the fused loss: logits, gradient to the hidden states, gradient to the output layer.
+
+Operands are fp32 on a CPU (whose bf16 products are slower and coarser); on an accelerator bf16 stays bf16. Sums over
+chunks are always kept in fp32, and in fp64 for fp64 inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from qtarget.evidence import Head
+from qtarget.types import FLOOR
+
+
+@dataclass
+class Products:
+    """Matrix products in one operand type, and the gradients they add up to.
+
+    Attributes:
+        operand: dtype the products run in.  like: an empty tensor of the dtype and device sums and buffers have.
+        gradients: to hidden [T, H], weight [V, H], bias [V]; None where not wanted.
+    """
+
+    operand: torch.dtype
+    like: Tensor
+    gradients: list[Tensor | None]
+    _cast: dict[tuple[int, torch.Size], Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def of(hidden_TH: Tensor, weight_VH: Tensor, wanted: list[bool]) -> Products:
+        """For one call; `wanted` says which of hidden, weight and bias get a gradient."""
+        double = hidden_TH.dtype == torch.float64
+        like = hidden_TH.new_empty(0, dtype=torch.float64 if double else torch.float32)
+        shapes = (hidden_TH.shape, weight_VH.shape, weight_VH.shape[:1])
+        gradients = [like.new_zeros(s) if w else None for s, w in zip(shapes, wanted, strict=True)]
+        return Products(_operand(hidden_TH, weight_VH, like.dtype), like, gradients)
+
+    @property
+    def wanted(self) -> bool:
+        return any(g is not None for g in self.gradients)
+
+    def logits_into(self, out_CV: Tensor, hidden_CH: Tensor, head: Head) -> None:
+        """out = softcap·tanh(scale·(h Wᵀ + b)/softcap); −inf from the bias becomes the floor that stands for it."""
+        self._product(hidden_CH, self._weight(head.weight).t(), out_CV)
+        if head.bias is not None:
+            out_CV.add_(head.bias)
+        if head.scale is not None:
+            out_CV.mul_(head.scale)
+        if head.softcap is not None:
+            out_CV.div_(head.softcap).tanh_().mul_(head.softcap)
+        if head.bias is not None:
+            out_CV.clamp_(min=FLOOR)
+
+    def add(
+        self, part: slice, hidden_CH: Tensor, head: Head, gradient_CV: Tensor, factor_C: Tensor, logits_CV: Tensor
+    ) -> None:
+        """Add a chunk: `gradient_CV` is to the logits, before each token's factor. The buffers are used up."""
+        if head.softcap is not None:
+            gradient_CV.mul_(logits_CV.div_(head.softcap).square_().neg_().add_(1))
+        factor_C1 = (factor_C if head.scale is None else factor_C * head.scale)[:, None]
+        to_hidden, to_weight, to_bias = self.gradients
+        if to_hidden is not None:
+            self._product(gradient_CV, self._weight(head.weight), to_hidden[part])
+            to_hidden[part].mul_(factor_C1)
+        if to_weight is not None:
+            self._accumulate(gradient_CV, hidden_CH.to(self.like.dtype) * factor_C1, to_weight)
+        if to_bias is not None:
+            to_bias.addmv_(gradient_CV.t(), factor_C1.squeeze(1))
+
+    def _accumulate(self, gradient_CV: Tensor, scaled_CH: Tensor, to_weight: Tensor) -> None:
+        if self.operand == to_weight.dtype:
+            to_weight.addmm_(gradient_CV.t(), scaled_CH)
+        else:
+            to_weight.add_(gradient_CV.t().to(self.operand) @ scaled_CH.to(self.operand))
+
+    def _product(self, left: Tensor, right: Tensor, out: Tensor) -> None:
+        left, right = left.to(self.operand), right.to(self.operand)
+        if self.operand == out.dtype:
+            torch.mm(left, right, out=out)
+        else:
+            out.copy_(left @ right)
+
+    def _weight(self, weight: Tensor) -> Tensor:
+        """The weight in the operand type, cast once a call."""
+        key = (weight.data_ptr(), weight.shape)
+        if key not in self._cast:
+            self._cast[key] = weight.detach().to(self.operand)
+        return self._cast[key]
+
+
+def _operand(hidden_TH: Tensor, weight_VH: Tensor, widest: torch.dtype) -> torch.dtype:
+    """bf16 where both sides (or autocast) say so on an accelerator; fp16 is widened, since gradients would underflow."""
+    device = hidden_TH.device.type
+    if device == "cpu":
+        return widest
+    if torch.is_autocast_enabled(device):
+        chosen = torch.get_autocast_dtype(device)
+    else:
+        chosen = torch.promote_types(hidden_TH.dtype, weight_VH.dtype)
+    return torch.bfloat16 if chosen == torch.bfloat16 else widest

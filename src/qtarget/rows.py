@@ -1,0 +1,290 @@
+"""One chunk of tokens, measured and turned into a gradient in reused buffers: the elementwise half of the fused loss.
+
+Logits, pools and gradient of C tokens live in a few [C, V] buffers that every chunk overwrites. What is common has a fast
+twin here; any other statistic or pool is measured by its plain definition (`statistics.Frame`) on the chunk alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qtarget.evidence import Dense, Head, LabelOnly, Sparse, Supervised
+from qtarget.statistics import Frame, term_TV
+from qtarget.terms import DenseTerm, PoolTerm, SparseTerm, UniformTerm
+from qtarget.types import FLOOR, Pool, Statistic
+
+ENTROPY, LOGP_Y = Statistic("entropy"), Statistic("logp_y")
+NEEDS_LOGITS = {"entropy", "reference_mass_below", "potential_mass"}
+"""Statistics measured after the student, from the logits that it would else overwrite."""
+
+
+class Workspace:
+    """Buffers by name, allocated once: fresh large blocks cost more than the arithmetic done in them."""
+
+    def __init__(self, chunk: int, vocab: int, like: Tensor) -> None:
+        self._shape, self._like = (chunk, vocab), like
+        self._buffers: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, rows: int) -> Tensor:
+        if name not in self._buffers:
+            self._buffers[name] = self._like.new_empty(self._shape)
+        return self._buffers[name][:rows]
+
+
+@dataclass
+class Rows:
+    """C tokens: their logits, and what has been measured of them."""
+
+    logits_CV: Tensor
+    tokens: Supervised
+    workspace: Workspace
+    logits_into: Callable[[Tensor, Tensor, Head], None]
+    may_mask: bool
+    measured: dict[Statistic, Tensor] = field(default_factory=dict)
+    terms: dict[Pool, PoolTerm] = field(default_factory=dict)
+    _loaded: dict[str, Tensor] = field(default_factory=dict)
+
+    def measure(self, pools: Collection[Pool], wanted: Collection[Statistic], keep_logits: bool) -> None:
+        """Build the pools and the student, and measure; the student overwrites the logits unless they are kept."""
+        fast = [pool for pool in pools if self._is_fast(pool)]
+        further_sparse = [pool for pool in fast if self._is_sparse(pool)][1:]
+        fast = [pool for pool in fast if pool not in further_sparse]
+        slow = [pool for pool in pools if pool not in fast]
+        self._measure_logits(wanted)
+        for pool in fast:
+            self._build(pool, wanted, shared=[p for p in fast if p != pool])
+        keep = keep_logits or bool(slow) or self._will_read_logits(wanted)
+        self._normalise(keep)
+        for pool in fast:
+            self._finish(pool, wanted)
+        self._measure_student(wanted)
+        self._measure_by_definition(slow, wanted)
+
+    def _normalise(self, keep_logits: bool) -> None:
+        top_C, label_C = self.logits_CV.amax(-1), self._label_of(self.logits_CV)
+        out = self._buffer("student") if keep_logits else self.logits_CV
+        self.student_CV = torch.softmax(self.logits_CV, -1, out=out)
+        self.log_norm_C = top_C - self.student_CV.amax(-1).log()
+        self.measured[LOGP_Y] = (label_C - self.log_norm_C).clamp(min=FLOOR)
+
+    def _will_read_logits(self, wanted: Collection[Statistic]) -> bool:
+        return any(
+            s.name in NEEDS_LOGITS
+            or (isinstance(s.of, Pool) and (s.of.is_student or s.of not in self.terms))
+            or (s.name.endswith(("_logp_y", "_entropy")) and s not in self.measured)
+            for s in wanted
+        )
+
+    def _buffer(self, name: str) -> Tensor:
+        return self.workspace(name, len(self.logits_CV))
+
+    def _label_of(self, values_CV: Tensor) -> Tensor:
+        return values_CV.gather(1, self.tokens.labels_T[:, None]).squeeze(1)
+
+    def _dot(self, prob_CV: Tensor, values_CV: Tensor) -> Tensor:
+        return torch.mul(prob_CV, values_CV, out=self._buffer("scratch")).sum(-1)
+
+    # ---- sources and pools, while the logits are there
+
+    def _evidence(self, name: str) -> Any:
+        return self.tokens.reference if name == "reference" else self.tokens.teachers[int(name.split()[1])]
+
+    def _source(self, name: str) -> Tensor:
+        """A dense source's logits over the student's vocabulary, in a buffer of its own."""
+        if name not in self._loaded:
+            evidence = self._evidence(name)
+            assert isinstance(evidence, Dense)
+            out_CV, head = self._buffer(name), evidence.head
+            shared = min(out_CV.shape[1], evidence.vocab or len(head.weight))
+            bias = None if head.bias is None else head.bias[:shared]
+            head = head._replace(weight=head.weight[:shared], bias=bias)
+            self.logits_into(out_CV[:, :shared], evidence.hidden, head)
+            out_CV[:, shared:] = FLOOR
+            self._loaded[name] = out_CV
+        return self._loaded[name]
+
+    def _is_fast(self, pool: Pool) -> bool:
+        if pool.potential is not None or pool.tangent is not None:
+            return False
+        named = sources_of(pool)
+        return not self._is_sparse(pool) or (len(named) == 1 and abs(pool.student + named[0][1] - 1) < 1e-9)
+
+    def _is_sparse(self, pool: Pool) -> bool:
+        return any(isinstance(self._evidence(name), Sparse) for name, _ in sources_of(pool))
+
+    def _build(self, pool: Pool, wanted: Collection[Statistic], shared: list[Pool]) -> None:
+        if pool.is_uniform:
+            self._build_uniform(pool)
+        elif not self._is_sparse(pool):
+            self._build_dense(pool, wanted, shared)
+
+    def _build_uniform(self, pool: Pool) -> None:
+        outside_CV, total_CV = self._outside(), self.logits_CV
+        if outside_CV is not None:
+            total_CV = self.logits_CV.masked_fill(outside_CV, 0.0)
+        count_C = self._vocabulary()
+        self.terms[pool] = UniformTerm(count_C, outside_CV)
+        self.measured[Statistic("cross", pool)] = total_CV.sum(-1) / count_C
+        for name in ("negentropy", "label_logp"):
+            self.measured[Statistic(name, pool)] = -count_C.log()
+
+    def _build_dense(self, pool: Pool, wanted: Collection[Statistic], shared: list[Pool]) -> None:
+        own, label, cross = (Statistic(name, pool) for name in ("negentropy", "label_logp", "cross"))
+        exponent_CV = self._exponent(pool, shared)
+        if (outside_CV := self._outside()) is not None:
+            exponent_CV.masked_fill_(outside_CV, FLOOR)
+        top_C, label_C = exponent_CV.amax(-1), self._label_of(exponent_CV)
+        out = self._buffer(f"pool {len(self.terms)}") if own in wanted else exponent_CV
+        prob_CV = torch.softmax(exponent_CV, -1, out=out)
+        if own in wanted or label in wanted:
+            log_norm_C = top_C - prob_CV.amax(-1).log()
+            self.measured[label] = (label_C - log_norm_C).clamp(min=FLOOR)
+            if own in wanted:
+                self.measured[own] = self._dot(prob_CV, exponent_CV) - log_norm_C
+        if cross in wanted:
+            self.measured[cross] = self._dot(prob_CV, self.logits_CV)
+        self.terms[pool] = DenseTerm(prob_CV)
+
+    def _exponent(self, pool: Pool, shared: list[Pool]) -> Tensor:
+        """Σ exponents · logits, in place of the first source's logits where no other pool reads them."""
+        named = sources_of(pool)
+        if not named:
+            return torch.mul(self.logits_CV, pool.student, out=self._buffer(f"exponent {len(self.terms)}"))
+        first, exponent = named[0]
+        source_CV = self._source(first)
+        if any(first == name for other in shared for name, _ in sources_of(other)):
+            out_CV = torch.mul(source_CV, exponent, out=self._buffer(f"exponent {len(self.terms)}"))
+        else:
+            out_CV = source_CV if exponent == 1 else source_CV.mul_(exponent)
+            del self._loaded[first]
+        for name, power in named[1:]:
+            out_CV.add_(self._source(name), alpha=power)
+        return out_CV.add_(self.logits_CV, alpha=pool.student) if pool.student else out_CV
+
+    def _finish(self, pool: Pool, wanted: Collection[Statistic]) -> None:
+        """What needs the student's normaliser: expected log p, and the sparse pools."""
+        own, label, cross = (Statistic(name, pool) for name in ("negentropy", "label_logp", "cross"))
+        if pool in self.terms:
+            if cross in self.measured:
+                self.measured[cross] = self.measured[cross] - self.log_norm_C
+            return
+        ((name, exponent),) = sources_of(pool)
+        term = SparseTerm.build(pool, exponent, self._evidence(name), self.student_CV)
+        self.terms[pool] = term
+        self.measured[label] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
+        if cross in wanted or own in wanted:
+            self._measure_student([ENTROPY])
+            self.measured[cross] = term.cross(self.measured[ENTROPY])
+            self.measured[own] = term.negentropy(self.measured[ENTROPY])
+
+    # ---- statistics
+
+    def _outside(self) -> Tensor | None:
+        """Tokens the student cannot produce, [C, V]; None where its output layer cannot rule any out."""
+        return self.logits_CV <= FLOOR / 2 if self.may_mask else None
+
+    def _vocabulary(self) -> Tensor:
+        count_C = self.logits_CV.new_full(self.logits_CV.shape[:1], self.logits_CV.shape[1])
+        outside_CV = self._outside()
+        return count_C if outside_CV is None else count_C - outside_CV.sum(-1)
+
+    def _measure_logits(self, wanted: Collection[Statistic]) -> None:
+        """What is read before the logits are overwritten."""
+        for statistic in wanted:
+            if statistic.name == "top_k_entropy":
+                k = min(statistic.of, self.logits_CV.shape[1])
+                top = self.logits_CV.topk(k, -1).values.log_softmax(-1).clamp(min=FLOOR)
+                self.measured[statistic] = -(top.exp() * top).sum(-1)
+            elif statistic.name == "vocabulary":
+                self.measured[statistic] = self._vocabulary()
+            elif statistic.name == "token_weight":
+                self.measured[statistic] = _given(self.tokens.token_weight_T).to(self.logits_CV.dtype)
+            elif statistic.name == "sequence_ids":
+                self.measured[statistic] = _given(self.tokens.sequence_ids_T)
+            elif statistic.name in ("reference_logp_y", "teacher_logp_y", "teacher_entropy"):
+                self._measure_source(statistic)
+
+    def _measure_source(self, statistic: Statistic) -> None:
+        name = "reference" if statistic.name == "reference_logp_y" else f"teacher {statistic.of}"
+        evidence = self._evidence(name)
+        if isinstance(evidence, LabelOnly) and statistic.name != "teacher_entropy":
+            self.measured[statistic] = evidence.logprobs.to(self.logits_CV.dtype).clamp(min=FLOOR)
+        if not isinstance(evidence, Dense):
+            return
+        source_CV = self._source(name)
+        top_C = source_CV.amax(-1)
+        prob_CV = torch.softmax(source_CV, -1, out=self._buffer("source"))
+        log_norm_C = top_C - prob_CV.amax(-1).log()
+        if statistic.name == "teacher_entropy":
+            self.measured[statistic] = log_norm_C - self._dot(prob_CV, source_CV)
+        else:
+            self.measured[statistic] = (self._label_of(source_CV) - log_norm_C).clamp(min=FLOOR)
+
+    def _measure_student(self, wanted: Collection[Statistic]) -> None:
+        for statistic in wanted:
+            if statistic in self.measured:
+                continue
+            if statistic.name == "entropy":
+                self.measured[statistic] = self.log_norm_C - self._dot(self.student_CV, self.logits_CV)
+            elif statistic.name == "collision":
+                self.measured[statistic] = torch.linalg.vector_norm(self.student_CV, dim=-1).square()
+            elif statistic.name == "log_not_y":
+                self.measured[statistic] = self._log_not_label()
+            elif isinstance(statistic.of, Pool) and statistic.of.is_student:
+                self._measure_student([ENTROPY])
+                of_label = statistic.name == "label_logp"
+                self.measured[statistic] = self.measured[LOGP_Y] if of_label else -self.measured[ENTROPY]
+
+    def _log_not_label(self) -> Tensor:
+        """log of the others' sum: exact where p_y is nearly 1, unlike log(1 − p_y)."""
+        label_C1 = self.tokens.labels_T[:, None]
+        own_C1 = self.student_CV.gather(1, label_C1)
+        others_C = self.student_CV.scatter_(1, label_C1, 0.0).sum(-1)
+        self.student_CV.scatter_(1, label_C1, own_C1)
+        return others_C.log().clamp(min=FLOOR)
+
+    def _measure_by_definition(self, slow: Collection[Pool], wanted: Collection[Statistic]) -> None:
+        left = [s for s in wanted if s not in self.measured]
+        if not slow and not left:
+            return
+        frame = self.frame()
+        for pool in slow:
+            self.terms[pool] = DenseTerm(term_TV(pool, frame))
+        for statistic in left:
+            self.measured[statistic] = frame[statistic]
+
+    def frame(self) -> Frame:
+        """The chunk as the plain definitions see it; needs the logits kept."""
+        assert self.student_CV is not self.logits_CV
+        return Frame((self.logits_CV - self.log_norm_C[:, None]).clamp_(min=FLOOR), self.tokens)
+
+    # ---- the gradient
+
+    def gradient_(self, trust_C: Tensor, student_share_C: Tensor | None, parts: Mapping[Pool, Tensor]) -> Tensor:
+        """p − Q in place of the student, [C, V]: Q = trust·onehot + student_share·p + Σ coefficient·pool."""
+        gradient_CV = self.student_CV
+        sparse = [pool for pool in parts if isinstance(self.terms[pool], SparseTerm)]
+        keep_C = torch.ones_like(trust_C) if student_share_C is None else 1 - student_share_C
+        for pool in sparse:  # at most one: see `measure`
+            self.terms[pool].replace_(gradient_CV, parts[pool], keep_C)
+        if not sparse and student_share_C is not None:
+            gradient_CV.mul_(keep_C[:, None])
+        for pool in parts.keys() - sparse:
+            self.terms[pool].subtract_(gradient_CV, parts[pool])
+        return gradient_CV.scatter_add_(1, self.tokens.labels_T[:, None], -trust_C[:, None])
+
+
+def _given(values: Tensor | None) -> Tensor:
+    assert values is not None
+    return values
+
+
+def sources_of(pool: Pool) -> list[tuple[str, float]]:
+    """The sources of a pool besides the student, with their exponents."""
+    named = [("reference", pool.reference), *((f"teacher {i}", a) for i, a in enumerate(pool.teachers))]
+    return [(name, exponent) for name, exponent in named if exponent]

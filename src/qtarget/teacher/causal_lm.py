@@ -1,0 +1,68 @@
+"""A causal language model seen as a backbone and a linear head."""
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Partial
+from transformers import PreTrainedModel
+
+from qtarget import Head
+
+
+def head_of(model: PreTrainedModel) -> Head:
+    """The model's output layer, with the logit scale and soft-cap that its family applies.
+
+    Read on every call: FSDP and peft replace the layer after the model is made.
+    """
+    layer = model.get_output_embeddings()
+    config = model.config.get_text_config()
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return Head(_gathered(layer.weight), _gathered(layer.bias), softcap, _logit_scale(config))
+
+
+def _gathered(parameter: Tensor | None) -> Tensor | None:
+    """A whole parameter. FSDP averages gradients over ranks, and so must the gradient of a head gathered by hand."""
+    if not isinstance(parameter, DTensor):
+        return parameter
+    return parameter.full_tensor(grad_placements=[Partial("avg")] * parameter.device_mesh.ndim)
+
+
+def _logit_scale(config) -> float | None:
+    """Cohere's `logit_scale` (and its like) multiplies the logits; Granite's `logits_scaling` divides them."""
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        if getattr(config, name, None) is not None:
+            return getattr(config, name)
+    scaling = getattr(config, "logits_scaling", None)
+    if scaling is None:
+        return None
+    return scaling if config.model_type == "hyperclovax" else 1 / scaling
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model whose logits are not `head_of` applied to its last hidden states, by trying it on four tokens."""
+    if model.base_model is model or model.get_output_embeddings() is None:
+        raise ValueError(
+            f"The {name} ({type(model).__name__}) does not split into a backbone and an output layer, which the fused "
+            "loss needs; load it with `AutoModelForCausalLM.from_pretrained(...)`."
+        )
+    if model.get_output_embeddings().weight.is_meta:  # a rank that gets its weights later
+        return
+    training = model.training
+    model.eval()
+    ids = torch.arange(4, device=model.get_input_embeddings().weight.device)[None]
+    logits = model(input_ids=ids, use_cache=False).logits.float()
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    model.train(training)
+    ours = _logits(hidden.to(logits.device), head_of(model))
+    if not torch.allclose(ours, logits, rtol=0.05, atol=0.05 * float(logits.abs().max())):
+        raise ValueError(
+            f"The {name} ({type(model).__name__}) does more between its hidden states and its logits than a linear "
+            "layer, a scale and a soft-cap, so the fused loss would be wrong for it; use a model without that step."
+        )
+
+
+def _logits(hidden: Tensor, head: Head) -> Tensor:
+    weight = head.weight.to(hidden.device)
+    logits = torch.nn.functional.linear(hidden.to(weight.dtype), weight, head.bias).float()
+    logits = logits if head.scale is None else logits * head.scale
+    return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)

@@ -1,0 +1,27 @@
+"""Whether two models speak the same tokens, whatever padding their embeddings have."""
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def check_same_tokens(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse a teacher whose tokenizer maps tokens to other ids, naming the first that differ."""
+    ours, theirs = student.get_vocab(), teacher.get_vocab()
+    if ours == theirs:
+        return
+    by_id = [{index: token for token, index in vocab.items()} for vocab in (ours, theirs)]
+    differing = sorted(i for i in by_id[0].keys() | by_id[1].keys() if by_id[0].get(i) != by_id[1].get(i))
+    shown = ", ".join(f"{i}: {by_id[0].get(i)!r} and {by_id[1].get(i)!r}" for i in differing[:3])
+    raise ValueError(
+        f"The {name} has another tokenizer than the student: {len(differing)} token ids differ, first {shown} "
+        "(student's and teacher's). A target over the student's vocabulary needs the same token ids in both; choose a "
+        f"{name} of the student's family."
+    )
+
+
+def shared_rows(student: PreTrainedModel, teacher: PreTrainedModel) -> int | None:
+    """How many leading rows of the teacher's head the student has too, or None where it has at least as many.
+
+    Families pad their embeddings differently under one tokenizer (Qwen2.5: 151936 and 152064 rows).
+    """
+    rows = [model.get_output_embeddings().weight.shape[0] for model in (student, teacher)]
+    return rows[0] if rows[1] > rows[0] else None

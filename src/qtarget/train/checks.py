@@ -1,0 +1,86 @@
+"""What the trainer refuses, before any model is loaded where it can."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from transformers import ProcessorMixin
+
+import qtarget as qt
+from qtarget.data import SPANS, WEIGHT, carries_weight, column_names
+
+
+def check_method(
+    method: qt.Method, teachers: Sequence[Any], reference: Any, packing_strategy: str | None
+) -> None:
+    """Refuse a method whose evidence is missing, and evidence no one reads.
+
+    Args:
+        packing_strategy: None when rows are not packed.
+    """
+    if len(teachers) != method.num_teachers:
+        raise ValueError(_teachers_differ(method, len(teachers)))
+    if "reference" in method.needs and method.without_reference is None and reference is None:
+        raise ValueError(
+            f'"{method.name}" needs a reference, and reference is None; write `reference: initial` for the model as training '
+            "starts, or `reference: path/or/hub-name`."
+        )
+    if method.scope == "sequence" and packing_strategy == "wrapped":
+        raise ValueError(
+            f'"{method.name}" looks at whole sequences, and packing_strategy "wrapped" loses where they begin; write '
+            "`packing_strategy: bfd`."
+        )
+
+
+def _teachers_differ(method: qt.Method, given: int) -> str:
+    if method.num_teachers == 0:
+        return f'"{method.name}" reads no teacher, and {given} given; remove `teacher`, or choose a method that uses it.'
+    if given == 0:
+        return f'"{method.name}" needs a teacher, and none was given; write `teacher: path/or/hub-name`.'
+    return (
+        f'"{method.name}" is set up for {method.num_teachers} teacher(s), and {given} given; write `teacher` as a list of '
+        f"{method.num_teachers}."
+    )
+
+
+def check_weights(method: qt.Method, dataset: Any) -> None:
+    """Refuse a method that reads token weights when the data carry none."""
+    if dataset is not None and "token_weight" in method.needs and not carries_weight(dataset):
+        raise ValueError(
+            f'"{method.name}" reads a weight for every token, and the training data have the columns '
+            f"{sorted(column_names(dataset))}; add `{SPANS}` ([start, end, weight] in characters of the completion) or, for "
+            f"pre-tokenised rows, `{WEIGHT}` (one number per token)."
+        )
+
+
+def check_surroundings(compute_loss_func: Callable | None, processing_class: Any, dataset: Any) -> None:
+    """Refuse a second loss, and models that see more than text."""
+    if compute_loss_func is not None:
+        raise ValueError(
+            "`compute_loss_func` is given beside `method`. Remove `compute_loss_func=...`; "
+            "`qtarget.Method(...)` composes an objective of your own."
+        )
+    columns = set(column_names(dataset)) if dataset is not None else set()
+    if isinstance(processing_class, ProcessorMixin) or {"image", "images"} & columns:
+        raise ValueError(
+            "Vision-language models are not supported: the targets here are over text. Pass a tokenizer as "
+            "`processing_class`, a text-only model and rows without images."
+        )
+    if "shift_labels" in columns:
+        raise ValueError(
+            "The data have a column `shift_labels`; labels are shifted here, in one place. Remove the column and keep `labels`."
+        )
+
+
+def check_built(model: Any, accelerator: Any, is_vision: bool) -> None:
+    """Refuse what only shows once TRL has built everything: model family and parallelism."""
+    if is_vision or model.config.get_text_config() is not model.config:
+        raise ValueError(
+            f"{type(model).__name__} is a vision-language model (its text model is a part of it), which is not supported; "
+            "train a text-only causal language model."
+        )
+    parallel = accelerator.parallelism_config
+    if parallel is not None and (parallel.cp_enabled or parallel.sp_enabled):
+        raise ValueError(
+            "Context and sequence parallelism hand over labels that are shifted already (`shift_labels`) and cut across ranks, "
+            "which is not supported; set cp_size and sp_size to 1 in the parallelism config."
+        )

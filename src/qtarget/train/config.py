@@ -1,0 +1,117 @@
+"""The trainer's configuration: TRL's `SFTConfig` and what a target needs beside it."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from trl import SFTConfig
+
+import qtarget as qt
+
+
+@dataclass
+class TargetSFTConfig(SFTConfig):
+    """`trl.SFTConfig` with a method in the place of `loss_type`.
+
+    Plain values only, so it goes through YAML, JSON, `TrlParser` and the command line. Objects (a composed `qt.Method`, models in
+    memory) are given to the trainer itself.
+
+    Args:
+        method: name in `qt.METHODS`.
+        method_kwargs: its hyperparameters; those left out keep their defaults.
+        teacher: path or hub name of the teacher, or a list of them for a method with several.
+        teacher_dtype: torch dtype the teacher is loaded in, or "auto" for the checkpoint's own.
+        teacher_init_kwargs: more for the teacher's `from_pretrained` (`attn_implementation`, `quantization_config`, ...).
+        reference: "initial" for the model as training starts (its adapter switched off under peft; a snapshot refreshed every
+            `refresh_every` optimizer steps for methods whose reference is an old policy), or a path or hub name.
+        reference_dtype: torch dtype of the reference; None for the student's own (a path: the checkpoint's).
+        reference_init_kwargs: more for the `from_pretrained` of a reference that is a path.
+        diagnostics: per-token measures that are logged as token means, beside `nll`. `trust` and `scale` cost nothing and are measured
+            at every step; the others are measured at the steps that are logged, and throughout evaluation. What does not
+            apply (`target_kl` under an improper target, `teacher_entropy` without a teacher) is left out.
+        unspanned_weight: weight of the tokens that no span of `weight_spans` touches.
+    """
+
+    _VALID_DICT_FIELDS = [
+        *SFTConfig._VALID_DICT_FIELDS,
+        "method_kwargs",
+        "teacher_init_kwargs",
+        "reference_init_kwargs",
+    ]
+
+    method: str = field(
+        default="target-sft", metadata={"help": "Objective, by its name in `qtarget methods`."}
+    )
+    method_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Hyperparameters of the method, for example '{\"eta\": 0.5}'."}
+    )
+    teacher: None | str | list[str] = field(
+        default=None, metadata={"help": "Path or hub name of the teacher, or a list of several."}
+    )
+    teacher_dtype: str = field(
+        default="auto", metadata={"help": "Torch dtype of the teacher, or 'auto' for its checkpoint's."}
+    )
+    teacher_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keyword arguments for the teacher's `from_pretrained`."}
+    )
+    reference: None | str = field(
+        default="initial",
+        metadata={"help": "'initial' for the model as training starts, or a path or hub name."},
+    )
+    reference_dtype: None | str = field(
+        default=None, metadata={"help": "Torch dtype of the reference; by default the student's."}
+    )
+    reference_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keyword arguments for the reference's `from_pretrained`."}
+    )
+    diagnostics: list[str] = field(
+        default_factory=lambda: ["trust", "scale", "entropy", "top1", "target_kl", "teacher_entropy"],
+        metadata={"help": "Per-token measures to log beside the loss and the nll."},
+    )
+    unspanned_weight: float = field(
+        default=1.0, metadata={"help": "Weight of tokens that no span of `weight_spans` touches."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_other_losses(self)
+        self.build_method()
+
+    def build_method(self) -> qt.Method:
+        """The method that `method` and `method_kwargs` name."""
+        kwargs = self.method_kwargs or {}
+        if not isinstance(kwargs, dict):
+            raise ValueError(
+                f"method_kwargs is {kwargs!r}; expected a mapping, as in `method_kwargs: {{eta: 0.5}}`."
+            )
+        return qt.method(self.method, **kwargs)
+
+
+def refuse_other_losses(args: SFTConfig) -> None:
+    """A second objective beside `method` would be ignored or would fight it: name the line to remove."""
+    conflicts = {
+        f"loss_type: {args.loss_type}": args.loss_type != "nll",
+        f"label_smoothing_factor: {args.label_smoothing_factor}": args.label_smoothing_factor != 0,
+        "use_liger_kernel: true": args.use_liger_kernel,
+    }
+    instead = {
+        "loss_type": f"`method: {args.loss_type}` says the same",
+        "label_smoothing_factor": "`method: label-smoothing` with `method_kwargs: {smoothing: "
+        f"{args.label_smoothing_factor}}}` says the same",
+        "use_liger_kernel": "`method` computes its loss without building logits already",
+    }
+    for line, given in conflicts.items():
+        if given:
+            reason = instead[line.partition(":")[0]]
+            raise ValueError(f"`{line}` is set beside `method`. Remove that line; {reason}.")
+
+
+def as_target_config(args: SFTConfig | None) -> TargetSFTConfig:
+    """The configuration itself, or one made from a plain `SFTConfig` (None: from the defaults)."""
+    if isinstance(args, TargetSFTConfig):
+        return args
+    if args is None:
+        return TargetSFTConfig(method="sft")
+    known = {f.name for f in fields(TargetSFTConfig) if f.init}
+    values = {name: value for name, value in args.to_dict().items() if name in known}
+    values["hub_token"] = args.hub_token  # hidden by to_dict
+    return TargetSFTConfig(**{"method": "sft", **values})

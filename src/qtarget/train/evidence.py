@@ -1,0 +1,106 @@
+"""Building a trainer's teachers and reference from what the user gave: paths, hub names or models."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+import qtarget as qt
+from qtarget.teacher import (
+    EvidenceSource,
+    LiveModel,
+    check_same_tokens,
+    frozen_copy,
+    load_live_model,
+    shared_rows,
+)
+from qtarget.train.config import TargetSFTConfig
+from qtarget.train.reference import Snapshot
+
+Given = str | PreTrainedModel | EvidenceSource
+
+
+@dataclass(frozen=True)
+class Student:
+    """What evidence is built against.
+
+    Attributes:
+        model: as trained, peft wrapper included.  base: the causal language model in it.
+    """
+
+    model: Any
+    base: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+
+
+def causal_lm(model: Any) -> PreTrainedModel:
+    """The causal language model inside a peft wrapper, or the model itself."""
+    return model.get_base_model() if is_peft_model(model) else model
+
+
+def as_teachers(given: Any) -> tuple[Given, ...]:
+    """One teacher, several or none, as a tuple."""
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+
+
+def build_teachers(
+    given: Sequence[Given], student: Student, args: TargetSFTConfig
+) -> tuple[EvidenceSource, ...]:
+    """Frozen teachers that share the student's tokens."""
+    return tuple(
+        _source(teacher, "teacher", student, args.teacher_dtype, args.teacher_init_kwargs)
+        for teacher in given
+    )
+
+
+def build_reference(
+    given: Given | None, method: qt.Method, student: Student, args: TargetSFTConfig
+) -> EvidenceSource | Snapshot | None:
+    """The reference a method reads; None where it reads none, or where the student with its adapter off is it."""
+    if "reference" not in method.needs or given is None:
+        return None
+    if given != "initial":
+        return _source(
+            given, "reference", student, args.reference_dtype or "auto", args.reference_init_kwargs
+        )
+    if method.refresh_every is not None:
+        return Snapshot(student.model)
+    if is_peft_model(student.model):
+        _check_adapter(student.model)
+        return None
+    return LiveModel(frozen_copy(student.base, student.device, args.reference_dtype))
+
+
+def _source(given: Given, name: str, student: Student, dtype: str, init_kwargs: Any) -> EvidenceSource:
+    if not isinstance(given, str | PreTrainedModel):
+        return given
+    if given is student.base:
+        raise ValueError(
+            f"The {name} is the very model that is trained, and would be frozen with it; load it a second time, as in "
+            f"`{name}=AutoModelForCausalLM.from_pretrained(...)`."
+        )
+    model = load_live_model(given, name, device=student.device, dtype=dtype, init_kwargs=init_kwargs)
+    tokenizer = _tokenizer_of(given)
+    if tokenizer is not None:
+        check_same_tokens(student.tokenizer, tokenizer, name)
+    return LiveModel(model, shared_rows(student.base, model))
+
+
+def _tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None:
+    """The tokenizer saved beside a model. A model built in memory has none, and is taken at its word."""
+    path = given if isinstance(given, str) else given.config._name_or_path
+    return AutoTokenizer.from_pretrained(path) if path else None
+
+
+def _check_adapter(model: Any) -> None:
+    if model.active_peft_config.is_prompt_learning:
+        raise ValueError(
+            f"With {model.active_peft_config.peft_type.value} the prompt itself is the adapter, so it cannot be switched off for "
+            "the reference; write `reference: path/or/hub-name` of the initial model."
+        )

@@ -1,0 +1,131 @@
+"""The loss inside the model's forward, so that the hooks of DDP, FSDP, peft and checkpointing fire around it."""
+
+import functools
+import types
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+import qtarget as qt
+from qtarget.teacher import head_of
+from qtarget.train.trl_private import load_balancing_loss
+
+Evidence = qt.Dense | qt.Sparse | qt.LabelOnly
+
+
+@dataclass(frozen=True, eq=False)
+class TargetCall:
+    """What the forward needs to compute the loss. Everything is laid out like `input_ids` `[B, S, ...]`; nothing is shifted yet.
+
+    Attributes:
+        teachers, reference: at position t, what they expect at t + 1.
+        adapter_off: a context in which the student itself is the reference.
+        token_weight, sequence_ids: `[B, S]`.
+        num_items: the denominator, over ranks and accumulation steps; None for this batch's own count.
+        width: tokens in a row, where peft puts virtual tokens before them.
+    """
+
+    method: qt.Method
+    teachers: tuple[Evidence, ...] = ()
+    reference: Evidence | None = None
+    adapter_off: Callable[[], AbstractContextManager] | None = None
+    token_weight: Tensor | None = None
+    sequence_ids: Tensor | None = None
+    num_items: Tensor | float | None = None
+    diagnostics: tuple[str, ...] = ("trust", "scale")
+    width: int | None = None
+
+
+@dataclass
+class TargetOutput(ModelOutput):
+    """Attributes: loss, nll, num_tokens, diagnostics as in `qt.LossOutput`; aux_loss, the load-balancing loss of a mixture of experts."""
+
+    loss: Tensor | None = None
+    nll: Tensor | None = None
+    num_tokens: Tensor | None = None
+    diagnostics: dict[str, Tensor] | None = None
+    aux_loss: Tensor | None = None
+
+
+def add_target_loss(model: PreTrainedModel) -> None:
+    """Let `model(**inputs, labels=labels, q_target=TargetCall(...))` return a `TargetOutput`, without building logits.
+
+    Without `q_target` the forward is the class's own, in copies of the model too.
+    """
+
+    @functools.wraps(type(model).forward)
+    def forward(self, *args, q_target: TargetCall | None = None, **kwargs):
+        if q_target is None:
+            return type(self).forward(self, *args, **kwargs)
+        return _target_forward(self, q_target, *args, **kwargs)
+
+    model.forward = types.MethodType(forward, model)
+
+
+def _target_forward(
+    model: PreTrainedModel, call: TargetCall, *args, labels: Tensor, **kwargs
+) -> TargetOutput:
+    kwargs["use_cache"] = False
+    width = call.width or labels.shape[1]
+    if call.adapter_off is not None:
+        call = replace(call, reference=_own_evidence(model, call.adapter_off, *args, **kwargs))
+    outputs = model.base_model(*args, **kwargs)
+    head = head_of(model)
+    out = _loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
+    aux_loss = load_balancing_loss(model.config.get_text_config(), outputs, kwargs.get("attention_mask"))
+    return TargetOutput(out.loss, out.nll, out.num_tokens, out.diagnostics, aux_loss)
+
+
+def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt.LossOutput:
+    """The one place where hidden states at t meet the labels at t + 1."""
+    device = head.weight.device
+    return qt.linear_q_target_loss(
+        hidden[:, :-1].to(device),
+        head,
+        labels[:, 1:].to(device),
+        call.method,
+        teacher=tuple(_expecting(teacher) for teacher in call.teachers) or None,
+        reference=None if call.reference is None else _expecting(call.reference),
+        token_weight=None if call.token_weight is None else call.token_weight[:, 1:].to(device),
+        sequence_ids=None if call.sequence_ids is None else call.sequence_ids[:, 1:].to(device),
+        num_items=call.num_items,
+        diagnostics=call.diagnostics,
+    )
+
+
+def _expecting(evidence: Evidence) -> Evidence:
+    """Evidence at the positions that have a next token."""
+    if isinstance(evidence, qt.Dense):
+        return replace(evidence, hidden=evidence.hidden[:, :-1])
+    if isinstance(evidence, qt.Sparse):
+        return qt.Sparse(evidence.ids[:, :-1], evidence.logprobs[:, :-1], evidence.log_tail[:, :-1])
+    return qt.LabelOnly(evidence.logprobs[:, :-1])
+
+
+@torch.no_grad()
+def _own_evidence(model: PreTrainedModel, adapter_off, *args, **kwargs) -> qt.Dense:
+    with adapter_off(), evaluating(model):
+        hidden = model.base_model(*args, **kwargs).last_hidden_state
+        return qt.Dense(hidden, head_of(model))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def text_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """What of a batch is for models; the rest is for the loss."""
+    return {name: value for name, value in batch.items() if name not in ("labels", "token_weight", "row_ids")}

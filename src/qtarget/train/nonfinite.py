@@ -1,0 +1,41 @@
+"""A loss that is NaN or infinite stops training before it reaches the weights."""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, TrainerState
+
+from qtarget.train.repeats import rows_of
+
+
+class NonFiniteLossError(ValueError):
+    """A training loss was NaN or infinite. The weights are those of the last good optimizer step."""
+
+
+class Trains(Protocol):
+    """The part of a trainer that can say which rows were at fault."""
+
+    state: TrainerState
+    accelerator: Any
+    text_tokenizer: PreTrainedTokenizerBase
+
+    def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor: ...
+
+
+def nonfinite_error(trainer: Trains, loss: Tensor, texts: dict, batch: dict) -> NonFiniteLossError:
+    """The error that names the step and this rank's rows. Costs a forward pass per row."""
+    rows = range(int(rows_of(batch).max()) + 1)
+    bad = [row for row in rows if not trainer.row_loss(texts, batch, row).isfinite()]
+    shown = "; ".join(f"row {row} ({_excerpt(trainer.text_tokenizer, batch, row)!r})" for row in bad)
+    step = trainer.state.global_step + 1
+    return NonFiniteLossError(
+        f"The loss of optimizer step {step} is {loss.item()} on rank {trainer.accelerator.process_index}; of its {len(rows)} rows "
+        f"these are not finite: {shown or 'none'}. Training stopped before the weights were touched: they are those after step "
+        f"{step - 1}, and `trainer.save_model('last_good')` keeps them. If every row is named, training has diverged: lower "
+        "`learning_rate` or `max_grad_norm`. If some are, look at their text and weights."
+    )
+
+
+def _excerpt(tokenizer: PreTrainedTokenizerBase, batch: dict, row: int, tokens: int = 16) -> str:
+    ids = batch["input_ids"]
+    return tokenizer.decode(ids[(rows_of(batch) == row).expand(ids.shape)][:tokens].tolist())

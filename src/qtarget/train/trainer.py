@@ -1,0 +1,234 @@
+"""`TargetSFTTrainer`: TRL's `SFTTrainer` with its loss replaced by any target's."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.trainer_utils import EvalLoopOutput
+from trl import SFTConfig
+
+import qtarget as qt
+from qtarget.data import WEIGHT, PerTokenCollator, carries_weight, sequence_ids
+from qtarget.teacher import EvidenceSource, check_head
+from qtarget.train import checks
+from qtarget.train.config import TargetSFTConfig, as_target_config, refuse_other_losses
+from qtarget.train.evidence import Student, as_teachers, build_reference, build_teachers, causal_lm
+from qtarget.train.forward import TargetCall, TargetOutput, add_target_loss, text_inputs
+from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
+from qtarget.train.nonfinite import nonfinite_error
+from qtarget.train.reference import RefreshSnapshot, Snapshot
+from qtarget.train.repeats import rows_of, without_repeats
+from qtarget.train.rows import prepared_rows
+from qtarget.train.trl_private import OpenSFTTrainer, Prepare, Preparing
+
+
+class TargetSFTTrainer(OpenSFTTrainer):
+    """Fine-tunes a causal language model by any target of `qtarget`, with everything else as in `trl.SFTTrainer`.
+
+    The loss is computed inside the model's forward from hidden states and output layer; no logits are built in training.
+    `loss` is the objective's value, divided by the number of labels over all ranks and accumulation steps; `nll` stands beside it and
+    compares across methods. Evaluation weighs every token of the whole set alike, on any number of ranks.
+
+    A method of batch scope (talr) sees one micro-batch of one rank at a time: there, unlike elsewhere, accumulation steps and
+    ranks change what is computed.
+
+    Args:
+        model, data_collator, train_dataset, eval_dataset, processing_class: as in `trl.SFTTrainer`.
+        args: a `TargetSFTConfig`. A plain `SFTConfig` is taken with `method` (by default sft).
+        method: a composed `qt.Method`, in the place of `args.method`.
+        teacher: a model, anything with `evidence(inputs)`, or a sequence of them, in the place of `args.teacher`. A model built
+            in memory (without a path) is taken to share the student's tokenizer.
+        reference: a model or anything with `evidence(inputs)`, in the place of `args.reference`.
+        **kwargs: the rest of `trl.SFTTrainer`'s arguments.
+
+    Rows may weigh their tokens: `token_weight` beside `input_ids`, or `weight_spans`, lists of `[start, end, weight]` in
+    characters of the completion, of the text, or (one list for each message) of the messages' contents.
+
+    Raises:
+        ValueError: for what cannot be trained, when the trainer is built; each names the line to write.
+        NonFiniteLossError: in training, before the weights are touched.
+    """
+
+    loss_is_scaled_for_ga = True
+    carried_columns = (WEIGHT,)
+    _tag_names = ["trl", "sft", "qtarget"]  # noqa: RUF012  (TRL's own declaration)
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | Any,
+        args: TargetSFTConfig | SFTConfig | None = None,
+        data_collator: Callable | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        *,
+        method: qt.Method | None = None,
+        teacher: PreTrainedModel | EvidenceSource | Sequence | None = None,
+        reference: PreTrainedModel | EvidenceSource | None = None,
+        compute_loss_func: Callable | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = as_target_config(args)
+        refuse_other_losses(args)
+        self.method = method or args.build_method()
+        teachers = as_teachers(args.teacher if teacher is None else teacher)
+        given = args.reference if reference is None else reference
+        checks.check_method(self.method, teachers, given, args.packing_strategy if args.packing else None)
+        checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
+        checks.check_weights(self.method, train_dataset)
+        if self.method.without_reference is not None and carries_weight(train_dataset):
+            given = None  # the rows bring the weights that the reference would give
+        super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
+        checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision)
+        self._meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
+        self._tokens_seen = 0
+        self._add_evidence(teachers, given)
+        self.count_labels()
+        self.data_collator = PerTokenCollator(self.data_collator, self.padding_free)
+
+    def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
+        """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
+        base = causal_lm(self.model)
+        check_head(base, "model")
+        student = Student(self.model, base, self.text_tokenizer, self.args.device)
+        self.teachers = build_teachers(teachers, student, self.args)
+        self.reference = build_reference(given, self.method, student, self.args)
+        is_own = self.reference is None and given is not None and "reference" in self.method.needs
+        self.adapter_off = self.model.disable_adapter if is_own else None
+        if isinstance(self.reference, Snapshot):
+            self.add_callback(RefreshSnapshot(self.reference, self.method.refresh_every))
+        add_target_loss(base)
+
+    def prepare_rows(
+        self, dataset: Any, prepare: Prepare, args: Any, packing: bool, request: Preparing
+    ) -> Any:
+        return prepared_rows(dataset, prepare, args, packing, request)
+
+    # The loss
+
+    def compute_loss(
+        self, model: Any, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        mode = "train" if self.model.training else "eval"
+        batch = inputs if mode == "train" else without_repeats(inputs, self.accelerator)
+        texts = text_inputs(batch)
+        if self.aux_loss_weight is not None:
+            texts["output_router_logits"] = True
+        out = model(**texts, labels=batch["labels"], q_target=self._call(texts, batch, num_items_in_batch))
+        self._measure(mode, out, batch)
+        loss = self._whole_loss(out, num_items_in_batch)
+        if mode == "train" and not self._all_finite(loss):
+            raise nonfinite_error(self, loss, texts, batch)
+        return (loss, self._with_logits(model, texts)) if return_outputs else loss
+
+    def _call(self, texts: dict, batch: dict, num_items: Tensor | None) -> TargetCall:
+        """What the teachers, the reference and the rows have to say about this batch."""
+        with self.accelerator.autocast():
+            teachers = tuple(teacher.evidence(texts) for teacher in self.teachers)
+            if isinstance(self.reference, Snapshot):
+                reference = self.reference.evidence(texts, batch["labels"])
+            else:
+                reference = None if self.reference is None else self.reference.evidence(texts)
+        ids = sequence_ids(texts["input_ids"], texts.get("position_ids"))
+        return TargetCall(
+            self.method,
+            teachers,
+            reference,
+            self.adapter_off,
+            batch.get(WEIGHT),
+            ids if "sequence_ids" in self.method.needs else None,
+            num_items,
+            diagnostics_of_step(self.args.diagnostics, bool(self.teachers), self._is_logged()),
+            width=texts["input_ids"].shape[1],
+        )
+
+    def _whole_loss(self, out: TargetOutput, num_items: Tensor | None) -> Tensor:
+        """The micro-batch's share of the step's loss, scaled as TRL scales its own.
+
+        `num_items` counts the labels of every rank and DDP averages gradients over ranks, hence the factor; the
+        load-balancing loss is a mean per micro-batch, averaged over accumulation steps.
+        """
+        loss = out.loss
+        if self.args.average_tokens_across_devices and num_items is not None:
+            loss = loss * (self.accelerator.num_processes // self.get_tp_size())
+        if self.aux_loss_weight is None or out.aux_loss is None:
+            return loss
+        steps = self.current_gradient_accumulation_steps if num_items is not None else 1
+        return loss + self.aux_loss_weight * out.aux_loss / steps
+
+    def _all_finite(self, loss: Tensor) -> bool:
+        """Whether the loss of every rank is finite: ranks stop together, none waits for another's gradient."""
+        return bool(self.accelerator.gather(loss.detach().isfinite().reshape(1)).all())
+
+    def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor:
+        """The loss of one row of a batch alone, for saying which row was at fault."""
+        labels = batch["labels"].masked_fill(rows_of(batch) != row, -100)
+        call = self._call(texts, {**batch, "labels": labels}, None)
+        with torch.no_grad():
+            return self.model(**texts, labels=labels, q_target=call).loss
+
+    def _with_logits(self, model: Any, texts: dict) -> Any:
+        """Outputs with logits, for `predict` and `compute_metrics`, at the price of a forward pass."""
+        warnings.warn(
+            "`compute_metrics` and `predict` read logits, which the loss never builds: each batch costs one more forward pass.",
+            stacklevel=2,
+        )
+        with torch.no_grad():
+            return model(**{**texts, "use_cache": False})
+
+    # What is logged
+
+    def _measure(self, mode: str, out: TargetOutput, batch: dict) -> None:
+        meter = self._meters[mode]
+        meter.add("nll", out.nll * out.num_tokens, out.num_tokens)
+        meter.add_tokens(out.diagnostics)
+        if out.aux_loss is not None:
+            meter.add("aux_loss", out.aux_loss, 1)
+        if mode == "train":
+            mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
+            self._meters["seen"].add("num_tokens", mask.sum(), 1)
+        else:
+            labels = (batch["labels"][:, 1:] != -100).sum()
+            meter.add("loss", out.loss * labels, labels)
+
+    def _is_logged(self) -> bool:
+        return not self.model.training or logs_next(self.args, self.state)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the token means since the last log to a training log."""
+        if self.model.training:
+            logs.update(self._means("train"))
+        super().log(logs, start_time)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """As the Trainer's, with `loss` and the other measures averaged over tokens, not over batches."""
+        self._meters["eval"] = Meter()
+        output = super().evaluation_loop(*args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        output.metrics.update({f"{prefix}_{name}": value for name, value in self._means("eval").items()})
+        return output
+
+    def _means(self, mode: str) -> dict[str, float]:
+        """Token means over ranks since the last reading, and how many tokens training has read by now."""
+        sums = self._meters[mode].read(self._over_ranks)
+        new_tokens, _ = self._meters["seen"].read(self._over_ranks).get("num_tokens", (0, 0))
+        self._tokens_seen += int(new_tokens) // self.get_tp_size()
+        means = {name: total / count for name, (total, count) in sums.items() if count > 0}
+        return {**means, "num_tokens": self._tokens_seen} if means else {}
+
+    def _over_ranks(self, table: Tensor) -> Tensor:
+        return self.accelerator.reduce(table, "sum")
+
+    # What is saved
+
+    def save_beside(self, folder: Path) -> None:
+        if isinstance(self.reference, Snapshot):
+            self.reference.save(folder, writes=self.args.should_save)
+
+    def load_beside(self, folder: Path) -> None:
+        if isinstance(self.reference, Snapshot):
+            self.reference.load(folder)
