@@ -16,7 +16,8 @@ class PerTokenCollator:
     """Wraps a collator and adds the per-token columns it would drop.
 
     Args:
-        inner: makes `input_ids` and `labels` `[B, S]`, padded on the right, or `[1, total]` where it is padding-free.
+        inner: makes `input_ids` and `labels` `[B, S]`, padded on the right, or `[1, total]` where it is
+            padding-free.
         padding_free: whether `inner` lays all rows end to end in one. The batch then also gets `row_ids`
             `[1, total]`, the row each token came from.
         columns: per-token columns and the value that pads them; rows without a column do without it.
@@ -46,8 +47,8 @@ class PerTokenCollator:
 def sequence_ids(input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
     """Which document each token belongs to, `[B, S]` integers.
 
-    Position ids that restart at 0 begin a document, as in packed and padding-free batches; without position ids each row is
-    one document.
+    Position ids that restart at 0 begin a document, as in packed and padding-free batches; without position
+    ids each row is one document.
     """
     rows = torch.arange(len(input_ids), device=input_ids.device)[:, None].expand(input_ids.shape)
     if position_ids is None:

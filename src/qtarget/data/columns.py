@@ -32,7 +32,8 @@ def check_completions(dataset: Rows, name: str) -> None:
     for index, completion in enumerate(dataset["completion"]):
         if _is_empty(completion):
             raise ValueError(
-                f"Row {index} of the {name} data set has an empty completion ({completion!r}), so there is nothing "
+                f"Row {index} of the {name} data set has an empty completion ({completion!r}), so there is "
+                "nothing "
                 "to learn from it. Drop such rows: "
                 "`dataset = dataset.filter(lambda row: row['completion'])`."
             )
@@ -42,7 +43,8 @@ def check_supervision(dataset: Rows, name: str) -> None:
     """Refuse a prepared data set in which no token is left to learn from."""
     if isinstance(dataset, Dataset) and not any(map(_supervised, dataset["labels"])):
         raise ValueError(
-            f"Every token of the {name} data set is masked ({len(dataset)} rows after preparation), so there is no "
+            f"Every token of the {name} data set is masked ({len(dataset)} rows after preparation), so there "
+            "is no "
             "loss to compute. Look at `max_length` (a prompt may fill it), `completion_only_loss`, "
             "`assistant_only_loss` and the `labels` or mask columns."
         )

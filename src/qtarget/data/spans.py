@@ -51,12 +51,14 @@ def message_spans(
         render: the chat template, messages to text.
         where: names the row in errors.
 
-    Contents are found by rendering the conversation a second time with each one replaced by a marker, and the result is
-    checked against the real rendering: a template that rewrites what messages say is refused, never guessed.
+    Contents are found by rendering the conversation a second time with each one replaced by a marker, and the
+    result is checked against the real rendering: a template that rewrites what messages say is refused, never
+    guessed.
     """
     if len(spans) != len(messages):
         raise ValueError(
-            f"{where}: {len(spans)} lists of spans for {len(messages)} messages; write one list for each message, "
+            f"{where}: {len(spans)} lists of spans for {len(messages)} messages; write one list for each "
+            "message, "
             "empty where nothing is weighted, as in `[[], [[0, 12, 2.0]]]`."
         )
     for message, own in zip(messages, spans, strict=True):
@@ -92,8 +94,10 @@ def _content_starts(
         rebuilt += shown + after
     if rebuilt != text or len(starts) != len(contents):
         raise ValueError(
-            f"{where}: the chat template changes what its messages say, so their characters cannot be found in the "
-            "rendered text. Give weights per token instead: tokenise the rows yourself and add a `token_weight` "
+            f"{where}: the chat template changes what its messages say, so their characters cannot be found "
+            "in the "
+            "rendered text. Give weights per token instead: tokenise the rows yourself and add a "
+            "`token_weight` "
             "column beside `input_ids`."
         )
     return starts

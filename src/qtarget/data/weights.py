@@ -15,8 +15,8 @@ WEIGHT = "token_weight"
 SPANS = "weight_spans"
 """Column of spans `[start, end, weight]`.
 
-In characters of the completion (prompt-completion rows) or of the text (plain text). For conversations, one list of spans
-for each message of `messages`, or of the completion's messages, in characters of its `content`.
+In characters of the completion (prompt-completion rows) or of the text (plain text). For conversations, one
+list of spans for each message of `messages`, or of the completion's messages, in characters of its `content`.
 """
 
 
@@ -46,14 +46,16 @@ def attach_token_weight(
         chat_template: the template the rows were rendered with, where it is not the tokenizer's own.
 
     Raises:
-        ValueError: naming the row, for weights that are not one finite number >= 0 per token, or spans outside their text.
+        ValueError: naming the row, for weights that are not one finite number >= 0 per token, or spans
+            outside their text.
     """
     if WEIGHT in column_names(dataset):
         return dataset.map(_checked_weight, with_indices=True, fn_kwargs={"name": name}, **map_kwargs)
     if not tokenizer.is_fast:
         raise ValueError(
             f"`{SPANS}` needs a fast tokenizer, which knows where its tokens lie in the text; "
-            f"{type(tokenizer).__name__} is not one. Tokenise the rows yourself and give `{WEIGHT}` beside `input_ids`."
+            f"{type(tokenizer).__name__} is not one. Tokenise the rows yourself and give `{WEIGHT}` beside "
+            "`input_ids`."
         )
     kwargs = {
         "tokenizer": tokenizer,
@@ -69,13 +71,15 @@ def _checked_weight(row: dict[str, Any], index: int, name: str) -> dict[str, lis
     weights = [float(weight) for weight in row[WEIGHT]]
     if len(weights) != len(row["input_ids"]):
         raise ValueError(
-            f"Row {index} of the {name} data set has {len(weights)} values in `{WEIGHT}` for {len(row['input_ids'])} "
+            f"Row {index} of the {name} data set has {len(weights)} values in `{WEIGHT}` for "
+            f"{len(row['input_ids'])} "
             "tokens in `input_ids`; write one for each token (text rows take `weight_spans` instead)."
         )
     wrong = [weight for weight in weights if not (weight >= 0 and math.isfinite(weight))]
     if wrong:
         raise ValueError(
-            f"Row {index} of the {name} data set has {wrong[0]} in `{WEIGHT}`; weights are finite numbers >= 0."
+            f"Row {index} of the {name} data set has {wrong[0]} in `{WEIGHT}`; weights are finite numbers >= "
+            "0."
         )
     return {WEIGHT: weights}
 
@@ -94,7 +98,8 @@ def _weight_from_spans(
     tokens = tokenizer(text, add_special_tokens=not is_chat, return_offsets_mapping=True)
     if list(tokens["input_ids"]) != list(row["input_ids"]):
         raise ValueError(
-            f"{where}: its text does not tokenise to its `input_ids`, so `{SPANS}` cannot be placed. Give `{WEIGHT}` "
+            f"{where}: its text does not tokenise to its `input_ids`, so `{SPANS}` cannot be placed. Give "
+            f"`{WEIGHT}` "
             "beside `input_ids` instead."
         )
     return {WEIGHT: span_weights(tokens["offset_mapping"], spans, unspanned)}

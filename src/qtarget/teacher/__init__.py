@@ -1,7 +1,7 @@
 """Models whose word is evidence for a target: teachers and references, live in memory.
 
-Whatever stands behind `EvidenceSource` (a live model here, a cache on disk or a server elsewhere) says, at each position, what
-it expects next.
+Whatever stands behind `EvidenceSource` (a live model here, a cache on disk or a server elsewhere) says, at
+each position, what it expects next.
 """
 
 from qtarget.teacher.causal_lm import check_head, head_of

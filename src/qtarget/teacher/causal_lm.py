@@ -20,14 +20,16 @@ def head_of(model: PreTrainedModel) -> Head:
 
 
 def _gathered(parameter: Tensor | None) -> Tensor | None:
-    """A whole parameter. FSDP averages gradients over ranks, and so must the gradient of a head gathered by hand."""
+    """A whole parameter. FSDP averages gradients over ranks, and so must the gradient of a head gathered by
+    hand."""
     if not isinstance(parameter, DTensor):
         return parameter
     return parameter.full_tensor(grad_placements=[Partial("avg")] * parameter.device_mesh.ndim)
 
 
 def _logit_scale(config) -> float | None:
-    """Cohere's `logit_scale` (and its like) multiplies the logits; Granite's `logits_scaling` divides them."""
+    """Cohere's `logit_scale` (and its like) multiplies the logits; Granite's `logits_scaling` divides
+    them."""
     for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
         if getattr(config, name, None) is not None:
             return getattr(config, name)
@@ -39,10 +41,12 @@ def _logit_scale(config) -> float | None:
 
 @torch.no_grad()
 def check_head(model: PreTrainedModel, name: str) -> None:
-    """Refuse a model whose logits are not `head_of` applied to its last hidden states, by trying it on four tokens."""
+    """Refuse a model whose logits are not `head_of` applied to its last hidden states, by trying it on four
+    tokens."""
     if model.base_model is model or model.get_output_embeddings() is None:
         raise ValueError(
-            f"The {name} ({type(model).__name__}) does not split into a backbone and an output layer, which the fused "
+            f"The {name} ({type(model).__name__}) does not split into a backbone and an output layer, which "
+            "the fused "
             "loss needs; load it with `AutoModelForCausalLM.from_pretrained(...)`."
         )
     if model.get_output_embeddings().weight.is_meta:  # a rank that gets its weights later
@@ -56,8 +60,10 @@ def check_head(model: PreTrainedModel, name: str) -> None:
     ours = _logits(hidden.to(logits.device), head_of(model))
     if not torch.allclose(ours, logits, rtol=0.05, atol=0.05 * float(logits.abs().max())):
         raise ValueError(
-            f"The {name} ({type(model).__name__}) does more between its hidden states and its logits than a linear "
-            "layer, a scale and a soft-cap, so the fused loss would be wrong for it; use a model without that step."
+            f"The {name} ({type(model).__name__}) does more between its hidden states and its logits than a "
+            "linear "
+            "layer, a scale and a soft-cap, so the fused loss would be wrong for it; use a model without "
+            "that step."
         )
 
 

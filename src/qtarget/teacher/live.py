@@ -18,7 +18,8 @@ class EvidenceSource(Protocol):
     def evidence(self, inputs: Mapping[str, Any]) -> Dense | Sparse | LabelOnly:
         """Evidence `[B, S, ...]` for the model inputs `input_ids` `[B, S]`: position t speaks of token t + 1.
 
-        `inputs` holds what the student is given (`attention_mask`, `position_ids` and the like), without labels.
+        `inputs` holds what the student is given (`attention_mask`, `position_ids` and the like), without
+        labels.
         """
         ...
 
@@ -54,7 +55,8 @@ def load_live_model(
 
     Args:
         name: "teacher" or "reference", for errors.
-        dtype: a torch dtype's name, or "auto" for the checkpoint's own. A model given as an object keeps its own.
+        dtype: a torch dtype's name, or "auto" for the checkpoint's own. A model given as an object keeps its
+            own.
         init_kwargs: more for `AutoModelForCausalLM.from_pretrained`.
     """
     if isinstance(source, str):
@@ -71,7 +73,8 @@ def frozen(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
 
 
 def frozen_copy(model: PreTrainedModel, device: torch.device, dtype: str | None = None) -> PreTrainedModel:
-    """A frozen copy of a model whose forward may have been replaced on the instance; the copy's is the class's own."""
+    """A frozen copy of a model whose forward may have been replaced on the instance; the copy's is the
+    class's own."""
     twin = copy.deepcopy(model)
     twin.__dict__.pop("forward", None)
     twin = frozen(twin, device)

@@ -12,8 +12,10 @@ def check_same_tokens(student: PreTrainedTokenizerBase, teacher: PreTrainedToken
     differing = sorted(i for i in by_id[0].keys() | by_id[1].keys() if by_id[0].get(i) != by_id[1].get(i))
     shown = ", ".join(f"{i}: {by_id[0].get(i)!r} and {by_id[1].get(i)!r}" for i in differing[:3])
     raise ValueError(
-        f"The {name} has another tokenizer than the student: {len(differing)} token ids differ, first {shown} "
-        "(student's and teacher's). A target over the student's vocabulary needs the same token ids in both; choose a "
+        f"The {name} has another tokenizer than the student: {len(differing)} token ids differ, first "
+        f"{shown} "
+        "(student's and teacher's). A target over the student's vocabulary needs the same token ids in both; "
+        "choose a "
         f"{name} of the student's family."
     )
 

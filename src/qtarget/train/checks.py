@@ -19,26 +19,26 @@ def check_method(
     """
     if len(teachers) != method.num_teachers:
         raise ValueError(_teachers_differ(method, len(teachers)))
-    if "reference" in method.needs and method.without_reference is None and reference is None:
+    if "reference" in method.needs and reference is None:
         raise ValueError(
-            f'"{method.name}" needs a reference, and reference is None; write `reference: initial` for the model as training '
-            "starts, or `reference: path/or/hub-name`."
+            f'"{method.name}" needs a reference, and reference is None; write `reference: initial` for the '
+            "model as training starts, or `reference: path/or/hub-name`."
         )
-    if method.scope == "sequence" and packing_strategy == "wrapped":
+    if "sequence_ids" in method.needs and packing_strategy == "wrapped":
         raise ValueError(
-            f'"{method.name}" looks at whole sequences, and packing_strategy "wrapped" loses where they begin; write '
-            "`packing_strategy: bfd`."
+            f'"{method.name}" looks at whole sequences, and packing_strategy "wrapped" loses where they '
+            "begin; write `packing_strategy: bfd`."
         )
 
 
 def _teachers_differ(method: qt.Method, given: int) -> str:
     if method.num_teachers == 0:
-        return f'"{method.name}" reads no teacher, and {given} given; remove `teacher`, or choose a method that uses it.'
+        return f'"{method.name}" reads no teacher, and {given} given; remove `teacher`, or change `method`.'
     if given == 0:
         return f'"{method.name}" needs a teacher, and none was given; write `teacher: path/or/hub-name`.'
     return (
-        f'"{method.name}" is set up for {method.num_teachers} teacher(s), and {given} given; write `teacher` as a list of '
-        f"{method.num_teachers}."
+        f'"{method.name}" is set up for {method.num_teachers} teacher(s), and {given} given; '
+        f"write `teacher` as a list of {method.num_teachers}."
     )
 
 
@@ -47,7 +47,8 @@ def check_weights(method: qt.Method, dataset: Any) -> None:
     if dataset is not None and "token_weight" in method.needs and not carries_weight(dataset):
         raise ValueError(
             f'"{method.name}" reads a weight for every token, and the training data have the columns '
-            f"{sorted(column_names(dataset))}; add `{SPANS}` ([start, end, weight] in characters of the completion) or, for "
+            f"{sorted(column_names(dataset))}; add `{SPANS}` ([start, end, weight] in characters of the "
+            "completion) or, for "
             f"pre-tokenised rows, `{WEIGHT}` (one number per token)."
         )
 
@@ -67,7 +68,8 @@ def check_surroundings(compute_loss_func: Callable | None, processing_class: Any
         )
     if "shift_labels" in columns:
         raise ValueError(
-            "The data have a column `shift_labels`; labels are shifted here, in one place. Remove the column and keep `labels`."
+            "The data have a column `shift_labels`; labels are shifted here, in one place. Remove the column "
+            "and keep `labels`."
         )
 
 
@@ -75,12 +77,14 @@ def check_built(model: Any, accelerator: Any, is_vision: bool) -> None:
     """Refuse what only shows once TRL has built everything: model family and parallelism."""
     if is_vision or model.config.get_text_config() is not model.config:
         raise ValueError(
-            f"{type(model).__name__} is a vision-language model (its text model is a part of it), which is not supported; "
+            f"{type(model).__name__} is a vision-language model (its text model is a part of it), which is "
+            "not supported; "
             "train a text-only causal language model."
         )
     parallel = accelerator.parallelism_config
     if parallel is not None and (parallel.cp_enabled or parallel.sp_enabled):
         raise ValueError(
-            "Context and sequence parallelism hand over labels that are shifted already (`shift_labels`) and cut across ranks, "
+            "Context and sequence parallelism hand over labels that are shifted already (`shift_labels`) and "
+            "cut across ranks, "
             "which is not supported; set cp_size and sp_size to 1 in the parallelism config."
         )

@@ -12,26 +12,29 @@ import qtarget as qt
 class TargetSFTConfig(SFTConfig):
     """`trl.SFTConfig` with a method in the place of `loss_type`.
 
-    Plain values only, so it goes through YAML, JSON, `TrlParser` and the command line. Objects (a composed `qt.Method`, models in
-    memory) are given to the trainer itself.
+    Plain values only, so it goes through YAML, JSON, `TrlParser` and the command line. Objects (a composed
+    `qt.Method`, models in memory) are given to the trainer itself.
 
     Args:
         method: name in `qt.METHODS`.
         method_kwargs: its hyperparameters; those left out keep their defaults.
         teacher: path or hub name of the teacher, or a list of them for a method with several.
         teacher_dtype: torch dtype the teacher is loaded in, or "auto" for the checkpoint's own.
-        teacher_init_kwargs: more for the teacher's `from_pretrained` (`attn_implementation`, `quantization_config`, ...).
-        reference: "initial" for the model as training starts (its adapter switched off under peft; a snapshot refreshed every
-            `refresh_every` optimizer steps for methods whose reference is an old policy), or a path or hub name.
+        teacher_init_kwargs: more for the teacher's `from_pretrained` (`attn_implementation`,
+            `quantization_config`, ...).
+        reference: "initial" for the model as training starts (its adapter switched off under peft; a snapshot
+            refreshed every `refresh_every` optimizer steps for methods whose reference is an old policy), or
+            a path or hub name.
         reference_dtype: torch dtype of the reference; None for the student's own (a path: the checkpoint's).
         reference_init_kwargs: more for the `from_pretrained` of a reference that is a path.
-        diagnostics: per-token measures that are logged as token means, beside `nll`. `trust` and `scale` cost nothing and are measured
-            at every step; the others are measured at the steps that are logged, and throughout evaluation. What does not
-            apply (`target_kl` under an improper target, `teacher_entropy` without a teacher) is left out.
+        diagnostics: per-token measures that are logged as token means, beside `nll`. `trust` and `scale` cost
+            nothing and are measured at every step; the others are measured at the steps that are logged, and
+            throughout evaluation. What does not apply (`target_kl` under an improper target,
+            `teacher_entropy` without a teacher) is left out.
         unspanned_weight: weight of the tokens that no span of `weight_spans` touches.
     """
 
-    _VALID_DICT_FIELDS = [
+    _VALID_DICT_FIELDS = [  # noqa: RUF012  (TRL's own declaration)
         *SFTConfig._VALID_DICT_FIELDS,
         "method_kwargs",
         "teacher_init_kwargs",
@@ -44,7 +47,7 @@ class TargetSFTConfig(SFTConfig):
     method_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Hyperparameters of the method, for example '{\"eta\": 0.5}'."}
     )
-    teacher: None | str | list[str] = field(
+    teacher: list[str] | str | None = field(
         default=None, metadata={"help": "Path or hub name of the teacher, or a list of several."}
     )
     teacher_dtype: str = field(
@@ -53,18 +56,18 @@ class TargetSFTConfig(SFTConfig):
     teacher_init_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments for the teacher's `from_pretrained`."}
     )
-    reference: None | str = field(
+    reference: str | None = field(
         default="initial",
         metadata={"help": "'initial' for the model as training starts, or a path or hub name."},
     )
-    reference_dtype: None | str = field(
+    reference_dtype: str | None = field(
         default=None, metadata={"help": "Torch dtype of the reference; by default the student's."}
     )
     reference_init_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments for the reference's `from_pretrained`."}
     )
     diagnostics: list[str] = field(
-        default_factory=lambda: ["trust", "scale", "entropy", "top1", "target_kl", "teacher_entropy"],
+        default_factory=lambda: ["trust", "scale", "entropy", "target_kl", "teacher_entropy"],
         metadata={"help": "Per-token measures to log beside the loss and the nll."},
     )
     unspanned_weight: float = field(

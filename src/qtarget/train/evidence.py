@@ -62,7 +62,8 @@ def build_teachers(
 def build_reference(
     given: Given | None, method: qt.Method, student: Student, args: TargetSFTConfig
 ) -> EvidenceSource | Snapshot | None:
-    """The reference a method reads; None where it reads none, or where the student with its adapter off is it."""
+    """The reference a method reads; None where it reads none, or where the student with its adapter off is
+    it."""
     if "reference" not in method.needs or given is None:
         return None
     if given != "initial":
@@ -82,7 +83,8 @@ def _source(given: Given, name: str, student: Student, dtype: str, init_kwargs: 
         return given
     if given is student.base:
         raise ValueError(
-            f"The {name} is the very model that is trained, and would be frozen with it; load it a second time, as in "
+            f"The {name} is the very model that is trained, and would be frozen with it; load it a second "
+            "time, as in "
             f"`{name}=AutoModelForCausalLM.from_pretrained(...)`."
         )
     model = load_live_model(given, name, device=student.device, dtype=dtype, init_kwargs=init_kwargs)
@@ -101,6 +103,7 @@ def _tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | Non
 def _check_adapter(model: Any) -> None:
     if model.active_peft_config.is_prompt_learning:
         raise ValueError(
-            f"With {model.active_peft_config.peft_type.value} the prompt itself is the adapter, so it cannot be switched off for "
+            f"With {model.active_peft_config.peft_type.value} the prompt itself is the adapter, so it cannot "
+            "be switched off for "
             "the reference; write `reference: path/or/hub-name` of the initial model."
         )

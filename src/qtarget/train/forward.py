@@ -1,4 +1,5 @@
-"""The loss inside the model's forward, so that the hooks of DDP, FSDP, peft and checkpointing fire around it."""
+"""The loss inside the model's forward, so that the hooks of DDP, FSDP, peft and checkpointing fire around
+it."""
 
 import functools
 import types
@@ -21,7 +22,8 @@ Evidence = qt.Dense | qt.Sparse | qt.LabelOnly
 
 @dataclass(frozen=True, eq=False)
 class TargetCall:
-    """What the forward needs to compute the loss. Everything is laid out like `input_ids` `[B, S, ...]`; nothing is shifted yet.
+    """What the forward needs to compute the loss. Everything is laid out like `input_ids` `[B, S, ...]`;
+    nothing is shifted yet.
 
     Attributes:
         teachers, reference: at position t, what they expect at t + 1.
@@ -44,7 +46,8 @@ class TargetCall:
 
 @dataclass
 class TargetOutput(ModelOutput):
-    """Attributes: loss, nll, num_tokens, diagnostics as in `qt.LossOutput`; aux_loss, the load-balancing loss of a mixture of experts."""
+    """Attributes: loss, nll, num_tokens, diagnostics as in `qt.LossOutput`; aux_loss, the load-balancing loss
+    of a mixture of experts."""
 
     loss: Tensor | None = None
     nll: Tensor | None = None
@@ -54,7 +57,8 @@ class TargetOutput(ModelOutput):
 
 
 def add_target_loss(model: PreTrainedModel) -> None:
-    """Let `model(**inputs, labels=labels, q_target=TargetCall(...))` return a `TargetOutput`, without building logits.
+    """Let `model(**inputs, labels=labels, q_target=TargetCall(...))` return a `TargetOutput`, without
+    building logits.
 
     Without `q_target` the forward is the class's own, in copies of the model too.
     """

@@ -8,6 +8,8 @@ from torch import Tensor
 from transformers import TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from qtarget import Method
+
 FREE = ("trust", "scale")
 """Diagnostics that fall out of the loss and are measured at every step."""
 NAMES = {"top1": "mean_token_accuracy"}
@@ -48,10 +50,11 @@ class Meter:
         return {name: (total, count) for name, (total, count) in zip(names, table, strict=True)}
 
 
-def diagnostics_of_step(wanted: Sequence[str], has_teacher: bool, logs: bool) -> tuple[str, ...]:
-    """Which of the wanted diagnostics to measure on a batch: all of them where it is `logs`'d, else the free ones."""
-    wanted = [name for name in wanted if name != "teacher_entropy" or has_teacher]
-    return tuple(name for name in wanted if logs or name in FREE)
+def diagnostics_of_step(wanted: Sequence[str], method: Method, logs: bool) -> tuple[str, ...]:
+    """Which of the wanted diagnostics to measure: all that apply if the step `logs`, else the free ones."""
+    has_teacher = "teacher" in method.needs - method.label_only
+    applicable = [name for name in wanted if name != "teacher_entropy" or has_teacher]
+    return tuple(name for name in applicable if logs or name in FREE)
 
 
 def logs_next(args: TrainingArguments, state: TrainerState) -> bool:

@@ -29,9 +29,12 @@ def nonfinite_error(trainer: Trains, loss: Tensor, texts: dict, batch: dict) -> 
     shown = "; ".join(f"row {row} ({_excerpt(trainer.text_tokenizer, batch, row)!r})" for row in bad)
     step = trainer.state.global_step + 1
     return NonFiniteLossError(
-        f"The loss of optimizer step {step} is {loss.item()} on rank {trainer.accelerator.process_index}; of its {len(rows)} rows "
-        f"these are not finite: {shown or 'none'}. Training stopped before the weights were touched: they are those after step "
-        f"{step - 1}, and `trainer.save_model('last_good')` keeps them. If every row is named, training has diverged: lower "
+        f"The loss of optimizer step {step} is {loss.item()} on rank {trainer.accelerator.process_index}; of "
+        f"its {len(rows)} rows "
+        f"these are not finite: {shown or 'none'}. Training stopped before the weights were touched: they "
+        "are those after step "
+        f"{step - 1}, and `trainer.save_model('last_good')` keeps them. If every row is named, training has "
+        "diverged: lower "
         "`learning_rate` or `max_grad_norm`. If some are, look at their text and weights."
     )
 

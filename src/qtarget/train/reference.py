@@ -23,8 +23,8 @@ SNAPSHOT_FILE = "reference_snapshot.safetensors"
 class Snapshot:
     """An old policy: the student as it was at the last refresh. Holds a copy of the trainable weights only.
 
-    It speaks through the student's own forward with the old weights put in place, so it costs no second model and works
-    under any wrapping that leaves weights where they are.
+    It speaks through the student's own forward with the old weights put in place, so it costs no second model
+    and works under any wrapping that leaves weights where they are.
     """
 
     student: nn.Module
@@ -59,7 +59,8 @@ class Snapshot:
 
     @torch.no_grad()
     def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> qt.LabelOnly:
-        """Log-probability of each next token, `[B, S]` nats; NaN where `labels` `[B, S]` is masked and at the end."""
+        """Log-probability of each next token, `[B, S]` nats; NaN where `labels` `[B, S]` is masked and at the
+        end."""
         call = TargetCall(qt.method("sft"), diagnostics=("p_y",))
         with self.in_place(), evaluating(self.student):
             out = self.student(**inputs, labels=labels, q_target=call)
@@ -78,7 +79,8 @@ class Snapshot:
         path = folder / SNAPSHOT_FILE
         if not path.is_file():
             raise ValueError(
-                f"The checkpoint {folder} has no {SNAPSHOT_FILE}, so the old policy it was trained against is lost; resume from "
+                f"The checkpoint {folder} has no {SNAPSHOT_FILE}, so the old policy it was trained against "
+                "is lost; resume from "
                 "a checkpoint of the same method, saved with save_only_model: false."
             )
         for name, saved in load_file(path).items():

@@ -10,8 +10,8 @@ from torch import Tensor
 def without_repeats(batch: dict[str, Any], accelerator: Accelerator) -> dict[str, Any]:
     """The batch with the labels of repeated rows masked.
 
-    Accelerate fills the last batch up with rows seen before, so that all ranks have as many. Counted twice, they would make a mean
-    over the set depend on the number of ranks.
+    Accelerate fills the last batch up with rows seen before, so that all ranks have as many. Counted twice,
+    they would make a mean over the set depend on the number of ranks.
     """
     state = accelerator.gradient_state
     if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:

@@ -25,8 +25,8 @@ def prepared_rows(
 ) -> Any:
     """Checked, tokenised, labelled and truncated or packed rows.
 
-    Rows without weights are TRL's own work. With weights, TRL tokenises and labels, and the cutting is done here on all per-token
-    columns alike.
+    Rows without weights are TRL's own work. With weights, TRL tokenises and labels, and the cutting is done
+    here on all per-token columns alike.
     """
     if not request.has_formatter:
         check_columns(dataset, request.name, args.dataset_text_field)

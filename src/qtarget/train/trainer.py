@@ -27,26 +27,30 @@ from qtarget.train.trl_private import OpenSFTTrainer, Prepare, Preparing
 
 
 class TargetSFTTrainer(OpenSFTTrainer):
-    """Fine-tunes a causal language model by any target of `qtarget`, with everything else as in `trl.SFTTrainer`.
+    """Fine-tunes a causal language model by any target of `qtarget`, with everything else as in
+    `trl.SFTTrainer`.
 
-    The loss is computed inside the model's forward from hidden states and output layer; no logits are built in training.
-    `loss` is the objective's value, divided by the number of labels over all ranks and accumulation steps; `nll` stands beside it and
-    compares across methods. Evaluation weighs every token of the whole set alike, on any number of ranks.
+    The loss is computed inside the model's forward from hidden states and output layer; no logits are built
+    in training. `loss` is the objective's value, divided by the number of labels over all ranks and
+    accumulation steps; `nll` stands beside it and compares across methods. Evaluation weighs every token of
+    the whole set alike, on any number of ranks.
 
-    A method of batch scope (talr) sees one micro-batch of one rank at a time: there, unlike elsewhere, accumulation steps and
-    ranks change what is computed.
+    A method of batch scope (talr) sees one micro-batch of one rank at a time: there, unlike elsewhere,
+    accumulation steps and ranks change what is computed.
 
     Args:
         model, data_collator, train_dataset, eval_dataset, processing_class: as in `trl.SFTTrainer`.
         args: a `TargetSFTConfig`. A plain `SFTConfig` is taken with `method` (by default sft).
         method: a composed `qt.Method`, in the place of `args.method`.
-        teacher: a model, anything with `evidence(inputs)`, or a sequence of them, in the place of `args.teacher`. A model built
-            in memory (without a path) is taken to share the student's tokenizer.
+        teacher: a model, anything with `evidence(inputs)`, or a sequence of them, in the place of
+            `args.teacher`. A model built in memory (without a path) is taken to share the student's
+            tokenizer.
         reference: a model or anything with `evidence(inputs)`, in the place of `args.reference`.
         **kwargs: the rest of `trl.SFTTrainer`'s arguments.
 
-    Rows may weigh their tokens: `token_weight` beside `input_ids`, or `weight_spans`, lists of `[start, end, weight]` in
-    characters of the completion, of the text, or (one list for each message) of the messages' contents.
+    Rows may weigh their tokens: `token_weight` beside `input_ids`, or `weight_spans`, lists of `[start, end,
+    weight]` in characters of the completion, of the text, or (one list for each message) of the messages'
+    contents.
 
     Raises:
         ValueError: for what cannot be trained, when the trainer is built; each names the line to write.
@@ -74,14 +78,12 @@ class TargetSFTTrainer(OpenSFTTrainer):
     ) -> None:
         args = as_target_config(args)
         refuse_other_losses(args)
-        self.method = method or args.build_method()
         teachers = as_teachers(args.teacher if teacher is None else teacher)
         given = args.reference if reference is None else reference
+        self.method, given = stand_in(method or args.build_method(), given, train_dataset)
         checks.check_method(self.method, teachers, given, args.packing_strategy if args.packing else None)
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
         checks.check_weights(self.method, train_dataset)
-        if self.method.without_reference is not None and carries_weight(train_dataset):
-            given = None  # the rows bring the weights that the reference would give
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision)
         self._meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
@@ -91,7 +93,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.data_collator = PerTokenCollator(self.data_collator, self.padding_free)
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
-        """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
+        """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it
+        came."""
         base = causal_lm(self.model)
         check_head(base, "model")
         student = Student(self.model, base, self.text_tokenizer, self.args.device)
@@ -139,18 +142,18 @@ class TargetSFTTrainer(OpenSFTTrainer):
             teachers,
             reference,
             self.adapter_off,
-            batch.get(WEIGHT),
+            token_weight(batch, self.method),
             ids if "sequence_ids" in self.method.needs else None,
             num_items,
-            diagnostics_of_step(self.args.diagnostics, bool(self.teachers), self._is_logged()),
+            diagnostics_of_step(self.args.diagnostics, self.method, self._is_logged()),
             width=texts["input_ids"].shape[1],
         )
 
     def _whole_loss(self, out: TargetOutput, num_items: Tensor | None) -> Tensor:
         """The micro-batch's share of the step's loss, scaled as TRL scales its own.
 
-        `num_items` counts the labels of every rank and DDP averages gradients over ranks, hence the factor; the
-        load-balancing loss is a mean per micro-batch, averaged over accumulation steps.
+        `num_items` counts the labels of every rank and DDP averages gradients over ranks, hence the factor;
+        the load-balancing loss is a mean per micro-batch, averaged over accumulation steps.
         """
         loss = out.loss
         if self.args.average_tokens_across_devices and num_items is not None:
@@ -161,7 +164,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         return loss + self.aux_loss_weight * out.aux_loss / steps
 
     def _all_finite(self, loss: Tensor) -> bool:
-        """Whether the loss of every rank is finite: ranks stop together, none waits for another's gradient."""
+        """Whether the loss of every rank is finite: ranks stop together, none waits for another's
+        gradient."""
         return bool(self.accelerator.gather(loss.detach().isfinite().reshape(1)).all())
 
     def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor:
@@ -174,7 +178,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def _with_logits(self, model: Any, texts: dict) -> Any:
         """Outputs with logits, for `predict` and `compute_metrics`, at the price of a forward pass."""
         warnings.warn(
-            "`compute_metrics` and `predict` read logits, which the loss never builds: each batch costs one more forward pass.",
+            "`compute_metrics` and `predict` read logits, which the loss never builds: each batch costs one "
+            "more forward pass.",
             stacklevel=2,
         )
         with torch.no_grad():
@@ -232,3 +237,17 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def load_beside(self, folder: Path) -> None:
         if isinstance(self.reference, Snapshot):
             self.reference.load(folder)
+
+
+def stand_in(method: qt.Method, reference: Any, dataset: Any) -> tuple[qt.Method, Any]:
+    """The method to run and its reference: rows with weights may bring what a reference would give (iw-sft)."""
+    if method.without_reference is None or (reference is not None and not carries_weight(dataset)):
+        return method, reference
+    return method.without_reference, None
+
+
+def token_weight(batch: dict, method: qt.Method) -> Tensor | None:
+    """The batch's weights; 1 for rows without any (an evaluation set's) under a method that reads them."""
+    if WEIGHT not in batch and "token_weight" in method.needs:
+        return torch.ones_like(batch["input_ids"], dtype=torch.float32)
+    return batch.get(WEIGHT)

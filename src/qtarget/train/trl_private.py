@@ -1,6 +1,7 @@
 """Everything private in TRL and transformers that the trainer leans on, under names of our own.
 
-A release that moves one of these fails its test in tests/train/test_trl_private.py; nothing else in the package names them.
+A release that moves one of these fails its test in tests/train/test_trl_private.py; nothing else in the
+package names them.
 """
 
 import copy
@@ -39,7 +40,8 @@ class OpenSFTTrainer(SFTTrainer):
     def prepare_rows(
         self, dataset: Any, prepare: Prepare, args: SFTConfig, packing: bool, request: Preparing
     ) -> Any:
-        """A raw data set tokenised, labelled, truncated or packed. `prepare(dataset, args, packing)` is TRL's way to do so."""
+        """A raw data set tokenised, labelled, truncated or packed. `prepare(dataset, args, packing)` is TRL's
+        way to do so."""
         return prepare(dataset, args, packing)
 
     def save_beside(self, folder: Path) -> None:
@@ -63,7 +65,8 @@ class OpenSFTTrainer(SFTTrainer):
         return self.router_aux_loss_coef if self.aux_loss_enabled else None
 
     def count_labels(self) -> None:
-        """Have the Trainer count the labels of a whole accumulated batch, whatever the model's forward accepts."""
+        """Have the Trainer count the labels of a whole accumulated batch, whatever the model's forward
+        accepts."""
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
 
@@ -92,7 +95,8 @@ class OpenSFTTrainer(SFTTrainer):
 
 
 def without_cutting(args: SFTConfig) -> SFTConfig:
-    """A copy of the configuration under which TRL tokenises and labels rows but neither cuts nor shuffles them."""
+    """A copy of the configuration under which TRL tokenises and labels rows but neither cuts nor shuffles
+    them."""
     whole = copy.copy(args)
     whole.max_length, whole.shuffle_dataset = None, False
     return whole
@@ -101,7 +105,8 @@ def without_cutting(args: SFTConfig) -> SFTConfig:
 def load_balancing_loss(
     config: Any, outputs: Any, attention_mask: torch.Tensor | None
 ) -> torch.Tensor | None:
-    """The auxiliary loss of a mixture of experts, as TRL computes it; None for a dense model or with it switched off."""
+    """The auxiliary loss of a mixture of experts, as TRL computes it; None for a dense model or with it
+    switched off."""
     router_logits = getattr(outputs, "router_logits", None)
     if router_logits is None or not getattr(config, "output_router_logits", False):
         return None
