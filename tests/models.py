@@ -24,7 +24,8 @@ WORDS = [f"w{i}" for i in range(95)]
 VOCAB = len(SPECIAL) + len(WORDS)
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if message.role == 'assistant' %}<assistant>{% generation %}{{ message.content }}<eos>{% endgeneration %}"
+    "{% if message.role == 'assistant' %}<assistant>"
+    "{% generation %}{{ message.content }}<eos>{% endgeneration %}"
     "{% else %}<user>{{ message.content }}{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"

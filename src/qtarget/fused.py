@@ -21,11 +21,11 @@ from qtarget.evidence import Evidence, Head, Supervised, resolve, supervise
 from qtarget.hyperparameters import suggestion
 from qtarget.loss import declared_target, target_kl
 from qtarget.matmul import Products
-from qtarget.rows import Rows, Workspace
+from qtarget.rows import TOP1, Rows, Workspace
 from qtarget.statistics import ENTROPY, LOGP_Y, SCALE, TRUST, cross, label_logp, negentropy
 from qtarget.types import LossOutput, Method, Pool, Statistic, evaluate, reads
 
-DIAGNOSTICS = ("trust", "scale", "p_y", "entropy", "target_kl", "teacher_entropy")
+DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy", "target_kl", "teacher_entropy")
 TEACHER_ENTROPY = Statistic("teacher_entropy", 0)
 CHUNK_TOKENS = {"cpu": 256}
 """Tokens a chunk: on a CPU the logits of 256 stay in cache; an accelerator needs 1024 to keep its multipliers fed."""
@@ -52,7 +52,8 @@ def linear_q_target_loss(
         hidden: [..., H], aligned with labels.  head: the output layer; no gradient work is done for it when frozen.
         teacher, reference: `Dense`, `Sparse` or `LabelOnly` (whole logits only in `q_target_loss`).
         chunk_tokens: tokens a chunk; by default 256 on a CPU and 1024 elsewhere. Results do not depend on it.
-        diagnostics: among trust, scale, p_y, entropy, target_kl, teacher_entropy (of the first teacher); () is fastest.
+        diagnostics: among trust, scale, p_y, top1 (1 where the label is the likeliest token), entropy, target_kl,
+            teacher_entropy (of the first teacher); () is fastest.
         Others as in `q_target_loss`.
 
     Tokens that are ignored, or of weight 0 in training, are dropped before any matrix product. Arithmetic and gradient
@@ -274,6 +275,7 @@ def _measured(plan: _Plan, rows: Rows, numbers: _Numbers) -> list[Tensor]:
         "trust": lambda: numbers.trust,
         "scale": lambda: numbers.scale * numbers.multiplier,
         "p_y": lambda: logp_y_C.exp(),
+        "top1": lambda: rows.measured[TOP1],
         "entropy": lambda: rows.measured[ENTROPY],
         "target_kl": lambda: _target_kl(plan, rows, numbers),
         "teacher_entropy": lambda: rows.measured[TEACHER_ENTROPY],

@@ -18,7 +18,7 @@ from qtarget.statistics import Frame, term_TV
 from qtarget.terms import DenseTerm, PoolTerm, SparseTerm, UniformTerm
 from qtarget.types import FLOOR, Pool, Statistic
 
-ENTROPY, LOGP_Y = Statistic("entropy"), Statistic("logp_y")
+ENTROPY, LOGP_Y, TOP1 = Statistic("entropy"), Statistic("logp_y"), Statistic("top1")
 NEEDS_LOGITS = {"entropy", "reference_mass_below", "potential_mass"}
 """Statistics measured after the student, from the logits that it would else overwrite."""
 
@@ -71,6 +71,7 @@ class Rows:
         self.student_CV = torch.softmax(self.logits_CV, -1, out=out)
         self.log_norm_C = top_C - self.student_CV.amax(-1).log()
         self.measured[LOGP_Y] = (label_C - self.log_norm_C).clamp(min=FLOOR)
+        self.measured[TOP1] = (label_C >= top_C).to(label_C.dtype)
 
     def _will_read_logits(self, wanted: Collection[Statistic]) -> bool:
         return any(

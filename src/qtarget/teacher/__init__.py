@@ -4,7 +4,7 @@ Whatever stands behind `EvidenceSource` (a live model here, a cache on disk or a
 each position, what it expects next.
 """
 
-from qtarget.teacher.causal_lm import check_head, head_of
+from qtarget.teacher.causal_lm import check_head, evaluating, head_of
 from qtarget.teacher.live import EvidenceSource, LiveModel, frozen, frozen_copy, load_live_model
 from qtarget.teacher.vocabulary import check_same_tokens, shared_rows
 
@@ -13,6 +13,7 @@ __all__ = [
     "LiveModel",
     "check_head",
     "check_same_tokens",
+    "evaluating",
     "frozen",
     "frozen_copy",
     "head_of",

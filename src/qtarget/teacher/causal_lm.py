@@ -1,7 +1,10 @@
 """A causal language model seen as a backbone and a linear head."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Partial
 from transformers import PreTrainedModel
 
@@ -39,6 +42,23 @@ def _logit_scale(config) -> float | None:
     return scaling if config.model_type == "hyperclovax" else 1 / scaling
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; every module's own mode comes back after it.
+
+    Linear layers are in training mode meanwhile. To them it is the same, except that those of bitsandbytes, in
+    eval mode on a CPU, repack their weights for inference, for good, and pass on no gradient from then on.
+    """
+    before = [(module, module.training) for module in model.modules()]
+    for module, _ in before:
+        module.training = isinstance(module, nn.Linear)
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
 @torch.no_grad()
 def check_head(model: PreTrainedModel, name: str) -> None:
     """Refuse a model whose logits are not `head_of` applied to its last hidden states, by trying it on four
@@ -51,12 +71,10 @@ def check_head(model: PreTrainedModel, name: str) -> None:
         )
     if model.get_output_embeddings().weight.is_meta:  # a rank that gets its weights later
         return
-    training = model.training
-    model.eval()
     ids = torch.arange(4, device=model.get_input_embeddings().weight.device)[None]
-    logits = model(input_ids=ids, use_cache=False).logits.float()
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    model.train(training)
+    with evaluating(model):
+        logits = model(input_ids=ids, use_cache=False).logits.float()
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     ours = _logits(hidden.to(logits.device), head_of(model))
     if not torch.allclose(ours, logits, rtol=0.05, atol=0.05 * float(logits.abs().max())):
         raise ValueError(

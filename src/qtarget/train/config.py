@@ -67,7 +67,7 @@ class TargetSFTConfig(SFTConfig):
         default=None, metadata={"help": "Keyword arguments for the reference's `from_pretrained`."}
     )
     diagnostics: list[str] = field(
-        default_factory=lambda: ["trust", "scale", "entropy", "target_kl", "teacher_entropy"],
+        default_factory=lambda: ["trust", "scale", "top1", "entropy", "target_kl", "teacher_entropy"],
         metadata={"help": "Per-token measures to log beside the loss and the nll."},
     )
     unspanned_weight: float = field(

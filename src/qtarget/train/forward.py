@@ -3,18 +3,18 @@ it."""
 
 import functools
 import types
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 import qtarget as qt
-from qtarget.teacher import head_of
+from qtarget.teacher import evaluating, head_of
 from qtarget.train.trl_private import load_balancing_loss
 
 Evidence = qt.Dense | qt.Sparse | qt.LabelOnly
@@ -117,17 +117,6 @@ def _own_evidence(model: PreTrainedModel, adapter_off, *args, **kwargs) -> qt.De
     with adapter_off(), evaluating(model):
         hidden = model.base_model(*args, **kwargs).last_hidden_state
         return qt.Dense(hidden, head_of(model))
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def text_inputs(batch: dict[str, Any]) -> dict[str, Any]:

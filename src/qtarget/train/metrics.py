@@ -10,7 +10,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from qtarget import Method
 
-FREE = ("trust", "scale")
+FREE = ("trust", "scale", "top1")
 """Diagnostics that fall out of the loss and are measured at every step."""
 NAMES = {"top1": "mean_token_accuracy"}
 """Diagnostics that TRL logs under another name."""

@@ -26,17 +26,20 @@ def nonfinite_error(trainer: Trains, loss: Tensor, texts: dict, batch: dict) -> 
     """The error that names the step and this rank's rows. Costs a forward pass per row."""
     rows = range(int(rows_of(batch).max()) + 1)
     bad = [row for row in rows if not trainer.row_loss(texts, batch, row).isfinite()]
-    shown = "; ".join(f"row {row} ({_excerpt(trainer.text_tokenizer, batch, row)!r})" for row in bad)
-    step = trainer.state.global_step + 1
+    step, rank = trainer.state.global_step + 1, trainer.accelerator.process_index
     return NonFiniteLossError(
-        f"The loss of optimizer step {step} is {loss.item()} on rank {trainer.accelerator.process_index}; of "
-        f"its {len(rows)} rows "
-        f"these are not finite: {shown or 'none'}. Training stopped before the weights were touched: they "
-        "are those after step "
-        f"{step - 1}, and `trainer.save_model('last_good')` keeps them. If every row is named, training has "
-        "diverged: lower "
+        f"The loss of optimizer step {step} is not finite: {_where(trainer, loss, batch, bad, rank)}. "
+        f"Training stopped before the weights were touched: they are those after step {step - 1}, and "
+        "`trainer.save_model('last_good')` keeps them. If every row is named, training has diverged: lower "
         "`learning_rate` or `max_grad_norm`. If some are, look at their text and weights."
     )
+
+
+def _where(trainer: Trains, loss: Tensor, batch: dict, bad: list[int], rank: int) -> str:
+    if loss.isfinite():
+        return f"rank {rank} has {loss.item():.4g}, another rank reports its own"
+    shown = "; ".join(f"row {row} ({_excerpt(trainer.text_tokenizer, batch, row)!r})" for row in bad)
+    return f"rank {rank} has {loss.item()}, from {shown or 'no row alone'} of its micro-batch"
 
 
 def _excerpt(tokenizer: PreTrainedTokenizerBase, batch: dict, row: int, tokens: int = 16) -> str:

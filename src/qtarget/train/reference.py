@@ -14,7 +14,8 @@ from torch.nn.functional import pad
 from transformers import TrainerCallback
 
 import qtarget as qt
-from qtarget.train.forward import TargetCall, evaluating
+from qtarget.teacher import evaluating
+from qtarget.train.forward import TargetCall
 
 SNAPSHOT_FILE = "reference_snapshot.safetensors"
 

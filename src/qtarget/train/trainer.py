@@ -240,7 +240,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
 
 def stand_in(method: qt.Method, reference: Any, dataset: Any) -> tuple[qt.Method, Any]:
-    """The method to run and its reference: rows with weights may bring what a reference would give (iw-sft)."""
+    """The method to run and its reference: weighted rows may bring what a reference would give (iw-sft)."""
     if method.without_reference is None or (reference is not None and not carries_weight(dataset)):
         return method, reference
     return method.without_reference, None
