@@ -3,7 +3,8 @@
     Q = γ·onehot(y) + (1 − γ)·π̃
 
 `method` gives an objective by name, `q_target_loss` is its definition over logits, `linear_q_target_loss` the same from
-hidden states without ever building the logits, `target_distribution` shows the target, `induced_target` that of any loss.
+hidden states without ever building the logits, `target_distribution` shows the target, `induced_target` that of any
+loss.
 """
 
 from qtarget.evidence import Dense as Dense

@@ -18,7 +18,8 @@ class Head(NamedTuple):
     """An output layer: logits = softcap·tanh(a/softcap) with a = scale·(h Wᵀ + b).
 
     Attributes:
-        weight: [V, H].  bias: [V].  softcap: Gemma's final soft-cap.  scale: Cohere's logit scale, or Granite's 1/scaling.
+        weight: [V, H].  bias: [V].  softcap: Gemma's final soft-cap.  scale: Cohere's logit scale, or Granite's
+        1/scaling.
     """
 
     weight: Tensor
@@ -161,7 +162,7 @@ def resolve(method: Method, reference: Evidence | None) -> Method:
 
 
 _FIX = {
-    "teacher": "pass teacher=qt.Dense(hidden, head), qt.Sparse(ids, logprobs, log_tail) or, in the dense call, its logits",
+    "teacher": "pass teacher=qt.Dense(hidden, head), qt.Sparse(ids, logprobs, log_tail) or, in the dense call, logits",
     "reference": "pass reference=qt.Dense(hidden, head), or in the dense call the logits of the model to stay near",
     "token_weight": "pass token_weight=mask, shaped like labels",
     "sequence_ids": "pass sequence_ids=ids, shaped like labels, equal within a sequence",
@@ -217,11 +218,11 @@ def _check_labels(labels: Tensor, vocab: int, ignore_index: int) -> None:
         raise ValueError(f"labels must be token ids (int64), got {labels.dtype}")
     if labels.device.type == "cuda":  # a check here would make the host wait for the device on every step
         return
-    if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < vocab):
+    if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < vocab):
         bad = labels[(labels < 0) | (labels >= vocab)][0].item()
         raise ValueError(
             f"label {bad} is outside the vocabulary of {vocab} tokens; "
-            f"mask tokens that are not supervised with {ignore_index}, and check that tokenizer and model belong together"
+            f"mask tokens that are not supervised with {ignore_index}, and check that tokenizer and model match"
         )
 
 
@@ -255,7 +256,8 @@ def _flatten(evidence: Evidence, where: Tensor, shape: torch.Size, vocab: int, n
 def _token_rows(values: Tensor, where: Tensor, shape: torch.Size, trailing: int, name: str) -> Tensor:
     if values.shape[: values.dim() - trailing] != shape:
         raise ValueError(
-            f"{name} has shape {list(values.shape)}; it must be {[*shape, '...'][: len(shape) + trailing]} to match labels"
+            f"{name} has shape {list(values.shape)}; "
+            f"it must be {[*shape, '...'][: len(shape) + trailing]} to match labels"
         )
     return values.detach().reshape(shape.numel(), *values.shape[len(shape) :])[where]
 

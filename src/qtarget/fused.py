@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -153,7 +154,7 @@ class _Plan:
         total = len(self.tokens.where)
         number = -(-total // self.chunk_tokens)
         bounds = [total * i // number for i in range(number + 1)] if number else [0]
-        return (slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False))
+        return (slice(a, b) for a, b in pairwise(bounds))
 
 
 class _LinearQTarget(torch.autograd.Function):
@@ -165,7 +166,10 @@ class _LinearQTarget(torch.autograd.Function):
         products = Products.of(hidden_TH, weight, [with_gradients and need for need in ctx.needs_input_grad[:3]])
         with torch.autocast(hidden_TH.device.type, enabled=False):
             value_T, measured = _run(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias))
-        ctx.products, ctx.dtypes = products, (hidden_TH.dtype, weight.dtype, None if bias is None else bias.dtype)
+        ctx.products, ctx.dtypes = (
+            products,
+            (hidden_TH.dtype, weight.dtype, None if bias is None else bias.dtype),
+        )
         total = value_T.sum()
         ctx.mark_non_differentiable(*measured)
         return (total, *measured)
@@ -175,15 +179,13 @@ class _LinearQTarget(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor | None, *_: Any):
         if ctx.products is None:
             raise RuntimeError(
-                "a second backward through linear_q_target_loss: its gradients are made in the forward pass and used up by "
-                "the first backward; call the loss again, or use q_target_loss for retain_graph=True"
+                "a second backward through linear_q_target_loss: its gradients are made in the forward pass and used up "
+                "by the first backward; call the loss again, or use q_target_loss for retain_graph=True"
             )
         gradients, ctx.products = ctx.products.gradients, None
         if upstream is None:
             return None, None, None, None, None
-        scaled = (
-            None if g is None else g.mul_(upstream).to(t) for g, t in zip(gradients, ctx.dtypes, strict=True)
-        )
+        scaled = (None if g is None else g.mul_(upstream).to(t) for g, t in zip(gradients, ctx.dtypes, strict=True))
         return (*scaled, None, None)
 
 
@@ -192,7 +194,7 @@ def _run(plan: _Plan, products: Products, hidden_TH: Tensor, head: Head) -> tupl
     workspace = Workspace(min(plan.chunk_tokens, max(len(hidden_TH), 1)), len(head.weight), products.like)
     start = partial(_start, plan, products, hidden_TH, head, workspace)
     across = None if plan.method.scope == "token" else _numbers_across(plan, start)
-    keep_logits = products.wanted and head.softcap is not None or plan.needs_whole_target
+    keep_logits = (products.wanted and head.softcap is not None) or plan.needs_whole_target
     done: list[list[Tensor]] = []
     for part in plan.chunks():
         rows = start(part)
@@ -208,9 +210,7 @@ def _run(plan: _Plan, products: Products, hidden_TH: Tensor, head: Head) -> tupl
     return joined[0], joined[1:]
 
 
-def _start(
-    plan: _Plan, products: Products, hidden_TH: Tensor, head: Head, workspace: Workspace, part: slice
-) -> Rows:
+def _start(plan: _Plan, products: Products, hidden_TH: Tensor, head: Head, workspace: Workspace, part: slice) -> Rows:
     """One chunk's logits, in the buffer that all chunks share."""
     logits_CV = workspace("logits", part.stop - part.start)
     products.logits_into(logits_CV, hidden_TH[part], head)
@@ -293,7 +293,10 @@ def _target_kl(plan: _Plan, rows: Rows, numbers: _Numbers) -> Tensor:
         rest_C, gap_C, own_y_C = 1 - trust_C, torch.zeros_like(trust_C), logp_y_C
     else:
         (rest_C,) = numbers.coefficients
-        gap_C, own_y_C = rows.measured[negentropy(pool)] - rows.measured[cross(pool)], rows.measured[label_logp(pool)]
+        gap_C, own_y_C = (
+            rows.measured[negentropy(pool)] - rows.measured[cross(pool)],
+            rows.measured[label_logp(pool)],
+        )
     own_C = own_y_C.exp()
     q_y_C = trust_C + rest_C * own_C
     elsewhere_C = torch.xlogy(rest_C, rest_C) * (1 - own_C) + rest_C * (gap_C - own_C * (own_y_C - logp_y_C))
@@ -304,8 +307,8 @@ def _target_kl(plan: _Plan, rows: Rows, numbers: _Numbers) -> Tensor:
 def _check_hidden(hidden: Tensor, head: Head, labels: Tensor) -> None:
     if hidden.shape[:-1] != labels.shape:
         raise ValueError(
-            f"hidden has shape {list(hidden.shape)}, labels {list(labels.shape)}; hidden must be {[*labels.shape, 'H']}: "
-            f"shift both before the call, for example hidden[:, :-1], labels[:, 1:]"
+            f"hidden has shape {list(hidden.shape)}, labels {list(labels.shape)}; "
+            f"hidden must be {[*labels.shape, 'H']}: shift both before the call, for example hidden[:, :-1], labels[:, 1:]"
         )
     if head.weight.dim() != 2 or head.weight.shape[1] != hidden.shape[-1]:
         raise ValueError(

@@ -1,4 +1,6 @@
-"""What a hyperparameter may be, written beside it in a method's signature, and checked when a method is made by name."""
+"""What a hyperparameter may be, written beside it in a method's signature, and checked when a method is made by
+name.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ class Within(NamedTuple):
         if not len(each):
             return "at least one number"
         for number in each:
-            if not _is_number(number) or not (self.low <= number <= self.high) or (self.open_low and number == self.low):
+            if (
+                not _is_number(number)
+                or not (self.low <= number <= self.high)
+                or (self.open_low and number == self.low)
+            ):
                 return f"a number in {self.interval}"
         if self.total is not None and _is_sequence(value) and sum(each) > self.total + 1e-9:
             return f"numbers whose sum is at most {self.total:g}"

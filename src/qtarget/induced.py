@@ -31,7 +31,7 @@ def induced_target(loss_fn: Callable[[Tensor], Tensor], logits: Tensor) -> Tenso
         loss = loss_fn(leaf)
         if not loss.requires_grad:
             raise ValueError(
-                "loss_fn returned a value without a gradient to the logits; compute it from the argument, without .detach()"
+                "loss_fn returned a value without a gradient to the logits; use its argument without .detach()"
             )
         (gradient,) = torch.autograd.grad(loss.sum(), leaf)
     return leaf.detach().softmax(-1) - gradient

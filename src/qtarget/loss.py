@@ -7,7 +7,6 @@ Q and s are under stop-gradient; the value reported is the paper's own (see `typ
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Callable
 from typing import Literal
 
@@ -40,12 +39,12 @@ def q_target_loss(
     Args:
         logits: [..., V]; nothing is shifted.  labels: [...] token ids, `ignore_index` where not supervised.
         teacher, reference: logits [..., V], `Dense`, `Sparse` or `LabelOnly`; a tuple of several teachers.
-        token_weight: [...] ≥ 0, multiplies the scale (cft reads it as trust); weightless tokens stay in the denominator.
-        sequence_ids: [...] equal within a sequence, for methods that look at whole sequences.
+        token_weight: [...] ≥ 0, multiplies the scale (cft reads it as trust); weightless tokens stay in the
+        denominator. sequence_ids: [...] equal within a sequence, for methods that look at whole sequences.
         num_items: what the sum is divided by; by default the count of supervised tokens.
 
     Returns:
-        LossOutput with diagnostics trust, scale, p_y, entropy and target_kl (NaN where Q is improper).
+        LossOutput with diagnostics trust, scale, p_y, top1, entropy and target_kl (NaN where Q is improper).
 
     Raises:
         ValueError: evidence the method needs is missing, shapes disagree, or a label is no token id.
@@ -68,7 +67,7 @@ def q_target_loss(
     target = declared_target(method, frame)
     multiplier_T = tokens.multiplier(method)
     scale_T = target.scale * multiplier_T
-    pull_T = scale_T * -(target.q * logp_TV).sum(-1)
+    pull_T = scale_T * _cross_entropy(method, frame, target, logp_TV)
     value_T = multiplier_T * method_value(method, frame, target)
     total = pull_T.sum() + (value_T.sum() - pull_T.detach().sum())
     count = tokens.num_supervised.clamp(min=1) if num_items is None else num_items
@@ -77,6 +76,7 @@ def q_target_loss(
         "trust": target.trust,
         "scale": scale_T,
         "p_y": frame[LOGP_Y].exp(),
+        "top1": (frame[LOGP_Y] >= frame.logp_TV.amax(-1)).to(frame.logp_TV.dtype),
         "entropy": -(frame.logp_TV.exp() * frame.logp_TV).sum(-1),
         "target_kl": target_kl(target.q, frame.logp_TV),
     }
@@ -127,26 +127,53 @@ def target_distribution(
     )
     frame = Frame(_log_probabilities(logits.detach(), tokens), tokens)
     declared = declared_target(method, frame)
-    target = READINGS[reading](frame, declared._replace(scale=declared.scale * tokens.multiplier(method)))
+    declared = declared._replace(scale=declared.scale * tokens.multiplier(method))
+    target = READINGS[reading](frame, declared, _gap(method, frame, declared))
     return Target(*(tokens.unflatten(part) for part in target))
 
 
 def declared_target(method: Method, frame: Frame) -> Target:
     """The method's own (γ, π̃, s) over T tokens; the scale without token weights."""
-    like = frame.logp_TV[:, 0]
-    trust_T, scale_T, *coefficients = (_spread(evaluate(n, frame), like) for n in method.numbers)
+    trust_T, scale_T = (_spread(evaluate(n, frame), frame) for n in (method.trust, method.scale))
     q = torch.zeros_like(frame.logp_TV).scatter(-1, frame.tokens.labels_T[:, None], trust_T[:, None])
-    for coefficient_T, (_, pool) in zip(coefficients, method.residual, strict=True):
-        q = q + coefficient_T[:, None] * term_TV(pool, frame)
+    for number, pool in method.residual:
+        q = q + _spread(evaluate(number, frame), frame)[:, None] * term_TV(pool, frame)
     return Target(q, scale_T, trust_T, is_proper(q))
+
+
+def _cross_entropy(method: Method, frame: Frame, target: Target, logp_TV: Tensor) -> Tensor:
+    """CE(Q, p) up to a constant, [T]: the student's own share is left out.
+
+    Its gradient is zero, and in the sum it would drown a small trust in rounding: dft at p_y = 1e-9 in fp32.
+    """
+    label_T = frame.pick(logp_TV)
+    out_T = -target.trust * label_T
+    for number, pool in method.residual:
+        if not pool.is_student:
+            coefficient_T = _spread(evaluate(number, frame), frame)
+            out_T = out_T - coefficient_T * (term_TV(pool, frame) * logp_TV).sum(-1)
+    return out_T
+
+
+def _gap(method: Method, frame: Frame, target: Target) -> Tensor:
+    """p − Q, [T, V], as γ(p − onehot) + Σ c_j(p − π̃_j), which the student's own terms leave by themselves."""
+    p_TV = frame.logp_TV.exp()
+    label_T1 = frame.tokens.labels_T[:, None]
+    gap_TV = target.trust[:, None] * p_TV.scatter_add(-1, label_T1, -torch.ones_like(p_TV[:, :1]))
+    for number, pool in method.residual:
+        if not pool.is_student:
+            toward_TV = term_TV(pool, frame)
+            share = _spread(evaluate(number, frame), frame)[:, None]
+            gap_TV = gap_TV + share * (p_TV - toward_TV if pool.tangent is None else -toward_TV)
+    return gap_TV
 
 
 def method_value(method: Method, frame: Frame, target: Target) -> Tensor:
     """The loss as its paper states it, per token before token weights; s·CE(Q, p) where a method states none."""
     if method.value is None:
         return target.scale * -(target.q * frame.logp_TV).sum(-1)
-    own = {TRUST: target.trust, SCALE: target.scale}
-    return _spread(method.value(ChainMap(own, frame)), target.scale)
+    frame.measured.update({TRUST: target.trust, SCALE: target.scale})
+    return _spread(method.value(frame), frame)
 
 
 def target_kl(q_TV: Tensor, logp_TV: Tensor) -> Tensor:
@@ -160,25 +187,24 @@ def is_proper(q_TV: Tensor) -> Tensor:
     return (q_TV >= IMPROPER.get(q_TV.dtype, -1e-6)).all(-1)
 
 
-def _declared(frame: Frame, target: Target) -> Target:
+def _declared(frame: Frame, target: Target, gap_TV: Tensor) -> Target:
     return target
 
 
-def _strict(frame: Frame, target: Target) -> Target:
-    p_TV = frame.logp_TV.exp()
-    q = p_TV - target.scale[:, None] * (p_TV - target.q)
+def _strict(frame: Frame, target: Target, gap_TV: Tensor) -> Target:
+    q = frame.logp_TV.exp() - target.scale[:, None] * gap_TV
     return Target(q, torch.ones_like(target.scale), frame.pick(q), is_proper(q))
 
 
-def _minimal(frame: Frame, target: Target) -> Target:
+def _minimal(frame: Frame, target: Target, gap_TV: Tensor) -> Target:
     p_TV = frame.logp_TV.exp()
-    g_TV = target.scale[:, None] * (p_TV - target.q)
-    scale_T = (g_TV / p_TV).nan_to_num(nan=0.0, neginf=0.0).amax(-1).clamp(min=0)
-    q = (p_TV - g_TV / scale_T.where(scale_T > 0, 1.0)[:, None]).where(scale_T[:, None] > 0, p_TV)
+    ratio_T = (gap_TV / p_TV).nan_to_num(nan=0.0, neginf=0.0).amax(-1).clamp(min=0)
+    scale_T = target.scale * ratio_T
+    q = (p_TV - gap_TV / ratio_T.where(ratio_T > 0, 1.0)[:, None]).where(scale_T[:, None] > 0, p_TV)
     return Target(q, scale_T, frame.pick(q), is_proper(q))
 
 
-READINGS: dict[str, Callable[[Frame, Target], Target]] = {
+READINGS: dict[str, Callable[[Frame, Target, Tensor], Target]] = {
     "declared": _declared,
     "strict": _strict,
     "minimal": _minimal,
@@ -191,8 +217,9 @@ def _log_probabilities(logits: Tensor, tokens: Supervised) -> Tensor:
     return rows.log_softmax(-1).clamp(min=FLOOR)
 
 
-def _spread(number: Tensor | float, like_T: Tensor) -> Tensor:
-    return torch.as_tensor(number, dtype=like_T.dtype, device=like_T.device).expand(like_T.shape)
+def _spread(number: Tensor | float, frame: Frame) -> Tensor:
+    like_TV = frame.logp_TV
+    return torch.as_tensor(number, dtype=like_TV.dtype, device=like_TV.device).expand(len(like_TV))
 
 
 def _check_logits(logits: Tensor, labels: Tensor) -> None:

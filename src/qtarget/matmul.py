@@ -55,7 +55,13 @@ class Products:
             out_CV.clamp_(min=FLOOR)
 
     def add(
-        self, part: slice, hidden_CH: Tensor, head: Head, gradient_CV: Tensor, factor_C: Tensor, logits_CV: Tensor
+        self,
+        part: slice,
+        hidden_CH: Tensor,
+        head: Head,
+        gradient_CV: Tensor,
+        factor_C: Tensor,
+        logits_CV: Tensor,
     ) -> None:
         """Add a chunk: `gradient_CV` is to the logits, before each token's factor. The buffers are used up."""
         if head.softcap is not None:
@@ -92,7 +98,9 @@ class Products:
 
 
 def _operand(hidden_TH: Tensor, weight_VH: Tensor, widest: torch.dtype) -> torch.dtype:
-    """bf16 where both sides (or autocast) say so on an accelerator; fp16 is widened, since gradients would underflow."""
+    """bf16 where both sides (or autocast) say so on an accelerator; fp16 is widened, since gradients would
+    underflow.
+    """
     device = hidden_TH.device.type
     if device == "cpu":
         return widest

@@ -10,7 +10,8 @@
     asft       = trust p_y/(p_y+λ), the rest to the reference, pulled p_y+λ hard
 
 Here stand the fifteen rows of the table of arXiv 2606.11189 ("the paper"), as it declares them; `variants.py` holds the
-methods beyond it. p is the student, p_y its probability of the label, d the one-hot label, r the reference, t the teacher,
+methods beyond it. p is the student, p_y its probability of the label, d the one-hot label, r the reference, t the
+teacher,
 H an entropy. Every target is under stop-gradient. Defaults are those of the method's paper; where its code differs, the
 docstring says so. The denominator is always the count of supervised tokens.
 """
@@ -31,7 +32,7 @@ from qtarget.types import Method, Rule, Term
 def sft() -> Method:
     """Standard supervised fine-tuning: the label gets all.
 
-    Q = d, loss −log p_y.
+    Q = d (γ = 1), loss −log p_y. Limits: what every other method becomes when it trusts the label fully.
     """
     return Method("sft", 1.0, value=value.nll(), source="maximum likelihood")
 
@@ -44,9 +45,7 @@ def dft() -> Method:
     The official code normalises per micro-batch; here, as everywhere, by the global token count.
     """
     gamma = trust.label_probability()
-    return Method(
-        "dft", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2508.05629"
-    )
+    return Method("dft", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2508.05629")
 
 
 def beyond_log(alpha: Annotated[float, Within(0, 100, "power of p_y")] = 1.0) -> Method:
@@ -58,11 +57,17 @@ def beyond_log(alpha: Annotated[float, Within(0, 100, "power of p_y")] = 1.0) ->
     """
     gamma = trust.label_probability(alpha)
     return Method(
-        "beyond-log", gamma, rest(gamma, residual.student()), value=value.power_gap(alpha), source="arXiv 2510.00526"
+        "beyond-log",
+        gamma,
+        rest(gamma, residual.student()),
+        value=value.power_gap(alpha),
+        source="arXiv 2510.00526",
     )
 
 
-def profit(threshold: Annotated[float, Within(0, 1, "labels less likely than this are dropped")] = 0.1) -> Method:
+def profit(
+    threshold: Annotated[float, Within(0, 1, "labels less likely than this are dropped")] = 0.1,
+) -> Method:
     """ProFit: learn only labels that the student finds probable.
 
     γ = 1[p_y > τ], π̃ = p, loss −γ log p_y.
@@ -78,19 +83,19 @@ def profit(threshold: Annotated[float, Within(0, 1, "labels less likely than thi
 def eaft(
     top_k: Annotated[int, Count(2, "how many of the student's likeliest tokens the entropy covers")] = 20,
     power: Annotated[float, Within(0, 10, "power of the normalised entropy")] = 1.0,
-    normalizer: Annotated[str | float | None, OneOf(("log_k", None), "what divides the entropy", or_number=True)] = "log_k",
+    normalizer: Annotated[
+        str | float | None, OneOf(("log_k", None), "what divides the entropy", or_number=True)
+    ] = "log_k",
 ) -> Method:
     """Entropy-adaptive fine-tuning: learn where the student is undecided.
 
     γ = (H_top-k / log k)^power over the renormalised top k, π̃ = p, loss −sg[γ] log p_y.
     Limits: power 0 is sft.
-    The authors' code and LLaMA-Factory divide by 3.0 (normalizer=3.0); axolotl by nothing (normalizer=None), which makes
-    the loss three times larger and the target improper.
+    The authors' code and LLaMA-Factory divide by 3.0 (normalizer=3.0); axolotl by nothing (normalizer=None), which
+    makes the loss three times larger and the target improper.
     """
     gamma = trust.uncertainty(top_k, power, normalizer)
-    return Method(
-        "eaft", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2601.02151"
-    )
+    return Method("eaft", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2601.02151")
 
 
 def iw_sft(
@@ -122,8 +127,8 @@ def cft() -> Method:
     """Critical-token fine-tuning: learn only the tokens on which the answer hangs, marked in `token_weight`.
 
     γ = 1[critical], π̃ = p, loss −γ log p_y. Limits: a mask of ones is sft.
-    How tokens are found critical (no alternative reaches the answer) is the data's part. The paper leaves its denominator
-    open; ours counts every supervised token.
+    How tokens are found critical (no alternative reaches the answer) is the data's part. The paper leaves its
+    denominator open; ours counts every supervised token.
     """
     gamma = trust.given_weight()
     return Method("cft", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2510.10974")
@@ -135,7 +140,10 @@ def label_smoothing(smoothing: Annotated[float, Within(0, 1, "mass spread over a
     γ = 1 − λ, π̃ = uniform, loss CE(Q, p). Limits: smoothing 0 is sft.
     """
     return Method(
-        "label-smoothing", 1 - smoothing, (Term(smoothing, residual.uniform()),), source="arXiv 1512.00567, 2508.00264"
+        "label-smoothing",
+        1 - smoothing,
+        (Term(smoothing, residual.uniform()),),
+        source="arXiv 1512.00567, 2508.00264",
     )
 
 
@@ -182,8 +190,8 @@ def psft(
 ) -> Method:
     """Proximal SFT: stop pulling once a label is (1 + clip_high) times likelier than a few steps ago.
 
-    ρ = p_y/p_old; γ = ρ·1[ρ < 1 + clip_high], π̃ = p, loss −min(ρ, clip(ρ)). Slightly improper for 1 < ρ < 1 + clip_high.
-    Limits: sft at ρ = 1, right after a refresh.
+    ρ = p_y/p_old; γ = ρ·1[ρ < 1 + clip_high], π̃ = p, loss −min(ρ, clip(ρ)). Slightly improper for 1 < ρ < 1 +
+    clip_high. Limits: sft at ρ = 1, right after a refresh.
     The paper's table names p_old as the residual; derived from its loss it is the student.
     """
     gamma = trust.ratio_below(clip_high)
@@ -232,6 +240,7 @@ def kd(
     """Knowledge distillation: the teacher gets all.
 
     γ = 0, π̃ = t (a weighted mean of several), loss −Σ_v t_v log p_v; at temperature T, T²·CE(t^(T), p^(T)).
+    Limits: a one-hot teacher is sft on its tokens; kd-hybrid at teacher_weight 1.
     At T ≠ 1 the gradient is T(p^(T) − t^(T)), and the target p − T(p^(T) − t^(T)) is improper in general.
     """
     shares = tuple(teacher_weights)
@@ -243,7 +252,9 @@ def kd(
     soft = residual.student(temperature)
     teachers = [residual.teacher(i, temperature) for i in range(len(shares))]
     toward = tuple(Term(temperature * w, pool) for w, pool in zip(shares, teachers, strict=True))
-    losses = [value.tempered_cross_entropy(pool, soft, temperature) * w for w, pool in zip(shares, teachers, strict=True)]
+    losses = [
+        value.tempered_cross_entropy(pool, soft, temperature) * w for w, pool in zip(shares, teachers, strict=True)
+    ]
     return Method(
         "kd",
         0.0,

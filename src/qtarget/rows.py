@@ -1,6 +1,7 @@
 """One chunk of tokens, measured and turned into a gradient in reused buffers: the elementwise half of the fused loss.
 
-Logits, pools and gradient of C tokens live in a few [C, V] buffers that every chunk overwrites. What is common has a fast
+Logits, pools and gradient of C tokens live in a few [C, V] buffers that every chunk overwrites. What is common has a
+fast
 twin here; any other statistic or pool is measured by its plain definition (`statistics.Frame`) on the chunk alone.
 """
 
@@ -269,14 +270,15 @@ class Rows:
     def gradient_(self, trust_C: Tensor, student_share_C: Tensor | None, parts: Mapping[Pool, Tensor]) -> Tensor:
         """p − Q in place of the student, [C, V]: Q = trust·onehot + student_share·p + Σ coefficient·pool."""
         gradient_CV = self.student_CV
-        sparse = [pool for pool in parts if isinstance(self.terms[pool], SparseTerm)]
         keep_C = torch.ones_like(trust_C) if student_share_C is None else 1 - student_share_C
-        for pool in sparse:  # at most one: see `measure`
-            self.terms[pool].replace_(gradient_CV, parts[pool], keep_C)
+        sparse = [(term, c) for pool, c in parts.items() if isinstance(term := self.terms[pool], SparseTerm)]
+        for term, coefficient_C in sparse:  # at most one: see `measure`
+            term.replace_(gradient_CV, coefficient_C, keep_C)
         if not sparse and student_share_C is not None:
             gradient_CV.mul_(keep_C[:, None])
-        for pool in parts.keys() - sparse:
-            self.terms[pool].subtract_(gradient_CV, parts[pool])
+        for pool, coefficient_C in parts.items():
+            if not isinstance(term := self.terms[pool], SparseTerm):
+                term.subtract_(gradient_CV, coefficient_C)
         return gradient_CV.scatter_add_(1, self.tokens.labels_T[:, None], -trust_C[:, None])
 
 

@@ -1,7 +1,7 @@
 """The named statistics that rules may read, and their plain definitions over whole distributions.
 
-Each is one number per supervised token, computed without gradients. The fused path measures the same names chunk by chunk
-(`rows.py`) and is held to these definitions by test.
+Each is one number per supervised token, computed without gradients. The fused path measures the same names chunk by
+chunk (`rows.py`) and is held to these definitions by test.
 """
 
 from __future__ import annotations
@@ -148,9 +148,7 @@ def log_linear(pool: Pool, frame: Frame) -> Tensor:
 def potential(pool: Pool, frame: Frame) -> Tensor:
     """φ of a pool, [T, V]."""
     assert pool.potential is not None
-    is_label_TV = torch.zeros_like(frame.logp_TV, dtype=torch.bool).scatter(
-        -1, frame.tokens.labels_T[:, None], True
-    )
+    is_label_TV = torch.zeros_like(frame.logp_TV, dtype=torch.bool).scatter(-1, frame.tokens.labels_T[:, None], True)
     return pool.potential(frame.logp_TV, frame[LOGP_Y][:, None], is_label_TV)
 
 
@@ -226,9 +224,7 @@ MEASURES: dict[str, Callable[[Frame, Any], Tensor]] = {
     "reference_logp_y": lambda frame, _: _reference_logp_y(frame),
     "reference_mass_below": lambda frame, _: _reference_mass_below(frame),
     "teacher_logp_y": _teacher_logp_y,
-    "teacher_entropy": lambda frame, i: (
-        -(frame.teacher_TV(i).exp() * frame.teacher_TV(i)).sum(-1)
-    ),
+    "teacher_entropy": lambda frame, i: -(frame.teacher_TV(i).exp() * frame.teacher_TV(i)).sum(-1),
     "token_weight": lambda frame, _: _token_weight(frame),
     "sequence_ids": lambda frame, _: _sequence_ids(frame),
     "vocabulary": lambda frame, _: frame.support_TV.sum(-1).to(frame.logp_TV.dtype),

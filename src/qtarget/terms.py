@@ -1,4 +1,6 @@
-"""A residual pool over one chunk of tokens, in the cheapest form that its sources allow, and how it leaves the gradient."""
+"""A residual pool over one chunk of tokens, in the cheapest form that its sources allow, and how it leaves the
+gradient.
+"""
 
 from __future__ import annotations
 

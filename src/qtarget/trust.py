@@ -82,7 +82,9 @@ def ratio_below(clip_high: float) -> Rule:
 
 
 def label_probability_by_collision() -> Rule:
-    """p^α with α = Σ p², the chance that two draws agree: sharp predictions are trusted like dft, flat ones like sft."""
+    """p^α with α = Σ p², the chance that two draws agree: sharp predictions are trusted like dft, flat ones like
+    sft.
+    """
     return Rule("p_y^Σp²", (LOGP_Y, COLLISION), lambda logp_y, collision: (collision * logp_y).exp())
 
 

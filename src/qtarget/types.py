@@ -2,7 +2,8 @@
 
     Q = γ·onehot(y) + Σ_j c_j·π̃_j ,   γ + Σ_j c_j = 1        ∂L/∂z = s·(p − Q)
 
-A `Method` states the trust γ, the residual terms (c_j, π̃_j) and the scale s. Each number is a `Rule`: a torch function of
+A `Method` states the trust γ, the residual terms (c_j, π̃_j) and the scale s. Each number is a `Rule`: a torch
+function of
 named per-token `Statistic`s. Each π̃_j is a `Pool`: a log-linear pool of the student, the reference and the teachers.
 
 Shapes: T supervised tokens, V vocabulary, K kept teacher tokens, H hidden width. All logarithms are natural (nats).
@@ -36,7 +37,8 @@ class Rule:
     """A number per token, computed from the statistics it names: `fn(*statistics) -> [T]`.
 
     Rules combine by arithmetic (`1 - rule`, `rule * 0.5`, `rule / other`), so a method reads like its formula.
-    `scope` says whether a token's value may depend on its own statistics only, on its sequence's, or on the whole batch's.
+    `scope` says whether a token's value may depend on its own statistics only, on its sequence's, or on the whole
+    batch's.
     """
 
     name: str
@@ -85,7 +87,8 @@ def reads(number: Number) -> tuple[Statistic, ...]:
 
 def scope_of(*numbers: Number) -> Scope:
     """The widest scope among rules; constants are token-wide."""
-    return max((n.scope for n in numbers if isinstance(n, Rule)), key=SCOPES.index, default="token")
+    widest = max((SCOPES.index(n.scope) for n in numbers if isinstance(n, Rule)), default=0)
+    return SCOPES[widest]
 
 
 def evaluate(number: Number, statistics: Mapping[Statistic, Tensor]) -> Tensor | float:

@@ -1,7 +1,8 @@
-"""The loss a paper states, per token, in nats: what is logged and compared with other tools. It never moves the gradient."""
+"""The loss a paper states, per token, in nats: what is logged and compared with other tools. It never moves the
+gradient.
+"""
 
 from __future__ import annotations
-
 
 import torch
 from torch import Tensor
@@ -89,5 +90,3 @@ def entropy() -> Rule:
 def less_likely_than(pool: Pool) -> Rule:
     """E_π̃[log p] − log p_y."""
     return Rule("E log p - log p_y", (cross(pool), LOGP_Y), lambda expected, logp_y: expected - logp_y)
-
-

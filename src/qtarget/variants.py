@@ -19,7 +19,8 @@ def gift(
 
     Q = softmax(log r' + β·d), r' = (1−l) r + l/V: γ = (e^β−1) r'_y / (1 + (e^β−1) r'_y), π̃ = r', loss CE(Q, p).
     Proper always. Limits: beta → ∞ is sft; beta 0 is kd from the reference.
-    The official code adds floor=1e-10 inside the logarithm, which at beta 20 caps γ near 0.046 for labels the reference rules out.
+    The official code adds floor=1e-10 inside the logarithm, which at beta 20 caps γ near 0.046 for labels the
+    reference rules out.
     """
     label, uniform_share = trust.mixed_with_uniform(smoothing, floor)
     gamma = trust.tilted_label(beta, label)
@@ -41,7 +42,11 @@ def deft() -> Method:
     """
     gamma = trust.label_probability_by_collision()
     return Method(
-        "deft", gamma, rest(gamma, residual.student()), value=value.power_gap_by_collision(), source="arXiv 2602.11424"
+        "deft",
+        gamma,
+        rest(gamma, residual.student()),
+        value=value.power_gap_by_collision(),
+        source="arXiv 2602.11424",
     )
 
 
@@ -57,12 +62,11 @@ def idft(
     """
     if exponent_min > exponent_max:
         raise ValueError(
-            f'method "idft": exponent_min={exponent_min} is above exponent_max={exponent_max}; write exponent_max={exponent_min}'
+            f'method "idft": exponent_min={exponent_min} is above exponent_max={exponent_max}; '
+            f"write exponent_max={exponent_min}"
         )
     gamma = trust.label_probability_by_surprise(beta, exponent_min, exponent_max)
-    return Method(
-        "idft", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2602.12222"
-    )
+    return Method("idft", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2602.12222")
 
 
 def prift(
@@ -75,16 +79,16 @@ def prift(
     Limits: prob is dft at the first step, where r = p.
     """
     gamma = trust.reference_probability() if variant == "prob" else trust.reference_mass(mass_threshold)
-    return Method(
-        "prift", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2606.09396"
-    )
+    return Method("prift", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2606.09396")
 
 
 def talr(floor: Annotated[float, Within(0, 1, "smallest trust")] = 0.01) -> Method:
     """TALR: dft whose exponent follows how hard the batch is.
 
-    γ = max(p_y^(1/τ), floor), τ the median over the batch's sequences of their mean −log p_y; π̃ = p, loss −sg[γ] log p_y.
-    Looks at the whole batch: gradient accumulation and more ranks change which sequences share a median. No official code.
+    γ = max(p_y^(1/τ), floor), τ the median over the batch's sequences of their mean −log p_y; π̃ = p, loss −sg[γ] log
+    p_y. Limits: floor 1 is sft; τ = 1 is dft above the floor.
+    Looks at the whole batch: gradient accumulation and more ranks change which sequences share a median. No official
+    code.
     """
     gamma = trust.label_probability_by_difficulty(floor)
     return Method(
@@ -108,7 +112,11 @@ def focal(
     """
     gamma = trust.focal(focusing, detached)
     return Method(
-        "focal", gamma, rest(gamma, residual.student()), value=value.focal_loss(focusing), source="arXiv 1708.02002"
+        "focal",
+        gamma,
+        rest(gamma, residual.student()),
+        value=value.focal_loss(focusing),
+        source="arXiv 1708.02002",
     )
 
 
@@ -120,6 +128,7 @@ def beyond_log_threshold(
     """The beyond-log family on the labels above, or below, a probability.
 
     γ = p_y^α·1[p_y ≥ τ] (top) or 1[p_y ≤ τ] (bottom), π̃ = p, loss (1 − p_y^α)/α on those kept.
+    Limits: top at threshold 0 is beyond-log.
     The official code divides by the kept tokens; here dropped tokens stay in the denominator.
     """
     kept = trust.label_above(threshold, strict=False) if keep == "top" else trust.label_below(threshold)
@@ -138,7 +147,8 @@ def log_one_minus_p(
 ) -> Method:
     """The beyond-log family's extreme: log(1 − p_y).
 
-    γ = p_y/(1−p_y), held at weight_max (improper for p_y > 1/2), π̃ = p. The paper does not hold it; near p_y = 1 it must be.
+    γ = p_y/(1−p_y), held at weight_max (improper for p_y > 1/2), π̃ = p, loss log(1 − p_y).
+    Limits: dft where p_y is small. The paper does not hold the weight; near p_y = 1 it must be held.
     """
     gamma = trust.label_odds(weight_max)
     return Method(
@@ -150,7 +160,9 @@ def log_one_minus_p(
     )
 
 
-def entropy_selected(share: Annotated[float, Within(0, 1, "share of tokens kept", open_low=True)] = 0.2) -> Method:
+def entropy_selected(
+    share: Annotated[float, Within(0, 1, "share of tokens kept", open_low=True)] = 0.2,
+) -> Method:
     """Learn only the tokens of the batch where the student is least decided.
 
     γ = 1[H among the top share], π̃ = p, loss −γ log p_y. Limits: share 1 is sft. Looks at the whole batch.
@@ -166,10 +178,13 @@ def entropy_selected(share: Annotated[float, Within(0, 1, "share of tokens kept"
     )
 
 
-def excess_loss_selected(share: Annotated[float, Within(0, 1, "share of tokens kept", open_low=True)] = 0.6) -> Method:
+def excess_loss_selected(
+    share: Annotated[float, Within(0, 1, "share of tokens kept", open_low=True)] = 0.6,
+) -> Method:
     """Rho-1's selection: learn only the tokens where the reference is ahead of the student.
 
-    γ = 1[log r_y − log p_y among the top share], π̃ = p, loss −γ log p_y. Limits: share 1 is sft. Looks at the whole batch.
+    γ = 1[log r_y − log p_y among the top share], π̃ = p, loss −γ log p_y. Limits: share 1 is sft. Looks at the whole
+    batch.
     """
     gamma = trust.top_share(trust.excess_loss(), share)
     return Method(
@@ -182,7 +197,9 @@ def excess_loss_selected(share: Annotated[float, Within(0, 1, "share of tokens k
     )
 
 
-def confidence_penalty(weight: Annotated[float, Within(0, 10, "weight of the entropy bonus")] = 0.1) -> Method:
+def confidence_penalty(
+    weight: Annotated[float, Within(0, 10, "weight of the entropy bonus")] = 0.1,
+) -> Method:
     """SFT with an entropy bonus.
 
     Q = d − λ·p∘(log p + H), loss −log p_y − λ H(p). Often improper. Limits: weight 0 is sft.

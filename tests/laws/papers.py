@@ -26,12 +26,8 @@ def evidence_optional(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     named = inspect.signature(loss).parameters
 
     @functools.wraps(loss)
-    def call(
-        logits_TV, labels_T, *, teacher=None, reference=None, token_weight=None, sequence_ids=None, **hyper
-    ):
-        evidence = dict(
-            teacher=teacher, reference=reference, token_weight=token_weight, sequence_ids=sequence_ids
-        )
+    def call(logits_TV, labels_T, *, teacher=None, reference=None, token_weight=None, sequence_ids=None, **hyper):
+        evidence = dict(teacher=teacher, reference=reference, token_weight=token_weight, sequence_ids=sequence_ids)
         wanted = {kind: given for kind, given in evidence.items() if kind in named}
         return loss(logits_TV, labels_T, **wanted, **hyper)
 

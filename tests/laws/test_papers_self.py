@@ -289,9 +289,7 @@ DIFFERENTIABLE = {
     "prift", "focal", "beyond-log-threshold", "log-one-minus-p", "confidence-penalty",
 }  # fmt: skip
 DIFFERENTIABLE_ROWS = [
-    row
-    for row in ROWS
-    if row.name in DIFFERENTIABLE and not {"detached", "weight_max"} & row.hyperparameters.keys()
+    row for row in ROWS if row.name in DIFFERENTIABLE and not {"detached", "weight_max"} & row.hyperparameters.keys()
 ]
 
 
@@ -333,9 +331,7 @@ def test_every_hyperparameter_of_a_row_acts(row, key):
     """Back at its default it gives another value or gradient on this draw, so a row does check it."""
     draw = a_draw()
     reset = Row(row.name, {k: v for k, v in row.hyperparameters.items() if k != key})
-    same = torch.equal(run(row, draw), run(reset, draw)) and (
-        (gradient(row, draw) == gradient(reset, draw)).all()
-    )
+    same = torch.equal(run(row, draw), run(reset, draw)) and ((gradient(row, draw) == gradient(reset, draw)).all())
     assert same == ((row.name, key) in WITHOUT_EFFECT)
 
 
@@ -373,9 +369,7 @@ def test_hyperparameters_have_the_published_defaults_and_a_row_off_them(name):
     assert defaults == DEFAULTS.get(name, {})
     rows = [row.hyperparameters for row in ROWS if row.name == name]
     assert {} in rows
-    assert {
-        key for given in rows for key, value in given.items() if value != defaults[key]
-    } == defaults.keys()
+    assert {key for given in rows for key, value in given.items() if value != defaults[key]} == defaults.keys()
 
 
 def test_iw_sft_takes_the_trajectory_weight_in_place_of_a_reference():

@@ -1,0 +1,158 @@
+"""One row of the catalogue with everything a call may need: seeded hidden states, heads, evidence, weights,
+sequences.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from laws.papers import PAPER_LOSSES, ROWS, Row
+from torch import Tensor
+
+import qtarget as qt
+from qtarget.statistics import head_logits
+
+T, V, H = 22, 29, 6
+IGNORED = [3, 10, 11, 19]
+COMPOSED = [
+    Row("composed", {"kind": "half uniform, half teacher"}),
+    Row("composed", {"kind": "reverse KL"}),
+    Row("composed", {"kind": "filtered student"}),
+]
+"""Methods outside the catalogue: what a user may compose is held to the same laws."""
+
+
+def composed(kind: str) -> qt.Method:
+    """A user's own methods, one for each part of the algebra the catalogue uses little: mixtures, tangents,
+    potentials.
+    """
+    if kind == "half uniform, half teacher":
+        return qt.Method("half", 0.4, ((0.3, qt.Pool()), (0.3, qt.Pool(teachers=(1.0,)))))
+    if kind == "reverse KL":
+        tangent = qt.Pool(student=1.0, tangent=qt.Pool(student=1.0, teachers=(-1.0,)))
+        return qt.Method("reverse-kl", 0.0, ((1.0, qt.Pool(student=1.0)), (-1.0, tangent)))
+    likely = qt.Pool(student=1.0, potential=lambda logp, logp_y, is_label: torch.where(logp < -4, -torch.inf, 0.0))
+    return qt.Method("filtered", 0.5, ((0.5, likely),))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row made concrete, in double precision; `seed` changes every draw."""
+
+    row: Row
+    seed: int = 0
+    weighted: bool = False
+    bias: bool = False
+    softcap: float | None = None
+    scale: float | None = None
+    dtype: torch.dtype = torch.float64
+    drop: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def method(self) -> qt.Method:
+        return composed(**self.row.hyperparameters) if self.row.name == "composed" else self._catalogued()
+
+    def _catalogued(self) -> qt.Method:
+        return qt.method(self.row.name, **self.row.hyperparameters)
+
+    def _draw(self, name: str, *shape: int, spread: float = 1.0) -> Tensor:
+        generator = torch.Generator().manual_seed(hash_of(name) + 7919 * self.seed)
+        return (spread * torch.randn(*shape, generator=generator, dtype=torch.float64)).to(self.dtype)
+
+    def head_of(self, name: str, width: int) -> qt.Head:
+        return qt.Head(self._draw(f"{name} weight", V, width))
+
+    @cached_property
+    def hidden(self) -> Tensor:
+        return self._draw("hidden", T, H)
+
+    @cached_property
+    def head(self) -> qt.Head:
+        bias = self._draw("bias", V) if self.bias else None
+        return qt.Head(self._draw("weight", V, H), bias, self.softcap, self.scale)
+
+    @cached_property
+    def labels(self) -> Tensor:
+        generator = torch.Generator().manual_seed(1 + self.seed)
+        labels = torch.randint(0, V, (T,), generator=generator)
+        likely = head_logits(self.hidden, self.head).argmax(-1)
+        labels = torch.where(torch.rand(T, generator=generator) < 0.4, likely, labels)
+        return labels.index_fill(0, torch.tensor(IGNORED), -100)
+
+    @property
+    def supervised(self) -> Tensor:
+        return self.labels != -100
+
+    @cached_property
+    def evidence(self) -> dict[str, Any]:
+        """Teacher and reference as `Dense`, as far as the method needs them, weights and sequences."""
+        teachers = tuple(
+            qt.Dense(self._draw(f"teacher {i}", T, 4 + i), self.head_of(f"teacher {i}", 4 + i))
+            for i in range(self.method.num_teachers)
+        )
+        near = self.hidden + 0.3 * self._draw("step", T, H)
+        given: dict[str, Any] = {"sequence_ids": torch.arange(T) // 6}
+        if teachers:
+            given["teacher"] = teachers[0] if len(teachers) == 1 else teachers
+        if "reference" in self.method.needs:
+            given["reference"] = qt.Dense(near, qt.Head(self.head.weight.detach()))
+        if "token_weight" in self.method.needs:
+            given["token_weight"] = (torch.arange(T) % 3 != 0).to(self.dtype)
+        elif self.weighted:
+            given["token_weight"] = (torch.arange(T) % 4).to(self.dtype) / 2
+        return given
+
+    @cached_property
+    def logits(self) -> Tensor:
+        return head_logits(self.hidden, self.head)
+
+    @cached_property
+    def logit_evidence(self) -> dict[str, Any]:
+        """The same evidence as whole logits."""
+        return {name: _logits(value) for name, value in self.evidence.items()}
+
+    def paper_loss(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """The paper's own per-token loss on some tokens, token weights applied outside."""
+        given = {k: _rows(v, rows) for k, v in self.logit_evidence.items()}
+        given["teacher"] = as_tuple(given.get("teacher"))
+        loss = PAPER_LOSSES[self.row.name](logits[rows], self.labels[rows], **given, **self._in_the_paper())
+        outside = given.get("token_weight") if not self.method.weight_is_trust else None
+        return loss if outside is None else loss * outside
+
+    def _in_the_paper(self) -> dict[str, Any]:
+        """The hyperparameters that the paper's loss has: not the trainer's, nor how several teachers are mixed."""
+        ours = {"refresh_every", "teacher_weights"}
+        return {k: v for k, v in self.method.hyperparameters.items() if k not in ours}
+
+
+def hash_of(name: str) -> int:
+    """A stable number for a name (Python's own hash of strings changes between runs)."""
+    return sum((i + 1) * ord(c) for i, c in enumerate(name))
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else () if value is None else (value,)
+
+
+def _logits(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_logits(v) for v in value)
+    return head_logits(value.hidden, value.head) if isinstance(value, qt.Dense) else value
+
+
+def _rows(value: Any, rows: Tensor) -> Any:
+    return tuple(v[rows] for v in value) if isinstance(value, tuple) else value[rows]
+
+
+def name_of(row: Row) -> str:
+    """A test id: the method, and what is not its default."""
+    return "-".join([row.name, *(f"{k}={v}" for k, v in row.hyperparameters.items())])
+
+
+def every_row(*, catalogue_only: bool = False) -> list[Any]:
+    """The rows as pytest parameters."""
+    import pytest
+
+    rows = ROWS if catalogue_only else [*ROWS, *COMPOSED]
+    return [pytest.param(row, id=name_of(row)) for row in rows]

@@ -1,0 +1,265 @@
+"""Laws 1 to 3 and 5 to 7, on the definition: what a target is, and what its gradient is."""
+
+import pytest
+import torch
+from laws.cases import IGNORED, Case, T, V, as_tuple, every_row
+from laws.papers import PAPER_LOSSES, Row
+
+import qtarget as qt
+
+
+def _strict(case: Case, **changes) -> torch.Tensor:
+    given = {**case.logit_evidence, **changes}
+    return qt.target_distribution(case.logits, case.labels, case.method, **given, reading="strict").q
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("row", every_row())
+def test_law_01_simplex(row: Row, weighted: bool):
+    case = Case(row, weighted=weighted)
+    for reading in ("declared", "strict", "minimal"):
+        target = qt.target_distribution(case.logits, case.labels, case.method, **case.logit_evidence, reading=reading)
+        q, proper = target.q[case.supervised], target.is_proper[case.supervised]
+        torch.testing.assert_close(q.sum(-1), torch.ones(len(q), dtype=q.dtype), rtol=0, atol=1e-9)
+        assert (q[proper] >= -1e-12).all()
+        assert (q[~proper] < -1e-12).any(-1).all()
+        assert target.q[IGNORED].isnan().all()
+        assert reading != "minimal" or proper.all()
+        if reading != "declared":
+            label = q.gather(-1, case.labels[case.supervised][:, None]).squeeze(-1)
+            torch.testing.assert_close(target.trust[case.supervised], label)
+
+
+PROPER = [
+    "sft",
+    "dft",
+    "beyond-log",
+    "profit",
+    "cft",
+    "label-smoothing",
+    "sft-kl",
+    "asft",
+    "kd-hybrid",
+    "target-sft",
+]
+
+
+@pytest.mark.parametrize("name", [*PROPER, "gift", "deft", "idft", "prift", "talr", "kd"])
+def test_law_01_methods_said_to_be_proper_are(name: str):
+    case = Case(Row(name, {}))
+    target = qt.target_distribution(case.logits, case.labels, case.method, **case.logit_evidence)
+    assert target.is_proper[case.supervised].all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("row", every_row())
+def test_law_02_gradient_is_scale_times_p_minus_q(row: Row, weighted: bool):
+    case = Case(row, weighted=weighted)
+    logits = case.logits.clone().requires_grad_()
+    out = qt.q_target_loss(logits, case.labels, case.method, **case.logit_evidence, num_items=1)
+    out.loss.backward()
+    p = case.logits.softmax(-1)
+    for reading in ("declared", "strict", "minimal"):
+        target = qt.target_distribution(case.logits, case.labels, case.method, **case.logit_evidence, reading=reading)
+        gradient = (target.scale[..., None] * (p - target.q))[case.supervised]
+        torch.testing.assert_close(logits.grad[case.supervised], gradient, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("row", every_row(catalogue_only=True))
+def test_law_03_paper_identity(row: Row, weighted: bool):
+    case, rows = Case(row, weighted=weighted), None
+    rows = case.supervised
+    paper = qt.induced_target(lambda z: case.paper_loss(z, rows), case.logits)
+    torch.testing.assert_close(_strict(case)[rows], paper[rows], rtol=1e-7, atol=1e-10)
+    value = qt.q_target_loss(case.logits, case.labels, case.method, **case.logit_evidence, num_items=1).loss
+    torch.testing.assert_close(value, case.paper_loss(case.logits, rows).sum(), rtol=1e-8, atol=1e-10)
+
+
+def test_law_03_iw_sft_with_weights_computed_beforehand():
+    case = Case(Row("iw-sft", {}))
+    weight = (torch.arange(T) // 6).double()
+    strict = qt.target_distribution(case.logits, case.labels, case.method, token_weight=weight, reading="strict").q[
+        case.supervised
+    ]
+    rows = case.supervised
+    loss = PAPER_LOSSES["iw-sft"]
+    paper = qt.induced_target(lambda z: loss(z[rows], case.labels[rows], token_weight=weight[rows]), case.logits)
+    torch.testing.assert_close(strict, paper[rows], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("row", every_row())
+def test_law_05_masked_tokens_contribute_nothing(row: Row):
+    case = Case(row, weighted=True)
+    poison = torch.zeros(T, V, dtype=case.dtype).index_fill(0, torch.tensor(IGNORED[:2]), torch.inf)
+    poison = poison.index_fill(0, torch.tensor(IGNORED[2:]), torch.nan)
+    evidence = {
+        k: tuple(t + poison for t in as_tuple(v)) if k == "teacher" else v + poison if k == "reference" else v
+        for k, v in case.logit_evidence.items()
+    }
+    clean, poisoned = case.logits.clone().requires_grad_(), (case.logits + poison).requires_grad_()
+    expected = qt.q_target_loss(clean, case.labels, case.method, **case.logit_evidence)
+    got = qt.q_target_loss(poisoned, case.labels, case.method, **evidence)
+    expected.loss.backward()
+    got.loss.backward()
+    assert torch.equal(got.loss, expected.loss)
+    assert torch.equal(poisoned.grad, clean.grad)
+    assert (poisoned.grad[IGNORED] == 0).all()
+
+
+def test_law_05_all_tokens_masked_give_zero_with_a_gradient():
+    logits = torch.randn(4, V, requires_grad=True)
+    out = qt.q_target_loss(logits, torch.full((4,), -100), qt.method("sft"))
+    out.loss.backward()
+    assert out.loss == 0
+    assert out.num_tokens == 0
+    assert (logits.grad == 0).all()
+
+
+LIMITS = [
+    ("target-sft", {"eta": 0.0}, "dft", {}),
+    ("target-sft", {"eta": 0}, "beyond-log", {"alpha": 1.0}),
+    ("asft", {"kl_weight": 0.0}, "dft", {}),
+    ("idft", {"exponent_min": 1.0, "exponent_max": 1.0}, "dft", {}),
+    ("beyond-log-threshold", {"threshold": 0.0}, "dft", {}),
+    ("beyond-log-threshold", {"threshold": 1.0, "keep": "bottom"}, "dft", {}),
+    ("beyond-log", {"alpha": 0.0}, "sft", {}),
+    ("profit", {"threshold": 0.0}, "sft", {}),
+    ("eaft", {"power": 0.0}, "sft", {}),
+    ("label-smoothing", {"smoothing": 0.0}, "sft", {}),
+    ("sft-kl", {"kl_weight": 0.0}, "sft", {}),
+    ("gem", {"beta": 1.0}, "sft", {}),
+    ("kd-hybrid", {"teacher_weight": 0.0}, "sft", {}),
+    ("kd-hybrid", {"teacher_weight": 1.0}, "kd", {}),
+    ("kd", {"temperature": 1.0}, "kd-hybrid", {"teacher_weight": 1}),
+    ("focal", {"focusing": 0.0}, "sft", {}),
+    ("entropy-selected", {"share": 1.0}, "sft", {}),
+    ("excess-loss-selected", {"share": 1.0}, "sft", {}),
+    ("confidence-penalty", {"weight": 0.0}, "sft", {}),
+    ("gift", {"beta": 80.0}, "sft", {}),
+    ("talr", {"floor": 1.0}, "sft", {}),
+    ("cft", {}, "sft", {}),
+    ("psft", {}, "sft", {}),
+    ("iw-sft", {}, "sft", {}),
+    ("prift", {"variant": "prob"}, "dft", {}),
+    ("log-one-minus-p", {"weight_max": 1e-6}, "sft", {}),
+    ("deft", {}, "dft", {}),
+]
+"""Pairs whose gradients agree; where the pair needs a special place (p = r, a one-hot student), `_placed` makes it."""
+
+
+def _placed(name: str, case: Case) -> tuple[torch.Tensor, dict, float]:
+    """Logits, evidence and a factor under which the limit holds."""
+    logits, given, factor = case.logits, dict(case.logit_evidence), 1.0
+    if name in ("psft", "iw-sft", "prift"):
+        given["reference"] = logits
+    if name == "cft":
+        given["token_weight"] = torch.ones(T, dtype=case.dtype)
+    if name == "log-one-minus-p":
+        factor = 1e-6
+    if name == "deft":
+        logits = 40 * logits
+    return logits, given, factor
+
+
+@pytest.mark.parametrize(("name", "setting", "other", "other_setting"), LIMITS)
+def test_law_06_limits(name: str, setting: dict, other: str, other_setting: dict):
+    case = Case(Row(name, setting))
+    logits, given, factor = _placed(name, case)
+    needed = qt.method(other, **other_setting).needs
+    target = qt.target_distribution(logits, case.labels, case.method, **given, reading="strict").q
+    given.pop("token_weight", None)
+    expected = qt.target_distribution(
+        logits,
+        case.labels,
+        qt.method(other, **other_setting),
+        reading="strict",
+        **{k: v for k, v in given.items() if k in needed},
+    ).q
+    p = logits.softmax(-1)
+    tolerance = 1e-3 if name == "deft" else 1e-9
+    rows = case.supervised
+    if name == "log-one-minus-p":  # held at weight_max wherever p_y/(1-p_y) is above it
+        rows = rows & (p.gather(-1, case.labels.clamp(min=0)[:, None]).squeeze(-1) > 1e-5)
+    torch.testing.assert_close((p - target)[rows], factor * (p - expected)[rows], rtol=tolerance, atol=tolerance)
+
+
+def test_law_06_eta_one_is_hybrid_distillation_with_trust_p_y():
+    case = Case(Row("target-sft", {"eta": 1.0}))
+    target = qt.target_distribution(case.logits, case.labels, case.method, **case.logit_evidence)
+    p_y = case.logits.softmax(-1).gather(-1, case.labels.clamp(min=0)[:, None])
+    onehot = torch.nn.functional.one_hot(case.labels.clamp(min=0), V)
+    expected = p_y * onehot + (1 - p_y) * case.logit_evidence["teacher"].softmax(-1)
+    torch.testing.assert_close(target.q[case.supervised], expected[case.supervised])
+
+
+def test_law_06_covers_every_method():
+    assert {name for name, *_ in LIMITS} | {"sft", "dft"} == set(qt.METHODS)
+
+
+@pytest.mark.parametrize("row", every_row())
+def test_law_07_no_gradient_reaches_the_target_or_its_sources(row: Row):
+    case = Case(row)
+    sources = {
+        k: tuple(t.clone().requires_grad_() for t in as_tuple(v))
+        for k, v in case.logit_evidence.items()
+        if k in ("teacher", "reference")
+    }
+    given = {**case.logit_evidence, **{k: v if k == "teacher" else v[0] for k, v in sources.items()}}
+    logits = case.logits.clone().requires_grad_()
+    out = qt.q_target_loss(logits, case.labels, case.method, **given)
+    out.loss.backward()
+    assert all(t.grad is None for group in sources.values() for t in group)
+    assert not any(v.requires_grad for v in (out.nll, *out.diagnostics.values()))
+    # the target is constant: the gradient of the loss is that of s·CE(Q, p) with Q and s fixed beforehand
+    target = qt.target_distribution(case.logits, case.labels, case.method, **case.logit_evidence)
+    again = case.logits.clone().requires_grad_()
+    rows = case.supervised
+    fixed = -(target.scale[rows, None] * target.q[rows] * again.log_softmax(-1)[rows]).sum() / rows.sum()
+    fixed.backward()
+    torch.testing.assert_close(logits.grad, again.grad, rtol=1e-8, atol=1e-11)
+
+
+def _extreme(case: Case, kind: str) -> tuple[torch.Tensor, dict]:
+    """Logits and evidence at an edge of the simplex."""
+    logits, given = case.logits.clone(), dict(case.logit_evidence)
+    labels = case.labels.clamp(min=0)
+    if kind == "-inf logits":
+        outside = (torch.arange(V) % 5 == 2)[None] & (torch.arange(V)[None] != labels[:, None])
+        logits = logits.masked_fill(outside, -torch.inf)
+    elif kind == "impossible label":
+        logits = logits.scatter(-1, labels[:, None], -torch.inf)
+    elif kind == "certain label":
+        logits = logits.scatter(-1, labels[:, None], 1e4)
+    elif kind == "one-hot sources":
+        onehot = torch.full_like(logits, -torch.inf).scatter(-1, labels[:, None], 0.0)
+        given = {
+            k: tuple(onehot for _ in as_tuple(v)) if k == "teacher" else onehot if k == "reference" else v
+            for k, v in given.items()
+        }
+    return logits, given
+
+
+EDGES = ["-inf logits", "impossible label", "certain label", "one-hot sources"]
+INFINITE = [("kind", "reverse KL")]
+"""KL(p‖t) has no finite value at a one-hot teacher."""
+
+
+@pytest.mark.parametrize("kind", EDGES)
+@pytest.mark.parametrize("row", every_row())
+def test_law_07_no_nan_at_the_edges(row: Row, kind: str):
+    if kind == "one-hot sources" and list(row.hyperparameters.items()) == INFINITE:
+        return
+    case = Case(row, weighted=True)
+    logits, given = _extreme(case, kind)
+    logits.requires_grad_()
+    out = qt.q_target_loss(logits, case.labels, case.method, **given)
+    out.loss.backward()
+    assert logits.grad.isfinite().all()
+    assert out.loss.isfinite()
+    assert out.nll.isfinite()
+    target = qt.target_distribution(logits.detach(), case.labels, case.method, **given)
+    assert target.q[case.supervised].isfinite().all()
+    torch.testing.assert_close(
+        target.q[case.supervised].sum(-1), torch.ones(int(case.supervised.sum()), dtype=logits.dtype)
+    )
