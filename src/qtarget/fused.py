@@ -179,8 +179,8 @@ class _LinearQTarget(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor | None, *_: Any):
         if ctx.products is None:
             raise RuntimeError(
-                "a second backward through linear_q_target_loss: its gradients are made in the forward pass and used up "
-                "by the first backward; call the loss again, or use q_target_loss for retain_graph=True"
+                "a second backward through linear_q_target_loss: its gradients are made in the forward pass and used "
+                "up by the first backward; call the loss again, or use q_target_loss for retain_graph=True"
             )
         gradients, ctx.products = ctx.products.gradients, None
         if upstream is None:
@@ -308,7 +308,7 @@ def _check_hidden(hidden: Tensor, head: Head, labels: Tensor) -> None:
     if hidden.shape[:-1] != labels.shape:
         raise ValueError(
             f"hidden has shape {list(hidden.shape)}, labels {list(labels.shape)}; "
-            f"hidden must be {[*labels.shape, 'H']}: shift both before the call, for example hidden[:, :-1], labels[:, 1:]"
+            f"hidden must be {[*labels.shape, 'H']}: shift both before the call, as in hidden[:, :-1], labels[:, 1:]"
         )
     if head.weight.dim() != 2 or head.weight.shape[1] != hidden.shape[-1]:
         raise ValueError(
