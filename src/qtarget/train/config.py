@@ -27,10 +27,10 @@ class TargetSFTConfig(SFTConfig):
             a path or hub name.
         reference_dtype: torch dtype of the reference; None for the student's own (a path: the checkpoint's).
         reference_init_kwargs: more for the `from_pretrained` of a reference that is a path.
-        diagnostics: per-token measures that are logged as token means, beside `nll`. `trust` and `scale` cost
-            nothing and are measured at every step; the others are measured at the steps that are logged, and
-            throughout evaluation. What does not apply (`target_kl` under an improper target,
-            `teacher_entropy` without a teacher) is left out.
+        diagnostics: per-token measures that are logged as token means, beside `nll`. `trust`, `scale`
+            and `top1` (logged as `mean_token_accuracy`) cost next to nothing and are averaged over every step; the
+            others are measured at the steps that are logged, and throughout evaluation. What does not apply
+            (`target_kl` under an improper target, `teacher_entropy` without a teacher) is left out.
         unspanned_weight: weight of the tokens that no span of `weight_spans` touches.
     """
 
@@ -79,6 +79,10 @@ class TargetSFTConfig(SFTConfig):
         refuse_other_losses(self)
         self.build_method()
 
+    def to_dict(self) -> dict[str, Any]:
+        """As TRL's, which hides whatever ends in `_token`; these two are no secrets and are needed to read it back."""
+        return {**super().to_dict(), "eos_token": self.eos_token, "pad_token": self.pad_token}
+
     def build_method(self) -> qt.Method:
         """The method that `method` and `method_kwargs` name."""
         kwargs = self.method_kwargs or {}
@@ -116,5 +120,5 @@ def as_target_config(args: SFTConfig | None) -> TargetSFTConfig:
         return TargetSFTConfig(method="sft")
     known = {f.name for f in fields(TargetSFTConfig) if f.init}
     values = {name: value for name, value in args.to_dict().items() if name in known}
-    values["hub_token"] = args.hub_token  # hidden by to_dict
+    values |= {name: getattr(args, name) for name in ("hub_token", "eos_token", "pad_token")}  # hidden by to_dict
     return TargetSFTConfig(**{"method": "sft", **values})

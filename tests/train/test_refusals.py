@@ -1,0 +1,134 @@
+"""What cannot be trained is refused when the trainer is built, with the line to write."""
+
+import models
+import pytest
+import torch
+from accelerate import ParallelismConfig
+from datasets import Dataset
+from peft import LoraConfig, PromptTuningConfig
+from train import parity
+
+import qtarget as qt
+from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+from qtarget.train.checks import check_built
+
+
+def build(method="sft", *, data=None, model=None, config=None, **kwargs):
+    return TargetSFTTrainer(
+        models.tiny_model() if model is None else model,
+        TargetSFTConfig(method=method, **parity.common_args(**(config or {}))),
+        train_dataset=models.prompt_completion(4) if data is None else data,
+        processing_class=kwargs.pop("processing_class", None) or models.tiny_tokenizer(),
+        **kwargs,
+    )
+
+
+def teacher(**kwargs):
+    return models.tiny_model(seed=1, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "target-sft"}, '"target-sft" needs a teacher.*`teacher: path/or/hub-name`'),
+        ({"method": "sft", "teacher": object()}, '"sft" reads no teacher, and 1 given; remove `teacher`'),
+        ({"method": "kd", "teacher": [object(), object()]}, r"set up for 1 teacher\(s\), and 2 given"),
+        ({"method": "sft-kl", "config": {"reference": None}}, "reference is None; write `reference: initial`"),
+        ({"method": "cft"}, "reads a weight for every token.*'completion', 'prompt'.*weight_spans"),
+        ({"method": "iw-sft", "config": {"reference": None}}, "reads a weight for every token"),
+        (
+            {"method": "iw-sft", "config": {"packing": True, "packing_strategy": "wrapped"}},
+            "whole sequences.*packing_strategy: bfd",
+        ),
+        ({"compute_loss_func": print}, "Remove `compute_loss_func=...`"),
+        ({"data": Dataset.from_list([{"question": "w1"}])}, r"columns \['question'\]"),
+        ({"data": Dataset.from_list([{"prompt": "w1", "completion": ""}])}, "Row 0 .*empty completion"),
+        ({"data": Dataset.from_list([{"text": "w1", "image": "x"}])}, "Vision-language"),
+        (
+            {"data": Dataset.from_list([{"input_ids": [5, 6], "shift_labels": [6, -100]}])},
+            "a column `shift_labels`",
+        ),
+        (
+            {"data": Dataset.from_list([{"prompt": "w1 w2 w3 ", "completion": "w4"}]), "config": {"max_length": 2}},
+            "Every token of the train data set is masked",
+        ),
+    ],
+)
+def test_refused_before_a_model_is_touched(given, message):
+    with pytest.raises(ValueError, match=message):
+        build(**given)
+
+
+def test_a_second_set_of_rows_is_checked_too():
+    with pytest.raises(ValueError, match="eval data set has an empty completion"):
+        build(eval_dataset=Dataset.from_list([{"prompt": "w1", "completion": " "}]))
+
+
+def test_the_student_cannot_be_its_own_teacher():
+    student = models.tiny_model()
+    with pytest.raises(ValueError, match="load it a second time"):
+        build("kd", model=student, teacher=student)
+    assert all(weight.requires_grad for weight in student.parameters())
+
+
+def test_a_teacher_of_another_tokenizer_is_refused(tmp_path):
+    teacher().save_pretrained(tmp_path)
+    models.tiny_tokenizer([*models.WORDS[:-2], "other", "words"]).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="98: 'w93' and 'other'"):
+        build("kd", config={"teacher": str(tmp_path)})
+
+
+def test_an_adapter_on_the_head_is_refused():
+    with pytest.raises(ValueError, match="lm_head"):
+        build(peft_config=LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM"))
+
+
+def test_a_prompt_cannot_be_switched_off_for_the_reference():
+    tuning = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    with pytest.raises(ValueError, match="cannot be switched off.*`reference: path"):
+        build("sft-kl", peft_config=tuning)
+
+
+def test_data_parallel_is_refused():
+    config = TargetSFTConfig(method="sft", **parity.common_args())
+    assert config.n_gpu <= 1
+    config._n_gpu = 2
+    with pytest.raises(ValueError, match="DataParallel"):
+        TargetSFTTrainer(
+            models.tiny_model(),
+            config,
+            train_dataset=models.prompt_completion(4),
+            processing_class=models.tiny_tokenizer(),
+        )
+
+
+def test_a_model_of_more_than_text_is_refused():
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    with torch.device("meta"):
+        model = Gemma3ForConditionalGeneration(Gemma3Config())
+    with pytest.raises(ValueError, match="vision-language"):
+        check_built(model, None, is_vision=False)
+
+
+@pytest.mark.parametrize("sizes", [{"cp_size": 2}, {"sp_size": 2, "sp_backend": "deepspeed"}])
+def test_labels_cut_across_ranks_are_refused(sizes):
+    class Parallel:
+        parallelism_config = ParallelismConfig(**sizes)
+
+    with pytest.raises(ValueError, match="shift_labels"):
+        check_built(models.tiny_model(), Parallel, is_vision=False)
+
+
+def test_a_composed_method_wins_over_the_configured_one():
+    composed = qt.Method("half", trust=0.5, residual=((0.5, qt.Pool()),))
+    trainer = TargetSFTTrainer(
+        models.tiny_model(),
+        TargetSFTConfig(method="target-sft", **parity.common_args(max_steps=1)),
+        train_dataset=models.prompt_completion(4),
+        processing_class=models.tiny_tokenizer(),
+        method=composed,
+    )
+    trainer.train()
+    assert trainer.method is composed
+    assert trainer.state.log_history[0]["trust"] == 0.5

@@ -1,0 +1,107 @@
+"""Adapters, quantised weights, precisions and heads."""
+
+import models
+import pytest
+import torch
+from peft import LoraConfig, PromptTuningConfig
+from train import parity
+from transformers import AutoModelForCausalLM
+from trl import SFTConfig, SFTTrainer
+
+from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+
+LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
+
+
+def both(method="sft", *, model=None, changes=None, **kwargs):
+    """Our run and TRL's on the same student."""
+    settings = parity.common_args(**{"max_steps": 3, "learning_rate": 0.1, **(changes or {})})
+    shared = {"train_dataset": models.prompt_completion(), "processing_class": models.tiny_tokenizer()}
+    trainers = [
+        TargetSFTTrainer(
+            (model or models.tiny_model)(), TargetSFTConfig(method=method, **settings), **shared, **_fresh(kwargs)
+        ),
+        SFTTrainer((model or models.tiny_model)(), SFTConfig(**settings), **shared, **_fresh(kwargs)),
+    ]
+    for trainer in trainers:
+        trainer.train()
+    return trainers
+
+
+def _fresh(kwargs):
+    return {name: make() for name, make in kwargs.items()}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("extra", [{}, {"modules_to_save": ["lm_head"]}], ids=["lora", "lora and head"])
+def test_lora_trains_as_in_trl(extra, checkpointing):
+    ours, trls = both(
+        changes={"gradient_checkpointing": checkpointing}, peft_config=lambda: LoraConfig(**LORA, **extra)
+    )
+    assert max(parity.deviation(parity.history(ours), parity.history(trls))) < 1e-5
+    assert parity.history(ours)["grad_norm"][0] > 0
+
+
+def test_prompt_tuning_runs():
+    ours, _ = both(peft_config=lambda: PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    assert all(norm > 0 for norm in parity.history(ours)["grad_norm"])
+
+
+def test_qlora_trains_as_in_trl_and_its_reference_is_the_model_without_the_adapter(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    models.tiny_model("llama", width=64).save_pretrained(tmp_path)
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+    )
+    ours, trls = both(
+        "sft-kl",
+        model=lambda: str(tmp_path),
+        quantization_config=lambda: quantised,
+        peft_config=lambda: LoraConfig(**LORA),
+    )
+    ours, trls = parity.history(ours), parity.history(trls)
+    assert ours["loss"][0] == pytest.approx(trls["loss"][0], rel=1e-5)  # at the reference, no distance yet
+    assert ours["grad_norm"][0] == pytest.approx(trls["grad_norm"][0], rel=1e-2)  # adapters are bf16
+    assert ours["loss"][2] > trls["loss"][2] + 1e-5
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_bf16_autocast_is_near_fp32(tied):
+    half, whole = (parity.history(parity.run("dft", tied=tied, max_steps=3, bf16=bf16)) for bf16 in (True, False))
+    found = parity.deviation(half, whole)
+    assert 1e-7 < found.loss < 2e-2
+
+
+def test_weights_wholly_in_bf16_train():
+    ours, trls = both(model=lambda: models.tiny_model().bfloat16(), changes={"bf16": True})
+    assert max(parity.deviation(parity.history(ours), parity.history(trls))) < 2e-2
+
+
+def test_a_trained_model_is_a_plain_model(tmp_path):
+    trainer = parity.run("target-sft", max_steps=2)
+    trainer.save_model(str(tmp_path))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, trainer.model.get_parameter(name))
+    prompt = {"input_ids": torch.tensor([[7, 8, 9]])}
+    ours = trainer.model.generate(**prompt, max_new_tokens=5, do_sample=False)
+    assert torch.equal(ours, model.generate(**prompt, max_new_tokens=5, do_sample=False))
+
+
+def test_no_logits_are_built_in_training(monkeypatch):
+    """The output layer itself is never called."""
+    trainer = TargetSFTTrainer(
+        models.tiny_model(),
+        TargetSFTConfig(method="dft", **parity.common_args(max_steps=2)),
+        train_dataset=models.prompt_completion(),
+        eval_dataset=models.prompt_completion(8, 1),
+        processing_class=models.tiny_tokenizer(),
+    )
+    calls = []
+    trainer.model.lm_head.register_forward_hook(lambda *_: calls.append("head"))
+    trainer.model.model.register_forward_hook(lambda *_: calls.append("backbone"))
+    trainer.train()
+    trainer.evaluate()
+    assert calls == ["backbone"] * 3

@@ -1,0 +1,40 @@
+"""Two gloo processes train, evaluate and stop as one does."""
+
+import pytest
+from train import parity
+from train.two_ranks import single
+
+METHODS = ("sft", "dft", "target-sft")
+
+
+@pytest.fixture(scope="module")
+def two():
+    return parity.launch(*METHODS, "broken")
+
+
+@pytest.fixture(scope="module")
+def one():
+    return {method: single(method) for method in METHODS}
+
+
+@pytest.mark.parametrize("layout", parity.LAYOUTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_equal_one(two, one, method, layout):
+    found = parity.deviation(two[method][layout], one[method][layout.partition("-")[0]])
+    assert max(found) < 1e-5, found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_and_evaluation_agree(two, one, method):
+    """Three evaluation rows on two ranks: one of them is seen twice, and must count once."""
+    ours, theirs = two[method]["ddp"], one[method]["ddp"]
+    assert ours["weights"] == pytest.approx(theirs["weights"], rel=1e-7)
+    assert ours["evaluated"] == pytest.approx(theirs["evaluated"], rel=1e-5)
+
+
+def test_one_ranks_broken_row_stops_all_ranks_and_is_named(two):
+    first, second = two["broken"]
+    assert "optimizer step 3" in first
+    assert "another rank" in first
+    assert "optimizer step 3" in second
+    assert "rank 1 has nan, from row 1 ('" in second
