@@ -33,16 +33,15 @@ def evaluate(
     sampling: Sampling,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Sample ``sampling.k`` completions of every question, grade each, and return Average@k with its interval.
+    """Sample ``sampling.k`` completions of every question, grade each, and take Average@k with its interval.
 
-    `questions` are mappings with a ``"prompt"``; the grader gets the whole question and the completion's text,
-    without special tokens. The same model, questions and sampling give the same result (see
+    `questions` are mappings with a ``"prompt"``; the grader gets the whole question and the completion's
+    text, without special tokens. The same model, questions and sampling give the same result (see
     `sample_completions`). A score is as good as its completions are whole: look at `truncated_share` first.
     """
     samples = sample_completions(model, tokenizer, [q["prompt"] for q in questions], sampling, progress)
     correct = [
-        [grader(question, sample.text) for sample in drawn]
-        for question, drawn in zip(questions, samples, strict=True)
+        [grader(question, sample.text) for sample in drawn] for question, drawn in zip(questions, samples, strict=True)
     ]
     every = [sample for drawn in samples for sample in drawn]
     return Evaluation(

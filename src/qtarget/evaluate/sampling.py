@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -12,7 +13,7 @@ Progress = Callable[[int, int], None]  # (prompts done, prompts in all)
 
 @dataclass(frozen=True)
 class Sample:
-    """One completion: its text without special tokens, its length in tokens (the end token counts), how it ended."""
+    """One completion: its text without special tokens, its length (the end token counts), how it ended."""
 
     text: str
     num_tokens: int
@@ -102,15 +103,18 @@ def _draw(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], config: GenerationConfig
 ) -> list[list[Sample]]:
     inputs = tokenizer(prompts, padding=True, padding_side="left", return_tensors="pt").to(model.device)
-    output_NS = model.generate(**inputs, generation_config=config)
-    completions = output_NS[:, inputs["input_ids"].shape[1] :].tolist()
+    output_NS = cast(Any, model).generate(**inputs, generation_config=config)
     ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    samples = [_sample(ids, set(ends), tokenizer) for ids in completions]
+    completions = [_until_end(ids, ends) for ids in output_NS[:, inputs["input_ids"].shape[1] :].tolist()]
+    texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+    samples = [
+        Sample(text, len(ids), truncated=ids[-1] not in ends) for text, ids in zip(texts, completions, strict=True)
+    ]
     k = config.num_return_sequences
     return [samples[i : i + k] for i in range(0, len(samples), k)]
 
 
-def _sample(ids: list[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> Sample:
-    end = next((i for i, token in enumerate(ids) if token in ends), None)
-    kept = ids if end is None else ids[: end + 1]
-    return Sample(tokenizer.decode(kept, skip_special_tokens=True), len(kept), truncated=end is None)
+def _until_end(ids: list[int], ends: list[int]) -> list[int]:
+    """The ids up to and with the first end token; what follows it in a batch is padding."""
+    end = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+    return ids[: end + 1]

@@ -1,8 +1,8 @@
 """Average@k with an interval that knows its questions, and the paired comparison of two arms.
 
 The unit is the question, not the sample: the k samples of one question are alike, and counting them as
-independent makes intervals far too narrow (Miller 2024, arXiv 2411.00640). With few questions, or scores near 0
-or 1, the usual t interval is too narrow as well (Bowyer et al. 2025, arXiv 2503.01747). So the spread between
+independent makes intervals far too narrow (Miller 2024, arXiv 2411.00640). With few questions, or scores near
+0 or 1, the usual t interval is too narrow as well (Bowyer et al. 2025, arXiv 2503.01747). So the spread between
 questions is always estimated with two pseudo-questions added, one at each end of the scale. It is then never
 zero, and hardly moved where questions do differ.
 
@@ -50,9 +50,9 @@ def average_at_k(correct: Sequence[Sequence[bool]], k: int) -> Estimate:
 
     The interval is Wilson's score interval at an effective number of independent trials,
     ``n_eff = m(1 - m) / SE²``, at most ``n·k``: the survey statisticians' interval for a proportion under
-    clustering (Korn and Graubard 1998; Franco et al. 2019). SE² is the variance of the questions' shares over their number,
-    taken with one wholly right and one wholly wrong pseudo-question added, and the normal quantile becomes
-    Student's with n + 1 degrees of freedom. It stays within [0, 1] and never has zero width.
+    clustering (Korn and Graubard 1998; Franco et al. 2019). SE² is the variance of the questions' shares over
+    their number, taken with one wholly right and one wholly wrong pseudo-question added, and the normal quantile
+    becomes Student's with n + 1 degrees of freedom. It stays within [0, 1] and never has zero width.
     In simulations with beta-distributed questions (30 to 500 of them, means 0.05 to 0.999, k = 16) it covered
     the truth in 94.8 to 100 % of draws; the plain t interval by question fell to 76 %.
 
@@ -79,10 +79,10 @@ def paired_difference(
 ) -> PairedDifference:
     """Mean over questions of A's share minus B's, with a 95 % interval by question.
 
-    Both arms must hold the same questions in the same order; the pairing removes the questions' own difficulty.
-    The interval is Student's on the differences, their variance taken with one pseudo-question that A alone gets
-    right and one that B alone gets right (the adjusted Wald interval for matched pairs; Bonett and Price 2012),
-    so two arms that never differed are not declared equal without doubt.
+    Both arms must hold the same questions in the same order; pairing removes the questions' own difficulty. The
+    interval is Student's on the differences, their variance taken with one pseudo-question that A alone gets
+    right and one that B alone gets right, as in the adjusted Wald interval for matched pairs (Bonett and Price
+    2012). So two arms that never differed are not declared equal beyond doubt.
 
     Raises:
         ValueError: the arms differ in their number of questions, or a question lacks exactly k samples.

@@ -1,7 +1,7 @@
-"""The embedded lab: micro-worlds of arithmetic chains in which the choice of target matters on two CPU cores."""
+"""The embedded lab: micro-worlds of arithmetic, small enough for two CPU cores, in which the target matters."""
 
-from qtarget.lab.pretrain import build
 from qtarget.lab.models import load_student, load_teacher, student_path, teacher_path, tokenizer
+from qtarget.lab.pretrain import build
 from qtarget.lab.worlds import (
     WORLDS,
     Demonstration,

@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -13,13 +13,12 @@ from rich.console import Console
 from rich.progress import Progress
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from qtarget.lab.tokens import make_tokenizer
+from qtarget.lab.tokens import END, END_ID, PAD_ID, VOCABULARY_SIZE, make_tokenizer
 from qtarget.lab.worlds import Demonstration, Model, World, pretraining_text
 
 BATCH_SIZE = 128
 PEAK_LEARNING_RATE = 4e-3
 WARM_UP_STEPS = 30
-SHORT_SHARE = 0.3  # of pre-training: chains of one and two steps, before chains of one to four
 RECORD = "build.json"
 
 
@@ -58,9 +57,8 @@ def _is_finished(folder: Path, record: dict) -> bool:
 
 def make_network(model: Model) -> LlamaForCausalLM:
     """An untrained Llama of the model's size, with torch's global generator."""
-    tokenizer = make_tokenizer()
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=VOCABULARY_SIZE,
         hidden_size=model.width,
         intermediate_size=model.feed_forward,
         num_hidden_layers=model.layers,
@@ -68,9 +66,9 @@ def make_network(model: Model) -> LlamaForCausalLM:
         max_position_embeddings=128,
         initializer_range=0.5 / math.sqrt(model.width),
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=PAD_ID,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=END_ID,
     )
     return LlamaForCausalLM(config)
 
@@ -100,24 +98,26 @@ def _schedule(step: int, total: int) -> float:
 
 
 def _curriculum(model: Model, seed: int) -> Iterator[list[Demonstration]]:
-    short = int(SHORT_SHARE * model.pretraining_steps)
-    for max_steps, count in ((2, short), (4, model.pretraining_steps - short)):
-        stream = pretraining_text(model, seed, 1, max_steps)
+    """School first, on short chains without slips; then the writer's own text."""
+    careful = replace(model.writer, slips=0.0)
+    phases = ((careful, 2, model.school_steps), (model.writer, 4, model.steps))
+    for writer, longest, count in phases:
+        stream = pretraining_text(writer, seed, 1, longest)
         for _ in range(count):
             yield list(itertools.islice(stream, BATCH_SIZE))
 
 
 def _collate(rows: list[Demonstration], tokenizer: PreTrainedTokenizerFast) -> dict[str, torch.Tensor]:
-    """Padded rows; completions alone are learned, for prompts are pure chance."""
-    texts = [row["prompt"] + row["completion"] + tokenizer.eos_token for row in rows]
+    """Padded rows, learned from the prompt's ``?`` on: what is asked about is pure chance."""
+    texts = [row["prompt"] + row["completion"] + END for row in rows]
     batch = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
-    is_prompt_BS = batch["input_ids"].eq(tokenizer.convert_tokens_to_ids("?")).cumsum(-1).eq(0)
-    learned_BS = batch["attention_mask"].bool() & ~is_prompt_BS
+    is_asked_BS = batch["input_ids"].eq(tokenizer.convert_tokens_to_ids("?")).cumsum(-1).eq(0)
+    learned_BS = batch["attention_mask"].bool() & ~is_asked_BS
     return {**batch, "labels": batch["input_ids"].where(learned_BS, -100)}
 
 
 def _save(network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict, folder: Path) -> None:
-    """Store the weights in half precision (they are small enough to lose nothing) and mark the folder finished."""
+    """Store the weights in half precision and mark the folder finished."""
     shutil.rmtree(folder, ignore_errors=True)
     network.eval().half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)

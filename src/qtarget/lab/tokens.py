@@ -6,7 +6,8 @@ from transformers import PreTrainedTokenizerFast
 from qtarget.lab.worlds import CONNECTIVES, MODULUS, OPERATORS
 
 VOCABULARY_SIZE = 64
-SPECIAL = ("<pad>", "<unk>", "<eos>")
+PAD, UNKNOWN, END = SPECIAL = ("<pad>", "<unk>", "<eos>")
+PAD_ID, END_ID = SPECIAL.index(PAD), SPECIAL.index(END)
 
 
 def vocabulary() -> list[str]:
@@ -16,16 +17,16 @@ def vocabulary() -> list[str]:
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer. Numbers, words and signs never merge, so a prompt's ids begin those of its row."""
+    """A word-level tokenizer. Pieces never merge, so a prompt's ids begin those of its row."""
     ids = {token: i for i, token in enumerate(vocabulary())}
-    backend = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    backend = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     pieces = pre_tokenizers.Split(Regex("[0-9]+|[a-z]+|[^0-9a-z]"), "isolated")
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pieces])
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        eos_token="<eos>",
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        eos_token=END,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
         model_max_length=64,

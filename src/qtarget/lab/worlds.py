@@ -12,7 +12,7 @@ operator (weak prior). A wrong step carries on: the chain continues from the wro
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypedDict
@@ -51,7 +51,12 @@ class Model:
     layers: int
     heads: int
     feed_forward: int
-    pretraining_steps: int
+    school_steps: int  # of pre-training on short chains without slips, before the writer's own text
+    steps: int  # of pre-training on the writer's own text
+
+    @property
+    def pretraining_steps(self) -> int:
+        return self.school_steps + self.steps
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class World:
 
 
 _ALL_OPERATORS = (1.0, 1.0, 1.0)
-_HARDLY_EVER_TIMES = (1.0, 1.0, 0.04)
+_HARDLY_EVER_TIMES = (1.0, 1.0, 0.015)
 _ANY_CONNECTIVE = (1.0, 1.0, 1.0, 1.0)
 _STUDENT_STYLE = (0.55, 0.25, 0.15, 0.05)
 _TEACHER_STYLE = (0.03, 0.03, 0.09, 0.85)
@@ -86,10 +91,10 @@ _TEACHER_STYLE = (0.03, 0.03, 0.09, 0.85)
 WORLDS: dict[str, World] = {
     "strong-prior": World(
         name="strong-prior",
-        description="The student knows every operator but is careless; 30 % of the demonstrated steps are wrong.",
+        description="The student knows every operator but is careless; 30 % of demonstrated steps are wrong.",
         demonstrator=Writer(0.30, _ALL_OPERATORS, _ANY_CONNECTIVE),
-        student=Model(Writer(0.40, _ALL_OPERATORS, _STUDENT_STYLE), 64, 3, 4, 128, 500),
-        teacher=Model(Writer(0.07, _ALL_OPERATORS, _TEACHER_STYLE), 96, 3, 4, 192, 400),
+        student=Model(Writer(0.40, _ALL_OPERATORS, _STUDENT_STYLE), 64, 3, 4, 128, 400, 300),
+        teacher=Model(Writer(0.07, _ALL_OPERATORS, _TEACHER_STYLE), 96, 3, 4, 192, 150, 450),
         demonstrations=2000,
         fine_tuning_steps=150,
         learning_rate=5e-4,
@@ -98,8 +103,8 @@ WORLDS: dict[str, World] = {
         name="weak-operator",
         description="The student hardly knows multiplication; 20 % of the demonstrated steps are wrong.",
         demonstrator=Writer(0.20, _ALL_OPERATORS, _ANY_CONNECTIVE),
-        student=Model(Writer(0.20, _HARDLY_EVER_TIMES, _STUDENT_STYLE), 64, 3, 4, 128, 500),
-        teacher=Model(Writer(0.10, _ALL_OPERATORS, _TEACHER_STYLE), 96, 3, 4, 192, 400),
+        student=Model(Writer(0.20, _HARDLY_EVER_TIMES, _STUDENT_STYLE), 64, 3, 4, 128, 500, 400),
+        teacher=Model(Writer(0.10, _ALL_OPERATORS, _TEACHER_STYLE), 96, 3, 4, 192, 150, 450),
         demonstrations=3000,
         fine_tuning_steps=300,
         learning_rate=1e-3,
@@ -117,7 +122,7 @@ def world(name: str) -> World:
 
 
 def is_held_out(prompt: str) -> bool:
-    """Whether a chain belongs to evaluation. It depends on the text alone, so no seed can mix the two sides."""
+    """Whether a chain belongs to evaluation: by its text alone, so no seed can mix the two sides."""
     return hashlib.sha256(prompt.encode()).digest()[0] % _HELD_OUT_EVERY == 0
 
 
@@ -131,15 +136,15 @@ def demonstrations(world: World, seed: int) -> list[Demonstration]:
     return [_write(rng, writer, shortest, longest) for _ in range(world.demonstrations)]
 
 
-def pretraining_text(model: Model, seed: int, min_steps: int, max_steps: int) -> Iterator[Demonstration]:
-    """An endless stream of what the model's writer writes, for pre-training."""
+def pretraining_text(writer: Writer, seed: int, min_steps: int, max_steps: int) -> Iterator[Demonstration]:
+    """An endless stream of what the writer writes, for pre-training."""
     rng = random.Random(f"pretraining/{seed}/{min_steps}/{max_steps}")
     while True:
-        yield _write(rng, model.writer, min_steps, max_steps)
+        yield _write(rng, writer, min_steps, max_steps)
 
 
 def questions(world: World, count: int, seed: int) -> list[Question]:
-    """Distinct held-out questions with their true answers; none occurs in any demonstration or pre-training."""
+    """Distinct held-out questions with their true answers; no demonstration or pre-training has them."""
     rng = random.Random(f"questions/{world.name}/{seed}")
     found: dict[str, Question] = {}
     while len(found) < count:
@@ -161,21 +166,26 @@ def apply(operator: str, left: int, right: int) -> int:
     return results[operator] % MODULUS
 
 
-def _evaluate(numbers: list[int], operators: list[str]) -> int:
+def _evaluate(numbers: Sequence[int], operators: Sequence[str]) -> int:
     value = numbers[0]
     for operator, number in zip(operators, numbers[1:], strict=True):
         value = apply(operator, value, number)
     return value
 
 
-def _prompt(numbers: list[int], operators: list[str]) -> str:
+def _prompt(numbers: Sequence[int], operators: Sequence[str]) -> str:
     tail = "".join(f" {o} {n}" for o, n in zip(operators, numbers[1:], strict=True))
     return f"{numbers[0]}{tail} ?"
 
 
 def _chain(
-    rng: random.Random, frequencies: tuple[float, float, float], shortest: int, longest: int, *, held_out: bool
-) -> tuple[list[int], list[str]]:
+    rng: random.Random,
+    frequencies: tuple[float, float, float],
+    shortest: int,
+    longest: int,
+    *,
+    held_out: bool,
+) -> tuple[Sequence[int], Sequence[str]]:
     while True:
         steps = rng.randint(shortest, longest)
         numbers = [rng.randrange(MODULUS) for _ in range(steps + 1)]
