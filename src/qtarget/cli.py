@@ -1,0 +1,171 @@
+"""The command line: arguments and wiring. What a command needs is imported inside it, so that help is quick."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+try:
+    import typer
+    from rich.console import Console
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"qtarget's command line needs {missing.name}; write: pip install 'qtarget[train]'") from None
+
+FAILED, WRONG, STOPPED = 1, 2, 130
+"""Exit codes: the run failed; what was asked for is wrong, and nothing was run; the user stopped it."""
+
+app = typer.Typer(
+    name="qtarget",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fine-tune language models by designing the target distribution.",
+)
+lab = typer.Typer(no_args_is_help=True, help="The embedded lab: small worlds, models and data.")
+app.add_typer(lab, name="lab")
+
+WORDS = {"ignore_unknown_options": True}
+RUN_HELP = """
+
+CONFIG.yaml holds `key: value` lines; `--key value` behind it overrides one. The keys are a run's own
+
+    model, train_dataset, eval_dataset, method, teacher, reference
+
+with the method's hyperparameters (`eta: 0.5`), and every key of trl.SFTConfig and trl.ModelConfig, TRL's names
+`model_name_or_path` and `dataset_name` included. `--debug` shows the traceback of an error.
+"""
+Words = Annotated[list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]...", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """`main` takes `--debug` out wherever it stands; it is declared here for the help."""
+
+
+@app.command(context_settings=WORDS, short_help="Fine-tune a model on your rows.", help="Fine-tune a model." + RUN_HELP)
+def train(words: Words = None) -> None:
+    from qtarget.job.announce import announce, finish
+    from qtarget.job.config import read_job
+    from qtarget.job.flags import parse_words
+    from qtarget.job.train import prepare, run
+
+    trainer = refused(lambda: prepare(read_job(parse_words(words or []))))
+    announce(trainer)
+    run(trainer)
+    finish(trainer)
+
+
+@app.command(
+    context_settings=WORDS,
+    short_help="Check a run without training.",
+    help="Check everything a run needs, show a row as it is trained on, and try one step." + RUN_HELP,
+)
+def validate(words: Words = None, as_json: AsJson = False) -> None:
+    from qtarget.job.config import read_job
+    from qtarget.job.flags import parse_words
+    from qtarget.job.train import rehearsed
+    from qtarget.job.validate_view import rehearsal_view, resolved
+
+    job, found = refused(lambda: rehearsed(read_job(parse_words(words or []))))
+    if as_json:
+        return _print_json({"configuration": resolved(job), **asdict(found)})
+    Console().print(rehearsal_view(job, found), "\n[green]ready[/]: `qtarget train` with the same words runs it.")
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="A method, to see all of it.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the objectives, or show one: formula, source, limits, hyperparameters."""
+    from qtarget.job.catalogue import entries, entry
+    from qtarget.job.catalogue_view import catalogue_table, method_page
+
+    found = entries() if name is None else refused(lambda: entry(name))
+    if as_json:
+        return _print_json(asdict(found) if name else [asdict(one) for one in found])
+    console = Console()
+    console.print(method_page(found) if name else catalogue_table(found, console.width))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory for models, metrics, table and picture.")] = Path("demo"),
+    world: Annotated[str, typer.Option(help="World of the lab.")] = "weak-operator",
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller run, to see that it works.")] = False,
+) -> None:
+    """Fine-tune the lab's model under several objectives and compare them."""
+    from qtarget.study.demo import run
+
+    refused(lambda: run(out=out, world=world, seed=seed, quick=quick))
+
+
+@lab.command("build")
+def build_lab(
+    world: Annotated[str, typer.Option(help="World of the lab.")] = "weak-operator",
+    out: Annotated[Path, typer.Option(help="Directory for the student and the teacher.")] = Path("lab"),
+    seed: Annotated[int, typer.Option(help="Seed of the pre-training.")] = 0,
+) -> None:
+    """Pre-train a world's student and teacher from a seed."""
+    from qtarget import lab as embedded
+
+    found = refused(lambda: embedded.world(world))
+    embedded.build(found, seed, out)
+    print(f"student and teacher of {world} are in {out}")
+
+
+class Refused(Exception):
+    """Something the user wrote cannot be run. Carries the error that says why."""
+
+
+def refused(prepare: Callable[[], Any]) -> Any:
+    """What `prepare` returns; its complaints are about what was asked for, and nothing was run yet."""
+    try:
+        return prepare()
+    except (ValueError, OSError, ImportError) as error:
+        raise Refused(str(error)) from error
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 the run failed, 2 it was refused, 130 stopped."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    debug = "--debug" in words
+    try:
+        app([word for word in words if word != "--debug"], prog_name="qtarget", standalone_mode=True)
+    except Exception as error:
+        code = _explained(error)
+        if debug or code is None:
+            raise
+        sys.exit(code)
+    except KeyboardInterrupt:
+        sys.exit(_say("stopped", STOPPED))
+
+
+def _explained(error: Exception) -> int | None:
+    """Print an expected error and return its exit code; None for one that is a fault of ours."""
+    if isinstance(error, Refused):
+        return _say(str(error), WRONG) if _first_rank() else WRONG
+    if type(error).__name__ == "InterruptedRun":
+        return _say(str(error), STOPPED)
+    return _say(str(error), FAILED) if isinstance(error, ValueError | OSError) else None
+
+
+def _say(message: str, code: int) -> int:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(message, style="red", markup=False)
+    return code
+
+
+def _first_rank() -> bool:
+    """Whether this process speaks for all ranks, which all see the same configuration."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))

@@ -1,0 +1,38 @@
+"""What a run says before its first step and after its last."""
+
+from rich.console import Console
+from rich.text import Text
+
+from qtarget.job.build import JobTrainer
+from qtarget.job.catalogue import entry
+from qtarget.job.train import METRICS
+
+
+def announce(trainer: JobTrainer) -> None:
+    """Objective, data, precision and place, on the first rank."""
+    if not trainer.is_world_process_zero():
+        return
+    facts, method = trainer.facts, trainer.facts.job.method
+    stated = entry(method.name)
+    values = ", ".join(f"{name}={value}" for name, value in method.hyperparameters.items())
+    lines = {
+        "objective": f"{method.name}{f' ({values})' if values else ''}: γ = {stated.trust}, π̃ {stated.residual}",
+        "model": facts.job.given["model"],
+        "rows": f"{facts.train.rows:,} from {facts.train.source} (sha256 {facts.train.sha256[:12]})",
+        "precision": facts.job.note,
+        "output": str(facts.job.output),
+    }
+    for name, text in lines.items():
+        if text:
+            Console(soft_wrap=True).print(Text.assemble((f"{name:<10}", "dim"), text))
+
+
+def finish(trainer: JobTrainer) -> None:
+    """The last numbers, and where everything lies."""
+    if not trainer.is_world_process_zero():
+        return
+    output = trainer.args.output_dir
+    for part, values in trainer.measures().items():
+        shown = ", ".join(f"{name} {values[name]:.4f}" for name in ("loss", "nll") if name in values)
+        Console(soft_wrap=True).print(f"{part:<10}{shown}")
+    Console(soft_wrap=True).print(Text(f"model and card are in {output}, all figures in {output}/{METRICS}"))

@@ -1,0 +1,92 @@
+"""From a checked run to its trainer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trl import get_peft_config, get_quantization_config
+
+from qtarget.job.card import model_card
+from qtarget.job.config import Job
+from qtarget.job.facts import Facts, facts_of
+from qtarget.job.paths import not_found
+from qtarget.job.sources import load_rows
+from qtarget.train import TargetSFTTrainer
+
+NOT_MEASURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
+RENAMED = {"train_loss": "mean_loss", "train_runtime": "runtime"}
+CARD = "README.md"
+
+
+class JobTrainer(TargetSFTTrainer):
+    """The trainer of a run, whose cards (at checkpoints, at the end and on the hub) are ours.
+
+    Attributes:
+        facts: what the card states. Set when the trainer is built.
+    """
+
+    facts: Facts
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        if self.is_world_process_zero():
+            card = model_card(self.facts, self.measures(), self.state.global_step)
+            (Path(self.args.output_dir) / CARD).write_text(card, encoding="utf-8")
+
+    def measures(self) -> dict[str, dict[str, float]]:
+        """The newest training and evaluation numbers logged, by part and name."""
+        parts: dict[str, dict[str, float]] = {"train": {}, "eval": {}}
+        for logged in self.state.log_history:
+            for name, value in logged.items():
+                part = "eval" if name.startswith("eval_") else "train"
+                if name not in NOT_MEASURES and not name.endswith("_per_second"):
+                    parts[part][RENAMED.get(name, name.removeprefix("eval_"))] = float(value)
+        return {part: values for part, values in parts.items() if values}
+
+
+def build_trainer(job: Job) -> JobTrainer:
+    """Rows and models opened and checked.
+
+    Raises:
+        ValueError: what cannot be trained.
+    """
+    train = load_rows(job.train, "train_dataset")
+    evaluation = None if job.evaluation is None else load_rows(job.evaluation, "eval_dataset")
+    job.args.model_init_kwargs = {**_model_kwargs(job), **(job.args.model_init_kwargs or {})}
+    try:
+        trainer = JobTrainer(
+            model=job.model,
+            args=job.args,
+            train_dataset=train,
+            eval_dataset=evaluation,
+            peft_config=get_peft_config(job.model_args),
+            quantization_config=get_quantization_config(job.model_args),
+        )
+    except OSError as error:
+        raise ValueError(_unreachable(job, error)) from error
+    trainer.facts = facts_of(job, train, evaluation)
+    return trainer
+
+
+def _unreachable(job: Job, error: OSError) -> str:
+    """What transformers says of a model it cannot open, and which names went to the hub."""
+    teachers = job.args.teacher if isinstance(job.args.teacher, list) else [job.args.teacher]
+    names = [name for name in (job.model, *teachers, job.args.reference) if name and name != "initial"]
+    sent = [not_found(Path(name), "the directory") for name in names if not Path(name).is_absolute()]
+    return "\n".join([str(error), *sent])
+
+
+def _model_kwargs(job: Job) -> dict[str, Any]:
+    asked = job.model_args
+    return {"revision": asked.model_revision, "attn_implementation": asked.attn_implementation, "dtype": asked.dtype}
+
+
+@contextmanager
+def untouched(folder: Path) -> Iterator[None]:
+    """Take away the directory that the trainer makes when it is built, if it was not there and stayed empty."""
+    before = folder.exists()
+    try:
+        yield
+    finally:
+        if not before and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

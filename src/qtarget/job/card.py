@@ -1,0 +1,111 @@
+"""The model card: what a result says about itself, from the facts of its run and the numbers so far."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from qtarget.job.catalogue import Entry, entry
+from qtarget.job.facts import DataFacts, Facts
+
+SECRETS = ("hub_token",)
+LEGEND = (
+    "`p` is the student, `p_y` its probability of the observed token `y`, `d` the one-hot label, `r` the "
+    "reference, `t` the teacher. At every supervised token the gradient is `s·(p − Q)` with "
+    "`Q = γ·d + (1 − γ)·π̃` held constant."
+)
+
+
+def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: int) -> str:
+    """The card as Markdown.
+
+    Args:
+        metrics: by part ("train", "eval"), name and value.
+        steps: optimizer steps taken.
+    """
+    method = entry(facts.job.method.name)
+    parts = [
+        f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---\n",
+        f"# {facts.job.output.absolute().name}\n",
+        f"`{facts.job.given['model']}`, fine-tuned by **{method.name}** for {steps} optimizer steps with "
+        f"[qtarget](https://pypi.org/project/qtarget/) {facts.versions['qtarget']}.\n",
+        "## Objective\n",
+        f"{method.summary}\n",
+        _table(_objective(method, facts)),
+        LEGEND + "\n",
+        "## Data\n",
+        _table([row for data in _data(facts) for row in data]),
+        "## Result\n",
+        _metrics(metrics),
+        "## Use\n",
+        _usage(facts),
+        "## Configuration\n",
+        "`train.yaml` beside this card repeats the run: `qtarget train train.yaml`.\n",
+        f"```yaml\n{configuration(facts)}```\n",
+        "## Versions\n",
+        ", ".join(f"{name} {number}" for name, number in facts.versions.items()) + "\n",
+    ]
+    return "\n".join(parts)
+
+
+def configuration(facts: Facts) -> str:
+    """The run's keys as YAML, secrets left out."""
+    given = {key: value for key, value in facts.job.given.items() if key not in SECRETS}
+    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+
+
+def _front_matter(facts: Facts) -> dict[str, Any]:
+    job = facts.job
+    base = {} if job.model.startswith("/") else {"base_model": job.model}
+    library = "peft" if job.model_args.use_peft else "transformers"
+    tags = ["qtarget", "sft", job.method.name, "trl"]
+    return {"library_name": library, **base, "pipeline_tag": "text-generation", "tags": tags}
+
+
+def _objective(method: Entry, facts: Facts) -> list[tuple[str, str]]:
+    job = facts.job
+    values = ", ".join(f"{name} = {value}" for name, value in job.method.hyperparameters.items())
+    teacher = job.given.get("teacher")
+    teacher = ", ".join(teacher) if isinstance(teacher, list) else teacher
+    return [
+        ("method", f"`{method.name}` ({method.source})"),
+        ("formula", method.formula),
+        ("trust γ", method.trust),
+        ("residual π̃", method.residual),
+        ("hyperparameters", values or "none"),
+        ("teacher", f"`{teacher}`" if teacher else "none"),
+        ("reference", f"`{job.given.get('reference', 'initial')}`" if "reference" in job.method.needs else "none"),
+        ("limits", method.limits or "none stated"),
+    ]
+
+
+def _data(facts: Facts) -> list[list[tuple[str, str]]]:
+    named = [("training", facts.train), ("evaluation", facts.evaluation)]
+    return [_data_rows(name, data) for name, data in named if data is not None]
+
+
+def _data_rows(name: str, data: DataFacts) -> list[tuple[str, str]]:
+    return [
+        (f"{name} rows", f"{data.rows} from `{data.source}`, columns {', '.join(f'`{c}`' for c in data.columns)}"),
+        (f"{name} sha256", f"`{data.sha256}`"),
+    ]
+
+
+def _metrics(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [(f"{part} {name}", f"{value:.6g}") for part, values in metrics.items() for name, value in values.items()]
+    note = "`nll` is the mean negative log-likelihood of the labels in nats a token, and compares across methods.\n"
+    return _table(rows) + "\n" + note if rows else "No step was taken yet.\n"
+
+
+def _usage(facts: Facts) -> str:
+    folder = facts.job.output.absolute().name
+    return (
+        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f'model = AutoModelForCausalLM.from_pretrained("{folder}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n```\n'
+    )
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    lines = [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows]
+    return "\n".join(["| | |", "|---|---|", *lines]) + "\n"

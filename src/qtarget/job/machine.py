@@ -1,0 +1,31 @@
+"""What a configuration leaves open and the machine decides."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+
+class Choices(NamedTuple):
+    """Keys for the trainer's configuration, and the precision in words ("" where the user chose)."""
+
+    keys: dict[str, bool]
+    note: str
+
+
+def machine_choices(values: Mapping[str, Any]) -> Choices:
+    """bf16 where the GPU has it, fp16 on older ones, else float32; memory is pinned for a GPU only.
+
+    TRL's default is bf16 everywhere, which on a CPU is slow or fails.
+    """
+    cuda = torch.cuda.is_available() and not values.get("use_cpu")
+    pinned = {} if cuda or "dataloader_pin_memory" in values else {"dataloader_pin_memory": False}
+    if values.get("bf16") is not None or "fp16" in values:
+        return Choices(pinned, "")
+    if not cuda:
+        return Choices({"bf16": False, **pinned}, "float32, as no CUDA device is used (`bf16: true` overrides)")
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return Choices({"bf16": True}, "bf16 mixed precision, which this GPU has (`bf16: false` is float32)")
+    return Choices(
+        {"bf16": False, "fp16": True}, "fp16 mixed precision, as this GPU has no bf16 (`bf16: false` is float32)"
+    )

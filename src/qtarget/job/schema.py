@@ -1,0 +1,65 @@
+"""Every key a configuration may hold: those of `TargetSFTConfig`, of `trl.ModelConfig`, and a run's own."""
+
+from dataclasses import fields
+from functools import cache
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
+from trl import ModelConfig
+
+from qtarget.train import TargetSFTConfig
+
+TRL_NAMES = {"model_name_or_path": "model", "dataset_name": "train_dataset"}
+"""Keys of TRL's own scripts, and the key here that says the same."""
+
+OWN: dict[str, tuple[Any, Any]] = {
+    "model": (str, ...),
+    "train_dataset": (str | list[str], ...),
+    "eval_dataset": (str | list[str] | None, None),
+    "dataset_config": (str | None, None),
+    "dataset_train_split": (str, "train"),
+    "dataset_test_split": (str, "test"),
+    "resume_from_checkpoint": (bool | str | None, None),
+}
+"""The keys of a run beside the trainer's; `resume_from_checkpoint: true` is the newest one."""
+
+
+def init_hints(config: type) -> dict[str, Any]:
+    """The fields that a dataclass is made from, with their types."""
+    hints = get_type_hints(config)
+    return {f.name: hints[f.name] for f in fields(config) if f.init}
+
+
+@cache
+def trainer_keys() -> dict[str, Any]:
+    return init_hints(TargetSFTConfig)
+
+
+@cache
+def model_keys() -> dict[str, Any]:
+    """TRL's model and adapter options, less the name of the model, which is a run's own key."""
+    return {name: hint for name, hint in init_hints(ModelConfig).items() if name not in TRL_NAMES}
+
+
+@cache
+def all_keys() -> dict[str, Any]:
+    """Each key and its type."""
+    return {**trainer_keys(), **model_keys(), **{name: hint for name, (hint, _) in OWN.items()}}
+
+
+@cache
+def schema() -> type[BaseModel]:
+    """The check of names and types. What is not given stays unset, and so keeps its owner's default."""
+    loose = {name: (_listed(hint), None) for name, hint in all_keys().items()}
+    return create_model(
+        "Configuration",
+        __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()),
+        **{**loose, **OWN},
+    )
+
+
+def _listed(hint: Any) -> Any:
+    """A list of text may be written as its one member, as in `lora_target_modules: all-linear`."""
+    if hint not in (list[str], list[str] | None):
+        return hint
+    return Annotated[hint, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]

@@ -1,0 +1,136 @@
+"""The rehearsal of a run: everything is opened and checked, one step is computed, nothing is kept."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from qtarget.data import WEIGHT
+from qtarget.job.build import JobTrainer
+from qtarget.job.facts import DataFacts
+
+SHOWN_TOKENS = 160
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A prepared data set. at_limit: rows exactly `max_length` long, which were cut or just fit.
+
+    Attributes:
+        facts: the rows as they came.  rows, tokens, supervised: as they are trained on.
+    """
+
+    facts: DataFacts
+    rows: int
+    tokens: int
+    supervised: int
+    at_limit: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of a rendered row. supervised: whether it is learned; weight: None where the rows give none."""
+
+    text: str
+    supervised: bool
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One forward and backward pass over the first batch. loss: the objective, in nats a token."""
+
+    rows: int
+    loss: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What `qtarget validate` found."""
+
+    model: str
+    parameters: int
+    trainable: int
+    vocabulary: dict[str, int]
+    train: Rows
+    evaluation: Rows | None
+    row: tuple[Token, ...]
+    row_tokens: int
+    steps: int
+    rows_per_step: int
+    step: Step
+    note: str
+
+
+def rehearse(trainer: JobTrainer) -> Rehearsal:
+    """Measure a trainer that was built and will not train.
+
+    Raises:
+        ValueError: the loss or its gradient is not finite, or no gradient reaches a weight.
+    """
+    job, facts = trainer.facts.job, trainer.facts
+    loader = trainer.get_train_dataloader()
+    _, _, _, _, rows_per_step, _, steps = trainer.set_initial_training_values(trainer.args, loader)
+    evaluation = None
+    if facts.evaluation is not None:
+        evaluation = _rows(facts.evaluation, trainer.eval_dataset, trainer.args.max_length)
+    return Rehearsal(
+        model=job.model,
+        parameters=sum(weight.numel() for weight in trainer.model.parameters()),
+        trainable=sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
+        vocabulary=_vocabulary(trainer),
+        train=_rows(facts.train, trainer.train_dataset, trainer.args.max_length),
+        evaluation=evaluation,
+        row=_row(trainer),
+        row_tokens=len(trainer.train_dataset[0]["input_ids"]),
+        steps=steps,
+        rows_per_step=rows_per_step,
+        step=_step(trainer, next(iter(loader))),
+        note=job.note,
+    )
+
+
+def _vocabulary(trainer: JobTrainer) -> dict[str, int]:
+    """Tokens of the tokenizer, and rows of each model's head: families pad heads differently."""
+    heads = {"tokenizer": len(trainer.text_tokenizer)}
+    heads["model"] = trainer.model.get_output_embeddings().weight.shape[0]
+    for index, teacher in enumerate(trainer.teachers):
+        model: Any = getattr(teacher, "model", None)
+        if model is not None:
+            name = "teacher" if len(trainer.teachers) == 1 else f"teacher {index + 1}"
+            heads[name] = model.get_output_embeddings().weight.shape[0]
+    return heads
+
+
+def _rows(facts: DataFacts, prepared: Dataset, max_length: int | None) -> Rows:
+    tokens = [len(ids) for ids in prepared["input_ids"]]
+    supervised = sum(label != -100 for labels in prepared["labels"] for label in labels[1:])
+    return Rows(facts, len(prepared), sum(tokens), supervised, sum(count == max_length for count in tokens))
+
+
+def _row(trainer: JobTrainer) -> tuple[Token, ...]:
+    """The first prepared row, token by token; the first token is predicted by none."""
+    row, tokenizer = trainer.train_dataset[0], trainer.text_tokenizer
+    labels = [-100, *row["labels"][1:]]
+    weights = row.get(WEIGHT) or [None] * len(labels)
+    each = zip(row["input_ids"], labels, weights, strict=True)
+    shown = [Token(tokenizer.decode([token]), label != -100, weight) for token, label, weight in each]
+    return tuple(shown[:SHOWN_TOKENS])
+
+
+def _step(trainer: JobTrainer, batch: dict[str, Any]) -> Step:
+    model = trainer.model.train()
+    with trainer.compute_loss_context_manager():
+        loss = trainer.compute_loss(model, batch)
+    loss.backward()
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    model.zero_grad()
+    if not (0 < norm < float("inf")):
+        raise ValueError(
+            f"the first batch gives a gradient of norm {norm}, so the model would not learn; look at the row's "
+            "mask and weights, and at the method's hyperparameters."
+        )
+    return Step(len(batch["input_ids"]), loss.item(), norm)
