@@ -96,9 +96,7 @@ def sentence(rng: random.Random, low: int = 2, high: int = 9) -> str:
 
 def prompt_completion(rows: int = 32, seed: int = 0) -> Dataset:
     rng = random.Random(seed)
-    return Dataset.from_list(
-        [{"prompt": sentence(rng) + " ", "completion": sentence(rng)} for _ in range(rows)]
-    )
+    return Dataset.from_list([{"prompt": sentence(rng) + " ", "completion": sentence(rng)} for _ in range(rows)])
 
 
 def messages(rows: int = 32, seed: int = 0) -> Dataset:
@@ -108,10 +106,7 @@ def messages(rows: int = 32, seed: int = 0) -> Dataset:
         return {"role": role, "content": sentence(rng)}
 
     return Dataset.from_list(
-        [
-            {"messages": [turn(role) for role in ("user", "assistant") * rng.randint(1, 2)]}
-            for _ in range(rows)
-        ]
+        [{"messages": [turn(role) for role in ("user", "assistant") * rng.randint(1, 2)]} for _ in range(rows)]
     )
 
 

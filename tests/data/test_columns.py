@@ -50,5 +50,3 @@ def test_all_tokens_masked_is_refused_and_one_label_is_enough():
     with pytest.raises(ValueError, match="Every token of the train data set is masked"):
         check_supervision(Dataset.from_list([masked]), "train")
     check_supervision(Dataset.from_list([masked, {"input_ids": [1, 2], "labels": [-100, 2]}]), "train")
-
-

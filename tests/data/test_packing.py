@@ -29,9 +29,7 @@ def assert_in_step(dataset):
         assert len(row["labels"]) == len(row["input_ids"])
 
 
-@pytest.mark.parametrize(
-    ("mode", "kept"), [("keep_start", [30, 31, 32, 33]), ("keep_end", [35, 36, 37, 38])]
-)
+@pytest.mark.parametrize(("mode", "kept"), [("keep_start", [30, 31, 32, 33]), ("keep_end", [35, 36, 37, 38])])
 def test_truncation(mode, kept):
     cut = truncate_rows(rows(), 4, mode, COLUMNS)
     assert cut["input_ids"][2] == kept

@@ -52,9 +52,7 @@ def test_spans_of_messages_are_found_in_the_rendered_text():
 
 def test_a_template_that_trims_keeps_the_place():
     trimmed = models.CHAT_TEMPLATE.replace("message.content", "message.content | trim")
-    text, spans = message_spans(
-        talk("w1", "  w2 w3 "), [[], [[5, 7, 2.0]]], lambda m: render(m, trimmed), "row 0"
-    )
+    text, spans = message_spans(talk("w1", "  w2 w3 "), [[], [[5, 7, 2.0]]], lambda m: render(m, trimmed), "row 0")
     assert [text[a:b] for a, b, _ in spans] == ["w3"]
 
 

@@ -39,9 +39,7 @@ def test_a_path_is_loaded_frozen_and_in_eval_mode(tmp_path):
 
 def test_from_pretrained_takes_further_arguments(tmp_path):
     models.tiny_model().save_pretrained(tmp_path)
-    model = load_live_model(
-        str(tmp_path), "teacher", device=CPU, init_kwargs={"attn_implementation": "eager"}
-    )
+    model = load_live_model(str(tmp_path), "teacher", device=CPU, init_kwargs={"attn_implementation": "eager"})
     assert model.config._attn_implementation == "eager"
 
 

@@ -41,7 +41,9 @@ def test_the_load_balancing_loss_is_logged():
 
 
 def test_a_targets_measures_are_logged_in_training_and_evaluation():
-    trainer = build("target-sft", teacher=models.tiny_model(seed=1), changes={"eval_strategy": "steps", "eval_steps": 4})
+    trainer = build(
+        "target-sft", teacher=models.tiny_model(seed=1), changes={"eval_strategy": "steps", "eval_steps": 4}
+    )
     trainer.train()
     wanted = {"nll", "trust", "scale", "target_kl", "teacher_entropy", "entropy", "mean_token_accuracy"}
     train, evaluation = (e for e in trainer.state.log_history if e["step"] == 4 and ("loss" in e or "eval_loss" in e))
@@ -67,7 +69,9 @@ def test_eval_nll_is_the_same_number_under_every_method():
     assert found["dft"]["eval_loss"] < 0.5 * found["dft"]["eval_nll"]
 
 
-@pytest.mark.parametrize("layout", [{}, {"padding_free": True, "max_length": None}, {"packing": True, "max_length": 32}])
+@pytest.mark.parametrize(
+    "layout", [{}, {"padding_free": True, "max_length": None}, {"packing": True, "max_length": 32}]
+)
 def test_evaluation_weighs_every_token_alike(layout):
     """Batches of four and three rows of unequal lengths: a mean of their means would be another number."""
     found = build(changes={"per_device_eval_batch_size": 4, **layout}).evaluate()

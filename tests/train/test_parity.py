@@ -64,3 +64,9 @@ def test_packed_equals_padded(method):
     for layout in ("bfd", "padding-free"):
         laid = parity.history(parity.run(method, data=rows, **whole, **LAYOUTS[layout]))
         assert_close(parity.deviation(laid, padded))
+
+
+def test_accumulation_holds_for_models_that_take_no_label_count(monkeypatch):
+    """The Trainer would count no labels for them, and each micro-batch would be a mean of its own."""
+    monkeypatch.setattr("transformers.Qwen2ForCausalLM.accepts_loss_kwargs", False, raising=False)
+    assert_close(parity.accumulation("sft", steps=2))

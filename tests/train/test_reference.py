@@ -53,9 +53,7 @@ def test_a_model_and_a_path_say_the_same(full, tmp_path):
     models.tiny_tokenizer().save_pretrained(tmp_path)
     trainer = TargetSFTTrainer(
         models.tiny_model(),
-        TargetSFTConfig(
-            method="sft-kl", reference=str(tmp_path), **parity.common_args(max_steps=4, learning_rate=0.1)
-        ),
+        TargetSFTConfig(method="sft-kl", reference=str(tmp_path), **parity.common_args(max_steps=4, learning_rate=0.1)),
         train_dataset=models.prompt_completion(32),
         processing_class=models.tiny_tokenizer(),
     )
@@ -109,7 +107,7 @@ def test_psfts_ratio_is_one_just_after_a_refresh():
 
 def test_a_snapshot_is_put_in_place_and_taken_out():
     model = models.tiny_model()
-    snapshot = Snapshot(model)
+    snapshot = Snapshot(model, every=1)
     before = model.lm_head.weight.detach().clone()
     with torch.no_grad():
         model.lm_head.weight.add_(1)

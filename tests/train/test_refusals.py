@@ -85,7 +85,7 @@ def test_an_adapter_on_the_head_is_refused():
 
 def test_a_prompt_cannot_be_switched_off_for_the_reference():
     tuning = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    with pytest.raises(ValueError, match="cannot be switched off.*`reference: path"):
+    with pytest.raises(ValueError, match=r"cannot be switched off.*`reference: path"):
         build("sft-kl", peft_config=tuning)
 
 

@@ -52,9 +52,7 @@ def test_qlora_trains_as_in_trl_and_its_reference_is_the_model_without_the_adapt
     from transformers import BitsAndBytesConfig
 
     models.tiny_model("llama", width=64).save_pretrained(tmp_path)
-    quantised = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
-    )
+    quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
     ours, trls = both(
         "sft-kl",
         model=lambda: str(tmp_path),

@@ -6,14 +6,12 @@ The orders and strategies are TRL's own; TRL applies them to `input_ids` and `la
 from collections.abc import Sequence
 from typing import Any
 
-from trl import pack_dataset
+from trl.data_utils import pack_dataset
 
 from qtarget.data.columns import Rows
 
 
-def truncate_rows(
-    dataset: Rows, max_length: int, mode: str, columns: Sequence[str], **map_kwargs: Any
-) -> Rows:
+def truncate_rows(dataset: Rows, max_length: int, mode: str, columns: Sequence[str], **map_kwargs: Any) -> Rows:
     """Cut `columns` to `max_length` tokens from the start or the end, then drop rows left without a label.
 
     Args:
@@ -48,7 +46,7 @@ def pack_rows(
     rows = dataset.select_columns(list(columns))
     if shuffle_seed is not None:
         rows = rows.shuffle(seed=shuffle_seed)
-    return pack_dataset(rows, max_length, strategy, map_kwargs)
+    return pack_dataset(rows, max_length, strategy, map_kwargs)  # pyright: ignore[reportArgumentType]
 
 
 def _cut(row: dict[str, Any], kept: slice, columns: list[str]) -> dict[str, Any]:

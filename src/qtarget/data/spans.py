@@ -8,9 +8,7 @@ Span = tuple[float, float, float]
 """`[start, end, weight]`: characters `start` up to, but not including, `end` weigh `weight`."""
 
 
-def span_weights(
-    offsets: Sequence[tuple[int, int]], spans: Sequence[Span], unspanned: float = 1.0
-) -> list[float]:
+def span_weights(offsets: Sequence[tuple[int, int]], spans: Sequence[Span], unspanned: float = 1.0) -> list[float]:
     """One weight per token: that of the span which covers most of its characters.
 
     Args:

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
-from trl import is_conversational
+from trl.data_utils import is_conversational
 
 from qtarget.data.columns import Rows, column_names
 from qtarget.data.spans import check_spans, message_spans, span_weights
@@ -78,8 +78,7 @@ def _checked_weight(row: dict[str, Any], index: int, name: str) -> dict[str, lis
     wrong = [weight for weight in weights if not (weight >= 0 and math.isfinite(weight))]
     if wrong:
         raise ValueError(
-            f"Row {index} of the {name} data set has {wrong[0]} in `{WEIGHT}`; weights are finite numbers >= "
-            "0."
+            f"Row {index} of the {name} data set has {wrong[0]} in `{WEIGHT}`; weights are finite numbers >= 0."
         )
     return {WEIGHT: weights}
 
@@ -120,7 +119,7 @@ def _rendered(
         tools = row.get("tools")
         own = [[] for _ in prompt] + [list(message or []) for message in spans]
 
-        def render(conversation):
+        def render(conversation: Any) -> Any:
             return tokenizer.apply_chat_template(
                 conversation,
                 tokenize=False,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,14 @@ def head_of(model: PreTrainedModel) -> Head:
 
     Read on every call: FSDP and peft replace the layer after the model is made.
     """
-    layer = model.get_output_embeddings()
+    layer: Any = model.get_output_embeddings()
     config = model.config.get_text_config()
     softcap = getattr(config, "final_logit_softcapping", None)
-    return Head(_gathered(layer.weight), _gathered(layer.bias), softcap, _logit_scale(config))
+    bias = None if layer.bias is None else _gathered(layer.bias)
+    return Head(_gathered(layer.weight), bias, softcap, _logit_scale(config))
 
 
-def _gathered(parameter: Tensor | None) -> Tensor | None:
+def _gathered(parameter: Tensor) -> Tensor:
     """A whole parameter. FSDP averages gradients over ranks, and so must the gradient of a head gathered by
     hand."""
     if not isinstance(parameter, DTensor):
@@ -63,15 +65,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def check_head(model: PreTrainedModel, name: str) -> None:
     """Refuse a model whose logits are not `head_of` applied to its last hidden states, by trying it on four
     tokens."""
-    if model.base_model is model or model.get_output_embeddings() is None:
+    layer: Any = model.get_output_embeddings()
+    if model.base_model is model or layer is None:
         raise ValueError(
             f"The {name} ({type(model).__name__}) does not split into a backbone and an output layer, which "
             "the fused "
             "loss needs; load it with `AutoModelForCausalLM.from_pretrained(...)`."
         )
-    if model.get_output_embeddings().weight.is_meta:  # a rank that gets its weights later
+    if layer.weight.is_meta:  # a rank that gets its weights later
         return
-    ids = torch.arange(4, device=model.get_input_embeddings().weight.device)[None]
+    ids = torch.arange(4, device=model.device)[None]
     with evaluating(model):
         logits = model(input_ids=ids, use_cache=False).logits.float()
         hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state

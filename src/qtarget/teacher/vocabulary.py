@@ -1,5 +1,7 @@
 """Whether two models speak the same tokens, whatever padding their embeddings have."""
 
+from typing import Any
+
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -25,5 +27,6 @@ def shared_rows(student: PreTrainedModel, teacher: PreTrainedModel) -> int | Non
 
     Families pad their embeddings differently under one tokenizer (Qwen2.5: 151936 and 152064 rows).
     """
-    rows = [model.get_output_embeddings().weight.shape[0] for model in (student, teacher)]
+    layers: list[Any] = [model.get_output_embeddings() for model in (student, teacher)]
+    rows = [layer.weight.shape[0] for layer in layers]
     return rows[0] if rows[1] > rows[0] else None

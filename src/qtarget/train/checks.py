@@ -9,9 +9,7 @@ import qtarget as qt
 from qtarget.data import SPANS, WEIGHT, carries_weight, column_names
 
 
-def check_method(
-    method: qt.Method, teachers: Sequence[Any], reference: Any, packing_strategy: str | None
-) -> None:
+def check_method(method: qt.Method, teachers: Sequence[Any], reference: Any, packing_strategy: str | None) -> None:
     """Refuse a method whose evidence is missing, and evidence no one reads.
 
     Args:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from trl import SFTConfig
+from trl.trainer.sft_config import SFTConfig
 
 import qtarget as qt
 
@@ -41,9 +41,7 @@ class TargetSFTConfig(SFTConfig):
         "reference_init_kwargs",
     ]
 
-    method: str = field(
-        default="target-sft", metadata={"help": "Objective, by its name in `qtarget methods`."}
-    )
+    method: str = field(default="target-sft", metadata={"help": "Objective, by its name in `qtarget methods`."})
     method_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Hyperparameters of the method, for example '{\"eta\": 0.5}'."}
     )
@@ -87,9 +85,7 @@ class TargetSFTConfig(SFTConfig):
         """The method that `method` and `method_kwargs` name."""
         kwargs = self.method_kwargs or {}
         if not isinstance(kwargs, dict):
-            raise ValueError(
-                f"method_kwargs is {kwargs!r}; expected a mapping, as in `method_kwargs: {{eta: 0.5}}`."
-            )
+            raise ValueError(f"method_kwargs is {kwargs!r}; expected a mapping, as in `method_kwargs: {{eta: 0.5}}`.")
         return qt.method(self.method, **kwargs)
 
 

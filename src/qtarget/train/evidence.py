@@ -49,13 +49,10 @@ def as_teachers(given: Any) -> tuple[Given, ...]:
     return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
 
 
-def build_teachers(
-    given: Sequence[Given], student: Student, args: TargetSFTConfig
-) -> tuple[EvidenceSource, ...]:
+def build_teachers(given: Sequence[Given], student: Student, args: TargetSFTConfig) -> tuple[EvidenceSource, ...]:
     """Frozen teachers that share the student's tokens."""
     return tuple(
-        _source(teacher, "teacher", student, args.teacher_dtype, args.teacher_init_kwargs)
-        for teacher in given
+        _source(teacher, "teacher", student, args.teacher_dtype, args.teacher_init_kwargs) for teacher in given
     )
 
 
@@ -67,11 +64,9 @@ def build_reference(
     if "reference" not in method.needs or given is None:
         return None
     if given != "initial":
-        return _source(
-            given, "reference", student, args.reference_dtype or "auto", args.reference_init_kwargs
-        )
+        return _source(given, "reference", student, args.reference_dtype or "auto", args.reference_init_kwargs)
     if method.refresh_every is not None:
-        return Snapshot(student.model)
+        return Snapshot(student.model, method.refresh_every)
     if is_peft_model(student.model):
         _check_adapter(student.model)
         return None

@@ -6,12 +6,11 @@ import types
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
 
 import qtarget as qt
 from qtarget.teacher import evaluating, head_of
@@ -39,21 +38,19 @@ class TargetCall:
     adapter_off: Callable[[], AbstractContextManager] | None = None
     token_weight: Tensor | None = None
     sequence_ids: Tensor | None = None
-    num_items: Tensor | float | None = None
+    num_items: Tensor | int | None = None
     diagnostics: tuple[str, ...] = ("trust", "scale")
     width: int | None = None
 
 
-@dataclass
-class TargetOutput(ModelOutput):
-    """Attributes: loss, nll, num_tokens, diagnostics as in `qt.LossOutput`; aux_loss, the load-balancing loss
-    of a mixture of experts."""
+class TargetOutput(NamedTuple):
+    """`qt.LossOutput`, and the load-balancing loss of a mixture of experts (None for a dense model)."""
 
-    loss: Tensor | None = None
-    nll: Tensor | None = None
-    num_tokens: Tensor | None = None
-    diagnostics: dict[str, Tensor] | None = None
-    aux_loss: Tensor | None = None
+    loss: Tensor
+    nll: Tensor
+    num_tokens: Tensor
+    diagnostics: dict[str, Tensor]
+    aux_loss: Tensor | None
 
 
 def add_target_loss(model: PreTrainedModel) -> None:
@@ -72,9 +69,7 @@ def add_target_loss(model: PreTrainedModel) -> None:
     model.forward = types.MethodType(forward, model)
 
 
-def _target_forward(
-    model: PreTrainedModel, call: TargetCall, *args, labels: Tensor, **kwargs
-) -> TargetOutput:
+def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Tensor, **kwargs) -> TargetOutput:
     kwargs["use_cache"] = False
     width = call.width or labels.shape[1]
     if call.adapter_off is not None:
@@ -83,7 +78,7 @@ def _target_forward(
     head = head_of(model)
     out = _loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
     aux_loss = load_balancing_loss(model.config.get_text_config(), outputs, kwargs.get("attention_mask"))
-    return TargetOutput(out.loss, out.nll, out.num_tokens, out.diagnostics, aux_loss)
+    return TargetOutput(*out, aux_loss)
 
 
 def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt.LossOutput:

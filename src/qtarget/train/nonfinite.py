@@ -17,7 +17,9 @@ class Trains(Protocol):
 
     state: TrainerState
     accelerator: Any
-    text_tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def text_tokenizer(self) -> PreTrainedTokenizerBase: ...
 
     def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor: ...
 
@@ -44,4 +46,4 @@ def _where(trainer: Trains, loss: Tensor, batch: dict, bad: list[int], rank: int
 
 def _excerpt(tokenizer: PreTrainedTokenizerBase, batch: dict, row: int, tokens: int = 16) -> str:
     ids = batch["input_ids"]
-    return tokenizer.decode(ids[(rows_of(batch) == row).expand(ids.shape)][:tokens].tolist())
+    return str(tokenizer.decode(ids[(rows_of(batch) == row).expand(ids.shape)][:tokens].tolist()))

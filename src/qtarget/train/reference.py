@@ -29,6 +29,7 @@ class Snapshot:
     """
 
     student: nn.Module
+    every: int
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,9 +67,7 @@ class Snapshot:
         with self.in_place(), evaluating(self.student):
             out = self.student(**inputs, labels=labels, q_target=call)
         tiny = torch.finfo(torch.float32).tiny
-        return qt.LabelOnly(
-            pad(out.diagnostics["p_y"].float().clamp_min(tiny).log(), (0, 1), value=float("nan"))
-        )
+        return qt.LabelOnly(pad(out.diagnostics["p_y"].float().clamp_min(tiny).log(), (0, 1), value=float("nan")))
 
     def save(self, folder: Path, *, writes: bool) -> None:
         """Write to `folder` on the rank that `writes`; sharded weights are gathered on all."""
@@ -90,13 +89,12 @@ class Snapshot:
 
 @dataclass(eq=False)
 class RefreshSnapshot(TrainerCallback):
-    """Refreshes a snapshot every so many optimizer steps, counted from the start of the run."""
+    """Refreshes a snapshot every `every` optimizer steps, counted from the start of the run."""
 
     snapshot: Snapshot
-    every: int
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        if state.global_step % self.every == 0:
+        if state.global_step % self.snapshot.every == 0:
             self.snapshot.refresh()
 
 

@@ -20,9 +20,7 @@ from qtarget.train.trl_private import Prepare, Preparing, without_cutting
 COLUMNS = ("input_ids", "labels", WEIGHT)
 
 
-def prepared_rows(
-    dataset: Any, prepare: Prepare, args: TargetSFTConfig, packing: bool, request: Preparing
-) -> Any:
+def prepared_rows(dataset: Any, prepare: Prepare, args: TargetSFTConfig, packing: bool, request: Preparing) -> Any:
     """Checked, tokenised, labelled and truncated or packed rows.
 
     Rows without weights are TRL's own work. With weights, TRL tokenises and labels, and the cutting is done
@@ -53,9 +51,7 @@ def _weighted(whole: Any, args: TargetSFTConfig, packing: bool, request: Prepari
             **map_kwargs,
         )
         if packing:
-            rows = pack_rows(
-                rows, args.max_length, args.packing_strategy, COLUMNS, shuffle_seed=seed, **map_kwargs
-            )
+            rows = pack_rows(rows, args.max_length, args.packing_strategy, COLUMNS, shuffle_seed=seed, **map_kwargs)
         elif args.max_length is not None:
             rows = truncate_rows(rows, args.max_length, args.truncation_mode, COLUMNS, **map_kwargs)
     return rows if seed is None else rows.shuffle(seed=seed)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput
-from trl import SFTConfig
+from trl.trainer.sft_config import SFTConfig
 
 import qtarget as qt
 from qtarget.data import WEIGHT, PerTokenCollator, carries_weight, sequence_ids
@@ -103,12 +103,10 @@ class TargetSFTTrainer(OpenSFTTrainer):
         is_own = self.reference is None and given is not None and "reference" in self.method.needs
         self.adapter_off = self.model.disable_adapter if is_own else None
         if isinstance(self.reference, Snapshot):
-            self.add_callback(RefreshSnapshot(self.reference, self.method.refresh_every))
+            self.add_callback(RefreshSnapshot(self.reference))
         add_target_loss(base)
 
-    def prepare_rows(
-        self, dataset: Any, prepare: Prepare, args: Any, packing: bool, request: Preparing
-    ) -> Any:
+    def prepare_rows(self, dataset: Any, prepare: Prepare, args: Any, packing: bool, request: Preparing) -> Any:
         return prepared_rows(dataset, prepare, args, packing, request)
 
     # The loss
@@ -166,7 +164,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def _all_finite(self, loss: Tensor) -> bool:
         """Whether the loss of every rank is finite: ranks stop together, none waits for another's
         gradient."""
-        return bool(self.accelerator.gather(loss.detach().isfinite().reshape(1)).all())
+        finite: Any = self.accelerator.gather(loss.detach().isfinite().reshape(1))
+        return bool(finite.all())
 
     def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor:
         """The loss of one row of a batch alone, for saying which row was at fault."""
@@ -214,7 +213,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self._meters["eval"] = Meter()
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        output.metrics.update({f"{prefix}_{name}": value for name, value in self._means("eval").items()})
+        metrics: Any = output.metrics
+        metrics.update({f"{prefix}_{name}": value for name, value in self._means("eval").items()})
         return output
 
     def _means(self, mode: str) -> dict[str, float]:
@@ -225,7 +225,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         means = {name: total / count for name, (total, count) in sums.items() if count > 0}
         return {**means, "num_tokens": self._tokens_seen} if means else {}
 
-    def _over_ranks(self, table: Tensor) -> Tensor:
+    def _over_ranks(self, table: Tensor) -> Any:
         return self.accelerator.reduce(table, "sum")
 
     # What is saved

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 Prepare = Callable[[Any, SFTConfig, bool], Any]
 
@@ -34,12 +35,12 @@ class Preparing(NamedTuple):
 class OpenSFTTrainer(SFTTrainer):
     """`SFTTrainer` with its private hooks as public methods, for a subclass to fill in."""
 
+    model: Any
+    args: Any
     carried_columns: tuple[str, ...] = ()
     """Columns beside `input_ids`, `labels` and `seq_lengths` that reach the collator."""
 
-    def prepare_rows(
-        self, dataset: Any, prepare: Prepare, args: SFTConfig, packing: bool, request: Preparing
-    ) -> Any:
+    def prepare_rows(self, dataset: Any, prepare: Prepare, args: SFTConfig, packing: bool, request: Preparing) -> Any:
         """A raw data set tokenised, labelled, truncated or packed. `prepare(dataset, args, packing)` is TRL's
         way to do so."""
         return prepare(dataset, args, packing)
@@ -102,14 +103,10 @@ def without_cutting(args: SFTConfig) -> SFTConfig:
     return whole
 
 
-def load_balancing_loss(
-    config: Any, outputs: Any, attention_mask: torch.Tensor | None
-) -> torch.Tensor | None:
+def load_balancing_loss(config: Any, outputs: Any, attention_mask: torch.Tensor | None) -> Any:
     """The auxiliary loss of a mixture of experts, as TRL computes it; None for a dense model or with it
     switched off."""
     router_logits = getattr(outputs, "router_logits", None)
     if router_logits is None or not getattr(config, "output_router_logits", False):
         return None
-    return load_balancing_loss_func(
-        router_logits, config.num_experts, config.num_experts_per_tok, attention_mask
-    )
+    return load_balancing_loss_func(router_logits, config.num_experts, config.num_experts_per_tok, attention_mask)
