@@ -37,8 +37,8 @@ def test_building_trains_and_leaves_the_callers_random_state_alone(tiny_world, t
     lab.build(tiny_world, 5, tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
     trained = AutoModelForCausalLM.from_pretrained(tmp_path / "student")
-    change = (trained.lm_head.weight - untrained.lm_head.weight).abs().max()
-    assert change > 0.0005  # half precision alone moves such weights by less
+    change = (trained.lm_head.weight - untrained.lm_head.weight).abs().mean()
+    assert change > 1e-4  # storing them in half precision moves such weights by a tenth of that
 
 
 def test_a_finished_model_is_kept_and_an_unfinished_or_changed_one_is_built_again(tiny_world, tmp_path):
