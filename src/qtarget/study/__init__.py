@@ -1,0 +1,1 @@
+"""Whole experiments over the lab, the trainer and the evaluation."""

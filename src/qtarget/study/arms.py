@@ -1,0 +1,179 @@
+"""The arms of a study: one fine-tuning each, through the trainer that users get, scored and kept on disk."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+
+import qtarget as qt
+from qtarget import lab
+from qtarget.evaluate import Sampling, evaluate
+from qtarget.lab import World
+from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+
+Step = Callable[[int, int], None]
+"""Called with (done, of)."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A model to score: the untouched base or teacher (method None), or the base fine-tuned by a method."""
+
+    name: str
+    method: str | None = None
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of everything; the whole of it is part of a result's identity."""
+
+    world: str
+    seed: int
+    demonstrations: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    questions: int
+    samples: int
+    max_new_tokens: int
+
+    @staticmethod
+    def of(world: World, seed: int, questions: int = 120, quick: bool = False) -> "Budget":
+        """The world's own budget; `quick` is a tenth of it, to see that everything works."""
+        part = 10 if quick else 1
+        return Budget(
+            world=world.name,
+            seed=seed,
+            demonstrations=world.demonstrations // part,
+            steps=max(world.fine_tuning_steps // part, 2),
+            batch_size=world.batch_size,
+            learning_rate=world.learning_rate,
+            questions=questions // part,
+            samples=16 if not quick else 4,
+            max_new_tokens=world.max_new_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an arm reached. `correct` is [questions][samples]."""
+
+    arm: Arm
+    budget: Budget
+    mean: float
+    low: float
+    high: float
+    truncated_share: float
+    mean_tokens: float
+    seconds: float
+    log: list[dict[str, float]]
+    correct: list[list[bool]]
+
+
+def score_arm(arm: Arm, world: World, budget: Budget, folder: Path, step: Step) -> Score:
+    """The arm's score: read from `folder` if it is there for this very budget, else made and saved.
+
+    A fine-tuned model and its tokenizer are saved beside the score, which is written last: a run that was interrupted
+    takes up where it stopped.
+    """
+    saved = folder / "score.json"
+    if saved.is_file() and (found := _read(saved)).budget == budget and found.arm == arm:
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    model, log = _model(arm, world, budget, folder, step)
+    result = evaluate(
+        model,
+        lab.tokenizer(world),
+        lab.questions(world, budget.questions, seed=budget.seed),
+        lab.grade,
+        Sampling(k=budget.samples, max_new_tokens=budget.max_new_tokens, seed=budget.seed),
+        step,
+    )
+    average = result.average
+    score = Score(
+        arm, budget, average.mean, average.low, average.high, result.truncated_share, result.mean_tokens,
+        time.monotonic() - started, log, result.correct,
+    )  # fmt: skip
+    _write(saved, score)
+    return score
+
+
+def _model(
+    arm: Arm, world: World, budget: Budget, folder: Path, step: Step
+) -> tuple[PreTrainedModel, list[dict[str, float]]]:
+    if arm.method is None:
+        return (lab.load_teacher if arm.name == "teacher" else lab.load_student)(world), []
+    trainer = _trainer(arm, world, budget, folder)
+    trainer.add_callback(_Steps(step))
+    trainer.remove_callback(PrinterCallback)  # its lines would break the progress bar; the score keeps them
+    trainer.train()
+    trainer.save_model(str(folder / "model"))
+    return trainer.model.eval(), [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _trainer(arm: Arm, world: World, budget: Budget, folder: Path) -> TargetSFTTrainer:
+    rows = lab.demonstrations(world, seed=budget.seed)[: budget.demonstrations]
+    needs_teacher = "teacher" in qt.method(arm.method or "sft", **arm.hyperparameters).needs
+    args = TargetSFTConfig(
+        output_dir=str(folder / "run"),
+        method=arm.method,
+        method_kwargs=arm.hyperparameters,
+        teacher=str(lab.teacher_path(world)) if needs_teacher else None,
+        max_steps=budget.steps,
+        per_device_train_batch_size=budget.batch_size,
+        learning_rate=budget.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=budget.steps // 20,
+        logging_steps=max(budget.steps // 10, 1),
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=True,
+        dataloader_pin_memory=False,
+        seed=budget.seed,
+    )
+    return TargetSFTTrainer(
+        model=lab.load_student(world),
+        args=args,
+        train_dataset=Dataset.from_list([dict(row) for row in rows]),
+        processing_class=lab.tokenizer(world),
+    )
+
+
+class _Steps(TrainerCallback):
+    """Hands the trainer's progress on."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.step(state.global_step, state.max_steps)
+
+
+def _read(path: Path) -> Score:
+    values = json.loads(path.read_text())
+    return Score(**{**values, "arm": Arm(**values["arm"]), "budget": Budget(**values["budget"])})
+
+
+def _write(path: Path, score: Score) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(score), indent=1))
+    temporary.replace(path)
+
+
+def fingerprint(world: World) -> str:
+    """sha256 of the shipped student and teacher, to tell results of different builds apart."""
+    digest = hashlib.sha256()
+    for folder in (lab.student_path(world), lab.teacher_path(world)):
+        digest.update((folder / "model.safetensors").read_bytes())
+    return digest.hexdigest()[:12]

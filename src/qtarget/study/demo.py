@@ -1,0 +1,150 @@
+"""`qtarget demo`: the main job on the embedded lab. The same student under five targets, scored side by side."""
+
+import json
+import platform
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import datasets
+import torch
+import transformers
+import trl
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import qtarget as qt
+from qtarget import lab
+from qtarget.evaluate import paired_difference
+from qtarget.study.arms import Arm, Budget, Score, fingerprint, score_arm
+from qtarget.study.picture import draw_scores
+
+ARMS = (
+    Arm("base"),
+    Arm("sft", "sft"),
+    Arm("dft", "dft"),
+    Arm("kd", "kd"),
+    Arm("target-sft η=0.2", "target-sft", {"eta": 0.2}),
+    Arm("target-sft η=0.5", "target-sft", {"eta": 0.5}),
+    Arm("teacher"),
+)
+
+
+def run(out: Path, world: str = "weak-operator", seed: int = 0, quick: bool = False) -> list[Score]:
+    """Fine-tune, score, print the table, and save models, scores, table and picture under `out`.
+
+    Arms already finished under `out` with the same settings are read, not run again.
+
+    Raises:
+        ValueError: no such world.
+    """
+    started, console, found = time.monotonic(), Console(), lab.world(world)
+    budget = Budget.of(found, seed, quick=quick)
+    console.print(f"[bold]World {found.name}[/]: {found.description}")
+    console.print(
+        f"{budget.demonstrations} demonstrations, {budget.steps} steps of {budget.batch_size}; "
+        f"{budget.questions} held-out questions, each answered {budget.samples} times at temperature 1."
+    )
+    with _quiet_and_single_threaded():
+        scores = _score_all(found, budget, out / found.name, console)
+    console.print(score_table(scores))
+    _save(scores, found, out / found.name, time.monotonic() - started)
+    console.print(f"Models, scores and picture: [bold]{out / found.name}[/]  ({time.monotonic() - started:.0f} s)")
+    console.print("On a model and rows of your own: [bold]qtarget train --help[/]")
+    return scores
+
+
+def _score_all(world: lab.World, budget: Budget, out: Path, console: Console) -> list[Score]:
+    columns = (TextColumn("{task.description:32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    scores = []
+    with Progress(*columns, console=console) as progress:
+        overall = progress.add_task("all arms", total=len(ARMS))
+        for arm in ARMS:
+            current = progress.add_task(arm.name)
+            score = score_arm(arm, world, budget, out / folder_of(arm), partial(_show, progress, current))
+            progress.update(current, description=f"{arm.name}: {100 * score.mean:.1f}", completed=1, total=1)
+            progress.advance(overall)
+            scores.append(score)
+    return scores
+
+
+def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
+    progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _quiet_and_single_threaded() -> Iterator[None]:
+    """Models this small gain nothing from threads, and libraries' own bars would fight ours."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        transformers.logging.set_verbosity_warning()
+        transformers.logging.enable_progress_bar()
+        datasets.enable_progress_bars()
+
+
+def folder_of(arm: Arm) -> str:
+    """A folder name for an arm."""
+    return "-".join([arm.method or arm.name, *(f"{k}-{v}" for k, v in arm.hyperparameters.items())])
+
+
+def score_table(scores: Sequence[Score]) -> Table:
+    """Average@k by arm with its interval, the difference to sft on the same questions, and answers cut off."""
+    sft = next((s for s in scores if s.arm.method == "sft"), None)
+    k = scores[0].budget.samples
+    table = Table(
+        title=f"Average@{k}: per cent right, 95 % intervals by question", title_justify="left", box=SIMPLE_HEAD
+    )
+    table.add_column("arm", no_wrap=True)
+    for name in ("Average (95 %)", "minus sft (95 %)", "cut off"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for score in scores:
+        table.add_row(
+            score.arm.name,
+            f"{100 * score.mean:5.1f} ({100 * score.low:4.1f}, {100 * score.high:5.1f})",
+            "" if sft is None or score is sft else _difference(score, sft),
+            f"{100 * score.truncated_share:.1f} %",
+        )
+    return table
+
+
+def _difference(score: Score, other: Score) -> str:
+    gap = paired_difference(score.correct, other.correct, score.budget.samples)
+    return f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f}, {100 * gap.high:+.1f})"
+
+
+def _save(scores: Sequence[Score], world: lab.World, out: Path, seconds: float) -> None:
+    results = {
+        "world": world.name,
+        "models": fingerprint(world),
+        "budget": asdict(scores[0].budget),
+        "versions": {
+            "qtarget": qt.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "trl": trl.__version__,
+            "python": platform.python_version(),
+        },
+        "seconds": round(seconds, 1),
+        "arms": [
+            {key: value for key, value in asdict(s).items() if key not in ("budget", "log", "correct")} for s in scores
+        ],
+    }
+    (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    with (out / "table.txt").open("w") as file:
+        Console(file=file, width=110).print(score_table(scores))
+    draw_scores(scores, world, out / "scores.png")
