@@ -4,7 +4,7 @@ import pytest
 from train import parity
 from train.two_ranks import single
 
-METHODS = ("sft", "dft", "target-sft")
+METHODS = ("sft", "dft", "target-sft", "psft")
 
 
 @pytest.fixture(scope="module")

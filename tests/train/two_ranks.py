@@ -20,6 +20,7 @@ from train import parity
 import qtarget as qt
 from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.forward import TargetCall, add_target_loss
+from qtarget.train.reference import Snapshot
 
 STEPS = 5
 
@@ -39,6 +40,7 @@ def sharded(method: str, layout: str, rank: int, ranks: int) -> dict[str, list[f
     model = models.tiny_model()
     teacher = models.tiny_model(seed=1, width=48)
     add_target_loss(model)
+    snapshot = Snapshot(model, every=2)
     if ranks > 1:
         mesh = init_device_mesh("cpu", (ranks,))
         for layer in model.model.layers:
@@ -48,10 +50,10 @@ def sharded(method: str, layout: str, rank: int, ranks: int) -> dict[str, list[f
         fully_shard(model, mesh=mesh)
         assert all(isinstance(weight, DTensor) for weight in model.parameters())
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
-    return _steps(model, optimizer, teacher, qt.method(method), rank, ranks)
+    return _steps(model, optimizer, teacher, snapshot, qt.method(method), rank, ranks)
 
 
-def _steps(model, optimizer, teacher, method: qt.Method, rank: int, ranks: int) -> dict[str, list[float]]:
+def _steps(model, optimizer, teacher, snapshot, method: qt.Method, rank: int, ranks: int) -> dict[str, list[float]]:
     history: dict[str, list[float]] = {"loss": [], "grad_norm": []}
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(step)
@@ -60,12 +62,15 @@ def _steps(model, optimizer, teacher, method: qt.Method, rank: int, ranks: int) 
         labels[0, :5], labels[2, :7] = -100, -100  # ranks see different numbers of labels
         count = (labels[:, 1:] != -100).sum()
         mine = slice(rank * 4 // ranks, (rank + 1) * 4 // ranks)
-        call = TargetCall(method, _teachers(teacher, method, ids[mine]), num_items=count)
+        old = snapshot.evidence({"input_ids": ids[mine]}, labels[mine]) if method.refresh_every else None
+        call = TargetCall(method, _teachers(teacher, method, ids[mine]), old, num_items=count)
         out = model(input_ids=ids[mine], labels=labels[mine], q_target=call)
         (out.loss * ranks).backward()
         norm = torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()])
         optimizer.step()
         optimizer.zero_grad()
+        if step % 2:
+            snapshot.refresh()
         loss = out.loss.detach().clone()
         if ranks > 1:
             dist.all_reduce(loss)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.functional import pad
 from transformers import TrainerCallback
@@ -36,6 +37,9 @@ class Snapshot:
         self.refresh()
 
     def _trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for module in self.student.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # an unsharded weight is a passing copy, and writing to it would be lost
         return ((name, weight) for name, weight in self.student.named_parameters() if weight.requires_grad)
 
     @torch.no_grad()
@@ -47,7 +51,7 @@ class Snapshot:
     def _swap(self) -> None:
         for name, weight in self._trainable():
             current = weight.detach().clone()
-            weight.copy_(self.weights[name])
+            weight.copy_(_laid_like(self.weights[name], weight))
             self.weights[name] = current
 
     @contextmanager
@@ -61,9 +65,8 @@ class Snapshot:
 
     @torch.no_grad()
     def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> qt.LabelOnly:
-        """Log-probability of each next token, `[B, S]` nats; NaN where `labels` `[B, S]` is masked and at the
-        end."""
-        call = TargetCall(qt.method("sft"), diagnostics=("p_y",))
+        """Log-probability of each next token, `[B, S]` nats; NaN at the end and where `labels` `[B, S]` is masked."""
+        call = TargetCall(qt.method("sft"), diagnostics=("p_y",), width=labels.shape[1])
         with self.in_place(), evaluating(self.student):
             out = self.student(**inputs, labels=labels, q_target=call)
         tiny = torch.finfo(torch.float32).tiny
@@ -79,9 +82,8 @@ class Snapshot:
         path = folder / SNAPSHOT_FILE
         if not path.is_file():
             raise ValueError(
-                f"The checkpoint {folder} has no {SNAPSHOT_FILE}, so the old policy it was trained against "
-                "is lost; resume from "
-                "a checkpoint of the same method, saved with save_only_model: false."
+                f"The checkpoint {folder} has no {SNAPSHOT_FILE}, so the old policy it was trained against is lost; "
+                "resume from a checkpoint of the same method, saved with save_only_model: false."
             )
         for name, saved in load_file(path).items():
             self.weights[name].copy_(_laid_like(saved, self.weights[name]))
@@ -103,6 +105,7 @@ def _whole(weight: Tensor) -> Tensor:
 
 
 def _laid_like(saved: Tensor, weight: Tensor) -> Tensor:
-    if isinstance(weight, DTensor):
+    """A weight cut up as the trained one is, which FSDP may have done since it was kept."""
+    if isinstance(weight, DTensor) and not isinstance(saved, DTensor):
         return distribute_tensor(saved.to(weight.device), weight.device_mesh, weight.placements)
     return saved.to(weight.device)
