@@ -1,9 +1,10 @@
-"""The fused loss beside the plain autograd loss over whole logits, on one CPU thread: time, memory, price of diagnostics.
+"""The fused loss beside the plain autograd loss over whole logits, on one CPU thread: time, memory, price of
+diagnostics.
 
     python benchmarks/fused_cpu.py [--rounds 5] [--json benchmarks/results/fused_cpu.json]
 
-Times are process CPU seconds, interleaved in one run, the least of the rounds. Memory is the growth of the peak resident
-set of a fresh process. Exits non-zero when a ratio misses its target.
+Times are process CPU seconds, interleaved in one run, the least of the rounds. Memory is the growth of the peak
+resident set of a fresh process. Exits non-zero when a ratio misses its target.
 """
 
 import argparse
