@@ -37,7 +37,10 @@ CONFIG.yaml holds `key: value` lines; `--key value` behind it overrides one. The
 with the method's hyperparameters (`eta: 0.5`), and every key of trl.SFTConfig and trl.ModelConfig, TRL's names
 `model_name_or_path` and `dataset_name` included. `--debug` shows the traceback of an error.
 """
-Words = Annotated[list[str] | None, typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]...", show_default=False)]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]", show_default=False, help="The run, and keys over it."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -87,11 +90,10 @@ def methods(
     from qtarget.job.catalogue import entries, entry
     from qtarget.job.catalogue_view import catalogue_table, method_page
 
-    found = entries() if name is None else refused(lambda: entry(name))
-    if as_json:
-        return _print_json(asdict(found) if name else [asdict(one) for one in found])
-    console = Console()
-    console.print(method_page(found) if name else catalogue_table(found, console.width))
+    if name is None:
+        return _print_json([asdict(one) for one in entries()]) if as_json else _print(catalogue_table, entries())
+    found = refused(lambda: entry(name))
+    return _print_json(asdict(found)) if as_json else _print(method_page, found)
 
 
 @app.command()
@@ -165,6 +167,12 @@ def _say(message: str, code: int) -> int:
 def _first_rank() -> bool:
     """Whether this process speaks for all ranks, which all see the same configuration."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _print(view: Callable[..., Any], shown: Any) -> None:
+    """Something made visible at the terminal's width."""
+    console = Console()
+    console.print(view(shown, console.width))
 
 
 def _print_json(value: Any) -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trl import get_peft_config, get_quantization_config
+from trl import get_peft_config, get_quantization_config  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.job.card import model_card
 from qtarget.job.config import Job
@@ -52,7 +52,7 @@ def build_trainer(job: Job) -> JobTrainer:
     """
     train = load_rows(job.train, "train_dataset")
     evaluation = None if job.evaluation is None else load_rows(job.evaluation, "eval_dataset")
-    job.args.model_init_kwargs = {**_model_kwargs(job), **(job.args.model_init_kwargs or {})}
+    job.args.model_init_kwargs = _model_kwargs(job)
     try:
         trainer = JobTrainer(
             model=job.model,
@@ -77,8 +77,10 @@ def _unreachable(job: Job, error: OSError) -> str:
 
 
 def _model_kwargs(job: Job) -> dict[str, Any]:
-    asked = job.model_args
-    return {"revision": asked.model_revision, "attn_implementation": asked.attn_implementation, "dtype": asked.dtype}
+    """As TRL's own script gives them, what the user wrote last."""
+    asked, written = job.model_args, job.args.model_init_kwargs
+    mine = {"revision": asked.model_revision, "attn_implementation": asked.attn_implementation, "dtype": asked.dtype}
+    return {**mine, **(written if isinstance(written, dict) else {})}
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def catalogue_table(entries: tuple[Entry, ...], width: int) -> RenderableType:
     return Group(table, Text(LEGEND, style="dim"), Text("`qtarget methods NAME` says more of one.", style="dim"))
 
 
-def method_page(entry: Entry) -> RenderableType:
+def method_page(entry: Entry, _width: int) -> RenderableType:
     """One method: what it is, its formula and limits, its hyperparameters and the lines to write."""
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="dim", no_wrap=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from trl import ModelConfig
+from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 import qtarget as qt
 from qtarget.hyperparameters import hyperparameters, suggestion
@@ -97,11 +97,10 @@ def _renamed(values: Mapping[str, Any], places: Mapping[str, str]) -> tuple[dict
 
 def _flag_value(key: str, texts: list[str]) -> Any:
     """The value of a flag: text where the key takes nothing else, YAML otherwise, True for a bare switch."""
-    hint = all_keys().get(TRL_NAMES.get(key, key))
-    parse = str if hint in (str, str | None) else parse_scalar
     if not texts:
         return True
-    values = [parse(text) for text in texts]
+    is_text = all_keys().get(TRL_NAMES.get(key, key)) in (str, str | None)
+    values = [text if is_text and text != "null" else parse_scalar(text) for text in texts]
     return values[0] if len(values) == 1 else values
 
 
@@ -128,10 +127,12 @@ def _check_names(given: Written, method: str, own: set[str]) -> None:
         if key in own or key in all_keys():
             continue
         owners = [name for name, factory in qt.METHODS.items() if key in {h.name for h in hyperparameters(factory)}]
+        if owners and given.values[key] is None:  # as in `--method dft --eta null`, over a file that has `eta`
+            continue
         if owners:
-            other = f"it belongs to {', '.join(owners)}"
             raise ValueError(
-                f'{given.place(key)}: method "{method}" has no hyperparameter `{key}` ({other}); remove it.'
+                f'{given.place(key)}: method "{method}" has no hyperparameter `{key}` (it belongs to '
+                f"{', '.join(owners)}); remove that line, or write `--{key} null`."
             )
         near = difflib.get_close_matches(key, [*own, *all_keys(), *TRL_NAMES], n=1)
         hint = (

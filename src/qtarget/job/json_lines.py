@@ -55,7 +55,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _parsed(path: Path, line: int, raw: bytes) -> Any:
     try:
-        row = json.loads(raw.decode("utf-8-sig" if line == 1 else "utf-8"))
+        row = json.loads(raw.decode("utf-8-sig" if line == 1 else "utf-8").rstrip())
         if b"\\ud" in raw.lower():  # escapes can say what UTF-8 cannot
             json.dumps(row, ensure_ascii=False).encode()
         return row

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
-from trl import ModelConfig
+from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.train import TargetSFTConfig
 

@@ -53,7 +53,7 @@ def _from_saved(path: Path, source: Source, key: str) -> Dataset:
     if not isinstance(saved, DatasetDict):
         return saved
     if source.split not in saved:
-        raise ValueError(_no_split(key, source, ", ".join(saved)))
+        raise ValueError(_no_split(key, source, ", ".join(map(str, saved))))
     return saved[source.split]
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from qtarget.data import WEIGHT
 from qtarget.job.build import JobTrainer
@@ -71,6 +71,7 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
         ValueError: the loss or its gradient is not finite, or no gradient reaches a weight.
     """
     job, facts = trainer.facts.job, trainer.facts
+    train: Any = trainer.train_dataset
     loader = trainer.get_train_dataloader()
     _, _, _, _, rows_per_step, _, steps = trainer.set_initial_training_values(trainer.args, loader)
     evaluation = None
@@ -81,10 +82,10 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
         parameters=sum(weight.numel() for weight in trainer.model.parameters()),
         trainable=sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
         vocabulary=_vocabulary(trainer),
-        train=_rows(facts.train, trainer.train_dataset, trainer.args.max_length),
+        train=_rows(facts.train, train, trainer.args.max_length),
         evaluation=evaluation,
-        row=_row(trainer),
-        row_tokens=len(trainer.train_dataset[0]["input_ids"]),
+        row=_row(train[0], trainer.text_tokenizer),
+        row_tokens=len(train[0]["input_ids"]),
         steps=steps,
         rows_per_step=rows_per_step,
         step=_step(trainer, next(iter(loader))),
@@ -104,19 +105,18 @@ def _vocabulary(trainer: JobTrainer) -> dict[str, int]:
     return heads
 
 
-def _rows(facts: DataFacts, prepared: Dataset, max_length: int | None) -> Rows:
+def _rows(facts: DataFacts, prepared: Any, max_length: int | None) -> Rows:
     tokens = [len(ids) for ids in prepared["input_ids"]]
     supervised = sum(label != -100 for labels in prepared["labels"] for label in labels[1:])
     return Rows(facts, len(prepared), sum(tokens), supervised, sum(count == max_length for count in tokens))
 
 
-def _row(trainer: JobTrainer) -> tuple[Token, ...]:
-    """The first prepared row, token by token; the first token is predicted by none."""
-    row, tokenizer = trainer.train_dataset[0], trainer.text_tokenizer
+def _row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[Token, ...]:
+    """A prepared row, token by token; the first token is predicted by none."""
     labels = [-100, *row["labels"][1:]]
     weights = row.get(WEIGHT) or [None] * len(labels)
     each = zip(row["input_ids"], labels, weights, strict=True)
-    shown = [Token(tokenizer.decode([token]), label != -100, weight) for token, label, weight in each]
+    shown = [Token(str(tokenizer.decode([token])), label != -100, weight) for token, label, weight in each]
     return tuple(shown[:SHOWN_TOKENS])
 
 

@@ -1,0 +1,130 @@
+"""Bad input through the command: one clear error, no traceback, the right exit code, nothing half-written."""
+
+import os
+
+import pytest
+import torch
+from job.command import run as command
+from job.directories import model_directory
+from safetensors.torch import load_file, save_file
+
+CASES = {
+    "no configuration": ("nothing", ["configuration says no `model`", "write `model: path/or/hub-name`"]),
+    "configuration not there": ("confg.yaml", ["confg.yaml is not there", "did you mean config.yaml?"]),
+    "stray word": ("config.yaml 3", ["'3' belongs to no key", "write `--key 3`"]),
+    "unknown key": ("config.yaml --learning-rat 1", ["unknown key `learning_rat`", "did you mean `learning_rate`?"]),
+    "wrong type": ("config.yaml --learning-rate fast", ["`learning_rate: 'fast'`", "number", "`learning_rate: 2e-05`"]),
+    "unknown method": ("config.yaml --method target-sfd", ["no method 'target-sfd'", 'did you mean "target-sft"?']),
+    "hyperparameter of another": (
+        "config.yaml --kl-weight 1",
+        ["no hyperparameter `kl_weight`", "sft-kl, asft", "remove"],
+    ),
+    "unknown hyperparameter": ("config.yaml --method-kwargs {etta:\u00a01}", ['no hyperparameter "etta"', '"eta"']),
+    "out of range": ("config.yaml --eta 1.5", ["eta=1.5 is out of range", "[0, 1]", "eta=0.5"]),
+    "no teacher": ("config.yaml --teacher null", ['"target-sft" needs a teacher', "write `teacher: path/or/hub-name`"]),
+    "a teacher nobody reads": ("config.yaml --method dft --eta null", ['"dft" reads no teacher', "remove `teacher`"]),
+    "no reference": (
+        "config.yaml --method asft --eta null --teacher null --reference null",
+        ['"asft" needs a reference', "`reference: initial`"],
+    ),
+    "another loss": ("config.yaml --loss-type dft", ["`loss_type: dft` is set beside `method`", "Remove that line"]),
+    "adapter options alone": ("config.yaml --lora-r 8", ["`lora_r`", "write `use_peft: true`"]),
+    "model not there": ("config.yaml --model ./qwen3", ["qwen3 is not there", "did you mean qwen2?"]),
+    "not a model": ("config.yaml --model .", ["directory without config.json"]),
+    "rows not there": ("config.yaml --train-dataset row.jsonl", ["row.jsonl is not there", "did you mean rows.jsonl?"]),
+    "unknown format": ("config.yaml --train-dataset config.yaml", ["must all end in .jsonl or .json"]),
+    "evaluation of nothing": (
+        "config.yaml --eval-dataset null --eval-strategy steps",
+        ["nothing to evaluate on", "write `eval_dataset: path/to/rows.jsonl`"],
+    ),
+    "another tokenizer": ("config.yaml --teacher llama", ["another tokenizer", "first 0: '!' and '<pad>'"]),
+    "nothing to resume": (
+        "config.yaml --resume-from-checkpoint",
+        ["no checkpoint in out", "leave `resume_from_checkpoint`"],
+    ),
+    "checkpoint not there": (
+        "config.yaml --resume-from-checkpoint out/checkpoint-9",
+        ["out/checkpoint-9` is not there"],
+    ),
+    "an unreachable name": ("config.yaml --model qwen", ["qwen is not there", "did you mean qwen2?"]),
+    "no chat mask": ("config.yaml --assistant-only-loss", ["assistant_only_loss"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refused_before_anything_is_written(here, capsys, case):
+    words, expected = CASES[case]
+    words = [] if words == "nothing" else [word.replace("\u00a0", " ") for word in words.split(" ")]
+    before = sorted(os.listdir(here))
+    said = command(capsys, "train", *words)
+    assert said.code == 2
+    for part in expected:
+        assert part in said.err
+    assert "Traceback" not in said.err
+    assert sorted(os.listdir(here)) == before
+
+
+ROWS = {
+    "broken line": (['{"prompt": "w1 ", "completion": "w2"}', '{"prompt": "w1 "'], ["bad.jsonl, line 2, column 17"]),
+    "no row": (["", ""], ["bad.jsonl has no rows"]),
+    "no object": (['["w1", "w2"'[:0] + '"w1"'], ["bad.jsonl, line 1: a row is an object", "this is text"]),
+    "two types": (
+        ['{"prompt": "w1 ", "completion": "w2"}', "", '{"prompt": "w1 ", "completion": 3}'],
+        ["bad.jsonl, line 3: `completion` is a number, and on line 1 it is text"],
+    ),
+    "missing columns": (
+        ['{"question": "w1", "answer": "w2"}'],
+        ["['answer', 'question']", "`prompt` and `completion`"],
+    ),
+    "empty completion": (
+        ['{"prompt": "w1 ", "completion": "w2"}', '{"prompt": "w1 ", "completion": " "}'],
+        ["Row 1 of the train data set has an empty completion"],
+    ),
+    "all masked": (
+        ['{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}'],
+        ["Every token of the train data set is masked"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_rows_that_cannot_be_trained_on(here, capsys, case, written):
+    lines, expected = ROWS[case]
+    said = command(capsys, "train", "config.yaml", "--train-dataset", written("bad.jsonl", *lines))
+    assert said.code == 2
+    for part in expected:
+        assert part in said.err
+    assert "Traceback" not in said.err
+    assert not (here / "out").exists()
+
+
+def test_debug_shows_the_traceback(here):
+    from qtarget.cli import Refused, main
+
+    with pytest.raises(Refused, match="eta=3"):
+        main(["train", "config.yaml", "--eta", "3", "--debug"])
+
+
+def poisoned(folder, token: int) -> str:
+    """A model that says NaN after one token."""
+    model_directory(folder, "llama", seed=3)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][token] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder.name
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_weights(here, capsys, written):
+    good, bad = {"input_ids": [5, 6, 7, 8]}, {"input_ids": [9, 99, 10, 11]}
+    written("some.jsonl", good, good, good, bad)
+    words = f"--model {poisoned(here / 'poisoned', 99)} --train-dataset some.jsonl --eval-dataset null --method sft"
+    words += " --eta null --teacher null --per-device-train-batch-size 1 --train-sampling-strategy sequential"
+    said = command(capsys, "train", "config.yaml", *words.split(), "--save-strategy", "no")
+    assert said.code == 1
+    assert "The loss of optimizer step 4" in said.err
+    assert "w4 w94 w5 w6" in said.err
+    assert "The weights after step 3 are in out/last-good-3." in said.err
+    kept = load_file(here / "out" / "last-good-3" / "model.safetensors")
+    clean = {name: weight for name, weight in kept.items() if "embed_tokens" not in name}
+    assert all(bool(torch.isfinite(weight).all()) for weight in clean.values())
+    assert not (here / "out" / "README.md").exists()

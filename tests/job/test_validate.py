@@ -1,0 +1,64 @@
+"""`qtarget validate`: what it finds, and that it leaves nothing behind."""
+
+import json
+import math
+
+from job.command import run as command
+
+
+def test_everything_is_shown_and_nothing_is_left(here, capsys):
+    said = command(capsys, "validate", "config.yaml")
+    assert said.code == 0
+    for shown in (
+        "learning_rate: 0.01",
+        "teacher 320",
+        "16 rows",
+        "4 optimizer steps of 2 rows",
+        "gradient norm",
+        "ready",
+    ):
+        assert shown in said.out
+    assert not (here / "out").exists()
+
+
+def test_the_figures_are_those_of_the_prepared_rows(here, capsys):
+    found = json.loads(command(capsys, "validate", "config.yaml", "--json").out)
+    row = json.loads((here / "rows.jsonl").read_text().splitlines()[0])
+    shown, learned = (
+        "".join(token["text"] for token in found["row"] if token["supervised"] == learned) for learned in (False, True)
+    )
+    assert (shown, learned) == (row["prompt"], row["completion"] + "<eos>")
+    assert found["train"]["facts"]["rows"] == found["train"]["rows"] == 16
+    assert found["vocabulary"] == {"tokenizer": 305, "model": 305, "teacher": 320}
+    assert found["step"]["rows"] == 2
+    assert 0 < found["step"]["gradient_norm"] < math.inf
+    assert found["configuration"]["method_kwargs"] == {"eta": 0.3}
+
+
+def test_weights_of_tokens_are_shown(here, capsys, written):
+    row = {"prompt": "w1 ", "completion": "w2 w3", "weight_spans": [[0, 2, 2.5]]}
+    written("weighted.jsonl", row, row)
+    words = "--model llama --method sft --eta null --teacher null --train-dataset weighted.jsonl --eval-dataset null"
+    found = json.loads(command(capsys, "validate", "config.yaml", "--json", *words.split()).out)
+    assert [(t["text"], t["supervised"], t["weight"]) for t in found["row"]] == [
+        ("w1", False, 1.0),
+        ("w2", True, 2.5),
+        ("w3", True, 1.0),
+        ("<eos>", True, 1.0),
+    ]
+    assert "w2·2.5" in command(capsys, "validate", "config.yaml", *words.split()).out
+
+
+def test_rows_at_the_limit_are_counted(here, capsys):
+    found = json.loads(command(capsys, "validate", "config.yaml", "--json", "--max-length", "20").out)
+    assert found["train"]["at_limit"] > 0
+    assert "so probably cut" in command(capsys, "validate", "config.yaml", "--max-length", "20").out
+
+
+def test_a_step_that_moves_nothing_is_refused(here, capsys, written):
+    row = {"prompt": "w1 ", "completion": "w2 w3", "weight_spans": [[0, 5, 0.0]]}
+    written("weightless.jsonl", row, row)
+    words = "--model llama --method sft --eta null --teacher null --train-dataset weightless.jsonl --eval-dataset null"
+    said = command(capsys, "validate", "config.yaml", *words.split(), "--unspanned-weight", "0")
+    assert said.code == 2
+    assert "gradient of norm 0.0" in said.err
