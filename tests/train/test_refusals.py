@@ -111,6 +111,17 @@ def test_a_model_of_more_than_text_is_refused():
         check_built(model, None, is_vision=False)
 
 
+def test_a_head_in_pieces_is_refused():
+    with pytest.raises(ValueError, match="zero_stage: 2"):
+        check_built(models.tiny_model(), None, is_vision=False, is_zero3=True)
+
+
+def test_a_teacher_without_a_tokenizer_is_refused(tmp_path):
+    teacher().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds no tokenizer"):
+        build("kd", config={"teacher": str(tmp_path)})
+
+
 @pytest.mark.parametrize("sizes", [{"cp_size": 2}, {"sp_size": 2, "sp_backend": "deepspeed"}])
 def test_labels_cut_across_ranks_are_refused(sizes):
     class Parallel:

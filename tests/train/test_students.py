@@ -72,6 +72,12 @@ def test_bf16_autocast_is_near_fp32(tied):
     assert 1e-7 < found.loss < 2e-2
 
 
+def test_the_reference_runs_in_the_students_precision():
+    """The initial model is its own reference: no distance at the first step, under autocast too."""
+    plain, anchored = (parity.history(parity.run(m, max_steps=1, bf16=True)) for m in ("sft", "sft-kl"))
+    assert anchored["loss"] == pytest.approx(plain["loss"], rel=1e-6)
+
+
 def test_weights_wholly_in_bf16_train():
     ours, trls = both(model=lambda: models.tiny_model().bfloat16(), changes={"bf16": True})
     assert max(parity.deviation(parity.history(ours), parity.history(trls))) < 2e-2

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,9 +91,21 @@ def _source(given: Given, name: str, student: Student, dtype: str, init_kwargs: 
 
 
 def _tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None:
-    """The tokenizer saved beside a model. A model built in memory has none, and is taken at its word."""
+    """The tokenizer saved beside a model. A model given as an object may have none, and is taken at its word."""
     path = given if isinstance(given, str) else given.config._name_or_path
-    return AutoTokenizer.from_pretrained(path) if path else None
+    if path and not _is_bare(Path(path)):
+        return AutoTokenizer.from_pretrained(path)
+    if not isinstance(given, str):
+        return None
+    raise ValueError(
+        f"{given} holds no tokenizer, so nothing says whether its tokens are the student's; save it beside the "
+        f"model: `tokenizer.save_pretrained('{given}')`."
+    )
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a model lies in a folder alone; transformers would make up an empty tokenizer for it."""
+    return folder.is_dir() and not any(any(folder.glob(name)) for name in ("tokenizer*", "vocab*", "*.model"))
 
 
 def _check_adapter(model: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput
 from trl.trainer.sft_config import SFTConfig
 
@@ -30,10 +31,10 @@ class TargetSFTTrainer(OpenSFTTrainer):
     """Fine-tunes a causal language model by any target of `qtarget`, with everything else as in
     `trl.SFTTrainer`.
 
-    The loss is computed inside the model's forward from hidden states and output layer; no logits are built
-    in training. `loss` is the objective's value, divided by the number of labels over all ranks and
-    accumulation steps; `nll` stands beside it and compares across methods. Evaluation weighs every token of
-    the whole set alike, on any number of ranks.
+    The loss is computed inside the model's forward from hidden states and output layer; no logits are built in
+    training. `loss` is the objective's value, divided by the number of labels over all ranks and accumulation steps;
+    `nll` stands beside it and compares across methods. Evaluation weighs every token of the whole set alike, on any
+    number of ranks; its `loss` leaves the load-balancing loss of a mixture of experts to `aux_loss`.
 
     A method of batch scope (talr) sees one micro-batch of one rank at a time: there, unlike elsewhere,
     accumulation steps and ranks change what is computed.
@@ -43,8 +44,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         args: a `TargetSFTConfig`. A plain `SFTConfig` is taken with `method` (by default sft).
         method: a composed `qt.Method`, in the place of `args.method`.
         teacher: a model, anything with `evidence(inputs)`, or a sequence of them, in the place of
-            `args.teacher`. A model built in memory (without a path) is taken to share the student's
-            tokenizer.
+            `args.teacher`. A model object without a tokenizer at its path is taken to share the student's.
         reference: a model or anything with `evidence(inputs)`, in the place of `args.reference`.
         **kwargs: the rest of `trl.SFTTrainer`'s arguments.
 
@@ -85,7 +85,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
         checks.check_weights(self.method, train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
-        checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision)
+        checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
         self._meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
         self._tokens_seen = 0
         self._add_evidence(teachers, given)
