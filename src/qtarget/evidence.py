@@ -96,7 +96,7 @@ class Supervised:
         """[T, ...] back to [*labels.shape, ...], NaN (False) at the tokens left out."""
         blank = False if values_T.dtype == torch.bool else float("nan")
         out = values_T.new_full((self.shape.numel(), *values_T.shape[1:]), blank)
-        return out.index_copy(0, self.where, values_T).view(*self.shape, *values_T.shape[1:])
+        return out.index_copy(0, self.where, values_T).view(self.shape + values_T.shape[1:])
 
 
 def rows_of(evidence: Evidence, rows: slice | Tensor) -> Evidence:

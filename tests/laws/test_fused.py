@@ -302,3 +302,13 @@ def test_leading_axes_are_free():
     assert torch.equal(flat.loss, boxed.loss)
     assert boxed.trust.shape == (2, T // 2)
     torch.testing.assert_close(boxed.trust.flatten(), flat.trust, equal_nan=True)
+
+
+def test_a_single_token_needs_no_axis():
+    case = Case(Row("dft", {}))
+    one = qt.target_distribution(case.logits[0], case.labels[0], case.method)
+    many = qt.target_distribution(case.logits, case.labels, case.method)
+    assert torch.equal(one.q, many.q[0])
+    assert one.trust.shape == ()
+    loss = qt.linear_q_target_loss(case.hidden[0], case.head, case.labels[0], case.method).loss
+    torch.testing.assert_close(loss, qt.q_target_loss(case.logits[0], case.labels[0], case.method).loss)
