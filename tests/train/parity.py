@@ -160,7 +160,11 @@ def launch(*arguments: str, ranks: int = 2) -> dict[str, Any]:
             )
             for rank in range(ranks)
         ]
-        errors = [worker.communicate(timeout=300)[1] for worker in workers]
+        try:
+            errors = [worker.communicate(timeout=240)[1] for worker in workers]
+        finally:
+            for worker in workers:
+                worker.kill()
         failed = [error for worker, error in zip(workers, errors, strict=True) if worker.returncode]
         if failed:
             raise RuntimeError("\n".join(error[-3000:] for error in failed))

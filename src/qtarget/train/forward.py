@@ -81,6 +81,7 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
     return TargetOutput(*out, aux_loss)
 
 
+@torch.compiler.disable  # it works in chunks and buffers of its own; the backbone around it is compiled
 def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt.LossOutput:
     """The one place where hidden states at t meet the labels at t + 1."""
     device = head.weight.device
