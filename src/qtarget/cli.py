@@ -14,6 +14,8 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"qtarget's command line needs {missing.name}; write: pip install 'qtarget[train]'") from None
 
+from qtarget.job.outcomes import Interrupted, Refused
+
 FAILED, WRONG, STOPPED = 1, 2, 130
 """Exit codes: the run failed; what was asked for is wrong, and nothing was run; the user stopped it."""
 
@@ -98,21 +100,23 @@ def methods(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Directory for models, metrics, table and picture.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Directory for models, metrics, table and picture.")] = Path("runs/demo"),
     world: Annotated[str, typer.Option(help="World of the lab.")] = "weak-operator",
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A smaller run, to see that it works.")] = False,
 ) -> None:
     """Fine-tune the lab's model under several objectives and compare them."""
+    from qtarget import lab as embedded
     from qtarget.study.demo import run
 
-    refused(lambda: run(out=out, world=world, seed=seed, quick=quick))
+    refused(lambda: embedded.world(world))
+    run(out=out, world=world, seed=seed, quick=quick)
 
 
 @lab.command("build")
 def build_lab(
     world: Annotated[str, typer.Option(help="World of the lab.")] = "weak-operator",
-    out: Annotated[Path, typer.Option(help="Directory for the student and the teacher.")] = Path("lab"),
+    out: Annotated[Path, typer.Option(help="Directory for the student and the teacher.")] = Path("runs/lab"),
     seed: Annotated[int, typer.Option(help="Seed of the pre-training.")] = 0,
 ) -> None:
     """Pre-train a world's student and teacher from a seed."""
@@ -121,10 +125,6 @@ def build_lab(
     found = refused(lambda: embedded.world(world))
     embedded.build(found, seed, out)
     print(f"student and teacher of {world} are in {out}")
-
-
-class Refused(Exception):
-    """Something the user wrote cannot be run. Carries the error that says why."""
 
 
 def refused(prepare: Callable[[], Any]) -> Any:
@@ -136,7 +136,7 @@ def refused(prepare: Callable[[], Any]) -> Any:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 the run failed, 2 it was refused, 130 stopped."""
+    """Run a command and exit: 0 done, 1 the run failed, 2 it was refused, 130 the user stopped it."""
     words = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in words
     try:
@@ -146,15 +146,13 @@ def main(argv: list[str] | None = None) -> None:
         if debug or code is None:
             raise
         sys.exit(code)
-    except KeyboardInterrupt:
-        sys.exit(_say("stopped", STOPPED))
 
 
 def _explained(error: Exception) -> int | None:
     """Print an expected error and return its exit code; None for one that is a fault of ours."""
     if isinstance(error, Refused):
         return _say(str(error), WRONG) if _first_rank() else WRONG
-    if type(error).__name__ == "InterruptedRun":
+    if isinstance(error, Interrupted):
         return _say(str(error), STOPPED)
     return _say(str(error), FAILED) if isinstance(error, ValueError | OSError) else None
 

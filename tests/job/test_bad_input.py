@@ -8,6 +8,9 @@ from job.command import run as command
 from job.directories import model_directory
 from safetensors.torch import load_file, save_file
 
+from qtarget.cli import main
+from qtarget.job.outcomes import Refused
+
 CASES = {
     "no configuration": ("nothing", ["configuration says no `model`", "write `model: path/or/hub-name`"]),
     "configuration not there": ("confg.yaml", ["confg.yaml is not there", "did you mean config.yaml?"]),
@@ -99,8 +102,6 @@ def test_rows_that_cannot_be_trained_on(here, capsys, case, written):
 
 
 def test_debug_shows_the_traceback(here):
-    from qtarget.cli import Refused, main
-
     with pytest.raises(Refused, match="eta=3"):
         main(["train", "config.yaml", "--eta", "3", "--debug"])
 

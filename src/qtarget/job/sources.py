@@ -5,6 +5,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from pyarrow import ArrowInvalid
 
 from qtarget.job.config import Source
 from qtarget.job.json_lines import check_json
@@ -80,6 +81,6 @@ def _loaded(key: str, *args: Any, **kwargs: Any) -> Any:
         return load_dataset(*args, **kwargs)
     except DatasetNotFoundError as error:
         raise ValueError(f"`{key}`: {args[0]} is neither a path here nor a data set on the hub ({error}).") from error
-    except DatasetGenerationError as error:
+    except (DatasetGenerationError, ArrowInvalid) as error:
         cause = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(f"`{key}`: the rows of {kwargs.get('data_files', args[0])} cannot be read: {cause}") from error

@@ -8,14 +8,11 @@ from transformers.trainer_utils import get_last_checkpoint
 from qtarget.job.build import JobTrainer, build_trainer, untouched
 from qtarget.job.card import configuration
 from qtarget.job.config import Job
+from qtarget.job.outcomes import Interrupted
 from qtarget.job.validate import Rehearsal, rehearse
 from qtarget.train import NonFiniteLossError
 
 METRICS, CONFIGURATION = "metrics.json", "train.yaml"
-
-
-class InterruptedRun(Exception):
-    """The user stopped the run; the message says where it can go on."""
 
 
 def prepare(job: Job) -> JobTrainer:
@@ -69,7 +66,7 @@ def run(trainer: JobTrainer) -> None:
 
     Raises:
         NonFiniteLossError: saying where the last good weights were saved.
-        InterruptedRun: on Ctrl-C.
+        Interrupted: on Ctrl-C.
     """
     trainer.facts.job.output.mkdir(parents=True, exist_ok=True)
     try:
@@ -77,7 +74,7 @@ def run(trainer: JobTrainer) -> None:
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{error} {_keep_last_good(trainer)}") from error
     except KeyboardInterrupt as stopped:
-        raise InterruptedRun(_where_it_stands(trainer)) from stopped
+        raise Interrupted(_where_it_stands(trainer)) from stopped
     trainer.save_model()
     if trainer.eval_dataset is not None:
         trainer.evaluate()

@@ -39,8 +39,9 @@ def read_yaml(path: Path) -> YamlFile:
     Raises:
         ValueError: no such file (naming the near miss), not YAML, no mapping, or a key written twice.
     """
-    loader = CoreLoader(existing_file(path, "the configuration").read_text(encoding="utf-8-sig"))
+    text = existing_file(path, "the configuration").read_text(encoding="utf-8-sig")
     try:
+        loader = CoreLoader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise ValueError(f"{path} holds no `key: value` lines; write at least `model:` and `train_dataset:`.")

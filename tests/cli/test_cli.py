@@ -1,0 +1,133 @@
+"""The command line itself: help that does not wait, the catalogue, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from job.command import run as command
+from rich.cells import cell_len
+
+import qtarget as qt
+from qtarget.cli import main
+from qtarget.hyperparameters import hyperparameters
+from qtarget.job import catalogue
+from qtarget.job.catalogue import entries, entry, stated
+
+HEAVY = ("torch", "transformers", "trl", "datasets", "numpy", "pydantic", "yaml")
+
+
+def python(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120)
+
+
+def test_help_waits_for_nothing_heavy():
+    code = f"import sys, qtarget.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    assert python("-c", code).stdout.strip() == "[]"
+
+
+def test_as_a_module():
+    said = python("-m", "qtarget", "--help")
+    assert said.returncode == 0
+    for name in ("train", "validate", "methods", "demo", "lab"):
+        assert f" {name} " in said.stdout
+
+
+def test_without_the_extras_it_says_what_to_install():
+    said = python("-c", "import sys; sys.modules['typer'] = None; import qtarget.cli")
+    assert said.returncode == 1
+    assert said.stderr.strip().endswith("pip install 'qtarget[train]'")
+    assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_catalogue_as_a_table(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    said = command(capsys, "methods")
+    assert said.code == 0
+    assert max(map(cell_len, said.out.splitlines())) <= width
+    firsts = [line.split()[0] for line in said.out.splitlines() if line.split()]
+    assert [name for name in firsts if name in qt.METHODS] == list(qt.METHODS)
+    assert "2606.11189" in said.out
+
+
+@pytest.mark.parametrize("name", qt.METHODS)
+def test_every_docstring_states_trust_and_residual(name):
+    found = entry(name)
+    assert found.summary.endswith((".", ")"))
+    assert found.trust
+    assert found.residual not in ("", "Q = ")
+    assert found.formula
+    assert found.source == qt.method(name).source
+    assert [one.name for one in found.parameters] == [h.name for h in hyperparameters(qt.METHODS[name])]
+    assert all(one.meaning and one.domain for one in found.parameters)
+
+
+def test_what_stands_behind_a_sign_ends_outside_of_brackets():
+    text = "γ = max(p_y^(1/τ), 0.1), τ a median; π̃ = p. Q = d (γ = 1)."
+    assert stated("γ =", text) == "max(p_y^(1/τ), 0.1)"
+    assert stated("π̃ =", text) == "p"
+    assert stated("γ =", "Q = d (γ = 1), loss") == "1"
+    assert stated("s =", text) == ""
+
+
+def test_one_method_in_words(capsys):
+    said = command(capsys, "methods", "target-sft")
+    for shown in ("∝ p^(1−η)·t^η", "eta 0 is dft", "needs       teacher", "arXiv 2606.11189", "[0, 1]", "eta: 0.5"):
+        assert shown in said.out
+    assert "teacher: path/or/hub-name" in said.out
+
+
+def test_the_catalogue_for_programs(capsys):
+    every = json.loads(command(capsys, "methods", "--json").out)
+    assert [one["name"] for one in every] == list(qt.METHODS)
+    one = json.loads(command(capsys, "methods", "asft", "--json").out)
+    assert one == every[list(qt.METHODS).index("asft")]
+    assert (one["needs"], one["parameters"][0]["default"]) == (["reference"], 0.05)
+
+
+def test_needs_are_those_a_user_brings():
+    assert {one.name: one.needs for one in entries() if one.needs}["iw-sft"] == ("reference",)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("methods target-sfd", 'did you mean "target-sft"?'),
+        ("lab build --world week-operator", "weak-operator"),
+        ("demo --world week-operator", "weak-operator"),
+        ("trian", "No such command 'trian'"),
+        ("methods --jsn", "No such option"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(capsys, words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = command(capsys, *words.split())
+    assert found.code == 2
+    assert said in found.err
+    assert "Traceback" not in found.err
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_fault_of_ours_is_not_explained_away(monkeypatch):
+    monkeypatch.setattr(catalogue, "entries", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["methods"])
+
+
+def test_lab_build_makes_models_that_load(capsys, tmp_path, monkeypatch):
+    """With pre-training cut to a few steps: how well it trains is the lab's own test."""
+    from dataclasses import replace
+
+    from transformers import AutoModelForCausalLM
+
+    from qtarget import lab
+
+    world = lab.world("weak-operator")
+    short = {role: replace(getattr(world, role), school_steps=1, steps=1) for role in ("student", "teacher")}
+    monkeypatch.setitem(lab.WORLDS, "weak-operator", replace(world, **short))
+    said = command(capsys, "lab", "build", "--out", str(tmp_path / "built"))
+    assert said.code == 0
+    for role in ("student", "teacher"):
+        assert AutoModelForCausalLM.from_pretrained(tmp_path / "built" / role).num_parameters() > 0
