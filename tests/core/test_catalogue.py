@@ -91,10 +91,20 @@ def test_methods_copy():
 
 
 def test_importing_the_package_loads_torch_and_the_standard_library_only():
-    code = "import qtarget, sys; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    code = "import qtarget, sys; qtarget.method('sft'); qtarget.linear_q_target_loss; print(sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "'qtarget'" in loaded
     for heavy in ("transformers", "trl", "datasets", "accelerate", "peft", "pydantic", "typer", "matplotlib"):
         assert f"'{heavy}'" not in loaded
     for light in ("torch",):  # the check itself can fail: what is loaded does show
         assert f"'{light}'" in loaded
+
+
+def test_every_public_name_is_there():
+    import qtarget
+
+    names = [name for name in dir(qtarget) if not name.startswith("_")]
+    assert {"method", "METHODS", "q_target_loss", "Dense", "Target"} <= set(names)
+    assert all(getattr(qtarget, name) is not None for name in names)
+    with pytest.raises(AttributeError, match="no attribute 'metod'"):
+        _ = qtarget.metod
