@@ -3,7 +3,8 @@
     Q = γ·onehot(y) + (1 − γ)·π̃
 
 `method` gives an objective by name, `q_target_loss` is its definition over logits, `linear_q_target_loss` the same from
-hidden states without ever building the logits, `target_distribution` shows the target, `induced_target` that of any loss.
+hidden states without ever building the logits, `target_distribution` shows the target, `induced_target` that of any
+loss.
 """
 
 from importlib import import_module
@@ -45,7 +46,8 @@ _HOME = {
     "Rule": "types",
     "Target": "types",
 }
-"""Where each public name lives. They load when first asked for, so that the command line's help need not wait for torch."""
+"""Where each public name lives. They load when first asked for, so that the command line's help need not wait for
+torch."""
 
 
 def __getattr__(name: str) -> Any:

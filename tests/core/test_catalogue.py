@@ -91,7 +91,8 @@ def test_methods_copy():
 
 
 def test_importing_the_package_loads_torch_and_the_standard_library_only():
-    code = "import qtarget, sys; qtarget.method('sft'); qtarget.linear_q_target_loss; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    used = "qtarget.method('sft'); qtarget.linear_q_target_loss"
+    code = f"import qtarget, sys; {used}; print(sorted({{m.split('.')[0] for m in sys.modules}}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "'qtarget'" in loaded
     for heavy in ("transformers", "trl", "datasets", "accelerate", "peft", "pydantic", "typer", "matplotlib"):
