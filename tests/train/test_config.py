@@ -50,6 +50,7 @@ def test_flags_through_trls_parser(tmp_path):
         ({"loss_type": "dft"}, "`loss_type: dft` is set beside `method`. Remove that line"),
         ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor: 0.1` .*Remove that line.*smoothing: 0.1"),
         ({"use_liger_kernel": True}, "`use_liger_kernel: true` .*Remove that line"),
+        ({"diagnostics": ["trust", "entropi"]}, r"\['entropi'\].*entropy"),
         ({"method": "target-stf"}, "target-sft"),
         ({"method": "gem", "method_kwargs": {"bta": 0.5}}, "beta"),
         ({"method": "gem", "method_kwargs": {"beta": -1}}, "beta"),

@@ -80,6 +80,12 @@ def test_evaluation_weighs_every_token_alike(layout):
         assert found[name] == pytest.approx(whole[name], rel=1e-6)
 
 
+def test_a_prepared_set_may_be_handed_back():
+    """Packed once more, its documents would run into one another."""
+    trainer = build(changes={"packing": True, "max_length": 32})
+    assert trainer.evaluate(trainer.eval_dataset)["eval_nll"] == trainer.evaluate()["eval_nll"]
+
+
 def test_predict_and_compute_metrics_get_logits():
     seen = {}
 

@@ -13,14 +13,14 @@ from qtarget.train.reference import SNAPSHOT_FILE, Snapshot
 LORA = {"r": 4, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
 
 
-def build(method, *, reference=None, peft=False, callbacks=None, **changes):
+def build(method, *, reference=None, peft=None, callbacks=None, **changes):
     settings = {"max_steps": 4, "learning_rate": 0.1, **changes}
     return TargetSFTTrainer(
         models.tiny_model(),
         TargetSFTConfig(method=method, **parity.common_args(**settings)),
         train_dataset=models.prompt_completion(32),
         processing_class=models.tiny_tokenizer(),
-        peft_config=LoraConfig(**LORA) if peft else None,
+        peft_config=None if peft is None else LoraConfig(**LORA, **peft),
         reference=reference,
         callbacks=callbacks,
     )
@@ -61,10 +61,11 @@ def test_a_model_and_a_path_say_the_same(full, tmp_path):
     assert max(parity.deviation(parity.history(trainer), full["sft-kl"])) < 1e-6
 
 
-def test_with_an_adapter_the_reference_is_the_model_without_it():
-    own = ran("sft-kl", peft=True, learning_rate=1.0)
-    given = ran("sft-kl", peft=True, learning_rate=1.0, reference=models.tiny_model())
-    plain = ran("sft", peft=True, learning_rate=1.0)
+@pytest.mark.parametrize("peft", [{}, {"modules_to_save": ["lm_head"]}], ids=["lora", "lora and head"])
+def test_with_an_adapter_the_reference_is_the_model_without_it(peft):
+    own = ran("sft-kl", peft=peft, learning_rate=1.0)
+    given = ran("sft-kl", peft=peft, learning_rate=1.0, reference=models.tiny_model())
+    plain = ran("sft", peft=peft, learning_rate=1.0)
     assert max(parity.deviation(own, given)) < 1e-5
     assert own["loss"][3] > plain["loss"][3] + 1e-4  # the adapter has moved away from the reference
 
@@ -134,6 +135,6 @@ def test_psft_resumes_bit_for_bit(tmp_path):
 
 
 def test_with_an_adapter_a_snapshot_holds_the_adapter_only():
-    trainer = build("psft", peft=True, max_steps=2)
+    trainer = build("psft", peft={}, max_steps=2)
     trainer.train()
     assert all("lora_" in name for name in trainer.reference.weights)

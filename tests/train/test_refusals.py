@@ -34,6 +34,7 @@ def teacher(**kwargs):
         ({"method": "sft", "teacher": object()}, '"sft" reads no teacher, and 1 given; remove `teacher`'),
         ({"method": "kd", "teacher": [object(), object()]}, r"set up for 1 teacher\(s\), and 2 given"),
         ({"method": "sft-kl", "config": {"reference": None}}, "reference is None; write `reference: initial`"),
+        ({"method": "sft", "reference": object()}, '"sft" reads no reference.*remove `reference`'),
         ({"method": "cft"}, "reads a weight for every token.*'completion', 'prompt'.*weight_spans"),
         ({"method": "iw-sft", "config": {"reference": None}}, "reads a weight for every token"),
         (

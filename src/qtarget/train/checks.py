@@ -22,6 +22,10 @@ def check_method(method: qt.Method, teachers: Sequence[Any], reference: Any, pac
             f'"{method.name}" needs a reference, and reference is None; write `reference: initial` for the '
             "model as training starts, or `reference: path/or/hub-name`."
         )
+    if "reference" not in method.needs and reference not in (None, "initial"):
+        raise ValueError(
+            f'"{method.name}" reads no reference, and one is given; remove `reference`, or change `method`.'
+        )
     if "sequence_ids" in method.needs and packing_strategy == "wrapped":
         raise ValueError(
             f'"{method.name}" looks at whole sequences, and packing_strategy "wrapped" loses where they '

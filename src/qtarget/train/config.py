@@ -6,6 +6,7 @@ from typing import Any
 from trl.trainer.sft_config import SFTConfig
 
 import qtarget as qt
+from qtarget.fused import DIAGNOSTICS
 
 
 @dataclass
@@ -76,6 +77,9 @@ class TargetSFTConfig(SFTConfig):
         super().__post_init__()
         refuse_other_losses(self)
         self.build_method()
+        unknown = [name for name in self.diagnostics if name not in DIAGNOSTICS]
+        if unknown:
+            raise ValueError(f"diagnostics has {unknown}; expected names among {list(DIAGNOSTICS)}.")
 
     def to_dict(self) -> dict[str, Any]:
         """As TRL's, which hides whatever ends in `_token`; these two are no secrets and are needed to read it back."""

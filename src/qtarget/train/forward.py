@@ -76,12 +76,11 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
         call = replace(call, reference=_own_evidence(model, call.adapter_off, *args, **kwargs))
     outputs = model.base_model(*args, **kwargs)
     head = head_of(model)
-    out = _loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
+    out = _eager_loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
     aux_loss = load_balancing_loss(model.config.get_text_config(), outputs, kwargs.get("attention_mask"))
     return TargetOutput(*out, aux_loss)
 
 
-@torch.compiler.disable  # it works in chunks and buffers of its own; the backbone around it is compiled
 def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt.LossOutput:
     """The one place where hidden states at t meet the labels at t + 1."""
     device = head.weight.device
@@ -97,6 +96,10 @@ def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt
         num_items=call.num_items,
         diagnostics=call.diagnostics,
     )
+
+
+_eager_loss: Any = torch.compiler.disable(_loss)
+"""The loss works in chunks and buffers of its own; it is the backbone around it that gets compiled."""
 
 
 def _expecting(evidence: Evidence) -> Evidence:

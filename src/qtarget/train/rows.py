@@ -11,6 +11,7 @@ from qtarget.data import (
     check_columns,
     check_completions,
     check_supervision,
+    column_names,
     pack_rows,
     truncate_rows,
 )
@@ -26,6 +27,8 @@ def prepared_rows(dataset: Any, prepare: Prepare, args: TargetSFTConfig, packing
     Rows without weights are TRL's own work. With weights, TRL tokenises and labels, and the cutting is done
     here on all per-token columns alike.
     """
+    if "seq_lengths" in column_names(dataset):  # packed already, as when `evaluate` is handed a prepared set
+        return dataset
     if not request.has_formatter:
         check_columns(dataset, request.name, args.dataset_text_field)
     check_completions(dataset, request.name)
