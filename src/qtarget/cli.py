@@ -32,16 +32,22 @@ app.add_typer(lab, name="lab")
 WORDS = {"ignore_unknown_options": True}
 RUN_HELP = """
 
-CONFIG.yaml holds `key: value` lines; `--key value` behind it overrides one. The keys are a run's own
+CONFIG.yaml holds `key: value` lines, and `--key value` behind it overrides one.
 
-    model, train_dataset, eval_dataset, method, teacher, reference
+    model           directory or hub name
+    train_dataset   .jsonl, .json or .parquet files, a directory or a hub name
+    eval_dataset    the same; evaluated at the end, and as eval_strategy says
+    method          a name of `qtarget methods`; its hyperparameters stand
+                    beside it, as in `eta: 0.5`
+    teacher         directory or hub name, for methods that need one
+    reference       the same, or `initial`: the model as training starts
 
-with the method's hyperparameters (`eta: 0.5`), and every key of trl.SFTConfig and trl.ModelConfig, TRL's names
-`model_name_or_path` and `dataset_name` included. `--debug` shows the traceback of an error.
+Every key of trl.SFTConfig and trl.ModelConfig is taken too (learning_rate,
+max_length, use_peft, lora_r, ...), and TRL's model_name_or_path and dataset_name.
 """
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]", show_default=False, help="The run, and keys over it."),
+    typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]", show_default=False, help="The run, and keys over its own."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

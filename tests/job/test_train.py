@@ -68,6 +68,14 @@ def test_its_configuration_repeats_the_run(finished, here):
     assert (again.args.to_dict(), again.train, again.model) == (first.args.to_dict(), first.train, first.model)
 
 
+def test_secrets_stay_out_of_the_result(here, capsys):
+    words = "--model llama --method sft --eta null --teacher null --eval-dataset null --max-steps 1 --save-strategy no"
+    assert command(capsys, "train", "config.yaml", *words.split(), "--hub-token", "hf_secret").code == 0
+    assert (here / "out" / "train.yaml").exists()
+    texts = [path for path in (here / "out").iterdir() if path.suffix in (".md", ".yaml", ".json")]
+    assert not [path.name for path in texts if "hf_secret" in path.read_text()]
+
+
 def test_resuming_ends_where_the_whole_run_ends(finished, here, capsys):
     shutil.copytree(finished / "checkpoint-2", here / "out" / "checkpoint-2")
     assert command(capsys, "train", "config.yaml", "--resume-from-checkpoint").code == 0

@@ -46,7 +46,7 @@ def test_weights_of_tokens_are_shown(here, capsys, written):
         ("w3", True, 1.0),
         ("<eos>", True, 1.0),
     ]
-    assert "w2·2.5" in command(capsys, "validate", "config.yaml", *words.split()).out
+    assert "w1 ⟦ w2·2.5 w3 <eos> ⟧" in command(capsys, "validate", "config.yaml", *words.split()).out
 
 
 def test_rows_at_the_limit_are_counted(here, capsys):

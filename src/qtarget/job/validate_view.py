@@ -37,7 +37,7 @@ def rehearsal_view(job: Job, found: Rehearsal) -> RenderableType:
         _found(job, found),
         _heading("first row as it is trained on", f"{len(found.row)} of {found.row_tokens} tokens"),
         _row_text(found.row),
-        Text("green is learned, dim is context; a figure behind a token is its weight", style="dim"),
+        Text("⟦ learned ⟧; a figure behind a token is its weight", style="dim"),
     )
 
 
@@ -78,13 +78,16 @@ def _rows_text(rows: Rows) -> str:
 
 
 def _row_text(row: tuple[Token, ...]) -> Text:
-    """Tokens apart, with whitespace and control characters made visible."""
-    line = Text()
+    """Tokens apart, learned stretches in brackets, whitespace and control characters made visible."""
+    line, inside = Text(), False
     for token in row:
-        line.append(_visible(token.text), style="black on green" if token.supervised else "dim")
+        if token.supervised != inside:
+            line.append("⟦ " if token.supervised else "⟧ ", style="bold green")
+            inside = token.supervised
+        line.append(_visible(token.text), style="green" if token.supervised else "dim")
         weighs = token.weight is not None and token.supervised and token.weight != 1
         line.append(f"·{token.weight:g} " if weighs else " ", style="yellow")
-    return line
+    return line.append("⟧" if inside else "", style="bold green")
 
 
 def _visible(text: str) -> str:
