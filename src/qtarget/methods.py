@@ -32,7 +32,7 @@ from qtarget.types import Method, Rule, Term
 def sft() -> Method:
     """Standard supervised fine-tuning: the label gets all.
 
-    Q = d (γ = 1), loss −log p_y. Limits: what every other method becomes when it trusts the label fully.
+    γ = 1, π̃ = none, loss −log p_y. Limits: what every other method becomes when it trusts the label fully.
     """
     return Method("sft", 1.0, value=value.nll(), source="maximum likelihood")
 
@@ -89,7 +89,7 @@ def eaft(
 ) -> Method:
     """Entropy-adaptive fine-tuning: learn where the student is undecided.
 
-    γ = (H_top-k / log k)^power over the renormalised top k, π̃ = p, loss −sg[γ] log p_y.
+    γ = (H_top-k / log k)^power, π̃ = p, loss −sg[γ] log p_y; H_top-k is the entropy of the renormalised top k.
     Limits: power 0 is sft.
     The authors' code and LLaMA-Factory divide by 3.0 (normalizer=3.0); axolotl by nothing (normalizer=None), which
     makes the loss three times larger and the target improper.
@@ -104,7 +104,7 @@ def iw_sft(
 ) -> Method:
     """Importance-weighted SFT: weigh a whole trajectory by how much the student has come to prefer it.
 
-    γ = w = min(exp(T · mean_t log(p_y/r_y)), clip_max) for every token of the sequence, π̃ = p, loss −sg[w] log p_y.
+    γ = min(exp(T·mean_t log(p_y/r_y)), clip_max), π̃ = p, loss −sg[γ] log p_y; one γ for a whole sequence.
     γ above 1 makes the strict target improper. Limits: sft at the first step, where p = r.
     This is the official code's length-normalised ratio; the paper's is the product over the trajectory. Its per-step
     variant is left out. With weights computed beforehand, give `token_weight` and no reference: they are γ then.
@@ -239,7 +239,7 @@ def kd(
 ) -> Method:
     """Knowledge distillation: the teacher gets all.
 
-    γ = 0, π̃ = t (a weighted mean of several), loss −Σ_v t_v log p_v; at temperature T, T²·CE(t^(T), p^(T)).
+    γ = 0, π̃ = t, loss −Σ_v t_v log p_v; at temperature T, T²·CE(t^(T), p^(T)). Several teachers: their weighted mean.
     Limits: a one-hot teacher is sft on its tokens; kd-hybrid at teacher_weight 1.
     At T ≠ 1 the gradient is T(p^(T) − t^(T)), and the target p − T(p^(T) − t^(T)) is improper in general.
     """

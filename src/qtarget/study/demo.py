@@ -36,27 +36,38 @@ ARMS = (
 )
 
 
-def run(out: Path, world: str = "weak-operator", seed: int = 0, quick: bool = False) -> list[Score]:
-    """Fine-tune, score, print the table, and save models, scores, table and picture under `out`.
+def run(out: Path, world: str | None = None, seed: int = 0, quick: bool = False) -> list[Score]:
+    """Fine-tune, score, print the table, and save models, scores, table and picture under `out`, one folder a world.
 
     Arms already finished under `out` with the same settings are read, not run again.
+
+    Args:
+        world: a name in `lab.WORLDS`; all of them by default.
+        quick: a tenth of the budget, to see that everything works.
 
     Raises:
         ValueError: no such world.
     """
-    started, console, found = time.monotonic(), Console(), lab.world(world)
-    budget = Budget.of(found, seed, quick=quick)
-    console.print(f"[bold]World {found.name}[/]: {found.description}")
+    worlds = [lab.world(name) for name in ([world] if world else lab.WORLDS)]
+    console, scores = Console(), []
+    for one in worlds:
+        scores += _run_world(one, Budget.of(one, seed, quick=quick), out / one.name, console)
+    console.print("On a model and rows of your own: [bold]qtarget train --help[/]")
+    return scores
+
+
+def _run_world(world: lab.World, budget: Budget, out: Path, console: Console) -> list[Score]:
+    started = time.monotonic()
+    console.print(f"[bold]World {world.name}[/]: {world.description}")
     console.print(
         f"{budget.demonstrations} demonstrations, {budget.steps} steps of {budget.batch_size}; "
         f"{budget.questions} held-out questions, each answered {budget.samples} times at temperature 1."
     )
     with _quiet_and_single_threaded():
-        scores = _score_all(found, budget, out / found.name, console)
+        scores = _score_all(world, budget, out, console)
     console.print(score_table(scores))
-    _save(scores, found, out / found.name, time.monotonic() - started)
-    console.print(f"Models, scores and picture: [bold]{out / found.name}[/]  ({time.monotonic() - started:.0f} s)")
-    console.print("On a model and rows of your own: [bold]qtarget train --help[/]")
+    _save(scores, world, out, time.monotonic() - started)
+    console.print(f"Models, scores and picture: [bold]{out}[/]  ({time.monotonic() - started:.0f} s)\n")
     return scores
 
 

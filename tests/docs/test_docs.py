@@ -1,0 +1,44 @@
+"""The pages tell the truth: links lead somewhere, code compiles, tables are the code's own."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import qtarget as qt
+from qtarget.job.catalogue import entries
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())
+    assert all((page.parent / link).exists() for link in links), links
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_python_blocks_compile(page: Path):
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        compile(block, page.name, "exec")
+
+
+def test_the_readmes_table_is_the_catalogue():
+    text = (ROOT / "README.md").read_text()
+    for entry in entries():
+        row = f"| `{entry.name}` | {entry.trust} | {entry.residual} | {', '.join(entry.needs)} | {entry.source} |"
+        assert row.replace("  ", " ") in text
+    assert text.count("| `") == len(qt.METHODS)
+
+
+def test_the_training_page_knows_every_field_of_the_configuration():
+    from dataclasses import fields
+
+    from trl import SFTConfig
+
+    from qtarget.train import TargetSFTConfig
+
+    text = (ROOT / "docs" / "training.md").read_text()
+    own = {f.name for f in fields(TargetSFTConfig)} - {f.name for f in fields(SFTConfig)}
+    assert own - {"reference_dtype", "reference_init_kwargs"} == {name for name in own if f"`{name}`" in text}
