@@ -81,8 +81,8 @@ def laws(console: Console) -> list[str]:
         table.add_row(method, *cells)
     console.print(table)
     console.print(
-        "Law 9 exempts methods of batch scope by name: they mean the batch they are given. Law 10 compares with code that\n"
-        "can be imported: torch's here, TRL's in the next table; \"none\" means that a method has no such code."
+        "Law 9 exempts methods of batch scope by name: they mean the batch they are given. Law 10 compares with code\n"
+        "that can be imported: torch's here, TRL's in the next table; none means that a method has no such code."
     )
     return misses
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from qtarget.evaluate.sampling import Progress, Sample, Sampling, sample_completions
 from qtarget.evaluate.statistics import Estimate, average_at_k
 
-Question = Mapping[str, str]  # "prompt", and whatever the grader reads, such as "answer"
+Question = Mapping[str, Any]  # "prompt", and whatever the grader reads, such as "answer"
 Grader = Callable[[Question, str], bool]  # (question, completion text) -> right or wrong
 
 

@@ -111,7 +111,7 @@ def _model(
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
     if arm.method is None:
         return (lab.load_teacher if arm.name == "teacher" else lab.load_student)(world), []
-    trainer = _trainer(arm, world, budget, folder)
+    trainer = _trainer(qt.method(arm.method, **arm.hyperparameters), world, budget, folder)
     trainer.add_callback(_Steps(step))
     trainer.remove_callback(PrinterCallback)  # its lines would break the progress bar; the score keeps them
     trainer.train()
@@ -119,14 +119,13 @@ def _model(
     return trainer.model.eval(), [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
-def _trainer(arm: Arm, world: World, budget: Budget, folder: Path) -> TargetSFTTrainer:
+def _trainer(method: qt.Method, world: World, budget: Budget, folder: Path) -> TargetSFTTrainer:
     rows = lab.demonstrations(world, seed=budget.seed)[: budget.demonstrations]
-    needs_teacher = "teacher" in qt.method(arm.method or "sft", **arm.hyperparameters).needs
     args = TargetSFTConfig(
         output_dir=str(folder / "run"),
-        method=arm.method,
-        method_kwargs=arm.hyperparameters,
-        teacher=str(lab.teacher_path(world)) if needs_teacher else None,
+        method=method.name,
+        method_kwargs=dict(method.hyperparameters),
+        teacher=str(lab.teacher_path(world)) if "teacher" in method.needs else None,
         max_steps=budget.steps,
         per_device_train_batch_size=budget.batch_size,
         learning_rate=budget.learning_rate,
