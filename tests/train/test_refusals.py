@@ -132,6 +132,18 @@ def test_labels_cut_across_ranks_are_refused(sizes):
         check_built(models.tiny_model(), Parallel, is_vision=False)
 
 
+@pytest.mark.parametrize("wrong", ["shift_labels", "no labels"])
+def test_a_collator_that_shifts_is_refused(wrong):
+    def collator(rows):
+        ids = torch.tensor([row["input_ids"][:3] for row in rows])
+        labels = {"labels": ids, "shift_labels": ids} if wrong == "shift_labels" else {}
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **labels}
+
+    trainer = build(config={"max_steps": 1}, data_collator=collator)
+    with pytest.raises(ValueError, match="unshifted, and no `shift_labels`"):
+        trainer.train()
+
+
 def test_a_composed_method_wins_over_the_configured_one():
     composed = qt.Method("half", trust=0.5, residual=((0.5, qt.Pool()),))
     trainer = TargetSFTTrainer(

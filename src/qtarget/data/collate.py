@@ -29,7 +29,7 @@ class PerTokenCollator:
 
     def __call__(self, rows: Rows) -> dict[str, Any]:
         batch = self.inner(list(rows))
-        width = batch["labels"].shape[1]
+        width = batch["input_ids"].shape[1]
         for name, padding in self.columns.items():
             if name in rows[0]:
                 values = [torch.tensor(row[name], dtype=torch.float32) for row in rows]

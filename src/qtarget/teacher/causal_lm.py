@@ -25,16 +25,14 @@ def head_of(model: PreTrainedModel) -> Head:
 
 
 def _gathered(parameter: Tensor) -> Tensor:
-    """A whole parameter. FSDP averages gradients over ranks, and so must the gradient of a head gathered by
-    hand."""
+    """A whole parameter. FSDP averages gradients over ranks, and so must the gradient of a head gathered by hand."""
     if not isinstance(parameter, DTensor):
         return parameter
     return parameter.full_tensor(grad_placements=[Partial("avg")] * parameter.device_mesh.ndim)
 
 
 def _logit_scale(config) -> float | None:
-    """Cohere's `logit_scale` (and its like) multiplies the logits; Granite's `logits_scaling` divides
-    them."""
+    """Cohere's `logit_scale` (and its like) multiplies the logits; Granite's `logits_scaling` divides them."""
     for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
         if getattr(config, name, None) is not None:
             return getattr(config, name)

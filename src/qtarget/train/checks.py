@@ -75,6 +75,15 @@ def check_surroundings(compute_loss_func: Callable | None, processing_class: Any
         )
 
 
+def check_batch(batch: Any) -> None:
+    """Refuse what a collator of one's own may hand over: no labels, or labels that are shifted already."""
+    if "labels" not in batch or "shift_labels" in batch:
+        raise ValueError(
+            f"The collator made a batch of {sorted(batch)}; expected `input_ids` and `labels` `[B, S]`, "
+            "unshifted, and no `shift_labels`. Leave `data_collator` out, or let yours return them so."
+        )
+
+
 def check_built(model: Any, accelerator: Any, is_vision: bool, is_zero3: bool = False) -> None:
     """Refuse what only shows once TRL has built everything: model family and parallelism."""
     if is_vision or model.config.get_text_config() is not model.config:

@@ -60,8 +60,7 @@ def build_teachers(given: Sequence[Given], student: Student, args: TargetSFTConf
 def build_reference(
     given: Given | None, method: qt.Method, student: Student, args: TargetSFTConfig
 ) -> EvidenceSource | Snapshot | None:
-    """The reference a method reads; None where it reads none, or where the student with its adapter off is
-    it."""
+    """The reference a method reads; None where it reads none, or where the student with its adapter off is it."""
     if "reference" not in method.needs or given is None:
         return None
     if given != "initial":

@@ -1,5 +1,4 @@
-"""The loss inside the model's forward, so that the hooks of DDP, FSDP, peft and checkpointing fire around
-it."""
+"""The loss inside the model's forward, so that the hooks of DDP, FSDP, peft and checkpointing fire around it."""
 
 import functools
 import types
@@ -54,8 +53,7 @@ class TargetOutput(NamedTuple):
 
 
 def add_target_loss(model: PreTrainedModel) -> None:
-    """Let `model(**inputs, labels=labels, q_target=TargetCall(...))` return a `TargetOutput`, without
-    building logits.
+    """Let `model(**inputs, labels=labels, q_target=TargetCall(...))` return a `TargetOutput`, without building logits.
 
     Without `q_target` the forward is the class's own, in copies of the model too.
     """
@@ -76,7 +74,7 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
         call = replace(call, reference=_own_evidence(model, call.adapter_off, *args, **kwargs))
     outputs = model.base_model(*args, **kwargs)
     head = head_of(model)
-    out = _eager_loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
+    out: qt.LossOutput = _eager_loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
     aux_loss = load_balancing_loss(model.config.get_text_config(), outputs, kwargs.get("attention_mask"))
     return TargetOutput(*out, aux_loss)
 

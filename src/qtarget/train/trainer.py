@@ -28,8 +28,7 @@ from qtarget.train.trl_private import OpenSFTTrainer, Prepare, Preparing
 
 
 class TargetSFTTrainer(OpenSFTTrainer):
-    """Fine-tunes a causal language model by any target of `qtarget`, with everything else as in
-    `trl.SFTTrainer`.
+    """Fine-tunes a causal language model by any target of `qtarget`; everything else is as in `trl.SFTTrainer`.
 
     The loss is computed inside the model's forward from hidden states and output layer; no logits are built in
     training. `loss` is the objective's value, divided by the number of labels over all ranks and accumulation steps;
@@ -48,9 +47,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         reference: a model or anything with `evidence(inputs)`, in the place of `args.reference`.
         **kwargs: the rest of `trl.SFTTrainer`'s arguments.
 
-    Rows may weigh their tokens: `token_weight` beside `input_ids`, or `weight_spans`, lists of `[start, end,
-    weight]` in characters of the completion, of the text, or (one list for each message) of the messages'
-    contents.
+    Rows may weigh their tokens: `token_weight` beside `input_ids`, or `weight_spans`, lists of `[start, end, weight]`
+    in characters of the completion, of the text, or (one list for each message) of the messages' contents.
 
     Raises:
         ValueError: for what cannot be trained, when the trainer is built; each names the line to write.
@@ -93,8 +91,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.data_collator = PerTokenCollator(self.data_collator, self.padding_free)
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
-        """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it
-        came."""
+        """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
         base = causal_lm(self.model)
         check_head(base, "model")
         student = Student(self.model, base, self.text_tokenizer, self.args.device)
@@ -115,6 +112,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self, model: Any, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         mode = "train" if self.model.training else "eval"
+        checks.check_batch(inputs)
         batch = inputs if mode == "train" else without_repeats(inputs, self.accelerator)
         texts = text_inputs(batch)
         if self.aux_loss_weight is not None:
@@ -162,8 +160,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         return loss + self.aux_loss_weight * out.aux_loss / steps
 
     def _all_finite(self, loss: Tensor) -> bool:
-        """Whether the loss of every rank is finite: ranks stop together, none waits for another's
-        gradient."""
+        """Whether the loss of every rank is finite: ranks stop together, none waits for another's gradient."""
         finite: Any = self.accelerator.gather(loss.detach().isfinite().reshape(1))
         return bool(finite.all())
 

@@ -66,8 +66,7 @@ class OpenSFTTrainer(SFTTrainer):
         return self.router_aux_loss_coef if self.aux_loss_enabled else None
 
     def count_labels(self) -> None:
-        """Have the Trainer count the labels of a whole accumulated batch, whatever the model's forward
-        accepts."""
+        """Have the Trainer count the labels of a whole accumulated batch, whatever the model's forward accepts."""
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
 
@@ -96,8 +95,7 @@ class OpenSFTTrainer(SFTTrainer):
 
 
 def without_cutting(args: SFTConfig) -> SFTConfig:
-    """A copy of the configuration under which TRL tokenises and labels rows but neither cuts nor shuffles
-    them."""
+    """A copy of the configuration under which TRL tokenises and labels rows but neither cuts nor shuffles them."""
     whole = copy.copy(args)
     whole.max_length, whole.shuffle_dataset = None, False
     return whole
