@@ -107,7 +107,7 @@ def methods(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Directory for models, metrics, table and picture.")] = Path("runs/demo"),
-    world: Annotated[str, typer.Option(help="World of the lab.")] = "weak-operator",
+    world: Annotated[str | None, typer.Option(help="One world of the lab.", show_default="all")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A smaller run, to see that it works.")] = False,
 ) -> None:
@@ -115,7 +115,7 @@ def demo(
     from qtarget import lab as embedded
     from qtarget.study.demo import run
 
-    refused(lambda: embedded.world(world))
+    refused(lambda: world and embedded.world(world))
     run(out=out, world=world, seed=seed, quick=quick)
 
 
@@ -137,7 +137,7 @@ def refused(prepare: Callable[[], Any]) -> Any:
     """What `prepare` returns; its complaints are about what was asked for, and nothing was run yet."""
     try:
         return prepare()
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
         raise Refused(str(error)) from error
 
 
