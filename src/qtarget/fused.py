@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from qtarget.evidence import Evidence, Head, Supervised, resolve, supervise
 from qtarget.hyperparameters import suggestion
-from qtarget.loss import declared_target, target_kl
+from qtarget.loss import check_mass, declared_target, target_kl
 from qtarget.matmul import Products
 from qtarget.rows import TOP1, Rows, Workspace
 from qtarget.statistics import ENTROPY, LOGP_Y, SCALE, TRUST, cross, label_logp, negentropy
@@ -32,6 +32,7 @@ CHUNK_TOKENS = {"cpu": 256}
 """Tokens a chunk: on a CPU the logits of 256 stay in cache; an accelerator needs 1024 to keep its multipliers fed."""
 
 
+@torch.compiler.disable
 def linear_q_target_loss(
     hidden: Tensor,
     head: Head,
@@ -233,6 +234,7 @@ def _numbers_across(plan: _Plan, start: Callable[[slice], Rows]) -> _Numbers | N
 def _numbers(method: Method, measured: Mapping[Statistic, Tensor], tokens: Supervised) -> _Numbers:
     like_T = measured[LOGP_Y]
     trust, scale, *coefficients = (_spread(evaluate(n, measured), like_T) for n in method.numbers)
+    check_mass(method, trust, coefficients)
     return _Numbers(trust, scale, tokens.multiplier(method), tuple(coefficients))
 
 

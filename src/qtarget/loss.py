@@ -7,7 +7,7 @@ Q and s are under stop-gradient; the value reported is the paper's own (see `typ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -134,11 +134,25 @@ def target_distribution(
 
 def declared_target(method: Method, frame: Frame) -> Target:
     """The method's own (γ, π̃, s) over T tokens; the scale without token weights."""
-    trust_T, scale_T = (_spread(evaluate(n, frame), frame) for n in (method.trust, method.scale))
+    trust_T, scale_T, *coefficients = (_spread(evaluate(n, frame), frame) for n in method.numbers)
+    check_mass(method, trust_T, coefficients)
     q = torch.zeros_like(frame.logp_TV).scatter(-1, frame.tokens.labels_T[:, None], trust_T[:, None])
-    for number, pool in method.residual:
-        q = q + _spread(evaluate(number, frame), frame)[:, None] * term_TV(pool, frame)
+    for coefficient_T, (_, pool) in zip(coefficients, method.residual, strict=True):
+        q = q + coefficient_T[:, None] * term_TV(pool, frame)
     return Target(q, scale_T, trust_T, is_proper(q))
+
+
+def check_mass(method: Method, trust_T: Tensor, coefficients: Sequence[Tensor]) -> None:
+    """Refuse a composed method whose trust and coefficients do not sum to 1 (on an accelerator, without a look)."""
+    whole = [c for c, term in zip(coefficients, method.residual, strict=True) if term.pool.tangent is None]
+    total_T = trust_T + sum(whole, torch.zeros_like(trust_T))
+    size_T = 1 + trust_T.abs() + sum((c.abs() for c in whole), torch.zeros_like(trust_T))
+    if trust_T.device.type == "cpu" and bool(((total_T - 1).abs() > 1e-3 * size_T).any()):
+        worst = total_T[(total_T - 1).abs().argmax()].item()
+        raise ValueError(
+            f'method "{method.name}": trust and coefficients sum to {worst:.4g} at some token, and must sum to 1; '
+            f"write residual=qtarget.residual.rest(trust, pool), or coefficients that add up to 1 - trust"
+        )
 
 
 def _cross_entropy(method: Method, frame: Frame, target: Target, logp_TV: Tensor) -> Tensor:

@@ -242,7 +242,8 @@ def _pool_sources(pools: tuple[Pool, ...]) -> set[str]:
     return teacher | ({"reference"} if any(part.reference for part in parts) else set())
 
 
-class LossOutput(NamedTuple):
+@dataclass(frozen=True)
+class LossOutput:
     """What a loss call returns.
 
     Attributes:
@@ -258,10 +259,10 @@ class LossOutput(NamedTuple):
     diagnostics: dict[str, Tensor]
 
     def __getattr__(self, name: str) -> Tensor:
-        try:
-            return self.diagnostics[name]
-        except KeyError:
-            raise AttributeError(f"no diagnostic {name!r}; measured: {sorted(self.diagnostics)}") from None
+        measured = self.__dict__.get("diagnostics", {})
+        if name not in measured:
+            raise AttributeError(f"no diagnostic {name!r}; measured: {sorted(measured)}")
+        return measured[name]
 
 
 class Target(NamedTuple):

@@ -74,6 +74,14 @@ def _fused(name: str, **given):
             r'reading="loose" is none of declared, strict, minimal',
         ),
         (
+            lambda: qt.q_target_loss(Z, Y, qt.Method("mine", 0.5, ((0.4, qt.Pool()),))),
+            r'method "mine": trust and coefficients sum to 0.9 .*must sum to 1',
+        ),
+        (
+            lambda: qt.linear_q_target_loss(HIDDEN, HEAD, Y, qt.Method("mine", 0.5, ((0.4, qt.Pool()),))),
+            r'method "mine": trust and coefficients sum to 0.9 .*must sum to 1',
+        ),
+        (
             lambda: qt.Method("mine", qt.method("talr").trust),
             r'method "mine": the rule .* looks at a whole batch.*scope="batch"',
         ),
