@@ -16,6 +16,7 @@ CASES = {
     "configuration not there": ("confg.yaml", ["confg.yaml is not there", "did you mean config.yaml?"]),
     "stray word": ("config.yaml 3", ["'3' belongs to no key", "write `--key 3`"]),
     "unknown key": ("config.yaml --learning-rat 1", ["unknown key `learning_rat`", "did you mean `learning_rate`?"]),
+    "a key far from any": ("config.yaml --xyzzy 1", ["unknown key `xyzzy`", "keys are those of trl.SFTConfig"]),
     "wrong type": ("config.yaml --learning-rate fast", ["`learning_rate: 'fast'`", "number", "`learning_rate: 2e-05`"]),
     "unknown method": ("config.yaml --method target-sfd", ["no method 'target-sfd'", 'did you mean "target-sft"?']),
     "hyperparameter of another": (
@@ -33,6 +34,8 @@ CASES = {
     "another loss": ("config.yaml --loss-type dft", ["`loss_type: dft` is set beside `method`", "Remove that line"]),
     "adapter options alone": ("config.yaml --lora-r 8", ["`lora_r`", "write `use_peft: true`"]),
     "model not there": ("config.yaml --model ./qwen3", ["qwen3 is not there", "did you mean qwen2?"]),
+    "teacher not there": ("config.yaml --teacher ./teachr", ["`teacher: ./teachr`", "did you mean teacher?"]),
+    "reference not there": ("config.yaml --reference ./qwen3", ["`reference: ./qwen3`", "did you mean qwen2?"]),
     "not a model": ("config.yaml --model .", ["directory without config.json"]),
     "rows not there": ("config.yaml --train-dataset row.jsonl", ["row.jsonl is not there", "did you mean rows.jsonl?"]),
     "unknown format": ("config.yaml --train-dataset config.yaml", ["must all end in .jsonl or .json"]),
@@ -50,6 +53,7 @@ CASES = {
         ["out/checkpoint-9` is not there"],
     ),
     "an unreachable name": ("config.yaml --model qwen", ["qwen is not there", "did you mean qwen2?"]),
+    "a tracker that is not installed": ("config.yaml --report-to dvclive", ["dvclive to be installed"]),
     "no chat mask": ("config.yaml --assistant-only-loss", ["assistant_only_loss"]),
 }
 
@@ -99,6 +103,12 @@ def test_rows_that_cannot_be_trained_on(here, capsys, case, written):
         assert part in said.err
     assert "Traceback" not in said.err
     assert not (here / "out").exists()
+
+
+def test_a_key_that_is_no_text_is_named_with_its_line(here, capsys):
+    (here / "odd.yaml").write_text("model: llama\ntrain_dataset: rows.jsonl\n7: seed\n")
+    said = command(capsys, "train", "odd.yaml")
+    assert (said.code, "odd.yaml, line 3: unknown key `7`" in said.err) == (2, True)
 
 
 def test_debug_shows_the_traceback(here):

@@ -32,6 +32,7 @@ def test_words_are_taken_apart():
         Path("a.yaml"), {"learning_rate": ["1e-5"], "packing": [], "lora_target_modules": ["q", "v"], "seed": ["-1"]}
     )
     assert parse_words(["--model", "m"]) == Words(None, {"model": ["m"]})
+    assert parse_words(["--config", "a.yaml", "--seed", "1"]) == Words(Path("a.yaml"), {"seed": ["1"]})
     with pytest.raises(ValueError, match="--seed is given twice"):
         parse_words(["--seed", "1", "--seed=2"])
 

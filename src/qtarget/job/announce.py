@@ -16,7 +16,7 @@ def announce(trainer: JobTrainer) -> None:
     stated = entry(method.name)
     values = ", ".join(f"{name}={value}" for name, value in method.hyperparameters.items())
     lines = {
-        "objective": f"{method.name}{f' ({values})' if values else ''}: γ = {stated.trust}, π̃ {stated.residual}",
+        "objective": f"{method.name}{f' ({values})' if values else ''}: {stated.formula}",
         "model": facts.job.given["model"],
         "rows": f"{facts.train.rows:,} from {facts.train.source} (sha256 {facts.train.sha256[:12]})",
         "precision": facts.job.note,

@@ -1,7 +1,7 @@
 """From a checked run to its trainer."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ class JobTrainer(TargetSFTTrainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.is_world_process_zero():
             card = model_card(self.facts, self.measures(), self.state.global_step)
-            (Path(self.args.output_dir) / CARD).write_text(card, encoding="utf-8")
+            folder = Path(str(self.args.output_dir))
+            folder.mkdir(parents=True, exist_ok=True)  # the first checkpoint's card comes before the checkpoint
+            (folder / CARD).write_text(card, encoding="utf-8")
 
     def measures(self) -> dict[str, dict[str, float]]:
         """The newest training and evaluation numbers logged, by part and name."""
@@ -90,5 +92,6 @@ def untouched(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if not before and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        if not before:
+            with suppress(OSError):  # not empty, or another rank was here first
+                folder.rmdir()

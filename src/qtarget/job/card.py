@@ -40,7 +40,7 @@ def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: 
         "## Use\n",
         _usage(facts),
         "## Configuration\n",
-        "`train.yaml` beside this card repeats the run: `qtarget train train.yaml`.\n",
+        "`train.yaml` beside this card repeats the run: `qtarget train train.yaml --output-dir again`.\n",
         f"```yaml\n{configuration(facts)}```\n",
         "## Versions\n",
         ", ".join(f"{name} {number}" for name, number in facts.versions.items()) + "\n",

@@ -68,7 +68,6 @@ def run(trainer: JobTrainer) -> None:
         NonFiniteLossError: saying where the last good weights were saved.
         Interrupted: on Ctrl-C.
     """
-    trainer.facts.job.output.mkdir(parents=True, exist_ok=True)
     try:
         trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     except NonFiniteLossError as error:
@@ -82,6 +81,8 @@ def run(trainer: JobTrainer) -> None:
     write_record(trainer)
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
+    if hasattr(trainer, "end"):  # transformers 5.18 and later: trackers and process group
+        trainer.end()
 
 
 def write_record(trainer: JobTrainer) -> None:

@@ -46,7 +46,8 @@ def read_yaml(path: Path) -> YamlFile:
         if not isinstance(root, yaml.MappingNode):
             raise ValueError(f"{path} holds no `key: value` lines; write at least `model:` and `train_dataset:`.")
         lines = _lines(root, path)
-        return YamlFile(dict(loader.construct_document(root)), lines)
+        values = loader.construct_document(root)
+        return YamlFile({str(key): value for key, value in values.items()}, lines)
     except yaml.MarkedYAMLError as error:
         raise ValueError(_syntax(error, path)) from error
     except yaml.YAMLError as error:
