@@ -42,9 +42,18 @@ def test_lora_trains_as_in_trl(extra, checkpointing):
     assert parity.history(ours)["grad_norm"][0] > 0
 
 
-def test_prompt_tuning_runs():
-    ours, _ = both(peft_config=lambda: PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
-    assert all(norm > 0 for norm in parity.history(ours)["grad_norm"])
+def test_a_tuned_prompt_keeps_teacher_and_weights_beside_their_tokens():
+    """peft puts virtual tokens before each row, which neither the teacher nor the weights know of."""
+    trainer = TargetSFTTrainer(
+        models.tiny_model(),
+        TargetSFTConfig(method="target-sft", **parity.common_args(max_steps=2)),
+        train_dataset=models.token_rows(weights=True),
+        processing_class=models.tiny_tokenizer(),
+        teacher=models.tiny_model(seed=1),
+        peft_config=PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+    )
+    trainer.train()
+    assert all(norm > 0 for norm in parity.history(trainer)["grad_norm"])
 
 
 def test_qlora_trains_as_in_trl_and_its_reference_is_the_model_without_the_adapter(tmp_path):

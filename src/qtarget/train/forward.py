@@ -76,7 +76,7 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
     head = head_of(model)
     out: qt.LossOutput = _eager_loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
     aux_loss = load_balancing_loss(model.config.get_text_config(), outputs, kwargs.get("attention_mask"))
-    return TargetOutput(*out, aux_loss)
+    return TargetOutput(out.loss, out.nll, out.num_tokens, out.diagnostics, aux_loss)
 
 
 def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt.LossOutput:
