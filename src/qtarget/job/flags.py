@@ -14,8 +14,8 @@ class Words(NamedTuple):
 def parse_words(words: list[str]) -> Words:
     """`config.yaml --learning-rate 1e-5 --packing` taken apart.
 
-    Dashes and underscores are the same in keys. A key without a word is a switch; several words are a list. The file may
-    stand behind `--config` too, as in TRL's scripts.
+    Dashes and underscores are the same in keys. A key without a word is a switch; several words are a list. The file
+    may stand behind `--config` too, as in TRL's scripts.
 
     Raises:
         ValueError: a word that belongs to no key, or a key given twice.
