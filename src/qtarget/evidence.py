@@ -77,20 +77,26 @@ class Supervised:
     sequence_ids_T: Tensor | None
     shape: torch.Size
     num_supervised: Tensor
+    counted_T: Tensor
 
     def chunk(self, rows: slice) -> Supervised:
         """The tokens of one chunk."""
         pick = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in ("where", "labels_T", "token_weight_T", "sequence_ids_T"):
+        for name in ("where", "labels_T", "token_weight_T", "sequence_ids_T", "counted_T"):
             pick[name] = None if pick[name] is None else pick[name][rows]
         teachers = tuple(rows_of(t, rows) for t in self.teachers)
         reference = None if self.reference is None else rows_of(self.reference, rows)
         return Supervised(**{**pick, "teachers": teachers, "reference": reference})
 
-    def multiplier(self, method: Method) -> Tensor | float:
+    def multiplier(self, method: Method, dtype: torch.dtype) -> Tensor | float:
         """What token weights multiply the scale by: 1 for a method that reads the weight itself."""
         weight = self.token_weight_T
-        return 1.0 if weight is None or method.weight_is_trust else weight
+        return 1.0 if weight is None or method.weight_is_trust else weight.to(dtype)
+
+    def mean(self, values_T: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean over the tokens that count, and their number: in training those of weight > 0, else all."""
+        number = self.counted_T.sum()
+        return values_T.masked_fill(~self.counted_T, 0.0).sum() / number.clamp(min=1), number
 
     def unflatten(self, values_T: Tensor) -> Tensor:
         """[T, ...] back to [*labels.shape, ...], NaN (False) at the tokens left out."""
@@ -108,17 +114,21 @@ def rows_of(evidence: Evidence, rows: slice | Tensor) -> Evidence:
     return LabelOnly(evidence.logprobs[rows]) if isinstance(evidence, LabelOnly) else evidence[rows]
 
 
+class Given(NamedTuple):
+    """What a call brought beside student and labels, as the caller gave it."""
+
+    teacher: Evidence | tuple[Evidence, ...] | None
+    reference: Evidence | None
+    token_weight: Tensor | None
+    sequence_ids: Tensor | None
+
+    @property
+    def teachers(self) -> tuple[Evidence, ...]:
+        return self.teacher if isinstance(self.teacher, tuple) else () if self.teacher is None else (self.teacher,)
+
+
 def supervise(
-    labels: Tensor,
-    method: Method,
-    vocab: int,
-    *,
-    teacher: Evidence | tuple[Evidence, ...] | None,
-    reference: Evidence | None,
-    token_weight: Tensor | None,
-    sequence_ids: Tensor | None,
-    ignore_index: int,
-    drop_weightless: bool,
+    labels: Tensor, method: Method, vocab: int, given: Given, ignore_index: int, drop_weightless: bool
 ) -> Supervised:
     """Check what was given against what the method needs, and keep the supervised tokens.
 
@@ -127,38 +137,35 @@ def supervise(
     Raises:
         ValueError: something the method needs is missing or unusable, shapes disagree, or a label is no token id.
     """
-    teachers = teacher if isinstance(teacher, tuple) else () if teacher is None else (teacher,)
-    _check_needs(method, teachers, reference, token_weight, sequence_ids)
-    for name, extra in (("token_weight", token_weight), ("sequence_ids", sequence_ids)):
+    _check_needs(method, given)
+    for name, extra in (("token_weight", given.token_weight), ("sequence_ids", given.sequence_ids)):
         if extra is not None and extra.shape != labels.shape:
             raise ValueError(f"{name} has shape {list(extra.shape)}, labels {list(labels.shape)}; they must be equal")
     flat = labels.reshape(-1)
     keep = flat != ignore_index
     _check_labels(flat[keep], vocab, ignore_index)
     num_supervised = keep.sum()
-    weight = None if token_weight is None else _checked_weight(token_weight.reshape(-1), keep)
-    if weight is not None and drop_weightless and method.scope == "token":
-        keep = keep & (weight != 0)
-    where = keep.nonzero().squeeze(-1)
-    sources = tuple(_flatten(t, where, labels.shape, vocab, "teacher") for t in teachers)
-    if reference is not None:
-        reference = _flatten(reference, where, labels.shape, vocab, "reference")
+    weight = None if given.token_weight is None else _checked_weight(given.token_weight.reshape(-1), keep)
+    counted = keep & (weight != 0) if weight is not None and drop_weightless else keep
+    keep = counted if method.scope == "token" else keep
+    where, reference, sequences = keep.nonzero().squeeze(-1), given.reference, given.sequence_ids
     return Supervised(
         where=where,
-        labels_T=flat[where],
-        teachers=sources,
-        reference=reference,
+        labels_T=flat[where].long(),
+        teachers=tuple(_flatten(t, where, labels.shape, vocab, "teacher") for t in given.teachers),
+        reference=None if reference is None else _flatten(reference, where, labels.shape, vocab, "reference"),
         token_weight_T=None if weight is None else weight[where],
-        sequence_ids_T=None if sequence_ids is None else sequence_ids.reshape(-1)[where],
+        sequence_ids_T=None if sequences is None else sequences.reshape(-1)[where],
         shape=labels.shape,
         num_supervised=num_supervised,
+        counted_T=counted[where],
     )
 
 
-def resolve(method: Method, reference: Evidence | None) -> Method:
-    """The method to run: its stand-in where it has one and no reference is given."""
-    stand_in = method.without_reference
-    return stand_in if stand_in is not None and reference is None else method
+def resolve(method: Method, given: Given) -> Method:
+    """The method to run: its stand-in where it has one, and weights are given in place of a reference."""
+    in_place = given.reference is None and given.token_weight is not None
+    return method.without_reference or method if in_place else method
 
 
 _FIX = {
@@ -169,36 +176,22 @@ _FIX = {
 }
 
 
-def _check_needs(
-    method: Method,
-    teachers: tuple[Evidence, ...],
-    reference: Evidence | None,
-    token_weight: Tensor | None,
-    sequence_ids: Tensor | None,
-) -> None:
-    given = {
-        "teacher": teachers or None,
-        "reference": reference,
-        "token_weight": token_weight,
-        "sequence_ids": sequence_ids,
-    }
+def _check_needs(method: Method, given: Given) -> None:
     for need in sorted(method.needs):
-        if given[need] is None:
+        if getattr(given, need) is None or (need == "teacher" and not given.teachers):
             raise ValueError(
                 f'"{method.name}" needs {_article(need)}, and none was given; {_alternative(method, need)}'
             )
-    if method.num_teachers and len(teachers) != method.num_teachers:
+    if method.num_teachers and len(given.teachers) != method.num_teachers:
         raise ValueError(
-            f'"{method.name}" is set up for {method.num_teachers} teacher(s) and got {len(teachers)}; '
+            f'"{method.name}" is set up for {method.num_teachers} teacher(s) and got {len(given.teachers)}; '
             f"give one exponent or weight per teacher, and as many teachers"
         )
-    for name, sources in (("teacher", teachers), ("reference", (reference,))):
-        if (
-            name in method.needs - method.label_only
-            and (bad := next((s for s in sources if isinstance(s, LabelOnly)), None)) is not None
-        ):
+    for name, sources in (("teacher", given.teachers), ("reference", (given.reference,))):
+        reads_all = name in method.needs - method.label_only
+        if reads_all and any(isinstance(source, LabelOnly) for source in sources):
             raise ValueError(
-                f'"{method.name}" reads the whole {name} distribution, and {type(bad).__name__} holds the label\'s '
+                f'"{method.name}" reads the whole {name} distribution, and LabelOnly holds the label\'s '
                 f"log-probability only; {_FIX[name]}"
             )
 
@@ -263,7 +256,12 @@ def _token_rows(values: Tensor, where: Tensor, shape: torch.Size, trailing: int,
 
 
 def _check_width(source: Dense, vocab: int, name: str) -> None:
-    rows = source.head.weight.shape[0]
+    rows, width = source.head.weight.shape
+    if source.hidden.shape[-1] != width:
+        raise ValueError(
+            f"{name}.hidden is {source.hidden.shape[-1]} wide, its head.weight [{rows}, {width}]; "
+            f"pass the last hidden states and the output layer of one model"
+        )
     if rows > vocab and source.vocab is None:
         raise ValueError(
             f"{name} has {rows} rows in its output layer, the student {vocab}; if they share a tokenizer and differ in "

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qtarget.evidence import Evidence, Head, Supervised, resolve, supervise
+from qtarget.evidence import Evidence, Given, Head, Supervised, resolve, supervise
 from qtarget.hyperparameters import suggestion
 from qtarget.loss import check_mass, declared_target, target_kl
 from qtarget.matmul import Products
@@ -66,31 +66,23 @@ def linear_q_target_loss(
         RuntimeError: a second backward through the same loss.
     """
     _check_hidden(hidden, head, labels)
+    _check_chunk(chunk_tokens)
     _check_diagnostics(diagnostics, method)
     _check_evidence(teacher=teacher, reference=reference)
-    method = resolve(method, reference)
+    given = Given(teacher, reference, token_weight, sequence_ids)
+    method = resolve(method, given)
     with_gradients = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (hidden, head.weight, head.bias)
     )
-    tokens = supervise(
-        labels,
-        method,
-        head.weight.shape[0],
-        teacher=teacher,
-        reference=reference,
-        token_weight=token_weight,
-        sequence_ids=sequence_ids,
-        ignore_index=ignore_index,
-        drop_weightless=with_gradients,
-    )
+    tokens = supervise(labels, method, head.weight.shape[0], given, ignore_index, with_gradients)
     hidden_TH = hidden.reshape(-1, hidden.shape[-1]).index_select(0, tokens.where)
     plan = _Plan(method, tokens, head, chunk_tokens or CHUNK_TOKENS.get(hidden.device.type, 1024), tuple(diagnostics))
     total, *measured = _LinearQTarget.apply(hidden_TH, head.weight, head.bias, plan, with_gradients)
     count = tokens.num_supervised.clamp(min=1) if num_items is None else num_items
-    num_tokens = torch.tensor(len(tokens.where), device=labels.device)
+    nll, num_tokens = tokens.mean(measured[0])
     return LossOutput(
         loss=total / count,
-        nll=measured[0].sum() / num_tokens.clamp(min=1),
+        nll=nll,
         num_tokens=num_tokens,
         diagnostics={name: tokens.unflatten(v) for name, v in zip(diagnostics, measured[1:], strict=True)},
     )
@@ -167,10 +159,8 @@ class _LinearQTarget(torch.autograd.Function):
         products = Products.of(hidden_TH, weight, [with_gradients and need for need in ctx.needs_input_grad[:3]])
         with torch.autocast(hidden_TH.device.type, enabled=False):
             value_T, measured = _run(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias))
-        ctx.products, ctx.dtypes = (
-            products,
-            (hidden_TH.dtype, weight.dtype, None if bias is None else bias.dtype),
-        )
+        ctx.gradients = products.gradients
+        ctx.dtypes = (hidden_TH.dtype, weight.dtype, None if bias is None else bias.dtype)
         total = value_T.sum()
         ctx.mark_non_differentiable(*measured)
         return (total, *measured)
@@ -178,12 +168,12 @@ class _LinearQTarget(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor | None, *_: Any):
-        if ctx.products is None:
+        if ctx.gradients is None:
             raise RuntimeError(
                 "a second backward through linear_q_target_loss: its gradients are made in the forward pass and used "
                 "up by the first backward; call the loss again, or use q_target_loss for retain_graph=True"
             )
-        gradients, ctx.products = ctx.products.gradients, None
+        gradients, ctx.gradients = ctx.gradients, None
         if upstream is None:
             return None, None, None, None, None
         scaled = (None if g is None else g.mul_(upstream).to(t) for g, t in zip(gradients, ctx.dtypes, strict=True))
@@ -235,7 +225,7 @@ def _numbers(method: Method, measured: Mapping[Statistic, Tensor], tokens: Super
     like_T = measured[LOGP_Y]
     trust, scale, *coefficients = (_spread(evaluate(n, measured), like_T) for n in method.numbers)
     check_mass(method, trust, coefficients)
-    return _Numbers(trust, scale, tokens.multiplier(method), tuple(coefficients))
+    return _Numbers(trust, scale, tokens.multiplier(method, like_T.dtype), tuple(coefficients))
 
 
 def _spread(number: Tensor | float, like_T: Tensor) -> Tensor:
@@ -317,6 +307,11 @@ def _check_hidden(hidden: Tensor, head: Head, labels: Tensor) -> None:
             f"head.weight has shape {list(head.weight.shape)}; it must be [V, {hidden.shape[-1]}] to match hidden, as "
             f"model.get_output_embeddings().weight is"
         )
+
+
+def _check_chunk(chunk_tokens: int | None) -> None:
+    if chunk_tokens is not None and not (isinstance(chunk_tokens, int) and chunk_tokens > 0):
+        raise ValueError(f"chunk_tokens={chunk_tokens!r} must be a whole number >= 1, or None for the default")
 
 
 def _check_evidence(**sources: Evidence | tuple[Evidence, ...] | None) -> None:

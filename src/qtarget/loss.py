@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qtarget.evidence import Evidence, Supervised, resolve, supervise
+from qtarget.evidence import Evidence, Given, Supervised, resolve, supervise
 from qtarget.statistics import LOGP_Y, SCALE, TRUST, Frame, term_TV
 from qtarget.types import FLOOR, LossOutput, Method, Target, evaluate
 
@@ -49,29 +49,18 @@ def q_target_loss(
     Raises:
         ValueError: evidence the method needs is missing, shapes disagree, or a label is no token id.
     """
-    _check_logits(logits, labels)
-    method = resolve(method, reference)
-    tokens = supervise(
-        labels,
-        method,
-        logits.shape[-1],
-        teacher=teacher,
-        reference=reference,
-        token_weight=token_weight,
-        sequence_ids=sequence_ids,
-        ignore_index=ignore_index,
-        drop_weightless=logits.requires_grad and torch.is_grad_enabled(),
-    )
-    logp_TV = _log_probabilities(logits, tokens)
+    given = Given(teacher, reference, token_weight, sequence_ids)
+    dropping = logits.requires_grad and torch.is_grad_enabled()
+    method, tokens, logp_TV = _begin(logits, labels, method, given, ignore_index, dropping)
     frame = Frame(logp_TV.detach(), tokens)
     target = declared_target(method, frame)
-    multiplier_T = tokens.multiplier(method)
+    multiplier_T = tokens.multiplier(method, logp_TV.dtype)
     scale_T = target.scale * multiplier_T
     pull_T = scale_T * _cross_entropy(method, frame, target, logp_TV)
     value_T = multiplier_T * method_value(method, frame, target)
     total = pull_T.sum() + (value_T.sum() - pull_T.detach().sum())
     count = tokens.num_supervised.clamp(min=1) if num_items is None else num_items
-    num_tokens = torch.tensor(len(tokens.where), device=logits.device)
+    nll, num_tokens = tokens.mean(-frame[LOGP_Y])
     diagnostics = {
         "trust": target.trust,
         "scale": scale_T,
@@ -82,7 +71,7 @@ def q_target_loss(
     }
     return LossOutput(
         loss=total / count,
-        nll=-frame[LOGP_Y].sum() / num_tokens.clamp(min=1),
+        nll=nll,
         num_tokens=num_tokens,
         diagnostics={name: tokens.unflatten(values) for name, values in diagnostics.items()},
     )
@@ -112,22 +101,11 @@ def target_distribution(
     """
     if reading not in READINGS:
         raise ValueError(f'reading="{reading}" is none of {", ".join(READINGS)}; write reading="declared"')
-    _check_logits(logits, labels)
-    method = resolve(method, reference)
-    tokens = supervise(
-        labels,
-        method,
-        logits.shape[-1],
-        teacher=teacher,
-        reference=reference,
-        token_weight=token_weight,
-        sequence_ids=sequence_ids,
-        ignore_index=ignore_index,
-        drop_weightless=False,
-    )
-    frame = Frame(_log_probabilities(logits.detach(), tokens), tokens)
+    given = Given(teacher, reference, token_weight, sequence_ids)
+    method, tokens, logp_TV = _begin(logits.detach(), labels, method, given, ignore_index, False)
+    frame = Frame(logp_TV, tokens)
     declared = declared_target(method, frame)
-    declared = declared._replace(scale=declared.scale * tokens.multiplier(method))
+    declared = declared._replace(scale=declared.scale * tokens.multiplier(method, logp_TV.dtype))
     target = READINGS[reading](frame, declared, _gap(method, frame, declared))
     return Target(*(tokens.unflatten(part) for part in target))
 
@@ -225,10 +203,16 @@ READINGS: dict[str, Callable[[Frame, Target, Tensor], Target]] = {
 }
 
 
-def _log_probabilities(logits: Tensor, tokens: Supervised) -> Tensor:
+def _begin(
+    logits: Tensor, labels: Tensor, method: Method, given: Given, ignore_index: int, drop_weightless: bool
+) -> tuple[Method, Supervised, Tensor]:
+    """The method that will run, the supervised tokens, and their log-probabilities [T, V] in at least fp32."""
+    _check_logits(logits, labels)
+    method = resolve(method, given)
+    tokens = supervise(labels, method, logits.shape[-1], given, ignore_index, drop_weightless)
     rows = logits.reshape(-1, logits.shape[-1])[tokens.where]
     rows = rows if rows.dtype == torch.float64 else rows.float()
-    return rows.log_softmax(-1).clamp(min=FLOOR)
+    return method, tokens, rows.log_softmax(-1).clamp(min=FLOOR)
 
 
 def _spread(number: Tensor | float, frame: Frame) -> Tensor:

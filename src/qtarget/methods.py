@@ -243,7 +243,7 @@ def kd(
     Limits: a one-hot teacher is sft on its tokens; kd-hybrid at teacher_weight 1.
     At T ≠ 1 the gradient is T(p^(T) − t^(T)), and the target p − T(p^(T) − t^(T)) is improper in general.
     """
-    shares = tuple(teacher_weights)
+    shares = tuple(teacher_weights) if isinstance(teacher_weights, Sequence) else (teacher_weights,)
     if abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f'method "kd": teacher_weights={shares} must sum to 1; write teacher_weights=[0.5, 0.5]')
     if temperature == 1:

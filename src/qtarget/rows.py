@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from qtarget.evidence import Dense, Head, LabelOnly, Sparse, Supervised
-from qtarget.statistics import Frame, term_TV
+from qtarget.statistics import ENTROPY, LOGP_Y, Frame, term_TV
 from qtarget.terms import DenseTerm, PoolTerm, SparseTerm, UniformTerm
 from qtarget.types import FLOOR, Pool, Statistic
 
-ENTROPY, LOGP_Y, TOP1 = Statistic("entropy"), Statistic("logp_y"), Statistic("top1")
+TOP1 = Statistic("top1")
 NEEDS_LOGITS = {"entropy", "reference_mass_below", "potential_mass"}
 """Statistics measured after the student, from the logits that it would else overwrite."""
 
@@ -214,7 +214,7 @@ class Rows:
     def _measure_source(self, statistic: Statistic) -> None:
         name = "reference" if statistic.name == "reference_logp_y" else f"teacher {statistic.of}"
         evidence = self._evidence(name)
-        if isinstance(evidence, LabelOnly) and statistic.name != "teacher_entropy":
+        if isinstance(evidence, LabelOnly):
             self.measured[statistic] = evidence.logprobs.to(self.logits_CV.dtype).clamp(min=FLOOR)
         if not isinstance(evidence, Dense):
             return

@@ -108,8 +108,11 @@ def log_distribution(evidence: Evidence, logp_TV: Tensor) -> Tensor:
 
 
 def dense_logits(source: Dense) -> Tensor:
-    """A dense source's logits, [T, V]."""
-    return head_logits(source.hidden, source.head)[..., : source.vocab]
+    """A dense source's logits, [T, V], in the wider of its two dtypes."""
+    dtype = torch.promote_types(source.hidden.dtype, source.head.weight.dtype)
+    bias = None if source.head.bias is None else source.head.bias.to(dtype)
+    head = source.head._replace(weight=source.head.weight.to(dtype), bias=bias)
+    return head_logits(source.hidden.to(dtype), head)[..., : source.vocab]
 
 
 def head_logits(hidden: Tensor, head: Head) -> Tensor:
@@ -120,8 +123,7 @@ def head_logits(hidden: Tensor, head: Head) -> Tensor:
 
 
 def _student_shaped(evidence: Sparse, logp_TV: Tensor) -> Tensor:
-    kept = torch.zeros_like(logp_TV).scatter(-1, evidence.ids, 1.0)
-    log_rest = (logp_TV.exp() * (1 - kept)).sum(-1).log().clamp(min=FLOOR)
+    log_rest = logp_TV.scatter(-1, evidence.ids, -torch.inf).logsumexp(-1).clamp(min=FLOOR)
     tail_TV = (logp_TV + (evidence.log_tail.to(logp_TV.dtype) - log_rest)[:, None]).clamp(min=FLOOR)
     return tail_TV.scatter(-1, evidence.ids, evidence.logprobs.to(logp_TV.dtype).clamp(min=FLOOR))
 

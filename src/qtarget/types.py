@@ -178,6 +178,13 @@ class Method:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "residual", tuple(Term(*term) for term in self.residual))
+        if self.scope not in SCOPES:
+            raise ValueError(f'method "{self.name}": scope="{self.scope}" is none of {", ".join(SCOPES)}')
+        if self.value is not None and self.value.scope != "token":
+            raise ValueError(
+                f'method "{self.name}": the value {self.value.name} looks at a whole {self.value.scope}, '
+                f"and a value is per token; let it read the trust, as value.trusted_nll() does"
+            )
         needed = scope_of(*self.numbers)
         if SCOPES.index(needed) > SCOPES.index(self.scope):
             widest = next(n.name for n in self.numbers if isinstance(n, Rule) and n.scope == needed)
@@ -212,12 +219,13 @@ class Method:
     @property
     def label_only(self) -> frozenset[str]:
         """The sources of which only the label's log-probability is read."""
-        whole = _pool_sources(self.pools) | {"reference" for s in self.reads if s.name == "reference_mass_below"}
+        wide = {name for s in self.reads if not s.name.endswith("_logp_y") for name in EVIDENCE_OF.get(s.name, ())}
+        whole = _pool_sources(self.pools) | wide
         return frozenset(({"teacher", "reference"} & self.needs) - whole)
 
     @property
     def num_teachers(self) -> int:
-        named = [s.of + 1 for s in self.reads if s.name == "teacher_logp_y"]
+        named = [s.of + 1 for s in self.reads if EVIDENCE_OF.get(s.name) == ("teacher",)]
         return max([0, *named, *(len(part.teachers) for pool in self.pools for part in pool.parts)])
 
     @property
@@ -228,6 +236,7 @@ class Method:
 
 EVIDENCE_OF: dict[str, tuple[str, ...]] = {
     "teacher_logp_y": ("teacher",),
+    "teacher_entropy": ("teacher",),
     "reference_logp_y": ("reference",),
     "reference_mass_below": ("reference",),
     "token_weight": ("token_weight",),
@@ -238,7 +247,7 @@ EVIDENCE_OF: dict[str, tuple[str, ...]] = {
 
 def _pool_sources(pools: tuple[Pool, ...]) -> set[str]:
     parts = [part for pool in pools for part in pool.parts]
-    teacher = {"teacher"} if any(any(part.teachers) for part in parts) else set()
+    teacher = {"teacher"} if any(part.teachers for part in parts) else set()
     return teacher | ({"reference"} if any(part.reference for part in parts) else set())
 
 
