@@ -28,7 +28,7 @@ def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: 
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---\n",
         f"# {facts.job.output.absolute().name}\n",
         f"`{facts.job.given['model']}`, fine-tuned by **{method.name}** for {steps} optimizer steps with "
-        f"[qtarget](https://pypi.org/project/qtarget/) {facts.versions['qtarget']}.\n",
+        f"qtarget {facts.versions['qtarget']}.\n",
         "## Objective\n",
         f"{method.summary}\n",
         _table(_objective(method, facts)),
