@@ -70,8 +70,9 @@ class Rows:
         top_C, label_C = self.logits_CV.amax(-1), self._label_of(self.logits_CV)
         out = self._buffer("student") if keep_logits else self.logits_CV
         self.student_CV = torch.softmax(self.logits_CV, -1, out=out)
-        self.log_norm_C = top_C - self.student_CV.amax(-1).log()
-        self.measured[LOGP_Y] = (label_C - self.log_norm_C).clamp(min=FLOOR)
+        log_top_C = self.student_CV.amax(-1).log()
+        self.log_norm_C = top_C - log_top_C
+        self.measured[LOGP_Y] = (label_C - top_C + log_top_C).clamp(min=FLOOR)  # exact where the label is the top
         self.measured[TOP1] = (label_C >= top_C).to(label_C.dtype)
 
     def _will_read_logits(self, wanted: Collection[Statistic]) -> bool:

@@ -19,6 +19,8 @@ COMPOSED = [
     Row("composed", {"kind": "half uniform, half teacher"}),
     Row("composed", {"kind": "reverse KL"}),
     Row("composed", {"kind": "filtered student"}),
+    Row("composed", {"kind": "repeated terms"}),
+    Row("composed", {"kind": "away from the label"}),
 ]
 """Methods outside the catalogue: what a user may compose is held to the same laws."""
 
@@ -28,10 +30,15 @@ def composed(kind: str) -> qt.Method:
     potentials.
     """
     if kind == "half uniform, half teacher":
-        return qt.Method("half", 0.4, ((0.3, qt.Pool()), (0.3, qt.Pool(teachers=(1.0,)))))
+        return qt.Method("half", 0.4, ((0.3, qt.Pool()), (0.3, qt.Pool(teachers=(1.0,)))), scale=1.7)
     if kind == "reverse KL":
         tangent = qt.Pool(student=1.0, tangent=qt.Pool(student=1.0, teachers=(-1.0,)))
         return qt.Method("reverse-kl", 0.0, ((1.0, qt.Pool(student=1.0)), (-1.0, tangent)))
+    if kind == "repeated terms":
+        student, teacher = qt.Pool(student=1.0), qt.Pool(teachers=(1.0,))
+        return qt.Method("repeated", 0.2, ((0.2, student), (0.1, teacher), (0.3, student), (0.2, teacher)))
+    if kind == "away from the label":
+        return qt.Method("away", -0.2, ((1.2, qt.Pool()),))
     likely = qt.Pool(student=1.0, potential=lambda logp, logp_y, is_label: torch.where(logp < -4, -torch.inf, 0.0))
     return qt.Method("filtered", 0.5, ((0.5, likely),))
 
