@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset, IterableDataset
 
-from qtarget.data import check_columns, check_completions, check_supervision, column_names
+from qtarget.data import check_columns, check_supervision, checked_completions, column_names
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,21 @@ def test_an_empty_completion_names_its_row(empty):
     full = "w1" if isinstance(empty, str) else [{"role": "assistant", "content": "w1"}]
     rows = Dataset.from_dict({"prompt": ["w0"] * 3, "completion": [full, full, empty]})
     with pytest.raises(ValueError, match="Row 2 of the train data set has an empty completion"):
-        check_completions(rows, "train")
-    check_completions(rows.select([0, 1]), "train")
+        checked_completions(rows, "train")
+    checked_completions(rows.select([0, 1]), "train")
+
+
+def test_a_stream_is_refused_when_it_comes_to_the_row():
+    stream = Dataset.from_dict({"prompt": ["w0"] * 2, "completion": ["w1", ""]}).to_iterable_dataset()
+    rows = iter(checked_completions(stream, "train"))
+    assert next(rows)["completion"] == "w1"
+    with pytest.raises(ValueError, match="Row 1 of the train data set has an empty completion"):
+        next(rows)
 
 
 def test_a_tool_call_is_a_completion():
     call = [{"role": "assistant", "content": None, "tool_calls": [{"name": "f"}]}]
-    check_completions(Dataset.from_dict({"prompt": ["w0"], "completion": [call]}), "train")
+    checked_completions(Dataset.from_dict({"prompt": ["w0"], "completion": [call]}), "train")
 
 
 def test_all_tokens_masked_is_refused_and_one_label_is_enough():

@@ -2,14 +2,14 @@
 
 import pytest
 from train import parity
-from train.two_ranks import single
+from train.two_ranks import evaluated_flat, single
 
 METHODS = ("sft", "dft", "target-sft", "psft")
 
 
 @pytest.fixture(scope="module")
 def two():
-    return parity.launch(*METHODS, "broken")
+    return parity.launch(*METHODS, "flat", "broken")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,10 @@ def test_weights_and_evaluation_agree(two, one, method):
     ours, theirs = two[method]["ddp"], one[method]["ddp"]
     assert ours["weights"] == pytest.approx(theirs["weights"], rel=1e-7)
     assert ours["evaluated"] == pytest.approx(theirs["evaluated"], rel=1e-5)
+
+
+def test_rows_laid_end_to_end_count_once_too(two):
+    assert two["flat"] == pytest.approx(evaluated_flat(1), rel=1e-5)
 
 
 def test_one_ranks_broken_row_stops_all_ranks_and_is_named(two):

@@ -92,6 +92,15 @@ def single(method: str) -> dict[str, Any]:
     return {"ddp": trained(method, 1), "fsdp": sharded(method, "", 0, 1)}
 
 
+def evaluated_flat(ranks: int) -> dict[str, float]:
+    """Evaluation of 3 rows laid end to end, two to a rank: the last batch holds one row again."""
+    changes: dict[str, Any] = {"padding_free": True, "max_length": None, "per_device_eval_batch_size": 2}
+    changes |= {"max_steps": 1, "learning_rate": 0.0, "ddp_backend": "gloo" if ranks > 1 else None}
+    trainer = parity.run("sft", **changes)
+    metrics = trainer.evaluate(models.prompt_completion(3, seed=9))
+    return {name: metrics[name] for name in ("eval_loss", "eval_nll", "eval_entropy")}
+
+
 class BrokenTeacher:
     """Says NaN about one row of rank 1 at the third step."""
 
@@ -137,6 +146,9 @@ def main(report: str, *methods: str) -> None:
             mine = stopped(rank)
             dist.all_gather_object(errors, mine)
             found["broken"] = errors
+            continue
+        if method == "flat":
+            found["flat"] = evaluated_flat(ranks)
             continue
         found[method] = {"ddp": trained(method, ranks)}
         for layout in ("fsdp-root", "fsdp-own"):

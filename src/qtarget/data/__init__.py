@@ -7,8 +7,8 @@ per-token weights, tomorrow a teacher's cached probabilities) is carried by this
 from qtarget.data.collate import PerTokenCollator, sequence_ids
 from qtarget.data.columns import (
     check_columns,
-    check_completions,
     check_supervision,
+    checked_completions,
     column_names,
 )
 from qtarget.data.packing import pack_rows, truncate_rows
@@ -22,8 +22,8 @@ __all__ = [
     "attach_token_weight",
     "carries_weight",
     "check_columns",
-    "check_completions",
     "check_supervision",
+    "checked_completions",
     "column_names",
     "message_spans",
     "pack_rows",

@@ -25,18 +25,15 @@ def check_columns(dataset: Rows, name: str, text_field: str = "text") -> None:
         )
 
 
-def check_completions(dataset: Rows, name: str) -> None:
-    """Refuse the first row whose completion says nothing. A stream's rows are not looked at ahead of time."""
-    if not isinstance(dataset, Dataset) or "completion" not in column_names(dataset):
-        return
+def checked_completions(dataset: Rows, name: str) -> Rows:
+    """The data set, whose first row with a completion that says nothing is refused: now, or as a stream comes to it."""
+    if "completion" not in column_names(dataset):
+        return dataset
+    if not isinstance(dataset, Dataset):
+        return dataset.map(_checked_row, with_indices=True, fn_kwargs={"name": name})
     for index, completion in enumerate(dataset["completion"]):
-        if _is_empty(completion):
-            raise ValueError(
-                f"Row {index} of the {name} data set has an empty completion ({completion!r}), so there is "
-                "nothing "
-                "to learn from it. Drop such rows: "
-                "`dataset = dataset.filter(lambda row: row['completion'])`."
-            )
+        _check_completion(completion, index, name)
+    return dataset
 
 
 def check_supervision(dataset: Rows, name: str) -> None:
@@ -47,6 +44,19 @@ def check_supervision(dataset: Rows, name: str) -> None:
             "is no "
             "loss to compute. Look at `max_length` (a prompt may fill it), `completion_only_loss`, "
             "`assistant_only_loss` and the `labels` or mask columns."
+        )
+
+
+def _checked_row(row: dict[str, Any], index: int, name: str) -> dict[str, Any]:
+    _check_completion(row["completion"], index, name)
+    return row
+
+
+def _check_completion(completion: Any, index: int, name: str) -> None:
+    if _is_empty(completion):
+        raise ValueError(
+            f"Row {index} of the {name} data set has an empty completion ({completion!r}), so there is nothing to "
+            "learn from it. Drop such rows: `dataset = dataset.filter(lambda row: row['completion'])`."
         )
 
 

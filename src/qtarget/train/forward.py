@@ -74,7 +74,7 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
         call = replace(call, reference=_own_evidence(model, call.adapter_off, *args, **kwargs))
     outputs = model.base_model(*args, **kwargs)
     head = head_of(model)
-    out: qt.LossOutput = _eager_loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
+    out: qt.LossOutput = _loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
     aux_loss = load_balancing_loss(model.config.get_text_config(), outputs, kwargs.get("attention_mask"))
     return TargetOutput(out.loss, out.nll, out.num_tokens, out.diagnostics, aux_loss)
 
@@ -82,7 +82,7 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
 def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt.LossOutput:
     """The one place where hidden states at t meet the labels at t + 1."""
     device = head.weight.device
-    return qt.linear_q_target_loss(
+    return qt.linear_q_target_loss(  # pyright: ignore[reportCallIssue]  (kept out of torch.compile)
         hidden[:, :-1].to(device),
         head,
         labels[:, 1:].to(device),
@@ -94,10 +94,6 @@ def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt
         num_items=call.num_items,
         diagnostics=call.diagnostics,
     )
-
-
-_eager_loss: Any = torch.compiler.disable(_loss)
-"""The loss works in chunks and buffers of its own; it is the backbone around it that gets compiled."""
 
 
 def _expecting(evidence: Evidence) -> Evidence:

@@ -9,8 +9,8 @@ from qtarget.data import (
     attach_token_weight,
     carries_weight,
     check_columns,
-    check_completions,
     check_supervision,
+    checked_completions,
     column_names,
     pack_rows,
     truncate_rows,
@@ -31,7 +31,7 @@ def prepared_rows(dataset: Any, prepare: Prepare, args: TargetSFTConfig, packing
         return dataset
     if not request.has_formatter:
         check_columns(dataset, request.name, args.dataset_text_field)
-    check_completions(dataset, request.name)
+    dataset = checked_completions(dataset, request.name)
     if carries_weight(dataset):
         rows = _weighted(prepare(dataset, without_cutting(args), False), args, packing, request)
     else:
