@@ -87,6 +87,14 @@ ROWS = {
         ['{"prompt": "w1 ", "completion": "w2"}', '{"prompt": "w1 ", "completion": " "}'],
         ["Row 1 of the train data set has an empty completion"],
     ),
+    "token outside": (
+        ['{"input_ids": [5, 6]}', '{"input_ids": [5, 6, 400]}'],
+        ["row 1: input_ids holds 400", "0 to 304"],
+    ),
+    "label outside": (
+        ['{"input_ids": [5, 6], "labels": [5, -7]}'],
+        ["row 0: labels holds -7", "(its tokenizer knows 305)"],
+    ),
     "all masked": (
         ['{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}'],
         ["Every token of the train data set is masked"],
@@ -102,6 +110,28 @@ def test_rows_that_cannot_be_trained_on(here, capsys, case, written):
     for part in expected:
         assert part in said.err
     assert "Traceback" not in said.err
+    assert not (here / "out").exists()
+
+
+def test_a_tokenizer_with_tokens_the_model_lacks(here, capsys):
+    model_directory(here / "short", "llama", vocab=60)
+    said = command(
+        capsys, "train", "config.yaml", "--model", "short", "--method", "sft", "--eta", "null", "--teacher", "null"
+    )
+    assert said.code == 2
+    assert "and the model has tokens 0 to 59 (its tokenizer knows 100)" in said.err
+    assert not (here / "out").exists()
+
+
+def test_damaged_weights(here, capsys):
+    model_directory(here / "cut", "llama")
+    weights = here / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    said = command(
+        capsys, "train", "config.yaml", "--model", "cut", "--method", "sft", "--eta", "null", "--teacher", "null"
+    )
+    assert (said.code, "Traceback" in said.err) == (2, False)
+    assert f"weights of {here / 'cut'} are damaged" in said.err
     assert not (here / "out").exists()
 
 

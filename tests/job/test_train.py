@@ -1,22 +1,22 @@
 """`qtarget train` on a user's own model and rows, through the real trainer."""
 
 import json
-import os
 import shutil
 import signal
-import threading
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from job.command import run as command
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from qtarget.job.config import Source, read_job
 from qtarget.job.facts import fingerprint
 from qtarget.job.flags import Words
 from qtarget.job.sources import load_rows
+from qtarget.job.train import prepare
 
 
 def generated(folder: Path) -> str:
@@ -78,9 +78,14 @@ def test_secrets_stay_out_of_the_result(here, capsys):
 
 def test_resuming_ends_where_the_whole_run_ends(finished, here, capsys):
     shutil.copytree(finished / "checkpoint-2", here / "out" / "checkpoint-2")
+    state = here / "out" / "checkpoint-2" / "trainer_state.json"
+    state.write_text(
+        state.read_text().replace('"step": 1\n', '"step": 1, "mark": 77\n')
+    )  # this very checkpoint is read
     assert command(capsys, "train", "config.yaml", "--resume-from-checkpoint").code == 0
     resumed, whole = load_file(here / "out" / "model.safetensors"), load_file(finished / "model.safetensors")
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
+    assert '"mark": 77' in (here / "out" / "trainer_state.json").read_text()
 
 
 def test_an_earlier_run_is_not_written_over(finished, here, capsys):
@@ -116,17 +121,29 @@ def test_flags_and_trls_own_names(here, capsys):
     assert "model and card are in out" in said.out
 
 
-def test_ctrl_c_says_where_the_last_checkpoint_is(here, capsys):
-    done = threading.Event()
+class Interrupting(TrainerCallback):
+    """Ctrl-C in the third step."""
 
-    def interrupt():
-        while not done.wait(0.02):
-            if (here / "out" / "checkpoint-2" / "trainer_state.json").exists():
-                return os.kill(os.getpid(), signal.SIGINT)
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            signal.raise_signal(signal.SIGINT)
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    said = command(capsys, "train", "config.yaml", "--max-steps", "5000", "--save-total-limit", "1")
-    done.set()
-    assert said.code == 130
-    left = [path.name for path in (here / "out").glob("checkpoint-*")]
-    assert any(f"The last checkpoint is out/{name}; the same command with `--resume" in said.err for name in left)
+
+@pytest.mark.parametrize(
+    ("save_strategy", "said"),
+    [
+        ("steps", "stopped after step 3. The last checkpoint is out/checkpoint-2; the same command with `--resume"),
+        ("no", "stopped after step 3. No checkpoint was written yet"),
+    ],
+)
+def test_ctrl_c_says_where_the_last_checkpoint_is(here, capsys, monkeypatch, save_strategy, said):
+    def prepare_and_interrupt(job):
+        trainer = prepare(job)
+        trainer.add_callback(Interrupting())
+        return trainer
+
+    monkeypatch.setattr("qtarget.job.train.prepare", prepare_and_interrupt)
+    found = command(capsys, "train", "config.yaml", "--save-strategy", save_strategy)
+    assert found.code == 130
+    assert said in found.err
+    assert not (here / "out" / "model.safetensors").exists()

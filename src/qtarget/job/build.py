@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from trl import get_peft_config, get_quantization_config  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.job.card import model_card
@@ -12,6 +13,7 @@ from qtarget.job.config import Job
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.paths import not_found
 from qtarget.job.sources import load_rows
+from qtarget.job.token_ids import check_ids
 from qtarget.train import TargetSFTTrainer
 
 NOT_MEASURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
@@ -66,15 +68,31 @@ def build_trainer(job: Job) -> JobTrainer:
         )
     except OSError as error:
         raise ValueError(_unreachable(job, error)) from error
+    except SafetensorError as error:
+        raise ValueError(f"weights of {', '.join(_models(job))} are damaged ({error}); copy them again.") from error
+    _check_ids(trainer)
     trainer.facts = facts_of(job, train, evaluation)
     return trainer
 
 
+def _check_ids(trainer: JobTrainer) -> None:
+    embeddings = trainer.model.get_input_embeddings().weight.shape[0]
+    prepared: dict[str, Any] = {"train_dataset": trainer.train_dataset, "eval_dataset": trainer.eval_dataset}
+    for key, rows in prepared.items():
+        if rows is not None:
+            check_ids(rows, key, embeddings, trainer.text_tokenizer)
+
+
+def _models(job: Job) -> list[str]:
+    """Names of everything that is loaded: directories as absolute paths, hub names."""
+    teachers = job.args.teacher if isinstance(job.args.teacher, list) else [job.args.teacher]
+    reference = job.args.reference if "reference" in job.method.needs else None
+    return [name for name in (job.model, *teachers, reference) if name and name != "initial"]
+
+
 def _unreachable(job: Job, error: OSError) -> str:
     """What transformers says of a model it cannot open, and which names went to the hub."""
-    teachers = job.args.teacher if isinstance(job.args.teacher, list) else [job.args.teacher]
-    names = [name for name in (job.model, *teachers, job.args.reference) if name and name != "initial"]
-    sent = [not_found(Path(name), "the directory") for name in names if not Path(name).is_absolute()]
+    sent = [not_found(Path(name), "the directory") for name in _models(job) if not Path(name).is_absolute()]
     return "\n".join([str(error), *sent])
 
 
