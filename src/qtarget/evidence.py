@@ -169,7 +169,8 @@ def resolve(method: Method, given: Given) -> Method:
 
 
 _FIX = {
-    "teacher": "pass teacher=qt.Dense(hidden, head), qt.Sparse(ids, logprobs, log_tail) or, in the dense call, logits",
+    "teacher": "pass teacher=qt.Dense(hidden, head), qt.Sparse(ids, logprobs, log_tail) or, in the dense call, logits; "
+    "several as a tuple",
     "reference": "pass reference=qt.Dense(hidden, head), or in the dense call the logits of the model to stay near",
     "token_weight": "pass token_weight=mask, shaped like labels",
     "sequence_ids": "pass sequence_ids=ids, shaped like labels, equal within a sequence",

@@ -62,7 +62,7 @@ def linear_q_target_loss(
     sums are in fp32 (fp64 for fp64 inputs) until the upstream gradient has been applied.
 
     Raises:
-        ValueError: as `q_target_loss`, for whole logits as evidence, and for an unknown diagnostic.
+        ValueError: as `q_target_loss`, for whole logits as evidence, an unknown diagnostic, or chunk_tokens below 1.
         RuntimeError: a second backward through the same loss.
     """
     _check_hidden(hidden, head, labels)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 
 class Within(NamedTuple):
-    """A number in [low, high] (or None, where allowed), or a sequence of them with a sum of at most `total`."""
+    """A number in [low, high]; with `total` also a sequence of them whose sum is at most that."""
 
     low: float
     high: float

@@ -11,9 +11,8 @@
 
 Here stand the fifteen rows of the table of arXiv 2606.11189 ("the paper"), as it declares them; `variants.py` holds the
 methods beyond it. p is the student, p_y its probability of the label, d the one-hot label, r the reference, t the
-teacher,
-H an entropy. Every target is under stop-gradient. Defaults are those of the method's paper; where its code differs, the
-docstring says so. The denominator is always the count of supervised tokens.
+teacher, H an entropy. Every target is under stop-gradient. Defaults are those of the method's paper; where its code
+differs, the docstring says so. The denominator is always the count of supervised tokens.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """One chunk of tokens, measured and turned into a gradient in reused buffers: the elementwise half of the fused loss.
 
 Logits, pools and gradient of C tokens live in a few [C, V] buffers that every chunk overwrites. What is common has a
-fast
-twin here; any other statistic or pool is measured by its plain definition (`statistics.Frame`) on the chunk alone.
+fast twin here; any other statistic or pool is measured by its plain definition (`statistics.Frame`) on the chunk alone.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
     Q = γ·onehot(y) + Σ_j c_j·π̃_j ,   γ + Σ_j c_j = 1        ∂L/∂z = s·(p − Q)
 
-A `Method` states the trust γ, the residual terms (c_j, π̃_j) and the scale s. Each number is a `Rule`: a torch
-function of
-named per-token `Statistic`s. Each π̃_j is a `Pool`: a log-linear pool of the student, the reference and the teachers.
+A `Method` states the trust γ, the residual terms (c_j, π̃_j) and the scale s. Each number is a `Rule`: a torch function
+of named per-token `Statistic`s. Each π̃_j is a `Pool`: a log-linear pool of the student, the reference and the teachers.
 
 Shapes: T supervised tokens, V vocabulary, K kept teacher tokens, H hidden width. All logarithms are natural (nats).
 """
@@ -158,7 +157,8 @@ class Method:
         trust: γ, the mass given to the observed token.
         residual: the terms (c_j, π̃_j). γ + Σ c_j must be 1; tangent terms stand outside that sum.
         scale: s ≥ 0, which multiplies the gradient and is not part of the target.
-        value: the loss as its paper states it, per token in nats; by default s·CE(Q, p). It never changes the gradient.
+        value: the loss as its paper states it, per token in nats; by default s·CE(Q, p). It never changes the gradient,
+            and looks at no more than its token.
         scope: "token", "sequence" (needs `sequence_ids`) or "batch"; at least as wide as the widest rule.
         source: the citation.
         refresh_every: for a reference that is a snapshot of the student: optimizer steps between refreshes.

@@ -11,6 +11,7 @@ from laws.papers import PAPER_LOSSES, ROWS, Row
 from torch import Tensor
 
 import qtarget as qt
+from qtarget import residual
 from qtarget.statistics import head_logits
 
 T, V, H = 22, 29, 6
@@ -32,8 +33,7 @@ def composed(kind: str) -> qt.Method:
     if kind == "half uniform, half teacher":
         return qt.Method("half", 0.4, ((0.3, qt.Pool()), (0.3, qt.Pool(teachers=(1.0,)))), scale=1.7)
     if kind == "reverse KL":
-        tangent = qt.Pool(student=1.0, tangent=qt.Pool(student=1.0, teachers=(-1.0,)))
-        return qt.Method("reverse-kl", 0.0, ((1.0, qt.Pool(student=1.0)), (-1.0, tangent)))
+        return qt.Method("reverse-kl", 0.0, ((1.0, residual.student()), (-1.0, residual.reverse_slope())))
     if kind == "repeated terms":
         student, teacher = qt.Pool(student=1.0), qt.Pool(teachers=(1.0,))
         return qt.Method("repeated", 0.2, ((0.2, student), (0.1, teacher), (0.3, student), (0.2, teacher)))

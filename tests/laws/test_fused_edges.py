@@ -204,3 +204,18 @@ def test_a_rule_may_read_the_teachers_entropy():
     plain = qt.q_target_loss(case.logits, case.labels, gated, teacher=case.evidence["teacher"])
     torch.testing.assert_close(fused.loss, plain.loss)
     torch.testing.assert_close(fused.trust, plain.trust, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["talr", "iw-sft", "entropy-selected"])
+def test_weightless_tokens_shape_what_looks_beyond_a_token_in_training_as_in_evaluation(name: str):
+    case, weight = Case(Row(name, {})), (torch.arange(T) % 2).double()
+    trained = _fused(case, case.hidden.clone().requires_grad_(), case.head, token_weight=weight, chunk_tokens=4)
+    evaluated = _fused(case, case.hidden, case.head, token_weight=weight)
+    torch.testing.assert_close(trained.loss.detach(), evaluated.loss)
+    torch.testing.assert_close(trained.trust, evaluated.trust, equal_nan=True)
+
+
+def test_weightless_tokens_are_dropped_in_training_where_none_looks_at_them():
+    case, weight = Case(Row("dft", {})), (torch.arange(T) % 2).double()
+    trained = _fused(case, case.hidden.clone().requires_grad_(), case.head, token_weight=weight)
+    assert torch.equal(trained.trust.isnan(), ~case.supervised | (weight == 0))
