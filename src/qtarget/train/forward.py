@@ -16,6 +16,7 @@ from qtarget.teacher import evaluating, head_of
 from qtarget.train.trl_private import load_balancing_loss
 
 Evidence = qt.Dense | qt.Sparse | qt.LabelOnly
+LOSS: Any = qt.linear_q_target_loss  # torch.compile leaves it alone, by a decorator that hides its signature
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
 def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt.LossOutput:
     """The one place where hidden states at t meet the labels at t + 1."""
     device = head.weight.device
-    return qt.linear_q_target_loss(  # pyright: ignore[reportCallIssue]  (kept out of torch.compile)
+    return LOSS(
         hidden[:, :-1].to(device),
         head,
         labels[:, 1:].to(device),
