@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import qtarget as qt
+from qtarget import residual, value
 from qtarget.statistics import LOGP_Y, SEQUENCE_IDS
 from qtarget.trust import spread_means
 
@@ -42,6 +43,22 @@ def test_needs_names_the_teachers_that_a_call_must_bring(name: str, given: dict)
     with pytest.raises(ValueError, match="needs a teacher"):
         qt.q_target_loss(logits, labels, method)
     qt.q_target_loss(logits, labels, method, teacher=(logits,) * method.num_teachers)
+
+
+def test_what_only_a_tangent_reads_is_needed():
+    assert qt.Method("mine", 1.0, ((0.1, residual.reverse_slope()),)).needs == {"teacher"}
+
+
+def test_what_only_the_value_reads_is_needed_and_measured():
+    watched = qt.Method("watched", 1.0, value=value.nll() + value.kl(residual.reference()))
+    assert watched.needs == {"reference"}
+    assert not watched.label_only
+    hidden, head, labels = torch.randn(6, 4).double(), qt.Head(torch.randn(5, 4).double()), torch.arange(6) % 5
+    reference = qt.Dense(torch.randn(6, 3).double(), qt.Head(torch.randn(5, 3).double()))
+    fused = qt.linear_q_target_loss(hidden, head, labels, watched, reference=reference).loss
+    plain = qt.q_target_loss(hidden @ head.weight.T, labels, watched, reference=reference).loss
+    torch.testing.assert_close(fused, plain)
+    assert fused > qt.q_target_loss(hidden @ head.weight.T, labels, qt.method("sft")).loss
 
 
 def test_iw_sft_without_anything_asks_for_its_reference():
