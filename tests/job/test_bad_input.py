@@ -91,6 +91,7 @@ ROWS = {
         ['{"input_ids": [5, 6]}', '{"input_ids": [5, 6, 400]}'],
         ["row 1: input_ids holds 400", "0 to 304"],
     ),
+    "a mask among the tokens": (['{"input_ids": [5, -100, 6]}'], ["row 0: input_ids holds -100"]),
     "label outside": (
         ['{"input_ids": [5, 6], "labels": [5, -7]}'],
         ["row 0: labels holds -7", "(its tokenizer knows 305)"],
