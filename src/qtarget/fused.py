@@ -291,9 +291,14 @@ def _target_kl(plan: _Plan, rows: Rows, numbers: _Numbers) -> Tensor:
         )
     own_C = own_y_C.exp()
     q_y_C = trust_C + rest_C * own_C
-    elsewhere_C = torch.xlogy(rest_C, rest_C) * (1 - own_C) + rest_C * (gap_C - own_C * (own_y_C - logp_y_C))
-    kl_C = elsewhere_C + torch.xlogy(q_y_C, q_y_C) - q_y_C * logp_y_C
+    elsewhere_C = _xlogx(rest_C) * (1 - own_C) + rest_C * (gap_C - own_C * (own_y_C - logp_y_C))
+    kl_C = elsewhere_C + _xlogx(q_y_C) - q_y_C * logp_y_C
     return kl_C.masked_fill((rest_C < -1e-6) | (q_y_C < -1e-6), torch.nan)
+
+
+def _xlogx(share_C: Tensor) -> Tensor:
+    """x log x; 0 where rounding left x a little below 0."""
+    return torch.xlogy(share_C.clamp(min=0), share_C.clamp(min=0))
 
 
 def _check_hidden(hidden: Tensor, head: Head, labels: Tensor) -> None:

@@ -219,3 +219,19 @@ def test_weightless_tokens_are_dropped_in_training_where_none_looks_at_them():
     case, weight = Case(Row("dft", {})), (torch.arange(T) % 2).double()
     trained = _fused(case, case.hidden.clone().requires_grad_(), case.head, token_weight=weight)
     assert torch.equal(trained.trust.isnan(), ~case.supervised | (weight == 0))
+
+
+def test_target_kl_survives_a_trust_that_rounding_leaves_above_one():
+    """As psft's ratio right after a refresh, 1 up to the last digit: Q is the label."""
+    case, trust = Case(Row("sft", {}), dtype=torch.float32), 1 + 5e-7
+    method = qt.Method("rounded", trust, ((1 - trust, qt.Pool(student=1.0)),))
+    out = qt.linear_q_target_loss(case.hidden, case.head, case.labels, method, diagnostics=("target_kl", "p_y"))
+    torch.testing.assert_close(out.target_kl, -out.p_y.log(), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("trust", [1.5, -0.5])
+def test_target_kl_is_nan_where_label_or_rest_is_below_zero(trust: float):
+    case = Case(Row("sft", {}))
+    method = qt.Method("improper", trust, ((1 - trust, qt.Pool()),))
+    out = qt.linear_q_target_loss(case.hidden, case.head, case.labels, method, diagnostics=("target_kl",))
+    assert out.target_kl.isnan().all()
