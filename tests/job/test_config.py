@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from trl import ModelConfig, SFTConfig
 
 import qtarget as qt
@@ -13,7 +14,7 @@ from qtarget.hyperparameters import hyperparameters
 from qtarget.job.config import read_job
 from qtarget.job.flags import Words, parse_words
 from qtarget.job.machine import machine_choices
-from qtarget.job.schema import OWN, TRL_NAMES, all_keys
+from qtarget.job.schema import OWN, TRL_NAMES, all_keys, schema
 from qtarget.job.yaml_file import parse_scalar, read_yaml
 
 
@@ -89,6 +90,11 @@ def test_yaml_that_is_none(tmp_path, text, said):
 def test_every_key_of_trl_is_taken():
     init = {f.name for owner in (SFTConfig, ModelConfig) for f in fields(owner) if f.init}
     assert init <= {*all_keys(), *TRL_NAMES}
+
+
+def test_the_schema_alone_refuses_unknown_keys():
+    with pytest.raises(ValidationError, match="learning_rat"):
+        schema()(model="m", train_dataset="r", learning_rat=1)
 
 
 def test_no_hyperparameter_shadows_a_key():
