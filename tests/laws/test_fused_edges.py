@@ -235,3 +235,59 @@ def test_target_kl_is_nan_where_label_or_rest_is_below_zero(trust: float):
     method = qt.Method("improper", trust, ((1 - trust, qt.Pool()),))
     out = qt.linear_q_target_loss(case.hidden, case.head, case.labels, method, diagnostics=("target_kl",))
     assert out.target_kl.isnan().all()
+
+
+@pytest.mark.parametrize("name", ["kd", "target-sft"])
+def test_a_sparse_teacher_that_keeps_what_the_student_cannot_produce(name: str):
+    """Kept tokens ruled out by the student's bias, and kept tokens of no probability at all."""
+    case = Case(Row(name, {}), bias=True)
+    case.labels[:] = case.labels.where(case.labels < 0, 5)
+    case.head.bias[[0, 2]] = -torch.inf
+    logprobs = torch.tensor([0.4, 0.3, 0.0, 0.2]).double().log().expand(T, 4)
+    teacher = qt.Sparse(torch.arange(4).expand(T, 4), logprobs, torch.full((T,), 0.1).double().log())
+    wanted = (True, True, False)
+    for mine, theirs in zip(
+        _gradients(case, wanted, True, teacher=teacher), _gradients(case, wanted, False, teacher=teacher), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_top1_is_the_definitions():
+    case = Case(Row("sft", {}))
+    fused = _fused(case, case.hidden, case.head, diagnostics=("top1",)).top1
+    torch.testing.assert_close(fused, qt.q_target_loss(case.logits, case.labels, case.method).top1, equal_nan=True)
+    assert set(fused[case.supervised].tolist()) == {0.0, 1.0}
+
+
+def test_a_teacher_of_the_students_shape_in_bf16_with_a_bias():
+    case = Case(Row("kd", {}), dtype=torch.bfloat16, bias=True)
+    teacher = qt.Dense(case.hidden.flip(0), qt.Head(case.head.weight.flip(0), case.head.bias.flip(0)))
+    logits = head_logits(teacher.hidden.float(), qt.Head(teacher.head.weight.float(), teacher.head.bias.float()))
+    student = head_logits(case.hidden.float(), qt.Head(case.head.weight.float(), case.head.bias.float()))
+    expected = qt.q_target_loss(student, case.labels, case.method, teacher=logits).loss
+    torch.testing.assert_close(_fused(case, case.hidden, case.head, teacher=teacher).loss, expected)
+
+
+def test_token_weights_are_checked_and_constant():
+    case, weight = Case(Row("dft", {})), torch.ones(T).double()
+    weight[~case.supervised] = torch.nan
+    logits = case.logits.requires_grad_()
+    weight.requires_grad_()
+    qt.q_target_loss(logits, case.labels, case.method, token_weight=weight).loss.backward()
+    assert weight.grad is None
+    with pytest.raises(ValueError, match="finite and >= 0"):
+        qt.q_target_loss(logits, case.labels, case.method, token_weight=torch.full((T,), torch.inf))
+
+
+@pytest.mark.parametrize(("name", "source"), [("asft", "reference"), ("kd", "teacher")])
+def test_whole_logits_are_refused(name: str, source: str):
+    case = Case(Row(name, {}))
+    whole = case.logits if source == "reference" else (case.logits,)
+    with pytest.raises(ValueError, match=f"{source} is a tensor of logits"):
+        _fused(case, case.hidden, case.head, **{source: whole})
+
+
+def test_a_head_that_is_no_matrix_is_refused():
+    case = Case(Row("sft", {}))
+    with pytest.raises(ValueError, match=r"head\.weight has shape"):
+        _fused(case, case.hidden, qt.Head(torch.randn(6)))
