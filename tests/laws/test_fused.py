@@ -89,7 +89,9 @@ def _sparse(dense: qt.Dense, kept: int) -> qt.Sparse:
 
 
 @pytest.mark.parametrize("kept", [1, 4, V])
-@pytest.mark.parametrize("row", [row for row in every_row() if "kd" in row.id or "target-sft" in row.id])
+@pytest.mark.parametrize(
+    "row", [row for row in every_row() if any(n in row.id for n in ("kd", "target-sft", "repeated"))]
+)
 def test_law_04_fused_equals_dense_from_a_sparse_teacher(row, kept: int):
     case = Case(row, weighted=True)
     teachers = case.evidence["teacher"]
