@@ -109,3 +109,17 @@ def test_every_public_name_is_there():
     assert all(getattr(qtarget, name) is not None for name in names)
     with pytest.raises(AttributeError, match="no attribute 'metod'"):
         _ = qtarget.metod
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("profit", {"threshold": 0.25}, 0.0),
+        ("beyond-log-threshold", {"threshold": 0.25}, 0.25),
+        ("beyond-log-threshold", {"threshold": 0.25, "keep": "bottom"}, 0.25),
+    ],
+)
+def test_a_label_exactly_at_the_threshold(name: str, given: dict, expected: float):
+    """ProFit's paper keeps p > τ only; beyond-log's keeps p = q on either side."""
+    out = qt.q_target_loss(torch.zeros(1, 4, dtype=torch.float64), torch.tensor([2]), qt.method(name, **given))
+    assert out.trust.item() == expected
