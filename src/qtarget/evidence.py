@@ -239,6 +239,8 @@ def _flatten(evidence: Evidence, where: Tensor, shape: torch.Size, vocab: int, n
             raise ValueError(
                 f"{name}: ids have shape {list(ids.shape)}, logprobs {list(logprobs.shape)}; they must be equal"
             )
+        if ids.device.type == "cpu" and bool(((ids < 0) | (ids >= vocab)).any()):
+            raise ValueError(f"{name}: ids must be tokens of the student's {vocab}, 0 to {vocab - 1}")
         return Sparse(ids, logprobs, _token_rows(evidence.log_tail, where, shape, 0, f"{name}.log_tail"))
     if isinstance(evidence, LabelOnly):
         return LabelOnly(_token_rows(evidence.logprobs, where, shape, 0, f"{name}.logprobs"))

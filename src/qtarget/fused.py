@@ -329,6 +329,8 @@ def _check_evidence(**sources: Evidence | tuple[Evidence, ...] | None) -> None:
 
 
 def _check_diagnostics(diagnostics: Sequence[str], method: Method) -> None:
+    if isinstance(diagnostics, str):
+        raise ValueError(f'diagnostics="{diagnostics}" is one word; write diagnostics=("{diagnostics}",)')
     for name in diagnostics:
         if name not in DIAGNOSTICS:
             raise ValueError(f'no diagnostic "{name}"; {suggestion(name, DIAGNOSTICS)}')

@@ -67,6 +67,11 @@ def _fused(name: str, **given):
             lambda: qt.linear_q_target_loss(HIDDEN, qt.Head(torch.randn(5, 7)), Y, qt.method("sft")),
             r"head.weight has shape \[5, 7\]; it must be \[V, 5\]",
         ),
+        (lambda: _fused("sft", diagnostics="trust"), r'write diagnostics=\("trust",\)'),
+        (
+            lambda: _fused("kd", teacher=qt.Sparse(Y[:, None].clamp(min=0) + 5, -torch.ones(4, 1), -torch.ones(4))),
+            r"teacher: ids must be tokens of the student's 7, 0 to 6",
+        ),
         (lambda: _fused("sft", diagnostics=("tust",)), r'no diagnostic "tust"; did you mean "trust"\?'),
         (lambda: _fused("sft", diagnostics=("teacher_entropy",)), r'"sft" has no teacher distribution'),
         (

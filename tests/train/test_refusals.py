@@ -156,3 +156,15 @@ def test_a_composed_method_wins_over_the_configured_one():
     trainer.train()
     assert trainer.method is composed
     assert trainer.state.log_history[0]["trust"] == 0.5
+
+
+def test_token_ids_outside_the_model_are_refused():
+    """On a CPU an embedding without such a row raises from its depths; on a GPU the process dies."""
+    rows = Dataset.from_list([{"input_ids": [1, 5, 9999], "labels": [-100, 5, 9999]}])
+    with pytest.raises(ValueError, match=r"`train_dataset`, prepared row 0: input_ids holds 9999"):
+        build(data=rows)
+    good = Dataset.from_list([{"input_ids": [1, 5, 6], "labels": [-100, 5, 6]}])
+    with pytest.raises(ValueError, match=r"`eval_dataset\['b'\]`, prepared row 0: input_ids holds 9999"):
+        build(data=good, eval_dataset={"a": good, "b": rows})
+    with pytest.raises(ValueError, match=r"labels holds -1"):
+        build(data=Dataset.from_list([{"input_ids": [1, 5, 6], "labels": [-100, -1, 6]}]))

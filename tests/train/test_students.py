@@ -57,7 +57,6 @@ def test_a_tuned_prompt_keeps_teacher_and_weights_beside_their_tokens():
 
 
 def test_qlora_trains_as_in_trl_and_its_reference_is_the_model_without_the_adapter(tmp_path):
-    pytest.importorskip("bitsandbytes")
     from transformers import BitsAndBytesConfig
 
     models.tiny_model("llama", width=64).save_pretrained(tmp_path)

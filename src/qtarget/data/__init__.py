@@ -13,6 +13,7 @@ from qtarget.data.columns import (
 )
 from qtarget.data.packing import pack_rows, truncate_rows
 from qtarget.data.spans import message_spans, span_weights
+from qtarget.data.token_ids import check_ids
 from qtarget.data.weights import SPANS, WEIGHT, attach_token_weight, carries_weight
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "attach_token_weight",
     "carries_weight",
     "check_columns",
+    "check_ids",
     "check_supervision",
     "checked_completions",
     "column_names",

@@ -13,7 +13,6 @@ from qtarget.job.config import Job
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.paths import not_found
 from qtarget.job.sources import load_rows
-from qtarget.job.token_ids import check_ids
 from qtarget.train import TargetSFTTrainer
 
 NOT_MEASURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
@@ -70,17 +69,8 @@ def build_trainer(job: Job) -> JobTrainer:
         raise ValueError(_unreachable(job, error)) from error
     except SafetensorError as error:
         raise ValueError(f"weights of {', '.join(_models(job))} are damaged ({error}); copy them again.") from error
-    _check_ids(trainer)
     trainer.facts = facts_of(job, train, evaluation)
     return trainer
-
-
-def _check_ids(trainer: JobTrainer) -> None:
-    embeddings = trainer.model.get_input_embeddings().weight.shape[0]
-    prepared: dict[str, Any] = {"train_dataset": trainer.train_dataset, "eval_dataset": trainer.eval_dataset}
-    for key, rows in prepared.items():
-        if rows is not None:
-            check_ids(rows, key, embeddings, trainer.text_tokenizer)
 
 
 def _models(job: Job) -> list[str]:

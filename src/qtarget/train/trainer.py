@@ -13,7 +13,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl.trainer.sft_config import SFTConfig
 
 import qtarget as qt
-from qtarget.data import WEIGHT, PerTokenCollator, carries_weight, sequence_ids
+from qtarget.data import WEIGHT, PerTokenCollator, carries_weight, check_ids, sequence_ids
 from qtarget.teacher import EvidenceSource, check_head
 from qtarget.train import checks
 from qtarget.train.config import TargetSFTConfig, as_target_config, refuse_other_losses
@@ -84,11 +84,17 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_weights(self.method, train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
+        self._check_ids()
         self._meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
         self._tokens_seen = 0
         self._add_evidence(teachers, given)
         self.count_labels()
         self.data_collator = PerTokenCollator(self.data_collator, self.padding_free)
+
+    def _check_ids(self) -> None:
+        embeddings = self.model.get_input_embeddings().weight.shape[0]
+        for key in ("train_dataset", "eval_dataset"):
+            check_ids(getattr(self, key), key, embeddings, self.text_tokenizer)
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
