@@ -7,12 +7,16 @@ chunks are always kept in fp32, and in fp64 for fp64 inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from qtarget.evidence import Head
 from qtarget.types import FLOOR
+
+ONEDNN_FROM = 10**8
+"""Multiplications of a product from which on oneDNN is considered: a millisecond's work."""
 
 
 @dataclass
@@ -84,7 +88,9 @@ class Products:
 
     def _product(self, left: Tensor, right: Tensor, out: Tensor) -> None:
         left, right = left.to(self.operand), right.to(self.operand)
-        if self.operand == out.dtype:
+        if _onednn_is_faster(left, right):
+            out.copy_(torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], ""))
+        elif self.operand == out.dtype:
             torch.mm(left, right, out=out)
         else:
             out.copy_(left @ right)
@@ -95,6 +101,22 @@ class Products:
         if key not in self._cast:
             self._cast[key] = weight.detach().to(self.operand)
         return self._cast[key]
+
+
+def _onednn_is_faster(left: Tensor, right: Tensor) -> bool:
+    """Whether to take oneDNN's fp32 product, which inductor uses too, in the place of torch's default, MKL's.
+
+    With AVX-512 it is as fast on an Intel CPU and about twice as fast on an AMD one, where MKL keeps to AVX2. It
+    makes a kernel for each new shape, so small products are not worth it. `torch.mm` offers no choice between the two.
+    """
+    large = left.shape[0] * right.numel() >= ONEDNN_FROM
+    return large and left.dtype == torch.float32 and left.device.type == "cpu" and _onednn_has_avx512()
+
+
+@cache
+def _onednn_has_avx512() -> bool:
+    has_product = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return has_product and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def _operand(hidden_TH: Tensor, weight_VH: Tensor, widest: torch.dtype) -> torch.dtype:

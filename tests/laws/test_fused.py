@@ -6,6 +6,7 @@ from laws.cases import IGNORED, Case, H, T, V, every_row
 from laws.papers import Row
 
 import qtarget as qt
+from qtarget.matmul import ONEDNN_FROM
 from qtarget.statistics import head_logits
 
 DIAGNOSTICS = ("trust", "scale", "p_y", "entropy", "target_kl")
@@ -333,3 +334,27 @@ def test_a_compiled_model_may_call_it(name: str):
         run(hidden, head.weight).backward()
         results.append([leaf.grad for leaf in leaves])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("name", ["sft", "target-sft"])
+def test_large_fp32_products_take_another_library_and_agree(name: str):
+    """From `ONEDNN_FROM` multiplications on a CPU with AVX-512 uses oneDNN; uneven shapes and chunks."""
+    tokens, width, vocab = 301, 65, 5303
+    assert tokens * width * vocab >= ONEDNN_FROM
+    draw = torch.Generator().manual_seed(0)
+    hidden, teacher_hidden = (torch.randn(tokens, w, generator=draw) for w in (width, 70))
+    weight, teacher_weight = (torch.randn(vocab, w, generator=draw) / w**0.5 for w in (width, 70))
+    labels = torch.randint(0, vocab, (tokens,), generator=draw)
+    results = []
+    for dtype, fused in ((torch.float64, False), (torch.float32, True)):
+        h, w = (t.to(dtype, copy=True).requires_grad_() for t in (hidden, weight))
+        teacher = qt.Dense(teacher_hidden.to(dtype), qt.Head(teacher_weight.to(dtype)))
+        given = {"teacher": teacher} if name == "target-sft" else {}
+        if fused:
+            out = qt.linear_q_target_loss(h, qt.Head(w), labels, qt.method(name), **given, chunk_tokens=tokens)
+        else:
+            out = qt.q_target_loss(h @ w.t(), labels, qt.method(name), **given)
+        out.loss.backward()
+        results.append([out.loss.detach().double(), h.grad.double(), w.grad.double()])
+    for exact, got in zip(*results, strict=True):
+        assert (got - exact).norm() <= 1e-5 * exact.norm()
