@@ -13,7 +13,7 @@ demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto -q
+	$(BIN)/python -m pytest -n auto -q --disable-warnings
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
