@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from qtarget import residual, trust, value, variants
+from qtarget.family import label_trust
 from qtarget.hyperparameters import Count, OneOf, Within, checked, suggestion
 from qtarget.residual import rest
 from qtarget.statistics import potential_mass
@@ -43,8 +44,7 @@ def dft() -> Method:
     Limits: beyond-log at alpha 1; target-sft at eta 0; asft at kl_weight 0.
     The official code normalises per micro-batch; here, as everywhere, by the global token count.
     """
-    gamma = trust.label_probability()
-    return Method("dft", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2508.05629")
+    return label_trust("dft", trust.label_probability(), "arXiv 2508.05629")
 
 
 def beyond_log(alpha: Annotated[float, Within(0, 100, "power of p_y")] = 1.0) -> Method:
@@ -54,14 +54,7 @@ def beyond_log(alpha: Annotated[float, Within(0, 100, "power of p_y")] = 1.0) ->
     Limits: alpha 0 is sft, alpha 1 is dft.
     The paper's "−p^10" is coded, here as there, as (1 − p^10)/10.
     """
-    gamma = trust.label_probability(alpha)
-    return Method(
-        "beyond-log",
-        gamma,
-        rest(gamma, residual.student()),
-        value=value.power_gap(alpha),
-        source="arXiv 2510.00526",
-    )
+    return label_trust("beyond-log", trust.label_probability(alpha), "arXiv 2510.00526", value=value.power_gap(alpha))
 
 
 def profit(
@@ -73,10 +66,7 @@ def profit(
     Limits: threshold 0 is sft.
     The official code keeps p_y = τ too, and has modes (lower, middle, random) that are left out.
     """
-    gamma = trust.label_above(threshold)
-    return Method(
-        "profit", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2601.09195"
-    )
+    return label_trust("profit", trust.label_above(threshold), "arXiv 2601.09195")
 
 
 def eaft(
@@ -93,8 +83,7 @@ def eaft(
     The authors' code and LLaMA-Factory divide by 3.0 (normalizer=3.0); axolotl by nothing (normalizer=None), which
     makes the loss three times larger and the target improper.
     """
-    gamma = trust.uncertainty(top_k, power, normalizer)
-    return Method("eaft", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2601.02151")
+    return label_trust("eaft", trust.uncertainty(top_k, power, normalizer), "arXiv 2601.02151")
 
 
 def iw_sft(
@@ -109,14 +98,7 @@ def iw_sft(
     variant is left out. With weights computed beforehand, give `token_weight` and no reference: they are γ then.
     """
     gamma = trust.trajectory_ratio(temperature, clip_max)
-    method = Method(
-        "iw-sft",
-        gamma,
-        rest(gamma, residual.student()),
-        value=value.trusted_nll(),
-        scope="sequence",
-        source="arXiv 2507.12856",
-    )
+    method = label_trust("iw-sft", gamma, "arXiv 2507.12856")
     weight = trust.given_weight()
     stand_in = replace(method, trust=weight, residual=rest(weight, residual.student()), scope="token")
     return replace(method, without_reference=stand_in)
@@ -129,8 +111,7 @@ def cft() -> Method:
     How tokens are found critical (no alternative reaches the answer) is the data's part. The paper leaves its
     denominator open; ours counts every supervised token.
     """
-    gamma = trust.given_weight()
-    return Method("cft", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2510.10974")
+    return label_trust("cft", trust.given_weight(), "arXiv 2510.10974")
 
 
 def label_smoothing(smoothing: Annotated[float, Within(0, 1, "mass spread over all tokens")] = 0.1) -> Method:
@@ -193,13 +174,11 @@ def psft(
     clip_high. Limits: sft at ρ = 1, right after a refresh.
     The paper's table names p_old as the residual; derived from its loss it is the student.
     """
-    gamma = trust.ratio_below(clip_high)
-    return Method(
+    return label_trust(
         "psft",
-        gamma,
-        rest(gamma, residual.student()),
+        trust.ratio_below(clip_high),
+        "arXiv 2508.17784",
         value=value.clipped_ratio_loss(clip_low, clip_high),
-        source="arXiv 2508.17784",
         refresh_every=refresh_every,
     )
 

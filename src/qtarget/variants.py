@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from qtarget import residual, trust, value
+from qtarget.family import label_trust
 from qtarget.hyperparameters import OneOf, Within
 from qtarget.residual import rest
 from qtarget.types import Method, Term
@@ -40,13 +41,8 @@ def deft() -> Method:
     α = sg[Σ_v p_v²]; γ = p_y^α, π̃ = p, loss (1 − p_y^α)/α. Limits: a one-hot student is dft, a flat one sft.
     The official code divides by α + 1e-6, which changes nothing that matters.
     """
-    gamma = trust.label_probability_by_collision()
-    return Method(
-        "deft",
-        gamma,
-        rest(gamma, residual.student()),
-        value=value.power_gap_by_collision(),
-        source="arXiv 2602.11424",
+    return label_trust(
+        "deft", trust.label_probability_by_collision(), "arXiv 2602.11424", value=value.power_gap_by_collision()
     )
 
 
@@ -65,8 +61,9 @@ def idft(
             f'method "idft": exponent_min={exponent_min} is above exponent_max={exponent_max}; '
             f"write exponent_max={exponent_min}"
         )
-    gamma = trust.label_probability_by_surprise(beta, exponent_min, exponent_max)
-    return Method("idft", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2602.12222")
+    return label_trust(
+        "idft", trust.label_probability_by_surprise(beta, exponent_min, exponent_max), "arXiv 2602.12222"
+    )
 
 
 def prift(
@@ -78,8 +75,11 @@ def prift(
     prob: γ = r_y; mass: γ = 1[Σ_{v: r_v ≤ r_y} r_v ≥ threshold]; π̃ = p, loss −γ log p_y.
     Limits: prob is dft at the first step, where r = p.
     """
-    gamma = trust.reference_probability() if variant == "prob" else trust.reference_mass(mass_threshold)
-    return Method("prift", gamma, rest(gamma, residual.student()), value=value.trusted_nll(), source="arXiv 2606.09396")
+    return label_trust(
+        "prift",
+        trust.reference_probability() if variant == "prob" else trust.reference_mass(mass_threshold),
+        "arXiv 2606.09396",
+    )
 
 
 def talr(floor: Annotated[float, Within(0, 1, "smallest trust")] = 0.01) -> Method:
@@ -90,15 +90,7 @@ def talr(floor: Annotated[float, Within(0, 1, "smallest trust")] = 0.01) -> Meth
     Looks at the whole batch: gradient accumulation and more ranks change which sequences share a median. No official
     code.
     """
-    gamma = trust.label_probability_by_difficulty(floor)
-    return Method(
-        "talr",
-        gamma,
-        rest(gamma, residual.student()),
-        value=value.trusted_nll(),
-        scope="batch",
-        source="arXiv 2509.20758",
-    )
+    return label_trust("talr", trust.label_probability_by_difficulty(floor), "arXiv 2509.20758")
 
 
 def focal(
@@ -110,14 +102,7 @@ def focal(
     γ = (1−p_y)^f − f p_y (1−p_y)^(f−1) log p_y, above 1 for some p_y (improper); detached: γ = (1−p_y)^f. π̃ = p.
     Loss −(1−p_y)^f log p_y. Limits: focusing 0 is sft.
     """
-    gamma = trust.focal(focusing, detached)
-    return Method(
-        "focal",
-        gamma,
-        rest(gamma, residual.student()),
-        value=value.focal_loss(focusing),
-        source="arXiv 1708.02002",
-    )
+    return label_trust("focal", trust.focal(focusing, detached), "arXiv 1708.02002", value=value.focal_loss(focusing))
 
 
 def beyond_log_threshold(
@@ -132,13 +117,11 @@ def beyond_log_threshold(
     The official code divides by the kept tokens; here dropped tokens stay in the denominator.
     """
     kept = trust.label_above(threshold, strict=False) if keep == "top" else trust.label_below(threshold)
-    gamma = trust.label_probability(alpha) * kept
-    return Method(
+    return label_trust(
         "beyond-log-threshold",
-        gamma,
-        rest(gamma, residual.student()),
+        trust.label_probability(alpha) * kept,
+        "arXiv 2510.00526",
         value=kept * value.power_gap(alpha),
-        source="arXiv 2510.00526",
     )
 
 
@@ -150,14 +133,7 @@ def log_one_minus_p(
     γ = p_y/(1−p_y), held at weight_max (improper for p_y > 1/2), π̃ = p, loss log(1 − p_y).
     Limits: dft where p_y is small. The paper does not hold the weight; near p_y = 1 it must be held.
     """
-    gamma = trust.label_odds(weight_max)
-    return Method(
-        "log-one-minus-p",
-        gamma,
-        rest(gamma, residual.student()),
-        value=value.log_not_label(),
-        source="arXiv 2510.00526",
-    )
+    return label_trust("log-one-minus-p", trust.label_odds(weight_max), "arXiv 2510.00526", value=value.log_not_label())
 
 
 def entropy_selected(
@@ -167,15 +143,7 @@ def entropy_selected(
 
     γ = 1[H among the top share], π̃ = p, loss −γ log p_y. Limits: share 1 is sft. Looks at the whole batch.
     """
-    gamma = trust.top_share(trust.entropy(), share)
-    return Method(
-        "entropy-selected",
-        gamma,
-        rest(gamma, residual.student()),
-        value=value.trusted_nll(),
-        scope="batch",
-        source="arXiv 2506.01939, applied to SFT",
-    )
+    return label_trust("entropy-selected", trust.top_share(trust.entropy(), share), "arXiv 2506.01939, applied to SFT")
 
 
 def excess_loss_selected(
@@ -186,15 +154,7 @@ def excess_loss_selected(
     γ = 1[log r_y − log p_y among the top share], π̃ = p, loss −γ log p_y. Limits: share 1 is sft. Looks at the whole
     batch.
     """
-    gamma = trust.top_share(trust.excess_loss(), share)
-    return Method(
-        "excess-loss-selected",
-        gamma,
-        rest(gamma, residual.student()),
-        value=value.trusted_nll(),
-        scope="batch",
-        source="arXiv 2404.07965",
-    )
+    return label_trust("excess-loss-selected", trust.top_share(trust.excess_loss(), share), "arXiv 2404.07965")
 
 
 def confidence_penalty(
