@@ -19,8 +19,8 @@ from qtarget.terms import DenseTerm, PoolTerm, SparseTerm, UniformTerm
 from qtarget.types import FLOOR, Pool, Statistic
 
 TOP1 = Statistic("top1")
-NEEDS_LOGITS = {"entropy", "reference_mass_below", "potential_mass"}
-"""Statistics measured after the student, from the logits that it would else overwrite."""
+IN_PLACE = {"logp_y", "top1", "collision", "log_not_y"}
+"""Statistics measured once the student has overwritten its logits; whatever else is left by then needs them kept."""
 
 
 class Workspace:
@@ -58,8 +58,8 @@ class Rows:
         self._measure_logits(wanted)
         for pool in fast:
             self._build(pool, wanted, shared=[p for p in fast if p != pool])
-        keep = keep_logits or bool(slow) or self._will_read_logits(wanted)
-        self._normalise(keep)
+        unread = any(s not in self.measured and s.name not in IN_PLACE for s in wanted)
+        self._normalise(keep_logits or bool(slow) or unread)
         for pool in fast:
             self._finish(pool, wanted)
         self._measure_student(wanted)
@@ -73,14 +73,6 @@ class Rows:
         self.log_norm_C = top_C - log_top_C
         self.measured[LOGP_Y] = (label_C - top_C + log_top_C).clamp(min=FLOOR)  # exact where the label is the top
         self.measured[TOP1] = (label_C >= top_C).to(label_C.dtype)
-
-    def _will_read_logits(self, wanted: Collection[Statistic]) -> bool:
-        return any(
-            s.name in NEEDS_LOGITS
-            or (isinstance(s.of, Pool) and (s.of.is_student or s.of not in self.terms))
-            or (s.name.endswith(("_logp_y", "_entropy")) and s not in self.measured)
-            for s in wanted
-        )
 
     def _buffer(self, name: str) -> Tensor:
         return self.workspace(name, len(self.logits_CV))
