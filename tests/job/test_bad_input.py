@@ -32,6 +32,7 @@ CASES = {
         ['"asft" needs a reference', "`reference: initial`"],
     ),
     "another loss": ("config.yaml --loss-type dft", ["`loss_type: dft` is set beside `method`", "Remove that line"]),
+    "TRL's loss written down": ("config.yaml --loss-type nll", ["`loss_type: nll` is set beside `method`", "Remove"]),
     "adapter options alone": ("config.yaml --lora-r 8", ["`lora_r`", "write `use_peft: true`"]),
     "model not there": ("config.yaml --model ./qwen3", ["qwen3 is not there", "did you mean qwen2?"]),
     "teacher not there": ("config.yaml --teacher ./teachr", ["`teacher: ./teachr`", "did you mean teacher?"]),

@@ -74,6 +74,7 @@ def checked_job(given: Written) -> Job:
     choices = machine_choices(values)
     trainer = {key: value for key, value in {**values, **choices.keys}.items() if key in trainer_keys()}
     _check_adapter(values, given)
+    _check_objective(values, given)
     return Job(
         model=_existing_model(values["model"], "model"),
         train=_source(values, "train_dataset", "dataset_train_split"),
@@ -143,6 +144,15 @@ def _check_adapter(values: Mapping[str, Any], given: Written) -> None:
         raise ValueError(
             f"{given.place(adapter[0])}: `{adapter[0]}` is an option of an adapter, and none is asked for; "
             "write `use_peft: true`."
+        )
+
+
+def _check_objective(values: Mapping[str, Any], given: Written) -> None:
+    """TRL's default loss, written down, is a second objective too; the trainer cannot tell it from a default."""
+    if values.get("loss_type") == "nll":
+        raise ValueError(
+            f"{given.place('loss_type')}: `loss_type: nll` is set beside `method`. Remove that line; "
+            "`method: sft` says the same."
         )
 
 
