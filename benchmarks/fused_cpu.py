@@ -117,6 +117,13 @@ def _measure_peak(path: str, name: str, tokens: int) -> None:
     print(_resident("VmHWM") - before)
 
 
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def _resident(field: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
@@ -167,7 +174,7 @@ def run(rounds: int = 5) -> dict:
     """All measurements, with machine and versions."""
     torch.set_num_threads(1)
     return {
-        "machine": {"processor": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1},
+        "machine": {"processor": _processor(), "torch": torch.__version__, "threads": 1},
         "shape": {"H": H, "V": V, "teacher_H": TEACHER_H, "dtype": "fp32", "diagnostics": []},
         "speed": speed(1024, rounds),
         "memory": memory(4096),
@@ -221,10 +228,10 @@ def main() -> int:
         _measure_peak(args.peak_of[0], args.peak_of[1], int(args.peak_of[2]))
         return 0
     results = run(args.rounds)
-    show(results)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(results, indent=1) + "\n")
+    show(results)
     for miss in misses(results):
         print("MISS:", miss)
     return 1 if misses(results) else 0
