@@ -26,19 +26,17 @@ def test_law_04_two_teachers_of_any_kind(row: Row, kinds: str):
     _assert_equal(*_both(case, 6, teacher=teachers))
 
 
-class _Composed(Case):
-    """A case of a method made here, with one teacher."""
-
-    @property
-    def method(self) -> qt.Method:
-        pools = [qt.Pool(teachers=(1.0,)), qt.Pool(teachers=(0.5,)), qt.Pool(student=0.5, teachers=(0.5,))]
-        losses: Rule = value.kl(pools[0]) + value.kl(pools[1]) + value.kl(pools[2]) + value.nll()
-        return qt.Method("shared", 0.2, tuple(zip((0.3, 0.3, 0.2), pools, strict=True)), value=losses)
+POOLS = (qt.Pool(teachers=(1.0,)), qt.Pool(teachers=(0.5,)), qt.Pool(student=0.5, teachers=(0.5,)))
+DIVERGENCES: Rule = value.kl(POOLS[0]) + value.kl(POOLS[1]) + value.kl(POOLS[2]) + value.nll()
 
 
+@pytest.mark.parametrize("stated", [DIVERGENCES, None], ids=["divergences", "cross entropy"])
 @pytest.mark.parametrize("chunk_tokens", [T, 5])
-def test_law_04_one_teacher_in_three_pools(chunk_tokens: int):
-    _assert_equal(*_both(_Composed(Row("kd", {})), chunk_tokens))
+def test_law_04_one_teacher_in_three_pools(chunk_tokens: int, stated: Rule | None):
+    """With and without statistics that need a pool's exponents kept beside it."""
+    case = Case(Row("kd", {}))
+    case.__dict__["method"] = qt.Method("shared", 0.2, tuple(zip((0.3, 0.3, 0.2), POOLS, strict=True)), value=stated)
+    _assert_equal(*_both(case, chunk_tokens))
 
 
 @pytest.mark.parametrize("name", ["kd", "target-sft"])
