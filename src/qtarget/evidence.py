@@ -6,7 +6,7 @@ Everything is flattened to the T supervised tokens here, once; the mathematics n
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -105,8 +105,8 @@ class Supervised:
         return out.index_copy(0, self.where, values_T).view(self.shape + values_T.shape[1:])
 
 
-def rows_of(evidence: Evidence, rows: slice | Tensor) -> Evidence:
-    """The evidence of some tokens."""
+def rows_of(evidence: Evidence, rows: Any) -> Evidence:
+    """The evidence of some tokens: `rows` indexes the axes it shares with `labels`."""
     if isinstance(evidence, Dense):
         return replace(evidence, hidden=evidence.hidden[rows])
     if isinstance(evidence, Sparse):

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from qtarget.evidence import Evidence, Given, Head, Supervised, resolve, supervise
 from qtarget.hyperparameters import suggestion
-from qtarget.loss import check_mass, declared_target, target_kl
+from qtarget.loss import check_mass, declared_target, spread, target_kl
 from qtarget.matmul import Products
 from qtarget.rows import TOP1, Rows, Workspace
 from qtarget.statistics import ENTROPY, LOGP_Y, SCALE, TRUST, cross, label_logp, negentropy
@@ -223,13 +223,9 @@ def _numbers_across(plan: _Plan, start: Callable[[slice], Rows]) -> _Numbers | N
 
 def _numbers(method: Method, measured: Mapping[Statistic, Tensor], tokens: Supervised) -> _Numbers:
     like_T = measured[LOGP_Y]
-    trust, scale, *coefficients = (_spread(evaluate(n, measured), like_T) for n in method.numbers)
+    trust, scale, *coefficients = (spread(evaluate(n, measured), like_T) for n in method.numbers)
     check_mass(method, trust, coefficients)
     return _Numbers(trust, scale, tokens.multiplier(method, like_T.dtype), tuple(coefficients))
-
-
-def _spread(number: Tensor | float, like_T: Tensor) -> Tensor:
-    return torch.as_tensor(number, dtype=like_T.dtype, device=like_T.device).expand(like_T.shape)
 
 
 def _value(plan: _Plan, rows: Rows, numbers: _Numbers) -> Tensor:

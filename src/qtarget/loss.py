@@ -112,7 +112,7 @@ def target_distribution(
 
 def declared_target(method: Method, frame: Frame) -> Target:
     """The method's own (γ, π̃, s) over T tokens; the scale without token weights."""
-    trust_T, scale_T, *coefficients = (_spread(evaluate(n, frame), frame) for n in method.numbers)
+    trust_T, scale_T, *coefficients = (spread(evaluate(n, frame), frame[LOGP_Y]) for n in method.numbers)
     check_mass(method, trust_T, coefficients)
     q = torch.zeros_like(frame.logp_TV).scatter(-1, frame.tokens.labels_T[:, None], trust_T[:, None])
     for coefficient_T, (_, pool) in zip(coefficients, method.residual, strict=True):
@@ -142,7 +142,7 @@ def _cross_entropy(method: Method, frame: Frame, target: Target, logp_TV: Tensor
     out_T = -target.trust * label_T
     for number, pool in method.residual:
         if not pool.is_student:
-            coefficient_T = _spread(evaluate(number, frame), frame)
+            coefficient_T = spread(evaluate(number, frame), frame[LOGP_Y])
             out_T = out_T - coefficient_T * (term_TV(pool, frame) * logp_TV).sum(-1)
     return out_T
 
@@ -155,7 +155,7 @@ def _gap(method: Method, frame: Frame, target: Target) -> Tensor:
     for number, pool in method.residual:
         if not pool.is_student:
             toward_TV = term_TV(pool, frame)
-            share = _spread(evaluate(number, frame), frame)[:, None]
+            share = spread(evaluate(number, frame), frame[LOGP_Y])[:, None]
             gap_TV = gap_TV + share * (p_TV - toward_TV if pool.tangent is None else -toward_TV)
     return gap_TV
 
@@ -165,7 +165,7 @@ def method_value(method: Method, frame: Frame, target: Target) -> Tensor:
     if method.value is None:
         return target.scale * -(target.q * frame.logp_TV).sum(-1)
     frame.measured.update({TRUST: target.trust, SCALE: target.scale})
-    return _spread(method.value(frame), frame)
+    return spread(method.value(frame), frame[LOGP_Y])
 
 
 def target_kl(q_TV: Tensor, logp_TV: Tensor) -> Tensor:
@@ -215,9 +215,9 @@ def _begin(
     return method, tokens, rows.log_softmax(-1).clamp(min=FLOOR)
 
 
-def _spread(number: Tensor | float, frame: Frame) -> Tensor:
-    like_TV = frame.logp_TV
-    return torch.as_tensor(number, dtype=like_TV.dtype, device=like_TV.device).expand(len(like_TV))
+def spread(number: Tensor | float, like_T: Tensor) -> Tensor:
+    """A number per token, whether a rule gave one or a constant stands for all; [T]."""
+    return torch.as_tensor(number, dtype=like_T.dtype, device=like_T.device).expand(like_T.shape)
 
 
 def _check_logits(logits: Tensor, labels: Tensor) -> None:

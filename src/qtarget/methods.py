@@ -221,12 +221,11 @@ def kd(
     Limits: a one-hot teacher is sft on its tokens; kd-hybrid at teacher_weight 1.
     At T ≠ 1 the gradient is T(p^(T) − t^(T)), and the target p − T(p^(T) − t^(T)) is improper in general.
     """
-    shares = tuple(teacher_weights) if isinstance(teacher_weights, Sequence) else (teacher_weights,)
+    shares = residual.per_teacher(teacher_weights)
     if abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f'method "kd": teacher_weights={shares} must sum to 1; write teacher_weights=[0.5, 0.5]')
     if temperature == 1:
-        terms = tuple(Term(w, residual.teacher(i)) for i, w in enumerate(shares))
-        return Method("kd", 0.0, terms, source="arXiv 1503.02531")
+        return Method("kd", 0.0, residual.teachers(shares), source="arXiv 1503.02531")
     soft = residual.student(temperature)
     teachers = [residual.teacher(i, temperature) for i in range(len(shares))]
     toward = tuple(Term(temperature * w, pool) for w, pool in zip(shares, teachers, strict=True))
@@ -249,12 +248,11 @@ def kd_hybrid(
 
     γ = 1 − λ, π̃ = t, loss (1−λ)(−log p_y) + λ KL(t‖p). Limits: 0 is sft, 1 is kd.
     """
-    shares = tuple(teacher_weight) if isinstance(teacher_weight, Sequence) else (teacher_weight,)
-    label_share = 1 - sum(shares)
+    shares = residual.per_teacher(teacher_weight)
+    terms, label_share = residual.teachers(shares), 1 - sum(shares)
     loss = value.nll() * label_share
-    for i, w in enumerate(shares):
-        loss = loss + w * value.kl(residual.teacher(i))
-    terms = tuple(Term(w, residual.teacher(i)) for i, w in enumerate(shares))
+    for weight, pool in terms:
+        loss = loss + weight * value.kl(pool)
     return Method("kd-hybrid", label_share, terms, value=loss, source="arXiv 1503.02531")
 
 

@@ -35,12 +35,22 @@ def teacher(index: int = 0, temperature: float = 1.0) -> Pool:
     return Pool(teachers=(0.0,) * index + (1 / temperature,))
 
 
+def per_teacher(share: float | Sequence[float]) -> tuple[float, ...]:
+    """One number per teacher, from one number or several."""
+    return tuple(share) if isinstance(share, Sequence) else (share,)
+
+
+def teachers(shares: Sequence[float]) -> tuple[Term, ...]:
+    """A weighted mean of several teachers, one term each."""
+    return tuple(Term(share, teacher(i)) for i, share in enumerate(shares))
+
+
 def guided(eta: float | Sequence[float]) -> Pool:
     """student^(1−η)·teacher^η: the distribution nearest to both, argmin (1−η)KL(π‖p) + ηKL(π‖t).
 
     With several teachers η is a sequence, one exponent each, and the student's exponent is 1 − Σ η.
     """
-    exponents = tuple(eta) if isinstance(eta, Sequence) else (eta,)
+    exponents = per_teacher(eta)
     return Pool(student=1 - sum(exponents), teachers=exponents)
 
 

@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor, Partial
 from transformers import PreTrainedModel
 
 from qtarget import Head
+from qtarget.statistics import head_logits
 
 
 def head_of(model: PreTrainedModel) -> Head:
@@ -76,7 +77,8 @@ def check_head(model: PreTrainedModel, name: str) -> None:
     with evaluating(model):
         logits = model(input_ids=ids, use_cache=False).logits.float()
         hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    ours = _logits(hidden.to(logits.device), head_of(model))
+    head = head_of(model)
+    ours = head_logits(hidden.to(head.weight), head).to(logits)
     if not torch.allclose(ours, logits, rtol=0.05, atol=0.05 * float(logits.abs().max())):
         raise ValueError(
             f"The {name} ({type(model).__name__}) does more between its hidden states and its logits than a "
@@ -84,10 +86,3 @@ def check_head(model: PreTrainedModel, name: str) -> None:
             "layer, a scale and a soft-cap, so the fused loss would be wrong for it; use a model without "
             "that step."
         )
-
-
-def _logits(hidden: Tensor, head: Head) -> Tensor:
-    weight = head.weight.to(hidden.device)
-    logits = torch.nn.functional.linear(hidden.to(weight.dtype), weight, head.bias).float()
-    logits = logits if head.scale is None else logits * head.scale
-    return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)

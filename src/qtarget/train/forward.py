@@ -12,10 +12,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import qtarget as qt
+from qtarget.evidence import rows_of
 from qtarget.teacher import evaluating, head_of
 from qtarget.train.trl_private import load_balancing_loss
 
 Evidence = qt.Dense | qt.Sparse | qt.LabelOnly
+WITH_NEXT = (slice(None), slice(None, -1))
+"""The positions `[B, S]` that have a next token."""
 LOSS: Any = qt.linear_q_target_loss  # torch.compile leaves it alone, by a decorator that hides its signature
 
 
@@ -88,22 +91,13 @@ def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt
         head,
         labels[:, 1:].to(device),
         call.method,
-        teacher=tuple(_expecting(teacher) for teacher in call.teachers) or None,
-        reference=None if call.reference is None else _expecting(call.reference),
+        teacher=tuple(rows_of(teacher, WITH_NEXT) for teacher in call.teachers) or None,
+        reference=None if call.reference is None else rows_of(call.reference, WITH_NEXT),
         token_weight=None if call.token_weight is None else call.token_weight[:, 1:].to(device),
         sequence_ids=None if call.sequence_ids is None else call.sequence_ids[:, 1:].to(device),
         num_items=call.num_items,
         diagnostics=call.diagnostics,
     )
-
-
-def _expecting(evidence: Evidence) -> Evidence:
-    """Evidence at the positions that have a next token."""
-    if isinstance(evidence, qt.Dense):
-        return replace(evidence, hidden=evidence.hidden[:, :-1])
-    if isinstance(evidence, qt.Sparse):
-        return qt.Sparse(evidence.ids[:, :-1], evidence.logprobs[:, :-1], evidence.log_tail[:, :-1])
-    return qt.LabelOnly(evidence.logprobs[:, :-1])
 
 
 @torch.no_grad()
