@@ -6,7 +6,7 @@ Everything is flattened to the T supervised tokens here, once; the mathematics n
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,17 +42,34 @@ class Dense:
     vocab: int | None = None
 
 
+Tail = Literal["student", "uniform", "none"]
+"""How the mass of the tokens that were not kept is spread over them."""
+
+
 @dataclass(frozen=True)
 class Sparse:
-    """K kept tokens and the mass of the rest, which is shaped as the student's: t_k = tail·p_k/p_tail outside the K.
+    """K kept tokens of a distribution, and the mass of the rest.
 
     Attributes:
         ids: [..., K] int64, distinct within a token.  logprobs: [..., K] nats.  log_tail: [...] nats; −inf means none.
+        entropy: [...] nats, of the whole distribution at temperature 1, where it was measured.
+        tail: shape of the rest. "student": t_k = tail·p_k/p_tail, right for every pool. "uniform" and "none" (all mass is
+            on the K tokens, see `renormalised`) are right only for targets that are linear in the source, and refused
+            elsewhere: in a geometric pool a zero would wipe out what the student knows.
+        temperature: T, where the kept distribution is t^(1/T). A pool that takes t to the power a then takes it to a·T.
     """
 
     ids: Tensor
     logprobs: Tensor
     log_tail: Tensor
+    entropy: Tensor | None = None
+    tail: Tail = "student"
+    temperature: float = 1.0
+
+    def renormalised(self) -> Sparse:
+        """The mass of the rest given to the kept tokens, in proportion: biased towards them (arXiv 2503.16870)."""
+        logprobs = self.logprobs - self.logprobs.logsumexp(-1, keepdim=True)
+        return replace(self, logprobs=logprobs, log_tail=torch.full_like(self.log_tail, -torch.inf), tail="none")
 
 
 @dataclass(frozen=True)
@@ -110,7 +127,9 @@ def rows_of(evidence: Evidence, rows: Any) -> Evidence:
     if isinstance(evidence, Dense):
         return replace(evidence, hidden=evidence.hidden[rows])
     if isinstance(evidence, Sparse):
-        return Sparse(evidence.ids[rows], evidence.logprobs[rows], evidence.log_tail[rows])
+        entropy = None if evidence.entropy is None else evidence.entropy[rows]
+        picked = {"logprobs": evidence.logprobs[rows], "log_tail": evidence.log_tail[rows], "entropy": entropy}
+        return replace(evidence, ids=evidence.ids[rows], **picked)
     return LabelOnly(evidence.logprobs[rows]) if isinstance(evidence, LabelOnly) else evidence[rows]
 
 
@@ -241,7 +260,10 @@ def _flatten(evidence: Evidence, where: Tensor, shape: torch.Size, vocab: int, n
             )
         if ids.device.type == "cpu" and bool(((ids < 0) | (ids >= vocab)).any()):
             raise ValueError(f"{name}: ids must be tokens of the student's {vocab}, 0 to {vocab - 1}")
-        return Sparse(ids, logprobs, _token_rows(evidence.log_tail, where, shape, 0, f"{name}.log_tail"))
+        log_tail = _token_rows(evidence.log_tail, where, shape, 0, f"{name}.log_tail")
+        entropy = evidence.entropy
+        entropy = None if entropy is None else _token_rows(entropy, where, shape, 0, f"{name}.entropy")
+        return replace(evidence, ids=ids, logprobs=logprobs, log_tail=log_tail, entropy=entropy)
     if isinstance(evidence, LabelOnly):
         return LabelOnly(_token_rows(evidence.logprobs, where, shape, 0, f"{name}.logprobs"))
     if not isinstance(evidence, Tensor):

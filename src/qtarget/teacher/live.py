@@ -3,25 +3,14 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from qtarget import Dense, LabelOnly, Sparse
+from qtarget import Dense
 from qtarget.teacher.causal_lm import check_head, head_of
-
-
-class EvidenceSource(Protocol):
-    """Whatever can say, at each position of a batch, what comes next."""
-
-    def evidence(self, inputs: Mapping[str, Any]) -> Dense | Sparse | LabelOnly:
-        """Evidence `[B, S, ...]` for the model inputs `input_ids` `[B, S]`: position t speaks of token t + 1.
-
-        `inputs` holds what the student is given (`attention_mask`, `position_ids` and the like), without
-        labels.
-        """
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +26,7 @@ class LiveModel:
     vocab: int | None = None
 
     @torch.no_grad()
-    def evidence(self, inputs: Mapping[str, Any]) -> Dense:
+    def evidence(self, inputs: Mapping[str, Any], labels: Tensor | None = None) -> Dense:
         # A cache would make packed documents see one another.
         outputs = self.model.base_model(**{**inputs, "use_cache": False})
         return Dense(outputs.last_hidden_state, head_of(self.model), self.vocab)

@@ -1,0 +1,107 @@
+"""Batches and data sets as documents: stretches of tokens that see one another, whatever row they were packed into.
+
+A source that is asked ahead of the step finds what it knows by a document's content, so shuffling, packing, padding and
+the number of workers cannot put it out of step with the batch.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Document:
+    """Token ids, and which of them a teacher is asked about.
+
+    Attributes:
+        ids: `[n]` int32.  asked: `[n]` bool; never the first, before which nothing stands.
+    """
+
+    ids: np.ndarray
+    asked: np.ndarray
+
+    @staticmethod
+    def of(ids: Any, labels: Any) -> "Document":
+        """From token ids and labels `[n]`, −100 where a token is not supervised."""
+        asked = np.asarray(labels) != IGNORED
+        asked[:1] = False
+        return Document(np.ascontiguousarray(ids, np.int32), asked)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """16 bytes that name the content."""
+        return hashlib.blake2b(self.ids.tobytes() + np.packbits(self.asked).tobytes(), digest_size=16).digest()
+
+    @property
+    def targets(self) -> np.ndarray:
+        """The tokens asked about, `[T]`."""
+        return self.ids[self.asked]
+
+
+class Place(NamedTuple):
+    """Where a document stands in a batch."""
+
+    row: int
+    start: int
+    document: Document
+
+
+def documents_in(batch: Mapping[str, Any]) -> list[Place]:
+    """The documents of a batch with anything supervised in them, in order.
+
+    `attention_mask` says which tokens are padding; `position_ids` that restart at 0 begin a document.
+    """
+    ids, labels = (_array(batch[name]) for name in ("input_ids", "labels"))
+    mask, positions = (_array(batch[name]) if name in batch else None for name in ("attention_mask", "position_ids"))
+    if mask is not None and mask.ndim != 2:
+        raise ValueError(
+            f"attention_mask has {mask.ndim} axes; expected [B, S], as the collators of TRL and transformers make it."
+        )
+    places = []
+    for row in range(len(ids)):
+        kept = np.arange(ids.shape[1]) if mask is None else mask[row].nonzero()[0]
+        first = kept == kept[:1]
+        starts = kept[first if positions is None else first | (positions[row][kept] == 0)]
+        for start, stop in pairwise([*starts, (kept[-1] + 1) if len(kept) else 0]):
+            places.append(Place(row, int(start), Document.of(ids[row, start:stop], labels[row, start:stop])))
+    return [place for place in places if place.document.asked.any()]
+
+
+def documents_of_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Document]:
+    """The documents of prepared rows: `input_ids`, `labels`, and `seq_lengths` where several are packed into one."""
+    for row in rows:
+        ids, labels = np.asarray(row["input_ids"], np.int32), np.asarray(row["labels"])
+        bounds = np.cumsum([0, *(row.get("seq_lengths") or [len(ids)])])
+        for start, stop in pairwise(bounds):
+            document = Document.of(ids[start:stop], labels[start:stop])
+            if document.asked.any():
+                yield document
+
+
+def lay_out(values: Mapping[str, Tensor], places: Sequence[Place], shape: torch.Size) -> dict[str, Tensor]:
+    """What is known about the asked tokens of all places, `[T, ...]`, moved to the positions before them.
+
+    Returns:
+        Tensors `[B, S, ...]`; zero at positions that nothing is known of.
+    """
+    width = shape[1]
+    before = [p.row * width + p.start + p.document.asked.nonzero()[0] - 1 for p in places]
+    where = torch.from_numpy(np.concatenate(before)) if before else torch.zeros(0, dtype=torch.long)
+    out = {}
+    for name, value in values.items():
+        blank = value.new_zeros(shape.numel(), *value.shape[1:])
+        out[name] = blank.index_copy_(0, where, value).view(*shape, *value.shape[1:])
+    return out
+
+
+def _array(tensor: Any) -> np.ndarray:
+    return tensor.cpu().numpy() if isinstance(tensor, Tensor) else np.asarray(tensor)
