@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 lab = typer.Typer(no_args_is_help=True, help="The embedded lab: small worlds, models and data.")
 app.add_typer(lab, name="lab")
+teacher_app = typer.Typer(no_args_is_help=True, help="Teachers for later: cached on disk, or behind a server.")
+app.add_typer(teacher_app, name="teacher")
 
 WORDS = {"ignore_unknown_options": True}
 RUN_HELP = """
@@ -131,6 +133,23 @@ def build_lab(
     found = refused(lambda: embedded.world(world))
     embedded.build(found, seed, out)
     print(f"student and teacher of {world} are in {out}")
+
+
+@teacher_app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="Directory or hub name of a causal language model.")],
+    host: Annotated[str, typer.Option(help="Another than loopback needs QTARGET_TEACHER_TOKEN.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8321,
+    dtype: Annotated[str, typer.Option(help="A torch dtype's name, or auto for the checkpoint's own.")] = "auto",
+    top_k_limit: Annotated[int, typer.Option(help="The most tokens kept of a distribution.", min=0)] = 256,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens through the model at once.", min=1)] = 8192,
+    waiting: Annotated[int, typer.Option(help="Requests that may wait; more are sent away.", min=0)] = 16,
+) -> None:
+    """Answer trainings over HTTP with what a teacher expects at each token."""
+    from qtarget.teacher.served import Limits, open_server
+
+    server = refused(lambda: open_server(model, host, port, dtype, Limits(top_k_limit, batch_tokens, waiting)))
+    server.run()
 
 
 def refused(prepare: Callable[[], Any]) -> Any:
