@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qtarget.evidence import Evidence, Given, Head, Supervised, resolve, supervise
+from qtarget.evidence import Evidence, Given, Head, Supervised
 from qtarget.hyperparameters import suggestion
 from qtarget.loss import check_mass, declared_target, spread, target_kl
 from qtarget.matmul import Products
 from qtarget.rows import TOP1, Rows, Workspace
 from qtarget.statistics import ENTROPY, LOGP_Y, SCALE, TRUST, cross, label_logp, negentropy
+from qtarget.supervise import resolve, supervise
 from qtarget.types import LossOutput, Method, Pool, Statistic, evaluate, reads
 
 DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy", "target_kl", "teacher_entropy")

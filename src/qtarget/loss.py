@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qtarget.evidence import Evidence, Given, Supervised, resolve, supervise
+from qtarget.evidence import Evidence, Given, Supervised
 from qtarget.statistics import LOGP_Y, SCALE, TRUST, Frame, term_TV
+from qtarget.supervise import resolve, supervise
 from qtarget.types import FLOOR, LossOutput, Method, Target, evaluate
 
 Reading = Literal["declared", "strict", "minimal"]

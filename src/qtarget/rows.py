@@ -105,8 +105,11 @@ class Rows:
     def _is_fast(self, pool: Pool) -> bool:
         if pool.potential is not None or pool.tangent is not None:
             return False
-        named = sources_of(pool)
-        return not self._is_sparse(pool) or (len(named) == 1 and abs(pool.student + named[0][1] - 1) < 1e-9)
+        if not self._is_sparse(pool):
+            return True
+        (name, exponent), *others = sources_of(pool)
+        kept = self._evidence(name)
+        return not others and kept.tail != "uniform" and abs(pool.student + exponent * kept.temperature - 1) < 1e-9
 
     def _is_sparse(self, pool: Pool) -> bool:
         return any(isinstance(self._evidence(name), Sparse) for name, _ in sources_of(pool))
@@ -168,7 +171,8 @@ class Rows:
                 self.measured[cross] = self.measured[cross] - self.log_norm_C
             return
         ((name, exponent),) = sources_of(pool)
-        term = SparseTerm.build(pool, exponent, self._evidence(name), self.student_CV)
+        kept = self._evidence(name)
+        term = SparseTerm.build(pool, exponent * kept.temperature, kept, self.student_CV)
         self.terms[pool] = term
         self.measured[label] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
         if cross in wanted or own in wanted:
@@ -208,6 +212,8 @@ class Rows:
         evidence = self._evidence(name)
         if isinstance(evidence, LabelOnly):
             self.measured[statistic] = evidence.logprobs.to(self.logits_CV.dtype).clamp(min=FLOOR)
+        if isinstance(evidence, Sparse) and statistic.name == "teacher_entropy" and evidence.entropy is not None:
+            self.measured[statistic] = evidence.entropy.to(self.logits_CV.dtype)
         if not isinstance(evidence, Dense):
             return
         source_CV = self._source(name)

@@ -94,7 +94,7 @@ class Frame(Mapping[Statistic, Tensor]):
 def log_distribution(evidence: Evidence, logp_TV: Tensor) -> Tensor:
     """A source's log-probabilities over the student's vocabulary, [T, V]; tokens it lacks get no mass."""
     if isinstance(evidence, Sparse):
-        return _student_shaped(evidence, logp_TV)
+        return _spread_out(evidence, logp_TV)
     assert not isinstance(evidence, LabelOnly)
     logits = dense_logits(evidence).to(logp_TV.dtype) if isinstance(evidence, Dense) else evidence
     missing = logp_TV.shape[-1] - logits.shape[-1]
@@ -122,10 +122,19 @@ def head_logits(hidden: Tensor, head: Head) -> Tensor:
     return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
 
 
-def _student_shaped(evidence: Sparse, logp_TV: Tensor) -> Tensor:
-    log_rest = logp_TV.scatter(-1, evidence.ids, -torch.inf).logsumexp(-1).clamp(min=FLOOR)
-    tail_TV = (logp_TV + (evidence.log_tail.to(logp_TV.dtype) - log_rest)[:, None]).clamp(min=FLOOR)
+def _spread_out(evidence: Sparse, logp_TV: Tensor) -> Tensor:
+    """The K kept tokens as they are, and the tail over the others in its shape."""
+    shape_TV = (
+        logp_TV if evidence.tail == "student" else torch.zeros_like(logp_TV).masked_fill(logp_TV <= FLOOR / 2, FLOOR)
+    )
+    log_rest = shape_TV.scatter(-1, evidence.ids, -torch.inf).logsumexp(-1).clamp(min=FLOOR)
+    tail_TV = (shape_TV + (evidence.log_tail.to(logp_TV.dtype) - log_rest)[:, None]).clamp(min=FLOOR)
     return tail_TV.scatter(-1, evidence.ids, evidence.logprobs.to(logp_TV.dtype).clamp(min=FLOOR))
+
+
+def temperature_of(evidence: Evidence | None) -> float:
+    """The temperature that a source's distribution was kept at: t to the power a is that one to a·T."""
+    return evidence.temperature if isinstance(evidence, Sparse) else 1.0
 
 
 def pool_logp(pool: Pool, frame: Frame) -> Tensor:
@@ -140,10 +149,10 @@ def log_linear(pool: Pool, frame: Frame) -> Tensor:
     if pool.student:
         out = out + pool.student * frame.logp_TV
     if pool.reference:
-        out = out + pool.reference * frame.reference_TV
+        out = out + pool.reference * temperature_of(frame.tokens.reference) * frame.reference_TV
     for index, exponent in enumerate(pool.teachers):
         if exponent:
-            out = out + exponent * frame.teacher_TV(index)
+            out = out + exponent * temperature_of(frame.tokens.teachers[index]) * frame.teacher_TV(index)
     return out if pool.potential is None else out + potential(pool, frame)
 
 
@@ -176,6 +185,13 @@ def _teacher_logp_y(frame: Frame, index: int) -> Tensor:
     if isinstance(teacher, LabelOnly):
         return teacher.logprobs.to(frame.logp_TV.dtype).clamp(min=FLOOR)
     return frame.pick(frame.teacher_TV(index))
+
+
+def _teacher_entropy(frame: Frame, index: int) -> Tensor:
+    teacher = frame.tokens.teachers[index]
+    if isinstance(teacher, Sparse) and teacher.entropy is not None:
+        return teacher.entropy.to(frame.logp_TV.dtype)
+    return -(frame.teacher_TV(index).exp() * frame.teacher_TV(index)).sum(-1)
 
 
 def _reference_mass_below(frame: Frame) -> Tensor:
@@ -226,7 +242,7 @@ MEASURES: dict[str, Callable[[Frame, Any], Tensor]] = {
     "reference_logp_y": lambda frame, _: _reference_logp_y(frame),
     "reference_mass_below": lambda frame, _: _reference_mass_below(frame),
     "teacher_logp_y": _teacher_logp_y,
-    "teacher_entropy": lambda frame, i: -(frame.teacher_TV(i).exp() * frame.teacher_TV(i)).sum(-1),
+    "teacher_entropy": _teacher_entropy,
     "token_weight": lambda frame, _: _token_weight(frame),
     "sequence_ids": lambda frame, _: _sequence_ids(frame),
     "vocabulary": lambda frame, _: frame.support_TV.sum(-1).to(frame.logp_TV.dtype),

@@ -82,11 +82,11 @@ def test_law_04_fused_equals_dense_where_the_bias_rules_tokens_out(row: Row):
     _assert_equal(plain, fused)
 
 
-def _sparse(dense: qt.Dense, kept: int) -> qt.Sparse:
-    logp = head_logits(dense.hidden, dense.head).log_softmax(-1)
+def _sparse(dense: qt.Dense, kept: int, temperature: float = 1.0) -> qt.Sparse:
+    logp = (head_logits(dense.hidden, dense.head) / temperature).log_softmax(-1)
     top = logp.topk(kept, -1)
     rest = logp.exp().scatter(-1, top.indices, 0.0).sum(-1)
-    return qt.Sparse(top.indices, top.values, rest.log())
+    return qt.Sparse(top.indices, top.values, rest.log(), temperature=temperature)
 
 
 @pytest.mark.parametrize("kept", [1, 4, V])
@@ -96,7 +96,9 @@ def _sparse(dense: qt.Dense, kept: int) -> qt.Sparse:
 def test_law_04_fused_equals_dense_from_a_sparse_teacher(row, kept: int):
     case = Case(row, weighted=True)
     teachers = case.evidence["teacher"]
-    sparse = tuple(_sparse(t, kept) for t in (teachers if isinstance(teachers, tuple) else (teachers,)))
+    temperature = row.hyperparameters.get("temperature", 1.0)
+    teachers = teachers if isinstance(teachers, tuple) else (teachers,)
+    sparse = tuple(_sparse(teacher, kept, temperature) for teacher in teachers)
     plain, fused = _both(case, 6, teacher=sparse)
     _assert_equal(plain, fused)
     if kept == V:  # nothing is left out: the same as the whole teacher

@@ -107,10 +107,10 @@ class BrokenTeacher:
     def __init__(self, rank: int):
         self.model, self.rank, self.calls = models.tiny_model(seed=1), rank, 0
 
-    def evidence(self, inputs):
+    def evidence(self, inputs, labels):
         from qtarget.teacher import LiveModel
 
-        evidence = LiveModel(self.model).evidence(inputs)
+        evidence = LiveModel(self.model).evidence(inputs, labels)
         self.calls += 1
         if self.rank == 1 and self.calls >= 3:
             evidence.hidden[1] = torch.nan

@@ -1,10 +1,10 @@
 """Rows on their way to batches: checks, per-token weights, truncation, packing, collation.
 
-TRL tokenises; it then truncates and packs `input_ids` and `labels` alone. What rides along (today the
-per-token weights, tomorrow a teacher's cached probabilities) is carried by this room.
+TRL tokenises; it then truncates and packs `input_ids` and `labels` alone. The per-token weights that ride along are
+carried by this room.
 """
 
-from qtarget.data.collate import PerTokenCollator, sequence_ids
+from qtarget.data.collate import EVIDENCE, PerTokenCollator, sequence_ids
 from qtarget.data.columns import (
     check_columns,
     check_supervision,
@@ -17,6 +17,7 @@ from qtarget.data.token_ids import check_ids
 from qtarget.data.weights import SPANS, WEIGHT, attach_token_weight, carries_weight
 
 __all__ = [
+    "EVIDENCE",
     "SPANS",
     "WEIGHT",
     "PerTokenCollator",

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 Rows = Sequence[Mapping[str, Any]]
+EVIDENCE = "evidence"
+"""Where a batch keeps what was read about it ahead of its step."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,14 @@ class PerTokenCollator:
         padding_free: whether `inner` lays all rows end to end in one. The batch then also gets `row_ids`
             `[1, total]`, the row each token came from.
         columns: per-token columns and the value that pads them; rows without a column do without it.
+        ahead: what is to be known about each batch before its step, by name; asked with the batch, and put under
+            `evidence`.
     """
 
     inner: Callable[[list], dict[str, Any]]
     padding_free: bool = False
     columns: Mapping[str, float] = field(default_factory=lambda: {"token_weight": 0.0})
+    ahead: Mapping[str, Callable[[dict[str, Any]], Any]] = field(default_factory=dict)
 
     def __call__(self, rows: Rows) -> dict[str, Any]:
         batch = self.inner(list(rows))
@@ -37,6 +42,8 @@ class PerTokenCollator:
         if self.padding_free:
             ids = [torch.full((len(row["input_ids"]),), index) for index, row in enumerate(rows)]
             batch["row_ids"] = self._laid_out(ids, width, len(rows) - 1)
+        if self.ahead:
+            batch[EVIDENCE] = {name: read(batch) for name, read in self.ahead.items()}
         return batch
 
     def _laid_out(self, values: list[Tensor], width: int, padding: float) -> Tensor:

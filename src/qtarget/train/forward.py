@@ -12,11 +12,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import qtarget as qt
+from qtarget.data import EVIDENCE, WEIGHT
 from qtarget.evidence import rows_of
 from qtarget.teacher import evaluating, head_of
 from qtarget.train.trl_private import load_balancing_loss
 
 Evidence = qt.Dense | qt.Sparse | qt.LabelOnly
+NOT_FOR_MODELS = ("labels", WEIGHT, "row_ids", EVIDENCE)
 WITH_NEXT = (slice(None), slice(None, -1))
 """The positions `[B, S]` that have a next token."""
 LOSS: Any = qt.linear_q_target_loss  # torch.compile leaves it alone, by a decorator that hides its signature
@@ -109,4 +111,4 @@ def _own_evidence(model: PreTrainedModel, adapter_off, *args, **kwargs) -> qt.De
 
 def text_inputs(batch: dict[str, Any]) -> dict[str, Any]:
     """What of a batch is for models; the rest is for the loss."""
-    return {name: value for name, value in batch.items() if name not in ("labels", "token_weight", "row_ids")}
+    return {name: value for name, value in batch.items() if name not in NOT_FOR_MODELS}

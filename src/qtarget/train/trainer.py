@@ -13,12 +13,12 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl.trainer.sft_config import SFTConfig
 
 import qtarget as qt
-from qtarget.data import WEIGHT, PerTokenCollator, carries_weight, check_ids, sequence_ids
-from qtarget.teacher import EvidenceSource, check_head
+from qtarget.data import EVIDENCE, WEIGHT, PerTokenCollator, carries_weight, check_ids, sequence_ids
+from qtarget.teacher import EvidenceSource, ReadsAhead, check_head
 from qtarget.train import checks
 from qtarget.train.config import TargetSFTConfig, as_target_config, refuse_other_losses
 from qtarget.train.evidence import Student, as_teachers, build_reference, build_teachers, causal_lm
-from qtarget.train.forward import TargetCall, TargetOutput, add_target_loss, text_inputs
+from qtarget.train.forward import Evidence, TargetCall, TargetOutput, add_target_loss, text_inputs
 from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
 from qtarget.train.nonfinite import nonfinite_error
 from qtarget.train.reference import RefreshSnapshot, Snapshot
@@ -42,9 +42,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
         model, data_collator, train_dataset, eval_dataset, processing_class: as in `trl.SFTTrainer`.
         args: a `TargetSFTConfig`. A plain `SFTConfig` is taken with `method` (by default sft).
         method: a composed `qt.Method`, in the place of `args.method`.
-        teacher: a model, anything with `evidence(inputs)`, or a sequence of them, in the place of
+        teacher: a model, anything with `evidence(inputs, labels)`, or a sequence of them, in the place of
             `args.teacher`. A model object without a tokenizer at its path is taken to share the student's.
-        reference: a model or anything with `evidence(inputs)`, in the place of `args.reference`.
+        reference: a model or anything with `evidence(inputs, labels)`, in the place of `args.reference`.
         **kwargs: the rest of `trl.SFTTrainer`'s arguments.
 
     Rows may weigh their tokens: `token_weight` beside `input_ids`, or `weight_spans`, lists of `[start, end, weight]`
@@ -89,7 +89,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self._tokens_seen = 0
         self._add_evidence(teachers, given)
         self.count_labels()
-        self.data_collator = PerTokenCollator(self.data_collator, self.padding_free)
+        ahead = {name: source.read for name, source in self.sources.items() if isinstance(source, ReadsAhead)}
+        self.data_collator = PerTokenCollator(self.data_collator, self.padding_free, ahead=ahead)
 
     def _check_ids(self) -> None:
         embeddings = self.model.get_input_embeddings().weight.shape[0]
@@ -112,6 +113,12 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def prepare_rows(self, dataset: Any, prepare: Prepare, args: Any, packing: bool, request: Preparing) -> Any:
         return prepared_rows(dataset, prepare, args, packing, request)
 
+    @property
+    def sources(self) -> dict[str, EvidenceSource]:
+        """Whoever is asked about a batch, by name: the teachers in their order, then the reference."""
+        named: dict[str, EvidenceSource] = {f"teacher {index}": teacher for index, teacher in enumerate(self.teachers)}
+        return named if self.reference is None else {**named, "reference": self.reference}
+
     # The loss
 
     def compute_loss(
@@ -133,15 +140,12 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def _call(self, texts: dict, batch: dict, num_items: Tensor | None) -> TargetCall:
         """What the teachers, the reference and the rows have to say about this batch."""
         with self.accelerator.autocast():
-            teachers = tuple(teacher.evidence(texts) for teacher in self.teachers)
-            if isinstance(self.reference, Snapshot):
-                reference = self.reference.evidence(texts, batch["labels"])
-            else:
-                reference = None if self.reference is None else self.reference.evidence(texts)
+            said = {name: self._evidence(name, source, texts, batch) for name, source in self.sources.items()}
+        reference = said.pop("reference", None)
         ids = sequence_ids(texts["input_ids"], texts.get("position_ids"))
         return TargetCall(
             self.method,
-            teachers,
+            tuple(said.values()),
             reference,
             self.adapter_off,
             token_weight(batch, self.method),
@@ -150,6 +154,14 @@ class TargetSFTTrainer(OpenSFTTrainer):
             diagnostics_of_step(self.args.diagnostics, self.method, self._is_logged()),
             width=texts["input_ids"].shape[1],
         )
+
+    def _evidence(self, name: str, source: EvidenceSource, texts: dict, batch: dict) -> Evidence:
+        """What one source says about the batch: now, or as it was read when the batch was made."""
+        read = batch.get(EVIDENCE, {}).get(name)
+        if read is None:
+            return source.evidence(texts, batch["labels"])
+        assert isinstance(source, ReadsAhead)
+        return source.unpack(read, texts["input_ids"].device)
 
     def _whole_loss(self, out: TargetOutput, num_items: Tensor | None) -> Tensor:
         """The micro-batch's share of the step's loss, scaled as TRL scales its own.
