@@ -1,5 +1,6 @@
 """Whether two models speak the same tokens, whatever padding their embeddings have."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -7,7 +8,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 def check_same_tokens(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, name: str) -> None:
     """Refuse a teacher whose tokenizer maps tokens to other ids, naming the first that differ."""
-    ours, theirs = student.get_vocab(), teacher.get_vocab()
+    check_same_map(student.get_vocab(), teacher.get_vocab(), name)
+
+
+def check_same_map(ours: Mapping[str, int], theirs: Mapping[str, int], name: str) -> None:
+    """The same of two maps from tokens to ids, the student's first."""
     if ours == theirs:
         return
     by_id = [{index: token for token, index in vocab.items()} for vocab in (ours, theirs)]
