@@ -111,6 +111,10 @@ class Supervised:
         weight = self.token_weight_T
         return 1.0 if weight is None or method.weight_is_trust else weight.to(dtype)
 
+    def denominator(self, num_items: int | Tensor | None) -> Tensor:
+        """What the sum of the loss is divided by; 1 where a whole step has nothing supervised."""
+        return torch.as_tensor(self.num_supervised if num_items is None else num_items).clamp(min=1)
+
     def mean(self, values_T: Tensor) -> tuple[Tensor, Tensor]:
         """The mean over the tokens that count, and their number: in training those of weight > 0, else all."""
         number = self.counted_T.sum()

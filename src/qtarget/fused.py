@@ -79,7 +79,7 @@ def linear_q_target_loss(
     hidden_TH = hidden.reshape(-1, hidden.shape[-1]).index_select(0, tokens.where)
     plan = _Plan(method, tokens, head, chunk_tokens or CHUNK_TOKENS.get(hidden.device.type, 1024), tuple(diagnostics))
     total, *measured = _LinearQTarget.apply(hidden_TH, head.weight, head.bias, plan, with_gradients)
-    count = tokens.num_supervised.clamp(min=1) if num_items is None else num_items
+    count = tokens.denominator(num_items)
     nll, num_tokens = tokens.mean(measured[0])
     return LossOutput(
         loss=total / count,

@@ -19,8 +19,8 @@ def check_kept(method: Method, given: Given, vocab: int) -> None:
             _check_degree(method, name, source, kept)
         if source.temperature != 1 and any(_reads_source(s, name) for s in method.reads):
             raise ValueError(
-                f'"{method.name}" reads what the {name} says of the label or its entropy, and these tokens were kept at '
-                f"temperature {source.temperature:g}; keep them at temperature 1"
+                f'"{method.name}" reads what the {name} says of the label or its entropy, and these tokens were kept '
+                f"at temperature {source.temperature:g}; keep them at temperature 1"
             )
 
 
@@ -32,8 +32,8 @@ def _check_linear(method: Method, name: str, source: Sparse) -> None:
     if alone and not any(_reads_source(s, name) or s.of in pools for s in shapes):
         return
     raise ValueError(
-        f'"{method.name}" is not linear in the {name}, and its kept tokens come with tail="{source.tail}": a token that '
-        f"was not kept would lose what the student knows of it. Keep the likeliest tokens and leave tail at "
+        f'"{method.name}" is not linear in the {name}, and its kept tokens come with tail="{source.tail}": a token '
+        f"that was not kept would lose what the student knows of it. Keep the likeliest tokens and leave tail at "
         f'"student": qt.Sparse(ids, logprobs, log_tail)'
     )
 

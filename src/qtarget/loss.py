@@ -60,7 +60,7 @@ def q_target_loss(
     pull_T = scale_T * _cross_entropy(method, frame, target, logp_TV)
     value_T = multiplier_T * method_value(method, frame, target)
     total = pull_T.sum() + (value_T.sum() - pull_T.detach().sum())
-    count = tokens.num_supervised.clamp(min=1) if num_items is None else num_items
+    count = tokens.denominator(num_items)
     nll, num_tokens = tokens.mean(-frame[LOGP_Y])
     diagnostics = {
         "trust": target.trust,

@@ -187,12 +187,15 @@ def test_law_05_masked_tokens_contribute_nothing_fused(row: Row):
     assert (dirty_gradients[0][IGNORED] == 0).all()
 
 
+@pytest.mark.parametrize("num_items", [None, 0, torch.tensor(0), 5])
 @pytest.mark.parametrize("scope", ["sft", "iw-sft", "entropy-selected"])
-def test_law_05_all_tokens_masked_give_zero_with_gradients_fused(scope: str):
-    case = Case(Row(scope, {}))
+def test_law_05_all_tokens_masked_give_zero_with_gradients_fused(scope: str, num_items):
+    """Also where a whole accumulated batch has nothing supervised."""
+    case, labels = Case(Row(scope, {})), torch.full((T,), -100)
     hidden, head, leaves = _leaves(case)
-    out = qt.linear_q_target_loss(hidden, head, torch.full((T,), -100), case.method, **case.evidence)
+    out = qt.linear_q_target_loss(hidden, head, labels, case.method, **case.evidence, num_items=num_items)
     out.loss.backward()
+    assert qt.q_target_loss(case.logits, labels, case.method, **case.evidence, num_items=num_items).loss == 0
     assert out.loss == 0
     assert all((leaf.grad == 0).all() for leaf in leaves)
 

@@ -1,0 +1,131 @@
+"""K kept tokens of a source: every tail where it is right, and refused where it is not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from laws.cases import Case, T, V
+from laws.papers import Row
+from laws.test_fused import _assert_equal, _both, _sparse
+
+import qtarget as qt
+from qtarget.statistics import head_logits
+
+LINEAR = [Row("kd", {}), Row("kd", {"temperature": 2.0}), Row("kd-hybrid", {}), Row("target-sft", {"eta": 1.0})]
+GEOMETRIC = [Row("target-sft", {}), Row("target-sft", {"eta": 0.2})]
+
+
+def kept_for(case: Case, kept: int = 4) -> qt.Sparse:
+    return _sparse(case.evidence["teacher"], kept, case.row.hyperparameters.get("temperature", 1.0))
+
+
+def levelled(sparse: qt.Sparse) -> torch.Tensor:
+    """The whole distribution, [T, V], with the tail spread evenly; written out by hand."""
+    even = (sparse.log_tail.exp() / (V - sparse.ids.shape[-1]))[:, None].expand(T, V)
+    return even.scatter(-1, sparse.ids, sparse.logprobs.exp())
+
+
+@pytest.mark.parametrize("row", LINEAR, ids=str)
+@pytest.mark.parametrize("tail", ["uniform", "none"])
+def test_other_tails_where_the_target_is_linear(row: Row, tail: str):
+    """Fused and dense agree, and both give the target of the distribution written out by hand."""
+    case = Case(row)
+    sparse = replace(kept_for(case), tail="uniform") if tail == "uniform" else kept_for(case).renormalised()
+    plain, fused = _both(case, 6, teacher=sparse)
+    _assert_equal(plain, fused)
+    whole = levelled(sparse if tail == "uniform" else replace(sparse, log_tail=torch.full((T,), -700.0).double()))
+    logits = whole.log() * row.hyperparameters.get("temperature", 1.0)
+    q = qt.target_distribution(case.logits, case.labels, case.method, teacher=sparse).q
+    by_hand = qt.target_distribution(case.logits, case.labels, case.method, teacher=logits).q
+    torch.testing.assert_close(q, by_hand, equal_nan=True)
+
+
+@pytest.mark.parametrize("row", GEOMETRIC, ids=str)
+@pytest.mark.parametrize("tail", ["uniform", "none"])
+@pytest.mark.parametrize("kept", [4, V])
+def test_other_tails_are_refused_in_a_geometric_pool(row: Row, tail: str, kept: int):
+    case = Case(row)
+    with pytest.raises(ValueError, match=r"not linear in the teacher 0.*leave tail at \"student\""):
+        _both(case, 6, teacher=replace(kept_for(case, kept), tail=tail))
+
+
+@pytest.mark.parametrize("number", ["trust", "scale"])
+def test_other_tails_are_refused_where_trust_or_scale_read_the_teacher(number: str):
+    case = Case(Row("kd", {}))
+    from qtarget.statistics import label_logp
+    from qtarget.types import Rule
+
+    certain = Rule("t_y", (label_logp(qt.Pool(teachers=(1.0,))),), torch.exp)
+    numbers = {"trust": 0.0, "scale": 1.0} | {number: certain}
+    rest = 1 - numbers["trust"]
+    case.__dict__["method"] = qt.Method("composed", **numbers, residual=((rest, qt.Pool(teachers=(1.0,))),))
+    with pytest.raises(ValueError, match="not linear"):
+        _both(case, 6, teacher=kept_for(case).renormalised())
+
+
+@pytest.mark.parametrize("kept_at", [1.0, 3.0])
+def test_a_temperature_needs_tokens_kept_at_it(kept_at: float):
+    case = Case(Row("kd", {"temperature": 2.0}))
+    with pytest.raises(ValueError, match="keep them at temperature 2"):
+        _both(case, 6, teacher=_sparse(case.evidence["teacher"], 4, kept_at))
+    _assert_equal(*_both(case, 6, teacher=_sparse(case.evidence["teacher"], V, kept_at)))
+
+
+def test_tokens_kept_at_a_temperature_are_refused_where_the_teacher_itself_is_wanted():
+    case = Case(Row("target-sft", {}))
+    with pytest.raises(ValueError, match="keep them at temperature 1"):
+        _both(case, 6, teacher=_sparse(case.evidence["teacher"], 4, 2.0))
+
+
+@pytest.mark.parametrize("kept", [1, 4])
+def test_without_the_teachers_exponent_it_does_not_matter_what_was_kept(kept: int):
+    """η → 0 is dft, from any cache."""
+    case = Case(Row("target-sft", {"eta": 1e-9}))
+    dft = Case(Row("dft", {}))
+    (_, gradients) = _both(case, 6, teacher=kept_for(case, kept))[1]
+    for mine, theirs in zip(gradients, _both(dft, 6)[1][1], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("row", [Row("sft-kl", {}), Row("asft", {}), Row("gift", {})], ids=str)
+@pytest.mark.parametrize("kept", [4, V])
+def test_a_reference_may_be_kept_tokens_too(row: Row, kept: int):
+    case = Case(row)
+    sparse = _sparse(case.evidence["reference"], kept)
+    plain, fused = _both(case, 6, reference=sparse)
+    _assert_equal(plain, fused)
+    if kept == V:
+        _assert_equal(_both(case, 6)[0], fused)
+
+
+@pytest.mark.parametrize("name", ["kd", "target-sft"])
+def test_the_teachers_entropy_is_the_one_measured_when_it_was_whole(name: str):
+    case = Case(Row(name, {}))
+    teacher = case.evidence["teacher"]
+    logp = head_logits(teacher.hidden, teacher.head).log_softmax(-1)
+    exact = -(logp.exp() * logp).sum(-1)
+    args = (case.hidden, case.head, case.labels, case.method)
+    given = replace(_sparse(teacher, 2), entropy=exact)
+    out = qt.linear_q_target_loss(*args, teacher=given, diagnostics=("teacher_entropy",), chunk_tokens=5)
+    torch.testing.assert_close(out.teacher_entropy[case.supervised], exact[case.supervised])
+
+
+def test_draws_give_the_whole_teachers_gradient_on_average():
+    """arXiv 2503.16870: shares of draws are an unbiased teacher for a target that is linear in it."""
+    case, draws = Case(Row("kd", {})), 4000
+    teacher = case.evidence["teacher"]
+    probabilities = head_logits(teacher.hidden, teacher.head).softmax(-1)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.multinomial(probabilities, draws, replacement=True, generator=generator)
+    shares = torch.zeros(T, V).double().scatter_add(1, drawn, torch.full((T, draws), 1 / draws).double())
+    ids = torch.arange(V).expand(T, V)
+    sparse = qt.Sparse(ids, shares.log(), torch.full((T,), -torch.inf).double(), tail="none")
+    whole, sampled = _both(case, 6)[1][1], _both(case, 6, teacher=sparse)[1][1]
+    for mine, theirs in zip(sampled, whole, strict=True):
+        assert (mine - theirs).norm() < 0.05 * theirs.norm()
+
+
+def test_what_is_said_of_the_label_is_read_at_temperature_1():
+    case = Case(Row("excess-loss-selected", {}))
+    with pytest.raises(ValueError, match=r"says of the label or its entropy.*keep them at temperature 1"):
+        _both(case, 6, reference=_sparse(case.evidence["reference"], 4, 2.0))
