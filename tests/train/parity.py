@@ -93,7 +93,7 @@ def deviation(a: dict[str, list[float]], b: dict[str, list[float]]) -> Deviation
 
 
 def _relative(a: list[float], b: list[float]) -> float:
-    return max(abs(x - y) / abs(y) for x, y in zip(a, b, strict=True))
+    return max(abs(x - y) / max(abs(y), 1e-12) for x, y in zip(a, b, strict=True))  # 0 in a step without labels
 
 
 def against_trl(method: str, **changes: Any) -> Deviation:
