@@ -146,7 +146,8 @@ def serve(
     waiting: Annotated[int, typer.Option(help="Requests that may wait; more are sent away.", min=0)] = 16,
 ) -> None:
     """Answer trainings over HTTP with what a teacher expects at each token."""
-    from qtarget.teacher.served import Limits, open_server
+    from qtarget.teacher.served.server import open_server
+    from qtarget.teacher.served.wire import Limits
 
     server = refused(lambda: open_server(model, host, port, dtype, Limits(top_k_limit, batch_tokens, waiting)))
     server.run()

@@ -1,7 +1,7 @@
 """A source that looks up what was kept of a teacher's distributions, ahead of the step that wants it."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from torch.utils.data import get_worker_info
 
 from qtarget import LabelOnly, Sparse
 from qtarget.teacher.answers import Keep, Kept
+from qtarget.teacher.background import in_background
 from qtarget.teacher.documents import Document, documents_in, lay_out
 
 
@@ -44,7 +45,7 @@ class KeptSource:
     def read(self, batch: Mapping[str, Any]) -> dict[str, Tensor] | Future[dict[str, Tensor]]:
         """Tensors `[B, S, ...]`, or a future of them where the answer takes a while."""
         if self.answers.is_remote and get_worker_info() is None:
-            return _BACKGROUND.submit(self._read, batch)
+            return in_background(lambda: self._read(batch))
         return self._read(batch)
 
     def _read(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -70,6 +71,3 @@ class KeptSource:
 
     def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> Sparse | LabelOnly:
         return self.unpack(self._read({**inputs, "labels": labels}), labels.device)
-
-
-_BACKGROUND = ThreadPoolExecutor(max_workers=2, thread_name_prefix="teacher")

@@ -1,0 +1,57 @@
+"""The model on the server, asked by one thread."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer
+
+from qtarget.teacher.answers import Keep, answers
+from qtarget.teacher.causal_lm import head_of
+from qtarget.teacher.documents import Document
+from qtarget.teacher.identity import tokenizer_identity, weights_identity
+from qtarget.teacher.live import LiveModel, load_live_model
+from qtarget.teacher.served.wire import Health, Limits, pack_answer
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A model, what is said about it, and its map from tokens to ids as JSON."""
+
+    live: LiveModel
+    health: Health
+    tokens: bytes
+
+    def answer(self, documents: Sequence[Document], keep: Keep) -> bytes:
+        return pack_answer(answers(self.live, documents, keep, self.health.limits.batch_tokens))
+
+
+def load_served_model(source: str, dtype: str, limits: Limits) -> ServedModel:
+    """A model from a directory or the hub, on the accelerator where there is one.
+
+    Raises:
+        ValueError: an unknown dtype, or a model without its tokenizer or with too few rows for it.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}.")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_live_model(source, "teacher", device=device, dtype=dtype)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokens = tokenizer.get_vocab()
+    vocab = max(tokens.values(), default=-1) + 1
+    rows = head_of(model).weight.shape[0]
+    if not 0 < vocab <= rows:
+        raise ValueError(
+            f"{source} has a tokenizer of {vocab} tokens and a head of {rows} rows; a teacher needs its own "
+            f"tokenizer beside it: `tokenizer.save_pretrained('{source}')`."
+        )
+    name = Path(source).resolve().name if Path(source).is_dir() else source
+    weights, digest, found = weights_identity(source), tokenizer_identity(tokenizer), str(model.dtype)[6:]
+    identity = hashlib.sha256(f"{weights} {digest} {found}".encode()).hexdigest()[:32]
+    health = Health(name, identity, weights, digest, vocab, found, limits)
+    return ServedModel(LiveModel(model, vocab), health, json.dumps(tokens).encode())

@@ -1,0 +1,103 @@
+"""Address, start and stop of a teacher's server."""
+
+import ipaddress
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+
+import uvicorn
+
+from qtarget.teacher.served.app import teacher_app
+from qtarget.teacher.served.model import ServedModel, load_served_model
+from qtarget.teacher.served.token import VARIABLE, token
+from qtarget.teacher.served.wire import Limits
+
+STOP_S = 30
+"""Seconds for requests under way to be answered after the signal to stop."""
+KEEP_ALIVE_S = 300
+"""Seconds that a connection stays open between a training's steps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Server:
+    """A model and a socket, ready to run."""
+
+    served: ServedModel
+    listener: socket.socket
+    secret: str | None
+
+    @property
+    def url(self) -> str:
+        host, port = self.listener.getsockname()[:2]
+        if ipaddress.ip_address(host).is_unspecified:
+            host = socket.gethostname()
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def run(self) -> None:
+        """Answer until SIGTERM or Ctrl-C; then finish what is under way, and exit."""
+        health = self.served.health
+        print(f"model    {health.model} ({health.dtype}, {health.vocab:,} tokens, {health.weights[-12:]})")
+        print(f"address  {self.url}{'' if self.secret is None else f', for who knows {VARIABLE}'}")
+        print(f"config   teacher: {self.url}", flush=True)
+        app = teacher_app(self.served, self.secret)
+        config = uvicorn.Config(
+            app,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=STOP_S,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stopped)  # uvicorn hands the signal on to these when all is answered
+        uvicorn.Server(config).run(sockets=[self.listener])
+
+
+def _stopped(*_: object) -> None:
+    sys.exit(0)
+
+
+def open_server(model: str, host: str, port: int, dtype: str, limits: Limits) -> Server:
+    """Take the address, then load the model; nothing is answered before `run`.
+
+    Args:
+        model: directory or hub name.  port: 0 for any that is free.
+
+    Raises:
+        ValueError: an address that is taken, or not loopback without a token; a model that cannot teach.
+    """
+    secret = token()
+    if secret is None and not is_loopback(host):
+        raise ValueError(
+            f"{host} can be reached from other machines, so the server needs a token; write: "
+            f"export {VARIABLE}=$(openssl rand -hex 32) here and where you train."
+        )
+    listener = _bound(host, port)
+    try:
+        return Server(load_served_model(model, dtype, limits), listener, secret)
+    except BaseException:
+        listener.close()
+        raise
+
+
+def is_loopback(host: str) -> bool:
+    """Whether every address of a host is this machine's own; ValueError where it has none."""
+    try:
+        found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ValueError(f"--host {host} is no address of this machine ({error}); write --host 127.0.0.1.") from error
+    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that has the address and does not listen yet, so clients are refused until the model is there."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise ValueError(f"{host}:{port} cannot be served at ({error.strerror}); write another --port.") from error
+    return listener
