@@ -1,0 +1,199 @@
+"""The folder of a cache: names, shards, manifest.
+
+    plan.json                  written first: the key's parts and how documents are cut into shards
+    shard-00000.safetensors    what was kept about the documents of a shard, which are in the order of their digests
+    shard-00000.json           written behind a shard: its size and sha256
+    manifest.json              written last: the plan and all shards
+
+Tensors of a shard, for its N tokens and D documents: `ids` [N, K] int32, `logprobs` [N, K] float16 or float32,
+`log_tail` [N] and `label_logprobs` [N] float32, `entropy` [N] float16, `target_ids` [N] int32, `digests` [D, 16] uint8,
+`offsets` [D + 1] int64. In float16 a token takes 14 + 6·K bytes (398 at K = 64), and a document 24.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qtarget.teacher.answers import Kept
+from qtarget.teacher.cache.plan import DTYPES, VERSION, key_of
+from qtarget.teacher.documents import Document
+
+PLAN, MANIFEST = "plan.json", "manifest.json"
+SHARD = re.compile(r"shard-\d{5,9}\.safetensors", re.ASCII)
+PER_DOCUMENT = {"digests", "offsets"}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished shard; `key` is that of the cache it belongs to."""
+
+    file: str
+    sha256: str
+    size: int
+    documents: int
+    tokens: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A finished cache."""
+
+    parts: dict[str, Any]
+    shards: tuple[Shard, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(shard.tokens for shard in self.shards)
+
+    @property
+    def documents(self) -> int:
+        return sum(shard.documents for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        return sum(shard.size for shard in self.shards)
+
+
+def shard_name(index: int) -> str:
+    return f"shard-{index:05d}.safetensors"
+
+
+def sidecar_name(shard: str) -> str:
+    return shard.removesuffix(".safetensors") + ".json"
+
+
+def shard_tensors(documents: Sequence[Document], kept: Kept, storage_dtype: str) -> dict[str, Tensor]:
+    """What a shard stores."""
+    counts = [int(document.asked.sum()) for document in documents]
+    return {
+        "ids": kept.ids.int(),
+        "logprobs": kept.logprobs.to(DTYPES[storage_dtype]),
+        "log_tail": kept.log_tail.float(),
+        "label_logprobs": kept.label_logprobs.float(),
+        "entropy": kept.entropy.half(),
+        "target_ids": torch.from_numpy(np.concatenate([document.targets for document in documents])),
+        "digests": torch.from_numpy(
+            np.frombuffer(b"".join(d.digest for d in documents), np.uint8).reshape(-1, 16).copy()
+        ),
+        "offsets": torch.from_numpy(np.cumsum([0, *counts], dtype=np.int64)),
+    }
+
+
+def check_kept(rows: Mapping[str, Tensor], targets: np.ndarray, how: str, temperature: float) -> None:
+    """Refuse what was kept about other tokens than `targets`: a cache that is out of step, by however little."""
+    stored, ids = rows["target_ids"].numpy(), rows["ids"].numpy()
+    if not np.array_equal(stored, targets):
+        raise ValueError(f"it is about the tokens {excerpt(stored)}, and the rows have {excerpt(targets)}")
+    if how == "sampled" or not ids.shape[1]:
+        return
+    is_label = ids == targets[:, None]
+    if not (is_label.sum(1) == 1).all():
+        raise ValueError("the observed token is not among the tokens kept, where it always is")
+    if temperature != 1:  # label_logprobs are of the teacher itself
+        return
+    kept, label = rows["logprobs"].numpy()[is_label], rows["label_logprobs"].numpy()
+    # −inf is its own equal, and out of bounds of the difference
+    with np.errstate(invalid="ignore"):
+        near = (kept == label) | (np.abs(kept - label) <= 1e-3 * np.abs(label) + 1e-5)
+    if not near.all():
+        raise ValueError("the log-probability of the observed token is not the one among the tokens kept")
+
+
+def excerpt(ids: Any) -> str:
+    shown = ", ".join(str(int(one)) for one in ids[:12])
+    return f"[{shown}{', …' if len(ids) > 12 else ''}]"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The whole file or none: a power cut leaves the old one or the new one."""
+    draft = path.with_name(path.name + ".tmp")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def to_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def read_json(path: Path) -> Any:
+    """Raises ValueError for what is no JSON object."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}).") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged (expected a JSON object).")
+    return found
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a finished cache.
+
+    Raises:
+        ValueError: no cache, one that is not finished, one of another format, or a damaged manifest.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(_no_manifest(folder))
+    found = read_json(path)
+    written = found.get("parts", {}).get("format") if isinstance(found.get("parts"), dict) else None
+    if isinstance(written, int) and written != VERSION:
+        raise ValueError(
+            f"{path} is of format {written}, and this version of qtarget reads format {VERSION}; write the cache anew "
+            "with `qtarget teacher cache`."
+        )
+    try:
+        manifest = Manifest(dict(found["parts"]), tuple(Shard(**shard) for shard in found["shards"]))
+        keys = {found["key"], key_of(manifest.parts), *(shard.key for shard in manifest.shards)}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); write it anew with `qtarget teacher cache`.") from error
+    if len(keys) > 1:
+        raise ValueError(
+            f"{path} is damaged (its parts do not give its key); write it anew with `qtarget teacher cache`."
+        )
+    return manifest
+
+
+def manifest_json(plan_parts: dict[str, Any], shards: Sequence[Shard]) -> bytes:
+    return to_json({"key": key_of(plan_parts), "parts": plan_parts, "shards": [asdict(shard) for shard in shards]})
+
+
+def _no_manifest(folder: Path) -> str:
+    plan = folder / PLAN
+    if not plan.is_file():
+        return (
+            f"{folder} is no teacher cache: it has no {MANIFEST}. Write one with `qtarget teacher cache config.yaml`."
+        )
+    shards = read_json(plan).get("shards", [])
+    done = sum((folder / sidecar_name(shard_name(i))).is_file() for i in range(len(shards)))
+    return (
+        f"{folder} is not finished: {done} of {len(shards)} shards are written. Start the command that was "
+        "writing it again (`qtarget teacher cache config.yaml`); it goes on from there."
+    )

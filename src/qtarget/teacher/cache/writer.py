@@ -1,0 +1,188 @@
+"""Writing a cache shard by shard, so that a run that was killed goes on and several ranks share the work."""
+
+import errno
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import save
+
+from qtarget.teacher.answers import Kept
+from qtarget.teacher.cache.format import (
+    MANIFEST,
+    PLAN,
+    Shard,
+    check_kept,
+    manifest_json,
+    read_json,
+    shard_name,
+    shard_tensors,
+    sidecar_name,
+    to_json,
+    write_atomically,
+)
+from qtarget.teacher.cache.lock import HOLDER, LOCK, one_writer
+from qtarget.teacher.cache.plan import Plan, differences, key_of, tokens_in
+from qtarget.teacher.documents import Document
+from qtarget.teacher.identity import file_digest
+
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+OWN = {LOCK, HOLDER, f"{PLAN}.tmp"}
+Answer = Callable[[Sequence[Document]], Kept]
+
+
+def _alone() -> None:
+    """The barrier of a single process."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of the processes writing together this one is; shard i is written by rank i % ranks.
+
+    Attributes:
+        barrier: waits for all ranks, as `accelerator.wait_for_everyone` does.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    barrier: Callable[[], None] = _alone
+
+
+def write_cache(
+    folder: Path,
+    plan: Plan,
+    answer: Answer,
+    ranks: Ranks | None = None,
+    on_shard: Callable[[Shard, bool], None] | None = None,
+) -> None:
+    """Write what is missing of a cache.
+
+    Args:
+        answer: what is kept about documents, such as `lambda documents: answers(model, documents, plan.keep)`.
+        on_shard: is told of each shard of this rank, and whether it was there already.
+
+    Raises:
+        ValueError: another process is writing, or the folder is of another cache or of something else.
+        OSError: the disk is full; what is finished stays.
+    """
+    ranks = ranks or Ranks()
+    with ExitStack() as stack:
+        if ranks.rank == 0:
+            stack.enter_context(_begun(folder, plan))
+        ranks.barrier()
+        _Writing(folder, plan, answer, on_shard or (lambda shard, was_there: None)).write(ranks)
+        ranks.barrier()
+        if ranks.rank == 0:
+            _finish(folder, plan)
+        ranks.barrier()
+
+
+@contextmanager
+def _begun(folder: Path, plan: Plan) -> Iterator[None]:
+    """The folder, locked and with the plan in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_folder(folder)
+    with one_writer(folder):
+        if (folder / PLAN).exists():
+            _check_plan(folder, plan)
+        else:
+            shards = [{"documents": len(shard), "tokens": tokens_in(shard)} for shard in plan.shards]
+            write_atomically(folder / PLAN, to_json({"key": plan.key, "parts": plan.parts, "shards": shards}))
+        yield
+
+
+def _check_folder(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()} - OWN
+    if names and PLAN not in names:
+        raise ValueError(
+            f"{folder} holds {sorted(names)[0]} and no {PLAN}, so it is no teacher cache; name a folder that is "
+            "new or empty."
+        )
+
+
+def _check_plan(folder: Path, plan: Plan) -> None:
+    found = read_json(folder / PLAN).get("parts")
+    parts = found if isinstance(found, dict) else {}
+    if key_of(parts) != plan.key:
+        differ = "; ".join(differences(parts, plan.parts)) or "it was written by another version"
+        raise ValueError(
+            f"{folder} is the cache of something else ({differ}). Name another folder, or delete this one."
+        )
+
+
+@dataclass
+class _Writing:
+    """One rank at work: while a shard goes to disk, the next is asked for."""
+
+    folder: Path
+    plan: Plan
+    answer: Answer
+    on_shard: Callable[[Shard, bool], None]
+
+    def write(self, ranks: Ranks) -> None:
+        with ThreadPoolExecutor(1) as disk:
+            before: Future | None = None
+            for index in range(ranks.rank, len(self.plan.shards), ranks.ranks):
+                there = finished_shard(self.folder, self.plan, index)
+                if there:
+                    self.on_shard(there, True)
+                    continue
+                kept = self.answer(self.plan.shards[index])
+                self._written(before)
+                before = disk.submit(self._store, index, kept)
+            self._written(before)
+
+    def _store(self, index: int, kept: Kept) -> Shard:
+        documents, name = self.plan.shards[index], shard_name(index)
+        tensors = shard_tensors(documents, kept, self.plan.parts["storage_dtype"])
+        check_kept(tensors, tensors["target_ids"].numpy(), self.plan.parts["how"], self.plan.parts["temperature"])
+        content = save(tensors)
+        sha256 = hashlib.sha256(content).hexdigest()
+        shard = Shard(name, sha256, len(content), len(documents), len(tensors["log_tail"]), self.plan.key)
+        (self.folder / MANIFEST).unlink(missing_ok=True)  # from here on the cache is unfinished again
+        write_atomically(self.folder / name, content)
+        write_atomically(self.folder / sidecar_name(name), to_json(asdict(shard)))
+        return shard
+
+    def _written(self, storing: "Future[Shard] | None") -> None:
+        if storing is None:
+            return
+        try:
+            self.on_shard(storing.result(), False)
+        except OSError as error:
+            if error.errno in FULL:
+                raise OSError(_full(self.folder, self.plan, error)) from error
+            raise
+
+
+def _full(folder: Path, plan: Plan, error: OSError) -> str:
+    done = [path for path in map(folder.joinpath, map(shard_name, range(len(plan.shards)))) if path.exists()]
+    missing = plan.bytes - sum(path.stat().st_size for path in done)
+    return (
+        f"{folder} could not be written further ({error.strerror}): {len(done)} of {len(plan.shards)} shards are "
+        f"finished and stay, and the others need {missing / 1e6:,.1f} MB more. Make room, and start the same command "
+        "again; it goes on from there."
+    )
+
+
+def finished_shard(folder: Path, plan: Plan, index: int) -> Shard | None:
+    """A shard that was written by an earlier run of the same plan and is whole."""
+    path = folder / shard_name(index)
+    documents = plan.shards[index]
+    try:
+        shard = Shard(**json.loads((folder / sidecar_name(path.name)).read_text(encoding="utf-8")))
+        promised = Shard(path.name, shard.sha256, path.stat().st_size, len(documents), tokens_in(documents), plan.key)
+        return shard if shard == promised and file_digest(path) == shard.sha256 else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _finish(folder: Path, plan: Plan) -> None:
+    names = [sidecar_name(shard_name(index)) for index in range(len(plan.shards))]
+    content = manifest_json(plan.parts, [Shard(**read_json(folder / name)) for name in names])
+    if not (folder / MANIFEST).is_file() or (folder / MANIFEST).read_bytes() != content:
+        write_atomically(folder / MANIFEST, content)

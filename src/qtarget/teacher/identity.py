@@ -1,0 +1,83 @@
+"""What a tokenizer, a chat template and a model's weights are, as short texts that two runs can compare."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.hub import cached_file, extract_commit_hash
+
+WEIGHTS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin", "*.pt", "*.pth")
+NOT_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.pt", "rng_state*")
+CHUNK_BYTES = 1 << 22
+
+
+def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 of the token→id map."""
+    return _of_json(sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0])))
+
+
+def template_identity(template: str | dict[str, str] | None) -> str:
+    """sha256 of a chat template, or "none"."""
+    return "none" if template is None else _of_json(template)
+
+
+def weights_identity(model: str | PreTrainedModel, revision: str | None = None) -> str:
+    """What a model's weights are: sha256 over the files of a folder, a hub commit, sha256 over a model in memory.
+
+    Args:
+        model: a folder (a LoRA adapter's counts its base in), a hub name, or the model itself.
+
+    Raises:
+        OSError: a hub name that is not on this machine and cannot be reached.
+    """
+    if not isinstance(model, str):
+        return _of_tensors(model)
+    folder = Path(model)
+    if folder.is_dir():
+        return _of_folder(folder)
+    path = cached_file(model, "config.json", revision=revision, _raise_exceptions_for_missing_entries=False)
+    path = path or cached_file(model, "adapter_config.json", revision=revision)
+    return f"{model}@{extract_commit_hash(path, None)}"
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _of_folder(folder: Path) -> str:
+    found = {path for pattern in WEIGHTS for path in folder.glob(pattern)}
+    found -= {path for pattern in NOT_WEIGHTS for path in folder.glob(pattern)}
+    if not found:
+        raise ValueError(f"{folder} holds no weights; expected a folder as `save_pretrained` writes it.")
+    files = [(path.name, file_digest(path)) for path in sorted(found)]
+    adapter = folder / "adapter_config.json"
+    base = json.loads(adapter.read_text()).get("base_model_name_or_path") if adapter.is_file() else None
+    return _of_json([files, weights_identity(base)] if base else files)
+
+
+@torch.no_grad()
+def _of_tensors(model: PreTrainedModel) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(_tensors(model)):
+        whole = value.full_tensor() if isinstance(value, DTensor) else value
+        digest.update(f"{name} {whole.dtype} {tuple(whole.shape)}\n".encode())
+        flat = whole.detach().cpu().contiguous().flatten().view(torch.uint8)
+        for start in range(0, len(flat), CHUNK_BYTES):
+            digest.update(flat[start : start + CHUNK_BYTES].numpy().data)
+    return digest.hexdigest()
+
+
+def _tensors(model: PreTrainedModel) -> Iterable[tuple[str, Tensor]]:
+    return ((name, value) for name, value in model.state_dict().items() if isinstance(value, Tensor))
+
+
+def _of_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=True, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,44 @@
+"""Small caches of a small teacher."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import models
+import torch
+
+from qtarget.teacher import Document, Keep, LiveModel, answers, documents_of_rows, frozen
+from qtarget.teacher.cache import Origin, Plan, plan_cache, write_cache
+
+ORIGIN = Origin("tokens", "template", "max_length 64", "weights", "torch.float32", models.VOCAB)
+SHARD_TOKENS = 40
+
+
+@cache
+def teacher() -> LiveModel:
+    return LiveModel(frozen(models.tiny_model(seed=7), torch.device("cpu")))
+
+
+def documents(rows: int = 24, seed: int = 0) -> list[Document]:
+    return list(documents_of_rows(models.token_rows(rows, seed)))
+
+
+def plan(rows: list[Document] | None = None, keep: Keep | None = None, **changes: Any) -> Plan:
+    settings = {"shard_tokens": SHARD_TOKENS, **changes}
+    return plan_cache(documents() if rows is None else rows, ORIGIN, keep or Keep(8), **settings)
+
+
+def answer(planned: Plan):
+    """What the teacher keeps to say, batch by batch."""
+    return lambda documents: answers(teacher(), documents, planned.keep, batch_tokens=64)
+
+
+def written(folder: Path, planned: Plan | None = None, **settings: Any) -> Path:
+    planned = planned or plan()
+    write_cache(folder, planned, answer(planned), **settings)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but the lock."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
