@@ -75,9 +75,11 @@ def build_trainer(job: Job) -> JobTrainer:
 
 def _models(job: Job) -> list[str]:
     """Names of everything that is loaded: directories as absolute paths, hub names."""
-    teachers = job.args.teacher if isinstance(job.args.teacher, list) else [job.args.teacher]
+    given = job.args.teacher if job.args.teacher_cache is None else None
+    teachers = given if isinstance(given, list) else [given]
     reference = job.args.reference if "reference" in job.method.needs else None
-    return [name for name in (job.model, *teachers, reference) if name and name != "initial"]
+    names = [name for name in (job.model, *teachers, reference) if name and name != "initial"]
+    return [name for name in names if "://" not in name]
 
 
 def _unreachable(job: Job, error: OSError) -> str:

@@ -65,18 +65,27 @@ def _front_matter(facts: Facts) -> dict[str, Any]:
 def _objective(method: Entry, facts: Facts) -> list[tuple[str, str]]:
     job = facts.job
     values = ", ".join(f"{name} = {value}" for name, value in job.method.hyperparameters.items())
-    teacher = job.given.get("teacher")
-    teacher = ", ".join(teacher) if isinstance(teacher, list) else teacher
+    reference = _named(job.given, "reference") or "`initial`"
     return [
         ("method", f"`{method.name}` ({method.source})"),
         ("formula", method.formula),
         ("trust γ", method.trust),
         ("residual π̃", method.residual),
         ("hyperparameters", values or "none"),
-        ("teacher", f"`{teacher}`" if teacher else "none"),
-        ("reference", f"`{job.given.get('reference', 'initial')}`" if "reference" in job.method.needs else "none"),
+        ("teacher", _named(job.given, "teacher") or "none"),
+        ("reference", reference if "reference" in job.method.needs else "none"),
         ("limits", method.limits or "none stated"),
     ]
+
+
+def _named(given: Mapping[str, Any], role: str) -> str:
+    """The models of a role as they were written, with the caches that spoke for them."""
+    parts = []
+    for key, prefix in ((role, ""), (f"{role}_cache", "from the cache ")):
+        names = given.get(key)
+        names = names if isinstance(names, list) else [names] if names else []
+        parts += [prefix + ", ".join(f"`{name}`" for name in names)] if names else []
+    return ", ".join(parts)
 
 
 def _data(facts: Facts) -> list[list[tuple[str, str]]]:

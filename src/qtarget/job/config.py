@@ -1,7 +1,7 @@
 """A checked run: a `Job`, made from what the user wrote."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,23 +87,31 @@ def checked_job(given: Written) -> Job:
 
 
 def _trainer_config(values: dict[str, Any]) -> TargetSFTConfig:
-    values = {**values, "teacher": _each_model(values.get("teacher"), "teacher")}
+    values = {**values, "teacher": _each(values.get("teacher"), "teacher", _existing_model)}
     if values.get("reference") not in (None, "initial"):
         values["reference"] = _existing_model(values["reference"], "reference")
+    for key in ("teacher_cache", "reference_cache"):
+        values[key] = _each(values.get(key), key, _absolute)
     with warnings.catch_warnings():
         if "gradient_checkpointing" not in values:  # TRL's own default, which transformers renames
             warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated")
         return TargetSFTConfig(**values)
 
 
-def _each_model(names: Any, role: str) -> Any:
+def _each(names: Any, role: str, checked: Callable[[str, str], str]) -> Any:
     if isinstance(names, list):
-        return [_existing_model(name, role) for name in names]
-    return None if names is None else _existing_model(names, role)
+        return [checked(name, role) for name in names]
+    return None if names is None else checked(names, role)
+
+
+def _absolute(name: str, role: str) -> str:
+    return str(Path(name).expanduser().absolute())
 
 
 def _existing_model(name: str, role: str) -> str:
-    """A model's directory as an absolute path, or a name for the hub."""
+    """A model's directory as an absolute path, a name for the hub, or the address of one that is served."""
+    if name.startswith(("http://", "https://")) and role != "model":
+        return name
     path = Path(name).expanduser()
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path.absolute())

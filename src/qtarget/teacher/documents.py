@@ -80,7 +80,8 @@ def documents_of_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Document]:
     """The documents of prepared rows: `input_ids`, `labels`, and `seq_lengths` where several are packed into one."""
     for row in rows:
         ids, labels = np.asarray(row["input_ids"], np.int32), np.asarray(row["labels"])
-        bounds = np.cumsum([0, *(row.get("seq_lengths") or [len(ids)])])
+        lengths = row.get("seq_lengths")
+        bounds = np.cumsum([0, *([len(ids)] if lengths is None else lengths)])
         for start, stop in pairwise(bounds):
             document = Document.of(ids[start:stop], labels[start:stop])
             if document.asked.any():

@@ -19,13 +19,19 @@ class TargetSFTConfig(SFTConfig):
     Args:
         method: name in `qt.METHODS`.
         method_kwargs: its hyperparameters; those left out keep their defaults.
-        teacher: path or hub name of the teacher, or a list of them for a method with several.
+        teacher: path or hub name of the teacher, or the address of one that is served (`http://…`); a list of them
+            for a method with several.
+        teacher_cache: folder that `qtarget teacher cache` wrote, or a list of them: the teacher is read there, and
+            none is loaded. `teacher` then names the model it must be of, or is left out.
+        teacher_top_k: likeliest tokens that are kept of a cached or served teacher or reference, at each token. The
+            rest of its mass is shaped as the student's.
         teacher_dtype: torch dtype the teacher is loaded in, or "auto" for the checkpoint's own.
         teacher_init_kwargs: more for the teacher's `from_pretrained` (`attn_implementation`,
             `quantization_config`, ...).
         reference: "initial" for the model as training starts (its adapter switched off under peft; a snapshot
             refreshed every `refresh_every` optimizer steps for methods whose reference is an old policy), or
-            a path or hub name.
+            a path, hub name or address.
+        reference_cache: as `teacher_cache`.
         reference_dtype: torch dtype of the reference; None for the student's own (a path: the checkpoint's).
         reference_init_kwargs: more for the `from_pretrained` of a reference that is a path.
         diagnostics: per-token measures that are logged as token means, beside `nll`. `trust`, `scale`
@@ -49,6 +55,12 @@ class TargetSFTConfig(SFTConfig):
     teacher: list[str] | str | None = field(
         default=None, metadata={"help": "Path or hub name of the teacher, or a list of several."}
     )
+    teacher_cache: list[str] | str | None = field(
+        default=None, metadata={"help": "Folder of a teacher cache, or a list of several."}
+    )
+    teacher_top_k: int = field(
+        default=64, metadata={"help": "Likeliest tokens that a cached or served teacher is asked for, at each token."}
+    )
     teacher_dtype: str = field(
         default="auto", metadata={"help": "Torch dtype of the teacher, or 'auto' for its checkpoint's."}
     )
@@ -59,6 +71,7 @@ class TargetSFTConfig(SFTConfig):
         default="initial",
         metadata={"help": "'initial' for the model as training starts, or a path or hub name."},
     )
+    reference_cache: str | None = field(default=None, metadata={"help": "Folder of a cache of the reference."})
     reference_dtype: str | None = field(
         default=None, metadata={"help": "Torch dtype of the reference; by default the student's."}
     )

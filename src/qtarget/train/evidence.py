@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, is_peft_model
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import qtarget as qt
 from qtarget.teacher import (
     EvidenceSource,
     LiveModel,
+    check_padding,
     check_same_tokens,
     frozen_copy,
     load_live_model,
-    shared_rows,
+    number_of_tokens,
 )
+from qtarget.teacher.sharding import OverRanks
 from qtarget.train.config import TargetSFTConfig
 from qtarget.train.reference import Snapshot
 
@@ -36,6 +39,11 @@ class Student:
     base: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the output layer."""
+        return _rows(self.base)
 
 
 def causal_lm(model: Any) -> PreTrainedModel:
@@ -70,7 +78,7 @@ def build_reference(
     if is_peft_model(student.model):
         _check_adapter(student.model)
         return None
-    return LiveModel(frozen_copy(student.base, student.device, args.reference_dtype))
+    return LiveModel(frozen_copy(student.base, student.device, args.reference_dtype, _launched_sharded()))
 
 
 def _source(given: Given, name: str, student: Student, dtype: str, init_kwargs: Any) -> EvidenceSource:
@@ -82,11 +90,31 @@ def _source(given: Given, name: str, student: Student, dtype: str, init_kwargs: 
             "time, as in "
             f"`{name}=AutoModelForCausalLM.from_pretrained(...)`."
         )
-    model = load_live_model(given, name, device=student.device, dtype=dtype, init_kwargs=init_kwargs)
+    model = load_live_model(
+        given, name, device=student.device, dtype=dtype, init_kwargs=init_kwargs, over_ranks=_launched_sharded()
+    )
     tokenizer = _tokenizer_of(given)
     if tokenizer is not None:
         check_same_tokens(student.tokenizer, tokenizer, name)
-    return LiveModel(model, shared_rows(student.base, model))
+    live = LiveModel(model, _shared_vocabulary(student, model, tokenizer))
+    check_padding(live, tokenizer or student.tokenizer, name)
+    return live
+
+
+def _shared_vocabulary(student: Student, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> int:
+    """Leading rows of the model's head that stand for tokens of the student; all both have, where no one knows."""
+    rows = min(student.vocabulary, _rows(model))
+    return rows if tokenizer is None else min(rows, number_of_tokens(tokenizer.get_vocab()))
+
+
+def _rows(model: PreTrainedModel) -> int:
+    layer: Any = model.get_output_embeddings()
+    return layer.weight.shape[0]
+
+
+def _launched_sharded() -> OverRanks | None:
+    """Cut frozen models over ranks where the launch cuts the student: under FSDP."""
+    return "fsdp" if AcceleratorState().distributed_type == DistributedType.FSDP else None
 
 
 def _tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None:

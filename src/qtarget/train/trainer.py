@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ from qtarget.train import checks
 from qtarget.train.config import TargetSFTConfig, as_target_config, refuse_other_losses
 from qtarget.train.evidence import Student, as_teachers, build_reference, build_teachers, causal_lm
 from qtarget.train.forward import Evidence, TargetCall, TargetOutput, add_target_loss, text_inputs
+from qtarget.train.lookup import (
+    Cached,
+    check_coverage,
+    check_lookups,
+    looked_up,
+    name_of,
+    rendering,
+    vocabulary_of,
+    with_caches,
+)
 from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
 from qtarget.train.nonfinite import nonfinite_error
 from qtarget.train.reference import RefreshSnapshot, Snapshot
@@ -77,7 +88,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
         args = as_target_config(args)
         refuse_other_losses(args)
         teachers = as_teachers(args.teacher if teacher is None else teacher)
+        teachers = with_caches(teachers, as_teachers(args.teacher_cache), "teacher")
         given = args.reference if reference is None else reference
+        given = given if args.reference_cache is None else Cached(args.reference_cache, name_of(given, model))
         self.method, given = stand_in(method or args.build_method(), given, train_dataset)
         checks.check_method(self.method, teachers, given, args.packing_strategy if args.packing else None)
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
@@ -102,8 +115,12 @@ class TargetSFTTrainer(OpenSFTTrainer):
         base = causal_lm(self.model)
         check_head(base, "model")
         student = Student(self.model, base, self.text_tokenizer, self.args.device)
-        self.teachers = build_teachers(teachers, student, self.args)
-        self.reference = build_reference(given, self.method, student, self.args)
+        find = partial(looked_up, student=student, method=self.method, args=self.args)
+        self.teachers = build_teachers([find(t, f"teacher {i}") for i, t in enumerate(teachers)], student, self.args)
+        self.reference = build_reference(find(given, "reference"), self.method, student, self.args)
+        check_lookups(self.method, self.sources, vocabulary_of(student))
+        rendered = rendering(self.args, self.text_tokenizer, self.chat_template)
+        check_coverage(self.sources, {"train": self.train_dataset, "eval": self.eval_dataset}, rendered)
         is_own = self.reference is None and given is not None and "reference" in self.method.needs
         self.adapter_off = self.model.disable_adapter if is_own else None
         if isinstance(self.reference, Snapshot):

@@ -1,0 +1,151 @@
+"""Teachers and references that are looked up: caches on disk and servers, held against the run that reads them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+import qtarget as qt
+from qtarget.evidence import Given
+from qtarget.kept import check_kept, temperature_for
+from qtarget.teacher import Document, EvidenceSource, Keep, KeptSource, documents_of_rows
+from qtarget.teacher.cache import Cache, open_cache
+from qtarget.teacher.cache.plan import differences
+from qtarget.teacher.identity import template_identity, tokenizer_identity, weights_identity
+from qtarget.teacher.served.client import open_teacher
+from qtarget.train.config import TargetSFTConfig
+from qtarget.train.evidence import Student
+
+
+class Cached(NamedTuple):
+    """A cache, and the model it must be of (None: whichever it is of)."""
+
+    folder: str
+    of: str | None
+
+
+def with_caches(models: Sequence[Any], caches: Sequence[str], key: str) -> tuple[Any, ...]:
+    """Each model's cache in its place.
+
+    Args:
+        models: as given, or none, where the caches stand alone.  key: "teacher" or "reference".
+    """
+    if not caches:
+        return tuple(models)
+    if models and len(models) != len(caches):
+        raise ValueError(
+            f"`{key}_cache` names {len(caches)} folder(s) and `{key}` {len(models)} model(s); write one cache for each "
+            f"model, in the same order, or leave `{key}` out."
+        )
+    named = models or [None] * len(caches)
+    return tuple(Cached(folder, name_of(model, None)) for folder, model in zip(caches, named, strict=True))
+
+
+def name_of(reference: Any, model: Any) -> str | None:
+    """The name of the model a cached reference must be of: the student's own where it is the initial one."""
+    given = model if reference == "initial" else reference
+    if given is None or isinstance(given, str):
+        return given
+    return getattr(given, "name_or_path", None) or None
+
+
+def rendering(args: TargetSFTConfig, tokenizer: PreTrainedTokenizerBase, chat_template: str | None) -> dict[str, str]:
+    """What turns rows into token ids, as parts of a cache's key."""
+    names = ("max_length", "truncation_mode", "packing", "packing_strategy", "completion_only_loss")
+    cuts = {name: getattr(args, name) for name in (*names, "assistant_only_loss", "eval_packing")}
+    return {
+        "tokenizer": tokenizer_identity(tokenizer),
+        "chat_template": template_identity(chat_template or tokenizer.chat_template),
+        "truncation": json.dumps(cuts),
+    }
+
+
+def looked_up(given: Any, name: str, student: Student, method: qt.Method, args: TargetSFTConfig) -> Any:
+    """A cache or an address as a source; anything else as it is.
+
+    Args:
+        name: "teacher i" or "reference".
+    """
+    label_only = name.split()[0] in method.label_only
+    if isinstance(given, Cached):
+        return cached_source(given, name, student, label_only)
+    if isinstance(given, str) and given.startswith(("http://", "https://")):
+        keep = Keep(0 if label_only else args.teacher_top_k, temperature=temperature_for(method, name))
+        return KeptSource(open_teacher(given, keep, student.tokenizer), label_only)
+    return given
+
+
+def cached_source(given: Cached, name: str, student: Student, label_only: bool) -> KeptSource:
+    """A cache as a source, held against the student's tokens and the model it should be of."""
+    cache = open_cache(given.folder)
+    wanted: dict[str, Any] = {"tokenizer": tokenizer_identity(student.tokenizer)}
+    if given.of is not None:
+        wanted["teacher"] = weights_identity(given.of)
+    cache.check(wanted)
+    rows = vocabulary_of(student)
+    if cache.manifest.parts["vocabulary"] > rows:
+        raise ValueError(
+            f"{given.folder} speaks of {cache.manifest.parts['vocabulary']} tokens and the model has {rows}; write a "
+            "cache with this model's tokenizer."
+        )
+    if not (label_only or cache.keep.k):
+        raise ValueError(
+            f"{given.folder} keeps the label's log-probability alone, and the method reads the whole {name}; write a "
+            "cache with `cache_top_k: 64`."
+        )
+    return KeptSource(cache, label_only)
+
+
+def vocabulary_of(student: Student) -> int:
+    """Rows of the student's output layer."""
+    return student.base.get_output_embeddings().weight.shape[0]  # type: ignore[union-attr]
+
+
+def check_lookups(method: qt.Method, sources: Mapping[str, EvidenceSource], vocab: int) -> None:
+    """Refuse kept tokens that do not give the method's target, before the first step does."""
+    stand_ins = {name: _stand_in(source) for name, source in sources.items()}
+    reference = stand_ins.pop("reference", None)
+    check_kept(method, Given(tuple(stand_ins.values()), reference, None, None), vocab)
+
+
+def _stand_in(source: EvidenceSource) -> qt.Sparse | qt.LabelOnly:
+    """Kept tokens as a source will bring them, of no token."""
+    if not isinstance(source, KeptSource) or source.label_only:
+        return qt.LabelOnly(torch.zeros(0))
+    nothing = {name: torch.zeros(0) for name in ("logprobs", "log_tail", "entropy")}
+    found = source.unpack({**nothing, "ids": torch.zeros(0, source.answers.keep.k)}, torch.device("cpu"))
+    assert isinstance(found, qt.Sparse)
+    return found
+
+
+def check_coverage(
+    sources: Mapping[str, EvidenceSource], datasets: Mapping[str, Any], rendered: Mapping[str, str]
+) -> None:
+    """Refuse a run with rows that a cache knows nothing of, saying what was done otherwise when it was written.
+
+    Args:
+        datasets: prepared rows by name; streams are not looked at ahead of time.
+        rendered: from `rendering`.
+    """
+    caches = [source.answers for source in sources.values() if isinstance(source, KeptSource)]
+    for cache in (cache for cache in caches if isinstance(cache, Cache)):
+        for name, rows in datasets.items():
+            if isinstance(rows, Dataset):
+                documents = list(documents_of_rows(rows.with_format("numpy")))
+                missing = cache.missing(documents)
+                if missing:
+                    raise ValueError(_uncovered(cache, name, missing, len(documents), rendered))
+
+
+def _uncovered(cache: Cache, name: str, missing: list[Document], total: int, rendered: Mapping[str, str]) -> str:
+    differ = differences(cache.manifest.parts, rendered)
+    why = f"rows are rendered otherwise now ({'; '.join(differ)})" if differ else "the rows are other rows"
+    first = ", ".join(str(one) for one in missing[0].ids[:12])
+    return (
+        f"{cache.folder} holds nothing about {len(missing)} of the {total} documents of the {name} data set; the first "
+        f"begins with the tokens {first}. It seems that {why}. Write a cache of these rows into another folder: "
+        "`qtarget teacher cache config.yaml --teacher-cache FOLDER`."
+    )

@@ -1,0 +1,111 @@
+"""Training from caches and servers: the same run as from the live model, and refused where it cannot be."""
+
+import models
+import pytest
+from train import parity
+
+from qtarget.teacher import Keep, LiveModel, answers, documents_of_rows
+from qtarget.teacher.cache import Origin, plan_cache, write_cache
+from qtarget.teacher.identity import tokenizer_identity, weights_identity
+from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+from qtarget.train.lookup import rendering
+
+TEACHER = {"seed": 1, "width": 48}
+
+
+def trainer(method="target-sft", tokenizer=None, rows=16, data=None, **changes):
+    args = TargetSFTConfig(method=method, **parity.common_args(**{"max_steps": 3, **changes}))
+    data = models.prompt_completion(rows) if data is None else data
+    return TargetSFTTrainer(
+        models.tiny_model(), args, train_dataset=data, processing_class=tokenizer or models.tiny_tokenizer()
+    )
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("teacher"))
+    models.tiny_model(**TEACHER).save_pretrained(folder)
+    models.tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def cached(folder, model: str, k: int = models.VOCAB, temperature: float = 1.0, **changes):
+    """A cache of the rows as a trainer with these settings renders them."""
+    plain = trainer("sft", **changes)
+    parts = rendering(plain.args, models.tiny_tokenizer(), None)
+    origin = Origin(**parts, teacher=weights_identity(model), compute_dtype="float32", vocabulary=models.VOCAB)
+    keep = Keep(k, temperature=temperature)
+    plan = plan_cache(documents_of_rows(plain.train_dataset), origin, keep, storage_dtype="float32")
+    live = LiveModel(models.tiny_model(**TEACHER))
+    write_cache(folder, plan, lambda documents: answers(live, documents, keep))
+    return str(folder)
+
+
+def ran(**changes):
+    run = trainer(**changes)
+    run.train()
+    return parity.history(run)
+
+
+@pytest.mark.parametrize("layout", [{}, {"packing": True, "max_length": 40}, {"dataloader_num_workers": 1}], ids=str)
+def test_a_cache_of_every_token_is_the_live_teacher(tmp_path, teacher, layout):
+    folder = cached(tmp_path / "cache", teacher, **layout)
+    live = ran(teacher=teacher, **layout)
+    assert max(parity.deviation(ran(teacher_cache=folder, **layout), live)) < 1e-5
+    assert max(parity.deviation(ran(teacher_cache=folder, teacher=teacher, **layout), live)) < 1e-5
+
+
+def test_a_cached_reference_is_the_live_one(tmp_path, teacher):
+    folder = cached(tmp_path / "cache", teacher)
+    for method in ("sft-kl", "prift"):
+        live = ran(method=method, reference=teacher)
+        assert max(parity.deviation(ran(method=method, reference=teacher, reference_cache=folder), live)) < 1e-5
+
+
+def test_another_teacher_than_the_one_cached_is_refused(tmp_path, teacher):
+    folder = cached(tmp_path / "cache", teacher)
+    other = str(tmp_path / "other")
+    models.tiny_model(seed=2).save_pretrained(other)
+    with pytest.raises(ValueError, match="teacher: .* in the cache, .* now"):
+        trainer(teacher_cache=folder, teacher=other)
+    models.tiny_tokenizer().save_pretrained(other)
+    with pytest.raises(ValueError, match="teacher: .* in the cache, .* now"):
+        trainer("sft-kl", reference_cache=folder, reference=other)
+
+
+def test_a_permuted_tokenizer_is_refused(tmp_path, teacher):
+    folder = cached(tmp_path / "cache", teacher)
+    words = models.WORDS.copy()
+    words[0], words[1] = words[1], words[0]
+    with pytest.raises(ValueError, match="tokenizer: .* in the cache, .* now"):
+        trainer(teacher_cache=folder, tokenizer=models.tiny_tokenizer(words))
+
+
+def test_rows_that_were_not_cached_are_refused_with_what_differs(tmp_path, teacher):
+    folder = cached(tmp_path / "cache", teacher)
+    with pytest.raises(ValueError, match=r"nothing about 1 of the 17 documents of the train.*the rows are other rows"):
+        trainer(teacher_cache=folder, data=models.prompt_completion(17))
+    with pytest.raises(ValueError, match=r"truncation: .*\"max_length\": 1024.* in the cache, .*\"max_length\": 6"):
+        trainer(teacher_cache=folder, max_length=6)
+
+
+def test_what_a_method_cannot_make_of_a_cache_is_refused(tmp_path, teacher):
+    few = cached(tmp_path / "few", teacher, k=4)
+    with pytest.raises(ValueError, match="keep them at temperature 2"):
+        trainer("kd", teacher_cache=few, method_kwargs={"temperature": 2.0})
+    labels = cached(tmp_path / "labels", teacher, k=0)
+    with pytest.raises(ValueError, match="keeps the label's log-probability alone"):
+        trainer(teacher_cache=labels)
+    assert trainer("prift", reference_cache=labels).train().global_step == 3
+
+
+def test_a_cache_at_a_temperature_is_kd_at_that_temperature(tmp_path, teacher):
+    warm = cached(tmp_path / "warm", teacher, temperature=2.0)
+    kd = {"method": "kd", "method_kwargs": {"temperature": 2.0}}
+    assert max(parity.deviation(ran(teacher_cache=warm, **kd), ran(teacher=teacher, **kd))) < 1e-5
+
+
+def test_as_many_caches_as_teachers(tmp_path, teacher):
+    folder = cached(tmp_path / "cache", teacher)
+    with pytest.raises(ValueError, match=r"names 1 folder\(s\) and `teacher` 2 model"):
+        trainer(teacher=[teacher, teacher], teacher_cache=folder)
