@@ -24,6 +24,19 @@ def check_kept(method: Method, given: Given, vocab: int) -> None:
             )
 
 
+def temperature_for(method: Method, name: str) -> float:
+    """The temperature at which a method wants tokens of "reference" or "teacher i" kept."""
+    named = [(pool, exponent) for pool in method.pools if (exponent := _exponent_of(pool, name))]
+    wanted = {round((1 - pool.student) / exponent, 9) for pool, exponent in named if not _others(pool, name)}
+    return wanted.pop() if len(wanted) == 1 else 1.0
+
+
+def _others(pool: Pool, name: str) -> bool:
+    """Whether a pool has another source beside this one."""
+    names = ["reference", *(f"teacher {i}" for i in range(len(pool.teachers)))]
+    return any(_exponent_of(pool, other) for other in names if other != name)
+
+
 def _check_linear(method: Method, name: str, source: Sparse) -> None:
     """Only targets that are linear in the source may lose or level its tail."""
     pools = [pool for pool in method.pools if any(_exponent_of(part, name) for part in pool.parts)]

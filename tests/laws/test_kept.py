@@ -9,6 +9,7 @@ from laws.papers import Row
 from laws.test_fused import _assert_equal, _both, _sparse
 
 import qtarget as qt
+from qtarget.kept import temperature_for
 from qtarget.statistics import head_logits
 
 LINEAR = [Row("kd", {}), Row("kd", {"temperature": 2.0}), Row("kd-hybrid", {}), Row("target-sft", {"eta": 1.0})]
@@ -129,3 +130,15 @@ def test_what_is_said_of_the_label_is_read_at_temperature_1():
     case = Case(Row("excess-loss-selected", {}))
     with pytest.raises(ValueError, match=r"says of the label or its entropy.*keep them at temperature 1"):
         _both(case, 6, reference=_sparse(case.evidence["reference"], 4, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("row", "temperature"),
+    [(Row("kd", {"temperature": 2.0}), 2.0), (Row("kd", {}), 1.0), (Row("target-sft", {"eta": 0.2}), 1.0),
+     (Row("target-sft", {"eta": (0.2, 0.3)}), 1.0), (Row("sft", {}), 1.0)],
+    ids=str,
+)  # fmt: skip
+def test_the_temperature_to_keep_tokens_at(row: Row, temperature: float):
+    method = qt.method(row.name, **row.hyperparameters)
+    assert temperature_for(method, "teacher 0") == temperature
+    assert temperature_for(method, "reference") == 1

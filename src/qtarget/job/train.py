@@ -10,6 +10,7 @@ from qtarget.job.card import configuration
 from qtarget.job.config import Job
 from qtarget.job.outcomes import Interrupted
 from qtarget.job.validate import Rehearsal, rehearse
+from qtarget.teacher.served.transport import TeacherUnavailableError
 from qtarget.train import NonFiniteLossError
 
 METRICS, CONFIGURATION = "metrics.json", "train.yaml"
@@ -66,12 +67,15 @@ def run(trainer: JobTrainer) -> None:
 
     Raises:
         NonFiniteLossError: saying where the last good weights were saved.
+        TeacherUnavailableError: saying from where to go on.
         Interrupted: on Ctrl-C.
     """
     try:
         trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{error} {_keep_last_good(trainer)}") from error
+    except TeacherUnavailableError as error:
+        raise TeacherUnavailableError(f"{error} {_keep_where_it_stands(trainer)}") from error
     except KeyboardInterrupt as stopped:
         raise Interrupted(_where_it_stands(trainer)) from stopped
     trainer.save_model()
@@ -102,6 +106,15 @@ def _keep_last_good(trainer: JobTrainer) -> str:
     folder = Path(trainer.args.output_dir) / f"last-good-{step}"
     trainer.save_model(str(folder))
     return f"The weights after step {step} are in {folder}."
+
+
+def _keep_where_it_stands(trainer: JobTrainer) -> str:
+    """A checkpoint of this moment, unless other ranks would have to write it too; they may not have stopped."""
+    step = trainer.state.global_step
+    written = last_checkpoint(Path(trainer.args.output_dir))
+    if step and trainer.accelerator.num_processes == 1 and (written is None or written.name != f"checkpoint-{step}"):
+        trainer.save_checkpoint()
+    return "Training " + _where_it_stands(trainer)
 
 
 def _where_it_stands(trainer: JobTrainer) -> str:

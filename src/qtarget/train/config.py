@@ -25,6 +25,7 @@ class TargetSFTConfig(SFTConfig):
             none is loaded. `teacher` then names the model it must be of, or is left out.
         teacher_top_k: likeliest tokens that are kept of a cached or served teacher or reference, at each token. The
             rest of its mass is shaped as the student's.
+        teacher_timeout: seconds that a served teacher or reference may be away before training stops.
         teacher_dtype: torch dtype the teacher is loaded in, or "auto" for the checkpoint's own.
         teacher_init_kwargs: more for the teacher's `from_pretrained` (`attn_implementation`,
             `quantization_config`, ...).
@@ -60,6 +61,9 @@ class TargetSFTConfig(SFTConfig):
     )
     teacher_top_k: int = field(
         default=64, metadata={"help": "Likeliest tokens that a cached or served teacher is asked for, at each token."}
+    )
+    teacher_timeout: float = field(
+        default=600.0, metadata={"help": "Seconds that a served teacher may be away before training stops."}
     )
     teacher_dtype: str = field(
         default="auto", metadata={"help": "Torch dtype of the teacher, or 'auto' for its checkpoint's."}

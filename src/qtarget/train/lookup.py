@@ -74,7 +74,7 @@ def looked_up(given: Any, name: str, student: Student, method: qt.Method, args: 
         return cached_source(given, name, student, label_only)
     if isinstance(given, str) and given.startswith(("http://", "https://")):
         keep = Keep(0 if label_only else args.teacher_top_k, temperature=temperature_for(method, name))
-        return KeptSource(open_teacher(given, keep, student.tokenizer), label_only)
+        return KeptSource(open_teacher(given, keep, student.tokenizer, patience=args.teacher_timeout), label_only)
     return given
 
 

@@ -45,6 +45,10 @@ class OpenSFTTrainer(SFTTrainer):
         way to do so."""
         return prepare(dataset, args, packing)
 
+    def save_checkpoint(self) -> None:
+        """Write `checkpoint-N` of this moment, from which training goes on, whatever `save_strategy` says."""
+        self._save_checkpoint(self.model_wrapped, trial=None)
+
     def save_beside(self, folder: Path) -> None:
         """Called after a checkpoint is written to `folder`, on every rank."""
 
