@@ -113,6 +113,15 @@ def excerpt(ids: Any) -> str:
     return f"[{shown}{', …' if len(ids) > 12 else ''}]"
 
 
+def readable(size: float) -> str:
+    """Bytes as people say them: "1.5 GB"."""
+    for unit in ("bytes", "kB", "MB"):
+        if abs(size) < 1000:
+            return f"{size:,.3g} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """The whole file or none: a power cut leaves the old one or the new one."""
     draft = path.with_name(path.name + ".tmp")

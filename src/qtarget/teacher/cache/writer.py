@@ -19,6 +19,7 @@ from qtarget.teacher.cache.format import (
     check_kept,
     manifest_json,
     read_json,
+    readable,
     shard_name,
     shard_tensors,
     sidecar_name,
@@ -70,7 +71,7 @@ def write_cache(
         OSError: the disk is full; what is finished stays.
     """
     ranks = ranks or Ranks()
-    with ExitStack() as stack:
+    with _explained(folder, plan), ExitStack() as stack:
         if ranks.rank == 0:
             stack.enter_context(_begun(folder, plan))
         ranks.barrier()
@@ -149,14 +150,19 @@ class _Writing:
         return shard
 
     def _written(self, storing: "Future[Shard] | None") -> None:
-        if storing is None:
-            return
-        try:
+        if storing is not None:
             self.on_shard(storing.result(), False)
-        except OSError as error:
-            if error.errno in FULL:
-                raise OSError(_full(self.folder, self.plan, error)) from error
-            raise
+
+
+@contextmanager
+def _explained(folder: Path, plan: Plan) -> Iterator[None]:
+    """A disk that is full said in terms of the cache."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise OSError(_full(folder, plan, error)) from error
+        raise
 
 
 def _full(folder: Path, plan: Plan, error: OSError) -> str:
@@ -164,7 +170,7 @@ def _full(folder: Path, plan: Plan, error: OSError) -> str:
     missing = plan.bytes - sum(path.stat().st_size for path in done)
     return (
         f"{folder} could not be written further ({error.strerror}): {len(done)} of {len(plan.shards)} shards are "
-        f"finished and stay, and the others need {missing / 1e6:,.1f} MB more. Make room, and start the same command "
+        f"finished and stay, and the others need {readable(missing)} more. Make room, and start the same command "
         "again; it goes on from there."
     )
 

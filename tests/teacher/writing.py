@@ -1,0 +1,76 @@
+"""Processes that write a cache and come to grief: `writing.py HOW FOLDER`."""
+
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+from teacher import caches
+
+from qtarget.teacher.cache import Ranks, write_cache
+
+
+def killed_at_every_replace(folder: Path) -> None:
+    """Write into FOLDER/0, FOLDER/1, ...: a fork that kills itself before, and one behind, each file's last step."""
+    caches.teacher()
+    for stop in range(1000):
+        child = os.fork()
+        if child == 0:
+            _kill_at(stop)
+            caches.written(folder / str(stop))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):
+            break
+
+
+def _kill_at(stop: int) -> None:
+    replace, count = Path.replace, iter(range(1000))
+
+    def replace_or_die(self, target):
+        _die_if(next(count) == stop)
+        replace(self, target)
+        _die_if(next(count) == stop)
+
+    Path.replace = replace_or_die
+
+
+def _die_if(now: bool) -> None:
+    if now:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def full(folder: Path) -> None:
+    """After two shards, no file can grow beyond 1000 bytes."""
+    seen = []
+
+    def fill(shard, was_there):
+        seen.append(shard)
+        if len(seen) == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    try:
+        caches.written(folder, on_shard=fill)
+    except OSError as error:
+        print(error)
+
+
+def holding(folder: Path) -> None:
+    """Hold the folder until killed."""
+
+    def answer(documents):
+        print("holding", flush=True)
+        time.sleep(1000)
+
+    write_cache(folder, caches.plan(), answer)
+
+
+def write_rank(folder: Path, rank: int, ranks: int, barrier) -> None:
+    """One of several processes on one cache."""
+    caches.written(folder, ranks=Ranks(rank, ranks, barrier.wait))
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](Path(sys.argv[2]))
