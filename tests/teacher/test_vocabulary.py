@@ -2,8 +2,9 @@
 
 import models
 import pytest
+import torch
 
-from qtarget.teacher import check_same_tokens, shared_rows
+from qtarget.teacher import LiveModel, check_padding, check_same_map, check_same_tokens, number_of_tokens
 
 
 def test_equal_token_maps_are_let_through():
@@ -21,6 +22,35 @@ def test_a_token_that_one_side_lacks_differs():
         check_same_tokens(models.tiny_tokenizer(), models.tiny_tokenizer(models.WORDS[:-1]), "reference")
 
 
-@pytest.mark.parametrize(("student", "teacher", "rows"), [(100, 112, 100), (112, 100, None), (100, 100, None)])
-def test_padding_beyond_the_student_is_cut(student, teacher, rows):
-    assert shared_rows(models.tiny_model(vocab=student), models.tiny_model(vocab=teacher)) == rows
+def test_maps_that_came_over_a_wire_are_compared_too():
+    check_same_map({"a": 0, "b": 1}, {"b": 1, "a": 0}, "teacher")
+    with pytest.raises(ValueError, match="1: 'b' and 'c'"):
+        check_same_map({"a": 0, "b": 1}, {"a": 0, "c": 1}, "teacher")
+
+
+def test_tokens_are_counted_to_the_highest_id():
+    assert number_of_tokens(models.tiny_tokenizer().get_vocab()) == models.VOCAB
+    assert number_of_tokens({"a": 0, "b": 7}) == 8
+    tokenizer = models.tiny_tokenizer()
+    tokenizer.add_tokens(["new"])
+    assert number_of_tokens(tokenizer.get_vocab()) == models.VOCAB + 1
+
+
+def with_padding(logit):
+    """A live model with 28 rows beyond its tokens, each of the same logit at every position."""
+    model = models.tiny_model(vocab=models.VOCAB + 28)
+    layer = torch.nn.Linear(32, models.VOCAB + 28)
+    layer.weight.data[: models.VOCAB] = models.tiny_model().lm_head.weight
+    layer.weight.data[models.VOCAB :], layer.bias.data[:] = 0, 0
+    layer.bias.data[models.VOCAB :] = logit
+    model.set_output_embeddings(layer)
+    return LiveModel(model.eval(), models.VOCAB)
+
+
+def test_mass_on_rows_without_a_token_is_measured(recwarn):
+    check_padding(with_padding(-20.0), models.tiny_tokenizer(), "teacher")
+    assert not [warning for warning in recwarn if "mass" in str(warning.message)]
+    with pytest.warns(UserWarning, match=r"teacher puts 1\d\.\d% of its mass on rows .* \(from 100 on\)"):
+        check_padding(with_padding(0.0), models.tiny_tokenizer(), "teacher")
+    with pytest.raises(ValueError, match=r"reference puts 9\d\.\d% .* does not belong to this tokenizer"):
+        check_padding(with_padding(6.0), models.tiny_tokenizer(), "reference")

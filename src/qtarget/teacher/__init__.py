@@ -2,19 +2,23 @@
 
 source              the protocol that the trainer knows
 live, causal_lm     a model in memory; its backbone and output layer
+loading, sharding   where it comes from, and how it is cut over ranks
+adapters            a LoRA adapter on the student's own base
 vocabulary          whether two models speak the same tokens
 documents           batches and data sets as documents, whatever row they were packed into
 answers             what is kept of a live model's distributions
 kept                a source over what was kept
 """
 
+from qtarget.teacher.adapters import SecondAdapter, add_adapter, shares_base
 from qtarget.teacher.answers import Keep, Kept, answers
 from qtarget.teacher.causal_lm import check_head, evaluating, head_of
 from qtarget.teacher.documents import Document, documents_in, documents_of_rows
 from qtarget.teacher.kept import Answers, KeptSource
 from qtarget.teacher.live import LiveModel, frozen, frozen_copy, load_live_model
+from qtarget.teacher.loading import adapter_config
 from qtarget.teacher.source import EvidenceSource, ReadsAhead
-from qtarget.teacher.vocabulary import check_same_tokens, shared_rows
+from qtarget.teacher.vocabulary import check_padding, check_same_map, check_same_tokens, number_of_tokens
 
 __all__ = [
     "Answers",
@@ -25,8 +29,13 @@ __all__ = [
     "KeptSource",
     "LiveModel",
     "ReadsAhead",
+    "SecondAdapter",
+    "adapter_config",
+    "add_adapter",
     "answers",
     "check_head",
+    "check_padding",
+    "check_same_map",
     "check_same_tokens",
     "documents_in",
     "documents_of_rows",
@@ -35,5 +44,6 @@ __all__ = [
     "frozen_copy",
     "head_of",
     "load_live_model",
-    "shared_rows",
+    "number_of_tokens",
+    "shares_base",
 ]

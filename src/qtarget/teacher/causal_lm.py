@@ -1,6 +1,7 @@
 """A causal language model seen as a backbone and a linear head."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,9 +28,19 @@ def head_of(model: PreTrainedModel) -> Head:
 
 def _gathered(parameter: Tensor) -> Tensor:
     """A whole parameter. FSDP averages gradients over ranks, and so must the gradient of a head gathered by hand."""
+    if hasattr(parameter, "ds_id"):
+        return _gathered_by_deepspeed(parameter)
     if not isinstance(parameter, DTensor):
         return parameter
     return parameter.full_tensor(grad_placements=[Partial("avg")] * parameter.device_mesh.ndim)
+
+
+def _gathered_by_deepspeed(parameter: Tensor) -> Tensor:
+    """A copy of a parameter that ZeRO stage 3 has cut up, without a gradient."""
+    from deepspeed.zero import GatheredParameters  # pyright: ignore[reportMissingImports]
+
+    with GatheredParameters([parameter]):
+        return parameter.detach().clone()
 
 
 def _logit_scale(config) -> float | None:
@@ -60,6 +71,35 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def home_of(model: PreTrainedModel) -> torch.device:
+    """Where the model wants its token ids. What accelerate has offloaded fetches its weights, and inputs, itself."""
+    weight: Any = model.get_input_embeddings().weight
+    return torch.device("cpu") if weight.is_meta else weight.device
+
+
+def hidden_states(
+    model: PreTrainedModel, inputs: Mapping[str, Any], speaker: Callable[..., Any] | None = None
+) -> Tensor:
+    """What goes into the output layer, `[B, S, H]`; the logits of one position a row are built on the way.
+
+    The model's own forward is called, and its backbone overheard: FSDP, DeepSpeed and device maps hang hooks on the
+    outermost module, which a call of the backbone alone would pass by.
+
+    Args:
+        speaker: what is called in the model's place: the wrapper that peft puts around it.
+    """
+    heard: list[Tensor] = []
+    inputs = {**inputs, "use_cache": False}  # a cache would make packed documents see one another
+    if "logits_to_keep" in inspect.signature(type(model).forward).parameters:
+        handle = model.base_model.register_forward_hook(lambda *call: heard.append(call[2].last_hidden_state))
+        try:
+            (speaker or model)(**inputs, logits_to_keep=1)
+        finally:
+            handle.remove()
+    # A model that would build all logits, or that calls a part of its backbone only (OPT), is asked without them.
+    return heard[-1] if heard else model.base_model(**inputs).last_hidden_state
+
+
 @torch.no_grad()
 def check_head(model: PreTrainedModel, name: str) -> None:
     """Refuse a model whose logits are not `head_of` applied to its last hidden states, by trying it on four
@@ -68,21 +108,19 @@ def check_head(model: PreTrainedModel, name: str) -> None:
     if model.base_model is model or layer is None:
         raise ValueError(
             f"The {name} ({type(model).__name__}) does not split into a backbone and an output layer, which "
-            "the fused "
-            "loss needs; load it with `AutoModelForCausalLM.from_pretrained(...)`."
+            "the fused loss needs; load it with `AutoModelForCausalLM.from_pretrained(...)`."
         )
     if layer.weight.is_meta:  # a rank that gets its weights later
         return
-    ids = torch.arange(4, device=model.device)[None]
+    inputs = {"input_ids": torch.arange(4, device=home_of(model))[None]}
     with evaluating(model):
-        logits = model(input_ids=ids, use_cache=False).logits.float()
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        logits = model(**inputs, use_cache=False).logits.float()
+        hidden = hidden_states(model, inputs)
     head = head_of(model)
     ours = head_logits(hidden.to(head.weight), head).to(logits)
     if not torch.allclose(ours, logits, rtol=0.05, atol=0.05 * float(logits.abs().max())):
         raise ValueError(
             f"The {name} ({type(model).__name__}) does more between its hidden states and its logits than a "
-            "linear "
-            "layer, a scale and a soft-cap, so the fused loss would be wrong for it; use a model without "
+            "linear layer, a scale and a soft-cap, so the fused loss would be wrong for it; use a model without "
             "that step."
         )

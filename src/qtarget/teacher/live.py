@@ -2,34 +2,51 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from qtarget import Dense
-from qtarget.teacher.causal_lm import check_head, head_of
+from qtarget import Dense, Head
+from qtarget.teacher.causal_lm import check_head, head_of, hidden_states, home_of
+from qtarget.teacher.loading import causal_lm_from, is_placed, split_over_ranks
+from qtarget.teacher.sharding import OverRanks, shard
 
 
 @dataclass(frozen=True, eq=False)
 class LiveModel:
-    """A frozen model in memory; its logits are never built.
+    """A frozen model in memory; its logits are never built. It may lie on another device than the student, on several,
+    or be cut over ranks by FSDP2 or ZeRO-3; what it says arrives where the token ids are.
 
     Args:
         model: from `frozen` or `load_live_model`.
-        vocab: leading rows of its head that the student can say too, where it has more; None for all.
+        vocab: leading rows of its head that stand for tokens; None for all. The others get no mass.
     """
 
     model: PreTrainedModel
     vocab: int | None = None
+    _heads: dict[torch.device, Head] = field(default_factory=dict, repr=False)
 
     @torch.no_grad()
     def evidence(self, inputs: Mapping[str, Any], labels: Tensor | None = None) -> Dense:
-        # A cache would make packed documents see one another.
-        outputs = self.model.base_model(**{**inputs, "use_cache": False})
-        return Dense(outputs.last_hidden_state, head_of(self.model), self.vocab)
+        device, home = inputs["input_ids"].device, home_of(self.model)
+        moved = {name: value.to(home) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+        hidden = hidden_states(self.model, moved)
+        return Dense(hidden.to(device), self._head(device), self.vocab)
+
+    def _head(self, device: torch.device) -> Head:
+        """The output layer on a device. What had to be gathered or copied is kept: the model does not change."""
+        if device in self._heads:
+            return self._heads[device]
+        layer: Any = self.model.get_output_embeddings()
+        head = head_of(self.model)
+        bias = None if head.bias is None else head.bias.to(device)
+        head = head._replace(weight=head.weight.to(device), bias=bias)
+        if head.weight is not layer.weight:
+            self._heads[device] = head
+        return head
 
 
 def load_live_model(
@@ -39,32 +56,62 @@ def load_live_model(
     device: torch.device,
     dtype: str = "auto",
     init_kwargs: Mapping[str, Any] | None = None,
+    over_ranks: OverRanks | None = None,
 ) -> PreTrainedModel:
     """A frozen model from a path, a hub name, or the model itself (frozen in place).
 
     Args:
+        source: a LoRA adapter's folder stands for the adapter on its base.
         name: "teacher" or "reference", for errors.
         dtype: a torch dtype's name, or "auto" for the checkpoint's own. A model given as an object keeps its
             own.
-        init_kwargs: more for `AutoModelForCausalLM.from_pretrained`.
+        init_kwargs: more for `AutoModelForCausalLM.from_pretrained`. A `device_map` of "fsdp" or "zero3" cuts the model
+            over the ranks of the run; settings of bitsandbytes (`load_in_4bit`, ...) may stand among the rest.
+        over_ranks: how a model that no `device_map` places is cut over ranks; None for a copy on each.
     """
+    placed = not isinstance(source, str) and is_placed(source)
     if isinstance(source, str):
-        source = AutoModelForCausalLM.from_pretrained(source, **{"dtype": dtype, **(init_kwargs or {})})
+        wanted, rest = split_over_ranks(init_kwargs or {})
+        placed, over_ranks = "device_map" in rest, wanted or over_ranks
+        source = causal_lm_from(source, {"dtype": dtype, **rest})
+        placed = placed or is_placed(source)
+    _check_head_is_here(source, name)
     check_head(source, name)
-    return frozen(source, device)
+    source.requires_grad_(False).eval()
+    if placed:
+        return source
+    return frozen(source, device) if over_ranks is None else shard(source, device, over_ranks)
 
 
 def frozen(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    """The model without gradients, in eval mode, on `device` (where it was not placed by a device map)."""
+    """The model without gradients, in eval mode, on `device` (where it was not placed already)."""
     model.requires_grad_(False).eval()
-    placed = getattr(model, "hf_device_map", None) or getattr(model, "is_quantized", False)
-    return model if placed else model.to(device)  # type: ignore[arg-type]
+    return model if is_placed(model) else model.to(device)  # type: ignore[arg-type]
 
 
-def frozen_copy(model: PreTrainedModel, device: torch.device, dtype: str | None = None) -> PreTrainedModel:
+def frozen_copy(
+    model: PreTrainedModel, device: torch.device, dtype: str | None = None, over_ranks: OverRanks | None = None
+) -> PreTrainedModel:
     """A frozen copy of a model whose forward may have been replaced on the instance; the copy's is the
     class's own."""
     twin = copy.deepcopy(model)
     twin.__dict__.pop("forward", None)
-    twin = frozen(twin, device)
-    return twin if dtype is None else twin.to(getattr(torch, dtype))
+    twin.requires_grad_(False).eval()
+    twin = twin if dtype is None else twin.to(getattr(torch, dtype))
+    return frozen(twin, device) if over_ranks is None or is_placed(twin) else shard(twin, device, over_ranks)
+
+
+def _check_head_is_here(model: PreTrainedModel, name: str) -> None:
+    layer = model.get_output_embeddings()
+    if layer is None or not layer.weight.is_meta:
+        return
+    called = next(path for path, module in model.named_modules() if module is layer)
+    raise ValueError(
+        f"The {name}'s output layer ({called}) is offloaded, and the loss reads all of it at every step; keep it on a "
+        f"device, as in `{name}_init_kwargs: {{device_map: {{..., {called}: {_some_device(model)}}}}}`."
+    )
+
+
+def _some_device(model: PreTrainedModel) -> Any:
+    places = getattr(model, "hf_device_map", {}).values()
+    return next((place for place in places if place not in ("cpu", "disk")), "cpu")

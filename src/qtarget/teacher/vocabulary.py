@@ -1,9 +1,21 @@
 """Whether two models speak the same tokens, whatever padding their embeddings have."""
 
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from qtarget.statistics import dense_logits
+from qtarget.teacher.causal_lm import home_of
+from qtarget.teacher.live import LiveModel
+
+PROBE = "The answer is 42, because 6 * 7 = 42. So we write: return 42;"
+NOTICED, REFUSED = 0.01, 0.5
+"""Mass on rows without a token that is warned about, and that is refused."""
 
 
 def check_same_tokens(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, name: str) -> None:
@@ -19,19 +31,42 @@ def check_same_map(ours: Mapping[str, int], theirs: Mapping[str, int], name: str
     differing = sorted(i for i in by_id[0].keys() | by_id[1].keys() if by_id[0].get(i) != by_id[1].get(i))
     shown = ", ".join(f"{i}: {by_id[0].get(i)!r} and {by_id[1].get(i)!r}" for i in differing[:3])
     raise ValueError(
-        f"The {name} has another tokenizer than the student: {len(differing)} token ids differ, first "
-        f"{shown} "
-        "(student's and teacher's). A target over the student's vocabulary needs the same token ids in both; "
-        "choose a "
+        f"The {name} has another tokenizer than the student: {len(differing)} token ids differ, first {shown} "
+        "(student's and teacher's). A target over the student's vocabulary needs the same token ids in both; choose a "
         f"{name} of the student's family."
     )
 
 
-def shared_rows(student: PreTrainedModel, teacher: PreTrainedModel) -> int | None:
-    """How many leading rows of the teacher's head the student has too, or None where it has at least as many.
+def number_of_tokens(tokens: Mapping[str, int]) -> int:
+    """How many leading rows of an output layer stand for tokens: families pad it differently under one tokenizer
+    (Qwen2.5: 151936 and 152064 rows for 151665 tokens)."""
+    return max(tokens.values(), default=-1) + 1
 
-    Families pad their embeddings differently under one tokenizer (Qwen2.5: 151936 and 152064 rows).
+
+def check_padding(model: LiveModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Measure, on a line of text, the mass that the rows without a token would take. They get none; a model that puts
+    much there is not the one that the tokenizer belongs to.
+
+    Raises:
+        ValueError: more than half of the mass.
     """
-    layers: list[Any] = [model.get_output_embeddings() for model in (student, teacher)]
-    rows = [layer.weight.shape[0] for layer in layers]
-    return rows[0] if rows[1] > rows[0] else None
+    layer: Any = model.model.get_output_embeddings()
+    if model.vocab is None or model.vocab >= layer.weight.shape[0]:
+        return
+    text: Any = tokenizer(PROBE, add_special_tokens=False)["input_ids"]  # nothing where no word of it is known
+    ids = torch.tensor([text or list(range(min(model.vocab, 16)))], device=home_of(model.model))
+    mass = _mass_beyond(model, ids)
+    said = (
+        f"The {name} puts {mass:.1%} of its mass on rows of its output layer that stand for no token (from "
+        f"{model.vocab} on), measured on a line of text"
+    )
+    if mass > REFUSED:
+        raise ValueError(f"{said}; it does not belong to this tokenizer. Load the tokenizer it was trained with.")
+    if mass > NOTICED:
+        warnings.warn(f"{said}. That mass is left out, and the rest renormalised.", stacklevel=2)
+
+
+def _mass_beyond(model: LiveModel, ids_1S: Tensor) -> float:
+    evidence = model.evidence({"input_ids": ids_1S})
+    probability = dense_logits(replace(evidence, vocab=None)).float().softmax(-1)
+    return float(probability[..., model.vocab :].sum(-1).mean())

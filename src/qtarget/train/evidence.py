@@ -14,11 +14,14 @@ import qtarget as qt
 from qtarget.teacher import (
     EvidenceSource,
     LiveModel,
+    adapter_config,
+    add_adapter,
     check_padding,
     check_same_tokens,
     frozen_copy,
     load_live_model,
     number_of_tokens,
+    shares_base,
 )
 from qtarget.teacher.sharding import OverRanks
 from qtarget.train.config import TargetSFTConfig
@@ -90,12 +93,14 @@ def _source(given: Given, name: str, student: Student, dtype: str, init_kwargs: 
             "time, as in "
             f"`{name}=AutoModelForCausalLM.from_pretrained(...)`."
         )
-    model = load_live_model(
-        given, name, device=student.device, dtype=dtype, init_kwargs=init_kwargs, over_ranks=_launched_sharded()
-    )
     tokenizer = _tokenizer_of(given)
     if tokenizer is not None:
         check_same_tokens(student.tokenizer, tokenizer, name)
+    if isinstance(given, str) and dtype == "auto" and not init_kwargs and _has_base_of(given, student):
+        return add_adapter(given, student.model, _shared_vocabulary(student, student.base, tokenizer))
+    model = load_live_model(
+        given, name, device=student.device, dtype=dtype, init_kwargs=init_kwargs, over_ranks=_launched_sharded()
+    )
     live = LiveModel(model, _shared_vocabulary(student, model, tokenizer))
     check_padding(live, tokenizer or student.tokenizer, name)
     return live
@@ -117,13 +122,21 @@ def _launched_sharded() -> OverRanks | None:
     return "fsdp" if AcceleratorState().distributed_type == DistributedType.FSDP else None
 
 
+def _has_base_of(source: str, student: Student) -> bool:
+    """Whether `source` is an adapter on the base that the student's adapter is trained on."""
+    return bool(is_peft_model(student.model)) and shares_base(source, student.model)
+
+
 def _tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None:
-    """The tokenizer saved beside a model. A model given as an object may have none, and is taken at its word."""
+    """The tokenizer saved beside a model, or beside an adapter's base. A model given as an object may have none, and is
+    taken at its word."""
     path = given if isinstance(given, str) else given.config._name_or_path
     if path and not _is_bare(Path(path)):
         return AutoTokenizer.from_pretrained(path)
     if not isinstance(given, str):
         return None
+    if (adapter := adapter_config(given)) is not None:
+        return _tokenizer_of(adapter["base_model_name_or_path"])
     raise ValueError(
         f"{given} holds no tokenizer, so nothing says whether its tokens are the student's; save it beside the "
         f"model: `tokenizer.save_pretrained('{given}')`."

@@ -1,0 +1,64 @@
+"""A frozen model cut over the ranks of a run, each of which holds a part of every layer."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from transformers import PreTrainedModel
+
+OverRanks = Literal["fsdp", "zero3"]
+OVER_RANKS: tuple[OverRanks, ...] = ("fsdp", "zero3")
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether FSDP2 or ZeRO-3 holds parts of the model."""
+    is_zero3 = any(hasattr(weight, "ds_id") for weight in model.parameters())
+    return is_zero3 or any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+def shard(model: PreTrainedModel, device: torch.device, how: OverRanks) -> PreTrainedModel:
+    """Cut a frozen model over all ranks, in place. Every rank has to call it, and then the model, equally often.
+
+    Args:
+        how: "fsdp" for torch's `fully_shard`, "zero3" for DeepSpeed's inference under ZeRO stage 3.
+    """
+    if not dist.is_initialized():
+        raise ValueError(
+            f"device_map is {how!r}, which cuts a model over the ranks of a run, and this run is one process; start it "
+            "with `accelerate launch`, or remove `device_map`."
+        )
+    return _fully_sharded(model, device) if how == "fsdp" else _zero3(model)
+
+
+def _fully_sharded(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """Layer by layer. The output layer stays whole on every rank, since the loss reads all of it at every step."""
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    head: Any = model.get_output_embeddings()
+    whole = set(head.to(device).parameters())
+    for block in _blocks(model.base_model):
+        fully_shard(block, mesh=mesh, ignored_params=whole)
+    fully_shard(model, mesh=mesh, ignored_params=whole, reshard_after_forward=True)
+    return model
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a backbone: the members of its outermost lists."""
+    for child in module.children():
+        yield from child if isinstance(child, nn.ModuleList) else _blocks(child)
+
+
+def _zero3(model: PreTrainedModel) -> PreTrainedModel:
+    import deepspeed  # pyright: ignore[reportMissingImports]
+
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": {"stage": 3},
+        "bf16": {"enabled": model.dtype == torch.bfloat16},
+        "fp16": {"enabled": model.dtype == torch.float16},
+    }
+    deepspeed.initialize(model=model, config=config)
+    return model.eval()
