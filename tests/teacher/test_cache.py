@@ -121,7 +121,7 @@ def test_what_differs_from_the_run_is_named(folder):
     cache = open_cache(folder)
     cache.check({"teacher": "weights", "temperature": 1.0})
     with pytest.raises(
-        ValueError, match="teacher: weights in the cache, others now; temperature: 1.0 in the cache, 2.0"
+        ValueError, match=r"teacher: weights in the cache, others now; temperature: 1\.0 in the cache, 2\.0"
     ):
         cache.check({"teacher": "others", "temperature": 2.0, "k": 8})
 
@@ -168,8 +168,7 @@ def test_a_cache_shifted_by_one_token_is_refused(own, names, said):
     rewritten(own, 0, lambda tensors: shifted(tensors, *names))
     cache = open_cache(own)
     with pytest.raises(ValueError, match=rf"shard-00000.safetensors is out of step with the rows: .*{said}"):
-        for one in caches.documents():
-            cache.answer([one])
+        cache.answer(caches.documents())
 
 
 def test_a_shifted_cache_is_refused_at_another_temperature_and_in_draws(tmp_path):

@@ -68,6 +68,8 @@ def answers(model: LiveModel, documents: Sequence[Document], keep: Keep, batch_t
 
 def joined(parts: Sequence[Kept], k: int) -> Kept:
     """Several in one, in order."""
+    if len(parts) == 1:
+        return parts[0]
     if parts:
         return Kept(*(torch.cat(column) for column in zip(*parts, strict=True)))
     none = torch.zeros(0)
