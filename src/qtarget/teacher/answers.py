@@ -132,7 +132,9 @@ def kept_of(dense: Dense, hidden_TH: Tensor, labels_T: Tensor, keep: Keep, draws
         rows = slice(start, start + chunk)
         logits_CV, scratch_CV = (buffer[: len(hidden_TH[rows])] for buffer in buffers)
         products.logits_into(logits_CV, hidden_TH[rows], head)
-        parts.append(_kept(logits_CV, scratch_CV, labels_T[rows], keep, None if draws_TN is None else draws_TN[rows]))
+        parts.append(
+            kept_of_logits(logits_CV, scratch_CV, labels_T[rows], keep, None if draws_TN is None else draws_TN[rows])
+        )
     return joined([Kept(*(value.cpu() for value in part)) for part in parts], keep.k)
 
 
@@ -142,7 +144,9 @@ def _real_rows(dense: Dense) -> Head:
     return dense.head._replace(weight=dense.head.weight[: dense.vocab], bias=bias)
 
 
-def _kept(logits_CV: Tensor, scratch_CV: Tensor, labels_C: Tensor, keep: Keep, draws_CN: Tensor | None) -> Kept:
+def kept_of_logits(
+    logits_CV: Tensor, scratch_CV: Tensor, labels_C: Tensor, keep: Keep, draws_CN: Tensor | None
+) -> Kept:
     prob_CV = torch.softmax(logits_CV, -1, out=scratch_CV)
     log_norm_C = logits_CV.amax(-1) - prob_CV.amax(-1).log()
     label_C = logits_CV.gather(1, labels_C[:, None]).squeeze(1) - log_norm_C
