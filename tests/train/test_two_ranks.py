@@ -1,15 +1,17 @@
 """Two gloo processes train, evaluate and stop as one does."""
 
+import importlib.util
+
 import pytest
 from train import parity
-from train.two_ranks import evaluated_flat, single
+from train.two_ranks import evaluated_flat, placed, single, with_adapter
 
-METHODS = ("sft", "dft", "target-sft", "psft")
+METHODS = ("sft", "dft", "target-sft", "sft-kl", "psft")
 
 
 @pytest.fixture(scope="module")
 def two():
-    return parity.launch(*METHODS, "flat", "broken")
+    return parity.launch(*METHODS, "flat", "heard", "fsdp", "adapter", "broken")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,28 @@ def test_weights_and_evaluation_agree(two, one, method):
 
 def test_rows_laid_end_to_end_count_once_too(two):
     assert two["flat"] == pytest.approx(evaluated_flat(1), rel=1e-5)
+
+
+def test_a_live_model_cut_over_ranks_says_what_it_says_whole(two):
+    """Whatever was wrapped: all, the head apart, the backbone alone, or as `device_map: fsdp` does it."""
+    assert len(two["heard"]) == 8
+    assert max(two["heard"].values()) < 1e-5, two["heard"]
+
+
+def test_a_teacher_cut_over_ranks_beside_a_whole_student(two):
+    assert two["fsdp"]["cut_up"] >= 24
+    assert max(parity.deviation(two["fsdp"], placed(None, 1))) < 1e-5
+
+
+def test_an_adapter_on_the_students_base(two):
+    assert max(parity.deviation(two["adapter"], with_adapter(1))) < 1e-5
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs deepspeed")
+def test_a_teacher_under_zero_stage_3_beside_a_whole_student():
+    found = parity.launch("zero3")["zero3"]
+    assert found["cut_up"] >= 24
+    assert max(parity.deviation(found, placed(None, 1))) < 1e-5
 
 
 def test_one_ranks_broken_row_stops_all_ranks_and_is_named(two):

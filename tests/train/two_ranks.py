@@ -4,8 +4,9 @@ The same code run in one process gives the figures to compare with.
 """
 
 import json
-import os
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,19 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from train import parity
+from train.test_teachers_adapter import ran, save_base_and_adapter
 
 import qtarget as qt
+from qtarget.statistics import dense_logits
+from qtarget.teacher import LiveModel, frozen
+from qtarget.teacher.sharding import shard
 from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.forward import TargetCall, add_target_loss
 from qtarget.train.reference import Snapshot
 
 STEPS = 5
+CPU = torch.device("cpu")
+SEEDS = {"teacher": 1, "reference": 2}
 
 
 def trained(method: str, ranks: int) -> dict[str, Any]:
@@ -36,24 +43,33 @@ def trained(method: str, ranks: int) -> dict[str, Any]:
 
 
 def sharded(method: str, layout: str, rank: int, ranks: int) -> dict[str, list[float]]:
-    """Steps of plain SGD on a model under `fully_shard`, with the trainer's forward and normalisation."""
+    """Steps of plain SGD on a model under `fully_shard`, teacher and reference cut up alike, with the trainer's forward
+    and normalisation."""
     model = models.tiny_model()
-    teacher = models.tiny_model(seed=1, width=48)
     add_target_loss(model)
     snapshot = Snapshot(model, every=2)
+    voices = {name: frozen(models.tiny_model(seed=seed, width=48), CPU) for name, seed in SEEDS.items()}
     if ranks > 1:
-        mesh = init_device_mesh("cpu", (ranks,))
-        for layer in model.model.layers:
-            fully_shard(layer, mesh=mesh)
-        if layout == "fsdp-own":
-            fully_shard(model.lm_head, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-        assert all(isinstance(weight, DTensor) for weight in model.parameters())
+        for whole in (model, *voices.values()):
+            cut(whole, layout)
+            assert all(isinstance(weight, DTensor) for weight in whole.parameters())
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
-    return _steps(model, optimizer, teacher, snapshot, qt.method(method), rank, ranks)
+    live = {name: LiveModel(voice) for name, voice in voices.items()}
+    return _steps(model, optimizer, live, snapshot, qt.method(method), rank, ranks)
 
 
-def _steps(model, optimizer, teacher, snapshot, method: qt.Method, rank: int, ranks: int) -> dict[str, list[float]]:
+def cut(model: Any, layout: str) -> None:
+    """`fully_shard` on every layer, and on the rest as the layout has it."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    for layer in model.model.layers:
+        fully_shard(layer, mesh=mesh)
+    if layout == "fsdp-own":
+        tied = model.lm_head.weight is model.model.embed_tokens.weight
+        fully_shard([model.model.embed_tokens, model.lm_head] if tied else model.lm_head, mesh=mesh)
+    fully_shard(model.model if layout == "fsdp-base" else model, mesh=mesh)
+
+
+def _steps(model, optimizer, live, snapshot, method: qt.Method, rank: int, ranks: int) -> dict[str, list[float]]:
     history: dict[str, list[float]] = {"loss": [], "grad_norm": []}
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(step)
@@ -62,8 +78,12 @@ def _steps(model, optimizer, teacher, snapshot, method: qt.Method, rank: int, ra
         labels[0, :5], labels[2, :7] = -100, -100  # ranks see different numbers of labels
         count = (labels[:, 1:] != -100).sum()
         mine = slice(rank * 4 // ranks, (rank + 1) * 4 // ranks)
-        old = snapshot.evidence({"input_ids": ids[mine]}, labels[mine]) if method.refresh_every else None
-        call = TargetCall(method, _teachers(teacher, method, ids[mine]), old, num_items=count)
+        texts = {"input_ids": ids[mine]}
+        teachers = (live["teacher"].evidence(texts, labels[mine]),) if method.num_teachers else ()
+        reference = None
+        if "reference" in method.needs:
+            reference = (snapshot if method.refresh_every else live["reference"]).evidence(texts, labels[mine])
+        call = TargetCall(method, teachers, reference, num_items=count)
         out = model(input_ids=ids[mine], labels=labels[mine], q_target=call)
         (out.loss * ranks).backward()
         norm = torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()])
@@ -79,17 +99,72 @@ def _steps(model, optimizer, teacher, snapshot, method: qt.Method, rank: int, ra
     return history
 
 
-def _teachers(teacher, method: qt.Method, ids: torch.Tensor) -> tuple[qt.Dense, ...]:
-    if not method.num_teachers:
-        return ()
-    with torch.no_grad():
-        hidden = teacher.model(input_ids=ids, use_cache=False).last_hidden_state
-    return (qt.Dense(hidden, qt.Head(teacher.lm_head.weight)),)
-
-
 def single(method: str) -> dict[str, Any]:
     """The figures of one process."""
     return {"ddp": trained(method, 1), "fsdp": sharded(method, "", 0, 1)}
+
+
+def heard(rank: int) -> dict[str, float]:
+    """How far a live model cut over ranks is from the whole one, by layout, the second time it is asked."""
+    ids = torch.randint(5, models.VOCAB, (2, 9), generator=torch.Generator().manual_seed(rank))
+    found = {}
+    for tied in (False, True):
+        for layout in ("fsdp-root", "fsdp-own", "fsdp-base", "ours"):
+            model = frozen(models.tiny_model(seed=1, tied=tied), CPU)
+            whole = model(input_ids=ids).logits
+            shard(model, CPU, "fsdp") if layout == "ours" else cut(model, layout)
+            assert sum(isinstance(weight, DTensor) for weight in model.parameters()) >= 24
+            live = LiveModel(model)
+            live.evidence({"input_ids": ids})
+            off = (dense_logits(live.evidence({"input_ids": ids})) - whole).abs().max()
+            dist.all_reduce(off, dist.ReduceOp.MAX)
+            found[f"{layout} {'tied' if tied else 'untied'}"] = off.item()
+    return found
+
+
+def placed(where: str | None, ranks: int) -> dict[str, Any]:
+    """A Trainer run whose teacher is a path; `where` is its `device_map`."""
+    folder = saved(save_teacher)
+    trainer = TargetSFTTrainer(
+        models.tiny_model(),
+        TargetSFTConfig(
+            method="target-sft",
+            teacher=str(folder),
+            teacher_init_kwargs={"device_map": where} if where else None,
+            **parity.common_args(max_steps=STEPS, per_device_train_batch_size=8 // ranks, **on(ranks)),
+        ),
+        train_dataset=models.prompt_completion(),
+        processing_class=models.tiny_tokenizer(),
+    )
+    cut_up = sum(isinstance(w, DTensor) or hasattr(w, "ds_id") for w in trainer.teachers[0].model.parameters())
+    trainer.train()
+    return parity.history(trainer) | {"cut_up": cut_up}
+
+
+def with_adapter(ranks: int) -> dict[str, list[float]]:
+    """A student and a teacher that are two adapters on one base."""
+    folder = saved(save_base_and_adapter)
+    trainer = ran(str(folder / "base"), str(folder / "adapter"), per_device_train_batch_size=8 // ranks, **on(ranks))
+    return parity.history(trainer)
+
+
+def on(ranks: int) -> dict[str, Any]:
+    return {"ddp_backend": "gloo"} if ranks > 1 else {}
+
+
+def save_teacher(folder: Path) -> None:
+    models.tiny_model(seed=1).save_pretrained(folder)
+    models.tiny_tokenizer().save_pretrained(folder)
+
+
+def saved(save: Callable[[Path], Any]) -> Path:
+    """A folder that rank 0 has written and all ranks read."""
+    made = [tempfile.mkdtemp()]
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        save(Path(made[0]))
+    if dist.is_initialized():
+        dist.broadcast_object_list(made)
+    return Path(made[0])
 
 
 def evaluated_flat(ranks: int) -> dict[str, float]:
@@ -108,8 +183,6 @@ class BrokenTeacher:
         self.model, self.rank, self.calls = models.tiny_model(seed=1), rank, 0
 
     def evidence(self, inputs, labels):
-        from qtarget.teacher import LiveModel
-
         evidence = LiveModel(self.model).evidence(inputs, labels)
         self.calls += 1
         if self.rank == 1 and self.calls >= 3:
@@ -136,23 +209,30 @@ def stopped(rank: int) -> str:
     return ""
 
 
-def main(report: str, *methods: str) -> None:
+def stopped_on_all(rank: int, ranks: int) -> list[str]:
+    errors: Any = [None] * ranks
+    dist.all_gather_object(errors, stopped(rank))
+    return errors
+
+
+def of_method(method: str, rank: int, ranks: int) -> dict[str, Any]:
+    layouts = {layout: sharded(method, layout, rank, ranks) for layout in ("fsdp-root", "fsdp-own")}
+    return {"ddp": trained(method, ranks), **layouts}
+
+
+def main(report: str, *wanted: str) -> None:
     torch.set_num_threads(1)
-    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    found: dict[str, Any] = {}
-    for method in methods:
-        if method == "broken":
-            errors = [None] * ranks
-            mine = stopped(rank)
-            dist.all_gather_object(errors, mine)
-            found["broken"] = errors
-            continue
-        if method == "flat":
-            found["flat"] = evaluated_flat(ranks)
-            continue
-        found[method] = {"ddp": trained(method, ranks)}
-        for layout in ("fsdp-root", "fsdp-own"):
-            found[method][layout] = sharded(method, layout, rank, ranks)
+    dist.init_process_group("gloo")
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    others = {
+        "broken": lambda: stopped_on_all(rank, ranks),
+        "flat": lambda: evaluated_flat(ranks),
+        "heard": lambda: heard(rank),
+        "fsdp": lambda: placed("fsdp", ranks),
+        "zero3": lambda: placed("zero3", ranks),
+        "adapter": lambda: with_adapter(ranks),
+    }
+    found = {name: others[name]() if name in others else of_method(name, rank, ranks) for name in wanted}
     if rank == 0:
         Path(report).write_text(json.dumps(found))
     dist.barrier()

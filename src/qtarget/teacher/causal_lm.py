@@ -37,9 +37,9 @@ def _gathered(parameter: Tensor) -> Tensor:
 
 def _gathered_by_deepspeed(parameter: Tensor) -> Tensor:
     """A copy of a parameter that ZeRO stage 3 has cut up, without a gradient."""
-    from deepspeed.zero import GatheredParameters  # pyright: ignore[reportMissingImports]
+    import deepspeed  # pyright: ignore[reportMissingImports]
 
-    with GatheredParameters([parameter]):
+    with deepspeed.zero.GatheredParameters([parameter]):
         return parameter.detach().clone()
 
 
