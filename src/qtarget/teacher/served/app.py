@@ -90,7 +90,7 @@ class Desk:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         waiting = self.served.health.limits.waiting
         if self.taken > waiting:
-            words, headers = f"{waiting} requests wait already", {"Retry-After": str(RETRY_AFTER_S)}
+            words, headers = f"busy, and {waiting} wait already", {"Retry-After": str(RETRY_AFTER_S)}
             raise HTTPException(503, words, headers)
         self.taken += 1
         try:

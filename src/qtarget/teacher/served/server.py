@@ -36,6 +36,7 @@ class Server:
 
     def run(self) -> None:
         """Answer until SIGTERM or Ctrl-C; then finish what is under way, and exit."""
+        self.listener.listen()  # so that what is printed is true
         health = self.served.health
         print(f"model    {health.model} ({health.dtype}, {health.vocab:,} tokens, {health.weights[-12:]})")
         print(f"address  {self.url}{'' if self.secret is None else f', for who knows {VARIABLE}'}")
