@@ -166,6 +166,17 @@ def test_an_address_that_is_taken_is_said_before_the_model_is_loaded(url):
         open_server("no-such-model", "127.0.0.1", int(url.rpartition(":")[2]), "auto", Limits())
 
 
+def test_a_model_without_its_tokenizer_is_not_served(tmp_path):
+    models.tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"tokenizer\.save_pretrained"):
+        open_server(str(tmp_path), "127.0.0.1", 0, "auto", Limits())
+
+
+def test_an_unknown_dtype_is_refused(folder):
+    with pytest.raises(ValueError, match="'int3'; expected one of auto, float32"):
+        open_server(str(folder), "127.0.0.1", 0, "int3", Limits())
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
@@ -273,11 +284,10 @@ def test_nobody_there_is_said_with_the_line_to_write():
             teacher_at(url, patience=1)
 
 
-def test_a_teacher_that_goes_away_is_missed_in_the_step_in_its_own_words(folder, caplog):
-    with serving(folder) as server:
-        source = KeptSource(teacher_at(server.url, patience=1.5))
+def test_a_teacher_that_goes_away_is_missed_in_the_step_in_its_own_words(url, caplog):
+    source = KeptSource(replace(teacher_at(url), url="http://127.0.0.1:9", patience=1.5))
     read = source.read(batch_of(ROWS))
-    with pytest.raises(TeacherUnavailableError, match=f"{server.url} was away for 1.5 s"):
+    with pytest.raises(TeacherUnavailableError, match=r"http://127\.0\.0\.1:9 was away for 1\.5 s"):
         source.unpack(read, CPU)
     assert sum("is away" in message for message in caplog.messages) == 1
 

@@ -10,11 +10,11 @@ import torch
 from transformers import AutoTokenizer
 
 from qtarget.teacher.answers import Keep, answers
-from qtarget.teacher.causal_lm import head_of
 from qtarget.teacher.documents import Document
 from qtarget.teacher.identity import tokenizer_identity, weights_identity
 from qtarget.teacher.live import LiveModel, load_live_model
 from qtarget.teacher.served.wire import Health, Limits, pack_answer
+from qtarget.teacher.vocabulary import check_padding, number_of_tokens
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -35,23 +35,24 @@ def load_served_model(source: str, dtype: str, limits: Limits) -> ServedModel:
     """A model from a directory or the hub, on the accelerator where there is one.
 
     Raises:
-        ValueError: an unknown dtype, or a model without its tokenizer or with too few rows for it.
+        ValueError: an unknown dtype, or a model without its own tokenizer.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_live_model(source, "teacher", device=device, dtype=dtype)
     tokenizer = AutoTokenizer.from_pretrained(source)
-    tokens = tokenizer.get_vocab()
-    vocab = max(tokens.values(), default=-1) + 1
-    rows = head_of(model).weight.shape[0]
+    vocab = number_of_tokens(tokenizer.get_vocab())
+    rows = model.get_output_embeddings().weight.shape[0]  # type: ignore[union-attr]
     if not 0 < vocab <= rows:
         raise ValueError(
-            f"{source} has a tokenizer of {vocab} tokens and a head of {rows} rows; a teacher needs its own "
-            f"tokenizer beside it: `tokenizer.save_pretrained('{source}')`."
+            f"{source} has a tokenizer of {vocab} tokens and a head of {rows} rows; a teacher needs its own tokenizer "
+            f"beside it: `tokenizer.save_pretrained('{source}')`."
         )
+    live = LiveModel(model, vocab)
+    check_padding(live, tokenizer, "teacher")
     name = Path(source).resolve().name if Path(source).is_dir() else source
     weights, digest, found = weights_identity(source), tokenizer_identity(tokenizer), str(model.dtype)[6:]
     identity = hashlib.sha256(f"{weights} {digest} {found}".encode()).hexdigest()[:32]
     health = Health(name, identity, weights, digest, vocab, found, limits)
-    return ServedModel(LiveModel(model, vocab), health, json.dumps(tokens).encode())
+    return ServedModel(live, health, json.dumps(tokenizer.get_vocab()).encode())
