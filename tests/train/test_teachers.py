@@ -58,6 +58,18 @@ def test_a_student_padded_further_than_its_teacher_trains():
     assert all(loss > 0 for loss in history["loss"])
 
 
+@pytest.mark.parametrize("layout", [{"padding_free": True, "max_length": None}, {"packing": True, "max_length": 256}])
+@pytest.mark.parametrize("method", ["target-sft", "sft-kl"])
+def test_rows_laid_end_to_end_get_the_evidence_of_padded_rows(method, layout):
+    """Eight rows, all in every step: packed into one row, laid end to end, or padded."""
+
+    def rows(**changes):
+        trainer = parity.run(method, data=models.prompt_completion(8), max_steps=3, learning_rate=0.5, **changes)
+        return parity.history(trainer)
+
+    assert max(parity.deviation(rows(**layout), rows())) < 1e-5
+
+
 def test_a_path_is_a_teacher(tmp_path):
     models.tiny_model(seed=1).save_pretrained(tmp_path)
     models.tiny_tokenizer().save_pretrained(tmp_path)
