@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from qtarget.teacher.sharding import OVER_RANKS, OverRanks, is_sharded
@@ -63,3 +69,24 @@ def adapter_config(source: str) -> dict[str, Any] | None:
     """What peft wrote beside an adapter's weights; None for a model that is no adapter."""
     path = find_adapter_config_file(source)
     return None if path is None else json.loads(Path(path).read_text())
+
+
+def tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None:
+    """The tokenizer saved beside a model, or beside an adapter's base. A model given as an object may have none, and is
+    taken at its word."""
+    path = given if isinstance(given, str) else given.config._name_or_path
+    if path and not _is_bare(Path(path)):
+        return AutoTokenizer.from_pretrained(path)
+    if not isinstance(given, str):
+        return None
+    if (adapter := adapter_config(given)) is not None:
+        return tokenizer_of(adapter["base_model_name_or_path"])
+    raise ValueError(
+        f"{given} holds no tokenizer, so nothing says whether its tokens are the student's; save it beside the "
+        f"model: `tokenizer.save_pretrained('{given}')`."
+    )
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a model lies in a folder alone; transformers would make up an empty tokenizer for it."""
+    return folder.is_dir() and not any(any(folder.glob(name)) for name in ("tokenizer*", "vocab*", "*.model"))

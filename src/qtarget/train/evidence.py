@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, is_peft_model
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import qtarget as qt
 from qtarget.teacher import (
     EvidenceSource,
     LiveModel,
-    adapter_config,
     add_adapter,
     check_padding,
     check_same_tokens,
@@ -23,6 +21,7 @@ from qtarget.teacher import (
     number_of_tokens,
     shares_base,
 )
+from qtarget.teacher.loading import tokenizer_of
 from qtarget.teacher.sharding import OverRanks
 from qtarget.train.config import TargetSFTConfig
 from qtarget.train.reference import Snapshot
@@ -93,7 +92,7 @@ def _source(given: Given, name: str, student: Student, dtype: str, init_kwargs: 
             "time, as in "
             f"`{name}=AutoModelForCausalLM.from_pretrained(...)`."
         )
-    tokenizer = _tokenizer_of(given)
+    tokenizer = tokenizer_of(given)
     if tokenizer is not None:
         check_same_tokens(student.tokenizer, tokenizer, name)
     if isinstance(given, str) and dtype == "auto" and not init_kwargs and _has_base_of(given, student):
@@ -125,27 +124,6 @@ def _launched_sharded() -> OverRanks | None:
 def _has_base_of(source: str, student: Student) -> bool:
     """Whether `source` is an adapter on the base that the student's adapter is trained on."""
     return bool(is_peft_model(student.model)) and shares_base(source, student.model)
-
-
-def _tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None:
-    """The tokenizer saved beside a model, or beside an adapter's base. A model given as an object may have none, and is
-    taken at its word."""
-    path = given if isinstance(given, str) else given.config._name_or_path
-    if path and not _is_bare(Path(path)):
-        return AutoTokenizer.from_pretrained(path)
-    if not isinstance(given, str):
-        return None
-    if (adapter := adapter_config(given)) is not None:
-        return _tokenizer_of(adapter["base_model_name_or_path"])
-    raise ValueError(
-        f"{given} holds no tokenizer, so nothing says whether its tokens are the student's; save it beside the "
-        f"model: `tokenizer.save_pretrained('{given}')`."
-    )
-
-
-def _is_bare(folder: Path) -> bool:
-    """Whether a model lies in a folder alone; transformers would make up an empty tokenizer for it."""
-    return folder.is_dir() and not any(any(folder.glob(name)) for name in ("tokenizer*", "vocab*", "*.model"))
 
 
 def _check_adapter(model: Any) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
 
 from qtarget.teacher.answers import Keep, answers
 from qtarget.teacher.documents import Document
 from qtarget.teacher.identity import tokenizer_identity, weights_identity
 from qtarget.teacher.live import LiveModel, load_live_model
+from qtarget.teacher.loading import tokenizer_of
 from qtarget.teacher.served.wire import Health, Limits, pack_answer
 from qtarget.teacher.vocabulary import check_padding, number_of_tokens
 
@@ -40,14 +40,15 @@ def load_served_model(source: str, dtype: str, limits: Limits) -> ServedModel:
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = tokenizer_of(source)
+    assert tokenizer is not None  # a path has one, or was refused
     model = load_live_model(source, "teacher", device=device, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(source)
     vocab = number_of_tokens(tokenizer.get_vocab())
     rows = model.get_output_embeddings().weight.shape[0]  # type: ignore[union-attr]
     if not 0 < vocab <= rows:
         raise ValueError(
-            f"{source} has a tokenizer of {vocab} tokens and a head of {rows} rows; a teacher needs its own tokenizer "
-            f"beside it: `tokenizer.save_pretrained('{source}')`."
+            f"{source} has a tokenizer of {vocab} tokens and an output layer of {rows} rows; load the tokenizer it was "
+            f"trained with, and save it there: `tokenizer.save_pretrained('{source}')`."
         )
     live = LiveModel(model, vocab)
     check_padding(live, tokenizer, "teacher")
