@@ -120,9 +120,9 @@ class Supervised:
         number = self.counted_T.sum()
         return values_T.masked_fill(~self.counted_T, 0.0).sum() / number.clamp(min=1), number
 
-    def unflatten(self, values_T: Tensor) -> Tensor:
-        """[T, ...] back to [*labels.shape, ...], NaN (False) at the tokens left out."""
-        blank = False if values_T.dtype == torch.bool else float("nan")
+    def unflatten(self, values_T: Tensor, blank: float = float("nan")) -> Tensor:
+        """[T, ...] back to [*labels.shape, ...], `blank` (False) at the tokens left out."""
+        blank = False if values_T.dtype == torch.bool else blank
         out = values_T.new_full((self.shape.numel(), *values_T.shape[1:]), blank)
         return out.index_copy(0, self.where, values_T).view(self.shape + values_T.shape[1:])
 

@@ -9,10 +9,10 @@ number to them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from qtarget.evidence import Evidence, Given, Head, Supervised
 from qtarget.hyperparameters import suggestion
 from qtarget.loss import check_mass, declared_target, spread, target_kl
 from qtarget.matmul import Products
+from qtarget.memory import free_bytes
 from qtarget.rows import TOP1, Rows, Workspace
 from qtarget.statistics import ENTROPY, LOGP_Y, SCALE, TRUST, cross, label_logp, negentropy
 from qtarget.supervise import resolve, supervise
@@ -31,6 +32,8 @@ DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy", "target_kl", "teacher
 TEACHER_ENTROPY = Statistic("teacher_entropy", 0)
 CHUNK_TOKENS = {"cpu": 256}
 """Tokens a chunk: on a CPU the logits of 256 stay in cache; an accelerator needs 1024 to keep its multipliers fed."""
+LIKELY_BUFFERS = 4
+"""Numbers per token and vocabulary entry that hardly any method exceeds."""
 
 
 @torch.compiler.disable
@@ -47,6 +50,8 @@ def linear_q_target_loss(
     num_items: int | Tensor | None = None,
     ignore_index: int = -100,
     chunk_tokens: int | None = None,
+    buffer_bytes: int | None = None,
+    reduction: Literal["mean", "none"] = "mean",
     diagnostics: Sequence[str] = ("trust", "scale"),
 ) -> LossOutput:
     """The loss of a method from hidden states, in the memory of one chunk of logits.
@@ -54,7 +59,11 @@ def linear_q_target_loss(
     Args:
         hidden: [..., H], aligned with labels.  head: the output layer; no gradient work is done for it when frozen.
         teacher, reference: `Dense`, `Sparse` or `LabelOnly` (whole logits only in `q_target_loss`).
-        chunk_tokens: tokens a chunk; by default 256 on a CPU and 1024 elsewhere. Results do not depend on it.
+        chunk_tokens: tokens a chunk; by default 256 on a CPU and 1024 elsewhere, fewer where memory is short. Results
+            do not depend on it.
+        buffer_bytes: in its place, what the buffers of a chunk may take.
+        reduction: "none" leaves `loss` per token, shaped like labels (0 where ignored), for an upstream gradient of
+            each: a fourth matrix product, as gradients are then made in backward, any number of times.
         diagnostics: among trust, scale, p_y, top1 (1 where the label is the likeliest token), entropy, target_kl,
             teacher_entropy (of the first teacher); () is fastest.
         Others as in `q_target_loss`.
@@ -67,7 +76,8 @@ def linear_q_target_loss(
         RuntimeError: a second backward through the same loss.
     """
     _check_hidden(hidden, head, labels)
-    _check_chunk(chunk_tokens)
+    _check_chunk(chunk_tokens, buffer_bytes)
+    _check_reduction(reduction, num_items)
     _check_diagnostics(diagnostics, method)
     _check_evidence(teacher=teacher, reference=reference)
     given = Given(teacher, reference, token_weight, sequence_ids)
@@ -78,11 +88,13 @@ def linear_q_target_loss(
     tokens = supervise(labels, method, head.weight.shape[0], given, ignore_index, with_gradients)
     hidden_TH = hidden.reshape(-1, hidden.shape[-1]).index_select(0, tokens.where)
     plan = _Plan(method, tokens, head, chunk_tokens or CHUNK_TOKENS.get(hidden.device.type, 1024), tuple(diagnostics))
-    total, *measured = _LinearQTarget.apply(hidden_TH, head.weight, head.bias, plan, with_gradients)
-    count = tokens.denominator(num_items)
+    if chunk_tokens is None:
+        plan = replace(plan, chunk_tokens=_fitting(plan, hidden_TH, buffer_bytes))
+    function = _LinearQTarget if reduction == "mean" else _PerToken
+    value, *measured = function.apply(hidden_TH, head.weight, head.bias, plan, with_gradients)
     nll, num_tokens = tokens.mean(measured[0])
     return LossOutput(
-        loss=total / count,
+        loss=value / tokens.denominator(num_items) if reduction == "mean" else tokens.unflatten(value, 0.0),
         nll=nll,
         num_tokens=num_tokens,
         diagnostics={name: tokens.unflatten(v) for name, v in zip(diagnostics, measured[1:], strict=True)},
@@ -181,9 +193,45 @@ class _LinearQTarget(torch.autograd.Function):
         return (*scaled, None, None)
 
 
-def _run(plan: _Plan, products: Products, hidden_TH: Tensor, head: Head) -> tuple[Tensor, list[Tensor]]:
-    """Every chunk in turn: measure, value, diagnose, and add its gradients."""
-    workspace = Workspace(min(plan.chunk_tokens, max(len(hidden_TH), 1)), len(head.weight), products.like)
+class _PerToken(torch.autograd.Function):
+    """The loss of each token, [T], and [−log p_y, *diagnostics]; chunks are computed again in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_TH: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, with_gradients: bool):
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(hidden_TH, weight, bias)
+        ctx.plan = plan
+        products = Products.of(hidden_TH, weight, [False] * 3)
+        with torch.autocast(hidden_TH.device.type, enabled=False):
+            value_T, measured = _run(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias))
+        ctx.mark_non_differentiable(*measured)
+        return (value_T, *measured)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream_T: Tensor | None, *_: Any):
+        if upstream_T is None:
+            return None, None, None, None, None
+        inputs = ctx.saved_tensors
+        hidden_TH, weight, bias = inputs
+        products = Products.of(hidden_TH, weight, list(ctx.needs_input_grad[:3]))
+        plan = replace(ctx.plan, diagnostics=())
+        with torch.autocast(hidden_TH.device.type, enabled=False):
+            _run(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias), upstream_T)
+        gradients = zip(products.gradients, inputs, strict=True)
+        return (*(None if g is None else g.to(x.dtype) for g, x in gradients), None, None)
+
+
+def _run(
+    plan: _Plan,
+    products: Products,
+    hidden_TH: Tensor,
+    head: Head,
+    upstream_T: Tensor | None = None,
+    workspace: Workspace | None = None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Every chunk in turn: measure, value, diagnose, and add its gradients, each token's times its upstream number."""
+    workspace = workspace or Workspace(min(plan.chunk_tokens, max(len(hidden_TH), 1)), len(head.weight), products.like)
     start = partial(_start, plan, products, hidden_TH, head, workspace)
     across = None if plan.method.scope == "token" else _numbers_across(plan, start)
     keep_logits = (products.wanted and head.softcap is not None) or plan.needs_whole_target
@@ -196,10 +244,35 @@ def _run(plan: _Plan, products: Products, hidden_TH: Tensor, head: Head) -> tupl
         done.append([_value(plan, rows, numbers), *_measured(plan, rows, numbers)])
         if products.wanted:
             gradient_CV, factor_C = _gradient(plan, rows, numbers)
+            factor_C = factor_C if upstream_T is None else factor_C * upstream_T[part]
             products.add(part, hidden_TH[part], head, gradient_CV, factor_C, rows.logits_CV)
     joined = [torch.cat(column) for column in zip(*done, strict=True)]
     joined = joined or [products.like.new_zeros(0)] * (2 + len(plan.diagnostics))
     return joined[0], joined[1:]
+
+
+def _fitting(plan: _Plan, hidden_TH: Tensor, buffer_bytes: int | None) -> int:
+    """Tokens a chunk, so that its buffers take at most `buffer_bytes`, or half of what memory is free."""
+    if not len(hidden_TH):
+        return plan.chunk_tokens
+    per_number = 8 if hidden_TH.dtype == torch.float64 else 4
+    row = per_number * len(plan.head.weight)
+    if buffer_bytes is None:
+        free = free_bytes(hidden_TH.device)
+        if free is None or LIKELY_BUFFERS * row * plan.chunk_tokens <= free / 2:
+            return plan.chunk_tokens
+        buffer_bytes = free // 2
+    return max(1, min(plan.chunk_tokens, int(buffer_bytes) // (row * _buffers(plan, hidden_TH))))
+
+
+def _buffers(plan: _Plan, hidden_TH: Tensor) -> int:
+    """How many numbers per token and vocabulary entry a chunk holds at once, found by trying one token."""
+    one = replace(plan, tokens=plan.tokens.chunk(slice(0, 1)), chunk_tokens=1)
+    weight, bias = plan.head.weight.detach(), None if plan.head.bias is None else plan.head.bias.detach()
+    products = Products.of(hidden_TH[:1], weight, [True, False, False])
+    workspace = Workspace(1, len(weight), products.like)
+    _run(one, products, hidden_TH[:1].detach(), plan.head._replace(weight=weight, bias=bias), workspace=workspace)
+    return workspace.number
 
 
 def _start(plan: _Plan, products: Products, hidden_TH: Tensor, head: Head, workspace: Workspace, part: slice) -> Rows:
@@ -311,9 +384,20 @@ def _check_hidden(hidden: Tensor, head: Head, labels: Tensor) -> None:
         )
 
 
-def _check_chunk(chunk_tokens: int | None) -> None:
+def _check_chunk(chunk_tokens: int | None, buffer_bytes: int | None) -> None:
     if chunk_tokens is not None and not (isinstance(chunk_tokens, int) and chunk_tokens > 0):
         raise ValueError(f"chunk_tokens={chunk_tokens!r} must be a whole number >= 1, or None for the default")
+    if chunk_tokens is not None and buffer_bytes is not None:
+        raise ValueError("chunk_tokens and buffer_bytes both say how large a chunk is; give one of them")
+    if buffer_bytes is not None and not buffer_bytes > 0:
+        raise ValueError(f"buffer_bytes={buffer_bytes!r} must be a number of bytes > 0, as in buffer_bytes=80 * 2**20")
+
+
+def _check_reduction(reduction: str, num_items: int | Tensor | None) -> None:
+    if reduction not in ("mean", "none"):
+        raise ValueError(f'reduction="{reduction}" is neither "mean" nor "none"')
+    if reduction == "none" and num_items is not None:
+        raise ValueError('reduction="none" divides by nothing; leave num_items out and divide where you sum')
 
 
 def _check_evidence(**sources: Evidence | tuple[Evidence, ...] | None) -> None:

@@ -21,6 +21,8 @@ from qtarget.types import FLOOR, Pool, Statistic
 TOP1 = Statistic("top1")
 IN_PLACE = {"logp_y", "top1", "collision", "log_not_y"}
 """Statistics measured once the student has overwritten its logits; whatever else is left by then needs them kept."""
+BY_DEFINITION = 8
+"""Blocks of a chunk's shape that measuring by plain definitions takes."""
 
 
 class Workspace:
@@ -29,6 +31,12 @@ class Workspace:
     def __init__(self, chunk: int, vocab: int, like: Tensor) -> None:
         self._shape, self._like = (chunk, vocab), like
         self._buffers: dict[str, Tensor] = {}
+        self.beside = 0
+        """Further blocks of this shape that are alive at once, by a rough count."""
+
+    @property
+    def number(self) -> int:
+        return len(self._buffers) + self.beside
 
     def __call__(self, name: str, rows: int) -> Tensor:
         if name not in self._buffers:
@@ -261,6 +269,7 @@ class Rows:
     def frame(self) -> Frame:
         """The chunk as the plain definitions see it; needs the logits kept."""
         assert self.student_CV is not self.logits_CV
+        self.workspace.beside = BY_DEFINITION
         return Frame((self.logits_CV - self.log_norm_C[:, None]).clamp_(min=FLOOR), self.tokens)
 
     # ---- the gradient
