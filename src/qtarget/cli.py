@@ -47,6 +47,23 @@ CONFIG.yaml holds `key: value` lines, and `--key value` behind it overrides one.
 Every key of trl.SFTConfig and trl.ModelConfig is taken too (learning_rate,
 max_length, use_peft, lora_r, ...), and TRL's model_name_or_path and dataset_name.
 """
+CACHE_HELP = """
+
+CONFIG.yaml is the run's own, as for `qtarget train`, with the folders to write:
+
+    teacher_cache   folder for the teacher (a list for several)
+    reference_cache folder for the reference
+
+    teacher_top_k           likeliest tokens kept at each token (64)
+    cache_sampled           keep draws instead, for kd and kd-hybrid
+    cache_bytes_per_token   a budget in the place of teacher_top_k
+    cache_dtype             float16 or float32
+    cache_batch_tokens      tokens through the model at once (8192)
+    cache_shard_tokens      tokens in a file (65536)
+
+Stopped at any moment, the same command goes on from the last finished shard.
+Under `accelerate launch` the processes share the shards.
+"""
 Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]", show_default=False, help="The run, and keys over its own."),
@@ -133,6 +150,34 @@ def build_lab(
     found = refused(lambda: embedded.world(world))
     embedded.build(found, seed, out)
     print(f"student and teacher of {world} are in {out}")
+
+
+@teacher_app.command(
+    context_settings=WORDS,
+    short_help="Write down what a run's teachers say about its rows.",
+    help="Write what the teachers (and the reference) of a run say about its rows to disk, ahead of the run."
+    + CACHE_HELP,
+)
+def cache(words: Words = None) -> None:
+    from qtarget.job.config import read_job
+    from qtarget.job.flags import parse_words
+    from qtarget.job.teacher_cache import prepare, write
+
+    write(refused(lambda: prepare(read_job(parse_words(words or [])))))
+
+
+@teacher_app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of a cache.", show_default=False)], as_json: AsJson = False
+) -> None:
+    """Check every hash and number of a cache; show how much of the teacher it captured."""
+    from qtarget.job.teacher_cache_view import report_view
+    from qtarget.teacher.cache import verify as verified
+
+    report = refused(lambda: verified(folder))
+    _print_json(asdict(report)) if as_json else _print(report_view, report)
+    if report.problems:
+        raise typer.Exit(FAILED)
 
 
 @teacher_app.command()

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
@@ -30,10 +30,30 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True)
+class CacheOptions:
+    """How `qtarget teacher cache` writes.
+
+    Attributes:
+        sampled: keep draws in the place of the likeliest tokens.
+        bytes_per_token: the budget that the number of tokens kept follows from; None for `teacher_top_k`.
+        dtype: of the log-probabilities on disk.
+        batch_tokens: tokens, padding included, that go through the model at once.
+        shard_tokens: tokens asked about, after which a shard is closed.
+    """
+
+    sampled: bool
+    bytes_per_token: int | None
+    dtype: Literal["float16", "float32"]
+    batch_tokens: int
+    shard_tokens: int
+
+
+@dataclass(frozen=True)
 class Job:
     """A checked run.
 
     Attributes:
+        cache: for `qtarget teacher cache`.
         given: every key the user wrote, under the names used here, with what the machine decided.
         note: what was chosen in the user's place, in a sentence.
     """
@@ -43,6 +63,7 @@ class Job:
     evaluation: Source | None
     args: TargetSFTConfig
     model_args: ModelConfig
+    cache: CacheOptions
     given: dict[str, Any] = field(default_factory=dict)
     note: str = ""
 
@@ -81,6 +102,7 @@ def checked_job(given: Written) -> Job:
         evaluation=_evaluation(values),
         args=_trainer_config(trainer),
         model_args=ModelConfig(**{key: value for key, value in values.items() if key in model_keys()}),
+        cache=_cache_options(values),
         given={**given.values, **choices.keys},
         note=choices.note,
     )
@@ -96,6 +118,11 @@ def _trainer_config(values: dict[str, Any]) -> TargetSFTConfig:
         if "gradient_checkpointing" not in values:  # TRL's own default, which transformers renames
             warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated")
         return TargetSFTConfig(**values)
+
+
+def _cache_options(values: Mapping[str, Any]) -> CacheOptions:
+    names = [f.name for f in fields(CacheOptions)]
+    return CacheOptions(**{name: values.get(f"cache_{name}", OWN[f"cache_{name}"][1]) for name in names})
 
 
 def _each(names: Any, role: str, checked: Callable[[str, str], str]) -> Any:

@@ -2,9 +2,9 @@
 
 from dataclasses import fields
 from functools import cache
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveInt, create_model
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.train import TargetSFTConfig
@@ -20,8 +20,14 @@ OWN: dict[str, tuple[Any, Any]] = {
     "dataset_train_split": (str, "train"),
     "dataset_test_split": (str, "test"),
     "resume_from_checkpoint": (bool | str | None, None),
+    "cache_sampled": (bool, False),
+    "cache_bytes_per_token": (int | None, None),
+    "cache_dtype": (Literal["float16", "float32"], "float16"),
+    "cache_batch_tokens": (PositiveInt, 8192),
+    "cache_shard_tokens": (PositiveInt, 65536),
 }
-"""The keys of a run beside the trainer's; `resume_from_checkpoint: true` is the newest one."""
+"""The keys of a run beside the trainer's; `resume_from_checkpoint: true` is the newest one. Those of `cache_` are for
+`qtarget teacher cache`, and stand here so that one file serves both."""
 
 
 def init_hints(config: type) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a live model says about documents, cut down to what is kept of each distribution."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -51,11 +51,18 @@ class Kept(NamedTuple):
     entropy: Tensor
 
 
-def answers(model: LiveModel, documents: Sequence[Document], keep: Keep, batch_tokens: int = 8192) -> Kept:
+def answers(
+    model: LiveModel,
+    documents: Sequence[Document],
+    keep: Keep,
+    batch_tokens: int = 8192,
+    on_batch: Callable[[int], None] | None = None,
+) -> Kept:
     """What the model keeps to say about every asked token, document after document.
 
     Args:
         batch_tokens: tokens, padding included, that go through the model at once.
+        on_batch: is told after each batch how many tokens were asked about in it.
     """
     found: list[Kept | None] = [None] * len(documents)
     for batch in _batches(documents, batch_tokens):
@@ -63,6 +70,8 @@ def answers(model: LiveModel, documents: Sequence[Document], keep: Keep, batch_t
         bounds = np.cumsum([0, *(int(documents[i].asked.sum()) for i in batch)])
         for i, start, stop in zip(batch, bounds, bounds[1:], strict=False):
             found[i] = Kept(*(value[start:stop] for value in kept))
+        if on_batch is not None:
+            on_batch(int(bounds[-1]))
     return joined([one for one in found if one is not None], keep.k)
 
 

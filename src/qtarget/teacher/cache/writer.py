@@ -165,8 +165,14 @@ def _explained(folder: Path, plan: Plan) -> Iterator[None]:
         raise
 
 
+def shards_on_disk(folder: Path, plan: Plan) -> list[Path]:
+    """Those that are finished, by any rank."""
+    paths = [folder / shard_name(index) for index in range(len(plan.shards))]
+    return [path for path in paths if path.with_name(sidecar_name(path.name)).exists() and path.exists()]
+
+
 def _full(folder: Path, plan: Plan, error: OSError) -> str:
-    done = [path for path in map(folder.joinpath, map(shard_name, range(len(plan.shards)))) if path.exists()]
+    done = shards_on_disk(folder, plan)
     missing = plan.bytes - sum(path.stat().st_size for path in done)
     return (
         f"{folder} could not be written further ({error.strerror}): {len(done)} of {len(plan.shards)} shards are "

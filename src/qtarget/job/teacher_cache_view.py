@@ -1,0 +1,156 @@
+"""A cache on a terminal: while it is written, and as it is."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from qtarget.teacher.cache import Plan, Ranks, Report, Shard
+from qtarget.teacher.cache.format import readable
+from qtarget.teacher.cache.plan import tokens_in
+from qtarget.teacher.cache.verify import bars
+
+LINE_SECONDS = 10.0
+"""Between lines, where no one looks at a terminal."""
+
+
+@dataclass
+class Progress:
+    """Tokens, rate and time left of this rank's share, shown on the first rank.
+
+    Attributes:
+        asked: tokens that the model was asked about.  found: tokens in shards that were there already.
+    """
+
+    name: str
+    folder: Path
+    plan: Plan
+    ranks: Ranks
+    asked: int = 0
+    found: int = 0
+    started: float = 0.0
+    seconds: float = 0.0
+    _said: float = 0.0
+    _console: Console = field(default_factory=lambda: Console(soft_wrap=True, highlight=False))
+    _bars: Bars | None = None
+    _task: TaskID | None = None
+
+    @property
+    def total(self) -> int:
+        """Tokens of this rank's shards."""
+        return sum(tokens_in(shard) for shard in self.plan.shards[self.ranks.rank :: self.ranks.ranks])
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second, of all ranks as far as they work alike."""
+        return self.ranks.ranks * self.asked / max(self.seconds or time.monotonic() - self.started, 1e-9)
+
+    def __enter__(self) -> "Progress":
+        self.started = self._said = time.monotonic()
+        if self.ranks.rank == 0:
+            self._console.print(Text(self._heading()))
+            if self._console.is_terminal:
+                self._bars = Bars(TextColumn("{task.percentage:>3.0f}%"), BarColumn(), TextColumn("{task.description}"))
+                self._task = self._bars.add_task("", total=self.total)
+                self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.seconds = time.monotonic() - self.started
+        if self._bars is not None:
+            self._bars.stop()
+
+    def on_batch(self, tokens: int) -> None:
+        self.asked += tokens
+        self._show()
+
+    def on_shard(self, shard: Shard, was_there: bool) -> None:
+        self.found += shard.tokens if was_there else 0
+        self._show()
+
+    def _show(self) -> None:
+        if self.ranks.rank != 0:
+            return
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=self.asked + self.found, description=self._line())
+        elif time.monotonic() - self._said > LINE_SECONDS:
+            self._said = time.monotonic()
+            self._console.print(Text(self._line()))
+
+    def _heading(self) -> str:
+        plan = self.plan
+        size = f"{_shards(len(plan.shards))}, about {readable(plan.bytes)}"
+        return f"{self.name}: {plan.tokens:,} tokens in {size}, to {self.folder}"
+
+    def _line(self) -> str:
+        done, total = self.ranks.ranks * (self.asked + self.found), self.plan.tokens
+        left = max(total - done, 0) / self.rate if self.asked else 0.0
+        return f"{min(done, total):,} of {total:,} tokens, {self.rate:,.0f} tokens/s, {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def summary(report: Report, progress: Progress) -> None:
+    """What was written, and how fast."""
+    rows = {"asked": "nothing: every shard was there"}
+    if progress.asked:
+        rows["asked"] = f"{progress.rate:,.0f} tokens/s, in {_duration(progress.seconds)}"
+    Console(highlight=False).print(_facts({**_rows(report), **rows}))
+
+
+def report_view(report: Report, _width: int) -> RenderableType:
+    """What a cache holds, and how much of the teacher it captured."""
+    parts = report.parts
+    kept = f"{parts['k']} {'draws' if parts['how'] == 'sampled' else 'likeliest tokens'} in {parts['storage_dtype']}"
+    rows = {
+        **_rows(report),
+        "kept": f"{kept}, temperature {parts['temperature']:g}",
+        "teacher": f"{parts['teacher']} in {parts['compute_dtype']}",
+        "rows": parts["rows"],
+        "rendered": parts["truncation"],
+    }
+    blocks: list[RenderableType] = [_facts(rows)]
+    if report.captured:
+        blocks += [Text("\nmass captured", style="bold"), *(Text(f"  {line}") for line in bars(report.captured))]
+    blocks.append(Text())
+    blocks += [Text(f"problem: {problem}", style="red") for problem in report.problems]
+    good = "every hash, range, mass and target agrees"
+    return Group(*blocks, *([] if report.problems else [Text(good, style="green")]))
+
+
+def _rows(report: Report) -> dict[str, str]:
+    rows = {
+        "cache": report.folder,
+        "tokens": f"{report.tokens:,} in {report.documents:,} documents, {_shards(report.shards)}",
+        "size": f"{readable(report.bytes)}, {report.bytes_per_token:.1f} bytes a token",
+    }
+    if report.mean_captured is not None and report.label_outside is not None:
+        low = ", ".join(f"{value:.3f} at {percent} %" for percent, value in report.percentiles.items())
+        rows["captured"] = f"{report.mean_captured:.4f} of the mass in the mean; {low}"
+        rows["label"] = f"{report.label_outside:.1%} outside of the likeliest"
+    return rows
+
+
+def _facts(rows: dict[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in rows.items():
+        table.add_row(label, Text(text))
+    return table
+
+
+def _shards(count: int) -> str:
+    return f"{count:,} shard{'s' if count != 1 else ''}"

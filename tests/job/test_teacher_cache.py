@@ -1,0 +1,239 @@
+"""`qtarget teacher cache` and `verify` on a user's own model and rows, and training from what they wrote."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from job.command import run as command
+from job.directories import write_rows
+from models import sentence
+
+from qtarget.job.config import read_job
+from qtarget.job.flags import Words
+from qtarget.job.train import prepare
+from qtarget.teacher import documents_of_rows
+from qtarget.teacher.cache import open_cache
+
+WRITE = ("teacher", "cache", "config.yaml", "--teacher-cache", "cache")
+WHOLE = ("--teacher-top-k", "1000", "--cache-dtype", "float32")
+SMALL = ("--cache-shard-tokens", "1", "--cache-batch-tokens", "1", "--train-dataset", "many.jsonl")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
+
+
+def figures(folder: Path) -> dict[str, dict[str, float]]:
+    """The losses of a run."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {part: {name: metrics[part][name] for name in ("loss", "nll")} for part in ("train", "eval")}
+
+
+def many_rows(folder: Path) -> None:
+    rng = random.Random(3)
+    write_rows(
+        folder / "many.jsonl", [{"prompt": sentence(rng), "completion": " " + sentence(rng)} for _ in range(200)]
+    )
+
+
+def start(*words: str, **env: str) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **env}
+    command = [sys.executable, "-m", "qtarget", *words]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+
+
+def test_training_from_a_whole_cache_is_training_from_the_live_teacher(here, finished, capsys):
+    said = command(capsys, *WRITE, *WHOLE)
+    assert said.code == 0, said.err
+    for shown in ("teacher 0: 329 tokens in 1 shard", "329 in 20 documents", "bytes a token", "tokens/s", "captured"):
+        assert shown in said.out
+    assert not (here / "out").exists()
+    assert command(capsys, "train", "config.yaml", "--teacher-cache", "cache").code == 0
+    cached, live = figures(here / "out"), figures(finished)
+    assert {part: pytest.approx(cached[part], rel=1e-5) for part in cached} == live
+
+
+def test_every_row_of_training_and_evaluation_is_in_it_however_it_is_cut(here, capsys):
+    for number, words in enumerate(
+        (
+            ["--max-length", "12", "--truncation-mode", "keep_end"],
+            ["--packing", "--max-length", "64", "--eval-packing", "false"],
+            ["--train-dataset", "chat.jsonl", "--eval-dataset", "null", "--assistant-only-loss"],
+        )
+    ):
+        folder = f"cache{number}"
+        said = command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", folder, *words)
+        assert said.code == 0, said.err
+        said = command(capsys, "validate", "config.yaml", "--teacher-cache", folder, *words)
+        assert said.code == 0, said.err
+
+
+def test_a_cache_of_rows_rendered_otherwise_is_refused_by_training(here, capsys):
+    assert command(capsys, *WRITE, "--max-length", "12").code == 0
+    said = command(capsys, "train", "config.yaml", "--teacher-cache", "cache")
+    assert said.code == 2
+    assert "truncation" in said.err
+    assert "documents of the train data set" in said.err
+
+
+def test_what_is_kept_follows_from_the_method(here, capsys):
+    words = ["--method", "kd", "--temperature", "2.0", "--eta", "null"]
+    assert command(capsys, *WRITE, *words).code == 0
+    assert open_cache("cache").manifest.parts["temperature"] == 2.0
+    words = ["--method", "kd", "--eta", "null", "--cache-sampled", "--cache-bytes-per-token", "100"]
+    assert command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", "draws", *words).code == 0
+    parts = open_cache("draws").manifest.parts
+    assert (parts["how"], parts["k"], parts["storage_dtype"]) == ("sampled", 14, "float16")
+    assert command(capsys, "validate", "config.yaml", "--teacher-cache", "draws", *words[:4]).code == 0
+
+
+def test_the_model_itself_is_written_down_as_its_reference(here, capsys):
+    words = ["--method", "asft", "--eta", "null", "--teacher", "null", "--reference-cache", "cache"]
+    said = command(capsys, "teacher", "cache", "config.yaml", *words, *WHOLE)
+    assert said.code == 0, said.err
+    parts = open_cache("cache").manifest.parts
+    assert command(capsys, "train", "config.yaml", *words).code == 0
+    assert command(capsys, "train", "config.yaml", *words[:-2], "--output-dir", "live").code == 0
+    cached, live = figures(here / "out"), figures(here / "live")
+    assert {part: pytest.approx(cached[part], rel=1e-5) for part in cached} == live
+    assert parts["compute_dtype"] == "float32"
+
+
+def test_a_method_that_reads_the_label_only_gets_no_more(here, capsys):
+    words = ["--method", "iw-sft", "--eta", "null", "--teacher", "null", "--reference-cache", "cache"]
+    assert command(capsys, "teacher", "cache", "config.yaml", *words).code == 0
+    assert open_cache("cache").keep.k == 0
+    assert command(capsys, "validate", "config.yaml", *words).code == 0
+
+
+def test_killed_and_started_again_it_goes_on(here, capsys):
+    many_rows(here)
+    with start(*WRITE, *SMALL) as process:
+        wait_for(here / "cache" / "shard-00003.json", process)
+        process.kill()
+        process.communicate()
+    done = sorted((here / "cache").glob("shard-*.json"))
+    assert not (here / "cache" / "manifest.json").exists()
+    before = {path: path.stat().st_mtime_ns for path in done}
+    said = command(capsys, "train", "config.yaml", "--teacher-cache", "cache")
+    assert said.code == 2
+    assert "is not finished" in said.err
+    assert command(capsys, *WRITE, *SMALL).code == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == before
+    assert command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", "whole", *SMALL).code == 0
+    assert contents(here / "cache") == contents(here / "whole")
+    said = command(capsys, *WRITE, *SMALL)
+    assert "nothing: every shard was there" in said.out
+
+
+def test_stopped_by_the_user_it_says_what_stays(here):
+    many_rows(here)
+    with start(*WRITE, *SMALL) as process:
+        wait_for(here / "cache" / "shard-00003.json", process)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    done = len(list((here / "cache").glob("shard-*.json")))
+    assert process.returncode == 130, err
+    assert f"stopped: {done} of " in err
+    assert "the same command goes on from there" in " ".join(err.split())
+    assert not list((here / "cache").glob("*.tmp"))
+
+
+def test_two_processes_write_what_one_writes(here, capsys):
+    assert command(capsys, *WRITE, "--cache-shard-tokens", "40").code == 0
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    words = ("teacher", "cache", "config.yaml", "--teacher-cache", "two", "--cache-shard-tokens", "40")
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [
+        start(*words, "--ddp-backend", "gloo", "--use-cpu", **world, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")
+    ]
+    said = [process.communicate(timeout=200) for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], said
+    assert len(contents(here / "two")) > 10
+    assert contents(here / "two") == contents(here / "cache")
+    assert "tokens/s" in said[0][0]
+    assert "tokens/s" not in said[1][0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--teacher-cache null", "write `teacher_cache: folder`"),
+        ("--teacher null", "name the model to ask: `teacher: path/or/hub-name`"),
+        ("--teacher http://127.0.0.1:9", "name the model to ask"),
+        ("--method sft --eta null", '"sft" reads no teacher'),
+        ("--cache-sampled", '`cache_sampled: true`: "target-sft" is not linear in the teacher'),
+        ("--cache-bytes-per-token 19", "leaves no room for a token; expected at least 20, and 398 keep 64"),
+        ("--cache-dtype float8", "`cache_dtype: 'float8'` will not do"),
+        ("--cache-shard-tokens 0", "`cache_shard_tokens: 0` will not do"),
+        ("--cache-topk 3", "unknown key `cache_topk`"),
+        ("--teacher llama", "another tokenizer than the student"),
+        ("--teacher-cache rows", "holds a.txt and no plan.json"),
+        ("--train-dataset nothing.jsonl", "nothing.jsonl is not there"),
+        ("--method psft --eta null --teacher null --teacher-cache null --reference-cache c", "cannot be written ahead"),
+        ("--teacher-init-kwargs {device_map: fsdp}", "`device_map: auto`, in one process"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(here, capsys, words, said):
+    (here / "rows").mkdir()
+    (here / "rows" / "a.txt").write_text("mine")
+    words = words.replace("{device_map: fsdp}", "{device_map:fsdp}").split()
+    words = [word.replace("{device_map:fsdp}", "{device_map: fsdp}") for word in words]
+    before = sorted(path.name for path in here.iterdir())
+    default = () if "--teacher-cache" in words else ("--teacher-cache", "cache")
+    found = command(capsys, "teacher", "cache", "config.yaml", *default, *words)
+    assert (found.code, "Traceback" in found.err) == (2, False)
+    assert said in found.err
+    assert sorted(path.name for path in here.iterdir()) == before
+
+
+def test_a_folder_of_another_teacher_is_refused(here, capsys):
+    assert command(capsys, *WRITE).code == 0
+    before = contents(here / "cache")
+    found = command(capsys, *WRITE, "--teacher", "qwen2", "--teacher-top-k", "32")
+    assert found.code == 2
+    assert "k: 64 in the cache, 32 now" in found.err
+    assert "teacher: " in found.err
+    assert contents(here / "cache") == before
+
+
+def test_verify_shows_and_checks(here, capsys):
+    assert command(capsys, *WRITE).code == 0
+    said = command(capsys, "teacher", "verify", "cache")
+    assert said.code == 0
+    for shown in ("329 in 20 documents", "mass captured", "█", "64 likeliest tokens in float16", "target agrees"):
+        assert shown in said.out
+    report = json.loads(command(capsys, "teacher", "verify", "cache", "--json").out)
+    assert (report["tokens"], report["problems"], report["parts"]["k"]) == (329, [], 64)
+    shutil.copytree(here / "cache", here / "broken")
+    path = here / "broken" / "shard-00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    said = command(capsys, "teacher", "verify", "broken")
+    assert said.code == 1
+    assert "shard-00000.safetensors is damaged" in " ".join(said.out.split())
+    assert command(capsys, "teacher", "verify", "nowhere").code == 2
+
+
+def test_the_rows_are_those_of_the_run(here, capsys):
+    assert command(capsys, *WRITE).code == 0
+    trainer = prepare(read_job(Words(Path("config.yaml"), {})))
+    rows = [*documents_of_rows(trainer.train_dataset), *documents_of_rows(trainer.eval_dataset)]
+    cache = open_cache("cache")
+    assert cache.missing(rows) == []
+    assert cache.manifest.documents == len({one.digest for one in rows})
