@@ -94,7 +94,7 @@ def cached_source(given: Cached, name: str, student: Student, label_only: bool) 
     if not (label_only or cache.keep.k):
         raise ValueError(
             f"{given.folder} keeps the label's log-probability alone, and the method reads the whole {name}; write a "
-            "cache with `cache_top_k: 64`."
+            "cache with `teacher_top_k: 64`."
         )
     return KeptSource(cache, label_only)
 
