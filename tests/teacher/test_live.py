@@ -52,3 +52,9 @@ def test_a_copy_shares_nothing_with_a_model_whose_forward_was_replaced():
         torch.nn.init.zeros_(weight)
     torch.testing.assert_close(twin(input_ids=IDS).logits, original.eval()(input_ids=IDS).logits)
     assert frozen_copy(twin, CPU, "bfloat16").dtype == torch.bfloat16
+
+
+def test_a_model_without_its_weights_is_not_copied():
+    """What a rank has before FSDP hands the weights over."""
+    with pytest.raises(ValueError, match="Write `reference: path/or/hub-name` of the initial model"):
+        frozen_copy(models.tiny_model().to("meta"), CPU)

@@ -17,7 +17,7 @@ OWN_MODEL = {"teacher_init_kwargs": {"attn_implementation": "sdpa"}}
 
 
 def save_base_and_adapter(folder):
-    """A base with its tokenizer, and an adapter of another rank on other layers, with dropout, that moves the base far."""
+    """A base with its tokenizer, and an adapter of another rank, on other layers, with dropout."""
     models.tiny_model().save_pretrained(folder / "base")
     models.tiny_tokenizer().save_pretrained(folder / "base")
     base = AutoModelForCausalLM.from_pretrained(folder / "base")

@@ -100,16 +100,21 @@ def hidden_states(
     return heard[-1] if heard else model.base_model(**inputs).last_hidden_state
 
 
-@torch.no_grad()
-def check_head(model: PreTrainedModel, name: str) -> None:
-    """Refuse a model whose logits are not `head_of` applied to its last hidden states, by trying it on four
-    tokens."""
-    layer: Any = model.get_output_embeddings()
-    if model.base_model is model or layer is None:
+def check_splits(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model without a backbone and an output layer of its own."""
+    if model.base_model is model or model.get_output_embeddings() is None:
         raise ValueError(
             f"The {name} ({type(model).__name__}) does not split into a backbone and an output layer, which "
             "the fused loss needs; load it with `AutoModelForCausalLM.from_pretrained(...)`."
         )
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model whose logits are not `head_of` applied to its last hidden states, by trying it on four
+    tokens."""
+    check_splits(model, name)
+    layer: Any = model.get_output_embeddings()
     if layer.weight.is_meta:  # a rank that gets its weights later
         return
     inputs = {"input_ids": torch.arange(4, device=home_of(model))[None]}

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from qtarget import Dense, Head
-from qtarget.teacher.causal_lm import check_head, head_of, hidden_states, home_of
+from qtarget.teacher.causal_lm import check_head, check_splits, head_of, hidden_states, home_of
 from qtarget.teacher.loading import causal_lm_from, is_placed, split_over_ranks
 from qtarget.teacher.sharding import OverRanks, shard
 
@@ -75,12 +75,13 @@ def load_live_model(
         placed, over_ranks = "device_map" in rest, wanted or over_ranks
         source = causal_lm_from(source, {"dtype": dtype, **rest})
         placed = placed or is_placed(source)
+    check_splits(source, name)
     _check_head_is_here(source, name)
-    check_head(source, name)
     source.requires_grad_(False).eval()
-    if placed:
-        return source
-    return frozen(source, device) if over_ranks is None else shard(source, device, over_ranks)
+    if not placed:
+        source = frozen(source, device) if over_ranks is None else shard(source, device, over_ranks)
+    check_head(source, name)
+    return source
 
 
 def frozen(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
@@ -94,6 +95,12 @@ def frozen_copy(
 ) -> PreTrainedModel:
     """A frozen copy of a model whose forward may have been replaced on the instance; the copy's is the
     class's own."""
+    if any(weight.is_meta for weight in model.parameters()):
+        raise ValueError(
+            "The initial model is to be copied as a reference, and this rank has no weights of it yet: it gets them "
+            "from the first one when training starts. Write `reference: path/or/hub-name` of the initial model, or "
+            "`fsdp_config: {cpu_ram_efficient_loading: false}`."
+        )
     twin = copy.deepcopy(model)
     twin.__dict__.pop("forward", None)
     twin.requires_grad_(False).eval()
@@ -102,8 +109,8 @@ def frozen_copy(
 
 
 def _check_head_is_here(model: PreTrainedModel, name: str) -> None:
-    layer = model.get_output_embeddings()
-    if layer is None or not layer.weight.is_meta:
+    layer: Any = model.get_output_embeddings()
+    if not layer.weight.is_meta:
         return
     called = next(path for path, module in model.named_modules() if module is layer)
     raise ValueError(
