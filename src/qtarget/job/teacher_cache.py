@@ -29,9 +29,10 @@ from qtarget.teacher.cache import Origin, Plan, plan_cache, verify, write_cache
 from qtarget.teacher.cache.plan import bytes_per_token
 from qtarget.teacher.cache.writer import shards_on_disk
 from qtarget.teacher.identity import weights_identity
+from qtarget.teacher.loading import tokenizer_of
 from qtarget.teacher.sharding import OVER_RANKS
 from qtarget.train.checks import check_method
-from qtarget.train.evidence import as_teachers, tokenizer_of
+from qtarget.train.evidence import as_teachers
 from qtarget.train.lookup import Cached, check_lookups, temperature_for, with_caches
 
 
