@@ -195,6 +195,13 @@ def test_a_label_without_any_mass_is_in_step():
 # What is not opened
 
 
+def rekeyed(manifest: dict) -> None:
+    """Keys that agree with whatever the parts say."""
+    manifest["key"] = key_of(manifest["parts"])
+    for shard in manifest["shards"]:
+        shard["key"] = manifest["key"]
+
+
 def test_no_cache_at_all(tmp_path):
     with pytest.raises(ValueError, match=r"no teacher cache: it has no manifest.json.*qtarget teacher cache"):
         open_cache(tmp_path)
@@ -262,6 +269,9 @@ def test_another_format_is_refused(own):
         lambda m: m["shards"][0].pop("size"),
         lambda m: m["shards"][0].update(key="another"),
         lambda m: m.update(parts=5),
+        lambda m: m.update(shards=[]),
+        lambda m: (m["parts"].pop("k"), rekeyed(m)),
+        lambda m: (m["parts"].update(storage_dtype="int4"), rekeyed(m)),
     ],
 )
 def test_a_manifest_that_was_changed_is_refused(own, change):

@@ -123,6 +123,12 @@ def test_every_harmed_shard_is_named_at_once(own):
     assert "shard-00002.safetensors is damaged" in damaged
 
 
+def test_tensors_of_another_shape_are_named(own):
+    rewritten(own, lambda tensors: tensors.pop("entropy"))
+    (problem,) = verify(own).problems
+    assert "shard-00000.safetensors holds other tensors" in problem
+
+
 def test_what_is_not_finished_is_not_looked_at(own):
     (own / "manifest.json").unlink()
     with pytest.raises(ValueError, match="not finished"):

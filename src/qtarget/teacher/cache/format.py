@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from qtarget.teacher.answers import Kept
-from qtarget.teacher.cache.plan import DTYPES, VERSION, key_of
+from qtarget.teacher.cache.plan import DTYPES, VERSION, keep_of, key_of
 from qtarget.teacher.documents import Document
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
@@ -180,9 +180,10 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest(dict(found["parts"]), tuple(Shard(**shard) for shard in found["shards"]))
         keys = {found["key"], key_of(manifest.parts), *(shard.key for shard in manifest.shards)}
+        _ = keep_of(manifest.parts), manifest.parts["vocabulary"], DTYPES[manifest.parts["storage_dtype"]]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); write it anew with `qtarget teacher cache`.") from error
-    if len(keys) > 1:
+    if len(keys) > 1 or not manifest.shards:
         raise ValueError(
             f"{path} is damaged (its parts do not give its key); write it anew with `qtarget teacher cache`."
         )

@@ -191,14 +191,15 @@ def read_index(folder: Path, manifest: Manifest) -> Index:
 def _shard_index(folder: Path, manifest: Manifest, number: int) -> Index:
     shard = manifest.shards[number]
     tensors = mapped(folder / shard.file)
-    _check_layout(folder / shard.file, shard, manifest, tensors)
+    check_layout(folder / shard.file, shard, manifest, tensors)
     digests = np.ascontiguousarray(tensors["digests"].numpy()).reshape(-1).view("S16").copy()
     offsets = tensors["offsets"].numpy()
     shards = np.full(len(digests), number, np.int32)
     return Index(digests, shards, offsets[:-1].astype(np.int32), np.diff(offsets).astype(np.int32))
 
 
-def _check_layout(path: Path, shard: Shard, manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
+def check_layout(path: Path, shard: Shard, manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not those the manifest promises."""
     tokens, documents = shard.tokens, shard.documents
     flat = ("log_tail", "label_logprobs", "entropy", "target_ids")
     expected = {

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qtarget.teacher.cache.format import Manifest, Shard, check_kept, read_manifest
-from qtarget.teacher.cache.reader import check_shard, hashing, mapped, read_index
+from qtarget.teacher.cache.reader import check_layout, check_shard, hashing, mapped, read_index
 
 EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 PERCENTILES = (1, 5, 25, 50)
@@ -76,7 +76,7 @@ def verify(folder: str | Path) -> Report:
         for shard in manifest.shards:
             try:
                 check_shard(folder, shard, bar)
-                found = list(_look(folder, shard, manifest.parts, measured))
+                found = list(_look(folder, shard, manifest, measured))
                 problems += [f"{shard.file}: {problem}" for problem in found]
             except ValueError as error:
                 problems.append(str(error))
@@ -88,9 +88,10 @@ def verify(folder: str | Path) -> Report:
     return _report(folder, manifest, measured, tuple(problems))
 
 
-def _look(folder: Path, shard: Shard, parts: Mapping[str, Any], measured: _Measured) -> Iterator[str]:
+def _look(folder: Path, shard: Shard, manifest: Manifest, measured: _Measured) -> Iterator[str]:
     """What is wrong in a shard, each kind once, and its tokens added to what is measured."""
-    tensors = mapped(folder / shard.file)
+    tensors, parts = mapped(folder / shard.file), manifest.parts
+    check_layout(folder / shard.file, shard, manifest, tensors)
     wrong: dict[str, int] = {}
     for start in range(0, shard.tokens, CHUNK_TOKENS):
         names = ("ids", "logprobs", "log_tail", "label_logprobs", "entropy", "target_ids")
