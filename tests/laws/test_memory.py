@@ -7,7 +7,8 @@ from laws.papers import Row
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import qtarget as qt
-from qtarget import fused
+from qtarget import chunks
+from qtarget.call import DIAGNOSTICS
 from qtarget.matmul import Products
 
 
@@ -38,7 +39,7 @@ def test_law_04_no_more_than_a_chunk_of_logits(row: Row):
     assert case.labels.shape == (T,)  # made beforehand, as the evidence below is: both look at whole logits
     assert case.evidence
     with Largest() as largest:
-        _call(case, chunk_tokens=8, diagnostics=fused.DIAGNOSTICS[:6])
+        _call(case, chunk_tokens=8, diagnostics=DIAGNOSTICS[:6])
     assert largest.rows == 8 or (case.method.weight_is_trust and largest.rows < 8)
 
 
@@ -65,12 +66,12 @@ BUFFERS = {
 def test_a_method_holds_only_the_buffers_it_needs(name: str, monkeypatch):
     made = []
 
-    class Watched(fused.Workspace):
+    class Watched(chunks.Workspace):
         def __init__(self, *args):
             super().__init__(*args)
             made.append(self)
 
-    monkeypatch.setattr(fused, "Workspace", Watched)
+    monkeypatch.setattr(chunks, "Workspace", Watched)
     _call(Case(Row(name, {})))
     (workspace,) = made
     assert set(workspace._buffers) == BUFFERS[name]

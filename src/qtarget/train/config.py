@@ -6,7 +6,7 @@ from typing import Any
 from trl.trainer.sft_config import SFTConfig
 
 import qtarget as qt
-from qtarget.fused import DIAGNOSTICS
+from qtarget.call import DIAGNOSTICS
 
 
 @dataclass
