@@ -1,13 +1,15 @@
 # make demo   install, then fine-tune the embedded lab under five targets and compare them
 # make test   install with development extras, then the whole test suite
+# make test-oldest  the trainer's tests on the oldest TRL and transformers that are supported, in .venv-oldest
 # make check  what CI runs: format, lint, types, import contracts, tests
 # make verify the laws, parity with TRL, and speed and memory beside their targets
 
 PYTHON ?= python3
 BIN := .venv/bin
+OLDEST := .venv-oldest
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test check lint verify clean
+.PHONY: demo test test-oldest check lint verify clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -15,19 +17,22 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto -q --disable-warnings
 
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/python -m pytest -n auto -q --disable-warnings tests/train tests/job/test_train.py tests/job/test_sources.py
+
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-check: lint test
+check: lint test test-oldest
 
 verify: .venv/installed-dev
 	$(BIN)/python benchmarks/verify.py
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv $(OLDEST) build dist
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -39,4 +44,12 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# constraints-oldest.txt over constraints.txt: what it leaves out stays as there.
+$(OLDEST)/installed: pyproject.toml constraints.txt constraints-oldest.txt
+	@echo "Installing into $(OLDEST) (a minute or two)..."
+	$(PYTHON) -m venv $(OLDEST)
+	awk -F== 'NR == FNR { oldest[$$1] } NR == FNR || !($$1 in oldest)' constraints-oldest.txt constraints.txt > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt -e '.[train,qlora]' pytest pytest-xdist
 	@touch $@

@@ -9,6 +9,7 @@ from train import parity
 from transformers import Trainer
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 from trl import SFTConfig, SFTTrainer
+from trl.trainer.base_trainer import _BaseTrainer
 
 from qtarget.train.trl_private import OpenSFTTrainer, load_balancing_loss, without_cutting
 
@@ -87,8 +88,10 @@ def test_the_private_state_is_there(plain):
 
 
 def test_a_scaled_loss_is_not_divided_again():
-    """`loss_is_scaled_for_ga` is read where the loss would be divided by the accumulation steps."""
-    assert "loss_is_scaled_for_ga" in inspect.getsource(Trainer.training_step)
+    """`loss_is_scaled_for_ga` is read where the loss would be divided by the accumulation steps: by transformers
+    since 5.19, by TRL for those before."""
+    reader = Trainer.training_step if hasattr(Trainer, "loss_is_scaled_for_ga") else _BaseTrainer.__init__
+    assert "loss_is_scaled_for_ga" in inspect.getsource(reader)
     assert "self.current_gradient_accumulation_steps = len(batch_samples)" in inspect.getsource(Trainer._run_epoch)
     assert SFTTrainer.loss_is_scaled_for_ga is None
 

@@ -1,7 +1,11 @@
 """Training under any target, on top of TRL's `SFTTrainer`."""
 
-from qtarget.train.config import TargetSFTConfig
-from qtarget.train.nonfinite import NonFiniteLossError
-from qtarget.train.trainer import TargetSFTTrainer
+from qtarget.train.versions import check_versions
+
+check_versions()  # before anything of TRL's is touched
+
+from qtarget.train.config import TargetSFTConfig  # noqa: E402
+from qtarget.train.nonfinite import NonFiniteLossError  # noqa: E402
+from qtarget.train.trainer import TargetSFTTrainer  # noqa: E402
 
 __all__ = ["NonFiniteLossError", "TargetSFTConfig", "TargetSFTTrainer"]
