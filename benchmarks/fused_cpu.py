@@ -117,7 +117,7 @@ def _measure_peak(path: str, name: str, tokens: int) -> None:
     print(_resident("VmHWM") - before)
 
 
-def _processor() -> str:
+def processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
@@ -174,7 +174,7 @@ def run(rounds: int = 5) -> dict:
     """All measurements, with machine and versions."""
     torch.set_num_threads(1)
     return {
-        "machine": {"processor": _processor(), "torch": torch.__version__, "threads": 1},
+        "machine": {"processor": processor(), "torch": torch.__version__, "threads": 1},
         "shape": {"H": H, "V": V, "teacher_H": TEACHER_H, "dtype": "fp32", "diagnostics": []},
         "speed": speed(1024, rounds),
         "memory": memory(4096),

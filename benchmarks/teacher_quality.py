@@ -1,4 +1,4 @@
-"""How far K kept tokens of a teacher are from the teacher: the error of Q and of the gradient, over a vocabulary of 151936.
+"""How far K kept tokens of a teacher are from the teacher: errors of Q and of the gradient over a large vocabulary.
 
 No model: student and teacher share a Zipf-like base, ln of rank times an exponent that says how sharp a token is, and
 each adds noise of its own. In float64, by the library's own definitions, against the dense teacher.

@@ -1,0 +1,139 @@
+"""The tables of docs/teacher-caches.md, written from the results that were kept.
+
+python benchmarks/teacher_page.py
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import teacher_cost
+import teacher_lab
+import teacher_quality
+from teacher_caches import RESULTS, target_of, teacher_of
+
+PAGE = Path(__file__).parents[1] / "docs" / "teacher-caches.md"
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+KS = teacher_quality.KS
+
+
+def page(text: str, results: Path = RESULTS) -> str:
+    """The page with its tables written anew."""
+    return MARKED.sub(lambda found: found[1] + TABLES[found[2]](results) + found[3], text)
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def captured(results: Path) -> str:
+    found = _quality(results)
+    sharpness = [str(s) for s in found["tokens"]["sharpness"]]
+    rows = [
+        ["all tokens", *(f"{row['mean']:.3f}" for row in found["captured"])],
+        ["the tenth that has least", *(f"under {row['p10']:.3f}" for row in found["captured"])],
+        *(["exponent " + s, *(f"{row['by_sharpness'][s]:.3f}" for row in found["captured"])] for s in sharpness),
+    ]
+    return markdown(["teacher's mass on its K tokens", *(f"K={k}" for k in KS)], rows)
+
+
+def variation(results: Path) -> str:
+    return _errors(results, lambda e: f"{e['variation']['mean']:.4f}")
+
+
+def gradient(results: Path) -> str:
+    return _errors(results, lambda e: f"{e['gradient']['pooled']:.4f}")
+
+
+def _errors(results: Path, cell: Callable[[dict], str]) -> str:
+    by = {(e["target"], e["tail"], e["k"], e["storage"]): e for e in _quality(results)["errors"]}
+    rows = [
+        [target, tail, *(cell(by[target, tail, k, "float64"]) for k in KS)]
+        for target, (_, tails) in teacher_quality.TARGETS.items()
+        for tail in tails
+    ]
+    return markdown(["target", "tail", *(f"K={k}" for k in KS)], rows)
+
+
+def default(results: Path) -> str:
+    """The default K: spread over tokens, what float16 adds, and all tokens."""
+    k, rows = teacher_quality.DEFAULT_K, []
+    by = {(e["target"], e["tail"], e["k"], e["storage"]): e for e in _quality(results)["errors"]}
+    for target in teacher_quality.TARGETS:
+        own, half, every = (by[target, "student", *key] for key in ((k, "float64"), (k, "float16"), (0, "float64")))
+        of = own["variation"]
+        mean = f"{of['mean']:.4f} ± {of['half_width']:.4f}"
+        last = (f"{half['variation']['mean']:.4f}", f"{every['variation']['mean']:.0e}")
+        rows.append([target, mean, f"{of['p50']:.4f}", f"{of['p90']:.4f}", *last])
+    columns = ["target", f"K={k}, mean with 95 %", "median", "90th percentile", "mean, as stored in float16"]
+    return markdown([*columns, "mean, all tokens kept"], rows)
+
+
+def disagreement(results: Path) -> str:
+    found = _quality(results)["disagreement"]
+    noises = sorted({row["noise"] for row in found})
+    first = {noise: next(row for row in found if row["noise"] == noise) for noise in noises}
+    columns = [f"noise {n}: KL {first[n]['kl']:.2f} nats, mass {first[n]['captured']:.3f}" for n in noises]
+    by = {(row["target"], row["noise"]): f"{row['variation']['mean']:.4f}" for row in found}
+    rows = [[target, *(by[target, noise] for noise in noises)] for target in teacher_quality.TARGETS]
+    return markdown(["target", *columns], rows)
+
+
+def sampling(results: Path) -> str:
+    found = _quality(results)
+    one = {e["k"]: e for e in found["errors"] if (e["target"], e["tail"]) == ("kd", "sampled")}
+    many = found["sampling"][0]["draws"]
+    rows = [
+        ["one sampling", *(f"{one[k]['gradient']['pooled']:.3f}" for k in KS)],
+        [f"mean of {many} samplings", *(f"{row['gradient']:.3f}" for row in found["sampling"])],
+        [f"the same, times √{many}", *(f"{row['times_root']:.3f}" for row in found["sampling"])],
+    ]
+    return markdown(["error of kd's gradient", *(f"K={k} draws" for k in KS)], rows)
+
+
+def lab(results: Path) -> str:
+    found, rows = _in_order(teacher_lab.read(results / "teacher_lab" / "weak-operator")), []
+    for result in found:
+        gap = teacher_lab.against_live(result, found)
+        off = [f"{teacher_lab.loss_deviation(result, found, steps):.0e}" for steps in (10, None)]
+        is_live = teacher_of(result) == "live"
+        cells = [""] * 3 if is_live else [f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f} … {100 * gap.high:+.1f})", *off]
+        rows.append([target_of(result), teacher_of(result), f"{100 * result.mean:.1f}", *cells])
+    columns = ["target", "teacher", "Average@16", "minus live, with 95 %", "loss of steps 1 to 10", "of all steps"]
+    return markdown(columns, rows)
+
+
+def _in_order(results: list[teacher_lab.Result]) -> list[teacher_lab.Result]:
+    order = list(teacher_lab.arms())
+    return sorted(results, key=lambda result: order.index(result.arm))
+
+
+def costs(results: Path) -> str:
+    """What `make bench-teacher` recorded, beside its targets."""
+    saved = results / "teacher_cost.json"
+    if not saved.is_file():
+        return "Not recorded yet: `python benchmarks/teacher_caches.py --record` on a machine that is quiet."
+    rows = [
+        [line.what, f"{line.found:.4g}{line.unit}", f"{line.limit} {line.target:g}{line.unit}", _verdict(line)]
+        for line in teacher_cost.lines(json.loads(saved.read_text()))
+    ]
+    return markdown(["cost", "found", "target", "margin"], rows)
+
+
+def _verdict(line: teacher_cost.Line) -> str:
+    return f"{'met' if line.is_met else 'missed'} by {abs(100 * line.margin):.1f} %"
+
+
+def _quality(results: Path) -> dict:
+    return json.loads((results / "teacher_quality.json").read_text())
+
+
+TABLES = {
+    "captured": captured, "variation": variation, "gradient": gradient, "default": default, "sampling": sampling,
+    "disagreement": disagreement, "lab": lab, "costs": costs,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))

@@ -1,0 +1,91 @@
+"""The harness of `make bench-teacher`, in its smallest setting."""
+
+import importlib
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+import qtarget as qt
+from qtarget import lab
+from qtarget.study.arms import Budget
+
+BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The modules by name."""
+    sys.path.insert(0, BENCHMARKS)
+    names = ("teacher_caches", "teacher_quality", "teacher_lab", "teacher_cost")
+    yield {name: importlib.import_module(name) for name in names}
+    sys.path.remove(BENCHMARKS)
+
+
+@pytest.fixture(scope="module")
+def quality(bench):
+    return bench["teacher_quality"].run(bench["teacher_quality"].Size(tokens=8, vocab=600, draws=4))
+
+
+def shown(show, *what):
+    console = Console(file=io.StringIO(), width=160)
+    show(*what, console)
+    return console.file.getvalue()
+
+
+def test_all_tokens_are_the_teacher_and_more_tokens_are_nearer(bench, quality):
+    by = {(e["target"], e["tail"], e["k"], e["storage"]): e["variation"]["mean"] for e in quality["errors"]}
+    for target, (_, tails) in bench["teacher_quality"].TARGETS.items():
+        assert by[target, "student", 0, "float64"] < 1e-12
+        for tail in tails:
+            falling = [by[target, tail, k, "float64"] for k in (4, 16, 64)]
+            assert falling == sorted(falling, reverse=True)
+            assert falling[-1] > 1e-6
+    assert "target-sft η=0.8" in shown(bench["teacher_caches"].show_quality, quality)
+
+
+def test_the_gradient_is_the_one_of_the_loss(bench):
+    module = bench["teacher_quality"]
+    some = next(module.tokens(module.Size(tokens=4, vocab=300)))
+    for method, _ in module.TARGETS.values():
+        teacher = module.kept(some, 16, "student")
+        logits = some.student_TV.clone().requires_grad_()
+        qt.q_target_loss(logits, some.labels_T, method, teacher=teacher, num_items=1).loss.backward()
+        torch.testing.assert_close(module.aim(some, method, teacher).gradient_TV, logits.grad)
+
+
+def test_an_arm_is_trained_once_and_all_tokens_train_as_the_live_teacher(bench, tmp_path):
+    module = bench["teacher_lab"]
+    world = lab.world("weak-operator")
+    budget = replace(Budget.of(world, 0, quick=True), demonstrations=32, steps=2, questions=2, samples=2)
+    wanted = [
+        module.LabArm("kd"),
+        module.LabArm("kd", {}, "student", 64, "float32"),
+        module.LabArm("kd", {}, "uniform", 4),
+        module.LabArm("kd", {}, "sampled", 4),
+    ]
+    results = [module.score(arm, budget, tmp_path / "caches", tmp_path / "results") for arm in wanted]
+    whole, *others = [module.loss_deviation(result, results) for result in results[1:]]
+    assert whole < 1e-5
+    assert min(others) > 1e-3
+    assert module.score(wanted[0], budget, tmp_path / "none", tmp_path / "results") == results[0]
+    assert "K=64, student, float32" in shown(bench["teacher_caches"].show_lab, world.name, results)
+
+
+def test_costs_stand_beside_their_targets(bench):
+    module = bench["teacher_cost"]
+    costs = module.run(module.QUICK)
+    step, writing, reading, size = module.lines(costs)
+    assert step.found > 0
+    assert writing.found > 0
+    assert reading.found > 0
+    assert 398 <= size.found <= 399
+    assert size.is_met
+    assert not size._replace(target=398.0).is_met
+    assert not size._replace(limit="at least").is_met
+    assert size._replace(target=199.0).margin == pytest.approx(-size.found / 199 + 1)
+    assert "at most 400 bytes" in shown(bench["teacher_caches"].show_costs, costs)
