@@ -77,6 +77,18 @@ def test_a_path_is_a_teacher(tmp_path):
     assert max(parity.deviation(ran(str(tmp_path)), given)) < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("changes", "bound"),
+    [({"teacher_dtype": "bfloat16"}, 1e-2), ({"teacher_init_kwargs": {"load_in_8bit": True}}, 5e-2)],
+    ids=["bf16", "8 bits"],
+)
+def test_a_teacher_in_another_precision_trains_nearly_alike(changes, bound, tmp_path):
+    models.tiny_model(seed=1).save_pretrained(tmp_path)
+    models.tiny_tokenizer().save_pretrained(tmp_path)
+    found = parity.deviation(ran(str(tmp_path), "kd", **changes), ran(str(tmp_path), "kd"))
+    assert 1e-7 < max(found) < bound, found
+
+
 def test_teachers_stay_out_of_the_student(tmp_path):
     teacher = models.tiny_model(seed=1)
     before = {name: weight.clone() for name, weight in teacher.state_dict().items()}
