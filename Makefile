@@ -3,13 +3,14 @@
 # make test-oldest  the trainer's tests on the oldest TRL and transformers that are supported, in .venv-oldest
 # make check  what CI runs: format, lint, types, import contracts, tests
 # make verify the laws, parity with TRL, and speed and memory beside their targets
+# make bench-teacher  how good a teacher cache is, and what it costs, beside their targets
 
 PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv-oldest
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test test-oldest check lint verify clean
+.PHONY: demo test test-oldest check lint verify bench-teacher clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -30,6 +31,9 @@ check: lint test test-oldest
 
 verify: .venv/installed-dev
 	$(BIN)/python benchmarks/verify.py
+
+bench-teacher: .venv/installed-dev
+	$(BIN)/python benchmarks/teacher_caches.py
 
 clean:
 	rm -rf .venv $(OLDEST) build dist
