@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qtarget.types import Pool as Pool
     from qtarget.types import Rule as Rule
     from qtarget.types import Target as Target
+    from qtarget.vocabulary import Shard as Shard
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ _HOME = {
     "Pool": "types",
     "Rule": "types",
     "Target": "types",
+    "Shard": "vocabulary",
 }
 """Where each public name lives. They load when first asked for, so that the command line's help need not wait for
 torch."""

@@ -39,7 +39,7 @@ class Call(NamedTuple):
         _check_chunk(self.chunk_tokens, self.buffer_bytes)
         _check_diagnostics(self.diagnostics, self.method)
         _check_evidence(teacher=self.given.teacher, reference=self.given.reference)
-        method, vocab = resolve(self.method, self.given), self.head.weight.shape[0]
+        method, vocab = resolve(self.method, self.given), self.head.axis.total
         tokens = supervise(self.labels, method, vocab, self.given, self.ignore_index, training)
         hidden_TH = self.hidden.reshape(-1, self.hidden.shape[-1]).index_select(0, tokens.where)
         chunk_tokens = self.chunk_tokens or CHUNK_TOKENS.get(self.hidden.device.type, 1024)

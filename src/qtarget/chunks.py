@@ -19,6 +19,7 @@ from qtarget.evidence import Head, Supervised
 from qtarget.loss import check_mass, declared_target, spread, target_kl
 from qtarget.matmul import Products
 from qtarget.memory import free_bytes
+from qtarget.parallel import joined
 from qtarget.rows import TOP1, Rows, Workspace
 from qtarget.statistics import ENTROPY, LOGP_Y, SCALE, TRUST, cross, label_logp, negentropy
 from qtarget.types import Method, Pool, Statistic, evaluate, reads
@@ -101,9 +102,11 @@ def run(
             gradient_CV, factor_C = _gradient(plan, rows, numbers)
             factor_C = factor_C if upstream_T is None else factor_C * upstream_T[part]
             products.add(part, hidden_TH[part], head, gradient_CV, factor_C, rows.logits_CV)
-    joined = [torch.cat(column) for column in zip(*done, strict=True)]
-    joined = joined or [products.like.new_zeros(0)] * (2 + len(plan.diagnostics))
-    return joined[0], joined[1:]
+    if (to_hidden := products.gradients[0]) is not None:
+        head.axis.sum(to_hidden)
+    columns = [torch.cat(column) for column in zip(*done, strict=True)]
+    columns = columns or [products.like.new_zeros(0)] * (2 + len(plan.diagnostics))
+    return columns[0], columns[1:]
 
 
 class Numbers(NamedTuple):
@@ -123,20 +126,22 @@ def _start(plan: Plan, products: Products, hidden_TH: Tensor, head: Head, worksp
     """One chunk's logits, in the buffer that all chunks share."""
     logits_CV = workspace("logits", part.stop - part.start)
     products.logits_into(logits_CV, hidden_TH[part], head)
-    return Rows(logits_CV, plan.tokens.chunk(part), workspace, products.logits_into, head.bias is not None)
+    return Rows(logits_CV, plan.tokens.chunk(part), workspace, products.logits_into, head.bias is not None, head.axis)
 
 
 def _numbers_across(plan: Plan, start: Callable[[slice], Rows]) -> Numbers | None:
     """For rules that look beyond a token: measure every token first, then evaluate once."""
     chunks = []
-    for part in plan.chunks():
+    for part in list(plan.chunks()) or [slice(0, 0)]:
         rows = start(part)
         rows.measure([s.of for s in plan.first if isinstance(s.of, Pool)], plan.first, keep_logits=False)
         chunks.append(rows.measured)
-    if not chunks:
+    own = {s: torch.cat([measured[s] for measured in chunks]) for s in (*plan.first, LOGP_Y)}
+    every, mine = (own, slice(None)) if plan.tokens.group is None else joined(own, plan.tokens.group)
+    if not len(every[LOGP_Y]):
         return None
-    joined = {s: torch.cat([measured[s] for measured in chunks]) for s in (*plan.first, LOGP_Y)}
-    return _numbers(plan.method, joined, plan.tokens)
+    numbers = _numbers(plan.method, every, plan.tokens)
+    return numbers.part(mine)._replace(multiplier=numbers.multiplier)
 
 
 def _numbers(method: Method, measured: Mapping[Statistic, Tensor], tokens: Supervised) -> Numbers:
@@ -220,9 +225,11 @@ def fitting(plan: Plan, hidden_TH: Tensor, buffer_bytes: int | None) -> int:
     if not len(hidden_TH):
         return plan.chunk_tokens
     per_number = 8 if hidden_TH.dtype == torch.float64 else 4
-    row = per_number * len(plan.head.weight)
+    axis = plan.head.axis
+    row = per_number * axis.widest
     if buffer_bytes is None:
         free = free_bytes(hidden_TH.device)
+        free = None if free is None else axis.least(free, hidden_TH.device)
         if free is None or LIKELY_BUFFERS * row * plan.chunk_tokens <= free / 2:
             return plan.chunk_tokens
         buffer_bytes = free // 2
@@ -231,7 +238,7 @@ def fitting(plan: Plan, hidden_TH: Tensor, buffer_bytes: int | None) -> int:
 
 def _buffers(plan: Plan, hidden_TH: Tensor) -> int:
     """How many numbers per token and vocabulary entry a chunk holds at once, found by trying one token."""
-    one = replace(plan, tokens=plan.tokens.chunk(slice(0, 1)), chunk_tokens=1)
+    one = replace(plan, tokens=replace(plan.tokens.chunk(slice(0, 1)), group=None), chunk_tokens=1)
     weight, bias = plan.head.weight.detach(), None if plan.head.bias is None else plan.head.bias.detach()
     products = Products.of(hidden_TH[:1], weight, [True, False, False])
     workspace = Workspace(1, len(weight), products.like)

@@ -11,8 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
+from qtarget.parallel import summed_
 from qtarget.types import Method
+from qtarget.vocabulary import Axis, Shard, Whole
 
 
 class Head(NamedTuple):
@@ -20,13 +23,19 @@ class Head(NamedTuple):
 
     Attributes:
         weight: [V, H].  bias: [V].  softcap: Gemma's final soft-cap.  scale: Cohere's logit scale, or Granite's
-        1/scaling.
+        1/scaling.  shard: which rows of the vocabulary weight and bias hold, where it is cut over a process group.
     """
 
     weight: Tensor
     bias: Tensor | None = None
     softcap: float | None = None
     scale: float | None = None
+    shard: Shard | None = None
+
+    @property
+    def axis(self) -> Axis:
+        """The vocabulary as this rank has it."""
+        return self.shard or Whole(len(self.weight))
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,9 @@ Evidence = Tensor | Dense | Sparse | LabelOnly
 
 @dataclass(frozen=True)
 class Supervised:
-    """The T supervised tokens of a call, flattened. `where` are their places in the flattened labels."""
+    """The T supervised tokens of a call, flattened. `where` are their places in the flattened labels; `group`, the
+    ranks that hold the others.
+    """
 
     where: Tensor
     labels_T: Tensor
@@ -96,6 +107,7 @@ class Supervised:
     shape: torch.Size
     num_supervised: Tensor
     counted_T: Tensor
+    group: ProcessGroup | None = None
 
     def chunk(self, rows: slice) -> Supervised:
         """The tokens of one chunk."""
@@ -113,7 +125,9 @@ class Supervised:
 
     def denominator(self, num_items: int | Tensor | None) -> Tensor:
         """What the sum of the loss is divided by; 1 where a whole step has nothing supervised."""
-        return torch.as_tensor(self.num_supervised if num_items is None else num_items).clamp(min=1)
+        if num_items is None:
+            num_items = self.num_supervised if self.group is None else summed_(self.num_supervised.clone(), self.group)
+        return torch.as_tensor(num_items).clamp(min=1)
 
     def mean(self, values_T: Tensor) -> tuple[Tensor, Tensor]:
         """The mean over the tokens that count, and their number: in training those of weight > 0, else all."""
@@ -145,6 +159,7 @@ class Given(NamedTuple):
     reference: Evidence | None
     token_weight: Tensor | None
     sequence_ids: Tensor | None
+    token_group: ProcessGroup | None = None
 
     @property
     def teachers(self) -> tuple[Evidence, ...]:

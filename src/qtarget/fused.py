@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.distributed import ProcessGroup
 
 from qtarget.call import Call, Reduction, check_reduction
 from qtarget.chunks import Plan, run
@@ -34,6 +35,7 @@ def linear_q_target_loss(
     reference: Evidence | None = None,
     token_weight: Tensor | None = None,
     sequence_ids: Tensor | None = None,
+    token_group: ProcessGroup | None = None,
     num_items: int | Tensor | None = None,
     ignore_index: int = -100,
     chunk_tokens: int | None = None,
@@ -53,7 +55,11 @@ def linear_q_target_loss(
             each: a fourth matrix product, as gradients are then made in backward, any number of times.
         diagnostics: among trust, scale, p_y, top1 (1 where the label is the likeliest token), entropy, target_kl,
             teacher_entropy (of the first teacher); () is fastest.
-        Others as in `q_target_loss`.
+        token_group: ranks that hold other tokens of the same batch, each its own (none, too), as under sequence or
+            context parallelism. Methods that look beyond a token then look at all of them, sequence_ids being those
+            of the whole batch, and num_items defaults to the count of all: loss and gradients sum to the whole over
+            the ranks. nll and diagnostics are of the rank's own tokens. Every rank must call.
+        Others as in `q_target_loss`. An output layer cut over ranks is `Head(..., shard=qt.Shard.of(weight, group))`.
 
     Tokens that are ignored, or of weight 0 in training, are dropped before any matrix product. Arithmetic and gradient
     sums are in fp32 (fp64 for fp64 inputs) until the upstream gradient has been applied.
@@ -63,7 +69,7 @@ def linear_q_target_loss(
         RuntimeError: a second backward through the same loss.
     """
     check_reduction(reduction, num_items)
-    given = Given(teacher, reference, token_weight, sequence_ids)
+    given = Given(teacher, reference, token_weight, sequence_ids, token_group)
     call = Call(hidden, head, labels, method, given, ignore_index, chunk_tokens, buffer_bytes, diagnostics)
     with_gradients = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (hidden, head.weight, head.bias)

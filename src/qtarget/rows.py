@@ -2,6 +2,7 @@
 
 Logits, pools and gradient of C tokens live in a few [C, V] buffers that every chunk overwrites. What is common has a
 fast twin here; any other statistic or pool is measured by its plain definition (`statistics.Frame`) on the chunk alone.
+Where the vocabulary is cut over ranks, the buffers hold this rank's columns, and what reads across asks `axis`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from qtarget.evidence import Dense, Head, LabelOnly, Sparse, Supervised
 from qtarget.statistics import ENTROPY, LOGP_Y, Frame, term_TV
 from qtarget.terms import DenseTerm, PoolTerm, SparseTerm, UniformTerm
 from qtarget.types import FLOOR, Pool, Statistic
+from qtarget.vocabulary import Axis
 
 TOP1 = Statistic("top1")
 IN_PLACE = {"logp_y", "top1", "collision", "log_not_y"}
@@ -53,6 +55,7 @@ class Rows:
     workspace: Workspace
     logits_into: Callable[[Tensor, Tensor, Head], None]
     may_mask: bool
+    axis: Axis
     measured: dict[Statistic, Tensor] = field(default_factory=dict)
     terms: dict[Pool, PoolTerm] = field(default_factory=dict)
     _loaded: dict[str, Tensor] = field(default_factory=dict)
@@ -74,22 +77,17 @@ class Rows:
         self._measure_by_definition(slow, wanted)
 
     def _normalise(self, keep_logits: bool) -> None:
-        top_C, label_C = self.logits_CV.amax(-1), self._label_of(self.logits_CV)
         out = self._buffer("student") if keep_logits else self.logits_CV
-        self.student_CV = torch.softmax(self.logits_CV, -1, out=out)
-        log_top_C = self.student_CV.amax(-1).log()
-        self.log_norm_C = top_C - log_top_C
-        self.measured[LOGP_Y] = (label_C - top_C + log_top_C).clamp(min=FLOOR)  # exact where the label is the top
-        self.measured[TOP1] = (label_C >= top_C).to(label_C.dtype)
+        self.student_CV, peak = self.axis.measured_softmax(self.logits_CV, self.tokens.labels_T, out)
+        self.log_norm_C = peak.log_norm_C
+        self.measured[LOGP_Y] = peak.label_logp_C
+        self.measured[TOP1] = (peak.label_C >= peak.top_C).to(peak.label_C.dtype)
 
     def _buffer(self, name: str) -> Tensor:
         return self.workspace(name, len(self.logits_CV))
 
-    def _label_of(self, values_CV: Tensor) -> Tensor:
-        return values_CV.gather(1, self.tokens.labels_T[:, None]).squeeze(1)
-
     def _dot(self, prob_CV: Tensor, values_CV: Tensor) -> Tensor:
-        return torch.mul(prob_CV, values_CV, out=self._buffer("scratch")).sum(-1)
+        return self.axis.sum(torch.mul(prob_CV, values_CV, out=self._buffer("scratch")).sum(-1))
 
     # ---- sources and pools, while the logits are there
 
@@ -101,14 +99,24 @@ class Rows:
         if name not in self._loaded:
             evidence = self._evidence(name)
             assert isinstance(evidence, Dense)
-            out_CV, head = self._buffer(name), evidence.head
-            shared = min(out_CV.shape[1], evidence.vocab or len(head.weight))
-            bias = None if head.bias is None else head.bias[:shared]
-            head = head._replace(weight=head.weight[:shared], bias=bias)
-            self.logits_into(out_CV[:, :shared], evidence.hidden, head)
+            out_CV, tokens = self._buffer(name), min(self.axis.total, evidence.vocab or evidence.head.axis.total)
+            shared = min(max(tokens - self.axis.start, 0), out_CV.shape[1])
+            self._source_into(out_CV[:, :shared], evidence)
             out_CV[:, shared:] = FLOOR
             self._loaded[name] = out_CV
         return self._loaded[name]
+
+    def _source_into(self, out_CV: Tensor, source: Dense) -> None:
+        """The columns of a source's logits that begin where this rank's do."""
+        head, first = source.head, self.axis.start
+        if head.shard is not None and head.shard.bounds[:-1] != self.axis.bounds[:-1]:  # cut otherwise: gathered
+            part_CV = out_CV.new_empty(len(out_CV), len(head.weight))
+            self.logits_into(part_CV, source.hidden, head)
+            out_CV.copy_(head.shard.whole(part_CV)[:, first : first + out_CV.shape[1]])
+            return
+        rows = slice(first - head.axis.start, first - head.axis.start + out_CV.shape[1])
+        bias = None if head.bias is None else head.bias[rows]
+        self.logits_into(out_CV, source.hidden, head._replace(weight=head.weight[rows], bias=bias))
 
     def _is_fast(self, pool: Pool) -> bool:
         if pool.potential is not None or pool.tangent is not None:
@@ -134,7 +142,7 @@ class Rows:
             total_CV = self.logits_CV.masked_fill(outside_CV, 0.0)
         count_C = self._vocabulary()
         self.terms[pool] = UniformTerm(count_C, outside_CV)
-        self.measured[Statistic("cross", pool)] = total_CV.sum(-1) / count_C
+        self.measured[Statistic("cross", pool)] = self.axis.sum(total_CV.sum(-1)) / count_C
         for name in ("negentropy", "label_logp"):
             self.measured[Statistic(name, pool)] = -count_C.log()
 
@@ -143,14 +151,14 @@ class Rows:
         exponent_CV = self._exponent(pool, shared)
         if (outside_CV := self._outside()) is not None:
             exponent_CV.masked_fill_(outside_CV, FLOOR)
-        top_C, label_C = exponent_CV.amax(-1), self._label_of(exponent_CV)
         out = self._buffer(f"pool {len(self.terms)}") if own in wanted else exponent_CV
-        prob_CV = torch.softmax(exponent_CV, -1, out=out)
         if own in wanted or label in wanted:
-            log_norm_C = top_C - prob_CV.amax(-1).log()
-            self.measured[label] = (label_C - log_norm_C).clamp(min=FLOOR)
+            prob_CV, peak = self.axis.measured_softmax(exponent_CV, self.tokens.labels_T, out)
+            self.measured[label] = peak.label_logp_C
             if own in wanted:
-                self.measured[own] = self._dot(prob_CV, exponent_CV) - log_norm_C
+                self.measured[own] = self._dot(prob_CV, exponent_CV) - peak.log_norm_C
+        else:
+            prob_CV = self.axis.softmax(exponent_CV, out)
         if cross in wanted:
             self.measured[cross] = self._dot(prob_CV, self.logits_CV)
         self.terms[pool] = DenseTerm(prob_CV)
@@ -180,7 +188,7 @@ class Rows:
             return
         ((name, exponent),) = sources_of(pool)
         kept = self._evidence(name)
-        term = SparseTerm.build(pool, exponent * kept.temperature, kept, self.student_CV)
+        term = SparseTerm.build(pool, exponent * kept.temperature, kept, self.student_CV, self.axis)
         self.terms[pool] = term
         self.measured[label] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
         if cross in wanted or own in wanted:
@@ -195,16 +203,16 @@ class Rows:
         return self.logits_CV <= FLOOR / 2 if self.may_mask else None
 
     def _vocabulary(self) -> Tensor:
-        count_C = self.logits_CV.new_full(self.logits_CV.shape[:1], self.logits_CV.shape[1])
+        count_C = self.logits_CV.new_full(self.logits_CV.shape[:1], self.axis.total)
         outside_CV = self._outside()
-        return count_C if outside_CV is None else count_C - outside_CV.sum(-1)
+        return count_C if outside_CV is None else count_C - self.axis.sum(outside_CV.sum(-1))
 
     def _measure_logits(self, wanted: Collection[Statistic]) -> None:
         """What is read before the logits are overwritten."""
         for statistic in wanted:
             if statistic.name == "top_k_entropy":
-                k = min(statistic.of, self.logits_CV.shape[1])
-                top = self.logits_CV.topk(k, -1).values.log_softmax(-1).clamp(min=FLOOR)
+                top = self.axis.largest(self.logits_CV, min(statistic.of, self.axis.total))
+                top = top.log_softmax(-1).clamp(min=FLOOR)
                 self.measured[statistic] = -(top.exp() * top).sum(-1)
             elif statistic.name == "vocabulary":
                 self.measured[statistic] = self._vocabulary()
@@ -225,13 +233,11 @@ class Rows:
         if not isinstance(evidence, Dense):
             return
         source_CV = self._source(name)
-        top_C = source_CV.amax(-1)
-        prob_CV = torch.softmax(source_CV, -1, out=self._buffer("source"))
-        log_norm_C = top_C - prob_CV.amax(-1).log()
+        prob_CV, peak = self.axis.measured_softmax(source_CV, self.tokens.labels_T, self._buffer("source"))
         if statistic.name == "teacher_entropy":
-            self.measured[statistic] = log_norm_C - self._dot(prob_CV, source_CV)
+            self.measured[statistic] = peak.log_norm_C - self._dot(prob_CV, source_CV)
         else:
-            self.measured[statistic] = (self._label_of(source_CV) - log_norm_C).clamp(min=FLOOR)
+            self.measured[statistic] = peak.label_logp_C
 
     def _measure_student(self, wanted: Collection[Statistic]) -> None:
         for statistic in wanted:
@@ -240,21 +246,14 @@ class Rows:
             if statistic.name == "entropy":
                 self.measured[statistic] = self.log_norm_C - self._dot(self.student_CV, self.logits_CV)
             elif statistic.name == "collision":
-                self.measured[statistic] = torch.linalg.vector_norm(self.student_CV, dim=-1).square()
-            elif statistic.name == "log_not_y":
-                self.measured[statistic] = self._log_not_label()
+                self.measured[statistic] = self.axis.sum(torch.linalg.vector_norm(self.student_CV, dim=-1).square())
+            elif statistic.name == "log_not_y":  # from the others' sum: exact where p_y is nearly 1
+                _, others_C = self.axis.apart(self.student_CV, self.tokens.labels_T[:, None])
+                self.measured[statistic] = others_C.log().clamp(min=FLOOR)
             elif isinstance(statistic.of, Pool) and statistic.of.is_student:
                 self._measure_student([ENTROPY])
                 of_label = statistic.name == "label_logp"
                 self.measured[statistic] = self.measured[LOGP_Y] if of_label else -self.measured[ENTROPY]
-
-    def _log_not_label(self) -> Tensor:
-        """log of the others' sum: exact where p_y is nearly 1, unlike log(1 − p_y)."""
-        label_C1 = self.tokens.labels_T[:, None]
-        own_C1 = self.student_CV.gather(1, label_C1)
-        others_C = self.student_CV.scatter_(1, label_C1, 0.0).sum(-1)
-        self.student_CV.scatter_(1, label_C1, own_C1)
-        return others_C.log().clamp(min=FLOOR)
 
     def _measure_by_definition(self, slow: Collection[Pool], wanted: Collection[Statistic]) -> None:
         left = [s for s in wanted if s not in self.measured]
@@ -262,15 +261,15 @@ class Rows:
             return
         frame = self.frame()
         for pool in slow:
-            self.terms[pool] = DenseTerm(term_TV(pool, frame))
+            self.terms[pool] = DenseTerm(self.axis.cut(term_TV(pool, frame)))
         for statistic in left:
             self.measured[statistic] = frame[statistic]
 
     def frame(self) -> Frame:
-        """The chunk as the plain definitions see it; needs the logits kept."""
+        """The chunk as the plain definitions see it, of the whole vocabulary; needs the logits kept."""
         assert self.student_CV is not self.logits_CV
-        self.workspace.beside = BY_DEFINITION
-        return Frame((self.logits_CV - self.log_norm_C[:, None]).clamp_(min=FLOOR), self.tokens)
+        self.workspace.beside = BY_DEFINITION * -(-self.axis.total // self.axis.widest)
+        return Frame(self.axis.whole(self.logits_CV - self.log_norm_C[:, None]).clamp_(min=FLOOR), self.tokens)
 
     # ---- the gradient
 
@@ -286,7 +285,7 @@ class Rows:
         for pool, coefficient_C in parts.items():
             if not isinstance(term := self.terms[pool], SparseTerm):
                 term.subtract_(gradient_CV, coefficient_C)
-        return gradient_CV.scatter_add_(1, self.tokens.labels_T[:, None], -trust_C[:, None])
+        return self.axis.add_(gradient_CV, self.tokens.labels_T[:, None], -trust_C[:, None])
 
 
 def _given(values: Tensor | None) -> Tensor:

@@ -112,7 +112,7 @@ def dense_logits(source: Dense) -> Tensor:
     dtype = torch.promote_types(source.hidden.dtype, source.head.weight.dtype)
     bias = None if source.head.bias is None else source.head.bias.to(dtype)
     head = source.head._replace(weight=source.head.weight.to(dtype), bias=bias)
-    return head_logits(source.hidden.to(dtype), head)[..., : source.vocab]
+    return head.axis.whole(head_logits(source.hidden.to(dtype), head))[..., : source.vocab]
 
 
 def head_logits(hidden: Tensor, head: Head) -> Tensor:

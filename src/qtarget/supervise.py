@@ -45,6 +45,7 @@ def supervise(
         shape=labels.shape,
         num_supervised=num_supervised,
         counted_T=counted[where],
+        group=given.token_group,
     )
 
 
@@ -148,7 +149,7 @@ def _token_rows(values: Tensor, where: Tensor, shape: torch.Size, trailing: int,
 
 
 def _check_width(source: Dense, vocab: int, name: str) -> None:
-    rows, width = source.head.weight.shape
+    rows, width = source.head.axis.total, source.head.weight.shape[1]
     if source.hidden.shape[-1] != width:
         raise ValueError(
             f"{name}.hidden is {source.hidden.shape[-1]} wide, its head.weight [{rows}, {width}]; "

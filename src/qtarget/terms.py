@@ -11,6 +11,7 @@ from torch import Tensor
 
 from qtarget.evidence import Sparse
 from qtarget.types import FLOOR, Pool
+from qtarget.vocabulary import Axis
 
 
 @dataclass
@@ -41,17 +42,16 @@ class SparseTerm:
     """π̃ with values of its own on K tokens and κ·p on the rest: nothing of size V but the student itself."""
 
     kept: Sparse
+    axis: Axis
     prob_CK: Tensor
     log_kappa_C: Tensor
     student_CK: Tensor
     rest_C: Tensor
 
     @staticmethod
-    def build(pool: Pool, exponent: float, kept: Sparse, student_CV: Tensor) -> SparseTerm:
+    def build(pool: Pool, exponent: float, kept: Sparse, student_CV: Tensor, axis: Axis) -> SparseTerm:
         """p^a·t^η with a + η = 1 and t = tail·p/p_tail outside the K: there it is p·(tail/p_tail)^η, up to the norm."""
-        student_CK = student_CV.gather(1, kept.ids)
-        rest_C = student_CV.scatter_(1, kept.ids, 0.0).sum(-1)  # summed, not 1 − Σ: exact where little is left
-        student_CV.scatter_(1, kept.ids, student_CK)
+        student_CK, rest_C = axis.apart(student_CV, kept.ids)
         log_rest_C = rest_C.clamp(min=torch.finfo(rest_C.dtype).tiny).log()
         log_student_CK = student_CK.log().clamp(min=FLOOR)
         log_kept_CK = pool.student * log_student_CK + exponent * kept.logprobs.to(rest_C.dtype)
@@ -60,13 +60,13 @@ class SparseTerm:
         log_kappa_C = log_kappa_C.masked_fill(rest_C == 0, FLOOR)  # no token is left to bear the tail
         log_norm_C = torch.cat([log_kept_CK, (log_kappa_C + log_rest_C)[:, None]], 1).logsumexp(1)
         prob_CK = (log_kept_CK - log_norm_C[:, None]).exp()
-        return SparseTerm(kept, prob_CK, log_kappa_C - log_norm_C, student_CK, rest_C)
+        return SparseTerm(kept, axis, prob_CK, log_kappa_C - log_norm_C, student_CK, rest_C)
 
     def replace_(self, gradient_CV: Tensor, coefficient_C: Tensor, keep_C: Tensor) -> None:
         """keep·p − coefficient·π̃ in place of p: the K tokens are written anew, as κ may be large and cancel there."""
         gradient_CV.mul_((keep_C - coefficient_C * self.log_kappa_C.exp())[:, None])
         inside_CK = keep_C[:, None] * self.student_CK - coefficient_C[:, None] * self.prob_CK
-        gradient_CV.scatter_(1, self.kept.ids, inside_CK)
+        self.axis.put_(gradient_CV, self.kept.ids, inside_CK)
 
     def cross(self, entropy_C: Tensor) -> Tensor:
         """E_π̃[log p], from the student's entropy."""
