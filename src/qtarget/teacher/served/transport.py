@@ -17,7 +17,9 @@ CONNECT_S, READ_S = 5.0, 120.0
 """Seconds for a connection, and for an answer to begin or go on."""
 AWAY = (502, 503, 504)
 """Statuses of a server, or of a proxy before it, that may answer later."""
-BACKOFF = Retry(total=None, backoff_factor=0.2, backoff_max=10, backoff_jitter=0.2, retry_after_max=30)
+BACKOFF = Retry(total=None, backoff_factor=0.2, backoff_max=10, backoff_jitter=0.2)
+RETRY_AFTER_S = 30.0
+"""The longest pause that a server is granted."""
 WORDS = 500
 """Characters of a refusal that are passed on."""
 LOG = logging.getLogger(__name__)
@@ -141,7 +143,7 @@ def _read(response: BaseHTTPResponse, url: str, limit: int) -> Reply:
 
 def _retry_after(response: BaseHTTPResponse) -> float:
     try:
-        return BACKOFF.get_retry_after(response) or 0.0
+        return min(BACKOFF.get_retry_after(response) or 0.0, RETRY_AFTER_S)
     except InvalidHeader:
         return 0.0
 
