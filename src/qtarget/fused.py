@@ -21,10 +21,10 @@ from qtarget.call import Call, Reduction, check_reduction
 from qtarget.chunks import Plan, run
 from qtarget.evidence import Evidence, Given, Head
 from qtarget.matmul import Products
+from qtarget.op import traced
 from qtarget.types import LossOutput, Method
 
 
-@torch.compiler.disable
 def linear_q_target_loss(
     hidden: Tensor,
     head: Head,
@@ -71,6 +71,11 @@ def linear_q_target_loss(
     check_reduction(reduction, num_items)
     given = Given(teacher, reference, token_weight, sequence_ids, token_group)
     call = Call(hidden, head, labels, method, given, ignore_index, chunk_tokens, buffer_bytes, diagnostics)
+    return (traced if torch.compiler.is_compiling() else _eager)(call, num_items, reduction)
+
+
+def _eager(call: Call, num_items: int | Tensor | None, reduction: Reduction) -> LossOutput:
+    hidden, head = call.hidden, call.head
     with_gradients = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (hidden, head.weight, head.bias)
     )
@@ -79,12 +84,9 @@ def linear_q_target_loss(
     function = _LinearQTarget if reduction == "mean" else _PerToken
     value, *measured = function.apply(hidden_TH, head.weight, head.bias, plan, with_gradients)
     nll, num_tokens = tokens.mean(measured[0])
-    return LossOutput(
-        loss=value / tokens.denominator(num_items) if reduction == "mean" else tokens.unflatten(value, 0.0),
-        nll=nll,
-        num_tokens=num_tokens,
-        diagnostics={name: tokens.unflatten(v) for name, v in zip(diagnostics, measured[1:], strict=True)},
-    )
+    diagnostics = {name: tokens.unflatten(v) for name, v in zip(call.diagnostics, measured[1:], strict=True)}
+    loss = value / tokens.denominator(num_items) if reduction == "mean" else tokens.unflatten(value, 0.0)
+    return LossOutput(loss, nll, num_tokens, diagnostics)
 
 
 class _LinearQTarget(torch.autograd.Function):

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import count
 from typing import Any, Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 from torch import Tensor
 
@@ -148,6 +150,9 @@ class Term(NamedTuple):
     pool: Pool
 
 
+_NUMBERS = count()
+
+
 @dataclass(frozen=True)
 class Method:
     """An objective, as the target distribution it pulls the student to.
@@ -162,6 +167,7 @@ class Method:
         scope: "token", "sequence" (needs `sequence_ids`) or "batch"; at least as wide as the widest rule.
         source: the citation.
         refresh_every: for a reference that is a snapshot of the student: optimizer steps between refreshes.
+        key: its place in `LIVE`.
         without_reference: the method that stands in when no reference is given (iw-sft with precomputed weights).
     """
 
@@ -175,9 +181,12 @@ class Method:
     refresh_every: int | None = None
     without_reference: Method | None = None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "residual", tuple(Term(*term) for term in self.residual))
+        object.__setattr__(self, "key", f"{self.name} {next(_NUMBERS)}")
+        LIVE[self.key] = self
         if self.scope not in SCOPES:
             raise ValueError(f'method "{self.name}": scope="{self.scope}" is none of {", ".join(SCOPES)}')
         if self.value is not None and self.value.scope != "token":
@@ -192,6 +201,10 @@ class Method:
                 f'method "{self.name}": the rule {widest} looks at a whole {needed}, '
                 f'but the method\'s scope is "{self.scope}"; write Method(..., scope="{needed}")'
             )
+
+    def __reduce__(self) -> tuple[type[Method], tuple[Any, ...]]:
+        """A copy is made as any other is, and gets a key of its own."""
+        return Method, tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
     @property
     def numbers(self) -> tuple[Number, ...]:
@@ -233,6 +246,9 @@ class Method:
         """Whether the method reads `token_weight` itself (cft); otherwise the weight multiplies the scale."""
         return any(s.name == "token_weight" for s in self.reads)
 
+
+LIVE: WeakValueDictionary[str, Method] = WeakValueDictionary()
+"""Every method that somebody holds, by its key: what a compiled graph, which can only hold words, knows it by."""
 
 EVIDENCE_OF: dict[str, tuple[str, ...]] = {
     "teacher_logp_y": ("teacher",),
