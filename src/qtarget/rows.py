@@ -23,6 +23,7 @@ from qtarget.vocabulary import Axis
 TOP1 = Statistic("top1")
 IN_PLACE = {"logp_y", "top1", "collision", "log_not_y"}
 """Statistics measured once the student has overwritten its logits; whatever else is left by then needs them kept."""
+OF_SOURCE = ("reference_logp_y", "teacher_logp_y", "teacher_entropy")
 BY_DEFINITION = 8
 """Blocks of a chunk's shape that measuring by plain definitions takes."""
 
@@ -62,8 +63,8 @@ class Rows:
 
     def measure(self, pools: Collection[Pool], wanted: Collection[Statistic], keep_logits: bool) -> None:
         """Build the pools and the student, and measure; the student overwrites the logits unless they are kept."""
-        fast = [pool for pool in pools if self._is_fast(pool)]
-        further_sparse = [pool for pool in fast if self._is_sparse(pool)][1:]
+        fast = [pool for pool in pools if is_fast(pool, self.tokens)]
+        further_sparse = [pool for pool in fast if is_sparse(pool, self.tokens)][1:]
         fast = [pool for pool in fast if pool not in further_sparse]
         slow = [pool for pool in pools if pool not in fast]
         self._measure_logits(wanted)
@@ -91,13 +92,10 @@ class Rows:
 
     # ---- sources and pools, while the logits are there
 
-    def _evidence(self, name: str) -> Any:
-        return self.tokens.reference if name == "reference" else self.tokens.teachers[int(name.split()[1])]
-
-    def _source(self, name: str) -> Tensor:
+    def source(self, name: str) -> Tensor:
         """A dense source's logits over the student's vocabulary, in a buffer of its own."""
         if name not in self._loaded:
-            evidence = self._evidence(name)
+            evidence = evidence_of(name, self.tokens)
             assert isinstance(evidence, Dense)
             out_CV, tokens = self._buffer(name), min(self.axis.total, evidence.vocab or evidence.head.axis.total)
             shared = min(max(tokens - self.axis.start, 0), out_CV.shape[1])
@@ -118,22 +116,10 @@ class Rows:
         bias = None if head.bias is None else head.bias[rows]
         self.logits_into(out_CV, source.hidden, head._replace(weight=head.weight[rows], bias=bias))
 
-    def _is_fast(self, pool: Pool) -> bool:
-        if pool.potential is not None or pool.tangent is not None:
-            return False
-        if not self._is_sparse(pool):
-            return True
-        (name, exponent), *others = sources_of(pool)
-        kept = self._evidence(name)
-        return not others and kept.tail != "uniform" and abs(pool.student + exponent * kept.temperature - 1) < 1e-9
-
-    def _is_sparse(self, pool: Pool) -> bool:
-        return any(isinstance(self._evidence(name), Sparse) for name, _ in sources_of(pool))
-
     def _build(self, pool: Pool, wanted: Collection[Statistic], shared: list[Pool]) -> None:
         if pool.is_uniform:
             self._build_uniform(pool)
-        elif not self._is_sparse(pool):
+        elif not is_sparse(pool, self.tokens):
             self._build_dense(pool, wanted, shared)
 
     def _build_uniform(self, pool: Pool) -> None:
@@ -169,14 +155,14 @@ class Rows:
         if not named:
             return torch.mul(self.logits_CV, pool.student, out=self._buffer(f"exponent {len(self.terms)}"))
         first, exponent = named[0]
-        source_CV = self._source(first)
+        source_CV = self.source(first)
         if any(first == name for other in shared for name, _ in sources_of(other)):
             out_CV = torch.mul(source_CV, exponent, out=self._buffer(f"exponent {len(self.terms)}"))
         else:
             out_CV = source_CV if exponent == 1 else source_CV.mul_(exponent)
             del self._loaded[first]
         for name, power in named[1:]:
-            out_CV.add_(self._source(name), alpha=power)
+            out_CV.add_(self.source(name), alpha=power)
         return out_CV.add_(self.logits_CV, alpha=pool.student) if pool.student else out_CV
 
     def _finish(self, pool: Pool, wanted: Collection[Statistic]) -> None:
@@ -187,8 +173,9 @@ class Rows:
                 self.measured[cross] = self.measured[cross] - self.log_norm_C
             return
         ((name, exponent),) = sources_of(pool)
-        kept = self._evidence(name)
-        term = SparseTerm.build(pool, exponent * kept.temperature, kept, self.student_CV, self.axis)
+        kept = evidence_of(name, self.tokens)
+        student_CK, rest_C = self.axis.apart(self.student_CV, kept.ids)
+        term = SparseTerm.build(pool, exponent * kept.temperature, kept, student_CK, rest_C, self.axis)
         self.terms[pool] = term
         self.measured[label] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
         if cross in wanted or own in wanted:
@@ -220,19 +207,19 @@ class Rows:
                 self.measured[statistic] = _given(self.tokens.token_weight_T).to(self.logits_CV.dtype)
             elif statistic.name == "sequence_ids":
                 self.measured[statistic] = _given(self.tokens.sequence_ids_T)
-            elif statistic.name in ("reference_logp_y", "teacher_logp_y", "teacher_entropy"):
+            elif statistic.name in OF_SOURCE:
                 self._measure_source(statistic)
 
     def _measure_source(self, statistic: Statistic) -> None:
-        name = "reference" if statistic.name == "reference_logp_y" else f"teacher {statistic.of}"
-        evidence = self._evidence(name)
+        name = source_read(statistic)
+        evidence = evidence_of(name, self.tokens)
         if isinstance(evidence, LabelOnly):
             self.measured[statistic] = evidence.logprobs.to(self.logits_CV.dtype).clamp(min=FLOOR)
         if isinstance(evidence, Sparse) and statistic.name == "teacher_entropy" and evidence.entropy is not None:
             self.measured[statistic] = evidence.entropy.to(self.logits_CV.dtype)
         if not isinstance(evidence, Dense):
             return
-        source_CV = self._source(name)
+        source_CV = self.source(name)
         prob_CV, peak = self.axis.measured_softmax(source_CV, self.tokens.labels_T, self._buffer("source"))
         if statistic.name == "teacher_entropy":
             self.measured[statistic] = peak.log_norm_C - self._dot(prob_CV, source_CV)
@@ -297,3 +284,28 @@ def sources_of(pool: Pool) -> list[tuple[str, float]]:
     """The sources of a pool besides the student, with their exponents."""
     named = [("reference", pool.reference), *((f"teacher {i}", a) for i, a in enumerate(pool.teachers))]
     return [(name, exponent) for name, exponent in named if exponent]
+
+
+def evidence_of(name: str, tokens: Supervised) -> Any:
+    """What a source brought: "reference", or "teacher" and its number."""
+    return tokens.reference if name == "reference" else tokens.teachers[int(name.split()[1])]
+
+
+def source_read(statistic: Statistic) -> str:
+    """The source that a statistic among `OF_SOURCE` reads."""
+    return "reference" if statistic.name == "reference_logp_y" else f"teacher {statistic.of}"
+
+
+def is_sparse(pool: Pool, tokens: Supervised) -> bool:
+    return any(isinstance(evidence_of(name, tokens), Sparse) for name, _ in sources_of(pool))
+
+
+def is_fast(pool: Pool, tokens: Supervised) -> bool:
+    """Whether a pool is a softmax of sums of logits, or works out on a sparse source's K tokens."""
+    if pool.potential is not None or pool.tangent is not None:
+        return False
+    if not is_sparse(pool, tokens):
+        return True
+    (name, exponent), *others = sources_of(pool)
+    kept = evidence_of(name, tokens)
+    return not others and kept.tail != "uniform" and abs(pool.student + exponent * kept.temperature - 1) < 1e-9

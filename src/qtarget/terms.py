@@ -49,9 +49,8 @@ class SparseTerm:
     rest_C: Tensor
 
     @staticmethod
-    def build(pool: Pool, exponent: float, kept: Sparse, student_CV: Tensor, axis: Axis) -> SparseTerm:
+    def build(pool: Pool, exponent: float, kept: Sparse, student_CK: Tensor, rest_C: Tensor, axis: Axis) -> SparseTerm:
         """p^a·t^η with a + η = 1 and t = tail·p/p_tail outside the K: there it is p·(tail/p_tail)^η, up to the norm."""
-        student_CK, rest_C = axis.apart(student_CV, kept.ids)
         log_rest_C = rest_C.clamp(min=torch.finfo(rest_C.dtype).tiny).log()
         log_student_CK = student_CK.log().clamp(min=FLOOR)
         log_kept_CK = pool.student * log_student_CK + exponent * kept.logprobs.to(rest_C.dtype)
