@@ -225,6 +225,8 @@ def _explained(error: Exception) -> int | None:
         return _say(str(error), WRONG) if _first_rank() else WRONG
     if isinstance(error, Interrupted):
         return _say(str(error), STOPPED)
+    if isinstance(error, ImportError):  # a library is missing, or of a version that was not tested
+        return _say(str(error), WRONG)
     return _say(str(error), FAILED) if isinstance(error, ValueError | OSError) else None
 
 

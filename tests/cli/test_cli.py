@@ -41,6 +41,18 @@ def test_without_the_extras_it_says_what_to_install():
     assert "Traceback" not in said.stderr
 
 
+def test_a_library_of_another_version_is_a_line_and_no_traceback(tmp_path):
+    """TRL 9, as its metadata say."""
+    folder = tmp_path / "trl-9.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: trl\nVersion: 9.0\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from qtarget.cli import main; main(['train', 'x.yaml'])"
+    said = python("-c", code)
+    assert said.returncode == 2
+    assert said.stderr.startswith("Found trl 9.0")
+    assert "Traceback" not in said.stderr
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_catalogue_as_a_table(capsys, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
