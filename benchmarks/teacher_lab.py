@@ -103,8 +103,8 @@ def arms(ks: tuple[int, ...] = KS) -> Iterator[LabArm]:
         yield LabArm(method, given, order=1)
         yield from (LabArm(method, given, "student", k) for k in ks)
         yield LabArm(method, given, "student", ks[-1], "float32")
-    yield from (LabArm("kd", {}, tail, k) for tail in TAILS for k in ks[:-1])
-    yield from (LabArm("kd", {}, "sampled", k) for k in ks)
+    tails = (*TAILS, "sampled")
+    yield from (LabArm("kd", {}, tail, k) for k in ks for tail in (tails if k < ks[-1] else tails[-1:]))
 
 
 def score(arm: LabArm, budget: Budget, caches: Path, results: Path) -> Result:

@@ -65,13 +65,13 @@ def test_an_arm_is_trained_once_and_all_tokens_train_as_the_live_teacher(bench, 
     wanted = [
         module.LabArm("kd"),
         module.LabArm("kd", {}, "student", 64, "float32"),
-        module.LabArm("kd", {}, "uniform", 4),
-        module.LabArm("kd", {}, "sampled", 4),
+        *(module.LabArm("kd", {}, tail, 4) for tail in ("student", "uniform", "sampled")),
     ]
     results = [module.score(arm, budget, tmp_path / "caches", tmp_path / "results") for arm in wanted]
     whole, *others = [module.loss_deviation(result, results) for result in results[1:]]
     assert whole < 1e-5
     assert min(others) > 1e-3
+    assert len({tuple(result.losses) for result in results[2:]}) == 3
     assert module.score(wanted[0], budget, tmp_path / "none", tmp_path / "results") == results[0]
     assert "K=64, student, float32" in shown(bench["teacher_caches"].show_lab, world.name, results)
 
