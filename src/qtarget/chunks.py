@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -87,7 +88,9 @@ def run(
     workspace: Workspace | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Every chunk in turn: measure, value, diagnose, and add its gradients, each token's times its upstream number."""
-    workspace = workspace or Workspace(min(plan.chunk_tokens, max(len(hidden_TH), 1)), len(head.weight), products.like)
+    if workspace is None:
+        chunk = min(plan.chunk_tokens, max(len(hidden_TH), 1))
+        workspace = Workspace(chunk, len(head.weight), _buffers_like(plan, products))
     start = partial(_start, plan, products, hidden_TH, head, workspace)
     across = None if plan.method.scope == "token" else _numbers_across(plan, start)
     keep_logits = (products.wanted and head.softcap is not None) or plan.needs_whole_target
@@ -99,13 +102,16 @@ def run(
         numbers = _numbers(plan.method, rows.measured, rows.tokens) if across is None else across.part(part)
         done.append([_value(plan, rows, numbers), *_measured(plan, rows, numbers)])
         if products.wanted:
-            gradient_CV, factor_C = _gradient(plan, rows, numbers)
+            target, factor_C = _target(plan, numbers)
             factor_C = factor_C if upstream_T is None else factor_C * upstream_T[part]
-            products.add(part, hidden_TH[part], head, gradient_CV, factor_C, rows.logits_CV)
+            if isinstance(rows, Rows):
+                products.add(part, hidden_TH[part], head, rows.gradient_(*target), factor_C, rows.logits_CV)
+            else:
+                products.add_finished(part, hidden_TH[part], head.weight, rows.gradient_(*target, factor_C))
     if (to_hidden := products.gradients[0]) is not None:
         head.axis.sum(to_hidden)
     columns = [torch.cat(column) for column in zip(*done, strict=True)]
-    columns = columns or [products.like.new_zeros(0)] * (2 + len(plan.diagnostics))
+    columns = columns or [products.like.new_zeros(0) for _ in range(2 + len(plan.diagnostics))]
     return columns[0], columns[1:]
 
 
@@ -122,11 +128,33 @@ class Numbers(NamedTuple):
         return Numbers(self.trust[rows], self.scale[rows], multiplier, tuple(c[rows] for c in self.coefficients))
 
 
-def _start(plan: Plan, products: Products, hidden_TH: Tensor, head: Head, workspace: Workspace, part: slice) -> Rows:
-    """One chunk's logits, in the buffer that all chunks share."""
-    logits_CV = workspace("logits", part.stop - part.start)
-    products.logits_into(logits_CV, hidden_TH[part], head)
-    return Rows(logits_CV, plan.tokens.chunk(part), workspace, products.logits_into, head.bias is not None, head.axis)
+def _start(plan: Plan, products: Products, hidden_TH: Tensor, head: Head, workspace: Workspace, part: slice) -> Any:
+    """One chunk's logits, in the buffer that all chunks share: `Rows`, or `KernelRows`, which are used alike."""
+    logits_CV, kernels = workspace("logits", part.stop - part.start), _kernels(plan, products)
+    inside = head if kernels is None else head._replace(scale=None, softcap=None)
+    products.logits_into(logits_CV, hidden_TH[part], inside)
+    may_mask = head.bias is not None
+    rows = Rows(logits_CV, plan.tokens.chunk(part), workspace, products.logits_into, may_mask, head.axis)
+    return rows if kernels is None else kernels.KernelRows(rows, head)
+
+
+def has_kernels(like: Tensor) -> bool:
+    """Whether the Triton kernels run on a tensor's device: on CUDA, with triton, which comes with torch there."""
+    return like.device.type == "cuda" and find_spec("triton") is not None
+
+
+def _kernels(plan: Plan, products: Products) -> Any:
+    """The kernels' module where they run and cover all that the plan asks for."""
+    if not has_kernels(products.like) or products.like.dtype == torch.float64 or plan.needs_whole_target:
+        return None
+    from qtarget.kernels import rows
+
+    return rows if rows.covers(plan.method.pools, (*plan.first, *plan.second), plan.tokens, plan.head) else None
+
+
+def _buffers_like(plan: Plan, products: Products) -> Tensor:
+    """The kernels read logits as the matrix product gives them; torch works on wide ones."""
+    return products.like if _kernels(plan, products) is None else products.like.to(products.operand)
 
 
 def _numbers_across(plan: Plan, start: Callable[[slice], Rows]) -> Numbers | None:
@@ -164,8 +192,8 @@ def _value(plan: Plan, rows: Rows, numbers: Numbers) -> Tensor:
     return value_C * numbers.multiplier
 
 
-def _gradient(plan: Plan, rows: Rows, numbers: Numbers) -> tuple[Tensor, Tensor]:
-    """(p − Q up to a factor per token, that factor); their product is the logit gradient."""
+def _target(plan: Plan, numbers: Numbers) -> tuple[tuple[Tensor, Tensor | None, dict[Pool, Tensor]], Tensor]:
+    """Q as `Rows.gradient_` takes it, and the factor that p − Q has in the logit gradient, [C]."""
     factor_C = numbers.scale * numbers.multiplier
     shares = zip(numbers.coefficients, plan.method.residual, strict=True)
     student, parts = [], {}
@@ -175,8 +203,8 @@ def _gradient(plan: Plan, rows: Rows, numbers: Numbers) -> tuple[Tensor, Tensor]
         else:
             parts[pool] = parts[pool] + coefficient_C if pool in parts else coefficient_C
     if not parts:  # Q = γ·onehot + (1−γ)·p, so p − Q = γ·(p − onehot)
-        return rows.gradient_(torch.ones_like(factor_C), None, {}), factor_C * numbers.trust
-    return rows.gradient_(numbers.trust, sum(student[1:], student[0]) if student else None, parts), factor_C
+        return (torch.ones_like(factor_C), None, {}), factor_C * numbers.trust
+    return (numbers.trust, sum(student[1:], student[0]) if student else None, parts), factor_C
 
 
 def _measured(plan: Plan, rows: Rows, numbers: Numbers) -> list[Tensor]:
@@ -224,23 +252,21 @@ def fitting(plan: Plan, hidden_TH: Tensor, buffer_bytes: int | None) -> int:
     """Tokens a chunk, so that its buffers take at most `buffer_bytes`, or half of what memory is free."""
     if not len(hidden_TH):
         return plan.chunk_tokens
-    per_number = 8 if hidden_TH.dtype == torch.float64 else 4
-    axis = plan.head.axis
-    row = per_number * axis.widest
+    axis, products = plan.head.axis, Products.of(hidden_TH[:1], plan.head.weight.detach(), [True, False, False])
+    row = _buffers_like(plan, products).element_size() * axis.widest
     if buffer_bytes is None:
         free = free_bytes(hidden_TH.device)
         free = None if free is None else axis.least(free, hidden_TH.device)
         if free is None or LIKELY_BUFFERS * row * plan.chunk_tokens <= free / 2:
             return plan.chunk_tokens
         buffer_bytes = free // 2
-    return max(1, min(plan.chunk_tokens, int(buffer_bytes) // (row * _buffers(plan, hidden_TH))))
+    return max(1, min(plan.chunk_tokens, int(buffer_bytes) // (row * _buffers(plan, products, hidden_TH))))
 
 
-def _buffers(plan: Plan, hidden_TH: Tensor) -> int:
+def _buffers(plan: Plan, products: Products, hidden_TH: Tensor) -> int:
     """How many numbers per token and vocabulary entry a chunk holds at once, found by trying one token."""
     one = replace(plan, tokens=replace(plan.tokens.chunk(slice(0, 1)), group=None), chunk_tokens=1)
     weight, bias = plan.head.weight.detach(), None if plan.head.bias is None else plan.head.bias.detach()
-    products = Products.of(hidden_TH[:1], weight, [True, False, False])
-    workspace = Workspace(1, len(weight), products.like)
+    workspace = Workspace(1, len(weight), _buffers_like(plan, products))
     run(one, products, hidden_TH[:1].detach(), plan.head._replace(weight=weight, bias=bias), workspace=workspace)
     return workspace.number

@@ -1,7 +1,8 @@
 """The three matrix products of the fused loss: logits, gradient to the hidden states, gradient to the output layer.
 
-Operands are fp32 on a CPU (whose bf16 products are slower and coarser); on an accelerator bf16 stays bf16. Sums over
-chunks are always kept in fp32, and in fp64 for fp64 inputs.
+Operands are fp32 on a CPU (whose bf16 products are slower and coarser); on an accelerator bf16 stays bf16, and logits
+are bf16 too where the kernels read them. Sums over chunks are always kept in fp32, and in fp64 for fp64 inputs: on CUDA
+the product itself adds to them, without a wide temporary.
 """
 
 from __future__ import annotations
@@ -80,11 +81,24 @@ class Products:
         if to_bias is not None:
             to_bias.addmv_(gradient_CV.t(), factor_C1.squeeze(1))
 
+    def add_finished(self, part: slice, hidden_CH: Tensor, weight: Tensor, gradient_CV: Tensor) -> None:
+        """Add a chunk whose gradient is the one to h Wᵀ + b, each token's factor in it."""
+        to_hidden, to_weight, to_bias = self.gradients
+        if to_hidden is not None:
+            self._product(gradient_CV, self._weight(weight), to_hidden[part])
+        if to_weight is not None:
+            self._accumulate(gradient_CV, hidden_CH, to_weight)
+        if to_bias is not None:
+            to_bias.add_(gradient_CV.sum(0, dtype=to_bias.dtype))
+
     def _accumulate(self, gradient_CV: Tensor, scaled_CH: Tensor, to_weight: Tensor) -> None:
+        left, right = gradient_CV.t().to(self.operand), scaled_CH.to(self.operand)
         if self.operand == to_weight.dtype:
-            to_weight.addmm_(gradient_CV.t(), scaled_CH)
+            to_weight.addmm_(left, right)
+        elif to_weight.device.type == "cuda" and "dtype_out" in torch.ops.aten.addmm.overloads():  # torch 2.8
+            torch.addmm(to_weight, left, right, out_dtype=to_weight.dtype, out=to_weight)
         else:
-            to_weight.add_(gradient_CV.t().to(self.operand) @ scaled_CH.to(self.operand))
+            to_weight.add_(left @ right)
 
     def _product(self, left: Tensor, right: Tensor, out: Tensor) -> None:
         left, right = left.to(self.operand), right.to(self.operand)
