@@ -99,6 +99,15 @@ def test_what_a_method_cannot_make_of_a_cache_is_refused(tmp_path, teacher):
     assert trainer("prift", reference_cache=labels).train().global_step == 3
 
 
+def test_a_model_with_fewer_rows_than_the_teacher_has_tokens_is_refused(tmp_path, teacher):
+    folder = cached(tmp_path / "cache", teacher)
+    args = TargetSFTConfig(teacher_cache=folder, **parity.common_args())
+    small = models.tiny_model(vocab=models.VOCAB - 1)
+    rows = models.prompt_completion(16).filter(lambda row: models.WORDS[-1] not in str(row))
+    with pytest.raises(ValueError, match=rf"speaks of {models.VOCAB} tokens, .* has {models.VOCAB - 1} rows"):
+        TargetSFTTrainer(small, args, train_dataset=rows, processing_class=models.tiny_tokenizer())
+
+
 def test_a_cache_at_a_temperature_is_kd_at_that_temperature(tmp_path, teacher):
     warm = cached(tmp_path / "warm", teacher, temperature=2.0)
     kd = {"method": "kd", "method_kwargs": {"temperature": 2.0}}

@@ -74,7 +74,9 @@ def looked_up(given: Any, name: str, student: Student, method: qt.Method, args: 
         return cached_source(given, name, student, label_only)
     if isinstance(given, str) and given.startswith(("http://", "https://")):
         keep = Keep(0 if label_only else args.teacher_top_k, temperature=temperature_for(method, name))
-        return KeptSource(open_teacher(given, keep, student.tokenizer, patience=args.teacher_timeout), label_only)
+        served = open_teacher(given, keep, student.tokenizer, patience=args.teacher_timeout)
+        _check_rows(given, served.health.vocab, student)
+        return KeptSource(served, label_only)
     return given
 
 
@@ -85,18 +87,23 @@ def cached_source(given: Cached, name: str, student: Student, label_only: bool) 
     if given.of is not None:
         wanted["teacher"] = weights_identity(given.of)
     cache.check(wanted)
-    rows = vocabulary_of(student)
-    if cache.manifest.parts["vocabulary"] > rows:
-        raise ValueError(
-            f"{given.folder} speaks of {cache.manifest.parts['vocabulary']} tokens and the model has {rows}; write a "
-            "cache with this model's tokenizer."
-        )
+    _check_rows(given.folder, cache.manifest.parts["vocabulary"], student)
     if not (label_only or cache.keep.k):
         raise ValueError(
             f"{given.folder} keeps the label's log-probability alone, and the method reads the whole {name}; write a "
             "cache with `teacher_top_k: 64`."
         )
     return KeptSource(cache, label_only)
+
+
+def _check_rows(source: str, tokens: int, student: Student) -> None:
+    """Refuse a source that speaks of tokens the student cannot say."""
+    rows = vocabulary_of(student)
+    if tokens > rows:
+        raise ValueError(
+            f"{source} speaks of {tokens} tokens, and the model's output layer has {rows} rows; resize the model's "
+            "embeddings to its tokenizer, or choose a teacher of its family."
+        )
 
 
 def vocabulary_of(student: Student) -> int:
