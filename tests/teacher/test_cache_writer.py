@@ -70,7 +70,7 @@ def test_a_finished_cache_is_left_alone(whole, tmp_path):
     assert seen == [(path.name, True) for path in sorted(folder.glob("*.safetensors"))]
 
 
-@pytest.mark.parametrize("harm", ["flip", "truncate", "no sidecar", "wrong sidecar", "bad sidecar"])
+@pytest.mark.parametrize("harm", ["flip", "truncate", "no sidecar", "wrong sidecar", "bad sidecar", "another key"])
 def test_a_damaged_shard_is_written_anew(whole, tmp_path, harm):
     folder = caches.written(tmp_path)
     shard, sidecar = folder / "shard-00001.safetensors", folder / "shard-00001.json"
@@ -84,6 +84,8 @@ def test_a_damaged_shard_is_written_anew(whole, tmp_path, harm):
         sidecar.unlink()
     elif harm == "wrong sidecar":
         sidecar.write_bytes((folder / "shard-00000.json").read_bytes())
+    elif harm == "another key":
+        sidecar.write_text(sidecar.read_text().replace(caches.plan().key, "0" * 64))
     else:
         sidecar.write_text("[1]")
     new = []

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from qtarget import Dense, Head
 from qtarget.matmul import Products
+from qtarget.teacher.causal_lm import home_of
 from qtarget.teacher.documents import IGNORED, Document
 from qtarget.teacher.live import LiveModel
 
 CHUNK_TOKENS = {"cpu": 256}
 """Tokens whose logits are built at once; 1024 on an accelerator."""
-STRIPES = 64
+STRIPES = 16
+ROWS = {"cpu": 4}
+"""Tokens whose distributions are multiplied at once, few enough to stay in the cache; 1024 on an accelerator."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[
 
 @torch.no_grad()
 def _answers_together(model: LiveModel, documents: Sequence[Document], keep: Keep) -> Kept:
-    width, device = max(len(d.ids) for d in documents), model.model.device
+    width, device = max(len(d.ids) for d in documents), home_of(model.model)
     ids = np.zeros((len(documents), width), np.int64)
     labels = np.full_like(ids, IGNORED)
     mask = np.zeros_like(ids)
@@ -159,7 +162,7 @@ def kept_of_logits(
     prob_CV = torch.softmax(logits_CV, -1, out=scratch_CV)
     log_norm_C = logits_CV.amax(-1) - prob_CV.amax(-1).log()
     label_C = logits_CV.gather(1, labels_C[:, None]).squeeze(1) - log_norm_C
-    entropy_C = log_norm_C - torch.linalg.vecdot(prob_CV, logits_CV)
+    entropy_C = log_norm_C - _dots(prob_CV, logits_CV)
     if keep.temperature != 1:
         prob_CV = torch.softmax(logits_CV.div_(keep.temperature), -1, out=scratch_CV)
         log_norm_C = logits_CV.amax(-1) - prob_CV.amax(-1).log()
@@ -171,6 +174,14 @@ def kept_of_logits(
         logprobs_CK = logits_CV.gather(1, ids_CK) - log_norm_C[:, None]
         log_tail_C = prob_CV.scatter_(1, ids_CK, 0.0).sum(-1).log()
     return Kept(ids_CK.int(), logprobs_CK, log_tail_C, label_C, entropy_C)
+
+
+def _dots(a_CV: Tensor, b_CV: Tensor) -> Tensor:
+    """Row by row a·b, [C]; `torch.linalg.vecdot` would fetch memory of the size of both from the system."""
+    rows = ROWS.get(a_CV.device.type, 1024)
+    scratch = torch.empty_like(a_CV[:rows])
+    pairs = zip(a_CV.split(rows), b_CV.split(rows), strict=True)
+    return torch.cat([torch.mul(a, b, out=scratch[: len(a)]).sum(-1) for a, b in pairs])
 
 
 def likeliest(logits_CV: Tensor, k: int) -> Tensor:
