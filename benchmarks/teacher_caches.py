@@ -80,11 +80,10 @@ def show_lab(world: str, results: list[Result], console: Console) -> None:
     )
     for result in results:
         arm, gap = result.arm, teacher_lab.against_live(result, results)
-        off = [teacher_lab.loss_deviation(result, results, steps) for steps in (10, None)]
-        is_live = arm.tail == teacher_lab.LIVE and not arm.order
-        differs = ["", "", "", ""] if is_live else [
-            f"{100 * gap.mean:+.1f}", f"{100 * gap.low:+.1f} … {100 * gap.high:+.1f}", *(f"{one:.0e}" for one in off)
-        ]  # fmt: skip
+        off = [f"{teacher_lab.loss_deviation(result, results, steps):.0e}" for steps in (10, None)]
+        paired = [f"{100 * gap.mean:+.1f}", f"{100 * gap.low:+.1f} … {100 * gap.high:+.1f}"]
+        differs = [""] * 4 if arm == teacher_lab.live_of(result, results).arm else [*paired, *off]
+        differs = [*paired, "", ""] if arm.order else differs  # other rows, other losses
         made.add_row(target_of(result), teacher_of(result), f"{100 * result.mean:.1f}", *differs)
     console.print(made)
 

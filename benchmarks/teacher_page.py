@@ -14,13 +14,13 @@ import teacher_quality
 from teacher_caches import RESULTS, target_of, teacher_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "teacher-caches.md"
-MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).*\n)*(<!-- end -->)")
 KS = teacher_quality.KS
 
 
 def page(text: str, results: Path = RESULTS) -> str:
     """The page with its tables written anew."""
-    return MARKED.sub(lambda found: found[1] + TABLES[found[2]](results) + found[3], text)
+    return MARKED.sub(lambda found: found[1] + TABLES[found[2]](results) + "\n" + found[3], text)
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -96,10 +96,11 @@ def sampling(results: Path) -> str:
 def lab(results: Path) -> str:
     found, rows = _in_order(teacher_lab.read(results / "teacher_lab" / "weak-operator")), []
     for result in found:
-        gap = teacher_lab.against_live(result, found)
+        gap, is_other = teacher_lab.against_live(result, found), result.arm.order
         off = [f"{teacher_lab.loss_deviation(result, found, steps):.0e}" for steps in (10, None)]
+        paired = f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f} … {100 * gap.high:+.1f})"
         is_live = teacher_of(result) == "live"
-        cells = [""] * 3 if is_live else [f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f} … {100 * gap.high:+.1f})", *off]
+        cells = [""] * 3 if is_live else [paired, *(off if not is_other else ["", ""])]
         rows.append([target_of(result), teacher_of(result), f"{100 * result.mean:.1f}", *cells])
     columns = ["target", "teacher", "Average@16", "minus live, with 95 %", "loss of steps 1 to 10", "of all steps"]
     return markdown(columns, rows)

@@ -89,3 +89,10 @@ def test_costs_stand_beside_their_targets(bench):
     assert not size._replace(limit="at least").is_met
     assert size._replace(target=199.0).margin == pytest.approx(-size.found / 199 + 1)
     assert "at most 400 bytes" in shown(bench["teacher_caches"].show_costs, costs)
+
+
+def test_the_pages_tables_are_those_of_the_results(bench):
+    module = importlib.import_module("teacher_page")
+    text = module.PAGE.read_text()
+    assert text.count("<!-- table: ") == len(module.TABLES)
+    assert module.page(text) == text
