@@ -42,6 +42,7 @@ def test_a_good_cache_has_no_problems(tmp_path, keep, dtype):
     assert found.problems == ()
     assert (found.documents, found.tokens) == (24, caches.plan().tokens)
     assert found.bytes_per_token == found.bytes / found.tokens
+    assert sum(one.tokens for one in found.captured) == (found.tokens if keep.k and keep.how == "top" else 0)
 
 
 def test_what_was_captured(own):
@@ -104,9 +105,10 @@ def test_what_cannot_be_is_found(own, change, said):
     assert [one for one in found if one.startswith("shard-00000.safetensors: ") and said in one], found
 
 
-def test_the_last_of_the_tokens_kept_is_in_order_where_it_was_drawn(tmp_path):
-    folder = caches.written(tmp_path, caches.plan(keep=Keep(8, "sampled")))
-    rewritten(folder, lambda t: t["logprobs"].copy_(t["logprobs"].flip(1)))
+@pytest.mark.parametrize("how", ["top", "sampled"])
+def test_the_last_of_the_tokens_kept_is_in_order_too(tmp_path, how):
+    folder = caches.written(tmp_path, caches.plan(keep=Keep(8, how)))
+    rewritten(folder, lambda t: t["logprobs"][:, -1].copy_(t["logprobs"][:, 0]))
     assert any("falling order" in one for one in verify(folder).problems)
 
 

@@ -109,11 +109,10 @@ def _look(folder: Path, shard: Shard, manifest: Manifest, measured: _Measured) -
 
 
 def _doubts(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Which tokens break which rule; the last of the tokens kept may be the label, out of order."""
+    """Which tokens break which rule. A label that stands in the last place was less likely than those before it."""
     ids, targets, vocabulary = rows["ids"], rows["target_ids"], parts["vocabulary"]
     logprobs, entropy = rows["logprobs"].astype(np.float32), rows["entropy"].astype(np.float32)
     numbers = np.stack([rows["log_tail"], rows["label_logprobs"], entropy])
-    inner = logprobs if parts["how"] == "sampled" else logprobs[:, :-1]
     tail = np.exp(rows["log_tail"])
     prob = np.exp(logprobs)
     rounding = ROUNDING[parts["storage_dtype"]]
@@ -127,7 +126,7 @@ def _doubts(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any]) -> dict[st
         "NaN": np.isnan(logprobs).any(1) | np.isnan(numbers).any(0),
         "a probability above 1": (logprobs > 0).any(1) | (numbers[:2] > 1e-5).any(0),
         "a negative entropy": entropy < -1e-3,
-        "probabilities not in falling order": (inner[:, 1:] > inner[:, :-1]).any(1),
+        "probabilities not in falling order": (logprobs[:, 1:] > logprobs[:, :-1]).any(1),
         "a mass above 1": mass > 1 + slack,
         "a mass below 1": (mass < 1 - slack) if parts["k"] else np.zeros(len(mass), bool),
     }
