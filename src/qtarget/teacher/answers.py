@@ -159,6 +159,7 @@ def _real_rows(dense: Dense) -> Head:
 def kept_of_logits(
     logits_CV: Tensor, scratch_CV: Tensor, labels_C: Tensor, keep: Keep, draws_CN: Tensor | None
 ) -> Kept:
+    """What is kept of C tokens' logits; both buffers are written over."""
     prob_CV = torch.softmax(logits_CV, -1, out=scratch_CV)
     log_norm_C = logits_CV.amax(-1) - prob_CV.amax(-1).log()
     label_C = logits_CV.gather(1, labels_C[:, None]).squeeze(1) - log_norm_C
