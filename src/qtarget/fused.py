@@ -21,7 +21,7 @@ from qtarget.call import Call, Reduction, check_reduction
 from qtarget.chunks import Plan, run
 from qtarget.evidence import Evidence, Given, Head
 from qtarget.matmul import Products
-from qtarget.op import traced
+from qtarget.op import traceable, traced
 from qtarget.types import LossOutput, Method
 
 
@@ -71,9 +71,11 @@ def linear_q_target_loss(
     check_reduction(reduction, num_items)
     given = Given(teacher, reference, token_weight, sequence_ids, token_group)
     call = Call(hidden, head, labels, method, given, ignore_index, chunk_tokens, buffer_bytes, diagnostics)
-    return (traced if torch.compiler.is_compiling() else _eager)(call, num_items, reduction)
+    compiling = torch.compiler.is_compiling() and traceable(call)
+    return (traced if compiling else _eager)(call, num_items, reduction)
 
 
+@torch.compiler.disable()
 def _eager(call: Call, num_items: int | Tensor | None, reduction: Reduction) -> LossOutput:
     hidden, head = call.hidden, call.head
     with_gradients = torch.is_grad_enabled() and any(

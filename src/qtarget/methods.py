@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
+import torch
+
 from qtarget import residual, trust, value, variants
 from qtarget.family import label_trust
 from qtarget.hyperparameters import Count, OneOf, Within, checked, suggestion
@@ -299,6 +301,7 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 
+@torch.compiler.assume_constant_result
 def method(name: str, **hyperparameters: Any) -> Method:
     """A method of the catalogue by name, its hyperparameters checked.
 

@@ -73,6 +73,13 @@ class Inputs(NamedTuple):
         return Call(self.hidden, head, self.labels, LIVE[self.method], given, *limits, self.diagnostics.split())
 
 
+def traceable(call: Call) -> bool:
+    """Whether the operator can be used: not where the vocabulary or the tokens are cut over a process group."""
+    sources = [s for s in (*call.given.teachers, call.given.reference) if isinstance(s, Dense)]
+    heads = [call.head, *(source.head for source in sources)]
+    return call.given.token_group is None and all(head.shard is None for head in heads)
+
+
 def traced(call: Call, num_items: int | Tensor | None, reduction: Reduction) -> LossOutput:
     """`linear_q_target_loss` while it is being compiled."""
     head, diagnostics = call.head, list(call.diagnostics)

@@ -21,7 +21,6 @@ Evidence = qt.Dense | qt.Sparse | qt.LabelOnly
 NOT_FOR_MODELS = ("labels", WEIGHT, "row_ids", EVIDENCE)
 WITH_NEXT = (slice(None), slice(None, -1))
 """The positions `[B, S]` that have a next token."""
-LOSS: Any = qt.linear_q_target_loss  # torch.compile leaves it alone, by a decorator that hides its signature
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,7 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
         call = replace(call, reference=_own_evidence(model, call.adapter_off, *args, **kwargs))
     outputs = model.base_model(*args, **kwargs)
     head = head_of(model)
-    out: qt.LossOutput = _loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
+    out = _loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
     aux_loss = load_balancing_loss(model.config.get_text_config(), outputs, kwargs.get("attention_mask"))
     return TargetOutput(out.loss, out.nll, out.num_tokens, out.diagnostics, aux_loss)
 
@@ -88,7 +87,7 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
 def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt.LossOutput:
     """The one place where hidden states at t meet the labels at t + 1."""
     device = head.weight.device
-    return LOSS(
+    return qt.linear_q_target_loss(
         hidden[:, :-1].to(device),
         head,
         labels[:, 1:].to(device),
@@ -102,6 +101,7 @@ def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt
     )
 
 
+@torch.compiler.disable()  # peft takes adapters off in a way that cannot be traced: one break here in place of many
 @torch.no_grad()
 def _own_evidence(model: PreTrainedModel, adapter_off, *args, **kwargs) -> qt.Dense:
     with adapter_off(), evaluating(model):
