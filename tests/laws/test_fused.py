@@ -325,22 +325,6 @@ def test_a_single_token_needs_no_axis():
     torch.testing.assert_close(loss, qt.q_target_loss(case.logits[0], case.labels[0], case.method).loss)
 
 
-@pytest.mark.parametrize("name", ["sft", "entropy-selected"])
-def test_a_compiled_model_may_call_it(name: str):
-    case = Case(Row(name, {}), dtype=torch.float32)
-
-    def step(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        out = qt.linear_q_target_loss(2 * hidden, qt.Head(weight), case.labels, case.method)
-        return out.loss + 0 * out.trust.nan_to_num().sum()
-
-    results = []
-    for run in (step, torch.compile(step, backend="aot_eager")):
-        hidden, head, leaves = _leaves(case)
-        run(hidden, head.weight).backward()
-        results.append([leaf.grad for leaf in leaves])
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-
-
 @pytest.mark.parametrize("name", ["sft", "target-sft"])
 def test_large_fp32_products_take_another_library_and_agree(name: str):
     """From `ONEDNN_FROM` multiplications on a CPU with AVX-512 uses oneDNN; uneven shapes and chunks."""

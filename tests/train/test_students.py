@@ -118,12 +118,3 @@ def test_no_logits_are_built_in_training(monkeypatch):
     trainer.train()
     trainer.evaluate()
     assert calls == ["backbone"] * 3
-
-
-def test_a_compiled_backbone_trains_the_same():
-    counters = torch._dynamo.utils.counters
-    counters.clear()
-    compiled = parity.run("dft", max_steps=1, torch_compile=True, torch_compile_backend="aot_eager")
-    assert counters["aot_autograd"]["ok"] > 0
-    whole = parity.history(parity.run("dft", max_steps=1))
-    assert max(parity.deviation(parity.history(compiled), whole)) < 1e-5
