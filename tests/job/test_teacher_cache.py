@@ -203,6 +203,12 @@ def test_what_cannot_be_written_is_refused(here, capsys, words, said):
     assert sorted(path.name for path in here.iterdir()) == before
 
 
+def test_nothing_goes_to_the_hub_yet(here, capsys):
+    said = command(capsys, *WRITE, "--push-to-hub", "--hub-token", "hf_secret")
+    assert said.code == 0, said.err
+    assert not [name for name, content in contents(here / "cache").items() if b"hf_secret" in content]
+
+
 def test_a_folder_of_another_teacher_is_refused(here, capsys):
     assert command(capsys, *WRITE).code == 0
     before = contents(here / "cache")

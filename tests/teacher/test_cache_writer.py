@@ -15,7 +15,8 @@ from qtarget.teacher import Document, Keep
 from qtarget.teacher.cache import Ranks, open_cache, plan_cache, write_cache
 
 TESTS = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+PATHS = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
 
 
 def start(how: str, folder: Path) -> subprocess.Popen:

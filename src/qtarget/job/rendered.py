@@ -55,11 +55,9 @@ def render(job: Job) -> Rendered:
 
 
 def _plain(job: Job) -> Any:
-    """The run's own settings, with a method that asks no one."""
+    """The run's own settings, less what a trainer does on the hub and with weights when it is built."""
     args = copy.copy(job.args)
-    args.method, args.method_kwargs, args.teacher, args.teacher_cache = "sft", None, None, None
-    args.reference, args.reference_cache, args.model_init_kwargs = "initial", None, None
-    args.push_to_hub = False
+    args.push_to_hub, args.model_init_kwargs = False, None
     return args
 
 
