@@ -116,9 +116,11 @@ def test_what_was_finished_outlives_a_full_disk(whole, tmp_path):
 def test_a_second_writer_is_told_who_writes(tmp_path):
     with start("holding", tmp_path) as process:
         assert process.stdout.readline() == "holding\n"
-        with pytest.raises(ValueError, match=rf"is being written by process {process.pid} on .* since 2"):
-            caches.written(tmp_path)
-        process.kill()
+        try:
+            with pytest.raises(ValueError, match=rf"is being written by process {process.pid} on .* since 2"):
+                caches.written(tmp_path)
+        finally:
+            process.kill()
         process.wait()
         caches.written(tmp_path)  # the killed one holds nothing
     assert open_cache(tmp_path).missing(caches.documents()) == []
