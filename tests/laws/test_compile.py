@@ -133,11 +133,12 @@ def test_inductor_compiles_a_step_around_it():
         torch.testing.assert_close(mine, theirs)
 
 
-def test_under_autocast():
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])  # with autocast on where the operator runs, and off
+def test_under_autocast(backend: str):
     case = Case(Row("target-sft", {}), dtype=torch.float32)
     eager = _results(qt.linear_q_target_loss, case)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        _assert_same(_results(_compiled(qt.linear_q_target_loss), case), eager)
+        _assert_same(_results(_compiled(qt.linear_q_target_loss, backend=backend), case), eager)
 
 
 def test_a_tied_embedding_gets_both_gradients():
@@ -187,6 +188,7 @@ def test_no_gradient_is_made_that_nobody_wants():
     singles = 4 + 2
     for student, made in (((hidden, case.head), 1), ((case.hidden, head), 1), ((hidden, head), 2)):
         assert len(linear_q_target(*_arguments(case, student=student))) == singles + made
+    assert len(linear_q_target(*_arguments(case, student=(hidden, head), reduction="none"))) == singles
     with torch.no_grad():
         assert len(linear_q_target(*_arguments(case, student=(hidden, head)))) == singles
 
