@@ -62,7 +62,8 @@ def linear_q_target_loss(
         Others as in `q_target_loss`. An output layer cut over ranks is `Head(..., shard=qt.Shard.of(weight, group))`.
 
     Tokens that are ignored, or of weight 0 in training, are dropped before any matrix product. Arithmetic and gradient
-    sums are in fp32 (fp64 for fp64 inputs) until the upstream gradient has been applied.
+    sums are in fp32 (fp64 for fp64 inputs) until the upstream gradient has been applied. Inside `torch.compile` the
+    call is one operator of the graph (`op.py`); each method compiles anew.
 
     Raises:
         ValueError: as `q_target_loss`, for whole logits as evidence, an unknown diagnostic, or chunk_tokens below 1.

@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
     """The operator's arguments, as in `SCHEMA`.
 
     Attributes:
-        evidence, kinds, numbers: see `_apart`; `numbers` starts with the head's.
+        evidence, kinds, numbers: see `apart`; `numbers` starts with the head's.
         upstream: like labels, what each token's gradient is multiplied by; None for 1.
         diagnostics: names, with spaces between them.
         wanted: whether hidden, weight and bias get a gradient.  autocast: the dtype it is on for, where it is.
@@ -68,7 +68,7 @@ class Inputs(NamedTuple):
     def call(self) -> Call:
         numbers, tensors = iter(self.numbers), iter(self.evidence)
         head = _head(self.weight, self.bias, numbers)
-        given = _given(self.kinds, tensors, numbers)
+        given = together(self.kinds, tensors, numbers)
         limits = (self.ignore_index, self.chunk_tokens, self.buffer_bytes)
         return Call(self.hidden, head, self.labels, LIVE[self.method], given, *limits, self.diagnostics.split())
 
@@ -83,7 +83,7 @@ def traceable(call: Call) -> bool:
 def traced(call: Call, num_items: int | Tensor | None, reduction: Reduction) -> LossOutput:
     """`linear_q_target_loss` while it is being compiled."""
     head, diagnostics = call.head, list(call.diagnostics)
-    kinds, tensors, numbers = _apart_all(call.given)
+    kinds, tensors, numbers = apart(call.given)
     device = call.hidden.device.type
     outputs = linear_q_target(
         call.hidden,
@@ -93,7 +93,7 @@ def traced(call: Call, num_items: int | Tensor | None, reduction: Reduction) -> 
         tensors,
         None,
         call.method.key,
-        " ".join(kinds),
+        kinds,
         [*_head_numbers(head), *numbers],
         " ".join(diagnostics),
         call.ignore_index,
@@ -117,21 +117,21 @@ def traced(call: Call, num_items: int | Tensor | None, reduction: Reduction) -> 
 # ---- evidence, taken apart and put together
 
 
-def _apart_all(given: Given) -> tuple[list[str], list[Tensor], list[float]]:
-    """(kinds, tensors, numbers) of everything a call brought; a kind is "name:form:how many tensors"."""
+def apart(given: Given) -> tuple[str, list[Tensor], list[float]]:
+    """(kinds, tensors, numbers) of everything a call brought; each kind is "name:form:how many tensors"."""
     named = [("teacher", teacher) for teacher in given.teachers]
     named += [(n, getattr(given, n)) for n in ("reference", "token_weight", "sequence_ids")]
     kinds, tensors, numbers = [], [], []
     for name, source in named:
         if source is not None:
-            form, own, constants = _apart(source)
+            form, own, constants = _parts(source)
             kinds.append(f"{name}:{form}:{len(own)}")
             tensors += [t.detach() for t in own]
             numbers += constants
-    return kinds, tensors, numbers
+    return " ".join(kinds), tensors, numbers
 
 
-def _apart(source: Evidence) -> tuple[str, list[Tensor], list[float]]:
+def _parts(source: Evidence) -> tuple[str, list[Tensor], list[float]]:
     if isinstance(source, Dense):
         own = [source.hidden, source.head.weight, *([] if source.head.bias is None else [source.head.bias])]
         return "dense", own, [*_head_numbers(source.head), float(source.vocab or 0)]
@@ -141,16 +141,17 @@ def _apart(source: Evidence) -> tuple[str, list[Tensor], list[float]]:
     return ("label", [source.logprobs], []) if isinstance(source, LabelOnly) else ("tensor", [source], [])
 
 
-def _given(kinds: str, tensors: Iterator[Tensor], numbers: Iterator[float]) -> Given:
+def together(kinds: str, tensors: Iterator[Tensor], numbers: Iterator[float]) -> Given:
+    """What was taken apart; several teachers or one as a tuple."""
     sources: dict[str, list[Any]] = {"teacher": [], "reference": [], "token_weight": [], "sequence_ids": []}
     for kind in kinds.split():
         name, form, count = kind.split(":")
-        sources[name].append(_together(form, [next(tensors) for _ in range(int(count))], numbers))
+        sources[name].append(_source(form, [next(tensors) for _ in range(int(count))], numbers))
     teachers = tuple(sources.pop("teacher"))
     return Given(teachers or None, *(s[0] if s else None for s in sources.values()))
 
 
-def _together(form: str, own: list[Tensor], numbers: Iterator[float]) -> Any:
+def _source(form: str, own: list[Tensor], numbers: Iterator[float]) -> Any:
     if form == "dense":
         head = _head(own[1], own[2] if len(own) == 3 else None, numbers)
         return Dense(own[0], head, int(next(numbers)) or None)

@@ -15,7 +15,7 @@ from laws.test_fused import _leaves, _sparse
 import qtarget as qt
 from qtarget.call import Call
 from qtarget.evidence import Given
-from qtarget.op import linear_q_target, traced
+from qtarget.op import apart, linear_q_target, together, traced
 from qtarget.types import LIVE
 
 NAMED = ("teacher", "reference", "token_weight", "sequence_ids")
@@ -88,6 +88,29 @@ def test_a_compiled_step_without_a_graph_break_equals_eager(name: str):
     eager = _results(qt.linear_q_target_loss, case, **given)
     _assert_same(_results(_compiled(qt.linear_q_target_loss), case, **given), eager)
     assert _graphs() == 1
+
+
+def test_evidence_is_put_together_as_it_was_taken_apart():
+    make = torch.ones
+    teachers = (
+        qt.Dense(make(1), qt.Head(make(2), make(3), 30.0, 0.5), vocab=7),
+        qt.Dense(make(4), qt.Head(make(5))),
+        qt.Sparse(make(6), make(7), make(8), make(9), temperature=2.0),
+        qt.Sparse(make(10), make(11), make(12), tail="uniform"),
+        qt.LabelOnly(make(13)),
+    )
+    for given in (Given(teachers, qt.LabelOnly(make(14)), make(15), make(16)), Given(None, teachers[0], None, None)):
+        kinds, tensors, numbers = apart(given)
+        assert _plain(together(kinds, iter(tensors), iter(numbers))) == _plain(given)
+
+
+def _plain(value):
+    """Tensors by their size, classes by their names."""
+    if isinstance(value, torch.Tensor):
+        return len(value)
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return (type(value), _plain(tuple(vars(value).values()))) if hasattr(value, "__dict__") else value
 
 
 def test_label_only_evidence_and_masks_are_inputs_of_one_graph():
