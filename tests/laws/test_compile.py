@@ -158,7 +158,7 @@ def test_inductor_compiles_a_step_around_it():
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])  # with autocast on where the operator runs, and off
 def test_under_autocast(backend: str):
-    case = Case(Row("target-sft", {}), dtype=torch.float32)
+    case = Case(Row("prift", {"variant": "mass"}), dtype=torch.float32)
     eager = _results(qt.linear_q_target_loss, case)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         _assert_same(_results(_compiled(qt.linear_q_target_loss, backend=backend), case), eager)
@@ -188,6 +188,16 @@ def test_fp16_gradients_survive_a_loss_scale():
         grads.append(hidden.grad)
     assert torch.equal(*grads)
     assert grads[0].abs().max() > 0.01
+
+
+def test_only_the_loss_carries_a_gradient_and_only_the_students():
+    case = Case(Row("kd", {}))
+    hidden, head, _ = _leaves(case)
+    out = _as_traced(hidden, head, case.labels, case.method, **case.evidence)
+    assert out.loss.requires_grad
+    assert not any(t.requires_grad for t in (out.nll, *out.diagnostics.values()))
+    teacher = qt.Dense(case.evidence["teacher"].hidden.clone().requires_grad_(), case.evidence["teacher"].head)
+    assert not _as_traced(case.hidden, case.head, case.labels, case.method, teacher=teacher).loss.requires_grad
 
 
 def _arguments(case: Case, **given) -> tuple:
