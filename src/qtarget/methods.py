@@ -21,8 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
-import torch
-
 from qtarget import residual, trust, value, variants
 from qtarget.family import label_trust
 from qtarget.hyperparameters import Count, OneOf, Within, checked, suggestion
@@ -301,7 +299,6 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 
-@torch.compiler.assume_constant_result
 def method(name: str, **hyperparameters: Any) -> Method:
     """A method of the catalogue by name, its hyperparameters checked.
 
@@ -315,3 +312,7 @@ def method(name: str, **hyperparameters: Any) -> Method:
         raise ValueError(f'no method "{name}"; {suggestion(name, METHODS)}')
     values = checked(name, METHODS[name], hyperparameters)
     return replace(METHODS[name](**values), hyperparameters=values)
+
+
+method._dynamo_marked_constant = True  # type: ignore[attr-defined]
+"""What `torch.compiler.assume_constant_result` sets; calling that would load the compiler with every import."""
