@@ -6,13 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from laws.cases import Case
+from laws.cases import Case, V
 from laws.papers import Row
 from triton_kernels.test_laws import DEVICE, few
 
 import qtarget as qt
-from qtarget import chunks
+from qtarget import chunks, matmul
+from qtarget.evidence import Given
 from qtarget.matmul import Products
+from qtarget.supervise import supervise
+from qtarget.types import reads
+from qtarget.vocabulary import Whole
 
 
 def test_on_cuda_only():
@@ -32,19 +36,25 @@ def test_a_cpu_never_imports_the_kernels():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.parametrize("given", [{}, {"chunk_tokens": 3}, {"buffer_bytes": 3 * 29 * 4}], ids=str)
-def test_one_buffer_for_the_student(given: dict, on_kernels, monkeypatch):
-    """Of as many tokens as fit: neither probabilities nor a scratch beside the logits."""
+@pytest.mark.parametrize("operand", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("rows", [None, 3])
+def test_one_buffer_for_the_student(rows: int | None, operand: torch.dtype, on_kernels, monkeypatch):
+    """In the type of the products, of as many tokens as fit: no probabilities and no scratch beside the logits."""
     made, original = [], chunks.Workspace.__init__
     watch = lambda self, chunk, vocab, like: (made.append((self, chunk)), original(self, chunk, vocab, like))[1]  # noqa: E731
     monkeypatch.setattr(chunks.Workspace, "__init__", watch)
+    monkeypatch.setattr(matmul, "_operand", lambda hidden, weight, widest: operand)
     case = few(Case(Row("idft", {}), dtype=torch.float32))
     hidden = case.hidden.to(DEVICE).requires_grad_()
     head, labels = qt.Head(case.head.weight.to(DEVICE)), case.labels.to(DEVICE)
-    qt.linear_q_target_loss(hidden, head, labels, case.method, **given, diagnostics=("entropy",)).loss.backward()
+    limit = None if rows is None else rows * V * operand.itemsize
+    qt.linear_q_target_loss(
+        hidden, head, labels, case.method, buffer_bytes=limit, diagnostics=("entropy",)
+    ).loss.backward()
     workspace, chunk = made[-1]
+    assert chunk == (rows or 4)
     assert workspace.number == 1
-    assert chunk == (3 if given else 4)
+    assert workspace("logits", 1).dtype == operand
 
 
 def test_double_precision_is_for_torch(on_kernels):
@@ -56,7 +66,7 @@ def test_double_precision_is_for_torch(on_kernels):
 
 
 def test_more_sources_than_the_kernels_take_are_for_torch(on_kernels):
-    case = few(Case(Row("kd", {"teacher_weights": (0.25,) * 4}), dtype=torch.float32))
+    case = few(Case(Row("target-sft", {"eta": (0.2,) * 4}), dtype=torch.float32))
     given = {name: value for name, value in case.evidence.items() if name != "sequence_ids"}
     out = qt.linear_q_target_loss(case.hidden.requires_grad_(), case.head, case.labels, case.method, **given)
     out.loss.backward()
@@ -106,3 +116,21 @@ def test_the_kernels_compile_for_gpus(tmp_path):
     """To machine code, without a GPU: what the interpreter lets pass is seen here."""
     environment = {"PATH": "", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(filter(None, sys.path))}
     subprocess.run([sys.executable, "-c", COMPILE], check=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("row", "head"),
+    [
+        (Row("eaft", {}), {"scale": -1.0}),  # the largest stored logits are not the likeliest tokens
+        (Row("dft", {}), {"shard": Whole(29)}),  # what reads across the vocabulary would miss the other ranks' part
+    ],
+    ids=["negative scale", "shard"],
+)
+def test_output_layers_for_torch(row: Row, head: dict):
+    from qtarget.kernels.rows import covers
+
+    case = few(Case(row))
+    statistics = [s for number in case.method.numbers for s in reads(number)]
+    tokens = supervise(case.labels, case.method, V, Given(None, None, None, None), -100, True)
+    assert covers(case.method.pools, statistics, tokens, case.head)
+    assert not covers(case.method.pools, statistics, tokens, case.head._replace(**head))
