@@ -8,6 +8,9 @@ One program has one row and each element has one writer, so there is nothing to 
 layer's scale and softcap themselves, and the second their slope.
 """
 
+# pyright: reportGeneralTypeIssues=false
+# What is below `jit` is Triton's language.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -112,7 +115,7 @@ class Sums(NamedTuple):
 def measure(chunk: Chunk, forms: tuple[Form, ...], moments: bool) -> dict[Form, Sums]:
     """The sums of some forms, in one pass. The first is the student's; without `moments` own, cross, square are 0."""
     assert forms[0] == STUDENT
-    (rows, vocab), padded = chunk.logits_CV.shape, triton.next_power_of_2(len(forms))
+    (rows, vocab), padded = chunk.logits_CV.shape, _power_of_two(len(forms))
     sums = chunk.logits_CV.new_empty((padded, SUMS.value, rows), dtype=torch.float32)
     launch = {"FORMS": padded, "MOMENTS": moments, "BLOCK": _block(vocab, padded), "num_warps": WARPS}
     _measure[(rows,)](sums, *_arguments(chunk, forms, padded), **launch)
@@ -157,7 +160,12 @@ def _table(forms: tuple[Form, ...], padded: int, device: torch.device) -> Tensor
 
 
 def _block(vocab: int, forms: int) -> int:
-    return min(TILE // forms, triton.next_power_of_2(vocab))
+    return min(TILE // forms, _power_of_two(vocab))
+
+
+def _power_of_two(number: int) -> int:
+    """The least one that is not below a number."""
+    return 1 << (number - 1).bit_length()
 
 
 @triton.jit
@@ -287,7 +295,7 @@ def _gradient(
         inside = cols < vocab
         z, slope = _student(logits, cols, inside, scale, softcap, CAPPED)
         out = tl.full((BLOCK,), 0.0, tl.float32)
-        for form in tl.static_range(FORMS):  # pyright: ignore[reportGeneralTypeIssues]
+        for form in tl.static_range(FORMS):
             exponent = tl.load(table + form * WIDTH + 1) * z
             if SOURCES > 0:
                 exponent += tl.load(table + form * WIDTH + 2) * _source(source_0, cols, inside)
