@@ -225,3 +225,41 @@ def test_nothing_supervised(on_kernels):
         out, gradients = by_kernels(case)
         assert out.loss == 0
         assert all((gradient == 0).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize(
+    ("name", "closed"), [("dft", True), ("target-sft", True), ("label-smoothing", True), ("gem", False)]
+)
+def test_divergence_and_teacher_entropy(name: str, closed: bool, on_kernels):
+    """KL(Q‖p) of a single residual comes from its sums; of several, Q is built, and that is for torch."""
+    single, double = (few(Case(Row(name, {}), bias=True, dtype=t)) for t in (torch.float32, torch.float64))
+    asked = ("target_kl", *(["teacher_entropy"] if "teacher" in single.method.needs else []))
+    hidden, head, _ = _leaves(single)
+    given = {k: moved(v) for k, v in single.evidence.items()}
+    out = qt.linear_q_target_loss(
+        moved(hidden), moved(head), moved(single.labels), single.method, **given, diagnostics=asked
+    )
+    out.loss.backward()
+    assert_close(out.target_kl, by_definition(double)[0].target_kl, 1e-4)
+    assert bool(on_kernels) == closed
+    if "teacher_entropy" in asked:
+        logp = head_logits(double.evidence["teacher"].hidden, double.evidence["teacher"].head).log_softmax(-1)
+        entropy = -(logp.exp() * logp).sum(-1).masked_fill(double.labels == -100, torch.nan)
+        assert_close(out.teacher_entropy, entropy)
+
+
+def test_in_a_compiled_step(on_kernels):
+    case = few(Case(Row("target-sft", {}), dtype=torch.float32))
+    given = {"teacher": moved(case.evidence["teacher"])}
+
+    def step(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return qt.linear_q_target_loss(2 * hidden, qt.Head(weight), moved(case.labels), case.method, **given).loss
+
+    results = []
+    for run in (step, torch.compile(step, backend="aot_eager")):
+        hidden, head, leaves = _leaves(case)
+        run(moved(hidden), moved(head.weight)).backward()
+        results.append([leaf.grad for leaf in leaves])
+    assert len(on_kernels) == 2
+    for eager, compiled in zip(*results, strict=True):
+        assert_close(compiled, eager)
