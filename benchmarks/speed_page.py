@@ -1,0 +1,198 @@
+"""The tables and the picture of docs/performance.md, made from the results that were kept.
+
+python benchmarks/speed_page.py
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import verdicts
+from bench import RESULTS
+from loss_cost import BARE, BARE_ONEDNN
+from peers import ELSEWHERE, OURS, PLAIN
+from teacher_page import MARKED, markdown
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PICTURE = PAGE.with_name("speed.png")
+AXES = {"tokens": "tokens N", "hidden": "width H", "vocab": "vocabulary V"}
+NOT_RECORDED = "Not recorded yet: `python benchmarks/bench.py --record` on a machine that is quiet."
+
+
+def page(text: str, results: Path = RESULTS) -> str:
+    """The page with its tables written anew."""
+    found = json.loads(results.read_text()) if results.is_file() else {}
+    return MARKED.sub(lambda mark: mark[1] + _table(mark[2], found) + "\n" + mark[3], text)
+
+
+def _table(name: str, found: dict) -> str:
+    section, make = TABLES[name]
+    if section is None:
+        return make(found) if found else NOT_RECORDED
+    return make(found[section]) if section in found else NOT_RECORDED
+
+
+def targets(found: dict) -> str:
+    rows = [
+        [line.what, "" if line.found is None else f"{line.found:.3g}{line.unit}",
+         f"{line.limit} {line.target:g}{line.unit}", line.verdict]
+        for line in verdicts.lines(found, verdicts.TARGETS)
+    ]  # fmt: skip
+    return markdown(["", "found", "target", "verdict"], rows)
+
+
+def machine(found: dict) -> str:
+    """Where and when each section was taken."""
+    rows = []
+    for name, section in found.items():
+        own = section["machine"]
+        packages = ", ".join(f"{key} {own[key]}" for key in ("torch", "trl", "liger-kernel") if own[key])
+        load = " to ".join(f"{value:.1f}" for value in section["load"])
+        rows.append([name, section["date"], own["processor"], packages, load, f"{section['took']:.0f} s"])
+    return markdown(["section", "taken on", "processor", "versions", "load", "took"], rows)
+
+
+def speed(section: dict) -> str:
+    ways = (OURS.name, PLAIN.name, BARE, BARE_ONEDNN)
+    rows = []
+    for row in section["rows"]:
+        seconds = [f"{1e3 * row['seconds'][way]['cpu']:.0f}" if way in row["seconds"] else "" for way in ways]
+        over = [f"{row['over'][way]['median']:.2f}x" if way in row["over"] else "" for way in (BARE, BARE_ONEDNN)]
+        rows.append([row["objective"], *seconds, _spread(row["faster"]), *over])
+    return markdown(["CPU ms", *ways, "plain over qtarget", "over bare", "over bare by oneDNN"], rows)
+
+
+def _spread(of: dict) -> str:
+    return f"{of['median']:.2f}x ({of['least']:.2f} … {of['largest']:.2f})"
+
+
+def _mib(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.0f}"
+
+
+def memory(section: dict) -> str:
+    rows = []
+    for row in section["rows"]:
+        ours, plain = (row["mib"][way] for way in (OURS.name, PLAIN.name))
+        share = "" if ours is None or plain is None else f"1/{plain / ours:.1f}"
+        rows.append([row["objective"], _mib(ours), _mib(plain), share])
+    return markdown(["MiB at the peak", OURS.name, PLAIN.name, "share"], rows)
+
+
+def masked(section: dict) -> str:
+    rows = [[row["objective"], _spread(row["faster"])] for row in section["rows"]]
+    return markdown(["half of the tokens masked", "as fast as none masked"], rows)
+
+
+def floor(section: dict) -> str:
+    ways = list(section["rows"][0]["seconds"])
+    rows = [
+        [row["objective"], way, f"{1e3 * row['seconds'][way]['cpu']:.0f}", f"{row['slower'][way]['median']:.2f}x",
+         _mib(row["transient_mib"][way])]
+        for row in section["rows"] for way in ways
+    ]  # fmt: skip
+    return markdown(["", "way", "CPU ms", "over the default", "MiB beside the gradients"], rows)
+
+
+def diagnostics(section: dict) -> str:
+    names = list(dict.fromkeys(name for row in section["rows"] for name in row["times"]))
+    columns = [row["objective"] for row in section["rows"]]
+    rows = [[name, *(_percent(row["times"].get(name)) for row in section["rows"])] for name in names]
+    return markdown(["adds to the loss", *columns], rows)
+
+
+def _percent(of: dict | None) -> str:
+    return "" if of is None else f"{100 * (of['median'] - 1):+.1f} %"
+
+
+def curves(section: dict) -> str:
+    rows = []
+    for axis, name in AXES.items():
+        curve = section[axis]
+        for way in (OURS.name, PLAIN.name):
+            ms = ", ".join(f"{1e3 * s:.0f}" for s in curve["seconds"][way])
+            mib = ", ".join(_mib(value) for value in curve["mib"][way])
+            slopes = [_slope(curve["slopes"][what][way]) for what in ("seconds", "mib")]
+            rows.append([f"{name} = {', '.join(map(str, curve['at']))}", way, ms, slopes[0], mib, slopes[1]])
+    return markdown(["over", "", "CPU ms", "power", "MiB", "power"], rows)
+
+
+def _slope(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def teachers(section: dict) -> str:
+    of = section["teachers"]
+    rows = [
+        ["CPU ms", *(f"{1e3 * s:.0f}" for s in of["seconds"][OURS.name])],
+        ["over none", *(f"{ratio:.2f}x" for ratio in of["over_none"])],
+    ]
+    return markdown(["teachers", *map(str, of["at"])], rows)
+
+
+def peers(section: dict) -> str:
+    rows = []
+    for name, of in section["objectives"].items():
+        for way, row in of["rows"].items():
+            ratio = row["over_ours"]["median"]
+            rows.append([name, way, f"{1e3 * row['seconds']:.0f}", f"{ratio:.2f}x", _mib(row["mib"])])
+        rows += [[name, way, f"not measured: {why}", "", ""] for way, why in of["missing"].items()]
+    rows += [["", way, f"not measured: {why}", "", ""] for way, why in ELSEWHERE.items()]
+    return markdown(["", "way", "CPU ms", "over qtarget", "MiB at the peak"], rows)
+
+
+def step(section: dict) -> str:
+    rows = [
+        [name, f"{1e3 * of['cpu']:.0f}", _mib(section["mib"][name]) if name in section["mib"] else ""]
+        for name, of in section["seconds"].items()
+    ]
+    return markdown(["trainer", "CPU ms a step", "MiB at the peak of two steps"], rows)
+
+
+def step_ratios(section: dict) -> str:
+    return markdown(["", "ratio"], [[name, _spread(of)] for name, of in section["ratios"].items()])
+
+
+TABLES: dict[str, tuple[str | None, Callable[[dict], str]]] = {
+    "targets": (None, targets), "machine": (None, machine), "speed": ("speed", speed), "bf16": ("bf16", speed),
+    "vocabulary": ("vocabulary", speed), "memory": ("memory", memory), "masked": ("masked", masked),
+    "floor": ("floor", floor), "diagnostics": ("diagnostics", diagnostics), "curves": ("curves", curves),
+    "teachers": ("curves", teachers), "peers": ("peers", peers), "step": ("step", step), "ratios": ("step", step_ratios),
+}  # fmt: skip
+"""Table of the page: the section it reads, None for all, and what writes it."""
+
+
+def draw(found: dict, path: Path = PICTURE) -> None:
+    """Left, every way of computing sft, dft and kd by time and memory; right, seconds as the vocabulary grows."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
+    for (name, of), marker in zip(found["peers"]["objectives"].items(), "osD", strict=False):
+        ours = of["rows"][OURS.name]
+        for way, row in of["rows"].items():
+            x, y = row["over_ours"]["median"], row["mib"] / ours["mib"] if row["mib"] else float("nan")
+            own = way == OURS.name
+            left.scatter(x, y, marker=marker, s=60 if own else 30, color="C3" if own else "C0", alpha=0.9)
+            if not own:
+                left.annotate(f"{way} ({name})", (x, y), fontsize=5.5, xytext=(4, 2), textcoords="offset points")
+    left.set(xscale="log", yscale="log", xlabel="time over qtarget's", ylabel="peak memory over qtarget's")
+    left.set_title("Other ways to the same gradient; qtarget at (1, 1)", fontsize=9)
+    for axis, colour in zip(AXES, ("C0", "C1", "C2"), strict=True):
+        curve = found["curves"][axis]
+        relative = [value / curve["at"][0] for value in curve["at"]]
+        for way, line in ((OURS.name, "-o"), (PLAIN.name, "--x")):
+            label = f"{AXES[axis]}, {way}: power {_slope(curve['slopes']['seconds'][way])}"
+            right.plot(relative, curve["seconds"][way], line, color=colour, markersize=4, linewidth=1, label=label)
+    right.set(xscale="log", yscale="log", xlabel="times the smallest", ylabel="CPU seconds")
+    right.legend(fontsize=6.5)
+    right.set_title("Growth of a step of dft", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))
+    if RESULTS.is_file():
+        draw(json.loads(RESULTS.read_text()))

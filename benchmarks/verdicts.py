@@ -1,0 +1,133 @@
+"""What `make bench` found beside what was to be reached: each target met, missed and by how much, or not measured."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from loss_cost import BARE, BARE_ONEDNN, FLOOR_BYTES, MIB_BYTES
+from peers import OURS, PLAIN
+
+SPEED = {"sft": 1.25, "dft": 1.25, "eaft": 1.25, "kd": 1.4, "target-sft": 1.5, "target-sft, sparse": 1.7}
+BF16 = {"sft": 1.7, "dft": 1.7, "kd": 1.7}
+OVER_BARE = 1.15
+MEMORY = {"sft": 14, "dft": 14, "eaft": 14, "kd": 18, "target-sft": 18, "target-sft, sparse": 18}
+MASKED = 1.8
+FLOOR_SLOWER = 1.35
+STEP = {"sft over TRL nll": 1.02, "dft over sft": 1.03, "eaft over sft": 1.03}
+LEAST_MIB = 0.01
+"""What a tiny run's memory is taken to be at least."""
+STEP_MEMORY, STEP_DIAGNOSTICS = 1.0, 0.03
+
+
+class Line(NamedTuple):
+    """A figure beside its target. `limit`: "at most" or "at least"; `found` None where it was not measured.
+
+    `why` says what kept it from being measured.
+    """
+
+    what: str
+    found: float | None
+    limit: str
+    target: float
+    unit: str = "x"
+    why: str = "not run"
+
+    @property
+    def is_met(self) -> bool | None:
+        if self.found is None:
+            return None
+        return self.found <= self.target if self.limit == "at most" else self.found >= self.target
+
+    @property
+    def verdict(self) -> str:
+        if self.found is None:
+            return f"not measured: {self.why}"
+        share = abs(100 * (self.found / self.target - 1))
+        return f"{'met' if self.is_met else 'missed'} by {share:.0f} %"
+
+
+Sections = dict[str, dict[str, Any]]
+
+
+def lines(sections: Sections, wanted: Iterable[str] | None = None) -> list[Line]:
+    """The targets of some sections, by default of those that were run, in the order of the page."""
+    wanted = set(sections if wanted is None else wanted)
+    return [line for section, of in TARGETS.items() if section in wanted for line in of(sections.get(section))]
+
+
+def _rows(section: dict | None) -> dict[str, dict]:
+    return {row["objective"]: row for row in (section or {}).get("rows", ())}
+
+
+def _median(row: dict | None, *path: str) -> float | None:
+    found: Any = row
+    for key in path:
+        found = (found or {}).get(key)
+    return found and found["median"]
+
+
+def _speed(section: dict | None) -> Iterator[Line]:
+    rows = _rows(section)
+    for name, target in SPEED.items():
+        yield Line(f"{name}, fp32: as fast as plain", _median(rows.get(name), "faster"), "at least", target)
+
+
+def _bf16(section: dict | None) -> Iterator[Line]:
+    rows, tiled = _rows(section), (section or {}).get("amx")
+    for name, target in BF16.items():
+        found = None if tiled else _median(rows.get(name), "faster")
+        why = "a processor with AMX" if tiled else "not run"
+        yield Line(f"{name}, bf16 without AMX: as fast as plain", found, "at least", target, why=why)
+
+
+def _vocabulary(section: dict | None) -> Iterator[Line]:
+    rows = _rows(section)
+    for way in (BARE, BARE_ONEDNN):
+        for name in ("sft", "dft", "kd"):
+            what = f"{name}, V=151936: time over the {way}"
+            yield Line(what, _median(rows.get(name), "over", way), "at most", OVER_BARE, why="no oneDNN, or not run")
+
+
+def _memory(section: dict | None) -> Iterator[Line]:
+    rows = _rows(section)
+    for name, target in MEMORY.items():
+        mib = rows.get(name, {}).get("mib", {})
+        ours, plain = mib.get(OURS.name), mib.get(PLAIN.name)
+        found = None if ours is None or plain is None else plain / max(ours, LEAST_MIB)
+        yield Line(f"{name}, N=4096: plain's peak memory over ours", found, "at least", target)
+
+
+def _masked(section: dict | None) -> Iterator[Line]:
+    rows = _rows(section)
+    for name in ("sft", "dft", "kd"):
+        what = f"{name}, half of the tokens masked: as fast as none masked"
+        yield Line(what, _median(rows.get(name), "faster"), "at least", MASKED)
+
+
+def _floor(section: dict | None) -> Iterator[Line]:
+    rows = _rows(section)
+    for name in ("dft", "kd"):
+        row = rows.get(name)
+        mib = (row or {}).get("transient_mib", {}).get("buffer_bytes")
+        transient = None if mib is None else mib * MIB_BYTES / 10**6
+        yield Line(f"{name}, V=151936, buffer_bytes of 80 MB: memory beside the gradients", transient, "at most",
+                   FLOOR_BYTES / 10**6, " MB")  # fmt: skip
+        for way, what in (("buffer_bytes", "buffer_bytes of 80 MB"), ("reduction none", "a loss per token")):
+            found = _median(row, "slower", way)
+            yield Line(f"{name}, V=151936, {what}: time over the default", found, "at most", FLOOR_SLOWER)
+
+
+def _step(section: dict | None) -> Iterator[Line]:
+    for what, target in STEP.items():
+        yield Line(f"whole step: {what}", _median(section, "ratios", what), "at most", target)
+    mib = (section or {}).get("mib", {})
+    ours, theirs = mib.get("sft"), mib.get("TRL nll")
+    found = ours / theirs if ours and theirs else None
+    yield Line("whole step: peak memory of sft over TRL nll", found, "at most", STEP_MEMORY)
+    found = None if section is None else 1 + section["diagnostics"]
+    yield Line("whole step: the default diagnostics over none", found, "at most", 1 + STEP_DIAGNOSTICS)
+
+
+TARGETS: dict[str, Callable[[dict | None], Iterator[Line]]] = {
+    "speed": _speed, "bf16": _bf16, "vocabulary": _vocabulary, "memory": _memory, "masked": _masked, "floor": _floor,
+    "step": _step,
+}  # fmt: skip
