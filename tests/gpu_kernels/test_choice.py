@@ -8,7 +8,7 @@ import pytest
 import torch
 from laws.cases import Case, V
 from laws.papers import Row
-from triton_kernels.test_laws import DEVICE, few
+from gpu_kernels.test_laws import DEVICE, few
 
 import qtarget as qt
 from qtarget import chunks, matmul

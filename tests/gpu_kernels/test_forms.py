@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
-from triton_kernels.test_laws import DEVICE
+from gpu_kernels.test_laws import DEVICE
 
 ROWS = 3
 MIXED = (0.4, 0.0, 0.7)
