@@ -1,6 +1,6 @@
 """The kernels on this machine: compiled on a GPU, under Triton's interpreter without one.
 
-This room is not called `kernels`: tests/ is on the import path, and others look for packages of that name and of `triton_kernels`.
+The room is not called `kernels` nor `triton_kernels`: tests/ is on the import path, and others look for such packages.
 """
 
 import importlib

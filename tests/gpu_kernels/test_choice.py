@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from gpu_kernels.test_laws import DEVICE, few
 from laws.cases import Case, V
 from laws.papers import Row
-from gpu_kernels.test_laws import DEVICE, few
 
 import qtarget as qt
 from qtarget import chunks, matmul

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from torch import Tensor
 from gpu_kernels.test_laws import DEVICE
+from torch import Tensor
 
 ROWS = 3
 MIXED = (0.4, 0.0, 0.7)
