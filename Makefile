@@ -2,6 +2,7 @@
 # make test   install with development extras, then the whole test suite
 # make test-oldest  the trainer's tests on the oldest TRL and transformers that are supported, in .venv-oldest
 # make check  what CI runs: format, lint, types, import contracts, tests
+# make bench  the loss and the training step beside plain autograd and other people's, with targets (15 minutes, CPU)
 # make verify the laws, parity with TRL, and speed and memory beside their targets
 # make bench-teacher  how good a teacher cache is, and what it costs, beside their targets
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 OLDEST := .venv-oldest
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test test-oldest check lint verify bench-teacher clean
+.PHONY: demo test test-oldest check lint verify bench bench-teacher clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -31,6 +32,9 @@ check: lint test test-oldest
 
 verify: .venv/installed-dev
 	$(BIN)/python benchmarks/verify.py
+
+bench: .venv/installed-dev
+	$(BIN)/python benchmarks/bench.py
 
 bench-teacher: .venv/installed-dev
 	$(BIN)/python benchmarks/teacher_caches.py

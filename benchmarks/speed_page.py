@@ -20,6 +20,9 @@ from teacher_page import MARKED, markdown
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 PICTURE = PAGE.with_name("speed.png")
 AXES = {"tokens": "tokens N", "hidden": "width H", "vocab": "vocabulary V"}
+DRAWN = {"peers", "curves"}
+"""Sections that the picture shows."""
+PICTURE_TEXT = "Other ways to the same gradient by time and memory, and growth over N, H and V"
 NOT_RECORDED = "Not recorded yet: `python benchmarks/bench.py --record` on a machine that is quiet."
 
 
@@ -43,6 +46,11 @@ def targets(found: dict) -> str:
         for line in verdicts.lines(found, verdicts.TARGETS)
     ]  # fmt: skip
     return markdown(["", "found", "target", "verdict"], rows)
+
+
+def picture(found: dict) -> str:
+    """The line that shows it, once it can be drawn."""
+    return f"![{PICTURE_TEXT}]({PICTURE.name})" if set(found) >= DRAWN else NOT_RECORDED
 
 
 def machine(found: dict) -> str:
@@ -158,10 +166,12 @@ def step_ratios(section: dict) -> str:
 
 
 TABLES: dict[str, tuple[str | None, Callable[[dict], str]]] = {
-    "targets": (None, targets), "machine": (None, machine), "speed": ("speed", speed), "bf16": ("bf16", speed),
+    "picture": (None, picture), "targets": (None, targets), "machine": (None, machine),
+    "speed": ("speed", speed), "bf16": ("bf16", speed),
     "vocabulary": ("vocabulary", speed), "memory": ("memory", memory), "masked": ("masked", masked),
     "floor": ("floor", floor), "diagnostics": ("diagnostics", diagnostics), "curves": ("curves", curves),
-    "teachers": ("curves", teachers), "peers": ("peers", peers), "step": ("step", step), "ratios": ("step", step_ratios),
+    "teachers": ("curves", teachers), "peers": ("peers", peers), "step": ("step", step),
+    "ratios": ("step", step_ratios),
 }  # fmt: skip
 """Table of the page: the section it reads, None for all, and what writes it."""
 
@@ -194,5 +204,5 @@ def draw(found: dict, path: Path = PICTURE) -> None:
 
 if __name__ == "__main__":
     PAGE.write_text(page(PAGE.read_text()))
-    if RESULTS.is_file():
-        draw(json.loads(RESULTS.read_text()))
+    if RESULTS.is_file() and set(results := json.loads(RESULTS.read_text())) >= DRAWN:
+        draw(results)

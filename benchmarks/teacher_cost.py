@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 from datasets import Dataset
-from fused_cpu import processor
+from timing import in_turn, medians, processor, ratio
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 import qtarget as qt
@@ -96,29 +96,6 @@ def invented(vocab: int, documents: Sequence[Document]) -> Kept:
     logprobs = (-1.0 - torch.arange(K).log1p()).repeat(tokens, 1)
     flat = torch.ones(tokens)
     return Kept(others.int(), logprobs, -3 * flat, logprobs[0, -1] * flat, flat)
-
-
-def in_turn(steps: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """CPU and wall seconds of each step, in turn, after one round that is not counted."""
-    found = {name: {"cpu": [], "wall": []} for name in steps}
-    for round_ in range(rounds + 1):
-        for name, step in steps.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            step()
-            if round_:
-                found[name]["cpu"].append(time.process_time() - cpu)
-                found[name]["wall"].append(time.perf_counter() - wall)
-    return found
-
-
-def ratio(times: dict[str, dict[str, list[float]]], over: str, under: str, clock: str) -> dict[str, float]:
-    """Median of the rounds' ratios, with the least and the largest."""
-    ratios = [a / b for a, b in zip(times[over][clock], times[under][clock], strict=True)]
-    return {"median": statistics.median(ratios), "least": min(ratios), "largest": max(ratios)}
-
-
-def medians(times: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
-    return {name: {clock: statistics.median(all_) for clock, all_ in of.items()} for name, of in times.items()}
 
 
 def step_cost(sizes: Sizes, folder: Path) -> dict:

@@ -11,11 +11,15 @@ import io
 import sys
 from collections import defaultdict
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 
-import fused_cpu
+import bench
 import pytest
+import torch
 import transformers
+import verdicts
+from loss_cost import FULL, SECTIONS
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -115,9 +119,10 @@ def main() -> int:
     console = Console(width=max(Console().width, 110))
     misses = laws(console) + parity(console)
     if not args.skip_speed:
-        results = fused_cpu.run()
-        fused_cpu.show(results)
-        misses += fused_cpu.misses(results)
+        torch.set_num_threads(1)
+        found = {name: bench.measured(partial(SECTIONS[name], FULL)) for name in ("speed", "memory")}
+        bench.show(found, console)
+        misses += [f"{line.what}: {line.verdict}" for line in verdicts.lines(found) if line.is_met is False]
     for miss in misses:
         console.print(f"[red]MISS[/] {miss}")
     console.print("[bold]every claim holds[/]" if not misses else f"[bold]{len(misses)} missed[/]")
