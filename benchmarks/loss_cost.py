@@ -40,7 +40,7 @@ class Sizes:
     long: Case
     curves: Case
     spans: tuple[float, ...] = (0.5, 1, 2, 4)
-    rounds: int = 5
+    rounds: int = 4
     few: int = 3
     peers: bool = True
 
@@ -108,7 +108,7 @@ def bf16(sizes: Sizes) -> dict:
 
 def vocabulary(sizes: Sizes) -> dict:
     """A vocabulary of a current model: what is left above the products."""
-    cases = [replace(sizes.vocabulary, objective=name) for name in ("sft", "dft", "kd")]
+    cases = [replace(sizes.vocabulary, objective=name) for name in ("dft", "kd")]
     return {"rows": [_beside_plain(case, sizes.few) for case in cases]}
 
 
@@ -163,7 +163,6 @@ def floor(sizes: Sizes) -> dict:
         "default": {},
         "buffer_bytes": {"buffer_bytes": FLOOR_BYTES},
         "reduction none": {"reduction": "none"},
-        "both": {"buffer_bytes": FLOOR_BYTES, "reduction": "none"},
     }
     rows = []
     for name in ("dft", "kd"):

@@ -82,7 +82,7 @@ def _bf16(section: dict | None) -> Iterator[Line]:
 def _vocabulary(section: dict | None) -> Iterator[Line]:
     rows = _rows(section)
     for way in (BARE, BARE_ONEDNN):
-        for name in ("sft", "dft", "kd"):
+        for name in ("dft", "kd"):
             what = f"{name}, V=151936: time over the {way}"
             yield Line(what, _median(rows.get(name), "over", way), "at most", OVER_BARE, why="no oneDNN, or not run")
 
