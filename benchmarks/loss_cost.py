@@ -39,8 +39,8 @@ class Sizes:
     vocabulary: Case
     long: Case
     curves: Case
-    spans: tuple[float, ...] = (0.5, 1, 2, 4)
-    rounds: int = 4
+    spans: tuple[float, ...] = (0.5, 1, 2)
+    rounds: int = 3
     few: int = 3
     peers: bool = True
 
@@ -266,7 +266,7 @@ def _beside(case: Case, sizes: Sizes) -> dict:
     here = [peer for peer in everyone if peer.name not in missing]
     x = Inputs(case)
     quick = {peer.name: partial(step, peer.build(), x) for peer in here if not peer.slow}
-    times = timed(x, quick, sizes.few)
+    times = timed(x, quick, max(1, sizes.few - 1))
     rows = {name: _row(times, name) for name in quick}
     for peer in (peer for peer in here if peer.slow):
         alone = timed(x, {OURS.name: quick[OURS.name], peer.name: partial(step, peer.build(), x)}, 1)

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import verdicts
 from bench import RESULTS
 from loss_cost import BARE, BARE_ONEDNN
+from matplotlib.axes import Axes
 from peers import ELSEWHERE, OURS, PLAIN
 from teacher_page import MARKED, markdown
 
@@ -177,29 +178,34 @@ TABLES: dict[str, tuple[str | None, Callable[[dict], str]]] = {
 
 
 def draw(found: dict, path: Path = PICTURE) -> None:
-    """Left, every way of computing sft, dft and kd by time and memory; right, seconds as the vocabulary grows."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
-    for (name, of), marker in zip(found["peers"]["objectives"].items(), "osD", strict=False):
-        ours = of["rows"][OURS.name]
-        for way, row in of["rows"].items():
-            x, y = row["over_ours"]["median"], row["mib"] / ours["mib"] if row["mib"] else float("nan")
-            own = way == OURS.name
-            left.scatter(x, y, marker=marker, s=60 if own else 30, color="C3" if own else "C0", alpha=0.9)
-            if not own:
-                left.annotate(f"{way} ({name})", (x, y), fontsize=5.5, xytext=(4, 2), textcoords="offset points")
-    left.set(xscale="log", yscale="log", xlabel="time over qtarget's", ylabel="peak memory over qtarget's")
-    left.set_title("Other ways to the same gradient; qtarget at (1, 1)", fontsize=9)
+    """Everyone's time and memory over ours, by objective; and seconds as N, H and V grow."""
+    figure, (time, memory, growth) = plt.subplots(1, 3, figsize=(14, 5), width_ratios=(3, 3, 4))
+    bars = [
+        (f"{way} ({name})", row["over_ours"]["median"], row["mib"] / of["rows"][OURS.name]["mib"], f"C{number}")
+        for number, (name, of) in enumerate(found["peers"]["objectives"].items())
+        for way, row in of["rows"].items()
+        if way != OURS.name and row["mib"]
+    ][::-1]
+    for axes, values, title in ((time, 1, "time over qtarget's"), (memory, 2, "peak memory over qtarget's")):
+        axes.barh([bar[0] for bar in bars], [bar[values] for bar in bars], color=[bar[3] for bar in bars])
+        axes.axvline(1, color="black", linewidth=1)
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=7)
+    memory.set_yticklabels([])
+    _draw_growth(growth, found["curves"])
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def _draw_growth(axes: Axes, section: dict) -> None:
     for axis, colour in zip(AXES, ("C0", "C1", "C2"), strict=True):
-        curve = found["curves"][axis]
+        curve = section[axis]
         relative = [value / curve["at"][0] for value in curve["at"]]
         for way, line in ((OURS.name, "-o"), (PLAIN.name, "--x")):
             label = f"{AXES[axis]}, {way}: power {_slope(curve['slopes']['seconds'][way])}"
-            right.plot(relative, curve["seconds"][way], line, color=colour, markersize=4, linewidth=1, label=label)
-    right.set(xscale="log", yscale="log", xlabel="times the smallest", ylabel="CPU seconds")
-    right.legend(fontsize=6.5)
-    right.set_title("Growth of a step of dft", fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
+            axes.plot(relative, curve["seconds"][way], line, color=colour, markersize=4, linewidth=1, label=label)
+    axes.set(xscale="log", yscale="log", xlabel="times the smallest", ylabel="CPU seconds of a step of dft")
+    axes.legend(fontsize=7)
 
 
 if __name__ == "__main__":
