@@ -6,7 +6,7 @@ from train import parity
 
 from qtarget.teacher import Keep, LiveModel, answers, documents_of_rows
 from qtarget.teacher.cache import Origin, plan_cache, write_cache
-from qtarget.teacher.identity import tokenizer_identity, weights_identity
+from qtarget.teacher.identity import weights_identity
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.lookup import rendering
 
@@ -66,10 +66,10 @@ def test_another_teacher_than_the_one_cached_is_refused(tmp_path, teacher):
     folder = cached(tmp_path / "cache", teacher)
     other = str(tmp_path / "other")
     models.tiny_model(seed=2).save_pretrained(other)
-    with pytest.raises(ValueError, match="teacher: .* in the cache, .* now"):
+    with pytest.raises(ValueError, match=r"teacher: .* in the cache, .* now"):
         trainer(teacher_cache=folder, teacher=other)
     models.tiny_tokenizer().save_pretrained(other)
-    with pytest.raises(ValueError, match="teacher: .* in the cache, .* now"):
+    with pytest.raises(ValueError, match=r"teacher: .* in the cache, .* now"):
         trainer("sft-kl", reference_cache=folder, reference=other)
 
 
@@ -77,7 +77,7 @@ def test_a_permuted_tokenizer_is_refused(tmp_path, teacher):
     folder = cached(tmp_path / "cache", teacher)
     words = models.WORDS.copy()
     words[0], words[1] = words[1], words[0]
-    with pytest.raises(ValueError, match="tokenizer: .* in the cache, .* now"):
+    with pytest.raises(ValueError, match=r"tokenizer: .* in the cache, .* now"):
         trainer(teacher_cache=folder, tokenizer=models.tiny_tokenizer(words))
 
 

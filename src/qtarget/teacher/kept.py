@@ -16,15 +16,17 @@ from qtarget.teacher.documents import Document, documents_in, lay_out
 
 
 class Answers(Protocol):
-    """Whoever has something kept: a cache on disk, a server.
+    """Whoever has something kept: a cache on disk, a server."""
 
-    Attributes:
-        keep: what was kept.
-        is_remote: whether an answer takes a while, so that it is best asked for in the background.
-    """
+    @property
+    def keep(self) -> Keep:
+        """What was kept."""
+        ...
 
-    keep: Keep
-    is_remote: bool
+    @property
+    def is_remote(self) -> bool:
+        """Whether an answer takes a while, so that it is best asked for in the background."""
+        ...
 
     def answer(self, documents: Sequence[Document]) -> Kept:
         """What was kept about every asked token, document after document."""

@@ -27,7 +27,7 @@ class Cached(NamedTuple):
     of: str | None
 
 
-def with_caches(models: Sequence[Any], caches: Sequence[str], key: str) -> tuple[Any, ...]:
+def with_caches(models: Sequence[Any], caches: Sequence[Any], key: str) -> tuple[Any, ...]:
     """Each model's cache in its place.
 
     Args:
@@ -141,7 +141,8 @@ def check_coverage(
     for cache in (cache for cache in caches if isinstance(cache, Cache)):
         for name, rows in datasets.items():
             if isinstance(rows, Dataset):
-                documents = list(documents_of_rows(rows.with_format("numpy")))
+                in_order: Any = rows.with_format("numpy")
+                documents = list(documents_of_rows(in_order))
                 missing = cache.missing(documents)
                 if missing:
                     raise ValueError(_uncovered(cache, name, missing, len(documents), rendered))
