@@ -41,7 +41,9 @@ class Call(NamedTuple):
         _check_evidence(teacher=self.given.teacher, reference=self.given.reference)
         method, vocab = resolve(self.method, self.given), self.head.axis.total
         tokens = supervise(self.labels, method, vocab, self.given, self.ignore_index, training)
-        hidden_TH = self.hidden.reshape(-1, self.hidden.shape[-1]).index_select(0, tokens.where)
+        hidden_TH = self.hidden.reshape(-1, self.hidden.shape[-1])
+        if len(tokens.where) < len(hidden_TH):
+            hidden_TH = hidden_TH.index_select(0, tokens.where)
         chunk_tokens = self.chunk_tokens or CHUNK_TOKENS.get(self.hidden.device.type, 1024)
         plan = Plan(method, tokens, self.head, chunk_tokens, tuple(self.diagnostics))
         if self.chunk_tokens is None:

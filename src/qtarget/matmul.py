@@ -1,14 +1,16 @@
 """The three matrix products of the fused loss: logits, gradient to the hidden states, gradient to the output layer.
 
-Operands are fp32 on a CPU (whose bf16 products are slower and coarser); on an accelerator bf16 stays bf16, and logits
-are bf16 too where the kernels read them. Sums over chunks are always kept in fp32, and in fp64 for fp64 inputs: on CUDA
+Operands are fp32 on a CPU, unless it multiplies bf16 faster; on an accelerator bf16 stays bf16, and logits are bf16 too
+where the kernels read them. Sums over chunks are always kept in fp32, and in fp64 for fp64 inputs: on CUDA
 the product itself adds to them, without a wide temporary.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,8 +18,11 @@ from torch import Tensor
 from qtarget.evidence import Head
 from qtarget.types import FLOOR
 
+CPUINFO = Path("/proc/cpuinfo")
 ONEDNN_FROM = 10**8
 """Multiplications of a product from which on oneDNN is considered: a millisecond's work."""
+BLOCK = 8192
+"""Rows of the output layer that a product on a CPU takes at once: its result is then read again while in cache."""
 
 
 @dataclass
@@ -49,7 +54,9 @@ class Products:
 
     def logits_into(self, out_CV: Tensor, hidden_CH: Tensor, head: Head) -> None:
         """out = softcap·tanh(scale·(h Wᵀ + b)/softcap); −inf from the bias becomes the floor that stands for it."""
-        self._product(hidden_CH, self._weight(head.weight).t(), out_CV)
+        weight = self._weight(head.weight)
+        for rows in _blocks(weight):
+            self._product(hidden_CH, weight[rows].t(), out_CV[:, rows])
         if head.bias is not None:
             out_CV.add_(head.bias)
         if head.scale is not None:
@@ -92,8 +99,14 @@ class Products:
             to_bias.add_(gradient_CV.sum(0, dtype=to_bias.dtype))
 
     def _accumulate(self, gradient_CV: Tensor, scaled_CH: Tensor, to_weight: Tensor) -> None:
-        left, right = gradient_CV.t().to(self.operand), scaled_CH.to(self.operand)
-        if self.operand == to_weight.dtype:
+        right = scaled_CH.to(self.operand)
+        for rows in _blocks(to_weight):
+            self._accumulate_rows(gradient_CV[:, rows].t().to(self.operand), right, to_weight[rows])
+
+    def _accumulate_rows(self, left: Tensor, right: Tensor, to_weight: Tensor) -> None:
+        if _onednn_is_faster(left, right):
+            to_weight.add_(torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], ""))
+        elif self.operand == to_weight.dtype:
             to_weight.addmm_(left, right)
         elif to_weight.device.type == "cuda" and "dtype_out" in torch.ops.aten.addmm.overloads():  # torch 2.8
             torch.addmm(to_weight, left, right, out_dtype=to_weight.dtype, out=to_weight)
@@ -117,6 +130,12 @@ class Products:
         return self._cast[key]
 
 
+def _blocks(weight: Tensor) -> list[slice]:
+    """Rows of the output layer to take together: all of them on an accelerator."""
+    size = BLOCK if weight.device.type == "cpu" else len(weight)
+    return [slice(start, start + size) for start in range(0, len(weight), size)]
+
+
 def _onednn_is_faster(left: Tensor, right: Tensor) -> bool:
     """Whether to take oneDNN's fp32 product, which inductor uses too, in the place of torch's default, MKL's.
 
@@ -133,13 +152,25 @@ def _onednn_has_avx512() -> bool:
     return has_product and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
+@cache
+def _bf16_is_fast() -> bool:
+    """Whether this CPU multiplies bf16 faster than fp32: with AMX, or an AMD one with AVX-512's bf16 (an Intel one
+    without AMX is slower at it).
+    """
+    with suppress(OSError):
+        processor = CPUINFO.read_text()
+        return "amx_bf16" in processor or ("AuthenticAMD" in processor and "avx512_bf16" in processor)
+    return False
+
+
 def _operand(hidden_TH: Tensor, weight_VH: Tensor, widest: torch.dtype) -> torch.dtype:
-    """bf16 where both sides (or autocast) say so on an accelerator; fp16 is widened, since gradients would
-    underflow.
+    """bf16 where both sides (or autocast) say so and the device multiplies it fast; fp16 is widened, since gradients
+    would underflow.
     """
     device = hidden_TH.device.type
     if device == "cpu":
-        return widest
+        both = hidden_TH.dtype == weight_VH.dtype == torch.bfloat16
+        return torch.bfloat16 if both and _bf16_is_fast() else widest
     if torch.is_autocast_enabled(device):
         chosen = torch.get_autocast_dtype(device)
     else:

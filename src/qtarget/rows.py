@@ -24,6 +24,8 @@ TOP1 = Statistic("top1")
 IN_PLACE = {"logp_y", "top1", "collision", "log_not_y"}
 """Statistics measured once the student has overwritten its logits; whatever else is left by then needs them kept."""
 OF_SOURCE = ("reference_logp_y", "teacher_logp_y", "teacher_entropy")
+BLOCK = 4096
+"""Columns of a chunk that a CPU multiplies and sums at once."""
 BY_DEFINITION = 8
 """Blocks of a chunk's shape that measuring by plain definitions takes."""
 
@@ -34,12 +36,19 @@ class Workspace:
     def __init__(self, chunk: int, vocab: int, like: Tensor) -> None:
         self._shape, self._like = (chunk, vocab), like
         self._buffers: dict[str, Tensor] = {}
+        self._part: Tensor | None = None
         self.beside = 0
         """Further blocks of this shape that are alive at once, by a rough count."""
 
     @property
     def number(self) -> int:
         return len(self._buffers) + self.beside
+
+    def part(self, rows: int, columns: int) -> Tensor:
+        """Room for some columns of a chunk, [rows, columns], the same one each time."""
+        if self._part is None or self._part.numel() < rows * columns:
+            self._part = self._like.new_empty(rows * columns)
+        return self._part[: rows * columns].view(rows, columns)
 
     def __call__(self, name: str, rows: int) -> Tensor:
         if name not in self._buffers:
@@ -88,7 +97,14 @@ class Rows:
         return self.workspace(name, len(self.logits_CV))
 
     def _dot(self, prob_CV: Tensor, values_CV: Tensor) -> Tensor:
-        return self.axis.sum(torch.mul(prob_CV, values_CV, out=self._buffer("scratch")).sum(-1))
+        """Σ prob·values, block by block: the product of the whole rows would be one more buffer."""
+        rows, vocab = prob_CV.shape
+        width = BLOCK if prob_CV.device.type == "cpu" else vocab
+        parts = []
+        for start in range(0, vocab, width):
+            prob, values = prob_CV[:, start : start + width], values_CV[:, start : start + width]
+            parts.append(torch.mul(prob, values, out=self.workspace.part(rows, prob.shape[1])).sum(-1))
+        return self.axis.sum(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
 
     # ---- sources and pools, while the logits are there
 

@@ -6,6 +6,7 @@ from laws.cases import IGNORED, Case, H, T, V, every_row
 from laws.papers import Row
 
 import qtarget as qt
+from qtarget import matmul, rows
 from qtarget.matmul import ONEDNN_FROM
 from qtarget.statistics import head_logits
 
@@ -60,6 +61,15 @@ def _assert_equal(plain, fused):
 def test_law_04_fused_equals_dense(row: Row, chunk_tokens: int):
     case = Case(row, weighted=chunk_tokens == 8)
     _assert_equal(*_both(case, chunk_tokens))
+
+
+@pytest.mark.parametrize("row", every_row())
+def test_law_04_blocks_of_the_vocabulary_make_no_difference(row: Row, monkeypatch):
+    """Products and sums that take a few rows of the output layer at once; sizes that do not divide."""
+    case = Case(row, weighted=True)
+    monkeypatch.setattr(matmul, "BLOCK", 7)
+    monkeypatch.setattr(rows, "BLOCK", 5)
+    _assert_equal(*_both(case, 6))
 
 
 @pytest.mark.parametrize("row", every_row())
@@ -200,8 +210,11 @@ def test_law_05_all_tokens_masked_give_zero_with_gradients_fused(scope: str, num
     assert all((leaf.grad == 0).all() for leaf in leaves)
 
 
+@pytest.mark.parametrize("native", [True, False], ids=["bf16 products", "fp32 products"])
 @pytest.mark.parametrize("row", every_row())
-def test_law_08_bf16_error_is_within_the_plain_paths_own(row: Row):
+def test_law_08_bf16_error_is_within_the_plain_paths_own(row: Row, native: bool, monkeypatch):
+    """Whether the CPU at hand multiplies bf16 faster than fp32 or not."""
+    monkeypatch.setattr(matmul, "_bf16_is_fast", lambda: native)
     truth = Case(row)
     exact = _gradients(truth, torch.float64, fused=False)
     plain = _gradients(truth, torch.bfloat16, fused=False)

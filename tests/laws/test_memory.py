@@ -55,9 +55,9 @@ BUFFERS = {
     "dft": {"logits"},
     "eaft": {"logits"},
     "label-smoothing": {"logits"},
-    "target-sft": {"logits", "teacher 0", "scratch"},
-    "gem": {"logits", "exponent 0", "scratch"},
-    "confidence-penalty": {"logits", "student", "scratch"},
+    "target-sft": {"logits", "teacher 0"},
+    "gem": {"logits", "exponent 0"},
+    "confidence-penalty": {"logits", "student"},
 }
 """A buffer of chunk by vocabulary is the memory of a step: what a method asks for by default is held to this."""
 
