@@ -62,3 +62,30 @@ def test_live_cached_and_served_give_the_same_losses(here, capsys):
     assert len(live) == 7
     deviations = {name: max(abs(a / b - 1) for a, b in zip(f, live, strict=True)) for name, f in found.items()}
     assert all(deviation <= BOUNDS[name] for name, deviation in deviations.items()), deviations
+
+
+def test_a_server_that_is_gone_for_good_leaves_a_checkpoint_to_go_on_from(here, capsys, monkeypatch):
+    from qtarget.job.build import JobTrainer
+
+    logged = JobTrainer.log
+    with serving(Path(TEACHER)) as server:
+
+        def log(self, *args, **kwargs):
+            logged(self, *args, **kwargs)
+            if self.state.global_step == 2:
+                server.kill()
+
+        monkeypatch.setattr(JobTrainer, "log", log)
+        words = ("train", "config.yaml", "--output-dir", "out", "--teacher", server.url, "--teacher-timeout", "2")
+        said = command(capsys, *words)
+    assert said.code == 1
+    assert "--resume-from-checkpoint" in said.err
+    (checkpoint,) = Path("out").glob("checkpoint-*")
+    assert (checkpoint / "optimizer.pt").is_file()
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    resumed = command(
+        capsys, "train", "config.yaml", "--output-dir", "out", "--teacher", TEACHER, "--resume-from-checkpoint"
+    )
+    assert resumed.code == 0, resumed.err
+    assert json.loads(Path("out/trainer_state.json").read_text())["global_step"] == 6
