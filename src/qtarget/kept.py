@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qtarget.evidence import Given, Sparse
-from qtarget.types import EVIDENCE_OF, Method, Pool, Statistic, reads
+from qtarget.types import EVIDENCE_OF, Method, Pool, Statistic, reads, sources_of
 
 
 def check_kept(method: Method, given: Given, vocab: int) -> None:
@@ -27,14 +27,8 @@ def check_kept(method: Method, given: Given, vocab: int) -> None:
 def temperature_for(method: Method, name: str) -> float:
     """The temperature at which a method wants tokens of "reference" or "teacher i" kept."""
     named = [(pool, exponent) for pool in method.pools if (exponent := _exponent_of(pool, name))]
-    wanted = {round((1 - pool.student) / exponent, 9) for pool, exponent in named if not _others(pool, name)}
+    wanted = {round((1 - pool.student) / exponent, 9) for pool, exponent in named if len(sources_of(pool)) == 1}
     return wanted.pop() if len(wanted) == 1 else 1.0
-
-
-def _others(pool: Pool, name: str) -> bool:
-    """Whether a pool has another source beside this one."""
-    names = ["reference", *(f"teacher {i}" for i in range(len(pool.teachers)))]
-    return any(_exponent_of(pool, other) for other in names if other != name)
 
 
 def _check_linear(method: Method, name: str, source: Sparse) -> None:
@@ -53,21 +47,15 @@ def _check_linear(method: Method, name: str, source: Sparse) -> None:
 
 def _is_alone(pool: Pool, name: str, temperature: float) -> bool:
     """Whether a pool is the source itself, as it was kept."""
-    lone = pool.student == 0 and sum(map(abs, (pool.reference, *pool.teachers))) == abs(_exponent_of(pool, name))
-    return (
-        lone
-        and pool.potential is None
-        and pool.tangent is None
-        and abs(_exponent_of(pool, name) * temperature - 1) < 1e-9
-    )
+    exponents, plain = dict(sources_of(pool)), pool.student == 0 and pool.potential is None and pool.tangent is None
+    return plain and exponents.keys() == {name} and abs(exponents[name] * temperature - 1) < 1e-9
 
 
 def _check_degree(method: Method, name: str, source: Sparse, kept: Mapping[str, Sparse]) -> None:
     """A tail shaped as the student's keeps its mass in pools whose exponents add up to 1."""
     for pool in method.pools:
         exponent = _exponent_of(pool, name)
-        names = ["reference", *(f"teacher {i}" for i in range(len(pool.teachers)))]
-        powers = [_exponent_of(pool, n) * (kept[n].temperature if n in kept else 1.0) for n in names]
+        powers = [power * (kept[n].temperature if n in kept else 1.0) for n, power in sources_of(pool)]
         if exponent and abs(pool.student + sum(powers) - 1) > 1e-6:
             raise ValueError(
                 f'"{method.name}" takes the {name} to the power {exponent:g}, and its tokens were kept at temperature '
@@ -78,10 +66,7 @@ def _check_degree(method: Method, name: str, source: Sparse, kept: Mapping[str, 
 
 def _exponent_of(pool: Pool, name: str) -> float:
     """The exponent of "reference" or "teacher i" in a pool."""
-    if name == "reference":
-        return pool.reference
-    index = int(name.split()[1])
-    return pool.teachers[index] if index < len(pool.teachers) else 0.0
+    return dict(sources_of(pool)).get(name, 0.0)
 
 
 def _reads_source(statistic: Statistic, name: str) -> bool:

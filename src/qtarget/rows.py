@@ -17,7 +17,7 @@ from torch import Tensor
 from qtarget.evidence import Dense, Head, LabelOnly, Sparse, Supervised
 from qtarget.statistics import ENTROPY, LOGP_Y, Frame, term_TV
 from qtarget.terms import DenseTerm, PoolTerm, SparseTerm, UniformTerm
-from qtarget.types import FLOOR, Pool, Statistic
+from qtarget.types import FLOOR, Pool, Statistic, sources_of
 from qtarget.vocabulary import Axis
 
 TOP1 = Statistic("top1")
@@ -294,12 +294,6 @@ class Rows:
 def _given(values: Tensor | None) -> Tensor:
     assert values is not None
     return values
-
-
-def sources_of(pool: Pool) -> list[tuple[str, float]]:
-    """The sources of a pool besides the student, with their exponents."""
-    named = [("reference", pool.reference), *((f"teacher {i}", a) for i, a in enumerate(pool.teachers))]
-    return [(name, exponent) for name, exponent in named if exponent]
 
 
 def evidence_of(name: str, tokens: Supervised) -> Any:

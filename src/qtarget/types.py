@@ -261,6 +261,12 @@ EVIDENCE_OF: dict[str, tuple[str, ...]] = {
 """Which argument of the call a statistic comes from, where it is not the student alone."""
 
 
+def sources_of(pool: Pool) -> list[tuple[str, float]]:
+    """The sources of a pool besides the student, with their exponents."""
+    named = [("reference", pool.reference), *((f"teacher {i}", a) for i, a in enumerate(pool.teachers))]
+    return [(name, exponent) for name, exponent in named if exponent]
+
+
 def _pool_sources(pools: tuple[Pool, ...]) -> set[str]:
     parts = [part for pool in pools for part in pool.parts]
     teacher = {"teacher"} if any(part.teachers for part in parts) else set()

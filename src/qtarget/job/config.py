@@ -17,6 +17,7 @@ from qtarget.job.schema import OWN, model_keys, schema, trainer_keys
 from qtarget.job.written import Written, written
 from qtarget.job.yaml_file import YamlFile, read_yaml
 from qtarget.train import TargetSFTConfig
+from qtarget.train.lookup import is_address
 
 ADAPTER_KEYS = ("load_in_4bit", "load_in_8bit", "use_dora", "use_rslora")
 
@@ -137,7 +138,7 @@ def _absolute(name: str, role: str) -> str:
 
 def _existing_model(name: str, role: str) -> str:
     """A model's directory as an absolute path, a name for the hub, or the address of one that is served."""
-    if name.startswith(("http://", "https://")) and role != "model":
+    if is_address(name) and role != "model":
         return name
     path = Path(name).expanduser()
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():

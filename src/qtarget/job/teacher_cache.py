@@ -33,7 +33,7 @@ from qtarget.teacher.loading import tokenizer_of
 from qtarget.teacher.sharding import OVER_RANKS
 from qtarget.train.checks import check_method
 from qtarget.train.evidence import as_teachers
-from qtarget.train.lookup import Cached, check_lookups, temperature_for, with_caches
+from qtarget.train.lookup import Cached, check_lookups, is_address, temperature_for, with_caches
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def asked_by(job: Job) -> list[Asked]:
 
 def _asked(job: Job, name: str, given: Cached) -> Asked:
     role, args = name.split()[0], job.args
-    if given.of is None or given.of.startswith(("http://", "https://")):
+    if given.of is None or is_address(given.of):
         raise ValueError(
             f"`{role}_cache` is to be written, and `{role}` is {given.of}; name the model to ask: "
             f"`{role}: path/or/hub-name`."

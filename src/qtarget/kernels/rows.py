@@ -15,10 +15,10 @@ from torch import Tensor
 
 from qtarget.evidence import Dense, Head, LabelOnly, Sparse, Supervised
 from qtarget.kernels.forms import MAX_FORMS, MAX_SOURCES, STUDENT, UNIFORM, Chunk, Form, Pull, Sums, gradient_, measure
-from qtarget.rows import OF_SOURCE, TOP1, Rows, evidence_of, is_fast, is_sparse, source_read, sources_of
+from qtarget.rows import OF_SOURCE, TOP1, Rows, evidence_of, is_fast, is_sparse, source_read
 from qtarget.statistics import LOGP_Y
 from qtarget.terms import SparseTerm
-from qtarget.types import FLOOR, Pool, Statistic
+from qtarget.types import FLOOR, Pool, Statistic, sources_of
 
 OF_STUDENT: dict[str, Callable[[Sums], Tensor]] = {
     "logp_y": lambda student: student.label_logp,

@@ -13,11 +13,17 @@ from qtarget.evidence import Given
 from qtarget.kept import check_kept, temperature_for
 from qtarget.teacher import Document, EvidenceSource, Keep, KeptSource, documents_of_rows
 from qtarget.teacher.cache import Cache, open_cache
+from qtarget.teacher.cache.format import excerpt
 from qtarget.teacher.cache.plan import differences
 from qtarget.teacher.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.teacher.served.client import open_teacher
 from qtarget.train.config import TargetSFTConfig
 from qtarget.train.evidence import Student
+
+
+def is_address(name: str) -> bool:
+    """Whether a model's name is that of one that is served."""
+    return name.startswith(("http://", "https://"))
 
 
 class Cached(NamedTuple):
@@ -72,7 +78,7 @@ def looked_up(given: Any, name: str, student: Student, method: qt.Method, args: 
     label_only = name.split()[0] in method.label_only
     if isinstance(given, Cached):
         return cached_source(given, name, student, label_only)
-    if isinstance(given, str) and given.startswith(("http://", "https://")):
+    if isinstance(given, str) and is_address(given):
         keep = Keep(0 if label_only else args.teacher_top_k, temperature=temperature_for(method, name))
         served = open_teacher(given, keep, student.tokenizer, patience=args.teacher_timeout)
         _check_rows(given, served.health.vocab, student)
@@ -137,23 +143,22 @@ def check_coverage(
         datasets: prepared rows by name; streams are not looked at ahead of time.
         rendered: from `rendering`.
     """
-    caches = [source.answers for source in sources.values() if isinstance(source, KeptSource)]
-    for cache in (cache for cache in caches if isinstance(cache, Cache)):
-        for name, rows in datasets.items():
-            if isinstance(rows, Dataset):
-                in_order: Any = rows.with_format("numpy")
-                documents = list(documents_of_rows(in_order))
-                missing = cache.missing(documents)
-                if missing:
+    kept = [source.answers for source in sources.values() if isinstance(source, KeptSource)]
+    caches = [answers for answers in kept if isinstance(answers, Cache)]
+    for name, rows in datasets.items() if caches else ():
+        if isinstance(rows, Dataset):
+            in_order: Any = rows.with_format("numpy")
+            documents = list(documents_of_rows(in_order))
+            for cache in caches:
+                if missing := cache.missing(documents):
                     raise ValueError(_uncovered(cache, name, missing, len(documents), rendered))
 
 
 def _uncovered(cache: Cache, name: str, missing: list[Document], total: int, rendered: Mapping[str, str]) -> str:
     differ = differences(cache.manifest.parts, rendered)
     why = f"rows are rendered otherwise now ({'; '.join(differ)})" if differ else "the rows are other rows"
-    first = ", ".join(str(one) for one in missing[0].ids[:12])
     return (
         f"{cache.folder} holds nothing about {len(missing)} of the {total} documents of the {name} data set; the first "
-        f"begins with the tokens {first}. It seems that {why}. Write a cache of these rows into another folder: "
-        "`qtarget teacher cache config.yaml --teacher-cache FOLDER`."
+        f"begins with the tokens {excerpt(missing[0].ids)}. It seems that {why}. Write a cache of these rows into "
+        "another folder: `qtarget teacher cache config.yaml --teacher-cache FOLDER`."
     )
