@@ -1,0 +1,193 @@
+"""The nouns of an evaluation: what is asked, how, what came back, and what it was worth.
+
+    rows → Question → (Protocol) prompt ids → Completion → Record on disk → Grade → statistics
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Reason = Literal["ok", "no_answer", "parse_error", "timeout", "gold_unparseable"]
+"""Why a grade is what it is; "ok" for a completion that was compared with the gold, right or wrong."""
+Finish = Literal["stop", "length"]
+"""How a completion ended: by an end token, or cut off at the limit."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a task, as it will be asked.
+
+    Attributes:
+        qid: names it within its task; the same row has the same qid on every machine.
+        text: the question without instructions; with its options, as shown, where it has any.
+        gold: the right answer: an expression, or an option's letter.
+        options: as shown, in the order of the letters A, B, C, …; empty for open questions.
+        cluster: questions that share a passage or are variants of one another carry the same name here.
+    """
+
+    qid: str
+    text: str
+    gold: str
+    options: tuple[str, ...] = ()
+    cluster: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What statistics resample: the cluster, or the question itself."""
+        return self.cluster or self.qid
+
+
+@dataclass(frozen=True)
+class Ask:
+    """How a task is asked and how many answers are drawn: the part of a task that a run may override.
+
+    Attributes:
+        prompt: a name in `evaluate.prompts.PROMPTS`: "qwen-boxed", "chat", "plain", …
+        k: samples of each question.
+        temperature: 0 is greedy.
+        max_new_tokens: of a completion, in tokens.
+    """
+
+    prompt: str
+    k: int = 16
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 4096
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Where a task's rows come from. `files` of a local run stand in the place of the hub's.
+
+    Attributes:
+        hub: dataset id, or empty for rows that are made here.
+        revision: branch or commit asked for; the commit found is recorded in the lock file.
+    """
+
+    hub: str
+    config: str | None = None
+    split: str = "test"
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A versioned set of questions with the way to ask and to grade them.
+
+    Attributes:
+        version: raised whenever prompts, extraction or grading of the task change.
+        suite: "math", "medical" or "lab": what is averaged together.
+        rows: number of questions that the published set has; None where it is not fixed.
+        read: raw rows to questions. Raises ValueError naming row and field.
+        grade: from question and completion text.
+    """
+
+    name: str
+    version: int
+    suite: str
+    source: RowSource
+    rows: int | None
+    ask: Ask
+    read: Callable[[Sequence[Mapping[str, Any]]], list[Question]]
+    grader: str  # a name in `evaluate.grading.GRADERS`
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What a completion is worth: 1 right, 0 wrong, None unknown (a time-out, a gold that does not parse)."""
+
+    value: Literal[0, 1] | None
+    reason: Reason
+    extracted: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion to draw. `seed` is its own: made from the run's seed, the question and the sample's number."""
+
+    qid: str
+    sample: int
+    seed: int
+    prompt_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a generator gave. `tokens`: its length, the end token included; `ids` where the generator knows them."""
+
+    request: Request
+    text: str
+    finish: Finish
+    tokens: int
+    ids: tuple[int, ...] | None = None
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Who answers: a model in memory, or a server."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the answers depend on: {"model": {...}, "generation": {engine, version, dtype, batch size, …}}."""
+        ...
+
+    def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
+        """Completions in any order, each yielded as soon as it is finished."""
+        ...
+
+
+@runtime_checkable
+class Grader(Protocol):
+    """Who says what an answer is worth. `grade` never raises on what a model wrote."""
+
+    def fingerprint(self) -> str: ...
+
+    def grade(self, question: Question, completion: str) -> Grade: ...
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the sample store: a generation and its grade. The resume key is `key`; regrading replaces the grade.
+
+    Attributes:
+        task_sha: of task name, version, protocol and rows; another one is another task.
+        prompt_ids_sha256: of the prompt's token ids, as JSON.
+        model_fp, gen_fp, grader_fp: short sha256 of what model, generator and grader said of themselves.
+    """
+
+    task: str
+    task_sha: str
+    qid: str
+    sample_i: int
+    seed: int
+    prompt_ids_sha256: str
+    completion: str
+    finish_reason: Finish
+    n_tokens: int
+    extracted: str | None
+    grade: Literal[0, 1] | None
+    grade_reason: Reason
+    model_fp: str
+    gen_fp: str
+    grader_fp: str
+
+    @property
+    def key(self) -> tuple[str, str, int, str, str]:
+        return self.task_sha, self.qid, self.sample_i, self.model_fp, self.gen_fp
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model answered to one task: what statistics, comparison, effects and export read.
+
+    Attributes:
+        records: [Q][k], in the order of the questions and of the samples.
+    """
+
+    task: Task
+    ask: Ask
+    questions: tuple[Question, ...]
+    records: tuple[tuple[Record, ...], ...]
