@@ -67,6 +67,30 @@ def test_samples_follow_the_models_whole_distribution(student, tokenizer):
     assert len(counts) > 50  # a top-k of 50, the usual default, would cut the tail
 
 
+def test_a_completion_does_not_depend_on_what_stands_beside_it(student, tokenizer):
+    """Nor on the batch size: each has random numbers of its own. Prompts of other lengths pad it."""
+    together = sample_completions(student, tokenizer, [*PROMPTS, "1 + 1 + 1 + 1 + 1 + 1 ?"], SAMPLING)
+    assert sample_completions(student, tokenizer, PROMPTS, replace(SAMPLING, batch_size=1)) == together[:6]
+
+
+def test_at_temperature_0_the_likeliest_token_is_taken(student, tokenizer):
+    greedy = sample_completions(student, tokenizer, PROMPTS[:2], replace(SAMPLING, temperature=0.0, max_new_tokens=1))
+    ids = tokenizer(PROMPTS[0], return_tensors="pt").input_ids
+    likeliest = student.eval()(ids).logits[0, -1].argmax().item()
+    assert {sample.text for sample in greedy[0]} == {tokenizer.decode(likeliest)}
+
+
+def test_top_p_takes_the_tail_away(student, tokenizer):
+    ids = tokenizer(PROMPTS[0], return_tensors="pt").input_ids
+    shares, order = (student.eval()(ids).logits[0, -1] / 2.0).softmax(-1).sort(descending=True)
+    kept = {
+        tokenizer.decode(token) for token, before in zip(order, shares.cumsum(0) - shares, strict=True) if before < 0.5
+    }
+    sampling = Sampling(k=300, temperature=2.0, max_new_tokens=1, top_p=0.5)
+    drawn = sample_completions(student, tokenizer, PROMPTS[:1], sampling)
+    assert {sample.text for sample in drawn[0]} == kept
+
+
 def test_cutting_a_completion_short_is_reported(teacher, tokenizer):
     whole = evaluate(teacher, tokenizer, QUESTIONS, lab.grade, SAMPLING)
     cut = evaluate(teacher, tokenizer, QUESTIONS, lab.grade, replace(SAMPLING, max_new_tokens=5))
@@ -111,7 +135,9 @@ def test_progress_counts_prompts(student, tokenizer):
     assert seen == [(4, 6), (6, 6)]
 
 
-@pytest.mark.parametrize("wrong", [{"k": 0}, {"temperature": 0.0}, {"max_new_tokens": 0}, {"batch_size": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"k": 0}, {"temperature": -0.1}, {"top_p": 0.0}, {"max_new_tokens": 0}, {"batch_size": 0}]
+)
 def test_settings_that_cannot_sample_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sampling(**wrong)
