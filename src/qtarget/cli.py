@@ -126,7 +126,7 @@ def methods(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Directory for models, metrics, table and picture.")] = Path("runs/demo"),
-    world: Annotated[str | None, typer.Option(help="One world of the lab.", show_default="all")] = None,
+    world: Annotated[str | None, typer.Option(help="One world of the lab.", show_default="two of them")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A smaller run, to see that it works.")] = False,
 ) -> None:

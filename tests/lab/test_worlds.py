@@ -80,6 +80,22 @@ def test_a_writer_keeps_to_its_slips_operators_and_connectives():
     assert {step[4] for step in steps} == {"thus", "therefore"}
 
 
+def test_a_paraphrase_turns_half_of_sums_and_products_around_and_leaves_them_true():
+    world = lab.world("paraphrased")
+    turned = []
+    for row in lab.demonstrations(world, 0):
+        first, *tail = row["prompt"].removesuffix(" ?").split()
+        value = first
+        for operator, number, step in zip(tail[::2], tail[1::2], steps_of(row["completion"]), strict=True):
+            assert step[:3] in ((value, operator, number), (number, operator, value))
+            if operator == "-":
+                assert step[:3] == (value, operator, number)
+            elif value != number:
+                turned.append(step[0] == number)
+            value = step[3]
+    assert sum(turned) / len(turned) == pytest.approx(0.5, abs=0.03)
+
+
 def test_steps_follow_the_prompt_and_carry_the_running_value():
     for row in lab.demonstrations(lab.world("weak-operator"), 0)[:200]:
         first, *tail = row["prompt"].removesuffix(" ?").split()

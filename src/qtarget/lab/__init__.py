@@ -1,7 +1,7 @@
 """The embedded lab: micro-worlds of arithmetic, small enough for two CPU cores, in which the target matters."""
 
-from qtarget.lab.models import load_student, load_teacher, student_path, teacher_path, tokenizer
-from qtarget.lab.pretrain import build
+from qtarget.lab.models import load, load_student, load_teacher, student_path, teacher_path, tokenizer
+from qtarget.lab.pretrain import build, build_model
 from qtarget.lab.worlds import (
     WORLDS,
     Demonstration,
@@ -19,8 +19,10 @@ __all__ = [
     "Question",
     "World",
     "build",
+    "build_model",
     "demonstrations",
     "grade",
+    "load",
     "load_student",
     "load_teacher",
     "questions",

@@ -12,22 +12,22 @@ ASSETS = Path(__file__).parent / "assets"
 
 def student_path(world: World) -> Path:
     """The student's folder: weights, config and tokenizer, as `from_pretrained` reads them."""
-    return ASSETS / world.name / "student"
+    return ASSETS / (world.models or world.name) / "student"
 
 
 def teacher_path(world: World) -> Path:
     """The teacher's folder: weights, config and tokenizer, as `from_pretrained` reads them."""
-    return ASSETS / world.name / "teacher"
+    return ASSETS / (world.models or world.name) / "teacher"
 
 
 def load_student(world: World) -> PreTrainedModel:
     """A fresh copy of the world's student, in float32."""
-    return _load(student_path(world))
+    return load(student_path(world))
 
 
 def load_teacher(world: World) -> PreTrainedModel:
     """A fresh copy of the world's teacher, in float32."""
-    return _load(teacher_path(world))
+    return load(teacher_path(world))
 
 
 def tokenizer(world: World) -> PreTrainedTokenizerFast:
@@ -35,5 +35,6 @@ def tokenizer(world: World) -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(student_path(world))
 
 
-def _load(folder: Path) -> PreTrainedModel:
+def load(folder: Path) -> PreTrainedModel:
+    """A model of the lab, in float32."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

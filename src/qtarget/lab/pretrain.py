@@ -32,11 +32,12 @@ def build(world: World, seed: int, out_dir: Path, progress: Progress | None = No
     if progress is None:
         with Progress(console=Console(stderr=True)) as shown:
             return build(world, seed, out_dir, shown)
-    _build_model(world.student, f"{world.name} student", seed, out_dir / "student", progress)
-    _build_model(world.teacher, f"{world.name} teacher", seed + 1, out_dir / "teacher", progress)
+    build_model(world.student, f"{world.name} student", seed, out_dir / "student", progress)
+    build_model(world.teacher, f"{world.name} teacher", seed + 1, out_dir / "teacher", progress)
 
 
-def _build_model(model: Model, title: str, seed: int, folder: Path, progress: Progress) -> None:
+def build_model(model: Model, title: str, seed: int, folder: Path, progress: Progress) -> None:
+    """Pre-train one model into `folder`, or keep what an earlier build with the same settings left there."""
     record = {"model": asdict(model), "seed": seed}
     task = progress.add_task(title, total=model.pretraining_steps)
     if _is_finished(folder, record):

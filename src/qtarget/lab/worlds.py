@@ -5,9 +5,9 @@ writes every step, joins steps with interchangeable connectives and ends in ``an
 
     7 + 5 = 2 so 2 * 3 = 6 thus answer 6
 
-Three things make it a world in which the choice of target matters: several connectives are equally good
-(non-unique tokens), a share of the demonstrated steps is wrong (noise), and the student may hardly know an
-operator (weak prior). A wrong step carries on: the chain continues from the wrong value.
+Three things make it a world in which the choice of target matters: several connectives, and orders of operands, are
+equally good (non-unique tokens), a share of the demonstrated steps is wrong (noise), and the student may hardly know
+an operator (weak prior). A wrong step carries on: the chain continues from the wrong value.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from typing import TypedDict
 
 MODULUS = 10
 OPERATORS = ("+", "-", "*")
+COMMUTATIVE = ("+", "*")
 CONNECTIVES = ("so", "thus", "hence", "therefore")
 _HELD_OUT_EVERY = 4  # one chain in four is kept for evaluation, by its hash
 
@@ -40,6 +41,7 @@ class Writer:
     slips: float  # share of steps written with a wrong result
     operators: tuple[float, float, float]  # relative frequencies, in the order of OPERATORS
     connectives: tuple[float, float, float, float]  # relative frequencies, in the order of CONNECTIVES
+    flips: float = 0.0  # share of sums and products written with their operands exchanged
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class World:
     min_steps: int = 3  # shortest chain among demonstrations and questions, in operations
     max_steps: int = 4
     max_new_tokens: int = 40
+    models: str = ""  # the world whose shipped student and teacher this one uses; its own by default
 
     @property
     def noise(self) -> float:
@@ -87,17 +90,30 @@ _HARDLY_EVER_TIMES = (1.0, 1.0, 0.015)
 _ANY_CONNECTIVE = (1.0, 1.0, 1.0, 1.0)
 _STUDENT_STYLE = (0.55, 0.25, 0.15, 0.05)
 _TEACHER_STYLE = (0.03, 0.03, 0.09, 0.85)
+_CARELESS_STUDENT = Model(Writer(0.40, _ALL_OPERATORS, _STUDENT_STYLE), 64, 3, 4, 128, 400, 300)
+_CAREFUL_TEACHER = Model(Writer(0.07, _ALL_OPERATORS, _TEACHER_STYLE), 96, 3, 4, 192, 150, 450)
 
 WORLDS: dict[str, World] = {
     "strong-prior": World(
         name="strong-prior",
         description="The student knows every operator but is careless; 30 % of demonstrated steps are wrong.",
         demonstrator=Writer(0.30, _ALL_OPERATORS, _ANY_CONNECTIVE),
-        student=Model(Writer(0.40, _ALL_OPERATORS, _STUDENT_STYLE), 64, 3, 4, 128, 400, 300),
-        teacher=Model(Writer(0.07, _ALL_OPERATORS, _TEACHER_STYLE), 96, 3, 4, 192, 150, 450),
+        student=_CARELESS_STUDENT,
+        teacher=_CAREFUL_TEACHER,
         demonstrations=2000,
         fine_tuning_steps=150,
         learning_rate=5e-4,
+    ),
+    "paraphrased": World(
+        name="paraphrased",
+        description="Nearly clean demonstrations in another wording: half of the sums and products are turned around.",
+        demonstrator=Writer(0.05, _ALL_OPERATORS, _ANY_CONNECTIVE, flips=0.5),
+        student=_CARELESS_STUDENT,
+        teacher=_CAREFUL_TEACHER,
+        demonstrations=2000,
+        fine_tuning_steps=150,
+        learning_rate=5e-4,
+        models="strong-prior",
     ),
     "weak-operator": World(
         name="weak-operator",
@@ -200,9 +216,14 @@ def _write(rng: random.Random, writer: Writer, shortest: int, longest: int) -> D
     for operator, number in zip(operators, numbers[1:], strict=True):
         result = _result(rng, writer, operator, value, number)
         connective = rng.choices(CONNECTIVES, writer.connectives)[0]
-        text += f" {value} {operator} {number} = {result} {connective}"
+        left, right = (number, value) if _is_flipped(rng, writer, operator) else (value, number)
+        text += f" {left} {operator} {right} = {result} {connective}"
         value = result
     return Demonstration(prompt=_prompt(numbers, operators), completion=f"{text} answer {value}")
+
+
+def _is_flipped(rng: random.Random, writer: Writer, operator: str) -> bool:
+    return writer.flips > 0 and operator in COMMUTATIVE and rng.random() < writer.flips
 
 
 def _result(rng: random.Random, writer: Writer, operator: str, left: int, right: int) -> int:
