@@ -1,0 +1,94 @@
+"""How far a model has moved from its base, on the base's own text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from qtarget.evaluate.effects.logprobs import TokenRow, chunks
+from qtarget.evaluate.sampling import Sampling, draw, seed_of
+
+Prompt = str | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """How a model sees text that its base wrote, a mean over its tokens, in nats a token.
+
+    Attributes:
+        kl: KL(base ‖ model) of the whole next-token distributions. 0 where nothing was forgotten.
+        nll: of the base's text under the model.
+        base_nll: of it under the base itself: `nll − base_nll` estimates `kl` from the drawn tokens alone.
+    """
+
+    kl: float
+    nll: float
+    base_nll: float
+    tokens: int
+    texts: int
+
+
+def forgetting(
+    model: PreTrainedModel,
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int = 256,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Forgetting:
+    """Let the base answer every prompt once, at temperature 1, and compare both models on what it wrote.
+
+    KL on the base's own text is what forgetting of other tasks follows (arXiv 2509.04259). The same base, prompts
+    and seed give the same text, so models are compared on one text. See `base_text` to draw it once for several.
+
+    Args:
+        prompts: texts or token ids, used as they stand.
+    """
+    rows = base_text(base, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed)
+    return divergence(model, base, rows, batch_size=batch_size)
+
+
+def base_text(
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int = 256,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> list[TokenRow]:
+    """One completion of every prompt by the base, at temperature 1."""
+    sampling = Sampling(k=1, temperature=1.0, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed)
+    ids = [_ids(tokenizer, prompt) for prompt in prompts]
+    order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
+    rows: dict[int, TokenRow] = {}
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        seeds = [seed_of(seed, f"base text {place}", 0) for place in places]
+        drawn = draw(base, tokenizer, [ids[place] for place in places], seeds, sampling)
+        rows |= {p: TokenRow((*ids[p], *new), len(ids[p])) for p, new in zip(places, drawn, strict=True)}
+    return [rows[place] for place in range(len(ids))]
+
+
+def divergence(
+    model: PreTrainedModel, base: PreTrainedModel, rows: Sequence[TokenRow], *, batch_size: int = 64
+) -> Forgetting:
+    """Both models on the same rows; sums in float64."""
+    kl = nll = base_nll = 0.0
+    tokens = 0
+    for (base_TV, model_TV), labels_T in chunks((base, model), rows, batch_size):
+        kl += float((base_TV.exp() * (base_TV - model_TV)).masked_fill(base_TV.isneginf(), 0.0).sum())
+        nll -= float(model_TV.gather(-1, labels_T[:, None]).sum())
+        base_nll -= float(base_TV.gather(-1, labels_T[:, None]).sum())
+        tokens += len(labels_T)
+    if not tokens:
+        raise ValueError("There is no text to compare the models on; give at least one prompt.")
+    return Forgetting(kl / tokens, nll / tokens, base_nll / tokens, tokens, len(rows))
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
+    found: Any = tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
+    return list(found)
