@@ -1,16 +1,17 @@
 """The nouns of an evaluation: what is asked, how, what came back, and what it was worth.
 
-    rows → Question → (Protocol) prompt ids → Completion → Record on disk → Grade → statistics
+rows → Question → (Protocol) prompt ids → Completion → Record on disk → Grade → statistics
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 Reason = Literal["ok", "no_answer", "parse_error", "timeout", "gold_unparseable"]
-"""Why a grade is what it is; "ok" for a completion that was compared with the gold, right or wrong."""
+"""Why a grade is what it is; "ok" for a completion that was compared with the gold, right or wrong; "timeout" for one
+that could not be judged within the grader's limits of time and memory."""
 Finish = Literal["stop", "length"]
 """How a completion ended: by an end token, or cut off at the limit."""
 
@@ -60,17 +61,30 @@ class Ask:
 
 @dataclass(frozen=True)
 class RowSource:
-    """Where a task's rows come from. `files` of a local run stand in the place of the hub's.
+    """Where a task's rows come from, unless the user gives a file of them.
 
     Attributes:
         hub: dataset id, or empty for rows that are made here.
         revision: branch or commit asked for; the commit found is recorded in the lock file.
+        files: in the data set, where it is a folder of files rather than splits; read in this order.
+        gated: the hub gives it only to users who agreed to its terms.
+        make: makes the rows of a task that has no hub.
     """
 
-    hub: str
+    hub: str = ""
     config: str | None = None
     split: str = "test"
     revision: str = "main"
+    files: tuple[str, ...] = ()
+    gated: bool = False
+    make: Callable[[], Sequence[Mapping[str, Any]]] | None = None
+
+
+class Reading(NamedTuple):
+    """The questions of a task's rows, and what there was to say of rows left out or odd."""
+
+    questions: list[Question]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,6 @@ class Task:
         suite: "math", "medical" or "lab": what is averaged together.
         rows: number of questions that the published set has; None where it is not fixed.
         read: raw rows to questions. Raises ValueError naming row and field.
-        grade: from question and completion text.
     """
 
     name: str
@@ -91,7 +104,7 @@ class Task:
     source: RowSource
     rows: int | None
     ask: Ask
-    read: Callable[[Sequence[Mapping[str, Any]]], list[Question]]
+    read: Callable[[Sequence[Mapping[str, Any]]], Reading]
     grader: str  # a name in `evaluate.grading.GRADERS`
     citation: str = ""
 

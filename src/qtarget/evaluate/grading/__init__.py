@@ -1,0 +1,17 @@
+"""What an answer is worth: a grade of 1, 0 or None, with the reason. No grader guesses what a model meant."""
+
+from collections.abc import Callable
+
+from qtarget.evaluate.grading.choice import ChoiceGrader
+from qtarget.evaluate.grading.lab import LabGrader
+from qtarget.evaluate.grading.math import MathGrader
+from qtarget.evaluate.types import Grader
+
+GRADERS: dict[str, Callable[[], Grader]] = {
+    "math": MathGrader,
+    "choice": ChoiceGrader,
+    "lab": LabGrader,
+}
+"""By the name that tasks give; each call makes one. A grader with a `close` is closed when grading is over."""
+
+__all__ = ["GRADERS", "ChoiceGrader", "LabGrader", "MathGrader"]

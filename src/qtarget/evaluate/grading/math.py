@@ -1,0 +1,50 @@
+"""Mathematics: the answer in the last box, compared with the gold by Math-Verify in a process of its own."""
+
+from importlib.metadata import version
+from typing import Literal, cast
+
+from qtarget.evaluate.grading.boxed import last_boxed
+from qtarget.evaluate.grading.untrusted import is_unreadable
+from qtarget.evaluate.grading.worker import MathWorker
+from qtarget.evaluate.types import Grade, Question, Reason
+
+LIBRARIES = ("math-verify", "latex2sympy2_extended", "antlr4-python3-runtime", "sympy")
+
+
+class MathGrader:
+    """Grades `\\boxed{…}` answers.
+
+    A completion without a closed last box is ``no_answer``: nothing else in it is taken for one. What cannot be
+    judged within the limits is None with the reason ``timeout``, never wrong, and costs no other answer.
+
+    Args:
+        seconds: for one answer.
+        memory_bytes: address space of the worker (where the system can limit it).
+    """
+
+    name, version = "math", 1
+
+    def __init__(self, seconds: float = 5.0, memory_bytes: int = 2 * 1024**3) -> None:
+        self.worker = MathWorker(seconds, memory_bytes)
+
+    def fingerprint(self) -> str:
+        libraries = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
+        limits = f"{self.worker.seconds:g} s, {self.worker.memory_bytes / 1024**2:g} MiB"
+        return f"{self.name} {self.version} ({libraries}; {limits})"
+
+    def grade(self, question: Question, completion: str) -> Grade:
+        answer = last_boxed(completion)
+        if answer is None:
+            return Grade(0, "no_answer")
+        if answer == question.gold.strip():
+            return Grade(1, "ok", answer)
+        if is_unreadable(question.gold):
+            return Grade(None, "gold_unparseable", answer)
+        if is_unreadable(answer):
+            return Grade(0, "parse_error", answer)
+        verdict = self.worker.compare(question.gold, answer)
+        return Grade(cast(Literal[0, 1] | None, verdict["value"]), cast(Reason, verdict["reason"]), answer)
+
+    def close(self) -> None:
+        """End the worker. It ends with this process too."""
+        self.worker.close()

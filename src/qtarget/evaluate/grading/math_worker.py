@@ -1,0 +1,98 @@
+"""The process that reads and compares expressions. It may be killed at any time; it holds nothing.
+
+Run as a script, so that it starts in half a second, without torch. A line of JSON on its input,
+``{"gold": …, "answer": …}``, is answered by one on its output, ``{"value": 1, "reason": "ok"}``.
+"""
+
+import json
+import logging
+import math
+import os
+import signal
+import sys
+from typing import Any, TextIO
+
+OUT_OF_LIMITS = {"value": None, "reason": "timeout"}
+
+
+def main(memory_bytes: int, seconds: float) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
+    replies = _take_stdout()
+    logging.disable(logging.CRITICAL)  # math-verify warns that it was told to leave the time to us
+    import math_verify  # noqa: F401  before the limit: what it maps is ours, not the answer's
+
+    _limit(memory_bytes)
+    print(json.dumps({"ready": True}), file=replies, flush=True)
+    for line in sys.stdin:
+        _alarm(seconds)
+        reply = compare(**json.loads(line))
+        spent = _peak_bytes() > memory_bytes / 2  # somewhere inside, a MemoryError may have become "not equal"
+        print(json.dumps(OUT_OF_LIMITS if spent else reply), file=replies, flush=True)
+        if spent:
+            return  # a fresh process takes the next answer
+
+
+def compare(gold: str, answer: str) -> dict[str, Any]:
+    """Whether an answer equals the gold, both as they would stand in a box.
+
+    What math-verify cannot read as an expression is compared letter by letter. Beyond that, an answer it cannot
+    read is wrong (``parse_error``), and where it cannot read the gold nobody knows (``gold_unparseable``).
+    """
+    from math_verify import verify
+
+    try:
+        expected, found = _parsed(gold), _parsed(answer)
+        if verify(expected, found, timeout_seconds=None):
+            return {"value": 1, "reason": "ok"}
+        if not _has_expression(expected):
+            return {"value": None, "reason": "gold_unparseable"}
+        return {"value": 0, "reason": "ok" if _has_expression(found) else "parse_error"}
+    except MemoryError:
+        return OUT_OF_LIMITS
+
+
+def _parsed(expression: str) -> list[Any]:
+    """The expression that math-verify finds, if any, and the string itself last."""
+    from math_verify import parse
+
+    return parse(f"\\boxed{{{expression}}}", parsing_timeout=None)  # type: ignore[arg-type]
+
+
+def _has_expression(parsed: list[Any]) -> bool:
+    return any(not isinstance(one, str) for one in parsed)
+
+
+def _take_stdout() -> TextIO:
+    """The output, for replies alone: what a library prints goes nowhere."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return replies
+
+
+def _limit(memory_bytes: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    allowed = memory_bytes if most == resource.RLIM_INFINITY else min(memory_bytes, most)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
+
+
+def _alarm(seconds: float) -> None:
+    """End by itself where the parent, which would kill it, is gone."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(math.ceil(seconds) + 5)
+
+
+def _peak_bytes() -> int:
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]))

@@ -1,0 +1,122 @@
+"""A process that judges expressions, started when first needed, killed when it takes too long, and started again."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from qtarget.evaluate.grading.math_worker import OUT_OF_LIMITS
+
+SCRIPT = Path(__file__).with_name("math_worker.py")
+START_SECONDS = 120.0
+"""For importing sympy on a machine however busy; not part of an answer's time."""
+Verdict = dict[str, Any]
+
+
+class WorkerDied(Exception):
+    """The process ended without a reply."""
+
+
+class MathWorker:
+    """One process at a time, one request at a time, from any thread.
+
+    A thread's time limit cannot stop sympy, and an alarm works in the main thread alone; a process can be killed
+    wherever it hangs.
+    """
+
+    def __init__(self, seconds: float, memory_bytes: int) -> None:
+        self.seconds = seconds
+        self.memory_bytes = memory_bytes
+        self.process: subprocess.Popen[str] | None = None
+        self._replies: SimpleQueue[str] = SimpleQueue()
+        self._turn = threading.Lock()
+
+    def compare(self, gold: str, answer: str) -> Verdict:
+        """The worker's verdict, or that limits were hit. A worker that died is replaced and asked once more."""
+        with self._turn:
+            for _ in range(2):
+                try:
+                    return self._asked({"gold": gold, "answer": answer})
+                except WorkerDied:
+                    self._stop()
+                except TimeoutError:
+                    break
+            self._stop()
+            return dict(OUT_OF_LIMITS)
+
+    def close(self) -> None:
+        with self._turn:
+            self._stop()
+
+    def _asked(self, request: dict[str, str]) -> Verdict:
+        process = self.process if self.process is not None and self.process.poll() is None else self._start()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+        except OSError as error:
+            raise WorkerDied from error
+        return self._reply(self.seconds)
+
+    def _reply(self, seconds: float) -> Verdict:
+        try:
+            line = self._replies.get(timeout=seconds)
+        except Empty:
+            raise TimeoutError from None
+        if not line:
+            raise WorkerDied
+        return json.loads(line)
+
+    def _start(self) -> subprocess.Popen[str]:
+        if importlib.util.find_spec("math_verify") is None:
+            raise ImportError("grading mathematics needs math-verify; write: pip install 'qtarget[train]'")
+        self._stop()
+        # -P: the script's folder, which has a math.py, stays out of its path.
+        command = [sys.executable, "-P", str(SCRIPT), str(self.memory_bytes), str(self.seconds)]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            env={
+                **os.environ,
+                "PYTHONHASHSEED": "0",
+            },  # sympy's order of terms, and so its time, is then always the same
+        )
+        self._replies = SimpleQueue()
+        threading.Thread(target=_read, args=(self.process, self._replies), daemon=True).start()
+        try:
+            self._reply(START_SECONDS)
+        except (TimeoutError, WorkerDied) as error:
+            self._stop()
+            raise RuntimeError(
+                f"The process that grades mathematics does not start; see why: {' '.join(command)}"
+            ) from error
+        return self.process
+
+    def _stop(self) -> None:
+        if self.process is None:
+            return
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdin is not None
+        with suppress(OSError):  # a request that never left
+            self.process.stdin.close()
+        self.process = None
+
+
+def _read(process: subprocess.Popen[str], replies: SimpleQueue[str]) -> None:
+    """Hand on each line, and an empty one at the end."""
+    assert process.stdout is not None
+    with suppress(ValueError, OSError):  # closed under our hands
+        for line in process.stdout:
+            replies.put(line)
+    replies.put("")
