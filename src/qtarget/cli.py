@@ -14,7 +14,7 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"qtarget's command line needs {missing.name}; write: pip install 'qtarget[train]'") from None
 
-from qtarget.job.outcomes import Interrupted, Refused
+from qtarget.outcomes import Interrupted, Refused
 
 FAILED, WRONG, STOPPED = 1, 2, 130
 """Exit codes: the run failed; what was asked for is wrong, and nothing was run; the user stopped it."""

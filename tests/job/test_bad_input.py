@@ -9,7 +9,7 @@ from job.directories import model_directory
 from safetensors.torch import load_file, save_file
 
 from qtarget.cli import main
-from qtarget.job.outcomes import Refused
+from qtarget.outcomes import Refused
 
 CASES = {
     "no configuration": ("nothing", ["configuration says no `model`", "write `model: path/or/hub-name`"]),

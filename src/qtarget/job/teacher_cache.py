@@ -10,9 +10,9 @@ from safetensors import SafetensorError
 
 from qtarget.job.build import untouched
 from qtarget.job.config import Job
-from qtarget.job.outcomes import Interrupted, Refused
 from qtarget.job.rendered import Rendered, render
 from qtarget.job.teacher_cache_view import Progress, summary
+from qtarget.outcomes import Interrupted, Refused
 from qtarget.teacher import (
     Document,
     Keep,

@@ -8,8 +8,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from qtarget.job.build import JobTrainer, build_trainer, untouched
 from qtarget.job.card import configuration
 from qtarget.job.config import Job
-from qtarget.job.outcomes import Interrupted
 from qtarget.job.validate import Rehearsal, rehearse
+from qtarget.outcomes import Interrupted
 from qtarget.teacher.served.transport import TeacherUnavailableError
 from qtarget.train import NonFiniteLossError
 
