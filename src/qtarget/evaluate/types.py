@@ -6,7 +6,7 @@ rows → Question → (Protocol) prompt ids → Completion → Record on disk �
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 Reason = Literal["ok", "no_answer", "parse_error", "timeout", "gold_unparseable"]
@@ -110,6 +110,37 @@ class Task:
 
 
 @dataclass(frozen=True)
+class TaskFacts:
+    """What is left of a task on disk: what it is, without the rows and how they are read."""
+
+    name: str
+    version: int
+    suite: str
+    grader: str
+    citation: str = ""
+
+    @staticmethod
+    def of(task: Task) -> TaskFacts:
+        return TaskFacts(task.name, task.version, task.suite, task.grader, task.citation)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task as a run asks it: these questions, in this way.
+
+    Attributes:
+        rows: where the questions come from and the sha256 of the rows, in words.
+        remarks: what there was to say of rows left out or odd.
+    """
+
+    task: TaskFacts
+    ask: Ask
+    questions: tuple[Question, ...]
+    rows: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Grade:
     """What a completion is worth: 1 right, 0 wrong, None unknown (a time-out, a gold that does not parse)."""
 
@@ -168,6 +199,7 @@ class Record:
     Attributes:
         task_sha: of task name, version, protocol and rows; another one is another task.
         prompt_ids_sha256: of the prompt's token ids, as JSON.
+        grade_reason: "ungraded" between the drawing of a sample and the grading of all, and then never again.
         model_fp, gen_fp, grader_fp: short sha256 of what model, generator and grader said of themselves.
     """
 
@@ -182,7 +214,7 @@ class Record:
     n_tokens: int
     extracted: str | None
     grade: Literal[0, 1] | None
-    grade_reason: Reason
+    grade_reason: Reason | Literal["ungraded"]
     model_fp: str
     gen_fp: str
     grader_fp: str
@@ -198,9 +230,12 @@ class Answers:
 
     Attributes:
         records: [Q][k], in the order of the questions and of the samples.
+        model, generation: what the generator said of itself; their short sha256 stands in the records.
     """
 
-    task: Task
+    task: TaskFacts | Task
     ask: Ask
     questions: tuple[Question, ...]
     records: tuple[tuple[Record, ...], ...]
+    model: Mapping[str, Any] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,43 @@
+"""What `qtarget eval` is asked for, and what that comes to: refused here, before anything is run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Engine = Literal["hf", "http", "vllm"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation of one model. What is None is the task's own protocol, or the engine's default.
+
+    Attributes:
+        model: folder or hub name; of an endpoint, the name it serves, whose tokenizer is loaded here.
+        out: folder of the samples and results; the same plan goes on where an earlier run of it stopped.
+        protocol: fields of `Ask` that override the tasks' own, such as k or temperature.
+        limit: the first so many questions of each task.
+        rows: a file of rows in the place of a task's own, by the task's name.
+        adapter: folder of a LoRA adapter on the model.
+        regrade: grade again also what the present grader has graded.
+        base: folder or hub name of the model before training; with it forgetting is measured.
+        reference_rows: file of prompts and completions on which calibration is measured.
+    """
+
+    model: str
+    tasks: tuple[str, ...]
+    out: Path
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    rows: Mapping[str, Path] = field(default_factory=dict)
+    generator: Engine = "hf"
+    url: str | None = None
+    revision: str | None = None
+    adapter: str | None = None
+    batch_size: int = 32
+    dtype: str = "auto"
+    device: str = "auto"
+    trust_remote_code: bool = False
+    regrade: bool = False
+    base: str | None = None
+    reference_rows: Path | None = None
