@@ -6,9 +6,9 @@ import datasets
 import pytest
 from models import prompt_completion
 
+from qtarget.data.json_lines import check_json
 from qtarget.job.config import Source
 from qtarget.job.facts import fingerprint
-from qtarget.job.json_lines import check_json
 from qtarget.job.sources import load_rows
 
 

@@ -2,7 +2,7 @@
 
     yaml_file, flags, written   what the user wrote, and where
     schema, machine, config     every key checked, as a `Job`
-    sources, json_lines         rows from files, directories and the hub
+    sources                     rows from files, directories and the hub
     build                       the trainer
     train, validate             the run, and the rehearsal of a run
     facts, card                 what the result says about itself

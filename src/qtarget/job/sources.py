@@ -7,8 +7,8 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from pyarrow import ArrowInvalid
 
+from qtarget.data.json_lines import check_json
 from qtarget.job.config import Source
-from qtarget.job.json_lines import check_json
 from qtarget.job.paths import looks_local, not_found
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}

@@ -18,14 +18,21 @@ def check_json(path: Path) -> None:
     rows = 0
     for where, row in _rows(path):
         rows += 1
-        if not isinstance(row, dict):
-            raise ValueError(f'{path}, {where}: a row is an object like {{"prompt": …}}, and this is {_kind(row)}.')
-        for column, value in row.items():
+        for column, value in _object(path, where, row).items():
             _check_kind(f"{path}, {where}", column, value, where, kinds)
     if not rows:
         raise ValueError(
             f'{path} has no rows; write one JSON object a line, as in {{"prompt": "…", "completion": "…"}}'
         )
+
+
+def read_json(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines, or of one JSON array of objects. A byte-order mark is no part of them.
+
+    Raises:
+        ValueError: naming the file and the line (of an array: the row).
+    """
+    return [_object(path, where, row) for where, row in _rows(path)]
 
 
 def _check_kind(place: str, column: str, value: Any, where: str, kinds: dict[str, tuple[str, str]]) -> None:
@@ -34,6 +41,12 @@ def _check_kind(place: str, column: str, value: Any, where: str, kinds: dict[str
     kind, first = kinds.setdefault(column, (_kind(value), where))
     if kind != _kind(value):
         raise ValueError(f"{place}: `{column}` is {_kind(value)}, and on {first} it is {kind}; give a column one type.")
+
+
+def _object(path: Path, where: str, row: Any) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise ValueError(f'{path}, {where}: a row is an object like {{"prompt": …}}, and this is {_kind(row)}.')
+    return row
 
 
 def _kind(value: Any) -> str:
