@@ -11,8 +11,8 @@ from trl import get_peft_config, get_quantization_config  # pyright: ignore[repo
 from qtarget.job.card import model_card
 from qtarget.job.config import Job
 from qtarget.job.facts import Facts, facts_of
+from qtarget.job.layout import evaluation_rows, training_rows
 from qtarget.job.paths import not_found
-from qtarget.job.sources import load_rows
 from qtarget.train import TargetSFTTrainer
 
 NOT_MEASURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
@@ -53,15 +53,14 @@ def build_trainer(job: Job) -> JobTrainer:
     Raises:
         ValueError: what cannot be trained.
     """
-    train = load_rows(job.train, "train_dataset")
-    evaluation = None if job.evaluation is None else load_rows(job.evaluation, "eval_dataset")
+    train, evaluation = training_rows(job), evaluation_rows(job)
     job.args.model_init_kwargs = _model_kwargs(job)
     try:
         trainer = JobTrainer(
             model=job.model,
             args=job.args,
-            train_dataset=train,
-            eval_dataset=evaluation,
+            train_dataset=train.laid_out,
+            eval_dataset=None if evaluation is None else evaluation.laid_out,
             peft_config=get_peft_config(job.model_args),
             quantization_config=get_quantization_config(job.model_args),
         )
@@ -69,7 +68,7 @@ def build_trainer(job: Job) -> JobTrainer:
         raise ValueError(_unreachable(job, error)) from error
     except SafetensorError as error:
         raise ValueError(f"weights of {', '.join(_models(job))} are damaged ({error}); copy them again.") from error
-    trainer.facts = facts_of(job, train, evaluation)
+    trainer.facts = facts_of(job, train.taken, None if evaluation is None else evaluation.taken)
     return trainer
 
 

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 import qtarget as qt
+from qtarget.evaluate.prompts import PROMPTS
+from qtarget.hyperparameters import suggestion
 from qtarget.job.flags import Words
 from qtarget.job.machine import machine_choices
 from qtarget.job.paths import looks_local, not_found
@@ -19,6 +21,7 @@ from qtarget.job.yaml_file import YamlFile, read_yaml
 from qtarget.train import TargetSFTConfig
 from qtarget.train.lookup import is_address
 
+LAYOUT_KEYS = ("prompt_column", "completion_column", "prompt_format", "train_rows", "train_rows_seed", "longer_rows")
 ADAPTER_KEYS = ("load_in_4bit", "load_in_8bit", "use_dora", "use_rslora")
 
 
@@ -28,6 +31,25 @@ class Source(NamedTuple):
     names: tuple[str, ...]
     config: str | None
     split: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns are prompt and completion, how a prompt is asked, and which rows are taken.
+
+    Attributes:
+        prompt: a name in `evaluate.prompts`: rows become token ids, the prompt's being those of evaluation. None leaves
+            rendering to TRL.
+        take: so many training rows: the first of them, or drawn with `seed`.
+        drop_longer: rows over `max_length` are left out before any is taken, instead of cut.
+    """
+
+    prompt_column: str
+    completion_column: str
+    prompt: str | None
+    take: int | None
+    seed: int | None
+    drop_longer: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +76,7 @@ class Job:
     """A checked run.
 
     Attributes:
+        layout: None where rows are used as they come.
         cache: for `qtarget teacher cache`.
         given: every key the user wrote, under the names used here, with what the machine decided.
         note: what was chosen in the user's place, in a sentence.
@@ -62,6 +85,7 @@ class Job:
     model: str
     train: Source
     evaluation: Source | None
+    layout: Layout | None
     args: TargetSFTConfig
     model_args: ModelConfig
     cache: CacheOptions
@@ -101,6 +125,7 @@ def checked_job(given: Written) -> Job:
         model=_existing_model(values["model"], "model"),
         train=_source(values, "train_dataset", "dataset_train_split"),
         evaluation=_evaluation(values),
+        layout=_layout(values),
         args=_trainer_config(trainer),
         model_args=ModelConfig(**{key: value for key, value in values.items() if key in model_keys()}),
         cache=_cache_options(values),
@@ -171,6 +196,31 @@ def _evaluation(values: Mapping[str, Any]) -> Source | None:
             "evaluate on; write `eval_dataset: path/to/rows.jsonl`."
         )
     return _source(values, "train_dataset", "dataset_test_split")
+
+
+def _layout(values: Mapping[str, Any]) -> Layout | None:
+    if all(values.get(key) in (None, "cut") for key in LAYOUT_KEYS):
+        return None
+    prompt, dropping = values.get("prompt_format"), values.get("longer_rows") == "drop"
+    if prompt is not None and prompt not in PROMPTS:
+        raise ValueError(f"`prompt_format: {prompt}` is no prompt; {suggestion(prompt, PROMPTS)}")
+    if dropping and (prompt is None or values.get("max_length", 1) is None):
+        raise ValueError(
+            "`longer_rows: drop` leaves out rows over `max_length` tokens, so it needs that and a `prompt_format`; "
+            "write `prompt_format: qwen-boxed`."
+        )
+    if values.get("train_rows_seed") is not None and values.get("train_rows") is None:
+        raise ValueError(
+            "`train_rows_seed` draws `train_rows` of the rows, and that is not given; add `train_rows: 1000`."
+        )
+    return Layout(
+        values.get("prompt_column") or "prompt",
+        values.get("completion_column") or "completion",
+        prompt,
+        values.get("train_rows"),
+        values.get("train_rows_seed"),
+        dropping,
+    )
 
 
 def _check_adapter(values: Mapping[str, Any], given: Written) -> None:

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from qtarget.job.config import Job
-from qtarget.job.sources import load_rows
+from qtarget.job.layout import evaluation_rows, training_rows
 from qtarget.teacher import Document, documents_of_rows
 from qtarget.teacher.cache import Ranks
 from qtarget.train import TargetSFTTrainer
@@ -39,11 +39,17 @@ class RowsTrainer(TargetSFTTrainer):
 
 def render(job: Job) -> Rendered:
     """The rows as `qtarget train` would prepare them; no weights are needed for it."""
-    train = load_rows(job.train, "train_dataset")
-    evaluation = None if job.evaluation is None else load_rows(job.evaluation, "eval_dataset")
+    train, evaluation = training_rows(job).laid_out, evaluation_rows(job)
     own = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(job.model, **own)
-    trainer = RowsTrainer(_outline(job.model, own), _plain(job), None, train, evaluation, tokenizer)
+    trainer = RowsTrainer(
+        _outline(job.model, own),
+        _plain(job),
+        None,
+        train,
+        None if evaluation is None else evaluation.laid_out,
+        tokenizer,
+    )
     accelerator = trainer.accelerator
     sets: list[Any] = [rows for rows in (trainer.train_dataset, trainer.eval_dataset) if rows is not None]
     return Rendered(
