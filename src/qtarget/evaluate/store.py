@@ -70,8 +70,8 @@ def cut_torn_line(path: Path) -> str | None:
         return None
     os.truncate(path, whole)
     return (
-        f"{path}, line {content.count(10) + 1} was cut off in the middle of its writing ({len(content) - whole} bytes); "
-        "that sample is drawn again."
+        f"{path}, line {content.count(10) + 1} was cut off in the middle of its writing "
+        f"({len(content) - whole} bytes); that sample is drawn again."
     )
 
 
@@ -106,8 +106,8 @@ def _parsed(line: bytes, path: Path, number: int) -> Record:
         values, trouble = None, f"this is not JSON ({error})"
     if values is None or trouble:
         raise ValueError(
-            f"{path}, line {number}: {trouble}. The samples are damaged; remove the line and run the same command, which "
-            "draws that sample again, or write another --out."
+            f"{path}, line {number}: {trouble}. The samples are damaged; remove the line and run the same command, "
+            "which draws that sample again, or write another --out."
         )
     return Record(**values)
 
@@ -203,8 +203,8 @@ def answers_of(asked: Asked, records: Sequence[Record], run: Mapping[str, Any]) 
         by_question[record.qid].append(record)
         if record.grade_reason == "ungraded":
             raise ValueError(
-                f"The samples of {asked.task.name} are not all drawn and graded yet; run the same `qtarget eval` again, "
-                "which goes on where it stopped."
+                f"The samples of {asked.task.name} are not all drawn and graded yet; run the same `qtarget eval` "
+                "again, which goes on where it stopped."
             )
     strange = by_question.keys() - {question.qid for question in asked.questions}
     if strange:
