@@ -57,13 +57,19 @@ def gpqa(rows: Sequence[Row]) -> Reading:
 
 
 def _lettered(fields: Fields, cluster: bool = False) -> Question:
-    stem, options, gold = fields.text("question"), fields.get("options"), fields.text("answer_idx")
-    expected = [letter(i) for i in range(len(options))] if isinstance(options, dict) else []
-    if not expected or list(options) != expected:
-        raise fields.wrong(f'has {options!r} for `options`, where {{"A": …, "B": …}} is expected')
+    stem, options, gold = fields.text("question"), _by_letter(fields), fields.text("answer_idx")
     if gold not in options:
         raise fields.wrong(f"has {gold!r} for `answer_idx`, which is none of its options {', '.join(options)}")
-    return _question(fields, stem, [str(option) for option in options.values()], expected.index(gold), cluster=cluster)
+    return _question(fields, stem, list(options.values()), list(options).index(gold), cluster=cluster)
+
+
+def _by_letter(fields: Fields) -> dict[str, str]:
+    """The options by letter. Where rows have four or five, tables fill a missing E with null."""
+    given = fields.get("options")
+    options = {key: str(text) for key, text in given.items() if text is not None} if isinstance(given, dict) else {}
+    if not options or list(options) != [letter(i) for i in range(len(options))]:
+        raise fields.wrong(f'has {given!r} for `options`, where {{"A": …, "B": …}} is expected')
+    return options
 
 
 def _medmcqa(fields: Fields) -> Question:
