@@ -91,6 +91,17 @@ def test_top_p_takes_the_tail_away(student, tokenizer):
     assert {sample.text for sample in drawn[0]} == kept
 
 
+@pytest.mark.parametrize(
+    "own", [{"repetition_penalty": 3.0}, {"min_new_tokens": 30}, {"no_repeat_ngram_size": 2}, {"top_k": 1}]
+)
+def test_what_the_models_own_generation_config_says_besides_its_end_token_is_not_looked_at(tokenizer, own):
+    plain, other = lab.load_student(WORLD), lab.load_student(WORLD)
+    other.generation_config.update(**own)
+    drawn = [sample_completions(model, tokenizer, PROMPTS[:2], SAMPLING) for model in (plain, other)]
+    assert drawn[0] == drawn[1]
+    assert {name: getattr(other.generation_config, name) for name in own} == own
+
+
 def test_cutting_a_completion_short_is_reported(teacher, tokenizer):
     whole = evaluate(teacher, tokenizer, QUESTIONS, lab.grade, SAMPLING)
     cut = evaluate(teacher, tokenizer, QUESTIONS, lab.grade, replace(SAMPLING, max_new_tokens=5))

@@ -117,7 +117,7 @@ def draw(
         eos_token_id=ends,
         pad_token_id=padding,
     )
-    with _evaluating(model):
+    with _evaluating(model), _nothing_else(model, config):
         output_NS = cast(Any, model).generate(
             **inputs, generation_config=config, logits_processor=_processors(sampling, seeds, model.device)
         )
@@ -173,6 +173,18 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+
+
+@contextmanager
+def _nothing_else(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
+    """For a while the model has no generation settings of its own, such as a repetition penalty: transformers fills
+    from them whatever a caller leaves open."""
+    own = model.generation_config
+    model.generation_config = config
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _samples(tokenizer: PreTrainedTokenizerBase, completions: list[list[int]], ends: list[int]) -> list[Sample]:
