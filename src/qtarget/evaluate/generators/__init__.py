@@ -1,0 +1,1 @@
+"""Who answers: a model in memory (transformers, vLLM), or a server."""

@@ -1,0 +1,268 @@
+"""An OpenAI-compatible endpoint: token ids to ``/v1/completions``, one completion a request, each with its own seed."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+from transformers import PreTrainedTokenizerBase
+from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
+from urllib3.exceptions import HTTPError, InvalidHeader, LocationValueError, SSLError
+
+from qtarget.evaluate.generators.huggingface import tokenizer_for
+from qtarget.evaluate.types import Ask, Completion, Finish, Request
+from qtarget.teacher.identity import template_identity, tokenizer_identity
+
+KEY_VARIABLE = "QTARGET_API_KEY"
+CONNECT_S, READ_S = 10.0, 3600.0
+"""Seconds for a connection, and for an answer: a long completion says nothing until it is finished."""
+NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "stream": False}
+"""Said to the server because vLLM and SGLang take what a request leaves open from the model's generation_config.json."""
+LATER = (408, 409, 425, 429, 500, 502, 503, 504)
+"""Statuses after which the same request may succeed."""
+BACKOFF = Retry(total=None, backoff_factor=0.25, backoff_max=15, backoff_jitter=0.25)
+RETRY_AFTER_S = 60.0
+WORDS = 300
+ANSWER_BYTES = 1 << 26
+
+
+class Away(Exception):
+    """No answer this time. `pause`: seconds after which the server wants to be asked again."""
+
+    def __init__(self, trouble: str, pause: float = 0.0) -> None:
+        super().__init__(trouble)
+        self.pause = pause
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server that serves a model under a name.
+
+    The API key is read from the environment (QTARGET_API_KEY) and is in no file, error or fingerprint.
+
+    Attributes:
+        model: folder or hub name whose tokenizer makes the prompts, and the served name unless only one is served.
+        url: up to, and without, ``/v1``.
+        concurrency: requests at once.
+        patience: seconds that a server may be away.
+    """
+
+    model: str
+    url: str
+    revision: str | None = None
+    concurrency: int = 32
+    patience: float = 600.0
+    trust_remote_code: bool = False
+    _stopped: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", checked_url(self.url))
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return tokenizer_for(self.model, self.revision, self.trust_remote_code)
+
+    @cached_property
+    def served(self) -> str:
+        """The name under which the model is served."""
+        listed = self._get("/v1/models", optional=True)
+        if listed is None:
+            return self.model
+        names = _names(listed, self.url)
+        if self.model in names:
+            return self.model
+        if len(names) != 1:
+            raise ValueError(f"{self.url} does not serve {self.model!r}; it serves: {', '.join(map(repr, names))}.")
+        return names[0]
+
+    @cached_property
+    def version(self) -> str | None:
+        """What the server says its version is, where it says it as vLLM does."""
+        found = self._get("/version", optional=True)
+        return str(found["version"]) if isinstance(found, dict) and "version" in found else None
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {
+            "model": {
+                "name": self.model,
+                "served": self.served,
+                "tokenizer": tokenizer_identity(self.tokenizer),
+                "template": template_identity(self.tokenizer.chat_template),
+            },
+            "generation": {
+                "engine": "http",
+                "version": self.version,
+                "concurrency": self.concurrency,
+            },
+        }
+
+    def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
+        self._stopped.clear()
+        pool = ThreadPoolExecutor(self.concurrency)
+        try:
+            waiting = [pool.submit(self._complete, request, ask) for request in requests]
+            for done in as_completed(waiting):
+                yield done.result()
+        finally:
+            self._stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _complete(self, request: Request, ask: Ask) -> Completion:
+        body = {
+            "model": self.served,
+            "prompt": list(request.prompt_ids),
+            "max_tokens": ask.max_new_tokens,
+            "temperature": ask.temperature,
+            "top_p": ask.top_p,
+            "seed": request.seed,
+            "n": 1,
+            **NOTHING_ELSE,
+        }
+        return self._completion(request, self._ask("POST", "/v1/completions", body))
+
+    def _completion(self, request: Request, answer: Any) -> Completion:
+        try:
+            (choice,) = answer["choices"]
+            text, finish, tokens = choice["text"], choice["finish_reason"], answer["usage"]["completion_tokens"]
+            if not (isinstance(text, str) and finish in ("stop", "length") and type(tokens) is int and tokens >= 0):
+                raise ValueError
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.url}/v1/completions does not answer as an OpenAI-compatible server does: expected one choice "
+                'with `text`, a `finish_reason` of "stop" or "length", and `usage.completion_tokens`, and got '
+                f"{_shown(json.dumps(answer))}."
+            ) from error
+        reason: Finish = "stop" if finish == "stop" else "length"
+        return Completion(request, text, reason, tokens)
+
+    def _get(self, path: str, *, optional: bool) -> Any:
+        try:
+            return self._ask("GET", path)
+        except NotThere:
+            if optional:
+                return None
+            raise
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask until there is an answer, or the server was away for too long."""
+        retry, since = BACKOFF, 0.0
+        while True:
+            try:
+                return self._once(method, path, body)
+            except Away as away:
+                now = time.monotonic()
+                since, retry = since or now, retry.increment()
+                pause = max(retry.get_backoff_time(), away.pause)
+                if now - since + pause > self.patience:
+                    raise ValueError(
+                        f"{self.url} was away for {self.patience:g} s and {len(retry.history)} tries; the last one "
+                        f"said: {away}. Start the server, or correct --url; the same command goes on where this one "
+                        "stopped."
+                    ) from away.__cause__
+                if self._stopped.wait(pause) and body is not None:
+                    raise
+
+    def _once(self, method: str, path: str, body: Any) -> Any:
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if key := os.environ.get(KEY_VARIABLE):
+            headers["Authorization"] = f"Bearer {key}"
+        try:
+            response = self._connections.request(
+                method,
+                self.url + path,
+                body=None if body is None else json.dumps(body).encode(),
+                headers=headers,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                timeout=Timeout(connect=min(CONNECT_S, self.patience), read=READ_S),
+            )
+            status, content = _read(response)
+        except (LocationValueError, SSLError) as error:
+            raise ValueError(f"{self.url} cannot be asked: {_redacted(str(error))}. Correct --url.") from error
+        except HTTPError as error:
+            raise Away(_redacted(str(error))) from error
+        return self._understood(status, content, path, _retry_after(response))
+
+    def _understood(self, status: int, content: bytes, path: str, pause: float) -> Any:
+        said = _shown(_redacted(content.decode("utf-8", "replace")))
+        if status in LATER:
+            raise Away(f"{status}: {said}", pause)
+        if status in (404, 405):
+            raise NotThere(f"{self.url}{path} is not there ({status}): {said}. {_hint(self.url)}")
+        if status in (401, 403):
+            raise ValueError(f"{self.url} refuses ({status}): {said}. Put its key into the variable {KEY_VARIABLE}.")
+        if status != 200:
+            raise ValueError(f"{self.url}{path} refuses ({status}): {said}.")
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.url}{path} answers with something that is not JSON: {said}. {_hint(self.url)}"
+            ) from error
+
+    @cached_property
+    def _connections(self) -> PoolManager:
+        return PoolManager(num_pools=2, maxsize=self.concurrency)
+
+
+class NotThere(ValueError):
+    """The server has no such path, or no such model."""
+
+
+def checked_url(url: str) -> str:
+    """An address without ``/v1`` at its end; ValueError for one that cannot be asked or should not be saved."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError(
+            "The address holds a user or a password, which would be saved with the results; write "
+            f"--url {parts.scheme}://{parts.netloc.rpartition('@')[2]} and put the key into {KEY_VARIABLE}."
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is no address of a server; write it as in --url http://127.0.0.1:8000.")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
+
+
+def _hint(url: str) -> str:
+    return f"Is {url} the address of the server, without /v1?"
+
+
+def _names(listed: Any, url: str) -> list[str]:
+    try:
+        return [str(one["id"]) for one in listed["data"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{url}/v1/models does not list models: {_shown(json.dumps(listed))}. {_hint(url)}") from error
+
+
+def _read(response: BaseHTTPResponse) -> tuple[int, bytes]:
+    try:
+        content = response.read(ANSWER_BYTES, decode_content=True)
+    except BaseException:
+        response.close()
+        raise
+    response.release_conn()
+    return response.status, content
+
+
+def _retry_after(response: BaseHTTPResponse) -> float:
+    try:
+        return min(BACKOFF.get_retry_after(response) or 0.0, RETRY_AFTER_S)
+    except InvalidHeader:
+        return 0.0
+
+
+def _shown(text: str) -> str:
+    words = " ".join(text.split()) or "nothing"
+    return words if len(words) <= WORDS else f"{words[:WORDS]}…"
+
+
+def _redacted(text: str) -> str:
+    """The text without the API key, should a server say it back."""
+    key = os.environ.get(KEY_VARIABLE)
+    return text.replace(key, "[key]") if key else text

@@ -1,0 +1,148 @@
+"""A model through transformers, on a CPU or a GPU. Its weights are read when the first answer is wanted."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from qtarget.evaluate.sampling import Sampling, draw, ends_of
+from qtarget.evaluate.types import Ask, Completion, Request
+from qtarget.teacher.identity import template_identity, tokenizer_identity, weights_identity
+from qtarget.teacher.loading import adapter_config, causal_lm_from, tokenizer_of
+
+
+@dataclass(frozen=True)
+class HuggingFace:
+    """A causal language model that answers in batches of prompts of like length, the longest first.
+
+    Attributes:
+        model: folder or hub name; a LoRA adapter's folder stands for the adapter on its base.
+        adapter: folder of a LoRA adapter to put on the model.
+        dtype: a torch dtype's name; "auto" is float32 on a CPU, bfloat16 on a GPU that has it, else float16.
+        device: as torch names it; "auto" is a GPU where there is one.
+        batch_size: completions at once.
+    """
+
+    model: str
+    adapter: str | None = None
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    batch_size: int = 32
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} was given; write --batch-size 1 or more.")
+        if self.dtype != "auto" and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+            raise ValueError(f"{self.dtype!r} is no torch dtype; write --dtype float32, bfloat16, float16 or auto.")
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return tokenizer_for(self.model, self.revision, self.trust_remote_code)
+
+    @cached_property
+    def network(self) -> PreTrainedModel:
+        """The model, loaded."""
+        network = causal_lm_from(
+            self.model,
+            {
+                "dtype": getattr(torch, self._dtype),
+                "revision": self.revision,
+                "trust_remote_code": self.trust_remote_code,
+            },
+        )
+        if self.adapter is not None:
+            network.load_adapter(self.adapter)
+        network.requires_grad_(False).eval()
+        return network.to(self._device)  # type: ignore[arg-type]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the answers depend on, without loading the weights."""
+        return {
+            "model": model_facts(self.model, self.adapter, self.revision, self.tokenizer),
+            "generation": {
+                "engine": "transformers",
+                "version": transformers.__version__,
+                "torch": torch.__version__,
+                "dtype": self._dtype,
+                "device": _device_name(self._device),
+                "batch_size": self.batch_size,
+            },
+        }
+
+    def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
+        sampling = Sampling(1, ask.temperature, ask.max_new_tokens, self.batch_size, ask.seed, ask.top_p)
+        longest_first = sorted(requests, key=lambda request: -len(request.prompt_ids))
+        if longest_first:
+            self._room(longest_first[0], ask)
+        for start in range(0, len(longest_first), self.batch_size):
+            batch = longest_first[start : start + self.batch_size]
+            own = replace(sampling, max_new_tokens=self._room(batch[0], ask))
+            drawn = draw(
+                self.network, self.tokenizer, [one.prompt_ids for one in batch], [one.seed for one in batch], own
+            )
+            for request, ids in zip(batch, drawn, strict=True):
+                yield self._completion(request, ids)
+
+    def _completion(self, request: Request, ids: list[int]) -> Completion:
+        ended = bool(ids) and ids[-1] in ends_of(self.network, self.tokenizer)
+        text: Any = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return Completion(request, text, "stop" if ended else "length", len(ids), tuple(ids))
+
+    def _room(self, longest: Request, ask: Ask) -> int:
+        """Tokens that may be drawn: as many as asked for, or as the model has positions for."""
+        places = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+        room = ask.max_new_tokens if places is None else min(ask.max_new_tokens, places - len(longest.prompt_ids))
+        if room < 1:
+            raise ValueError(
+                f"The prompt of question {longest.qid!r} has {len(longest.prompt_ids)} tokens and {self.model} has "
+                f"{places} positions, so nothing can be answered; use a model with a longer context."
+            )
+        return room
+
+    @property
+    def _device(self) -> torch.device:
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def _dtype(self) -> str:
+        if self.dtype != "auto":
+            return self.dtype
+        if self._device.type != "cuda":
+            return "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+
+
+def tokenizer_for(model: str, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, or of an adapter's base."""
+    if revision is None and not trust_remote_code:
+        found = tokenizer_of(model)
+        assert found is not None
+        return found
+    return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+
+
+def model_facts(
+    model: str, adapter: str | None, revision: str | None, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """A model's name, and what its weights and tokens are: a hub commit, or sha256."""
+    if adapter is not None and adapter_config(adapter) is None:
+        raise ValueError(f"--adapter {adapter} holds no adapter; write the folder that peft saved it to.")
+    return {
+        "name": model,
+        "weights": weights_identity(model, revision),
+        **({"adapter": adapter, "adapter_weights": weights_identity(adapter)} if adapter else {}),
+        "tokenizer": tokenizer_identity(tokenizer),
+        "template": template_identity(tokenizer.chat_template),
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return f"cuda: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
