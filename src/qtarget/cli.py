@@ -30,6 +30,8 @@ lab = typer.Typer(no_args_is_help=True, help="The embedded lab: small worlds, mo
 app.add_typer(lab, name="lab")
 teacher_app = typer.Typer(no_args_is_help=True, help="Teachers for later: cached on disk, or behind a server.")
 app.add_typer(teacher_app, name="teacher")
+recipes_app = typer.Typer(no_args_is_help=True, help="The paper's ten settings: their values, costs, and runs.")
+app.add_typer(recipes_app, name="recipes")
 
 WORDS = {"ignore_unknown_options": True}
 RUN_HELP = """
@@ -196,6 +198,57 @@ def serve(
 
     server = refused(lambda: open_server(model, host, port, dtype, Limits(top_k_limit, batch_tokens, waiting)))
     server.run()
+
+
+@recipes_app.command("list")
+def list_recipes(as_json: AsJson = False) -> None:
+    """List the settings with what the paper's figure shows for them."""
+    from qtarget.recipes.catalogue import recipes
+    from qtarget.recipes.view import recipe_facts, recipes_table
+
+    _print_json([recipe_facts(one) for one in recipes()]) if as_json else _print(recipes_table, recipes())
+
+
+@recipes_app.command("show")
+def show_recipe(
+    name: Annotated[str, typer.Argument(help="A name of `qtarget recipes list`.", show_default=False)],
+    gpus: Annotated[int | None, typer.Option(help="GPUs of one machine.", min=1, show_default="the recipe's")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a setting: every value and its source, estimated memory and hours, lines to run it, what is left open."""
+    from functools import partial
+
+    from qtarget.recipes.catalogue import recipe
+    from qtarget.recipes.view import recipe_facts, recipe_page
+
+    found = refused(lambda: recipe(name))
+    facts = refused(lambda: recipe_facts(found, gpus))
+    _print_json(facts) if as_json else _print(partial(recipe_page, gpus=gpus), found)
+
+
+@recipes_app.command("run")
+def run_recipes(
+    names: Annotated[list[str] | None, typer.Argument(help="Recipes, or --all.", show_default=False)] = None,
+    every: Annotated[bool, typer.Option("--all", help="All ten.")] = False,
+    methods: Annotated[str | None, typer.Option(help="As base,sft,target-sft.", show_default="all")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tiny random models and invented rows; offline.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Results.", show_default="runs/recipes; of a dry run, a temporary one")
+    ] = None,
+    launch: Annotated[
+        bool, typer.Option("--launch", help="Write configurations and print lines for several GPUs; run nothing.")
+    ] = False,
+    gpus: Annotated[int | None, typer.Option(help="With --launch.", min=1, show_default="the recipe's")] = None,
+) -> None:
+    """Train and evaluate every arm of a setting, with the paper's figures beside. What is finished is read."""
+    from qtarget.recipes.command import chosen, options_of, print_launch
+    from qtarget.recipes.run import run_all
+
+    found = refused(lambda: chosen(names or [], every))
+    options = refused(lambda: options_of(found, methods, dry_run, out))
+    if launch:
+        return refused(lambda: print_launch(found, options, gpus, Console(soft_wrap=True)))
+    run_all(found, options, Console())
 
 
 def refused(prepare: Callable[[], Any]) -> Any:

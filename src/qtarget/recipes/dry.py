@@ -1,0 +1,53 @@
+"""A recipe with tiny models of the same architecture and invented rows in the data's own format."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from qtarget.recipes.catalogue import FILES, Recipe, shapes
+from qtarget.recipes.tiny import write_tiny
+
+ROWS = FILES / "rows"
+MODELS = "tiny"
+TRAINING: dict[str, Any] = {
+    "dataset_config": None,
+    "train_rows": 4,
+    "max_length": 512,
+    "max_steps": 2,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 1,
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "use_cpu": True,
+    "disable_tqdm": True,
+}
+"""What a dry run changes beside models and rows. Every other key is the recipe's own."""
+PROTOCOL: dict[str, Any] = {"k": 2, "max_new_tokens": 4}
+QUESTIONS = 1
+
+
+def dry_models(recipe: Recipe, home: Path) -> dict[str, str]:
+    """Folders of the tiny student and teacher, made where they are not there yet, by the key they stand under."""
+    sizes, made = shapes().shapes, home / MODELS
+    families = {"model": sizes[recipe.model.shape].family, "teacher": sizes[recipe.model.teacher_shape].family}
+    roles = {"model": "student", "teacher": "teacher"}
+    return {
+        key: str(write_tiny(family, roles[key], dry_texts(), made / f"{family}-{roles[key]}"))
+        for key, family in families.items()
+    }
+
+
+def dry_values(recipe: Recipe, values: dict[str, Any], home: Path) -> dict[str, Any]:
+    """An arm's configuration made small."""
+    models = dry_models(recipe, home)
+    small = {**TRAINING, "train_dataset": str(ROWS / recipe.data.rows)}
+    named = {key: models[key] for key in ("model", "teacher") if key in values}
+    return {**values, **small, **named}
+
+
+def dry_texts() -> Iterator[str]:
+    """All text of the invented rows: what the tiny tokenizer is made of."""
+    for path in sorted(ROWS.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            yield from (value for value in json.loads(line).values() if isinstance(value, str))

@@ -1,0 +1,61 @@
+"""Training asks as evaluation does: checked on the ids that both use, before anything is trained."""
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from qtarget.evaluate.prompts import check_as_trained, prompt_ids
+from qtarget.evaluate.sampling import ends_of
+from qtarget.evaluate.types import Question
+from qtarget.job.build import JobTrainer
+from qtarget.job.layout import training_rows
+
+CHECKED_ROWS = 32
+
+
+def check_parity(trainer: JobTrainer, prompt: str) -> int:
+    """Look at the first rows as the trainer holds them. Returns how many were looked at.
+
+    Args:
+        prompt: the name that evaluation asks with.
+
+    Raises:
+        ValueError: a row does not begin with evaluation's prompt, begins a sequence twice or not as the tokenizer
+            does, or does not teach an end that generation stops at.
+    """
+    job, tokenizer = trainer.facts.job, trainer.text_tokenizer
+    assert job.layout is not None
+    column, limit = job.layout.prompt_column, job.args.max_length or 10**9
+    taken = training_rows(job).taken
+    texts = taken.select(range(min(CHECKED_ROWS, len(taken))))[column]
+    asked = [prompt_ids(prompt, Question("", text, ""), tokenizer) for text in texts]
+    fitting = [ids for ids in asked if len(ids) < limit]  # the trainer leaves out rows that their prompt fills
+    rows: Any = trainer.train_dataset
+    for ids, row in zip(fitting, rows, strict=False):
+        check_as_trained(ids, row["input_ids"], tokenizer)
+        _check_begin(ids, tokenizer)
+        if len(row["input_ids"]) < limit:
+            _check_end(row["labels"], ids, trainer)
+    return min(len(fitting), len(rows))
+
+
+def _check_begin(ids: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> None:
+    bos: Any = tokenizer.bos_token_id
+    given: Any = tokenizer("")["input_ids"]
+    if ids.count(bos) != given.count(bos):
+        raise ValueError(
+            f"the prompt has {ids.count(bos)} beginning-of-sequence tokens where the tokenizer of "
+            f"{tokenizer.name_or_path} puts {given.count(bos)}; choose another `prompt_format`."
+        )
+
+
+def _check_end(labels: list[int], prompt: tuple[int, ...], trainer: JobTrainer) -> None:
+    tokenizer = trainer.text_tokenizer
+    learned = labels[len(prompt) :]
+    if labels[: len(prompt)] != [-100] * len(prompt) or -100 in learned:
+        raise ValueError("a row learns its prompt, or not all of its completion; look at its `labels`.")
+    if learned[-1] not in ends_of(trainer.model, tokenizer):
+        raise ValueError(
+            f"rows end with {tokenizer.convert_ids_to_tokens(learned[-1])!r}, at which the model's generation does not "
+            "stop, so every answer would run to the limit; write `eos_token:` with one it stops at."
+        )

@@ -1,0 +1,117 @@
+"""A recipe's files put together: the configuration of each arm, and what it will cost."""
+
+from typing import Any
+
+import qtarget as qt
+from qtarget.hyperparameters import suggestion
+from qtarget.job.config import Job, checked_job
+from qtarget.job.flags import Words
+from qtarget.job.written import written
+from qtarget.job.yaml_file import YamlFile
+from qtarget.recipes.catalogue import Recipe, shapes
+from qtarget.recipes.estimates import Workload
+from qtarget.recipes.schema import Launch, MethodPart, Sourced, Values
+
+BASE = "base"
+
+
+def arm_of(recipe: Recipe, name: str) -> MethodPart:
+    """An arm by name.
+
+    Raises:
+        ValueError: there is none; it names the near miss.
+    """
+    if name not in recipe.arms:
+        raise ValueError(f"no method {name!r} in the recipes; {suggestion(name, recipe.arms)}")
+    return recipe.arms[name]
+
+
+def trained_arms(recipe: Recipe) -> list[str]:
+    return [name for name, part in recipe.arms.items() if part.job is not None]
+
+
+def resolved(recipe: Recipe, arm: str, gpus: int | None = None) -> Values:
+    """The keys of `qtarget train` for an arm, each with its source, the special over the general.
+
+    Args:
+        gpus: to spread a step's rows over; None for the recipe's own number.
+
+    Raises:
+        ValueError: no such arm, one that is not trained, or GPUs that do not divide the rows of a step.
+    """
+    part = arm_of(recipe, arm)
+    if part.job is None:
+        raise ValueError(f"{arm!r} is the model as it comes: it is evaluated, and not trained.")
+    layers = (recipe.protocol.job, recipe.data.job, recipe.model.job, recipe.setting.job, part.job)
+    values = {key: value for layer in layers for key, value in layer.items()}
+    if not needs_teacher(part):
+        del values["teacher"]
+    first = ("model", "teacher", *part.job)
+    ordered = {key: values[key] for key in (*(k for k in first if k in values), *values)}
+    return {**ordered, **_batch(launch_of(recipe), gpus)}
+
+
+def needs_teacher(part: MethodPart) -> bool:
+    """Whether an arm's method reads a teacher."""
+    return part.job is not None and "teacher" in qt.method(str(part.job["method"].value)).needs
+
+
+def launch_of(recipe: Recipe) -> dict[str, Sourced]:
+    """How the recipe is spread: the model's and the data's word over the protocol's."""
+    found: dict[str, Sourced] = {}
+    for part in (recipe.protocol.launch, recipe.data.launch, recipe.model.launch):
+        found |= {name: value for name in Launch.model_fields if (value := getattr(part, name)) is not None}
+    return found
+
+
+def _batch(launch: dict[str, Sourced], gpus: int | None) -> Values:
+    rows, per_step = int(launch["rows_per_gpu"].value), int(launch["rows_per_step"].value)
+    number = gpus_of(launch, gpus)
+    if per_step % (rows * number):
+        raise ValueError(
+            f"{per_step} rows a step cannot be cut into {number} GPUs of {rows} rows at a time; write a power of two, "
+            "as `--gpus 8`."
+        )
+    where = f"{per_step} rows a step / ({number} GPUs x {rows} rows)"
+    return {
+        "per_device_train_batch_size": launch["rows_per_gpu"],
+        "gradient_accumulation_steps": Sourced(value=per_step // (rows * number), source="derived", where=where),
+    }
+
+
+def gpus_of(launch: dict[str, Sourced], gpus: int | None) -> int:
+    return int(launch["gpus"].value) if gpus is None else gpus
+
+
+def plain(values: Values) -> dict[str, Any]:
+    """Keys and values without their sources."""
+    return {key: value.value for key, value in values.items()}
+
+
+def job_of(values: dict[str, Any]) -> Job:
+    """The checked run that a resolved configuration describes. Nothing is downloaded for it."""
+    return checked_job(written(YamlFile(values, {}), Words(None, {})))
+
+
+def workload_of(recipe: Recipe, arm: str, gpus: int | None = None) -> Workload:
+    """What decides an arm's cost."""
+    values, launch, assumed = resolved(recipe, arm, gpus), launch_of(recipe), recipe.protocol.assumed
+    rows, per_row = (float(recipe.data.assumed[name].value) for name in ("rows", "tokens_per_row"))
+    sizes = shapes().shapes
+    return Workload(
+        student=sizes[recipe.model.shape],
+        teacher=sizes[recipe.model.teacher_shape] if "teacher" in values else None,
+        tokens=int(rows * per_row * values["num_train_epochs"].value),
+        rows=int(values["per_device_train_batch_size"].value),
+        length=int(values["max_length"].value),
+        gpus=gpus_of(launch, gpus),
+        sharded="sharded" in launch and bool(launch["sharded"].value),
+        flops=1e12 * float(assumed["tflops"].value),
+        utilization=float(assumed["utilization"].value),
+    )
+
+
+def left_open(recipe: Recipe) -> list[str]:
+    """What the paper does not say, or could not be read, of this setting."""
+    parts = (recipe.protocol, recipe.data, recipe.model, recipe.evaluation, *recipe.arms.values())
+    return list(dict.fromkeys(line for part in parts for line in part.left_open))

@@ -1,0 +1,155 @@
+"""A recipe run from beginning to end: every arm trained and evaluated, one table. What is finished is read."""
+
+import gc
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from qtarget.evaluate.plan import Plan
+from qtarget.evaluate.rows import sample_rows
+from qtarget.evaluate.run import run_evaluation
+from qtarget.evaluate.tasks import task
+from qtarget.job.config import Job
+from qtarget.job.train import CONFIGURATION, last_checkpoint, prepare, run
+from qtarget.recipes.catalogue import Recipe
+from qtarget.recipes.dry import PROTOCOL, QUESTIONS, dry_models, dry_values
+from qtarget.recipes.launch import arm_values, write_config
+from qtarget.recipes.parity import check_parity
+from qtarget.recipes.resolve import arm_of, job_of, plain
+from qtarget.recipes.table import ArmScore, arm_score, comparison
+from qtarget.study.quiet import quiet
+
+RESULTS, EVALUATION = "results.json", "evaluation"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How recipes are run.
+
+    Attributes:
+        out: one folder a recipe, and one an arm in it.
+        arms: None for all.
+        dry: with tiny models and invented rows.
+    """
+
+    out: Path
+    arms: tuple[str, ...] | None = None
+    dry: bool = False
+
+    def arms_of(self, recipe: Recipe) -> tuple[str, ...]:
+        """The arms to run, in the order of the table.
+
+        Raises:
+            ValueError: one of them is unknown.
+        """
+        for name in self.arms or ():
+            arm_of(recipe, name)
+        return tuple(name for name in recipe.arms if self.arms is None or name in self.arms)
+
+
+def run_recipe(recipe: Recipe, options: Options, say: Say) -> list[ArmScore]:
+    """Train and evaluate the arms, and write `results.json` beside them.
+
+    Raises:
+        ValueError: an arm that is unknown, a folder that holds another run, rows or models that do not fit.
+        Interrupted: on Ctrl-C; the same command goes on.
+    """
+    home = options.out / recipe.name
+    scores = []
+    for arm in options.arms_of(recipe):
+        model = _model(recipe, arm, home / arm, options, say)
+        score = arm_score(arm, run_evaluation(evaluation_plan(recipe, arm, model, home / arm, options)))
+        say(f"{arm}: {100 * score.mean:.1f}")
+        scores.append(score)
+    _save(recipe, scores, options, home)
+    return scores
+
+
+def run_all(recipes: Sequence[Recipe], options: Options, console: Console) -> None:
+    """Every recipe in turn, each with its table; a failure stops at once, and what is finished stays."""
+    for recipe in recipes:
+        options.arms_of(recipe)
+    with quiet() if options.dry else nullcontext():
+        for recipe in recipes:
+            console.print(f"[bold]{recipe.title}[/]")
+            scores = run_recipe(recipe, options, lambda line: console.print(f"  {line}", highlight=False))
+            console.print(comparison(recipe, scores, options.dry))
+    console.print(f"Models, samples and figures: [bold]{options.out}[/]")
+
+
+def evaluation_plan(recipe: Recipe, arm: str, model: str, folder: Path, options: Options) -> Plan:
+    """What `qtarget eval` is asked for: the recipe's tasks and protocol, with the prompt that training used."""
+    asked, names = recipe.evaluation, tuple(recipe.evaluation.tasks.value)
+    fields = ("k", "temperature", "top_p", "max_new_tokens")
+    protocol = {name: getattr(asked, name).value for name in fields} | {"prompt": prompt_of(recipe)}
+    if not options.dry:
+        return Plan(model, names, folder / EVALUATION, protocol)
+    rows = {name: sample_rows(task(name)) for name in names}
+    return Plan(model, names, folder / EVALUATION, {**protocol, **PROTOCOL}, limit=QUESTIONS, rows=rows, device="cpu")
+
+
+def prompt_of(recipe: Recipe) -> str:
+    return str(recipe.model.job["prompt_format"].value)
+
+
+def _model(recipe: Recipe, arm: str, folder: Path, options: Options, say: Say) -> str:
+    """Where the arm's model is, trained if it is not there yet."""
+    if arm_of(recipe, arm).job is None:
+        return dry_models(recipe, options.out)["model"] if options.dry else str(recipe.model.job["model"].value)
+    values = plain(arm_values(recipe, arm, folder, gpus=1))
+    job = job_of(dry_values(recipe, values, options.out) if options.dry else values)
+    if is_trained(job):
+        say(f"{arm}: trained already, in {job.output}")
+    else:
+        _train(recipe, arm, job, folder, options.dry)
+    return str(job.output)
+
+
+def is_trained(job: Job) -> bool:
+    """Whether the run is finished. A folder that another configuration wrote is refused.
+
+    Raises:
+        ValueError: naming the first key that differs.
+    """
+    path = job.output / CONFIGURATION
+    if not path.is_file():
+        return False
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    spread = ("gradient_accumulation_steps", "resume_from_checkpoint", "bf16", "fp16", "dataloader_pin_memory")
+    for key in sorted(before.keys() | job.given.keys()):
+        if key not in spread and before.get(key) != job.given.get(key):
+            raise ValueError(
+                f"{job.output} holds a run with `{key}: {before.get(key)}`, and this one has "
+                f"`{key}: {job.given.get(key)}`; write another `--out`."
+            )
+    return True
+
+
+def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
+    if (newest := last_checkpoint(job.output)) is not None:
+        job.args.resume_from_checkpoint = str(newest)
+    if not dry:
+        write_config(recipe, arm, folder, gpus=1)
+    trainer = prepare(job)
+    check_parity(trainer, prompt_of(recipe))
+    run(trainer)
+    del trainer
+    gc.collect()  # the next arm's models need the room
+
+
+def _save(recipe: Recipe, scores: Sequence[ArmScore], options: Options, home: Path) -> None:
+    record = {
+        "recipe": recipe.name,
+        "versions": recipe.versions,
+        "dry_run": options.dry,
+        "paper": {arm: value.model_dump() for arm, value in recipe.paper.items()},
+        "arms": [asdict(score) for score in scores],
+    }
+    home.mkdir(parents=True, exist_ok=True)
+    (home / RESULTS).write_text(json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")

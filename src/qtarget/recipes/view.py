@@ -1,0 +1,192 @@
+"""Recipes on a terminal, and as JSON."""
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+import qtarget as qt
+from qtarget.recipes.catalogue import Recipe
+from qtarget.recipes.estimates import GIB, Memory, memory, training_hours
+from qtarget.recipes.launch import CONFIG, arm_values, launch_line
+from qtarget.recipes.resolve import gpus_of, launch_of, left_open, trained_arms, workload_of
+from qtarget.recipes.schema import ORIGINS, Sourced, Values
+from qtarget.recipes.table import paper_figure
+
+WIDE = 100
+OUT = Path("runs/recipes")
+
+
+def recipes_table(recipes: list[Recipe], width: int) -> RenderableType:
+    """A row a setting: what the paper's figure shows, and the hours of all arms together."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if width >= WIDE else 0, 0, 0), pad_edge=False)
+    table.add_column("recipe", style="bold", no_wrap=True)
+    for part in recipes[0].arms.values():
+        called = str(part.called.value)
+        table.add_column(called if width >= WIDE else called.removesuffix("-SFT"), justify="right", no_wrap=True)
+    table.add_column("GPU h", justify="right", no_wrap=True)
+    if width >= WIDE:
+        table.add_column("teacher", style="dim")
+    for recipe in recipes:
+        figures = [paper_figure(value.value, value.where) for value in recipe.paper.values()]
+        hours = sum(_gpu_hours(recipe, arm) for arm in trained_arms(recipe))
+        wide = [str(recipe.model.job["teacher"].value).rpartition("/")[2]] if width >= WIDE else []
+        table.add_row(recipe.name, *figures, f"{hours:.1f}", *wide)
+    notes = (
+        "Average@16 in per cent, read off the paper's figure: ±0.3; ~ marker hidden, ±0.6 or more; = from its text.",
+        "GPU h: hours of one H100 to train all arms, by formula, not measured; evaluation comes on top.",
+        "`qtarget recipes show NAME` says where every value is from; `run --all --dry-run` tries all.",
+    )
+    return Group(table, *(Text(note, style="dim") for note in notes))
+
+
+def _gpu_hours(recipe: Recipe, arm: str) -> float:
+    load = workload_of(recipe, arm)
+    return load.gpus * training_hours(load)
+
+
+def recipe_page(recipe: Recipe, width: int, arms: list[str] | None = None, gpus: int | None = None) -> RenderableType:
+    """One recipe: values with their sources, what differs by arm, costs, launch lines, what the paper leaves open."""
+    arms = arms or trained_arms(recipe)
+    configs = {arm: arm_values(recipe, arm, OUT / recipe.name / arm, gpus) for arm in arms}
+    shared = {key: value for key, value in configs[arms[0]].items() if _is_shared(key, configs)}
+    own = {arm: {k: v for k, v in values.items() if k not in shared} for arm, values in configs.items()}
+    versions = ", ".join(f"{file} {version}" for file, version in recipe.versions.items())
+    narrow = width < WIDE
+    return Group(
+        Text(recipe.title, style="bold"),
+        Text(f"recipe_version: {versions}", style="dim"),
+        _heading("the paper's figure", "Average@16 in per cent"),
+        _paper(recipe),
+        _heading("configuration of every arm"),
+        _values(shared, narrow),
+        *(part for arm in arms for part in (_heading(f"and of {arm}"), _values(own[arm], narrow))),
+        _heading("evaluation"),
+        _values(_evaluation(recipe), narrow),
+        _heading("estimates", "GiB at the peak on each GPU, and hours; by formula, not measured"),
+        _estimates(recipe, arms, gpus),
+        *(Text(line, style="dim") for line in assumptions(recipe, gpus)),
+        _heading("launch", f"`qtarget recipes run {recipe.name} --launch` writes the configurations"),
+        Text(_launch_loop(recipe, arms, gpus)),
+        _heading("what the paper leaves open, or could not be read"),
+        *(Text(f"  - {line}") for line in left_open(recipe)),
+        _heading("sources"),
+        *(Text.assemble((f"  {name:<9}", "bold"), meaning) for name, meaning in ORIGINS.items()),
+    )
+
+
+def _is_shared(key: str, configs: dict[str, Values]) -> bool:
+    values = [config.get(key) for config in configs.values()]
+    return all(value == values[0] for value in values)
+
+
+def _heading(title: str, remark: str = "") -> Text:
+    return Text.assemble("\n", (title, "bold"), "  ", (remark, "dim"))
+
+
+def _launch_loop(recipe: Recipe, arms: list[str], gpus: int | None) -> str:
+    """A shell's loop over the arms, in lines that are not broken by a narrow terminal."""
+    words = launch_line(recipe, OUT / recipe.name / "ARM" / CONFIG, gpus).replace("/ARM/", "/$ARM/")
+    lines = " \\\n      ".join(textwrap.wrap(words, 68, break_long_words=False, break_on_hyphens=False))
+    return f"  for ARM in {' '.join(arms)}; do\n    {lines}\n  done"
+
+
+def _values(values: Values, narrow: bool) -> RenderableType:
+    """Key, value, source and place; on a narrow terminal the place stands below."""
+    if narrow:
+        return Group(*(line for key, value in values.items() for line in _two_lines(key, value)))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", max_width=34)
+    table.add_column(no_wrap=True)
+    table.add_column(style="dim")
+    for key, value in values.items():
+        table.add_row(f"  {key}", Text(_shown(value.value)), value.source, Text(value.where))
+    return table
+
+
+def _two_lines(key: str, value: Sourced) -> tuple[RenderableType, RenderableType]:
+    first = Text.assemble(f"  {key}: {_shown(value.value)}  ", (f"[{value.source}]", "italic"))
+    return first, Padding(Text(value.where, style="dim"), (0, 0, 0, 6))
+
+
+def _shown(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000).strip()
+    return text.removesuffix("...").strip()
+
+
+def _paper(recipe: Recipe) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    for arm, value in recipe.paper.items():
+        called = recipe.arms[arm].called.value
+        table.add_row(f"  {arm}", Text(str(called), style="dim"), f"{value.value:g}", Text(value.where, style="dim"))
+    return table
+
+
+def _evaluation(recipe: Recipe) -> Values:
+    asked = recipe.evaluation
+    fields = ("tasks", "k", "temperature", "top_p", "max_new_tokens")
+    prompt = Sourced(value=recipe.model.job["prompt_format"].value, source="derived", where="as training asks")
+    return {"prompt": prompt, **{name: getattr(asked, name) for name in fields}}
+
+
+def _estimates(recipe: Recipe, arms: list[str], gpus: int | None) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", no_wrap=True)
+    names = ("weights", "gradients", "optimizer", "activations", "teacher", "loss", "total")
+    for name in ("weights", "grad.", "optim.", "activ.", "teacher", "loss", "total", "hours"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for arm in arms:
+        load = workload_of(recipe, arm, gpus)
+        found: Memory = memory(load)
+        table.add_row(
+            f"  {arm}", *(f"{getattr(found, name) / GIB:.1f}" for name in names), f"{training_hours(load):.2f}"
+        )
+    return table
+
+
+def assumptions(recipe: Recipe, gpus: int | None = None) -> list[str]:
+    """What the estimates take for granted, in sentences."""
+    load = workload_of(recipe, trained_arms(recipe)[0], gpus)
+    cut = "cut over the GPUs (FSDP2)" if load.sharded and load.gpus > 1 else "whole on each GPU"
+    return [
+        f"  {load.gpus} GPUs at {load.utilization:.0%} of {load.flops / 1e12:.0f} TFLOP/s; {load.tokens / 1e6:.0f} M "
+        f"tokens in all, {recipe.data.assumed['tokens_per_row'].value} a row (assumed), no padding.",
+        f"  fp32 weights, gradients and AdamW, {cut}; checkpointed layers; {load.rows} rows of {load.length} tokens "
+        "at a time; the teacher in bf16; logits of 1024 tokens at a time.",
+        "  Left out: the allocator's slack, communication buffers, CUDA's own, and bf16 copies that autocast keeps.",
+    ]
+
+
+def recipe_facts(recipe: Recipe, gpus: int | None = None) -> dict[str, Any]:
+    """A recipe as plain values, for programs."""
+    return {
+        "name": recipe.name,
+        "title": recipe.title,
+        "recipe_version": recipe.versions,
+        "paper": {arm: value.model_dump() for arm, value in recipe.paper.items()},
+        "evaluation": {key: value.model_dump() for key, value in _evaluation(recipe).items()},
+        "gpus": gpus_of(launch_of(recipe), gpus),
+        "methods": {arm: _arm_facts(recipe, arm, gpus) for arm in trained_arms(recipe)},
+        "assumptions": [line.strip() for line in assumptions(recipe, gpus)],
+        "left_open": left_open(recipe),
+        "qtarget": qt.__version__,
+    }
+
+
+def _arm_facts(recipe: Recipe, arm: str, gpus: int | None) -> dict[str, Any]:
+    folder, load = OUT / recipe.name / arm, workload_of(recipe, arm, gpus)
+    found = memory(load)
+    bytes_each = {name: getattr(found, name) for name in (*Memory.__dataclass_fields__, "total")}
+    return {
+        "configuration": {key: value.model_dump() for key, value in arm_values(recipe, arm, folder, gpus).items()},
+        "launch": launch_line(recipe, folder / CONFIG, gpus),
+        "estimated_bytes_per_gpu": bytes_each,
+        "estimated_hours": training_hours(load),
+    }
