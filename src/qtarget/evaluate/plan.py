@@ -1,9 +1,11 @@
-"""What `qtarget eval` is asked for, and what that comes to: refused here, before anything is run."""
+"""What `qtarget eval` is asked for, in one place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from qtarget.evaluate.lock import LOCK_NAME
 
 Engine = Literal["hf", "http", "vllm"]
 
@@ -18,8 +20,10 @@ class Plan:
         protocol: fields of `Ask` that override the tasks' own, such as k or temperature.
         limit: the first so many questions of each task.
         rows: a file of rows in the place of a task's own, by the task's name.
+        lock: the lock file of the tasks' rows.
         adapter: folder of a LoRA adapter on the model.
-        regrade: grade again also what the present grader has graded.
+        batch_size: completions at once.
+        regrade: only grade what the folder holds again; nothing is drawn, and no model loaded.
         base: folder or hub name of the model before training; with it forgetting is measured.
         reference_rows: file of prompts and completions on which calibration is measured.
     """
@@ -30,11 +34,12 @@ class Plan:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
     rows: Mapping[str, Path] = field(default_factory=dict)
+    lock: Path = Path(LOCK_NAME)
     generator: Engine = "hf"
     url: str | None = None
     revision: str | None = None
     adapter: str | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     dtype: str = "auto"
     device: str = "auto"
     trust_remote_code: bool = False

@@ -1,12 +1,18 @@
 """What an evaluation found: the numbers of `results.json`."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from qtarget.evaluate.statistics import Estimate
-from qtarget.evaluate.types import Ask
+from qtarget.evaluate.statistics import Estimate, average_at_k
+from qtarget.evaluate.store import task_sha
+from qtarget.evaluate.types import Answers, Ask, Asked, Record
+
+TRUNCATED = 0.05
+"""Above this share of completions cut off at the limit, a score says little of the model."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,93 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Results:
-    """All tasks of a run. `dataclasses.asdict` of it is plain JSON, but for the folder.
+    """All tasks of a run. `as_json` of it is plain JSON.
 
     Attributes:
         model, generation: what the generator said of itself.
+        notices: what happened to the folder on the way, such as a line cut off.
     """
 
     folder: Path
     model: Mapping[str, Any]
     generation: Mapping[str, Any]
     tasks: tuple[TaskResult, ...]
+    notices: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+def summarise(asked: Asked, answers: Answers) -> TaskResult:
+    """A task's numbers from its answers.
+
+    Raises:
+        ValueError: a question that has not exactly k samples.
+    """
+    check_whole(answers)
+    every = [record for records in answers.records for record in records]
+    right = [[record.grade == 1 for record in records] for records in answers.records]
+    facts = answers.task
+    return TaskResult(
+        task=facts.name,
+        version=facts.version,
+        suite=facts.suite,
+        task_sha=task_sha(asked),
+        rows=asked.rows,
+        ask=answers.ask,
+        overridden=asked.overridden,
+        questions=len(answers.questions),
+        average=average_at_k(right, answers.ask.k),
+        pass_at_k=fmean(any(own) for own in right),
+        unknown=Counter(record.grade_reason for record in every if record.grade is None),
+        truncated=_share(every, lambda record: record.finish_reason == "length"),
+        no_answer=_share(every, lambda record: record.grade_reason == "no_answer"),
+        mean_tokens=fmean(record.n_tokens for record in every),
+        warnings=(*asked.remarks, *warnings_of(answers)),
+    )
+
+
+def check_whole(answers: Answers) -> None:
+    """Refuse answers in which a question has more or fewer samples than the protocol says."""
+    k = answers.ask.k
+    for question, records in zip(answers.questions, answers.records, strict=True):
+        if len(records) != k:
+            raise ValueError(
+                f"{answers.task.name}: question {question.qid!r} has {len(records)} samples and Average@{k} needs "
+                f"exactly {k}. Missing samples are neither wrong nor left out: run the same `qtarget eval` again, "
+                "which draws them."
+            )
+
+
+def warnings_of(answers: Answers) -> list[str]:
+    """What a reader should know before believing the numbers."""
+    every = [record for records in answers.records for record in records]
+    found = []
+    cut = _share(every, lambda record: record.finish_reason == "length")
+    if cut == 1:
+        found.append(
+            "no completion ended by itself: the stop token was never learned, or max_new_tokens is far too low"
+        )
+    elif cut > TRUNCATED:
+        found.append(f"{cut:.0%} of completions were cut off at the limit of {answers.ask.max_new_tokens} tokens")
+    if same := identical(answers):
+        found.append(
+            f"all {answers.ask.k} samples of {same} of {len(answers.questions)} questions are identical at temperature "
+            f"{answers.ask.temperature:g}: does the engine give every sample a seed of its own?"
+        )
+    if unknown := sum(record.grade is None for record in every):
+        found.append(f"{unknown} samples have no known grade and count as not right")
+    if answers.generation.get("version") is None:
+        found.append("the server does not say its version, and scores change with it")
+    return found
+
+
+def identical(answers: Answers) -> int:
+    """Questions whose samples, drawn at random, all say the same."""
+    if answers.ask.temperature == 0 or answers.ask.k < 2:
+        return 0
+    return sum(len({record.completion for record in records}) == 1 for records in answers.records)
+
+
+def _share(records: list[Record], holds: Any) -> float:
+    return fmean(map(holds, records))

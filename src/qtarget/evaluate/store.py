@@ -5,6 +5,7 @@ out/TASK/task.json         the task as it was asked: protocol, questions, rows
 out/TASK/samples.jsonl     a `Record` a line
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -28,11 +29,14 @@ class Appender:
     """Writes records at the end of a file. Each is with the system at once, and on the disk soon after."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = path.open("ab", buffering=0)
         self._waiting, self._since = 0, time.monotonic()
 
     def append(self, record: Record) -> None:
-        self._file.write(line_of(record))
+        line = line_of(record)
+        if self._file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, "the disk is full; make room, and the same command goes on", str(self.path))
         self._waiting += 1
         if self._waiting >= SYNC_RECORDS or time.monotonic() - self._since > SYNC_SECONDS:
             self.sync()
@@ -153,6 +157,11 @@ def task_sha(asked: Asked) -> str:
     return short_sha([facts.name, facts.version, facts.grader, asdict(asked.ask), [asdict(q) for q in asked.questions]])
 
 
+def identity(facts: Mapping[str, Any]) -> str:
+    """Short sha256 of what a model or generator said of itself; how its folder is called does not count."""
+    return short_sha({name: value for name, value in facts.items() if name not in ("name", "adapter")})
+
+
 def write_task(folder: Path, asked: Asked) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / TASK, {"task_sha": task_sha(asked), **asdict(asked)})
@@ -163,7 +172,7 @@ def read_task(folder: Path) -> Asked:
     values = _read_json(folder / TASK)
     questions = tuple(Question(**{**one, "options": tuple(one["options"])}) for one in values["questions"])
     facts, ask = TaskFacts(**values["task"]), Ask(**values["ask"])
-    return Asked(facts, ask, questions, values["rows"], tuple(values["remarks"]))
+    return Asked(facts, ask, questions, values["rows"], tuple(values["remarks"]), tuple(values["overridden"]))
 
 
 def read_run(out: Path) -> Mapping[str, Any] | None:

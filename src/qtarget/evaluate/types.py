@@ -131,6 +131,7 @@ class Asked:
     Attributes:
         rows: where the questions come from and the sha256 of the rows, in words.
         remarks: what there was to say of rows left out or odd.
+        overridden: fields of `ask` that are not the task's own.
     """
 
     task: TaskFacts
@@ -138,6 +139,7 @@ class Asked:
     questions: tuple[Question, ...]
     rows: str = ""
     remarks: tuple[str, ...] = ()
+    overridden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,11 @@ class Completion:
 @runtime_checkable
 class Generator(Protocol):
     """Who answers: a model in memory, or a server."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's own: it makes the prompts."""
+        ...
 
     def fingerprint(self) -> dict[str, Any]:
         """What the answers depend on: {"model": {...}, "generation": {engine, version, dtype, batch size, …}}."""

@@ -23,7 +23,7 @@ KEY_VARIABLE = "QTARGET_API_KEY"
 CONNECT_S, READ_S = 10.0, 3600.0
 """Seconds for a connection, and for an answer: a long completion says nothing until it is finished."""
 NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "stream": False}
-"""Said to the server because vLLM and SGLang take what a request leaves open from the model's generation_config.json."""
+"""vLLM and SGLang take what a request leaves open from the model's generation_config.json; so nothing is left open."""
 LATER = (408, 409, 425, 429, 500, 502, 503, 504)
 """Statuses after which the same request may succeed."""
 BACKOFF = Retry(total=None, backoff_factor=0.25, backoff_max=15, backoff_jitter=0.25)
@@ -49,19 +49,21 @@ class Endpoint:
     Attributes:
         model: folder or hub name whose tokenizer makes the prompts, and the served name unless only one is served.
         url: up to, and without, ``/v1``.
-        concurrency: requests at once.
+        batch_size: requests at once.
         patience: seconds that a server may be away.
     """
 
     model: str
     url: str
     revision: str | None = None
-    concurrency: int = 32
+    batch_size: int = 32
     patience: float = 600.0
     trust_remote_code: bool = False
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} was given; write --batch-size 1 or more.")
         object.__setattr__(self, "url", checked_url(self.url))
 
     @cached_property
@@ -98,13 +100,13 @@ class Endpoint:
             "generation": {
                 "engine": "http",
                 "version": self.version,
-                "concurrency": self.concurrency,
+                "batch_size": self.batch_size,
             },
         }
 
     def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
         self._stopped.clear()
-        pool = ThreadPoolExecutor(self.concurrency)
+        pool = ThreadPoolExecutor(self.batch_size)
         try:
             waiting = [pool.submit(self._complete, request, ask) for request in requests]
             for done in as_completed(waiting):
@@ -209,7 +211,7 @@ class Endpoint:
 
     @cached_property
     def _connections(self) -> PoolManager:
-        return PoolManager(num_pools=2, maxsize=self.concurrency)
+        return PoolManager(num_pools=2, maxsize=self.batch_size)
 
 
 class NotThere(ValueError):

@@ -12,7 +12,7 @@ from qtarget.evaluate.generators.huggingface import model_facts, tokenizer_for
 from qtarget.evaluate.types import Ask, Completion, Request
 
 CHUNK = 16
-"""Requests handed over at once, in multiples of the batch size: what a kill may lose, and how full the batch is kept."""
+"""Batches handed over at once: what a kill may lose, and how full the engine is kept."""
 
 
 @dataclass(frozen=True)
