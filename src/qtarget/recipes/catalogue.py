@@ -99,6 +99,13 @@ def shapes() -> ShapesFile:
     return read_part(FILES / "shapes.yaml", ShapesFile)
 
 
+def paper_figure(value: float, where: str) -> str:
+    """The figure with a mark for how well it could be read, or a space."""
+    if "text" in where:
+        return f"{value:g}="
+    return f"{value:.1f}~" if "hidden" in where else f"{value:.1f} "
+
+
 def read_part(path: Path, schema: type[FileSchema]) -> FileSchema:
     """A recipe's file, checked.
 

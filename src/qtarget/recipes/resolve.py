@@ -4,10 +4,6 @@ from typing import Any
 
 import qtarget as qt
 from qtarget.hyperparameters import suggestion
-from qtarget.job.config import Job, checked_job
-from qtarget.job.flags import Words
-from qtarget.job.written import written
-from qtarget.job.yaml_file import YamlFile
 from qtarget.recipes.catalogue import Recipe, shapes
 from qtarget.recipes.estimates import Workload
 from qtarget.recipes.schema import Launch, MethodPart, Sourced, Values
@@ -86,11 +82,6 @@ def gpus_of(launch: dict[str, Sourced], gpus: int | None) -> int:
 def plain(values: Values) -> dict[str, Any]:
     """Keys and values without their sources."""
     return {key: value.value for key, value in values.items()}
-
-
-def job_of(values: dict[str, Any]) -> Job:
-    """The checked run that a resolved configuration describes. Nothing is downloaded for it."""
-    return checked_job(written(YamlFile(values, {}), Words(None, {})))
 
 
 def workload_of(recipe: Recipe, arm: str, gpus: int | None = None) -> Workload:

@@ -18,9 +18,10 @@ from qtarget.job.config import Job
 from qtarget.job.train import CONFIGURATION, last_checkpoint, prepare, run
 from qtarget.recipes.catalogue import Recipe
 from qtarget.recipes.dry import PROTOCOL, QUESTIONS, dry_models, dry_values
+from qtarget.recipes.job import job_of
 from qtarget.recipes.launch import arm_values, write_config
 from qtarget.recipes.parity import check_parity
-from qtarget.recipes.resolve import arm_of, job_of, plain
+from qtarget.recipes.resolve import arm_of, plain
 from qtarget.recipes.table import ArmScore, arm_score, comparison
 from qtarget.study.quiet import quiet
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qtarget.evaluate.results import Results
-from qtarget.recipes.catalogue import Recipe
+from qtarget.recipes.catalogue import Recipe, paper_figure
 
 Z95 = 1.96
 
@@ -65,10 +65,3 @@ def comparison(recipe: Recipe, scores: Sequence[ArmScore], dry: bool) -> Rendera
     if dry:
         notes.insert(0, "A dry run: tiny random models and invented rows. The figures here mean nothing.")
     return Group(table, *(Text(note, style="dim") for note in notes))
-
-
-def paper_figure(value: float, where: str) -> str:
-    """The figure with a mark for how well it could be read, or a space."""
-    if "text" in where:
-        return f"{value:g}="
-    return f"{value:.1f}~" if "hidden" in where else f"{value:.1f} "

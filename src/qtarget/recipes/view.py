@@ -12,12 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 import qtarget as qt
-from qtarget.recipes.catalogue import Recipe
+from qtarget.recipes.catalogue import Recipe, paper_figure
 from qtarget.recipes.estimates import GIB, Memory, memory, training_hours
 from qtarget.recipes.launch import CONFIG, arm_values, launch_line
 from qtarget.recipes.resolve import gpus_of, launch_of, left_open, trained_arms, workload_of
 from qtarget.recipes.schema import ORIGINS, Sourced, Values
-from qtarget.recipes.table import paper_figure
 
 WIDE = 100
 OUT = Path("runs/recipes")

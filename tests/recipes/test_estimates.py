@@ -1,0 +1,77 @@
+"""What a run is said to take, against counts by hand and against the models themselves."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from qtarget.recipes.catalogue import shapes
+from qtarget.recipes.estimates import Shape, Workload, memory, training_flops, training_hours
+
+SMALL = Shape("llama", hidden=8, intermediate=16, layers=2, heads=2, kv_heads=1, head_dim=4, vocabulary=10, tied=False)
+LOAD = Workload(SMALL, None, tokens=1000, rows=2, length=6, gpus=4, sharded=False, flops=1e6, utilization=0.5)
+PUBLISHED = {
+    "qwen2.5-1.5b": 1_543_714_304,
+    "qwen2.5-7b": 7_615_616_512,
+    "qwen2.5-14b": 14_770_033_664,
+    "qwen3-8b": 8_190_735_360,
+    "llama-3.2-3b": 3_212_749_824,
+    "llama-3.1-8b": 8_030_261_248,
+}
+
+
+@pytest.mark.parametrize("name", sorted(shapes().shapes))
+def test_parameters_are_those_of_the_architecture(name):
+    shape = shapes().shapes[name]
+    config = AutoConfig.for_model(
+        shape.family,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        vocab_size=shape.vocabulary,
+        tie_word_embeddings=shape.tied,
+    )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert shape.parameters == model.num_parameters()
+    assert shape.parameters == PUBLISHED.get(name, shape.parameters)
+
+
+def test_a_layer_by_hand():
+    # q 8·8, k and v 8·4 each, o 8·8; gate, up and down 3·8·16; two norms of 8
+    assert SMALL.layer == 64 + 32 + 32 + 64 + 384 + 16
+    assert SMALL.parameters == 2 * 592 + 8 + 2 * 80
+    assert replace(SMALL, family="qwen2").layer == 592 + 8 + 4 + 4  # biases of q, k, v
+    assert replace(SMALL, family="qwen3").layer == 592 + 2 * 4  # norms of queries and keys
+
+
+def test_memory_by_hand():
+    found = memory(LOAD)
+    assert (found.weights, found.gradients, found.optimizer) == (4 * 1352, 4 * 1352, 8 * 1352)
+    # 12 tokens in bf16: 2 inputs of 8; inside a layer 4·8, queries 2·8, keys and values 2·4, MLP 4·16
+    assert found.activations == 2 * 12 * (16 + 32 + 16 + 8 + 64)
+    assert found.loss == 1024 * 10 * 4 + 4 * 80
+    assert found.teacher == 0
+    assert found.total == 5408 + 5408 + 10816 + 3264 + 41280
+
+
+def test_memory_that_is_cut_over_gpus_and_a_teacher():
+    found = memory(replace(LOAD, sharded=True, teacher=SMALL))
+    assert found.weights == 4 * 1352 // 4 + 2 * (2 * 592 + 80)  # a quarter, and what is gathered in bf16
+    assert found.optimizer == 8 * 1352 // 4
+    # its output layer whole, two layers gathered, the rest cut, and hidden states of 12 tokens, all in bf16
+    assert found.teacher == 2 * (1352 - 80) // 4 + 2 * 80 + 4 * 592 + 2 * 12 * 8
+    assert found.loss == 2 * 1024 * 10 * 4 + 4 * 80
+
+
+def test_operations_and_hours_by_hand():
+    attention = 4 * 2 * 2 * 4 * 6 // 2  # layers, heads, their width, and half of 6 tokens before
+    token = 8 * 2 * 592 + 6 * 80 + 4 * attention
+    assert training_flops(LOAD) == 1000 * token
+    teacher = 2 * (2 * 592 + 80) + attention
+    assert training_flops(replace(LOAD, teacher=SMALL)) == 1000 * (token + teacher)
+    assert training_hours(LOAD) == pytest.approx(1000 * token / (4 * 1e6 * 0.5) / 3600)
