@@ -2,7 +2,14 @@
 
 from qtarget.evaluate.evaluation import Evaluation, Grader, Question, evaluate
 from qtarget.evaluate.sampling import Progress, Sample, Sampling, sample_completions
-from qtarget.evaluate.statistics import Estimate, PairedDifference, average_at_k, paired_difference
+from qtarget.evaluate.statistics import (
+    Estimate,
+    PairedDifference,
+    SeedsDifference,
+    average_at_k,
+    paired_difference,
+    paired_seeds,
+)
 
 __all__ = [
     "Estimate",
@@ -13,8 +20,10 @@ __all__ = [
     "Question",
     "Sample",
     "Sampling",
+    "SeedsDifference",
     "average_at_k",
     "evaluate",
     "paired_difference",
+    "paired_seeds",
     "sample_completions",
 ]

@@ -1,4 +1,4 @@
-"""Average@k with an interval that knows its questions, and the paired comparison of two arms.
+"""Average@k with an interval that knows its questions.
 
 The unit is the question, not the sample: the k samples of one question are alike, and counting them as
 independent makes intervals far too narrow (Miller 2024, arXiv 2411.00640). With few questions, or scores near
@@ -13,9 +13,9 @@ nothing of another training seed.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, variance
+from statistics import fmean, variance
 
-_TWO_SIDED_95 = 0.975
+from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,6 @@ class Estimate:
     high: float
     n_questions: int
     k: int
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """How much arm A scores above arm B on the same questions (between -1 and 1), with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-    n_questions: int
-    k: int
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
 
 
 def average_at_k(correct: Sequence[Sequence[bool]], k: int) -> Estimate:
@@ -64,57 +48,14 @@ def average_at_k(correct: Sequence[Sequence[bool]], k: int) -> Estimate:
         ValueError: no question, or one whose number of samples is not k (missing samples are never counted as
             wrong, nor left out).
     """
-    shares = _shares(correct, k)
+    shares = shares_of(correct, k)
     mean, n = fmean(shares), len(shares)
     padded = [*shares, 0.0, 1.0]
     padded_mean = fmean(padded)
     squared_error = variance(padded) / len(padded)
     trials = min(padded_mean * (1 - padded_mean) / squared_error, n * k)
-    low, high = _wilson(mean, trials, student_quantile(_TWO_SIDED_95, n + 1))
+    low, high = _wilson(mean, trials, student_quantile(TWO_SIDED_95, n + 1))
     return Estimate(mean, low, high, n, k)
-
-
-def paired_difference(
-    correct_a: Sequence[Sequence[bool]], correct_b: Sequence[Sequence[bool]], k: int
-) -> PairedDifference:
-    """Mean over questions of A's share minus B's, with a 95 % interval by question.
-
-    Both arms must hold the same questions in the same order; pairing removes the questions' own difficulty. The
-    interval is Student's on the differences, their variance taken with one pseudo-question that A alone gets
-    right and one that B alone gets right, as in the adjusted Wald interval for matched pairs (Bonett and Price
-    2012). So two arms that never differed are not declared equal beyond doubt.
-
-    Raises:
-        ValueError: the arms differ in their number of questions, or a question lacks exactly k samples.
-    """
-    shares_a, shares_b = _shares(correct_a, k), _shares(correct_b, k)
-    if len(shares_a) != len(shares_b):
-        raise ValueError(
-            f"Arm A has {len(shares_a)} questions and arm B has {len(shares_b)}; "
-            "a paired difference needs both on the same questions. Evaluate both on one list."
-        )
-    differences = [a - b for a, b in zip(shares_a, shares_b, strict=True)]
-    mean, n = fmean(differences), len(differences)
-    padded = [*differences, 1.0, -1.0]
-    half_width = student_quantile(_TWO_SIDED_95, n + 1) * math.sqrt(variance(padded) / len(padded))
-    return PairedDifference(mean, max(-1.0, mean - half_width), min(1.0, mean + half_width), n, k)
-
-
-def student_quantile(probability: float, degrees: int) -> float:
-    """Quantile of Student's t: exact for 2 degrees of freedom, within 0.2 % for 3 or more at 97.5 %.
-
-    The series is Abramowitz and Stegun's 26.7.5.
-    """
-    if degrees == 2:
-        return (2 * probability - 1) * math.sqrt(2 / (4 * probability * (1 - probability)))
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
 
 
 def _wilson(mean: float, trials: float, quantile: float) -> tuple[float, float]:
@@ -124,7 +65,7 @@ def _wilson(mean: float, trials: float, quantile: float) -> tuple[float, float]:
     return min(mean, max(0.0, centre - half_width)), max(mean, min(1.0, centre + half_width))
 
 
-def _shares(correct: Sequence[Sequence[bool]], k: int) -> list[float]:
+def shares_of(correct: Sequence[Sequence[bool]], k: int) -> list[float]:
     if not correct:
         raise ValueError("No question was given; Average@k needs at least one. Pass correct=[[...k grades...], ...].")
     for question, grades in enumerate(correct):

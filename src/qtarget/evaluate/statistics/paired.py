@@ -1,0 +1,51 @@
+"""The paired comparison of two arms on the same questions."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
+
+from qtarget.evaluate.statistics.average import shares_of
+from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much arm A scores above arm B on the same questions (between -1 and 1), with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    n_questions: int
+    k: int
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+
+def paired_difference(
+    correct_a: Sequence[Sequence[bool]], correct_b: Sequence[Sequence[bool]], k: int
+) -> PairedDifference:
+    """Mean over questions of A's share minus B's, with a 95 % interval by question.
+
+    Both arms must hold the same questions in the same order; pairing removes the questions' own difficulty. The
+    interval is Student's on the differences, their variance taken with one pseudo-question that A alone gets
+    right and one that B alone gets right, as in the adjusted Wald interval for matched pairs (Bonett and Price
+    2012). So two arms that never differed are not declared equal beyond doubt.
+
+    Raises:
+        ValueError: the arms differ in their number of questions, or a question lacks exactly k samples.
+    """
+    shares_a, shares_b = shares_of(correct_a, k), shares_of(correct_b, k)
+    if len(shares_a) != len(shares_b):
+        raise ValueError(
+            f"Arm A has {len(shares_a)} questions and arm B has {len(shares_b)}; "
+            "a paired difference needs both on the same questions. Evaluate both on one list."
+        )
+    differences = [a - b for a, b in zip(shares_a, shares_b, strict=True)]
+    mean, n = fmean(differences), len(differences)
+    padded = [*differences, 1.0, -1.0]
+    half_width = student_quantile(TWO_SIDED_95, n + 1) * math.sqrt(variance(padded) / len(padded))
+    return PairedDifference(mean, max(-1.0, mean - half_width), min(1.0, mean + half_width), n, k)

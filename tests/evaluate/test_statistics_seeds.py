@@ -1,0 +1,115 @@
+"""Seeds and questions as two levels: sums by hand, the one-seed case, and simulated truth."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from qtarget.evaluate import paired_difference
+from qtarget.evaluate.statistics import SeedsDifference, paired_seeds
+from qtarget.evaluate.statistics.quantiles import student_quantile
+
+K = 16
+
+
+def answers(rng, levels, seeds_by_question):
+    return rng.binomial(K, np.clip(levels + seeds_by_question, 0, 1)) / K
+
+
+def draw(rng, n_seeds, n_questions, gain, seed_spread):
+    """Two methods whose seeds differ by `seed_spread` and whose questions are hard for both alike."""
+    levels = rng.uniform(0.25, 0.55, n_questions)
+    of_question = rng.normal(0, 0.05, n_questions)
+    a = answers(rng, levels, gain + of_question + rng.normal(0, seed_spread, (n_seeds, 1)))
+    return a, answers(rng, levels, rng.normal(0, seed_spread, (n_seeds, 1)))
+
+
+@pytest.mark.parametrize("seed_spread", [0.0, 0.02, 0.05])
+@pytest.mark.parametrize("n_seeds", [3, 5, 10])
+def test_the_interval_covers_the_truth_as_often_as_it_says(n_seeds, seed_spread):
+    rng, gain = np.random.default_rng(n_seeds), 0.1
+    found = [paired_seeds(*draw(rng, n_seeds, 80, gain, seed_spread)) for _ in range(400)]
+    covered = np.mean([f.low <= gain <= f.high for f in found])
+    assert covered >= 0.92
+
+
+def test_no_gain_is_seldom_called_clear():
+    rng = np.random.default_rng(7)
+    found = [paired_seeds(*draw(rng, 5, 80, 0.0, 0.03)) for _ in range(400)]
+    assert np.mean([f.is_clear for f in found]) <= 0.08
+    assert all(f.is_clear == (f.p < 0.05) for f in found)
+
+
+def test_a_gain_of_eight_points_is_usually_found_in_five_seeds():
+    rng = np.random.default_rng(8)
+    found = [paired_seeds(*draw(rng, 5, 120, 0.08, 0.02)) for _ in range(200)]
+    assert np.mean([f.low > 0 for f in found]) >= 0.9
+
+
+def test_seeds_that_disagree_widen_the_interval_where_questions_alone_would_not():
+    rng = np.random.default_rng(9)
+    a, b = draw(rng, 5, 200, 0.05, 0.1)
+    over_both = paired_seeds(a, b)
+    by_question = paired_seeds(a.mean(0, keepdims=True), b.mean(0, keepdims=True))
+    assert over_both.high - over_both.low > 2 * (by_question.high - by_question.low)
+    assert over_both.seed_share > 0.8
+    assert over_both.degrees < 6
+
+
+def test_the_squared_errors_of_seeds_and_of_padded_questions_add_up():
+    a, b = [[0.5, 1.0, 0.25], [0.75, 0.5, 0.0]], [[0.25, 0.5, 0.25], [0.0, 0.5, 0.5]]
+    by_seed, by_question = [0.25, 0.25 / 3], [0.5, 0.25, -0.25]
+    seeds_part = np.var(by_seed, ddof=1) / 2
+    questions_part = np.var([*by_question, 0.75, -0.75], ddof=1) / 5
+    error = np.sqrt(seeds_part + questions_part)
+    degrees = error**4 / (seeds_part**2 / 1 + questions_part**2 / 4)
+    found = paired_seeds(a, b)
+    assert found.mean == pytest.approx(np.mean(by_seed))
+    assert found.high - found.mean == pytest.approx(student_quantile(0.975, degrees) * error)
+    assert found.degrees == pytest.approx(degrees)
+    assert found.seed_share == pytest.approx(seeds_part / error**2)
+
+
+def test_one_seed_is_the_paired_difference_and_says_that_it_is_evaluation_noise():
+    right_a, right_b = [3, 4, 0, 2, 4], [1, 4, 1, 0, 2]
+    one = paired_seeds([[c / 4 for c in right_a]], [[c / 4 for c in right_b]])
+    grades = [[[i < c for i in range(4)] for c in arm] for arm in (right_a, right_b)]
+    by_question = paired_difference(*grades, 4)
+    assert (one.mean, one.low, one.high) == pytest.approx((by_question.mean, by_question.low, by_question.high))
+    assert one.evaluation_noise_only
+    assert not paired_seeds([[0.5, 1]] * 2, [[0.5, 0]] * 2).evaluation_noise_only
+
+
+def test_arms_that_never_differed_are_not_equal_beyond_doubt():
+    arm = [[1.0] * 100] * 5
+    same = paired_seeds(arm, arm)
+    assert (same.mean, same.p) == (0, 1)
+    assert same.low < -0.01 < 0.01 < same.high
+
+
+def test_swapped_arms_turn_the_interval_round():
+    rng = np.random.default_rng(3)
+    a, b = draw(rng, 4, 30, 0.1, 0.02)
+    forth, back = paired_seeds(a, b), paired_seeds(b, a)
+    assert (back.mean, back.low, back.high, back.p) == pytest.approx((-forth.mean, -forth.high, -forth.low, forth.p))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "complaint"),
+    [
+        ([], [], "a has 0 seeds"),
+        ([[]], [[]], r"a has 1 seeds with \[0\] questions"),
+        ([[1, 0], [1]], [[1, 0], [1, 0]], r"a has 2 seeds with \[1, 2\] questions"),
+        ([[1, 0]], [[1, 0], [1, 0]], "a has 1 seeds of 2 questions and b has 2 of 2"),
+        ([[1, 0]], [[1, 0, 1]], "a has 1 seeds of 2 questions and b has 1 of 3"),
+    ],
+)
+def test_arms_that_do_not_pair_are_refused(a, b, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        paired_seeds(a, b)
+
+
+def test_the_result_is_plain_json():
+    found = paired_seeds([[1, 0.5]] * 2, [[0, 0.5]] * 2)
+    assert SeedsDifference(**json.loads(json.dumps(asdict(found)))) == found
