@@ -8,7 +8,7 @@ from qtarget.evaluate.types import Grade, Question
 WRAPPING = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|boldsymbol)\s*\{([^{}]*)\}")
 OPEN, LETTER = r"[\s*_$({\[]*", r"(?P<letter>[A-Z])"
 STATED = re.compile(
-    r"\b[Aa]nswer(?:\s+is)?\s*:?" + OPEN + LETTER + r"(?![\w'’])(?P<rest>[^\n]*)",
+    r"\b[Aa]nswer(?:\s+is)?\s*:?" + OPEN + LETTER + r"(?![\w'’])(?=(?P<rest>[^\n]*))",
 )
 """As in "the answer is (C)" and "**Answer:** C"; whether the letter is one, and not a word, `_is_letter` says."""
 ALTERNATIVE = re.compile(r"\s*(?:,|/|&|or\b|and\b)\s*[*_$({\[]*[A-Z](?![\w'’])")
@@ -61,7 +61,7 @@ def letter(place: int) -> str:
 def _stated(completion: str) -> str | None:
     if BOX.search(completion):
         return last_boxed(completion)
-    sentences = [found for found in STATED.finditer(completion) if _is_letter(found["letter"], found["rest"])]
+    sentences = [one for one in STATED.finditer(_unwrapped(completion)) if _is_letter(one["letter"], one["rest"])]
     if sentences:
         return sentences[-1]["letter"] if not ALTERNATIVE.match(sentences[-1]["rest"]) else None
     return completion.strip() or None
@@ -80,9 +80,13 @@ def _same(chosen: str, question: Question) -> bool:
 
 def _bare(stated: str) -> str:
     r"""Without ``\text{…}`` and the like, dollar signs and stars around it."""
-    while (bare := WRAPPING.sub(r"\1", stated)) != stated:
-        stated = bare
-    return stated.strip().strip("$*").strip()
+    return _unwrapped(stated).strip().strip("$*").strip()
+
+
+def _unwrapped(text: str) -> str:
+    while (inner := WRAPPING.sub(r"\1", text)) != text:
+        text = inner
+    return text
 
 
 def _folded(text: str) -> str:

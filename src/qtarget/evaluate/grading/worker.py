@@ -42,13 +42,16 @@ class MathWorker:
         with self._turn:
             for _ in range(2):
                 try:
-                    return self._asked({"gold": gold, "answer": answer})
+                    verdict = self._asked({"gold": gold, "answer": answer})
                 except WorkerDied:
                     self._stop()
+                    continue
                 except TimeoutError:
-                    break
-            self._stop()
-            return dict(OUT_OF_LIMITS)
+                    verdict = OUT_OF_LIMITS
+                if verdict == OUT_OF_LIMITS:
+                    self._stop()
+                return verdict
+            return OUT_OF_LIMITS
 
     def close(self) -> None:
         with self._turn:

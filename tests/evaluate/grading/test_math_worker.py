@@ -1,0 +1,124 @@
+"""The process behind the grader of mathematics: limits of time and memory, deaths, threads."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from qtarget.evaluate.grading import MathGrader
+from qtarget.evaluate.grading.worker import SCRIPT
+from qtarget.evaluate.types import Grade, Question
+
+SEVEN = Question("q", "How many?", "7")
+RIGHT = r"\boxed{6+1}"  # not the gold's own letters: those need no worker
+BOMB = r"\boxed{9^{9^{9^{9^{9}}}}}"
+UNKNOWN = (None, "timeout")
+
+
+@pytest.fixture
+def grader():
+    made = MathGrader(seconds=1)
+    yield made
+    made.close()
+
+
+def verdict(grade: Grade) -> tuple:
+    return grade.value, grade.reason
+
+
+def process_of(grader: MathGrader) -> subprocess.Popen:
+    assert grader.worker.process is not None
+    return grader.worker.process
+
+
+def test_it_starts_when_first_needed_and_stays(grader: MathGrader):
+    grader.grade(SEVEN, r"\boxed{7}")
+    grader.grade(SEVEN, "no box")
+    assert grader.worker.process is None
+    grader.grade(SEVEN, RIGHT)
+    first = process_of(grader)
+    grader.grade(SEVEN, RIGHT)
+    assert process_of(grader) is first
+
+
+@pytest.mark.parametrize("bomb", [BOMB, r"\boxed{(10^9)!}", r"\boxed{\binom{10^7}{5 \cdot 10^6}}"])
+def test_a_bomb_is_unknown_and_the_next_answer_is_graded(grader: MathGrader, bomb: str):
+    assert verdict(grader.grade(SEVEN, bomb)) == UNKNOWN
+    assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "ok")
+
+
+def test_a_bomb_in_the_gold_is_unknown(grader: MathGrader):
+    assert verdict(grader.grade(Question("q", "?", "9^{9^{9^{9^{9}}}}"), RIGHT)) == UNKNOWN
+
+
+def test_an_answer_that_eats_memory_is_unknown_and_the_next_one_is_graded():
+    grader = MathGrader(seconds=60, memory_bytes=256 * 1024**2)  # less than this process has
+    assert verdict(grader.grade(SEVEN, r"\boxed{2^{500000000}}")) == UNKNOWN
+    assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "ok")
+    grader.close()
+
+
+def test_a_worker_that_was_killed_between_answers_is_replaced(grader: MathGrader):
+    grader.grade(SEVEN, RIGHT)
+    first = process_of(grader)
+    first.kill()
+    first.wait()
+    assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "ok")
+    assert process_of(grader) is not first
+
+
+@pytest.mark.skipif(os.name != "posix", reason="stops a process by a signal")
+def test_a_worker_that_dies_over_an_answer_is_asked_once_more():
+    grader = MathGrader(seconds=60)
+    grader.grade(SEVEN, RIGHT)
+    first = process_of(grader)
+    os.kill(first.pid, signal.SIGSTOP)  # so that it dies with the question in hand
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(grader.grade, SEVEN, RIGHT)
+        time.sleep(0.05)
+        first.kill()
+        assert verdict(waiting.result(timeout=60)) == (1, "ok")
+    grader.close()
+
+
+def test_threads_get_the_verdicts_of_their_own_answers():
+    grader = MathGrader(seconds=1)
+    questions = [Question(str(n), "?", str(n)) for n in range(24)]
+    answers = [BOMB if n == 5 else rf"\boxed{{{n}.0}}" if n % 2 else rf"\boxed{{{n}+1}}" for n in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        grades = list(pool.map(grader.grade, questions, answers))
+    assert [grade.value for grade in grades] == [None if n == 5 else n % 2 for n in range(24)]
+    grader.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_ctrl_c_does_not_reach_the_worker(grader: MathGrader):
+    grader.grade(SEVEN, RIGHT)
+    first = process_of(grader)
+    os.kill(first.pid, signal.SIGINT)
+    assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "ok")
+    assert process_of(grader) is first
+
+
+def test_it_ends_with_the_process_that_started_it():
+    command = [sys.executable, "-P", str(SCRIPT), str(2 * 1024**3), "5"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.close()  # as the system does for a process that is gone
+    assert process.wait(timeout=60) == 0
+
+
+def test_a_python_without_math_verify_is_told_what_to_install(grader: MathGrader, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'qtarget\[train\]'"):
+        grader.grade(SEVEN, RIGHT)
+
+
+def test_the_fingerprint_names_libraries_and_limits(grader: MathGrader):
+    said = grader.fingerprint()
+    assert said.startswith("math 1 (math-verify 0.9.")
+    assert all(part in said for part in ("latex2sympy2_extended", "antlr4", "sympy", "1 s", "2048 MiB"))
