@@ -103,7 +103,7 @@ def paper_figure(value: float, where: str) -> str:
     """The figure with a mark for how well it could be read, or a space."""
     if "text" in where:
         return f"{value:g}="
-    return f"{value:.1f}~" if "hidden" in where else f"{value:.1f} "
+    return f"{value:.1f}~" if "hidden" in where else f"{value:.1f}\N{NO-BREAK SPACE}"
 
 
 def read_part(path: Path, schema: type[FileSchema]) -> FileSchema:

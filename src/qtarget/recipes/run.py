@@ -9,7 +9,9 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
+from transformers import PrinterCallback
 
+from qtarget.evaluate.lock import LOCK_NAME
 from qtarget.evaluate.plan import Plan
 from qtarget.evaluate.rows import sample_rows
 from qtarget.evaluate.run import run_evaluation
@@ -92,7 +94,8 @@ def evaluation_plan(recipe: Recipe, arm: str, model: str, folder: Path, options:
     if not options.dry:
         return Plan(model, names, folder / EVALUATION, protocol)
     rows = {name: sample_rows(task(name)) for name in names}
-    return Plan(model, names, folder / EVALUATION, {**protocol, **PROTOCOL}, limit=QUESTIONS, rows=rows, device="cpu")
+    small, lock = {**protocol, **PROTOCOL}, options.out / LOCK_NAME
+    return Plan(model, names, folder / EVALUATION, small, limit=QUESTIONS, rows=rows, lock=lock, device="cpu")
 
 
 def prompt_of(recipe: Recipe) -> str:
@@ -138,6 +141,8 @@ def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
     if not dry:
         write_config(recipe, arm, folder, gpus=1)
     trainer = prepare(job)
+    if dry:
+        trainer.remove_callback(PrinterCallback)
     check_parity(trainer, prompt_of(recipe))
     run(trainer)
     del trainer

@@ -23,6 +23,7 @@ class ArmScore:
     Attributes:
         margin: half of the 95 % interval of the mean, from the tasks' own: evaluation noise of one training run.
         truncated: share of samples cut off at the limit, a mean over tasks.
+        warnings: what evaluation has to say of the tasks, each with its name.
     """
 
     arm: str
@@ -32,6 +33,7 @@ class ArmScore:
     tasks: dict[str, float]
     questions: int
     k: int
+    warnings: tuple[str, ...]
 
 
 def arm_score(arm: str, results: Results) -> ArmScore:
@@ -46,6 +48,7 @@ def arm_score(arm: str, results: Results) -> ArmScore:
         tasks={one.task: one.average.mean for one in tasks},
         questions=sum(one.questions for one in tasks),
         k=tasks[0].ask.k,
+        warnings=tuple(f"{one.task}: {warning}" for one in tasks for warning in one.warnings),
     )
 
 
@@ -53,7 +56,7 @@ def comparison(recipe: Recipe, scores: Sequence[ArmScore], dry: bool) -> Rendera
     """Ours beside the paper's, with what is needed to read them."""
     k = scores[0].k
     title = f"{recipe.title}: Average@{k} in per cent, {scores[0].questions} questions of {len(scores[0].tasks)} sets"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", no_wrap=True)
     for name in ("here (95 %)", "paper's figure", "cut off"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -62,6 +65,7 @@ def comparison(recipe: Recipe, scores: Sequence[ArmScore], dry: bool) -> Rendera
         here = f"{100 * score.mean:.1f} ± {100 * score.margin:.1f}"
         table.add_row(score.arm, here, paper_figure(paper.value, paper.where), f"{100 * score.truncated:.0f} %")
     notes = ["The paper's are read off its figure: ±0.3, with ~ about ±0.6, = from its text."]
+    notes += [] if dry else [f"{score.arm}, {warning}" for score in scores for warning in score.warnings]
     if dry:
         notes.insert(0, "A dry run: tiny random models and invented rows. The figures here mean nothing.")
-    return Group(table, *(Text(note, style="dim") for note in notes))
+    return Group(Text(title, style="bold"), table, *(Text(note, style="dim") for note in notes))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -73,9 +73,9 @@ def tiny_tokenizer(family: str, texts: Iterable[str]) -> PreTrainedTokenizerBase
 
 
 def _qwen(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> PreTrainedTokenizerBase:
-    end = QWEN_SIGNS[0]
+    end, absent = QWEN_SIGNS[0], cast(Any, None)  # bytes make every text known
     pairs: Any = merges  # declared as text, used as pairs
-    made = Qwen2Tokenizer(vocab=vocabulary, merges=pairs, eos_token=end, pad_token=end, unk_token=end)
+    made = Qwen2Tokenizer(vocab=vocabulary, merges=pairs, eos_token=end, pad_token=end, unk_token=absent)
     made.add_special_tokens({"additional_special_tokens": list(QWEN_SIGNS[1:])})
     return made
 
