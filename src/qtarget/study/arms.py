@@ -3,22 +3,17 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel
 
 import qtarget as qt
 from qtarget import lab
 from qtarget.evaluate import Sampling, evaluate
 from qtarget.lab import World
-from qtarget.train import TargetSFTConfig, TargetSFTTrainer
-
-Step = Callable[[int, int], None]
-"""Called with (done, of)."""
+from qtarget.study.fine_tuning import Step, lab_trainer
 
 
 @dataclass(frozen=True)
@@ -111,52 +106,22 @@ def _model(
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
     if arm.method is None:
         return (lab.load_teacher if arm.name == "teacher" else lab.load_student)(world), []
-    trainer = _trainer(qt.method(arm.method, **arm.hyperparameters), world, budget, folder)
-    trainer.add_callback(_Steps(step))
-    trainer.remove_callback(PrinterCallback)  # its lines would break the progress bar; the score keeps them
+    trainer = lab_trainer(
+        qt.method(arm.method, **arm.hyperparameters),
+        lab.load_student(world),
+        world,
+        lab.demonstrations(world, seed=budget.seed)[: budget.demonstrations],
+        lab.teacher_path(world),
+        folder / "run",
+        step,
+        steps=budget.steps,
+        batch_size=budget.batch_size,
+        learning_rate=budget.learning_rate,
+        seed=budget.seed,
+    )
     trainer.train()
     trainer.save_model(str(folder / "model"))
     return trainer.model.eval(), [entry for entry in trainer.state.log_history if "loss" in entry]
-
-
-def _trainer(method: qt.Method, world: World, budget: Budget, folder: Path) -> TargetSFTTrainer:
-    rows = lab.demonstrations(world, seed=budget.seed)[: budget.demonstrations]
-    args = TargetSFTConfig(
-        output_dir=str(folder / "run"),
-        method=method.name,
-        method_kwargs=dict(method.hyperparameters),
-        teacher=str(lab.teacher_path(world)) if "teacher" in method.needs else None,
-        max_steps=budget.steps,
-        per_device_train_batch_size=budget.batch_size,
-        learning_rate=budget.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=budget.steps // 20,
-        logging_steps=max(budget.steps // 10, 1),
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        seed=budget.seed,
-    )
-    return TargetSFTTrainer(
-        model=lab.load_student(world),
-        args=args,
-        train_dataset=Dataset.from_list([dict(row) for row in rows]),
-        processing_class=lab.tokenizer(world),
-    )
-
-
-class _Steps(TrainerCallback):
-    """Hands the trainer's progress on."""
-
-    def __init__(self, step: Step) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        self.step(state.global_step, state.max_steps)
 
 
 def _read(path: Path) -> Score:

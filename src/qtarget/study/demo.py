@@ -3,14 +3,11 @@
 import json
 import platform
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import datasets
 import torch
 import transformers
 import trl
@@ -24,6 +21,7 @@ from qtarget import lab
 from qtarget.evaluate import paired_difference
 from qtarget.study.arms import Arm, Budget, Score, fingerprint, score_arm
 from qtarget.study.picture import draw_scores
+from qtarget.study.quiet import quiet
 
 WORLDS = ("strong-prior", "weak-operator")
 ARMS = (
@@ -64,7 +62,7 @@ def _run_world(world: lab.World, budget: Budget, out: Path, console: Console) ->
         f"{budget.demonstrations} demonstrations, {budget.steps} steps of {budget.batch_size}; "
         f"{budget.questions} held-out questions, each answered {budget.samples} times at temperature 1."
     )
-    with _quiet_and_single_threaded():
+    with quiet():
         scores = _score_all(world, budget, out, console)
     console.print(score_table(scores))
     _save(scores, world, out, time.monotonic() - started)
@@ -88,25 +86,6 @@ def _score_all(world: lab.World, budget: Budget, out: Path, console: Console) ->
 
 def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
     progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _quiet_and_single_threaded() -> Iterator[None]:
-    """Models this small gain nothing from threads, and libraries' own bars would fight ours."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        transformers.logging.set_verbosity_warning()
-        transformers.logging.enable_progress_bar()
-        datasets.enable_progress_bars()
 
 
 def folder_of(arm: Arm) -> str:

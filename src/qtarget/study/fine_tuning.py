@@ -1,0 +1,79 @@
+"""A fine-tuning in the lab, through the trainer that users get."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+
+import qtarget as qt
+from qtarget import lab
+from qtarget.lab import Demonstration, World
+from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+
+Step = Callable[[int, int], None]
+"""Called with (done, of)."""
+ON_A_QUIET_CPU: dict[str, Any] = {
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "use_cpu": True,
+    "dataloader_pin_memory": False,
+}
+"""Arguments of a run whose progress is shown elsewhere, and whose model is saved by hand."""
+
+
+def lab_trainer(
+    method: qt.Method,
+    student: PreTrainedModel,
+    world: World,
+    rows: Sequence[Demonstration],
+    teacher: Path,
+    folder: Path,
+    step: Step,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+) -> TargetSFTTrainer:
+    """The trainer of a student of the lab: cosine schedule, a twentieth of warm-up, ten lines of log.
+
+    `step` hears of every optimizer step. The teacher is loaded where the method needs one.
+    """
+    args = TargetSFTConfig(
+        output_dir=str(folder),
+        method=method.name,
+        method_kwargs=dict(method.hyperparameters),
+        teacher=str(teacher) if "teacher" in method.needs else None,
+        max_steps=steps,
+        per_device_train_batch_size=batch_size,
+        learning_rate=learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=steps // 20,
+        logging_steps=max(steps // 10, 1),
+        seed=seed,
+        **ON_A_QUIET_CPU,
+    )
+    trainer = TargetSFTTrainer(
+        model=student,
+        args=args,
+        train_dataset=Dataset.from_list([dict(row) for row in rows]),
+        processing_class=lab.tokenizer(world),
+    )
+    trainer.add_callback(_Steps(step))
+    trainer.remove_callback(PrinterCallback)  # its lines would break the progress bar
+    return trainer
+
+
+class _Steps(TrainerCallback):
+    """Hands the trainer's progress on."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.step(state.global_step, state.max_steps)

@@ -1,0 +1,28 @@
+"""Runs that show their progress themselves."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import datasets
+import torch
+import transformers
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """One thread, since models this small gain nothing from more, and no bars and notes of other libraries'."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        transformers.logging.set_verbosity_warning()
+        transformers.logging.enable_progress_bar()
+        datasets.enable_progress_bars()
