@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +138,16 @@ def test_a_prompt_that_evaluation_does_not_use_is_refused(out, tmp_path):
     job = job_of({**dry_values(one, plain(arm_values(one, "sft", tmp_path)), out), "prompt_format": "plain"})
     with pytest.raises(ValueError, match="not what was trained on"):
         check_parity(prepare(job), "llama-boxed")
+
+
+def test_a_template_that_forgets_the_beginning_is_refused(out, tmp_path):
+    one = recipe("m23k-llama-3.2-3b")
+    values = dry_values(one, plain(arm_values(one, "sft", tmp_path)), out)
+    shutil.copytree(values["model"], tmp_path / "student")
+    (tmp_path / "student" / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    job = job_of({**values, "model": str(tmp_path / "student"), "prompt_format": "chat"})
+    with pytest.raises(ValueError, match=r"0 beginning-of-sequence tokens where the tokenizer of .* puts 1"):
+        check_parity(prepare(job), "chat")
 
 
 def test_an_end_at_which_generation_does_not_stop_is_refused(out, tmp_path):

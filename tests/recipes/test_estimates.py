@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from qtarget.recipes import estimates
 from qtarget.recipes.catalogue import shapes
 from qtarget.recipes.estimates import Shape, Workload, memory, training_flops, training_hours
 
@@ -75,3 +77,22 @@ def test_operations_and_hours_by_hand():
     teacher = 2 * (2 * 592 + 80) + attention
     assert training_flops(replace(LOAD, teacher=SMALL)) == 1000 * (token + teacher)
     assert training_hours(LOAD) == pytest.approx(1000 * token / (4 * 1e6 * 0.5) / 3600)
+
+
+def test_operations_are_those_that_a_forward_pass_counts():
+    shape = Shape("qwen2", 64, 160, 3, heads=4, kv_heads=2, head_dim=16, vocabulary=500, tied=False)
+    config = AutoConfig.for_model(
+        "qwen2",
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=500,
+        tie_word_embeddings=False,
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(input_ids=torch.zeros(2, 128, dtype=torch.long), use_cache=False)
+    half = estimates._attention(shape, 128)  # the counter takes attention for full, not causal
+    assert counter.get_total_flops() == pytest.approx(2 * 128 * (estimates._forward(shape, 128) + half), rel=0.01)

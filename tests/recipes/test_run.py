@@ -1,0 +1,83 @@
+"""A recipe run for real, as on a machine with its models: local checkpoints, rows and a task of the lab."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import pytest
+import yaml
+
+from qtarget.recipes.catalogue import Recipe, recipe
+from qtarget.recipes.dry import ROWS, dry_models
+from qtarget.recipes.run import Options, run_recipe
+from qtarget.recipes.schema import Sourced, Values
+from qtarget.study.quiet import quiet
+
+
+def here(**values: object) -> Values:
+    return {key: Sourced(value=value, source="ours", where="the test's own") for key, value in values.items()}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory) -> tuple[Recipe, Path]:
+    """A recipe whose checkpoints, rows and questions are on this machine."""
+    home = tmp_path_factory.mktemp("real")
+    datasets.config.HF_DATASETS_CACHE = home / ".cache"
+    one = recipe("numinamath-cot-qwen2.5-math-1.5b")
+    models = dry_models(one, home)
+    small = here(train_dataset=str(ROWS / one.data.rows), train_rows=8, per_device_train_batch_size=4, use_cpu=True)
+    asked = {"tasks": ["lab-strong-prior"], "k": 2, "max_new_tokens": 3}
+    return replace(
+        one,
+        data=one.data.model_copy(update={"job": {**one.data.job, **small}}),
+        model=one.model.model_copy(update={"job": {**one.model.job, **here(**models)}}),
+        evaluation=one.evaluation.model_copy(update=here(**asked)),
+    ), home
+
+
+def run(local: tuple[Recipe, Path], *arms: str) -> list[str]:
+    said: list[str] = []
+    one, home = local
+    with pytest.MonkeyPatch.context() as patch, quiet():
+        patch.chdir(home)
+        run_recipe(one, Options(Path("out"), arms), said.append)
+    return said
+
+
+def test_trained_evaluated_and_written_down(local):
+    said = run(local, "base", "target-sft")
+    folder = local[1] / "out" / local[0].name
+    config = yaml.safe_load((folder / "target-sft" / "config.yaml").read_text())
+    assert (config["gradient_accumulation_steps"], config["eta"]) == (64, 0.5)
+    assert json.loads((folder / "target-sft" / "model" / "metrics.json").read_text())["steps"] == 1
+    results = json.loads((folder / "results.json").read_text())
+    assert [(arm["arm"], list(arm["tasks"])) for arm in results["arms"]] == [
+        ("base", ["lab-strong-prior"]),
+        ("target-sft", ["lab-strong-prior"]),
+    ]
+    assert results["dry_run"] is False
+    assert [line.partition(":")[0] for line in said] == ["base", "target-sft"]
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(local):
+    run(local, "target-sft")
+    model = local[1] / "out" / local[0].name / "target-sft" / "model"
+    newest = next(model.glob("checkpoint-*"))
+    state = json.loads((newest / "trainer_state.json").read_text())
+    state["log_history"].append({"mark": 77, "step": 1})
+    (newest / "trainer_state.json").write_text(json.dumps(state))
+    for name in ("train.yaml", "metrics.json", "trainer_state.json", "model.safetensors"):
+        (model / name).unlink()
+    assert not any("trained already" in line for line in run(local, "target-sft"))
+    assert '"mark": 77' in (model / "trainer_state.json").read_text()
+
+
+def test_another_teacher_is_another_run(local):
+    one, home = local
+    run(local, "kd")
+    shutil.copytree(dry_models(one, home)["teacher"], home / "other")
+    other = one.model.model_copy(update={"job": {**one.model.job, **here(teacher=str(home / "other"))}})
+    with pytest.raises(ValueError, match=r"holds a run with `teacher: .*write another `--out`"):
+        run((replace(one, model=other), home), "kd")
