@@ -66,6 +66,16 @@ CONFIG.yaml is the run's own, as for `qtarget train`, with the folders to write:
 Stopped at any moment, the same command goes on from the last finished shard.
 Under `accelerate launch` the processes share the shards.
 """
+EVAL_HELP = """Ask a model a task's questions, k times each, grade the answers, and say how sure the average is.
+
+A task brings its own protocol (prompt, k, temperature, length); options override
+it, and the results say so. Every sample is on disk as soon as it is drawn:
+stopped at any moment, the same command goes on from there.
+
+    qtarget eval MODEL --task math-500,amc23 --out runs/math
+    qtarget eval MODEL --task medqa --out runs/med --generator http --url URL
+    qtarget eval MODEL --task math-500 --out runs/math --regrade
+"""
 Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]", show_default=False, help="The run, and keys over its own."),
@@ -123,6 +133,64 @@ def methods(
         return _print_json([asdict(one) for one in entries()]) if as_json else _print(catalogue_table, entries())
     found = refused(lambda: entry(name))
     return _print_json(asdict(found)) if as_json else _print(method_page, found)
+
+
+@app.command("eval", help=EVAL_HELP, short_help="Ask a model a task's questions, grade it, and say how sure that is.")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder or hub name; of an endpoint, the name it serves.")],
+    task: Annotated[list[str], typer.Option(help="NAME[,NAME…]", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of samples and results.", show_default=False)],
+    k: Annotated[int | None, typer.Option("--k", help="Samples of each question.", show_default="the task's")] = None,
+    temperature: Annotated[float | None, typer.Option(show_default="the task's")] = None,
+    top_p: Annotated[float | None, typer.Option(show_default="the task's")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(show_default="the task's")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Name of a prompt.", show_default="the task's")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all samples.", show_default="0")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first questions.", show_default=False)] = None,
+    rows: Annotated[list[str] | None, typer.Option(help="TASK=FILE, rows of your own.", show_default=False)] = None,
+    generator: Annotated[str, typer.Option(help="hf, http or vllm.")] = "hf",
+    url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.", show_default=False)] = None,
+    adapter: Annotated[str | None, typer.Option(help="Folder of a LoRA adapter.", show_default=False)] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit or branch on the hub.", show_default=False)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Completions at once.", show_default="the engine's")] = None,
+    dtype: Annotated[str, typer.Option(help="A torch dtype's name, or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="As torch names it, or auto.")] = "auto",
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model's.")] = False,
+    regrade: Annotated[bool, typer.Option("--regrade", help="Only grade the samples again.")] = False,
+    base: Annotated[str | None, typer.Option(help="Model before training: forgetting.", show_default=False)] = None,
+    reference_rows: Annotated[Path | None, typer.Option(help="Rows for calibration.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    from qtarget.evaluate.plan import plan_of
+    from qtarget.evaluate.prepare import prepare
+    from qtarget.evaluate.run import conduct
+    from qtarget.evaluate.run_view import results_view, watch
+
+    protocol = {"k": k, "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    plan = refused(
+        lambda: plan_of(
+            model,
+            task,
+            out,
+            {**protocol, "prompt": prompt, "seed": seed},
+            rows or [],
+            limit=limit,
+            generator=generator,
+            url=url,
+            adapter=adapter,
+            revision=revision,
+            batch_size=batch_size,
+            dtype=dtype,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            regrade=regrade,
+            base=base,
+            reference_rows=reference_rows,
+        )
+    )
+    shown = watch()
+    results = conduct(refused(lambda: prepare(plan)), shown)
+    _print_json(results.as_json()) if as_json else _print(results_view, results)
 
 
 @app.command()

@@ -1,11 +1,12 @@
 """What `qtarget eval` is asked for, in one place."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from qtarget.evaluate.lock import LOCK_NAME
+from qtarget.evaluate.rows import parse_rows
 
 Engine = Literal["hf", "http", "vllm"]
 
@@ -46,3 +47,15 @@ class Plan:
     regrade: bool = False
     base: str | None = None
     reference_rows: Path | None = None
+
+
+def plan_of(
+    model: str, tasks: Sequence[str], out: Path, protocol: Mapping[str, Any], rows: Sequence[str], **rest: Any
+) -> Plan:
+    """A plan from a command line's words: tasks joined by commas, ``TASK=FILE``, None where nothing was given."""
+    names = tuple(name.strip() for words in tasks for name in words.split(",") if name.strip())
+    given = {name: value for name, value in protocol.items() if value is not None}
+    files = parse_rows(rows)
+    for name in (name for name in files if name not in names):
+        raise ValueError(f"--rows gives a file for {name!r}, which is not among --task {','.join(names)}.")
+    return Plan(model, tuple(dict.fromkeys(names)), out, given, rows=files, **rest)
