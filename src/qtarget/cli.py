@@ -303,6 +303,7 @@ def run_recipes(
     out: Annotated[
         Path | None, typer.Option(help="Results.", show_default="runs/recipes; of a dry run, a temporary one")
     ] = None,
+    vllm: Annotated[bool, typer.Option("--vllm", help="Draw answers with vLLM instead of transformers.")] = False,
     launch: Annotated[
         bool, typer.Option("--launch", help="Write configurations and print lines for several GPUs; run nothing.")
     ] = False,
@@ -313,7 +314,7 @@ def run_recipes(
     from qtarget.recipes.run import run_all
 
     found = refused(lambda: chosen(names or [], every))
-    options = refused(lambda: options_of(found, methods, dry_run, out))
+    options = refused(lambda: options_of(found, methods, dry_run, out, "vllm" if vllm else "hf"))
     if launch:
         return refused(lambda: print_launch(found, options, gpus, Console(soft_wrap=True)))
     run_all(found, options, Console())

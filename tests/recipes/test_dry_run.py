@@ -80,6 +80,9 @@ def test_what_is_finished_is_read(out, capsys):
     said = run(capsys, out, WHOLE, "--methods", "base,sft")
     assert (said.code, "sft: trained already" in said.out) == (0, True)
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    arms = json.loads((out / WHOLE / "results.json").read_text())["arms"]
+    assert [arm["arm"] for arm in arms] == ["base", "sft", "dft", "kd", "target-sft"]  # those of the first run too
+    assert "target-sft" in said.out
 
 
 def test_a_folder_of_another_run_is_refused(out, capsys, monkeypatch):

@@ -28,7 +28,7 @@ def local(tmp_path_factory) -> tuple[Recipe, Path]:
     one = recipe("numinamath-cot-qwen2.5-math-1.5b")
     models = dry_models(one, home)
     small = here(train_dataset=str(ROWS / one.data.rows), train_rows=8, per_device_train_batch_size=4, use_cpu=True)
-    asked = {"tasks": ["lab-strong-prior"], "k": 2, "max_new_tokens": 3}
+    asked = {"tasks": ["lab-strong-prior"], "k": 2, "max_new_tokens": 3, "dtype": "float32"}
     return replace(
         one,
         data=one.data.model_copy(update={"job": {**one.data.job, **small}}),
@@ -58,7 +58,8 @@ def test_trained_evaluated_and_written_down(local):
         ("target-sft", ["lab-strong-prior"]),
     ]
     assert results["dry_run"] is False
-    assert [line.partition(":")[0] for line in said] == ["base", "target-sft"]
+    assert [line.partition(":")[0] for line in said] == ["base", "target-sft", "target-sft"]
+    assert "GiB of it, by estimate" in said[1]
 
 
 def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(local):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from qtarget.evaluate.plan import Engine
 from qtarget.recipes.catalogue import Recipe, recipe, recipes
 from qtarget.recipes.launch import launch_line, write_config
 from qtarget.recipes.resolve import trained_arms
@@ -26,7 +27,9 @@ def chosen(names: Sequence[str], every: bool) -> list[Recipe]:
     return recipes() if every else [recipe(name) for name in names]
 
 
-def options_of(found: Sequence[Recipe], methods: str | None, dry: bool, out: Path | None) -> Options:
+def options_of(
+    found: Sequence[Recipe], methods: str | None, dry: bool, out: Path | None, generator: Engine = "hf"
+) -> Options:
     """Checked options. Without `out` a dry run goes to a temporary folder, so that it never finds itself finished.
 
     Raises:
@@ -34,7 +37,7 @@ def options_of(found: Sequence[Recipe], methods: str | None, dry: bool, out: Pat
     """
     arms = None if methods is None else tuple(name.strip() for name in methods.split(","))
     folder = out or (Path(tempfile.mkdtemp(prefix="qtarget-recipes-")) if dry else OUT)
-    options = Options(folder, arms, dry)
+    options = Options(folder, arms, dry, generator)
     for one in found:
         options.arms_of(one)
     return options

@@ -12,18 +12,20 @@ from rich.console import Console
 from transformers import PrinterCallback
 
 from qtarget.evaluate.lock import LOCK_NAME
-from qtarget.evaluate.plan import Plan
+from qtarget.evaluate.plan import Engine, Plan
 from qtarget.evaluate.rows import sample_rows
 from qtarget.evaluate.run import run_evaluation
+from qtarget.evaluate.run_view import Shown
 from qtarget.evaluate.tasks import task
 from qtarget.job.config import Job
 from qtarget.job.train import CONFIGURATION, last_checkpoint, prepare, run
 from qtarget.recipes.catalogue import Recipe
 from qtarget.recipes.dry import PROTOCOL, QUESTIONS, dry_models, dry_values
+from qtarget.recipes.estimates import GIB, memory
 from qtarget.recipes.job import job_of
 from qtarget.recipes.launch import arm_values, write_config
 from qtarget.recipes.parity import check_parity
-from qtarget.recipes.resolve import arm_of, plain
+from qtarget.recipes.resolve import arm_of, plain, workload_of
 from qtarget.recipes.table import ArmScore, arm_score, comparison
 from qtarget.study.quiet import quiet
 
@@ -39,11 +41,13 @@ class Options:
         out: one folder a recipe, and one an arm in it.
         arms: None for all.
         dry: with tiny models and invented rows.
+        generator: who draws the answers.
     """
 
     out: Path
     arms: tuple[str, ...] | None = None
     dry: bool = False
+    generator: Engine = "hf"
 
     def arms_of(self, recipe: Recipe) -> tuple[str, ...]:
         """The arms to run, in the order of the table.
@@ -67,11 +71,11 @@ def run_recipe(recipe: Recipe, options: Options, say: Say) -> list[ArmScore]:
     scores = []
     for arm in options.arms_of(recipe):
         model = _model(recipe, arm, home / arm, options, say)
-        score = arm_score(arm, run_evaluation(evaluation_plan(recipe, arm, model, home / arm, options)))
+        plan = evaluation_plan(recipe, arm, model, home / arm, options)
+        score = arm_score(arm, run_evaluation(plan, None if options.dry else Shown()))
         say(f"{arm}: {100 * score.mean:.1f}")
         scores.append(score)
-    _save(recipe, scores, options, home)
-    return scores
+    return _save(recipe, scores, options, home)
 
 
 def run_all(recipes: Sequence[Recipe], options: Options, console: Console) -> None:
@@ -92,7 +96,8 @@ def evaluation_plan(recipe: Recipe, arm: str, model: str, folder: Path, options:
     fields = ("k", "temperature", "top_p", "max_new_tokens")
     protocol = {name: getattr(asked, name).value for name in fields} | {"prompt": prompt_of(recipe)}
     if not options.dry:
-        return Plan(model, names, folder / EVALUATION, protocol)
+        dtype = str(asked.dtype.value)
+        return Plan(model, names, folder / EVALUATION, protocol, dtype=dtype, generator=options.generator)
     rows = {name: sample_rows(task(name)) for name in names}
     small, lock = {**protocol, **PROTOCOL}, options.out / LOCK_NAME
     return Plan(model, names, folder / EVALUATION, small, limit=QUESTIONS, rows=rows, lock=lock, device="cpu")
@@ -111,6 +116,9 @@ def _model(recipe: Recipe, arm: str, folder: Path, options: Options, say: Say) -
     if is_trained(job):
         say(f"{arm}: trained already, in {job.output}")
     else:
+        if not options.dry:
+            need = memory(workload_of(recipe, arm, gpus=1)).total / GIB
+            say(f"{arm}: training on one GPU takes about {need:.0f} GiB of it, by estimate; --launch is for several")
         _train(recipe, arm, job, folder, options.dry)
     return str(job.output)
 
@@ -149,13 +157,25 @@ def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
     gc.collect()  # the next arm's models need the room
 
 
-def _save(recipe: Recipe, scores: Sequence[ArmScore], options: Options, home: Path) -> None:
+def _save(recipe: Recipe, scores: Sequence[ArmScore], options: Options, home: Path) -> list[ArmScore]:
+    """Write the arms down beside those of earlier runs of the same recipe. All of them, in the order of the table."""
+    found = {score.arm: score for score in (*_earlier(recipe, options, home), *scores)}
+    every = [found[arm] for arm in recipe.arms if arm in found]
     record = {
         "recipe": recipe.name,
         "versions": recipe.versions,
         "dry_run": options.dry,
         "paper": {arm: value.model_dump() for arm, value in recipe.paper.items()},
-        "arms": [asdict(score) for score in scores],
+        "arms": [asdict(score) for score in every],
     }
     home.mkdir(parents=True, exist_ok=True)
-    (home / RESULTS).write_text(json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
+    (home / RESULTS).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return every
+
+
+def _earlier(recipe: Recipe, options: Options, home: Path) -> list[ArmScore]:
+    if not (home / RESULTS).is_file():
+        return []
+    record = json.loads((home / RESULTS).read_text(encoding="utf-8"))
+    same = (record["versions"], record["dry_run"]) == (recipe.versions, options.dry)
+    return [ArmScore(**{**arm, "warnings": tuple(arm["warnings"])}) for arm in record["arms"]] if same else []

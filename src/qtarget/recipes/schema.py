@@ -55,7 +55,7 @@ class ProtocolFile(Versioned):
 
 
 class Evaluation(Versioned):
-    """Which tasks are asked, and how; `suite` is what their mean is of."""
+    """Which tasks are asked, and how. questions: of all tasks, where that is known."""
 
     suite: str
     tasks: Sourced
@@ -63,6 +63,8 @@ class Evaluation(Versioned):
     temperature: Sourced
     top_p: Sourced
     max_new_tokens: Sourced
+    dtype: Sourced
+    questions: Sourced | None = None
     left_open: tuple[str, ...] = ()
 
 

@@ -130,7 +130,7 @@ def _paper(recipe: Recipe) -> Table:
 
 def _evaluation(recipe: Recipe) -> Values:
     asked = recipe.evaluation
-    fields = ("tasks", "k", "temperature", "top_p", "max_new_tokens")
+    fields = ("tasks", "k", "temperature", "top_p", "max_new_tokens", "dtype")
     prompt = Sourced(value=recipe.model.job["prompt_format"].value, source="derived", where="as training asks")
     return {"prompt": prompt, **{name: getattr(asked, name) for name in fields}}
 
@@ -160,7 +160,18 @@ def assumptions(recipe: Recipe, gpus: int | None = None) -> list[str]:
         f"  fp32 weights, gradients and AdamW, {cut}; checkpointed layers; {load.rows} rows of {load.length} tokens "
         "at a time; the teacher in bf16; logits of 1024 tokens at a time.",
         "  Left out: the allocator's slack, communication buffers, CUDA's own, and bf16 copies that autocast keeps.",
+        f"  Evaluation comes on top: {_samples(recipe)}",
     ]
+
+
+def _samples(recipe: Recipe) -> str:
+    """How much is drawn for one arm."""
+    asked = recipe.evaluation
+    k, limit = asked.k.value, asked.max_new_tokens.value
+    if asked.questions is None:
+        return f"{k} answers of at most {limit} tokens to each question of {len(asked.tasks.value)} sets, for each arm."
+    samples = k * asked.questions.value
+    return f"{samples:,} answers, at most {samples * limit / 1e6:.0f} M tokens, for each arm and the base."
 
 
 def recipe_facts(recipe: Recipe, gpus: int | None = None) -> dict[str, Any]:
