@@ -5,7 +5,6 @@ from itertools import product
 
 from qtarget import lab
 from qtarget.lab import World
-from qtarget.lab.worlds import Model
 
 
 @dataclass(frozen=True)
@@ -24,32 +23,26 @@ class Setting:
     world: World
 
 
-WIDTHS: dict[int, dict[str, int]] = {
-    32: {"width": 32, "layers": 2, "heads": 2, "feed_forward": 64},
-    48: {"width": 48, "layers": 2, "heads": 4, "feed_forward": 96},
-    64: {},
-    96: {"width": 96, "layers": 3, "heads": 4, "feed_forward": 192},
+SIZES: dict[str, dict[str, int]] = {
+    "48 wide": {"width": 48, "feed_forward": 192, "school_steps": 800},
+    "64 wide": {},
+    "2 layers": {"layers": 2, "school_steps": 800},
+    "80 wide": {"width": 80, "feed_forward": 160, "school_steps": 800},
 }
-"""Students' sizes; 64 is the shipped one."""
-SMALL = 48
-"""Students up to this width go to school twice as long, or else they add and subtract badly."""
+"""Students; the one that ships is 64 wide, with 3 layers. The others go to school longer, or else they hardly add."""
 
 
-def _sized(model: Model, width: int) -> Model:
-    longer = {"school_steps": 2 * model.school_steps} if width <= SMALL else {}
-    return replace(model, **WIDTHS[width], **longer)
-
-
-def _setting(group: str, name: str, width: int) -> Setting:
+def _setting(group: str, name: str, size: str) -> Setting:
     world = lab.world(name)
-    sized = replace(world, student=_sized(world.student, width))
-    return Setting(f"{group}-{width}", group, f"width {width}", sized)
+    sized = replace(world, student=replace(world.student, **SIZES[size]))
+    return Setting(f"{group}-{size.replace(' ', '-')}", group, size, sized)
 
 
+THREE = ("48 wide", "64 wide", "80 wide")
 STUDY: tuple[Setting, ...] = (
-    *(_setting("noisy", "strong-prior", width) for width in (48, 64, 96)),
-    *(_setting("paraphrased", "paraphrased", width) for width in (48, 64, 96)),
-    *(_setting("weak", "weak-operator", width) for width in (32, 48, 64, 96)),
+    *(_setting("noisy", "strong-prior", size) for size in THREE),
+    *(_setting("paraphrased", "paraphrased", size) for size in THREE),
+    *(_setting("weak", "weak-operator", size) for size in SIZES),
 )
 """Ten settings, as the paper has: two bodies of data on three students each, and one on four."""
 

@@ -1,0 +1,152 @@
+"""What the runs say: scores with intervals over seeds and questions, and paired comparisons."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from qtarget.evaluate.statistics import SeedsDifference, holm, paired_seeds
+from qtarget.study.miniature.runs import Outcome, read
+from qtarget.study.miniature.settings import Setting
+
+OURS = "target-sft"
+RIVALS = ("base", "sft", "dft", "kd")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method in a setting: its outcomes, one a seed."""
+
+    setting: str
+    method: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def mean(self) -> float:
+        return fmean(outcome.mean for outcome in self.outcomes)
+
+    @property
+    def eta(self) -> float | None:
+        return self.outcomes[0].run.hyperparameters.get("eta")
+
+    @property
+    def shares(self) -> list[list[float]]:
+        """Share of right answers, [seeds][questions]."""
+        return [outcome.shares for outcome in self.outcomes]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 %, over other seeds and questions."""
+        nothing = [[0.0] * len(row) for row in self.shares]
+        found = paired_seeds(self.shares, nothing)
+        return max(0.0, found.low), min(1.0, found.high)
+
+    def effect(self, name: str) -> float:
+        """Mean over seeds of something besides accuracy."""
+        return fmean(_effect(outcome, name) for outcome in self.outcomes)
+
+
+def _effect(outcome: Outcome, name: str) -> float:
+    if name == "pass_gain":
+        return fmean(right > 0 for right in outcome.right) - outcome.mean
+    return outcome.effects[name] if name in outcome.effects else getattr(outcome, name)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Target-SFT in one setting, against each rival.
+
+    Attributes:
+        best: the rival with the highest mean.
+        against: by rival, Target-SFT minus it.
+        p: the largest of the rivals' p: to be ahead of all is to be ahead of each, so it needs no adjustment for
+            their number. It is 1 where Target-SFT is not first.
+        holm: p, adjusted for the number of settings.
+    """
+
+    setting: str
+    eta: float
+    best: str
+    against: dict[str, SeedsDifference]
+    p: float
+    holm: float
+
+    @property
+    def is_first(self) -> bool:
+        return all(gap.mean > 0 for gap in self.against.values())
+
+    @property
+    def is_clearly_first(self) -> bool:
+        """After Holm's adjustment over the settings (1979)."""
+        return self.is_first and self.holm < 0.05
+
+
+def load(settings: Iterable[Setting], results: Path, split: str = "test") -> list[Arm]:
+    """The arms of the settings whose runs are there; an arm has the seeds that all of its setting's arms have."""
+    return [arm for setting in settings for arm in _arms(setting, results, split)]
+
+
+def _arms(setting: Setting, results: Path, split: str) -> list[Arm]:
+    by_arm: dict[tuple, dict[int, Outcome]] = {}
+    for path in sorted((results / setting.name).glob(f"*-{split}-*.json")):
+        outcome = read(path)
+        key = (outcome.run.method, *sorted(outcome.run.hyperparameters.items()))
+        by_arm.setdefault(key, {})[outcome.run.seed] = outcome
+    if not by_arm:
+        return []
+    seeds = sorted(set.intersection(*(set(found) for found in by_arm.values())))
+    return [Arm(setting.name, key[0], tuple(found[seed] for seed in seeds)) for key, found in by_arm.items() if seeds]
+
+
+def verdicts(arms: Sequence[Arm]) -> list[Verdict]:
+    """One for each setting, in the order of the arms."""
+    settings = list(dict.fromkeys(arm.setting for arm in arms))
+    found = [_compared({arm.method: arm for arm in arms if arm.setting == setting}) for setting in settings]
+    adjusted = holm([one.p for one in found])
+    return [
+        Verdict(one.setting, one.eta, one.best, one.against, one.p, p) for one, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _compared(by_method: dict[str, Arm]) -> Verdict:
+    ours = by_method[OURS]
+    rivals = {name: by_method[name] for name in RIVALS if name in by_method}
+    against = {name: paired_seeds(ours.shares, rival.shares) for name, rival in rivals.items()}
+    first = all(gap.mean > 0 for gap in against.values())
+    p = max(gap.p for gap in against.values()) if first else 1.0
+    best = max(rivals, key=lambda name: rivals[name].mean)
+    return Verdict(ours.setting, float(ours.eta or 0.0), best, against, p, p)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A setting of the sweep and its best arm, chosen on the very questions it is shown with.
+
+    Attributes:
+        lead: mean of the best arm less that of the best one of another method.
+    """
+
+    noise: float
+    products: float
+    slips: float
+    best: Arm
+    lead: float
+    arms: tuple[Arm, ...]
+
+
+def cells(settings: Sequence[Setting], arms: Sequence[Arm]) -> list[Cell]:
+    """The settings of the sweep that have runs."""
+    found = []
+    for setting in settings:
+        trained = tuple(arm for arm in arms if arm.setting == setting.name and arm.outcomes[0].run.trains)
+        if trained:
+            found.append(_cell(setting, trained))
+    return found
+
+
+def _cell(setting: Setting, arms: tuple[Arm, ...]) -> Cell:
+    world = setting.world
+    best = max(arms, key=lambda arm: arm.mean)
+    others = [arm.mean for arm in arms if arm.method != best.method]
+    times = world.student.writer.operators[2]
+    return Cell(world.noise, times, world.teacher.writer.slips, best, best.mean - max(others), arms)

@@ -1,0 +1,180 @@
+"""The study's tables, and a page with them filled in from the results that were kept."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from qtarget.study.miniature.analysis import OURS, RIVALS, Arm, Cell, Verdict, cells, load, verdicts
+from qtarget.study.miniature.picture import draw_study, draw_sweep
+from qtarget.study.miniature.settings import SWEEP, Setting
+
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).*\n)*(<!-- end -->)")
+EFFECTS = {
+    "forgetting_kl": "KL from base",
+    "ece": "ECE",
+    "overconfidence": "confidence − accuracy",
+    "true_nll": "nll of true text",
+    "distinct": "distinct answers",
+    "pass_gain": "pass@k − avg@k",
+    "truncated_share": "cut off",
+    "mean_tokens": "tokens",
+}
+"""What is shown besides accuracy, and its heading."""
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_page(page: Path, settings: Sequence[Setting], results: Path) -> None:
+    """The page's tables written anew, and its pictures beside it: `study.png`, `study-sweep.png`."""
+    arms, swept = load(settings, results), cells(SWEEP, load(SWEEP, results))
+    tables = {**study_tables(settings, arms, load(settings, results, "development")), **_sweep_tables(swept)}
+    draw_study(settings, arms, page.with_name("study.png"))
+    if swept:
+        draw_sweep(swept, page.with_name("study-sweep.png"))
+    text = page.read_text(encoding="utf-8")
+    page.write_text(MARKED.sub(lambda mark: mark[1] + tables[mark[2]] + "\n" + mark[3], text), encoding="utf-8")
+
+
+def study_tables(settings: Sequence[Setting], arms: Sequence[Arm], tried: Sequence[Arm]) -> dict[str, str]:
+    """Markdown by name: scores, verdicts, the choice of η, effects, and what was run."""
+    found = verdicts(arms)
+    return {
+        "scores": scores(settings, arms),
+        "verdicts": verdict_table(found),
+        "count": count(found),
+        "choice": choice(tried),
+        "effects": effects(arms),
+        "runs": runs(arms),
+    }
+
+
+def scores(settings: Sequence[Setting], arms: Sequence[Arm]) -> str:
+    """Mean over seeds and questions, with its interval; the best trained method in bold."""
+    columns = ("base", "sft", "dft", "kd", OURS, "teacher")
+    rows = []
+    for setting in settings:
+        here = {arm.method: arm for arm in arms if arm.setting == setting.name}
+        best = max((arm for arm in here.values() if arm.method != "teacher"), key=lambda arm: arm.mean, default=None)
+        rows.append([f"{setting.group}, {setting.label}", *(_score(here.get(name), best) for name in columns)])
+    return markdown(["setting", *columns], rows)
+
+
+def _score(arm: Arm | None, best: Arm | None) -> str:
+    if arm is None:
+        return ""
+    mean = f"**{100 * arm.mean:.1f}**" if arm is best else f"{100 * arm.mean:.1f}"
+    low, high = arm.interval
+    return f"{mean} ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def verdict_table(found: Sequence[Verdict]) -> str:
+    """Target-SFT minus each rival, in points."""
+    rows = [
+        [
+            one.setting, f"{one.eta:g}", *(_gap(one, name) for name in RIVALS), one.best,
+            _p(one.holm), "clearly" if one.is_clearly_first else "yes" if one.is_first else "no",
+        ]
+        for one in found
+    ]  # fmt: skip
+    columns = ["setting", "η", *(f"minus {name}" for name in RIVALS), "best rival", "p (Holm)", "first?"]
+    return markdown(columns, rows)
+
+
+def _gap(verdict: Verdict, rival: str) -> str:
+    if rival not in verdict.against:
+        return ""
+    gap = verdict.against[rival]
+    return f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f} … {100 * gap.high:+.1f})"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def count(found: Sequence[Verdict]) -> str:
+    """The study in a sentence."""
+    first, clearly = sum(one.is_first for one in found), sum(one.is_clearly_first for one in found)
+    return f"Target-SFT is first in **{first} of {len(found)}** settings, and clearly so in **{clearly}**."
+
+
+def choice(tried: Sequence[Arm]) -> str:
+    """Score of each η on the development questions; the chosen one in bold."""
+    etas = sorted({arm.eta for arm in tried if arm.eta is not None})
+    rows = []
+    for name in dict.fromkeys(arm.setting for arm in tried):
+        here = {arm.eta: arm.mean for arm in tried if arm.setting == name}
+        best = max(here.values())
+        chosen = next(eta for eta in etas if here.get(eta) == best)
+        cell: Callable[[float], str] = lambda eta, here=here, chosen=chosen: (  # noqa: E731
+            "" if eta not in here else f"**{100 * here[eta]:.1f}**" if eta == chosen else f"{100 * here[eta]:.1f}"
+        )
+        rows.append([name, *map(cell, etas)])
+    return markdown(["setting", *(f"η = {eta:g}" for eta in etas)], rows)
+
+
+def effects(arms: Sequence[Arm]) -> str:
+    """What each method does besides accuracy: means over settings and seeds."""
+    rows = []
+    for method in ("base", "sft", "dft", "kd", OURS):
+        here = [arm for arm in arms if arm.method == method]
+        means = {name: fmean(arm.effect(name) for arm in here) for name in EFFECTS}
+        rows.append([method, *(_number(name, value) for name, value in means.items())])
+    return markdown(["", *EFFECTS.values()], rows)
+
+
+def _number(name: str, value: float) -> str:
+    if name in ("truncated_share", "pass_gain"):
+        return f"{100 * value:.1f} %"
+    return f"{value:+.3f}" if name == "overconfidence" else f"{value:.1f}" if name == "mean_tokens" else f"{value:.3f}"
+
+
+def runs(arms: Sequence[Arm]) -> str:
+    """How much was run, and with what."""
+    outcomes = [outcome for arm in arms for outcome in arm.outcomes]
+    one = outcomes[0]
+    made = ", ".join(f"{name} {number}" for name, number in one.made_with.items() if name != "machine")
+    hours = sum(outcome.seconds for outcome in outcomes) / 3600
+    return (
+        f"{len(outcomes)} runs of the test: {len({o.run.seed for o in outcomes})} seeds, {one.run.budget.test} questions, "
+        f"{one.run.budget.samples} answers to each; {hours:.1f} hours on one core, {made}."
+    )
+
+
+def _sweep_tables(swept: Sequence[Cell]) -> dict[str, str]:
+    if not swept:
+        return {"sweep": "Not run yet: `make study`.", "sweep_counts": ""}
+    return {"sweep": sweep_table(swept), "sweep_counts": sweep_counts(swept)}
+
+
+def sweep_table(swept: Sequence[Cell]) -> str:
+    """Average by one axis at a time, over the other two."""
+    names = list(dict.fromkeys(_arm_name(arm) for cell in swept for arm in cell.arms))
+    axes = {"wrong steps": "noise", "products": "products", "teacher's slips": "slips"}
+    rows = []
+    for title, axis in axes.items():
+        for value in sorted({getattr(cell, axis) for cell in swept}):
+            here = [cell for cell in swept if getattr(cell, axis) == value]
+            means = {name: fmean(_of(cell, name).mean for cell in here) for name in names}
+            best = max(means, key=lambda name: means[name])
+            shown = [f"**{100 * m:.1f}**" if name == best else f"{100 * m:.1f}" for name, m in means.items()]
+            rows.append([f"{title} {value:g}", *shown])
+    return markdown(["", *names], rows)
+
+
+def _arm_name(arm: Arm) -> str:
+    return arm.method if arm.eta is None else f"{arm.method} η={arm.eta:g}"
+
+
+def _of(cell: Cell, name: str) -> Arm:
+    return next(arm for arm in cell.arms if _arm_name(arm) == name)
+
+
+def sweep_counts(swept: Sequence[Cell]) -> str:
+    """How often each arm is the best of its cell."""
+    best = [_arm_name(cell.best) for cell in swept]
+    order = sorted(set(best), key=lambda name: -best.count(name))
+    return f"Best of its cell, of {len(swept)}: " + ", ".join(f"{name} in {best.count(name)}" for name in order) + "."
