@@ -16,6 +16,7 @@ SHARDED = {
     "fsdp_state_dict_type": "FULL_STATE_DICT",
 }
 """FSDP2, layer by layer, saved whole."""
+PLAIN = ("--mixed_precision", "bf16", "--dynamo_backend", "no")
 CONFIG, MODEL = "config.yaml", "model"
 
 
@@ -23,7 +24,7 @@ def launch_line(recipe: Recipe, config: Path, gpus: int | None = None) -> str:
     """The command that trains one arm on the GPUs of one machine."""
     launch = launch_of(recipe)
     number = gpus_of(launch, gpus)
-    words = ["accelerate", "launch", "--num_processes", str(number), "--num_machines", "1"]
+    words = ["accelerate", "launch", "--num_processes", str(number), "--num_machines", "1", *PLAIN]
     if "sharded" in launch and launch["sharded"].value and number > 1:
         words += ["--use_fsdp", *(word for key, value in SHARDED.items() for word in (f"--{key}", value))]
     return shlex.join([*words, "-m", "qtarget", "train", str(config)])

@@ -70,19 +70,23 @@ def recipe_page(recipe: Recipe, width: int, arms: list[str] | None = None, gpus:
         _values(_evaluation(recipe), narrow),
         _heading("estimates", "GiB at the peak on each GPU, and hours; by formula, not measured"),
         _estimates(recipe, arms, gpus),
-        *(Text(line, style="dim") for line in assumptions(recipe, gpus)),
+        *(_indented(line, "dim") for line in assumptions(recipe, gpus)),
         _heading("launch", f"`qtarget recipes run {recipe.name} --launch` writes the configurations"),
         Text(_launch_loop(recipe, arms, gpus)),
         _heading("what the paper leaves open, or could not be read"),
-        *(Text(f"  - {line}") for line in left_open(recipe)),
+        *(_indented(f"- {line}") for line in left_open(recipe)),
         _heading("sources"),
-        *(Text.assemble((f"  {name:<9}", "bold"), meaning) for name, meaning in ORIGINS.items()),
+        *(_indented(f"{name}: {meaning}") for name, meaning in ORIGINS.items()),
     )
 
 
 def _is_shared(key: str, configs: dict[str, Values]) -> bool:
     values = [config.get(key) for config in configs.values()]
     return all(value == values[0] for value in values)
+
+
+def _indented(line: str, style: str = "") -> Padding:
+    return Padding(Text(line, style=style), (0, 0, 0, 2))
 
 
 def _heading(title: str, remark: str = "") -> Text:
@@ -111,8 +115,8 @@ def _values(values: Values, narrow: bool) -> RenderableType:
 
 
 def _two_lines(key: str, value: Sourced) -> tuple[RenderableType, RenderableType]:
-    first = Text.assemble(f"  {key}: {_shown(value.value)}  ", (f"[{value.source}]", "italic"))
-    return first, Padding(Text(value.where, style="dim"), (0, 0, 0, 6))
+    first = Text.assemble(f"{key}: {_shown(value.value)}  ", (f"[{value.source}]", "italic"))
+    return Padding(first, (0, 0, 0, 2)), Padding(Text(value.where, style="dim"), (0, 0, 0, 6))
 
 
 def _shown(value: Any) -> str:
@@ -155,12 +159,12 @@ def assumptions(recipe: Recipe, gpus: int | None = None) -> list[str]:
     load = workload_of(recipe, trained_arms(recipe)[0], gpus)
     cut = "cut over the GPUs (FSDP2)" if load.sharded and load.gpus > 1 else "whole on each GPU"
     return [
-        f"  {load.gpus} GPUs at {load.utilization:.0%} of {load.flops / 1e12:.0f} TFLOP/s; {load.tokens / 1e6:.0f} M "
+        f"{load.gpus} GPUs at {load.utilization:.0%} of {load.flops / 1e12:.0f} TFLOP/s; {load.tokens / 1e6:.0f} M "
         f"tokens in all, {recipe.data.assumed['tokens_per_row'].value} a row (assumed), no padding.",
-        f"  fp32 weights, gradients and AdamW, {cut}; checkpointed layers; {load.rows} rows of {load.length} tokens "
+        f"fp32 weights, gradients and AdamW, {cut}; checkpointed layers; {load.rows} rows of {load.length} tokens "
         "at a time; the teacher in bf16; logits of 1024 tokens at a time.",
-        "  Left out: the allocator's slack, communication buffers, CUDA's own, and bf16 copies that autocast keeps.",
-        f"  Evaluation comes on top: {_samples(recipe)}",
+        "Left out: the allocator's slack, communication buffers, CUDA's own, and bf16 copies that autocast keeps.",
+        f"Evaluation comes on top: {_samples(recipe)}",
     ]
 
 
@@ -184,7 +188,7 @@ def recipe_facts(recipe: Recipe, gpus: int | None = None) -> dict[str, Any]:
         "evaluation": {key: value.model_dump() for key, value in _evaluation(recipe).items()},
         "gpus": gpus_of(launch_of(recipe), gpus),
         "methods": {arm: _arm_facts(recipe, arm, gpus) for arm in trained_arms(recipe)},
-        "assumptions": [line.strip() for line in assumptions(recipe, gpus)],
+        "assumptions": assumptions(recipe, gpus),
         "left_open": left_open(recipe),
         "qtarget": qt.__version__,
     }
