@@ -55,9 +55,9 @@ def _rows(source: RowSource, commit: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _file_rows(source: RowSource, commit: str, name: str) -> list[dict[str, Any]]:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import HfApi
 
-    return read_json(Path(hf_hub_download(source.hub, name, repo_type="dataset", revision=commit)))
+    return read_json(Path(HfApi().hf_hub_download(source.hub, name, repo_type="dataset", revision=commit)))
 
 
 def _no_access(task: Task) -> str:
