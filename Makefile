@@ -5,13 +5,18 @@
 # make bench  the loss and the training step beside plain autograd and other people's, with targets (15 minutes, CPU)
 # make verify the laws, parity with TRL, and speed and memory beside their targets
 # make bench-teacher  how good a teacher cache is, and what it costs, beside their targets
+# make study  the study in miniature, about two hours on one core; goes on where it stopped, then writes docs/study.md
+# make study-page   only docs/study.md and its pictures, from the results in the repository
+# make study-quick  one setting of it, under five minutes
 
 PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv-oldest
 DEMO_OUT ?= runs/demo
+STUDY ?= benchmarks/results/study
+WORKERS ?= 1
 
-.PHONY: demo test test-oldest check lint verify bench bench-teacher clean
+.PHONY: demo test test-oldest check lint verify bench bench-teacher study study-page study-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -39,6 +44,16 @@ bench: .venv/installed-dev
 
 bench-teacher: .venv/installed-dev
 	$(BIN)/python benchmarks/teacher_caches.py
+
+study: .venv/installed
+	$(BIN)/qtarget study --results $(STUDY) --workers $(WORKERS)
+	$(BIN)/qtarget study --results $(STUDY) --page docs/study.md
+
+study-page: .venv/installed
+	$(BIN)/qtarget study --results $(STUDY) --page docs/study.md
+
+study-quick: .venv/installed
+	$(BIN)/qtarget study --quick --results runs/study-quick --workers $(WORKERS)
 
 clean:
 	rm -rf .venv $(OLDEST) build dist

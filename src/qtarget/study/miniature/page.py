@@ -139,8 +139,8 @@ def runs(arms: Sequence[Arm]) -> str:
     made = ", ".join(f"{name} {number}" for name, number in one.made_with.items() if name != "machine")
     hours = sum(outcome.seconds for outcome in outcomes) / 3600
     return (
-        f"{len(outcomes)} runs of the test: {len({o.run.seed for o in outcomes})} seeds, {one.run.budget.test} questions, "
-        f"{one.run.budget.samples} answers to each; {hours:.1f} hours on one core, {made}."
+        f"{len(outcomes)} runs of the test: {len({o.run.seed for o in outcomes})} seeds, {one.run.budget.test} "
+        f"questions, {one.run.budget.samples} answers to each; {hours:.1f} hours on one core, {made}."
     )
 
 

@@ -59,7 +59,7 @@ def _panel(axes: Axes, group: str, settings: Sequence[Setting], arms: Sequence[A
 
 
 def draw_sweep(cells: Sequence[Cell], path: Path) -> None:
-    """The best method in every cell: noise by prior, a panel a teacher. The number is its score, the colour its name."""
+    """The best method in every cell, with its score and lead: noise by prior, a panel a teacher."""
     slips = sorted({cell.slips for cell in cells})
     figure = Figure(figsize=(3.1 * len(slips) + 0.8, 3.7), dpi=150, layout="constrained")
     panels = figure.subplots(1, len(slips), sharey=True, squeeze=False)[0]

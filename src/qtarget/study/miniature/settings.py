@@ -23,6 +23,8 @@ class Setting:
     world: World
 
 
+STEPS = 150
+"""Of every fine-tuning; in the weak world half of what the demo takes, so that ten settings fit an afternoon."""
 SIZES: dict[str, dict[str, int]] = {
     "48 wide": {"width": 48, "feed_forward": 192, "school_steps": 800},
     "64 wide": {},
@@ -34,7 +36,7 @@ SIZES: dict[str, dict[str, int]] = {
 
 def _setting(group: str, name: str, size: str) -> Setting:
     world = lab.world(name)
-    sized = replace(world, student=replace(world.student, **SIZES[size]))
+    sized = replace(world, student=replace(world.student, **SIZES[size]), fine_tuning_steps=STEPS)
     return Setting(f"{group}-{size.replace(' ', '-')}", group, size, sized)
 
 
@@ -57,7 +59,7 @@ def _cell(noise: float, times: float, slips: float) -> Setting:
     student = replace(world.student, writer=replace(world.student.writer, operators=(1.0, 1.0, times)))
     teacher = replace(world.teacher, writer=replace(world.teacher.writer, slips=slips))
     demonstrator = replace(world.demonstrator, slips=noise)
-    changed = replace(world, demonstrator=demonstrator, student=student, teacher=teacher, fine_tuning_steps=150)
+    changed = replace(world, demonstrator=demonstrator, student=student, teacher=teacher, fine_tuning_steps=100)
     label = f"noise {noise:g}, products {times:g}, teacher's slips {slips:g}"
     return Setting(f"noise{noise:g}-products{times:g}-slips{slips:g}", "sweep", label, changed)
 

@@ -7,7 +7,7 @@ from rich.markdown import Markdown
 
 from qtarget.study.miniature.analysis import load, verdicts
 from qtarget.study.miniature.conduct import Place, Study, conduct, sweep
-from qtarget.study.miniature.page import count, scores, verdict_table
+from qtarget.study.miniature.page import count, scores, verdict_table, write_page
 from qtarget.study.miniature.picture import draw_study
 from qtarget.study.miniature.settings import STUDY, SWEEP
 
@@ -32,6 +32,19 @@ def run(results: Path, models: Path, *, workers: int = 1, hours: float | None = 
     if not quick:
         sweep(SWEPT, place, workers, console)
     show(done, results, console)
+
+
+def rewrite(page: Path, results: Path) -> None:
+    """The page's tables and pictures from the results that are there; nothing is run.
+
+    Raises:
+        ValueError: no page, or no results.
+    """
+    if not page.is_file():
+        raise ValueError(f"{page} is not there; --page names a page whose tables are marked, as docs/study.md.")
+    if not load(STUDY, results):
+        raise ValueError(f"{results} holds no run of the study; write --results benchmarks/results/study.")
+    write_page(page, STUDY, results)
 
 
 def show(study: Study, results: Path, console: Console) -> None:

@@ -1,0 +1,194 @@
+"""The study: what it asks for, that it goes on where it stopped, what it concludes. The runs are real, only few."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from qtarget import lab
+from qtarget.lab.models import ASSETS
+from qtarget.study.miniature import conduct, runs
+from qtarget.study.miniature.analysis import cells, load, verdicts
+from qtarget.study.miniature.conduct import METHODS, Place, Study, choose
+from qtarget.study.miniature.models import missing_models, model_path
+from qtarget.study.miniature.page import study_tables, write_page
+from qtarget.study.miniature.runs import Outcome, path_of, questions, read, score
+from qtarget.study.miniature.settings import STUDY, SWEEP
+from qtarget.study.miniature.study import SWEPT, WHOLE
+
+TINY = Study(STUDY[1:2], seeds=(0,), etas=(0.2, 0.5), share=0.0, development=4, test=5, samples=3)
+"""The setting whose models ship, at the fewest steps there are."""
+SETTING = TINY.settings[0]
+
+
+def console() -> Console:
+    return Console(file=StringIO(), width=120)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    place = Place(folder / "results", folder / "models")
+    conduct.conduct(TINY, place, 1, console())
+    return place
+
+
+def test_there_are_ten_settings_as_in_the_paper_and_their_names_differ():
+    assert Counter(setting.group for setting in STUDY) == {"noisy": 3, "paraphrased": 3, "weak": 4}
+    assert len({setting.name for setting in (*STUDY, *SWEEP)}) == 10 + 27
+
+
+def test_every_method_has_every_seed_in_every_setting():
+    trials = WHOLE.trials({setting.name: 0.5 for setting in STUDY})
+    assert len(trials) == 10 * len(METHODS) * 5 == len({path_of(run, ASSETS) for run in trials})
+    assert {run.seed for run in WHOLE.tries()}.isdisjoint(run.seed for run in trials)
+
+
+def test_the_questions_eta_is_chosen_on_are_not_those_of_the_test():
+    of = {split: questions(WHOLE.run(SETTING, "sft", 0, split), SETTING.world) for split in ("development", "test")}
+    assert [len(of["development"]), len(of["test"])] == [100, 200]
+    assert not {q["prompt"] for q in of["development"]} & {q["prompt"] for q in of["test"]}
+
+
+def test_students_of_a_world_answer_the_same_questions_and_read_the_same_rows():
+    small, large = STUDY[0], STUDY[2]
+    assert small.world.student != large.world.student
+    assert lab.questions(small.world, 9, 0) == lab.questions(large.world, 9, 0)
+    assert lab.demonstrations(small.world, 3) == lab.demonstrations(large.world, 3)
+
+
+def test_the_shipped_models_are_used_where_they_are_the_ones_described(tmp_path):
+    assert model_path(SETTING.world.student, "student", tmp_path) == lab.student_path(SETTING.world)
+    assert model_path(SETTING.world.teacher, "teacher", tmp_path) == lab.teacher_path(SETTING.world)
+    assert model_path(STUDY[0].world.student, "student", tmp_path).parent == tmp_path
+    assert missing_models([SETTING.world], tmp_path) == {}
+    assert len(missing_models([setting.world for setting in STUDY], tmp_path)) == 5
+
+
+def test_the_best_eta_is_chosen_and_of_equals_the_smallest(place):
+    template = read(next((place.results / SETTING.name).glob("target-sft-*-development-*.json")))
+
+    def scored(eta: float, right: int) -> Outcome:
+        return replace(template, run=replace(template.run, hyperparameters={"eta": eta}), right=[right])
+
+    assert choose([scored(0.1, 1), scored(0.2, 2), scored(0.5, 2), scored(0.8, 0)]) == {SETTING.name: 0.2}
+
+
+def test_every_run_is_kept_with_what_it_was(place):
+    kept = [read(path) for path in (place.results / SETTING.name).glob("*.json")]
+    assert Counter(outcome.run.split for outcome in kept) == {"development": 2, "test": len(METHODS)}
+    for outcome in kept:
+        assert len(outcome.right) == (4 if outcome.run.split == "development" else 5)
+        assert all(0 <= right <= 3 for right in outcome.right)
+        assert outcome.effects["forgetting_kl"] >= 0
+        assert bool(outcome.losses) is outcome.run.trains
+        assert outcome.made_with["torch"]
+    of = {outcome.run.method: outcome for outcome in kept if outcome.run.split == "test"}
+    assert of["base"].effects["forgetting_kl"] == 0
+    assert of["sft"].effects["forgetting_kl"] > 0
+
+
+def test_what_is_finished_is_not_run_again_and_what_is_missing_is(place, monkeypatch):
+    folder = place.results / SETTING.name
+    before = {path: path.read_text() for path in folder.glob("*.json")}
+    lost = folder / "sft-test-0.json"
+    lost.unlink()
+    started = []
+    made = conduct._made
+    monkeypatch.setattr(conduct, "_made", lambda missing, *more: started.extend(missing) or made(missing, *more))
+    conduct.conduct(TINY, place, 1, console())
+    assert [run.name for run in started] == ["sft-test-0"]
+    again, first = json.loads(lost.read_text()), json.loads(before[lost])
+    assert (again["right"], again["losses"], again["effects"]) == (first["right"], first["losses"], first["effects"])
+    assert all(path.read_text() == text for path, text in before.items() if path != lost)
+
+
+def test_another_budget_is_another_run(place):
+    run = TINY.run(SETTING, "base", 0)
+    assert runs.found(run, place.results) is not None
+    assert runs.found(replace(run, budget=replace(run.budget, samples=4)), place.results) is None
+
+
+def test_an_interrupted_run_leaves_no_result(tmp_path):
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(TINY.run(SETTING, "sft", 0), SETTING.world, tmp_path / "models", tmp_path / "results", stop)
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_steps_are_cut_to_the_hours_given_and_seeds_are_not(tmp_path):
+    place, said = Place(tmp_path / "results", tmp_path / "models"), console()
+    whole = replace(TINY, share=1.0, seeds=(0, 1))
+    cut = conduct._within(whole, place, 1, said, hours=0.001)
+    assert cut.share < whole.share
+    assert replace(cut, share=1.0) == whole
+    assert cut.budget(SETTING).steps < whole.budget(SETTING).steps
+    assert "about" in said.file.getvalue()
+    assert conduct._within(whole, place, 1, console(), hours=None) == whole
+
+
+def with_shares(place, method: str, right: list[int], seeds: int = 5, setting: str = SETTING.name) -> None:
+    """Outcomes of a method, of so many right answers in 16 to each question, the same for every seed."""
+    values = {"eta": 0.5} if method == "target-sft" else {}
+    for seed in range(seeds):
+        run = replace(TINY.run(SETTING, method, seed), setting=setting, hyperparameters=values)
+        run = replace(run, budget=replace(run.budget, samples=16))
+        wobble = [min(16, max(0, n + (seed + i) % 2)) for i, n in enumerate(right)]
+        effects = {"forgetting_kl": 0.1, "ece": 0.1, "overconfidence": 0.1, "true_nll": 0.1}
+        outcome = Outcome(run, wobble, 0.0, 9.0, 2.0, [], 1.0, effects, {"torch": "2"})
+        runs._write(path_of(run, place), outcome)
+
+
+def test_first_is_ahead_of_every_rival_and_clearly_first_beyond_chance(tmp_path):
+    names = [setting.name for setting in STUDY[:3]]
+    heights = {names[0]: 14, names[1]: 9, names[2]: 7}  # target-sft; kd is at 8
+    for name in names:
+        for method, height in {"base": 2, "sft": 4, "dft": 6, "kd": 8, "target-sft": heights[name]}.items():
+            spread = 4 if name == names[1] and method == "target-sft" else 0
+            with_shares(tmp_path, method, [height + spread * (i % 3 - 1) for i in range(40)], setting=name)
+    found = {one.setting: one for one in verdicts(load(STUDY, tmp_path))}
+    assert [found[name].is_first for name in names] == [True, True, False]
+    assert [found[name].is_clearly_first for name in names] == [True, False, False]
+    assert {one.best for one in found.values()} == {"kd"}
+    assert found[names[0]].holm >= found[names[0]].p
+    assert found[names[2]].p == 1.0
+    assert found[names[0]].against["kd"].mean == pytest.approx(6 / 16, abs=0.01)
+
+
+def test_only_seeds_that_every_arm_has_are_compared(tmp_path):
+    for method in ("base", "sft", "dft", "kd"):
+        with_shares(tmp_path, method, [3] * 8, seeds=5)
+    with_shares(tmp_path, "target-sft", [4] * 8, seeds=2)
+    assert {len(arm.outcomes) for arm in load(STUDY, tmp_path)} == {2}
+
+
+def test_the_sweeps_best_and_its_lead_over_other_methods(tmp_path):
+    name = SWEEP[0].name
+    for method, height in {"base": 15, "sft": 4, "dft": 8, "target-sft": 12}.items():
+        with_shares(tmp_path, method, [height] * 8, seeds=1, setting=name)
+    (cell,) = cells(SWEPT.settings, load(SWEPT.settings, tmp_path))
+    assert (cell.best.method, cell.lead) == ("target-sft", pytest.approx(4 / 16))
+    assert (cell.noise, cell.products, cell.slips) == (0.0, 0.0, 0.03)
+
+
+def test_the_page_is_written_from_the_results_and_no_table_is_left_out(place, tmp_path):
+    arms, tried = load(TINY.settings, place.results), load(TINY.settings, place.results, "development")
+    names = [*study_tables(TINY.settings, arms, tried), "sweep", "sweep_counts"]
+    page = tmp_path / "page.md"
+    page.write_text("before\n" + "".join(f"<!-- table: {name} -->\nold\n<!-- end -->\n" for name in names) + "after\n")
+    write_page(page, TINY.settings, place.results)
+    text = page.read_text()
+    assert "old" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "of 1** settings" in text
+    mean = next(arm.mean for arm in arms if arm.method == "kd")
+    assert f"{100 * mean:.1f} (" in text
+    assert (tmp_path / "study.png").stat().st_size > 10_000
+    write_page(page, TINY.settings, place.results)
+    assert page.read_text() == text
