@@ -217,6 +217,26 @@ def demo(
     run(out=out, world=world, seed=seed, quick=quick)
 
 
+@app.command()
+def study(
+    results: Annotated[Path, typer.Option(help="Folder of one JSON file a run.")] = Path("runs/study/results"),
+    models: Annotated[Path, typer.Option(help="Folder of models that do not ship.")] = Path("runs/study/models"),
+    workers: Annotated[int, typer.Option(help="Processes; each keeps a core busy.", min=1)] = 1,
+    hours: Annotated[float | None, typer.Option(help="Cut steps to fit; seeds are never cut.", min=0.01)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One setting, to see that it works.")] = False,
+    page: Annotated[Path | None, typer.Option(help="Run nothing; write this page's tables and pictures anew.")] = None,
+) -> None:
+    """Ten settings of the lab by five methods by five seeds, and a sweep: when does which target pay?
+
+    It runs for hours, prints its estimate first, keeps each run as it ends, and goes on from there.
+    """
+    from qtarget.study.miniature.study import rewrite, run
+
+    if page is not None:
+        return refused(lambda: rewrite(page, results))
+    run(results, models, workers=workers, hours=hours, quick=quick)
+
+
 @lab.command("build")
 def build_lab(
     world: Annotated[str, typer.Option(help="World of the lab.")] = "weak-operator",
