@@ -44,6 +44,7 @@ def prepare(plan: Plan) -> Prepared:
         raise ValueError("No task was given; write --task NAME, as in --task math-500.")
     if plan.regrade:
         return _regrading(plan)
+    _check_effects(plan)
     asked = tuple(ask_of(plan, one) for one in tasks)
     generator = generator_of(plan)
     prompts = {
@@ -65,6 +66,13 @@ def _regrading(plan: Plan) -> Prepared:
                 f"{plan.out} holds no samples of {name} to grade again; draw them first, without --regrade."
             )
     return Prepared(plan, tuple(read_task(plan.out / name) for name in plan.tasks), {}, facts or {}, None)
+
+
+def _check_effects(plan: Plan) -> None:
+    if plan.generator != "hf" and (plan.base or plan.reference_rows):
+        raise ValueError("--base and --reference-rows need the whole distribution of a model; write --generator hf.")
+    if plan.reference_rows is not None and not plan.reference_rows.is_file():
+        raise ValueError(f"--reference-rows {plan.reference_rows}: there is no such file.")
 
 
 def ask_of(plan: Plan, one: Task) -> Asked:

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from qtarget.evaluate.effects.measured import Measured
 from qtarget.evaluate.statistics import Estimate, average_at_k
 from qtarget.evaluate.store import task_sha
 from qtarget.evaluate.types import Answers, Ask, Asked, Record
@@ -51,6 +52,7 @@ class Results:
     Attributes:
         model, generation: what the generator said of itself.
         notices: what happened to the folder on the way, such as a line cut off.
+        effects: what else was measured; in a file of its own.
     """
 
     folder: Path
@@ -58,9 +60,12 @@ class Results:
     generation: Mapping[str, Any]
     tasks: tuple[TaskResult, ...]
     notices: tuple[str, ...] = ()
+    effects: Measured | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "folder": str(self.folder)}
+        found = {**asdict(self), "folder": str(self.folder)}
+        found.pop("effects")
+        return found
 
 
 def summarise(asked: Asked, answers: Answers) -> TaskResult:

@@ -4,10 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
+from qtarget.evaluate.effects.measured import Measured, measure
+from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.grading import GRADERS
 from qtarget.evaluate.plan import Plan
 from qtarget.evaluate.prepare import Prepared, prepare
@@ -18,6 +20,7 @@ from qtarget.evaluate.store import (
     RUN,
     SAMPLES,
     TASK,
+    answers_in,
     answers_of,
     appending,
     cut_torn_line,
@@ -33,7 +36,7 @@ from qtarget.evaluate.types import Asked, Completion, Generator, Grader, Questio
 from qtarget.outcomes import Interrupted
 from qtarget.teacher.cache.lock import one_writer
 
-RESULTS = "results.json"
+RESULTS, EFFECTS = "results.json", "effects.json"
 
 
 class Watch(Protocol):
@@ -72,9 +75,23 @@ def conduct(prepared: Prepared, watch: Watch | None = None) -> Results:
         notices = [_drawn(prepared, asked, watch) for asked in prepared.asked]
         tasks = tuple(_graded(prepared, asked, watch) for asked in prepared.asked)
         told = tuple(notice for notice in notices if notice)
-        results = Results(out, prepared.facts["model"], prepared.facts["generation"], tasks, told)
+        facts, effects = prepared.facts, _effects(prepared)
+        results = Results(out, facts["model"], facts["generation"], tasks, told, effects)
         write_json(out / RESULTS, results.as_json())
     return results
+
+
+def _effects(prepared: Prepared) -> Measured | None:
+    """What the plan wants to know besides accuracy, written to `effects.json`."""
+    plan, model = prepared.plan, prepared.generator
+    if not (plan.base or plan.reference_rows) or not isinstance(model, HuggingFace):
+        return None
+    names = [asked.task.name for asked in prepared.asked]
+    answers = [answers_in(plan.out / name, prepared.facts) for name in names]
+    prompts = [ids for name in names for ids in prepared.prompts[name]]
+    found = measure(answers, model, prompts, plan.base, plan.reference_rows)
+    write_json(plan.out / EFFECTS, asdict(found))
+    return found
 
 
 @contextmanager

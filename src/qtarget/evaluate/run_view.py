@@ -85,16 +85,17 @@ def duration(seconds: float) -> str:
 def results_view(results: Results, _width: int) -> RenderableType:
     """Table in per cent, how it was asked, and what to know before believing it."""
     told = [(one.task, text) for one in results.tasks for text in one.warnings]
-    blocks: list[RenderableType] = [_table(results.tasks), _facts(results)]
+    legend = Text("per cent; in brackets the 95 % interval by question\n", style="dim")
+    blocks: list[RenderableType] = [_table(results.tasks), legend, _facts(results)]
     blocks += [Text(f"notice: {text}", style="yellow") for text in results.notices]
     blocks += [Text(f"{name}: {text}", style="yellow") for name, text in told]
     return Group(*blocks)
 
 
 def _table(tasks: tuple[TaskResult, ...]) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("task", overflow="fold")
-    for head in ("n × k", "Average@k (95 %)", "pass@k", "no answer", "cut off", "tokens"):
+    for head in ("n × k", "Average@k", "pass@k", "no answer", "cut off", "tokens"):
         table.add_column(head, justify="right", no_wrap=True)
     for one in tasks:
         table.add_row(*_row(one))
@@ -132,8 +133,28 @@ def _facts(results: Results) -> Table:
         if one.unknown:
             reasons = ", ".join(f"{count} {reason}" for reason, count in one.unknown.items())
             facts.add_row("unknown", Text(f"{one.task}: grades of {reasons}"))
+    for label, text in _effects(results):
+        facts.add_row(label, Text(text))
     facts.add_row("written", Text(str(results.folder / "results.json")))
     return facts
+
+
+def _effects(results: Results) -> list[tuple[str, str]]:
+    found, rows = results.effects, []
+    if found is None:
+        return []
+    for name, own in found.answers.items():
+        text = (
+            f"{name}: {own.distinct_answers:.2f} distinct answers a question, pass@k − Average@k {percent(own.spread)}"
+        )
+        rows.append(("effects", f"{text}; stop token {'learned' if own.learned_stop else 'not learned'}"))
+    if (one := found.forgetting) is not None:
+        nll = f"nll of the base's text {one.nll:.3f}, {one.base_nll:.3f} under the base"
+        rows.append(("forgetting", f"KL(base ‖ model) {one.kl:.4f} nats a token, {nll}; {one.tokens:,} tokens"))
+    if (two := found.calibration) is not None:
+        text = f"ECE {two.ece:.4f}, confidence − accuracy {two.overconfidence:+.4f}, nll {two.nll:.3f}"
+        rows.append(("calibration", f"{text}; {two.tokens:,} tokens of {found.reference_rows}"))
+    return rows
 
 
 def _asked(ask: Ask, overridden: tuple[str, ...]) -> str:

@@ -198,7 +198,12 @@ def load_answers(folder: Path) -> list[Answers]:
     run, found = read_run(folder), sorted(folder.glob(f"*/{TASK}"))
     if run is None or not found:
         raise ValueError(f"{folder} holds no evaluation; write the folder that was given to `qtarget eval … --out`.")
-    return [answers_of(read_task(path.parent), read_records(path.parent / SAMPLES), run) for path in found]
+    return [answers_in(path.parent, run) for path in found]
+
+
+def answers_in(folder: Path, run: Mapping[str, Any]) -> Answers:
+    """The answers in the folder of a task."""
+    return answers_of(read_task(folder), read_records(folder / SAMPLES), run)
 
 
 def answers_of(asked: Asked, records: Sequence[Record], run: Mapping[str, Any]) -> Answers:

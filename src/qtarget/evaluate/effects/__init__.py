@@ -1,5 +1,6 @@
 """What a target does besides accuracy: forgetting, calibration, diversity, length, the stop token."""
 
+from qtarget.evaluate.effects.answers import Effects, effects_of
 from qtarget.evaluate.effects.calibration import Bin, Calibration, calibration, reliability
 from qtarget.evaluate.effects.forgetting import Forgetting, base_text, divergence, forgetting
 from qtarget.evaluate.effects.logprobs import TokenRow, token_row
@@ -7,11 +8,13 @@ from qtarget.evaluate.effects.logprobs import TokenRow, token_row
 __all__ = [
     "Bin",
     "Calibration",
+    "Effects",
     "Forgetting",
     "TokenRow",
     "base_text",
     "calibration",
     "divergence",
+    "effects_of",
     "forgetting",
     "reliability",
     "token_row",
