@@ -1,5 +1,8 @@
 """The catalogue: every task can be read, asked and graded."""
 
+from pathlib import Path
+from typing import get_args
+
 import pytest
 
 from qtarget import lab
@@ -7,6 +10,8 @@ from qtarget.evaluate.grading import GRADERS
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.evaluate.rows import load_rows, sample_rows
 from qtarget.evaluate.tasks import TASKS, task
+from qtarget.evaluate.tasks.view import ask_text, source_text
+from qtarget.evaluate.types import Reason
 
 SUITES = {
     "math": ["math-500", "minerva-272", "olympiadbench", "aime24", "aime25", "amc23"],
@@ -65,3 +70,12 @@ def test_lab_tasks_hold_the_worlds_held_out_questions():
 def test_an_unknown_task_is_told_the_near_one():
     with pytest.raises(ValueError, match="Did you mean 'math-500'"):
         task("math500")
+
+
+def test_the_page_of_tasks_is_the_catalogue():
+    page = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text()
+    for one in TASKS.values():
+        facts = (str(one.rows or ""), source_text(one.source), ask_text(one.ask), one.grader)
+        assert f"| `{one.name}` | {' | '.join(facts)} |".replace("|  |", "| |") in page
+    assert all(f"| `{name}` |" in page for name in PROMPTS)
+    assert all(f"| `{reason}` |" in page for reason in get_args(Reason))
