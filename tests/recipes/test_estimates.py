@@ -53,12 +53,14 @@ def test_a_layer_by_hand():
 
 def test_memory_by_hand():
     found = memory(LOAD)
-    assert (found.weights, found.gradients, found.optimizer) == (4 * 1352, 4 * 1352, 8 * 1352)
+    assert (found.weights, found.optimizer) == ((4 + 2) * 1352, 8 * 1352)
+    assert found.gradients == 2 * 4 * 1352  # and DDP's buckets
+    assert memory(replace(LOAD, gpus=1)).gradients == 4 * 1352
     # 12 tokens in bf16: 2 inputs of 8; inside a layer 4·8, queries 2·8, keys and values 2·4, MLP 4·16
     assert found.activations == 2 * 12 * (16 + 32 + 16 + 8 + 64)
     assert found.loss == 1024 * 10 * 4 + 4 * 80
     assert found.teacher == 0
-    assert found.total == 5408 + 5408 + 10816 + 3264 + 41280
+    assert found.total == 8112 + 10816 + 10816 + 3264 + 41280
 
 
 def test_memory_that_is_cut_over_gpus_and_a_teacher():

@@ -67,7 +67,8 @@ class Memory:
     """Bytes on each GPU at the peak of a step.
 
     Attributes:
-        weights: in fp32; with sharding also two layers and the output layer whole, in bf16.
+        weights: in fp32, and in bf16 the copies that autocast keeps; with sharding, two layers and the output layer.
+        gradients: in fp32; those of several GPUs without sharding also lie in DDP's buckets.
         optimizer: the two moments of AdamW, in fp32.
         activations: each layer's input in bf16, kept by checkpointing, and what one layer keeps while it is gone
             through again.
@@ -90,11 +91,12 @@ class Memory:
 def memory(load: Workload) -> Memory:
     """What one GPU holds at the peak of a training step with gradient checkpointing and the fused loss."""
     student, share = load.student, load.gpus if load.sharded else 1
-    gathered = 2 * (2 * student.layer + student.embedding) if load.sharded else 0
+    copies = 2 * student.layer + student.embedding if load.sharded else student.parameters
+    buckets = 2 if share == 1 and load.gpus > 1 else 1
     chunk = CHUNK_TOKENS * student.vocabulary * 4 * (1 if load.teacher is None else 2)
     return Memory(
-        weights=4 * student.parameters // share + gathered,
-        gradients=4 * student.parameters // share,
+        weights=4 * student.parameters // share + 2 * copies,
+        gradients=4 * buckets * student.parameters // share,
         optimizer=8 * student.parameters // share,
         activations=_activations(student, load.rows * load.length),
         teacher=0 if load.teacher is None else _teacher(load.teacher, load.rows * load.length, share),

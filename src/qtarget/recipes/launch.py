@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from qtarget.recipes.catalogue import Recipe
-from qtarget.recipes.resolve import gpus_of, launch_of, resolved
+from qtarget.recipes.resolve import gpus_of, is_sharded, launch_of, resolved
 from qtarget.recipes.schema import Sourced, Values
 
 SHARDED = {
@@ -25,7 +25,7 @@ def launch_line(recipe: Recipe, config: Path, gpus: int | None = None) -> str:
     launch = launch_of(recipe)
     number = gpus_of(launch, gpus)
     words = ["accelerate", "launch", "--num_processes", str(number), "--num_machines", "1", *PLAIN]
-    if "sharded" in launch and launch["sharded"].value and number > 1:
+    if is_sharded(launch, gpus):
         words += ["--use_fsdp", *(word for key, value in SHARDED.items() for word in (f"--{key}", value))]
     return shlex.join([*words, "-m", "qtarget", "train", str(config)])
 

@@ -79,6 +79,11 @@ def gpus_of(launch: dict[str, Sourced], gpus: int | None) -> int:
     return int(launch["gpus"].value) if gpus is None else gpus
 
 
+def is_sharded(launch: dict[str, Sourced], gpus: int | None) -> bool:
+    """Whether models are cut over the GPUs: where the recipe says so, and there are several."""
+    return gpus_of(launch, gpus) > 1 and "sharded" in launch and bool(launch["sharded"].value)
+
+
 def plain(values: Values) -> dict[str, Any]:
     """Keys and values without their sources."""
     return {key: value.value for key, value in values.items()}
@@ -96,7 +101,7 @@ def workload_of(recipe: Recipe, arm: str, gpus: int | None = None) -> Workload:
         rows=int(values["per_device_train_batch_size"].value),
         length=int(values["max_length"].value),
         gpus=gpus_of(launch, gpus),
-        sharded="sharded" in launch and bool(launch["sharded"].value),
+        sharded=is_sharded(launch, gpus),
         flops=1e12 * float(assumed["tflops"].value),
         utilization=float(assumed["utilization"].value),
     )

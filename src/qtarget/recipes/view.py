@@ -157,13 +157,13 @@ def _estimates(recipe: Recipe, arms: list[str], gpus: int | None) -> Table:
 def assumptions(recipe: Recipe, gpus: int | None = None) -> list[str]:
     """What the estimates take for granted, in sentences."""
     load = workload_of(recipe, trained_arms(recipe)[0], gpus)
-    cut = "cut over the GPUs (FSDP2)" if load.sharded and load.gpus > 1 else "whole on each GPU"
+    cut = "cut over the GPUs (FSDP2)" if load.sharded else "whole on each GPU"
     return [
         f"{load.gpus} GPUs at {load.utilization:.0%} of {load.flops / 1e12:.0f} TFLOP/s; {load.tokens / 1e6:.0f} M "
         f"tokens in all, {recipe.data.assumed['tokens_per_row'].value} a row (assumed), no padding.",
         f"fp32 weights, gradients and AdamW, {cut}; checkpointed layers; {load.rows} rows of {load.length} tokens "
         "at a time; the teacher in bf16; logits of 1024 tokens at a time.",
-        "Left out: the allocator's slack, communication buffers, CUDA's own, and bf16 copies that autocast keeps.",
+        "Left out: the allocator's slack, what collectives need beside DDP's buckets, and CUDA's own.",
         f"Evaluation comes on top: {_samples(recipe)}",
     ]
 
