@@ -83,8 +83,8 @@ def _same(path: Path, task: Task, old: Locked, new: Locked) -> None:
     raise ValueError(
         f"The rows of {task.name} are not those of {path}.\n"
         f"  locked: {_told(old)}\n  now:    {_told(new)}\n"
-        f"{_why(task, old)} To go on with the new rows, delete `{task.name}` from that file, or work in another folder; "
-        "results from before do not compare with results from after."
+        f"{_why(task, old)} To go on with the new rows, delete `{task.name}` from that file, or work in another "
+        "folder; results from before do not compare with results from after."
     )
 
 
