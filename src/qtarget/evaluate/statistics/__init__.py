@@ -2,18 +2,42 @@
 
 The unit is the question (or the cluster of questions that share a passage), never the sample: the k samples of
 one question are alike, and counting them as independent makes intervals far too narrow (Miller 2024,
-arXiv 2411.00640).
+arXiv 2411.00640). With few questions, or scores near 0 or 1, the usual t interval is too narrow as well (Bowyer
+et al. 2025, arXiv 2503.01747), so the spread between questions is estimated with two pseudo-questions added, one
+at each end. It is then never zero, and hardly moved where questions do differ.
+
+Intervals of one arm, and of two arms of one training seed, describe evaluation noise only: what another draw of
+questions and samples would change. They say nothing of another training.
 """
 
-from qtarget.evaluate.statistics.average import Estimate, average_at_k
+from qtarget.evaluate.statistics.average import Estimate, Grades, Intervals, average_at_k, intervals, shares_of
+from qtarget.evaluate.statistics.comparison import Comparison, paired_comparison
+from qtarget.evaluate.statistics.intervals import Interval
 from qtarget.evaluate.statistics.paired import PairedDifference, paired_difference
-from qtarget.evaluate.statistics.seeds import SeedsDifference, paired_seeds
+from qtarget.evaluate.statistics.planning import Power, VarianceSplit, power_of, variance_split
+from qtarget.evaluate.statistics.seeds import SeedsDifference, paired_seeds, paired_suite
+from qtarget.evaluate.statistics.several import PassAtK, holm, pass_at_k
 
 __all__ = [
+    "Comparison",
     "Estimate",
+    "Grades",
+    "Interval",
+    "Intervals",
     "PairedDifference",
+    "PassAtK",
+    "Power",
     "SeedsDifference",
+    "VarianceSplit",
     "average_at_k",
+    "holm",
+    "intervals",
+    "paired_comparison",
     "paired_difference",
     "paired_seeds",
+    "paired_suite",
+    "pass_at_k",
+    "power_of",
+    "shares_of",
+    "variance_split",
 ]

@@ -1,77 +1,125 @@
-"""Average@k with an interval that knows its questions.
+"""Average@k with an interval that knows its questions."""
 
-The unit is the question, not the sample: the k samples of one question are alike, and counting them as
-independent makes intervals far too narrow (Miller 2024, arXiv 2411.00640). With few questions, or scores near
-0 or 1, the usual t interval is too narrow as well (Bowyer et al. 2025, arXiv 2503.01747). So the spread between
-questions is always estimated with two pseudo-questions added, one at each end of the scale. It is then never
-zero, and hardly moved where questions do differ.
-
-Intervals describe evaluation noise only: what another draw of questions and samples would change. They say
-nothing of another training seed.
-"""
-
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
 
-from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
+import numpy as np
+
+from qtarget.evaluate.statistics.intervals import Interval, beta_binomial, bootstrap, student, wilson
+from qtarget.evaluate.statistics.units import Array, by_unit, unit_totals
+
+Grades = Sequence[Sequence[bool | int | None]]
+"""``[Q][k]``: right, wrong, or None where the grader could not say."""
+FEW, RARE = 100, 0.1
+"""Below so many questions, a mean below RARE (or above 1 - RARE) is at the edge."""
+NAMED = 3
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean score between 0 and 1 with its 95 % interval."""
+    """A mean score between 0 and 1 with its 95 % interval.
+
+    Attributes:
+        unknown: samples without a grade; they count as not right.
+        n_units: clusters of questions that the interval resamples; 0 where every question is its own.
+    """
 
     mean: float
     low: float
     high: float
     n_questions: int
     k: int
+    unknown: int = 0
+    n_units: int = 0
+
+    @property
+    def mean_if_unknown_were_right(self) -> float:
+        """What the mean could at most be."""
+        return self.mean + self.unknown / (self.n_questions * self.k)
 
 
-def average_at_k(correct: Sequence[Sequence[bool]], k: int) -> Estimate:
+@dataclass(frozen=True)
+class Intervals:
+    """The same mean under four kinds of interval, to see how much hangs on the choice; `wilson` is `Estimate`'s.
+
+    Attributes:
+        student, bootstrap: None where they would have no width.
+        beta_binomial: given at the edge only: see `at_the_edge`.
+    """
+
+    wilson: Interval
+    student: Interval | None
+    bootstrap: Interval | None
+    beta_binomial: Interval | None
+
+
+def average_at_k(
+    correct: Grades, k: int, *, units: Sequence[str] | None = None, names: Sequence[str] | None = None
+) -> Estimate:
     """Mean over questions of the share of right samples among exactly k, with a 95 % interval by question.
 
-    The interval is Wilson's score interval at an effective number of independent trials,
-    ``n_eff = m(1 - m) / SE²``, at most ``n·k``: the survey statisticians' interval for a proportion under
-    clustering (Korn and Graubard 1998; Franco et al. 2019). SE² is the variance of the questions' shares over
-    their number, taken with one wholly right and one wholly wrong pseudo-question added, and the normal quantile
-    becomes Student's with n + 1 degrees of freedom. It stays within [0, 1] and never has zero width.
-    In simulations with beta-distributed questions (30 to 500 of them, means 0.05 to 0.999, k = 16) it covered
-    the truth in 94.8 to 100 % of draws; the plain t interval by question fell to 76 %.
+    The interval is Wilson's at an effective number of trials (`intervals.wilson`). It stays within [0, 1] and
+    never has zero width. In simulations with beta-distributed questions (30 to 500 of them, means 0.05 to 0.999,
+    k = 16) it covered the truth in 94.8 to 100 % of draws; the plain t interval by question fell to 76 %.
 
     Args:
-        correct: ``[Q][k]`` grades, one row per question.
+        correct: ``[Q][k]`` grades, one row per question; None counts as not right, and is counted.
         k: how many samples every question must have.
+        units: the cluster of every question, where some share a passage or are variants of one another.
+        names: of the questions, for the complaint about missing samples.
 
     Raises:
-        ValueError: no question, or one whose number of samples is not k (missing samples are never counted as
+        ValueError: no question, or some whose number of samples is not k (missing samples are never counted as
             wrong, nor left out).
     """
+    shares = shares_of(correct, k, names)
+    low, high = wilson(by_unit(shares, units), len(shares) * k)
+    clusters = 0 if units is None else len(set(units))
+    return Estimate(float(shares.mean()), low, high, len(shares), k, unknown_in(correct), clusters)
+
+
+def intervals(correct: Grades, k: int, *, units: Sequence[str] | None = None, seed: int = 0) -> Intervals:
+    """All intervals of Average@k."""
     shares = shares_of(correct, k)
-    mean, n = fmean(shares), len(shares)
-    padded = [*shares, 0.0, 1.0]
-    padded_mean = fmean(padded)
-    squared_error = variance(padded) / len(padded)
-    trials = min(padded_mean * (1 - padded_mean) / squared_error, n * k)
-    low, high = _wilson(mean, trials, student_quantile(TWO_SIDED_95, n + 1))
-    return Estimate(mean, low, high, n, k)
+    values = by_unit(shares, units)
+    at_edge = at_the_edge(float(shares.mean()), len(shares))
+    right = np.rint(unit_totals(shares * k, units)).astype(int)
+    drawn = np.rint(unit_totals(np.full(len(shares), k), units)).astype(int)
+    return Intervals(
+        wilson=wilson(values, len(shares) * k),
+        student=student(values),
+        bootstrap=bootstrap(values, seed=seed),
+        beta_binomial=beta_binomial(right.tolist(), drawn.tolist()) if at_edge else None,
+    )
 
 
-def _wilson(mean: float, trials: float, quantile: float) -> tuple[float, float]:
-    pull = quantile**2 / trials
-    centre = (mean + pull / 2) / (1 + pull)
-    half_width = math.sqrt(pull * mean * (1 - mean) + pull**2 / 4) / (1 + pull)
-    return min(mean, max(0.0, centre - half_width)), max(mean, min(1.0, centre + half_width))
+def at_the_edge(mean: float, n_questions: int) -> bool:
+    """All right, all wrong, or few questions with a mean near either: where spread between questions misleads."""
+    nearest = min(mean, 1 - mean)
+    return nearest < 1e-12 or (n_questions < FEW and nearest < RARE)
 
 
-def shares_of(correct: Sequence[Sequence[bool]], k: int) -> list[float]:
+def shares_of(correct: Grades, k: int, names: Sequence[str] | None = None) -> Array:
+    """Right samples of every question over k, after looking that there are k."""
     if not correct:
         raise ValueError("No question was given; Average@k needs at least one. Pass correct=[[...k grades...], ...].")
-    for question, grades in enumerate(correct):
-        if len(grades) != k:
-            raise ValueError(
-                f"Question {question} has {len(grades)} samples and Average@{k} needs exactly {k}. "
-                f"Draw the missing samples, or write k={len(grades)} if every question has that many."
-            )
-    return [fmean(map(float, grades)) for grades in correct]
+    strange = [question for question, grades in enumerate(correct) if len(grades) != k]
+    if strange:
+        raise ValueError(_missing(correct, k, strange, names))
+    return np.array([sum(grade == 1 for grade in grades) / k for grades in correct])
+
+
+def unknown_in(correct: Grades) -> int:
+    """Samples without a grade."""
+    return sum(grade is None for grades in correct for grade in grades)
+
+
+def _missing(correct: Grades, k: int, strange: Sequence[int], names: Sequence[str] | None) -> str:
+    called = [f"Question {q if names is None else repr(names[q])} has {len(correct[q])} samples" for q in strange]
+    more = f" So do {len(strange) - NAMED} more." if len(strange) > NAMED else ""
+    lengths = {len(grades) for grades in correct}
+    as_drawn = f", or write k={min(lengths)} for all" if len(lengths) == 1 else ""
+    return (
+        f"{'; '.join(called[:NAMED])} and Average@{k} needs exactly {k} of each of the {len(correct)} questions."
+        f"{more} Missing samples are neither wrong nor left out: draw them (the same `qtarget eval` does){as_drawn}."
+    )

@@ -1,12 +1,10 @@
 """The paired comparison of two arms on the same questions."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
 
-from qtarget.evaluate.statistics.average import shares_of
-from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
+from qtarget.evaluate.statistics.average import Grades, shares_of
+from qtarget.evaluate.statistics.seeds import paired_seeds
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class PairedDifference:
 
 
 def paired_difference(
-    correct_a: Sequence[Sequence[bool]], correct_b: Sequence[Sequence[bool]], k: int
+    correct_a: Grades, correct_b: Grades, k: int, *, units: Sequence[str] | None = None
 ) -> PairedDifference:
     """Mean over questions of A's share minus B's, with a 95 % interval by question.
 
@@ -44,8 +42,5 @@ def paired_difference(
             f"Arm A has {len(shares_a)} questions and arm B has {len(shares_b)}; "
             "a paired difference needs both on the same questions. Evaluate both on one list."
         )
-    differences = [a - b for a, b in zip(shares_a, shares_b, strict=True)]
-    mean, n = fmean(differences), len(differences)
-    padded = [*differences, 1.0, -1.0]
-    half_width = student_quantile(TWO_SIDED_95, n + 1) * math.sqrt(variance(padded) / len(padded))
-    return PairedDifference(mean, max(-1.0, mean - half_width), min(1.0, mean + half_width), n, k)
+    found = paired_seeds(shares_a[None], shares_b[None], units=units)
+    return PairedDifference(found.mean, found.low, found.high, found.n_questions, k)

@@ -5,9 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from qtarget.evaluate.statistics.intervals import squared_error
 from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile, two_sided_p
+from qtarget.evaluate.statistics.units import Array, by_unit
+
+Shares = Sequence[Sequence[float]] | Array
+"""``[S][Q]``: the share of right samples of question q after training with seed s."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,7 @@ class SeedsDifference:
     Attributes:
         p: two-sided, for no difference; below 0.05 exactly where the interval leaves out zero (before the interval
             is cut to [-1, 1]).
+        error: standard error of the mean.
         degrees: of freedom of the t distribution; few of them say that the seeds decide the width.
         seed_share: of the squared error, what comes from the seeds. Near 1, more questions cannot help; near 0,
             more seeds cannot.
@@ -28,6 +33,7 @@ class SeedsDifference:
     p: float
     n_seeds: int
     n_questions: int
+    error: float
     degrees: float
     seed_share: float
 
@@ -42,7 +48,7 @@ class SeedsDifference:
         return self.n_seeds == 1
 
 
-def paired_seeds(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> SeedsDifference:
+def paired_seeds(a: Shares, b: Shares, *, units: Sequence[str] | None = None) -> SeedsDifference:
     """Mean of A's shares minus B's over seeds and questions, with a 95 % interval for other seeds and questions.
 
     ``a[s][q]`` is the share of right samples of question q after training with seed s. The seeds of the two
@@ -58,17 +64,65 @@ def paired_seeds(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> 
     bootstrap over five seeds and the questions fell to 88 %, intervals by question alone to 21 %. Two seeds are
     too few: 88 %. One seed gives the interval of `paired_difference`, which is of evaluation noise only.
 
+    Args:
+        a, b: ``[S][Q]`` shares.
+        units: the cluster of every question, where some belong together.
+
     Raises:
         ValueError: no seed, no question, rows of unequal length, or arms of different shape.
     """
-    difference = _table(a, "a") - _same_shape(_table(b, "b"), _table(a, "a"))
-    n_seeds, n = difference.shape
-    mean = float(difference.mean())
-    by_seed = float(difference.mean(1).var(ddof=1) / n_seeds) if n_seeds > 1 else 0.0
-    by_question = _padded_squared_error(difference)
-    squared_error = by_seed + by_question
-    degrees = squared_error**2 / (by_seed**2 / max(n_seeds - 1, 1) + by_question**2 / (n + 1))
-    error = math.sqrt(squared_error)
+    return _mean_of([differences(a, b)], [units])
+
+
+def paired_suite(
+    a: Sequence[Shares], b: Sequence[Shares], units: Sequence[Sequence[str] | None] | None = None
+) -> SeedsDifference:
+    """The mean over m sets of questions of each set's difference, every set counting alike: ``a[m][s][q]``.
+
+    The questions of different sets are independent, so their squared errors add up over m²; the training seeds are
+    the same for all sets, so their spread is that of a seed's mean over the sets.
+
+    Raises:
+        ValueError: no set, sets of different numbers of seeds, or what `paired_seeds` refuses.
+    """
+    if not a or len(a) != len(b):
+        raise ValueError(f"a has {len(a)} sets and b has {len(b)}; pass the same sets for both, at least one.")
+    tables = [differences(one, other) for one, other in zip(a, b, strict=True)]
+    if len({len(table) for table in tables}) > 1:
+        raise ValueError(
+            f"The sets have {[len(table) for table in tables]} seeds; a suite needs every set at every seed. Evaluate "
+            "the missing ones, or compare the sets one by one."
+        )
+    return _mean_of(tables, units or [None] * len(tables))
+
+
+def differences(a: Shares, b: Shares) -> Array:
+    """A minus B, ``[S, Q]``, after looking that the two pair."""
+    table_a, table_b = _table(a, "a"), _table(b, "b")
+    if table_a.shape != table_b.shape:
+        raise ValueError(
+            f"a has {table_a.shape[0]} seeds of {table_a.shape[1]} questions and b has {table_b.shape[0]} of "
+            f"{table_b.shape[1]}; pair them: the same seeds and questions in both, in the same order."
+        )
+    return table_a - table_b
+
+
+def _mean_of(tables: Sequence[Array], units: Sequence[Sequence[str] | None]) -> SeedsDifference:
+    by_unit_of = [by_unit(table, of) for table, of in zip(tables, units, strict=True)]
+    seed_means, n_seeds = np.mean([values.mean(1) for values in by_unit_of], axis=0), len(tables[0])
+    by_seed = squared_error(seed_means) if n_seeds > 1 else 0.0
+    by_question = [question_error(values) / len(tables) ** 2 for values in by_unit_of]
+    terms = [(by_seed, max(n_seeds - 1, 1))]
+    terms += [(part, values.shape[1] + 1) for part, values in zip(by_question, by_unit_of, strict=True)]
+    n_questions = sum(table.shape[1] for table in tables)
+    return _difference(float(seed_means.mean()), terms, n_seeds, n_questions)
+
+
+def _difference(mean: float, terms: Sequence[tuple[float, int]], n_seeds: int, n_questions: int) -> SeedsDifference:
+    """From squared errors with their degrees of freedom, the seeds' first."""
+    total = sum(part for part, _ in terms)
+    degrees = total**2 / sum(part**2 / freedom for part, freedom in terms)
+    error = math.sqrt(total)
     half_width = student_quantile(TWO_SIDED_95, degrees) * error
     return SeedsDifference(
         mean=mean,
@@ -76,21 +130,24 @@ def paired_seeds(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> 
         high=min(1.0, mean + half_width),
         p=two_sided_p(mean / error, degrees),
         n_seeds=n_seeds,
-        n_questions=n,
+        n_questions=n_questions,
+        error=error,
         degrees=degrees,
-        seed_share=by_seed / squared_error,
+        seed_share=terms[0][0] / total,
     )
 
 
-def _padded_squared_error(difference: NDArray[np.float64]) -> float:
-    """Of the mean over questions; with one seed, exactly `paired_difference`'s."""
-    furthest = float(np.abs(difference).max()) if len(difference) > 1 else 1.0
+def question_error(values: Array) -> float:
+    """Squared error of the mean over units, padded with two pseudo-units: ``[S, C]``.
+
+    With one seed they are a question that A alone gets right and one that B alone gets right.
+    """
+    furthest = float(np.abs(values).max()) if len(values) > 1 else 1.0
     pseudo = furthest or 1.0
-    padded = np.append(difference.mean(0), (pseudo, -pseudo))
-    return float(padded.var(ddof=1) / len(padded))
+    return squared_error(np.append(values.mean(0), (pseudo, -pseudo)))
 
 
-def _table(shares: Sequence[Sequence[float]], name: str) -> NDArray[np.float64]:
+def _table(shares: Shares, name: str) -> Array:
     lengths = {len(row) for row in shares}
     if len(lengths) != 1 or lengths == {0}:
         raise ValueError(
@@ -98,12 +155,3 @@ def _table(shares: Sequence[Sequence[float]], name: str) -> NDArray[np.float64]:
             f"questions, at least one. Pass {name}[s][q], the share of right samples of question q at seed s."
         )
     return np.asarray(shares, dtype=np.float64)
-
-
-def _same_shape(table: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    if table.shape != other.shape:
-        raise ValueError(
-            f"a has {other.shape[0]} seeds of {other.shape[1]} questions and b has {table.shape[0]} of "
-            f"{table.shape[1]}; pair them: the same seeds and questions in both, in the same order."
-        )
-    return table

@@ -1,0 +1,46 @@
+"""Everything that is said of two arms on one set of questions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qtarget.evaluate.statistics.intervals import Interval, percentiles
+from qtarget.evaluate.statistics.planning import Power, power_of
+from qtarget.evaluate.statistics.resampling import DRAWS, bootstrap_means, sign_flip_p, two_level_means
+from qtarget.evaluate.statistics.seeds import SeedsDifference, Shares, differences, paired_seeds
+from qtarget.evaluate.statistics.units import by_unit, unit_totals
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A minus B.
+
+    Attributes:
+        difference: with the interval and p to report (`paired_seeds`).
+        bootstrap: percentiles over resampled questions, and seeds where there are several. A second opinion: too
+            narrow for few seeds, and without width where the arms never differed.
+        sign_flip_p: of no difference for these very trainings, by the signs of the questions' differences.
+    """
+
+    difference: SeedsDifference
+    bootstrap: Interval
+    sign_flip_p: float
+    power: Power
+
+
+def paired_comparison(
+    a: Shares, b: Shares, *, units: Sequence[str] | None = None, draws: int = DRAWS, seed: int = 0
+) -> Comparison:
+    """Compare two arms: ``[S][Q]`` shares of right samples, paired by seed and question.
+
+    Raises:
+        ValueError: as `paired_seeds` does.
+    """
+    table = differences(a, b)
+    values = by_unit(table, units)
+    means = two_level_means(values, draws, seed) if len(values) > 1 else bootstrap_means(values[0], draws, seed)
+    return Comparison(
+        difference=paired_seeds(a, b, units=units),
+        bootstrap=percentiles(means),
+        sign_flip_p=sign_flip_p(unit_totals(table.mean(0), units), draws, seed),
+        power=power_of(a, b, units=units),
+    )

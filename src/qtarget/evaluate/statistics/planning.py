@@ -1,0 +1,96 @@
+"""What a larger evaluation would show: more samples, more questions, more seeds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qtarget.evaluate.statistics.average import Grades, shares_of
+from qtarget.evaluate.statistics.intervals import squared_error
+from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
+from qtarget.evaluate.statistics.seeds import Shares, differences, paired_seeds, question_error
+from qtarget.evaluate.statistics.units import by_unit
+
+POWER = 0.8
+LARGEST = 10**7
+
+
+@dataclass(frozen=True)
+class VarianceSplit:
+    """Where the squared error of Average@k comes from.
+
+    Attributes:
+        within: from drawing k samples of each question, and no more.
+        between: from asking these questions, and no others.
+        more_samples: how much narrower either side of the 95 % interval could become by any number of samples.
+    """
+
+    within: float
+    between: float
+    more_samples: float
+
+
+def variance_split(correct: Grades, k: int) -> VarianceSplit | None:
+    """Split the squared error by question; None for one sample, or one question, which cannot be split.
+
+    The noise of the samples is p(1 - p)/k of each question, without bias by k - 1; what is left of the spread of
+    the questions' shares is their own.
+    """
+    shares = shares_of(correct, k)
+    if k < 2 or len(shares) < 2:
+        return None
+    total = squared_error(shares)
+    within = min(total, float((shares * (1 - shares)).mean() / (k - 1) / len(shares)))
+    t = student_quantile(TWO_SIDED_95, len(shares) - 1)
+    return VarianceSplit(within, total - within, t * (math.sqrt(total) - math.sqrt(total - within)))
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a paired comparison of this size can see, at 80 % power and 5 % error.
+
+    Attributes:
+        smallest: the smallest true difference that would be called clear four times in five.
+        gain: the difference asked for.
+        questions: how many would be needed to see it; None where the training seeds' own spread hides it, however
+            many questions are asked.
+    """
+
+    smallest: float
+    gain: float
+    questions: int | None
+
+
+def power_of(a: Shares, b: Shares, gain: float = 0.02, *, units: Sequence[str] | None = None) -> Power:
+    """Power by the spread that was seen, as `paired_seeds` takes it, for other questions like these.
+
+    With several seeds their number stays. The spread is an estimate itself: with 30 questions take the figures as
+    an order of magnitude.
+    """
+    found, table = paired_seeds(a, b, units=units), by_unit(differences(a, b), units)
+    by_question = question_error(table)
+    by_seed = found.error**2 - by_question
+    smallest = _reach(found.degrees) * found.error
+    return Power(smallest, gain, _questions(by_seed, by_question, table.shape, found.n_questions, gain))
+
+
+def _reach(degrees: float) -> float:
+    """In standard errors, the difference that is called clear with 80 % chance."""
+    return student_quantile(TWO_SIDED_95, degrees) + student_quantile(POWER, degrees)
+
+
+def _questions(by_seed: float, by_question: float, shape: tuple[int, ...], n: int, gain: float) -> int | None:
+    n_seeds, n_units = shape
+
+    def sees(questions: int) -> bool:
+        scale = n / questions
+        total = by_seed + by_question * scale
+        freedom = by_seed**2 / max(n_seeds - 1, 1) + (by_question * scale) ** 2 / (n_units / scale + 1)
+        return _reach(total**2 / freedom) * math.sqrt(total) <= gain
+
+    if not sees(LARGEST):
+        return None
+    low, high = 1, LARGEST
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if sees(middle) else (middle + 1, high)
+    return high
