@@ -57,7 +57,7 @@ def recipe_page(recipe: Recipe, width: int, arms: list[str] | None = None, gpus:
     shared = {key: value for key, value in configs[arms[0]].items() if _is_shared(key, configs)}
     own = {arm: {k: v for k, v in values.items() if k not in shared} for arm, values in configs.items()}
     versions = ", ".join(f"{file} {version}" for file, version in recipe.versions.items())
-    narrow = width < WIDE
+    narrow, own_gpus = width < WIDE, "" if gpus is None else f" --gpus {gpus}"
     return Group(
         Text(recipe.title, style="bold"),
         Text(f"recipe_version: {versions}", style="dim"),
@@ -71,7 +71,7 @@ def recipe_page(recipe: Recipe, width: int, arms: list[str] | None = None, gpus:
         _heading("estimates", "GiB at the peak on each GPU, and hours; by formula, not measured"),
         _estimates(recipe, arms, gpus),
         *(_indented(line, "dim") for line in assumptions(recipe, gpus)),
-        _heading("launch", f"`qtarget recipes run {recipe.name} --launch` writes the configurations"),
+        _heading("launch", f"`qtarget recipes run {recipe.name} --launch{own_gpus}` writes the configurations"),
         Text(_launch_loop(recipe, arms, gpus)),
         _heading("what the paper leaves open, or could not be read"),
         *(_indented(f"- {line}") for line in left_open(recipe)),
@@ -159,7 +159,8 @@ def assumptions(recipe: Recipe, gpus: int | None = None) -> list[str]:
     load = workload_of(recipe, trained_arms(recipe)[0], gpus)
     cut = "cut over the GPUs (FSDP2)" if load.sharded else "whole on each GPU"
     return [
-        f"{load.gpus} GPUs at {load.utilization:.0%} of {load.flops / 1e12:.0f} TFLOP/s; {load.tokens / 1e6:.0f} M "
+        f"{load.gpus} GPU{'s' if load.gpus > 1 else ''} at {load.utilization:.0%} of {load.flops / 1e12:.0f} TFLOP/s; "
+        f"{load.tokens / 1e6:.0f} M "
         f"tokens in all, {recipe.data.assumed['tokens_per_row'].value} a row (assumed), no padding.",
         f"fp32 weights, gradients and AdamW, {cut}; checkpointed layers; {load.rows} rows of {load.length} tokens "
         "at a time; the teacher in bf16; logits of 1024 tokens at a time.",
