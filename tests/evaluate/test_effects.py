@@ -10,14 +10,17 @@ import torch
 
 from qtarget import lab
 from qtarget.evaluate.effects import (
+    Effects,
     TokenRow,
     base_text,
     calibration,
     divergence,
+    effects_of,
     forgetting,
     reliability,
     token_row,
 )
+from qtarget.evaluate.types import Answers, Ask, Question, Record, TaskFacts
 
 WORLD = lab.world("weak-operator")
 ROWS = [TokenRow((7, 9, 11, 13), 2), TokenRow((5, 6, 7, 8, 9, 10, 11), 3), TokenRow((20, 21), 1), TokenRow((30, 31), 0)]
@@ -147,6 +150,38 @@ def test_reference_text_is_looked_at_from_the_completion_to_the_end_token():
     assert tokenizer.convert_ids_to_tokens(row.ids) == ["w1", "w2", "w3", "w4", "<eos>"]
     assert row == token_row(tokenizer, "w1 w2 ", "w3 w4<eos>")
     assert row.start == 2
+
+
+def answers(*questions):
+    """[Q][k] of (extracted, grade, completion, tokens, finish)."""
+    made = [
+        tuple(
+            Record("t", "s", str(q), i, 0, "p", text, finish, tokens, found, grade, "ok", "m", "g", "r")
+            for i, (found, grade, text, tokens, finish) in enumerate(own)
+        )
+        for q, own in enumerate(questions)
+    ]
+    asked = tuple(Question(str(q), "?", "4") for q in range(len(questions)))
+    return Answers(TaskFacts("t", 1, "lab", "lab"), Ask("plain", k=2), asked, tuple(made))
+
+
+def test_effects_of_answers():
+    found = effects_of(
+        answers(
+            [("4", 1, "a 4", 2, "stop"), ("5", 0, "a 5", 4, "length")],
+            [(None, 0, "x", 6, "length"), (None, None, "x", 8, "length")],
+        )
+    )
+    assert found == Effects(
+        truncated=0.75, learned_stop=False, distinct_answers=1.0, distinct_texts=1.5, spread=0.25, mean_tokens=5.0
+    )
+
+
+def test_samples_that_agree_have_no_spread():
+    found = effects_of(answers([("4", 1, "a", 1, "stop")] * 2, [("5", 0, "b", 1, "stop")] * 2))
+    assert (found.spread, found.distinct_answers, found.learned_stop) == (0, 1, True)
+    with pytest.raises(ValueError, match="no samples of t"):
+        effects_of(answers([]))
 
 
 def test_no_text_is_refused(base):

@@ -89,7 +89,7 @@ def summarise(asked: Asked, answers: Answers) -> TaskResult:
         questions=len(answers.questions),
         average=average_at_k(right, answers.ask.k),
         pass_at_k=fmean(any(own) for own in right),
-        unknown=Counter(record.grade_reason for record in every if record.grade is None),
+        unknown=dict(Counter(record.grade_reason for record in every if record.grade is None)),
         truncated=_share(every, lambda record: record.finish_reason == "length"),
         no_answer=_share(every, lambda record: record.grade_reason == "no_answer"),
         mean_tokens=fmean(record.n_tokens for record in every),
