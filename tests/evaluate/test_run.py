@@ -17,7 +17,7 @@ from qtarget.evaluate.as_trained import check_prompts_match
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.grading import GRADERS
 from qtarget.evaluate.plan import Plan
-from qtarget.evaluate.results import check_whole
+from qtarget.evaluate.results import average_of
 from qtarget.evaluate.run import run_evaluation
 from qtarget.evaluate.run_view import Shown, results_view
 from qtarget.evaluate.store import load_answers, read_records
@@ -141,15 +141,24 @@ def test_a_question_with_a_sample_too_few_is_refused_by_statistics_and_filled_by
     samples(copy).write_bytes(b"".join(lines[1:]))
     (answers,) = load_answers(copy / "out")
     with pytest.raises(
-        ValueError, match=rf"question '{json.loads(lines[0])['qid']}' has 3 samples and Average@4 needs"
+        ValueError, match=rf"Question '{json.loads(lines[0])['qid']}' has 3 samples and Average@4 needs"
     ):
-        check_whole(answers)
+        average_of(answers)
     with pytest.raises(ValueError, match="has 3 samples"):
         run_evaluation(plan(copy, regrade=True))
     counted = Counted()
     run_evaluation(plan(copy), counted)
     assert counted.drawn == 1
     assert samples(copy).read_bytes() == b"".join(lines)
+
+
+def test_questions_of_one_cluster_are_resampled_together(finished):
+    (answers,) = load_answers(finished / "out")
+    alike = replace(answers, questions=tuple(replace(one, cluster="all alike") for one in answers.questions))
+    apart, together = average_of(answers)[0], average_of(alike)[0]
+    assert together.mean == apart.mean
+    assert together.high - together.low > apart.high - apart.low
+    assert (apart.n_units, together.n_units) == (0, 1)
 
 
 class Strict:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from qtarget.evaluate.effects.measured import Measured
-from qtarget.evaluate.statistics import Estimate, average_at_k
+from qtarget.evaluate.statistics import Estimate, average_at_k, pass_at_k
 from qtarget.evaluate.store import task_sha
 from qtarget.evaluate.types import Answers, Ask, Asked, Record
 
@@ -21,7 +21,7 @@ class TaskResult:
     """One task's numbers; shares are of all samples.
 
     Attributes:
-        average: Average@k and its interval by question; samples of unknown grade count as not right.
+        average: Average@k and its interval by question (or cluster); samples of unknown grade count as not right.
         pass_at_k: share of questions with a right sample among the k.
         unknown: samples of unknown grade, by reason.
         truncated: share cut off at the limit.  no_answer: share in which no answer was found.
@@ -74,9 +74,8 @@ def summarise(asked: Asked, answers: Answers) -> TaskResult:
     Raises:
         ValueError: a question that has not exactly k samples.
     """
-    check_whole(answers)
+    average, passed = average_of(answers)
     every = [record for records in answers.records for record in records]
-    right = [[record.grade == 1 for record in records] for records in answers.records]
     facts = answers.task
     return TaskResult(
         task=facts.name,
@@ -87,8 +86,8 @@ def summarise(asked: Asked, answers: Answers) -> TaskResult:
         ask=answers.ask,
         overridden=asked.overridden,
         questions=len(answers.questions),
-        average=average_at_k(right, answers.ask.k),
-        pass_at_k=fmean(any(own) for own in right),
+        average=average,
+        pass_at_k=passed,
         unknown=dict(Counter(record.grade_reason for record in every if record.grade is None)),
         truncated=_share(every, lambda record: record.finish_reason == "length"),
         no_answer=_share(every, lambda record: record.grade_reason == "no_answer"),
@@ -97,16 +96,21 @@ def summarise(asked: Asked, answers: Answers) -> TaskResult:
     )
 
 
-def check_whole(answers: Answers) -> None:
-    """Refuse answers in which a question has more or fewer samples than the protocol says."""
+def average_of(answers: Answers) -> tuple[Estimate, float]:
+    """Average@k and pass@k. Questions of one cluster are resampled together.
+
+    Raises:
+        ValueError: a question that has not exactly k samples, by its name.
+    """
+    grades = [[record.grade for record in records] for records in answers.records]
+    names, units = [one.qid for one in answers.questions], [one.unit for one in answers.questions]
+    clusters = units if len(set(units)) < len(units) else None
     k = answers.ask.k
-    for question, records in zip(answers.questions, answers.records, strict=True):
-        if len(records) != k:
-            raise ValueError(
-                f"{answers.task.name}: question {question.qid!r} has {len(records)} samples and Average@{k} needs "
-                f"exactly {k}. Missing samples are neither wrong nor left out: run the same `qtarget eval` again, "
-                "which draws them."
-            )
+    try:
+        average = average_at_k(grades, k, units=clusters, names=names)
+    except ValueError as error:
+        raise ValueError(f"{answers.task.name}: {error}") from error
+    return average, pass_at_k(grades, k, k, units=clusters).mean
 
 
 def warnings_of(answers: Answers) -> list[str]:
@@ -126,7 +130,8 @@ def warnings_of(answers: Answers) -> list[str]:
             f"{answers.ask.temperature:g}: does the engine give every sample a seed of its own?"
         )
     if unknown := sum(record.grade is None for record in every):
-        found.append(f"{unknown} samples have no known grade and count as not right")
+        share = unknown / len(every)
+        found.append(f"{unknown} samples have no known grade and count as not right: up to {share:.1%} more could be")
     if answers.generation.get("version") is None:
         found.append("the server does not say its version, and scores change with it")
     return found
