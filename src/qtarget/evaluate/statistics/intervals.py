@@ -11,7 +11,7 @@ from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
 from qtarget.evaluate.statistics.resampling import DRAWS, bootstrap_means
 from qtarget.evaluate.statistics.units import Array
 
-GRID_MEANS, GRID_CORRELATIONS = 801, 81
+GRID_MEANS, GRID_CORRELATIONS = 401, 41
 
 
 class Interval(NamedTuple):
@@ -73,10 +73,10 @@ def beta_binomial(right: Sequence[int], drawn: Sequence[int]) -> Interval:
     correlations = (np.arange(GRID_CORRELATIONS) + 0.5) / GRID_CORRELATIONS
     strength = 1 / correlations - 1
     a, b = means * strength, (1 - means) * strength
-    log_likelihood = np.zeros_like(a)
+    log_likelihood, prior = np.zeros_like(a), betaln(a, b)
     units, counts = np.unique(np.column_stack((right, drawn)), axis=0, return_counts=True)
     for (hits, trials), count in zip(units, counts, strict=True):
-        log_likelihood += count * (betaln(a + hits, b + trials - hits) - betaln(a, b))
+        log_likelihood += count * (betaln(a + hits, b + trials - hits) - prior)
     weight = np.exp(log_likelihood - log_likelihood.max()).sum(1)
     cumulative = np.cumsum(weight) / weight.sum()
     edges = (np.arange(GRID_MEANS) + 1) / GRID_MEANS

@@ -1,14 +1,15 @@
 """What a larger evaluation would show: more samples, more questions, more seeds."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qtarget.evaluate.statistics.average import Grades, shares_of
 from qtarget.evaluate.statistics.intervals import squared_error
 from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
-from qtarget.evaluate.statistics.seeds import Shares, differences, paired_seeds, question_error
-from qtarget.evaluate.statistics.units import by_unit
+from qtarget.evaluate.statistics.seeds import SeedsDifference, Shares, differences, paired_seeds, pseudo_difference
+from qtarget.evaluate.statistics.units import Array, by_unit
 
 POWER = 0.8
 LARGEST = 10**7
@@ -66,11 +67,9 @@ def power_of(a: Shares, b: Shares, gain: float = 0.02, *, units: Sequence[str] |
     With several seeds their number stays. The spread is an estimate itself: with 30 questions take the figures as
     an order of magnitude.
     """
-    found, table = paired_seeds(a, b, units=units), by_unit(differences(a, b), units)
-    by_question = question_error(table)
-    by_seed = found.error**2 - by_question
+    found, values = paired_seeds(a, b, units=units), by_unit(differences(a, b), units)
     smallest = _reach(found.degrees) * found.error
-    return Power(smallest, gain, _questions(by_seed, by_question, table.shape, found.n_questions, gain))
+    return Power(smallest, gain, _questions(found, values, gain))
 
 
 def _reach(degrees: float) -> float:
@@ -78,19 +77,21 @@ def _reach(degrees: float) -> float:
     return student_quantile(TWO_SIDED_95, degrees) + student_quantile(POWER, degrees)
 
 
-def _questions(by_seed: float, by_question: float, shape: tuple[int, ...], n: int, gain: float) -> int | None:
-    n_seeds, n_units = shape
+def _questions(found: SeedsDifference, values: Array, gain: float) -> int | None:
+    """The fewest with which `gain` is within reach, by bisection."""
+    by_seed, units_per_question = found.error**2 * found.seed_share, values.shape[1] / found.n_questions
 
     def sees(questions: int) -> bool:
-        scale = n / questions
-        total = by_seed + by_question * scale
-        freedom = by_seed**2 / max(n_seeds - 1, 1) + (by_question * scale) ** 2 / (n_units / scale + 1)
+        units = questions * units_per_question
+        by_question = _question_error_of(values, units)
+        total = by_seed + by_question
+        freedom = by_seed**2 / max(found.n_seeds - 1, 1) + by_question**2 / (units + 1)
         return _reach(total**2 / freedom) * math.sqrt(total) <= gain
 
-    if not sees(LARGEST):
-        return None
-    low, high = 1, LARGEST
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if sees(middle) else (middle + 1, high)
-    return high
+    return bisect_left(range(LARGEST), True, lo=2, key=sees) if sees(LARGEST) else None
+
+
+def _question_error_of(values: Array, units: float) -> float:
+    """`question_error` of so many units with the same spread."""
+    variance = float(values.mean(0).var(ddof=1)) if values.shape[1] > 1 else 0.0
+    return ((units - 1) * variance + 2 * pseudo_difference(values) ** 2) / ((units + 1) * (units + 2))

@@ -138,13 +138,14 @@ def _difference(mean: float, terms: Sequence[tuple[float, int]], n_seeds: int, n
 
 
 def question_error(values: Array) -> float:
-    """Squared error of the mean over units, padded with two pseudo-units: ``[S, C]``.
-
-    With one seed they are a question that A alone gets right and one that B alone gets right.
-    """
-    furthest = float(np.abs(values).max()) if len(values) > 1 else 1.0
-    pseudo = furthest or 1.0
+    """Squared error of the mean over units, padded with two pseudo-units: ``[S, C]``."""
+    pseudo = pseudo_difference(values)
     return squared_error(np.append(values.mean(0), (pseudo, -pseudo)))
+
+
+def pseudo_difference(values: Array) -> float:
+    """How different the pseudo-units are: with one seed, one that A alone gets right and one that B alone does."""
+    return (float(np.abs(values).max()) if len(values) > 1 else 1.0) or 1.0
 
 
 def _table(shares: Shares, name: str) -> Array:
