@@ -126,6 +126,8 @@ def _facts(results: Results) -> Table:
     generation = results.generation
     engine = [f"{generation['engine']} {generation.get('version') or '(version unknown)'}"]
     engine += [str(generation[name]) for name in ("dtype", "device") if name in generation]
+    if generation.get("trust_remote_code"):
+        engine.append("with the model's own code")
     facts.add_row("model", Text(str(results.model.get("name"))))
     facts.add_row("engine", Text(", ".join([*engine, f"{generation.get('batch_size')} at once"])))
     for one in results.tasks:

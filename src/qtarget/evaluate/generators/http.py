@@ -5,9 +5,10 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -59,7 +60,6 @@ class Endpoint:
     batch_size: int = 32
     patience: float = 600.0
     trust_remote_code: bool = False
-    _stopped: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -105,17 +105,35 @@ class Endpoint:
         }
 
     def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
-        self._stopped.clear()
-        pool = ThreadPoolExecutor(self.batch_size)
-        try:
-            waiting = [pool.submit(self._complete, request, ask) for request in requests]
-            for done in as_completed(waiting):
-                yield done.result()
-        finally:
-            self._stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+        waiting: SimpleQueue[Request] = SimpleQueue()
+        done: SimpleQueue[Completion | Exception] = SimpleQueue()
+        stopped = threading.Event()
+        for request in requests:
+            waiting.put(request)
 
-    def _complete(self, request: Request, ask: Ask) -> Completion:
+        def work() -> None:
+            with suppress(Empty):
+                while not stopped.is_set():
+                    done.put(self._tried(waiting.get_nowait(), ask, stopped))
+
+        for _ in range(min(self.batch_size, len(requests))):
+            threading.Thread(target=work, daemon=True).start()  # an answer on its way does not hold up the end
+        try:
+            for _ in requests:
+                answer = done.get()
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer
+        finally:
+            stopped.set()
+
+    def _tried(self, request: Request, ask: Ask, stopped: threading.Event) -> Completion | Exception:
+        try:
+            return self._complete(request, ask, stopped)
+        except Exception as error:
+            return error
+
+    def _complete(self, request: Request, ask: Ask, stopped: threading.Event) -> Completion:
         body = {
             "model": self.served,
             "prompt": list(request.prompt_ids),
@@ -126,7 +144,7 @@ class Endpoint:
             "n": 1,
             **NOTHING_ELSE,
         }
-        return self._completion(request, self._ask("POST", "/v1/completions", body))
+        return self._completion(request, self._ask("POST", "/v1/completions", body, stopped))
 
     def _completion(self, request: Request, answer: Any) -> Completion:
         try:
@@ -151,8 +169,9 @@ class Endpoint:
                 return None
             raise
 
-    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    def _ask(self, method: str, path: str, body: Any = None, stopped: threading.Event | None = None) -> Any:
         """Ask until there is an answer, or the server was away for too long."""
+        stopped = stopped or threading.Event()
         retry, since = BACKOFF, 0.0
         while True:
             try:
@@ -167,7 +186,7 @@ class Endpoint:
                         f"said: {away}. Start the server, or correct --url; the same command goes on where this one "
                         "stopped."
                     ) from away.__cause__
-                if self._stopped.wait(pause) and body is not None:
+                if stopped.wait(pause):
                     raise
 
     def _once(self, method: str, path: str, body: Any) -> Any:

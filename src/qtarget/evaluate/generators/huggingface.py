@@ -72,6 +72,7 @@ class HuggingFace:
                 "dtype": self._dtype,
                 "device": _device_name(self._device),
                 "batch_size": self.batch_size,
+                **({"trust_remote_code": True} if self.trust_remote_code else {}),
             },
         }
 
