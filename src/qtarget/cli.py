@@ -76,6 +76,13 @@ stopped at any moment, the same command goes on from there.
     qtarget eval MODEL --task medqa --out runs/med --generator http --url URL
     qtarget eval MODEL --task math-500 --out runs/math --regrade
 """
+COMPARE_HELP = """Compare evaluated models on the same questions, the first named being the baseline.
+
+An arm is a folder of `qtarget eval`, as FOLDER or NAME=FOLDER, or the training
+seeds of one way of training, as NAME=FOLDER,FOLDER,…; the same order of seeds in
+every arm. Differences are paired by question and seed, and p values are adjusted
+for the number of arms.
+"""
 Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]", show_default=False, help="The run, and keys over its own."),
@@ -200,6 +207,24 @@ def evaluate(
     shown = watch()
     results = conduct(refused(lambda: prepare(plan)), shown)
     _print_json(results.as_json()) if as_json else _print(results_view, results)
+
+
+@app.command(short_help="Compare evaluated models on the same questions.", help=COMPARE_HELP)
+def compare(
+    arms: Annotated[list[str], typer.Argument(metavar="BASELINE OTHER…", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Folder for table, picture and JSON.", show_default=False)] = None,
+    to: Annotated[str | None, typer.Option(help="inspect: logs for its viewer, in --out.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    from qtarget.evaluate.compare_command import compared, write_compared
+    from qtarget.evaluate.compare_view import compared_view
+
+    found = refused(lambda: compared(arms, out, to))
+    if out is not None:
+        write_compared(found, out)
+    if found.tables is not None:
+        _print_json(asdict(found.tables)) if as_json else _print(compared_view, found.tables)
+    print(*found.written, sep="\n", file=sys.stderr)
 
 
 @app.command()

@@ -71,14 +71,23 @@ def test_the_squared_errors_of_seeds_and_of_padded_questions_add_up():
     assert found.seed_share == pytest.approx(seeds_part / error**2)
 
 
-def test_one_seed_is_the_paired_difference_and_says_that_it_is_evaluation_noise():
-    right_a, right_b = [3, 4, 0, 2, 4], [1, 4, 1, 0, 2]
-    one = paired_seeds([[c / 4 for c in right_a]], [[c / 4 for c in right_b]])
-    grades = [[[i < c for i in range(4)] for c in arm] for arm in (right_a, right_b)]
-    by_question = paired_difference(*grades, 4)
+def test_one_seed_is_the_paired_difference_of_single_samples_and_says_that_it_is_evaluation_noise():
+    right_a, right_b = [1, 1, 0, 1, 1], [0, 1, 1, 0, 1]
+    one = paired_seeds([right_a], [right_b])
+    by_question = paired_difference([[c] for c in right_a], [[c] for c in right_b], 1)
     assert (one.mean, one.low, one.high) == pytest.approx((by_question.mean, by_question.low, by_question.high))
     assert one.evaluation_noise_only
     assert not paired_seeds([[0.5, 1]] * 2, [[0.5, 0]] * 2).evaluation_noise_only
+
+
+@pytest.mark.parametrize(("n", "level"), [(30, 0.5), (30, 0.05), (120, 0.95)])
+def test_with_one_seed_the_interval_covers_the_truth_of_that_training(n, level):
+    rng, covered, gain = np.random.default_rng(n), 0, 0.04
+    for _ in range(400):
+        levels = rng.beta(8 * level, 8 * (1 - level), n) * 0.95
+        found = paired_seeds(answers(rng, levels, gain)[None], answers(rng, levels, 0)[None])
+        covered += found.low <= gain <= found.high
+    assert covered / 400 >= 0.92
 
 
 def test_arms_that_never_differed_are_not_equal_beyond_doubt():

@@ -10,7 +10,15 @@ Intervals of one arm, and of two arms of one training seed, describe evaluation 
 questions and samples would change. They say nothing of another training.
 """
 
-from qtarget.evaluate.statistics.average import Estimate, Grades, Intervals, average_at_k, intervals, shares_of
+from qtarget.evaluate.statistics.average import (
+    Estimate,
+    Grades,
+    Intervals,
+    average_at_k,
+    average_over_seeds,
+    intervals,
+    shares_of,
+)
 from qtarget.evaluate.statistics.comparison import Comparison, paired_comparison
 from qtarget.evaluate.statistics.intervals import Interval
 from qtarget.evaluate.statistics.paired import PairedDifference, paired_difference
@@ -30,6 +38,7 @@ __all__ = [
     "SeedsDifference",
     "VarianceSplit",
     "average_at_k",
+    "average_over_seeds",
     "holm",
     "intervals",
     "paired_comparison",

@@ -1,10 +1,15 @@
 """The paired comparison of two arms on the same questions."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from qtarget.evaluate.statistics.average import Grades, shares_of
-from qtarget.evaluate.statistics.seeds import paired_seeds
+from qtarget.evaluate.statistics.intervals import squared_error
+from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
+from qtarget.evaluate.statistics.units import by_unit
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ def paired_difference(
     Both arms must hold the same questions in the same order; pairing removes the questions' own difficulty. The
     interval is Student's on the differences, their variance taken with one pseudo-question that A alone gets
     right and one that B alone gets right, as in the adjusted Wald interval for matched pairs (Bonett and Price
-    2012). So two arms that never differed are not declared equal beyond doubt.
+    2012). So two arms that never differed are not declared equal beyond doubt. With many samples a question and
+    few questions that is more caution than needed: see `paired_seeds`.
 
     Raises:
         ValueError: the arms differ in their number of questions, or a question lacks exactly k samples.
@@ -42,5 +48,8 @@ def paired_difference(
             f"Arm A has {len(shares_a)} questions and arm B has {len(shares_b)}; "
             "a paired difference needs both on the same questions. Evaluate both on one list."
         )
-    found = paired_seeds(shares_a[None], shares_b[None], units=units)
-    return PairedDifference(found.mean, found.low, found.high, found.n_questions, k)
+    differences = by_unit(shares_a - shares_b, units)
+    mean, n = float(differences.mean()), len(differences)
+    error = math.sqrt(squared_error(np.append(differences, (1.0, -1.0))))
+    half_width = student_quantile(TWO_SIDED_95, n + 1) * error
+    return PairedDifference(mean, max(-1.0, mean - half_width), min(1.0, mean + half_width), len(shares_a), k)
