@@ -16,8 +16,10 @@ from qtarget.types import Method
 
 Reduction = Literal["mean", "none"]
 DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy", "target_kl", "teacher_entropy")
-CHUNK_TOKENS = {"cpu": 256}
-"""Tokens a chunk: on a CPU the logits of 256 stay in cache; an accelerator needs 1024 to keep its multipliers fed."""
+CHUNK_TOKENS = {"cpu": 128}
+"""Tokens a chunk: on a CPU 4 % slower than 256, for half of the memory; an accelerator needs 1024 to keep its
+multipliers fed.
+"""
 
 
 class Call(NamedTuple):

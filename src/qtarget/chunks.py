@@ -28,6 +28,8 @@ from qtarget.types import Method, Pool, Statistic, evaluate, reads
 TEACHER_ENTROPY = Statistic("teacher_entropy", 0)
 LIKELY_BUFFERS = 4
 """Numbers per token and vocabulary entry that hardly any method exceeds."""
+COUNTED = 7 / 8
+"""Share of the bytes allowed that is given to what can be counted; the rest is for the libraries' own scratch."""
 
 
 @dataclass(frozen=True)
@@ -249,18 +251,21 @@ def _xlogx(share_C: Tensor) -> Tensor:
 
 
 def fitting(plan: Plan, hidden_TH: Tensor, buffer_bytes: int | None) -> int:
-    """Tokens a chunk, so that its buffers take at most `buffer_bytes`, or half of what memory is free."""
+    """Tokens a chunk, so that all it holds takes at most `buffer_bytes`, or half of what memory is free."""
     if not len(hidden_TH):
         return plan.chunk_tokens
-    axis, products = plan.head.axis, Products.of(hidden_TH[:1], plan.head.weight.detach(), [True, False, False])
-    row = _buffers_like(plan, products).element_size() * axis.widest
+    axis, weight = plan.head.axis, plan.head.weight.detach()
+    products = Products.of(hidden_TH[:1], weight, [True, False, False])
+    size = _buffers_like(plan, products).element_size()
+    row = size * axis.widest
     if buffer_bytes is None:
         free = free_bytes(hidden_TH.device)
         free = None if free is None else axis.least(free, hidden_TH.device)
         if free is None or LIKELY_BUFFERS * row * plan.chunk_tokens <= free / 2:
             return plan.chunk_tokens
         buffer_bytes = free // 2
-    return max(1, min(plan.chunk_tokens, int(buffer_bytes) // (row * _buffers(plan, products, hidden_TH))))
+    token = row * _buffers(plan, products, hidden_TH) + size * products.room(weight)
+    return max(1, min(plan.chunk_tokens, int(COUNTED * buffer_bytes) // token))
 
 
 def _buffers(plan: Plan, products: Products, hidden_TH: Tensor) -> int:

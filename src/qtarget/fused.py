@@ -48,9 +48,9 @@ def linear_q_target_loss(
     Args:
         hidden: [..., H], aligned with labels.  head: the output layer; no gradient work is done for it when frozen.
         teacher, reference: `Dense`, `Sparse` or `LabelOnly` (whole logits only in `q_target_loss`).
-        chunk_tokens: tokens a chunk; by default 256 on a CPU and 1024 elsewhere, fewer where memory is short. Results
+        chunk_tokens: tokens a chunk; by default 128 on a CPU and 1024 elsewhere, fewer where memory is short. Results
             do not depend on it.
-        buffer_bytes: in its place, what the buffers of a chunk may take.
+        buffer_bytes: in its place, what the call may take beside the gradients, whatever the number of tokens.
         reduction: "none" leaves `loss` per token, shaped like labels (0 where ignored), for an upstream gradient of
             each: a fourth matrix product, as gradients are then made in backward, any number of times.
         diagnostics: among trust, scale, p_y, top1 (1 where the label is the likeliest token), entropy, target_kl,

@@ -7,6 +7,7 @@ the product itself adds to them, without a wide temporary.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,8 +22,8 @@ from qtarget.types import FLOOR
 CPUINFO = Path("/proc/cpuinfo")
 ONEDNN_FROM = 10**8
 """Multiplications of a product from which on oneDNN is considered: a millisecond's work."""
-BLOCK = 8192
-"""Rows of the output layer that a product on a CPU takes at once: its result is then read again while in cache."""
+BLOCK = 1024
+"""Rows of the output layer to take at once where a product needs room of its own: that stays small, and in cache."""
 
 
 @dataclass
@@ -52,11 +53,18 @@ class Products:
     def wanted(self) -> bool:
         return any(g is not None for g in self.gradients)
 
+    def room(self, weight: Tensor) -> int:
+        """About how many numbers a token the products take beside a chunk's buffers: results, casts, scaled states."""
+        rows, width = weight.shape
+        return 2 * (width + (min(BLOCK, rows) if weight.device.type == "cpu" else 0))
+
     def logits_into(self, out_CV: Tensor, hidden_CH: Tensor, head: Head) -> None:
         """out = softcap·tanh(scale·(h Wᵀ + b)/softcap); −inf from the bias becomes the floor that stands for it."""
         weight = self._weight(head.weight)
-        for rows in _blocks(weight):
-            self._product(hidden_CH, weight[rows].t(), out_CV[:, rows])
+        left = hidden_CH.to(self.operand)
+        onednn = _onednn_is_faster(left, weight)
+        for rows in _blocks(weight, needed=onednn or self.operand != out_CV.dtype):
+            self._product(left, weight[rows].t(), out_CV[:, rows], onednn)
         if head.bias is not None:
             out_CV.add_(head.bias)
         if head.scale is not None:
@@ -81,7 +89,7 @@ class Products:
         factor_C1 = (factor_C if head.scale is None else factor_C * head.scale)[:, None]
         to_hidden, to_weight, to_bias = self.gradients
         if to_hidden is not None:
-            self._product(gradient_CV, self._weight(head.weight), to_hidden[part])
+            self._to_hidden(gradient_CV, head.weight, to_hidden[part])
             to_hidden[part].mul_(factor_C1)
         if to_weight is not None:
             self._accumulate(gradient_CV, hidden_CH.to(self.like.dtype) * factor_C1, to_weight)
@@ -92,19 +100,24 @@ class Products:
         """Add a chunk whose gradient is the one to h Wᵀ + b, each token's factor in it."""
         to_hidden, to_weight, to_bias = self.gradients
         if to_hidden is not None:
-            self._product(gradient_CV, self._weight(weight), to_hidden[part])
+            self._to_hidden(gradient_CV, weight, to_hidden[part])
         if to_weight is not None:
             self._accumulate(gradient_CV, hidden_CH, to_weight)
         if to_bias is not None:
             to_bias.add_(gradient_CV.sum(0, dtype=to_bias.dtype))
 
+    def _to_hidden(self, gradient_CV: Tensor, weight: Tensor, out_CH: Tensor) -> None:
+        left, right = gradient_CV.to(self.operand), self._weight(weight)
+        self._product(left, right, out_CH, _onednn_is_faster(left, right))
+
     def _accumulate(self, gradient_CV: Tensor, scaled_CH: Tensor, to_weight: Tensor) -> None:
         right = scaled_CH.to(self.operand)
-        for rows in _blocks(to_weight):
-            self._accumulate_rows(gradient_CV[:, rows].t().to(self.operand), right, to_weight[rows])
+        onednn = _mkl_is_slow() and _onednn_is_faster(right, to_weight)
+        for rows in _blocks(to_weight, needed=onednn or self.operand != to_weight.dtype):
+            self._accumulate_rows(gradient_CV[:, rows].t().to(self.operand), right, to_weight[rows], onednn)
 
-    def _accumulate_rows(self, left: Tensor, right: Tensor, to_weight: Tensor) -> None:
-        if _onednn_is_faster(left, right):
+    def _accumulate_rows(self, left: Tensor, right: Tensor, to_weight: Tensor, onednn: bool) -> None:
+        if onednn:
             to_weight.add_(torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], ""))
         elif self.operand == to_weight.dtype:
             to_weight.addmm_(left, right)
@@ -113,9 +126,8 @@ class Products:
         else:
             to_weight.add_(left @ right)
 
-    def _product(self, left: Tensor, right: Tensor, out: Tensor) -> None:
-        left, right = left.to(self.operand), right.to(self.operand)
-        if _onednn_is_faster(left, right):
+    def _product(self, left: Tensor, right: Tensor, out: Tensor, onednn: bool) -> None:
+        if onednn:
             out.copy_(torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], ""))
         elif self.operand == out.dtype:
             torch.mm(left, right, out=out)
@@ -130,17 +142,17 @@ class Products:
         return self._cast[key]
 
 
-def _blocks(weight: Tensor) -> list[slice]:
-    """Rows of the output layer to take together: all of them on an accelerator."""
-    size = BLOCK if weight.device.type == "cpu" else len(weight)
+def _blocks(weight: Tensor, needed: bool) -> list[slice]:
+    """Rows of the output layer to take together: all of them where nothing is gained by less."""
+    size = BLOCK if needed and weight.device.type == "cpu" else len(weight)
     return [slice(start, start + size) for start in range(0, len(weight), size)]
 
 
 def _onednn_is_faster(left: Tensor, right: Tensor) -> bool:
     """Whether to take oneDNN's fp32 product, which inductor uses too, in the place of torch's default, MKL's.
 
-    With AVX-512 it is as fast on an Intel CPU and about twice as fast on an AMD one, where MKL keeps to AVX2. It
-    makes a kernel for each new shape, so small products are not worth it. `torch.mm` offers no choice between the two.
+    With AVX-512 it is as fast on an Intel CPU and faster on an AMD one. Its result is a new tensor, as `torch.mm` offers
+    no choice between the two. It makes a kernel for each new shape, so small products are not worth it.
     """
     large = left.shape[0] * right.numel() >= ONEDNN_FROM
     return large and left.dtype == torch.float32 and left.device.type == "cpu" and _onednn_has_avx512()
@@ -153,14 +165,30 @@ def _onednn_has_avx512() -> bool:
 
 
 @cache
+def _mkl_is_slow() -> bool:
+    """Whether this CPU is an AMD one of family 26 (Zen 5) or later: twice as wide as AVX2, which MKL keeps to there.
+
+    Only then is oneDNN worth its copies in the product that adds to the output layer's gradient.
+    """
+    family = re.search(r"^cpu family\s*: (\d+)", _processor(), re.MULTILINE)
+    return "AuthenticAMD" in _processor() and family is not None and int(family[1]) >= 26
+
+
+@cache
 def _bf16_is_fast() -> bool:
     """Whether this CPU multiplies bf16 faster than fp32: with AMX, or an AMD one with AVX-512's bf16 (an Intel one
     without AMX is slower at it).
     """
+    processor = _processor()
+    return "amx_bf16" in processor or ("AuthenticAMD" in processor and "avx512_bf16" in processor)
+
+
+@cache
+def _processor() -> str:
+    """What Linux says of this CPU; nothing elsewhere."""
     with suppress(OSError):
-        processor = CPUINFO.read_text()
-        return "amx_bf16" in processor or ("AuthenticAMD" in processor and "avx512_bf16" in processor)
-    return False
+        return CPUINFO.read_text()
+    return ""
 
 
 def _operand(hidden_TH: Tensor, weight_VH: Tensor, widest: torch.dtype) -> torch.dtype:

@@ -24,7 +24,7 @@ TOP1 = Statistic("top1")
 IN_PLACE = {"logp_y", "top1", "collision", "log_not_y"}
 """Statistics measured once the student has overwritten its logits; whatever else is left by then needs them kept."""
 OF_SOURCE = ("reference_logp_y", "teacher_logp_y", "teacher_entropy")
-BLOCK = 4096
+BLOCK = 1024
 """Columns of a chunk that a CPU multiplies and sums at once."""
 BY_DEFINITION = 8
 """Blocks of a chunk's shape that measuring by plain definitions takes."""

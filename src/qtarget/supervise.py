@@ -145,7 +145,8 @@ def _token_rows(values: Tensor, where: Tensor, shape: torch.Size, trailing: int,
             f"{name} has shape {list(values.shape)}; "
             f"it must be {[*shape, '...'][: len(shape) + trailing]} to match labels"
         )
-    return values.detach().reshape(shape.numel(), *values.shape[len(shape) :])[where]
+    rows = values.detach().reshape(shape.numel(), *values.shape[len(shape) :])
+    return rows if len(where) == len(rows) else rows[where]
 
 
 def _check_width(source: Dense, vocab: int, name: str) -> None:

@@ -17,6 +17,9 @@ from torch import Tensor
 from qtarget.parallel import gathered, sizes, summed_
 from qtarget.types import FLOOR
 
+GROUP = 16
+"""Columns whose top is found first when a row's largest are looked for."""
+
 
 class Peak(NamedTuple):
     """What a softmax says of itself: the largest logit, log Σ e^(z − top), and the label's logit, [C] each."""
@@ -64,7 +67,7 @@ class Whole:
         return values
 
     def largest(self, values_CV: Tensor, k: int) -> Tensor:
-        return values_CV.topk(k, -1).values
+        return _largest(values_CV, k)
 
     def pick(self, values_CV: Tensor, ids_CK: Tensor) -> Tensor:
         """The columns of some token ids, [C, K]."""
@@ -177,7 +180,7 @@ class Shard:
         return summed_(values, self.group)
 
     def largest(self, values_CV: Tensor, k: int) -> Tensor:
-        own = values_CV.topk(min(k, values_CV.shape[1]), -1).values
+        own = _largest(values_CV, min(k, values_CV.shape[1]))
         own = torch.nn.functional.pad(own, (0, k - own.shape[1]), value=-torch.inf)
         return gathered(own, self.group).movedim(0, 1).flatten(1).topk(k, -1).values
 
@@ -234,6 +237,16 @@ class Shard:
 
 
 Axis = Whole | Shard
+
+
+def _largest(values_CV: Tensor, k: int) -> Tensor:
+    """The k largest of each row, quicker than by topk: they lie among the k groups of columns with the largest tops."""
+    groups = values_CV.shape[1] // GROUP
+    if groups <= k:
+        return values_CV.topk(k, -1).values
+    grouped, rest = values_CV[:, : GROUP * groups].unflatten(1, (GROUP, groups)), values_CV[:, GROUP * groups :]
+    at = grouped.amax(1).topk(k, -1, sorted=False).indices[:, None].expand(-1, GROUP, -1)
+    return torch.cat([grouped.gather(2, at).flatten(1), rest], 1).topk(k, -1).values
 
 
 def _mesh_group(weight: Tensor) -> dist.ProcessGroup:

@@ -6,8 +6,9 @@ from laws.cases import Case, T, V, every_row
 from laws.papers import Row
 
 import qtarget as qt
-from qtarget import matmul
+from qtarget import matmul, vocabulary
 from qtarget.statistics import head_logits
+from qtarget.types import FLOOR
 
 DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy", "target_kl")
 
@@ -293,3 +294,26 @@ def test_a_head_that_is_no_matrix_is_refused():
     case = Case(Row("sft", {}))
     with pytest.raises(ValueError, match=r"head\.weight has shape"):
         _fused(case, case.hidden, qt.Head(torch.randn(6)))
+
+
+@pytest.mark.parametrize("columns", [300, 321, 335, 1000])
+def test_the_largest_columns_are_found_by_groups(columns: int):
+    values = torch.randint(0, 500, (6, columns), generator=torch.Generator().manual_seed(0)).double()
+    values[0], values[1, 5:], values[2, -3:] = 1.0, FLOOR, 1e4
+    found = vocabulary._largest(values, 20)
+    assert torch.equal(found, values.sort(-1, descending=True).values[:, :20])
+
+
+@pytest.mark.parametrize("mkl_is_slow", [True, False])
+def test_large_products_by_either_library(mkl_is_slow: bool, monkeypatch):
+    """Products large enough for oneDNN, where the CPU has what it needs, in blocks that do not divide the vocabulary."""
+    monkeypatch.setattr(matmul, "_mkl_is_slow", lambda: mkl_is_slow)
+    draw = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, 256, generator=draw, dtype=torch.float64) for n in (160, 5000))
+    labels, found = torch.randint(0, 5000, (160,), generator=draw), []
+    for dtype in (torch.float32, torch.float64):
+        leaves = [t.to(dtype, copy=True).requires_grad_() for t in (hidden, weight / 16)]
+        loss = qt.linear_q_target_loss(leaves[0], qt.Head(leaves[1]), labels, qt.method("dft"), chunk_tokens=100).loss
+        found.append([g.double() for g in torch.autograd.grad(loss, leaves)])
+    for mine, exact in zip(*found, strict=True):
+        assert (mine - exact).norm() <= 1e-5 * exact.norm()
