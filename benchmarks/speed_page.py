@@ -16,7 +16,8 @@ from bench import RESULTS
 from loss_cost import BARE, BARE_ONEDNN
 from matplotlib.axes import Axes
 from peers import ELSEWHERE, OURS, PLAIN
-from teacher_page import MARKED, markdown
+
+from qtarget.report.marked import filled, markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 PICTURE = PAGE.with_name("speed.png")
@@ -30,7 +31,7 @@ NOT_RECORDED = "Not recorded yet: `python benchmarks/bench.py --record` on a mac
 def page(text: str, results: Path = RESULTS) -> str:
     """The page with its tables written anew."""
     found = json.loads(results.read_text()) if results.is_file() else {}
-    return MARKED.sub(lambda mark: mark[1] + _table(mark[2], found) + "\n" + mark[3], text)
+    return filled(text, lambda name: _table(name, found))
 
 
 def _table(name: str, found: dict) -> str:

@@ -23,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from teacher_lab import Result
 
+from qtarget.study.quiet import quiet
+
 RESULTS = Path(__file__).parent / "results"
 QUICK_SIZE = teacher_quality.Size(tokens=8, vocab=1000, draws=2)
 EVERY = 0
@@ -127,9 +129,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a little of everything, to see that it works")
     parser.add_argument("--skip-costs", action="store_true", help="quality alone")
     args = parser.parse_args()
-    teacher_lab.quiet()
     console = Console(width=max(Console().width, 130))
-    with tempfile.TemporaryDirectory() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         return report(Path(folder) if args.quick else args.results, args, console)
 
 

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 import qtarget as qt
 from qtarget import lab
+from qtarget.study.fine_tuning import ON_A_QUIET_CPU
 from qtarget.teacher import Document, Keep, KeptSource, LiveModel, answers, documents_of_rows, frozen
 from qtarget.teacher.answers import Kept
 from qtarget.teacher.cache import Origin, open_cache, plan_cache, write_cache
@@ -116,13 +117,7 @@ def _trainer(model: PreTrainedModel, rows: Dataset, folder: Path, **settings: An
         output_dir=str(folder / "run"),
         per_device_train_batch_size=len(rows),
         logging_steps=10**6,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        use_cpu=True,
-        dataloader_pin_memory=False,
+        **ON_A_QUIET_CPU,
         **settings,
     )
     return TargetSFTTrainer(model, args, train_dataset=rows, processing_class=lab.tokenizer(TOKENIZER))

@@ -10,9 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
-import transformers
 from datasets import Dataset
 from torch import Tensor
 from transformers import PrinterCallback
@@ -21,6 +19,7 @@ import qtarget as qt
 from qtarget import lab
 from qtarget.evaluate import PairedDifference, Sampling, evaluate, paired_difference
 from qtarget.study.arms import Budget
+from qtarget.study.fine_tuning import ON_A_QUIET_CPU
 from qtarget.teacher import Keep, KeptSource, LiveModel, answers, documents_of_rows
 from qtarget.teacher.cache import Origin, open_cache, plan_cache, write_cache
 from qtarget.teacher.identity import weights_identity
@@ -155,13 +154,7 @@ def _built(
         warmup_steps=budget.steps // 20,
         diagnostics=[],
         logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        use_cpu=True,
-        dataloader_pin_memory=False,
+        **ON_A_QUIET_CPU,
         **settings,
     )
     trainer = TargetSFTTrainer(
@@ -203,14 +196,6 @@ def run(results: Path, quick: bool = False, world: str = "weak-operator", ks: tu
             found.append(score(arm, budget, Path(caches), results / world))
             print(f"{world}  {arm.name:44}{100 * found[-1].mean:6.1f}", flush=True)
     return found
-
-
-def quiet() -> None:
-    """One thread, and no bars of other libraries' own."""
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
 
 
 def read(folder: Path) -> list[Result]:

@@ -4,8 +4,7 @@ python benchmarks/teacher_page.py
 """
 
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import teacher_cost
@@ -13,19 +12,15 @@ import teacher_lab
 import teacher_quality
 from teacher_caches import RESULTS, target_of, teacher_of
 
+from qtarget.report.marked import filled, markdown
+
 PAGE = Path(__file__).parents[1] / "docs" / "teacher-caches.md"
-MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).*\n)*(<!-- end -->)")
 KS = teacher_quality.KS
 
 
 def page(text: str, results: Path = RESULTS) -> str:
     """The page with its tables written anew."""
-    return MARKED.sub(lambda found: found[1] + TABLES[found[2]](results) + "\n" + found[3], text)
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return filled(text, lambda name: TABLES[name](results))
 
 
 def captured(results: Path) -> str:

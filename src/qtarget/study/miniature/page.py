@@ -1,15 +1,14 @@
 """The study's tables, and a page with them filled in from the results that were kept."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from qtarget.report.marked import filled, markdown
 from qtarget.study.miniature.analysis import OURS, RIVALS, Arm, Cell, Verdict, cells, load, verdicts
 from qtarget.study.miniature.picture import draw_study, draw_sweep
 from qtarget.study.miniature.settings import SWEEP, Setting
 
-MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).*\n)*(<!-- end -->)")
 EFFECTS = {
     "forgetting_kl": "KL from base",
     "ece": "ECE",
@@ -23,11 +22,6 @@ EFFECTS = {
 """What is shown besides accuracy, and its heading."""
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def write_page(page: Path, settings: Sequence[Setting], results: Path) -> None:
     """The page's tables written anew, and its pictures beside it: `study.png`, `study-sweep.png`."""
     arms, swept = load(settings, results), cells(SWEEP, load(SWEEP, results))
@@ -36,7 +30,7 @@ def write_page(page: Path, settings: Sequence[Setting], results: Path) -> None:
     if swept:
         draw_sweep(swept, page.with_name("study-sweep.png"))
     text = page.read_text(encoding="utf-8")
-    page.write_text(MARKED.sub(lambda mark: mark[1] + tables[mark[2]] + "\n" + mark[3], text), encoding="utf-8")
+    page.write_text(filled(text, lambda name: tables[name]), encoding="utf-8")
 
 
 def study_tables(settings: Sequence[Setting], arms: Sequence[Arm], tried: Sequence[Arm]) -> dict[str, str]:
