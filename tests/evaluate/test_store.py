@@ -95,13 +95,17 @@ def test_a_sample_that_stands_twice_is_named(path):
 def test_replacing_the_records_leaves_the_old_ones_until_the_new_ones_are_whole(path, monkeypatch):
     write_records(path, EVERY)
 
-    def full(*_):
+    def killed(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="space"):
-        write_records(path, EVERY[:1])
-    assert read_records(path) == EVERY
+    for moment in ("os.fsync", "os.replace"):
+        with monkeypatch.context() as at:
+            at.setattr(moment, killed)
+            with pytest.raises(OSError, match="space"):
+                write_records(path, EVERY[:1])
+        assert read_records(path) == EVERY
+    write_records(path, EVERY[:1])
+    assert read_records(path) == EVERY[:1]
 
 
 def written(folder, records):
