@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from qtarget.evaluate.compare_arms import SEEDS_ENOUGH, Arm, check_comparable, grades_of, tasks_of, units_of
+from qtarget.evaluate.compare_arms import SEEDS_ENOUGH, Arm, check_comparable, grades_of, pooled, tasks_of, units_of
 from qtarget.evaluate.effects import effects_of
 from qtarget.evaluate.results import TRUNCATED, warnings_of
 from qtarget.evaluate.statistics import (
     Comparison,
     Estimate,
+    Interval,
     SeedsDifference,
-    average_over_seeds,
+    average_at_k,
     holm,
+    intervals,
     paired_comparison,
     paired_suite,
+    variance_split,
 )
 from qtarget.evaluate.types import Answers
 
@@ -44,7 +47,9 @@ class Score:
     """An arm on a task.
 
     Attributes:
-        average: over the seeds' mean shares; its interval is by question.
+        average: over the samples of all seeds, so its k is theirs together; the interval is by question.
+        credible: the Beta-binomial interval, where scores at 0 or 1, or few questions near them, ask for it.
+        more_samples: how much narrower either side of the interval could become by more samples; None for one sample.
         against: difference to the baseline; None for the baseline.
         p_holm: `against`'s p, adjusted for the number of arms of this comparison.
     """
@@ -53,6 +58,8 @@ class Score:
     n_seeds: int
     average: Estimate
     effects: SideEffects
+    credible: Interval | None
+    more_samples: float | None
     against: Comparison | None = None
     p_holm: float | None = None
 
@@ -149,8 +156,18 @@ def _score(
     arm: Arm, task: str, units: list[str] | None, against: Comparison | None = None, p_holm: float | None = None
 ) -> Score:
     answers = arm.answers(task)
-    average = average_over_seeds([grades_of(one) for one in answers], answers[0].ask.k, units=units)
-    return Score(arm.name, len(answers), average, _effects(arm, answers), against, p_holm)
+    grades, k = pooled([grades_of(one) for one in answers]), answers[0].ask.k * len(answers)
+    split = variance_split(grades, k)
+    return Score(
+        arm=arm.name,
+        n_seeds=len(answers),
+        average=average_at_k(grades, k, units=units),
+        effects=_effects(arm, answers),
+        credible=intervals(grades, k, units=units).beta_binomial,
+        more_samples=None if split is None else split.more_samples,
+        against=against,
+        p_holm=p_holm,
+    )
 
 
 def _effects(arm: Arm, answers: Sequence[Answers]) -> SideEffects:

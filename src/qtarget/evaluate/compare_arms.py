@@ -41,6 +41,11 @@ def grades_of(answers: Answers) -> list[list[int | None]]:
     return [[record.grade for record in records] for records in answers.records]
 
 
+def pooled(seeds: Sequence[Sequence[Sequence[int | None]]]) -> list[list[int | None]]:
+    """``[S][Q][k]`` grades to ``[Q][S·k]``."""
+    return [[grade for own in of_question for grade in own] for of_question in zip(*seeds, strict=True)]
+
+
 def names_of(answers: Answers) -> list[str]:
     """Of the questions."""
     return [question.qid for question in answers.questions]

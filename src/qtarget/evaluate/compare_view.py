@@ -74,21 +74,26 @@ def _difference(found: SeedsDifference, clear: bool) -> Text:
 
 
 def _power_lines(table: TaskTable) -> list[Text]:
-    powers = [(score.arm, score.against.power) for score in table.scores if score.against is not None]
-    smallest = max(power.smallest for _, power in powers)
-    needed = [power.questions for _, power in powers]
-    gain = powers[0][1].gain
-    sized = [count for count in needed if count is not None]
-    enough = (
-        f"{max(sized):,} questions" if len(sized) == len(needed) else "more training seeds, not only more questions,"
-    )
-    return [
-        Text(
-            f"These {table.n_questions} questions show a difference of {100 * smallest:.1f} points four times in five; "
-            f"{100 * gain:+.0f} would take {enough}.".replace(",.", "."),
-            style="dim",
-        )
+    """What these questions can show, and what more of them, or more samples, would."""
+    powers = [score.against.power for score in table.scores if score.against is not None]
+    questions = [power.questions for power in powers if power.questions is not None]
+    seeds_hide, reach = len(questions) < len(powers), _percent(max(power.smallest for power in powers))
+    enough = "more training seeds, not only more questions" if seeds_hide else f"{max(questions):,} questions"
+    lines = [
+        f"The least certain of these differences would be seen four times in five from {reach} points on; to "
+        f"see {100 * powers[0].gain:+.0f}: {enough}."
     ]
+    helps = [score.more_samples for score in table.scores if score.more_samples is not None]
+    lines += (
+        [f"More samples a question narrow an average's interval by {_percent(max(helps))} at most."] if helps else []
+    )
+    lines += [
+        f"{score.arm} is at the edge; Beta-binomial credible interval ({_percent(score.credible.low)}, "
+        f"{_percent(score.credible.high)})."
+        for score in table.scores
+        if score.credible is not None
+    ]
+    return [Text(line, style="dim") for line in lines]
 
 
 def _suite(suite: SuiteTable, found: Compared) -> Table:

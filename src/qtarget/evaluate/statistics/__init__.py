@@ -15,7 +15,6 @@ from qtarget.evaluate.statistics.average import (
     Grades,
     Intervals,
     average_at_k,
-    average_over_seeds,
     intervals,
     shares_of,
 )
@@ -38,7 +37,6 @@ __all__ = [
     "SeedsDifference",
     "VarianceSplit",
     "average_at_k",
-    "average_over_seeds",
     "holm",
     "intervals",
     "paired_comparison",

@@ -21,7 +21,6 @@ class Estimate:
 
     Attributes:
         unknown: samples without a grade; they count as not right.
-        k: samples of each question, over all training seeds.
         n_units: clusters of questions that the interval resamples; 0 where every question is its own.
     """
 
@@ -75,19 +74,8 @@ def average_at_k(
     """
     shares = shares_of(correct, k, names)
     low, high = wilson(by_unit(shares, units), len(shares) * k)
-    return Estimate(float(shares.mean()), low, high, len(shares), k, unknown_in(correct), _clusters(units))
-
-
-def average_over_seeds(correct: Sequence[Grades], k: int, *, units: Sequence[str] | None = None) -> Estimate:
-    """Average@k of several trainings on the same questions: ``[S][Q][k]``.
-
-    A question's value is its share over all seeds, and the interval is by question: for these very trainings.
-    `unknown` counts the samples of all of them.
-    """
-    shares = np.mean([shares_of(one, k) for one in correct], axis=0)
-    low, high = wilson(by_unit(shares, units), shares.size * k * len(correct))
-    unknown = sum(map(unknown_in, correct))
-    return Estimate(float(shares.mean()), low, high, len(shares), k * len(correct), unknown, _clusters(units))
+    clusters = 0 if units is None else len(set(units))
+    return Estimate(float(shares.mean()), low, high, len(shares), k, unknown_in(correct), clusters)
 
 
 def intervals(correct: Grades, k: int, *, units: Sequence[str] | None = None, seed: int = 0) -> Intervals:
@@ -124,10 +112,6 @@ def shares_of(correct: Grades, k: int, names: Sequence[str] | None = None) -> Ar
 def unknown_in(correct: Grades) -> int:
     """Samples without a grade."""
     return sum(grade is None for grades in correct for grade in grades)
-
-
-def _clusters(units: Sequence[str] | None) -> int:
-    return 0 if units is None else len(set(units))
 
 
 def _missing(correct: Grades, k: int, strange: Sequence[int], names: Sequence[str] | None) -> str:
