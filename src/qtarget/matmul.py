@@ -88,33 +88,35 @@ class Products:
             gradient_CV.mul_(logits_CV.div_(head.softcap).square_().neg_().add_(1))
         factor_C1 = (factor_C if head.scale is None else factor_C * head.scale)[:, None]
         to_hidden, to_weight, to_bias = self.gradients
+        operand_CV = gradient_CV.to(self.operand)
         if to_hidden is not None:
-            self._to_hidden(gradient_CV, head.weight, to_hidden[part])
+            self._to_hidden(operand_CV, head.weight, to_hidden[part])
             to_hidden[part].mul_(factor_C1)
         if to_weight is not None:
-            self._accumulate(gradient_CV, hidden_CH.to(self.like.dtype) * factor_C1, to_weight)
+            self._accumulate(operand_CV, hidden_CH.to(self.like.dtype) * factor_C1, to_weight)
         if to_bias is not None:
             to_bias.addmv_(gradient_CV.t(), factor_C1.squeeze(1))
 
     def add_finished(self, part: slice, hidden_CH: Tensor, weight: Tensor, gradient_CV: Tensor) -> None:
         """Add a chunk whose gradient is the one to h Wᵀ + b, each token's factor in it."""
         to_hidden, to_weight, to_bias = self.gradients
+        operand_CV = gradient_CV.to(self.operand)
         if to_hidden is not None:
-            self._to_hidden(gradient_CV, weight, to_hidden[part])
+            self._to_hidden(operand_CV, weight, to_hidden[part])
         if to_weight is not None:
-            self._accumulate(gradient_CV, hidden_CH, to_weight)
+            self._accumulate(operand_CV, hidden_CH, to_weight)
         if to_bias is not None:
             to_bias.add_(gradient_CV.sum(0, dtype=to_bias.dtype))
 
-    def _to_hidden(self, gradient_CV: Tensor, weight: Tensor, out_CH: Tensor) -> None:
-        left, right = gradient_CV.to(self.operand), self._weight(weight)
-        self._product(left, right, out_CH, _onednn_is_faster(left, right))
+    def _to_hidden(self, operand_CV: Tensor, weight: Tensor, out_CH: Tensor) -> None:
+        right = self._weight(weight)
+        self._product(operand_CV, right, out_CH, _onednn_is_faster(operand_CV, right))
 
-    def _accumulate(self, gradient_CV: Tensor, scaled_CH: Tensor, to_weight: Tensor) -> None:
+    def _accumulate(self, operand_CV: Tensor, scaled_CH: Tensor, to_weight: Tensor) -> None:
         right = scaled_CH.to(self.operand)
         onednn = _mkl_is_slow() and _onednn_is_faster(right, to_weight)
         for rows in _blocks(to_weight, needed=onednn or self.operand != to_weight.dtype):
-            self._accumulate_rows(gradient_CV[:, rows].t().to(self.operand), right, to_weight[rows], onednn)
+            self._accumulate_rows(operand_CV[:, rows].t(), right, to_weight[rows], onednn)
 
     def _accumulate_rows(self, left: Tensor, right: Tensor, to_weight: Tensor, onednn: bool) -> None:
         if onednn:
@@ -151,8 +153,8 @@ def _blocks(weight: Tensor, needed: bool) -> list[slice]:
 def _onednn_is_faster(left: Tensor, right: Tensor) -> bool:
     """Whether to take oneDNN's fp32 product, which inductor uses too, in the place of torch's default, MKL's.
 
-    With AVX-512 it is as fast on an Intel CPU and faster on an AMD one. Its result is a new tensor, as `torch.mm` offers
-    no choice between the two. It makes a kernel for each new shape, so small products are not worth it.
+    With AVX-512 it is as fast on an Intel CPU and faster on an AMD one. `torch.mm` offers no choice between the two, and
+    this operator no `out`. It makes a kernel for each new shape, so small products are not worth it.
     """
     large = left.shape[0] * right.numel() >= ONEDNN_FROM
     return large and left.dtype == torch.float32 and left.device.type == "cpu" and _onednn_has_avx512()

@@ -306,7 +306,7 @@ def test_the_largest_columns_are_found_by_groups(columns: int):
 
 @pytest.mark.parametrize("mkl_is_slow", [True, False])
 def test_large_products_by_either_library(mkl_is_slow: bool, monkeypatch):
-    """Products large enough for oneDNN, where the CPU has what it needs, in blocks that do not divide the vocabulary."""
+    """Products large enough for oneDNN, where the CPU can use it, in blocks that do not divide the vocabulary."""
     monkeypatch.setattr(matmul, "_mkl_is_slow", lambda: mkl_is_slow)
     draw = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(n, 256, generator=draw, dtype=torch.float64) for n in (160, 5000))
