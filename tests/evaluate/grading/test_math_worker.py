@@ -62,6 +62,14 @@ def test_an_answer_that_eats_memory_is_unknown_and_the_next_one_is_graded():
     grader.close()
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux for another process's limits")
+def test_the_system_holds_the_worker_to_its_memory(grader: MathGrader):
+    import resource
+
+    grader.grade(SEVEN, RIGHT)
+    assert resource.prlimit(process_of(grader).pid, resource.RLIMIT_AS)[0] == grader.worker.memory_bytes
+
+
 def test_a_worker_that_was_killed_between_answers_is_replaced(grader: MathGrader):
     grader.grade(SEVEN, RIGHT)
     first = process_of(grader)
