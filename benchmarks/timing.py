@@ -98,9 +98,11 @@ def forked(work: Callable[[], float]) -> float:
 
 def processor() -> str:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+    pairs = (line.partition(":") for line in reversed(info.read_text().splitlines())) if info.exists() else ()
+    said = {key.strip(): value.strip() for key, _, value in pairs}
+    name, family = said.get("model name", platform.machine()), said.get("cpu family")
+    family = "" if family is None else f" (family {family})"
+    return f"{name}{family}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def versions(*packages: str) -> dict[str, str | None]:

@@ -153,8 +153,8 @@ def _blocks(weight: Tensor, needed: bool) -> list[slice]:
 def _onednn_is_faster(left: Tensor, right: Tensor) -> bool:
     """Whether to take oneDNN's fp32 product, which inductor uses too, in the place of torch's default, MKL's.
 
-    With AVX-512 it is as fast on an Intel CPU and faster on an AMD one. `torch.mm` offers no choice between the two, and
-    this operator no `out`. It makes a kernel for each new shape, so small products are not worth it.
+    With AVX-512 it is as fast on an Intel CPU and faster on an AMD one. `torch.mm` offers no choice between the two,
+    and this operator no `out`. It makes a kernel for each new shape, so small products are not worth it.
     """
     large = left.shape[0] * right.numel() >= ONEDNN_FROM
     return large and left.dtype == torch.float32 and left.device.type == "cpu" and _onednn_has_avx512()
