@@ -130,6 +130,7 @@ def test_a_known_calibration_error():
         (10, 0.5, 1.0),
         (20, 0.9, 0.6),
     ]
+    assert all(one.low < one.confidence <= one.high for one in found.bins)
 
 
 def test_the_edges_of_the_bins_belong_below_and_certainty_to_the_last():
