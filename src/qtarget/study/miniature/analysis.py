@@ -45,6 +45,12 @@ class Arm:
         """Mean over seeds of something besides accuracy."""
         return fmean(_effect(outcome, name) for outcome in self.outcomes)
 
+    @property
+    def greedy(self) -> float | None:
+        """Share right at temperature 0, a mean over the seeds that have it."""
+        known = [outcome.greedy for outcome in self.outcomes if outcome.greedy is not None]
+        return fmean(known) if known else None
+
 
 def _effect(outcome: Outcome, name: str) -> float:
     if name == "pass_gain":

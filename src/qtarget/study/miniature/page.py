@@ -41,6 +41,7 @@ def study_tables(settings: Sequence[Setting], arms: Sequence[Arm], tried: Sequen
         "verdicts": verdict_table(found),
         "count": count(found),
         "choice": choice(tried),
+        "greedy": greedy(settings, arms),
         "effects": effects(arms),
         "runs": runs(arms),
     }
@@ -63,6 +64,21 @@ def _score(arm: Arm | None, best: Arm | None) -> str:
     mean = f"**{100 * arm.mean:.1f}**" if arm is best else f"{100 * arm.mean:.1f}"
     low, high = arm.interval
     return f"{mean} ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def greedy(settings: Sequence[Setting], arms: Sequence[Arm]) -> str:
+    """Per cent right at temperature 0 and at temperature 1, where the former was measured."""
+    columns = ("base", "sft", "dft", "kd", OURS)
+    rows = []
+    for setting in settings:
+        here = {arm.method: arm for arm in arms if arm.setting == setting.name and arm.greedy is not None}
+        if here:
+            rows.append([f"{setting.group}, {setting.label}", *(_greedy(here.get(name)) for name in columns)])
+    return markdown(["temperature 0 (1)", *columns], rows)
+
+
+def _greedy(arm: Arm | None) -> str:
+    return "" if arm is None or arm.greedy is None else f"{100 * arm.greedy:.1f} ({100 * arm.mean:.1f})"
 
 
 def verdict_table(found: Sequence[Verdict]) -> str:

@@ -71,6 +71,7 @@ class Outcome:
 
     Attributes:
         right: of `budget.samples` answers, by question.
+        greedy: share of questions whose likeliest answer, that of temperature 0, is right.
         distinct: answers to a question that differ, on average.
         losses: the objective's value in ten parts of the training.
     """
@@ -82,6 +83,7 @@ class Outcome:
     distinct: float
     losses: list[float]
     seconds: float
+    greedy: float | None = None
     effects: dict[str, float] = field(default_factory=dict)
     made_with: dict[str, str] = field(default_factory=dict)
 
@@ -118,7 +120,9 @@ def score(run: Run, world: World, models: Path, results: Path, step: Step) -> Ou
         return kept
     started = time.monotonic()
     model, losses = _model(run, world, models, step)
-    answered = evaluate(model, lab.tokenizer(world), questions(run, world), lab.grade, _sampling(run), step)
+    asked, sampling = questions(run, world), _sampling(run)
+    answered = evaluate(model, lab.tokenizer(world), asked, lab.grade, sampling, step)
+    once = evaluate(model, lab.tokenizer(world), asked, lab.grade, replace(sampling, k=1, temperature=0.0))
     outcome = Outcome(
         run=run,
         right=[sum(row) for row in answered.correct],
@@ -126,6 +130,7 @@ def score(run: Run, world: World, models: Path, results: Path, step: Step) -> Ou
         mean_tokens=round(answered.mean_tokens, 2),
         distinct=_distinct(answered),
         losses=losses,
+        greedy=round(once.average.mean, 4),
         seconds=round(time.monotonic() - started, 1),
         effects=effects(model, run, world, models),
         made_with={**{name: version(name) for name in PACKAGES}, "machine": platform.machine()},
