@@ -4,7 +4,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveInt, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, create_model
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.train import TargetSFTConfig
@@ -22,7 +22,7 @@ OWN: dict[str, tuple[Any, Any]] = {
     "prompt_column": (str | None, None),
     "completion_column": (str | None, None),
     "prompt_format": (str | None, None),
-    "train_rows": (PositiveInt | None, None),
+    "train_rows": (Annotated[int | None, Field(gt=0)], None),
     "train_rows_seed": (int | None, None),
     "longer_rows": (Literal["cut", "drop"], "cut"),
     "resume_from_checkpoint": (bool | str | None, None),
