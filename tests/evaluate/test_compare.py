@@ -61,6 +61,15 @@ def test_a_suite_is_the_mean_of_its_tasks():
     assert compare([arm("a"), arm("b")]).suites == ()
 
 
+def test_a_suites_clusters_count_once():
+    arms = [arm("a", tasks=("t", "u"), base=1, clusters=4), arm("b", 0.2, tasks=("t", "u"), base=2, clusters=4)]
+    (suite,) = compare(arms).suites
+    units = [[question.unit for question in arms[0].seeds[0][task].questions] for task in "tu"]
+    tables = [[one.shares(task) for task in "tu"] for one in arms]
+    assert suite.scores[1].against == paired_suite(tables[1], tables[0], units)
+    assert suite.scores[1].against != paired_suite(tables[1], tables[0])
+
+
 def test_a_model_that_was_not_trained_stands_beside_several_seeds():
     arms = [arm("sft", seeds=3, base=1), arm("base", -0.2, base=2)]
     found = compare(arms)
