@@ -75,8 +75,8 @@ class Study:
         ]
 
     def grid(self) -> list[Run]:
-        """Every method, and Target-SFT with every η, on the test's questions: nothing is chosen."""
-        arms = [(method, None) for method in METHODS if method != "target-sft"]
+        """Every training, with every η of Target-SFT, on the test's questions: nothing is chosen."""
+        arms = [(method, None) for method in METHODS if method not in (*UNTOUCHED, "target-sft")]
         arms += [("target-sft", eta) for eta in self.etas]
         return [
             self.run(setting, method, seed, "test", eta)
