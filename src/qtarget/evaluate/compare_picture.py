@@ -27,14 +27,14 @@ def draw_compared(found: Compared, path: Path) -> None:
     """A panel a task and suite; in it a row an arm, the dot its difference, the line the 95 % interval."""
     panels = _panels(found)
     rows = [len(dots) for _, dots in panels]
-    height = ROW_INCHES * sum(rows) + PANEL_INCHES * len(panels) + 0.9
+    height = ROW_INCHES * sum(rows) + PANEL_INCHES * len(panels) + 1.0
     figure = Figure(figsize=(7.5, height), dpi=150, layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=[n + 0.4 for n in rows])[:, 0]
     for panel, (title, dots) in zip(axes, panels, strict=True):
         _draw_panel(panel, title, dots)
     noise = "; one training seed: evaluation noise only" if found.evaluation_noise_only else ""
-    axes[-1].set_xlabel(f"points above {found.baseline}; lines are paired 95 % intervals{noise}", fontsize=9)
-    figure.text(0.995, 0.005, "coloured: clear after Holm", ha="right", va="bottom", fontsize=7, color=UNCLEAR)
+    label = f"points above {found.baseline}, paired 95 % intervals{noise}\ncoloured: clear after Holm's adjustment"
+    axes[-1].set_xlabel(label, fontsize=9)
     figure.savefig(path)
 
 
