@@ -141,13 +141,13 @@ class Cell:
 
 
 def cells(settings: Sequence[Setting], arms: Sequence[Arm]) -> list[Cell]:
-    """The settings of the sweep that have runs."""
-    found = []
-    for setting in settings:
-        trained = tuple(arm for arm in arms if arm.setting == setting.name and arm.outcomes[0].run.trains)
-        if trained:
-            found.append(_cell(setting, trained))
-    return found
+    """The settings of the sweep whose runs are all there."""
+    trained = {
+        setting.name: tuple(arm for arm in arms if arm.setting == setting.name and arm.outcomes[0].run.trains)
+        for setting in settings
+    }
+    most = max(map(len, trained.values()))
+    return [_cell(setting, found) for setting in settings if len(found := trained[setting.name]) == most > 0]
 
 
 def _cell(setting: Setting, arms: tuple[Arm, ...]) -> Cell:

@@ -106,9 +106,18 @@ def _p(value: float) -> str:
 
 
 def count(found: Sequence[Verdict]) -> str:
-    """The study in a sentence."""
+    """The study in two sentences."""
     first, clearly = sum(one.is_first for one in found), sum(one.is_clearly_first for one in found)
-    return f"Target-SFT is first in **{first} of {len(found)}** settings, and clearly so in **{clearly}**."
+    rivals = [name for name in RIVALS if all(name in one.against for one in found)]
+    beside = (f"{name} {_clear(found, name, ahead=True)} and {_clear(found, name, ahead=False)}" for name in rivals)
+    return (
+        f"Target-SFT is first in **{first} of {len(found)}** settings, and clearly so in **{clearly}**. Taken "
+        f"one by one, the interval of the difference leaves out zero in its favour, and against it, in: {', '.join(beside)}."
+    )
+
+
+def _clear(found: Sequence[Verdict], rival: str, *, ahead: bool) -> int:
+    return sum(one.against[rival].is_clear and (one.against[rival].mean > 0) is ahead for one in found)
 
 
 def choice(tried: Sequence[Arm]) -> str:
