@@ -34,7 +34,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-check: lint test test-oldest
+check: lint test test-oldest study-quick
 
 verify: .venv/installed-dev
 	$(BIN)/python benchmarks/verify.py

@@ -106,6 +106,17 @@ def test_what_is_finished_is_not_run_again_and_what_is_missing_is(place, monkeyp
     assert all(path.read_text() == text for path, text in before.items() if path != lost)
 
 
+def test_several_processes_give_what_one_does(place, tmp_path):
+    untouched = [TINY.run(SETTING, method, 0) for method in ("base", "teacher")]
+    elsewhere = Place(tmp_path / "results", place.models)
+    made = {one.run.method: one for one in conduct._made(untouched, {SETTING.name: SETTING.world}, elsewhere, 2)}
+    for run in untouched:
+        alone = runs.found(run, place.results)
+        assert alone is not None
+        assert (made[run.method].right, made[run.method].effects) == (alone.right, alone.effects)
+        assert runs.found(run, elsewhere.results) == made[run.method]
+
+
 def test_another_budget_is_another_run(place):
     run = TINY.run(SETTING, "base", 0)
     assert runs.found(run, place.results) is not None

@@ -196,8 +196,9 @@ def _all(runs: Sequence[Run], study: Study, place: Place, workers: int, console:
 
 
 def _made(runs: Sequence[Run], worlds: Mapping[str, World], place: Place, workers: int) -> Iterator[Outcome]:
-    """Outcomes as they come, from processes of their own."""
-    if not runs:
+    """Outcomes as they come: from this process, or from several of their own."""
+    if workers == 1 or not runs:
+        yield from (_score_quietly(run, worlds[run.setting], place) for run in runs)
         return
     with ProcessPoolExecutor(min(workers, len(runs)), get_context("spawn")) as pool:
         futures: list[Future] = [pool.submit(_score_quietly, run, worlds[run.setting], place) for run in runs]

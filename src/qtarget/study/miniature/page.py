@@ -112,7 +112,8 @@ def count(found: Sequence[Verdict]) -> str:
     beside = (f"{name} {_clear(found, name, ahead=True)} and {_clear(found, name, ahead=False)}" for name in rivals)
     return (
         f"Target-SFT is first in **{first} of {len(found)}** settings, and clearly so in **{clearly}**. Taken "
-        f"one by one, the interval of the difference leaves out zero in its favour, and against it, in: {', '.join(beside)}."
+        "one by one, the interval of the difference leaves out zero in its favour, and against it, in: "
+        f"{', '.join(beside)}."
     )
 
 
