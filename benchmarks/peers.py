@@ -16,7 +16,7 @@ from torch import Tensor
 
 Way = Callable[[Inputs], Tensor]
 CHUNK = 256
-"""Tokens a chunk where a peer lets one choose: as many as the library takes on a CPU."""
+"""Tokens a chunk where a peer lets one choose: twice what the library takes on a CPU."""
 
 
 @dataclass(frozen=True)

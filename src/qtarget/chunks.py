@@ -28,7 +28,7 @@ from qtarget.types import Method, Pool, Statistic, evaluate, reads
 TEACHER_ENTROPY = Statistic("teacher_entropy", 0)
 LIKELY_BUFFERS = 4
 """Numbers per token and vocabulary entry that hardly any method exceeds."""
-COUNTED = 7 / 8
+COUNTED = 5 / 6
 """Share of the bytes allowed that is given to what can be counted; the rest is for the libraries' own scratch."""
 
 
