@@ -61,8 +61,8 @@ def paired_seeds(a: Shares, b: Shares, *, units: Sequence[str] | None = None) ->
 
     In simulations with 3 to 10 seeds and 40 to 300 questions of 16 samples, shares near a half or near 1, and no
     spread between seeds or much of it, 93 to 100 % of intervals held the truth (`benchmarks/coverage.py`). The
-    bootstrap over five seeds and the questions fell to 88 %, intervals by question alone to 21 %. Two seeds are
-    too few: 88 %. One seed gives an interval by question alone, of evaluation noise only; `paired_difference` is
+    bootstrap over five seeds and the questions fell to 82 %, intervals by question alone to 20 %. Two seeds are
+    too few: 90 %. One seed gives an interval by question alone, of evaluation noise only; `paired_difference` is
     the same with pseudo-questions that only one arm gets right, and so wider.
 
     Args:
