@@ -86,6 +86,7 @@ def test_every_run_is_kept_with_what_it_was(place):
         assert outcome.effects["forgetting_kl"] >= 0
         assert bool(outcome.losses) is outcome.run.trains
         assert outcome.made_with["torch"]
+        assert outcome.greedy in [n / len(outcome.right) for n in range(len(outcome.right) + 1)]
     of = {outcome.run.method: outcome for outcome in kept if outcome.run.split == "test"}
     assert of["base"].effects["forgetting_kl"] == 0
     assert of["sft"].effects["forgetting_kl"] > 0
