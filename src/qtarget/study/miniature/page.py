@@ -160,7 +160,7 @@ def runs(arms: Sequence[Arm]) -> str:
     hours = sum(outcome.seconds for outcome in outcomes) / 3600
     return (
         f"{len(outcomes)} runs of the test: {len({o.run.seed for o in outcomes})} seeds, {one.run.budget.test} "
-        f"questions, {one.run.budget.samples} answers to each; {hours:.1f} hours, two at a time on two busy cores, {made}."
+        f"questions, {one.run.budget.samples} answers to each. They took {hours:.1f} hours of two busy cores. {made}."
     )
 
 
