@@ -32,6 +32,14 @@ def test_the_readmes_table_is_the_catalogue():
     assert text.count("| `") == len(qt.METHODS)
 
 
+def test_the_study_says_what_its_runs_say():
+    from qtarget.study.miniature.page import rewritten
+    from qtarget.study.miniature.settings import STUDY
+
+    text = (ROOT / "docs" / "study.md").read_text()
+    assert rewritten(text, STUDY, ROOT / "benchmarks" / "results" / "study") == text
+
+
 def test_the_training_page_knows_every_field_of_the_configuration():
     from dataclasses import fields
 

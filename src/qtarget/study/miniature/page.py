@@ -24,13 +24,17 @@ EFFECTS = {
 
 def write_page(page: Path, settings: Sequence[Setting], results: Path) -> None:
     """The page's tables written anew, and its pictures beside it: `study.png`, `study-sweep.png`."""
-    arms, swept = load(settings, results), cells(SWEEP, load(SWEEP, results))
-    tables = {**study_tables(settings, arms, load(settings, results, "development")), **_sweep_tables(swept)}
-    draw_study(settings, arms, page.with_name("study.png"))
-    if swept:
+    page.write_text(rewritten(page.read_text(encoding="utf-8"), settings, results), encoding="utf-8")
+    draw_study(settings, load(settings, results), page.with_name("study.png"))
+    if swept := cells(SWEEP, load(SWEEP, results)):
         draw_sweep(swept, page.with_name("study-sweep.png"))
-    text = page.read_text(encoding="utf-8")
-    page.write_text(filled(text, lambda name: tables[name]), encoding="utf-8")
+
+
+def rewritten(text: str, settings: Sequence[Setting], results: Path) -> str:
+    """The page's text with its tables as the results have them."""
+    tables = study_tables(settings, load(settings, results), load(settings, results, "development"))
+    tables |= _sweep_tables(cells(SWEEP, load(SWEEP, results)))
+    return filled(text, lambda name: tables[name])
 
 
 def study_tables(settings: Sequence[Setting], arms: Sequence[Arm], tried: Sequence[Arm]) -> dict[str, str]:
