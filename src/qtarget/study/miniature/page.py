@@ -200,5 +200,5 @@ def _of(cell: Cell, name: str) -> Arm:
 def sweep_counts(swept: Sequence[Cell]) -> str:
     """How often each arm is the best of its cell."""
     best = [_arm_name(cell.best) for cell in swept]
-    order = sorted(set(best), key=lambda name: -best.count(name))
+    order = sorted(set(best), key=lambda name: (-best.count(name), name))
     return f"Best of its cell, of {len(swept)}: " + ", ".join(f"{name} in {best.count(name)}" for name in order) + "."
