@@ -264,7 +264,7 @@ def fitting(plan: Plan, hidden_TH: Tensor, buffer_bytes: int | None) -> int:
         if free is None or LIKELY_BUFFERS * row * plan.chunk_tokens <= free / 2:
             return plan.chunk_tokens
         buffer_bytes = free // 2
-    token = row * _buffers(plan, products, hidden_TH) + size * products.room(weight)
+    token = row * _buffers(plan, products, hidden_TH) + size * products.room(weight, axis.widest)
     return max(1, min(plan.chunk_tokens, int(COUNTED * buffer_bytes) // token))
 
 

@@ -53,10 +53,12 @@ class Products:
     def wanted(self) -> bool:
         return any(g is not None for g in self.gradients)
 
-    def room(self, weight: Tensor) -> int:
-        """About how many numbers a token the products take beside a chunk's buffers: results, casts, scaled states."""
-        rows, width = weight.shape
-        return 2 * (width + (min(BLOCK, rows) if weight.device.type == "cpu" else 0))
+    def room(self, weight: Tensor, rows: int) -> int:
+        """About how many numbers a token the products take beside a chunk's buffers: results, casts, scaled states.
+
+        `rows`: of the output layer, as all ranks count them.
+        """
+        return 2 * (weight.shape[1] + (min(BLOCK, rows) if weight.device.type == "cpu" else 0))
 
     def logits_into(self, out_CV: Tensor, hidden_CH: Tensor, head: Head) -> None:
         """out = softcap·tanh(scale·(h Wᵀ + b)/softcap); −inf from the bias becomes the floor that stands for it."""
@@ -146,7 +148,7 @@ class Products:
 
 def _blocks(weight: Tensor, needed: bool) -> list[slice]:
     """Rows of the output layer to take together: all of them where nothing is gained by less."""
-    size = BLOCK if needed and weight.device.type == "cpu" else len(weight)
+    size = BLOCK if needed and weight.device.type == "cpu" else max(len(weight), 1)
     return [slice(start, start + size) for start in range(0, len(weight), size)]
 
 

@@ -47,7 +47,8 @@ def test_one_buffer_for_the_student(rows: int | None, operand: torch.dtype, on_k
     case = few(Case(Row("idft", {}), dtype=torch.float32))
     hidden = case.hidden.to(DEVICE).requires_grad_()
     head, labels = qt.Head(case.head.weight.to(DEVICE)), case.labels.to(DEVICE)
-    limit = None if rows is None else rows * V * operand.itemsize
+    room = Products.of(hidden.detach(), head.weight, [True, False, False]).room(head.weight, V)
+    limit = None if rows is None else int(rows * (V + room) * operand.itemsize / chunks.COUNTED) + 1
     qt.linear_q_target_loss(
         hidden, head, labels, case.method, buffer_bytes=limit, diagnostics=("entropy",)
     ).loss.backward()
