@@ -1,5 +1,6 @@
 """Work that waits for someone else, done beside the training."""
 
+import atexit
 import functools
 import os
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from threading import Thread
 from typing import Any
 
 THREADS = 2
+PARTING = 1.0
+"""Seconds that the end of the process waits for a work that is under way."""
 
 
 def in_background(work: Callable[[], Any]) -> Future[Any]:
@@ -25,14 +28,28 @@ def in_background(work: Callable[[], Any]) -> Future[Any]:
 def _queue(process: int) -> SimpleQueue:
     """The works of a process, and its threads; a fork has none of its parent's."""
     queue: SimpleQueue = SimpleQueue()
-    for _ in range(THREADS):
-        Thread(target=_serve, args=(queue,), name="teacher", daemon=True).start()
+    threads = [Thread(target=_serve, args=(queue,), name="teacher", daemon=True) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    atexit.register(_part, process, queue, threads)
     return queue
 
 
 def _serve(queue: SimpleQueue) -> None:
-    while True:
-        _finish(*queue.get())
+    while (given := queue.get()) is not None:
+        _finish(*given)
+
+
+def _part(process: int, queue: SimpleQueue, threads: list[Thread]) -> None:
+    """End threads that have nothing to do, and let others reach a place where they only wait: one that Python's end
+    finds inside torch aborts the process.
+    """
+    if process != os.getpid():
+        return
+    for _ in threads:
+        queue.put(None)
+    for thread in threads:
+        thread.join(PARTING / len(threads))
 
 
 def _finish(future: Future[Any], work: Callable[[], Any]) -> None:
