@@ -143,7 +143,7 @@ def _within(study: Study, place: Place, workers: int, console: Console, hours: f
     seconds = _probe(study, place)
     total = sum(seconds(run) for run in missing) / workers
     console.print(
-        f"{len(expected)} runs, at most {len(missing)} of them to do: about {total / 3600:.1f} hours on {workers} "
+        f"{len(expected)} runs, at most {len(missing)} of them to do: about {_spoken(total)} on {workers} "
         f"process{'es' if workers > 1 else ''}. Each run is kept as it ends; the same command goes on from there."
     )
     if hours is None or total <= 3600 * hours:
@@ -175,6 +175,10 @@ def _probe(study: Study, place: Place) -> Callable[[Run], float]:
         return a_question * asked + (a_step * run.budget.steps if run.method not in UNTOUCHED else 0.0)
 
     return of
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{max(1, round(seconds / 60))} minutes"
 
 
 def _unheard(done: int, total: int) -> None:

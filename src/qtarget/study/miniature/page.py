@@ -89,13 +89,17 @@ def verdict_table(found: Sequence[Verdict]) -> str:
     """Target-SFT minus each rival, in points."""
     rows = [
         [
-            one.setting, f"{one.eta:g}", *(_gap(one, name) for name in RIVALS), one.best,
+            _words(one.setting), f"{one.eta:g}", *(_gap(one, name) for name in RIVALS), one.best,
             _p(one.holm), "clearly" if one.is_clearly_first else "yes" if one.is_first else "no",
         ]
         for one in found
     ]  # fmt: skip
     columns = ["setting", "η", *(f"minus {name}" for name in RIVALS), "best rival", "p (Holm)", "first?"]
     return markdown(columns, rows)
+
+
+def _words(name: str) -> str:
+    return name.replace("-", " ")
 
 
 def _gap(verdict: Verdict, rival: str) -> str:
@@ -136,7 +140,7 @@ def choice(tried: Sequence[Arm]) -> str:
         cell: Callable[[float], str] = lambda eta, here=here, chosen=chosen: (  # noqa: E731
             "" if eta not in here else f"**{100 * here[eta]:.1f}**" if eta == chosen else f"{100 * here[eta]:.1f}"
         )
-        rows.append([name, *map(cell, etas)])
+        rows.append([_words(name), *map(cell, etas)])
     return markdown(["setting", *(f"η = {eta:g}" for eta in etas)], rows)
 
 
