@@ -3,7 +3,6 @@
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from urllib.parse import urlsplit
 
 from transformers import PreTrainedTokenizerBase
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
-from urllib3.exceptions import HTTPError, InvalidHeader, LocationValueError, SSLError
+from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
 from qtarget.evaluate.generators.huggingface import tokenizer_for
 from qtarget.evaluate.types import Ask, Completion, Finish, Request
+from qtarget.patience import Away, retry_after, until_answered
 from qtarget.teacher.identity import template_identity, tokenizer_identity
 
 KEY_VARIABLE = "QTARGET_API_KEY"
@@ -31,14 +31,6 @@ BACKOFF = Retry(total=None, backoff_factor=0.25, backoff_max=15, backoff_jitter=
 RETRY_AFTER_S = 60.0
 WORDS = 300
 ANSWER_BYTES = 1 << 26
-
-
-class Away(Exception):
-    """No answer this time. `pause`: seconds after which the server wants to be asked again."""
-
-    def __init__(self, trouble: str, pause: float = 0.0) -> None:
-        super().__init__(trouble)
-        self.pause = pause
 
 
 @dataclass(frozen=True)
@@ -171,23 +163,19 @@ class Endpoint:
 
     def _ask(self, method: str, path: str, body: Any = None, stopped: threading.Event | None = None) -> Any:
         """Ask until there is an answer, or the server was away for too long."""
-        stopped = stopped or threading.Event()
-        retry, since = BACKOFF, 0.0
-        while True:
-            try:
-                return self._once(method, path, body)
-            except Away as away:
-                now = time.monotonic()
-                since, retry = since or now, retry.increment()
-                pause = max(retry.get_backoff_time(), away.pause)
-                if now - since + pause > self.patience:
-                    raise ValueError(
-                        f"{self.url} was away for {self.patience:g} s and {len(retry.history)} tries; the last one "
-                        f"said: {away}. Start the server, or correct --url; the same command goes on where this one "
-                        "stopped."
-                    ) from away.__cause__
-                if stopped.wait(pause):
-                    raise
+        ended = stopped or threading.Event()
+
+        def wait(pause: float, tries: int, away: Away) -> None:
+            if ended.wait(pause):
+                raise away
+
+        def given_up(tries: int, away: Away) -> Exception:
+            return ValueError(
+                f"{self.url} was away for {self.patience:g} s and {tries} tries; the last one said: {away}. Start the "
+                "server, or correct --url; the same command goes on where this one stopped."
+            )
+
+        return until_answered(lambda: self._once(method, path, body), self.patience, BACKOFF, wait, given_up)
 
     def _once(self, method: str, path: str, body: Any) -> Any:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -209,7 +197,7 @@ class Endpoint:
             raise ValueError(f"{self.url} cannot be asked: {_redacted(str(error))}. Correct --url.") from error
         except HTTPError as error:
             raise Away(_redacted(str(error))) from error
-        return self._understood(status, content, path, _retry_after(response))
+        return self._understood(status, content, path, retry_after(response, RETRY_AFTER_S))
 
     def _understood(self, status: int, content: bytes, path: str, pause: float) -> Any:
         said = _shown(_redacted(content.decode("utf-8", "replace")))
@@ -269,13 +257,6 @@ def _read(response: BaseHTTPResponse) -> tuple[int, bytes]:
         raise
     response.release_conn()
     return response.status, content
-
-
-def _retry_after(response: BaseHTTPResponse) -> float:
-    try:
-        return min(BACKOFF.get_retry_after(response) or 0.0, RETRY_AFTER_S)
-    except InvalidHeader:
-        return 0.0
 
 
 def _shown(text: str) -> str:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
-from urllib3.exceptions import HTTPError, InvalidHeader, LocationValueError, SSLError
+from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
+from qtarget.patience import Away, retry_after, until_answered
 from qtarget.teacher.served.token import VARIABLE, bearer, token
 from qtarget.teacher.served.wire import BINARY, IDENTITY_HEADER
 
@@ -41,18 +42,6 @@ class Reply(NamedTuple):
     identity: str | None
 
 
-class Away(Exception):
-    """No answer this time.
-
-    Attributes:
-        pause: seconds after which the server wants to be asked again.
-    """
-
-    def __init__(self, trouble: str, pause: float = 0.0) -> None:
-        super().__init__(trouble)
-        self.pause = pause
-
-
 def checked_url(url: str) -> str:
     """An address without a slash at its end; ValueError for one that cannot be asked or should not be saved."""
     parts = urlsplit(url)
@@ -77,21 +66,17 @@ def ask(url: str, path: str, *, limit: int, patience: float, body: bytes | None 
         TeacherUnavailableError: it was away for longer.
         ValueError: it refuses, or its answer is too long.
     """
-    retry, since = BACKOFF, 0.0
-    while True:
-        try:
-            reply = _once(url, path, body, limit, patience)
-        except Away as away:
-            now = time.monotonic()
-            since, retry = since or now, retry.increment()
-            pause = max(retry.get_backoff_time(), away.pause)
-            if now - since + pause > patience:
-                raise TeacherUnavailableError(_unavailable(url, patience, len(retry.history), away)) from away.__cause__
-            _say_waiting(url, retry, away, patience)
-            time.sleep(pause)
-        else:
-            _say_back(url)
-            return reply
+
+    def wait(pause: float, tries: int, away: Away) -> None:
+        _say_waiting(url, tries, away, patience)
+        time.sleep(pause)
+
+    def given_up(tries: int, away: Away) -> Exception:
+        return TeacherUnavailableError(_unavailable(url, patience, tries, away))
+
+    reply = until_answered(lambda: _once(url, path, body, limit, patience), patience, BACKOFF, wait, given_up)
+    _say_back(url)
+    return reply
 
 
 def _once(url: str, path: str, body: bytes | None, limit: int, patience: float) -> Reply:
@@ -130,7 +115,7 @@ def _read(response: BaseHTTPResponse, url: str, limit: int) -> Reply:
         if not good:
             words = " ".join(body[:WORDS].decode("utf-8", "replace").split()) or "no words"
             if response.status in AWAY:
-                raise Away(f"{response.status}: {words}", _retry_after(response))
+                raise Away(f"{response.status}: {words}", retry_after(response, RETRY_AFTER_S))
             raise ValueError(f"The teacher at {url} refuses ({response.status}): {words}.")
         if len(body) > limit:
             raise ValueError(f"The teacher at {url} answers more than the {limit} bytes that an answer can have.")
@@ -139,13 +124,6 @@ def _read(response: BaseHTTPResponse, url: str, limit: int) -> Reply:
         raise
     response.release_conn()
     return Reply(body, response.headers.get(IDENTITY_HEADER))
-
-
-def _retry_after(response: BaseHTTPResponse) -> float:
-    try:
-        return min(BACKOFF.get_retry_after(response) or 0.0, RETRY_AFTER_S)
-    except InvalidHeader:
-        return 0.0
 
 
 def _unavailable(url: str, patience: float, tries: int, away: Away) -> str:
@@ -160,9 +138,9 @@ def _port(url: str) -> str:
     return f" --port {port}" if port else ""
 
 
-def _say_waiting(url: str, retry: Retry, away: Away, patience: float) -> None:
+def _say_waiting(url: str, tries: int, away: Away, patience: float) -> None:
     """Once for each absence. A single failure is a connection that had grown too old."""
-    if len(retry.history) > 1 and url not in _waited_for:
+    if tries > 1 and url not in _waited_for:
         _waited_for.add(url)
         LOG.warning("The teacher at %s is away (%s); waiting for it, up to %g s.", url, away, patience)
 
