@@ -107,6 +107,13 @@ def test_what_is_finished_is_not_run_again_and_what_is_missing_is(place, monkeyp
     assert all(path.read_text() == text for path, text in before.items() if path != lost)
 
 
+def test_of_a_finished_study_no_time_is_taken(place, monkeypatch):
+    monkeypatch.setattr(conduct, "_probe", lambda study, place: pytest.fail("nothing is left to estimate"))
+    said = console()
+    assert conduct.conduct(TINY, place, 1, said) == TINY
+    assert "to do" not in said.file.getvalue()
+
+
 def test_several_processes_give_what_one_does(place, tmp_path):
     untouched = [TINY.run(SETTING, method, 0) for method in ("base", "teacher")]
     elsewhere = Place(tmp_path / "results", place.models)

@@ -39,7 +39,7 @@ class Arm:
         """95 %, over other seeds and questions."""
         nothing = [[0.0] * len(row) for row in self.shares]
         found = paired_seeds(self.shares, nothing)
-        return max(0.0, found.low), min(1.0, found.high)
+        return max(0.0, found.low), found.high
 
     def effect(self, name: str) -> float:
         """Mean over seeds of something besides accuracy."""

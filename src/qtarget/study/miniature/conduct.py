@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from qtarget.lab import World
 from qtarget.study.miniature.models import build_models, missing_models
-from qtarget.study.miniature.runs import UNTOUCHED, Budget, Outcome, Run, Split, found, score
+from qtarget.study.miniature.runs import UNTOUCHED, Budget, Outcome, Run, Split, found, path_of, score
 from qtarget.study.miniature.settings import Setting
 from qtarget.study.quiet import quiet
 
@@ -136,8 +136,10 @@ def prepare(study: Study, place: Place, console: Console) -> None:
 
 def _within(study: Study, place: Place, workers: int, console: Console, hours: float | None) -> Study:
     """The study, cut to the hours given; says what there is to do and how long it will take."""
-    expected = [*study.tries(), *study.trials({setting.name: study.etas[0] for setting in study.settings})]
-    missing = [run for run in expected if run.method == "target-sft" or found(run, place.results) is None]
+    tried = [found(run, place.results) for run in study.tries()]
+    known = choose([one for one in tried if one is not None]) if None not in tried else {}
+    expected = [*study.tries(), *study.trials({setting.name: study.etas[0] for setting in study.settings} | known)]
+    missing = [run for run in expected if found(run, place.results) is None]
     if not missing:
         return study
     seconds = _probe(study, place)
@@ -172,7 +174,7 @@ def _probe(study: Study, place: Place) -> Callable[[Run], float]:
 
     def of(run: Run) -> float:
         asked = run.budget.test if run.split == "test" else run.budget.development
-        return a_question * asked + (a_step * run.budget.steps if run.method not in UNTOUCHED else 0.0)
+        return a_question * asked + (a_step * run.budget.steps if run.trains else 0.0)
 
     return of
 
@@ -188,15 +190,15 @@ def _unheard(done: int, total: int) -> None:
 def _all(runs: Sequence[Run], study: Study, place: Place, workers: int, console: Console, title: str) -> list[Outcome]:
     """Outcomes of all runs, made where they are not there yet."""
     worlds = {setting.name: setting.world for setting in study.settings}
-    kept = {run.name + run.setting: found(run, place.results) for run in runs}
+    kept = {path_of(run, place.results): found(run, place.results) for run in runs}
     with _progress(console) as progress:
         task = progress.add_task(title, total=len(runs), completed=sum(one is not None for one in kept.values()))
-        missing = [run for run in runs if kept[run.name + run.setting] is None]
+        missing = [run for run in runs if kept[path_of(run, place.results)] is None]
         for outcome in _made(missing, worlds, place, workers):
-            kept[outcome.run.name + outcome.run.setting] = outcome
+            kept[path_of(outcome.run, place.results)] = outcome
             progress.update(task, advance=1)
             console.print(f"{outcome.run.setting:24}{outcome.run.name:32}{100 * outcome.mean:6.1f}", highlight=False)
-    return [outcome for run in runs if (outcome := kept[run.name + run.setting]) is not None]
+    return [outcome for outcome in kept.values() if outcome is not None]
 
 
 def _made(runs: Sequence[Run], worlds: Mapping[str, World], place: Place, workers: int) -> Iterator[Outcome]:

@@ -24,17 +24,12 @@ EFFECTS = {
 
 def write_page(page: Path, settings: Sequence[Setting], results: Path) -> None:
     """The page's tables written anew, and its pictures beside it: `study.png`, `study-sweep.png`."""
-    page.write_text(rewritten(page.read_text(encoding="utf-8"), settings, results), encoding="utf-8")
-    draw_study(settings, load(settings, results), page.with_name("study.png"))
-    if swept := cells(SWEEP, load(SWEEP, results)):
+    arms, swept = load(settings, results), cells(SWEEP, load(SWEEP, results))
+    tables = {**study_tables(settings, arms, load(settings, results, "development")), **sweep_tables(swept)}
+    page.write_text(filled(page.read_text(encoding="utf-8"), tables.__getitem__), encoding="utf-8")
+    draw_study(settings, arms, page.with_name("study.png"))
+    if swept:
         draw_sweep(swept, page.with_name("study-sweep.png"))
-
-
-def rewritten(text: str, settings: Sequence[Setting], results: Path) -> str:
-    """The page's text with its tables as the results have them."""
-    tables = study_tables(settings, load(settings, results), load(settings, results, "development"))
-    tables |= _sweep_tables(cells(SWEEP, load(SWEEP, results)))
-    return filled(text, lambda name: tables[name])
 
 
 def study_tables(settings: Sequence[Setting], arms: Sequence[Arm], tried: Sequence[Arm]) -> dict[str, str]:
@@ -172,7 +167,8 @@ def runs(arms: Sequence[Arm]) -> str:
     )
 
 
-def _sweep_tables(swept: Sequence[Cell]) -> dict[str, str]:
+def sweep_tables(swept: Sequence[Cell]) -> dict[str, str]:
+    """Markdown by name: averages by axis, and how often each arm is the best."""
     if not swept:
         return {"sweep": "Not run yet: `make study`.", "sweep_counts": ""}
     return {"sweep": sweep_table(swept), "sweep_counts": sweep_counts(swept)}

@@ -50,7 +50,8 @@ def rewrite(page: Path, results: Path) -> None:
 def show(study: Study, results: Path, console: Console) -> None:
     """The tables in the terminal, and the picture beside the results."""
     arms = load(study.settings, results)
-    for table in (scores(study.settings, arms), verdict_table(verdicts(arms)), count(verdicts(arms))):
+    found = verdicts(arms)
+    for table in (scores(study.settings, arms), verdict_table(found), count(found)):
         console.print(Markdown(table))
     draw_study(study.settings, arms, results / "study.png")
     console.print(f"picture and runs: [bold]{results}[/]")
