@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qtarget.evaluate.compare_arms import SEEDS_ENOUGH, Arm, check_comparable, grades_of, pooled, tasks_of, units_of
+from qtarget.evaluate.compare_arms import SEEDS_ENOUGH, Arm, check_comparable, pooled, tasks_of
 from qtarget.evaluate.effects import effects_of
 from qtarget.evaluate.results import TRUNCATED, warnings_of
 from qtarget.evaluate.statistics import (
@@ -135,7 +135,7 @@ def compare(arms: Sequence[Arm]) -> Compared:
 
 def _task_table(arms: Sequence[Arm], task: str) -> TaskTable:
     first = arms[0].seeds[0][task]
-    units, n_questions = units_of(first), len(first.questions)
+    units, n_questions = first.units, len(first.questions)
     baseline = arms[0].shares(task)
     against = [paired_comparison(*_paired(arm.shares(task), baseline), units=units) for arm in arms[1:]]
     adjusted = holm([found.difference.p for found in against])
@@ -156,7 +156,7 @@ def _score(
     arm: Arm, task: str, units: list[str] | None, against: Comparison | None = None, p_holm: float | None = None
 ) -> Score:
     answers = arm.answers(task)
-    grades, k = pooled([grades_of(one) for one in answers]), answers[0].ask.k * len(answers)
+    grades, k = pooled([one.grades for one in answers]), answers[0].ask.k * len(answers)
     split = variance_split(grades, k)
     return Score(
         arm=arm.name,
@@ -194,7 +194,7 @@ def _suite_tables(arms: Sequence[Arm], tables: Sequence[TaskTable]) -> tuple[Sui
 
 
 def _suite_table(arms: Sequence[Arm], suite: str, tasks: Sequence[str]) -> SuiteTable:
-    units = [units_of(arms[0].seeds[0][task]) for task in tasks]
+    units = [arms[0].seeds[0][task].units for task in tasks]
     against = []
     for arm in arms[1:]:
         pairs = [_paired(arm.shares(task), arms[0].shares(task)) for task in tasks]

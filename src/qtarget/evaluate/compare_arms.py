@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from qtarget.evaluate.statistics import shares_of
-from qtarget.evaluate.store import load_answers
+from qtarget.evaluate.store import EFFECTS, load_answers
 from qtarget.evaluate.types import Answers, Ask
 
-EFFECTS = "effects.json"
 SEEDS_ENOUGH = 3
 
 
@@ -33,28 +32,12 @@ class Arm:
 
     def shares(self, task: str) -> list[list[float]]:
         """``[S][Q]`` right samples over k."""
-        return [shares_of(grades_of(one), one.ask.k, names_of(one)).tolist() for one in self.answers(task)]
-
-
-def grades_of(answers: Answers) -> list[list[int | None]]:
-    """``[Q][k]``"""
-    return [[record.grade for record in records] for records in answers.records]
+        return [shares_of(one.grades, one.ask.k, one.names).tolist() for one in self.answers(task)]
 
 
 def pooled(seeds: Sequence[Sequence[Sequence[int | None]]]) -> list[list[int | None]]:
     """``[S][Q][k]`` grades to ``[Q][S·k]``."""
     return [[grade for own in of_question for grade in own] for of_question in zip(*seeds, strict=True)]
-
-
-def names_of(answers: Answers) -> list[str]:
-    """Of the questions."""
-    return [question.qid for question in answers.questions]
-
-
-def units_of(answers: Answers) -> list[str] | None:
-    """What statistics resample, where it is not the question; see `Question.unit`."""
-    units = [question.unit for question in answers.questions]
-    return units if len(set(units)) < len(units) else None
 
 
 def read_arms(words: Sequence[str]) -> list[Arm]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qtarget.evaluate.compare_arms import Arm, grades_of, names_of, units_of
+from qtarget.evaluate.compare_arms import Arm
 from qtarget.evaluate.statistics import average_at_k, shares_of
 from qtarget.evaluate.statistics.intervals import squared_error
 from qtarget.evaluate.statistics.units import by_unit
@@ -72,7 +72,7 @@ def log_of(answers: Answers, arm: str, seed: int, created: datetime) -> dict[str
             "task_id": identity,
             "task_version": answers.task.version,
             "task_attribs": {"suite": answers.task.suite},
-            "dataset": {"name": name, "samples": len(answers.questions), "sample_ids": names_of(answers)},
+            "dataset": {"name": name, "samples": len(answers.questions), "sample_ids": answers.names},
             "model": model,
             "model_generate_config": _generation(answers),
             "config": {"epochs": answers.ask.k, "epochs_reducer": ["mean"]},
@@ -92,9 +92,9 @@ def _generation(answers: Answers) -> dict[str, Any]:
 
 def _results(answers: Answers, samples: int) -> dict[str, Any]:
     """Average@k and its clustered standard error, without pseudo-questions, as Inspect computes them."""
-    grades, k = grades_of(answers), answers.ask.k
-    average = average_at_k(grades, k, names=names_of(answers))
-    values = by_unit(shares_of(grades, k), units_of(answers))
+    grades, k = answers.grades, answers.ask.k
+    average = average_at_k(grades, k, names=answers.names)
+    values = by_unit(shares_of(grades, k), answers.units)
     error = math.sqrt(squared_error(values)) if len(values) > 1 else 0.0
     metrics = {"accuracy": average.mean, "stderr": error}
     score = {

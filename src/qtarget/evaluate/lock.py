@@ -6,7 +6,6 @@ download; from then on that commit is downloaded, and rows that differ are an er
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from qtarget.evaluate.store import replace_file
 from qtarget.evaluate.types import Question, Task
 
 LOCK_NAME = "qtarget-tasks.lock.json"
@@ -101,6 +101,4 @@ def _told(entry: Locked) -> str:
 
 def _write(path: Path, locked: Mapping[str, Locked]) -> None:
     tasks: dict[str, Any] = {name: asdict(locked[name]) for name in sorted(locked)}
-    beside = path.with_name(f"{path.name}.tmp")
-    beside.write_text(json.dumps({"format": FORMAT, "tasks": tasks}, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    replace_file(path, (json.dumps({"format": FORMAT, "tasks": tasks}, indent=2) + "\n").encode())

@@ -102,15 +102,12 @@ def average_of(answers: Answers) -> tuple[Estimate, float]:
     Raises:
         ValueError: a question that has not exactly k samples, by its name.
     """
-    grades = [[record.grade for record in records] for records in answers.records]
-    names, units = [one.qid for one in answers.questions], [one.unit for one in answers.questions]
-    clusters = units if len(set(units)) < len(units) else None
-    k = answers.ask.k
+    grades, units, k = answers.grades, answers.units, answers.ask.k
     try:
-        average = average_at_k(grades, k, units=clusters, names=names)
+        average = average_at_k(grades, k, units=units, names=answers.names)
     except ValueError as error:
         raise ValueError(f"{answers.task.name}: {error}") from error
-    return average, pass_at_k(grades, k, k, units=clusters).mean
+    return average, pass_at_k(grades, k, k, units=units).mean
 
 
 def warnings_of(answers: Answers) -> list[str]:

@@ -17,6 +17,7 @@ from qtarget.evaluate.prompts import PromptIds
 from qtarget.evaluate.results import Results, TaskResult, summarise
 from qtarget.evaluate.sampling import seed_of
 from qtarget.evaluate.store import (
+    EFFECTS,
     RUN,
     SAMPLES,
     TASK,
@@ -36,7 +37,7 @@ from qtarget.evaluate.types import Asked, Completion, Generator, Grader, Questio
 from qtarget.outcomes import Interrupted
 from qtarget.teacher.cache.lock import one_writer
 
-RESULTS, EFFECTS = "results.json", "effects.json"
+RESULTS = "results.json"
 
 
 class Watch(Protocol):

@@ -1,6 +1,7 @@
 """Samples on disk: one JSON line a generation, appended as it is drawn, and never drawn again.
 
 out/run.json               what model and generator said of themselves
+out/effects.json           what else was measured, where it was asked for
 out/TASK/task.json         the task as it was asked: protocol, questions, rows
 out/TASK/samples.jsonl     a `Record` a line
 """
@@ -20,6 +21,7 @@ from typing import Any
 from qtarget.evaluate.types import Answers, Ask, Asked, Question, Record, TaskFacts
 
 RUN, TASK, SAMPLES = "run.json", "task.json", "samples.jsonl"
+EFFECTS = "effects.json"
 SYNC_RECORDS, SYNC_SECONDS = 64, 5.0
 """An fsync after so many lines, or so long."""
 _FIELDS = {field.name for field in fields(Record)}
@@ -125,15 +127,16 @@ def _trouble(values: Any) -> str | None:
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """Replace a file of records: the old one is whole until the new one is."""
-    _replace(path, b"".join(map(line_of, records)))
+    replace_file(path, b"".join(map(line_of, records)))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file."""
-    _replace(path, (json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n").encode())
+    replace_file(path, (json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n").encode())
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: whatever happens, the old one is there or the new one."""
     temporary = path.with_name(f"{path.name}.tmp")
     with temporary.open("wb") as file:
         file.write(content)

@@ -246,3 +246,19 @@ class Answers:
     records: tuple[tuple[Record, ...], ...]
     model: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def grades(self) -> list[list[Literal[0, 1] | None]]:
+        """[Q][k]."""
+        return [[record.grade for record in records] for records in self.records]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the questions."""
+        return [question.qid for question in self.questions]
+
+    @property
+    def units(self) -> list[str] | None:
+        """What statistics resample, where it is not the question; see `Question.unit`."""
+        units = [question.unit for question in self.questions]
+        return units if len(set(units)) < len(units) else None

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 import qtarget as qt
 from qtarget import lab
 from qtarget.evaluate import Sampling, evaluate
+from qtarget.evaluate.store import write_json
 from qtarget.lab import World
 from qtarget.study.fine_tuning import Step, lab_trainer
 
@@ -97,7 +98,7 @@ def score_arm(arm: Arm, world: World, budget: Budget, folder: Path, step: Step) 
         arm, budget, average.mean, average.low, average.high, result.truncated_share, result.mean_tokens,
         time.monotonic() - started, log, result.correct,
     )  # fmt: skip
-    _write(saved, score)
+    write_json(saved, asdict(score))
     return score
 
 
@@ -127,12 +128,6 @@ def _model(
 def _read(path: Path) -> Score:
     values = json.loads(path.read_text())
     return Score(**{**values, "arm": Arm(**values["arm"]), "budget": Budget(**values["budget"])})
-
-
-def _write(path: Path, score: Score) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(score), indent=1))
-    temporary.replace(path)
 
 
 def fingerprint(world: World) -> str:

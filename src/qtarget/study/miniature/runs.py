@@ -1,7 +1,6 @@
 """One run of the study: a fine-tuning, or an untouched model, scored and kept as one JSON file."""
 
 import json
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import qtarget as qt
 from qtarget import lab
 from qtarget.evaluate import Evaluation, Sampling, evaluate
 from qtarget.evaluate.effects import calibration, forgetting, token_row
+from qtarget.evaluate.store import replace_file
 from qtarget.lab import Question, World
 from qtarget.study.fine_tuning import Step, lab_trainer
 from qtarget.study.miniature.models import model_path
@@ -191,6 +191,4 @@ def _distinct(answered: Evaluation) -> float:
 
 def _write(path: Path, outcome: Outcome) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
-    temporary.replace(path)
+    replace_file(path, (json.dumps(asdict(outcome), ensure_ascii=False) + "\n").encode())
