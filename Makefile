@@ -25,7 +25,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto -q --disable-warnings
 
 test-oldest: $(OLDEST)/installed
-	$(OLDEST)/bin/python -m pytest -n auto -q --disable-warnings tests/train tests/job/test_train.py tests/job/test_sources.py \
+	$(OLDEST)/bin/python -m pytest -n auto -q --disable-warnings tests/train tests/job/test_training.py tests/job/rows/test_formats.py \
 		--ignore tests/train/test_two_ranks.py --ignore tests/train/test_compiled.py --ignore tests/train/test_ahead.py
 
 lint: .venv/installed-dev

@@ -23,7 +23,7 @@ from objectives import Case, Inputs, bare, fused, plain
 from timing import versions
 from torch import Tensor
 
-LAWS = Path(__file__).parents[1] / "tests" / "gpu_kernels"
+LAWS = Path(__file__).parents[1] / "tests" / "fused" / "triton"
 LIGER = "0.8.5"
 SHAPE = {"tokens": 8192, "vocab": 151936, "dtype": "bfloat16"}
 CASES = [Case(objective, hidden=h, **SHAPE) for objective in ("sft", "dft", "target-sft") for h in (2048, 4096)]

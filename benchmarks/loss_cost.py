@@ -22,8 +22,8 @@ from timing import Times, forked, fresh, growth_mib, has_peak, in_turn, medians,
 from torch import Tensor
 
 import qtarget as qt
-from qtarget import residual
-from qtarget.call import DIAGNOSTICS
+from qtarget.fused.arguments import DIAGNOSTICS
+from qtarget.target import residual
 
 BF16 = ("sft", "dft", "kd")
 BARE, BARE_ONEDNN = "bare products", "bare products by oneDNN"

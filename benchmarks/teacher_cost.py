@@ -22,12 +22,12 @@ from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 import qtarget as qt
 from qtarget import lab
+from qtarget.models.identity import tokenizer_identity
 from qtarget.study.fine_tuning import ON_A_QUIET_CPU
 from qtarget.teacher import Document, Keep, KeptSource, LiveModel, answers, documents_of_rows, frozen
-from qtarget.teacher.answers import Kept
 from qtarget.teacher.cache import Origin, open_cache, plan_cache, write_cache
-from qtarget.teacher.cache.plan import tokens_in
-from qtarget.teacher.identity import tokenizer_identity
+from qtarget.teacher.cache.contents import tokens_in
+from qtarget.teacher.distributions import Kept
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 K = 64

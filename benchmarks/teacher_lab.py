@@ -18,11 +18,11 @@ from transformers import PrinterCallback
 import qtarget as qt
 from qtarget import lab
 from qtarget.evaluate import PairedDifference, Sampling, evaluate, paired_difference
-from qtarget.study.arms import Budget
+from qtarget.models.identity import weights_identity
 from qtarget.study.fine_tuning import ON_A_QUIET_CPU
+from qtarget.study.trainings import Budget
 from qtarget.teacher import Keep, KeptSource, LiveModel, answers, documents_of_rows
 from qtarget.teacher.cache import Origin, open_cache, plan_cache, write_cache
-from qtarget.teacher.identity import weights_identity
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.lookup import rendering
 

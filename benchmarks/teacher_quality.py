@@ -14,7 +14,7 @@ from torch import Tensor
 
 import qtarget as qt
 from qtarget.teacher import Keep
-from qtarget.teacher.answers import kept_of_logits
+from qtarget.teacher.distributions import kept_of_logits
 
 KS = (4, 8, 16, 32, 64, 128)
 DEFAULT_K = 64

@@ -7,9 +7,9 @@ the student itself finds likely.
 """
 
 import torch
+from qtarget.trust import label_probability
 
 import qtarget as qt
-from qtarget.trust import label_probability
 
 
 def likely_to_the_student(floor: float):

@@ -1,5 +1,5 @@
 """`python -m qtarget`, which `accelerate launch -m qtarget` needs."""
 
-from qtarget.cli import main
+from qtarget.cli.main import main
 
 main()

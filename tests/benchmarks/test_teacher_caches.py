@@ -12,7 +12,7 @@ from rich.console import Console
 
 import qtarget as qt
 from qtarget import lab
-from qtarget.study.arms import Budget
+from qtarget.study.trainings import Budget
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 

@@ -10,10 +10,10 @@ from job.command import run as command
 from rich.cells import cell_len
 
 import qtarget as qt
-from qtarget.cli import main
-from qtarget.hyperparameters import hyperparameters
-from qtarget.job import catalogue
-from qtarget.job.catalogue import entries, entry, stated
+from qtarget.cli.main import main
+from qtarget.job import method_pages as catalogue
+from qtarget.job.method_pages import entries, entry, stated
+from qtarget.target.hyperparameters import hyperparameters
 
 HEAVY = ("torch", "transformers", "trl", "datasets", "numpy", "pydantic", "yaml")
 
@@ -23,7 +23,7 @@ def python(*words: str) -> subprocess.CompletedProcess:
 
 
 def test_help_waits_for_nothing_heavy():
-    code = f"import sys, qtarget.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    code = f"import sys, qtarget.cli.main; print([name for name in {HEAVY} if name in sys.modules])"
     assert python("-c", code).stdout.strip() == "[]"
 
 
@@ -35,7 +35,7 @@ def test_as_a_module():
 
 
 def test_without_the_extras_it_says_what_to_install():
-    said = python("-c", "import sys; sys.modules['typer'] = None; import qtarget.cli")
+    said = python("-c", "import sys; sys.modules['typer'] = None; import qtarget.cli.main")
     assert said.returncode == 1
     assert said.stderr.strip().endswith("pip install 'qtarget[train]'")
     assert "Traceback" not in said.stderr
@@ -46,7 +46,8 @@ def test_a_library_of_another_version_is_a_line_and_no_traceback(tmp_path):
     folder = tmp_path / "trl-9.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: trl\nVersion: 9.0\n")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from qtarget.cli import main; main(['train', 'x.yaml'])"
+    command = "from qtarget.cli.main import main; main(['train', 'x.yaml'])"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {command}"
     said = python("-c", code)
     assert said.returncode == 2
     assert "\nFound trl 9.0" in "\n" + said.stderr  # bitsandbytes may speak first

@@ -1,7 +1,7 @@
 """Weights on characters become weights on tokens."""
 
-import models
 import pytest
+import tiny_models
 
 from qtarget.data import message_spans, span_weights
 
@@ -32,8 +32,8 @@ def test_tokens_outside_take_the_weight_given():
     assert span_weights(OFFSETS, [(3, 5, 2.0)], unspanned=0.0) == [0, 0, 2, 0]
 
 
-def render(messages, template=models.CHAT_TEMPLATE):
-    return models.tiny_tokenizer().apply_chat_template(messages, tokenize=False, chat_template=template)
+def render(messages, template=tiny_models.CHAT_TEMPLATE):
+    return tiny_models.tiny_tokenizer().apply_chat_template(messages, tokenize=False, chat_template=template)
 
 
 def talk(*contents):
@@ -51,13 +51,13 @@ def test_spans_of_messages_are_found_in_the_rendered_text():
 
 
 def test_a_template_that_trims_keeps_the_place():
-    trimmed = models.CHAT_TEMPLATE.replace("message.content", "message.content | trim")
+    trimmed = tiny_models.CHAT_TEMPLATE.replace("message.content", "message.content | trim")
     text, spans = message_spans(talk("w1", "  w2 w3 "), [[], [[5, 7, 2.0]]], lambda m: render(m, trimmed), "row 0")
     assert [text[a:b] for a, b, _ in spans] == ["w3"]
 
 
 def test_a_template_that_rewrites_messages_is_refused():
-    shouted = models.CHAT_TEMPLATE.replace("message.content", "message.content | upper")
+    shouted = tiny_models.CHAT_TEMPLATE.replace("message.content", "message.content | upper")
     with pytest.raises(ValueError, match=r"row 7: the chat template changes what its messages say.*token_weight"):
         message_spans(talk("w1", "w2"), [[], [[0, 2, 2.0]]], lambda m: render(m, shouted), "row 7")
 

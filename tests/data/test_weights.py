@@ -1,12 +1,12 @@
 """`weight_spans` and `token_weight` of rows, in every form of data."""
 
-import models
 import pytest
+import tiny_models
 from datasets import Dataset
 
 from qtarget.data import attach_token_weight, carries_weight
 
-TOKENIZER = models.tiny_tokenizer()
+TOKENIZER = tiny_models.tiny_tokenizer()
 
 
 def weigh(row, *, is_chat=False, **kwargs):
@@ -87,5 +87,5 @@ def test_a_span_outside_its_text_is_refused():
 
 
 def test_which_rows_carry_weight():
-    assert carries_weight(models.token_rows(2, weights=True))
-    assert not carries_weight(models.token_rows(2))
+    assert carries_weight(tiny_models.token_rows(2, weights=True))
+    assert not carries_weight(tiny_models.token_rows(2))

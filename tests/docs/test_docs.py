@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import qtarget as qt
-from qtarget.job.catalogue import entries
+from qtarget.job.method_pages import entries
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,10 +33,10 @@ def test_the_readmes_table_is_the_catalogue():
 
 
 def test_the_study_says_what_its_runs_say():
-    from qtarget.report.marked import filled
     from qtarget.study.miniature.analysis import cells, load
     from qtarget.study.miniature.page import study_tables, sweep_tables
     from qtarget.study.miniature.settings import STUDY, SWEEP
+    from qtarget.study.pages import filled
 
     text, results = (ROOT / "docs" / "study.md").read_text(), ROOT / "benchmarks" / "results" / "study"
     tables = study_tables(STUDY, load(STUDY, results), load(STUDY, results, "development"))

@@ -5,8 +5,8 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
+from qtarget.evaluate.nouns import Answers, Ask, Asked, Question, Record, TaskFacts
 from qtarget.evaluate.store import line_of, write_json, write_task
-from qtarget.evaluate.types import Answers, Ask, Asked, Question, Record, TaskFacts
 
 MODEL, GENERATION = {"name": "m"}, {"engine": "transformers", "version": "5.0", "dtype": "float32"}
 

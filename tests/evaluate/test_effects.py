@@ -4,8 +4,8 @@ import itertools
 import math
 from dataclasses import asdict
 
-import models
 import pytest
+import tiny_models
 import torch
 
 from qtarget import lab
@@ -20,7 +20,7 @@ from qtarget.evaluate.effects import (
     reliability,
     token_row,
 )
-from qtarget.evaluate.types import Answers, Ask, Question, Record, TaskFacts
+from qtarget.evaluate.nouns import Answers, Ask, Question, Record, TaskFacts
 
 WORLD = lab.world("weak-operator")
 ROWS = [TokenRow((7, 9, 11, 13), 2), TokenRow((5, 6, 7, 8, 9, 10, 11), 3), TokenRow((20, 21), 1), TokenRow((30, 31), 0)]
@@ -28,12 +28,12 @@ ROWS = [TokenRow((7, 9, 11, 13), 2), TokenRow((5, 6, 7, 8, 9, 10, 11), 3), Token
 
 @pytest.fixture(scope="module")
 def base():
-    return models.tiny_model(seed=0).eval()
+    return tiny_models.tiny_model(seed=0).eval()
 
 
 @pytest.fixture(scope="module")
 def tuned():
-    return models.tiny_model(seed=1).eval()
+    return tiny_models.tiny_model(seed=1).eval()
 
 
 def brute_force(model, rows):
@@ -61,7 +61,7 @@ def test_divergence_is_the_mean_over_tokens_of_the_whole_distributions(base, tun
 @torch.no_grad()
 def test_chunks_of_the_vocabulary_change_nothing(base, tuned, monkeypatch):
     whole = asdict(divergence(tuned, base, ROWS))
-    monkeypatch.setattr("qtarget.evaluate.effects.logprobs.CHUNK_BYTES", 8 * models.VOCAB * 3)
+    monkeypatch.setattr("qtarget.evaluate.effects.logprobs.CHUNK_BYTES", 8 * tiny_models.VOCAB * 3)
     assert asdict(divergence(tuned, base, ROWS)) == pytest.approx(whole)
 
 
@@ -72,9 +72,9 @@ def test_a_model_has_forgotten_nothing_of_itself(base):
 
 
 def test_an_output_layer_with_more_padding_is_cut_to_the_others(base):
-    wider = models.tiny_model(seed=0, vocab=models.VOCAB)
-    wider.resize_token_embeddings(models.VOCAB + 28, mean_resizing=False)
-    wider.get_output_embeddings().weight.data[models.VOCAB :] = 50.0
+    wider = tiny_models.tiny_model(seed=0, vocab=tiny_models.VOCAB)
+    wider.resize_token_embeddings(tiny_models.VOCAB + 28, mean_resizing=False)
+    wider.get_output_embeddings().weight.data[tiny_models.VOCAB :] = 50.0
     assert divergence(wider.eval(), base, ROWS).kl == pytest.approx(0, abs=1e-9)
 
 
@@ -146,7 +146,7 @@ def test_a_calibrated_model_has_no_error():
 
 
 def test_reference_text_is_looked_at_from_the_completion_to_the_end_token():
-    tokenizer = models.tiny_tokenizer()
+    tokenizer = tiny_models.tiny_tokenizer()
     row = token_row(tokenizer, "w1 w2 ", "w3 w4")
     assert tokenizer.convert_ids_to_tokens(row.ids) == ["w1", "w2", "w3", "w4", "<eos>"]
     assert row == token_row(tokenizer, "w1 w2 ", "w3 w4<eos>")

@@ -1,7 +1,7 @@
 """Prompts as token ids: byte-exact, with one beginning of sequence, and the same as in training."""
 
-import models
 import pytest
+import tiny_models
 from datasets import Dataset
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers import decoders as byte_decoders
@@ -9,8 +9,8 @@ from tokenizers.models import BPE
 from train import parity
 from transformers import PreTrainedTokenizerFast
 
+from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import PROMPTS, check_as_trained, prompt_ids
-from qtarget.evaluate.types import Question
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 QUESTION = Question("q", "What is $\\frac{1}{2}$ of {4}?\nA. two", "2")
@@ -99,7 +99,7 @@ def test_plain_is_the_question_as_the_tokenizer_begins_it(llama: PreTrainedToken
 @pytest.mark.parametrize(("name", "missing"), [("qwen-boxed", "<|im_start|>"), ("llama-boxed", "<|eot_id|>")])
 def test_a_template_of_another_family_is_refused(name: str, missing: str):
     with pytest.raises(ValueError, match=r"letter by letter\. Write prompt: chat-boxed") as refusal:
-        prompt_ids(name, QUESTION, models.tiny_tokenizer())
+        prompt_ids(name, QUESTION, tiny_models.tiny_tokenizer())
     assert missing in str(refusal.value)
 
 
@@ -137,12 +137,14 @@ def trained_ids(rows: list[dict]) -> list[int]:
     """The first row as the trainer holds it."""
     args = TargetSFTConfig(method="sft", **parity.common_args(max_steps=1))
     data = Dataset.from_list(rows)
-    trainer = TargetSFTTrainer(models.tiny_model(), args, train_dataset=data, processing_class=models.tiny_tokenizer())
+    trainer = TargetSFTTrainer(
+        tiny_models.tiny_model(), args, train_dataset=data, processing_class=tiny_models.tiny_tokenizer()
+    )
     return trainer.train_dataset[0]["input_ids"]
 
 
 def test_evaluation_asks_what_was_trained():
-    tokenizer = models.tiny_tokenizer()
+    tokenizer = tiny_models.tiny_tokenizer()
     question = Question("q", "w3 w1 w4", "w1")
     said = [{"role": "user", "content": question.text}], [{"role": "assistant", "content": "w1 w5"}]
     chat = trained_ids([{"prompt": said[0], "completion": said[1]}])
@@ -156,7 +158,7 @@ def test_evaluation_asks_what_was_trained():
 
 
 def test_a_row_shorter_than_the_prompt_is_refused():
-    tokenizer = models.tiny_tokenizer()
+    tokenizer = tiny_models.tiny_tokenizer()
     ids = prompt_ids("plain", Question("q", "w1 w2 w3", ""), tokenizer)
     with pytest.raises(ValueError, match="part at token 2"):
         check_as_trained(ids, ids[:2], tokenizer)

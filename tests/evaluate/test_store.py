@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from qtarget.evaluate.nouns import Ask, Asked, Question, Record, TaskFacts
 from qtarget.evaluate.store import (
     RUN,
     SAMPLES,
@@ -19,7 +20,6 @@ from qtarget.evaluate.store import (
     write_records,
     write_task,
 )
-from qtarget.evaluate.types import Ask, Asked, Question, Record, TaskFacts
 
 ASKED = Asked(
     TaskFacts("tiny", 1, "lab", "lab"), Ask("plain", k=2), (Question("q1", "1 + 1 ?", "2"), Question("q2", "2 ?", "2"))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from qtarget.cli import main
+from qtarget.cli.main import main
 
 
 class Said(NamedTuple):

@@ -6,11 +6,11 @@ from pathlib import Path
 import datasets
 import pytest
 from job.directories import model_directory, write_rows
-from models import messages, prompt_completion
+from tiny_models import messages, prompt_completion
 
-from qtarget.job.config import read_job
-from qtarget.job.flags import Words
-from qtarget.job.train import prepare, run
+from qtarget.job.config.flags import Words
+from qtarget.job.config.job import read_job
+from qtarget.job.training import prepare, run
 
 CONFIG = """\
 model: qwen2

@@ -5,7 +5,7 @@ import random
 from functools import cache
 from pathlib import Path
 
-from models import CHAT_TEMPLATE, sentence, tiny_model, tiny_tokenizer
+from tiny_models import CHAT_TEMPLATE, sentence, tiny_model, tiny_tokenizer
 from tokenizers import ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer
 

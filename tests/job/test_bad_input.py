@@ -8,7 +8,7 @@ from job.command import run as command
 from job.directories import model_directory
 from safetensors.torch import load_file, save_file
 
-from qtarget.cli import main
+from qtarget.cli.main import main
 from qtarget.outcomes import Refused
 
 CASES = {

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from job.command import run as command
 from job.directories import write_rows
-from models import sentence
+from tiny_models import sentence
 
-from qtarget.job.config import read_job
-from qtarget.job.flags import Words
-from qtarget.job.train import prepare
+from qtarget.job.config.flags import Words
+from qtarget.job.config.job import read_job
+from qtarget.job.training import prepare
 from qtarget.teacher import documents_of_rows
 from qtarget.teacher.cache import open_cache
 

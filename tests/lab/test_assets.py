@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 from qtarget import lab
-from qtarget.lab.models import ASSETS
+from qtarget.lab.checkpoints import ASSETS
 
 FOLDERS = [path(world) for world in lab.WORLDS.values() for path in (lab.student_path, lab.teacher_path)]
 IDS = [f"{folder.parent.name}-{folder.name}" for folder in FOLDERS]

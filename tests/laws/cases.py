@@ -11,8 +11,8 @@ from laws.papers import PAPER_LOSSES, ROWS, Row
 from torch import Tensor
 
 import qtarget as qt
-from qtarget import residual
-from qtarget.statistics import head_logits
+from qtarget.target import residual
+from qtarget.target.statistics import head_logits
 
 T, V, H = 22, 29, 6
 IGNORED = [3, 10, 11, 19]

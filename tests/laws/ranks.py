@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
 import qtarget as qt
-from qtarget import chunks
-from qtarget.statistics import head_logits
+from qtarget.fused import chunks
+from qtarget.target.statistics import head_logits
 
 RANKS, PATIENCE = 4, 480
 VOCABULARY = {2: (0, 17, V), 3: (0, 9, 10, V)}

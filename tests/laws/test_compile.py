@@ -13,10 +13,10 @@ from laws.papers import Row
 from laws.test_fused import _leaves, _sparse
 
 import qtarget as qt
-from qtarget.call import Call
-from qtarget.evidence import Given
-from qtarget.op import apart, linear_q_target, together, traced
-from qtarget.types import LIVE
+from qtarget.fused.arguments import Call
+from qtarget.fused.custom_op import apart, linear_q_target, together, traced
+from qtarget.target.evidence import Given
+from qtarget.target.types import LIVE
 
 NAMED = ("teacher", "reference", "token_weight", "sequence_ids")
 

@@ -6,9 +6,10 @@ from laws.cases import IGNORED, Case, H, T, V, every_row
 from laws.papers import Row
 
 import qtarget as qt
-from qtarget import matmul, rows
-from qtarget.matmul import ONEDNN_FROM
-from qtarget.statistics import head_logits
+from qtarget.fused import products as matmul
+from qtarget.fused import torch_engine as rows
+from qtarget.fused.products import ONEDNN_FROM
+from qtarget.target.statistics import head_logits
 
 DIAGNOSTICS = ("trust", "scale", "p_y", "entropy", "target_kl")
 
@@ -278,7 +279,7 @@ def test_a_gradient_of_the_gradient_raises():
 
 
 def test_no_gradient_work_for_a_frozen_head(monkeypatch):
-    from qtarget.matmul import Products
+    from qtarget.fused.products import Products
 
     calls = []
     monkeypatch.setattr(Products, "_accumulate", lambda self, *args: calls.append(1))

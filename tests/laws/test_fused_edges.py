@@ -6,9 +6,10 @@ from laws.cases import Case, T, V, every_row
 from laws.papers import Row
 
 import qtarget as qt
-from qtarget import matmul, vocabulary
-from qtarget.statistics import head_logits
-from qtarget.types import FLOOR
+from qtarget.fused import products as matmul
+from qtarget.target import vocabulary
+from qtarget.target.statistics import head_logits
+from qtarget.target.types import FLOOR
 
 DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy", "target_kl")
 

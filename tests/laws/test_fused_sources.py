@@ -7,8 +7,8 @@ from laws.papers import Row
 from laws.test_fused import _assert_equal, _both, _sparse
 
 import qtarget as qt
-from qtarget import value
-from qtarget.types import Rule
+from qtarget.target import value
+from qtarget.target.types import Rule
 
 TWO = [
     Row("kd", {"teacher_weights": (0.4, 0.6)}),

@@ -9,8 +9,8 @@ from laws.papers import Row
 from laws.test_fused import _assert_equal, _both, _sparse
 
 import qtarget as qt
-from qtarget.kept import temperature_for
-from qtarget.statistics import head_logits
+from qtarget.target.kept_tokens import temperature_for
+from qtarget.target.statistics import head_logits
 
 LINEAR = [Row("kd", {}), Row("kd", {"temperature": 2.0}), Row("kd-hybrid", {}), Row("target-sft", {"eta": 1.0})]
 GEOMETRIC = [Row("target-sft", {}), Row("target-sft", {"eta": 0.2})]
@@ -53,8 +53,8 @@ def test_other_tails_are_refused_in_a_geometric_pool(row: Row, tail: str, kept: 
 @pytest.mark.parametrize("number", ["trust", "scale"])
 def test_other_tails_are_refused_where_trust_or_scale_read_the_teacher(number: str):
     case = Case(Row("kd", {}))
-    from qtarget.statistics import label_logp
-    from qtarget.types import Rule
+    from qtarget.target.statistics import label_logp
+    from qtarget.target.types import Rule
 
     certain = Rule("t_y", (label_logp(qt.Pool(teachers=(1.0,))),), torch.exp)
     numbers = {"trust": 0.0, "scale": 1.0} | {number: certain}

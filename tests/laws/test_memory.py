@@ -7,9 +7,9 @@ from laws.papers import Row
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import qtarget as qt
-from qtarget import chunks
-from qtarget.call import DIAGNOSTICS
-from qtarget.matmul import Products
+from qtarget.fused import chunks
+from qtarget.fused.arguments import DIAGNOSTICS
+from qtarget.fused.products import Products
 
 
 class Largest(TorchDispatchMode):

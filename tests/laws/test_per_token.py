@@ -7,9 +7,9 @@ from laws.papers import Row
 from laws.test_fused import _leaves
 
 import qtarget as qt
-from qtarget import chunks as fused_chunks
-from qtarget.rows import Workspace
-from qtarget.statistics import head_logits
+from qtarget.fused import chunks as fused_chunks
+from qtarget.fused.torch_engine import Workspace
+from qtarget.target.statistics import head_logits
 
 
 def _values_by_definition(case: Case) -> torch.Tensor:
@@ -95,7 +95,7 @@ def test_where_memory_is_short_chunks_are_small(monkeypatch):
 
 
 def test_free_memory_is_known_on_this_machine():
-    from qtarget.memory import MEMINFO, free_bytes
+    from qtarget.fused.memory import MEMINFO, free_bytes
 
     found = free_bytes(torch.device("cpu"))
     assert (found is not None and 0 < found < 2**50) == MEMINFO.exists()

@@ -13,15 +13,15 @@ from job.command import run as command
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
-from qtarget.evaluate.run import run_evaluation
-from qtarget.job.train import prepare
-from qtarget.recipes.catalogue import recipe
+from qtarget.evaluate.run.conduct import run_evaluation
+from qtarget.job.training import prepare
 from qtarget.recipes.dry import ROWS, TRAINING, dry_models, dry_values
-from qtarget.recipes.job import job_of
 from qtarget.recipes.launch import arm_values
 from qtarget.recipes.parity import check_parity
+from qtarget.recipes.recipe_files import recipe
 from qtarget.recipes.resolve import plain
 from qtarget.recipes.run import Options, evaluation_plan, run_recipe
+from qtarget.recipes.to_job import job_of
 from qtarget.study.quiet import quiet
 
 ARMS = ["base", "sft", "dft", "kd", "target-sft"]

@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from qtarget.recipes import estimates
-from qtarget.recipes.catalogue import shapes
 from qtarget.recipes.estimates import Shape, Workload, memory, training_flops, training_hours
+from qtarget.recipes.recipe_files import shapes
 
 SMALL = Shape("llama", hidden=8, intermediate=16, layers=2, heads=2, kv_heads=1, head_dim=4, vocabulary=10, tied=False)
 LOAD = Workload(SMALL, None, tokens=1000, rows=2, length=6, gpus=4, sharded=False, flops=1e6, utilization=0.5)

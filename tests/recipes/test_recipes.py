@@ -10,13 +10,13 @@ from job.command import run as command
 
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.evaluate.tasks import TASKS
-from qtarget.job.config import Layout
-from qtarget.recipes import catalogue
-from qtarget.recipes.catalogue import FILES, read_part, recipe, recipe_names, recipes
-from qtarget.recipes.job import job_of
+from qtarget.job.config.job import Layout
+from qtarget.recipes import recipe_files as catalogue
 from qtarget.recipes.launch import arm_values, launch_line, write_config
+from qtarget.recipes.recipe_files import FILES, read_part, recipe, recipe_names, recipes
 from qtarget.recipes.resolve import left_open, plain, resolved, trained_arms
 from qtarget.recipes.schema import DataFile, ModelFile
+from qtarget.recipes.to_job import job_of
 
 GOLDEN = Path(__file__).parent / "openr1-15k-qwen2.5-math-7b-target-sft.yaml"
 SIZES = ("1.5b", "7b")

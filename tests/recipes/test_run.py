@@ -9,8 +9,8 @@ import datasets
 import pytest
 import yaml
 
-from qtarget.recipes.catalogue import Recipe, recipe
 from qtarget.recipes.dry import ROWS, dry_models
+from qtarget.recipes.recipe_files import Recipe, recipe
 from qtarget.recipes.run import Options, run_recipe
 from qtarget.recipes.schema import Sourced, Values
 from qtarget.study.quiet import quiet

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qtarget import lab
 from qtarget.study import demo
-from qtarget.study.arms import Arm, Budget, score_arm
+from qtarget.study.trainings import Arm, Budget, score_arm
 
 TWO = (Arm("base"), Arm("target-sft η=0.2", "target-sft", {"eta": 0.2}), Arm("sft", "sft"))
 

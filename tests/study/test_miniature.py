@@ -9,15 +9,16 @@ import pytest
 from rich.console import Console
 
 from qtarget import lab
-from qtarget.lab.models import ASSETS
-from qtarget.study.miniature import conduct, runs
+from qtarget.lab.checkpoints import ASSETS
+from qtarget.study.miniature import runs
+from qtarget.study.miniature import schedule as conduct
 from qtarget.study.miniature.analysis import cells, load, verdicts
-from qtarget.study.miniature.conduct import METHODS, Place, Study, choose
-from qtarget.study.miniature.models import missing_models, model_path
+from qtarget.study.miniature.main import SWEPT, WHOLE
+from qtarget.study.miniature.model_folders import missing_models, model_path
 from qtarget.study.miniature.page import study_tables, write_page
 from qtarget.study.miniature.runs import Outcome, path_of, questions, read, score
+from qtarget.study.miniature.schedule import METHODS, Place, Study, choose
 from qtarget.study.miniature.settings import STUDY, SWEEP
-from qtarget.study.miniature.study import SWEPT, WHOLE
 
 TINY = Study(STUDY[1:2], seeds=(0,), etas=(0.2, 0.5), share=0.0, development=4, test=5, samples=3)
 """The setting whose models ship, at the fewest steps there are."""

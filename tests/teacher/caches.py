@@ -4,23 +4,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import models
+import tiny_models
 import torch
 
 from qtarget.teacher import Document, Keep, LiveModel, answers, documents_of_rows, frozen
 from qtarget.teacher.cache import Origin, Plan, plan_cache, write_cache
 
-ORIGIN = Origin("tokens", "template", "max_length 64", "weights", "torch.float32", models.VOCAB)
+ORIGIN = Origin("tokens", "template", "max_length 64", "weights", "torch.float32", tiny_models.VOCAB)
 SHARD_TOKENS = 40
 
 
 @cache
 def teacher() -> LiveModel:
-    return LiveModel(frozen(models.tiny_model(seed=7), torch.device("cpu")))
+    return LiveModel(frozen(tiny_models.tiny_model(seed=7), torch.device("cpu")))
 
 
 def documents(rows: int = 24, seed: int = 0) -> list[Document]:
-    return list(documents_of_rows(models.token_rows(rows, seed)))
+    return list(documents_of_rows(tiny_models.token_rows(rows, seed)))
 
 
 def plan(rows: list[Document] | None = None, keep: Keep | None = None, **changes: Any) -> Plan:

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import models
+import tiny_models
 
 START_S = 120
 
 
 def saved_teacher(folder: Path, seed: int = 1) -> Path:
     """A tiny teacher with its tokenizer."""
-    models.tiny_model(seed=seed, width=48).save_pretrained(folder)
-    models.tiny_tokenizer().save_pretrained(folder)
+    tiny_models.tiny_model(seed=seed, width=48).save_pretrained(folder)
+    tiny_models.tiny_tokenizer().save_pretrained(folder)
     return folder
 
 

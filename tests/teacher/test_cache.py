@@ -5,9 +5,9 @@ import pickle
 from dataclasses import replace
 from hashlib import sha256
 
-import models
 import numpy as np
 import pytest
+import tiny_models
 import torch
 from safetensors.torch import load_file, save
 from teacher import caches
@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 from qtarget.teacher import Document, Keep, KeptSource, answers
 from qtarget.teacher.cache import open_cache
+from qtarget.teacher.cache.contents import bytes_per_token, key_of
 from qtarget.teacher.cache.format import check_kept
-from qtarget.teacher.cache.plan import bytes_per_token, key_of
 
-EVERY = models.VOCAB
+EVERY = tiny_models.VOCAB
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_workers_of_a_data_loader_read_it(folder, start):
 
 
 def test_as_a_source_it_speaks_of_a_batch(folder):
-    row = models.token_rows(1)[0]
+    row = tiny_models.token_rows(1)[0]
     batch = {name: torch.tensor([row[name]]) for name in ("input_ids", "labels")}
     found = KeptSource(open_cache(folder)).evidence(batch, batch["labels"])
     live = answers(caches.teacher(), caches.documents(1), Keep(8))

@@ -3,8 +3,8 @@
 import json
 from hashlib import sha256
 
-import models
 import pytest
+import tiny_models
 import torch
 from safetensors.torch import load_file, save
 from teacher import caches
@@ -34,7 +34,7 @@ def rewritten(folder, change) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize(
     "keep",
-    [Keep(0), Keep(1), Keep(8), Keep(models.VOCAB), Keep(8, "sampled"), Keep(8, temperature=3.0)],
+    [Keep(0), Keep(1), Keep(8), Keep(tiny_models.VOCAB), Keep(8, "sampled"), Keep(8, temperature=3.0)],
     ids=str,
 )
 def test_a_good_cache_has_no_problems(tmp_path, keep, dtype):
@@ -57,7 +57,7 @@ def test_what_was_captured(own):
 
 
 def test_labels_outside_of_the_likeliest_are_counted(own):
-    likeliest = answers(caches.teacher(), caches.documents(), Keep(models.VOCAB)).ids[:, :8]
+    likeliest = answers(caches.teacher(), caches.documents(), Keep(tiny_models.VOCAB)).ids[:, :8]
     targets = torch.cat([torch.from_numpy(one.targets) for one in caches.documents()])
     outside = 1 - (likeliest == targets[:, None]).any(1).float().mean().item()
     assert 0.1 < outside < 0.99
@@ -80,9 +80,9 @@ def set_in(name: str, where, value):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (set_in("ids", (3, 2), models.VOCAB), "an id outside of the vocabulary (1 times)"),
+        (set_in("ids", (3, 2), tiny_models.VOCAB), "an id outside of the vocabulary (1 times)"),
         (set_in("ids", (3, 2), -1), "an id outside of the vocabulary (1 times)"),
-        (set_in("target_ids", 3, models.VOCAB), "an observed token outside of the vocabulary (1 times)"),
+        (set_in("target_ids", 3, tiny_models.VOCAB), "an observed token outside of the vocabulary (1 times)"),
         (lambda t: set_in("ids", (3, 2), t["ids"][3, 1])(t), "an id kept twice for a token (1 times)"),
         (set_in("logprobs", (3, 2), torch.nan), "NaN (1 times)"),
         (set_in("log_tail", 3, torch.nan), "NaN (1 times)"),

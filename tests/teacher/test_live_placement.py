@@ -1,14 +1,14 @@
 """A live model in any precision and on any device says what the plain one says, where the student is."""
 
-import models
 import pytest
+import tiny_models
 import torch
 
-from qtarget.statistics import dense_logits
+from qtarget.target.statistics import dense_logits
 from qtarget.teacher import LiveModel, load_live_model
 
 CPU = torch.device("cpu")
-IDS = torch.randint(5, models.VOCAB, (2, 8), generator=torch.Generator().manual_seed(0))
+IDS = torch.randint(5, tiny_models.VOCAB, (2, 8), generator=torch.Generator().manual_seed(0))
 ON_DISK = {
     "model.embed_tokens": "cpu",
     "model.layers.0": "disk",
@@ -22,7 +22,7 @@ ON_DISK = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher")
-    models.tiny_model("llama", width=64).save_pretrained(path)
+    tiny_models.tiny_model("llama", width=64).save_pretrained(path)
     return path
 
 

@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import models
 import pytest
 import safetensors.torch
+import tiny_models
 import torch
 import urllib3
 from teacher.serving import answering, saved_teacher, serving
@@ -29,7 +29,7 @@ from qtarget.teacher.served.wire import IDENTITY_HEADER, Limits, pack_answer, pa
 CPU = torch.device("cpu")
 SECRET = "a-secret-of-the-tests"
 TOP = Keep(16)
-ROWS = models.token_rows(12)
+ROWS = tiny_models.token_rows(12)
 DOCUMENTS = list(documents_of_rows(ROWS))
 SMALL = ("--batch-tokens", "64", "--top-k-limit", "8", "--waiting", "1")
 
@@ -41,7 +41,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def live(folder) -> LiveModel:
-    return LiveModel(load_live_model(str(folder), "teacher", device=CPU), models.VOCAB)
+    return LiveModel(load_live_model(str(folder), "teacher", device=CPU), tiny_models.VOCAB)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def knowing(monkeypatch):
 
 
 def teacher_at(url: str, keep: Keep = TOP, patience: float = 60):
-    return open_teacher(url, keep, models.tiny_tokenizer(), patience=patience)
+    return open_teacher(url, keep, tiny_models.tiny_tokenizer(), patience=patience)
 
 
 def same(a: Kept, b: Kept) -> bool:
@@ -82,13 +82,13 @@ def batch_of(rows) -> dict[str, torch.Tensor]:
 # What is answered
 
 
-@pytest.mark.parametrize("keep", [TOP, Keep(models.VOCAB), Keep(0), Keep(8, "sampled"), Keep(8, temperature=2.0)])
+@pytest.mark.parametrize("keep", [TOP, Keep(tiny_models.VOCAB), Keep(0), Keep(8, "sampled"), Keep(8, temperature=2.0)])
 def test_a_served_teacher_answers_what_the_live_one_does(url, live, keep):
     assert same(teacher_at(url, keep).answer(DOCUMENTS), answers(live, DOCUMENTS, keep))
 
 
 def test_a_data_set_is_asked_in_pieces_and_put_together_in_order(guarded, knowing, live):
-    rows = list(documents_of_rows(models.token_rows(64)))
+    rows = list(documents_of_rows(tiny_models.token_rows(64)))
     assert sum(len(document.ids) for document in rows) > 5 * 64
     found, whole = teacher_at(guarded, Keep(8)).answer(rows), answers(live, rows, Keep(8))
     torch.testing.assert_close(found.label_logprobs, whole.label_logprobs)
@@ -146,7 +146,7 @@ def post(url: str, body: bytes = b"", path: str = "/answers", **headers: str) ->
 def test_without_the_token_only_health_is_told(guarded):
     wrong = {"Authorization": f"Bearer {SECRET}x"}
     body = pack_question(DOCUMENTS[:1], Keep(4))
-    assert post(guarded, path="/health").json()["vocab"] == models.VOCAB
+    assert post(guarded, path="/health").json()["vocab"] == tiny_models.VOCAB
     assert [post(guarded, body).status, post(guarded, body, **wrong).status] == [401, 401]
     assert [post(guarded, path="/tokens").status, post(guarded, path="/tokens", **wrong).status] == [401, 401]
     assert post(guarded, body, Authorization=f"Bearer {SECRET}").status == 200
@@ -167,7 +167,7 @@ def test_an_address_that_is_taken_is_said_before_the_model_is_loaded(url):
 
 
 def test_a_model_without_its_tokenizer_is_not_served(tmp_path):
-    models.tiny_model().save_pretrained(tmp_path)
+    tiny_models.tiny_model().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"tokenizer\.save_pretrained"):
         open_server(str(tmp_path), "127.0.0.1", 0, "auto", Limits())
 
@@ -181,7 +181,11 @@ def test_an_unknown_dtype_is_refused(folder):
     ("body", "status", "words"),
     [
         (b"nonsense", 400, "not safetensors"),
-        (pack_question([Document.of([5, models.VOCAB], [-100, 5])], Keep(4)), 400, "100 is outside the vocabulary"),
+        (
+            pack_question([Document.of([5, tiny_models.VOCAB], [-100, 5])], Keep(4)),
+            400,
+            "100 is outside the vocabulary",
+        ),
         (pack_question(DOCUMENTS[:1], Keep(9)), 400, "9 tokens are to be kept, and this server keeps 8"),
         (
             pack_question([Document.of([5] * 65, [5] * 65)], Keep(4)),
@@ -238,7 +242,7 @@ def test_many_at_once_all_get_their_own_answer(guarded, knowing, live):
 
 
 def test_another_tokenizer_is_refused_with_the_first_ids_that_differ(url):
-    permuted = models.tiny_tokenizer([models.WORDS[1], models.WORDS[0], *models.WORDS[2:]])
+    permuted = tiny_models.tiny_tokenizer([tiny_models.WORDS[1], tiny_models.WORDS[0], *tiny_models.WORDS[2:]])
     with pytest.raises(ValueError, match=r"2 token ids differ, first 5: 'w1' and 'w0'"):
         open_teacher(url, TOP, permuted)
 
@@ -369,7 +373,7 @@ def test_nonsense_is_refused_at_once_and_the_address_named(url, change, words):
 
 
 def test_what_is_no_map_of_tokens_is_refused(url):
-    permuted = models.tiny_tokenizer(models.WORDS[::-1])
+    permuted = tiny_models.tiny_tokenizer(tiny_models.WORDS[::-1])
     with around(url, instead("/tokens", body=b"[1]")) as strange, pytest.raises(ValueError, match="is no map"):
         open_teacher(strange, TOP, permuted)
 

@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Callable
 
-import models
 import pytest
+import tiny_models
 from teacher.serving import Serving, saved_teacher, serving
 from train import parity
 from transformers import TrainerCallback
@@ -40,10 +40,10 @@ def server(folder):
 def trainer(teacher: str, callbacks=(), **changes) -> TargetSFTTrainer:
     args = parity.common_args(max_steps=STEPS, **changes)
     return TargetSFTTrainer(
-        models.tiny_model(),
-        TargetSFTConfig(method="target-sft", teacher=teacher, teacher_top_k=models.VOCAB, **args),
-        train_dataset=models.prompt_completion(),
-        processing_class=models.tiny_tokenizer(),
+        tiny_models.tiny_model(),
+        TargetSFTConfig(method="target-sft", teacher=teacher, teacher_top_k=tiny_models.VOCAB, **args),
+        train_dataset=tiny_models.prompt_completion(),
+        processing_class=tiny_models.tiny_tokenizer(),
         callbacks=list(callbacks),
     )
 

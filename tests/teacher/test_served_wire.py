@@ -2,10 +2,10 @@
 
 import json
 
-import models
 import numpy as np
 import pytest
 import safetensors.torch
+import tiny_models
 import torch
 
 from qtarget.teacher import Document, Keep, Kept, LiveModel, answers, documents_of_rows
@@ -20,23 +20,23 @@ from qtarget.teacher.served.wire import (
     unpack_question,
 )
 
-DOCUMENTS = list(documents_of_rows(models.token_rows(4)))
+DOCUMENTS = list(documents_of_rows(tiny_models.token_rows(4)))
 TARGETS = torch.from_numpy(np.concatenate([document.targets for document in DOCUMENTS]))
 TOP, SAMPLED, LABEL = Keep(8), Keep(8, "sampled", 2.0), Keep(0)
 METADATA = {"protocol": "1", "k": "4", "how": "top", "temperature": "1.0"}
-HEALTH = Health("m", "1" * 32, "w", "t", models.VOCAB, "float32", Limits())
+HEALTH = Health("m", "1" * 32, "w", "t", tiny_models.VOCAB, "float32", Limits())
 
 
 @pytest.fixture(scope="module")
 def kept() -> dict[Keep, Kept]:
-    live = LiveModel(models.tiny_model(seed=1).eval(), models.VOCAB)
+    live = LiveModel(tiny_models.tiny_model(seed=1).eval(), tiny_models.VOCAB)
     return {keep: answers(live, DOCUMENTS, keep) for keep in (TOP, SAMPLED, LABEL)}
 
 
 @pytest.mark.parametrize("keep", [TOP, SAMPLED, LABEL])
 def test_a_question_arrives_as_it_was_sent(keep):
     sent = pack_question(DOCUMENTS, keep)
-    documents, understood = unpack_question(sent, models.VOCAB)
+    documents, understood = unpack_question(sent, tiny_models.VOCAB)
     assert understood == keep
     assert [d.digest for d in documents] == [d.digest for d in DOCUMENTS]
     assert len(sent) <= question_bytes(sum(len(d.ids) for d in DOCUMENTS))
@@ -45,7 +45,7 @@ def test_a_question_arrives_as_it_was_sent(keep):
 @pytest.mark.parametrize("keep", [TOP, SAMPLED, LABEL])
 def test_an_answer_arrives_as_it_was_sent(kept, keep):
     sent = pack_answer(kept[keep])
-    found = unpack_answer(sent, TARGETS, keep, models.VOCAB)
+    found = unpack_answer(sent, TARGETS, keep, tiny_models.VOCAB)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, kept[keep], strict=True))
     assert len(sent) <= answer_bytes(len(TARGETS), keep.k)
 
@@ -125,7 +125,7 @@ def twice(ids):
         ("logprobs", put(-9.0), "mass"),
         ("log_tail", put(0.0), "mass"),
         ("ids", put(-1), "outside"),
-        ("ids", put(models.VOCAB), "outside"),
+        ("ids", put(tiny_models.VOCAB), "outside"),
         ("ids", twice, "twice"),
         ("ids", lambda ids: ids.roll(1, 0), "other tokens"),
         ("label_logprobs", lambda label: label.roll(1), "label's"),
@@ -138,18 +138,18 @@ def twice(ids):
 )
 def test_an_answer_that_cannot_be_right_is_refused(kept, name, change, words):
     with pytest.raises(ValueError, match=words):
-        unpack_answer(damaged(kept[TOP], name, change), TARGETS, TOP, models.VOCAB)
+        unpack_answer(damaged(kept[TOP], name, change), TARGETS, TOP, tiny_models.VOCAB)
 
 
 def test_an_answer_about_fewer_tokens_is_refused(kept):
     fewer = pack_answer(Kept(*(value[1:] for value in kept[TOP])))
     with pytest.raises(ValueError, match="were asked about"):
-        unpack_answer(fewer, TARGETS, TOP, models.VOCAB)
+        unpack_answer(fewer, TARGETS, TOP, tiny_models.VOCAB)
 
 
 def test_an_answer_that_is_no_safetensors_is_refused():
     with pytest.raises(ValueError, match="not safetensors"):
-        unpack_answer(b"<html>", TARGETS, TOP, models.VOCAB)
+        unpack_answer(b"<html>", TARGETS, TOP, tiny_models.VOCAB)
 
 
 def test_health_arrives_as_it_was_sent():

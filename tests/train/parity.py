@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import SkipTest
 
-import models
+import tiny_models
 import torch
 import trl
 from trl import SFTConfig, SFTTrainer
@@ -59,11 +59,11 @@ def run(
     """A finished run of ours on a tiny model."""
     needs_teacher = method in ("kd", "kd-hybrid", "target-sft")
     trainer = TargetSFTTrainer(
-        models.tiny_model(family, tied=tied),
+        tiny_models.tiny_model(family, tied=tied),
         TargetSFTConfig(method=method, **common_args(**changes)),
-        train_dataset=models.prompt_completion() if data is None else data,
-        processing_class=models.tiny_tokenizer(),
-        teacher=models.tiny_model(seed=1, width=48) if needs_teacher else None,
+        train_dataset=tiny_models.prompt_completion() if data is None else data,
+        processing_class=tiny_models.tiny_tokenizer(),
+        teacher=tiny_models.tiny_model(seed=1, width=48) if needs_teacher else None,
     )
     trainer.train()
     return trainer
@@ -75,10 +75,10 @@ def run_trl(
     """The same run by TRL."""
     skip_where_trl_cannot_train()
     trainer = SFTTrainer(
-        models.tiny_model(family, tied=tied),
+        tiny_models.tiny_model(family, tied=tied),
         SFTConfig(loss_type=loss_type, **common_args(**changes)),
-        train_dataset=models.prompt_completion() if data is None else data,
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion() if data is None else data,
+        processing_class=tiny_models.tiny_tokenizer(),
     )
     trainer.train()
     return trainer

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-import models
 import pytest
+import tiny_models
 import torch
 from train import parity
 
@@ -16,11 +16,11 @@ from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 class Asked:
     """Asks a live model, on the host and ahead of the step, and keeps every token."""
 
-    keep: Keep = field(default_factory=lambda: Keep(models.VOCAB))
+    keep: Keep = field(default_factory=lambda: Keep(tiny_models.VOCAB))
     is_remote: bool = False
 
     def __post_init__(self):
-        self.model = LiveModel(models.tiny_model(seed=1))
+        self.model = LiveModel(tiny_models.tiny_model(seed=1))
 
     def answer(self, documents) -> Kept:
         return answers(self.model, documents, self.keep)
@@ -28,11 +28,11 @@ class Asked:
 
 def ran(role: str, source, method: str = "target-sft", rows: int = 32, **changes):
     trainer = TargetSFTTrainer(
-        models.tiny_model(),
+        tiny_models.tiny_model(),
         TargetSFTConfig(method=method, **parity.common_args(**{"max_steps": 4, **changes})),
-        train_dataset=models.prompt_completion(rows),
-        eval_dataset=models.prompt_completion(5, seed=9),
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(rows),
+        eval_dataset=tiny_models.prompt_completion(5, seed=9),
+        processing_class=tiny_models.tiny_tokenizer(),
         **{role: source},
     )
     trainer.train()
@@ -54,7 +54,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_ahead_is_live(layout: str):
     (ahead, evaluated), (live, expected) = (
-        ran("teacher", source, **LAYOUTS[layout]) for source in (KeptSource(Asked()), models.tiny_model(seed=1))
+        ran("teacher", source, **LAYOUTS[layout]) for source in (KeptSource(Asked()), tiny_models.tiny_model(seed=1))
     )
     assert max(parity.deviation(ahead, live)) < 1e-5
     assert evaluated["eval_loss"] == pytest.approx(expected["eval_loss"], rel=1e-5)
@@ -62,7 +62,7 @@ def test_ahead_is_live(layout: str):
 
 def test_in_the_background_is_live():
     (ahead, _), (live, _) = (
-        ran("teacher", source) for source in (KeptSource(Asked(is_remote=True)), models.tiny_model(seed=1))
+        ran("teacher", source) for source in (KeptSource(Asked(is_remote=True)), tiny_models.tiny_model(seed=1))
     )
     assert max(parity.deviation(ahead, live)) < 1e-5
 
@@ -70,19 +70,19 @@ def test_in_the_background_is_live():
 @pytest.mark.parametrize("method", ["sft-kl", "asft", "gift"])
 def test_a_reference_read_ahead_is_live(method: str):
     (ahead, _), (live, _) = (
-        ran("reference", source, method) for source in (KeptSource(Asked()), models.tiny_model(seed=1))
+        ran("reference", source, method) for source in (KeptSource(Asked()), tiny_models.tiny_model(seed=1))
     )
     assert max(parity.deviation(ahead, live)) < 1e-5
 
 
 def test_where_the_label_alone_is_read_nothing_else_is_kept():
     labels = KeptSource(Asked(Keep(0)), label_only=True)
-    (ahead, _), (live, _) = (ran("reference", source, "prift") for source in (labels, models.tiny_model(seed=1)))
+    (ahead, _), (live, _) = (ran("reference", source, "prift") for source in (labels, tiny_models.tiny_model(seed=1)))
     assert max(parity.deviation(ahead, live)) < 1e-5
 
 
 def test_the_teachers_entropy_is_logged_as_measured():
-    whole, few = (KeptSource(Asked(Keep(k))) for k in (models.VOCAB, 4))
+    whole, few = (KeptSource(Asked(Keep(k))) for k in (tiny_models.VOCAB, 4))
     (_, all_kept), (_, four_kept) = (ran("teacher", source, "kd") for source in (whole, few))
     assert four_kept["eval_teacher_entropy"] == pytest.approx(all_kept["eval_teacher_entropy"], rel=1e-3)
 

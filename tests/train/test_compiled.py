@@ -1,7 +1,7 @@
 """`torch.compile` over a model with the loss in its forward, and the trainer's `torch_compile`."""
 
-import models
 import pytest
+import tiny_models
 import torch
 from peft import LoraConfig, get_peft_model
 from train import parity
@@ -40,14 +40,14 @@ def _step(model, batch, call) -> torch.Tensor:
 
 
 def _teacher(batch) -> qt.Dense:
-    teacher = models.tiny_model(seed=1, width=48)
+    teacher = tiny_models.tiny_model(seed=1, width=48)
     with torch.no_grad():
         return qt.Dense(teacher.base_model(batch["input_ids"]).last_hidden_state, head_of(teacher))
 
 
 @pytest.mark.parametrize("adapters", [False, True], ids=["tied", "lora"])
 def test_forward_loss_and_backward_are_one_graph(adapters: bool):
-    model, batch = models.tiny_model(tied=True), _batch()
+    model, batch = tiny_models.tiny_model(tied=True), _batch()
     if adapters:
         model = get_peft_model(model, LORA)
     add_target_loss(model.get_base_model() if adapters else model)
@@ -57,7 +57,7 @@ def test_forward_loss_and_backward_are_one_graph(adapters: bool):
 
 
 def test_a_student_that_is_its_own_reference_breaks_the_graph_once():
-    model, batch = get_peft_model(models.tiny_model(), LORA), _batch()
+    model, batch = get_peft_model(tiny_models.tiny_model(), LORA), _batch()
     add_target_loss(model.get_base_model())
     for name, weight in model.named_parameters():
         if "lora_B" in name:

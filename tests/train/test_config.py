@@ -7,7 +7,7 @@ import pytest
 from trl import SFTConfig, TrlParser
 
 from qtarget.train import TargetSFTConfig
-from qtarget.train.config import as_target_config
+from qtarget.train.target_sft_config import as_target_config
 
 QUIET = {"bf16": False, "use_cpu": True, "report_to": []}
 

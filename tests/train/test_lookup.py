@@ -1,12 +1,12 @@
 """Training from caches and servers: the same run as from the live model, and refused where it cannot be."""
 
-import models
 import pytest
+import tiny_models
 from train import parity
 
+from qtarget.models.identity import weights_identity
 from qtarget.teacher import Keep, LiveModel, answers, documents_of_rows
 from qtarget.teacher.cache import Origin, plan_cache, write_cache
-from qtarget.teacher.identity import weights_identity
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.lookup import rendering
 
@@ -15,28 +15,28 @@ TEACHER = {"seed": 1, "width": 48}
 
 def trainer(method="target-sft", tokenizer=None, rows=16, data=None, **changes):
     args = TargetSFTConfig(method=method, **parity.common_args(**{"max_steps": 3, **changes}))
-    data = models.prompt_completion(rows) if data is None else data
+    data = tiny_models.prompt_completion(rows) if data is None else data
     return TargetSFTTrainer(
-        models.tiny_model(), args, train_dataset=data, processing_class=tokenizer or models.tiny_tokenizer()
+        tiny_models.tiny_model(), args, train_dataset=data, processing_class=tokenizer or tiny_models.tiny_tokenizer()
     )
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("teacher"))
-    models.tiny_model(**TEACHER).save_pretrained(folder)
-    models.tiny_tokenizer().save_pretrained(folder)
+    tiny_models.tiny_model(**TEACHER).save_pretrained(folder)
+    tiny_models.tiny_tokenizer().save_pretrained(folder)
     return folder
 
 
-def cached(folder, model: str, k: int = models.VOCAB, temperature: float = 1.0, **changes):
+def cached(folder, model: str, k: int = tiny_models.VOCAB, temperature: float = 1.0, **changes):
     """A cache of the rows as a trainer with these settings renders them."""
     plain = trainer("sft", **changes)
-    parts = rendering(plain.args, models.tiny_tokenizer(), None)
-    origin = Origin(**parts, teacher=weights_identity(model), compute_dtype="float32", vocabulary=models.VOCAB)
+    parts = rendering(plain.args, tiny_models.tiny_tokenizer(), None)
+    origin = Origin(**parts, teacher=weights_identity(model), compute_dtype="float32", vocabulary=tiny_models.VOCAB)
     keep = Keep(k, temperature=temperature)
     plan = plan_cache(documents_of_rows(plain.train_dataset), origin, keep, storage_dtype="float32")
-    live = LiveModel(models.tiny_model(**TEACHER))
+    live = LiveModel(tiny_models.tiny_model(**TEACHER))
     write_cache(folder, plan, lambda documents: answers(live, documents, keep))
     return str(folder)
 
@@ -65,26 +65,26 @@ def test_a_cached_reference_is_the_live_one(tmp_path, teacher):
 def test_another_teacher_than_the_one_cached_is_refused(tmp_path, teacher):
     folder = cached(tmp_path / "cache", teacher)
     other = str(tmp_path / "other")
-    models.tiny_model(seed=2).save_pretrained(other)
+    tiny_models.tiny_model(seed=2).save_pretrained(other)
     with pytest.raises(ValueError, match=r"teacher: .* in the cache, .* now"):
         trainer(teacher_cache=folder, teacher=other)
-    models.tiny_tokenizer().save_pretrained(other)
+    tiny_models.tiny_tokenizer().save_pretrained(other)
     with pytest.raises(ValueError, match=r"teacher: .* in the cache, .* now"):
         trainer("sft-kl", reference_cache=folder, reference=other)
 
 
 def test_a_permuted_tokenizer_is_refused(tmp_path, teacher):
     folder = cached(tmp_path / "cache", teacher)
-    words = models.WORDS.copy()
+    words = tiny_models.WORDS.copy()
     words[0], words[1] = words[1], words[0]
     with pytest.raises(ValueError, match=r"tokenizer: .* in the cache, .* now"):
-        trainer(teacher_cache=folder, tokenizer=models.tiny_tokenizer(words))
+        trainer(teacher_cache=folder, tokenizer=tiny_models.tiny_tokenizer(words))
 
 
 def test_rows_that_were_not_cached_are_refused_with_what_differs(tmp_path, teacher):
     folder = cached(tmp_path / "cache", teacher)
     with pytest.raises(ValueError, match=r"nothing about 1 of the 17 documents of the train.*the rows are other rows"):
-        trainer(teacher_cache=folder, data=models.prompt_completion(17))
+        trainer(teacher_cache=folder, data=tiny_models.prompt_completion(17))
     with pytest.raises(ValueError, match=r"truncation: .*\"max_length\": 1024.* in the cache, .*\"max_length\": 6"):
         trainer(teacher_cache=folder, max_length=6)
 
@@ -102,10 +102,10 @@ def test_what_a_method_cannot_make_of_a_cache_is_refused(tmp_path, teacher):
 def test_a_model_with_fewer_rows_than_the_teacher_has_tokens_is_refused(tmp_path, teacher):
     folder = cached(tmp_path / "cache", teacher)
     args = TargetSFTConfig(teacher_cache=folder, **parity.common_args())
-    small = models.tiny_model(vocab=models.VOCAB - 1)
-    rows = models.prompt_completion(16).filter(lambda row: models.WORDS[-1] not in str(row))
-    with pytest.raises(ValueError, match=rf"speaks of {models.VOCAB} tokens, .* has {models.VOCAB - 1} rows"):
-        TargetSFTTrainer(small, args, train_dataset=rows, processing_class=models.tiny_tokenizer())
+    small = tiny_models.tiny_model(vocab=tiny_models.VOCAB - 1)
+    rows = tiny_models.prompt_completion(16).filter(lambda row: tiny_models.WORDS[-1] not in str(row))
+    with pytest.raises(ValueError, match=rf"speaks of {tiny_models.VOCAB} tokens, .* has {tiny_models.VOCAB - 1} rows"):
+        TargetSFTTrainer(small, args, train_dataset=rows, processing_class=tiny_models.tiny_tokenizer())
 
 
 def test_a_cache_at_a_temperature_is_kd_at_that_temperature(tmp_path, teacher):

@@ -1,8 +1,8 @@
 """What is logged: TRL's measures and the target's, averaged over tokens."""
 
-import models
 import numpy as np
 import pytest
+import tiny_models
 import torch
 from train import parity
 from trl import SFTConfig, SFTTrainer
@@ -14,11 +14,11 @@ from qtarget.train.metrics import Meter
 def build(method="sft", *, trainer=TargetSFTTrainer, config=TargetSFTConfig, changes=None, **kwargs):
     own = {"method": method} if config is TargetSFTConfig else {}
     return trainer(
-        models.tiny_model(),
+        tiny_models.tiny_model(),
         config(**own, **parity.common_args(**{"max_steps": 4, "learning_rate": 0.3, **(changes or {})})),
-        train_dataset=models.prompt_completion(),
-        eval_dataset=models.prompt_completion(7, 1),
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(),
+        eval_dataset=tiny_models.prompt_completion(7, 1),
+        processing_class=tiny_models.tiny_tokenizer(),
         **kwargs,
     )
 
@@ -43,7 +43,7 @@ def test_the_load_balancing_loss_is_logged():
 
 def test_a_targets_measures_are_logged_in_training_and_evaluation():
     trainer = build(
-        "target-sft", teacher=models.tiny_model(seed=1), changes={"eval_strategy": "steps", "eval_steps": 4}
+        "target-sft", teacher=tiny_models.tiny_model(seed=1), changes={"eval_strategy": "steps", "eval_steps": 4}
     )
     trainer.train()
     wanted = {"nll", "trust", "scale", "target_kl", "teacher_entropy", "entropy", "mean_token_accuracy"}
@@ -97,7 +97,7 @@ def test_predict_and_compute_metrics_get_logits():
     trainer = build(compute_metrics=metrics)
     found = trainer.evaluate()
     assert seen["shape"][0] == 7
-    assert seen["shape"][2] == models.VOCAB
+    assert seen["shape"][2] == tiny_models.VOCAB
     assert found["eval_labelled"] > 0
     predicted = trainer.predict(trainer.eval_dataset)
     assert predicted.predictions.shape == seen["shape"]

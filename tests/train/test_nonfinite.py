@@ -1,7 +1,7 @@
 """A loss that is not finite stops training before it reaches the weights."""
 
-import models
 import pytest
+import tiny_models
 import torch
 from train import parity
 
@@ -13,8 +13,8 @@ class BrokenOnce:
     """A teacher that says NaN about the rows that hold a word, from its third batch on."""
 
     def __init__(self, word: str):
-        self.model, self.calls = LiveModel(models.tiny_model(seed=1)), 0
-        self.token = models.tiny_tokenizer().convert_tokens_to_ids(word)
+        self.model, self.calls = LiveModel(tiny_models.tiny_model(seed=1)), 0
+        self.token = tiny_models.tiny_tokenizer().convert_tokens_to_ids(word)
 
     def evidence(self, inputs, labels):
         evidence, self.calls = self.model.evidence(inputs, labels), self.calls + 1
@@ -25,15 +25,15 @@ class BrokenOnce:
 
 @pytest.mark.parametrize("layout", [{}, {"padding_free": True, "max_length": None}], ids=["padded", "padding-free"])
 def test_training_stops_with_step_and_rows_and_the_last_good_weights(layout, tmp_path):
-    rows = models.prompt_completion(4)
+    rows = tiny_models.prompt_completion(4)
     rows = rows.map(lambda row, i: {"completion": "w0 w94" if i == 2 else "w1 w2"}, with_indices=True)
     trainer = TargetSFTTrainer(
-        models.tiny_model(),
+        tiny_models.tiny_model(),
         TargetSFTConfig(
             method="target-sft", **parity.common_args(max_steps=4, per_device_train_batch_size=4, **layout)
         ),
         train_dataset=rows.filter(lambda row: "w94" not in row["prompt"]),
-        processing_class=models.tiny_tokenizer(),
+        processing_class=tiny_models.tiny_tokenizer(),
         teacher=BrokenOnce("w94"),
     )
     kept = {}

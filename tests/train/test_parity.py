@@ -1,7 +1,7 @@
 """The same run as TRL's, and the same run cut up another way, step by step."""
 
-import models
 import pytest
+import tiny_models
 from train import parity
 
 BOUND = 1e-5
@@ -30,12 +30,12 @@ def test_families_tied_heads_and_checkpointing(family, tied):
 
 
 FORMS = {
-    "prompt-completion": (models.prompt_completion, {}),
-    "whole prompt-completion": (models.prompt_completion, {"completion_only_loss": False}),
-    "messages": (models.messages, {}),
-    "assistant only": (models.messages, {"assistant_only_loss": True}),
-    "text": (models.plain_text, {}),
-    "tokens": (models.token_rows, {}),
+    "prompt-completion": (tiny_models.prompt_completion, {}),
+    "whole prompt-completion": (tiny_models.prompt_completion, {"completion_only_loss": False}),
+    "messages": (tiny_models.messages, {}),
+    "assistant only": (tiny_models.messages, {"assistant_only_loss": True}),
+    "text": (tiny_models.plain_text, {}),
+    "tokens": (tiny_models.token_rows, {}),
 }
 LAYOUTS = {
     "padded": {},
@@ -58,7 +58,7 @@ def test_every_form_and_layout_trains_as_in_trl(form, layout):
 @pytest.mark.parametrize("method", ["target-sft", "iw-sft", "sft-kl", "psft"])
 def test_packed_equals_padded(method):
     """One step over all rows; iw-sft weighs whole sequences, so its document boundaries matter."""
-    rows = models.prompt_completion(6)
+    rows = tiny_models.prompt_completion(6)
     whole = {"max_steps": 2, "num_train_epochs": 2, "per_device_train_batch_size": 6, "learning_rate": 0.3}
     padded = parity.history(parity.run(method, data=rows, **whole))
     for layout in ("bfd", "padding-free"):

@@ -1,7 +1,7 @@
 """The reference: initial model, adapter switched off, another model, or a snapshot that follows the student."""
 
-import models
 import pytest
+import tiny_models
 import torch
 from peft import LoraConfig
 from train import parity
@@ -16,10 +16,10 @@ LORA = {"r": 4, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"], "task_
 def build(method, *, reference=None, peft=None, callbacks=None, **changes):
     settings = {"max_steps": 4, "learning_rate": 0.1, **changes}
     return TargetSFTTrainer(
-        models.tiny_model(),
+        tiny_models.tiny_model(),
         TargetSFTConfig(method=method, **parity.common_args(**settings)),
-        train_dataset=models.prompt_completion(32),
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(32),
+        processing_class=tiny_models.tiny_tokenizer(),
         peft_config=None if peft is None else LoraConfig(**LORA, **peft),
         reference=reference,
         callbacks=callbacks,
@@ -40,7 +40,7 @@ def full():
 def test_the_initial_model_is_the_reference_and_stays(full):
     trainer = build("sft-kl")
     trainer.train()
-    initial = models.tiny_model()
+    initial = tiny_models.tiny_model()
     for name, weight in trainer.reference.model.named_parameters():
         assert torch.equal(weight, initial.get_parameter(name))
     assert full["sft-kl"]["loss"][0] == pytest.approx(full["sft"]["loss"][0], rel=1e-5)  # no distance yet
@@ -48,14 +48,14 @@ def test_the_initial_model_is_the_reference_and_stays(full):
 
 
 def test_a_model_and_a_path_say_the_same(full, tmp_path):
-    assert parity.deviation(ran("sft-kl", reference=models.tiny_model()), full["sft-kl"]) < (1e-6, 1e-6)
-    models.tiny_model().save_pretrained(tmp_path)
-    models.tiny_tokenizer().save_pretrained(tmp_path)
+    assert parity.deviation(ran("sft-kl", reference=tiny_models.tiny_model()), full["sft-kl"]) < (1e-6, 1e-6)
+    tiny_models.tiny_model().save_pretrained(tmp_path)
+    tiny_models.tiny_tokenizer().save_pretrained(tmp_path)
     trainer = TargetSFTTrainer(
-        models.tiny_model(),
+        tiny_models.tiny_model(),
         TargetSFTConfig(method="sft-kl", reference=str(tmp_path), **parity.common_args(max_steps=4, learning_rate=0.1)),
-        train_dataset=models.prompt_completion(32),
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(32),
+        processing_class=tiny_models.tiny_tokenizer(),
     )
     trainer.train()
     assert max(parity.deviation(parity.history(trainer), full["sft-kl"])) < 1e-6
@@ -64,7 +64,7 @@ def test_a_model_and_a_path_say_the_same(full, tmp_path):
 @pytest.mark.parametrize("peft", [{}, {"modules_to_save": ["lm_head"]}], ids=["lora", "lora and head"])
 def test_with_an_adapter_the_reference_is_the_model_without_it(peft):
     own = ran("sft-kl", peft=peft, learning_rate=1.0)
-    given = ran("sft-kl", peft=peft, learning_rate=1.0, reference=models.tiny_model())
+    given = ran("sft-kl", peft=peft, learning_rate=1.0, reference=tiny_models.tiny_model())
     plain = ran("sft", peft=peft, learning_rate=1.0)
     assert max(parity.deviation(own, given)) < 1e-5
     assert own["loss"][3] > plain["loss"][3] + 1e-4  # the adapter has moved away from the reference
@@ -107,7 +107,7 @@ def test_psfts_ratio_is_one_just_after_a_refresh():
 
 
 def test_a_snapshot_is_put_in_place_and_taken_out():
-    model = models.tiny_model()
+    model = tiny_models.tiny_model()
     snapshot = Snapshot(model, every=1)
     before = model.lm_head.weight.detach().clone()
     with torch.no_grad():

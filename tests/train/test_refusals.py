@@ -1,7 +1,7 @@
 """What cannot be trained is refused when the trainer is built, with the line to write."""
 
-import models
 import pytest
+import tiny_models
 import torch
 from accelerate import ParallelismConfig
 from datasets import Dataset
@@ -15,16 +15,16 @@ from qtarget.train.checks import check_built
 
 def build(method="sft", *, data=None, model=None, config=None, **kwargs):
     return TargetSFTTrainer(
-        models.tiny_model() if model is None else model,
+        tiny_models.tiny_model() if model is None else model,
         TargetSFTConfig(method=method, **parity.common_args(**(config or {}))),
-        train_dataset=models.prompt_completion(4) if data is None else data,
-        processing_class=kwargs.pop("processing_class", None) or models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(4) if data is None else data,
+        processing_class=kwargs.pop("processing_class", None) or tiny_models.tiny_tokenizer(),
         **kwargs,
     )
 
 
 def teacher(**kwargs):
-    return models.tiny_model(seed=1, **kwargs)
+    return tiny_models.tiny_model(seed=1, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_second_set_of_rows_is_checked_too():
 
 
 def test_the_student_cannot_be_its_own_teacher():
-    student = models.tiny_model()
+    student = tiny_models.tiny_model()
     with pytest.raises(ValueError, match="load it a second time"):
         build("kd", model=student, teacher=student)
     assert all(weight.requires_grad for weight in student.parameters())
@@ -74,7 +74,7 @@ def test_the_student_cannot_be_its_own_teacher():
 
 def test_a_teacher_of_another_tokenizer_is_refused(tmp_path):
     teacher().save_pretrained(tmp_path)
-    models.tiny_tokenizer([*models.WORDS[:-2], "other", "words"]).save_pretrained(tmp_path)
+    tiny_models.tiny_tokenizer([*tiny_models.WORDS[:-2], "other", "words"]).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="98: 'w93' and 'other'"):
         build("kd", config={"teacher": str(tmp_path)})
 
@@ -96,10 +96,10 @@ def test_data_parallel_is_refused():
     config._n_gpu = 2
     with pytest.raises(ValueError, match="DataParallel"):
         TargetSFTTrainer(
-            models.tiny_model(),
+            tiny_models.tiny_model(),
             config,
-            train_dataset=models.prompt_completion(4),
-            processing_class=models.tiny_tokenizer(),
+            train_dataset=tiny_models.prompt_completion(4),
+            processing_class=tiny_models.tiny_tokenizer(),
         )
 
 
@@ -114,7 +114,7 @@ def test_a_model_of_more_than_text_is_refused():
 
 def test_a_head_in_pieces_is_refused():
     with pytest.raises(ValueError, match="zero_stage: 2"):
-        check_built(models.tiny_model(), None, is_vision=False, is_zero3=True)
+        check_built(tiny_models.tiny_model(), None, is_vision=False, is_zero3=True)
 
 
 def test_a_teacher_without_a_tokenizer_is_refused(tmp_path):
@@ -129,7 +129,7 @@ def test_labels_cut_across_ranks_are_refused(sizes):
         parallelism_config = ParallelismConfig(**sizes)
 
     with pytest.raises(ValueError, match="shift_labels"):
-        check_built(models.tiny_model(), Parallel, is_vision=False)
+        check_built(tiny_models.tiny_model(), Parallel, is_vision=False)
 
 
 @pytest.mark.parametrize("wrong", ["shift_labels", "no labels"])
@@ -147,10 +147,10 @@ def test_a_collator_that_shifts_is_refused(wrong):
 def test_a_composed_method_wins_over_the_configured_one():
     composed = qt.Method("half", trust=0.5, residual=((0.5, qt.Pool()),))
     trainer = TargetSFTTrainer(
-        models.tiny_model(),
+        tiny_models.tiny_model(),
         TargetSFTConfig(method="target-sft", **parity.common_args(max_steps=1)),
-        train_dataset=models.prompt_completion(4),
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(4),
+        processing_class=tiny_models.tiny_tokenizer(),
         method=composed,
     )
     trainer.train()

@@ -1,7 +1,7 @@
 """Adapters, quantised weights, precisions and heads."""
 
-import models
 import pytest
+import tiny_models
 import torch
 from peft import LoraConfig, PromptTuningConfig
 from train import parity
@@ -17,12 +17,12 @@ def both(method="sft", *, model=None, changes=None, **kwargs):
     """Our run and TRL's on the same student."""
     parity.skip_where_trl_cannot_train()
     settings = parity.common_args(**{"max_steps": 3, "learning_rate": 0.1, **(changes or {})})
-    shared = {"train_dataset": models.prompt_completion(), "processing_class": models.tiny_tokenizer()}
+    shared = {"train_dataset": tiny_models.prompt_completion(), "processing_class": tiny_models.tiny_tokenizer()}
     trainers = [
         TargetSFTTrainer(
-            (model or models.tiny_model)(), TargetSFTConfig(method=method, **settings), **shared, **_fresh(kwargs)
+            (model or tiny_models.tiny_model)(), TargetSFTConfig(method=method, **settings), **shared, **_fresh(kwargs)
         ),
-        SFTTrainer((model or models.tiny_model)(), SFTConfig(**settings), **shared, **_fresh(kwargs)),
+        SFTTrainer((model or tiny_models.tiny_model)(), SFTConfig(**settings), **shared, **_fresh(kwargs)),
     ]
     for trainer in trainers:
         trainer.train()
@@ -46,11 +46,11 @@ def test_lora_trains_as_in_trl(extra, checkpointing):
 def test_a_tuned_prompt_keeps_teacher_and_weights_beside_their_tokens():
     """peft puts virtual tokens before each row, which neither the teacher nor the weights know of."""
     trainer = TargetSFTTrainer(
-        models.tiny_model(),
+        tiny_models.tiny_model(),
         TargetSFTConfig(method="target-sft", **parity.common_args(max_steps=2)),
-        train_dataset=models.token_rows(weights=True),
-        processing_class=models.tiny_tokenizer(),
-        teacher=models.tiny_model(seed=1),
+        train_dataset=tiny_models.token_rows(weights=True),
+        processing_class=tiny_models.tiny_tokenizer(),
+        teacher=tiny_models.tiny_model(seed=1),
         peft_config=PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
     )
     trainer.train()
@@ -60,7 +60,7 @@ def test_a_tuned_prompt_keeps_teacher_and_weights_beside_their_tokens():
 def test_qlora_trains_as_in_trl_and_its_reference_is_the_model_without_the_adapter(tmp_path):
     from transformers import BitsAndBytesConfig
 
-    models.tiny_model("llama", width=64).save_pretrained(tmp_path)
+    tiny_models.tiny_model("llama", width=64).save_pretrained(tmp_path)
     quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
     ours, trls = both(
         "sft-kl",
@@ -88,7 +88,7 @@ def test_the_reference_runs_in_the_students_precision():
 
 
 def test_weights_wholly_in_bf16_train():
-    ours, trls = both(model=lambda: models.tiny_model().bfloat16(), changes={"bf16": True})
+    ours, trls = both(model=lambda: tiny_models.tiny_model().bfloat16(), changes={"bf16": True})
     assert max(parity.deviation(parity.history(ours), parity.history(trls))) < 2e-2
 
 
@@ -106,11 +106,11 @@ def test_a_trained_model_is_a_plain_model(tmp_path):
 def test_no_logits_are_built_in_training(monkeypatch):
     """The output layer itself is never called."""
     trainer = TargetSFTTrainer(
-        models.tiny_model(),
+        tiny_models.tiny_model(),
         TargetSFTConfig(method="dft", **parity.common_args(max_steps=2)),
-        train_dataset=models.prompt_completion(),
-        eval_dataset=models.prompt_completion(8, 1),
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(),
+        eval_dataset=tiny_models.prompt_completion(8, 1),
+        processing_class=tiny_models.tiny_tokenizer(),
     )
     calls = []
     trainer.model.lm_head.register_forward_hook(lambda *_: calls.append("head"))

@@ -1,7 +1,7 @@
 """A LoRA adapter as teacher: on the student's own base, or as a model of its own."""
 
-import models
 import pytest
+import tiny_models
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
@@ -18,8 +18,8 @@ OWN_MODEL = {"teacher_init_kwargs": {"attn_implementation": "sdpa"}}
 
 def save_base_and_adapter(folder):
     """A base with its tokenizer, and an adapter of another rank, on other layers, with dropout."""
-    models.tiny_model().save_pretrained(folder / "base")
-    models.tiny_tokenizer().save_pretrained(folder / "base")
+    tiny_models.tiny_model().save_pretrained(folder / "base")
+    tiny_models.tiny_tokenizer().save_pretrained(folder / "base")
     base = AutoModelForCausalLM.from_pretrained(folder / "base")
     torch.manual_seed(5)
     layers = ["k_proj", "v_proj", "up_proj"]
@@ -34,8 +34,8 @@ def built(base, adapter, method="target-sft", peft=None, **changes):
     return TargetSFTTrainer(
         base,
         TargetSFTConfig(method=method, **parity.common_args(**settings)),
-        train_dataset=models.prompt_completion(32),
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(32),
+        processing_class=tiny_models.tiny_tokenizer(),
         peft_config=LoraConfig(**LORA, **(peft or {})),
     )
 
@@ -101,8 +101,8 @@ def test_a_student_without_an_adapter_gets_a_model_of_its_own(folders):
     trainer = TargetSFTTrainer(
         base,
         TargetSFTConfig(method="target-sft", teacher=adapter, **parity.common_args(max_steps=1)),
-        train_dataset=models.prompt_completion(32),
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(32),
+        processing_class=tiny_models.tiny_tokenizer(),
     )
     ids = torch.arange(5, 25)[None]
     merged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).merge_and_unload()

@@ -1,7 +1,7 @@
 """Weights given with the rows reach the loss, through every way rows are cut and laid out."""
 
-import models
 import pytest
+import tiny_models
 import torch
 from train import parity
 
@@ -20,11 +20,11 @@ LAYOUTS = {
 
 def first_loss(data, method="sft", eval_dataset=None, **changes):
     trainer = TargetSFTTrainer(
-        models.tiny_model(),
+        tiny_models.tiny_model(),
         TargetSFTConfig(method=method, **parity.common_args(max_steps=1, per_device_train_batch_size=64, **changes)),
         train_dataset=data,
         eval_dataset=eval_dataset,
-        processing_class=models.tiny_tokenizer(),
+        processing_class=tiny_models.tiny_tokenizer(),
     )
     trainer.train()
     return parity.history(trainer)["loss"][0], trainer
@@ -46,7 +46,7 @@ def as_laid_out(rows, layout):
 
 def by_hand(rows):
     """Σ w·(−log p_y) over the number of labels, one row at a time, from the model's own logits."""
-    model, total, count = models.tiny_model().eval(), 0.0, 0
+    model, total, count = tiny_models.tiny_model().eval(), 0.0, 0
     for ids, labels, weights in rows:
         with torch.no_grad():
             logprobs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
@@ -59,7 +59,7 @@ def by_hand(rows):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_given_weights(layout):
-    data = models.token_rows(12, weights=True)
+    data = tiny_models.token_rows(12, weights=True)
     loss, _ = first_loss(data, **LAYOUTS[layout])
     assert loss == pytest.approx(by_hand(as_laid_out(data, layout)), rel=1e-5)
 
@@ -73,11 +73,11 @@ def spanned(rows=8):
         start = len(words[0]) + 1
         return {"weight_spans": [[start, start + len(words[1]), 3.0]]}
 
-    return models.prompt_completion(rows).map(weigh)
+    return tiny_models.prompt_completion(rows).map(weigh)
 
 
 def spanned_by_hand(data, unspanned, cut=slice(None)):
-    tokenizer, lists = models.tiny_tokenizer(), []
+    tokenizer, lists = tiny_models.tiny_tokenizer(), []
     for row in data:
         prompt, completion = (tokenizer(row[name])["input_ids"] for name in ("prompt", "completion"))
         ids = [*prompt, *completion, tokenizer.eos_token_id]
@@ -101,9 +101,9 @@ def test_spans_of_messages():
     def weigh(row):
         return {"weight_spans": [[[0, 2, 4.0]] if m["role"] == "assistant" else [] for m in row["messages"]]}
 
-    data = models.messages(6).map(weigh)
+    data = tiny_models.messages(6).map(weigh)
     loss, trainer = first_loss(data, assistant_only_loss=True)
-    tokenizer = models.tiny_tokenizer()
+    tokenizer = tiny_models.tiny_tokenizer()
     for row in trainer.train_dataset:
         tokens = tokenizer.convert_ids_to_tokens(row["input_ids"])
         after = ["<pad>", *tokens[:-1]]
@@ -115,26 +115,26 @@ def test_critical_tokens_are_the_only_ones_cft_learns():
     def mask(row):
         return {"token_weight": [float(weight > 1) for weight in row["token_weight"]]}
 
-    data = models.token_rows(12, weights=True).map(mask)
+    data = tiny_models.token_rows(12, weights=True).map(mask)
     loss, _ = first_loss(data, "cft")
     assert loss == pytest.approx(by_hand(as_laid_out(data, "padded")), rel=1e-5)
 
 
 def test_iw_sft_takes_weights_in_the_place_of_a_reference():
-    data = models.token_rows(12, weights=True)
+    data = tiny_models.token_rows(12, weights=True)
     loss, trainer = first_loss(data, "iw-sft")
     assert trainer.reference is None
     assert loss == pytest.approx(by_hand(as_laid_out(data, "padded")), rel=1e-5)
 
 
 def test_an_evaluation_set_without_weights_counts_every_token_once():
-    _, trainer = first_loss(models.token_rows(12, weights=True), "cft", models.token_rows(5, seed=3))
+    _, trainer = first_loss(tiny_models.token_rows(12, weights=True), "cft", tiny_models.token_rows(5, seed=3))
     metrics = trainer.evaluate()
     assert metrics["eval_loss"] == pytest.approx(metrics["eval_nll"], rel=1e-6)
 
 
 def test_nll_averages_the_weighted_tokens_in_training_and_all_in_evaluation():
-    data = models.token_rows(12, weights=True)
+    data = tiny_models.token_rows(12, weights=True)
     kept = [
         [ids, [y if w > 0 else -100 for y, w in zip(labels, weights, strict=True)], [1.0] * len(ids)]
         for ids, labels, weights in as_laid_out(data, "padded")
@@ -148,6 +148,6 @@ def test_nll_averages_the_weighted_tokens_in_training_and_all_in_evaluation():
 
 
 def test_a_stream_of_rows_carries_weights_too():
-    data = models.token_rows(12, weights=True)
+    data = tiny_models.token_rows(12, weights=True)
     loss, _ = first_loss(data.to_iterable_dataset(), max_length=7)
     assert loss == pytest.approx(by_hand(as_laid_out(data, "keep_start")), rel=1e-5)

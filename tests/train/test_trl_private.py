@@ -2,8 +2,8 @@
 
 import inspect
 
-import models
 import pytest
+import tiny_models
 import torch
 from train import parity
 from transformers import Trainer
@@ -39,10 +39,10 @@ def test_the_hooks_are_where_they_were(owner, name):
 @pytest.fixture(scope="module")
 def plain():
     return SFTTrainer(
-        models.tiny_model("mixtral"),
+        tiny_models.tiny_model("mixtral"),
         SFTConfig(**parity.common_args()),
-        train_dataset=models.prompt_completion(4),
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(4),
+        processing_class=tiny_models.tiny_tokenizer(),
     )
 
 
@@ -58,12 +58,12 @@ def test_preparation_asks_the_hook_and_keeps_other_columns():
             assert max(map(len, whole["input_ids"])) > 3
             return prepare(dataset, args, packing)
 
-    data = {"train_dataset": models.prompt_completion(4), "eval_dataset": models.prompt_completion(4, 1)}
+    data = {"train_dataset": tiny_models.prompt_completion(4), "eval_dataset": tiny_models.prompt_completion(4, 1)}
     config = SFTConfig(**parity.common_args(max_length=3, completion_only_loss=False))
-    trainer = Watching(models.tiny_model(), config, processing_class=models.tiny_tokenizer(), **data)
+    trainer = Watching(tiny_models.tiny_model(), config, processing_class=tiny_models.tiny_tokenizer(), **data)
     assert max(map(len, trainer.train_dataset["input_ids"])) <= 3
     assert set(seen) == {"train", "eval"}
-    assert seen["train"].tokenizer.get_vocab() == models.tiny_tokenizer().get_vocab()
+    assert seen["train"].tokenizer.get_vocab() == tiny_models.tiny_tokenizer().get_vocab()
     assert (seen["train"].chat_template, seen["train"].has_formatter) == (None, False)
 
 
@@ -104,8 +104,8 @@ def test_labels_are_counted_over_the_accumulated_batch(plain):
 
 def test_the_load_balancing_loss_is_the_models_own():
     torch.manual_seed(0)
-    model = models.tiny_model("mixtral")
-    ids = torch.randint(5, models.VOCAB, (2, 6))
+    model = tiny_models.tiny_model("mixtral")
+    ids = torch.randint(5, tiny_models.VOCAB, (2, 6))
     mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
     own = model(input_ids=ids, attention_mask=mask, labels=ids, output_router_logits=True).aux_loss
     outputs = model.model(input_ids=ids, attention_mask=mask, output_router_logits=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import models
+import tiny_models
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
@@ -20,9 +20,9 @@ from train import parity
 from train.test_teachers_adapter import ran, save_base_and_adapter
 
 import qtarget as qt
-from qtarget.statistics import dense_logits
+from qtarget.models.sharding import shard
+from qtarget.target.statistics import dense_logits
 from qtarget.teacher import LiveModel, frozen
-from qtarget.teacher.sharding import shard
 from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.forward import TargetCall, add_target_loss
 from qtarget.train.reference import Snapshot
@@ -36,7 +36,7 @@ def trained(method: str, ranks: int) -> dict[str, Any]:
     """A Trainer run on a global batch of 8, and its evaluation on 3 rows, which do not divide among ranks."""
     backend = "gloo" if ranks > 1 else None
     trainer = parity.run(method, max_steps=STEPS, per_device_train_batch_size=8 // ranks, ddp_backend=backend)
-    metrics = trainer.evaluate(models.prompt_completion(3, seed=9))
+    metrics = trainer.evaluate(tiny_models.prompt_completion(3, seed=9))
     weights = torch.cat([w.detach().flatten() for w in trainer.model.parameters()])
     evaluated = {name: metrics[name] for name in ("eval_loss", "eval_nll", "eval_trust")}
     return parity.history(trainer) | {"evaluated": evaluated, "weights": weights.double().norm().item()}
@@ -45,10 +45,10 @@ def trained(method: str, ranks: int) -> dict[str, Any]:
 def sharded(method: str, layout: str, rank: int, ranks: int) -> dict[str, list[float]]:
     """Steps of plain SGD on a model under `fully_shard`, teacher and reference cut up alike, with the trainer's forward
     and normalisation."""
-    model = models.tiny_model()
+    model = tiny_models.tiny_model()
     add_target_loss(model)
     snapshot = Snapshot(model, every=2)
-    voices = {name: frozen(models.tiny_model(seed=seed, width=48), CPU) for name, seed in SEEDS.items()}
+    voices = {name: frozen(tiny_models.tiny_model(seed=seed, width=48), CPU) for name, seed in SEEDS.items()}
     if ranks > 1:
         for whole in (model, *voices.values()):
             cut(whole, layout)
@@ -73,7 +73,7 @@ def _steps(model, optimizer, live, snapshot, method: qt.Method, rank: int, ranks
     history: dict[str, list[float]] = {"loss": [], "grad_norm": []}
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(step)
-        ids = torch.randint(5, models.VOCAB, (4, 9), generator=generator)
+        ids = torch.randint(5, tiny_models.VOCAB, (4, 9), generator=generator)
         labels = ids.clone()
         labels[0, :5], labels[2, :7] = -100, -100  # ranks see different numbers of labels
         count = (labels[:, 1:] != -100).sum()
@@ -106,11 +106,11 @@ def single(method: str) -> dict[str, Any]:
 
 def heard(rank: int) -> dict[str, float]:
     """How far a live model cut over ranks is from the whole one, by layout, the second time it is asked."""
-    ids = torch.randint(5, models.VOCAB, (2, 9), generator=torch.Generator().manual_seed(rank))
+    ids = torch.randint(5, tiny_models.VOCAB, (2, 9), generator=torch.Generator().manual_seed(rank))
     found = {}
     for tied in (False, True):
         for layout in ("fsdp-root", "fsdp-own", "fsdp-base", "ours"):
-            model = frozen(models.tiny_model(seed=1, tied=tied), CPU)
+            model = frozen(tiny_models.tiny_model(seed=1, tied=tied), CPU)
             whole = model(input_ids=ids).logits
             shard(model, CPU, "fsdp") if layout == "ours" else cut(model, layout)
             assert sum(isinstance(weight, DTensor) for weight in model.parameters()) >= 24
@@ -127,15 +127,15 @@ def placed(where: str | None, ranks: int) -> dict[str, Any]:
     """A Trainer run whose teacher is a path; `where` is its `device_map`."""
     folder = saved(save_teacher)
     trainer = TargetSFTTrainer(
-        models.tiny_model(),
+        tiny_models.tiny_model(),
         TargetSFTConfig(
             method="target-sft",
             teacher=str(folder),
             teacher_init_kwargs={"device_map": where} if where else None,
             **parity.common_args(max_steps=STEPS, per_device_train_batch_size=8 // ranks, **on(ranks)),
         ),
-        train_dataset=models.prompt_completion(),
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(),
+        processing_class=tiny_models.tiny_tokenizer(),
     )
     cut_up = sum(isinstance(w, DTensor) or hasattr(w, "ds_id") for w in trainer.teachers[0].model.parameters())
     trainer.train()
@@ -154,8 +154,8 @@ def on(ranks: int) -> dict[str, Any]:
 
 
 def save_teacher(folder: Path) -> None:
-    models.tiny_model(seed=1).save_pretrained(folder)
-    models.tiny_tokenizer().save_pretrained(folder)
+    tiny_models.tiny_model(seed=1).save_pretrained(folder)
+    tiny_models.tiny_tokenizer().save_pretrained(folder)
 
 
 def saved(save: Callable[[Path], Any]) -> Path:
@@ -173,7 +173,7 @@ def evaluated_flat(ranks: int) -> dict[str, float]:
     changes: dict[str, Any] = {"padding_free": True, "max_length": None, "per_device_eval_batch_size": 2}
     changes |= {"max_steps": 1, "learning_rate": 0.0, "ddp_backend": "gloo" if ranks > 1 else None}
     trainer = parity.run("sft", **changes)
-    metrics = trainer.evaluate(models.prompt_completion(3, seed=9))
+    metrics = trainer.evaluate(tiny_models.prompt_completion(3, seed=9))
     return {name: metrics[name] for name in ("eval_loss", "eval_nll", "eval_entropy")}
 
 
@@ -181,7 +181,7 @@ class BrokenTeacher:
     """Says NaN about one row of rank 1 at the third step."""
 
     def __init__(self, rank: int):
-        self.model, self.rank, self.calls = models.tiny_model(seed=1), rank, 0
+        self.model, self.rank, self.calls = tiny_models.tiny_model(seed=1), rank, 0
 
     def evidence(self, inputs, labels):
         evidence = LiveModel(self.model).evidence(inputs, labels)
@@ -194,13 +194,13 @@ class BrokenTeacher:
 def stopped(rank: int) -> str:
     """The error every rank raises when one rank's loss is not finite."""
     trainer = TargetSFTTrainer(
-        models.tiny_model(),
+        tiny_models.tiny_model(),
         TargetSFTConfig(
             method="target-sft",
             **parity.common_args(max_steps=4, per_device_train_batch_size=2, ddp_backend="gloo"),
         ),
-        train_dataset=models.prompt_completion(),
-        processing_class=models.tiny_tokenizer(),
+        train_dataset=tiny_models.prompt_completion(),
+        processing_class=tiny_models.tiny_tokenizer(),
         teacher=BrokenTeacher(rank),
     )
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from qtarget.evaluate.sampling import Progress, Sample, Sampling, sample_completions
+from qtarget.evaluate.generators.sampling import Progress, Sample, Sampling, sample_completions
 from qtarget.evaluate.statistics import Estimate, average_at_k
 
 Question = Mapping[str, Any]  # "prompt", and whatever the grader reads, such as "answer"

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.evaluate.types import Question
+from qtarget.evaluate.nouns import Question
 
 PromptIds = tuple[int, ...]
 Prompt = Callable[[Question, PreTrainedTokenizerBase], PromptIds]

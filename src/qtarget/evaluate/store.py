@@ -18,7 +18,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from qtarget.evaluate.types import Answers, Ask, Asked, Question, Record, TaskFacts
+from qtarget.evaluate.nouns import Answers, Ask, Asked, Question, Record, TaskFacts
 
 RUN, TASK, SAMPLES = "run.json", "task.json", "samples.jsonl"
 EFFECTS = "effects.json"

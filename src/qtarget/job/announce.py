@@ -4,8 +4,8 @@ from rich.console import Console
 from rich.text import Text
 
 from qtarget.job.build import JobTrainer
-from qtarget.job.catalogue import entry
-from qtarget.job.train import METRICS
+from qtarget.job.method_pages import entry
+from qtarget.job.training import METRICS
 
 
 def announce(trainer: JobTrainer) -> None:

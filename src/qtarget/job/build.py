@@ -9,10 +9,10 @@ from safetensors import SafetensorError
 from trl import get_peft_config, get_quantization_config  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.job.card import model_card
-from qtarget.job.config import Job
+from qtarget.job.config.job import Job
+from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
-from qtarget.job.layout import evaluation_rows, training_rows
-from qtarget.job.paths import not_found
+from qtarget.job.rows.layout import evaluation_rows, training_rows
 from qtarget.train import TargetSFTTrainer
 
 NOT_MEASURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")

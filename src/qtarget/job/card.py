@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from qtarget.job.catalogue import Entry, entry
 from qtarget.job.facts import DataFacts, Facts
+from qtarget.job.method_pages import Entry, entry
 
 SECRETS = ("hub_token",)
 LEGEND = (

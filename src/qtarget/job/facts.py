@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset
 
 import qtarget as qt
-from qtarget.job.config import Job, Source
+from qtarget.job.config.job import Job, Source
 
 PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "peft")
 

@@ -9,9 +9,12 @@ import torch
 from safetensors import SafetensorError
 
 from qtarget.job.build import untouched
-from qtarget.job.config import Job
-from qtarget.job.rendered import Rendered, render
+from qtarget.job.config.job import Job
+from qtarget.job.rows.rendering import Rendered, render
 from qtarget.job.teacher_cache_view import Progress, summary
+from qtarget.models.identity import weights_identity
+from qtarget.models.loading import tokenizer_of
+from qtarget.models.sharding import OVER_RANKS
 from qtarget.outcomes import Interrupted, Refused
 from qtarget.teacher import (
     Document,
@@ -26,13 +29,10 @@ from qtarget.teacher import (
     number_of_tokens,
 )
 from qtarget.teacher.cache import Origin, Plan, plan_cache, verify, write_cache
-from qtarget.teacher.cache.plan import bytes_per_token
+from qtarget.teacher.cache.contents import bytes_per_token
 from qtarget.teacher.cache.writer import shards_on_disk
-from qtarget.teacher.identity import weights_identity
-from qtarget.teacher.loading import tokenizer_of
-from qtarget.teacher.sharding import OVER_RANKS
+from qtarget.train.build_sources import as_teachers
 from qtarget.train.checks import check_method
-from qtarget.train.evidence import as_teachers
 from qtarget.train.lookup import Cached, check_lookups, is_address, temperature_for, with_caches
 
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qtarget.teacher.cache import Plan, Ranks, Report, Shard
+from qtarget.teacher.cache.contents import tokens_in
 from qtarget.teacher.cache.format import readable
-from qtarget.teacher.cache.plan import tokens_in
 from qtarget.teacher.cache.verify import bars
 
 LINE_SECONDS = 10.0

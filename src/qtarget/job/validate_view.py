@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.job.config import Job
+from qtarget.job.config.job import Job
 from qtarget.job.validate import Rehearsal, Rows, Token
 
 ALWAYS_SHOWN = (

@@ -1,6 +1,6 @@
 """The embedded lab: micro-worlds of arithmetic, small enough for two CPU cores, in which the target matters."""
 
-from qtarget.lab.models import load, load_student, load_teacher, student_path, teacher_path, tokenizer
+from qtarget.lab.checkpoints import load, load_student, load_teacher, student_path, teacher_path, tokenizer
 from qtarget.lab.pretrain import build, build_model
 from qtarget.lab.worlds import (
     WORLDS,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from qtarget.evaluate.plan import Engine
-from qtarget.recipes.catalogue import Recipe, recipe, recipes
+from qtarget.evaluate.run.plan import Engine
 from qtarget.recipes.launch import launch_line, write_config
+from qtarget.recipes.recipe_files import Recipe, recipe, recipes
 from qtarget.recipes.resolve import trained_arms
 from qtarget.recipes.run import Options
 from qtarget.recipes.view import OUT

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qtarget.recipes.catalogue import FILES, Recipe, shapes
+from qtarget.recipes.recipe_files import FILES, Recipe, shapes
 from qtarget.recipes.tiny import write_tiny
 
 ROWS = FILES / "rows"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from qtarget.recipes.catalogue import Recipe
+from qtarget.recipes.recipe_files import Recipe
 from qtarget.recipes.resolve import gpus_of, is_sharded, launch_of, resolved
 from qtarget.recipes.schema import Sourced, Values
 

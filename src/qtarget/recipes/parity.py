@@ -4,11 +4,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from qtarget.evaluate.generators.sampling import ends_of
+from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import check_as_trained, prompt_ids
-from qtarget.evaluate.sampling import ends_of
-from qtarget.evaluate.types import Question
 from qtarget.job.build import JobTrainer
-from qtarget.job.layout import training_rows
+from qtarget.job.rows.layout import training_rows
 
 CHECKED_ROWS = 32
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import qtarget as qt
-from qtarget.hyperparameters import suggestion
-from qtarget.recipes.catalogue import Recipe, shapes
 from qtarget.recipes.estimates import Workload
+from qtarget.recipes.recipe_files import Recipe, shapes
 from qtarget.recipes.schema import Launch, MethodPart, Sourced, Values
+from qtarget.target.hyperparameters import suggestion
 
 BASE = "base"
 

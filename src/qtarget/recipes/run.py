@@ -11,22 +11,22 @@ import yaml
 from rich.console import Console
 from transformers import PrinterCallback
 
-from qtarget.evaluate.lock import LOCK_NAME
-from qtarget.evaluate.plan import Engine, Plan
-from qtarget.evaluate.rows import sample_rows
-from qtarget.evaluate.run import run_evaluation
-from qtarget.evaluate.run_view import Shown
+from qtarget.evaluate.run.conduct import run_evaluation
+from qtarget.evaluate.run.plan import Engine, Plan
+from qtarget.evaluate.run.view import Shown
 from qtarget.evaluate.tasks import task
-from qtarget.job.config import Job
-from qtarget.job.train import CONFIGURATION, last_checkpoint, prepare, run
-from qtarget.recipes.catalogue import Recipe
+from qtarget.evaluate.tasks.lock_file import LOCK_NAME
+from qtarget.evaluate.tasks.questions import sample_rows
+from qtarget.job.config.job import Job
+from qtarget.job.training import CONFIGURATION, last_checkpoint, prepare, run
 from qtarget.recipes.dry import PROTOCOL, QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
-from qtarget.recipes.job import job_of
 from qtarget.recipes.launch import arm_values, write_config
 from qtarget.recipes.parity import check_parity
+from qtarget.recipes.recipe_files import Recipe
 from qtarget.recipes.resolve import arm_of, plain, workload_of
 from qtarget.recipes.table import ArmScore, arm_score, comparison
+from qtarget.recipes.to_job import job_of
 from qtarget.study.quiet import quiet
 
 RESULTS, EVALUATION = "results.json", "evaluation"

@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.evaluate.results import Results
-from qtarget.recipes.catalogue import Recipe, paper_figure
+from qtarget.evaluate.run.results import Results
+from qtarget.recipes.recipe_files import Recipe, paper_figure
 
 Z95 = 1.96
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 import qtarget as qt
-from qtarget.recipes.catalogue import Recipe, paper_figure
 from qtarget.recipes.estimates import GIB, Memory, memory, training_hours
 from qtarget.recipes.launch import CONFIG, arm_values, launch_line
+from qtarget.recipes.recipe_files import Recipe, paper_figure
 from qtarget.recipes.resolve import gpus_of, launch_of, left_open, trained_arms, workload_of
 from qtarget.recipes.schema import ORIGINS, Sourced, Values
 

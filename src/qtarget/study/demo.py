@@ -19,9 +19,9 @@ from rich.table import Table
 import qtarget as qt
 from qtarget import lab
 from qtarget.evaluate import paired_difference
-from qtarget.study.arms import Arm, Budget, Score, fingerprint, score_arm
 from qtarget.study.picture import draw_scores
 from qtarget.study.quiet import quiet
+from qtarget.study.trainings import Arm, Budget, Score, fingerprint, score_arm
 
 WORLDS = ("strong-prior", "weak-operator")
 ARMS = (

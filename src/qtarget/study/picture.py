@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from qtarget.lab import World
-from qtarget.study.arms import Score
+from qtarget.study.trainings import Score
 
 COLOURS = {"target-sft": "#0b6e4f", None: "#8a8f98"}
 OTHERS = "#3d6fb6"

@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from qtarget import Dense, Head
-from qtarget.teacher.causal_lm import check_head, check_splits, head_of, hidden_states, home_of
-from qtarget.teacher.loading import causal_lm_from, is_placed, split_over_ranks
-from qtarget.teacher.sharding import OverRanks, shard
+from qtarget.models.causal_lm import check_head, check_splits, head_of, hidden_states, home_of
+from qtarget.models.loading import causal_lm_from, is_placed, split_over_ranks
+from qtarget.models.sharding import OverRanks, shard
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,8 @@ from qtarget.train.versions import check_versions
 
 check_versions()  # before anything of TRL's is touched
 
-from qtarget.train.config import TargetSFTConfig  # noqa: E402
 from qtarget.train.nonfinite import NonFiniteLossError  # noqa: E402
+from qtarget.train.target_sft_config import TargetSFTConfig  # noqa: E402
 from qtarget.train.trainer import TargetSFTTrainer  # noqa: E402
 
 __all__ = ["NonFiniteLossError", "TargetSFTConfig", "TargetSFTTrainer"]

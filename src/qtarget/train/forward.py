@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 import qtarget as qt
 from qtarget.data import EVIDENCE, WEIGHT
-from qtarget.evidence import rows_of
+from qtarget.target.evidence import rows_of
 from qtarget.teacher import evaluating, head_of
 from qtarget.train.trl_private import load_balancing_loss
 

@@ -9,16 +9,16 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 import qtarget as qt
-from qtarget.evidence import Given
-from qtarget.kept import check_kept, temperature_for
+from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
+from qtarget.target.evidence import Given
+from qtarget.target.kept_tokens import check_kept, temperature_for
 from qtarget.teacher import Document, EvidenceSource, Keep, KeptSource, documents_of_rows
 from qtarget.teacher.cache import Cache, open_cache
+from qtarget.teacher.cache.contents import differences
 from qtarget.teacher.cache.format import excerpt
-from qtarget.teacher.cache.plan import differences
-from qtarget.teacher.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.teacher.served.client import open_teacher
-from qtarget.train.config import TargetSFTConfig
-from qtarget.train.evidence import Student
+from qtarget.train.build_sources import Student
+from qtarget.train.target_sft_config import TargetSFTConfig
 
 
 def is_address(name: str) -> bool:

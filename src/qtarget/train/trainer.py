@@ -17,8 +17,7 @@ import qtarget as qt
 from qtarget.data import EVIDENCE, WEIGHT, PerTokenCollator, carries_weight, check_ids, sequence_ids
 from qtarget.teacher import EvidenceSource, ReadsAhead, check_head
 from qtarget.train import checks
-from qtarget.train.config import TargetSFTConfig, as_target_config, refuse_other_losses
-from qtarget.train.evidence import Student, as_teachers, build_reference, build_teachers, causal_lm
+from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, causal_lm
 from qtarget.train.forward import Evidence, TargetCall, TargetOutput, add_target_loss, text_inputs
 from qtarget.train.lookup import (
     Cached,
@@ -32,9 +31,10 @@ from qtarget.train.lookup import (
 )
 from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
 from qtarget.train.nonfinite import nonfinite_error
+from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import rows_of, without_repeats
-from qtarget.train.rows import prepared_rows
+from qtarget.train.target_sft_config import TargetSFTConfig, as_target_config, refuse_other_losses
 from qtarget.train.trl_private import OpenSFTTrainer, Prepare, Preparing
 
 

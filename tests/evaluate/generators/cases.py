@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from qtarget import lab
-from qtarget.evaluate.run import requests_of
+from qtarget.evaluate.nouns import Asked, Request, TaskFacts
+from qtarget.evaluate.run.conduct import requests_of
 from qtarget.evaluate.tasks import task
-from qtarget.evaluate.types import Asked, Request, TaskFacts
 
 WORLD = lab.world("weak-operator")
 STUDENT, TEACHER = lab.student_path(WORLD), lab.teacher_path(WORLD)

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from transformers import AutoTokenizer
 
 from qtarget import lab
-from qtarget.evaluate.sampling import Sampling, draw, ends_of
+from qtarget.evaluate.generators.sampling import Sampling, draw, ends_of
 
 KEY, NAME, VERSION = "sk-of-the-test", "lab-student", "0.0.1-test"
 START_S = 60

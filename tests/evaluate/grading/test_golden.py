@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qtarget.evaluate.grading import GRADERS, MathGrader
-from qtarget.evaluate.types import Question
+from qtarget.evaluate.nouns import Question
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

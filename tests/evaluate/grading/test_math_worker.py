@@ -11,7 +11,7 @@ import pytest
 
 from qtarget.evaluate.grading import MathGrader
 from qtarget.evaluate.grading.worker import SCRIPT
-from qtarget.evaluate.types import Grade, Question
+from qtarget.evaluate.nouns import Grade, Question
 
 SEVEN = Question("q", "How many?", "7")
 RIGHT = r"\boxed{6+1}"  # not the gold's own letters: those need no worker

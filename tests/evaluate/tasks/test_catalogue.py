@@ -7,11 +7,11 @@ import pytest
 
 from qtarget import lab
 from qtarget.evaluate.grading import GRADERS
+from qtarget.evaluate.nouns import Reason
 from qtarget.evaluate.prompts import PROMPTS
-from qtarget.evaluate.rows import load_rows, sample_rows
 from qtarget.evaluate.tasks import TASKS, task
+from qtarget.evaluate.tasks.questions import load_rows, sample_rows
 from qtarget.evaluate.tasks.view import ask_text, source_text
-from qtarget.evaluate.types import Reason
 
 SUITES = {
     "math": ["math-500", "minerva-272", "olympiadbench", "aime24", "aime25", "amc23"],

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from statistics import fmean
 
-from qtarget.evaluate.types import Answers
+from qtarget.evaluate.nouns import Answers
 
 
 @dataclass(frozen=True)

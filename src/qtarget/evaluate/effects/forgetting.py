@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from qtarget.evaluate.effects.logprobs import TokenRow, chunks
-from qtarget.evaluate.sampling import Sampling, draw, seed_of
+from qtarget.evaluate.generators.sampling import Sampling, draw, seed_of
 
 Prompt = str | Sequence[int]
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from qtarget.statistics import head_logits
-from qtarget.teacher.causal_lm import head_of, hidden_states, home_of
+from qtarget.models.causal_lm import head_of, hidden_states, home_of
+from qtarget.target.statistics import head_logits
 
 CHUNK_BYTES = 1 << 26
 """Of one float64 buffer over the vocabulary."""

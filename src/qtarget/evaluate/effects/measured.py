@@ -13,8 +13,8 @@ from qtarget.evaluate.effects.calibration import Calibration, calibration
 from qtarget.evaluate.effects.forgetting import Forgetting, forgetting
 from qtarget.evaluate.effects.logprobs import TokenRow, token_row
 from qtarget.evaluate.generators.huggingface import HuggingFace
-from qtarget.evaluate.types import Answers
-from qtarget.teacher.vocabulary import check_same_tokens
+from qtarget.evaluate.nouns import Answers
+from qtarget.models.same_tokens import check_same_tokens
 
 PROMPTS, NEW_TOKENS = 200, 256
 """Of the base's own text: at most so many prompts, spread over the tasks, and tokens of each."""

@@ -16,9 +16,9 @@ from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
 from qtarget.evaluate.generators.huggingface import tokenizer_for
-from qtarget.evaluate.types import Ask, Completion, Finish, Request
-from qtarget.patience import Away, retry_after, until_answered
-from qtarget.teacher.identity import template_identity, tokenizer_identity
+from qtarget.evaluate.nouns import Ask, Completion, Finish, Request
+from qtarget.models.identity import template_identity, tokenizer_identity
+from qtarget.servers.patience import Away, retry_after, until_answered
 
 KEY_VARIABLE = "QTARGET_API_KEY"
 CONNECT_S, READ_S = 10.0, 3600.0

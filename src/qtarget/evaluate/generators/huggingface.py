@@ -9,10 +9,10 @@ import torch
 import transformers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from qtarget.evaluate.sampling import Sampling, draw, ends_of
-from qtarget.evaluate.types import Ask, Completion, Request
-from qtarget.teacher.identity import template_identity, tokenizer_identity, weights_identity
-from qtarget.teacher.loading import adapter_config, causal_lm_from, tokenizer_of
+from qtarget.evaluate.generators.sampling import Sampling, draw, ends_of
+from qtarget.evaluate.nouns import Ask, Completion, Request
+from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
+from qtarget.models.loading import adapter_config, causal_lm_from, tokenizer_of
 
 
 @dataclass(frozen=True)

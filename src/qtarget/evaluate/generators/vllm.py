@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.evaluate.generators.huggingface import model_facts, tokenizer_for
-from qtarget.evaluate.types import Ask, Completion, Request
+from qtarget.evaluate.nouns import Ask, Completion, Request
 
 CHUNK = 16
 """Batches handed over at once: what a kill may lose, and how full the engine is kept."""

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from qtarget.evaluate.grading.choice import ChoiceGrader
-from qtarget.evaluate.grading.lab import LabGrader
+from qtarget.evaluate.grading.lab_answer import LabGrader
 from qtarget.evaluate.grading.math import MathGrader
-from qtarget.evaluate.types import Grader
+from qtarget.evaluate.nouns import Grader
 
 GRADERS: dict[str, Callable[[], Grader]] = {
     "math": MathGrader,

@@ -3,7 +3,7 @@ r"""Multiple choice: the letter that a completion states as its answer, or none.
 import re
 
 from qtarget.evaluate.grading.boxed import BOX, last_boxed
-from qtarget.evaluate.types import Grade, Question
+from qtarget.evaluate.nouns import Grade, Question
 
 WRAPPING = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|boldsymbol)\s*\{([^{}]*)\}")
 OPEN, LETTER = r"[\s*_$({\[]*", r"(?P<letter>[A-Z])"

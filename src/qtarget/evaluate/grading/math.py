@@ -6,7 +6,7 @@ from typing import Literal, cast
 from qtarget.evaluate.grading.boxed import last_boxed
 from qtarget.evaluate.grading.untrusted import is_unreadable
 from qtarget.evaluate.grading.worker import MathWorker
-from qtarget.evaluate.types import Grade, Question, Reason
+from qtarget.evaluate.nouns import Grade, Question, Reason
 
 LIBRARIES = ("math-verify", "latex2sympy2_extended", "antlr4-python3-runtime", "sympy")
 

@@ -7,10 +7,10 @@ it is a run's to override.
 
 from difflib import get_close_matches
 
-from qtarget.evaluate.tasks.lab import LAB_TASKS
-from qtarget.evaluate.tasks.math import olympiadbench, problems
-from qtarget.evaluate.tasks.medical import gpqa, lettered, medbullets, medmcqa, mmlu_pro_health, pubmedqa
-from qtarget.evaluate.types import Ask, RowSource, Task
+from qtarget.evaluate.nouns import Ask, RowSource, Task
+from qtarget.evaluate.tasks.lab_sets import LAB_TASKS
+from qtarget.evaluate.tasks.math_sets import olympiadbench, problems
+from qtarget.evaluate.tasks.medical_sets import gpqa, lettered, medbullets, medmcqa, mmlu_pro_health, pubmedqa
 
 QWEN = Ask("qwen-boxed", k=16, temperature=1.0, top_p=1.0, max_new_tokens=4096)
 M1 = Ask("m1", k=1, temperature=0.0, top_p=1.0, max_new_tokens=2048)

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qtarget.evaluate.nouns import Ask, RowSource, Task
 from qtarget.evaluate.tasks.catalogue import TASKS
-from qtarget.evaluate.types import Ask, RowSource, Task
 
 LEGEND = (
     "asked: prompt, samples of a question × temperature, tokens at the most; any of it is a run's to override. Rows "

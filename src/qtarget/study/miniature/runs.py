@@ -17,7 +17,7 @@ from qtarget.evaluate.effects import calibration, forgetting, token_row
 from qtarget.evaluate.store import replace_file
 from qtarget.lab import Question, World
 from qtarget.study.fine_tuning import Step, lab_trainer
-from qtarget.study.miniature.models import model_path
+from qtarget.study.miniature.model_folders import model_path
 
 Split = Literal["development", "test"]
 UNTOUCHED = ("base", "teacher")

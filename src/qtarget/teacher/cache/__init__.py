@@ -7,8 +7,8 @@ reader    `Cache`: answers about documents, from memory-mapped shards
 verify    every number of a cache looked at
 """
 
+from qtarget.teacher.cache.contents import Origin, Plan, plan_cache
 from qtarget.teacher.cache.format import Manifest, Shard
-from qtarget.teacher.cache.plan import Origin, Plan, plan_cache
 from qtarget.teacher.cache.reader import Cache, open_cache
 from qtarget.teacher.cache.verify import Report, verify
 from qtarget.teacher.cache.writer import Ranks, write_cache

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtarget.teacher.answers import Kept
-from qtarget.teacher.cache.plan import DTYPES, VERSION, keep_of, key_of
+from qtarget.teacher.cache.contents import DTYPES, VERSION, keep_of, key_of
+from qtarget.teacher.distributions import Kept
 from qtarget.teacher.documents import Document
 
 PLAN, MANIFEST = "plan.json", "manifest.json"

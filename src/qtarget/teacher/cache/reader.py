@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from qtarget.teacher.answers import Keep, Kept, joined
+from qtarget.teacher.cache.contents import differences, keep_of
 from qtarget.teacher.cache.format import (
     PER_DOCUMENT,
     SHARD,
@@ -22,7 +22,7 @@ from qtarget.teacher.cache.format import (
     excerpt,
     read_manifest,
 )
-from qtarget.teacher.cache.plan import differences, keep_of
+from qtarget.teacher.distributions import Keep, Kept, joined
 from qtarget.teacher.documents import Document
 
 CHUNK_BYTES = 1 << 22

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from qtarget.teacher.answers import Kept
+from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
+from qtarget.models.identity import file_digest
+from qtarget.teacher.cache.contents import Plan, differences, key_of, tokens_in
 from qtarget.teacher.cache.format import (
     MANIFEST,
     PLAN,
@@ -26,10 +28,8 @@ from qtarget.teacher.cache.format import (
     to_json,
     write_atomically,
 )
-from qtarget.teacher.cache.lock import HOLDER, LOCK, one_writer
-from qtarget.teacher.cache.plan import Plan, differences, key_of, tokens_in
+from qtarget.teacher.distributions import Kept
 from qtarget.teacher.documents import Document
-from qtarget.teacher.identity import file_digest
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 OWN = {LOCK, HOLDER, f"{PLAN}.tmp"}

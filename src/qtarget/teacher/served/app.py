@@ -16,10 +16,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from qtarget.teacher.answers import Keep
+from qtarget.teacher.distributions import Keep
 from qtarget.teacher.documents import Document
 from qtarget.teacher.served.model import ServedModel
-from qtarget.teacher.served.token import VARIABLE, bearer
+from qtarget.teacher.served.secret import VARIABLE, bearer
 from qtarget.teacher.served.wire import BINARY, IDENTITY_HEADER, question_bytes, unpack_question
 
 TRANSFER_S = 60.0

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.teacher.answers import Keep, Kept, joined
+from qtarget.models.identity import tokenizer_identity
+from qtarget.models.same_tokens import check_same_map
+from qtarget.teacher.distributions import Keep, Kept, joined
 from qtarget.teacher.documents import Document
-from qtarget.teacher.identity import tokenizer_identity
 from qtarget.teacher.served.transport import ask, checked_url
 from qtarget.teacher.served.wire import Health, answer_bytes, pack_question, unpack_answer
-from qtarget.teacher.vocabulary import check_same_map
 
 OPENING_S = 60.0
 """Seconds that a server which was never there is waited for."""

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from qtarget.teacher.answers import Keep, answers
+from qtarget.models.identity import tokenizer_identity, weights_identity
+from qtarget.models.loading import tokenizer_of
+from qtarget.models.same_tokens import check_padding, number_of_tokens
+from qtarget.teacher.distributions import Keep, answers
 from qtarget.teacher.documents import Document
-from qtarget.teacher.identity import tokenizer_identity, weights_identity
 from qtarget.teacher.live import LiveModel, load_live_model
-from qtarget.teacher.loading import tokenizer_of
 from qtarget.teacher.served.wire import Health, Limits, pack_answer
-from qtarget.teacher.vocabulary import check_padding, number_of_tokens
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

@@ -10,7 +10,7 @@ import uvicorn
 
 from qtarget.teacher.served.app import teacher_app
 from qtarget.teacher.served.model import ServedModel, load_served_model
-from qtarget.teacher.served.token import VARIABLE, token
+from qtarget.teacher.served.secret import VARIABLE, token
 from qtarget.teacher.served.wire import Limits
 
 STOP_S = 30

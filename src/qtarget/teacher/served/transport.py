@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
-from qtarget.patience import Away, retry_after, until_answered
-from qtarget.teacher.served.token import VARIABLE, bearer, token
+from qtarget.servers.patience import Away, retry_after, until_answered
+from qtarget.teacher.served.secret import VARIABLE, bearer, token
 from qtarget.teacher.served.wire import BINARY, IDENTITY_HEADER
 
 CONNECT_S, READ_S = 5.0, 120.0

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from qtarget.teacher.answers import Keep, Kept
+from qtarget.teacher.distributions import Keep, Kept
 from qtarget.teacher.documents import Document
 
 PROTOCOL = 1

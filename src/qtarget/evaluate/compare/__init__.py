@@ -1,0 +1,1 @@
+"""Evaluated models compared on the same questions."""

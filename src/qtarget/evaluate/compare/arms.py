@@ -1,0 +1,143 @@
+"""The arms of a comparison: read from the folders of `qtarget eval`, and looked at whether they can be compared."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from qtarget.evaluate.nouns import Answers, Ask
+from qtarget.evaluate.statistics import shares_of
+from qtarget.evaluate.store import EFFECTS, load_answers
+
+SEEDS_ENOUGH = 3
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One model, or one way of training with several training seeds.
+
+    Attributes:
+        seeds: the answers of every training seed, by task.
+        measured: what `effects.json` of every seed's folder holds, where there is one.
+    """
+
+    name: str
+    seeds: tuple[Mapping[str, Answers], ...]
+    measured: tuple[Mapping[str, Any], ...] = ()
+
+    def answers(self, task: str) -> list[Answers]:
+        """To one task, a seed each."""
+        return [seed[task] for seed in self.seeds]
+
+    def shares(self, task: str) -> list[list[float]]:
+        """``[S][Q]`` right samples over k."""
+        return [shares_of(one.grades, one.ask.k, one.names).tolist() for one in self.answers(task)]
+
+
+def pooled(seeds: Sequence[Sequence[Sequence[int | None]]]) -> list[list[int | None]]:
+    """``[S][Q][k]`` grades to ``[Q][S·k]``."""
+    return [[grade for own in of_question for grade in own] for of_question in zip(*seeds, strict=True)]
+
+
+def read_arms(words: Sequence[str]) -> list[Arm]:
+    """Arms from ``FOLDER``, ``NAME=FOLDER`` or ``NAME=FOLDER,FOLDER,…``, one folder a training seed.
+
+    Raises:
+        ValueError: a name twice, or a folder that holds no evaluation.
+    """
+    named = [_named(word) for word in words]
+    names = [name for name, _ in named]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"Two arms are called {name!r}; name them: qtarget compare one=FOLDER two=FOLDER.")
+    return [read_arm(name, folders) for name, folders in named]
+
+
+def _named(word: str) -> tuple[str, list[Path]]:
+    if Path(word).is_dir():
+        return Path(word).resolve().name, [Path(word)]
+    name, equals, folders = word.partition("=")
+    if not equals:
+        raise ValueError(f"{word} is no folder; write the one that was given to `qtarget eval … --out`.")
+    return name, [Path(folder) for folder in folders.split(",")]
+
+
+def read_arm(name: str, folders: Sequence[Path]) -> Arm:
+    seeds = tuple({one.task.name: one for one in load_answers(folder)} for folder in folders)
+    files = [folder / EFFECTS for folder in folders]
+    return Arm(name, seeds, tuple(json.loads(file.read_text("utf-8")) for file in files if file.is_file()))
+
+
+def tasks_of(arms: Sequence[Arm]) -> tuple[list[str], list[str]]:
+    """The tasks that all arms answered at all seeds, and those left out.
+
+    Raises:
+        ValueError: there is none.
+    """
+    asked = [seed.keys() for arm in arms for seed in arm.seeds]
+    every = dict.fromkeys(task for one in asked for task in one)
+    common = [task for task in every if all(task in one for one in asked)]
+    if not common:
+        answered = "; ".join(f"{arm.name}: {', '.join(seed)}" for arm in arms for seed in arm.seeds)
+        raise ValueError(f"No task was answered by all arms ({answered}); evaluate one task for all.")
+    return common, [task for task in every if task not in common]
+
+
+def check_comparable(arms: Sequence[Arm], tasks: Sequence[str]) -> None:
+    """Refuse arms whose questions, protocol, prompts or graders differ, or whose seeds cannot be paired.
+
+    Raises:
+        ValueError: fewer than two arms; or the first difference, and what to do.
+    """
+    if len(arms) < 2:
+        raise ValueError("A comparison needs two arms or more; write qtarget compare BASELINE OTHER, folders of eval.")
+    most = max(len(arm.seeds) for arm in arms)
+    for arm in arms:
+        for task in tasks:
+            arm.shares(task)  # refuses a question without exactly k samples
+        if len(arm.seeds) not in (1, most):
+            raise ValueError(
+                f"{arm.name} has {len(arm.seeds)} training seeds and another arm {most}; give every arm the same "
+                "number, or a single folder where there is nothing to repeat, as for a model that was not trained."
+            )
+    for task in tasks:
+        first = arms[0].seeds[0][task]
+        for other, answers in [(arm.name, answers) for arm in arms for answers in arm.answers(task)]:
+            if difference := next(_differences(first, answers), None):
+                raise ValueError(f"{task}: {arms[0].name} and {other} cannot be compared: {difference}")
+
+
+def _differences(one: Answers, other: Answers) -> Iterator[str]:
+    for name in ("version", "grader"):
+        old, new = getattr(one.task, name), getattr(other.task, name)
+        if old != new:
+            yield f"{name} of the task {old} and {new}. Evaluate both with one release."
+    for name in (field.name for field in fields(Ask) if field.name != "seed"):
+        old, new = getattr(one.ask, name), getattr(other.ask, name)
+        if old != new:
+            yield f"{name} {old} and {new}. Evaluate one again with --{name.replace('_', '-')} {old}."
+    yield from _question_differences(one, other)
+    yield from _record_differences(one, other)
+
+
+def _question_differences(one: Answers, other: Answers) -> Iterator[str]:
+    if len(one.questions) != len(other.questions):
+        yield f"{len(one.questions)} and {len(other.questions)} questions. Evaluate both on the same."
+    for place, (old, new) in enumerate(zip(one.questions, other.questions, strict=False), 1):
+        if old != new:
+            yield (
+                f"question {place} is {old.qid!r} ({old.text[:40]!r}, gold {old.gold!r}) and {new.qid!r} "
+                f"({new.text[:40]!r}, gold {new.gold!r}). Evaluate both on the same rows."
+            )
+
+
+def _record_differences(one: Answers, other: Answers) -> Iterator[str]:
+    for question, old, new in zip(one.questions, one.records, other.records, strict=True):
+        if old[0].prompt_ids_sha256 != new[0].prompt_ids_sha256:
+            yield (
+                f"the prompt of question {question.qid!r} has other token ids. The tokenizer, its chat template or the "
+                "model family differs, and so does what was asked."
+            )
+        if {record.grader_fp for record in old} != {record.grader_fp for record in new}:
+            yield "they were graded by different graders. Run `qtarget eval … --regrade` on both."

@@ -1,0 +1,247 @@
+"""Arms against a baseline on the same questions: by task and by suite, with what to know before believing it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from qtarget.evaluate.compare.arms import SEEDS_ENOUGH, Arm, check_comparable, pooled, tasks_of
+from qtarget.evaluate.effects import effects_of
+from qtarget.evaluate.nouns import Answers
+from qtarget.evaluate.run.results import TRUNCATED, warnings_of
+from qtarget.evaluate.statistics import (
+    Comparison,
+    Estimate,
+    Interval,
+    SeedsDifference,
+    average_at_k,
+    holm,
+    intervals,
+    paired_comparison,
+    paired_suite,
+    variance_split,
+)
+
+
+@dataclass(frozen=True)
+class SideEffects:
+    """What a target did besides accuracy, means over the training seeds.
+
+    Attributes:
+        spread: pass@k less Average@k.
+        forgetting, ece: where `qtarget eval` measured them (`--base`, `--reference-rows`).
+    """
+
+    truncated: float
+    mean_tokens: float
+    distinct_answers: float
+    spread: float
+    ece: float | None
+    forgetting: float | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """An arm on a task.
+
+    Attributes:
+        average: over the samples of all seeds, so its k is theirs together; the interval is by question.
+        credible: the Beta-binomial interval, where scores at 0 or 1, or few questions near them, ask for it.
+        more_samples: how much narrower either side of the interval could become by more samples; None for one sample.
+        against: difference to the baseline; None for the baseline.
+        p_holm: `against`'s p, adjusted for the number of arms of this comparison.
+    """
+
+    arm: str
+    n_seeds: int
+    average: Estimate
+    effects: SideEffects
+    credible: Interval | None
+    more_samples: float | None
+    against: Comparison | None = None
+    p_holm: float | None = None
+
+    @property
+    def is_clear(self) -> bool:
+        return self.p_holm is not None and self.p_holm < 0.05
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """A task: the baseline first, then the arms in the order given."""
+
+    task: str
+    suite: str
+    k: int
+    n_questions: int
+    n_units: int
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class SuiteScore:
+    """An arm's mean over the tasks of a suite, each counting alike."""
+
+    arm: str
+    mean: float
+    against: SeedsDifference | None = None
+    p_holm: float | None = None
+
+    @property
+    def is_clear(self) -> bool:
+        return self.p_holm is not None and self.p_holm < 0.05
+
+
+@dataclass(frozen=True)
+class SuiteTable:
+    """A suite of two tasks or more."""
+
+    suite: str
+    tasks: tuple[str, ...]
+    scores: tuple[SuiteScore, ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All of a comparison. `dataclasses.asdict` of it is plain JSON.
+
+    Attributes:
+        evaluation_noise_only: no arm has more than one training seed.
+    """
+
+    baseline: str
+    tasks: tuple[TaskTable, ...]
+    suites: tuple[SuiteTable, ...]
+    evaluation_noise_only: bool
+    warnings: tuple[str, ...]
+
+
+def compare(arms: Sequence[Arm]) -> Compared:
+    """Compare every arm with the first.
+
+    Raises:
+        ValueError: arms that cannot be compared; the first difference is named.
+    """
+    tasks, left_out = tasks_of(arms)
+    check_comparable(arms, tasks)
+    tables = tuple(_task_table(arms, task) for task in tasks)
+    alone = all(len(arm.seeds) == 1 for arm in arms)
+    told = [f"{task} was not answered by every arm and is left out" for task in left_out]
+    told += [*_seed_warnings(arms, alone), *(line for table in tables for line in _task_warnings(arms, table))]
+    return Compared(arms[0].name, tables, _suite_tables(arms, tables), alone, tuple(dict.fromkeys(told)))
+
+
+def _task_table(arms: Sequence[Arm], task: str) -> TaskTable:
+    first = arms[0].seeds[0][task]
+    units, n_questions = first.units, len(first.questions)
+    baseline = arms[0].shares(task)
+    against = [paired_comparison(*_paired(arm.shares(task), baseline), units=units) for arm in arms[1:]]
+    adjusted = holm([found.difference.p for found in against])
+    scores = [_score(arms[0], task, units)]
+    scores += [_score(arm, task, units, found, p) for arm, found, p in zip(arms[1:], against, adjusted, strict=True)]
+    return TaskTable(
+        task, first.task.suite, first.ask.k, n_questions, len(set(units or [])) or n_questions, tuple(scores)
+    )
+
+
+def _paired(a: list[list[float]], b: list[list[float]]) -> tuple[list[list[float]], list[list[float]]]:
+    """A single seed beside several is the same for all of them."""
+    most = max(len(a), len(b))
+    return (a if len(a) == most else a * most), (b if len(b) == most else b * most)
+
+
+def _score(
+    arm: Arm, task: str, units: list[str] | None, against: Comparison | None = None, p_holm: float | None = None
+) -> Score:
+    answers = arm.answers(task)
+    grades, k = pooled([one.grades for one in answers]), answers[0].ask.k * len(answers)
+    split = variance_split(grades, k)
+    return Score(
+        arm=arm.name,
+        n_seeds=len(answers),
+        average=average_at_k(grades, k, units=units),
+        effects=_effects(arm, answers),
+        credible=intervals(grades, k, units=units).beta_binomial,
+        more_samples=None if split is None else split.more_samples,
+        against=against,
+        p_holm=p_holm,
+    )
+
+
+def _effects(arm: Arm, answers: Sequence[Answers]) -> SideEffects:
+    found = [effects_of(one) for one in answers]
+    return SideEffects(
+        truncated=fmean(one.truncated for one in found),
+        mean_tokens=fmean(one.mean_tokens for one in found),
+        distinct_answers=fmean(one.distinct_answers for one in found),
+        spread=fmean(one.spread for one in found),
+        ece=_measured(arm.measured, "calibration", "ece"),
+        forgetting=_measured(arm.measured, "forgetting", "kl"),
+    )
+
+
+def _measured(found: Sequence[Mapping[str, Any]], part: str, name: str) -> float | None:
+    values = [one[part][name] for one in found if one.get(part)]
+    return fmean(values) if values else None
+
+
+def _suite_tables(arms: Sequence[Arm], tables: Sequence[TaskTable]) -> tuple[SuiteTable, ...]:
+    suites = dict.fromkeys(table.suite for table in tables)
+    members = {suite: [table.task for table in tables if table.suite == suite] for suite in suites}
+    return tuple(_suite_table(arms, suite, tasks) for suite, tasks in members.items() if len(tasks) > 1)
+
+
+def _suite_table(arms: Sequence[Arm], suite: str, tasks: Sequence[str]) -> SuiteTable:
+    units = [arms[0].seeds[0][task].units for task in tasks]
+    against = []
+    for arm in arms[1:]:
+        pairs = [_paired(arm.shares(task), arms[0].shares(task)) for task in tasks]
+        against.append(paired_suite([a for a, _ in pairs], [b for _, b in pairs], units))
+    adjusted = holm([found.p for found in against])
+    means = [fmean(float(np.mean(arm.shares(task))) for task in tasks) for arm in arms]
+    scores = [SuiteScore(arms[0].name, means[0])]
+    scores += [
+        SuiteScore(arm.name, mean, found, p)
+        for arm, mean, found, p in zip(arms[1:], means[1:], against, adjusted, strict=True)
+    ]
+    return SuiteTable(suite, tuple(tasks), tuple(scores))
+
+
+def _seed_warnings(arms: Sequence[Arm], alone: bool) -> list[str]:
+    if alone:
+        return ["one training seed each: the intervals are of evaluation noise only; another training would move them"]
+    single = [arm.name for arm in arms if len(arm.seeds) == 1]
+    few = [arm.name for arm in arms if 1 < len(arm.seeds) < SEEDS_ENOUGH]
+    told = [f"{', '.join(single)}: one folder beside several seeds, right for a model that was not trained"]
+    told_few = [f"{', '.join(few)}: two training seeds say little of their own spread; intervals are too narrow"]
+    return (told if single else []) + (told_few if few else [])
+
+
+def _task_warnings(arms: Sequence[Arm], table: TaskTable) -> list[str]:
+    told = [
+        f"{table.task}, {arm.name}: {text}"
+        for arm in arms
+        for answers in arm.answers(table.task)
+        for text in warnings_of(answers)
+    ]
+    cut = {score.arm: score.effects.truncated for score in table.scores}
+    low, high = min(cut, key=cut.__getitem__), max(cut, key=cut.__getitem__)
+    if cut[high] - cut[low] > TRUNCATED:
+        told.append(
+            f"{table.task}: {cut[high]:.0%} of {high}'s completions were cut off and {cut[low]:.0%} of {low}'s; the "
+            "difference may be of length, not of answers"
+        )
+    return told + _engine_warnings(arms, table.task)
+
+
+def _engine_warnings(arms: Sequence[Arm], task: str) -> list[str]:
+    first = arms[0].seeds[0][task].generation
+    return [
+        f"{task}: {arms[0].name} was drawn with {name} {first.get(name)!r}, {arm.name} with {one.generation[name]!r}"
+        for arm in arms[1:]
+        for one in arm.answers(task)
+        for name in one.generation
+        if one.generation[name] != first.get(name)
+    ]

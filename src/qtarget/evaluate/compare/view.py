@@ -1,0 +1,151 @@
+"""A comparison on a terminal."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from qtarget.evaluate.compare.tables import Compared, Score, SideEffects, SuiteTable, TaskTable
+from qtarget.evaluate.statistics import SeedsDifference
+
+LEGEND = (
+    "Per cent; in brackets 95 % intervals. Differences are paired by {paired}; p is of no difference, adjusted for "
+    "{arms} by Holm; * marks adjusted p < 0.05."
+)
+OPINIONS, OPINIONS_LEGEND = ["sign flips", "bootstrap"], " Sign flips and bootstrap are second opinions, not adjusted."
+WIDE = 110
+
+
+def compared_view(found: Compared, width: int) -> RenderableType:
+    """Tables by task and suite, side effects, and what to know before believing them.
+
+    Under WIDE columns the second opinions on a difference are left out.
+    """
+    opinions = width >= WIDE
+    arms = len(found.tasks[0].scores) - 1
+    paired = "question" if found.evaluation_noise_only else "question and training seed"
+    legend = LEGEND.format(paired=paired, arms="one arm" if arms == 1 else f"{arms} arms")
+    legend += OPINIONS_LEGEND if opinions else ""
+    blocks: list[RenderableType] = []
+    for table in found.tasks:
+        blocks += [_heading(table), _task_table(table, found.baseline, opinions), *_power_lines(table)]
+    for suite in found.suites:
+        blocks += [
+            Text.assemble("\n", (f"{suite.suite}, mean of {len(suite.tasks)} tasks", "bold")),
+            _suite(suite, found),
+        ]
+    blocks += [Text(legend, style="dim"), Text("\nbesides accuracy", style="bold"), _effects(found.tasks)]
+    return Group(*blocks, *[Text(f"! {text}", style="yellow") for text in found.warnings])
+
+
+def _heading(table: TaskTable) -> Text:
+    clusters = f" in {table.n_units} clusters" if table.n_units < table.n_questions else ""
+    size = f"  {table.n_questions} questions{clusters}, {table.k} samples each"
+    return Text.assemble("\n", (table.task, "bold"), (size, "dim"))
+
+
+def _task_table(table: TaskTable, baseline: str, opinions: bool) -> Table:
+    several = any(score.n_seeds > 1 for score in table.scores)
+    seeds = ["seeds"] if several else []
+    shown = _grid("arm", *seeds, f"Average@{table.k}", f"minus {baseline}", "p", *(OPINIONS if opinions else []))
+    for score in table.scores:
+        average = score.average
+        cells = [str(score.n_seeds)] if several else []
+        cells += [f"{_percent(average.mean)} ({_percent(average.low)}, {_percent(average.high)})"]
+        shown.add_row(Text(score.arm), *map(Text, cells), *_against(score, opinions))
+    return shown
+
+
+def _against(score: Score, opinions: bool) -> list[Text]:
+    if score.against is None or score.p_holm is None:
+        return []
+    found = score.against
+    boot = f"({_points(found.bootstrap.low)}, {_points(found.bootstrap.high)})"
+    seconds = [Text(_p(found.sign_flip_p), style="dim"), Text(boot, style="dim")]
+    return [_difference(found.difference, score.is_clear), Text(_p(score.p_holm)), *(seconds if opinions else [])]
+
+
+def _difference(found: SeedsDifference, clear: bool) -> Text:
+    mark = "*" if clear else " "
+    text = f"{_points(found.mean)} ({_points(found.low)}, {_points(found.high)}){mark}"
+    return Text(text, style=("green" if found.mean > 0 else "red") if clear else "")
+
+
+def _power_lines(table: TaskTable) -> list[Text]:
+    """What these questions can show, and what more of them, or more samples, would."""
+    powers = [score.against.power for score in table.scores if score.against is not None]
+    questions = [power.questions for power in powers if power.questions is not None]
+    seeds_hide, reach = len(questions) < len(powers), _percent(max(power.smallest for power in powers))
+    enough = "more training seeds, not only more questions" if seeds_hide else f"{max(questions):,} questions"
+    lines = [
+        f"The least certain of these differences would be seen four times in five from {reach} points on; to "
+        f"see {100 * powers[0].gain:+.0f}: {enough}."
+    ]
+    helps = [score.more_samples for score in table.scores if score.more_samples is not None]
+    lines += (
+        [f"More samples a question narrow an average's interval by {_percent(max(helps))} at most."] if helps else []
+    )
+    lines += [
+        f"{score.arm} is at the edge; Beta-binomial credible interval ({_percent(score.credible.low)}, "
+        f"{_percent(score.credible.high)})."
+        for score in table.scores
+        if score.credible is not None
+    ]
+    return [Text(line, style="dim") for line in lines]
+
+
+def _suite(suite: SuiteTable, found: Compared) -> Table:
+    shown = _grid("arm", "average", f"minus {found.baseline}", "p")
+    for score in suite.scores:
+        cells = [Text(score.arm), Text(_percent(score.mean))]
+        if score.against is not None and score.p_holm is not None:
+            cells += [_difference(score.against, score.is_clear), Text(_p(score.p_holm))]
+        shown.add_row(*cells)
+    return shown
+
+
+def _effects(tables: Sequence[TaskTable]) -> Table:
+    rows = [(table.task, score) for table in tables for score in table.scores]
+    forgetting = any(score.effects.forgetting is not None for _, score in rows)
+    calibrated = any(score.effects.ece is not None for _, score in rows)
+    heads = ["task", "arm", "cut off", "tokens", "distinct answers", "pass@k − avg@k"]
+    shown = _grid(*heads, *(["ECE"] if calibrated else []), *(["forgetting KL"] if forgetting else []))
+    shown.columns[1].justify = "left"
+    before = ""
+    for task, score in rows:
+        more = [score.effects.ece] * calibrated + [score.effects.forgetting] * forgetting
+        cells = [*_effect_cells(score.effects), *("" if value is None else f"{value:.4f}" for value in more)]
+        shown.add_row(Text("" if task == before else task), Text(score.arm), *map(Text, cells))
+        before = task
+    return shown
+
+
+def _effect_cells(effects: SideEffects) -> list[str]:
+    return [
+        f"{100 * effects.truncated:.1f} %",
+        f"{effects.mean_tokens:,.0f}",
+        f"{effects.distinct_answers:.2f}",
+        f"{100 * effects.spread:.1f}",
+    ]
+
+
+def _grid(first: str, *others: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column(first, overflow="fold", min_width=8)
+    for head in others:
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    return table
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"

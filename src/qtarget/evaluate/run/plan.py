@@ -1,0 +1,61 @@
+"""What `qtarget eval` is asked for, in one place."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from qtarget.evaluate.tasks.lock_file import LOCK_NAME
+from qtarget.evaluate.tasks.questions import parse_rows
+
+Engine = Literal["hf", "http", "vllm"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation of one model. What is None is the task's own protocol, or the engine's default.
+
+    Attributes:
+        model: folder or hub name; of an endpoint, the name it serves, whose tokenizer is loaded here.
+        out: folder of the samples and results; the same plan goes on where an earlier run of it stopped.
+        protocol: fields of `Ask` that override the tasks' own, such as k or temperature.
+        limit: the first so many questions of each task.
+        rows: a file of rows in the place of a task's own, by the task's name.
+        lock: the lock file of the tasks' rows.
+        adapter: folder of a LoRA adapter on the model.
+        batch_size: completions at once.
+        regrade: only grade what the folder holds again; nothing is drawn, and no model loaded.
+        base: folder or hub name of the model before training; with it forgetting is measured.
+        reference_rows: file of prompts and completions on which calibration is measured.
+    """
+
+    model: str
+    tasks: tuple[str, ...]
+    out: Path
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    rows: Mapping[str, Path] = field(default_factory=dict)
+    lock: Path = Path(LOCK_NAME)
+    generator: Engine = "hf"
+    url: str | None = None
+    revision: str | None = None
+    adapter: str | None = None
+    batch_size: int | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    trust_remote_code: bool = False
+    regrade: bool = False
+    base: str | None = None
+    reference_rows: Path | None = None
+
+
+def plan_of(
+    model: str, tasks: Sequence[str], out: Path, protocol: Mapping[str, Any], rows: Sequence[str], **rest: Any
+) -> Plan:
+    """A plan from a command line's words: tasks joined by commas, ``TASK=FILE``, None where nothing was given."""
+    names = tuple(name.strip() for words in tasks for name in words.split(",") if name.strip())
+    given = {name: value for name, value in protocol.items() if value is not None}
+    files = parse_rows(rows)
+    for name in (name for name in files if name not in names):
+        raise ValueError(f"--rows gives a file for {name!r}, which is not among --task {','.join(names)}.")
+    return Plan(model, tuple(dict.fromkeys(names)), out, given, rows=files, **rest)

@@ -1,0 +1,130 @@
+"""The questions of a task: from the hub, from a file, or made here, and always those of the lock file."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qtarget.data.json_lines import read_json
+from qtarget.evaluate.nouns import Question, Reading, Task
+from qtarget.evaluate.tasks.hub import Downloaded, from_hub
+from qtarget.evaluate.tasks.lock_file import Locked, hold, questions_sha256, read_lock
+
+SAMPLES = Path(__file__).parent / "samples"
+"""A few invented rows of each task in its own format, to try things on: not the task."""
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """The questions of a task and where they are from.
+
+    Attributes:
+        remarks: what a reader of results should know: rows left out, odd options, fewer rows than were published.
+    """
+
+    task: Task
+    questions: tuple[Question, ...]
+    locked: Locked
+    remarks: tuple[str, ...] = ()
+
+
+def load_rows(
+    task: Task,
+    lock: Path,
+    file: Path | None = None,
+    download: Callable[[Task, str | None], Downloaded] = from_hub,
+) -> TaskRows:
+    """The questions of a task, as the lock file has them.
+
+    Args:
+        lock: the lock file. What it does not have yet is written down; what it has must be met.
+        file: rows to use in the place of the task's own, in the same format.
+
+    Raises:
+        ValueError: rows that cannot be read, downloaded or understood, or that are not the ones locked.
+    """
+    source, commit, rows = _raw(task, lock, file, download)
+    if not rows:
+        raise ValueError(f"{source} has no rows for {task.name}.")
+    try:
+        reading = distinct(task.read(rows))
+    except ValueError as error:
+        raise ValueError(f"{task.name}, {source}: {error}") from error
+    questions = tuple(reading.questions)
+    found = Locked(source, commit, len(questions), questions_sha256(questions), task.version)
+    remarks = (*reading.remarks, *_count(task, found, complete=file is None))
+    hold(lock, task, found)
+    return TaskRows(task, questions, found, remarks)
+
+
+def sample_rows(task: Task) -> Path:
+    """The file of invented rows in the task's format that comes with the package."""
+    return SAMPLES / f"{task.name}.jsonl"
+
+
+def parse_rows(words: Sequence[str]) -> dict[str, Path]:
+    """The files given as ``TASK=FILE``, by task."""
+    found: dict[str, Path] = {}
+    for word in words:
+        name, given, file = word.partition("=")
+        if not given or not file:
+            raise ValueError(f"--rows {word} was given; write --rows TASK=FILE, as in --rows aime24=rows.jsonl")
+        if name in found:
+            raise ValueError(f"--rows gives {name} twice: {found[name]} and {file}")
+        found[name] = Path(file).expanduser()
+    return found
+
+
+def distinct(reading: Reading) -> Reading:
+    """Questions under names of their own. Rows that say the same thing twice become one cluster, and are told of.
+
+    Raises:
+        ValueError: two different questions under one name.
+    """
+    groups: dict[str, list[Question]] = {}
+    for question in reading.questions:
+        groups.setdefault(question.qid, []).append(question)
+    for qid, same in groups.items():
+        if any(question != same[0] for question in same):
+            raise ValueError(f"two different questions are named {qid!r}; give each row an id of its own")
+    repeated = {qid: len(same) for qid, same in groups.items() if len(same) > 1}
+    if not repeated:
+        return reading
+    remark = f"{sum(repeated.values()) - len(repeated)} rows say again what an earlier one says: " + ", ".join(repeated)
+    return Reading(_renamed(reading.questions, repeated), (*reading.remarks, remark))
+
+
+def _renamed(questions: Sequence[Question], repeated: Mapping[str, int]) -> list[Question]:
+    seen: dict[str, int] = {}
+    renamed = []
+    for question in questions:
+        number = seen[question.qid] = seen.get(question.qid, 0) + 1
+        cluster = question.cluster or (question.qid if question.qid in repeated else "")
+        qid = question.qid if number == 1 else f"{question.qid}~{number}"
+        renamed.append(replace(question, qid=qid, cluster=cluster))
+    return renamed
+
+
+def _raw(
+    task: Task, lock: Path, file: Path | None, download: Callable[[Task, str | None], Downloaded]
+) -> tuple[str, str | None, Sequence[Mapping[str, Any]]]:
+    """Where the rows are from, the commit where there is one, and the rows."""
+    if file is not None:
+        if not file.is_file():
+            raise ValueError(f"--rows {task.name}={file}: there is no such file.")
+        return file.name, None, read_json(file)
+    if task.source.make is not None:
+        return "made here", None, task.source.make()
+    locked = read_lock(lock).get(task.name)
+    commit, rows = download(task, locked.revision if locked else None)
+    return task.source.hub, commit, rows
+
+
+def _count(task: Task, found: Locked, complete: bool) -> tuple[str, ...]:
+    """A remark on a file with other than the published number of rows; of the hub's own, an error."""
+    if task.rows is None or found.rows == task.rows:
+        return ()
+    told = f"{found.source} gives {found.rows} questions, and the published {task.name} has {task.rows}"
+    if complete:
+        raise ValueError(f"{told}. The data set was changed; give the rows as a file: --rows {task.name}=FILE.jsonl")
+    return (told,)

@@ -1,0 +1,101 @@
+"""One call of the fused loss: its arguments, checked, and turned into the plan that the chunks follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from qtarget.fused.chunks import Plan, fitting
+from qtarget.target.evidence import Evidence, Given, Head
+from qtarget.target.hyperparameters import suggestion
+from qtarget.target.inputs import resolve, supervise
+from qtarget.target.types import Method
+
+Reduction = Literal["mean", "none"]
+DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy", "target_kl", "teacher_entropy")
+CHUNK_TOKENS = {"cpu": 128}
+"""Tokens a chunk: on a CPU 4 % slower than 256, for half of the memory; an accelerator needs 1024 to keep its
+multipliers fed.
+"""
+
+
+class Call(NamedTuple):
+    """What `linear_q_target_loss` was called with, as far as it says what each token contributes."""
+
+    hidden: Tensor
+    head: Head
+    labels: Tensor
+    method: Method
+    given: Given
+    ignore_index: int
+    chunk_tokens: int | None
+    buffer_bytes: int | None
+    diagnostics: Sequence[str]
+
+    def plan(self, training: bool) -> tuple[Plan, Tensor]:
+        """The plan, and the hidden states of its tokens, [T, H]. Weightless tokens are dropped in training."""
+        _check_hidden(self.hidden, self.head, self.labels)
+        _check_chunk(self.chunk_tokens, self.buffer_bytes)
+        _check_diagnostics(self.diagnostics, self.method)
+        _check_evidence(teacher=self.given.teacher, reference=self.given.reference)
+        method, vocab = resolve(self.method, self.given), self.head.axis.total
+        tokens = supervise(self.labels, method, vocab, self.given, self.ignore_index, training)
+        hidden_TH = self.hidden.reshape(-1, self.hidden.shape[-1])
+        if len(tokens.where) < len(hidden_TH):
+            hidden_TH = hidden_TH.index_select(0, tokens.where)
+        chunk_tokens = self.chunk_tokens or CHUNK_TOKENS.get(self.hidden.device.type, 1024)
+        plan = Plan(method, tokens, self.head, chunk_tokens, tuple(self.diagnostics))
+        if self.chunk_tokens is None:
+            plan = replace(plan, chunk_tokens=fitting(plan, hidden_TH, self.buffer_bytes))
+        return plan, hidden_TH
+
+
+def check_reduction(reduction: str, num_items: int | Tensor | None) -> None:
+    if reduction not in ("mean", "none"):
+        raise ValueError(f'reduction="{reduction}" is neither "mean" nor "none"')
+    if reduction == "none" and num_items is not None:
+        raise ValueError('reduction="none" divides by nothing; leave num_items out and divide where you sum')
+
+
+def _check_hidden(hidden: Tensor, head: Head, labels: Tensor) -> None:
+    if hidden.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"hidden has shape {list(hidden.shape)}, labels {list(labels.shape)}; "
+            f"hidden must be {[*labels.shape, 'H']}: shift both before the call, as in hidden[:, :-1], labels[:, 1:]"
+        )
+    if head.weight.dim() != 2 or head.weight.shape[1] != hidden.shape[-1]:
+        raise ValueError(
+            f"head.weight has shape {list(head.weight.shape)}; it must be [V, {hidden.shape[-1]}] to match hidden, as "
+            f"model.get_output_embeddings().weight is"
+        )
+
+
+def _check_chunk(chunk_tokens: int | None, buffer_bytes: int | None) -> None:
+    if chunk_tokens is not None and not (isinstance(chunk_tokens, int) and chunk_tokens > 0):
+        raise ValueError(f"chunk_tokens={chunk_tokens!r} must be a whole number >= 1, or None for the default")
+    if chunk_tokens is not None and buffer_bytes is not None:
+        raise ValueError("chunk_tokens and buffer_bytes both say how large a chunk is; give one of them")
+    if buffer_bytes is not None and not buffer_bytes > 0:
+        raise ValueError(f"buffer_bytes={buffer_bytes!r} must be a number of bytes > 0, as in buffer_bytes=80 * 2**20")
+
+
+def _check_evidence(**sources: Evidence | tuple[Evidence, ...] | None) -> None:
+    for name, source in sources.items():
+        if any(isinstance(s, Tensor) for s in (source if isinstance(source, tuple) else (source,))):
+            raise ValueError(
+                f"{name} is a tensor of logits, which the fused loss never builds; pass {name}=qt.Dense(hidden, head), "
+                f"or call q_target_loss with the student's logits"
+            )
+
+
+def _check_diagnostics(diagnostics: Sequence[str], method: Method) -> None:
+    if isinstance(diagnostics, str):
+        raise ValueError(f'diagnostics="{diagnostics}" is one word; write diagnostics=("{diagnostics}",)')
+    for name in diagnostics:
+        if name not in DIAGNOSTICS:
+            raise ValueError(f'no diagnostic "{name}"; {suggestion(name, DIAGNOSTICS)}')
+    if "teacher_entropy" in diagnostics and "teacher" not in method.needs - method.label_only:
+        raise ValueError(f'"{method.name}" has no teacher distribution; leave "teacher_entropy" out of diagnostics')

@@ -1,0 +1,253 @@
+"""The fused loss as one operator of torch, for `torch.compile`: a compiled step goes through it without a graph break.
+
+A graph holds tensors, numbers and words. So evidence is taken apart and put together again, and a method is known by
+its key (`types.LIVE`). Gradients are outputs like any other, made in the forward pass and scaled in backward; for a
+loss per token backward calls the operator again, with the upstream numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from qtarget.fused.arguments import Call, Reduction
+from qtarget.fused.chunks import run
+from qtarget.fused.products import Products
+from qtarget.target.evidence import Dense, Evidence, Given, Head, LabelOnly, Sparse
+from qtarget.target.types import LIVE, LossOutput
+
+SCHEMA = (
+    "(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, Tensor[] evidence, Tensor? upstream, str method, "
+    "str kinds, float[] numbers, str diagnostics, SymInt ignore_index, SymInt? chunk_tokens, SymInt? buffer_bytes, "
+    "str reduction, bool[] wanted, ScalarType? autocast) -> Tensor[]"
+)
+SINGLE = 4
+"""Outputs before the diagnostics: value, nll, how many tokens that averages, how many are supervised."""
+
+
+class Inputs(NamedTuple):
+    """The operator's arguments, as in `SCHEMA`.
+
+    Attributes:
+        evidence, kinds, numbers: see `apart`; `numbers` starts with the head's.
+        upstream: like labels, what each token's gradient is multiplied by; None for 1.
+        diagnostics: names, with spaces between them.
+        wanted: whether hidden, weight and bias get a gradient.  autocast: the dtype it is on for, where it is.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    labels: Tensor
+    evidence: list[Tensor]
+    upstream: Tensor | None
+    method: str
+    kinds: str
+    numbers: list[float]
+    diagnostics: str
+    ignore_index: int
+    chunk_tokens: int | None
+    buffer_bytes: int | None
+    reduction: str
+    wanted: list[bool]
+    autocast: torch.dtype | None
+
+    @property
+    def makes(self) -> list[bool]:
+        """The gradients among the outputs: for a loss per token those of the second call only."""
+        now = self.reduction == "mean" or self.upstream is not None
+        return [now and want for want in self.wanted]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float64 if self.hidden.dtype == torch.float64 else torch.float32
+
+    def call(self) -> Call:
+        numbers, tensors = iter(self.numbers), iter(self.evidence)
+        head = _head(self.weight, self.bias, numbers)
+        given = together(self.kinds, tensors, numbers)
+        limits = (self.ignore_index, self.chunk_tokens, self.buffer_bytes)
+        return Call(self.hidden, head, self.labels, LIVE[self.method], given, *limits, self.diagnostics.split())
+
+
+def traceable(call: Call) -> bool:
+    """Whether the operator can be used: not where the vocabulary or the tokens are cut over a process group."""
+    sources = [s for s in (*call.given.teachers, call.given.reference) if isinstance(s, Dense)]
+    heads = [call.head, *(source.head for source in sources)]
+    return call.given.token_group is None and all(head.shard is None for head in heads)
+
+
+def traced(call: Call, num_items: int | Tensor | None, reduction: Reduction) -> LossOutput:
+    """`linear_q_target_loss` while it is being compiled."""
+    head, diagnostics = call.head, list(call.diagnostics)
+    kinds, tensors, numbers = apart(call.given)
+    device = call.hidden.device.type
+    outputs = linear_q_target(
+        call.hidden,
+        head.weight,
+        head.bias,
+        call.labels,
+        tensors,
+        None,
+        call.method.key,
+        kinds,
+        [*_head_numbers(head), *numbers],
+        " ".join(diagnostics),
+        call.ignore_index,
+        call.chunk_tokens,
+        call.buffer_bytes,
+        reduction,
+        [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (call.hidden, head.weight, head.bias)],
+        torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None,
+    )
+    value, nll, num_tokens, num_supervised = outputs[:SINGLE]
+    count = torch.as_tensor(num_supervised if num_items is None else num_items).clamp(min=1)
+    measured = outputs[SINGLE : SINGLE + len(diagnostics)]
+    return LossOutput(
+        loss=value / count if reduction == "mean" else value,
+        nll=nll,
+        num_tokens=num_tokens,
+        diagnostics=dict(zip(diagnostics, measured, strict=True)),
+    )
+
+
+# ---- evidence, taken apart and put together
+
+
+def apart(given: Given) -> tuple[str, list[Tensor], list[float]]:
+    """(kinds, tensors, numbers) of everything a call brought; each kind is "name:form:how many tensors"."""
+    named = [("teacher", teacher) for teacher in given.teachers]
+    named += [(n, getattr(given, n)) for n in ("reference", "token_weight", "sequence_ids")]
+    kinds, tensors, numbers = [], [], []
+    for name, source in named:
+        if source is not None:
+            form, own, constants = _parts(source)
+            kinds.append(f"{name}:{form}:{len(own)}")
+            tensors += [t.detach() for t in own]
+            numbers += constants
+    return " ".join(kinds), tensors, numbers
+
+
+def _parts(source: Evidence) -> tuple[str, list[Tensor], list[float]]:
+    if isinstance(source, Dense):
+        own = [source.hidden, source.head.weight, *([] if source.head.bias is None else [source.head.bias])]
+        return "dense", own, [*_head_numbers(source.head), float(source.vocab or 0)]
+    if isinstance(source, Sparse):
+        own = [source.ids, source.logprobs, source.log_tail, *([] if source.entropy is None else [source.entropy])]
+        return source.tail, own, [source.temperature]
+    return ("label", [source.logprobs], []) if isinstance(source, LabelOnly) else ("tensor", [source], [])
+
+
+def together(kinds: str, tensors: Iterator[Tensor], numbers: Iterator[float]) -> Given:
+    """What was taken apart; several teachers or one as a tuple."""
+    sources: dict[str, list[Any]] = {"teacher": [], "reference": [], "token_weight": [], "sequence_ids": []}
+    for kind in kinds.split():
+        name, form, count = kind.split(":")
+        sources[name].append(_source(form, [next(tensors) for _ in range(int(count))], numbers))
+    teachers = tuple(sources.pop("teacher"))
+    return Given(teachers or None, *(s[0] if s else None for s in sources.values()))
+
+
+def _source(form: str, own: list[Tensor], numbers: Iterator[float]) -> Any:
+    if form == "dense":
+        head = _head(own[1], own[2] if len(own) == 3 else None, numbers)
+        return Dense(own[0], head, int(next(numbers)) or None)
+    if form in ("label", "tensor"):
+        return LabelOnly(own[0]) if form == "label" else own[0]
+    entropy = own[3] if len(own) == 4 else None
+    return Sparse(own[0], own[1], own[2], entropy, tail=form, temperature=next(numbers))  # pyright: ignore
+
+
+def _head_numbers(head: Head) -> list[float]:
+    """Soft-cap and scale; 0 and 1 stand for none."""
+    return [head.softcap or 0.0, 1.0 if head.scale is None else head.scale]
+
+
+def _head(weight: Tensor, bias: Tensor | None, numbers: Iterator[float]) -> Head:
+    softcap, scale = next(numbers), next(numbers)
+    return Head(weight, bias, softcap or None, None if scale == 1 else scale)
+
+
+# ---- the operator
+
+
+def _compute(*arguments: Any) -> list[Tensor]:
+    """[value, nll, num_tokens, num_supervised, *diagnostics, *gradients]; value is the sum, or one per label."""
+    inputs = Inputs(*arguments)
+    device, on = inputs.hidden.device.type, inputs.autocast is not None
+    with torch.autocast(device, dtype=inputs.autocast, enabled=on):
+        plan, hidden_TH = inputs.call().plan(any(inputs.wanted))
+        products = Products.of(hidden_TH, inputs.weight, inputs.makes)
+    tokens, upstream = plan.tokens, inputs.upstream
+    upstream_T = None if upstream is None else upstream.reshape(-1)[tokens.where]
+    with torch.autocast(device, enabled=False):
+        value_T, measured = run(plan, products, hidden_TH, plan.head, upstream_T)
+    value = value_T.sum() if inputs.reduction == "mean" else tokens.unflatten(value_T, 0.0)
+    nll, num_tokens = tokens.mean(measured[0])
+    to_hidden, *to_head = products.gradients
+    if to_hidden is not None:
+        whole = to_hidden.new_zeros(inputs.labels.numel(), to_hidden.shape[1])
+        to_hidden = whole.index_copy_(0, tokens.where, to_hidden).view(inputs.hidden.shape)
+    gradients = [g for g in (to_hidden, *to_head) if g is not None]
+    diagnostics = [tokens.unflatten(values_T) for values_T in measured[1:]]
+    return [value, nll, num_tokens, tokens.num_supervised, *diagnostics, *gradients]
+
+
+linear_q_target = torch.library.custom_op("qtarget::linear_q_target", _compute, mutates_args=(), schema=SCHEMA)
+
+
+@linear_q_target.register_fake
+def _shapes(*arguments: Any) -> list[Tensor]:
+    inputs = Inputs(*arguments)
+    new = lambda *shape: inputs.hidden.new_empty(shape, dtype=inputs.dtype)  # noqa: E731
+    counts = [inputs.labels.new_empty((), dtype=torch.int64) for _ in range(2)]
+    value = new() if inputs.reduction == "mean" else new(*inputs.labels.shape)
+    diagnostics = [new(*inputs.labels.shape) for _ in inputs.diagnostics.split()]
+    shapes = (inputs.hidden.shape, inputs.weight.shape, inputs.weight.shape[:1])
+    return [
+        value,
+        new(),
+        *counts,
+        *diagnostics,
+        *(new(*s) for s, made in zip(shapes, inputs.makes, strict=True) if made),
+    ]
+
+
+def _keep(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
+    given = Inputs(*inputs)
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.dtypes = [None if t is None else t.dtype for t in (given.hidden, given.weight, given.bias)]
+    ctx.wanted, ctx.num_evidence = given.wanted, len(given.evidence)
+    if given.reduction == "mean":
+        ctx.again, kept = None, output[SINGLE + len(given.diagnostics.split()) :]
+    else:
+        ctx.again, kept = given[6:], [given.hidden, given.weight, given.bias, given.labels, *given.evidence]
+    ctx.save_for_backward(*kept)
+
+
+def _backward(ctx: Any, upstream: list[Tensor | None]) -> tuple:
+    if torch.is_grad_enabled():
+        raise RuntimeError("linear_q_target_loss has no second derivative; call q_target_loss for create_graph=True")
+    gradients, evidence = [None, None, None], [None] * ctx.num_evidence
+    if upstream[0] is not None:
+        gradients = _scaled(ctx, upstream[0]) if ctx.again is None else _made_again(ctx, upstream[0])
+    return (*gradients, None, evidence, *[None] * (len(Inputs._fields) - 5))
+
+
+def _scaled(ctx: Any, upstream: Tensor) -> list[Tensor | None]:
+    made = iter(ctx.saved_tensors)
+    return [(next(made) * upstream).to(t) if want else None for want, t in zip(ctx.wanted, ctx.dtypes, strict=True)]
+
+
+def _made_again(ctx: Any, upstream: Tensor) -> list[Tensor | None]:
+    hidden, weight, bias, labels, *evidence = ctx.saved_tensors
+    inputs = Inputs(hidden, weight, bias, labels, evidence, upstream, *ctx.again)._replace(diagnostics="")
+    made = iter(linear_q_target(*inputs)[SINGLE:])
+    return [next(made).to(t) if want else None for want, t in zip(ctx.wanted, ctx.dtypes, strict=True)]
+
+
+linear_q_target.register_autograd(_backward, setup_context=_keep)

@@ -1,0 +1,310 @@
+"""Two kernels over one chunk of logits, for any method: every distribution in it is a log-linear form of them.
+
+    ℓ = a·z + Σ_i b_i·t_i        π̃ = softmax(ℓ)
+
+The student is ℓ = z, a teacher ℓ = t, a pool any mixture, the uniform distribution ℓ = 0. `measure` reads the logits
+once and sums up all forms online, in fp32; `gradient_` reads them again and writes Σ_j w_j·π̃_j − γ·onehot over them.
+One program has one row and each element has one writer, so there is nothing to wait for. Both passes apply the output
+layer's scale and softcap themselves, and the second their slope.
+"""
+
+# pyright: reportGeneralTypeIssues=false
+# What is below `jit` is Triton's language.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from qtarget.target.types import FLOOR as LOG_ZERO
+
+MAX_SOURCES = 3
+MAX_FORMS = 8
+TILE = 4096
+"""Entries of a form × vocabulary tile: 16 numbers a thread."""
+WARPS = 8
+
+FLOOR = tl.constexpr(LOG_ZERO)
+LOWEST = tl.constexpr(-3e38)
+WIDTH = tl.constexpr(2 + MAX_SOURCES)
+SUMS = tl.constexpr(7)
+
+
+class Form(NamedTuple):
+    """One log-linear form.
+
+    Attributes:
+        student: a.  sources: b, one exponent a source, the last zeros left out.
+        masked: whether tokens that the student cannot produce get no mass.
+    """
+
+    student: float
+    sources: tuple[float, ...] = ()
+    masked: bool = True
+
+
+STUDENT, UNIFORM = Form(1.0), Form(0.0)
+
+
+class Chunk(NamedTuple):
+    """What the kernels read: logits before scale and softcap, the sources' finished logits, all [C, V]; labels [C]."""
+
+    logits_CV: Tensor
+    sources: tuple[Tensor, ...]
+    labels_C: Tensor
+    scale: float = 1.0
+    softcap: float | None = None
+
+
+class Sums(NamedTuple):
+    """What one form sums up to, [C] each, relative to its largest entry.
+
+    Attributes:
+        top: max ℓ.  total: Σ e^(ℓ−top).  others: the same without the label.  own: Σ e^(ℓ−top)·(ℓ−top).
+        cross: Σ e^(ℓ−top)·(z−max z).  square: Σ e^2(ℓ−top).  label: ℓ_y.
+    """
+
+    top: Tensor
+    total: Tensor
+    others: Tensor
+    own: Tensor
+    cross: Tensor
+    square: Tensor
+    label: Tensor
+
+    @property
+    def label_logp(self) -> Tensor:
+        """log π̃_y, to all its digits also where it is nearly 0."""
+        label = (self.label - self.top).exp()
+        near = -torch.log1p(self.others / label)
+        return torch.where(label >= self.others, near, self.label - self.top - self.total.log()).clamp(min=LOG_ZERO)
+
+    @property
+    def not_label(self) -> Tensor:
+        """1 − π̃_y."""
+        return self.others / self.total
+
+    @property
+    def log_not_label(self) -> Tensor:
+        return (self.others.log() - self.total.log()).clamp(min=LOG_ZERO)
+
+    @property
+    def log_norm(self) -> Tensor:
+        """log Σ e^ℓ."""
+        return self.top + self.total.log()
+
+    @property
+    def negentropy(self) -> Tensor:
+        return self.own / self.total - self.total.log()
+
+    @property
+    def collision(self) -> Tensor:
+        return self.square / self.total.square()
+
+    def cross_with(self, student: Sums) -> Tensor:
+        """E_π̃[log p]."""
+        return self.cross / self.total - student.total.log()
+
+
+def measure(chunk: Chunk, forms: tuple[Form, ...], moments: bool) -> dict[Form, Sums]:
+    """The sums of some forms, in one pass. The first is the student's; without `moments` own, cross, square are 0."""
+    assert forms[0] == STUDENT
+    (rows, vocab), padded = chunk.logits_CV.shape, _power_of_two(len(forms))
+    sums = chunk.logits_CV.new_empty((padded, SUMS.value, rows), dtype=torch.float32)
+    launch = {"FORMS": padded, "MOMENTS": moments, "BLOCK": _block(vocab, padded), "num_warps": WARPS}
+    _measure[(rows,)](sums, *_arguments(chunk, forms, padded), **launch)
+    return {form: Sums(*sums[i]) for i, form in enumerate(forms)}
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What the second pass needs of one form: its weight w, [C], and its sums."""
+
+    weight: Tensor
+    sums: Sums
+
+
+def gradient_(chunk: Chunk, pulls: dict[Form, Pull], at_label_C: Tensor, factor_C: Tensor) -> Tensor:
+    """factor·(Σ_j w_j·π̃_j) over the logits, `at_label_C` in the label's column; the logits' own slope applied."""
+    (rows, vocab), forms = chunk.logits_CV.shape, tuple(pulls)
+    weights = torch.stack([pull.weight / pull.sums.total for pull in pulls.values()])
+    tops = torch.stack([pull.sums.top for pull in pulls.values()])
+    launch = {"FORMS": len(forms), "BLOCK": _block(vocab, 1), "num_warps": WARPS}
+    per_token = (weights, tops, at_label_C.contiguous(), factor_C.contiguous())
+    _gradient[(rows,)](*per_token, *_arguments(chunk, forms, len(forms)), **launch)
+    return chunk.logits_CV
+
+
+def _arguments(chunk: Chunk, forms: tuple[Form, ...], padded: int) -> tuple:
+    sources = max(len(form.sources) for form in forms)
+    assert sources <= len(chunk.sources) <= MAX_SOURCES
+    assert all(t.stride() == chunk.logits_CV.stride() for t in chunk.sources)
+    filled = [*chunk.sources, *[chunk.logits_CV] * MAX_SOURCES][:MAX_SOURCES]
+    softcap = chunk.softcap or 1.0
+    shape = (chunk.logits_CV.shape[1], chunk.logits_CV.stride(0), chunk.scale, softcap)
+    table = _table(forms, padded, chunk.logits_CV.device)
+    return table, chunk.logits_CV, *filled, chunk.labels_C, *shape, sources, chunk.softcap is not None
+
+
+@lru_cache(maxsize=256)
+def _table(forms: tuple[Form, ...], padded: int, device: torch.device) -> Tensor:
+    """[masked, a, *b] of each form, and zeros."""
+    rows = [[float(f.masked), f.student, *f.sources] for f in forms] + [[]] * (padded - len(forms))
+    return torch.tensor([row + [0.0] * (WIDTH.value - len(row)) for row in rows], device=device)
+
+
+def _block(vocab: int, forms: int) -> int:
+    return min(TILE // forms, _power_of_two(vocab))
+
+
+def _power_of_two(number: int) -> int:
+    """The least one that is not below a number."""
+    return 1 << (number - 1).bit_length()
+
+
+@triton.jit
+def _student(logits, cols, inside, scale, softcap, CAPPED: tl.constexpr):
+    """z and its slope in the stored logit. The floor stands for −inf under any scale; −inf is a token left out."""
+    raw = tl.load(logits + cols, mask=inside, other=0.0).to(tl.float32)
+    z = tl.where(raw <= FLOOR / 2, float("-inf"), raw) * scale
+    slope = tl.full(z.shape, 1.0, tl.float32) * scale
+    if CAPPED:
+        fading = tl.exp(-2 * tl.abs(z / softcap))
+        size = softcap * (1 - fading) / (1 + fading)
+        slope = slope * 4 * fading / ((1 + fading) * (1 + fading))
+        z = tl.where(z < 0, -size, size)
+    return tl.where((z < FLOOR) | (raw < 2 * FLOOR), FLOOR, z), slope
+
+
+@triton.jit
+def _source(logits, cols, inside):
+    t = tl.load(logits + cols, mask=inside, other=0.0).to(tl.float32)
+    return tl.where(t < FLOOR, FLOOR, t)
+
+
+@triton.jit
+def _all_forms(z, table, forms, source_0, source_1, source_2, cols, inside, SOURCES: tl.constexpr):
+    """ℓ of every form, [forms, columns]."""
+    row = table + forms * WIDTH
+    out = tl.load(row + 1)[:, None] * z[None, :]
+    if SOURCES > 0:
+        out += tl.load(row + 2)[:, None] * _source(source_0, cols, inside)[None, :]
+    if SOURCES > 1:
+        out += tl.load(row + 3)[:, None] * _source(source_1, cols, inside)[None, :]
+    if SOURCES > 2:
+        out += tl.load(row + 4)[:, None] * _source(source_2, cols, inside)[None, :]
+    outside = (z <= FLOOR / 2)[None, :] & (tl.load(row) > 0)[:, None]
+    return tl.where(outside, FLOOR, out)
+
+
+@triton.jit
+def _measure(
+    sums,
+    table,
+    logits,
+    source_0,
+    source_1,
+    source_2,
+    labels,
+    vocab,
+    stride,
+    scale,
+    softcap,
+    SOURCES: tl.constexpr,
+    CAPPED: tl.constexpr,
+    FORMS: tl.constexpr,
+    MOMENTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
+    logits += row * stride
+    source_0 += row * stride
+    source_1 += row * stride
+    source_2 += row * stride
+    label = tl.load(labels + row)
+    forms = tl.arange(0, FORMS)
+    top = tl.full((FORMS,), LOWEST, tl.float32)
+    top_z = tl.full((1,), LOWEST, tl.float32)
+    total = tl.full((FORMS,), 0.0, tl.float32)
+    others, own, cross, square = total, total, total, total
+    for start in range(0, vocab, BLOCK):
+        cols = start + tl.arange(0, BLOCK)
+        inside = cols < vocab
+        z, _ = _student(logits, cols, inside, scale, softcap, CAPPED)
+        exponent = _all_forms(z, table, forms, source_0, source_1, source_2, cols, inside, SOURCES)
+        new_top = tl.maximum(top, tl.max(tl.where(inside[None, :], exponent, LOWEST), 1))
+        fade, gap = tl.exp(top - new_top), exponent - new_top[:, None]
+        mass = tl.where(inside[None, :], tl.exp(gap), 0.0)
+        if MOMENTS:
+            new_top_z = tl.maximum(top_z, tl.max(tl.where(inside, z, LOWEST), 0))
+            own = fade * (own + (top - new_top) * total) + tl.sum(mass * gap, 1)
+            cross = fade * (cross + (top_z - new_top_z) * total) + tl.sum(mass * (z - new_top_z)[None, :], 1)
+            square = fade * fade * square + tl.sum(mass * mass, 1)
+            top_z = new_top_z
+        others = fade * others + tl.sum(tl.where((cols == label)[None, :], 0.0, mass), 1)
+        total = fade * total + tl.sum(mass, 1)
+        top = new_top
+    only = label + tl.arange(0, 1)
+    z, _ = _student(logits, only, only >= 0, scale, softcap, CAPPED)
+    at_label = tl.sum(_all_forms(z, table, forms, source_0, source_1, source_2, only, only >= 0, SOURCES), 1)
+    out = sums + forms * (SUMS * rows) + row
+    tl.store(out, top)
+    tl.store(out + rows, total)
+    tl.store(out + 2 * rows, others)
+    tl.store(out + 3 * rows, own)
+    tl.store(out + 4 * rows, cross)
+    tl.store(out + 5 * rows, square)
+    tl.store(out + 6 * rows, at_label)
+
+
+@triton.jit
+def _gradient(
+    weights,
+    tops,
+    at_labels,
+    factors,
+    table,
+    logits,
+    source_0,
+    source_1,
+    source_2,
+    labels,
+    vocab,
+    stride,
+    scale,
+    softcap,
+    SOURCES: tl.constexpr,
+    CAPPED: tl.constexpr,
+    FORMS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
+    logits += row * stride
+    source_0 += row * stride
+    source_1 += row * stride
+    source_2 += row * stride
+    label, at_label, factor = tl.load(labels + row), tl.load(at_labels + row), tl.load(factors + row)
+    for start in range(0, vocab, BLOCK):
+        cols = start + tl.arange(0, BLOCK)
+        inside = cols < vocab
+        z, slope = _student(logits, cols, inside, scale, softcap, CAPPED)
+        out = tl.full((BLOCK,), 0.0, tl.float32)
+        for form in tl.static_range(FORMS):
+            exponent = tl.load(table + form * WIDTH + 1) * z
+            if SOURCES > 0:
+                exponent += tl.load(table + form * WIDTH + 2) * _source(source_0, cols, inside)
+            if SOURCES > 1:
+                exponent += tl.load(table + form * WIDTH + 3) * _source(source_1, cols, inside)
+            if SOURCES > 2:
+                exponent += tl.load(table + form * WIDTH + 4) * _source(source_2, cols, inside)
+            outside = tl.where(tl.load(table + form * WIDTH) > 0, FLOOR, exponent)
+            exponent = tl.where(z <= FLOOR / 2, outside, exponent)
+            out += tl.load(weights + form * rows + row) * tl.exp(exponent - tl.load(tops + form * rows + row))
+        out = tl.where(cols == label, at_label, out) * factor * slope
+        tl.store(logits + cols, out.to(logits.dtype.element_ty), mask=inside)

@@ -1,0 +1,237 @@
+"""One chunk of tokens on the kernels: what `rows.Rows` is on torch operations.
+
+Every pool and every whole source is one log-linear form of the logits, so a method is a short list of forms. The first
+pass sums them up; trust, scale and coefficients are made of the sums by any rule; the second pass writes the gradient.
+Logits stay in the type of the matrix product: one buffer for the student, one for each whole source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from qtarget.fused.pools import SparseTerm
+from qtarget.fused.torch_engine import OF_SOURCE, TOP1, Rows, evidence_of, is_fast, is_sparse, source_read
+from qtarget.fused.triton.kernels import (
+    MAX_FORMS,
+    MAX_SOURCES,
+    STUDENT,
+    UNIFORM,
+    Chunk,
+    Form,
+    Pull,
+    Sums,
+    gradient_,
+    measure,
+)
+from qtarget.target.evidence import Dense, Head, LabelOnly, Sparse, Supervised
+from qtarget.target.statistics import LOGP_Y
+from qtarget.target.types import FLOOR, Pool, Statistic, sources_of
+
+OF_STUDENT: dict[str, Callable[[Sums], Tensor]] = {
+    "logp_y": lambda student: student.label_logp,
+    "log_not_y": lambda student: student.log_not_label,
+    "entropy": lambda student: -student.negentropy,
+    "collision": lambda student: student.collision,
+}
+OF_POOL = ("cross", "negentropy", "label_logp")
+GIVEN = ("token_weight", "sequence_ids")
+FURTHER = ("vocabulary", "top_k_entropy")
+MOMENTS = ("entropy", "collision", "teacher_entropy", "cross", "negentropy")
+"""Statistics for which the first pass sums more than masses."""
+
+
+def covers(pools: Collection[Pool], wanted: Collection[Statistic], tokens: Supervised, head: Head) -> bool:
+    """Whether the kernels measure all of these; if not, the call is for `rows.Rows`.
+
+    They know pools without potential or tangent, one sparse source at most and then in one pool alone, and statistics
+    of the student, of whole sources and of those pools. The vocabulary is whole on this device.
+    """
+    sparse = [pool for pool in pools if is_sparse(pool, tokens)]
+    if not all(is_fast(pool, tokens) for pool in pools) or (sparse and len(pools) > 1):
+        return False
+    sources = _whole_sources(pools, wanted, tokens)
+    heads = [head, *(evidence_of(name, tokens).head for name in sources)]
+    fits = len(sources) <= MAX_SOURCES and 2 + len(pools) + len(sources) <= MAX_FORMS
+    return fits and all(h.shard is None for h in heads) and all(_is_known(s, tokens, head) for s in wanted)
+
+
+def _whole_sources(pools: Collection[Pool], wanted: Collection[Statistic], tokens: Supervised) -> list[str]:
+    """The sources whose logits are read, in the order of their exponents in a form."""
+    names = [name for pool in pools for name, _ in sources_of(pool)]
+    names += [source_read(s) for s in wanted if s.name in OF_SOURCE]
+    return [name for name in dict.fromkeys(names) if isinstance(evidence_of(name, tokens), Dense)]
+
+
+def _is_known(statistic: Statistic, tokens: Supervised, head: Head) -> bool:
+    if statistic.name in OF_SOURCE:
+        return isinstance(evidence_of(source_read(statistic), tokens), Dense) or _given(statistic, tokens) is not None
+    if statistic.name == "top_k_entropy":
+        return head.scale is None or head.scale > 0
+    return statistic.name in (*OF_STUDENT, *OF_POOL, *GIVEN, *FURTHER)
+
+
+def _given(statistic: Statistic, tokens: Supervised) -> Tensor | None:
+    """A statistic that was brought, not measured."""
+    if statistic.name in GIVEN:
+        return tokens.token_weight_T if statistic.name == "token_weight" else tokens.sequence_ids_T
+    if statistic.name not in OF_SOURCE:
+        return None
+    evidence = evidence_of(source_read(statistic), tokens)
+    if isinstance(evidence, LabelOnly):
+        return evidence.logprobs.clamp(min=FLOOR)
+    is_kept = isinstance(evidence, Sparse) and statistic.name == "teacher_entropy"
+    return evidence.entropy if is_kept else None
+
+
+@dataclass
+class KernelRows:
+    """C tokens, as `rows.Rows`. The logits are those before the head's scale and softcap."""
+
+    plain: Rows
+    head: Head
+    measured: dict[Statistic, Tensor] = field(default_factory=dict)
+    _sources: list[str] = field(default_factory=list)
+    _sums: dict[Form, Sums] = field(default_factory=dict)
+    _sparse: SparseTerm | None = None
+
+    @property
+    def tokens(self) -> Supervised:
+        return self.plain.tokens
+
+    @property
+    def logits_CV(self) -> Tensor:
+        return self.plain.logits_CV
+
+    def measure(self, pools: Collection[Pool], wanted: Collection[Statistic], keep_logits: bool) -> None:
+        """Sum up every form in one pass, and read the statistics from the sums; the logits are always kept."""
+        self._sources = _whole_sources(pools, wanted, self.tokens)
+        whole = [pool for pool in pools if not is_sparse(pool, self.tokens)]
+        forms = [STUDENT, *map(self._form, whole), *(f for s in wanted if (f := self._form_of(s)) is not None)]
+        moments = any(s.name in MOMENTS for s in wanted)
+        self._sums = measure(self._chunk, tuple(dict.fromkeys(forms)), moments)
+        student = self._sums[STUDENT]
+        self.measured[LOGP_Y] = student.label_logp
+        self.measured[TOP1] = (student.label >= student.top).float()
+        for pool in pools:
+            if pool not in whole:
+                self._build_sparse(pool, moments)
+        for statistic in wanted:
+            if statistic not in self.measured:
+                self.measured[statistic] = self._read(statistic)
+
+    @property
+    def _chunk(self) -> Chunk:
+        sources = tuple(self.plain.source(name) for name in self._sources)
+        scale = 1.0 if self.head.scale is None else float(self.head.scale)
+        return Chunk(self.logits_CV, sources, self.tokens.labels_T, scale, self.head.softcap)
+
+    def _form(self, pool: Pool) -> Form:
+        exponents = dict(sources_of(pool))
+        powers = [exponents.get(name, 0.0) for name in self._sources]
+        while powers and not powers[-1]:
+            powers.pop()
+        return Form(pool.student, tuple(powers))
+
+    def _form_of(self, statistic: Statistic) -> Form | None:
+        """The form that a statistic needs besides the student and the pools."""
+        if statistic.name == "vocabulary":
+            return UNIFORM
+        if statistic.name not in OF_SOURCE or source_read(statistic) not in self._sources:
+            return None
+        powers = (0.0,) * self._sources.index(source_read(statistic)) + (1.0,)
+        return Form(0.0, powers, masked=not self.plain.may_mask)  # with nothing ruled out, the same as the pool's
+
+    # ---- statistics
+
+    def _read(self, statistic: Statistic) -> Tensor:
+        student, given = self._sums[STUDENT], _given(statistic, self.tokens)
+        if given is not None:
+            return given if statistic.name == "sequence_ids" else given.float()
+        if statistic.name in OF_STUDENT:
+            return OF_STUDENT[statistic.name](student)
+        if statistic.name == "top_k_entropy":
+            return self._top_k_entropy(statistic.of)
+        if statistic.name in OF_POOL:
+            sums = self._sums[self._form(statistic.of)]
+            return sums.cross_with(student) if statistic.name == "cross" else getattr(sums, statistic.name)
+        form = self._form_of(statistic)
+        assert form is not None
+        if statistic.name == "vocabulary":
+            return self._sums[form].total
+        return -self._sums[form].negentropy if statistic.name == "teacher_entropy" else self._sums[form].label_logp
+
+    def _top_k_entropy(self, k: int) -> Tensor:
+        top_CK, _ = self._finished(self.logits_CV.topk(min(k, self.logits_CV.shape[1]), -1).values)
+        logp_CK = top_CK.log_softmax(-1).clamp(min=FLOOR)
+        return -(logp_CK.exp() * logp_CK).sum(-1)
+
+    def _finished(self, raw_CK: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Scale and softcap applied to a few logits, and their slope, as the kernels do to all."""
+        scale = 1.0 if self.head.scale is None else self.head.scale
+        logits_CK, cap = raw_CK.float() * scale, self.head.softcap
+        if cap is None:
+            return logits_CK, scale
+        near_CK = torch.tanh(logits_CK / cap)
+        return cap * near_CK, scale * (1 - near_CK.square())
+
+    # ---- a sparse source
+
+    def _build_sparse(self, pool: Pool, moments: bool) -> None:
+        ((name, exponent),) = sources_of(pool)
+        kept = evidence_of(name, self.tokens)
+        student_CK, rest_C = self._apart(kept.ids)
+        power = exponent * kept.temperature
+        self._sparse = term = SparseTerm.build(pool, power, kept, student_CK, rest_C, self.plain.axis)
+        cross, own, label = (Statistic(n, pool) for n in OF_POOL)
+        self.measured[label] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
+        if moments:
+            entropy_C = -self._sums[STUDENT].negentropy
+            self.measured[cross], self.measured[own] = term.cross(entropy_C), term.negentropy(entropy_C)
+
+    def _apart(self, ids_CK: Tensor) -> tuple[Tensor, Tensor]:
+        """p at some ids, [C, K], and the sum of the others, [C]: from a pass over the logits without them."""
+        raw_CK, log_norm_C = self.logits_CV.gather(1, ids_CK), self._sums[STUDENT].log_norm
+        self.logits_CV.scatter_(1, ids_CK, -torch.inf)
+        others = measure(self._chunk._replace(sources=()), (STUDENT,), moments=False)[STUDENT]
+        self.logits_CV.scatter_(1, ids_CK, raw_CK)
+        return (self._finished(raw_CK)[0] - log_norm_C[:, None]).exp(), (others.log_norm - log_norm_C).exp()
+
+    # ---- the gradient
+
+    def gradient_(
+        self, trust_C: Tensor, student_share_C: Tensor | None, parts: Mapping[Pool, Tensor], factor_C: Tensor
+    ) -> Tensor:
+        """factor·(p − Q) to the stored logits, in their place. Q as in `Rows.gradient_`.
+
+        As trust and coefficients sum to 1, the label's entry is −keep·(1 − p_y) + Σ c·(1 − π̃_y), which cancels nowhere.
+        """
+        keep_C = torch.ones_like(trust_C) if student_share_C is None else 1 - student_share_C
+        weights, at_label_C = {STUDENT: keep_C}, -keep_C * self._sums[STUDENT].not_label
+        for pool, share_C in parts.items():
+            if is_sparse(pool, self.tokens):
+                return self._sparse_gradient_(pool, share_C, keep_C, factor_C)
+            form = self._form(pool)
+            weights[form] = weights[form] - share_C if form in weights else -share_C
+            at_label_C = at_label_C + share_C * self._sums[form].not_label
+        return self._written(weights, at_label_C, factor_C)
+
+    def _written(self, weights: Mapping[Form, Tensor], at_label_C: Tensor, factor_C: Tensor) -> Tensor:
+        pulls = {form: Pull(weight_C, self._sums[form]) for form, weight_C in weights.items()}
+        return gradient_(self._chunk, pulls, at_label_C, factor_C)
+
+    def _sparse_gradient_(self, pool: Pool, share_C: Tensor, keep_C: Tensor, factor_C: Tensor) -> Tensor:
+        """(keep − c·κ)·p everywhere, then the K tokens anew, as κ may be large and cancel there."""
+        term = self._sparse
+        assert term is not None
+        kept_label_C = -torch.expm1(self.measured[Statistic("label_logp", pool)])
+        at_label_C = share_C * kept_label_C - keep_C * self._sums[STUDENT].not_label
+        _, slope_CK = self._finished(self.logits_CV.gather(1, term.kept.ids))
+        gradient_CV = self._written({STUDENT: keep_C - share_C * term.log_kappa_C.exp()}, at_label_C, factor_C)
+        inside_CK = keep_C[:, None] * term.student_CK - share_C[:, None] * term.prob_CK
+        is_label_CK = term.kept.ids == self.tokens.labels_T[:, None]
+        inside_CK = torch.where(is_label_CK, at_label_C[:, None], inside_CK) * factor_C[:, None] * slope_CK
+        return gradient_CV.scatter_(1, term.kept.ids, inside_CK.to(gradient_CV.dtype))

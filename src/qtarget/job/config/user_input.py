@@ -1,0 +1,88 @@
+"""What the user wrote, in a file and in flags over it, with the place of every key."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import qtarget as qt
+from qtarget.job.config.flags import Words
+from qtarget.job.config.keys import TRL_NAMES, all_keys
+from qtarget.job.config.yaml_file import YamlFile, parse_scalar
+from qtarget.target.hyperparameters import hyperparameters, suggestion
+
+DEFAULT_METHOD = "target-sft"
+
+
+@dataclass(frozen=True)
+class Written:
+    """Keys and values, and where each was written."""
+
+    values: dict[str, Any]
+    places: dict[str, str]
+
+    def place(self, key: str) -> str:
+        return self.places.get(key, "the configuration")
+
+
+def written(file: YamlFile, words: Words) -> Written:
+    """Flags over the file, each key under the name used here."""
+    values, places = dict(file.values), {key: f"{words.config}, line {line}" for key, line in file.lines.items()}
+    values, places = _renamed(values, places)
+    flags = {key: _flag_value(key, texts) for key, texts in words.flags.items()}
+    flags, flag_places = _renamed(flags, {key: f"--{key}" for key in flags})
+    return _with_hyperparameters(Written({**values, **flags}, {**places, **flag_places}), from_flags=set(flags))
+
+
+def _renamed(values: Mapping[str, Any], places: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    for theirs, ours in TRL_NAMES.items():
+        if theirs in values and ours in values:
+            raise ValueError(f"{places[theirs]}: `{theirs}` and `{ours}` say the same; keep one.")
+    names = {key: TRL_NAMES.get(key, key) for key in values}
+    return {names[key]: value for key, value in values.items()}, {names[key]: place for key, place in places.items()}
+
+
+def _flag_value(key: str, texts: list[str]) -> Any:
+    """The value of a flag: text where the key takes nothing else, YAML otherwise, True for a bare switch."""
+    if not texts:
+        return True
+    is_text = all_keys().get(TRL_NAMES.get(key, key)) in (str, str | None)
+    values = [text if is_text and text != "null" else parse_scalar(text) for text in texts]
+    return values[0] if len(values) == 1 else values
+
+
+def _with_hyperparameters(given: Written, from_flags: set[str]) -> Written:
+    """The method's hyperparameters moved into `method_kwargs`; what is nobody's key is refused."""
+    name = str(given.values.get("method", DEFAULT_METHOD))
+    if name not in qt.METHODS:
+        raise ValueError(f"{given.place('method')}: no method {name!r}; {suggestion(name, qt.METHODS)}")
+    own = {h.name for h in hyperparameters(qt.METHODS[name])}
+    loose = {key: given.values[key] for key in given.values if key in own}
+    kwargs = given.values.get("method_kwargs") or {}
+    both = [key for key in loose if key in kwargs and key not in from_flags] if isinstance(kwargs, dict) else []
+    if both:
+        raise ValueError(f"{given.place(both[0])}: `{both[0]}` stands in `method_kwargs` too; keep one.")
+    _check_names(given, name, own)
+    values = {key: value for key, value in given.values.items() if key in all_keys()}
+    if loose and isinstance(kwargs, dict):
+        values["method_kwargs"] = {**kwargs, **loose}
+    return Written(values, given.places)
+
+
+def _check_names(given: Written, method: str, own: set[str]) -> None:
+    for key in given.values:
+        if key in own or key in all_keys():
+            continue
+        owners = [name for name, factory in qt.METHODS.items() if key in {h.name for h in hyperparameters(factory)}]
+        if owners and given.values[key] is None:  # as in `--method dft --eta null`, over a file that has `eta`
+            continue
+        if owners:
+            raise ValueError(
+                f'{given.place(key)}: method "{method}" has no hyperparameter `{key}` (it belongs to '
+                f"{', '.join(owners)}); remove that line, or write `--{key} null`."
+            )
+        near = difflib.get_close_matches(key, [*own, *all_keys(), *TRL_NAMES], n=1)
+        hint = (
+            f"did you mean `{near[0]}`?" if near else "keys are those of trl.SFTConfig and of `qtarget train --help`."
+        )
+        raise ValueError(f"{given.place(key)}: unknown key `{key}`; {hint}")

@@ -1,0 +1,86 @@
+"""The catalogue on a terminal."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from qtarget.job.method_pages import Entry
+
+LEGEND = (
+    "p the student, p_y its probability of the label, d the one-hot label, r the reference, t the teacher; "
+    "Q = γ·d + (1 − γ)·π̃ is what the student is pulled to"
+)
+
+
+def catalogue_table(entries: tuple[Entry, ...], width: int) -> RenderableType:
+    """All methods, a row each. Under 100 columns the source stands below the name."""
+    narrow = width < 100
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("method", style="bold", no_wrap=True)
+    table.add_column("needs", no_wrap=True)
+    table.add_column("trust γ")
+    table.add_column("residual π̃")
+    if not narrow:
+        table.add_column("source", style="dim")
+    for entry in entries:
+        name = Text(entry.name) if not narrow else Text.assemble(entry.name, "\n", (entry.source[:22], "dim"))
+        row = [name, Text("\n".join(entry.needs)), Text(entry.trust), Text(entry.residual)]
+        table.add_row(*row, *([] if narrow else [Text(entry.source)]))
+    return Group(table, Text(LEGEND, style="dim"), Text("`qtarget methods NAME` says more of one.", style="dim"))
+
+
+def method_page(entry: Entry, _width: int) -> RenderableType:
+    """One method: what it is, its formula and limits, its hyperparameters and the lines to write."""
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column()
+    needs = ", ".join(entry.needs) or "nothing beside the data"
+    for label, text in (
+        ("formula", entry.formula),
+        ("trust γ", entry.trust),
+        ("residual π̃", entry.residual),
+        ("limits", entry.limits),
+        ("needs", needs),
+        (
+            "looks at",
+            {"token": "each token alone", "sequence": "whole sequences", "batch": "the whole batch"}[entry.scope],
+        ),
+        ("remarks", entry.remarks),
+        ("source", entry.source),
+    ):
+        if text:
+            facts.add_row(label, Text(text))
+    parts = [Text.assemble((entry.name, "bold"), "  ", entry.summary), Text(), facts, Text()]
+    parts += [_parameters(entry), Text()] if entry.parameters else []
+    return Group(
+        *parts, Text("in a configuration", style="dim"), Text(_lines(entry)), Text(), Text(LEGEND, style="dim")
+    )
+
+
+def _parameters(entry: Entry) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in ("hyperparameter", "default", "may be", "meaning"):
+        table.add_column(column, style="bold" if column == "hyperparameter" else "")
+    for one in entry.parameters:
+        table.add_row(one.name, escape(_shown(one.default)), escape(one.domain), escape(one.meaning))
+    return table
+
+
+def _lines(entry: Entry) -> str:
+    """The configuration's lines that ask for this method."""
+    lines = [f"method: {entry.name}"]
+    lines += [f"{one.name}: {_shown(one.default)}" for one in entry.parameters]
+    lines += ["teacher: path/or/hub-name"] if "teacher" in entry.needs else []
+    lines += ["reference: initial"] if "reference" in entry.needs else []
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def _shown(value: Any) -> str:
+    """A default as YAML says it."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"[{', '.join(f'{each:g}' for each in value)}]" if isinstance(value, tuple) else str(value)

@@ -1,0 +1,86 @@
+"""Rows from files, directories and the hub."""
+
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from pyarrow import ArrowInvalid
+
+from qtarget.data.json_lines import check_json
+from qtarget.job.config.job import Source
+from qtarget.job.config.paths import looks_local, not_found
+
+FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+
+
+def load_rows(source: Source, key: str) -> Dataset:
+    """The rows of a source.
+
+    Args:
+        key: the key it was given under, for errors.
+
+    Raises:
+        ValueError: nothing there (naming the near miss), an unknown format or split, or a broken file.
+    """
+    paths = [Path(name).expanduser() for name in source.names]
+    if all(path.is_file() for path in paths):
+        return _from_files(paths, key)
+    name, path = source.names[0], paths[0]
+    for missing in (p for p, name in zip(paths, source.names, strict=True) if not p.exists() and looks_local(name)):
+        raise ValueError(f"`{key}`: " + not_found(missing, "the data"))
+    if len(paths) > 1:
+        raise ValueError(f"`{key}` is a list, and {name} in it is no file; list files only, or name one directory.")
+    return _from_saved(path, source, key) if _is_saved(path) else _from_folder_or_hub(path, source, key)
+
+
+def _from_files(paths: list[Path], key: str) -> Dataset:
+    formats = {FORMATS.get(path.suffix) for path in paths}
+    if None in formats or len(formats) > 1:
+        raise ValueError(f"`{key}`: {', '.join(map(str, paths))} must all end in .jsonl or .json, or all in .parquet.")
+    form = formats.pop()
+    for path in paths if form == "json" else ():
+        check_json(path)
+    return _loaded(key, str(form), data_files=[str(path) for path in paths], split="train")
+
+
+def _is_saved(path: Path) -> bool:
+    """Whether `save_to_disk` wrote this directory."""
+    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+
+
+def _from_saved(path: Path, source: Source, key: str) -> Dataset:
+    saved: Any = load_from_disk(str(path))
+    if not isinstance(saved, DatasetDict):
+        return saved
+    if source.split not in saved:
+        raise ValueError(_no_split(key, source, ", ".join(map(str, saved))))
+    return saved[source.split]
+
+
+def _from_folder_or_hub(path: Path, source: Source, key: str) -> Dataset:
+    if path.is_dir():
+        for file in sorted(file for file in path.rglob("*") if FORMATS.get(file.suffix) == "json"):
+            check_json(file)
+    try:
+        return _loaded(key, source.names[0], name=source.config, split=source.split)
+    except ValueError as error:
+        if "Unknown split" in str(error):
+            raise ValueError(_no_split(key, source, str(error).partition("one of ")[2].strip("[]. "))) from error
+        raise
+
+
+def _no_split(key: str, source: Source, found: str) -> str:
+    split_key = "dataset_train_split" if key == "train_dataset" else "dataset_test_split"
+    first = found.split(",")[0].strip("'\" ")
+    return f"`{key}`: {source.names[0]} has no split {source.split!r} (it has {found}); write `{split_key}: {first}`."
+
+
+def _loaded(key: str, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return load_dataset(*args, **kwargs)
+    except DatasetNotFoundError as error:
+        raise ValueError(f"`{key}`: {args[0]} is neither a path here nor a data set on the hub ({error}).") from error
+    except (DatasetGenerationError, ArrowInvalid) as error:
+        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ValueError(f"`{key}`: the rows of {kwargs.get('data_files', args[0])} cannot be read: {cause}") from error

@@ -1,0 +1,126 @@
+"""A run's rows: its own columns, the rows it takes, and prompts as evaluation asks them."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from qtarget.evaluate.nouns import Question
+from qtarget.evaluate.prompts import prompt_ids
+from qtarget.job.config.job import Job, Layout, Source
+from qtarget.job.rows.formats import load_rows
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class RunRows:
+    """The rows of a source that a run takes.
+
+    Attributes:
+        taken: as they came.
+        laid_out: as the trainer is given them.
+    """
+
+    taken: Dataset
+    laid_out: Dataset
+
+
+def training_rows(job: Job) -> RunRows:
+    """The rows to train on.
+
+    Raises:
+        ValueError: nothing there, a column that is missing or holds something else, or fewer rows than asked for.
+    """
+    return _rows(job, job.train, "train_dataset")
+
+
+def evaluation_rows(job: Job) -> RunRows | None:
+    """The rows to evaluate the loss on, all of them; None where there are none."""
+    return None if job.evaluation is None else _rows(job, job.evaluation, "eval_dataset")
+
+
+def _rows(job: Job, source: Source, key: str) -> RunRows:
+    rows = load_rows(source, key)
+    if job.layout is None:
+        return RunRows(rows, rows)
+    for column in (job.layout.prompt_column, job.layout.completion_column):
+        _check_column(column, rows, job.layout, key)
+    layout, seed = job.layout, job.layout.seed
+    if key == "train_dataset" and seed is not None:
+        rows = rows.shuffle(seed=seed)
+    take = layout.take if key == "train_dataset" else None
+    if not layout.drop_longer:
+        rows = _first(rows, take, key)
+    laid_out = _laid_out(rows, job)
+    if not layout.drop_longer:
+        return RunRows(rows, laid_out)
+    fits = [place for place, ids in enumerate(laid_out["input_ids"]) if len(ids) <= (job.args.max_length or 0)]
+    return RunRows(_first(rows.select(fits), take, key), _first(laid_out.select(fits), take, key))
+
+
+def _first(rows: Dataset, take: int | None, key: str) -> Dataset:
+    if take is not None and len(rows) < take:
+        raise ValueError(
+            f"`train_rows: {take}` of `{key}` are asked for, and there are {len(rows)}; write that or less."
+        )
+    return rows if take is None else rows.select(range(take))
+
+
+def _check_column(column: str, rows: Dataset, layout: Layout, key: str) -> None:
+    if column in rows.column_names:
+        return
+    name = "prompt_column" if column == layout.prompt_column else "completion_column"
+    raise ValueError(
+        f"`{key}` has no column `{column}`; it has {', '.join(rows.column_names)}. Write `{name}:` and one of these."
+    )
+
+
+def _laid_out(rows: Dataset, job: Job) -> Dataset:
+    """Prompt and completion, or with a prompt's name their token ids, of which the completion's are learned."""
+    layout = job.layout
+    assert layout is not None
+    if layout.prompt is None:
+        row = partial(_texts, layout=layout)
+    else:
+        row = partial(_token_row, layout=layout, tokenizer=_tokenizer(job))
+    return rows.map(row, with_indices=True, remove_columns=rows.column_names, num_proc=job.args.dataset_num_proc)
+
+
+def _texts(row: dict[str, Any], index: int, layout: Layout) -> dict[str, str]:
+    prompt, completion = row[layout.prompt_column], _last_answer(row[layout.completion_column])
+    for column, text in ((layout.prompt_column, prompt), (layout.completion_column, completion)):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(
+                f"row {index}: `{column}` holds {text!r}; expected text that is not empty, or for the completion a "
+                "conversation in which the assistant speaks."
+            )
+    return {"prompt": prompt, "completion": completion}
+
+
+def _last_answer(value: Any) -> Any:
+    """The completion: text, or the assistant's last turn of a conversation."""
+    if not isinstance(value, list):
+        return value
+    return next((turn["content"] for turn in reversed(value) if turn.get("role") == "assistant"), None)
+
+
+def _token_row(
+    row: dict[str, Any], index: int, layout: Layout, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, list[int]]:
+    """The ids that evaluation asks with, the completion's, and the end token, which is learned too."""
+    text = _texts(row, index, layout)
+    prompt = prompt_ids(str(layout.prompt), Question("", text["prompt"], ""), tokenizer)
+    learned: Any = tokenizer(text["completion"], add_special_tokens=False)["input_ids"]
+    answer = [*learned, tokenizer.eos_token_id]
+    return {"input_ids": [*prompt, *answer], "labels": [IGNORED] * len(prompt) + answer}
+
+
+def _tokenizer(job: Job) -> PreTrainedTokenizerBase:
+    own = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
+    tokenizer = AutoTokenizer.from_pretrained(job.model, **own)
+    if job.args.eos_token is not None:
+        tokenizer.eos_token = job.args.eos_token
+    return tokenizer

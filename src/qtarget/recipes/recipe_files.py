@@ -1,0 +1,123 @@
+"""The ten settings, read from their files."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from qtarget.job.config.yaml_file import read_yaml
+from qtarget.recipes.schema import (
+    DataFile,
+    Evaluation,
+    MethodPart,
+    MethodsFile,
+    ModelFile,
+    ProtocolFile,
+    SettingPart,
+    SettingsFile,
+    ShapesFile,
+    Values,
+)
+from qtarget.target.hyperparameters import suggestion
+
+FILES = Path(__file__).parent / "files"
+FileSchema = TypeVar("FileSchema", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A data set, a model and the arms to compare on them.
+
+    Attributes:
+        versions: recipe_version of every file that it is made of, by the file's name.
+    """
+
+    name: str
+    data: DataFile
+    model: ModelFile
+    evaluation: Evaluation
+    protocol: ProtocolFile
+    setting: SettingPart
+    arms: dict[str, MethodPart]
+    versions: dict[str, int]
+
+    @property
+    def title(self) -> str:
+        return f"{self.data.title} on {self.model.title}"
+
+    @property
+    def paper(self) -> Values:
+        """What the paper's figure shows, by arm, in per cent."""
+        return self.setting.paper
+
+
+def recipe_names() -> list[str]:
+    """In the order of the paper's figure."""
+    return list(_settings().settings)
+
+
+def recipes() -> list[Recipe]:
+    return [recipe(name) for name in recipe_names()]
+
+
+@cache
+def recipe(name: str) -> Recipe:
+    """A setting by name.
+
+    Raises:
+        ValueError: there is none of that name; it names the near miss.
+    """
+    if name not in recipe_names():
+        raise ValueError(f"no recipe {name!r}; {suggestion(name, recipe_names())}")
+    setting = _settings().settings[name]
+    data = read_part(FILES / "data" / f"{setting.data}.yaml", DataFile)
+    model = read_part(FILES / "models" / f"{setting.model}.yaml", ModelFile)
+    evaluation = read_part(FILES / "evaluation" / f"{data.evaluation}.yaml", Evaluation)
+    protocol = read_part(FILES / "protocol.yaml", ProtocolFile)
+    methods = read_part(FILES / "methods.yaml", MethodsFile)
+    parts = {
+        "settings": _settings(),
+        f"data/{setting.data}": data,
+        f"models/{setting.model}": model,
+        f"evaluation/{data.evaluation}": evaluation,
+        "methods": methods,
+        "protocol": protocol,
+    }
+    versions = {file: part.recipe_version for file, part in parts.items()}
+    return Recipe(name, data, model, evaluation, protocol, setting, methods.arms, versions)
+
+
+@cache
+def _settings() -> SettingsFile:
+    return read_part(FILES / "settings.yaml", SettingsFile)
+
+
+@cache
+def shapes() -> ShapesFile:
+    return read_part(FILES / "shapes.yaml", ShapesFile)
+
+
+def paper_figure(value: float, where: str) -> str:
+    """The figure with a mark for how well it could be read, or a space."""
+    if "text" in where:
+        return f"{value:g}="
+    return f"{value:.1f}~" if "hidden" in where else f"{value:.1f}\N{NO-BREAK SPACE}"
+
+
+def read_part(path: Path, schema: type[FileSchema]) -> FileSchema:
+    """A recipe's file, checked.
+
+    Raises:
+        ValueError: naming the file, the key and what is wrong with it, as a value without its source.
+    """
+    try:
+        return schema(**read_yaml(path).values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ValueError(
+            f"{path}: `{key}`: {first['msg']}. Every value is written as "
+            '`{value: 2048, source: ancestor, where: "DFT README"}`.'
+        ) from error

@@ -1,0 +1,168 @@
+"""The door: what a call brought, checked against what its method needs and cut down to the supervised tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from qtarget.target.evidence import Dense, Evidence, Given, Head, LabelOnly, Sparse, Supervised
+from qtarget.target.kept_tokens import check_kept
+from qtarget.target.types import Method
+
+
+def supervise(
+    labels: Tensor, method: Method, vocab: int, given: Given, ignore_index: int, drop_weightless: bool
+) -> Supervised:
+    """Check what was given against what the method needs, and keep the supervised tokens.
+
+    Tokens of weight 0 are dropped too when `drop_weightless` and no rule looks beyond its token: they get no gradient.
+
+    Raises:
+        ValueError: something the method needs is missing or unusable, shapes disagree, or a label is no token id.
+    """
+    _check_needs(method, given)
+    check_kept(method, given, vocab)
+    for name, extra in (("token_weight", given.token_weight), ("sequence_ids", given.sequence_ids)):
+        if extra is not None and extra.shape != labels.shape:
+            raise ValueError(f"{name} has shape {list(extra.shape)}, labels {list(labels.shape)}; they must be equal")
+    flat = labels.reshape(-1)
+    keep = flat != ignore_index
+    _check_labels(flat[keep], vocab, ignore_index)
+    num_supervised = keep.sum()
+    weight = None if given.token_weight is None else _checked_weight(given.token_weight.reshape(-1), keep)
+    counted = keep & (weight != 0) if weight is not None and drop_weightless else keep
+    keep = counted if method.scope == "token" else keep
+    where, reference, sequences = keep.nonzero().squeeze(-1), given.reference, given.sequence_ids
+    return Supervised(
+        where=where,
+        labels_T=flat[where].long(),
+        teachers=tuple(_flatten(t, where, labels.shape, vocab, "teacher") for t in given.teachers),
+        reference=None if reference is None else _flatten(reference, where, labels.shape, vocab, "reference"),
+        token_weight_T=None if weight is None else weight[where],
+        sequence_ids_T=None if sequences is None else sequences.reshape(-1)[where],
+        shape=labels.shape,
+        num_supervised=num_supervised,
+        counted_T=counted[where],
+        group=given.token_group,
+    )
+
+
+def resolve(method: Method, given: Given) -> Method:
+    """The method to run: its stand-in where it has one, and weights are given in place of a reference."""
+    in_place = given.reference is None and given.token_weight is not None
+    return method.without_reference or method if in_place else method
+
+
+_FIX = {
+    "teacher": "pass teacher=qt.Dense(hidden, head), qt.Sparse(ids, logprobs, log_tail) or, in the dense call, logits; "
+    "several as a tuple",
+    "reference": "pass reference=qt.Dense(hidden, head), or in the dense call the logits of the model to stay near",
+    "token_weight": "pass token_weight=mask, shaped like labels",
+    "sequence_ids": "pass sequence_ids=ids, shaped like labels, equal within a sequence",
+}
+
+
+def _check_needs(method: Method, given: Given) -> None:
+    for need in sorted(method.needs):
+        if getattr(given, need) is None or (need == "teacher" and not given.teachers):
+            raise ValueError(
+                f'"{method.name}" needs {_article(need)}, and none was given; {_alternative(method, need)}'
+            )
+    if method.num_teachers and len(given.teachers) != method.num_teachers:
+        raise ValueError(
+            f'"{method.name}" is set up for {method.num_teachers} teacher(s) and got {len(given.teachers)}; '
+            f"give one exponent or weight per teacher, and as many teachers"
+        )
+    for name, sources in (("teacher", given.teachers), ("reference", (given.reference,))):
+        reads_all = name in method.needs - method.label_only
+        if reads_all and any(isinstance(source, LabelOnly) for source in sources):
+            raise ValueError(
+                f'"{method.name}" reads the whole {name} distribution, and LabelOnly holds the label\'s '
+                f"log-probability only; {_FIX[name]}"
+            )
+
+
+def _article(need: str) -> str:
+    return need if need in ("token_weight", "sequence_ids") else f"a {need}"
+
+
+def _alternative(method: Method, need: str) -> str:
+    if need == "sequence_ids" and method.scope != "token":
+        return f"it looks at whole sequences: {_FIX[need]}"
+    return _FIX[need]
+
+
+def _check_labels(labels: Tensor, vocab: int, ignore_index: int) -> None:
+    if labels.is_floating_point():
+        raise ValueError(f"labels must be token ids (int64), got {labels.dtype}")
+    if labels.device.type == "cuda":  # a check here would make the host wait for the device on every step
+        return
+    if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < vocab):
+        bad = labels[(labels < 0) | (labels >= vocab)][0].item()
+        raise ValueError(
+            f"label {bad} is outside the vocabulary of {vocab} tokens; "
+            f"mask tokens that are not supervised with {ignore_index}, and check that tokenizer and model match"
+        )
+
+
+def _checked_weight(weight: Tensor, keep: Tensor) -> Tensor:
+    if weight.device.type != "cuda" and bool(((weight < 0) | ~weight.isfinite())[keep].any()):
+        raise ValueError("token_weight must be finite and >= 0 at every supervised token")
+    return weight.detach()
+
+
+def _flatten(evidence: Evidence, where: Tensor, shape: torch.Size, vocab: int, name: str) -> Evidence:
+    """Evidence of the supervised tokens, without gradients, on the labels' device."""
+    if isinstance(evidence, Dense):
+        hidden = _token_rows(evidence.hidden, where, shape, 1, f"{name}.hidden")
+        _check_width(evidence, vocab, name)
+        return replace(evidence, hidden=hidden, head=_detached(evidence.head))
+    if isinstance(evidence, Sparse):
+        ids = _token_rows(evidence.ids, where, shape, 1, f"{name}.ids")
+        logprobs = _token_rows(evidence.logprobs, where, shape, 1, f"{name}.logprobs")
+        if ids.shape != logprobs.shape:
+            raise ValueError(
+                f"{name}: ids have shape {list(ids.shape)}, logprobs {list(logprobs.shape)}; they must be equal"
+            )
+        if ids.device.type == "cpu" and bool(((ids < 0) | (ids >= vocab)).any()):
+            raise ValueError(f"{name}: ids must be tokens of the student's {vocab}, 0 to {vocab - 1}")
+        log_tail = _token_rows(evidence.log_tail, where, shape, 0, f"{name}.log_tail")
+        entropy = evidence.entropy
+        entropy = None if entropy is None else _token_rows(entropy, where, shape, 0, f"{name}.entropy")
+        return replace(evidence, ids=ids, logprobs=logprobs, log_tail=log_tail, entropy=entropy)
+    if isinstance(evidence, LabelOnly):
+        return LabelOnly(_token_rows(evidence.logprobs, where, shape, 0, f"{name}.logprobs"))
+    if not isinstance(evidence, Tensor):
+        raise ValueError(f"{name} is a {type(evidence).__name__}; {_FIX[name]}")
+    return _token_rows(evidence, where, shape, 1, name)
+
+
+def _token_rows(values: Tensor, where: Tensor, shape: torch.Size, trailing: int, name: str) -> Tensor:
+    if values.shape[: values.dim() - trailing] != shape:
+        raise ValueError(
+            f"{name} has shape {list(values.shape)}; "
+            f"it must be {[*shape, '...'][: len(shape) + trailing]} to match labels"
+        )
+    rows = values.detach().reshape(shape.numel(), *values.shape[len(shape) :])
+    return rows if len(where) == len(rows) else rows[where]
+
+
+def _check_width(source: Dense, vocab: int, name: str) -> None:
+    rows, width = source.head.axis.total, source.head.weight.shape[1]
+    if source.hidden.shape[-1] != width:
+        raise ValueError(
+            f"{name}.hidden is {source.hidden.shape[-1]} wide, its head.weight [{rows}, {width}]; "
+            f"pass the last hidden states and the output layer of one model"
+        )
+    if rows > vocab and source.vocab is None:
+        raise ValueError(
+            f"{name} has {rows} rows in its output layer, the student {vocab}; if they share a tokenizer and differ in "
+            f"padding, write qt.Dense(hidden, head, vocab=<number of shared tokens>)"
+        )
+
+
+def _detached(head: Head) -> Head:
+    bias = None if head.bias is None else head.bias.detach()
+    return head._replace(weight=head.weight.detach(), bias=bias)

@@ -1,0 +1,76 @@
+"""Whether K kept tokens of a source are enough for a method: what must be known of the tokens that were not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qtarget.target.evidence import Given, Sparse
+from qtarget.target.types import EVIDENCE_OF, Method, Pool, Statistic, reads, sources_of
+
+
+def check_kept(method: Method, given: Given, vocab: int) -> None:
+    """Refuse kept tokens of a source where what is known of the others does not give the method's target."""
+    named = [(f"teacher {i}", source) for i, source in enumerate(given.teachers)] + [("reference", given.reference)]
+    kept = {name: source for name, source in named if isinstance(source, Sparse)}
+    for name, source in kept.items():
+        if source.tail != "student":
+            _check_linear(method, name, source)
+        elif source.ids.shape[-1] < vocab:
+            _check_degree(method, name, source, kept)
+        if source.temperature != 1 and any(_reads_source(s, name) for s in method.reads):
+            raise ValueError(
+                f'"{method.name}" reads what the {name} says of the label or its entropy, and these tokens were kept '
+                f"at temperature {source.temperature:g}; keep them at temperature 1"
+            )
+
+
+def temperature_for(method: Method, name: str) -> float:
+    """The temperature at which a method wants tokens of "reference" or "teacher i" kept."""
+    named = [(pool, exponent) for pool in method.pools if (exponent := _exponent_of(pool, name))]
+    wanted = {round((1 - pool.student) / exponent, 9) for pool, exponent in named if len(sources_of(pool)) == 1}
+    return wanted.pop() if len(wanted) == 1 else 1.0
+
+
+def _check_linear(method: Method, name: str, source: Sparse) -> None:
+    """Only targets that are linear in the source may lose or level its tail."""
+    pools = [pool for pool in method.pools if any(_exponent_of(part, name) for part in pool.parts)]
+    alone = all(_is_alone(pool, name, source.temperature) for pool in pools)
+    shapes = [s for number in method.numbers for s in reads(number)]
+    if alone and not any(_reads_source(s, name) or s.of in pools for s in shapes):
+        return
+    raise ValueError(
+        f'"{method.name}" is not linear in the {name}, and its kept tokens come with tail="{source.tail}": a token '
+        f"that was not kept would lose what the student knows of it. Keep the likeliest tokens and leave tail at "
+        f'"student": qt.Sparse(ids, logprobs, log_tail)'
+    )
+
+
+def _is_alone(pool: Pool, name: str, temperature: float) -> bool:
+    """Whether a pool is the source itself, as it was kept."""
+    exponents, plain = dict(sources_of(pool)), pool.student == 0 and pool.potential is None and pool.tangent is None
+    return plain and exponents.keys() == {name} and abs(exponents[name] * temperature - 1) < 1e-9
+
+
+def _check_degree(method: Method, name: str, source: Sparse, kept: Mapping[str, Sparse]) -> None:
+    """A tail shaped as the student's keeps its mass in pools whose exponents add up to 1."""
+    for pool in method.pools:
+        exponent = _exponent_of(pool, name)
+        powers = [power * (kept[n].temperature if n in kept else 1.0) for n, power in sources_of(pool)]
+        if exponent and abs(pool.student + sum(powers) - 1) > 1e-6:
+            raise ValueError(
+                f'"{method.name}" takes the {name} to the power {exponent:g}, and its tokens were kept at temperature '
+                f"{source.temperature:g}, so the mass of the others is not known at that power; keep them at "
+                f"temperature {(1 - pool.student) / exponent:g}"
+            )
+
+
+def _exponent_of(pool: Pool, name: str) -> float:
+    """The exponent of "reference" or "teacher i" in a pool."""
+    return dict(sources_of(pool)).get(name, 0.0)
+
+
+def _reads_source(statistic: Statistic, name: str) -> bool:
+    """Whether a statistic is measured on a source itself."""
+    if name == "reference":
+        return EVIDENCE_OF.get(statistic.name) == ("reference",)
+    return EVIDENCE_OF.get(statistic.name) == ("teacher",) and f"teacher {statistic.of}" == name

@@ -1,0 +1,138 @@
+"""What a cache is to hold, and the key that says what it is of."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from qtarget.teacher.distributions import Keep
+from qtarget.teacher.documents import Document
+
+VERSION = 1
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made the rows and the answers, as far as neither shows it. See `qtarget.models.identity`.
+
+    Attributes:
+        tokenizer, chat_template, teacher: identities.  truncation: the settings that cut or pack rows.
+        compute_dtype: the dtype the teacher computed in, with its quantisation.
+        vocabulary: tokens that the teacher's distribution is over.
+    """
+
+    tokenizer: str
+    chat_template: str
+    truncation: str
+    teacher: str
+    compute_dtype: str
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a cache is to hold.
+
+    Attributes:
+        parts: everything that makes one cache differ from another, by name.
+        shards: the documents of each shard.
+    """
+
+    parts: dict[str, Any]
+    shards: list[list[Document]]
+
+    @property
+    def keep(self) -> Keep:
+        return keep_of(self.parts)
+
+    @property
+    def key(self) -> str:
+        return key_of(self.parts)
+
+    @property
+    def tokens(self) -> int:
+        return sum(tokens_in(shard) for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """About what the cache takes on disk."""
+        per_token = bytes_per_token(self.parts["k"], self.parts["storage_dtype"])
+        return self.tokens * per_token + 24 * sum(len(shard) for shard in self.shards)
+
+
+def plan_cache(
+    documents: Iterable[Document],
+    origin: Origin,
+    keep: Keep,
+    *,
+    storage_dtype: Literal["float16", "float32"] = "float16",
+    shard_tokens: int = 65536,
+) -> Plan:
+    """What to write about documents, each once, in an order that only their content decides.
+
+    Args:
+        storage_dtype: of the log-probabilities. float16 rounds ln t by at most 1 part in 2048: a probability of
+            e^-10 by 0.5 %, one of 1/2 by 0.03 %.
+        shard_tokens: tokens asked about, after which a shard is closed; what a run that is killed loses at most.
+    """
+    if storage_dtype not in DTYPES:
+        raise ValueError(f"storage_dtype is {storage_dtype!r}; expected one of {', '.join(DTYPES)}.")
+    unique = {document.digest: document for document in documents}
+    if not unique:
+        raise ValueError("No row has a supervised token, so there is nothing to ask the teacher about.")
+    ordered = [unique[digest] for digest in sorted(unique)]
+    parts = {
+        "rows": hashlib.sha256(b"".join(document.digest for document in ordered)).hexdigest(),
+        **asdict(origin),
+        "k": min(keep.k, origin.vocabulary),
+        "how": keep.how,
+        "temperature": float(keep.temperature),
+        "storage_dtype": storage_dtype,
+        "shard_tokens": shard_tokens,
+        "format": VERSION,
+    }
+    return Plan(parts, _shards(ordered, shard_tokens))
+
+
+def _shards(documents: Sequence[Document], shard_tokens: int) -> list[list[Document]]:
+    asked = np.cumsum([0, *(int(document.asked.sum()) for document in documents)])[:-1]
+    firsts = np.flatnonzero(np.diff(asked // shard_tokens, prepend=-1))
+    bounds = [*firsts.tolist(), len(documents)]
+    return [list(documents[start:stop]) for start, stop in pairwise(bounds)]
+
+
+def tokens_in(documents: Iterable[Document]) -> int:
+    return sum(int(document.asked.sum()) for document in documents)
+
+
+def bytes_per_token(k: int, storage_dtype: str) -> int:
+    return 14 + k * (4 + DTYPES[storage_dtype].itemsize)
+
+
+def keep_of(parts: Mapping[str, Any]) -> Keep:
+    return Keep(parts["k"], parts["how"], parts["temperature"])
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()
+
+
+def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The parts of `wanted` that the cache has otherwise, each with both values."""
+    return [
+        f"{name.replace('_', ' ')}: {_short(cached.get(name))} in the cache, {_short(value)} now"
+        for name, value in wanted.items()
+        if cached.get(name) != value
+    ]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text

@@ -1,0 +1,141 @@
+"""The trainer's configuration: TRL's `SFTConfig` and what a target needs beside it."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from trl.trainer.sft_config import SFTConfig
+
+import qtarget as qt
+from qtarget.fused.arguments import DIAGNOSTICS
+
+
+@dataclass
+class TargetSFTConfig(SFTConfig):
+    """`trl.SFTConfig` with a method in the place of `loss_type`.
+
+    Plain values only, so it goes through YAML, JSON, `TrlParser` and the command line. Objects (a composed
+    `qt.Method`, models in memory) are given to the trainer itself.
+
+    Args:
+        method: name in `qt.METHODS`.
+        method_kwargs: its hyperparameters; those left out keep their defaults.
+        teacher: path or hub name of the teacher, or the address of one that is served (`http://…`); a list of them
+            for a method with several.
+        teacher_cache: folder that `qtarget teacher cache` wrote, or a list of them: the teacher is read there, and
+            none is loaded. `teacher` then names the model it must be of, or is left out.
+        teacher_top_k: likeliest tokens that are kept of a cached or served teacher or reference, at each token. The
+            rest of its mass is shaped as the student's.
+        teacher_timeout: seconds that a served teacher or reference may be away before training stops.
+        teacher_dtype: torch dtype the teacher is loaded in, or "auto" for the checkpoint's own.
+        teacher_init_kwargs: more for the teacher's `from_pretrained` (`attn_implementation`,
+            `quantization_config`, ...).
+        reference: "initial" for the model as training starts (its adapter switched off under peft; a snapshot
+            refreshed every `refresh_every` optimizer steps for methods whose reference is an old policy), or
+            a path, hub name or address.
+        reference_cache: as `teacher_cache`.
+        reference_dtype: torch dtype of the reference; None for the student's own (a path: the checkpoint's).
+        reference_init_kwargs: more for the `from_pretrained` of a reference that is a path.
+        diagnostics: per-token measures that are logged as token means, beside `nll`. `trust`, `scale`
+            and `top1` (logged as `mean_token_accuracy`) cost next to nothing and are averaged over every step; the
+            others are measured at the steps that are logged, and throughout evaluation. What does not apply
+            (`target_kl` under an improper target, `teacher_entropy` without a teacher) is left out.
+        unspanned_weight: weight of the tokens that no span of `weight_spans` touches.
+    """
+
+    _VALID_DICT_FIELDS = [  # noqa: RUF012  (TRL's own declaration)
+        *SFTConfig._VALID_DICT_FIELDS,
+        "method_kwargs",
+        "teacher_init_kwargs",
+        "reference_init_kwargs",
+    ]
+
+    method: str = field(default="target-sft", metadata={"help": "Objective, by its name in `qtarget methods`."})
+    method_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Hyperparameters of the method, for example '{\"eta\": 0.5}'."}
+    )
+    teacher: list[str] | str | None = field(
+        default=None, metadata={"help": "Path or hub name of the teacher, or a list of several."}
+    )
+    teacher_cache: list[str] | str | None = field(
+        default=None, metadata={"help": "Folder of a teacher cache, or a list of several."}
+    )
+    teacher_top_k: int = field(
+        default=64, metadata={"help": "Likeliest tokens that a cached or served teacher is asked for, at each token."}
+    )
+    teacher_timeout: float = field(
+        default=600.0, metadata={"help": "Seconds that a served teacher may be away before training stops."}
+    )
+    teacher_dtype: str = field(
+        default="auto", metadata={"help": "Torch dtype of the teacher, or 'auto' for its checkpoint's."}
+    )
+    teacher_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keyword arguments for the teacher's `from_pretrained`."}
+    )
+    reference: str | None = field(
+        default="initial",
+        metadata={"help": "'initial' for the model as training starts, or a path or hub name."},
+    )
+    reference_cache: str | None = field(default=None, metadata={"help": "Folder of a cache of the reference."})
+    reference_dtype: str | None = field(
+        default=None, metadata={"help": "Torch dtype of the reference; by default the student's."}
+    )
+    reference_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keyword arguments for the reference's `from_pretrained`."}
+    )
+    diagnostics: list[str] = field(
+        default_factory=lambda: ["trust", "scale", "top1", "entropy", "target_kl", "teacher_entropy"],
+        metadata={"help": "Per-token measures to log beside the loss and the nll."},
+    )
+    unspanned_weight: float = field(
+        default=1.0, metadata={"help": "Weight of tokens that no span of `weight_spans` touches."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_other_losses(self)
+        self.build_method()
+        unknown = [name for name in self.diagnostics if name not in DIAGNOSTICS]
+        if unknown:
+            raise ValueError(f"diagnostics has {unknown}; expected names among {list(DIAGNOSTICS)}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As TRL's, which hides whatever ends in `_token`; these two are no secrets and are needed to read it back."""
+        return {**super().to_dict(), "eos_token": self.eos_token, "pad_token": self.pad_token}
+
+    def build_method(self) -> qt.Method:
+        """The method that `method` and `method_kwargs` name."""
+        kwargs = self.method_kwargs or {}
+        if not isinstance(kwargs, dict):
+            raise ValueError(f"method_kwargs is {kwargs!r}; expected a mapping, as in `method_kwargs: {{eta: 0.5}}`.")
+        return qt.method(self.method, **kwargs)
+
+
+def refuse_other_losses(args: SFTConfig) -> None:
+    """A second objective beside `method` would be ignored or would fight it: name the line to remove."""
+    conflicts = {
+        f"loss_type: {args.loss_type}": args.loss_type != "nll",
+        f"label_smoothing_factor: {args.label_smoothing_factor}": args.label_smoothing_factor != 0,
+        "use_liger_kernel: true": args.use_liger_kernel,
+    }
+    instead = {
+        "loss_type": f"`method: {args.loss_type}` says the same",
+        "label_smoothing_factor": "`method: label-smoothing` with `method_kwargs: {smoothing: "
+        f"{args.label_smoothing_factor}}}` says the same",
+        "use_liger_kernel": "`method` computes its loss without building logits already",
+    }
+    for line, given in conflicts.items():
+        if given:
+            reason = instead[line.partition(":")[0]]
+            raise ValueError(f"`{line}` is set beside `method`. Remove that line; {reason}.")
+
+
+def as_target_config(args: SFTConfig | None) -> TargetSFTConfig:
+    """The configuration itself, or one made from a plain `SFTConfig` (None: from the defaults)."""
+    if isinstance(args, TargetSFTConfig):
+        return args
+    if args is None:
+        return TargetSFTConfig(method="sft")
+    known = {f.name for f in fields(TargetSFTConfig) if f.init}
+    values = {name: value for name, value in args.to_dict().items() if name in known}
+    values |= {name: getattr(args, name) for name in ("hub_token", "eos_token", "pad_token")}  # hidden by to_dict
+    return TargetSFTConfig(**{"method": "sft", **values})

@@ -1,0 +1,139 @@
+"""When the kernels run, what they do to the matrix products, and that they compile for GPUs that are not here."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fused.triton.test_laws import DEVICE, few
+from laws.cases import Case, V
+from laws.papers import Row
+
+import qtarget as qt
+from qtarget.fused import chunks
+from qtarget.fused import products as matmul
+from qtarget.fused.products import Products
+from qtarget.target.evidence import Given
+from qtarget.target.inputs import supervise
+from qtarget.target.types import reads
+from qtarget.target.vocabulary import Whole
+
+
+def test_on_cuda_only():
+    place = lambda kind: SimpleNamespace(device=torch.device(kind))  # noqa: E731
+    assert chunks.has_kernels(place("cuda"))
+    assert not any(chunks.has_kernels(place(kind)) for kind in ("cpu", "mps", "xpu"))
+
+
+def test_a_cpu_never_imports_the_kernels():
+    script = (
+        "import sys, torch, qtarget as qt\n"
+        "hidden = torch.randn(3, 4, requires_grad=True)\n"
+        "head = qt.Head(torch.randn(9, 4))\n"
+        "qt.linear_q_target_loss(hidden, head, torch.arange(3), qt.method('dft')).loss.backward()\n"
+        "assert 'qtarget.fused.triton' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("operand", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("rows", [None, 3])
+def test_one_buffer_for_the_student(rows: int | None, operand: torch.dtype, on_kernels, monkeypatch):
+    """In the type of the products, of as many tokens as fit: no probabilities and no scratch beside the logits."""
+    made, original = [], chunks.Workspace.__init__
+    watch = lambda self, chunk, vocab, like: (made.append((self, chunk)), original(self, chunk, vocab, like))[1]  # noqa: E731
+    monkeypatch.setattr(chunks.Workspace, "__init__", watch)
+    monkeypatch.setattr(matmul, "_operand", lambda hidden, weight, widest: operand)
+    case = few(Case(Row("idft", {}), dtype=torch.float32))
+    hidden = case.hidden.to(DEVICE).requires_grad_()
+    head, labels = qt.Head(case.head.weight.to(DEVICE)), case.labels.to(DEVICE)
+    room = Products.of(hidden.detach(), head.weight, [True, False, False]).room(head.weight, V)
+    limit = None if rows is None else int(rows * (V + room) * operand.itemsize / chunks.COUNTED) + 1
+    qt.linear_q_target_loss(
+        hidden, head, labels, case.method, buffer_bytes=limit, diagnostics=("entropy",)
+    ).loss.backward()
+    workspace, chunk = made[-1]
+    assert chunk == (rows or 4)
+    assert workspace.number == 1
+    assert workspace("logits", 1).dtype == operand
+
+
+def test_double_precision_is_for_torch(on_kernels):
+    case = few(Case(Row("dft", {})))
+    hidden = case.hidden.to(DEVICE).requires_grad_()
+    head, labels = qt.Head(case.head.weight.to(DEVICE)), case.labels.to(DEVICE)
+    qt.linear_q_target_loss(hidden, head, labels, case.method).loss.backward()
+    assert not on_kernels
+
+
+def test_more_sources_than_the_kernels_take_are_for_torch(on_kernels):
+    case = few(Case(Row("target-sft", {"eta": (0.2,) * 4}), dtype=torch.float32))
+    given = {name: value for name, value in case.evidence.items() if name != "sequence_ids"}
+    out = qt.linear_q_target_loss(case.hidden.requires_grad_(), case.head, case.labels, case.method, **given)
+    out.loss.backward()
+    assert not on_kernels
+
+
+def test_a_finished_gradient_is_multiplied_once(monkeypatch):
+    """Sums in fp32 of bf16 products: each chunk rounds nothing but its gradient."""
+    monkeypatch.setattr(matmul, "_bf16_is_fast", lambda: False)  # products in fp32, to compare exactly
+    draw = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, 8, generator=draw).bfloat16() for n in (6, 11))
+    gradient = torch.randn(6, 11, generator=draw).bfloat16()
+    products = Products.of(hidden, weight, [True, True, True])
+    for part in (slice(0, 4), slice(4, 6)):
+        products.add_finished(part, hidden[part], weight, gradient[part])
+    assert all(g.dtype == torch.float32 for g in products.gradients)
+    exact = gradient.double() @ weight.double(), gradient.double().t() @ hidden.double(), gradient.double().sum(0)
+    for got, expected in zip(products.gradients, exact, strict=True):
+        torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+COMPILE = """
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from qtarget.fused.triton import forms
+
+def assembled(kernel, dtype, arch, **constants):
+    kinds = {name: "*fp32" for name in kernel.arg_names}
+    kinds |= dict.fromkeys(("logits", "source_0", "source_1", "source_2"), "*" + dtype)
+    kinds |= {"labels": "*i64", "vocab": "i32", "stride": "i32", "scale": "fp32", "softcap": "fp32"}
+    kinds |= dict.fromkeys(constants, "constexpr")
+    source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)
+    return compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": forms.WARPS}).asm
+
+for arch, several, sources in ((80, 1, 0), (80, 8, 3), (90, 2, 1)):
+    both = {"SOURCES": sources, "CAPPED": sources == 1, "FORMS": several}
+    for asm in (
+        assembled(forms._measure, "bf16", arch, **both, MOMENTS=True, BLOCK=forms.TILE // several),
+        assembled(forms._gradient, "bf16", arch, **both, BLOCK=forms.TILE),
+    ):
+        assert asm["cubin"]
+        assert ".local" not in asm["ptx"], "registers do not suffice"
+"""
+
+
+def test_the_kernels_compile_for_gpus(tmp_path):
+    """To machine code, without a GPU: what the interpreter lets pass is seen here."""
+    environment = {"PATH": "", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": ":".join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", COMPILE], check=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("row", "head"),
+    [
+        (Row("eaft", {}), {"scale": -1.0}),  # the largest stored logits are not the likeliest tokens
+        (Row("dft", {}), {"shard": Whole(29)}),  # what reads across the vocabulary would miss the other ranks' part
+    ],
+    ids=["negative scale", "shard"],
+)
+def test_output_layers_for_torch(row: Row, head: dict):
+    from qtarget.fused.triton.triton_engine import covers
+
+    case = few(Case(row))
+    statistics = [s for number in case.method.numbers for s in reads(number)]
+    tokens = supervise(case.labels, case.method, V, Given(None, None, None, None), -100, True)
+    assert covers(case.method.pools, statistics, tokens, case.head)
+    assert not covers(case.method.pools, statistics, tokens, case.head._replace(**head))

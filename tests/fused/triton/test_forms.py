@@ -1,0 +1,129 @@
+"""The two kernels alone, beside plain torch in double precision: sizes, types, corners."""
+
+import pytest
+import torch
+from fused.triton.test_laws import DEVICE
+from torch import Tensor
+
+ROWS = 3
+MIXED = (0.4, 0.0, 0.7)
+"""Exponents of student and sources."""
+
+
+def drawn(vocab: int, dtype: torch.dtype = torch.float32, softcap: float | None = None, scale: float = 1.0):
+    from qtarget.fused.triton import kernels as forms
+
+    draw = torch.Generator().manual_seed(vocab)
+    logits = [(3 * torch.randn(ROWS, vocab, generator=draw)).to(dtype).to(DEVICE) for _ in range(3)]
+    labels = torch.randint(0, vocab, (ROWS,), generator=draw).to(DEVICE)
+    return forms.Chunk(logits[0], tuple(logits[1:]), labels, scale, softcap)
+
+
+def student_of(chunk) -> Tensor:
+    """z in double precision."""
+    z = chunk.logits_CV.double() * chunk.scale
+    return z if chunk.softcap is None else chunk.softcap * torch.tanh(z / chunk.softcap)
+
+
+def all_forms():
+    from qtarget.fused.triton.kernels import STUDENT, UNIFORM, Form
+
+    return STUDENT, UNIFORM, Form(MIXED[0], MIXED[1:]), Form(0.0, (1.0,))
+
+
+def logits_of(form, chunk) -> Tensor:
+    exponents = (form.student, *form.sources)
+    return sum(a * t.double() for a, t in zip(exponents, (student_of(chunk), *chunk.sources), strict=False))
+
+
+@pytest.mark.parametrize(("vocab", "softcap"), [(5, None), (5003, 5.0), (33003, None)])
+def test_sums_of_every_form(vocab: int, softcap: float | None):
+    from qtarget.fused.triton.kernels import STUDENT, measure
+
+    chunk = drawn(vocab, softcap=softcap, scale=0.8)
+    sums = measure(chunk, all_forms(), moments=True)
+    student = student_of(chunk).log_softmax(-1)
+    pick = lambda values: values.gather(1, chunk.labels_C[:, None]).squeeze(1)  # noqa: E731
+    for form, got in sums.items():
+        logp = logits_of(form, chunk).log_softmax(-1)
+        others = logp.scatter(1, chunk.labels_C[:, None], -torch.inf).logsumexp(-1)
+        expected = {
+            "log_norm": logits_of(form, chunk).logsumexp(-1),
+            "label_logp": pick(logp),
+            "log_not_label": others,
+            "not_label": others.exp(),
+            "negentropy": (logp.exp() * logp).sum(-1),
+            "collision": (2 * logp).exp().sum(-1),
+        }
+        for name, value in expected.items():
+            torch.testing.assert_close(getattr(got, name).double(), value, rtol=2e-6, atol=2e-6)
+        torch.testing.assert_close(
+            got.cross_with(sums[STUDENT]).double(), (logp.exp() * student).sum(-1), rtol=2e-6, atol=2e-6
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("vocab", [29, 5003])
+def test_the_gradient_of_a_mixture(vocab: int, dtype: torch.dtype):
+    """Σ w·π̃ with the slope of scale and softcap, and the label's entry as it is given; in the logits' own type."""
+    from qtarget.fused.triton.kernels import Pull, gradient_, measure
+
+    chunk = drawn(vocab, dtype, softcap=6.0, scale=1.5)
+    weights = [torch.linspace(-1, 1 + i, ROWS, device=DEVICE) for i in range(len(all_forms()))]
+    factor, at_label = torch.linspace(0.5, 2, ROWS, device=DEVICE), torch.linspace(-1, 0, ROWS, device=DEVICE)
+    expected = sum(
+        w[:, None] * logits_of(form, chunk).softmax(-1) for w, form in zip(weights, all_forms(), strict=True)
+    )
+    expected = expected.scatter(1, chunk.labels_C[:, None], at_label[:, None].double()) * factor[:, None]
+    expected = expected * chunk.scale * (1 - (student_of(chunk) / chunk.softcap).square())
+    sums = measure(chunk, all_forms(), moments=False)
+    pulls = {form: Pull(w, sums[form]) for w, form in zip(weights, all_forms(), strict=True)}
+    got = gradient_(chunk, pulls, at_label, factor)
+    assert got.data_ptr() == chunk.logits_CV.data_ptr()
+    steps = {torch.float32: 2e-6, torch.bfloat16: 2**-7, torch.float16: 2**-9}[
+        dtype
+    ]  # the interpreter cuts, not rounds
+    torch.testing.assert_close(got.double(), expected, rtol=steps, atol=6e-8)
+
+
+def test_tokens_ruled_out_take_no_mass_but_in_their_own_source():
+    """The floor stands for −inf under any scale; a form of a source alone may still count them."""
+    from qtarget.fused.triton.kernels import STUDENT, UNIFORM, Form, measure
+
+    chunk = drawn(29, scale=0.01)
+    chunk.logits_CV[:, 3:9] = -1e30
+    chunk.labels_C.fill_(4)
+    masked, whole = Form(0.0, (1.0,)), Form(0.0, (1.0,), masked=False)
+    sums = measure(chunk, (STUDENT, UNIFORM, masked, whole), moments=True)
+    assert sums[UNIFORM].total.tolist() == [23.0] * ROWS
+    assert (sums[STUDENT].label_logp == -1e30).all()
+    assert (sums[masked].label_logp == -1e30).all()
+    torch.testing.assert_close(sums[whole].label_logp.cpu(), chunk.sources[0].log_softmax(-1)[:, 4].cpu())
+    assert all(number.isfinite().all() for one in sums.values() for number in one)
+
+
+def test_a_nan_is_not_hidden():
+    from qtarget.fused.triton.kernels import STUDENT, measure
+
+    chunk = drawn(29)
+    chunk.logits_CV[1, 7] = torch.nan
+    label_logp = measure(chunk, (STUDENT,), moments=False)[STUDENT].label_logp
+    assert label_logp.isnan().tolist() == [False, True, False]
+
+
+def test_rows_beyond_two_thousand_million_numbers():
+    """Five rows so far apart that the last lies beyond what 32 bits count; only what is written takes memory."""
+    from qtarget.fused.triton.kernels import STUDENT, Chunk, Pull, gradient_, measure
+
+    stride, vocab = 2**29 + 16, 29
+    far = torch.empty(4 * stride + vocab, dtype=torch.float16, device=DEVICE).as_strided((5, vocab), (stride, 1))
+    near = torch.randn(5, vocab, generator=torch.Generator().manual_seed(0)).half().to(DEVICE)
+    far.copy_(near)
+    labels, ones = torch.arange(5, device=DEVICE), torch.ones(5, device=DEVICE)
+    results = []
+    for logits in (far, near):
+        chunk = Chunk(logits, (), labels)
+        sums = measure(chunk, (STUDENT,), moments=False)[STUDENT]
+        results += [sums.label_logp, gradient_(chunk, {STUDENT: Pull(ones, sums)}, -sums.not_label, ones)]
+    torch.testing.assert_close(results[0], results[2], rtol=0, atol=0)
+    torch.testing.assert_close(results[1], results[3], rtol=0, atol=0)

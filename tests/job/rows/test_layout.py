@@ -1,0 +1,104 @@
+"""Rows under their own column names: which are taken, and that training asks as evaluation does."""
+
+import re
+from pathlib import Path
+
+import pytest
+from job.command import run as command
+from job.directories import write_rows
+
+from qtarget.evaluate.nouns import Question
+from qtarget.evaluate.prompts import check_as_trained, prompt_ids
+from qtarget.job.config.flags import Words
+from qtarget.job.config.job import Job, read_job
+from qtarget.job.rows.layout import training_rows
+from qtarget.job.rows.rendering import render
+
+ROWS = [
+    {
+        "problem": f"w{i} w{i + 1}",
+        "solution": " ".join(["w9"] * (i + 1)),
+        "messages": [{"role": "user", "content": "w0"}, {"role": "assistant", "content": f"w{i} w50"}],
+    }
+    for i in range(8)
+]
+
+
+@pytest.fixture
+def job(here):
+    """Makes a run over the rows above, with keys of its own."""
+    write_rows(here / "own.jsonl", ROWS)
+
+    def make(**keys: object) -> Job:
+        lines = {"model": "qwen2", "train_dataset": "own.jsonl", "method": "sft", "output_dir": "out", **keys}
+        (here / "run.yaml").write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
+        return read_job(Words(Path("run.yaml"), {}))
+
+    return make
+
+
+def test_columns_are_named(job):
+    rows = training_rows(job(prompt_column="problem", completion_column="solution")).laid_out
+    assert rows.column_names == ["prompt", "completion"]
+    assert rows[1] == {"prompt": "w1 w2", "completion": "w9 w9"}
+
+
+def test_of_a_conversation_the_assistants_last_turn_is_learned(job):
+    rows = training_rows(job(prompt_column="problem", completion_column="messages")).laid_out
+    assert rows[3] == {"prompt": "w3 w4", "completion": "w3 w50"}
+
+
+def test_training_asks_as_evaluation_does_and_learns_the_end(job):
+    rendered = render(job(prompt_column="problem", completion_column="solution", prompt_format="plain"))
+    row = min(rendered.documents, key=lambda document: len(document.ids))
+    asked = prompt_ids("plain", Question("", ROWS[0]["problem"], ""), rendered.tokenizer)
+    check_as_trained(asked, row.ids, rendered.tokenizer)
+    rows = training_rows(job(prompt_column="problem", completion_column="solution", prompt_format="plain")).laid_out
+    learned = [token for token in rows[0]["labels"] if token != -100]
+    assert rows[0]["labels"][: len(asked)] == [-100] * len(asked)
+    assert learned == [*rendered.tokenizer("w9")["input_ids"], rendered.tokenizer.eos_token_id]
+
+
+def test_the_first_rows_or_a_draw_of_them(job):
+    columns = {"prompt_column": "problem", "completion_column": "solution", "train_rows": 3}
+    first, drawn = (training_rows(job(**columns, **more)) for more in ({}, {"train_rows_seed": 1}))
+    assert first.taken["problem"] == [row["problem"] for row in ROWS[:3]]
+    assert len(drawn.taken) == 3
+    assert drawn.taken["problem"] != first.taken["problem"]
+    assert [row["prompt"] for row in drawn.laid_out] == list(drawn.taken["problem"])
+
+
+def test_rows_that_are_too_long_are_left_out_before_any_is_taken(job):
+    keys = {"prompt_column": "problem", "completion_column": "solution", "prompt_format": "plain"}
+    lengths = [len(row) for row in training_rows(job(**keys)).laid_out["input_ids"]]
+    limit = sorted(lengths)[3]
+    rows = training_rows(job(**keys, max_length=limit, longer_rows="drop", train_rows=2))
+    assert [len(row) for row in rows.laid_out["input_ids"]] == [n for n in lengths if n <= limit][:2]
+    assert len(rows.taken) == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"prompt_column": "question", "completion_column": "solution"}, "Write `prompt_column:` and one of these"),
+        ({"prompt_column": "problem", "completion_column": "solution", "train_rows": 9}, "there are 8"),
+        ({"prompt_column": "messages", "completion_column": "solution"}, "row 0: `messages` holds"),
+        ({"prompt_format": "qwen-box"}, 'did you mean "qwen-boxed"'),
+        ({"longer_rows": "drop"}, "write `prompt_format: qwen-boxed`"),
+        ({"train_rows_seed": 3}, "add `train_rows: 1000`"),
+        ({"prompt_column": "problem", "completion_column": "solution", "prompt_format": "llama-boxed"}, "<|eot_id|>"),
+    ],
+)
+def test_what_does_not_fit_is_refused(job, keys, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        training_rows(job(**keys))
+
+
+def test_a_run_over_the_users_own_columns(here, capsys):
+    write_rows(here / "own.jsonl", ROWS)
+    words = "--prompt-column problem --completion-column messages --prompt-format plain --train-rows 4 --max-steps 1"
+    words += " --eval-dataset null --save-strategy no"
+    said = command(capsys, "train", "config.yaml", "--train-dataset", "own.jsonl", *words.split())
+    assert said.code == 0, said.err
+    assert "4 from own.jsonl" in said.out
+    assert "prompt_format: plain" in (here / "out" / "train.yaml").read_text()

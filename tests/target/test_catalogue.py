@@ -1,0 +1,125 @@
+"""The catalogue as a whole: what it holds, what each method says of itself, and how rules combine."""
+
+import copy
+import inspect
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import qtarget as qt
+from qtarget.target.hyperparameters import hyperparameters
+
+TABLE = {
+    "sft": (), "dft": (), "beyond-log": (), "profit": (), "eaft": (), "iw-sft": ("reference", "sequence_ids"),
+    "cft": ("token_weight",), "label-smoothing": (), "sft-kl": ("reference",), "asft": ("reference",),
+    "psft": ("reference",), "gem": (), "kd": ("teacher",), "kd-hybrid": ("teacher",), "target-sft": ("teacher",),
+}  # fmt: skip
+BEYOND = {
+    "gift", "deft", "idft", "prift", "talr", "focal", "beyond-log-threshold", "log-one-minus-p", "entropy-selected",
+    "excess-loss-selected", "confidence-penalty",
+}  # fmt: skip
+
+
+def test_the_catalogue_holds_the_papers_table_and_the_methods_beyond_it():
+    assert set(qt.METHODS) == set(TABLE) | BEYOND
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_methods_need_what_their_row_says(name: str):
+    assert qt.method(name).needs == frozenset(TABLE[name])
+
+
+@pytest.mark.parametrize("name", qt.METHODS)
+def test_every_method_states_source_formula_and_limits(name: str):
+    text = inspect.getdoc(qt.METHODS[name])
+    assert qt.method(name).source
+    assert qt.method(name).name == name
+    assert any(sign in text for sign in ("γ", "Q ="))
+    assert "Limits:" in text
+
+
+@pytest.mark.parametrize("name", qt.METHODS)
+def test_hyperparameters_declare_a_domain_that_admits_their_default(name: str):
+    for hyperparameter in hyperparameters(qt.METHODS[name]):
+        assert hyperparameter.domain.problem(hyperparameter.default) is None
+        assert hyperparameter.domain.about
+        assert hyperparameter.domain.interval
+
+
+def test_a_method_by_name_remembers_its_hyperparameters():
+    assert qt.method("target-sft", eta=0.2).hyperparameters == {"eta": 0.2}
+    assert qt.method("psft", refresh_every=4).refresh_every == 4
+
+
+def test_scopes():
+    assert qt.method("iw-sft").scope == "sequence"
+    assert {n for n in qt.METHODS if qt.method(n).scope == "batch"} == {
+        "talr", "entropy-selected", "excess-loss-selected",
+    }  # fmt: skip
+
+
+def test_rules_combine_by_arithmetic():
+    from qtarget.target.statistics import LOGP_Y
+    from qtarget.target.trust import label_probability
+
+    p = label_probability()
+    measured = {LOGP_Y: torch.tensor([0.5, 0.25]).log()}
+    for rule, expected in [
+        (1 - p, [0.5, 0.75]), (p + 1, [1.5, 1.25]), (2 * p / (p + 1), [2 / 3, 0.4]), (-p, [-0.5, -0.25]),
+        (1 / p - p, [1.5, 3.75]),
+    ]:  # fmt: skip
+        torch.testing.assert_close(rule(measured), torch.tensor(expected))
+    assert (1 - p).reads == (LOGP_Y,)
+
+
+def test_a_composed_method_runs_and_its_value_defaults_to_the_cross_entropy():
+    half = qt.Method("half", 0.5, ((0.5, qt.Pool()),))
+    logits, labels = torch.randn(6, 11, dtype=torch.float64), torch.arange(6)
+    out = qt.q_target_loss(logits, labels, half)
+    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.5)
+    torch.testing.assert_close(out.loss, expected)
+    hidden, head = torch.randn(6, 4, dtype=torch.float64), qt.Head(torch.randn(11, 4, dtype=torch.float64))
+    fused = qt.linear_q_target_loss(hidden, head, labels, half)
+    torch.testing.assert_close(fused.loss, qt.q_target_loss(hidden @ head.weight.T, labels, half).loss)
+
+
+def test_methods_copy():
+    m = qt.method("gem", h="logsigmoid")
+    assert copy.deepcopy(m).name == "gem"
+
+
+def test_importing_the_package_loads_torch_and_the_standard_library_only():
+    used = "qtarget.method('sft'); qtarget.linear_q_target_loss"
+    code = f"import qtarget, sys; {used}; print(sorted({{m.split('.')[0] for m in sys.modules}}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "'qtarget'" in loaded
+    for heavy in ("transformers", "trl", "datasets", "accelerate", "peft", "pydantic", "typer", "matplotlib"):
+        assert f"'{heavy}'" not in loaded
+    for light in ("torch",):  # the check itself can fail: what is loaded does show
+        assert f"'{light}'" in loaded
+
+
+def test_every_public_name_is_there():
+    import qtarget
+
+    names = [name for name in dir(qtarget) if not name.startswith("_")]
+    assert {"method", "METHODS", "q_target_loss", "Dense", "Target"} <= set(names)
+    assert all(getattr(qtarget, name) is not None for name in names)
+    with pytest.raises(AttributeError, match="no attribute 'metod'"):
+        _ = qtarget.metod
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("profit", {"threshold": 0.25}, 0.0),
+        ("beyond-log-threshold", {"threshold": 0.25}, 0.25),
+        ("beyond-log-threshold", {"threshold": 0.25, "keep": "bottom"}, 0.25),
+    ],
+)
+def test_a_label_exactly_at_the_threshold(name: str, given: dict, expected: float):
+    """ProFit's paper keeps p > τ only; beyond-log's keeps p = q on either side."""
+    out = qt.q_target_loss(torch.zeros(1, 4, dtype=torch.float64), torch.tensor([2]), qt.method(name, **given))
+    assert out.trust.item() == expected
