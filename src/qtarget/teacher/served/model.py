@@ -10,10 +10,11 @@ import torch
 
 from qtarget.models.identity import tokenizer_identity, weights_identity
 from qtarget.models.loading import tokenizer_of
-from qtarget.models.same_tokens import check_padding, number_of_tokens
+from qtarget.models.same_tokens import number_of_tokens
 from qtarget.teacher.distributions import Keep, answers
 from qtarget.teacher.documents import Document
 from qtarget.teacher.live import LiveModel, load_live_model
+from qtarget.teacher.padding import check_padding
 from qtarget.teacher.served.wire import Health, Limits, pack_answer
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
