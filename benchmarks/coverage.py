@@ -16,7 +16,14 @@ import numpy as np
 import scipy
 
 from qtarget.evaluate.statistics import Interval, paired_seeds
-from qtarget.evaluate.statistics.intervals import beta_binomial, bootstrap, percentiles, squared_error, student, wilson
+from qtarget.evaluate.statistics.intervals import (
+    beta_binomial,
+    bootstrap,
+    percentiles,
+    squared_error,
+    student_t_interval,
+    wilson,
+)
 from qtarget.evaluate.statistics.quantiles import student_quantile
 from qtarget.evaluate.statistics.resampling import two_level_means
 
@@ -58,7 +65,7 @@ def averages(draws: int) -> Iterator[dict[str, Any]]:
             iid = np.sqrt(max(right.mean() / K * (1 - right.mean() / K), 0) / (n * K)) * 1.96
             found = {
                 "all samples alike": (right.mean() / K - iid, right.mean() / K + iid),
-                "t": student(right / K),
+                "t": student_t_interval(right / K),
                 "bootstrap": bootstrap(right / K, BOOTSTRAP_DRAWS, draw),
                 "ours": wilson(right / K, n * K),
             }

@@ -25,9 +25,9 @@ from qtarget import lab
 from qtarget.models.identity import tokenizer_identity
 from qtarget.study.fine_tuning import ON_A_QUIET_CPU
 from qtarget.teacher import Document, Keep, KeptSource, LiveModel, answers, documents_of_rows, frozen
-from qtarget.teacher.cache import Origin, open_cache, plan_cache, write_cache
+from qtarget.teacher.cache import CacheOrigin, open_cache, plan_cache, write_cache
 from qtarget.teacher.cache.contents import tokens_in
-from qtarget.teacher.distributions import Kept
+from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 K = 64
@@ -77,9 +77,11 @@ def rows_of(sizes: Sizes, rows: int, length: int) -> Dataset:
     return Dataset.from_list([{"input_ids": row, "labels": row} for row in ids])
 
 
-def cached(folder: Path, sizes: Sizes, rows: Dataset, answer: Callable[[Sequence[Document]], Kept], per: int) -> Path:
+def cached(
+    folder: Path, sizes: Sizes, rows: Dataset, answer: Callable[[Sequence[Document]], KeptLogprobs], per: int
+) -> Path:
     """A cache of rows, in shards of about `per` tokens."""
-    origin = Origin(
+    origin = CacheOrigin(
         tokenizer_identity(lab.tokenizer(TOKENIZER)), "none", "none", "random weights", "torch.float32", sizes.vocab
     )
     plan = plan_cache(documents_of_rows(rows.with_format("numpy")), origin, Keep(K), shard_tokens=per)
@@ -87,7 +89,7 @@ def cached(folder: Path, sizes: Sizes, rows: Dataset, answer: Callable[[Sequence
     return folder
 
 
-def invented(vocab: int, documents: Sequence[Document]) -> Kept:
+def invented(vocab: int, documents: Sequence[Document]) -> KeptLogprobs:
     """What some teacher might have said; the label comes last."""
     tokens = tokens_in(documents)
     others = torch.randint(64, vocab - K, (tokens, 1), generator=torch.Generator().manual_seed(0)) + torch.arange(K)
@@ -96,7 +98,7 @@ def invented(vocab: int, documents: Sequence[Document]) -> Kept:
     others[:, -1] = labels
     logprobs = (-1.0 - torch.arange(K).log1p()).repeat(tokens, 1)
     flat = torch.ones(tokens)
-    return Kept(others.int(), logprobs, -3 * flat, logprobs[0, -1] * flat, flat)
+    return KeptLogprobs(others.int(), logprobs, -3 * flat, logprobs[0, -1] * flat, flat)
 
 
 def step_cost(sizes: Sizes, folder: Path) -> dict:

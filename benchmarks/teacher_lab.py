@@ -20,9 +20,9 @@ from qtarget import lab
 from qtarget.evaluate import PairedDifference, Sampling, evaluate, paired_difference
 from qtarget.models.identity import weights_identity
 from qtarget.study.fine_tuning import ON_A_QUIET_CPU
-from qtarget.study.trainings import Budget
+from qtarget.study.trainings import DemoBudget
 from qtarget.teacher import Keep, KeptSource, LiveModel, answers, documents_of_rows
-from qtarget.teacher.cache import Origin, open_cache, plan_cache, write_cache
+from qtarget.teacher.cache import CacheOrigin, open_cache, plan_cache, write_cache
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.lookup import rendering
 
@@ -63,7 +63,7 @@ class Result:
     """What an arm gave. `right`: of `budget.samples` answers, by question. `losses`: of every step."""
 
     arm: LabArm
-    budget: Budget
+    budget: DemoBudget
     right: list[int]
     losses: list[float]
 
@@ -106,7 +106,7 @@ def arms(ks: tuple[int, ...] = KS) -> Iterator[LabArm]:
     yield from (LabArm("kd", {}, tail, k) for k in ks for tail in (tails if k < ks[-1] else tails[-1:]))
 
 
-def score(arm: LabArm, budget: Budget, caches: Path, results: Path) -> Result:
+def score(arm: LabArm, budget: DemoBudget, caches: Path, results: Path) -> Result:
     """The arm's result: read from `results` if it is there for this budget, else made and saved."""
     saved = results / f"{arm.name}.json"
     if saved.is_file() and (found := _read(saved)).budget == budget:
@@ -129,7 +129,7 @@ def score(arm: LabArm, budget: Budget, caches: Path, results: Path) -> Result:
     return result
 
 
-def _trainer(arm: LabArm, world: lab.World, budget: Budget, caches: Path, folder: str) -> TargetSFTTrainer:
+def _trainer(arm: LabArm, world: lab.World, budget: DemoBudget, caches: Path, folder: str) -> TargetSFTTrainer:
     source: WithTail | None = None
     settings: dict[str, Any] = {"method": arm.method, "method_kwargs": arm.hyperparameters}
     if arm.tail == LIVE:
@@ -142,7 +142,7 @@ def _trainer(arm: LabArm, world: lab.World, budget: Budget, caches: Path, folder
 
 
 def _built(
-    world: lab.World, budget: Budget, folder: str, source: WithTail | None = None, **settings: Any
+    world: lab.World, budget: DemoBudget, folder: str, source: WithTail | None = None, **settings: Any
 ) -> TargetSFTTrainer:
     rows = lab.demonstrations(world, seed=budget.seed)[: budget.demonstrations]
     args = TargetSFTConfig(
@@ -168,7 +168,7 @@ def _built(
     return trainer
 
 
-def _cache(arm: LabArm, world: lab.World, budget: Budget, caches: Path) -> Path:
+def _cache(arm: LabArm, world: lab.World, budget: DemoBudget, caches: Path) -> Path:
     """The folder of the arm's cache, written where it is not there yet."""
     how = "sampled" if arm.tail == "sampled" else "top"
     folder, keep = caches / f"{world.name}-{budget.demonstrations}-{how}-{arm.k}-{arm.storage}", Keep(arm.k, how)
@@ -176,7 +176,7 @@ def _cache(arm: LabArm, world: lab.World, budget: Budget, caches: Path) -> Path:
         plain = _built(world, budget, scratch, method="sft")
     parts = rendering(plain.args, lab.tokenizer(world), None)
     teacher = lab.load_teacher(world)
-    origin = Origin(
+    origin = CacheOrigin(
         **parts,
         teacher=weights_identity(str(lab.teacher_path(world))),
         compute_dtype="torch.float32",
@@ -190,7 +190,7 @@ def _cache(arm: LabArm, world: lab.World, budget: Budget, caches: Path) -> Path:
 
 def run(results: Path, quick: bool = False, world: str = "weak-operator", ks: tuple[int, ...] = KS) -> list[Result]:
     """Every arm, read or made."""
-    budget, found = Budget.of(lab.world(world), seed=0, quick=quick), []
+    budget, found = DemoBudget.of(lab.world(world), seed=0, quick=quick), []
     with tempfile.TemporaryDirectory() as caches:
         for arm in arms(ks):
             found.append(score(arm, budget, Path(caches), results / world))
@@ -222,5 +222,5 @@ def loss_deviation(result: Result, results: list[Result], steps: int | None = No
 
 def _read(path: Path) -> Result:
     values = json.loads(path.read_text())
-    arm, budget = LabArm(**values["arm"]), Budget(**values["budget"])
+    arm, budget = LabArm(**values["arm"]), DemoBudget(**values["budget"])
     return Result(**{**values, "arm": arm, "budget": budget})

@@ -33,14 +33,14 @@ def test_the_readmes_table_is_the_catalogue():
 
 
 def test_the_study_says_what_its_runs_say():
-    from qtarget.study.miniature.analysis import cells, load
+    from qtarget.study.miniature.analysis import cells, load_outcomes
     from qtarget.study.miniature.page import study_tables, sweep_tables
     from qtarget.study.miniature.settings import STUDY, SWEEP
     from qtarget.study.pages import filled
 
     text, results = (ROOT / "docs" / "study.md").read_text(), ROOT / "benchmarks" / "results" / "study"
-    tables = study_tables(STUDY, load(STUDY, results), load(STUDY, results, "development"))
-    tables |= sweep_tables(cells(SWEEP, load(SWEEP, results)))
+    tables = study_tables(STUDY, load_outcomes(STUDY, results), load_outcomes(STUDY, results, "development"))
+    tables |= sweep_tables(cells(SWEEP, load_outcomes(SWEEP, results)))
     assert filled(text, tables.__getitem__) == text
 
 

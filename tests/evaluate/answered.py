@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from qtarget.evaluate.nouns import Answers, Ask, Asked, Question, Record, TaskFacts
+from qtarget.evaluate.nouns import Answers, Ask, Question, Record, TaskFacts, TaskRun
 from qtarget.evaluate.store import line_of, write_json, write_task
 
 MODEL, GENERATION = {"name": "m"}, {"engine": "transformers", "version": "5.0", "dtype": "float32"}
@@ -59,7 +59,7 @@ def write_folder(folder, *several, effects=None):
     folder.mkdir(parents=True)
     write_json(folder / "run.json", {"model": MODEL, "generation": GENERATION})
     for one in several:
-        write_task(folder / one.task.name, Asked(one.task, one.ask, one.questions))
+        write_task(folder / one.task.name, TaskRun(one.task, one.ask, one.questions))
         lines = [line_of(record) for own in one.records for record in own]
         (folder / one.task.name / "samples.jsonl").write_bytes(b"".join(lines))
     if effects is not None:

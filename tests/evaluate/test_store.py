@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from qtarget.evaluate.nouns import Ask, Asked, Question, Record, TaskFacts
+from qtarget.evaluate.nouns import Ask, Question, Record, TaskFacts, TaskRun
 from qtarget.evaluate.store import (
     RUN,
     SAMPLES,
@@ -21,7 +21,7 @@ from qtarget.evaluate.store import (
     write_task,
 )
 
-ASKED = Asked(
+ASKED = TaskRun(
     TaskFacts("tiny", 1, "lab", "lab"), Ask("plain", k=2), (Question("q1", "1 + 1 ?", "2"), Question("q2", "2 ?", "2"))
 )
 

@@ -18,7 +18,7 @@ from tiny_models import sentence
 
 from qtarget.job.config.flags import Words
 from qtarget.job.config.job import read_job
-from qtarget.job.training import prepare
+from qtarget.job.training import prepare_training
 from qtarget.teacher import documents_of_rows
 from qtarget.teacher.cache import open_cache
 
@@ -238,7 +238,7 @@ def test_verify_shows_and_checks(here, capsys):
 
 def test_the_rows_are_those_of_the_run(here, capsys):
     assert command(capsys, *WRITE).code == 0
-    trainer = prepare(read_job(Words(Path("config.yaml"), {})))
+    trainer = prepare_training(read_job(Words(Path("config.yaml"), {})))
     rows = [*documents_of_rows(trainer.train_dataset), *documents_of_rows(trainer.eval_dataset)]
     cache = open_cache("cache")
     assert cache.missing(rows) == []

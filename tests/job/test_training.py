@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from qtarget.job.config.flags import Words
 from qtarget.job.config.job import Source, read_job
-from qtarget.job.facts import fingerprint
+from qtarget.job.facts import rows_fingerprint
 from qtarget.job.rows.formats import load_rows
-from qtarget.job.training import prepare
+from qtarget.job.training import prepare_training
 
 
 def generated(folder: Path) -> str:
@@ -45,7 +45,7 @@ def test_the_card_states_the_run(finished, home):
         "eta = 0.3",
         "| teacher | `teacher` |",
         "arXiv 2606.11189",
-        f"`{fingerprint(rows)}`",
+        f"`{rows_fingerprint(rows)}`",
         "16 from `rows.jsonl`",
         f"torch {torch.__version__}",
     ):
@@ -138,7 +138,7 @@ class Interrupting(TrainerCallback):
 )
 def test_ctrl_c_says_where_the_last_checkpoint_is(here, capsys, monkeypatch, save_strategy, said):
     def prepare_and_interrupt(job):
-        trainer = prepare(job)
+        trainer = prepare_training(job)
         trainer.add_callback(Interrupting())
         return trainer
 

@@ -15,7 +15,7 @@ from laws.test_fused import _leaves, _sparse
 import qtarget as qt
 from qtarget.fused.arguments import Call
 from qtarget.fused.custom_op import apart, linear_q_target, together, traced
-from qtarget.target.evidence import Given
+from qtarget.target.evidence import CallInputs
 from qtarget.target.types import LIVE
 
 NAMED = ("teacher", "reference", "token_weight", "sequence_ids")
@@ -50,7 +50,7 @@ def _assert_same(mine, theirs):
 
 def _as_traced(hidden, head, labels, method, *, num_items=None, reduction="mean", chunk_tokens=7, **given):
     """What a graph of `linear_q_target_loss` does, without compiling it."""
-    evidence = Given(*(given.get(name) for name in NAMED))
+    evidence = CallInputs(*(given.get(name) for name in NAMED))
     call = Call(hidden, head, labels, method, evidence, -100, chunk_tokens, None, ("trust", "p_y"))
     return traced(call, num_items, reduction)
 
@@ -99,7 +99,10 @@ def test_evidence_is_put_together_as_it_was_taken_apart():
         qt.Sparse(make(10), make(11), make(12), tail="uniform"),
         qt.LabelOnly(make(13)),
     )
-    for given in (Given(teachers, qt.LabelOnly(make(14)), make(15), make(16)), Given(None, teachers[0], None, None)):
+    for given in (
+        CallInputs(teachers, qt.LabelOnly(make(14)), make(15), make(16)),
+        CallInputs(None, teachers[0], None, None),
+    ):
         kinds, tensors, numbers = apart(given)
         assert _plain(together(kinds, iter(tensors), iter(numbers))) == _plain(given)
 

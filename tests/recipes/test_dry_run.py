@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
 from qtarget.evaluate.run.conduct import run_evaluation
-from qtarget.job.training import prepare
-from qtarget.recipes.dry import ROWS, TRAINING, dry_models, dry_values
+from qtarget.job.training import prepare_training
+from qtarget.recipes.dry import DRY_ROWS, TRAINING, dry_models, dry_values
 from qtarget.recipes.launch import arm_values
 from qtarget.recipes.parity import check_parity
 from qtarget.recipes.recipe_files import recipe
-from qtarget.recipes.resolve import plain
+from qtarget.recipes.resolve import without_sources
 from qtarget.recipes.run import Options, evaluation_plan, run_recipe
 from qtarget.recipes.to_job import job_of
 from qtarget.study.quiet import quiet
@@ -108,14 +108,14 @@ def test_each_data_set_on_each_architecture(name, family, out, capsys):
 def test_evaluation_asks_with_the_ids_of_training(out, tmp_path):
     """The same questions as training rows and as a task's rows: the stored prompts are the rows' beginnings."""
     one, options = recipe("numinamath-cot-qwen2.5-math-1.5b"), Options(out, dry=True)
-    rows = [json.loads(line) for line in (ROWS / one.data.rows).read_text().splitlines()][:4]
+    rows = [json.loads(line) for line in (DRY_ROWS / one.data.rows).read_text().splitlines()][:4]
     file = tmp_path / "math-500.jsonl"
     asked = [{**row, "answer": "1", "unique_id": str(i), "subject": "", "level": 1} for i, row in enumerate(rows)]
     file.write_text("".join(json.dumps(row) + "\n" for row in asked))
     plan = evaluation_plan(one, "base", dry_models(one, out)["model"], tmp_path, options)
     plan = replace(plan, tasks=("math-500",), rows={"math-500": file}, limit=None, lock=tmp_path / "lock.json")
     run_evaluation(plan)
-    trainer = prepare(job_of(dry_values(one, plain(arm_values(one, "sft", tmp_path)), out)))
+    trainer = prepare_training(job_of(dry_values(one, without_sources(arm_values(one, "sft", tmp_path)), out)))
     assert check_parity(trainer, "qwen-boxed") == 4
     trained = {_sha(_prompt(row)) for row in trainer.train_dataset}
     stored = [json.loads(line) for path in tmp_path.rglob("samples.jsonl") for line in path.read_text().splitlines()]
@@ -134,7 +134,7 @@ def _sha(ids: list[int]) -> str:
 @pytest.mark.parametrize("name", ["m23k-llama-3.2-3b", "m23k-qwen2.5-7b"])
 def test_one_beginning_and_a_learned_end(name, out, tmp_path):
     one = recipe(name)
-    trainer = prepare(job_of(dry_values(one, plain(arm_values(one, "sft", tmp_path)), out)))
+    trainer = prepare_training(job_of(dry_values(one, without_sources(arm_values(one, "sft", tmp_path)), out)))
     tokenizer = AutoTokenizer.from_pretrained(dry_models(one, out)["model"])
     for row in trainer.train_dataset:
         assert row["input_ids"].count(tokenizer.bos_token_id) == ("llama" in name)
@@ -143,25 +143,25 @@ def test_one_beginning_and_a_learned_end(name, out, tmp_path):
 
 def test_a_prompt_that_evaluation_does_not_use_is_refused(out, tmp_path):
     one = recipe("m23k-llama-3.2-3b")
-    job = job_of({**dry_values(one, plain(arm_values(one, "sft", tmp_path)), out), "prompt_format": "plain"})
+    job = job_of({**dry_values(one, without_sources(arm_values(one, "sft", tmp_path)), out), "prompt_format": "plain"})
     with pytest.raises(ValueError, match="not what was trained on"):
-        check_parity(prepare(job), "llama-boxed")
+        check_parity(prepare_training(job), "llama-boxed")
 
 
 def test_a_template_that_forgets_the_beginning_is_refused(out, tmp_path):
     one = recipe("m23k-llama-3.2-3b")
-    values = dry_values(one, plain(arm_values(one, "sft", tmp_path)), out)
+    values = dry_values(one, without_sources(arm_values(one, "sft", tmp_path)), out)
     shutil.copytree(values["model"], tmp_path / "student")
     (tmp_path / "student" / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     job = job_of({**values, "model": str(tmp_path / "student"), "prompt_format": "chat"})
     with pytest.raises(ValueError, match=r"0 beginning-of-sequence tokens where the tokenizer of .* puts 1"):
-        check_parity(prepare(job), "chat")
+        check_parity(prepare_training(job), "chat")
 
 
 def test_an_end_at_which_generation_does_not_stop_is_refused(out, tmp_path):
     one = recipe("m23k-qwen2.5-1.5b")
-    values = dry_values(one, plain(arm_values(one, "sft", tmp_path)), out)
-    trainer = prepare(job_of({**values, "eos_token": "<|im_end|>"}))
+    values = dry_values(one, without_sources(arm_values(one, "sft", tmp_path)), out)
+    trainer = prepare_training(job_of({**values, "eos_token": "<|im_end|>"}))
     trainer.model.generation_config.eos_token_id = trainer.text_tokenizer.convert_tokens_to_ids("<|endoftext|>")
     with pytest.raises(ValueError, match=r"rows end with '<\|im_end\|>'"):
         check_parity(trainer, "qwen-boxed")
@@ -169,7 +169,10 @@ def test_an_end_at_which_generation_does_not_stop_is_refused(out, tmp_path):
 
 def test_rows_over_the_limit_are_left_out(out, tmp_path):
     one = recipe(WHOLE)
-    values = dry_values(one, plain(arm_values(one, "sft", tmp_path)), out) | {"train_rows": 7, "train_rows_seed": 0}
-    assert len(prepare(job_of(values)).train_dataset) == 7
+    values = dry_values(one, without_sources(arm_values(one, "sft", tmp_path)), out) | {
+        "train_rows": 7,
+        "train_rows_seed": 0,
+    }
+    assert len(prepare_training(job_of(values)).train_dataset) == 7
     with pytest.raises(ValueError, match="there are 7"):  # the eighth is a trace of over 512 tokens
-        prepare(job_of(values | {"train_rows": 8}))
+        prepare_training(job_of(values | {"train_rows": 8}))

@@ -14,7 +14,7 @@ from qtarget.job.config.job import Layout
 from qtarget.recipes import recipe_files as catalogue
 from qtarget.recipes.launch import arm_values, launch_line, write_config
 from qtarget.recipes.recipe_files import FILES, read_part, recipe, recipe_names, recipes
-from qtarget.recipes.resolve import left_open, plain, resolved, trained_arms
+from qtarget.recipes.resolve import left_open, resolved_values, trained_arms, without_sources
 from qtarget.recipes.schema import DataFile, ModelFile
 from qtarget.recipes.to_job import job_of
 
@@ -34,7 +34,7 @@ def test_the_papers_ten_settings_with_its_five_arms():
 
 @pytest.mark.parametrize(("name", "arm"), CELLS)
 def test_every_arm_is_a_checked_run(name, arm, tmp_path):
-    job = job_of(plain(arm_values(recipe(name), arm, tmp_path)))
+    job = job_of(without_sources(arm_values(recipe(name), arm, tmp_path)))
     assert job.method.name == arm
     assert job.layout is not None
     assert job.layout.prompt in PROMPTS
@@ -46,27 +46,27 @@ def test_every_arm_is_a_checked_run(name, arm, tmp_path):
 
 def test_a_resolved_configuration_is_this_one(tmp_path):
     """One whole configuration, so that no edit of a file changes a run unnoticed."""
-    found = plain(resolved(recipe("openr1-15k-qwen2.5-math-7b"), "target-sft"))
+    found = without_sources(resolved_values(recipe("openr1-15k-qwen2.5-math-7b"), "target-sft"))
     assert found == yaml.safe_load(GOLDEN.read_text())
 
 
 def test_the_rows_of_a_setting(tmp_path):
-    job = job_of(plain(arm_values(recipe("openr1-15k-qwen3-1.7b"), "sft", tmp_path)))
+    job = job_of(without_sources(arm_values(recipe("openr1-15k-qwen3-1.7b"), "sft", tmp_path)))
     assert job.layout == Layout("problem", "messages", "qwen-boxed", 15000, 0, True)
     assert (job.train.names, job.train.config) == (("open-r1/OpenR1-Math-220k",), "default")
 
 
 def test_one_model_has_a_learning_rate_of_its_own():
-    rates = {name: resolved(recipe(name), "sft")["learning_rate"].value for name in recipe_names()}
+    rates = {name: resolved_values(recipe(name), "sft")["learning_rate"].value for name in recipe_names()}
     assert {name for name, rate in rates.items() if rate != 5e-5} == {"m23k-llama-3.1-8b"}
     assert rates["m23k-llama-3.1-8b"] == 2e-5
 
 
 def test_every_value_has_a_source_and_the_papers_own_are_few():
     for name, arm in CELLS:
-        for key, value in resolved(recipe(name), arm).items():
+        for key, value in resolved_values(recipe(name), arm).items():
             assert value.where, key
-    said = {key for name, arm in CELLS for key, v in resolved(recipe(name), arm).items() if v.source == "paper"}
+    said = {key for name, arm in CELLS for key, v in resolved_values(recipe(name), arm).items() if v.source == "paper"}
     assert said <= {"model", "method", "train_dataset", "train_rows"}
 
 
@@ -126,7 +126,7 @@ def test_the_launch_line_is_one_that_accelerate_understands(tmp_path):
 def test_a_written_configuration_says_the_same_and_where_it_is_from(tmp_path):
     one = recipe("m23k-llama-3.2-3b")
     path = write_config(one, "target-sft", tmp_path)
-    assert yaml.safe_load(path.read_text()) == plain(arm_values(one, "target-sft", tmp_path))
+    assert yaml.safe_load(path.read_text()) == without_sources(arm_values(one, "target-sft", tmp_path))
     assert "# ours: the middle of its range" in path.read_text()
 
 

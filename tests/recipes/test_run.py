@@ -9,15 +9,15 @@ import datasets
 import pytest
 import yaml
 
-from qtarget.recipes.dry import ROWS, dry_models
+from qtarget.recipes.dry import DRY_ROWS, dry_models
 from qtarget.recipes.recipe_files import Recipe, recipe
 from qtarget.recipes.run import Options, run_recipe
-from qtarget.recipes.schema import Sourced, Values
+from qtarget.recipes.schema import SourcedValue, Values
 from qtarget.study.quiet import quiet
 
 
 def here(**values: object) -> Values:
-    return {key: Sourced(value=value, source="ours", where="the test's own") for key, value in values.items()}
+    return {key: SourcedValue(value=value, source="ours", where="the test's own") for key, value in values.items()}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def local(tmp_path_factory) -> tuple[Recipe, Path]:
     datasets.config.HF_DATASETS_CACHE = home / ".cache"
     one = recipe("numinamath-cot-qwen2.5-math-1.5b")
     models = dry_models(one, home)
-    small = here(train_dataset=str(ROWS / one.data.rows), train_rows=8, per_device_train_batch_size=4, use_cpu=True)
+    small = here(train_dataset=str(DRY_ROWS / one.data.rows), train_rows=8, per_device_train_batch_size=4, use_cpu=True)
     asked = {"tasks": ["lab-strong-prior"], "k": 2, "max_new_tokens": 3, "dtype": "float32"}
     return replace(
         one,

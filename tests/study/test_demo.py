@@ -8,9 +8,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qtarget import lab
 from qtarget.study import demo
-from qtarget.study.trainings import Arm, Budget, score_arm
+from qtarget.study.trainings import DemoArm, DemoBudget, score_arm
 
-TWO = (Arm("base"), Arm("target-sft η=0.2", "target-sft", {"eta": 0.2}), Arm("sft", "sft"))
+TWO = (DemoArm("base"), DemoArm("target-sft η=0.2", "target-sft", {"eta": 0.2}), DemoArm("sft", "sft"))
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "ARMS", TWO)
-        scores = demo.run(out, world="weak-operator", seed=3, quick=True)
+        scores = demo.run_demo(out, world="weak-operator", seed=3, quick=True)
     return out / "weak-operator", scores
 
 
@@ -61,16 +61,16 @@ def test_finished_arms_are_read_and_others_made_again(finished, tmp_path):
 
 def test_an_interrupted_arm_leaves_no_score(tmp_path):
     world = lab.world("weak-operator")
-    budget = Budget.of(world, seed=0, quick=True)
+    budget = DemoBudget.of(world, seed=0, quick=True)
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score_arm(Arm("sft", "sft"), world, budget, tmp_path, stop)
+        score_arm(DemoArm("sft", "sft"), world, budget, tmp_path, stop)
     assert not (tmp_path / "score.json").exists()
 
 
 def test_an_unknown_world_is_refused_by_its_near_miss(tmp_path):
     with pytest.raises(ValueError, match="weak-operator"):
-        demo.run(tmp_path, world="weak-opertor")
+        demo.run_demo(tmp_path, world="weak-opertor")

@@ -12,12 +12,12 @@ from qtarget import lab
 from qtarget.lab.checkpoints import ASSETS
 from qtarget.study.miniature import runs
 from qtarget.study.miniature import schedule as conduct
-from qtarget.study.miniature.analysis import cells, load, verdicts
+from qtarget.study.miniature.analysis import cells, load_outcomes, verdicts
 from qtarget.study.miniature.main import SWEPT, WHOLE
 from qtarget.study.miniature.model_folders import missing_models, model_path
 from qtarget.study.miniature.page import study_tables, write_page
-from qtarget.study.miniature.runs import Outcome, path_of, questions, read, score
-from qtarget.study.miniature.schedule import METHODS, Place, Study, choose
+from qtarget.study.miniature.runs import Outcome, path_of, read, score, split_questions
+from qtarget.study.miniature.schedule import ARM_NAMES, Study, StudyFolders, choose
 from qtarget.study.miniature.settings import STUDY, SWEEP
 
 TINY = Study(STUDY[1:2], seeds=(0,), etas=(0.2, 0.5), share=0.0, development=4, test=5, samples=3)
@@ -32,8 +32,8 @@ def console() -> Console:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    place = Place(folder / "results", folder / "models")
-    conduct.conduct(TINY, place, 1, console())
+    place = StudyFolders(folder / "results", folder / "models")
+    conduct.conduct_study(TINY, place, 1, console())
     return place
 
 
@@ -44,12 +44,14 @@ def test_there_are_ten_settings_as_in_the_paper_and_their_names_differ():
 
 def test_every_method_has_every_seed_in_every_setting():
     trials = WHOLE.trials({setting.name: 0.5 for setting in STUDY})
-    assert len(trials) == 10 * len(METHODS) * 5 == len({path_of(run, ASSETS) for run in trials})
+    assert len(trials) == 10 * len(ARM_NAMES) * 5 == len({path_of(run, ASSETS) for run in trials})
     assert {run.seed for run in WHOLE.tries()}.isdisjoint(run.seed for run in trials)
 
 
 def test_the_questions_eta_is_chosen_on_are_not_those_of_the_test():
-    of = {split: questions(WHOLE.run(SETTING, "sft", 0, split), SETTING.world) for split in ("development", "test")}
+    of = {
+        split: split_questions(WHOLE.run(SETTING, "sft", 0, split), SETTING.world) for split in ("development", "test")
+    }
     assert [len(of["development"]), len(of["test"])] == [100, 200]
     assert not {q["prompt"] for q in of["development"]} & {q["prompt"] for q in of["test"]}
 
@@ -80,7 +82,7 @@ def test_the_best_eta_is_chosen_and_of_equals_the_smallest(place):
 
 def test_every_run_is_kept_with_what_it_was(place):
     kept = [read(path) for path in (place.results / SETTING.name).glob("*.json")]
-    assert Counter(outcome.run.split for outcome in kept) == {"development": 2, "test": len(METHODS)}
+    assert Counter(outcome.run.split for outcome in kept) == {"development": 2, "test": len(ARM_NAMES)}
     for outcome in kept:
         assert len(outcome.right) == (4 if outcome.run.split == "development" else 5)
         assert all(0 <= right <= 3 for right in outcome.right)
@@ -101,7 +103,7 @@ def test_what_is_finished_is_not_run_again_and_what_is_missing_is(place, monkeyp
     started = []
     made = conduct._made
     monkeypatch.setattr(conduct, "_made", lambda missing, *more: started.extend(missing) or made(missing, *more))
-    conduct.conduct(TINY, place, 1, console())
+    conduct.conduct_study(TINY, place, 1, console())
     assert [run.name for run in started] == ["sft-test-0"]
     again, first = json.loads(lost.read_text()), json.loads(before[lost])
     assert (again["right"], again["losses"], again["effects"]) == (first["right"], first["losses"], first["effects"])
@@ -111,13 +113,13 @@ def test_what_is_finished_is_not_run_again_and_what_is_missing_is(place, monkeyp
 def test_of_a_finished_study_no_time_is_taken(place, monkeypatch):
     monkeypatch.setattr(conduct, "_probe", lambda study, place: pytest.fail("nothing is left to estimate"))
     said = console()
-    assert conduct.conduct(TINY, place, 1, said) == TINY
+    assert conduct.conduct_study(TINY, place, 1, said) == TINY
     assert "to do" not in said.file.getvalue()
 
 
 def test_several_processes_give_what_one_does(place, tmp_path):
     untouched = [TINY.run(SETTING, method, 0) for method in ("base", "teacher")]
-    elsewhere = Place(tmp_path / "results", place.models)
+    elsewhere = StudyFolders(tmp_path / "results", place.models)
     made = {one.run.method: one for one in conduct._made(untouched, {SETTING.name: SETTING.world}, elsewhere, 2)}
     for run in untouched:
         alone = runs.found(run, place.results)
@@ -142,7 +144,7 @@ def test_an_interrupted_run_leaves_no_result(tmp_path):
 
 
 def test_steps_are_cut_to_the_hours_given_and_seeds_are_not(tmp_path):
-    place, said = Place(tmp_path / "results", tmp_path / "models"), console()
+    place, said = StudyFolders(tmp_path / "results", tmp_path / "models"), console()
     whole = replace(TINY, share=1.0, seeds=(0, 1))
     cut = conduct._within(whole, place, 1, said, hours=0.001)
     assert cut.share < whole.share
@@ -171,7 +173,7 @@ def test_first_is_ahead_of_every_rival_and_clearly_first_beyond_chance(tmp_path)
         for method, height in {"base": 2, "sft": 4, "dft": 6, "kd": 8, "target-sft": heights[name]}.items():
             spread = 4 if name == names[1] and method == "target-sft" else 0
             with_shares(tmp_path, method, [height + spread * (i % 3 - 1) for i in range(40)], setting=name)
-    found = {one.setting: one for one in verdicts(load(STUDY, tmp_path))}
+    found = {one.setting: one for one in verdicts(load_outcomes(STUDY, tmp_path))}
     assert [found[name].is_first for name in names] == [True, True, False]
     assert [found[name].is_clearly_first for name in names] == [True, False, False]
     assert {one.best for one in found.values()} == {"kd"}
@@ -184,20 +186,23 @@ def test_only_seeds_that_every_arm_has_are_compared(tmp_path):
     for method in ("base", "sft", "dft", "kd"):
         with_shares(tmp_path, method, [3] * 8, seeds=5)
     with_shares(tmp_path, "target-sft", [4] * 8, seeds=2)
-    assert {len(arm.outcomes) for arm in load(STUDY, tmp_path)} == {2}
+    assert {len(arm.outcomes) for arm in load_outcomes(STUDY, tmp_path)} == {2}
 
 
 def test_the_sweeps_best_and_its_lead_over_other_methods(tmp_path):
     name = SWEEP[0].name
     for method, height in {"base": 15, "sft": 4, "dft": 8, "target-sft": 12}.items():
         with_shares(tmp_path, method, [height] * 8, seeds=1, setting=name)
-    (cell,) = cells(SWEPT.settings, load(SWEPT.settings, tmp_path))
+    (cell,) = cells(SWEPT.settings, load_outcomes(SWEPT.settings, tmp_path))
     assert (cell.best.method, cell.lead) == ("target-sft", pytest.approx(4 / 16))
     assert (cell.noise, cell.products, cell.slips) == (0.0, 0.0, 0.03)
 
 
 def test_the_page_is_written_from_the_results_and_no_table_is_left_out(place, tmp_path):
-    arms, tried = load(TINY.settings, place.results), load(TINY.settings, place.results, "development")
+    arms, tried = (
+        load_outcomes(TINY.settings, place.results),
+        load_outcomes(TINY.settings, place.results, "development"),
+    )
     names = [*study_tables(TINY.settings, arms, tried), "sweep", "sweep_counts"]
     page = tmp_path / "page.md"
     page.write_text("before\n" + "".join(f"<!-- table: {name} -->\nold\n<!-- end -->\n" for name in names) + "after\n")

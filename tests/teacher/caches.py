@@ -8,9 +8,9 @@ import tiny_models
 import torch
 
 from qtarget.teacher import Document, Keep, LiveModel, answers, documents_of_rows, frozen
-from qtarget.teacher.cache import Origin, Plan, plan_cache, write_cache
+from qtarget.teacher.cache import CacheOrigin, CachePlan, plan_cache, write_cache
 
-ORIGIN = Origin("tokens", "template", "max_length 64", "weights", "torch.float32", tiny_models.VOCAB)
+ORIGIN = CacheOrigin("tokens", "template", "max_length 64", "weights", "torch.float32", tiny_models.VOCAB)
 SHARD_TOKENS = 40
 
 
@@ -23,17 +23,17 @@ def documents(rows: int = 24, seed: int = 0) -> list[Document]:
     return list(documents_of_rows(tiny_models.token_rows(rows, seed)))
 
 
-def plan(rows: list[Document] | None = None, keep: Keep | None = None, **changes: Any) -> Plan:
+def plan(rows: list[Document] | None = None, keep: Keep | None = None, **changes: Any) -> CachePlan:
     settings = {"shard_tokens": SHARD_TOKENS, **changes}
     return plan_cache(documents() if rows is None else rows, ORIGIN, keep or Keep(8), **settings)
 
 
-def answer(planned: Plan):
+def answer(planned: CachePlan):
     """What the teacher keeps to say, batch by batch."""
     return lambda documents: answers(teacher(), documents, planned.keep, batch_tokens=64)
 
 
-def written(folder: Path, planned: Plan | None = None, **settings: Any) -> Path:
+def written(folder: Path, planned: CachePlan | None = None, **settings: Any) -> Path:
     planned = planned or plan()
     write_cache(folder, planned, answer(planned), **settings)
     return folder

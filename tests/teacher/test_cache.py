@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from qtarget.teacher import Document, Keep, KeptSource, answers
 from qtarget.teacher.cache import open_cache
 from qtarget.teacher.cache.contents import bytes_per_token, key_of
-from qtarget.teacher.cache.format import check_kept
+from qtarget.teacher.cache.format import check_stored_targets
 
 EVERY = tiny_models.VOCAB
 
@@ -187,9 +187,9 @@ def test_a_label_without_any_mass_is_in_step():
         "label_logprobs": torch.tensor([-torch.inf]),
         "target_ids": torch.tensor([5], dtype=torch.int32),
     }
-    check_kept(rows, np.array([5], np.int32), "top", 1.0)
+    check_stored_targets(rows, np.array([5], np.int32), "top", 1.0)
     with pytest.raises(ValueError, match="not the one among"):
-        check_kept({**rows, "label_logprobs": torch.tensor([-80.0])}, np.array([5], np.int32), "top", 1.0)
+        check_stored_targets({**rows, "label_logprobs": torch.tensor([-80.0])}, np.array([5], np.int32), "top", 1.0)
 
 
 # What is not opened

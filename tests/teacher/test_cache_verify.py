@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save
 from teacher import caches
 
 from qtarget.teacher import Keep, answers
-from qtarget.teacher.cache import verify
-from qtarget.teacher.cache.verify import Bin, bars
+from qtarget.teacher.cache import verify_cache
+from qtarget.teacher.cache.verify import MassBin, bars
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def rewritten(folder, change) -> None:
     ids=str,
 )
 def test_a_good_cache_has_no_problems(tmp_path, keep, dtype):
-    found = verify(caches.written(tmp_path, caches.plan(keep=keep, storage_dtype=dtype)))
+    found = verify_cache(caches.written(tmp_path, caches.plan(keep=keep, storage_dtype=dtype)))
     assert found.problems == ()
     assert (found.documents, found.tokens) == (24, caches.plan().tokens)
     assert found.bytes_per_token == found.bytes / found.tokens
@@ -46,7 +46,7 @@ def test_a_good_cache_has_no_problems(tmp_path, keep, dtype):
 
 
 def test_what_was_captured(own):
-    found, live = verify(own), answers(caches.teacher(), caches.documents(), Keep(8))
+    found, live = verify_cache(own), answers(caches.teacher(), caches.documents(), Keep(8))
     mass = live.logprobs.exp().sum(1)
     assert found.mean_captured == pytest.approx(mass.mean().item(), abs=1e-3)
     assert found.percentiles[50] == pytest.approx(mass.median().item(), abs=0.02)
@@ -61,12 +61,12 @@ def test_labels_outside_of_the_likeliest_are_counted(own):
     targets = torch.cat([torch.from_numpy(one.targets) for one in caches.documents()])
     outside = 1 - (likeliest == targets[:, None]).any(1).float().mean().item()
     assert 0.1 < outside < 0.99
-    assert verify(own).label_outside == pytest.approx(outside, abs=0.02)
+    assert verify_cache(own).label_outside == pytest.approx(outside, abs=0.02)
 
 
 def test_captured_mass_is_of_the_likeliest_only(tmp_path):
     for keep in (Keep(0), Keep(8, "sampled")):
-        found = verify(caches.written(tmp_path / str(keep.k), caches.plan(keep=keep)))
+        found = verify_cache(caches.written(tmp_path / str(keep.k), caches.plan(keep=keep)))
         assert (found.captured, found.mean_captured, found.percentiles) == ((), None, {})
 
 
@@ -101,7 +101,7 @@ def set_in(name: str, where, value):
 )
 def test_what_cannot_be_is_found(own, change, said):
     rewritten(own, change)
-    found = verify(own).problems
+    found = verify_cache(own).problems
     assert [one for one in found if one.startswith("shard-00000.safetensors: ") and said in one], found
 
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_is_found(own, change, said):
 def test_the_last_of_the_tokens_kept_is_in_order_too(tmp_path, how):
     folder = caches.written(tmp_path, caches.plan(keep=Keep(8, how)))
     rewritten(folder, lambda t: t["logprobs"][:, -1].copy_(t["logprobs"][:, 0]))
-    assert any("falling order" in one for one in verify(folder).problems)
+    assert any("falling order" in one for one in verify_cache(folder).problems)
 
 
 def test_every_harmed_shard_is_named_at_once(own):
@@ -119,7 +119,7 @@ def test_every_harmed_shard_is_named_at_once(own):
     third = bytearray((own / "shard-00002.safetensors").read_bytes())
     third[-3] ^= 1
     (own / "shard-00002.safetensors").write_bytes(third)
-    missing, short, damaged = verify(own).problems
+    missing, short, damaged = verify_cache(own).problems
     assert "shard-00000.safetensors is missing" in missing
     assert "shard-00001.safetensors has" in short
     assert "shard-00002.safetensors is damaged" in damaged
@@ -127,17 +127,17 @@ def test_every_harmed_shard_is_named_at_once(own):
 
 def test_tensors_of_another_shape_are_named(own):
     rewritten(own, lambda tensors: tensors.pop("entropy"))
-    (problem,) = verify(own).problems
+    (problem,) = verify_cache(own).problems
     assert "shard-00000.safetensors holds other tensors" in problem
 
 
 def test_what_is_not_finished_is_not_looked_at(own):
     (own / "manifest.json").unlink()
     with pytest.raises(ValueError, match="not finished"):
-        verify(own)
+        verify_cache(own)
 
 
 def test_bars_are_as_long_as_their_share():
-    lines = bars((Bin(0.0, 0.5, 10), Bin(0.5, 1.0, 30)), width=30)
+    lines = bars((MassBin(0.0, 0.5, 10), MassBin(0.5, 1.0, 30)), width=30)
     assert [line.count("█") for line in lines] == [10, 30]
     assert lines[1].endswith("75.0%")

@@ -19,7 +19,16 @@ import urllib3
 from teacher.serving import answering, saved_teacher, serving
 from torch.utils.data import DataLoader
 
-from qtarget.teacher import Document, Keep, Kept, KeptSource, LiveModel, answers, documents_of_rows, load_live_model
+from qtarget.teacher import (
+    Document,
+    Keep,
+    KeptLogprobs,
+    KeptSource,
+    LiveModel,
+    answers,
+    documents_of_rows,
+    load_live_model,
+)
 from qtarget.teacher.served import transport
 from qtarget.teacher.served.client import open_teacher
 from qtarget.teacher.served.server import open_server
@@ -66,7 +75,7 @@ def teacher_at(url: str, keep: Keep = TOP, patience: float = 60):
     return open_teacher(url, keep, tiny_models.tiny_tokenizer(), patience=patience)
 
 
-def same(a: Kept, b: Kept) -> bool:
+def same(a: KeptLogprobs, b: KeptLogprobs) -> bool:
     return all(torch.equal(ours, theirs) for ours, theirs in zip(a, b, strict=True))
 
 
@@ -350,7 +359,7 @@ def shifted(path, status, headers, body):
     if path != "/answers":
         return status, headers, body
     rolled = {name: value.roll(1, 0) for name, value in safetensors.torch.load(body).items()}
-    return status, headers, pack_answer(Kept(**rolled))
+    return status, headers, pack_answer(KeptLogprobs(**rolled))
 
 
 @pytest.mark.parametrize(

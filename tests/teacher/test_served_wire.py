@@ -8,7 +8,7 @@ import safetensors.torch
 import tiny_models
 import torch
 
-from qtarget.teacher import Document, Keep, Kept, LiveModel, answers, documents_of_rows
+from qtarget.teacher import Document, Keep, KeptLogprobs, LiveModel, answers, documents_of_rows
 from qtarget.teacher.served.wire import (
     Health,
     Limits,
@@ -28,7 +28,7 @@ HEALTH = Health("m", "1" * 32, "w", "t", tiny_models.VOCAB, "float32", Limits())
 
 
 @pytest.fixture(scope="module")
-def kept() -> dict[Keep, Kept]:
+def kept() -> dict[Keep, KeptLogprobs]:
     live = LiveModel(tiny_models.tiny_model(seed=1).eval(), tiny_models.VOCAB)
     return {keep: answers(live, DOCUMENTS, keep) for keep in (TOP, SAMPLED, LABEL)}
 
@@ -95,7 +95,7 @@ def test_a_question_that_makes_no_sense_is_refused(body, words):
         unpack_question(body, 100)
 
 
-def damaged(kept: Kept, name: str, change) -> bytes:
+def damaged(kept: KeptLogprobs, name: str, change) -> bytes:
     value = getattr(kept, name).clone()
     return pack_answer(kept._replace(**{name: change(value)}))
 
@@ -142,7 +142,7 @@ def test_an_answer_that_cannot_be_right_is_refused(kept, name, change, words):
 
 
 def test_an_answer_about_fewer_tokens_is_refused(kept):
-    fewer = pack_answer(Kept(*(value[1:] for value in kept[TOP])))
+    fewer = pack_answer(KeptLogprobs(*(value[1:] for value in kept[TOP])))
     with pytest.raises(ValueError, match="were asked about"):
         unpack_answer(fewer, TARGETS, TOP, tiny_models.VOCAB)
 

@@ -8,7 +8,7 @@ import torch
 from train import parity
 
 import qtarget as qt
-from qtarget.teacher import Keep, Kept, KeptSource, LiveModel, answers
+from qtarget.teacher import Keep, KeptLogprobs, KeptSource, LiveModel, answers
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 
@@ -22,7 +22,7 @@ class Asked:
     def __post_init__(self):
         self.model = LiveModel(tiny_models.tiny_model(seed=1))
 
-    def answer(self, documents) -> Kept:
+    def answer(self, documents) -> KeptLogprobs:
         return answers(self.model, documents, self.keep)
 
 

@@ -6,7 +6,7 @@ from train import parity
 
 from qtarget.models.identity import weights_identity
 from qtarget.teacher import Keep, LiveModel, answers, documents_of_rows
-from qtarget.teacher.cache import Origin, plan_cache, write_cache
+from qtarget.teacher.cache import CacheOrigin, plan_cache, write_cache
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.lookup import rendering
 
@@ -33,7 +33,9 @@ def cached(folder, model: str, k: int = tiny_models.VOCAB, temperature: float = 
     """A cache of the rows as a trainer with these settings renders them."""
     plain = trainer("sft", **changes)
     parts = rendering(plain.args, tiny_models.tiny_tokenizer(), None)
-    origin = Origin(**parts, teacher=weights_identity(model), compute_dtype="float32", vocabulary=tiny_models.VOCAB)
+    origin = CacheOrigin(
+        **parts, teacher=weights_identity(model), compute_dtype="float32", vocabulary=tiny_models.VOCAB
+    )
     keep = Keep(k, temperature=temperature)
     plan = plan_cache(documents_of_rows(plain.train_dataset), origin, keep, storage_dtype="float32")
     live = LiveModel(tiny_models.tiny_model(**TEACHER))

@@ -33,7 +33,7 @@ app.add_typer(teacher_app, name="teacher")
 recipes_app = typer.Typer(no_args_is_help=True, help="The paper's ten settings: their values, costs, and runs.")
 app.add_typer(recipes_app, name="recipes")
 
-WORDS = {"ignore_unknown_options": True}
+TAKES_WORDS = {"ignore_unknown_options": True}
 RUN_HELP = """
 
 CONFIG.yaml holds `key: value` lines, and `--key value` behind it overrides one.
@@ -83,7 +83,7 @@ seeds of one way of training, as NAME=FOLDER,FOLDER,…; the same order of seeds
 every arm. Differences are paired by question and seed, and p values are adjusted
 for the number of arms.
 """
-Words = Annotated[
+ConfigWords = Annotated[
     list[str] | None,
     typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]", show_default=False, help="The run, and keys over its own."),
 ]
@@ -97,33 +97,35 @@ def options(
     """`main` takes `--debug` out wherever it stands; it is declared here for the help."""
 
 
-@app.command(context_settings=WORDS, short_help="Fine-tune a model on your rows.", help="Fine-tune a model." + RUN_HELP)
-def train(words: Words = None) -> None:
+@app.command(
+    context_settings=TAKES_WORDS, short_help="Fine-tune a model on your rows.", help="Fine-tune a model." + RUN_HELP
+)
+def train(words: ConfigWords = None) -> None:
     from qtarget.job.announce import announce, finish
     from qtarget.job.config.flags import parse_words
     from qtarget.job.config.job import read_job
-    from qtarget.job.training import prepare, run
+    from qtarget.job.training import prepare_training, run_training
 
-    trainer = refused(lambda: prepare(read_job(parse_words(words or []))))
+    trainer = refused(lambda: prepare_training(read_job(parse_words(words or []))))
     announce(trainer)
-    run(trainer)
+    run_training(trainer)
     finish(trainer)
 
 
 @app.command(
-    context_settings=WORDS,
+    context_settings=TAKES_WORDS,
     short_help="Check a run without training.",
     help="Check everything a run needs, show a row as it is trained on, and try one step." + RUN_HELP,
 )
-def validate(words: Words = None, as_json: AsJson = False) -> None:
+def validate(words: ConfigWords = None, as_json: AsJson = False) -> None:
     from qtarget.job.config.flags import parse_words
     from qtarget.job.config.job import read_job
     from qtarget.job.training import rehearsed
-    from qtarget.job.validate_view import rehearsal_view, resolved
+    from qtarget.job.validate_view import rehearsal_view, resolved_configuration
 
     job, found = refused(lambda: rehearsed(read_job(parse_words(words or []))))
     if as_json:
-        return _print_json({"configuration": resolved(job), **asdict(found)})
+        return _print_json({"configuration": resolved_configuration(job), **asdict(found)})
     Console().print(rehearsal_view(job, found), "\n[green]ready[/]: `qtarget train` with the same words runs it.")
 
 
@@ -177,9 +179,9 @@ def evaluate(
     reference_rows: Annotated[Path | None, typer.Option(help="Rows for calibration.", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
-    from qtarget.evaluate.run.conduct import conduct
+    from qtarget.evaluate.run.conduct import conduct_evaluation
     from qtarget.evaluate.run.plan import plan_of
-    from qtarget.evaluate.run.prepare import prepare
+    from qtarget.evaluate.run.prepare import prepare_evaluation
     from qtarget.evaluate.run.view import results_view, watch
 
     protocol = {"k": k, "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
@@ -205,7 +207,7 @@ def evaluate(
         )
     )
     shown = watch()
-    results = conduct(refused(lambda: prepare(plan)), shown)
+    results = conduct_evaluation(refused(lambda: prepare_evaluation(plan)), shown)
     _print_json(results.as_json()) if as_json else _print(results_view, results)
 
 
@@ -236,10 +238,10 @@ def demo(
 ) -> None:
     """Fine-tune the lab's model under several objectives and compare them."""
     from qtarget import lab as embedded
-    from qtarget.study.demo import run
+    from qtarget.study.demo import run_demo
 
     refused(lambda: world and embedded.world(world))
-    run(out=out, world=world, seed=seed, quick=quick)
+    run_demo(out=out, world=world, seed=seed, quick=quick)
 
 
 @app.command()
@@ -255,11 +257,11 @@ def study(
 
     It runs for hours, prints its estimate first, keeps each run as it ends, and goes on from there.
     """
-    from qtarget.study.miniature.main import rewrite, run
+    from qtarget.study.miniature.main import rewrite, run_study
 
     if page is not None:
         return refused(lambda: rewrite(page, results))
-    run(results, models, workers=workers, hours=hours, quick=quick)
+    run_study(results, models, workers=workers, hours=hours, quick=quick)
 
 
 @lab.command("build")
@@ -277,17 +279,17 @@ def build_lab(
 
 
 @teacher_app.command(
-    context_settings=WORDS,
+    context_settings=TAKES_WORDS,
     short_help="Write down what a run's teachers say about its rows.",
     help="Write what the teachers (and the reference) of a run say about its rows to disk, ahead of the run."
     + CACHE_HELP,
 )
-def cache(words: Words = None) -> None:
+def cache(words: ConfigWords = None) -> None:
     from qtarget.job.config.flags import parse_words
     from qtarget.job.config.job import read_job
-    from qtarget.job.teacher_cache import prepare, write
+    from qtarget.job.teacher_cache import prepare_cache, write
 
-    write(refused(lambda: prepare(read_job(parse_words(words or [])))))
+    write(refused(lambda: prepare_cache(read_job(parse_words(words or [])))))
 
 
 @teacher_app.command()
@@ -296,7 +298,7 @@ def verify(
 ) -> None:
     """Check every hash and number of a cache; show how much of the teacher it captured."""
     from qtarget.job.teacher_cache_view import report_view
-    from qtarget.teacher.cache import verify as verified
+    from qtarget.teacher.cache import verify_cache as verified
 
     report = refused(lambda: verified(folder))
     _print_json(asdict(report)) if as_json else _print(report_view, report)

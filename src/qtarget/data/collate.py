@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-Rows = Sequence[Mapping[str, Any]]
+_Rows = Sequence[Mapping[str, Any]]
 EVIDENCE = "evidence"
 """Where a batch keeps what was read about it ahead of its step."""
 
@@ -32,7 +32,7 @@ class PerTokenCollator:
     columns: Mapping[str, float] = field(default_factory=lambda: {"token_weight": 0.0})
     ahead: Mapping[str, Callable[[dict[str, Any]], Any]] = field(default_factory=dict)
 
-    def __call__(self, rows: Rows) -> dict[str, Any]:
+    def __call__(self, rows: _Rows) -> dict[str, Any]:
         batch = self.inner(list(rows))
         width = batch["input_ids"].shape[1]
         for name, padding in self.columns.items():

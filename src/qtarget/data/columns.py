@@ -5,15 +5,15 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-Rows = Dataset | IterableDataset
+AnyDataset = Dataset | IterableDataset
 
 
-def column_names(dataset: Rows) -> list[str]:
+def column_names(dataset: AnyDataset) -> list[str]:
     """Names of the columns; a stream that does not know them is asked for its first row."""
     return list(dataset.column_names or next(iter(dataset), {}))
 
 
-def check_columns(dataset: Rows, name: str, text_field: str = "text") -> None:
+def check_columns(dataset: AnyDataset, name: str, text_field: str = "text") -> None:
     """Refuse a data set that has none of the four forms the trainer reads, naming the columns it has."""
     found = set(column_names(dataset))
     forms = ({"input_ids"}, {"prompt", "completion"}, {"messages"}, {"conversations"}, {text_field})
@@ -25,7 +25,7 @@ def check_columns(dataset: Rows, name: str, text_field: str = "text") -> None:
         )
 
 
-def checked_completions(dataset: Rows, name: str) -> Rows:
+def checked_completions(dataset: AnyDataset, name: str) -> AnyDataset:
     """The data set, whose first row with a completion that says nothing is refused: now, or as a stream comes to it."""
     if "completion" not in column_names(dataset):
         return dataset
@@ -36,7 +36,7 @@ def checked_completions(dataset: Rows, name: str) -> Rows:
     return dataset
 
 
-def check_supervision(dataset: Rows, name: str) -> None:
+def check_supervision(dataset: AnyDataset, name: str) -> None:
     """Refuse a prepared data set in which no token is left to learn from."""
     if isinstance(dataset, Dataset) and not any(map(_supervised, dataset["labels"])):
         raise ValueError(

@@ -8,10 +8,12 @@ from typing import Any
 
 from trl.data_utils import pack_dataset
 
-from qtarget.data.columns import Rows
+from qtarget.data.columns import AnyDataset
 
 
-def truncate_rows(dataset: Rows, max_length: int, mode: str, columns: Sequence[str], **map_kwargs: Any) -> Rows:
+def truncate_rows(
+    dataset: AnyDataset, max_length: int, mode: str, columns: Sequence[str], **map_kwargs: Any
+) -> AnyDataset:
     """Cut `columns` to `max_length` tokens from the start or the end, then drop rows left without a label.
 
     Args:
@@ -27,14 +29,14 @@ def truncate_rows(dataset: Rows, max_length: int, mode: str, columns: Sequence[s
 
 
 def pack_rows(
-    dataset: Rows,
+    dataset: AnyDataset,
     max_length: int | None,
     strategy: str,
     columns: Sequence[str],
     *,
     shuffle_seed: int | None = None,
     **map_kwargs: Any,
-) -> Rows:
+) -> AnyDataset:
     """Lay rows end to end in blocks of `max_length` tokens, every one of `columns` alike.
 
     Args:

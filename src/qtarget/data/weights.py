@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 from trl.data_utils import is_conversational
 
-from qtarget.data.columns import Rows, column_names
+from qtarget.data.columns import AnyDataset, column_names
 from qtarget.data.spans import check_spans, message_spans, span_weights
 
 WEIGHT = "token_weight"
@@ -20,13 +20,13 @@ list of spans for each message of `messages`, or of the completion's messages, i
 """
 
 
-def carries_weight(dataset: Rows) -> bool:
+def carries_weight(dataset: AnyDataset) -> bool:
     """Whether rows say how much their tokens weigh."""
     return bool({WEIGHT, SPANS} & set(column_names(dataset)))
 
 
 def attach_token_weight(
-    dataset: Rows,
+    dataset: AnyDataset,
     tokenizer: PreTrainedTokenizerBase,
     name: str,
     *,
@@ -34,7 +34,7 @@ def attach_token_weight(
     unspanned: float = 1.0,
     chat_template: str | None = None,
     **map_kwargs: Any,
-) -> Rows:
+) -> AnyDataset:
     """Give tokenised rows (their text columns still beside them) a checked `token_weight` column.
 
     Args:

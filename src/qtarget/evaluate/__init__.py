@@ -1,7 +1,7 @@
 """Evaluation: sample k completions per question, grade them, and say how sure the average is."""
 
 from qtarget.evaluate.evaluation import Evaluation, Grader, Question, evaluate
-from qtarget.evaluate.generators.sampling import Progress, Sample, Sampling, sample_completions
+from qtarget.evaluate.generators.sampling import Sample, Sampling, SamplingProgress, sample_completions
 from qtarget.evaluate.statistics import (
     Estimate,
     PairedDifference,
@@ -16,10 +16,10 @@ __all__ = [
     "Evaluation",
     "Grader",
     "PairedDifference",
-    "Progress",
     "Question",
     "Sample",
     "Sampling",
+    "SamplingProgress",
     "SeedsDifference",
     "average_at_k",
     "evaluate",

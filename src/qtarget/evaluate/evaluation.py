@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from qtarget.evaluate.generators.sampling import Progress, Sample, Sampling, sample_completions
+from qtarget.evaluate.generators.sampling import Sample, Sampling, SamplingProgress, sample_completions
 from qtarget.evaluate.statistics import Estimate, average_at_k
 
 Question = Mapping[str, Any]  # "prompt", and whatever the grader reads, such as "answer"
@@ -32,7 +32,7 @@ def evaluate(
     questions: Sequence[Question],
     grader: Grader,
     sampling: Sampling,
-    progress: Progress | None = None,
+    progress: SamplingProgress | None = None,
 ) -> Evaluation:
     """Sample ``sampling.k`` completions of every question, grade each, and take Average@k with its interval.
 

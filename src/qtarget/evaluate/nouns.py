@@ -80,7 +80,7 @@ class RowSource:
     make: Callable[[], Sequence[Mapping[str, Any]]] | None = None
 
 
-class Reading(NamedTuple):
+class QuestionSet(NamedTuple):
     """The questions of a task's rows, and what there was to say of rows left out or odd."""
 
     questions: list[Question]
@@ -104,7 +104,7 @@ class Task:
     source: RowSource
     rows: int | None
     ask: Ask
-    read: Callable[[Sequence[Mapping[str, Any]]], Reading]
+    read: Callable[[Sequence[Mapping[str, Any]]], QuestionSet]
     grader: str  # a name in `evaluate.grading.GRADERS`
     citation: str = ""
 
@@ -125,7 +125,7 @@ class TaskFacts:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TaskRun:
     """A task as a run asks it: these questions, in this way.
 
     Attributes:

@@ -59,7 +59,7 @@ def m1(question: Question, tokenizer: PreTrainedTokenizerBase) -> PromptIds:
     return _message(f"{question.text}\n{M1_BOXED}", tokenizer)
 
 
-def plain(question: Question, tokenizer: PreTrainedTokenizerBase) -> PromptIds:
+def plain_prompt(question: Question, tokenizer: PreTrainedTokenizerBase) -> PromptIds:
     """The question as it stands, tokenized as trainers tokenize a prompt column."""
     return tuple(cast(list[int], tokenizer(question.text)["input_ids"]))
 
@@ -70,7 +70,7 @@ PROMPTS: dict[str, Prompt] = {
     "chat": chat,
     "chat-boxed": chat_boxed,
     "m1": m1,
-    "plain": plain,
+    "plain": plain_prompt,
 }
 
 

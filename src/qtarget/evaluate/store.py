@@ -18,10 +18,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from qtarget.evaluate.nouns import Answers, Ask, Asked, Question, Record, TaskFacts
+from qtarget.evaluate.nouns import Answers, Ask, Question, Record, TaskFacts, TaskRun
 
 RUN, TASK, SAMPLES = "run.json", "task.json", "samples.jsonl"
-EFFECTS = "effects.json"
+EFFECTS_FILE = "effects.json"
 SYNC_RECORDS, SYNC_SECONDS = 64, 5.0
 """An fsync after so many lines, or so long."""
 _FIELDS = {field.name for field in fields(Record)}
@@ -154,7 +154,7 @@ def short_sha(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def task_sha(asked: Asked) -> str:
+def task_sha(asked: TaskRun) -> str:
     """What makes samples comparable: name and version of the task, protocol, grader's name, and every question."""
     facts = asked.task
     return short_sha([facts.name, facts.version, facts.grader, asdict(asked.ask), [asdict(q) for q in asked.questions]])
@@ -165,17 +165,17 @@ def identity(facts: Mapping[str, Any]) -> str:
     return short_sha({name: value for name, value in facts.items() if name not in ("name", "adapter")})
 
 
-def write_task(folder: Path, asked: Asked) -> None:
+def write_task(folder: Path, asked: TaskRun) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / TASK, {"task_sha": task_sha(asked), **asdict(asked)})
 
 
-def read_task(folder: Path) -> Asked:
+def read_task(folder: Path) -> TaskRun:
     """The task as it was asked in a folder."""
     values = _read_json(folder / TASK)
     questions = tuple(Question(**{**one, "options": tuple(one["options"])}) for one in values["questions"])
     facts, ask = TaskFacts(**values["task"]), Ask(**values["ask"])
-    return Asked(facts, ask, questions, values["rows"], tuple(values["remarks"]), tuple(values["overridden"]))
+    return TaskRun(facts, ask, questions, values["rows"], tuple(values["remarks"]), tuple(values["overridden"]))
 
 
 def read_run(out: Path) -> Mapping[str, Any] | None:
@@ -209,7 +209,7 @@ def answers_in(folder: Path, run: Mapping[str, Any]) -> Answers:
     return answers_of(read_task(folder), read_records(folder / SAMPLES), run)
 
 
-def answers_of(asked: Asked, records: Sequence[Record], run: Mapping[str, Any]) -> Answers:
+def answers_of(asked: TaskRun, records: Sequence[Record], run: Mapping[str, Any]) -> Answers:
     """Records by question and in the order of the samples.
 
     Raises:

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from qtarget.fused.chunks import Plan, fitting
-from qtarget.target.evidence import Evidence, Given, Head
+from qtarget.fused.chunks import LossPlan, fitting
+from qtarget.target.evidence import CallInputs, Evidence, Head
 from qtarget.target.hyperparameters import suggestion
 from qtarget.target.inputs import resolve, supervise
 from qtarget.target.types import Method
@@ -29,13 +29,13 @@ class Call(NamedTuple):
     head: Head
     labels: Tensor
     method: Method
-    given: Given
+    given: CallInputs
     ignore_index: int
     chunk_tokens: int | None
     buffer_bytes: int | None
     diagnostics: Sequence[str]
 
-    def plan(self, training: bool) -> tuple[Plan, Tensor]:
+    def plan(self, training: bool) -> tuple[LossPlan, Tensor]:
         """The plan, and the hidden states of its tokens, [T, H]. Weightless tokens are dropped in training."""
         _check_hidden(self.hidden, self.head, self.labels)
         _check_chunk(self.chunk_tokens, self.buffer_bytes)
@@ -47,7 +47,7 @@ class Call(NamedTuple):
         if len(tokens.where) < len(hidden_TH):
             hidden_TH = hidden_TH.index_select(0, tokens.where)
         chunk_tokens = self.chunk_tokens or CHUNK_TOKENS.get(self.hidden.device.type, 1024)
-        plan = Plan(method, tokens, self.head, chunk_tokens, tuple(self.diagnostics))
+        plan = LossPlan(method, tokens, self.head, chunk_tokens, tuple(self.diagnostics))
         if self.chunk_tokens is None:
             plan = replace(plan, chunk_tokens=fitting(plan, hidden_TH, self.buffer_bytes))
         return plan, hidden_TH

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from qtarget.fused.memory import free_bytes
 from qtarget.fused.products import Products
-from qtarget.fused.torch_engine import TOP1, Rows, Workspace
-from qtarget.target.evidence import Head, Supervised
+from qtarget.fused.torch_engine import TOP1, TorchChunk, Workspace
+from qtarget.target.evidence import Head, SupervisedTokens
 from qtarget.target.loss import check_mass, declared_target, spread, target_kl
-from qtarget.target.ranks import joined
+from qtarget.target.ranks import gather_tokens
 from qtarget.target.statistics import ENTROPY, LOGP_Y, SCALE, TRUST, cross, label_logp, negentropy
-from qtarget.target.types import Method, Pool, Statistic, evaluate, reads
+from qtarget.target.types import Method, Pool, Statistic, reads, value_of
 
 TEACHER_ENTROPY = Statistic("teacher_entropy", 0)
 LIKELY_BUFFERS = 4
@@ -33,11 +33,11 @@ COUNTED = 5 / 6
 
 
 @dataclass(frozen=True)
-class Plan:
+class LossPlan:
     """What one call computes, decided before any chunk."""
 
     method: Method
-    tokens: Supervised
+    tokens: SupervisedTokens
     head: Head
     chunk_tokens: int
     diagnostics: tuple[str, ...]
@@ -81,8 +81,8 @@ class Plan:
         return (slice(a, b) for a, b in pairwise(bounds))
 
 
-def run(
-    plan: Plan,
+def run_chunks(
+    plan: LossPlan,
     products: Products,
     hidden_TH: Tensor,
     head: Head,
@@ -106,7 +106,7 @@ def run(
         if products.wanted:
             target, factor_C = _target(plan, numbers)
             factor_C = factor_C if upstream_T is None else factor_C * upstream_T[part]
-            if isinstance(rows, Rows):
+            if isinstance(rows, TorchChunk):
                 products.add(part, hidden_TH[part], head, rows.gradient_(*target), factor_C, rows.logits_CV)
             else:
                 products.add_finished(part, hidden_TH[part], head.weight, rows.gradient_(*target, factor_C))
@@ -130,14 +130,14 @@ class Numbers(NamedTuple):
         return Numbers(self.trust[rows], self.scale[rows], multiplier, tuple(c[rows] for c in self.coefficients))
 
 
-def _start(plan: Plan, products: Products, hidden_TH: Tensor, head: Head, workspace: Workspace, part: slice) -> Any:
+def _start(plan: LossPlan, products: Products, hidden_TH: Tensor, head: Head, workspace: Workspace, part: slice) -> Any:
     """One chunk's logits, in the buffer that all chunks share: `Rows`, or `KernelRows`, which are used alike."""
     logits_CV, kernels = workspace("logits", part.stop - part.start), _kernels(plan, products)
     inside = head if kernels is None else head._replace(scale=None, softcap=None)
     products.logits_into(logits_CV, hidden_TH[part], inside)
     may_mask = head.bias is not None
-    rows = Rows(logits_CV, plan.tokens.chunk(part), workspace, products.logits_into, may_mask, head.axis)
-    return rows if kernels is None else kernels.KernelRows(rows, head)
+    rows = TorchChunk(logits_CV, plan.tokens.chunk(part), workspace, products.logits_into, may_mask, head.axis)
+    return rows if kernels is None else kernels.TritonChunk(rows, head)
 
 
 def has_kernels(like: Tensor) -> bool:
@@ -145,7 +145,7 @@ def has_kernels(like: Tensor) -> bool:
     return like.device.type == "cuda" and find_spec("triton") is not None
 
 
-def _kernels(plan: Plan, products: Products) -> Any:
+def _kernels(plan: LossPlan, products: Products) -> Any:
     """The kernels' module where they run and cover all that the plan asks for."""
     if not has_kernels(products.like) or products.like.dtype == torch.float64 or plan.needs_whole_target:
         return None
@@ -154,12 +154,12 @@ def _kernels(plan: Plan, products: Products) -> Any:
     return rows if rows.covers(plan.method.pools, (*plan.first, *plan.second), plan.tokens, plan.head) else None
 
 
-def _buffers_like(plan: Plan, products: Products) -> Tensor:
+def _buffers_like(plan: LossPlan, products: Products) -> Tensor:
     """The kernels read logits as the matrix product gives them; torch works on wide ones."""
     return products.like if _kernels(plan, products) is None else products.like.to(products.operand)
 
 
-def _numbers_across(plan: Plan, start: Callable[[slice], Rows]) -> Numbers | None:
+def _numbers_across(plan: LossPlan, start: Callable[[slice], TorchChunk]) -> Numbers | None:
     """For rules that look beyond a token: measure every token first, then evaluate once."""
     chunks = []
     for part in list(plan.chunks()) or [slice(0, 0)]:
@@ -167,21 +167,21 @@ def _numbers_across(plan: Plan, start: Callable[[slice], Rows]) -> Numbers | Non
         rows.measure([s.of for s in plan.first if isinstance(s.of, Pool)], plan.first, keep_logits=False)
         chunks.append(rows.measured)
     own = {s: torch.cat([measured[s] for measured in chunks]) for s in (*plan.first, LOGP_Y)}
-    every, mine = (own, slice(None)) if plan.tokens.group is None else joined(own, plan.tokens.group)
+    every, mine = (own, slice(None)) if plan.tokens.group is None else gather_tokens(own, plan.tokens.group)
     if not len(every[LOGP_Y]):
         return None
     numbers = _numbers(plan.method, every, plan.tokens)
     return numbers.part(mine)._replace(multiplier=numbers.multiplier)
 
 
-def _numbers(method: Method, measured: Mapping[Statistic, Tensor], tokens: Supervised) -> Numbers:
+def _numbers(method: Method, measured: Mapping[Statistic, Tensor], tokens: SupervisedTokens) -> Numbers:
     like_T = measured[LOGP_Y]
-    trust, scale, *coefficients = (spread(evaluate(n, measured), like_T) for n in method.numbers)
+    trust, scale, *coefficients = (spread(value_of(n, measured), like_T) for n in method.numbers)
     check_mass(method, trust, coefficients)
     return Numbers(trust, scale, tokens.multiplier(method, like_T.dtype), tuple(coefficients))
 
 
-def _value(plan: Plan, rows: Rows, numbers: Numbers) -> Tensor:
+def _value(plan: LossPlan, rows: TorchChunk, numbers: Numbers) -> Tensor:
     """The paper's loss, or s·CE(Q, p), times the token weight; [C]."""
     rule, logp_y_C = plan.method.value, rows.measured[LOGP_Y]
     if rule is not None:
@@ -194,7 +194,7 @@ def _value(plan: Plan, rows: Rows, numbers: Numbers) -> Tensor:
     return value_C * numbers.multiplier
 
 
-def _target(plan: Plan, numbers: Numbers) -> tuple[tuple[Tensor, Tensor | None, dict[Pool, Tensor]], Tensor]:
+def _target(plan: LossPlan, numbers: Numbers) -> tuple[tuple[Tensor, Tensor | None, dict[Pool, Tensor]], Tensor]:
     """Q as `Rows.gradient_` takes it, and the factor that p − Q has in the logit gradient, [C]."""
     factor_C = numbers.scale * numbers.multiplier
     shares = zip(numbers.coefficients, plan.method.residual, strict=True)
@@ -209,7 +209,7 @@ def _target(plan: Plan, numbers: Numbers) -> tuple[tuple[Tensor, Tensor | None, 
     return (numbers.trust, sum(student[1:], student[0]) if student else None, parts), factor_C
 
 
-def _measured(plan: Plan, rows: Rows, numbers: Numbers) -> list[Tensor]:
+def _measured(plan: LossPlan, rows: TorchChunk, numbers: Numbers) -> list[Tensor]:
     """−log p_y and the diagnostics asked for, [C] each."""
     logp_y_C = rows.measured[LOGP_Y]
     make: dict[str, Callable[[], Tensor]] = {
@@ -224,7 +224,7 @@ def _measured(plan: Plan, rows: Rows, numbers: Numbers) -> list[Tensor]:
     return [-logp_y_C, *(make[name]() for name in plan.diagnostics)]
 
 
-def _target_kl(plan: Plan, rows: Rows, numbers: Numbers) -> Tensor:
+def _target_kl(plan: LossPlan, rows: TorchChunk, numbers: Numbers) -> Tensor:
     """KL(Q‖p) in nats, in closed form for a single residual; NaN where Q is improper."""
     if plan.needs_whole_target:
         frame = rows.frame()
@@ -250,7 +250,7 @@ def _xlogx(share_C: Tensor) -> Tensor:
     return torch.xlogy(share_C.clamp(min=0), share_C.clamp(min=0))
 
 
-def fitting(plan: Plan, hidden_TH: Tensor, buffer_bytes: int | None) -> int:
+def fitting(plan: LossPlan, hidden_TH: Tensor, buffer_bytes: int | None) -> int:
     """Tokens a chunk, so that all it holds takes at most `buffer_bytes`, or half of what memory is free."""
     if not len(hidden_TH):
         return plan.chunk_tokens
@@ -268,10 +268,10 @@ def fitting(plan: Plan, hidden_TH: Tensor, buffer_bytes: int | None) -> int:
     return max(1, min(plan.chunk_tokens, int(COUNTED * buffer_bytes) // token))
 
 
-def _buffers(plan: Plan, products: Products, hidden_TH: Tensor) -> int:
+def _buffers(plan: LossPlan, products: Products, hidden_TH: Tensor) -> int:
     """How many numbers per token and vocabulary entry a chunk holds at once, found by trying one token."""
     one = replace(plan, tokens=replace(plan.tokens.chunk(slice(0, 1)), group=None), chunk_tokens=1)
     weight, bias = plan.head.weight.detach(), None if plan.head.bias is None else plan.head.bias.detach()
     workspace = Workspace(1, len(weight), _buffers_like(plan, products))
-    run(one, products, hidden_TH[:1].detach(), plan.head._replace(weight=weight, bias=bias), workspace=workspace)
+    run_chunks(one, products, hidden_TH[:1].detach(), plan.head._replace(weight=weight, bias=bias), workspace=workspace)
     return workspace.number

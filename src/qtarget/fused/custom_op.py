@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from qtarget.fused.arguments import Call, Reduction
-from qtarget.fused.chunks import run
+from qtarget.fused.chunks import run_chunks
 from qtarget.fused.products import Products
-from qtarget.target.evidence import Dense, Evidence, Given, Head, LabelOnly, Sparse
+from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse
 from qtarget.target.types import LIVE, LossOutput
 
 SCHEMA = (
@@ -117,7 +117,7 @@ def traced(call: Call, num_items: int | Tensor | None, reduction: Reduction) -> 
 # ---- evidence, taken apart and put together
 
 
-def apart(given: Given) -> tuple[str, list[Tensor], list[float]]:
+def apart(given: CallInputs) -> tuple[str, list[Tensor], list[float]]:
     """(kinds, tensors, numbers) of everything a call brought; each kind is "name:form:how many tensors"."""
     named = [("teacher", teacher) for teacher in given.teachers]
     named += [(n, getattr(given, n)) for n in ("reference", "token_weight", "sequence_ids")]
@@ -141,14 +141,14 @@ def _parts(source: Evidence) -> tuple[str, list[Tensor], list[float]]:
     return ("label", [source.logprobs], []) if isinstance(source, LabelOnly) else ("tensor", [source], [])
 
 
-def together(kinds: str, tensors: Iterator[Tensor], numbers: Iterator[float]) -> Given:
+def together(kinds: str, tensors: Iterator[Tensor], numbers: Iterator[float]) -> CallInputs:
     """What was taken apart; several teachers or one as a tuple."""
     sources: dict[str, list[Any]] = {"teacher": [], "reference": [], "token_weight": [], "sequence_ids": []}
     for kind in kinds.split():
         name, form, count = kind.split(":")
         sources[name].append(_source(form, [next(tensors) for _ in range(int(count))], numbers))
     teachers = tuple(sources.pop("teacher"))
-    return Given(teachers or None, *(s[0] if s else None for s in sources.values()))
+    return CallInputs(teachers or None, *(s[0] if s else None for s in sources.values()))
 
 
 def _source(form: str, own: list[Tensor], numbers: Iterator[float]) -> Any:
@@ -184,7 +184,7 @@ def _compute(*arguments: Any) -> list[Tensor]:
     tokens, upstream = plan.tokens, inputs.upstream
     upstream_T = None if upstream is None else upstream.reshape(-1)[tokens.where]
     with torch.autocast(device, enabled=False):
-        value_T, measured = run(plan, products, hidden_TH, plan.head, upstream_T)
+        value_T, measured = run_chunks(plan, products, hidden_TH, plan.head, upstream_T)
     value = value_T.sum() if inputs.reduction == "mean" else tokens.unflatten(value_T, 0.0)
     nll, num_tokens = tokens.mean(measured[0])
     to_hidden, *to_head = products.gradients

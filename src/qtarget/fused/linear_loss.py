@@ -18,10 +18,10 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
 from qtarget.fused.arguments import Call, Reduction, check_reduction
-from qtarget.fused.chunks import Plan, run
+from qtarget.fused.chunks import LossPlan, run_chunks
 from qtarget.fused.custom_op import traceable, traced
 from qtarget.fused.products import Products
-from qtarget.target.evidence import Evidence, Given, Head
+from qtarget.target.evidence import CallInputs, Evidence, Head
 from qtarget.target.types import LossOutput, Method
 
 
@@ -70,7 +70,7 @@ def linear_q_target_loss(
         RuntimeError: a second backward through the same loss.
     """
     check_reduction(reduction, num_items)
-    given = Given(teacher, reference, token_weight, sequence_ids, token_group)
+    given = CallInputs(teacher, reference, token_weight, sequence_ids, token_group)
     call = Call(hidden, head, labels, method, given, ignore_index, chunk_tokens, buffer_bytes, diagnostics)
     compiling = torch.compiler.is_compiling() and traceable(call)
     return (traced if compiling else _eager)(call, num_items, reduction)
@@ -96,11 +96,11 @@ class _LinearQTarget(torch.autograd.Function):
     """Sum of the loss, and [−log p_y, *diagnostics] per token; gradients are made here, in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_TH: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, with_gradients: bool):
+    def forward(ctx: Any, hidden_TH: Tensor, weight: Tensor, bias: Tensor | None, plan: LossPlan, with_gradients: bool):
         ctx.set_materialize_grads(False)
         products = Products.of(hidden_TH, weight, [with_gradients and need for need in ctx.needs_input_grad[:3]])
         with torch.autocast(hidden_TH.device.type, enabled=False):
-            value_T, measured = run(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias))
+            value_T, measured = run_chunks(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias))
         ctx.gradients = products.gradients
         ctx.dtypes = (hidden_TH.dtype, weight.dtype, None if bias is None else bias.dtype)
         total = value_T.sum()
@@ -126,13 +126,13 @@ class _PerToken(torch.autograd.Function):
     """The loss of each token, [T], and [−log p_y, *diagnostics]; chunks are computed again in backward."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_TH: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, with_gradients: bool):
+    def forward(ctx: Any, hidden_TH: Tensor, weight: Tensor, bias: Tensor | None, plan: LossPlan, with_gradients: bool):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(hidden_TH, weight, bias)
         ctx.plan = plan
         products = Products.of(hidden_TH, weight, [False] * 3)
         with torch.autocast(hidden_TH.device.type, enabled=False):
-            value_T, measured = run(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias))
+            value_T, measured = run_chunks(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias))
         ctx.mark_non_differentiable(*measured)
         return (value_T, *measured)
 
@@ -146,6 +146,6 @@ class _PerToken(torch.autograd.Function):
         products = Products.of(hidden_TH, weight, list(ctx.needs_input_grad[:3]))
         plan = replace(ctx.plan, diagnostics=())
         with torch.autocast(hidden_TH.device.type, enabled=False):
-            run(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias), upstream_T)
+            run_chunks(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias), upstream_T)
         gradients = zip(products.gradients, inputs, strict=True)
         return (*(None if g is None else g.to(x.dtype) for g, x in gradients), None, None)

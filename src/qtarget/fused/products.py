@@ -22,7 +22,7 @@ from qtarget.target.types import FLOOR
 CPUINFO = Path("/proc/cpuinfo")
 ONEDNN_FROM = 10**8
 """Multiplications of a product from which on oneDNN is considered: a millisecond's work."""
-BLOCK = 1024
+HEAD_BLOCK = 1024
 """Rows of the output layer to take at once where a product needs room of its own: that stays small, and in cache."""
 
 
@@ -58,7 +58,7 @@ class Products:
 
         `rows`: of the output layer, as all ranks count them.
         """
-        return 2 * (weight.shape[1] + (min(BLOCK, rows) if weight.device.type == "cpu" else 0))
+        return 2 * (weight.shape[1] + (min(HEAD_BLOCK, rows) if weight.device.type == "cpu" else 0))
 
     def logits_into(self, out_CV: Tensor, hidden_CH: Tensor, head: Head) -> None:
         """out = softcap·tanh(scale·(h Wᵀ + b)/softcap); −inf from the bias becomes the floor that stands for it."""
@@ -148,7 +148,7 @@ class Products:
 
 def _blocks(weight: Tensor, needed: bool) -> list[slice]:
     """Rows of the output layer to take together: all of them where nothing is gained by less."""
-    size = BLOCK if needed and weight.device.type == "cpu" else max(len(weight), 1)
+    size = HEAD_BLOCK if needed and weight.device.type == "cpu" else max(len(weight), 1)
     return [slice(start, start + size) for start in range(0, len(weight), size)]
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qtarget.fused.pools import DenseTerm, PoolTerm, SparseTerm, UniformTerm
-from qtarget.target.evidence import Dense, Head, LabelOnly, Sparse, Supervised
+from qtarget.target.evidence import Dense, Head, LabelOnly, Sparse, SupervisedTokens
 from qtarget.target.statistics import ENTROPY, LOGP_Y, Frame, term_TV
 from qtarget.target.types import FLOOR, Pool, Statistic, sources_of
 from qtarget.target.vocabulary import Axis
@@ -24,7 +24,7 @@ TOP1 = Statistic("top1")
 IN_PLACE = {"logp_y", "top1", "collision", "log_not_y"}
 """Statistics measured once the student has overwritten its logits; whatever else is left by then needs them kept."""
 OF_SOURCE = ("reference_logp_y", "teacher_logp_y", "teacher_entropy")
-BLOCK = 1024
+DOT_BLOCK = 1024
 """Columns of a chunk that a CPU multiplies and sums at once."""
 BY_DEFINITION = 8
 """Blocks of a chunk's shape that measuring by plain definitions takes."""
@@ -57,11 +57,11 @@ class Workspace:
 
 
 @dataclass
-class Rows:
+class TorchChunk:
     """C tokens: their logits, and what has been measured of them."""
 
     logits_CV: Tensor
-    tokens: Supervised
+    tokens: SupervisedTokens
     workspace: Workspace
     logits_into: Callable[[Tensor, Tensor, Head], None]
     may_mask: bool
@@ -99,7 +99,7 @@ class Rows:
     def _dot(self, prob_CV: Tensor, values_CV: Tensor) -> Tensor:
         """Σ prob·values, block by block: the product of the whole rows would be one more buffer."""
         rows, vocab = prob_CV.shape
-        width = BLOCK if prob_CV.device.type == "cpu" else vocab
+        width = DOT_BLOCK if prob_CV.device.type == "cpu" else vocab
         parts = []
         for start in range(0, vocab, width):
             prob, values = prob_CV[:, start : start + width], values_CV[:, start : start + width]
@@ -296,7 +296,7 @@ def _given(values: Tensor | None) -> Tensor:
     return values
 
 
-def evidence_of(name: str, tokens: Supervised) -> Any:
+def evidence_of(name: str, tokens: SupervisedTokens) -> Any:
     """What a source brought: "reference", or "teacher" and its number."""
     return tokens.reference if name == "reference" else tokens.teachers[int(name.split()[1])]
 
@@ -306,11 +306,11 @@ def source_read(statistic: Statistic) -> str:
     return "reference" if statistic.name == "reference_logp_y" else f"teacher {statistic.of}"
 
 
-def is_sparse(pool: Pool, tokens: Supervised) -> bool:
+def is_sparse(pool: Pool, tokens: SupervisedTokens) -> bool:
     return any(isinstance(evidence_of(name, tokens), Sparse) for name, _ in sources_of(pool))
 
 
-def is_fast(pool: Pool, tokens: Supervised) -> bool:
+def is_fast(pool: Pool, tokens: SupervisedTokens) -> bool:
     """Whether a pool is a softmax of sums of logits, or works out on a sparse source's K tokens."""
     if pool.potential is not None or pool.tangent is not None:
         return False

@@ -9,7 +9,7 @@ from qtarget.job.facts import DataFacts, Facts
 from qtarget.job.method_pages import Entry, entry
 
 SECRETS = ("hub_token",)
-LEGEND = (
+_LEGEND = (
     "`p` is the student, `p_y` its probability of the observed token `y`, `d` the one-hot label, `r` the "
     "reference, `t` the teacher. At every supervised token the gradient is `s·(p − Q)` with "
     "`Q = γ·d + (1 − γ)·π̃` held constant."
@@ -32,7 +32,7 @@ def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: 
         "## Objective\n",
         f"{method.summary}\n",
         _table(_objective(method, facts)),
-        LEGEND + "\n",
+        _LEGEND + "\n",
         "## Data\n",
         _table([row for data in _data(facts) for row in data]),
         "## Result\n",

@@ -12,7 +12,7 @@ from datasets import Dataset
 import qtarget as qt
 from qtarget.job.config.job import Job, Source
 
-PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "peft")
+_PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "peft")
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ def facts_of(job: Job, train: Dataset, evaluation: Dataset | None) -> Facts:
 
 
 def data_facts(source: Source, rows: Dataset) -> DataFacts:
-    return DataFacts(", ".join(source.names), len(rows), tuple(rows.column_names), fingerprint(rows))
+    return DataFacts(", ".join(source.names), len(rows), tuple(rows.column_names), rows_fingerprint(rows))
 
 
-def fingerprint(rows: Dataset) -> str:
+def rows_fingerprint(rows: Dataset) -> str:
     """sha256 over the rows' content, whatever file format they came in."""
     digest = hashlib.sha256()
     for row in rows:
@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
 
 def _installed() -> dict[str, str]:
     found: dict[str, Any] = {}
-    for name in PACKAGES:
+    for name in _PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from qtarget.job.method_pages import Entry
 
-LEGEND = (
+_LEGEND = (
     "p the student, p_y its probability of the label, d the one-hot label, r the reference, t the teacher; "
     "Q = γ·d + (1 − γ)·π̃ is what the student is pulled to"
 )
@@ -30,7 +30,7 @@ def catalogue_table(entries: tuple[Entry, ...], width: int) -> RenderableType:
         name = Text(entry.name) if not narrow else Text.assemble(entry.name, "\n", (entry.source[:22], "dim"))
         row = [name, Text("\n".join(entry.needs)), Text(entry.trust), Text(entry.residual)]
         table.add_row(*row, *([] if narrow else [Text(entry.source)]))
-    return Group(table, Text(LEGEND, style="dim"), Text("`qtarget methods NAME` says more of one.", style="dim"))
+    return Group(table, Text(_LEGEND, style="dim"), Text("`qtarget methods NAME` says more of one.", style="dim"))
 
 
 def method_page(entry: Entry, _width: int) -> RenderableType:
@@ -57,7 +57,7 @@ def method_page(entry: Entry, _width: int) -> RenderableType:
     parts = [Text.assemble((entry.name, "bold"), "  ", entry.summary), Text(), facts, Text()]
     parts += [_parameters(entry), Text()] if entry.parameters else []
     return Group(
-        *parts, Text("in a configuration", style="dim"), Text(_lines(entry)), Text(), Text(LEGEND, style="dim")
+        *parts, Text("in a configuration", style="dim"), Text(_lines(entry)), Text(), Text(_LEGEND, style="dim")
     )
 
 

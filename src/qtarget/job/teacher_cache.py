@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 
 from qtarget.job.build import untouched
 from qtarget.job.config.job import Job
-from qtarget.job.rows.rendering import Rendered, render
-from qtarget.job.teacher_cache_view import Progress, summary
+from qtarget.job.rows.rendering import RenderedRows, render
+from qtarget.job.teacher_cache_view import CacheProgress, summary
 from qtarget.models.identity import weights_identity
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.sharding import OVER_RANKS
@@ -19,7 +19,7 @@ from qtarget.outcomes import Interrupted, Refused
 from qtarget.teacher import (
     Document,
     Keep,
-    Kept,
+    KeptLogprobs,
     KeptSource,
     LiveModel,
     answers,
@@ -28,16 +28,16 @@ from qtarget.teacher import (
     load_live_model,
     number_of_tokens,
 )
-from qtarget.teacher.cache import Origin, Plan, plan_cache, verify, write_cache
+from qtarget.teacher.cache import CacheOrigin, CachePlan, plan_cache, verify_cache, write_cache
 from qtarget.teacher.cache.contents import bytes_per_token
 from qtarget.teacher.cache.writer import shards_on_disk
 from qtarget.train.build_sources import as_teachers
 from qtarget.train.checks import check_method
-from qtarget.train.lookup import Cached, check_lookups, is_address, temperature_for, with_caches
+from qtarget.train.lookup import CacheReference, check_lookups, is_address, temperature_for, with_caches
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelToCache:
     """A model whose word is to be written down.
 
     Attributes:
@@ -54,12 +54,12 @@ class Asked:
     init_kwargs: dict[str, Any]
 
 
-class Prepared(NamedTuple):
+class PreparedCache(NamedTuple):
     """Everything that could be refused has been, but for what only the models show."""
 
     job: Job
-    asked: list[Asked]
-    rendered: Rendered
+    asked: list[ModelToCache]
+    rendered: RenderedRows
 
 
 @dataclass
@@ -69,11 +69,11 @@ class Promise:
     keep: Keep
     is_remote: bool = False
 
-    def answer(self, documents: Sequence[Document]) -> Kept:
+    def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
         raise AssertionError("nothing is asked of a promise")
 
 
-def prepare(job: Job) -> Prepared:
+def prepare_cache(job: Job) -> PreparedCache:
     """The models to ask, and the rows to ask them about.
 
     Raises:
@@ -86,10 +86,10 @@ def prepare(job: Job) -> Prepared:
         tokenizer = tokenizer_of(one.source)
         assert tokenizer is not None
         check_same_tokens(rendered.tokenizer, tokenizer, one.name.split()[0])
-    return Prepared(job, asked, rendered)
+    return PreparedCache(job, asked, rendered)
 
 
-def asked_by(job: Job) -> list[Asked]:
+def asked_by(job: Job) -> list[ModelToCache]:
     """The models whose caches a configuration names."""
     args, method = job.args, job.method
     if args.teacher_cache is None and args.reference_cache is None:
@@ -97,10 +97,10 @@ def asked_by(job: Job) -> list[Asked]:
     teachers = with_caches(
         as_teachers(args.teacher), [str(folder) for folder in as_teachers(args.teacher_cache)], "teacher"
     )
-    reference = args.reference if args.reference_cache is None else Cached(args.reference_cache, args.reference)
+    reference = args.reference if args.reference_cache is None else CacheReference(args.reference_cache, args.reference)
     check_method(method, teachers, reference, args.packing_strategy if args.packing else None)
     named = [*((f"teacher {index}", given) for index, given in enumerate(teachers)), ("reference", reference)]
-    found = [_asked(job, name, given) for name, given in named if isinstance(given, Cached)]
+    found = [_asked(job, name, given) for name, given in named if isinstance(given, CacheReference)]
     promised = {one.name: KeptSource(Promise(one.keep), _is_label_only(job, one.name)) for one in found}
     try:
         check_lookups(method, promised, torch.iinfo(torch.int32).max)
@@ -109,7 +109,7 @@ def asked_by(job: Job) -> list[Asked]:
     return found
 
 
-def _asked(job: Job, name: str, given: Cached) -> Asked:
+def _asked(job: Job, name: str, given: CacheReference) -> ModelToCache:
     role, args = name.split()[0], job.args
     if given.of is None or is_address(given.of):
         raise ValueError(
@@ -124,7 +124,7 @@ def _asked(job: Job, name: str, given: Cached) -> Asked:
                 "ahead; remove `reference_cache`."
             )
         own = {"revision": job.model_args.model_revision, "trust_remote_code": args.trust_remote_code}
-        return Asked(name, job.model, Path(given.folder), keep, args.reference_dtype or _student_dtype(job), own)
+        return ModelToCache(name, job.model, Path(given.folder), keep, args.reference_dtype or _student_dtype(job), own)
     init_kwargs: Any = (args.teacher_init_kwargs if role == "teacher" else args.reference_init_kwargs) or {}
     if init_kwargs.get("device_map") in OVER_RANKS:
         raise ValueError(
@@ -132,7 +132,7 @@ def _asked(job: Job, name: str, given: Cached) -> Asked:
             "`device_map: auto`, in one process."
         )
     dtype = args.teacher_dtype if role == "teacher" else args.reference_dtype or "auto"
-    return Asked(name, given.of, Path(given.folder), keep, dtype, init_kwargs)
+    return ModelToCache(name, given.of, Path(given.folder), keep, dtype, init_kwargs)
 
 
 def _student_dtype(job: Job) -> str:
@@ -162,7 +162,7 @@ def _tokens_kept(job: Job, name: str) -> int:
     return found
 
 
-def write(prepared: Prepared) -> None:
+def write(prepared: PreparedCache) -> None:
     """Ask model after model, and write what each says. On the first rank: progress, and a table at the end.
 
     Raises:
@@ -183,7 +183,7 @@ def write(prepared: Prepared) -> None:
         _written(one, plan, live, prepared)
 
 
-def _loaded(one: Asked, job: Job, rendered: Rendered) -> LiveModel:
+def _loaded(one: ModelToCache, job: Job, rendered: RenderedRows) -> LiveModel:
     role = one.name.split()[0]
     try:
         model = load_live_model(one.source, role, device=job.args.device, dtype=one.dtype, init_kwargs=one.init_kwargs)
@@ -197,11 +197,11 @@ def _loaded(one: Asked, job: Job, rendered: Rendered) -> LiveModel:
     return live
 
 
-def _origin(one: Asked, live: LiveModel, rendered: Rendered) -> Origin:
+def _origin(one: ModelToCache, live: LiveModel, rendered: RenderedRows) -> CacheOrigin:
     quantised = getattr(live.model.config, "quantization_config", None)
     dtype = str(live.model.dtype).removeprefix("torch.")
     assert live.vocab is not None
-    return Origin(
+    return CacheOrigin(
         **rendered.parts,
         teacher=weights_identity(one.source),
         compute_dtype=f"{dtype}, {quantised.quant_method.value}" if quantised is not None else dtype,
@@ -209,17 +209,17 @@ def _origin(one: Asked, live: LiveModel, rendered: Rendered) -> Origin:
     )
 
 
-def _written(one: Asked, plan: Plan, live: LiveModel, prepared: Prepared) -> None:
+def _written(one: ModelToCache, plan: CachePlan, live: LiveModel, prepared: PreparedCache) -> None:
     ranks, batch_tokens = prepared.rendered.ranks, prepared.job.cache.batch_tokens
     try:
-        with Progress(one.name, one.folder, plan, ranks) as progress:
+        with CacheProgress(one.name, one.folder, plan, ranks) as progress:
 
-            def answer(documents: Sequence[Document]) -> Kept:
+            def answer(documents: Sequence[Document]) -> KeptLogprobs:
                 return answers(live, documents, plan.keep, batch_tokens, progress.on_batch)
 
             write_cache(one.folder, plan, answer, ranks, progress.on_shard)
         if ranks.rank == 0:
-            summary(verify(one.folder), progress)
+            summary(verify_cache(one.folder), progress)
     except ValueError as error:
         raise Refused(str(error)) from error
     except KeyboardInterrupt as stopped:

@@ -11,17 +11,17 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.teacher.cache import Plan, Ranks, Report, Shard
+from qtarget.teacher.cache import CachePlan, CacheShard, Ranks, Report
 from qtarget.teacher.cache.contents import tokens_in
 from qtarget.teacher.cache.format import readable
 from qtarget.teacher.cache.verify import bars
 
-LINE_SECONDS = 10.0
+_LINE_SECONDS = 10.0
 """Between lines, where no one looks at a terminal."""
 
 
 @dataclass
-class Progress:
+class CacheProgress:
     """Tokens, rate and time left of this rank's share, shown on the first rank.
 
     Attributes:
@@ -30,7 +30,7 @@ class Progress:
 
     name: str
     folder: Path
-    plan: Plan
+    plan: CachePlan
     ranks: Ranks
     asked: int = 0
     found: int = 0
@@ -51,7 +51,7 @@ class Progress:
         """Tokens a second, of all ranks as far as they work alike."""
         return self.ranks.ranks * self.asked / max(self.seconds or time.monotonic() - self.started, 1e-9)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "CacheProgress":
         self.started = self._said = time.monotonic()
         if self.ranks.rank == 0:
             self._console.print(Text(self._heading()))
@@ -72,7 +72,7 @@ class Progress:
         self.asked += tokens
         self._show()
 
-    def on_shard(self, shard: Shard, was_there: bool) -> None:
+    def on_shard(self, shard: CacheShard, was_there: bool) -> None:
         self.found += shard.tokens if was_there else 0
         self._show()
 
@@ -81,7 +81,7 @@ class Progress:
             return
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=self.asked + self.found, description=self._line())
-        elif time.monotonic() - self._said > LINE_SECONDS:
+        elif time.monotonic() - self._said > _LINE_SECONDS:
             self._said = time.monotonic()
             self._console.print(Text(self._line()))
 
@@ -102,7 +102,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def summary(report: Report, progress: Progress) -> None:
+def summary(report: Report, progress: CacheProgress) -> None:
     """What was written, and how fast."""
     rows = {"asked": "nothing: every shard was there"}
     if progress.asked:

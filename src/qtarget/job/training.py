@@ -16,7 +16,7 @@ from qtarget.train import NonFiniteLossError
 METRICS, CONFIGURATION = "metrics.json", "train.yaml"
 
 
-def prepare(job: Job) -> JobTrainer:
+def prepare_training(job: Job) -> JobTrainer:
     """Everything that can be refused before the first step.
 
     Raises:
@@ -62,7 +62,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     return Path(found) if found else None
 
 
-def run(trainer: JobTrainer) -> None:
+def run_training(trainer: JobTrainer) -> None:
     """Train, save model, tokenizer, card, metrics and configuration, and evaluate where there are rows to.
 
     Raises:

@@ -14,7 +14,7 @@ SHOWN_TOKENS = 160
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowCounts:
     """A prepared data set. at_limit: rows exactly `max_length` long, which were cut or just fit.
 
     Attributes:
@@ -38,7 +38,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Step:
+class TrialStep:
     """One forward and backward pass over the first batch. loss: the objective, in nats a token."""
 
     rows: int
@@ -54,13 +54,13 @@ class Rehearsal:
     parameters: int
     trainable: int
     vocabulary: dict[str, int]
-    train: Rows
-    evaluation: Rows | None
+    train: RowCounts
+    evaluation: RowCounts | None
     row: tuple[Token, ...]
     row_tokens: int
     steps: int
     rows_per_step: int
-    step: Step
+    step: TrialStep
     note: str
 
 
@@ -105,10 +105,10 @@ def _vocabulary(trainer: JobTrainer) -> dict[str, int]:
     return heads
 
 
-def _rows(facts: DataFacts, prepared: Any, max_length: int | None) -> Rows:
+def _rows(facts: DataFacts, prepared: Any, max_length: int | None) -> RowCounts:
     tokens = [len(ids) for ids in prepared["input_ids"]]
     supervised = sum(label != -100 for labels in prepared["labels"] for label in labels[1:])
-    return Rows(facts, len(prepared), sum(tokens), supervised, sum(count == max_length for count in tokens))
+    return RowCounts(facts, len(prepared), sum(tokens), supervised, sum(count == max_length for count in tokens))
 
 
 def _row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[Token, ...]:
@@ -120,7 +120,7 @@ def _row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[Token
     return tuple(shown[:SHOWN_TOKENS])
 
 
-def _step(trainer: JobTrainer, batch: dict[str, Any]) -> Step:
+def _step(trainer: JobTrainer, batch: dict[str, Any]) -> TrialStep:
     model = trainer.model.train()
     with trainer.compute_loss_context_manager():
         loss = trainer.compute_loss(model, batch)
@@ -133,4 +133,4 @@ def _step(trainer: JobTrainer, batch: dict[str, Any]) -> Step:
             f"the first batch gives a gradient of norm {norm}, so the model would not learn; look at the row's "
             "mask and weights, and at the method's hyperparameters."
         )
-    return Step(len(batch["input_ids"]), loss.item(), norm)
+    return TrialStep(len(batch["input_ids"]), loss.item(), norm)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qtarget.job.config.job import Job
-from qtarget.job.validate import Rehearsal, Rows, Token
+from qtarget.job.validate import Rehearsal, RowCounts, Token
 
 ALWAYS_SHOWN = (
     "learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "per_device_train_batch_size",
@@ -18,7 +18,7 @@ ALWAYS_SHOWN = (
 """Keys that are worth seeing though they keep their defaults."""
 
 
-def resolved(job: Job) -> dict[str, Any]:
+def resolved_configuration(job: Job) -> dict[str, Any]:
     """What was given, and the defaults that matter most."""
     defaults = {name: getattr(job.args, name) for name in ALWAYS_SHOWN if name not in job.given}
     plain = {name: getattr(value, "value", value) for name, value in defaults.items()}
@@ -32,7 +32,7 @@ def rehearsal_view(job: Job, found: Rehearsal) -> RenderableType:
     given = set(job.given) | {"method"}
     return Group(
         _heading("configuration", "defaults are dim"),
-        *[_line(key, value, key in given) for key, value in resolved(job).items()],
+        *[_line(key, value, key in given) for key, value in resolved_configuration(job).items()],
         _heading("what was found"),
         _found(job, found),
         _heading("first row as it is trained on", f"{len(found.row)} of {found.row_tokens} tokens"),
@@ -69,7 +69,7 @@ def _found(job: Job, found: Rehearsal) -> Table:
     return table
 
 
-def _rows_text(rows: Rows) -> str:
+def _rows_text(rows: RowCounts) -> str:
     cut = f"; {rows.at_limit} are max_length long, so probably cut" if rows.at_limit else ""
     return (
         f"{rows.facts.source}: {rows.facts.rows:,} rows -> {rows.rows:,} of {rows.tokens:,} tokens, "

@@ -5,7 +5,7 @@ from qtarget.lab.pretrain import build, build_model
 from qtarget.lab.worlds import (
     WORLDS,
     Demonstration,
-    Question,
+    LabQuestion,
     World,
     demonstrations,
     grade,
@@ -16,7 +16,7 @@ from qtarget.lab.worlds import (
 __all__ = [
     "WORLDS",
     "Demonstration",
-    "Question",
+    "LabQuestion",
     "World",
     "build",
     "build_model",

@@ -29,7 +29,7 @@ class Demonstration(TypedDict):
     completion: str
 
 
-class Question(TypedDict):
+class LabQuestion(TypedDict):
     prompt: str
     answer: str
 
@@ -159,14 +159,14 @@ def pretraining_text(writer: Writer, seed: int, min_steps: int, max_steps: int) 
         yield _write(rng, writer, min_steps, max_steps)
 
 
-def questions(world: World, count: int, seed: int) -> list[Question]:
+def questions(world: World, count: int, seed: int) -> list[LabQuestion]:
     """Distinct held-out questions with their true answers; no demonstration or pre-training has them."""
     rng = random.Random(f"questions/{world.name}/{seed}")
-    found: dict[str, Question] = {}
+    found: dict[str, LabQuestion] = {}
     while len(found) < count:
         numbers, operators = _chain(rng, _ALL_OPERATORS, world.min_steps, world.max_steps, held_out=True)
         prompt = _prompt(numbers, operators)
-        found[prompt] = Question(prompt=prompt, answer=str(_evaluate(numbers, operators)))
+        found[prompt] = LabQuestion(prompt=prompt, answer=str(_evaluate(numbers, operators)))
     return list(found.values())
 
 

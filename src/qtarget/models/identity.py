@@ -14,7 +14,7 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 
 WEIGHTS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin", "*.pt", "*.pth")
 NOT_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.pt", "rng_state*")
-CHUNK_BYTES = 1 << 22
+_CHUNK_BYTES = 1 << 22
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -70,8 +70,8 @@ def _of_tensors(model: PreTrainedModel) -> str:
         whole = value.full_tensor() if isinstance(value, DTensor) else value
         digest.update(f"{name} {whole.dtype} {tuple(whole.shape)}\n".encode())
         flat = whole.detach().cpu().contiguous().flatten().view(torch.uint8)
-        for start in range(0, len(flat), CHUNK_BYTES):
-            digest.update(flat[start : start + CHUNK_BYTES].numpy().data)
+        for start in range(0, len(flat), _CHUNK_BYTES):
+            digest.update(flat[start : start + _CHUNK_BYTES].numpy().data)
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from qtarget.recipes.recipe_files import FILES, Recipe, shapes
 from qtarget.recipes.tiny import write_tiny
 
-ROWS = FILES / "rows"
+DRY_ROWS = FILES / "rows"
 MODELS = "tiny"
 TRAINING: dict[str, Any] = {
     "dataset_config": None,
@@ -23,7 +23,7 @@ TRAINING: dict[str, Any] = {
     "disable_tqdm": True,
 }
 """What a dry run changes beside models and rows. Every other key is the recipe's own."""
-PROTOCOL: dict[str, Any] = {"k": 2, "max_new_tokens": 4}
+DRY_PROTOCOL: dict[str, Any] = {"k": 2, "max_new_tokens": 4}
 QUESTIONS = 1
 
 
@@ -41,13 +41,13 @@ def dry_models(recipe: Recipe, home: Path) -> dict[str, str]:
 def dry_values(recipe: Recipe, values: dict[str, Any], home: Path) -> dict[str, Any]:
     """An arm's configuration made small."""
     models = dry_models(recipe, home)
-    small = {**TRAINING, "train_dataset": str(ROWS / recipe.data.rows)}
+    small = {**TRAINING, "train_dataset": str(DRY_ROWS / recipe.data.rows)}
     named = {key: models[key] for key in ("model", "teacher") if key in values}
     return {**values, **small, **named}
 
 
 def dry_texts() -> Iterator[str]:
     """All text of the invented rows: what the tiny tokenizer is made of."""
-    for path in sorted(ROWS.glob("*.jsonl")):
+    for path in sorted(DRY_ROWS.glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             yield from (value for value in json.loads(line).values() if isinstance(value, str))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 GIB = 2**30
-CHUNK_TOKENS = 1024
+GPU_CHUNK_TOKENS = 1024
 """Tokens of the loss that are worked on at once on a GPU (docs/performance.md)."""
 
 
@@ -93,7 +93,7 @@ def memory(load: Workload) -> Memory:
     student, share = load.student, load.gpus if load.sharded else 1
     copies = 2 * student.layer + student.embedding if load.sharded else student.parameters
     buckets = 2 if share == 1 and load.gpus > 1 else 1
-    chunk = CHUNK_TOKENS * student.vocabulary * 4 * (1 if load.teacher is None else 2)
+    chunk = GPU_CHUNK_TOKENS * student.vocabulary * 4 * (1 if load.teacher is None else 2)
     return Memory(
         weights=4 * student.parameters // share + 2 * copies,
         gradients=4 * buckets * student.parameters // share,

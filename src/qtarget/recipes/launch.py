@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 
 from qtarget.recipes.recipe_files import Recipe
-from qtarget.recipes.resolve import gpus_of, is_sharded, launch_of, resolved
-from qtarget.recipes.schema import Sourced, Values
+from qtarget.recipes.resolve import gpus_of, launch_of, resolved_values, spreads_models
+from qtarget.recipes.schema import SourcedValue, Values
 
 SHARDED = {
     "fsdp_version": "2",
@@ -25,15 +25,15 @@ def launch_line(recipe: Recipe, config: Path, gpus: int | None = None) -> str:
     launch = launch_of(recipe)
     number = gpus_of(launch, gpus)
     words = ["accelerate", "launch", "--num_processes", str(number), "--num_machines", "1", *PLAIN]
-    if is_sharded(launch, gpus):
+    if spreads_models(launch, gpus):
         words += ["--use_fsdp", *(word for key, value in SHARDED.items() for word in (f"--{key}", value))]
     return shlex.join([*words, "-m", "qtarget", "train", str(config)])
 
 
 def arm_values(recipe: Recipe, arm: str, folder: Path, gpus: int | None = None) -> Values:
     """`resolved`, with the arm's own folder to write to."""
-    output = Sourced(value=str(folder / MODEL), source="ours", where="under --out")
-    return {**resolved(recipe, arm, gpus), "output_dir": output}
+    output = SourcedValue(value=str(folder / MODEL), source="ours", where="under --out")
+    return {**resolved_values(recipe, arm, gpus), "output_dir": output}
 
 
 def write_config(recipe: Recipe, arm: str, folder: Path, gpus: int | None = None) -> Path:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from qtarget.job.config.yaml_file import read_yaml
 from qtarget.recipes.schema import (
     DataFile,
-    Evaluation,
+    EvaluationFile,
     MethodPart,
     MethodsFile,
     ModelFile,
@@ -37,7 +37,7 @@ class Recipe:
     name: str
     data: DataFile
     model: ModelFile
-    evaluation: Evaluation
+    evaluation: EvaluationFile
     protocol: ProtocolFile
     setting: SettingPart
     arms: dict[str, MethodPart]
@@ -74,7 +74,7 @@ def recipe(name: str) -> Recipe:
     setting = _settings().settings[name]
     data = read_part(FILES / "data" / f"{setting.data}.yaml", DataFile)
     model = read_part(FILES / "models" / f"{setting.model}.yaml", ModelFile)
-    evaluation = read_part(FILES / "evaluation" / f"{data.evaluation}.yaml", Evaluation)
+    evaluation = read_part(FILES / "evaluation" / f"{data.evaluation}.yaml", EvaluationFile)
     protocol = read_part(FILES / "protocol.yaml", ProtocolFile)
     methods = read_part(FILES / "methods.yaml", MethodsFile)
     parts = {

@@ -5,7 +5,7 @@ from typing import Any
 import qtarget as qt
 from qtarget.recipes.estimates import Workload
 from qtarget.recipes.recipe_files import Recipe, shapes
-from qtarget.recipes.schema import Launch, MethodPart, Sourced, Values
+from qtarget.recipes.schema import Launch, MethodPart, SourcedValue, Values
 from qtarget.target.hyperparameters import suggestion
 
 BASE = "base"
@@ -26,7 +26,7 @@ def trained_arms(recipe: Recipe) -> list[str]:
     return [name for name, part in recipe.arms.items() if part.job is not None]
 
 
-def resolved(recipe: Recipe, arm: str, gpus: int | None = None) -> Values:
+def resolved_values(recipe: Recipe, arm: str, gpus: int | None = None) -> Values:
     """The keys of `qtarget train` for an arm, each with its source, the special over the general.
 
     Args:
@@ -52,15 +52,15 @@ def needs_teacher(part: MethodPart) -> bool:
     return part.job is not None and "teacher" in qt.method(str(part.job["method"].value)).needs
 
 
-def launch_of(recipe: Recipe) -> dict[str, Sourced]:
+def launch_of(recipe: Recipe) -> dict[str, SourcedValue]:
     """How the recipe is spread: the model's and the data's word over the protocol's."""
-    found: dict[str, Sourced] = {}
+    found: dict[str, SourcedValue] = {}
     for part in (recipe.protocol.launch, recipe.data.launch, recipe.model.launch):
         found |= {name: value for name in Launch.model_fields if (value := getattr(part, name)) is not None}
     return found
 
 
-def _batch(launch: dict[str, Sourced], gpus: int | None) -> Values:
+def _batch(launch: dict[str, SourcedValue], gpus: int | None) -> Values:
     rows, per_step = int(launch["rows_per_gpu"].value), int(launch["rows_per_step"].value)
     number = gpus_of(launch, gpus)
     if per_step % (rows * number):
@@ -71,27 +71,27 @@ def _batch(launch: dict[str, Sourced], gpus: int | None) -> Values:
     where = f"{per_step} rows a step / ({number} GPUs x {rows} rows)"
     return {
         "per_device_train_batch_size": launch["rows_per_gpu"],
-        "gradient_accumulation_steps": Sourced(value=per_step // (rows * number), source="derived", where=where),
+        "gradient_accumulation_steps": SourcedValue(value=per_step // (rows * number), source="derived", where=where),
     }
 
 
-def gpus_of(launch: dict[str, Sourced], gpus: int | None) -> int:
+def gpus_of(launch: dict[str, SourcedValue], gpus: int | None) -> int:
     return int(launch["gpus"].value) if gpus is None else gpus
 
 
-def is_sharded(launch: dict[str, Sourced], gpus: int | None) -> bool:
+def spreads_models(launch: dict[str, SourcedValue], gpus: int | None) -> bool:
     """Whether models are cut over the GPUs: where the recipe says so, and there are several."""
     return gpus_of(launch, gpus) > 1 and "sharded" in launch and bool(launch["sharded"].value)
 
 
-def plain(values: Values) -> dict[str, Any]:
+def without_sources(values: Values) -> dict[str, Any]:
     """Keys and values without their sources."""
     return {key: value.value for key, value in values.items()}
 
 
 def workload_of(recipe: Recipe, arm: str, gpus: int | None = None) -> Workload:
     """What decides an arm's cost."""
-    values, launch, assumed = resolved(recipe, arm, gpus), launch_of(recipe), recipe.protocol.assumed
+    values, launch, assumed = resolved_values(recipe, arm, gpus), launch_of(recipe), recipe.protocol.assumed
     rows, per_row = (float(recipe.data.assumed[name].value) for name in ("rows", "tokens_per_row"))
     sizes = shapes().shapes
     return Workload(
@@ -101,7 +101,7 @@ def workload_of(recipe: Recipe, arm: str, gpus: int | None = None) -> Workload:
         rows=int(values["per_device_train_batch_size"].value),
         length=int(values["max_length"].value),
         gpus=gpus_of(launch, gpus),
-        sharded=is_sharded(launch, gpus),
+        sharded=spreads_models(launch, gpus),
         flops=1e12 * float(assumed["tflops"].value),
         utilization=float(assumed["utilization"].value),
     )

@@ -12,20 +12,20 @@ from rich.console import Console
 from transformers import PrinterCallback
 
 from qtarget.evaluate.run.conduct import run_evaluation
-from qtarget.evaluate.run.plan import Engine, Plan
-from qtarget.evaluate.run.view import Shown
+from qtarget.evaluate.run.plan import Engine, EvaluationPlan
+from qtarget.evaluate.run.view import ProgressDisplay
 from qtarget.evaluate.tasks import task
 from qtarget.evaluate.tasks.lock_file import LOCK_NAME
 from qtarget.evaluate.tasks.questions import sample_rows
 from qtarget.job.config.job import Job
-from qtarget.job.training import CONFIGURATION, last_checkpoint, prepare, run
-from qtarget.recipes.dry import PROTOCOL, QUESTIONS, dry_models, dry_values
+from qtarget.job.training import CONFIGURATION, last_checkpoint, prepare_training, run_training
+from qtarget.recipes.dry import DRY_PROTOCOL, QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
 from qtarget.recipes.launch import arm_values, write_config
 from qtarget.recipes.parity import check_parity
 from qtarget.recipes.recipe_files import Recipe
-from qtarget.recipes.resolve import arm_of, plain, workload_of
-from qtarget.recipes.table import ArmScore, arm_score, comparison
+from qtarget.recipes.resolve import arm_of, without_sources, workload_of
+from qtarget.recipes.table import RecipeScore, arm_score, comparison
 from qtarget.recipes.to_job import job_of
 from qtarget.study.quiet import quiet
 
@@ -60,7 +60,7 @@ class Options:
         return tuple(name for name in recipe.arms if self.arms is None or name in self.arms)
 
 
-def run_recipe(recipe: Recipe, options: Options, say: Say) -> list[ArmScore]:
+def run_recipe(recipe: Recipe, options: Options, say: Say) -> list[RecipeScore]:
     """Train and evaluate the arms, and write `results.json` beside them.
 
     Raises:
@@ -72,7 +72,7 @@ def run_recipe(recipe: Recipe, options: Options, say: Say) -> list[ArmScore]:
     for arm in options.arms_of(recipe):
         model = _model(recipe, arm, home / arm, options, say)
         plan = evaluation_plan(recipe, arm, model, home / arm, options)
-        score = arm_score(arm, run_evaluation(plan, None if options.dry else Shown()))
+        score = arm_score(arm, run_evaluation(plan, None if options.dry else ProgressDisplay()))
         say(f"{arm}: {100 * score.mean:.1f}")
         scores.append(score)
     return _save(recipe, scores, options, home)
@@ -90,17 +90,17 @@ def run_all(recipes: Sequence[Recipe], options: Options, console: Console) -> No
     console.print(f"Models, samples and figures: [bold]{options.out}[/]")
 
 
-def evaluation_plan(recipe: Recipe, arm: str, model: str, folder: Path, options: Options) -> Plan:
+def evaluation_plan(recipe: Recipe, arm: str, model: str, folder: Path, options: Options) -> EvaluationPlan:
     """What `qtarget eval` is asked for: the recipe's tasks and protocol, with the prompt that training used."""
     asked, names = recipe.evaluation, tuple(recipe.evaluation.tasks.value)
     fields = ("k", "temperature", "top_p", "max_new_tokens")
     protocol = {name: getattr(asked, name).value for name in fields} | {"prompt": prompt_of(recipe)}
     if not options.dry:
         dtype = str(asked.dtype.value)
-        return Plan(model, names, folder / EVALUATION, protocol, dtype=dtype, generator=options.generator)
+        return EvaluationPlan(model, names, folder / EVALUATION, protocol, dtype=dtype, generator=options.generator)
     rows = {name: sample_rows(task(name)) for name in names}
-    small, lock = {**protocol, **PROTOCOL}, options.out / LOCK_NAME
-    return Plan(model, names, folder / EVALUATION, small, limit=QUESTIONS, rows=rows, lock=lock, device="cpu")
+    small, lock = {**protocol, **DRY_PROTOCOL}, options.out / LOCK_NAME
+    return EvaluationPlan(model, names, folder / EVALUATION, small, limit=QUESTIONS, rows=rows, lock=lock, device="cpu")
 
 
 def prompt_of(recipe: Recipe) -> str:
@@ -111,7 +111,7 @@ def _model(recipe: Recipe, arm: str, folder: Path, options: Options, say: Say) -
     """Where the arm's model is, trained if it is not there yet."""
     if arm_of(recipe, arm).job is None:
         return dry_models(recipe, options.out)["model"] if options.dry else str(recipe.model.job["model"].value)
-    values = plain(arm_values(recipe, arm, folder, gpus=1))
+    values = without_sources(arm_values(recipe, arm, folder, gpus=1))
     job = job_of(dry_values(recipe, values, options.out) if options.dry else values)
     if is_trained(job):
         say(f"{arm}: trained already, in {job.output}")
@@ -148,16 +148,16 @@ def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
         job.args.resume_from_checkpoint = str(newest)
     if not dry:
         write_config(recipe, arm, folder, gpus=1)
-    trainer = prepare(job)
+    trainer = prepare_training(job)
     if dry:
         trainer.remove_callback(PrinterCallback)
     check_parity(trainer, prompt_of(recipe))
-    run(trainer)
+    run_training(trainer)
     del trainer
     gc.collect()  # the next arm's models need the room
 
 
-def _save(recipe: Recipe, scores: Sequence[ArmScore], options: Options, home: Path) -> list[ArmScore]:
+def _save(recipe: Recipe, scores: Sequence[RecipeScore], options: Options, home: Path) -> list[RecipeScore]:
     """Write the arms down beside those of earlier runs of the same recipe. All of them, in the order of the table."""
     found = {score.arm: score for score in (*_earlier(recipe, options, home), *scores)}
     every = [found[arm] for arm in recipe.arms if arm in found]
@@ -173,9 +173,9 @@ def _save(recipe: Recipe, scores: Sequence[ArmScore], options: Options, home: Pa
     return every
 
 
-def _earlier(recipe: Recipe, options: Options, home: Path) -> list[ArmScore]:
+def _earlier(recipe: Recipe, options: Options, home: Path) -> list[RecipeScore]:
     if not (home / RESULTS).is_file():
         return []
     record = json.loads((home / RESULTS).read_text(encoding="utf-8"))
     same = (record["versions"], record["dry_run"]) == (recipe.versions, options.dry)
-    return [ArmScore(**{**arm, "warnings": tuple(arm["warnings"])}) for arm in record["arms"]] if same else []
+    return [RecipeScore(**{**arm, "warnings": tuple(arm["warnings"])}) for arm in record["arms"]] if same else []

@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from qtarget.recipes.estimates import Shape
 
-Origin = Literal["paper", "figure", "ancestor", "ours", "derived"]
-ORIGINS: dict[Origin, str] = {
+ValueOrigin = Literal["paper", "figure", "ancestor", "ours", "derived"]
+ORIGINS: dict[ValueOrigin, str] = {
     "paper": "said by the Target-SFT paper (arXiv 2606.11189)",
     "figure": "read off that paper's figure",
     "ancestor": "what DFT (arXiv 2508.05629), BLL (2510.00526) or m1 (2504.00869) did; the paper does not say",
@@ -21,18 +21,18 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Sourced(Part):
+class SourcedValue(Part):
     """A value, where it comes from, and the place in that source or the reason for the choice."""
 
     value: Any
-    source: Origin
+    source: ValueOrigin
     where: Annotated[str, StringConstraints(min_length=1)]
 
 
-Values = dict[str, Sourced]
+Values = dict[str, SourcedValue]
 
 
-class Versioned(Part):
+class VersionedFile(Part):
     """recipe_version: raised whenever a value of the file changes."""
 
     recipe_version: int
@@ -41,34 +41,34 @@ class Versioned(Part):
 class Launch(Part):
     """How a run is spread. sharded: weights, gradients and optimizer cut over the GPUs."""
 
-    rows_per_step: Sourced | None = None
-    rows_per_gpu: Sourced | None = None
-    gpus: Sourced | None = None
-    sharded: Sourced | None = None
+    rows_per_step: SourcedValue | None = None
+    rows_per_gpu: SourcedValue | None = None
+    gpus: SourcedValue | None = None
+    sharded: SourcedValue | None = None
 
 
-class ProtocolFile(Versioned):
+class ProtocolFile(VersionedFile):
     job: Values
     launch: Launch
     assumed: Values
     left_open: tuple[str, ...]
 
 
-class Evaluation(Versioned):
+class EvaluationFile(VersionedFile):
     """Which tasks are asked, and how. questions: of all tasks, where that is known."""
 
     suite: str
-    tasks: Sourced
-    k: Sourced
-    temperature: Sourced
-    top_p: Sourced
-    max_new_tokens: Sourced
-    dtype: Sourced
-    questions: Sourced | None = None
+    tasks: SourcedValue
+    k: SourcedValue
+    temperature: SourcedValue
+    top_p: SourcedValue
+    max_new_tokens: SourcedValue
+    dtype: SourcedValue
+    questions: SourcedValue | None = None
     left_open: tuple[str, ...] = ()
 
 
-class DataFile(Versioned):
+class DataFile(VersionedFile):
     """A training set. evaluation: a file of `evaluation/`; rows: the file of invented rows in its format."""
 
     title: str
@@ -80,7 +80,7 @@ class DataFile(Versioned):
     left_open: tuple[str, ...] = ()
 
 
-class ModelFile(Versioned):
+class ModelFile(VersionedFile):
     """A student and its teacher, with their sizes by their names in `shapes.yaml`."""
 
     title: str
@@ -94,16 +94,16 @@ class ModelFile(Versioned):
 class MethodPart(Part):
     """An arm. called: its name in the paper's figure; job: None for the model as it comes."""
 
-    called: Sourced
+    called: SourcedValue
     job: Values | None = None
     left_open: tuple[str, ...] = ()
 
 
-class MethodsFile(Versioned):
+class MethodsFile(VersionedFile):
     arms: dict[str, MethodPart]
 
 
-class ShapesFile(Versioned):
+class ShapesFile(VersionedFile):
     shapes: dict[str, Shape]
 
 
@@ -116,5 +116,5 @@ class SettingPart(Part):
     job: Values = {}
 
 
-class SettingsFile(Versioned):
+class SettingsFile(VersionedFile):
     settings: dict[str, SettingPart]

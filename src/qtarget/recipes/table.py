@@ -17,7 +17,7 @@ Z95 = 1.96
 
 
 @dataclass(frozen=True)
-class ArmScore:
+class RecipeScore:
     """An arm's mean over its tasks, each counting alike. tasks: Average@k by task.
 
     Attributes:
@@ -36,11 +36,11 @@ class ArmScore:
     warnings: tuple[str, ...]
 
 
-def arm_score(arm: str, results: Results) -> ArmScore:
+def arm_score(arm: str, results: Results) -> RecipeScore:
     """The mean over the tasks; their intervals add up as those of independent sets do."""
     tasks = results.tasks
     halves = [(one.average.high - one.average.low) / 2 for one in tasks]
-    return ArmScore(
+    return RecipeScore(
         arm=arm,
         mean=fmean(one.average.mean for one in tasks),
         margin=math.sqrt(sum(half**2 for half in halves)) / len(tasks),
@@ -52,7 +52,7 @@ def arm_score(arm: str, results: Results) -> ArmScore:
     )
 
 
-def comparison(recipe: Recipe, scores: Sequence[ArmScore], dry: bool) -> RenderableType:
+def comparison(recipe: Recipe, scores: Sequence[RecipeScore], dry: bool) -> RenderableType:
     """Ours beside the paper's, with what is needed to read them."""
     k = scores[0].k
     title = f"{recipe.title}: Average@{k} in per cent, {scores[0].questions} questions of {len(scores[0].tasks)} sets"

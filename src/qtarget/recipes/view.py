@@ -16,26 +16,26 @@ from qtarget.recipes.estimates import GIB, Memory, memory, training_hours
 from qtarget.recipes.launch import CONFIG, arm_values, launch_line
 from qtarget.recipes.recipe_files import Recipe, paper_figure
 from qtarget.recipes.resolve import gpus_of, launch_of, left_open, trained_arms, workload_of
-from qtarget.recipes.schema import ORIGINS, Sourced, Values
+from qtarget.recipes.schema import ORIGINS, SourcedValue, Values
 
-WIDE = 100
+_WIDE = 100
 OUT = Path("runs/recipes")
 
 
 def recipes_table(recipes: list[Recipe], width: int) -> RenderableType:
     """A row a setting: what the paper's figure shows, and the hours of all arms together."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if width >= WIDE else 0, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if width >= _WIDE else 0, 0, 0), pad_edge=False)
     table.add_column("recipe", style="bold", no_wrap=True)
     for part in recipes[0].arms.values():
         called = str(part.called.value)
-        table.add_column(called if width >= WIDE else called.removesuffix("-SFT"), justify="right", no_wrap=True)
+        table.add_column(called if width >= _WIDE else called.removesuffix("-SFT"), justify="right", no_wrap=True)
     table.add_column("GPU h", justify="right", no_wrap=True)
-    if width >= WIDE:
+    if width >= _WIDE:
         table.add_column("teacher", style="dim")
     for recipe in recipes:
         figures = [paper_figure(value.value, value.where) for value in recipe.paper.values()]
         hours = sum(_gpu_hours(recipe, arm) for arm in trained_arms(recipe))
-        wide = [str(recipe.model.job["teacher"].value).rpartition("/")[2]] if width >= WIDE else []
+        wide = [str(recipe.model.job["teacher"].value).rpartition("/")[2]] if width >= _WIDE else []
         table.add_row(recipe.name, *figures, f"{hours:.1f}", *wide)
     notes = (
         "Average@16 in per cent, read off the paper's figure: ±0.3; ~ marker hidden, ±0.6 or more; = from its text.",
@@ -57,7 +57,7 @@ def recipe_page(recipe: Recipe, width: int, arms: list[str] | None = None, gpus:
     shared = {key: value for key, value in configs[arms[0]].items() if _is_shared(key, configs)}
     own = {arm: {k: v for k, v in values.items() if k not in shared} for arm, values in configs.items()}
     versions = ", ".join(f"{file} {version}" for file, version in recipe.versions.items())
-    narrow, own_gpus = width < WIDE, "" if gpus is None else f" --gpus {gpus}"
+    narrow, own_gpus = width < _WIDE, "" if gpus is None else f" --gpus {gpus}"
     return Group(
         Text(recipe.title, style="bold"),
         Text(f"recipe_version: {versions}", style="dim"),
@@ -114,7 +114,7 @@ def _values(values: Values, narrow: bool) -> RenderableType:
     return table
 
 
-def _two_lines(key: str, value: Sourced) -> tuple[RenderableType, RenderableType]:
+def _two_lines(key: str, value: SourcedValue) -> tuple[RenderableType, RenderableType]:
     first = Text.assemble(f"{key}: {_shown(value.value)}  ", (f"[{value.source}]", "italic"))
     return Padding(first, (0, 0, 0, 2)), Padding(Text(value.where, style="dim"), (0, 0, 0, 6))
 
@@ -135,7 +135,7 @@ def _paper(recipe: Recipe) -> Table:
 def _evaluation(recipe: Recipe) -> Values:
     asked = recipe.evaluation
     fields = ("tasks", "k", "temperature", "top_p", "max_new_tokens", "dtype")
-    prompt = Sourced(value=recipe.model.job["prompt_format"].value, source="derived", where="as training asks")
+    prompt = SourcedValue(value=recipe.model.job["prompt_format"].value, source="derived", where="as training asks")
     return {"prompt": prompt, **{name: getattr(asked, name) for name in fields}}
 
 

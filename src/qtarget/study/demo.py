@@ -21,21 +21,21 @@ from qtarget import lab
 from qtarget.evaluate import paired_difference
 from qtarget.study.picture import draw_scores
 from qtarget.study.quiet import quiet
-from qtarget.study.trainings import Arm, Budget, Score, fingerprint, score_arm
+from qtarget.study.trainings import DemoArm, DemoBudget, Score, score_arm, world_fingerprint
 
-WORLDS = ("strong-prior", "weak-operator")
+DEMO_WORLDS = ("strong-prior", "weak-operator")
 ARMS = (
-    Arm("base"),
-    Arm("sft", "sft"),
-    Arm("dft", "dft"),
-    Arm("kd", "kd"),
-    Arm("target-sft η=0.2", "target-sft", {"eta": 0.2}),
-    Arm("target-sft η=0.5", "target-sft", {"eta": 0.5}),
-    Arm("teacher"),
+    DemoArm("base"),
+    DemoArm("sft", "sft"),
+    DemoArm("dft", "dft"),
+    DemoArm("kd", "kd"),
+    DemoArm("target-sft η=0.2", "target-sft", {"eta": 0.2}),
+    DemoArm("target-sft η=0.5", "target-sft", {"eta": 0.5}),
+    DemoArm("teacher"),
 )
 
 
-def run(out: Path, world: str | None = None, seed: int = 0, quick: bool = False) -> list[Score]:
+def run_demo(out: Path, world: str | None = None, seed: int = 0, quick: bool = False) -> list[Score]:
     """Fine-tune, score, print the table, and save models, scores, table and picture under `out`, one folder a world.
 
     Arms already finished under `out` with the same settings are read, not run again.
@@ -47,15 +47,15 @@ def run(out: Path, world: str | None = None, seed: int = 0, quick: bool = False)
     Raises:
         ValueError: no such world.
     """
-    worlds = [lab.world(name) for name in ([world] if world else WORLDS)]
+    worlds = [lab.world(name) for name in ([world] if world else DEMO_WORLDS)]
     console, scores = Console(), []
     for one in worlds:
-        scores += _run_world(one, Budget.of(one, seed, quick=quick), out / one.name, console)
+        scores += _run_world(one, DemoBudget.of(one, seed, quick=quick), out / one.name, console)
     console.print("On a model and rows of your own: [bold]qtarget train --help[/]")
     return scores
 
 
-def _run_world(world: lab.World, budget: Budget, out: Path, console: Console) -> list[Score]:
+def _run_world(world: lab.World, budget: DemoBudget, out: Path, console: Console) -> list[Score]:
     started = time.monotonic()
     console.print(f"[bold]World {world.name}[/]: {world.description}")
     console.print(
@@ -70,7 +70,7 @@ def _run_world(world: lab.World, budget: Budget, out: Path, console: Console) ->
     return scores
 
 
-def _score_all(world: lab.World, budget: Budget, out: Path, console: Console) -> list[Score]:
+def _score_all(world: lab.World, budget: DemoBudget, out: Path, console: Console) -> list[Score]:
     columns = (TextColumn("{task.description:32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     scores = []
     with Progress(*columns, console=console) as progress:
@@ -88,7 +88,7 @@ def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
     progress.update(task, completed=done, total=total)
 
 
-def folder_of(arm: Arm) -> str:
+def folder_of(arm: DemoArm) -> str:
     """A folder name for an arm."""
     return "-".join([arm.method or arm.name, *(f"{k}-{v}" for k, v in arm.hyperparameters.items())])
 
@@ -121,7 +121,7 @@ def _difference(score: Score, other: Score) -> str:
 def _save(scores: Sequence[Score], world: lab.World, out: Path, seconds: float) -> None:
     results = {
         "world": world.name,
-        "models": fingerprint(world),
+        "models": world_fingerprint(world),
         "budget": asdict(scores[0].budget),
         "versions": {
             "qtarget": qt.__version__,

@@ -12,7 +12,7 @@ from qtarget import lab
 from qtarget.lab import Demonstration, World
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
-Step = Callable[[int, int], None]
+StepCallback = Callable[[int, int], None]
 """Called with (done, of)."""
 ON_A_QUIET_CPU: dict[str, Any] = {
     "save_strategy": "no",
@@ -33,7 +33,7 @@ def lab_trainer(
     rows: Sequence[Demonstration],
     teacher: Path,
     folder: Path,
-    step: Step,
+    step: StepCallback,
     *,
     steps: int,
     batch_size: int,
@@ -72,7 +72,7 @@ def lab_trainer(
 class _Steps(TrainerCallback):
     """Hands the trainer's progress on."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: StepCallback) -> None:
         self.step = step
 
     def on_step_end(self, args, state, control, **kwargs) -> None:

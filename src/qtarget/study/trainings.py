@@ -14,11 +14,11 @@ from qtarget import lab
 from qtarget.evaluate import Sampling, evaluate
 from qtarget.evaluate.store import write_json
 from qtarget.lab import World
-from qtarget.study.fine_tuning import Step, lab_trainer
+from qtarget.study.fine_tuning import StepCallback, lab_trainer
 
 
 @dataclass(frozen=True)
-class Arm:
+class DemoArm:
     """A model to score: the untouched base or teacher (method None), or the base fine-tuned by a method."""
 
     name: str
@@ -27,7 +27,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Budget:
+class DemoBudget:
     """How much of everything; the whole of it is part of a result's identity."""
 
     world: str
@@ -41,10 +41,10 @@ class Budget:
     max_new_tokens: int
 
     @staticmethod
-    def of(world: World, seed: int, questions: int = 120, quick: bool = False) -> "Budget":
+    def of(world: World, seed: int, questions: int = 120, quick: bool = False) -> "DemoBudget":
         """The world's own budget; `quick` is a tenth of it, to see that everything works."""
         part = 10 if quick else 1
-        return Budget(
+        return DemoBudget(
             world=world.name,
             seed=seed,
             demonstrations=world.demonstrations // part,
@@ -61,8 +61,8 @@ class Budget:
 class Score:
     """What an arm reached. `correct` is [questions][samples]."""
 
-    arm: Arm
-    budget: Budget
+    arm: DemoArm
+    budget: DemoBudget
     mean: float
     low: float
     high: float
@@ -73,7 +73,7 @@ class Score:
     correct: list[list[bool]]
 
 
-def score_arm(arm: Arm, world: World, budget: Budget, folder: Path, step: Step) -> Score:
+def score_arm(arm: DemoArm, world: World, budget: DemoBudget, folder: Path, step: StepCallback) -> Score:
     """The arm's score: read from `folder` if it is there for this very budget, else made and saved.
 
     A fine-tuned model and its tokenizer are saved beside the score, which is written last: a run that was interrupted
@@ -103,7 +103,7 @@ def score_arm(arm: Arm, world: World, budget: Budget, folder: Path, step: Step) 
 
 
 def _model(
-    arm: Arm, world: World, budget: Budget, folder: Path, step: Step
+    arm: DemoArm, world: World, budget: DemoBudget, folder: Path, step: StepCallback
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
     if arm.method is None:
         return (lab.load_teacher if arm.name == "teacher" else lab.load_student)(world), []
@@ -127,10 +127,10 @@ def _model(
 
 def _read(path: Path) -> Score:
     values = json.loads(path.read_text())
-    return Score(**{**values, "arm": Arm(**values["arm"]), "budget": Budget(**values["budget"])})
+    return Score(**{**values, "arm": DemoArm(**values["arm"]), "budget": DemoBudget(**values["budget"])})
 
 
-def fingerprint(world: World) -> str:
+def world_fingerprint(world: World) -> str:
     """sha256 of the shipped student and teacher, to tell results of different builds apart."""
     digest = hashlib.sha256()
     for folder in (lab.student_path(world), lab.teacher_path(world)):

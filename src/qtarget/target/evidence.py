@@ -93,7 +93,7 @@ Evidence = Tensor | Dense | Sparse | LabelOnly
 
 
 @dataclass(frozen=True)
-class Supervised:
+class SupervisedTokens:
     """The T supervised tokens of a call, flattened. `where` are their places in the flattened labels; `group`, the
     ranks that hold the others.
     """
@@ -109,14 +109,14 @@ class Supervised:
     counted_T: Tensor
     group: ProcessGroup | None = None
 
-    def chunk(self, rows: slice) -> Supervised:
+    def chunk(self, rows: slice) -> SupervisedTokens:
         """The tokens of one chunk."""
         pick = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("where", "labels_T", "token_weight_T", "sequence_ids_T", "counted_T"):
             pick[name] = None if pick[name] is None else pick[name][rows]
-        teachers = tuple(rows_of(t, rows) for t in self.teachers)
-        reference = None if self.reference is None else rows_of(self.reference, rows)
-        return Supervised(**{**pick, "teachers": teachers, "reference": reference})
+        teachers = tuple(evidence_rows(t, rows) for t in self.teachers)
+        reference = None if self.reference is None else evidence_rows(self.reference, rows)
+        return SupervisedTokens(**{**pick, "teachers": teachers, "reference": reference})
 
     def multiplier(self, method: Method, dtype: torch.dtype) -> Tensor | float:
         """What token weights multiply the scale by: 1 for a method that reads the weight itself."""
@@ -141,7 +141,7 @@ class Supervised:
         return out.index_copy(0, self.where, values_T).view(self.shape + values_T.shape[1:])
 
 
-def rows_of(evidence: Evidence, rows: Any) -> Evidence:
+def evidence_rows(evidence: Evidence, rows: Any) -> Evidence:
     """The evidence of some tokens: `rows` indexes the axes it shares with `labels`."""
     if isinstance(evidence, Dense):
         return replace(evidence, hidden=evidence.hidden[rows])
@@ -152,7 +152,7 @@ def rows_of(evidence: Evidence, rows: Any) -> Evidence:
     return LabelOnly(evidence.logprobs[rows]) if isinstance(evidence, LabelOnly) else evidence[rows]
 
 
-class Given(NamedTuple):
+class CallInputs(NamedTuple):
     """What a call brought beside student and labels, as the caller gave it."""
 
     teacher: Evidence | tuple[Evidence, ...] | None

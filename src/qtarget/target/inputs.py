@@ -7,14 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from qtarget.target.evidence import Dense, Evidence, Given, Head, LabelOnly, Sparse, Supervised
-from qtarget.target.kept_tokens import check_kept
+from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens
+from qtarget.target.kept_tokens import check_kept_tokens
 from qtarget.target.types import Method
 
 
 def supervise(
-    labels: Tensor, method: Method, vocab: int, given: Given, ignore_index: int, drop_weightless: bool
-) -> Supervised:
+    labels: Tensor, method: Method, vocab: int, given: CallInputs, ignore_index: int, drop_weightless: bool
+) -> SupervisedTokens:
     """Check what was given against what the method needs, and keep the supervised tokens.
 
     Tokens of weight 0 are dropped too when `drop_weightless` and no rule looks beyond its token: they get no gradient.
@@ -23,7 +23,7 @@ def supervise(
         ValueError: something the method needs is missing or unusable, shapes disagree, or a label is no token id.
     """
     _check_needs(method, given)
-    check_kept(method, given, vocab)
+    check_kept_tokens(method, given, vocab)
     for name, extra in (("token_weight", given.token_weight), ("sequence_ids", given.sequence_ids)):
         if extra is not None and extra.shape != labels.shape:
             raise ValueError(f"{name} has shape {list(extra.shape)}, labels {list(labels.shape)}; they must be equal")
@@ -35,7 +35,7 @@ def supervise(
     counted = keep & (weight != 0) if weight is not None and drop_weightless else keep
     keep = counted if method.scope == "token" else keep
     where, reference, sequences = keep.nonzero().squeeze(-1), given.reference, given.sequence_ids
-    return Supervised(
+    return SupervisedTokens(
         where=where,
         labels_T=flat[where].long(),
         teachers=tuple(_flatten(t, where, labels.shape, vocab, "teacher") for t in given.teachers),
@@ -49,7 +49,7 @@ def supervise(
     )
 
 
-def resolve(method: Method, given: Given) -> Method:
+def resolve(method: Method, given: CallInputs) -> Method:
     """The method to run: its stand-in where it has one, and weights are given in place of a reference."""
     in_place = given.reference is None and given.token_weight is not None
     return method.without_reference or method if in_place else method
@@ -64,7 +64,7 @@ _FIX = {
 }
 
 
-def _check_needs(method: Method, given: Given) -> None:
+def _check_needs(method: Method, given: CallInputs) -> None:
     for need in sorted(method.needs):
         if getattr(given, need) is None or (need == "teacher" and not given.teachers):
             raise ValueError(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qtarget.target.evidence import Given, Sparse
+from qtarget.target.evidence import CallInputs, Sparse
 from qtarget.target.types import EVIDENCE_OF, Method, Pool, Statistic, reads, sources_of
 
 
-def check_kept(method: Method, given: Given, vocab: int) -> None:
+def check_kept_tokens(method: Method, given: CallInputs, vocab: int) -> None:
     """Refuse kept tokens of a source where what is known of the others does not give the method's target."""
     named = [(f"teacher {i}", source) for i, source in enumerate(given.teachers)] + [("reference", given.reference)]
     kept = {name: source for name, source in named if isinstance(source, Sparse)}

@@ -13,10 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qtarget.target.evidence import Evidence, Given, Supervised
+from qtarget.target.evidence import CallInputs, Evidence, SupervisedTokens
 from qtarget.target.inputs import resolve, supervise
 from qtarget.target.statistics import LOGP_Y, SCALE, TRUST, Frame, term_TV
-from qtarget.target.types import FLOOR, LossOutput, Method, Target, evaluate
+from qtarget.target.types import FLOOR, LossOutput, Method, Target, value_of
 
 Reading = Literal["declared", "strict", "minimal"]
 IMPROPER = {torch.float64: -1e-12}
@@ -50,7 +50,7 @@ def q_target_loss(
     Raises:
         ValueError: evidence the method needs is missing, shapes disagree, or a label is no token id.
     """
-    given = Given(teacher, reference, token_weight, sequence_ids)
+    given = CallInputs(teacher, reference, token_weight, sequence_ids)
     dropping = logits.requires_grad and torch.is_grad_enabled()
     method, tokens, logp_TV = _begin(logits, labels, method, given, ignore_index, dropping)
     frame = Frame(logp_TV.detach(), tokens)
@@ -102,7 +102,7 @@ def target_distribution(
     """
     if reading not in READINGS:
         raise ValueError(f'reading="{reading}" is none of {", ".join(READINGS)}; write reading="declared"')
-    given = Given(teacher, reference, token_weight, sequence_ids)
+    given = CallInputs(teacher, reference, token_weight, sequence_ids)
     method, tokens, logp_TV = _begin(logits.detach(), labels, method, given, ignore_index, False)
     frame = Frame(logp_TV, tokens)
     declared = declared_target(method, frame)
@@ -113,7 +113,7 @@ def target_distribution(
 
 def declared_target(method: Method, frame: Frame) -> Target:
     """The method's own (γ, π̃, s) over T tokens; the scale without token weights."""
-    trust_T, scale_T, *coefficients = (spread(evaluate(n, frame), frame[LOGP_Y]) for n in method.numbers)
+    trust_T, scale_T, *coefficients = (spread(value_of(n, frame), frame[LOGP_Y]) for n in method.numbers)
     check_mass(method, trust_T, coefficients)
     q = torch.zeros_like(frame.logp_TV).scatter(-1, frame.tokens.labels_T[:, None], trust_T[:, None])
     for coefficient_T, (_, pool) in zip(coefficients, method.residual, strict=True):
@@ -143,7 +143,7 @@ def _cross_entropy(method: Method, frame: Frame, target: Target, logp_TV: Tensor
     out_T = -target.trust * label_T
     for number, pool in method.residual:
         if not pool.is_student:
-            coefficient_T = spread(evaluate(number, frame), frame[LOGP_Y])
+            coefficient_T = spread(value_of(number, frame), frame[LOGP_Y])
             out_T = out_T - coefficient_T * (term_TV(pool, frame) * logp_TV).sum(-1)
     return out_T
 
@@ -156,7 +156,7 @@ def _gap(method: Method, frame: Frame, target: Target) -> Tensor:
     for number, pool in method.residual:
         if not pool.is_student:
             toward_TV = term_TV(pool, frame)
-            share = spread(evaluate(number, frame), frame[LOGP_Y])[:, None]
+            share = spread(value_of(number, frame), frame[LOGP_Y])[:, None]
             gap_TV = gap_TV + share * (p_TV - toward_TV if pool.tangent is None else -toward_TV)
     return gap_TV
 
@@ -205,8 +205,8 @@ READINGS: dict[str, Callable[[Frame, Target, Tensor], Target]] = {
 
 
 def _begin(
-    logits: Tensor, labels: Tensor, method: Method, given: Given, ignore_index: int, drop_weightless: bool
-) -> tuple[Method, Supervised, Tensor]:
+    logits: Tensor, labels: Tensor, method: Method, given: CallInputs, ignore_index: int, drop_weightless: bool
+) -> tuple[Method, SupervisedTokens, Tensor]:
     """The method that will run, the supervised tokens, and their log-probabilities [T, V] in at least fp32."""
     _check_logits(logits, labels)
     method = resolve(method, given)

@@ -102,7 +102,9 @@ def focal(
     γ = (1−p_y)^f − f p_y (1−p_y)^(f−1) log p_y, above 1 for some p_y (improper); detached: γ = (1−p_y)^f. π̃ = p.
     Loss −(1−p_y)^f log p_y. Limits: focusing 0 is sft.
     """
-    return label_trust("focal", trust.focal(focusing, detached), "arXiv 1708.02002", value=value.focal_loss(focusing))
+    return label_trust(
+        "focal", trust.focal_weight(focusing, detached), "arXiv 1708.02002", value=value.focal_loss(focusing)
+    )
 
 
 def beyond_log_threshold(

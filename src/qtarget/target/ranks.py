@@ -31,7 +31,7 @@ def sizes(size: int, group: dist.ProcessGroup, device: torch.device) -> list[int
     return gathered(torch.tensor(size, device=device), group).tolist()
 
 
-def joined(values_T: Mapping[Key, Tensor], group: dist.ProcessGroup) -> tuple[dict[Key, Tensor], slice]:
+def gather_tokens(values_T: Mapping[Key, Tensor], group: dist.ProcessGroup) -> tuple[dict[Key, Tensor], slice]:
     """Numbers per token, [T] on each rank and not as many on each, laid end to end; and where one's own lie."""
     own = len(next(iter(values_T.values())))
     lengths = sizes(own, group, next(iter(values_T.values())).device)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qtarget.target.evidence import Dense, Evidence, Head, LabelOnly, Sparse, Supervised
+from qtarget.target.evidence import Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens
 from qtarget.target.types import FLOOR, Pool, Statistic
 
 LOGP_Y = Statistic("logp_y")
@@ -59,7 +59,7 @@ class Frame(Mapping[Statistic, Tensor]):
     """Everything known about T tokens, as whole distributions; statistics are measured when first asked for."""
 
     logp_TV: Tensor
-    tokens: Supervised
+    tokens: SupervisedTokens
     measured: dict[Statistic, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, statistic: Statistic) -> Tensor:

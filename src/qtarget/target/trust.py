@@ -120,7 +120,7 @@ def label_probability_by_difficulty(floor: float) -> Rule:
     return Rule("p_y^(1/τ)", (LOGP_Y, SEQUENCE_IDS), fn, scope="batch")
 
 
-def focal(focusing: float, detached: bool) -> Rule:
+def focal_weight(focusing: float, detached: bool) -> Rule:
     """The gradient weight of −(1−p)^f log p: (1−p)^f − f p (1−p)^(f−1) log p; only its first part when detached."""
 
     def fn(logp_y: Tensor, log_not_y: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ def scope_of(*numbers: Number) -> Scope:
     return SCOPES[widest]
 
 
-def evaluate(number: Number, statistics: Mapping[Statistic, Tensor]) -> Tensor | float:
+def value_of(number: Number, statistics: Mapping[Statistic, Tensor]) -> Tensor | float:
     """A rule's value per token, or the constant itself."""
     return number(statistics) if isinstance(number, Rule) else number
 

@@ -14,21 +14,21 @@ from qtarget.models.adapters import SecondAdapter, add_adapter, shares_base
 from qtarget.models.causal_lm import check_head, evaluating, head_of
 from qtarget.models.loading import adapter_config
 from qtarget.models.same_tokens import check_same_map, check_same_tokens, number_of_tokens
-from qtarget.teacher.distributions import Keep, Kept, answers
+from qtarget.teacher.distributions import Keep, KeptLogprobs, answers
 from qtarget.teacher.documents import Document, documents_in, documents_of_rows
-from qtarget.teacher.kept_source import Answers, KeptSource
+from qtarget.teacher.kept_source import KeptSource, LogprobStore
 from qtarget.teacher.live import LiveModel, frozen, frozen_copy, load_live_model
 from qtarget.teacher.padding import check_padding
 from qtarget.teacher.source import EvidenceSource, ReadsAhead
 
 __all__ = [
-    "Answers",
     "Document",
     "EvidenceSource",
     "Keep",
-    "Kept",
+    "KeptLogprobs",
     "KeptSource",
     "LiveModel",
+    "LogprobStore",
     "ReadsAhead",
     "SecondAdapter",
     "adapter_config",

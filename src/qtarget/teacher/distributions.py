@@ -14,10 +14,10 @@ from qtarget.models.causal_lm import home_of
 from qtarget.teacher.documents import IGNORED, Document
 from qtarget.teacher.live import LiveModel
 
-CHUNK_TOKENS = {"cpu": 256}
+TEACHER_CHUNK_TOKENS = {"cpu": 256}
 """Tokens whose logits are built at once; 1024 on an accelerator."""
 STRIPES = 16
-ROWS = {"cpu": 4}
+TEACHER_ROWS = {"cpu": 4}
 """Tokens whose distributions are multiplied at once, few enough to stay in the cache; 1024 on an accelerator."""
 
 
@@ -38,7 +38,7 @@ class Keep:
     temperature: float = 1.0
 
 
-class Kept(NamedTuple):
+class KeptLogprobs(NamedTuple):
     """What was kept of T tokens, on the CPU.
 
     Attributes:
@@ -60,32 +60,32 @@ def answers(
     keep: Keep,
     batch_tokens: int = 8192,
     on_batch: Callable[[int], None] | None = None,
-) -> Kept:
+) -> KeptLogprobs:
     """What the model keeps to say about every asked token, document after document.
 
     Args:
         batch_tokens: tokens, padding included, that go through the model at once.
         on_batch: is told after each batch how many tokens were asked about in it.
     """
-    found: list[Kept | None] = [None] * len(documents)
+    found: list[KeptLogprobs | None] = [None] * len(documents)
     for batch in _batches(documents, batch_tokens):
         kept = _answers_together(model, [documents[i] for i in batch], keep)
         bounds = np.cumsum([0, *(int(documents[i].asked.sum()) for i in batch)])
         for i, start, stop in zip(batch, bounds, bounds[1:], strict=False):
-            found[i] = Kept(*(value[start:stop] for value in kept))
+            found[i] = KeptLogprobs(*(value[start:stop] for value in kept))
         if on_batch is not None:
             on_batch(int(bounds[-1]))
-    return joined([one for one in found if one is not None], keep.k)
+    return concatenated([one for one in found if one is not None], keep.k)
 
 
-def joined(parts: Sequence[Kept], k: int) -> Kept:
+def concatenated(parts: Sequence[KeptLogprobs], k: int) -> KeptLogprobs:
     """Several in one, in order."""
     if len(parts) == 1:
         return parts[0]
     if parts:
-        return Kept(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        return KeptLogprobs(*(torch.cat(column) for column in zip(*parts, strict=True)))
     none = torch.zeros(0)
-    return Kept(torch.zeros(0, k, dtype=torch.int32), torch.zeros(0, k), none, none, none)
+    return KeptLogprobs(torch.zeros(0, k, dtype=torch.int32), torch.zeros(0, k), none, none, none)
 
 
 def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[int]]:
@@ -101,7 +101,7 @@ def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[
 
 
 @torch.no_grad()
-def _answers_together(model: LiveModel, documents: Sequence[Document], keep: Keep) -> Kept:
+def _answers_together(model: LiveModel, documents: Sequence[Document], keep: Keep) -> KeptLogprobs:
     width, device = max(len(d.ids) for d in documents), home_of(model.model)
     ids = np.zeros((len(documents), width), np.int64)
     labels = np.full_like(ids, IGNORED)
@@ -128,7 +128,9 @@ def _draws(documents: Sequence[Document], number: int) -> Tensor:
     return torch.cat(parts)
 
 
-def kept_of(dense: Dense, hidden_TH: Tensor, labels_T: Tensor, keep: Keep, draws_TN: Tensor | None = None) -> Kept:
+def kept_of(
+    dense: Dense, hidden_TH: Tensor, labels_T: Tensor, keep: Keep, draws_TN: Tensor | None = None
+) -> KeptLogprobs:
     """Logits built chunk by chunk, and what is kept of each.
 
     Args:
@@ -137,7 +139,7 @@ def kept_of(dense: Dense, hidden_TH: Tensor, labels_T: Tensor, keep: Keep, draws
     """
     head = _real_rows(dense)
     products = Products.of(hidden_TH, head.weight, [False] * 3)
-    chunk = CHUNK_TOKENS.get(hidden_TH.device.type, 1024)
+    chunk = TEACHER_CHUNK_TOKENS.get(hidden_TH.device.type, 1024)
     buffers = [products.like.new_empty(min(chunk, len(hidden_TH)), len(head.weight)) for _ in range(2)]
     parts = []
     for start in range(0, len(hidden_TH), chunk):
@@ -147,7 +149,7 @@ def kept_of(dense: Dense, hidden_TH: Tensor, labels_T: Tensor, keep: Keep, draws
         parts.append(
             kept_of_logits(logits_CV, scratch_CV, labels_T[rows], keep, None if draws_TN is None else draws_TN[rows])
         )
-    return joined([Kept(*(value.cpu() for value in part)) for part in parts], keep.k)
+    return concatenated([KeptLogprobs(*(value.cpu() for value in part)) for part in parts], keep.k)
 
 
 def _real_rows(dense: Dense) -> Head:
@@ -158,7 +160,7 @@ def _real_rows(dense: Dense) -> Head:
 
 def kept_of_logits(
     logits_CV: Tensor, scratch_CV: Tensor, labels_C: Tensor, keep: Keep, draws_CN: Tensor | None
-) -> Kept:
+) -> KeptLogprobs:
     """What is kept of C tokens' logits; both buffers are written over."""
     prob_CV = torch.softmax(logits_CV, -1, out=scratch_CV)
     log_norm_C = logits_CV.amax(-1) - prob_CV.amax(-1).log()
@@ -174,12 +176,12 @@ def kept_of_logits(
         ids_CK = _with_label(likeliest(logits_CV, min(keep.k, logits_CV.shape[1])), labels_C)
         logprobs_CK = logits_CV.gather(1, ids_CK) - log_norm_C[:, None]
         log_tail_C = prob_CV.scatter_(1, ids_CK, 0.0).sum(-1).log()
-    return Kept(ids_CK.int(), logprobs_CK, log_tail_C, label_C, entropy_C)
+    return KeptLogprobs(ids_CK.int(), logprobs_CK, log_tail_C, label_C, entropy_C)
 
 
 def _dots(a_CV: Tensor, b_CV: Tensor) -> Tensor:
     """Row by row a·b, [C]; `torch.linalg.vecdot` would fetch memory of the size of both from the system."""
-    rows = ROWS.get(a_CV.device.type, 1024)
+    rows = TEACHER_ROWS.get(a_CV.device.type, 1024)
     scratch = torch.empty_like(a_CV[:rows])
     pairs = zip(a_CV.split(rows), b_CV.split(rows), strict=True)
     return torch.cat([torch.mul(a, b, out=scratch[: len(a)]).sum(-1) for a, b in pairs])

@@ -47,7 +47,7 @@ class Document:
         return self.ids[self.asked]
 
 
-class Place(NamedTuple):
+class DocumentPlace(NamedTuple):
     """Where a document stands in a batch."""
 
     row: int
@@ -55,7 +55,7 @@ class Place(NamedTuple):
     document: Document
 
 
-def documents_in(batch: Mapping[str, Any]) -> list[Place]:
+def documents_in(batch: Mapping[str, Any]) -> list[DocumentPlace]:
     """The documents of a batch with anything supervised in them, in order.
 
     `attention_mask` says which tokens are padding; `position_ids` that restart at 0 begin a document.
@@ -72,7 +72,7 @@ def documents_in(batch: Mapping[str, Any]) -> list[Place]:
         first = kept == kept[:1]
         starts = kept[first if positions is None else first | (positions[row][kept] == 0)]
         for start, stop in pairwise([*starts, (kept[-1] + 1) if len(kept) else 0]):
-            places.append(Place(row, int(start), Document.of(ids[row, start:stop], labels[row, start:stop])))
+            places.append(DocumentPlace(row, int(start), Document.of(ids[row, start:stop], labels[row, start:stop])))
     return [place for place in places if place.document.asked.any()]
 
 
@@ -88,7 +88,7 @@ def documents_of_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Document]:
                 yield document
 
 
-def lay_out(values: Mapping[str, Tensor], places: Sequence[Place], shape: torch.Size) -> dict[str, Tensor]:
+def lay_out(values: Mapping[str, Tensor], places: Sequence[DocumentPlace], shape: torch.Size) -> dict[str, Tensor]:
     """What is known about the asked tokens of all places, `[T, ...]`, moved to the positions before them.
 
     Returns:

@@ -11,11 +11,11 @@ from torch.utils.data import get_worker_info
 
 from qtarget import LabelOnly, Sparse
 from qtarget.teacher.background import in_background
-from qtarget.teacher.distributions import Keep, Kept
+from qtarget.teacher.distributions import Keep, KeptLogprobs
 from qtarget.teacher.documents import Document, documents_in, lay_out
 
 
-class Answers(Protocol):
+class LogprobStore(Protocol):
     """Whoever has something kept: a cache on disk, a server."""
 
     @property
@@ -28,7 +28,7 @@ class Answers(Protocol):
         """Whether an answer takes a while, so that it is best asked for in the background."""
         ...
 
-    def answer(self, documents: Sequence[Document]) -> Kept:
+    def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
         """What was kept about every asked token, document after document."""
         ...
 
@@ -41,7 +41,7 @@ class KeptSource:
         label_only: hand on the label's log-probability alone, for methods that read no more.
     """
 
-    answers: Answers
+    answers: LogprobStore
     label_only: bool = False
 
     def read(self, batch: Mapping[str, Any]) -> dict[str, Tensor] | Future[dict[str, Tensor]]:

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from qtarget import Dense, LabelOnly, Sparse
 
-Evidence = Dense | Sparse | LabelOnly
+ModelEvidence = Dense | Sparse | LabelOnly
 
 
 class EvidenceSource(Protocol):
     """Live in memory, cached on disk, behind a server, or a user's own."""
 
-    def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> Evidence:
+    def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> ModelEvidence:
         """Evidence laid out like `input_ids` `[B, S, ...]`: position t speaks of token t + 1.
 
         Args:
@@ -36,6 +36,6 @@ class ReadsAhead(EvidenceSource, Protocol):
         """
         ...
 
-    def unpack(self, read: Any, device: torch.device) -> Evidence:
+    def unpack(self, read: Any, device: torch.device) -> ModelEvidence:
         """The evidence in what `read` returned, on a device."""
         ...

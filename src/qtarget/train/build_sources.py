@@ -26,7 +26,7 @@ from qtarget.teacher import (
 from qtarget.train.reference import Snapshot
 from qtarget.train.target_sft_config import TargetSFTConfig
 
-Given = str | PreTrainedModel | EvidenceSource
+SourceLike = str | PreTrainedModel | EvidenceSource
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ def causal_lm(model: Any) -> PreTrainedModel:
     return model.get_base_model() if is_peft_model(model) else model
 
 
-def as_teachers(given: Any) -> tuple[Given, ...]:
+def as_teachers(given: Any) -> tuple[SourceLike, ...]:
     """One teacher, several or none, as a tuple."""
     if given is None:
         return ()
     return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
 
 
-def build_teachers(given: Sequence[Given], student: Student, args: TargetSFTConfig) -> tuple[EvidenceSource, ...]:
+def build_teachers(given: Sequence[SourceLike], student: Student, args: TargetSFTConfig) -> tuple[EvidenceSource, ...]:
     """Frozen teachers that share the student's tokens."""
     return tuple(
         _source(teacher, "teacher", student, args.teacher_dtype, args.teacher_init_kwargs) for teacher in given
@@ -68,7 +68,7 @@ def build_teachers(given: Sequence[Given], student: Student, args: TargetSFTConf
 
 
 def build_reference(
-    given: Given | None, method: qt.Method, student: Student, args: TargetSFTConfig
+    given: SourceLike | None, method: qt.Method, student: Student, args: TargetSFTConfig
 ) -> EvidenceSource | Snapshot | None:
     """The reference a method reads; None where it reads none, or where the student with its adapter off is it."""
     if "reference" not in method.needs or given is None:
@@ -83,7 +83,7 @@ def build_reference(
     return LiveModel(frozen_copy(student.base, student.device, args.reference_dtype, _launched_sharded()))
 
 
-def _source(given: Given, name: str, student: Student, dtype: str, init_kwargs: Any) -> EvidenceSource:
+def _source(given: SourceLike, name: str, student: Student, dtype: str, init_kwargs: Any) -> EvidenceSource:
     if not isinstance(given, str | PreTrainedModel):
         return given
     if given is student.base:

@@ -13,11 +13,11 @@ from transformers import PreTrainedModel
 
 import qtarget as qt
 from qtarget.data import EVIDENCE, WEIGHT
-from qtarget.target.evidence import rows_of
+from qtarget.target.evidence import evidence_rows
 from qtarget.teacher import evaluating, head_of
 from qtarget.train.trl_private import load_balancing_loss
 
-Evidence = qt.Dense | qt.Sparse | qt.LabelOnly
+ModelEvidence = qt.Dense | qt.Sparse | qt.LabelOnly
 NOT_FOR_MODELS = ("labels", WEIGHT, "row_ids", EVIDENCE)
 WITH_NEXT = (slice(None), slice(None, -1))
 """The positions `[B, S]` that have a next token."""
@@ -37,8 +37,8 @@ class TargetCall:
     """
 
     method: qt.Method
-    teachers: tuple[Evidence, ...] = ()
-    reference: Evidence | None = None
+    teachers: tuple[ModelEvidence, ...] = ()
+    reference: ModelEvidence | None = None
     adapter_off: Callable[[], AbstractContextManager] | None = None
     token_weight: Tensor | None = None
     sequence_ids: Tensor | None = None
@@ -92,8 +92,8 @@ def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt
         head,
         labels[:, 1:].to(device),
         call.method,
-        teacher=tuple(rows_of(teacher, WITH_NEXT) for teacher in call.teachers) or None,
-        reference=None if call.reference is None else rows_of(call.reference, WITH_NEXT),
+        teacher=tuple(evidence_rows(teacher, WITH_NEXT) for teacher in call.teachers) or None,
+        reference=None if call.reference is None else evidence_rows(call.reference, WITH_NEXT),
         token_weight=None if call.token_weight is None else call.token_weight[:, 1:].to(device),
         sequence_ids=None if call.sequence_ids is None else call.sequence_ids[:, 1:].to(device),
         num_items=call.num_items,

@@ -10,11 +10,11 @@ from transformers import PreTrainedTokenizerBase
 
 import qtarget as qt
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
-from qtarget.target.evidence import Given
-from qtarget.target.kept_tokens import check_kept, temperature_for
+from qtarget.target.evidence import CallInputs
+from qtarget.target.kept_tokens import check_kept_tokens, temperature_for
 from qtarget.teacher import Document, EvidenceSource, Keep, KeptSource, documents_of_rows
 from qtarget.teacher.cache import Cache, open_cache
-from qtarget.teacher.cache.contents import differences
+from qtarget.teacher.cache.contents import changed_parts
 from qtarget.teacher.cache.format import excerpt
 from qtarget.teacher.served.client import open_teacher
 from qtarget.train.build_sources import Student
@@ -26,7 +26,7 @@ def is_address(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
-class Cached(NamedTuple):
+class CacheReference(NamedTuple):
     """A cache, and the model it must be of (None: whichever it is of)."""
 
     folder: str
@@ -47,7 +47,7 @@ def with_caches(models: Sequence[Any], caches: Sequence[Any], key: str) -> tuple
             f"model, in the same order, or leave `{key}` out."
         )
     named = models or [None] * len(caches)
-    return tuple(Cached(folder, name_of(model, None)) for folder, model in zip(caches, named, strict=True))
+    return tuple(CacheReference(folder, name_of(model, None)) for folder, model in zip(caches, named, strict=True))
 
 
 def name_of(reference: Any, model: Any) -> str | None:
@@ -76,7 +76,7 @@ def looked_up(given: Any, name: str, student: Student, method: qt.Method, args: 
         name: "teacher i" or "reference".
     """
     label_only = name.split()[0] in method.label_only
-    if isinstance(given, Cached):
+    if isinstance(given, CacheReference):
         return cached_source(given, name, student, label_only)
     if isinstance(given, str) and is_address(given):
         keep = Keep(0 if label_only else args.teacher_top_k, temperature=temperature_for(method, name))
@@ -86,7 +86,7 @@ def looked_up(given: Any, name: str, student: Student, method: qt.Method, args: 
     return given
 
 
-def cached_source(given: Cached, name: str, student: Student, label_only: bool) -> KeptSource:
+def cached_source(given: CacheReference, name: str, student: Student, label_only: bool) -> KeptSource:
     """A cache as a source, held against the student's tokens and the model it should be of."""
     cache = open_cache(given.folder)
     wanted: dict[str, Any] = {"tokenizer": tokenizer_identity(student.tokenizer)}
@@ -121,7 +121,7 @@ def check_lookups(method: qt.Method, sources: Mapping[str, EvidenceSource], voca
     """Refuse kept tokens that do not give the method's target, before the first step does."""
     stand_ins = {name: _stand_in(source) for name, source in sources.items()}
     reference = stand_ins.pop("reference", None)
-    check_kept(method, Given(tuple(stand_ins.values()), reference, None, None), vocab)
+    check_kept_tokens(method, CallInputs(tuple(stand_ins.values()), reference, None, None), vocab)
 
 
 def _stand_in(source: EvidenceSource) -> qt.Sparse | qt.LabelOnly:
@@ -155,7 +155,7 @@ def check_coverage(
 
 
 def _uncovered(cache: Cache, name: str, missing: list[Document], total: int, rendered: Mapping[str, str]) -> str:
-    differ = differences(cache.manifest.parts, rendered)
+    differ = changed_parts(cache.manifest.parts, rendered)
     why = f"rows are rendered otherwise now ({'; '.join(differ)})" if differ else "the rows are other rows"
     return (
         f"{cache.folder} holds nothing about {len(missing)} of the {total} documents of the {name} data set; the first "

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerState
 
-from qtarget.train.repeats import rows_of
+from qtarget.train.repeats import batch_rows
 
 
 class NonFiniteLossError(ValueError):
@@ -26,7 +26,7 @@ class Trains(Protocol):
 
 def nonfinite_error(trainer: Trains, loss: Tensor, texts: dict, batch: dict) -> NonFiniteLossError:
     """The error that names the step and this rank's rows. Costs a forward pass per row."""
-    rows = range(int(rows_of(batch).max()) + 1)
+    rows = range(int(batch_rows(batch).max()) + 1)
     bad = [row for row in rows if not trainer.row_loss(texts, batch, row).isfinite()]
     step, rank = trainer.state.global_step + 1, trainer.accelerator.process_index
     return NonFiniteLossError(
@@ -46,4 +46,4 @@ def _where(trainer: Trains, loss: Tensor, batch: dict, bad: list[int], rank: int
 
 def _excerpt(tokenizer: PreTrainedTokenizerBase, batch: dict, row: int, tokens: int = 16) -> str:
     ids = batch["input_ids"]
-    return str(tokenizer.decode(ids[(rows_of(batch) == row).expand(ids.shape)][:tokens].tolist()))
+    return str(tokenizer.decode(ids[(batch_rows(batch) == row).expand(ids.shape)][:tokens].tolist()))

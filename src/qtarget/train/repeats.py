@@ -16,13 +16,13 @@ def without_repeats(batch: dict[str, Any], accelerator: Accelerator) -> dict[str
     state = accelerator.gradient_state
     if accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
         return batch
-    labels, rows = batch["labels"], rows_of(batch)
+    labels, rows = batch["labels"], batch_rows(batch)
     in_batch = int(rows.max()) + 1
     repeated = accelerator.process_index * in_batch + rows >= state.remainder
     return {**batch, "labels": labels.masked_fill(repeated, -100)}
 
 
-def rows_of(batch: dict[str, Any]) -> Tensor:
+def batch_rows(batch: dict[str, Any]) -> Tensor:
     """The row of the batch that each token came from: `[B, 1]`, or `[1, total]` in a padding-free batch."""
     if "row_ids" in batch:
         return batch["row_ids"]

@@ -18,9 +18,9 @@ from qtarget.data import EVIDENCE, WEIGHT, PerTokenCollator, carries_weight, che
 from qtarget.teacher import EvidenceSource, ReadsAhead, check_head
 from qtarget.train import checks
 from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, causal_lm
-from qtarget.train.forward import Evidence, TargetCall, TargetOutput, add_target_loss, text_inputs
+from qtarget.train.forward import ModelEvidence, TargetCall, TargetOutput, add_target_loss, text_inputs
 from qtarget.train.lookup import (
-    Cached,
+    CacheReference,
     check_coverage,
     check_lookups,
     looked_up,
@@ -33,7 +33,7 @@ from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
 from qtarget.train.nonfinite import nonfinite_error
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
-from qtarget.train.repeats import rows_of, without_repeats
+from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.target_sft_config import TargetSFTConfig, as_target_config, refuse_other_losses
 from qtarget.train.trl_private import OpenSFTTrainer, Prepare, Preparing
 
@@ -90,7 +90,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         teachers = as_teachers(args.teacher if teacher is None else teacher)
         teachers = with_caches(teachers, as_teachers(args.teacher_cache), "teacher")
         given = args.reference if reference is None else reference
-        given = given if args.reference_cache is None else Cached(args.reference_cache, name_of(given, model))
+        given = given if args.reference_cache is None else CacheReference(args.reference_cache, name_of(given, model))
         self.method, given = stand_in(method or args.build_method(), given, train_dataset)
         checks.check_method(self.method, teachers, given, args.packing_strategy if args.packing else None)
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
@@ -172,7 +172,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
             width=texts["input_ids"].shape[1],
         )
 
-    def _evidence(self, name: str, source: EvidenceSource, texts: dict, batch: dict) -> Evidence:
+    def _evidence(self, name: str, source: EvidenceSource, texts: dict, batch: dict) -> ModelEvidence:
         """What one source says about the batch: now, or as it was read when the batch was made."""
         read = batch.get(EVIDENCE, {}).get(name)
         if read is None:
@@ -201,7 +201,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
     def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor:
         """The loss of one row of a batch alone, for saying which row was at fault."""
-        labels = batch["labels"].masked_fill(rows_of(batch) != row, -100)
+        labels = batch["labels"].masked_fill(batch_rows(batch) != row, -100)
         call = self._call(texts, {**batch, "labels": labels}, None)
         with torch.no_grad():
             return self.model(**texts, labels=labels, q_target=call).loss

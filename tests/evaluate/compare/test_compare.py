@@ -12,7 +12,7 @@ from rich.console import Console
 
 from qtarget.cli.main import main
 from qtarget.evaluate.compare.arms import Arm, read_arms
-from qtarget.evaluate.compare.tables import compare
+from qtarget.evaluate.compare.tables import compare_arms
 from qtarget.evaluate.compare.view import compared_view
 from qtarget.evaluate.statistics import holm, paired_seeds, paired_suite
 
@@ -39,7 +39,7 @@ def shown(found, width=120):
 
 def test_the_table_is_the_paired_statistics_of_the_grades():
     arms = [arm("sft", base=1, seeds=3), arm("dft", 0.02, base=2, seeds=3), arm("target-sft", 0.2, base=3, seeds=3)]
-    (table,) = compare(arms).tasks
+    (table,) = compare_arms(arms).tasks
     grades = [[[r.grade for r in own] for own in seed["t"].records] for seed in arms[2].seeds]
     shares = [np.mean([[r for r in q] for q in seed], axis=1) for seed in grades]
     sft = [np.mean([[r.grade for r in own] for own in seed["t"].records], axis=1) for seed in arms[0].seeds]
@@ -54,16 +54,16 @@ def test_the_table_is_the_paired_statistics_of_the_grades():
 
 def test_a_suite_is_the_mean_of_its_tasks():
     arms = [arm("a", tasks=("t", "u"), base=1, seeds=2), arm("b", 0.2, tasks=("t", "u"), base=2, seeds=2)]
-    (suite,) = compare(arms).suites
+    (suite,) = compare_arms(arms).suites
     by_hand = paired_suite([arms[1].shares(t) for t in "tu"], [arms[0].shares(t) for t in "tu"])
     assert suite.scores[1].against == by_hand
     assert suite.tasks == ("t", "u")
-    assert compare([arm("a"), arm("b")]).suites == ()
+    assert compare_arms([arm("a"), arm("b")]).suites == ()
 
 
 def test_a_suites_clusters_count_once():
     arms = [arm("a", tasks=("t", "u"), base=1, clusters=4), arm("b", 0.2, tasks=("t", "u"), base=2, clusters=4)]
-    (suite,) = compare(arms).suites
+    (suite,) = compare_arms(arms).suites
     units = [[question.unit for question in arms[0].seeds[0][task].questions] for task in "tu"]
     tables = [[one.shares(task) for task in "tu"] for one in arms]
     assert suite.scores[1].against == paired_suite(tables[1], tables[0], units)
@@ -72,7 +72,7 @@ def test_a_suites_clusters_count_once():
 
 def test_a_model_that_was_not_trained_stands_beside_several_seeds():
     arms = [arm("sft", seeds=3, base=1), arm("base", -0.2, base=2)]
-    found = compare(arms)
+    found = compare_arms(arms)
     difference = found.tasks[0].scores[1].against.difference
     repeated = np.repeat(np.array(arms[1].shares("t")), 3, 0)
     assert difference == paired_seeds(repeated, np.array(arms[0].shares("t")))
@@ -81,7 +81,7 @@ def test_a_model_that_was_not_trained_stands_beside_several_seeds():
 
 
 def test_clusters_are_resampled_not_their_questions():
-    alone, together = (compare([arm("a", base=1, clusters=c), arm("b", 0.1, base=2, clusters=c)]) for c in (1, 4))
+    alone, together = (compare_arms([arm("a", base=1, clusters=c), arm("b", 0.1, base=2, clusters=c)]) for c in (1, 4))
     assert (alone.tasks[0].n_units, together.tasks[0].n_units) == (40, 10)
     assert alone.tasks[0].scores[1].against.difference.degrees == pytest.approx(41)
     assert together.tasks[0].scores[1].against.difference.degrees == pytest.approx(11)
@@ -114,24 +114,24 @@ ONE = answers(LEVELS["t"])
 )
 def test_arms_that_differ_in_more_than_the_model_are_refused_by_the_first_difference(second, complaint):
     with pytest.raises(ValueError, match=complaint):
-        compare([Arm("a", ({"t": ONE},)), second])
+        compare_arms([Arm("a", ({"t": ONE},)), second])
 
 
 def test_the_seed_of_the_samples_may_differ():
-    compare([Arm("a", ({"t": ONE},)), other(ONE, ask=replace(ONE.ask, seed=5))])
+    compare_arms([Arm("a", ({"t": ONE},)), other(ONE, ask=replace(ONE.ask, seed=5))])
 
 
 def test_seeds_that_cannot_be_paired_and_a_lonely_arm_are_refused():
     with pytest.raises(ValueError, match="b has 2 training seeds and another arm 3"):
-        compare([arm("a", seeds=3), arm("b", seeds=2)])
+        compare_arms([arm("a", seeds=3), arm("b", seeds=2)])
     with pytest.raises(ValueError, match="two arms or more"):
-        compare([arm("a")])
+        compare_arms([arm("a")])
 
 
 def test_what_a_reader_should_know_is_said():
     identical = tuple(tuple(replace(r, completion="same") for r in own) for own in ONE.records)
     unknown = ((replace(ONE.records[0][0], grade=None, grade_reason="timeout"), *ONE.records[0][1:]), *ONE.records[1:])
-    found = compare(
+    found = compare_arms(
         [
             arm("a", cut=0.0, tasks=("t", "u")),
             arm("b", cut=0.2),
@@ -147,15 +147,15 @@ def test_what_a_reader_should_know_is_said():
     assert "samples of 40 of 40 questions are identical" in told
     assert "1 samples have no known grade" in told
     assert "a was drawn with engine 'transformers', d with 'vllm'" in told
-    assert compare([arm("a"), arm("b")]).warnings == (found.warnings[1],)
+    assert compare_arms([arm("a"), arm("b")]).warnings == (found.warnings[1],)
 
 
 def test_two_seeds_are_called_few():
-    assert any("two training seeds" in text for text in compare([arm("a", seeds=2), arm("b", seeds=2)]).warnings)
+    assert any("two training seeds" in text for text in compare_arms([arm("a", seeds=2), arm("b", seeds=2)]).warnings)
 
 
 def test_the_view_shows_differences_effects_and_edges():
-    found = compare([arm("a", base=1, seeds=3), arm("b", -1, base=2, seeds=3), arm("c", 0.15, base=3, seeds=3)])
+    found = compare_arms([arm("a", base=1, seeds=3), arm("b", -1, base=2, seeds=3), arm("c", 0.15, base=3, seeds=3)])
     text = shown(found)
     difference = found.tasks[0].scores[2].against.difference
     expected = f"{100 * difference.mean:+.1f} ({100 * difference.low:+.1f}, {100 * difference.high:+.1f})*"
@@ -188,7 +188,7 @@ def test_the_command_writes_table_picture_and_json(folders, tmp_path, capsys):
         main(["compare", *words(folders), "--out", str(out), "--json"])
     assert left.value.code == 0
     printed = json.loads(capsys.readouterr().out)
-    found = compare(read_arms(words(folders)))
+    found = compare_arms(read_arms(words(folders)))
     assert printed == json.loads(json.dumps(asdict(found)))
     assert json.loads((out / "comparison.json").read_text()) == printed
     assert "forgetting KL" in (out / "comparison.txt").read_text()

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from qtarget import lab
-from qtarget.evaluate.nouns import Asked, Request, TaskFacts
+from qtarget.evaluate.nouns import Request, TaskFacts, TaskRun
 from qtarget.evaluate.run.conduct import requests_of
 from qtarget.evaluate.tasks import task
 
@@ -11,12 +11,12 @@ WORLD = lab.world("weak-operator")
 STUDENT, TEACHER = lab.student_path(WORLD), lab.teacher_path(WORLD)
 
 
-def asked(questions: int = 6, **ask) -> Asked:
+def asked(questions: int = 6, **ask) -> TaskRun:
     own = task("lab-weak-operator")
     found = own.read(own.source.make()).questions[:questions]
-    return Asked(TaskFacts.of(own), replace(own.ask, **{"k": 4, **ask}), tuple(found), "made here")
+    return TaskRun(TaskFacts.of(own), replace(own.ask, **{"k": 4, **ask}), tuple(found), "made here")
 
 
-def requests(one: Asked) -> list[Request]:
+def requests(one: TaskRun) -> list[Request]:
     tokenizer = lab.tokenizer(WORLD)
     return requests_of(one, [tuple(tokenizer(question.text)["input_ids"]) for question in one.questions])

@@ -19,9 +19,9 @@ from qtarget.evaluate.grading import GRADERS
 from qtarget.evaluate.nouns import Ask, Grade, Question
 from qtarget.evaluate.run.as_trained import check_prompts_match
 from qtarget.evaluate.run.conduct import run_evaluation
-from qtarget.evaluate.run.plan import Plan
+from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.run.results import average_of
-from qtarget.evaluate.run.view import Shown, results_view
+from qtarget.evaluate.run.view import ProgressDisplay, results_view
 from qtarget.evaluate.store import load_answers, read_records
 from qtarget.outcomes import Interrupted
 
@@ -29,8 +29,10 @@ TASK = "lab-weak-operator"
 K, QUESTIONS = 4, 24
 
 
-def plan(folder, **changes) -> Plan:
-    made = Plan(str(STUDENT), (TASK,), folder / "out", {"k": K}, QUESTIONS, lock=folder / "lock.json", batch_size=8)
+def plan(folder, **changes) -> EvaluationPlan:
+    made = EvaluationPlan(
+        str(STUDENT), (TASK,), folder / "out", {"k": K}, QUESTIONS, lock=folder / "lock.json", batch_size=8
+    )
     return replace(made, **changes)
 
 
@@ -78,7 +80,7 @@ def test_the_results_are_those_of_the_records(finished):
     assert [len(own) for own in answers.records] == [K] * QUESTIONS
 
 
-def _child(made: Plan) -> None:
+def _child(made: EvaluationPlan) -> None:
     torch.set_num_threads(1)
     run_evaluation(made)
 
@@ -290,7 +292,7 @@ def test_the_table_fits_the_terminal(finished, width):
 
 
 def test_progress_off_a_terminal_is_plain_lines(tmp_path):
-    shown = Shown(Console(file=open(tmp_path / "said", "w"), width=80))  # noqa: SIM115
+    shown = ProgressDisplay(Console(file=open(tmp_path / "said", "w"), width=80))  # noqa: SIM115
     shown.begin("task", 10, 4)
     shown.advance(100)
     assert "5 of 10" in shown.line()

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import betaincinv
 
 from qtarget.evaluate.statistics import average_at_k, intervals, paired_difference, paired_seeds
-from qtarget.evaluate.statistics.intervals import beta_binomial, bootstrap, squared_error, student
+from qtarget.evaluate.statistics.intervals import beta_binomial, bootstrap, squared_error, student_t_interval
 from qtarget.evaluate.statistics.resampling import bootstrap_means, sign_flip_p, two_level_means
 from qtarget.evaluate.statistics.units import by_unit
 
@@ -91,7 +91,7 @@ def test_the_plain_intervals_cover_the_truth_where_questions_are_many_and_varied
     rng, covered = np.random.default_rng(6), np.zeros(2)
     for i in range(200):
         values = rng.binomial(16, rng.beta(1, 1.5, 200)) / 16
-        found = student(values), bootstrap(values, draws=1000, seed=i)
+        found = student_t_interval(values), bootstrap(values, draws=1000, seed=i)
         covered += [f is not None and f.low <= 0.4 <= f.high for f in found]
     assert (covered / 200 >= 0.92).all()
 

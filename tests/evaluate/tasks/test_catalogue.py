@@ -10,7 +10,7 @@ from qtarget.evaluate.grading import GRADERS
 from qtarget.evaluate.nouns import Reason
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.evaluate.tasks import TASKS, task
-from qtarget.evaluate.tasks.questions import load_rows, sample_rows
+from qtarget.evaluate.tasks.questions import load_questions, sample_rows
 from qtarget.evaluate.tasks.view import ask_text, source_text
 
 SUITES = {
@@ -40,7 +40,7 @@ def test_a_task_names_itself_its_prompt_and_its_grader(name: str):
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_can_be_read_and_a_right_answer_is_right(name: str, tmp_path):
     one = TASKS[name]
-    found = load_rows(one, tmp_path / "lock.json", None if one.suite == "lab" else sample_rows(one))
+    found = load_questions(one, tmp_path / "lock.json", None if one.suite == "lab" else sample_rows(one))
     assert len(found.questions) >= 3
     assert len({question.qid for question in found.questions}) == len(found.questions)
     grader = GRADERS[one.grader]()

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from evaluate.local_hub import COMMIT, local_hub
 
-from qtarget.evaluate.nouns import Question, Reading
+from qtarget.evaluate.nouns import Question, QuestionSet
 from qtarget.evaluate.tasks import TASKS, task
-from qtarget.evaluate.tasks.hub import Downloaded
+from qtarget.evaluate.tasks.hub import Download
 from qtarget.evaluate.tasks.lock_file import LOCK_NAME, questions_sha256, read_lock
-from qtarget.evaluate.tasks.questions import distinct, load_rows, parse_rows, sample_rows
+from qtarget.evaluate.tasks.questions import distinct, load_questions, parse_rows, sample_rows
 
 AIME = task("aime24")
 ROWS = [{"id": n, "problem": f"What is {n}?", "answer": str(n)} for n in range(30)]
@@ -29,9 +29,9 @@ class Hub:
     def move(self, rows: list[dict], commit: str = SECOND) -> None:
         self.commits[commit], self.newest = rows, commit
 
-    def __call__(self, asked_task, commit: str | None) -> Downloaded:
+    def __call__(self, asked_task, commit: str | None) -> Download:
         self.asked.append(commit)
-        return Downloaded(commit or self.newest, self.commits[commit or self.newest])
+        return Download(commit or self.newest, self.commits[commit or self.newest])
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def lines(rows: list[dict]) -> str:
 
 
 def test_the_first_download_writes_down_what_it_found(lock: Path):
-    found = load_rows(AIME, lock, download=Hub(ROWS))
+    found = load_questions(AIME, lock, download=Hub(ROWS))
     written = json.loads(lock.read_text())["tasks"]
     assert written == {
         "aime24": {
@@ -65,19 +65,19 @@ def test_the_first_download_writes_down_what_it_found(lock: Path):
 
 def test_afterwards_the_commit_that_was_found_is_downloaded_though_the_hub_moved(lock: Path):
     hub = Hub(ROWS)
-    before = load_rows(AIME, lock, download=hub)
+    before = load_questions(AIME, lock, download=hub)
     hub.move([{**row, "answer": "0"} for row in ROWS])
-    assert load_rows(AIME, lock, download=hub) == before
+    assert load_questions(AIME, lock, download=hub) == before
     assert hub.asked == [None, FIRST]
 
 
 def test_rows_that_changed_are_an_error_that_names_old_and_new(lock: Path):
     hub = Hub(ROWS)
-    old = load_rows(AIME, lock, download=hub).locked.sha256
+    old = load_questions(AIME, lock, download=hub).locked.sha256
     hub.commits[FIRST] = [*ROWS[:-1], {**ROWS[-1], "answer": "0"}]
     before = lock.read_text()
     with pytest.raises(ValueError, match="The rows of aime24 are not those of") as refusal:
-        load_rows(AIME, lock, download=hub)
+        load_questions(AIME, lock, download=hub)
     assert f"locked: 30 rows of HuggingFaceH4/aime_2024 at {FIRST}, sha256 {old}" in str(refusal.value)
     assert f"now:    30 rows of HuggingFaceH4/aime_2024 at {FIRST}, sha256 " in str(refusal.value)
     assert str(refusal.value).count(old) == 1
@@ -87,43 +87,43 @@ def test_rows_that_changed_are_an_error_that_names_old_and_new(lock: Path):
 
 def test_a_task_that_reads_rows_in_another_way_says_so(lock: Path):
     hub = Hub(ROWS)
-    load_rows(AIME, lock, download=hub)
+    load_questions(AIME, lock, download=hub)
 
-    def otherwise(rows) -> Reading:
-        return Reading([replace(question, gold="0") for question in AIME.read(rows).questions])
+    def otherwise(rows) -> QuestionSet:
+        return QuestionSet([replace(question, gold="0") for question in AIME.read(rows).questions])
 
     with pytest.raises(ValueError, match="Version 2 of the task reads rows in another way than version 1"):
-        load_rows(replace(AIME, version=2, read=otherwise), lock, download=hub)
+        load_questions(replace(AIME, version=2, read=otherwise), lock, download=hub)
 
 
 def test_a_file_with_the_same_questions_meets_the_lock_and_another_does_not(lock: Path, tmp_path):
-    load_rows(AIME, lock, download=Hub(ROWS))
+    load_questions(AIME, lock, download=Hub(ROWS))
     same = [{"question": row["problem"], "answer": row["answer"], "id": row["id"], "url": "x"} for row in ROWS]
-    assert load_rows(AIME, lock, write(tmp_path, lines(same))).locked.source == "rows.jsonl"
+    assert load_questions(AIME, lock, write(tmp_path, lines(same))).locked.source == "rows.jsonl"
     with pytest.raises(ValueError, match=r"now:    29 rows of rows\.jsonl, sha256"):
-        load_rows(AIME, lock, write(tmp_path, lines(same[:-1])))
+        load_questions(AIME, lock, write(tmp_path, lines(same[:-1])))
 
 
 def test_order_is_part_of_the_rows(lock: Path):
     hub = Hub(ROWS)
-    load_rows(AIME, lock, download=hub)
+    load_questions(AIME, lock, download=hub)
     hub.commits[FIRST] = ROWS[::-1]
     with pytest.raises(ValueError, match="are not those of"):
-        load_rows(AIME, lock, download=hub)
+        load_questions(AIME, lock, download=hub)
 
 
 def test_rows_made_here_are_held_to_the_lock_too(lock: Path):
     one = task("lab-weak-operator")
-    load_rows(one, lock)
+    load_questions(one, lock)
     other = replace(one, source=replace(one.source, make=lambda: one.source.make()[::-1]))
     with pytest.raises(ValueError, match="now:    120 rows of made here, sha256"):
-        load_rows(other, lock)
+        load_questions(other, lock)
 
 
 def test_tasks_stand_beside_one_another_in_the_lock(lock: Path):
     for name in ("aime24", "gpqa", "lab-weak-operator"):
         one = TASKS[name]
-        load_rows(one, lock, None if one.source.make else sample_rows(one))
+        load_questions(one, lock, None if one.source.make else sample_rows(one))
     assert list(read_lock(lock)) == ["aime24", "gpqa", "lab-weak-operator"]
 
 
@@ -132,27 +132,27 @@ def test_a_damaged_lock_is_an_error_not_a_new_lock(lock: Path, text: str):
     lock.parent.mkdir()
     lock.write_text(text)
     with pytest.raises(ValueError, match=r"cannot be read: .*Restore it, or delete it"):
-        load_rows(AIME, lock, download=Hub(ROWS))
+        load_questions(AIME, lock, download=Hub(ROWS))
     assert lock.read_text() == text
 
 
 def test_a_published_count_that_the_hub_does_not_give_is_an_error(lock: Path):
     with pytest.raises(ValueError, match="gives 29 questions, and the published aime24 has 30"):
-        load_rows(AIME, lock, download=Hub(ROWS[:-1]))
+        load_questions(AIME, lock, download=Hub(ROWS[:-1]))
     assert not lock.exists()
 
 
 def test_of_a_file_it_is_a_remark(lock: Path, tmp_path):
-    found = load_rows(AIME, lock, write(tmp_path, lines(ROWS[:4])))
+    found = load_questions(AIME, lock, write(tmp_path, lines(ROWS[:4])))
     assert found.remarks == ("rows.jsonl gives 4 questions, and the published aime24 has 30",)
 
 
 def test_a_byte_order_mark_windows_lines_and_a_last_line_without_end_lose_nothing(lock: Path, tmp_path):
     text = "\ufeff" + lines(ROWS).replace("\n", "\r\n")
     assert not text.endswith("\n")
-    found = load_rows(AIME, lock, write(tmp_path, text))
+    found = load_questions(AIME, lock, write(tmp_path, text))
     assert [question.gold for question in found.questions] == [row["answer"] for row in ROWS]
-    assert load_rows(AIME, lock, write(tmp_path, json.dumps(ROWS))).questions == found.questions
+    assert load_questions(AIME, lock, write(tmp_path, json.dumps(ROWS))).questions == found.questions
 
 
 @pytest.mark.parametrize(
@@ -167,18 +167,18 @@ def test_a_byte_order_mark_windows_lines_and_a_last_line_without_end_lose_nothin
 )
 def test_rows_that_cannot_be_read_are_named_and_nothing_is_locked(lock: Path, tmp_path, text: str, said: str):
     with pytest.raises(ValueError, match=said):
-        load_rows(AIME, lock, write(tmp_path, text))
+        load_questions(AIME, lock, write(tmp_path, text))
     assert not lock.exists()
 
 
 def test_a_missing_file_is_named(lock: Path):
     with pytest.raises(ValueError, match=r"--rows aime24=nowhere\.jsonl: there is no such file"):
-        load_rows(AIME, lock, Path("nowhere.jsonl"))
+        load_questions(AIME, lock, Path("nowhere.jsonl"))
 
 
 def test_rows_said_twice_become_one_cluster():
     one, two = Question("a", "What?", "1"), Question("b", "Who?", "2")
-    reading = distinct(Reading([one, two, one], ("before",)))
+    reading = distinct(QuestionSet([one, two, one], ("before",)))
     assert [(question.qid, question.unit) for question in reading.questions] == [("a", "a"), ("b", "b"), ("a~2", "a")]
     assert reading.remarks == ("before", "1 rows say again what an earlier one says: a")
 
@@ -192,7 +192,7 @@ def test_files_are_given_by_task():
 
 def test_without_network_a_file_is_what_to_give(lock: Path):
     with pytest.raises(ValueError, match=r"could not be downloaded .*\n.*--rows aime24=FILE.jsonl"):
-        load_rows(AIME, lock)
+        load_questions(AIME, lock)
     assert not lock.exists()
 
 
@@ -203,7 +203,7 @@ def test_a_set_that_may_not_be_read_says_how_to_get_access(
     name: str, said: str, lock: Path, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
     with local_hub(monkeypatch, tmp_path, {}, gated="Idavidrein/gpqa"), pytest.raises(ValueError, match=said):
-        load_rows(task(name), lock)
+        load_questions(task(name), lock)
     assert not lock.exists()
 
 
@@ -215,10 +215,10 @@ def test_files_of_a_data_set_are_downloaded_at_the_commit_that_was_found(
     four, five = (f"{one.source.hub}/{name}" for name in one.source.files)
     halves = {four: "\n".join(rows[:2]), five: "\n".join(rows[2:])}
     with local_hub(monkeypatch, tmp_path, halves) as asked:
-        found = load_rows(one, lock)
+        found = load_questions(one, lock)
         assert f"/api/datasets/{one.source.hub}/revision/main" in asked[0]
-        again = load_rows(one, lock)
+        again = load_questions(one, lock)
     assert found == again
     assert (found.locked.revision, len(found.questions)) == (COMMIT, 4)
-    assert found.questions == load_rows(one, tmp_path / "other.json", sample_rows(one)).questions
+    assert found.questions == load_questions(one, tmp_path / "other.json", sample_rows(one)).questions
     assert all(f"/resolve/{COMMIT}/" in path for path in asked[1:])

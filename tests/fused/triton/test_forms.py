@@ -16,7 +16,7 @@ def drawn(vocab: int, dtype: torch.dtype = torch.float32, softcap: float | None 
     draw = torch.Generator().manual_seed(vocab)
     logits = [(3 * torch.randn(ROWS, vocab, generator=draw)).to(dtype).to(DEVICE) for _ in range(3)]
     labels = torch.randint(0, vocab, (ROWS,), generator=draw).to(DEVICE)
-    return forms.Chunk(logits[0], tuple(logits[1:]), labels, scale, softcap)
+    return forms.LogitChunk(logits[0], tuple(logits[1:]), labels, scale, softcap)
 
 
 def student_of(chunk) -> Tensor:
@@ -38,10 +38,10 @@ def logits_of(form, chunk) -> Tensor:
 
 @pytest.mark.parametrize(("vocab", "softcap"), [(5, None), (5003, 5.0), (33003, None)])
 def test_sums_of_every_form(vocab: int, softcap: float | None):
-    from qtarget.fused.triton.kernels import STUDENT, measure
+    from qtarget.fused.triton.kernels import STUDENT, measure_forms
 
     chunk = drawn(vocab, softcap=softcap, scale=0.8)
-    sums = measure(chunk, all_forms(), moments=True)
+    sums = measure_forms(chunk, all_forms(), moments=True)
     student = student_of(chunk).log_softmax(-1)
     pick = lambda values: values.gather(1, chunk.labels_C[:, None]).squeeze(1)  # noqa: E731
     for form, got in sums.items():
@@ -66,7 +66,7 @@ def test_sums_of_every_form(vocab: int, softcap: float | None):
 @pytest.mark.parametrize("vocab", [29, 5003])
 def test_the_gradient_of_a_mixture(vocab: int, dtype: torch.dtype):
     """Σ w·π̃ with the slope of scale and softcap, and the label's entry as it is given; in the logits' own type."""
-    from qtarget.fused.triton.kernels import Pull, gradient_, measure
+    from qtarget.fused.triton.kernels import Pull, gradient_, measure_forms
 
     chunk = drawn(vocab, dtype, softcap=6.0, scale=1.5)
     weights = [torch.linspace(-1, 1 + i, ROWS, device=DEVICE) for i in range(len(all_forms()))]
@@ -76,7 +76,7 @@ def test_the_gradient_of_a_mixture(vocab: int, dtype: torch.dtype):
     )
     expected = expected.scatter(1, chunk.labels_C[:, None], at_label[:, None].double()) * factor[:, None]
     expected = expected * chunk.scale * (1 - (student_of(chunk) / chunk.softcap).square())
-    sums = measure(chunk, all_forms(), moments=False)
+    sums = measure_forms(chunk, all_forms(), moments=False)
     pulls = {form: Pull(w, sums[form]) for w, form in zip(weights, all_forms(), strict=True)}
     got = gradient_(chunk, pulls, at_label, factor)
     assert got.data_ptr() == chunk.logits_CV.data_ptr()
@@ -88,13 +88,13 @@ def test_the_gradient_of_a_mixture(vocab: int, dtype: torch.dtype):
 
 def test_tokens_ruled_out_take_no_mass_but_in_their_own_source():
     """The floor stands for −inf under any scale; a form of a source alone may still count them."""
-    from qtarget.fused.triton.kernels import STUDENT, UNIFORM, Form, measure
+    from qtarget.fused.triton.kernels import STUDENT, UNIFORM, Form, measure_forms
 
     chunk = drawn(29, scale=0.01)
     chunk.logits_CV[:, 3:9] = -1e30
     chunk.labels_C.fill_(4)
     masked, whole = Form(0.0, (1.0,)), Form(0.0, (1.0,), masked=False)
-    sums = measure(chunk, (STUDENT, UNIFORM, masked, whole), moments=True)
+    sums = measure_forms(chunk, (STUDENT, UNIFORM, masked, whole), moments=True)
     assert sums[UNIFORM].total.tolist() == [23.0] * ROWS
     assert (sums[STUDENT].label_logp == -1e30).all()
     assert (sums[masked].label_logp == -1e30).all()
@@ -103,17 +103,17 @@ def test_tokens_ruled_out_take_no_mass_but_in_their_own_source():
 
 
 def test_a_nan_is_not_hidden():
-    from qtarget.fused.triton.kernels import STUDENT, measure
+    from qtarget.fused.triton.kernels import STUDENT, measure_forms
 
     chunk = drawn(29)
     chunk.logits_CV[1, 7] = torch.nan
-    label_logp = measure(chunk, (STUDENT,), moments=False)[STUDENT].label_logp
+    label_logp = measure_forms(chunk, (STUDENT,), moments=False)[STUDENT].label_logp
     assert label_logp.isnan().tolist() == [False, True, False]
 
 
 def test_rows_beyond_two_thousand_million_numbers():
     """Five rows so far apart that the last lies beyond what 32 bits count; only what is written takes memory."""
-    from qtarget.fused.triton.kernels import STUDENT, Chunk, Pull, gradient_, measure
+    from qtarget.fused.triton.kernels import STUDENT, LogitChunk, Pull, gradient_, measure_forms
 
     stride, vocab = 2**29 + 16, 29
     far = torch.empty(4 * stride + vocab, dtype=torch.float16, device=DEVICE).as_strided((5, vocab), (stride, 1))
@@ -122,8 +122,8 @@ def test_rows_beyond_two_thousand_million_numbers():
     labels, ones = torch.arange(5, device=DEVICE), torch.ones(5, device=DEVICE)
     results = []
     for logits in (far, near):
-        chunk = Chunk(logits, (), labels)
-        sums = measure(chunk, (STUDENT,), moments=False)[STUDENT]
+        chunk = LogitChunk(logits, (), labels)
+        sums = measure_forms(chunk, (STUDENT,), moments=False)[STUDENT]
         results += [sums.label_logp, gradient_(chunk, {STUDENT: Pull(ones, sums)}, -sums.not_label, ones)]
     torch.testing.assert_close(results[0], results[2], rtol=0, atol=0)
     torch.testing.assert_close(results[1], results[3], rtol=0, atol=0)

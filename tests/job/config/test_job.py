@@ -12,7 +12,7 @@ from trl import ModelConfig, SFTConfig
 import qtarget as qt
 from qtarget.job.config.flags import Words, parse_words
 from qtarget.job.config.job import read_job
-from qtarget.job.config.keys import OWN, TRL_NAMES, all_keys, schema
+from qtarget.job.config.keys import RUN_KEYS, TRL_NAMES, all_keys, schema
 from qtarget.job.config.machine import machine_choices
 from qtarget.job.config.yaml_file import parse_scalar, read_yaml
 from qtarget.target.hyperparameters import hyperparameters
@@ -99,7 +99,7 @@ def test_the_schema_alone_refuses_unknown_keys():
 
 def test_no_hyperparameter_shadows_a_key():
     names = {h.name for factory in qt.METHODS.values() for h in hyperparameters(factory)}
-    assert not names & {*all_keys(), *TRL_NAMES, *OWN}
+    assert not names & {*all_keys(), *TRL_NAMES, *RUN_KEYS}
     assert not {"self", "name"} & set(inspect.signature(qt.method).parameters) & names
 
 

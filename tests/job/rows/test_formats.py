@@ -8,7 +8,7 @@ from tiny_models import prompt_completion
 
 from qtarget.data.json_lines import check_json
 from qtarget.job.config.job import Source
-from qtarget.job.facts import fingerprint
+from qtarget.job.facts import rows_fingerprint
 from qtarget.job.rows.formats import load_rows
 
 
@@ -37,14 +37,14 @@ def test_one_content_in_every_form_has_one_fingerprint(made, name):
     rows, folder = made
     loaded = rows_of(folder / name)
     assert list(loaded) == list(rows)
-    assert fingerprint(loaded) == fingerprint(rows)
+    assert rows_fingerprint(loaded) == rows_fingerprint(rows)
 
 
 def test_the_fingerprint_is_of_content_and_order(made):
     rows, _ = made
-    assert fingerprint(rows) != fingerprint(rows.select(range(5)))
-    assert fingerprint(rows) != fingerprint(rows.select([1, 0, 2, 3, 4, 5]))
-    assert fingerprint(rows) == fingerprint(rows.select_columns(["completion", "prompt"]))
+    assert rows_fingerprint(rows) != rows_fingerprint(rows.select(range(5)))
+    assert rows_fingerprint(rows) != rows_fingerprint(rows.select([1, 0, 2, 3, 4, 5]))
+    assert rows_fingerprint(rows) == rows_fingerprint(rows.select_columns(["completion", "prompt"]))
 
 
 def test_several_files_are_one_set(made):

@@ -8,7 +8,7 @@ from typing import Any
 
 from qtarget.evaluate.nouns import Answers, Ask
 from qtarget.evaluate.statistics import shares_of
-from qtarget.evaluate.store import EFFECTS, load_answers
+from qtarget.evaluate.store import EFFECTS_FILE, load_answers
 
 SEEDS_ENOUGH = 3
 
@@ -65,7 +65,7 @@ def _named(word: str) -> tuple[str, list[Path]]:
 
 def read_arm(name: str, folders: Sequence[Path]) -> Arm:
     seeds = tuple({one.task.name: one for one in load_answers(folder)} for folder in folders)
-    files = [folder / EFFECTS for folder in folders]
+    files = [folder / EFFECTS_FILE for folder in folders]
     return Arm(name, seeds, tuple(json.loads(file.read_text("utf-8")) for file in files if file.is_file()))
 
 

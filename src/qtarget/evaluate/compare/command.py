@@ -10,7 +10,7 @@ from rich.console import Console
 from qtarget.evaluate.compare.arms import Arm, read_arms
 from qtarget.evaluate.compare.inspect_export import export_inspect
 from qtarget.evaluate.compare.picture import draw_compared
-from qtarget.evaluate.compare.tables import Compared, compare
+from qtarget.evaluate.compare.tables import ComparisonTables, compare_arms
 from qtarget.evaluate.compare.view import compared_view
 
 TABLE_WIDTH = 120
@@ -26,7 +26,7 @@ class Found:
     """
 
     arms: Sequence[Arm]
-    tables: Compared | None
+    tables: ComparisonTables | None
     to_inspect: bool
     written: list[str]
 
@@ -43,7 +43,7 @@ def compared(words: Sequence[str], out: Path | None, to: str | None) -> Found:
         raise ValueError("--to inspect needs a folder; write --out FOLDER.")
     arms = read_arms(words)
     only_export = to is not None and len(arms) == 1
-    return Found(arms, None if only_export else compare(arms), to is not None, [])
+    return Found(arms, None if only_export else compare_arms(arms), to is not None, [])
 
 
 def write_compared(found: Found, out: Path) -> None:

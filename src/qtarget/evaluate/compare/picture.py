@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qtarget.evaluate.compare.tables import Compared
+from qtarget.evaluate.compare.tables import ComparisonTables
 from qtarget.evaluate.statistics import SeedsDifference
 
 CLEAR_GAIN, CLEAR_LOSS, UNCLEAR = "#0b6e4f", "#b23a48", "#8a8f98"
@@ -23,7 +23,7 @@ class Dot(NamedTuple):
     clear: bool
 
 
-def draw_compared(found: Compared, path: Path) -> None:
+def draw_compared(found: ComparisonTables, path: Path) -> None:
     """A panel a task and suite; in it a row an arm, the dot its difference, the line the 95 % interval."""
     panels = _panels(found)
     rows = [len(dots) for _, dots in panels]
@@ -38,7 +38,7 @@ def draw_compared(found: Compared, path: Path) -> None:
     figure.savefig(path)
 
 
-def _panels(found: Compared) -> list[tuple[str, list[Dot]]]:
+def _panels(found: ComparisonTables) -> list[tuple[str, list[Dot]]]:
     panels = []
     for table in found.tasks:
         title = f"{table.task} ({table.n_questions} × {table.k})"

@@ -43,7 +43,7 @@ class SideEffects:
 
 
 @dataclass(frozen=True)
-class Score:
+class ArmScore:
     """An arm on a task.
 
     Attributes:
@@ -77,7 +77,7 @@ class TaskTable:
     k: int
     n_questions: int
     n_units: int
-    scores: tuple[Score, ...]
+    scores: tuple[ArmScore, ...]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class SuiteTable:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonTables:
     """All of a comparison. `dataclasses.asdict` of it is plain JSON.
 
     Attributes:
@@ -118,7 +118,7 @@ class Compared:
     warnings: tuple[str, ...]
 
 
-def compare(arms: Sequence[Arm]) -> Compared:
+def compare_arms(arms: Sequence[Arm]) -> ComparisonTables:
     """Compare every arm with the first.
 
     Raises:
@@ -130,7 +130,7 @@ def compare(arms: Sequence[Arm]) -> Compared:
     alone = all(len(arm.seeds) == 1 for arm in arms)
     told = [f"{task} was not answered by every arm and is left out" for task in left_out]
     told += [*_seed_warnings(arms, alone), *(line for table in tables for line in _task_warnings(arms, table))]
-    return Compared(arms[0].name, tables, _suite_tables(arms, tables), alone, tuple(dict.fromkeys(told)))
+    return ComparisonTables(arms[0].name, tables, _suite_tables(arms, tables), alone, tuple(dict.fromkeys(told)))
 
 
 def _task_table(arms: Sequence[Arm], task: str) -> TaskTable:
@@ -154,11 +154,11 @@ def _paired(a: list[list[float]], b: list[list[float]]) -> tuple[list[list[float
 
 def _score(
     arm: Arm, task: str, units: list[str] | None, against: Comparison | None = None, p_holm: float | None = None
-) -> Score:
+) -> ArmScore:
     answers = arm.answers(task)
     grades, k = pooled([one.grades for one in answers]), answers[0].ask.k * len(answers)
     split = variance_split(grades, k)
-    return Score(
+    return ArmScore(
         arm=arm.name,
         n_seeds=len(answers),
         average=average_at_k(grades, k, units=units),

@@ -7,26 +7,26 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.evaluate.compare.tables import Compared, Score, SideEffects, SuiteTable, TaskTable
+from qtarget.evaluate.compare.tables import ArmScore, ComparisonTables, SideEffects, SuiteTable, TaskTable
 from qtarget.evaluate.statistics import SeedsDifference
 
-LEGEND = (
+_LEGEND = (
     "Per cent; in brackets 95 % intervals. Differences are paired by {paired}; p is of no difference, adjusted for "
     "{arms} by Holm; * marks adjusted p < 0.05."
 )
 OPINIONS, OPINIONS_LEGEND = ["sign flips", "bootstrap"], " Sign flips and bootstrap are second opinions, not adjusted."
-WIDE = 110
+_WIDE = 110
 
 
-def compared_view(found: Compared, width: int) -> RenderableType:
+def compared_view(found: ComparisonTables, width: int) -> RenderableType:
     """Tables by task and suite, side effects, and what to know before believing them.
 
     Under WIDE columns the second opinions on a difference are left out.
     """
-    opinions = width >= WIDE
+    opinions = width >= _WIDE
     arms = len(found.tasks[0].scores) - 1
     paired = "question" if found.evaluation_noise_only else "question and training seed"
-    legend = LEGEND.format(paired=paired, arms="one arm" if arms == 1 else f"{arms} arms")
+    legend = _LEGEND.format(paired=paired, arms="one arm" if arms == 1 else f"{arms} arms")
     legend += OPINIONS_LEGEND if opinions else ""
     blocks: list[RenderableType] = []
     for table in found.tasks:
@@ -58,7 +58,7 @@ def _task_table(table: TaskTable, baseline: str, opinions: bool) -> Table:
     return shown
 
 
-def _against(score: Score, opinions: bool) -> list[Text]:
+def _against(score: ArmScore, opinions: bool) -> list[Text]:
     if score.against is None or score.p_holm is None:
         return []
     found = score.against
@@ -96,7 +96,7 @@ def _power_lines(table: TaskTable) -> list[Text]:
     return [Text(line, style="dim") for line in lines]
 
 
-def _suite(suite: SuiteTable, found: Compared) -> Table:
+def _suite(suite: SuiteTable, found: ComparisonTables) -> Table:
     shown = _grid("arm", "average", f"minus {found.baseline}", "p")
     for score in suite.scores:
         cells = [Text(score.arm), Text(_percent(score.mean))]

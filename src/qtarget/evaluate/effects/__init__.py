@@ -1,13 +1,13 @@
 """What a target does besides accuracy: forgetting, calibration, diversity, length, the stop token."""
 
 from qtarget.evaluate.effects.answers import Effects, effects_of
-from qtarget.evaluate.effects.calibration import Bin, Calibration, calibration, reliability
+from qtarget.evaluate.effects.calibration import Calibration, CalibrationBin, calibration, reliability
 from qtarget.evaluate.effects.forgetting import Forgetting, base_text, divergence, forgetting
 from qtarget.evaluate.effects.logprobs import TokenRow, token_row
 
 __all__ = [
-    "Bin",
     "Calibration",
+    "CalibrationBin",
     "Effects",
     "Forgetting",
     "TokenRow",

@@ -13,7 +13,7 @@ BINS = 15
 
 
 @dataclass(frozen=True)
-class Bin:
+class CalibrationBin:
     """Tokens whose top-1 probability lies in (low, high]: how many, how sure, how often right. A bar of the picture."""
 
     low: float
@@ -39,7 +39,7 @@ class Calibration:
     accuracy: float
     nll: float
     tokens: int
-    bins: tuple[Bin, ...]
+    bins: tuple[CalibrationBin, ...]
 
 
 def calibration(model: PreTrainedModel, rows: Sequence[TokenRow], *, batch_size: int = 64) -> Calibration:
@@ -75,6 +75,8 @@ def reliability(confidence_T: Tensor, is_right_T: Tensor, nll: float = 0.0) -> C
     )
 
 
-def _bin(place: int, is_in_T: Tensor, confidence_T: Tensor, is_right_T: Tensor) -> Bin:
+def _bin(place: int, is_in_T: Tensor, confidence_T: Tensor, is_right_T: Tensor) -> CalibrationBin:
     low, high = place / BINS, (place + 1) / BINS
-    return Bin(low, high, int(is_in_T.sum()), float(confidence_T[is_in_T].mean()), float(is_right_T[is_in_T].mean()))
+    return CalibrationBin(
+        low, high, int(is_in_T.sum()), float(confidence_T[is_in_T].mean()), float(is_right_T[is_in_T].mean())
+    )

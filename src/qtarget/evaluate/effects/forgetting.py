@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from qtarget.evaluate.effects.logprobs import TokenRow, chunks
 from qtarget.evaluate.generators.sampling import Sampling, draw, seed_of
 
-Prompt = str | Sequence[int]
+TextOrIds = str | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def forgetting(
     model: PreTrainedModel,
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[TextOrIds],
     *,
     max_new_tokens: int = 256,
     batch_size: int = 64,
@@ -54,7 +54,7 @@ def forgetting(
 def base_text(
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[TextOrIds],
     *,
     max_new_tokens: int = 256,
     batch_size: int = 64,
@@ -89,6 +89,6 @@ def divergence(
     return Forgetting(kl / tokens, nll / tokens, base_nll / tokens, tokens, len(rows))
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
+def _ids(tokenizer: PreTrainedTokenizerBase, prompt: TextOrIds) -> list[int]:
     found: Any = tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
     return list(found)

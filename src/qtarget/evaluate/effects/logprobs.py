@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from qtarget.models.causal_lm import head_of, hidden_states, home_of
 from qtarget.target.statistics import head_logits
 
-CHUNK_BYTES = 1 << 26
+_CHUNK_BYTES = 1 << 26
 """Of one float64 buffer over the vocabulary."""
 
 
@@ -21,7 +21,7 @@ class TokenRow(NamedTuple):
     start: int
 
 
-class Chunk(NamedTuple):
+class TokenChunk(NamedTuple):
     """Some tokens in turn.
 
     Attributes:
@@ -42,7 +42,7 @@ def token_row(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) 
 
 
 @torch.no_grad()
-def chunks(models: Sequence[PreTrainedModel], rows: Sequence[TokenRow], batch_size: int) -> Iterator[Chunk]:
+def chunks(models: Sequence[PreTrainedModel], rows: Sequence[TokenRow], batch_size: int) -> Iterator[TokenChunk]:
     """What each model expects at the tokens of the rows. The models are put in evaluation mode.
 
     Rows are batched by length and padded; what is padding is not looked at. Where the models' output layers differ
@@ -70,12 +70,12 @@ def _hidden(model: PreTrainedModel, rows: Sequence[TokenRow]) -> tuple[Tensor, T
     return hidden_BSH[:, :-1][before_BS], ids_BS[:, 1:][is_seen_BS[:, 1:]].to(hidden_BSH.device)
 
 
-def _distributions(heads: Sequence[Any], hidden_MTH: Sequence[Tensor], labels_T: Tensor) -> Iterator[Chunk]:
+def _distributions(heads: Sequence[Any], hidden_MTH: Sequence[Tensor], labels_T: Tensor) -> Iterator[TokenChunk]:
     vocabulary = min(head.weight.shape[0] for head in heads)
-    size = max(1, CHUNK_BYTES // (8 * vocabulary))
+    size = max(1, _CHUNK_BYTES // (8 * vocabulary))
     for start in range(0, len(labels_T), size):
         parts = [
             head_logits(hidden_TH[start : start + size].to(head.weight), head)[:, :vocabulary].double().log_softmax(-1)
             for head, hidden_TH in zip(heads, hidden_MTH, strict=True)
         ]
-        yield Chunk(torch.stack([part.to(labels_T.device) for part in parts]), labels_T[start : start + size])
+        yield TokenChunk(torch.stack([part.to(labels_T.device) for part in parts]), labels_T[start : start + size])

@@ -21,7 +21,7 @@ PROMPTS, NEW_TOKENS = 200, 256
 
 
 @dataclass(frozen=True)
-class Measured:
+class RunEffects:
     """What was found. `dataclasses.asdict` of it is plain JSON.
 
     Attributes:
@@ -36,13 +36,13 @@ class Measured:
     reference_rows: str | None = None
 
 
-def measure(
+def measure_effects(
     answers: Sequence[Answers],
     model: HuggingFace | None,
     prompts: Sequence[Sequence[int]] = (),
     base: str | None = None,
     reference_rows: Path | None = None,
-) -> Measured:
+) -> RunEffects:
     """The effects of a run.
 
     Args:
@@ -56,7 +56,7 @@ def measure(
         rows = read_reference(reference_rows, model.tokenizer)
         calibrated = calibration(model.network, rows, batch_size=model.batch_size)
     own = {one.task.name: effects_of(one) for one in answers}
-    return Measured(own, forgot, base, calibrated, None if reference_rows is None else str(reference_rows))
+    return RunEffects(own, forgot, base, calibrated, None if reference_rows is None else str(reference_rows))
 
 
 def _forgotten(model: HuggingFace, base: str, prompts: Sequence[Sequence[int]]) -> Forgetting:

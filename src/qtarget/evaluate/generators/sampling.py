@@ -18,7 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-Progress = Callable[[int, int], None]  # (prompts done, prompts in all)
+SamplingProgress = Callable[[int, int], None]  # (prompts done, prompts in all)
 NOISE_BLOCK = 4096
 """Random numbers that a completion draws at once, at least one step's."""
 
@@ -60,7 +60,7 @@ def sample_completions(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     sampling: Sampling,
-    progress: Progress | None = None,
+    progress: SamplingProgress | None = None,
 ) -> list[list[Sample]]:
     """Draw ``sampling.k`` completions of every prompt: ``[Q][k]`` samples.
 

@@ -31,18 +31,18 @@ def main(memory_bytes: int, seconds: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
     replies = _take_stdout()
     logging.disable(logging.CRITICAL)  # math-verify warns that it was told to leave the time to us
-    compare(r"\frac{1}{2}", "0.5")  # imports and fills tables, at nobody's cost
+    compare_expressions(r"\frac{1}{2}", "0.5")  # imports and fills tables, at nobody's cost
     _limit(memory_bytes)
     print(json.dumps({"ready": True}), file=replies, flush=True)
     for line in sys.stdin:
         _alarm(seconds)
-        reply = compare(**json.loads(line))
+        reply = compare_expressions(**json.loads(line))
         if _peak_bytes() > memory_bytes / 2:  # somewhere inside, a MemoryError may have become "not equal"
             reply = OUT_OF_LIMITS
         print(json.dumps(reply), file=replies, flush=True)
 
 
-def compare(gold: str, answer: str) -> dict[str, Any]:
+def compare_expressions(gold: str, answer: str) -> dict[str, Any]:
     """Whether an answer equals the gold, both as they would stand in a box.
 
     What math-verify cannot read as an expression is compared letter by letter. Beyond that, an answer it cannot

@@ -16,7 +16,7 @@ from qtarget.evaluate.grading.math_worker import OUT_OF_LIMITS
 SCRIPT = Path(__file__).with_name("math_worker.py")
 START_SECONDS = 120.0
 """For importing sympy on a machine however busy; not part of an answer's time."""
-Verdict = dict[str, Any]
+WorkerReply = dict[str, Any]
 
 
 class WorkerDied(Exception):
@@ -37,7 +37,7 @@ class MathWorker:
         self._replies: SimpleQueue[str] = SimpleQueue()
         self._turn = threading.Lock()
 
-    def compare(self, gold: str, answer: str) -> Verdict:
+    def compare(self, gold: str, answer: str) -> WorkerReply:
         """The worker's verdict, or that limits were hit. A worker that died is replaced and asked once more."""
         with self._turn:
             for _ in range(2):
@@ -57,7 +57,7 @@ class MathWorker:
         with self._turn:
             self._stop()
 
-    def _asked(self, request: dict[str, str]) -> Verdict:
+    def _asked(self, request: dict[str, str]) -> WorkerReply:
         process = self.process if self.process is not None and self.process.poll() is None else self._start()
         assert process.stdin is not None
         try:
@@ -67,7 +67,7 @@ class MathWorker:
             raise WorkerDied from error
         return self._reply(self.seconds)
 
-    def _reply(self, seconds: float) -> Verdict:
+    def _reply(self, seconds: float) -> WorkerReply:
         try:
             line = self._replies.get(timeout=seconds)
         except Empty:

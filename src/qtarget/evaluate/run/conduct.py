@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Protocol
 
 from qtarget.disk.one_writer import one_writer
-from qtarget.evaluate.effects.measured import Measured, measure
+from qtarget.evaluate.effects.measured import RunEffects, measure_effects
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.generators.sampling import seed_of
 from qtarget.evaluate.grading import GRADERS
-from qtarget.evaluate.nouns import Asked, Completion, Generator, Grader, Question, Record, Request
+from qtarget.evaluate.nouns import Completion, Generator, Grader, Question, Record, Request, TaskRun
 from qtarget.evaluate.prompts import PromptIds
-from qtarget.evaluate.run.plan import Plan
-from qtarget.evaluate.run.prepare import Prepared, prepare
+from qtarget.evaluate.run.plan import EvaluationPlan
+from qtarget.evaluate.run.prepare import PreparedEvaluation, prepare_evaluation
 from qtarget.evaluate.run.results import Results, TaskResult, summarise
 from qtarget.evaluate.store import (
-    EFFECTS,
+    EFFECTS_FILE,
     RUN,
     SAMPLES,
     TASK,
@@ -40,7 +40,7 @@ from qtarget.outcomes import Interrupted
 RESULTS = "results.json"
 
 
-class Watch(Protocol):
+class ProgressWatch(Protocol):
     """Who is told how a run goes."""
 
     def begin(self, what: str, total: int, done: int) -> None: ...
@@ -48,7 +48,7 @@ class Watch(Protocol):
     def end(self) -> None: ...
 
 
-class Unwatched:
+class SilentWatch:
     """No one."""
 
     def begin(self, what: str, total: int, done: int) -> None: ...
@@ -56,19 +56,19 @@ class Unwatched:
     def end(self) -> None: ...
 
 
-def run_evaluation(plan: Plan, watch: Watch | None = None) -> Results:
+def run_evaluation(plan: EvaluationPlan, watch: ProgressWatch | None = None) -> Results:
     """Draw what is not there yet, grade it, and write ``results.json``; see `Plan`.
 
     Raises:
         ValueError: the plan cannot be run, its folder holds another evaluation, or a sample is damaged.
         Interrupted: on Ctrl-C; the samples drawn so far stay.
     """
-    return conduct(prepare(plan), watch)
+    return conduct_evaluation(prepare_evaluation(plan), watch)
 
 
-def conduct(prepared: Prepared, watch: Watch | None = None) -> Results:
+def conduct_evaluation(prepared: PreparedEvaluation, watch: ProgressWatch | None = None) -> Results:
     """The same of a plan that was looked at."""
-    watch, out = watch or Unwatched(), prepared.plan.out
+    watch, out = watch or SilentWatch(), prepared.plan.out
     out.mkdir(parents=True, exist_ok=True)
     with one_writer(out), _resumable(prepared):
         if not (out / RUN).is_file():
@@ -82,7 +82,7 @@ def conduct(prepared: Prepared, watch: Watch | None = None) -> Results:
     return results
 
 
-def _effects(prepared: Prepared) -> Measured | None:
+def _effects(prepared: PreparedEvaluation) -> RunEffects | None:
     """What the plan wants to know besides accuracy, written to `effects.json`."""
     plan, model = prepared.plan, prepared.generator
     if not (plan.base or plan.reference_rows) or not isinstance(model, HuggingFace):
@@ -90,13 +90,13 @@ def _effects(prepared: Prepared) -> Measured | None:
     names = [asked.task.name for asked in prepared.asked]
     answers = [answers_in(plan.out / name, prepared.facts) for name in names]
     prompts = [ids for name in names for ids in prepared.prompts[name]]
-    found = measure(answers, model, prompts, plan.base, plan.reference_rows)
-    write_json(plan.out / EFFECTS, asdict(found))
+    found = measure_effects(answers, model, prompts, plan.base, plan.reference_rows)
+    write_json(plan.out / EFFECTS_FILE, asdict(found))
     return found
 
 
 @contextmanager
-def _resumable(prepared: Prepared) -> Iterator[None]:
+def _resumable(prepared: PreparedEvaluation) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stopped:
@@ -109,7 +109,7 @@ def _resumable(prepared: Prepared) -> Iterator[None]:
         ) from stopped
 
 
-def _drawn(prepared: Prepared, asked: Asked, watch: Watch) -> str | None:
+def _drawn(prepared: PreparedEvaluation, asked: TaskRun, watch: ProgressWatch) -> str | None:
     """Draw the samples of a task that are not there yet. What was cut off the file, in words."""
     folder = prepared.plan.out / asked.task.name
     if not (folder / TASK).is_file():
@@ -123,13 +123,13 @@ def _drawn(prepared: Prepared, asked: Asked, watch: Watch) -> str | None:
 class _Stamp:
     """What the records of a task have in common, and the prompts they answer."""
 
-    def __init__(self, asked: Asked, prompts: Sequence[PromptIds], model_fp: str, gen_fp: str) -> None:
+    def __init__(self, asked: TaskRun, prompts: Sequence[PromptIds], model_fp: str, gen_fp: str) -> None:
         self.task, self.task_sha, self.model_fp, self.gen_fp = asked.task.name, task_sha(asked), model_fp, gen_fp
         self.prompts = {question.qid: ids for question, ids in zip(asked.questions, prompts, strict=True)}
         self.sha256 = {qid: prompt_sha256(ids) for qid, ids in self.prompts.items()}
 
     @staticmethod
-    def of(prepared: Prepared, asked: Asked) -> "_Stamp":
+    def of(prepared: PreparedEvaluation, asked: TaskRun) -> "_Stamp":
         model_fp, gen_fp = (identity(prepared.facts[part]) for part in ("model", "generation"))
         return _Stamp(asked, prepared.prompts[asked.task.name], model_fp, gen_fp)
 
@@ -170,7 +170,7 @@ def prompt_sha256(ids: PromptIds) -> str:
     return hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()
 
 
-def requests_of(asked: Asked, prompts: Sequence[PromptIds]) -> list[Request]:
+def requests_of(asked: TaskRun, prompts: Sequence[PromptIds]) -> list[Request]:
     """Every sample of a task, each with a seed of its own."""
     return [
         Request(question.qid, i, seed_of(asked.ask.seed, f"{asked.task.name}/{question.qid}", i), ids)
@@ -179,7 +179,7 @@ def requests_of(asked: Asked, prompts: Sequence[PromptIds]) -> list[Request]:
     ]
 
 
-def draw_missing(path: Path, asked: Asked, stamp: _Stamp, generator: Generator, watch: Watch) -> None:
+def draw_missing(path: Path, asked: TaskRun, stamp: _Stamp, generator: Generator, watch: ProgressWatch) -> None:
     """Draw the samples that a file lacks, and append each as soon as it is there."""
     there = read_records(path)
     for record in there:
@@ -199,14 +199,14 @@ def draw_missing(path: Path, asked: Asked, stamp: _Stamp, generator: Generator, 
         watch.end()
 
 
-def _graded(prepared: Prepared, asked: Asked, watch: Watch) -> TaskResult:
+def _graded(prepared: PreparedEvaluation, asked: TaskRun, watch: ProgressWatch) -> TaskResult:
     path = prepared.plan.out / asked.task.name / SAMPLES
     records = grade_records(path, asked, GRADERS[asked.task.grader], watch, again=prepared.plan.regrade)
     return summarise(asked, answers_of(asked, records, prepared.facts))
 
 
 def grade_records(
-    path: Path, asked: Asked, grader_of: Callable[[], Grader], watch: Watch, *, again: bool = False
+    path: Path, asked: TaskRun, grader_of: Callable[[], Grader], watch: ProgressWatch, *, again: bool = False
 ) -> list[Record]:
     """The records with the present grader's grades: nothing is drawn, and the file is replaced as a whole.
 
@@ -232,7 +232,7 @@ def grade_records(
     return graded
 
 
-def _in_order(records: Sequence[Record], asked: Asked) -> list[Record]:
+def _in_order(records: Sequence[Record], asked: TaskRun) -> list[Record]:
     place = {question.qid: place for place, question in enumerate(asked.questions)}
     return sorted(records, key=lambda record: (place[record.qid], record.sample_i))
 

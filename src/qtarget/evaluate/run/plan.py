@@ -12,7 +12,7 @@ Engine = Literal["hf", "http", "vllm"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """An evaluation of one model. What is None is the task's own protocol, or the engine's default.
 
     Attributes:
@@ -51,11 +51,11 @@ class Plan:
 
 def plan_of(
     model: str, tasks: Sequence[str], out: Path, protocol: Mapping[str, Any], rows: Sequence[str], **rest: Any
-) -> Plan:
+) -> EvaluationPlan:
     """A plan from a command line's words: tasks joined by commas, ``TASK=FILE``, None where nothing was given."""
     names = tuple(name.strip() for words in tasks for name in words.split(",") if name.strip())
     given = {name: value for name, value in protocol.items() if value is not None}
     files = parse_rows(rows)
     for name in (name for name in files if name not in names):
         raise ValueError(f"--rows gives a file for {name!r}, which is not among --task {','.join(names)}.")
-    return Plan(model, tuple(dict.fromkeys(names)), out, given, rows=files, **rest)
+    return EvaluationPlan(model, tuple(dict.fromkeys(names)), out, given, rows=files, **rest)

@@ -8,16 +8,16 @@ from qtarget.evaluate.generators.http import Endpoint
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.generators.sampling import Sampling
 from qtarget.evaluate.generators.vllm import VLLM
-from qtarget.evaluate.nouns import Ask, Asked, Generator, Task, TaskFacts
+from qtarget.evaluate.nouns import Ask, Generator, Task, TaskFacts, TaskRun
 from qtarget.evaluate.prompts import PromptIds, prompt_ids
-from qtarget.evaluate.run.plan import Plan
+from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.store import TASK, read_run, read_task, task_sha
 from qtarget.evaluate.tasks import task
-from qtarget.evaluate.tasks.questions import load_rows
+from qtarget.evaluate.tasks.questions import load_questions
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedEvaluation:
     """A plan that can be run.
 
     Attributes:
@@ -26,14 +26,14 @@ class Prepared:
         generator: None where nothing is to be drawn.
     """
 
-    plan: Plan
-    asked: tuple[Asked, ...]
+    plan: EvaluationPlan
+    asked: tuple[TaskRun, ...]
     prompts: Mapping[str, tuple[PromptIds, ...]]
     facts: Mapping[str, Any]
     generator: Generator | None
 
 
-def prepare(plan: Plan) -> Prepared:
+def prepare_evaluation(plan: EvaluationPlan) -> PreparedEvaluation:
     """Read the rows, make the prompts, and look whether the folder is of the same evaluation.
 
     Raises:
@@ -55,37 +55,37 @@ def prepare(plan: Plan) -> Prepared:
     _check_same_run(plan, facts)
     for one in asked:
         _check_same_task(plan, one)
-    return Prepared(plan, asked, prompts, facts, generator)
+    return PreparedEvaluation(plan, asked, prompts, facts, generator)
 
 
-def _regrading(plan: Plan) -> Prepared:
+def _regrading(plan: EvaluationPlan) -> PreparedEvaluation:
     facts = read_run(plan.out)
     for name in plan.tasks:
         if facts is None or not (plan.out / name / TASK).is_file():
             raise ValueError(
                 f"{plan.out} holds no samples of {name} to grade again; draw them first, without --regrade."
             )
-    return Prepared(plan, tuple(read_task(plan.out / name) for name in plan.tasks), {}, facts or {}, None)
+    return PreparedEvaluation(plan, tuple(read_task(plan.out / name) for name in plan.tasks), {}, facts or {}, None)
 
 
-def _check_effects(plan: Plan) -> None:
+def _check_effects(plan: EvaluationPlan) -> None:
     if plan.generator != "hf" and (plan.base or plan.reference_rows):
         raise ValueError("--base and --reference-rows need the whole distribution of a model; write --generator hf.")
     if plan.reference_rows is not None and not plan.reference_rows.is_file():
         raise ValueError(f"--reference-rows {plan.reference_rows}: there is no such file.")
 
 
-def ask_of(plan: Plan, one: Task) -> Asked:
+def ask_of(plan: EvaluationPlan, one: Task) -> TaskRun:
     """A task with its questions, as the plan asks it."""
     ask = replace(one.ask, **plan.protocol)
     _check(ask)
-    found = load_rows(one, plan.lock, plan.rows.get(one.name))
+    found = load_questions(one, plan.lock, plan.rows.get(one.name))
     if plan.limit is not None and plan.limit < 1:
         raise ValueError(f"--limit {plan.limit} was given; write --limit 1 or more.")
     questions = found.questions[: plan.limit]
     rows = f"{found.locked.source}{'@' + found.locked.revision if found.locked.revision else ''}"
     told = f"{rows}, sha256 {found.locked.sha256}"
-    return Asked(TaskFacts.of(one), ask, questions, told, found.remarks, _overridden(ask, one.ask))
+    return TaskRun(TaskFacts.of(one), ask, questions, told, found.remarks, _overridden(ask, one.ask))
 
 
 def _overridden(ask: Ask, own: Ask) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def _check(ask: Ask) -> None:
         raise ValueError(f"temperature 0 gives the same answer {ask.k} times; write --k 1, or a temperature above 0.")
 
 
-def generator_of(plan: Plan) -> Generator:
+def generator_of(plan: EvaluationPlan) -> Generator:
     """Who answers."""
     own: dict[str, Any] = {"revision": plan.revision, "trust_remote_code": plan.trust_remote_code}
     size = {} if plan.batch_size is None else {"batch_size": plan.batch_size}
@@ -119,7 +119,7 @@ def generator_of(plan: Plan) -> Generator:
     return Endpoint(plan.model, plan.url, **size, **own)
 
 
-def _check_same_run(plan: Plan, facts: Mapping[str, Any]) -> None:
+def _check_same_run(plan: EvaluationPlan, facts: Mapping[str, Any]) -> None:
     there = read_run(plan.out)
     if there is None:
         return
@@ -133,7 +133,7 @@ def _check_same_run(plan: Plan, facts: Mapping[str, Any]) -> None:
         raise ValueError(_another(plan, "", different))
 
 
-def _check_same_task(plan: Plan, asked: Asked) -> None:
+def _check_same_task(plan: EvaluationPlan, asked: TaskRun) -> None:
     folder = plan.out / asked.task.name
     if not (folder / TASK).is_file():
         return
@@ -150,7 +150,7 @@ def _check_same_task(plan: Plan, asked: Asked) -> None:
     raise ValueError(_another(plan, f" of {asked.task.name}", different))
 
 
-def _another(plan: Plan, of: str, different: list[str]) -> str:
+def _another(plan: EvaluationPlan, of: str, different: list[str]) -> str:
     lines = "\n".join(f"  {line}" for line in different)
     return (
         f"{plan.out} holds another evaluation{of}, and the two are not mixed:\n{lines}\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from qtarget.evaluate.effects.measured import Measured
-from qtarget.evaluate.nouns import Answers, Ask, Asked, Record
+from qtarget.evaluate.effects.measured import RunEffects
+from qtarget.evaluate.nouns import Answers, Ask, Record, TaskRun
 from qtarget.evaluate.statistics import Estimate, average_at_k, pass_at_k
 from qtarget.evaluate.store import task_sha
 
@@ -60,7 +60,7 @@ class Results:
     generation: Mapping[str, Any]
     tasks: tuple[TaskResult, ...]
     notices: tuple[str, ...] = ()
-    effects: Measured | None = None
+    effects: RunEffects | None = None
 
     def as_json(self) -> dict[str, Any]:
         found = {**asdict(self), "folder": str(self.folder)}
@@ -68,7 +68,7 @@ class Results:
         return found
 
 
-def summarise(asked: Asked, answers: Answers) -> TaskResult:
+def summarise(asked: TaskRun, answers: Answers) -> TaskResult:
     """A task's numbers from its answers.
 
     Raises:

@@ -13,12 +13,12 @@ from rich.text import Text
 from qtarget.evaluate.nouns import Ask
 from qtarget.evaluate.run.results import Results, TaskResult
 
-LINE_SECONDS = 10.0
+_LINE_SECONDS = 10.0
 """Between lines, where no one looks at a terminal."""
 
 
 @dataclass
-class Shown:
+class ProgressDisplay:
     """Samples done, rate and time left, on standard error: a bar on a terminal, else a line now and then."""
 
     console: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True, highlight=False))
@@ -48,7 +48,7 @@ class Shown:
         self.tokens += tokens
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.before + self.now, description=self.line())
-        elif time.monotonic() - self._said > LINE_SECONDS:
+        elif time.monotonic() - self._said > _LINE_SECONDS:
             self._said = time.monotonic()
             self.console.print(Text(self.line()))
 
@@ -69,11 +69,11 @@ class Shown:
         return f"{done}, {speed}, {duration(left)} left" if left else f"{done}, {speed}, {duration(seconds)}"
 
 
-def watch() -> Shown:
+def watch() -> ProgressDisplay:
     """Progress of a command of ours; the bars and notes of transformers are switched off."""
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
-    return Shown()
+    return ProgressDisplay()
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qtarget.evaluate.statistics.intervals import Interval, beta_binomial, bootstrap, student, wilson
+from qtarget.evaluate.statistics.intervals import Interval, beta_binomial, bootstrap, student_t_interval, wilson
 from qtarget.evaluate.statistics.units import Array, by_unit, unit_totals
 
 Grades = Sequence[Sequence[bool | int | None]]
@@ -87,7 +87,7 @@ def intervals(correct: Grades, k: int, *, units: Sequence[str] | None = None, se
     drawn = np.rint(unit_totals(np.full(len(shares), k), units)).astype(int)
     return Intervals(
         wilson=wilson(values, len(shares) * k),
-        student=student(values),
+        student=student_t_interval(values),
         bootstrap=bootstrap(values, seed=seed),
         beta_binomial=beta_binomial(right.tolist(), drawn.tolist()) if at_edge else None,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from qtarget.evaluate.statistics.intervals import Interval, percentiles
 from qtarget.evaluate.statistics.planning import Power, power_of
 from qtarget.evaluate.statistics.resampling import DRAWS, bootstrap_means, sign_flip_p, two_level_means
-from qtarget.evaluate.statistics.seeds import SeedsDifference, Shares, differences, paired_seeds
+from qtarget.evaluate.statistics.seeds import SeedsDifference, Shares, paired_seeds, seed_differences
 from qtarget.evaluate.statistics.units import by_unit, unit_totals
 
 
@@ -35,7 +35,7 @@ def paired_comparison(
     Raises:
         ValueError: as `paired_seeds` does.
     """
-    table = differences(a, b)
+    table = seed_differences(a, b)
     values = by_unit(table, units)
     means = two_level_means(values, draws, seed) if len(values) > 1 else bootstrap_means(values[0], draws, seed)
     return Comparison(

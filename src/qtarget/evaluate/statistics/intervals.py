@@ -41,7 +41,7 @@ def _score_interval(mean: float, pull: float) -> Interval:
     return Interval(min(mean, max(0.0, centre - half_width)), max(mean, min(1.0, centre + half_width)))
 
 
-def student(values: Array) -> Interval | None:
+def student_t_interval(values: Array) -> Interval | None:
     """The plain t interval by unit; None for a single unit, or where all are alike and it would have no width."""
     if len(values) < 2 or not np.ptp(values):
         return None

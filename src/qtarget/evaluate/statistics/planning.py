@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qtarget.evaluate.statistics.average import Grades, shares_of
 from qtarget.evaluate.statistics.intervals import squared_error
 from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
-from qtarget.evaluate.statistics.seeds import SeedsDifference, Shares, differences, paired_seeds, pseudo_difference
+from qtarget.evaluate.statistics.seeds import SeedsDifference, Shares, paired_seeds, pseudo_difference, seed_differences
 from qtarget.evaluate.statistics.units import Array, by_unit
 
 POWER = 0.8
@@ -67,7 +67,7 @@ def power_of(a: Shares, b: Shares, gain: float = 0.02, *, units: Sequence[str] |
     With several seeds their number stays. The spread is an estimate itself: with 30 questions take the figures as
     an order of magnitude.
     """
-    found, values = paired_seeds(a, b, units=units), by_unit(differences(a, b), units)
+    found, values = paired_seeds(a, b, units=units), by_unit(seed_differences(a, b), units)
     smallest = _reach(found.degrees) * found.error
     return Power(smallest, gain, _questions(found, values, gain))
 

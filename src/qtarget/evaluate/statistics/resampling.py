@@ -11,7 +11,7 @@ import numpy as np
 from qtarget.evaluate.statistics.units import Array
 
 DRAWS = 10_000
-BLOCK = 4_000_000
+_BLOCK = 4_000_000
 """Numbers held at a time."""
 
 
@@ -49,5 +49,5 @@ def sign_flip_p(totals: Array, draws: int = DRAWS, seed: int = 0) -> float:
 
 
 def _blocks(draws: int, width: int) -> list[int]:
-    size = max(1, BLOCK // max(width, 1))
+    size = max(1, _BLOCK // max(width, 1))
     return [min(size, draws - i * size) for i in range(math.ceil(draws / size))]

@@ -72,7 +72,7 @@ def paired_seeds(a: Shares, b: Shares, *, units: Sequence[str] | None = None) ->
     Raises:
         ValueError: no seed, no question, rows of unequal length, or arms of different shape.
     """
-    return _mean_of([differences(a, b)], [units])
+    return _mean_of([seed_differences(a, b)], [units])
 
 
 def paired_suite(
@@ -88,7 +88,7 @@ def paired_suite(
     """
     if not a or len(a) != len(b):
         raise ValueError(f"a has {len(a)} sets and b has {len(b)}; pass the same sets for both, at least one.")
-    tables = [differences(one, other) for one, other in zip(a, b, strict=True)]
+    tables = [seed_differences(one, other) for one, other in zip(a, b, strict=True)]
     if len({len(table) for table in tables}) > 1:
         raise ValueError(
             f"The sets have {[len(table) for table in tables]} seeds; a suite needs every set at every seed. Evaluate "
@@ -97,7 +97,7 @@ def paired_suite(
     return _mean_of(tables, units or [None] * len(tables))
 
 
-def differences(a: Shares, b: Shares) -> Array:
+def seed_differences(a: Shares, b: Shares) -> Array:
     """A minus B, ``[S, Q]``, after looking that the two pair."""
     table_a, table_b = _table(a, "a"), _table(b, "b")
     if table_a.shape != table_b.shape:

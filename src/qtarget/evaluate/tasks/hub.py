@@ -8,12 +8,12 @@ from qtarget.data.json_lines import read_json
 from qtarget.evaluate.nouns import RowSource, Task
 
 
-class Downloaded(NamedTuple):
+class Download(NamedTuple):
     commit: str
     rows: Sequence[Mapping[str, Any]]
 
 
-def from_hub(task: Task, commit: str | None) -> Downloaded:
+def from_hub(task: Task, commit: str | None) -> Download:
     """Download the rows of a task.
 
     Args:
@@ -27,7 +27,7 @@ def from_hub(task: Task, commit: str | None) -> Downloaded:
 
     try:
         commit = commit or _commit(task.source)
-        return Downloaded(commit, _rows(task.source, commit))
+        return Download(commit, _rows(task.source, commit))
     except (RepositoryNotFoundError, DatasetNotFoundError) as error:  # which gated ones are too
         raise ValueError(_no_access(task)) from error
     except Exception as error:  # the hub's client has had several HTTP libraries, each with errors of its own

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from functools import partial
 
 from qtarget import lab
-from qtarget.evaluate.nouns import Ask, Question, Reading, RowSource, Task
+from qtarget.evaluate.nouns import Ask, Question, QuestionSet, RowSource, Task
 from qtarget.evaluate.tasks.fields import Row, content_id, numbered
 
 QUESTIONS, SEED = 120, 0
 
 
-def chains(rows: Sequence[Row]) -> Reading:
+def chains(rows: Sequence[Row]) -> QuestionSet:
     """The lab's questions: a ``prompt`` and its ``answer``."""
-    return Reading(
+    return QuestionSet(
         [
             Question(content_id(fields.text("prompt")), fields.text("prompt"), fields.text("answer"))
             for fields in numbered(rows)

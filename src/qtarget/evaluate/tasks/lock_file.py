@@ -21,7 +21,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Locked:
+class LockEntry:
     """What the lock file holds of a task.
 
     Attributes:
@@ -44,7 +44,7 @@ def questions_sha256(questions: Sequence[Question]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def read_lock(path: Path) -> dict[str, Locked]:
+def read_lock(path: Path) -> dict[str, LockEntry]:
     """What is locked, by task; nothing where there is no file.
 
     Raises:
@@ -56,14 +56,14 @@ def read_lock(path: Path) -> dict[str, Locked]:
         written = json.loads(path.read_text(encoding="utf-8"))
         if written["format"] != FORMAT:
             raise ValueError(f"its format is {written['format']!r}, and this version of qtarget reads {FORMAT}")
-        return {name: Locked(**entry) for name, entry in written["tasks"].items()}
+        return {name: LockEntry(**entry) for name, entry in written["tasks"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"The lock file {path} cannot be read: {error}. Restore it, or delete it to lock anew."
         ) from error
 
 
-def hold(path: Path, task: Task, found: Locked) -> None:
+def hold(path: Path, task: Task, found: LockEntry) -> None:
     """Write down what was found of a task, or see that it is what was written.
 
     Raises:
@@ -77,7 +77,7 @@ def hold(path: Path, task: Task, found: Locked) -> None:
         _write(path, {**locked, task.name: found})
 
 
-def _same(path: Path, task: Task, old: Locked, new: Locked) -> None:
+def _same(path: Path, task: Task, old: LockEntry, new: LockEntry) -> None:
     if (old.rows, old.sha256) == (new.rows, new.sha256):
         return
     raise ValueError(
@@ -88,17 +88,17 @@ def _same(path: Path, task: Task, old: Locked, new: Locked) -> None:
     )
 
 
-def _why(task: Task, old: Locked) -> str:
+def _why(task: Task, old: LockEntry) -> str:
     if old.task_version != task.version:
         return f"Version {task.version} of the task reads rows in another way than version {old.task_version}."
     return "The data set, or the file, was changed."
 
 
-def _told(entry: Locked) -> str:
+def _told(entry: LockEntry) -> str:
     revision = f" at {entry.revision}" if entry.revision else ""
     return f"{entry.rows} rows of {entry.source}{revision}, sha256 {entry.sha256}"
 
 
-def _write(path: Path, locked: Mapping[str, Locked]) -> None:
+def _write(path: Path, locked: Mapping[str, LockEntry]) -> None:
     tasks: dict[str, Any] = {name: asdict(locked[name]) for name in sorted(locked)}
     replace_file(path, (json.dumps({"format": FORMAT, "tasks": tasks}, indent=2) + "\n").encode())

@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 
 from qtarget.evaluate.grading.boxed import last_boxed
-from qtarget.evaluate.nouns import Question, Reading
+from qtarget.evaluate.nouns import Question, QuestionSet
 from qtarget.evaluate.tasks.fields import Fields, Row, content_id, numbered
 
 
-def problems(rows: Sequence[Row]) -> Reading:
+def problems(rows: Sequence[Row]) -> QuestionSet:
     """MATH-500, AIME, AMC, Minerva: ``problem`` or ``question``, and an ``answer`` or a ``solution`` that boxes it."""
-    return Reading([_problem(fields) for fields in numbered(rows)])
+    return QuestionSet([_problem(fields) for fields in numbered(rows)])
 
 
-def olympiadbench(rows: Sequence[Row]) -> Reading:
+def olympiadbench(rows: Sequence[Row]) -> QuestionSet:
     """OlympiadBench: the context, where there is one, before the question; several final answers are one list."""
-    return Reading([_olympiad(fields) for fields in numbered(rows)])
+    return QuestionSet([_olympiad(fields) for fields in numbered(rows)])
 
 
 def _problem(fields: Fields) -> Question:

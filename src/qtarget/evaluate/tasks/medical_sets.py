@@ -4,24 +4,24 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from qtarget.evaluate.grading.choice import letter
-from qtarget.evaluate.nouns import Question, Reading
+from qtarget.evaluate.nouns import Question, QuestionSet
 from qtarget.evaluate.tasks.fields import Fields, Row, content_id, numbered
 from qtarget.evaluate.tasks.order import shuffled
 
 YES_NO_MAYBE = ("yes", "no", "maybe")
 
 
-def lettered(rows: Sequence[Row]) -> Reading:
+def lettered(rows: Sequence[Row]) -> QuestionSet:
     """MedQA, MedXpertQA, Lancet, NEJM and m1's own file: ``options`` by letter, and the right one in ``answer_idx``."""
     return _reading(_lettered(fields) for fields in numbered(rows))
 
 
-def medbullets(rows: Sequence[Row]) -> Reading:
+def medbullets(rows: Sequence[Row]) -> QuestionSet:
     """`lettered`, where questions stand twice, with four options and with five: both in one cluster."""
     return _reading(_lettered(fields, cluster=True) for fields in numbered(rows))
 
 
-def medmcqa(rows: Sequence[Row]) -> Reading:
+def medmcqa(rows: Sequence[Row]) -> QuestionSet:
     """MedMCQA: options ``opa`` to ``opd``, the right one's place from 0 in ``cop``; −1 is a row without a label."""
     every = list(numbered(rows))
     labelled = [fields for fields in every if fields.get("cop") != -1]
@@ -35,12 +35,12 @@ def medmcqa(rows: Sequence[Row]) -> Reading:
     return reading._replace(remarks=(remark, *reading.remarks)) if left_out else reading
 
 
-def pubmedqa(rows: Sequence[Row]) -> Reading:
+def pubmedqa(rows: Sequence[Row]) -> QuestionSet:
     """PubMedQA with labels: the abstract's parts, the question, and yes, no or maybe as ``final_decision``."""
     return _reading(_pubmedqa(fields) for fields in numbered(rows))
 
 
-def mmlu_pro_health(rows: Sequence[Row]) -> Reading:
+def mmlu_pro_health(rows: Sequence[Row]) -> QuestionSet:
     """MMLU-Pro's category health: up to ten ``options`` and the right one's letter in ``answer``."""
     health = [fields for fields in numbered(rows) if fields.text("category") == "health"]
     if not health:
@@ -48,7 +48,7 @@ def mmlu_pro_health(rows: Sequence[Row]) -> Reading:
     return _reading(_mmlu_pro(fields) for fields in health)
 
 
-def gpqa(rows: Sequence[Row]) -> Reading:
+def gpqa(rows: Sequence[Row]) -> QuestionSet:
     """GPQA's biology: one right and three wrong answers, shown in an order that the question's text decides."""
     biology = [fields for fields in numbered(rows) if fields.text("High-level domain") == "Biology"]
     if not biology:
@@ -126,9 +126,9 @@ def _question(
     return Question(qid, text, letter(gold), shown, content_id(stem) if cluster else "")
 
 
-def _reading(questions: Iterable[Question]) -> Reading:
+def _reading(questions: Iterable[Question]) -> QuestionSet:
     found = list(questions)
-    return Reading(found, _duplicate_options(found))
+    return QuestionSet(found, _duplicate_options(found))
 
 
 def _duplicate_options(questions: Sequence[Question]) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from qtarget.data.json_lines import read_json
-from qtarget.evaluate.nouns import Question, Reading, Task
-from qtarget.evaluate.tasks.hub import Downloaded, from_hub
-from qtarget.evaluate.tasks.lock_file import Locked, hold, questions_sha256, read_lock
+from qtarget.evaluate.nouns import Question, QuestionSet, Task
+from qtarget.evaluate.tasks.hub import Download, from_hub
+from qtarget.evaluate.tasks.lock_file import LockEntry, hold, questions_sha256, read_lock
 
 SAMPLES = Path(__file__).parent / "samples"
 """A few invented rows of each task in its own format, to try things on: not the task."""
@@ -24,15 +24,15 @@ class TaskRows:
 
     task: Task
     questions: tuple[Question, ...]
-    locked: Locked
+    locked: LockEntry
     remarks: tuple[str, ...] = ()
 
 
-def load_rows(
+def load_questions(
     task: Task,
     lock: Path,
     file: Path | None = None,
-    download: Callable[[Task, str | None], Downloaded] = from_hub,
+    download: Callable[[Task, str | None], Download] = from_hub,
 ) -> TaskRows:
     """The questions of a task, as the lock file has them.
 
@@ -51,7 +51,7 @@ def load_rows(
     except ValueError as error:
         raise ValueError(f"{task.name}, {source}: {error}") from error
     questions = tuple(reading.questions)
-    found = Locked(source, commit, len(questions), questions_sha256(questions), task.version)
+    found = LockEntry(source, commit, len(questions), questions_sha256(questions), task.version)
     remarks = (*reading.remarks, *_count(task, found, complete=file is None))
     hold(lock, task, found)
     return TaskRows(task, questions, found, remarks)
@@ -75,7 +75,7 @@ def parse_rows(words: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def distinct(reading: Reading) -> Reading:
+def distinct(reading: QuestionSet) -> QuestionSet:
     """Questions under names of their own. Rows that say the same thing twice become one cluster, and are told of.
 
     Raises:
@@ -91,7 +91,7 @@ def distinct(reading: Reading) -> Reading:
     if not repeated:
         return reading
     remark = f"{sum(repeated.values()) - len(repeated)} rows say again what an earlier one says: " + ", ".join(repeated)
-    return Reading(_renamed(reading.questions, repeated), (*reading.remarks, remark))
+    return QuestionSet(_renamed(reading.questions, repeated), (*reading.remarks, remark))
 
 
 def _renamed(questions: Sequence[Question], repeated: Mapping[str, int]) -> list[Question]:
@@ -106,7 +106,7 @@ def _renamed(questions: Sequence[Question], repeated: Mapping[str, int]) -> list
 
 
 def _raw(
-    task: Task, lock: Path, file: Path | None, download: Callable[[Task, str | None], Downloaded]
+    task: Task, lock: Path, file: Path | None, download: Callable[[Task, str | None], Download]
 ) -> tuple[str, str | None, Sequence[Mapping[str, Any]]]:
     """Where the rows are from, the commit where there is one, and the rows."""
     if file is not None:
@@ -120,7 +120,7 @@ def _raw(
     return task.source.hub, commit, rows
 
 
-def _count(task: Task, found: Locked, complete: bool) -> tuple[str, ...]:
+def _count(task: Task, found: LockEntry, complete: bool) -> tuple[str, ...]:
     """A remark on a file with other than the published number of rows; of the hub's own, an error."""
     if task.rows is None or found.rows == task.rows:
         return ()

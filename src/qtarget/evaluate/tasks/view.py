@@ -12,7 +12,7 @@ from rich.text import Text
 from qtarget.evaluate.nouns import Ask, RowSource, Task
 from qtarget.evaluate.tasks.catalogue import TASKS
 
-LEGEND = (
+_LEGEND = (
     "asked: prompt, samples of a question × temperature, tokens at the most; any of it is a run's to override. Rows "
     "are downloaded at first use and held to a lock file from then on, or given as --rows TASK=FILE.jsonl."
 )
@@ -50,7 +50,7 @@ def task_table(tasks: Sequence[Task], width: int) -> RenderableType:
     for task in tasks:
         row = [task.name, str(task.rows or ""), ask_text(task.ask), task.grader]
         table.add_row(*map(Text, row if narrow else [*row, source_text(task.source)]))
-    return Group(table, Text(LEGEND, style="dim"))
+    return Group(table, Text(_LEGEND, style="dim"))
 
 
 def ask_text(ask: Ask) -> str:

@@ -52,7 +52,7 @@ class Form(NamedTuple):
 STUDENT, UNIFORM = Form(1.0), Form(0.0)
 
 
-class Chunk(NamedTuple):
+class LogitChunk(NamedTuple):
     """What the kernels read: logits before scale and softcap, the sources' finished logits, all [C, V]; labels [C]."""
 
     logits_CV: Tensor
@@ -112,7 +112,7 @@ class Sums(NamedTuple):
         return self.cross / self.total - student.total.log()
 
 
-def measure(chunk: Chunk, forms: tuple[Form, ...], moments: bool) -> dict[Form, Sums]:
+def measure_forms(chunk: LogitChunk, forms: tuple[Form, ...], moments: bool) -> dict[Form, Sums]:
     """The sums of some forms, in one pass. The first is the student's; without `moments` own, cross, square are 0."""
     assert forms[0] == STUDENT
     (rows, vocab), padded = chunk.logits_CV.shape, _power_of_two(len(forms))
@@ -130,7 +130,7 @@ class Pull:
     sums: Sums
 
 
-def gradient_(chunk: Chunk, pulls: dict[Form, Pull], at_label_C: Tensor, factor_C: Tensor) -> Tensor:
+def gradient_(chunk: LogitChunk, pulls: dict[Form, Pull], at_label_C: Tensor, factor_C: Tensor) -> Tensor:
     """factor·(Σ_j w_j·π̃_j) over the logits, `at_label_C` in the label's column; the logits' own slope applied."""
     (rows, vocab), forms = chunk.logits_CV.shape, tuple(pulls)
     weights = torch.stack([pull.weight / pull.sums.total for pull in pulls.values()])
@@ -141,7 +141,7 @@ def gradient_(chunk: Chunk, pulls: dict[Form, Pull], at_label_C: Tensor, factor_
     return chunk.logits_CV
 
 
-def _arguments(chunk: Chunk, forms: tuple[Form, ...], padded: int) -> tuple:
+def _arguments(chunk: LogitChunk, forms: tuple[Form, ...], padded: int) -> tuple:
     sources = max(len(form.sources) for form in forms)
     assert sources <= len(chunk.sources) <= MAX_SOURCES
     assert all(t.stride() == chunk.logits_CV.stride() for t in chunk.sources)

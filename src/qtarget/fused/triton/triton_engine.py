@@ -14,20 +14,20 @@ import torch
 from torch import Tensor
 
 from qtarget.fused.pools import SparseTerm
-from qtarget.fused.torch_engine import OF_SOURCE, TOP1, Rows, evidence_of, is_fast, is_sparse, source_read
+from qtarget.fused.torch_engine import OF_SOURCE, TOP1, TorchChunk, evidence_of, is_fast, is_sparse, source_read
 from qtarget.fused.triton.kernels import (
     MAX_FORMS,
     MAX_SOURCES,
     STUDENT,
     UNIFORM,
-    Chunk,
     Form,
+    LogitChunk,
     Pull,
     Sums,
     gradient_,
-    measure,
+    measure_forms,
 )
-from qtarget.target.evidence import Dense, Head, LabelOnly, Sparse, Supervised
+from qtarget.target.evidence import Dense, Head, LabelOnly, Sparse, SupervisedTokens
 from qtarget.target.statistics import LOGP_Y
 from qtarget.target.types import FLOOR, Pool, Statistic, sources_of
 
@@ -44,7 +44,7 @@ MOMENTS = ("entropy", "collision", "teacher_entropy", "cross", "negentropy")
 """Statistics for which the first pass sums more than masses."""
 
 
-def covers(pools: Collection[Pool], wanted: Collection[Statistic], tokens: Supervised, head: Head) -> bool:
+def covers(pools: Collection[Pool], wanted: Collection[Statistic], tokens: SupervisedTokens, head: Head) -> bool:
     """Whether the kernels measure all of these; if not, the call is for `rows.Rows`.
 
     They know pools without potential or tangent, one sparse source at most and then in one pool alone, and statistics
@@ -59,14 +59,14 @@ def covers(pools: Collection[Pool], wanted: Collection[Statistic], tokens: Super
     return fits and all(h.shard is None for h in heads) and all(_is_known(s, tokens, head) for s in wanted)
 
 
-def _whole_sources(pools: Collection[Pool], wanted: Collection[Statistic], tokens: Supervised) -> list[str]:
+def _whole_sources(pools: Collection[Pool], wanted: Collection[Statistic], tokens: SupervisedTokens) -> list[str]:
     """The sources whose logits are read, in the order of their exponents in a form."""
     names = [name for pool in pools for name, _ in sources_of(pool)]
     names += [source_read(s) for s in wanted if s.name in OF_SOURCE]
     return [name for name in dict.fromkeys(names) if isinstance(evidence_of(name, tokens), Dense)]
 
 
-def _is_known(statistic: Statistic, tokens: Supervised, head: Head) -> bool:
+def _is_known(statistic: Statistic, tokens: SupervisedTokens, head: Head) -> bool:
     if statistic.name in OF_SOURCE:
         return isinstance(evidence_of(source_read(statistic), tokens), Dense) or _given(statistic, tokens) is not None
     if statistic.name == "top_k_entropy":
@@ -74,7 +74,7 @@ def _is_known(statistic: Statistic, tokens: Supervised, head: Head) -> bool:
     return statistic.name in (*OF_STUDENT, *OF_POOL, *GIVEN, *FURTHER)
 
 
-def _given(statistic: Statistic, tokens: Supervised) -> Tensor | None:
+def _given(statistic: Statistic, tokens: SupervisedTokens) -> Tensor | None:
     """A statistic that was brought, not measured."""
     if statistic.name in GIVEN:
         return tokens.token_weight_T if statistic.name == "token_weight" else tokens.sequence_ids_T
@@ -88,10 +88,10 @@ def _given(statistic: Statistic, tokens: Supervised) -> Tensor | None:
 
 
 @dataclass
-class KernelRows:
+class TritonChunk:
     """C tokens, as `rows.Rows`. The logits are those before the head's scale and softcap."""
 
-    plain: Rows
+    plain: TorchChunk
     head: Head
     measured: dict[Statistic, Tensor] = field(default_factory=dict)
     _sources: list[str] = field(default_factory=list)
@@ -99,7 +99,7 @@ class KernelRows:
     _sparse: SparseTerm | None = None
 
     @property
-    def tokens(self) -> Supervised:
+    def tokens(self) -> SupervisedTokens:
         return self.plain.tokens
 
     @property
@@ -112,7 +112,7 @@ class KernelRows:
         whole = [pool for pool in pools if not is_sparse(pool, self.tokens)]
         forms = [STUDENT, *map(self._form, whole), *(f for s in wanted if (f := self._form_of(s)) is not None)]
         moments = any(s.name in MOMENTS for s in wanted)
-        self._sums = measure(self._chunk, tuple(dict.fromkeys(forms)), moments)
+        self._sums = measure_forms(self._chunk, tuple(dict.fromkeys(forms)), moments)
         student = self._sums[STUDENT]
         self.measured[LOGP_Y] = student.label_logp
         self.measured[TOP1] = (student.label >= student.top).float()
@@ -124,10 +124,10 @@ class KernelRows:
                 self.measured[statistic] = self._read(statistic)
 
     @property
-    def _chunk(self) -> Chunk:
+    def _chunk(self) -> LogitChunk:
         sources = tuple(self.plain.source(name) for name in self._sources)
         scale = 1.0 if self.head.scale is None else float(self.head.scale)
-        return Chunk(self.logits_CV, sources, self.tokens.labels_T, scale, self.head.softcap)
+        return LogitChunk(self.logits_CV, sources, self.tokens.labels_T, scale, self.head.softcap)
 
     def _form(self, pool: Pool) -> Form:
         exponents = dict(sources_of(pool))
@@ -196,7 +196,7 @@ class KernelRows:
         """p at some ids, [C, K], and the sum of the others, [C]: from a pass over the logits without them."""
         raw_CK, log_norm_C = self.logits_CV.gather(1, ids_CK), self._sums[STUDENT].log_norm
         self.logits_CV.scatter_(1, ids_CK, -torch.inf)
-        others = measure(self._chunk._replace(sources=()), (STUDENT,), moments=False)[STUDENT]
+        others = measure_forms(self._chunk._replace(sources=()), (STUDENT,), moments=False)[STUDENT]
         self.logits_CV.scatter_(1, ids_CK, raw_CK)
         return (self._finished(raw_CK)[0] - log_norm_C[:, None]).exp(), (others.log_norm - log_norm_C).exp()
 

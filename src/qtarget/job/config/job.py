@@ -12,10 +12,10 @@ from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 import qtarget as qt
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.job.config.flags import Words
-from qtarget.job.config.keys import OWN, model_keys, schema, trainer_keys
+from qtarget.job.config.keys import RUN_KEYS, model_keys, schema, trainer_keys
 from qtarget.job.config.machine import machine_choices
 from qtarget.job.config.paths import looks_local, not_found
-from qtarget.job.config.user_input import Written, written
+from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.job.config.yaml_file import YamlFile, read_yaml
 from qtarget.target.hyperparameters import suggestion
 from qtarget.train import TargetSFTConfig
@@ -108,10 +108,10 @@ def read_job(words: Words) -> Job:
         ValueError: anything wrong with it that shows before models and data are opened.
     """
     file = YamlFile({}, {}) if words.config is None else read_yaml(words.config)
-    return checked_job(written(file, words))
+    return checked_job(user_input(file, words))
 
 
-def checked_job(given: Written) -> Job:
+def checked_job(given: UserInput) -> Job:
     """Names and types checked, the trainer's configuration built, and the sources looked for."""
     try:
         values = schema()(**given.values).model_dump(exclude_unset=True)
@@ -148,7 +148,7 @@ def _trainer_config(values: dict[str, Any]) -> TargetSFTConfig:
 
 def _cache_options(values: Mapping[str, Any]) -> CacheOptions:
     names = [f.name for f in fields(CacheOptions)]
-    return CacheOptions(**{name: values.get(f"cache_{name}", OWN[f"cache_{name}"][1]) for name in names})
+    return CacheOptions(**{name: values.get(f"cache_{name}", RUN_KEYS[f"cache_{name}"][1]) for name in names})
 
 
 def _each(names: Any, role: str, checked: Callable[[str, str], str]) -> Any:
@@ -180,7 +180,7 @@ def _existing_model(name: str, role: str) -> str:
 
 def _source(values: Mapping[str, Any], key: str, split: str) -> Source:
     names = values[key] if isinstance(values[key], list) else [values[key]]
-    return Source(tuple(names), values.get("dataset_config"), values.get(split, OWN[split][1]))
+    return Source(tuple(names), values.get("dataset_config"), values.get(split, RUN_KEYS[split][1]))
 
 
 def _evaluation(values: Mapping[str, Any]) -> Source | None:
@@ -223,7 +223,7 @@ def _layout(values: Mapping[str, Any]) -> Layout | None:
     )
 
 
-def _check_adapter(values: Mapping[str, Any], given: Written) -> None:
+def _check_adapter(values: Mapping[str, Any], given: UserInput) -> None:
     """Options of an adapter that nobody asked for would be passed over in silence."""
     adapter = [key for key in values if (key.startswith("lora_") or key in ADAPTER_KEYS) and values[key]]
     if adapter and not values.get("use_peft"):
@@ -233,7 +233,7 @@ def _check_adapter(values: Mapping[str, Any], given: Written) -> None:
         )
 
 
-def _check_objective(values: Mapping[str, Any], given: Written) -> None:
+def _check_objective(values: Mapping[str, Any], given: UserInput) -> None:
     """TRL's default loss, written down, is a second objective too; the trainer cannot tell it from a default."""
     if values.get("loss_type") == "nll":
         raise ValueError(
@@ -242,7 +242,7 @@ def _check_objective(values: Mapping[str, Any], given: Written) -> None:
         )
 
 
-def _in_words(error: ValidationError, given: Written) -> str:
+def _in_words(error: ValidationError, given: UserInput) -> str:
     """The first thing that pydantic found, with the line to write."""
     first = error.errors()[0]
     key = str(first["loc"][0])

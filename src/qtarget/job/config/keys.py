@@ -12,7 +12,7 @@ from qtarget.train import TargetSFTConfig
 TRL_NAMES = {"model_name_or_path": "model", "dataset_name": "train_dataset"}
 """Keys of TRL's own scripts, and the key here that says the same."""
 
-OWN: dict[str, tuple[Any, Any]] = {
+RUN_KEYS: dict[str, tuple[Any, Any]] = {
     "model": (str, ...),
     "train_dataset": (str | list[str], ...),
     "eval_dataset": (str | list[str] | None, None),
@@ -56,7 +56,7 @@ def model_keys() -> dict[str, Any]:
 @cache
 def all_keys() -> dict[str, Any]:
     """Each key and its type."""
-    return {**trainer_keys(), **model_keys(), **{name: hint for name, (hint, _) in OWN.items()}}
+    return {**trainer_keys(), **model_keys(), **{name: hint for name, (hint, _) in RUN_KEYS.items()}}
 
 
 @cache
@@ -66,7 +66,7 @@ def schema() -> type[BaseModel]:
     return create_model(
         "Configuration",
         __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()),
-        **{**loose, **OWN},
+        **{**loose, **RUN_KEYS},
     )
 
 

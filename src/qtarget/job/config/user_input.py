@@ -15,7 +15,7 @@ DEFAULT_METHOD = "target-sft"
 
 
 @dataclass(frozen=True)
-class Written:
+class UserInput:
     """Keys and values, and where each was written."""
 
     values: dict[str, Any]
@@ -25,13 +25,13 @@ class Written:
         return self.places.get(key, "the configuration")
 
 
-def written(file: YamlFile, words: Words) -> Written:
+def user_input(file: YamlFile, words: Words) -> UserInput:
     """Flags over the file, each key under the name used here."""
     values, places = dict(file.values), {key: f"{words.config}, line {line}" for key, line in file.lines.items()}
     values, places = _renamed(values, places)
     flags = {key: _flag_value(key, texts) for key, texts in words.flags.items()}
     flags, flag_places = _renamed(flags, {key: f"--{key}" for key in flags})
-    return _with_hyperparameters(Written({**values, **flags}, {**places, **flag_places}), from_flags=set(flags))
+    return _with_hyperparameters(UserInput({**values, **flags}, {**places, **flag_places}), from_flags=set(flags))
 
 
 def _renamed(values: Mapping[str, Any], places: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -51,7 +51,7 @@ def _flag_value(key: str, texts: list[str]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def _with_hyperparameters(given: Written, from_flags: set[str]) -> Written:
+def _with_hyperparameters(given: UserInput, from_flags: set[str]) -> UserInput:
     """The method's hyperparameters moved into `method_kwargs`; what is nobody's key is refused."""
     name = str(given.values.get("method", DEFAULT_METHOD))
     if name not in qt.METHODS:
@@ -66,10 +66,10 @@ def _with_hyperparameters(given: Written, from_flags: set[str]) -> Written:
     values = {key: value for key, value in given.values.items() if key in all_keys()}
     if loose and isinstance(kwargs, dict):
         values["method_kwargs"] = {**kwargs, **loose}
-    return Written(values, given.places)
+    return UserInput(values, given.places)
 
 
-def _check_names(given: Written, method: str, own: set[str]) -> None:
+def _check_names(given: UserInput, method: str, own: set[str]) -> None:
     for key in given.values:
         if key in own or key in all_keys():
             continue

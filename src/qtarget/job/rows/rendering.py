@@ -17,7 +17,7 @@ from qtarget.train.lookup import rendering
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedRows:
     """A run's rows as it will train on them, and evaluate.
 
     Attributes:
@@ -37,7 +37,7 @@ class RowsTrainer(TargetSFTTrainer):
         self.teachers, self.reference = (), None
 
 
-def render(job: Job) -> Rendered:
+def render(job: Job) -> RenderedRows:
     """The rows as `qtarget train` would prepare them; no weights are needed for it."""
     train, evaluation = training_rows(job).laid_out, evaluation_rows(job)
     own = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
@@ -52,7 +52,7 @@ def render(job: Job) -> Rendered:
     )
     accelerator = trainer.accelerator
     sets: list[Any] = [rows for rows in (trainer.train_dataset, trainer.eval_dataset) if rows is not None]
-    return Rendered(
+    return RenderedRows(
         documents=[one for rows in sets for one in documents_of_rows(rows.with_format("numpy"))],
         parts=rendering(trainer.args, trainer.text_tokenizer, trainer.chat_template),
         tokenizer=trainer.text_tokenizer,

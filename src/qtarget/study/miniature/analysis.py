@@ -14,7 +14,7 @@ RIVALS = ("base", "sft", "dft", "kd")
 
 
 @dataclass(frozen=True)
-class Arm:
+class MethodRuns:
     """A method in a setting: its outcomes, one a seed."""
 
     setting: str
@@ -87,12 +87,12 @@ class Verdict:
         return self.is_first and self.holm < 0.05
 
 
-def load(settings: Iterable[Setting], results: Path, split: str = "test") -> list[Arm]:
+def load_outcomes(settings: Iterable[Setting], results: Path, split: str = "test") -> list[MethodRuns]:
     """The arms of the settings whose runs are there; an arm has the seeds that all of its setting's arms have."""
     return [arm for setting in settings for arm in _arms(setting, results, split)]
 
 
-def _arms(setting: Setting, results: Path, split: str) -> list[Arm]:
+def _arms(setting: Setting, results: Path, split: str) -> list[MethodRuns]:
     by_arm: dict[tuple, dict[int, Outcome]] = {}
     for path in sorted((results / setting.name).glob(f"*-{split}-*.json")):
         outcome = read(path)
@@ -101,10 +101,12 @@ def _arms(setting: Setting, results: Path, split: str) -> list[Arm]:
     if not by_arm:
         return []
     seeds = sorted(set.intersection(*(set(found) for found in by_arm.values())))
-    return [Arm(setting.name, key[0], tuple(found[seed] for seed in seeds)) for key, found in by_arm.items() if seeds]
+    return [
+        MethodRuns(setting.name, key[0], tuple(found[seed] for seed in seeds)) for key, found in by_arm.items() if seeds
+    ]
 
 
-def verdicts(arms: Sequence[Arm]) -> list[Verdict]:
+def verdicts(arms: Sequence[MethodRuns]) -> list[Verdict]:
     """One for each setting, in the order of the arms."""
     settings = list(dict.fromkeys(arm.setting for arm in arms))
     found = [_compared({arm.method: arm for arm in arms if arm.setting == setting}) for setting in settings]
@@ -114,7 +116,7 @@ def verdicts(arms: Sequence[Arm]) -> list[Verdict]:
     ]
 
 
-def _compared(by_method: dict[str, Arm]) -> Verdict:
+def _compared(by_method: dict[str, MethodRuns]) -> Verdict:
     ours = by_method[OURS]
     rivals = {name: by_method[name] for name in RIVALS if name in by_method}
     against = {name: paired_seeds(ours.shares, rival.shares) for name, rival in rivals.items()}
@@ -135,12 +137,12 @@ class Cell:
     noise: float
     products: float
     slips: float
-    best: Arm
+    best: MethodRuns
     lead: float
-    arms: tuple[Arm, ...]
+    arms: tuple[MethodRuns, ...]
 
 
-def cells(settings: Sequence[Setting], arms: Sequence[Arm]) -> list[Cell]:
+def cells(settings: Sequence[Setting], arms: Sequence[MethodRuns]) -> list[Cell]:
     """The settings of the sweep whose runs are all there."""
     trained = {
         setting.name: tuple(arm for arm in arms if arm.setting == setting.name and arm.outcomes[0].run.trains)
@@ -150,7 +152,7 @@ def cells(settings: Sequence[Setting], arms: Sequence[Arm]) -> list[Cell]:
     return [_cell(setting, found) for setting in settings if len(found := trained[setting.name]) == most > 0]
 
 
-def _cell(setting: Setting, arms: tuple[Arm, ...]) -> Cell:
+def _cell(setting: Setting, arms: tuple[MethodRuns, ...]) -> Cell:
     world = setting.world
     best = max(arms, key=lambda arm: arm.mean)
     others = [arm.mean for arm in arms if arm.method != best.method]

@@ -5,10 +5,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from qtarget.study.miniature.analysis import load, verdicts
+from qtarget.study.miniature.analysis import load_outcomes, verdicts
 from qtarget.study.miniature.page import count, scores, verdict_table, write_page
 from qtarget.study.miniature.picture import draw_study
-from qtarget.study.miniature.schedule import Place, Study, conduct, sweep
+from qtarget.study.miniature.schedule import Study, StudyFolders, conduct_study, sweep
 from qtarget.study.miniature.settings import STUDY, SWEEP
 
 WHOLE = Study(STUDY)
@@ -17,7 +17,9 @@ QUICK = Study(STUDY[1:2], seeds=(0, 1), etas=(0.2, 0.5), share=0.4, development=
 """One setting, to see that all of it works."""
 
 
-def run(results: Path, models: Path, *, workers: int = 1, hours: float | None = None, quick: bool = False) -> None:
+def run_study(
+    results: Path, models: Path, *, workers: int = 1, hours: float | None = None, quick: bool = False
+) -> None:
     """Run the study, and the sweep after it, as far as their results are not there yet; show what they say.
 
     Args:
@@ -27,8 +29,8 @@ def run(results: Path, models: Path, *, workers: int = 1, hours: float | None = 
         hours: of the study, without the sweep: where the estimate is above it, steps are cut, never seeds.
         quick: one setting and no sweep.
     """
-    console, place = Console(), Place(results, models)
-    done = conduct(QUICK if quick else WHOLE, place, workers, console, hours)
+    console, place = Console(), StudyFolders(results, models)
+    done = conduct_study(QUICK if quick else WHOLE, place, workers, console, hours)
     if not quick:
         sweep(SWEPT, place, workers, console)
     show(done, results, console)
@@ -42,14 +44,14 @@ def rewrite(page: Path, results: Path) -> None:
     """
     if not page.is_file():
         raise ValueError(f"{page} is not there; --page names a page whose tables are marked, as docs/study.md.")
-    if not load(STUDY, results):
+    if not load_outcomes(STUDY, results):
         raise ValueError(f"{results} holds no run of the study; write --results benchmarks/results/study.")
     write_page(page, STUDY, results)
 
 
 def show(study: Study, results: Path, console: Console) -> None:
     """The tables in the terminal, and the picture beside the results."""
-    arms = load(study.settings, results)
+    arms = load_outcomes(study.settings, results)
     found = verdicts(arms)
     for table in (scores(study.settings, arms), verdict_table(found), count(found)):
         console.print(Markdown(table))

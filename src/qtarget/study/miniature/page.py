@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from qtarget.study.miniature.analysis import OURS, RIVALS, Arm, Cell, Verdict, cells, load, verdicts
+from qtarget.study.miniature.analysis import OURS, RIVALS, Cell, MethodRuns, Verdict, cells, load_outcomes, verdicts
 from qtarget.study.miniature.picture import draw_study, draw_sweep
 from qtarget.study.miniature.settings import SWEEP, Setting
 from qtarget.study.pages import filled, markdown
 
-EFFECTS = {
+EFFECT_COLUMNS = {
     "forgetting_kl": "KL from base",
     "ece": "ECE",
     "overconfidence": "confidence − accuracy",
@@ -24,15 +24,17 @@ EFFECTS = {
 
 def write_page(page: Path, settings: Sequence[Setting], results: Path) -> None:
     """The page's tables written anew, and its pictures beside it: `study.png`, `study-sweep.png`."""
-    arms, swept = load(settings, results), cells(SWEEP, load(SWEEP, results))
-    tables = {**study_tables(settings, arms, load(settings, results, "development")), **sweep_tables(swept)}
+    arms, swept = load_outcomes(settings, results), cells(SWEEP, load_outcomes(SWEEP, results))
+    tables = {**study_tables(settings, arms, load_outcomes(settings, results, "development")), **sweep_tables(swept)}
     page.write_text(filled(page.read_text(encoding="utf-8"), tables.__getitem__), encoding="utf-8")
     draw_study(settings, arms, page.with_name("study.png"))
     if swept:
         draw_sweep(swept, page.with_name("study-sweep.png"))
 
 
-def study_tables(settings: Sequence[Setting], arms: Sequence[Arm], tried: Sequence[Arm]) -> dict[str, str]:
+def study_tables(
+    settings: Sequence[Setting], arms: Sequence[MethodRuns], tried: Sequence[MethodRuns]
+) -> dict[str, str]:
     """Markdown by name: scores, verdicts, the choice of η, effects, and what was run."""
     found = verdicts(arms)
     return {
@@ -41,12 +43,12 @@ def study_tables(settings: Sequence[Setting], arms: Sequence[Arm], tried: Sequen
         "count": count(found),
         "choice": choice(tried),
         "greedy": greedy(settings, arms),
-        "effects": effects(arms),
+        "effects": effects_table(arms),
         "runs": runs(arms),
     }
 
 
-def scores(settings: Sequence[Setting], arms: Sequence[Arm]) -> str:
+def scores(settings: Sequence[Setting], arms: Sequence[MethodRuns]) -> str:
     """Mean over seeds and questions, with its interval; the best trained method in bold."""
     columns = ("base", "sft", "dft", "kd", OURS, "teacher")
     rows = []
@@ -57,7 +59,7 @@ def scores(settings: Sequence[Setting], arms: Sequence[Arm]) -> str:
     return markdown(["setting", *columns], rows)
 
 
-def _score(arm: Arm | None, best: Arm | None) -> str:
+def _score(arm: MethodRuns | None, best: MethodRuns | None) -> str:
     if arm is None:
         return ""
     mean = f"**{100 * arm.mean:.1f}**" if arm is best else f"{100 * arm.mean:.1f}"
@@ -65,7 +67,7 @@ def _score(arm: Arm | None, best: Arm | None) -> str:
     return f"{mean} ({100 * low:.0f}–{100 * high:.0f})"
 
 
-def greedy(settings: Sequence[Setting], arms: Sequence[Arm]) -> str:
+def greedy(settings: Sequence[Setting], arms: Sequence[MethodRuns]) -> str:
     """Per cent right at temperature 0 and at temperature 1, where the former was measured."""
     columns = ("base", "sft", "dft", "kd", OURS)
     rows = []
@@ -76,7 +78,7 @@ def greedy(settings: Sequence[Setting], arms: Sequence[Arm]) -> str:
     return markdown(["temperature 0 (1)", *columns], rows)
 
 
-def _greedy(arm: Arm | None) -> str:
+def _greedy(arm: MethodRuns | None) -> str:
     return "" if arm is None or arm.greedy is None else f"{100 * arm.greedy:.1f} ({100 * arm.mean:.1f})"
 
 
@@ -124,7 +126,7 @@ def _clear(found: Sequence[Verdict], rival: str, *, ahead: bool) -> int:
     return sum(one.against[rival].is_clear and (one.against[rival].mean > 0) is ahead for one in found)
 
 
-def choice(tried: Sequence[Arm]) -> str:
+def choice(tried: Sequence[MethodRuns]) -> str:
     """Score of each η on the development questions; the chosen one in bold."""
     etas = sorted({arm.eta for arm in tried if arm.eta is not None})
     rows = []
@@ -139,14 +141,14 @@ def choice(tried: Sequence[Arm]) -> str:
     return markdown(["setting", *(f"η = {eta:g}" for eta in etas)], rows)
 
 
-def effects(arms: Sequence[Arm]) -> str:
+def effects_table(arms: Sequence[MethodRuns]) -> str:
     """What each method does besides accuracy: means over settings and seeds."""
     rows = []
     for method in ("base", "sft", "dft", "kd", OURS):
         here = [arm for arm in arms if arm.method == method]
-        means = {name: fmean(arm.effect(name) for arm in here) for name in EFFECTS}
+        means = {name: fmean(arm.effect(name) for arm in here) for name in EFFECT_COLUMNS}
         rows.append([method, *(_number(name, value) for name, value in means.items())])
-    return markdown(["", *EFFECTS.values()], rows)
+    return markdown(["", *EFFECT_COLUMNS.values()], rows)
 
 
 def _number(name: str, value: float) -> str:
@@ -155,7 +157,7 @@ def _number(name: str, value: float) -> str:
     return f"{value:+.3f}" if name == "overconfidence" else f"{value:.1f}" if name == "mean_tokens" else f"{value:.3f}"
 
 
-def runs(arms: Sequence[Arm]) -> str:
+def runs(arms: Sequence[MethodRuns]) -> str:
     """How much was run, and with what."""
     outcomes = [outcome for arm in arms for outcome in arm.outcomes]
     one = outcomes[0]
@@ -189,11 +191,11 @@ def sweep_table(swept: Sequence[Cell]) -> str:
     return markdown(["", *names], rows)
 
 
-def _arm_name(arm: Arm) -> str:
+def _arm_name(arm: MethodRuns) -> str:
     return arm.method if arm.eta is None else f"{arm.method} η={arm.eta:g}"
 
 
-def _of(cell: Cell, name: str) -> Arm:
+def _of(cell: Cell, name: str) -> MethodRuns:
     return next(arm for arm in cell.arms if _arm_name(arm) == name)
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from qtarget.study.miniature.analysis import Arm, Cell
+from qtarget.study.miniature.analysis import Cell, MethodRuns
 from qtarget.study.miniature.settings import Setting
 
 LOOK = {
@@ -20,7 +20,7 @@ LOOK = {
 """Colour and marker of a method."""
 
 
-def draw_study(settings: Sequence[Setting], arms: Sequence[Arm], path: Path) -> None:
+def draw_study(settings: Sequence[Setting], arms: Sequence[MethodRuns], path: Path) -> None:
     """Average@k of every method, a column a setting, the settings of one world side by side."""
     groups = list(dict.fromkeys(setting.group for setting in settings))
     widths = [sum(setting.group == group for setting in settings) for group in groups]
@@ -36,7 +36,7 @@ def draw_study(settings: Sequence[Setting], arms: Sequence[Arm], path: Path) -> 
     figure.savefig(path)
 
 
-def _panel(axes: Axes, group: str, settings: Sequence[Setting], arms: Sequence[Arm]) -> None:
+def _panel(axes: Axes, group: str, settings: Sequence[Setting], arms: Sequence[MethodRuns]) -> None:
     for place, (method, (colour, marker)) in enumerate(LOOK.items()):
         found = {arm.setting: arm for arm in arms if arm.method == method}
         at = [x + (place - 2) * 0.13 for x, setting in enumerate(settings) if setting.name in found]

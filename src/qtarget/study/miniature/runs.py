@@ -15,15 +15,15 @@ from qtarget import lab
 from qtarget.evaluate import Evaluation, Sampling, evaluate
 from qtarget.evaluate.effects import calibration, forgetting, token_row
 from qtarget.evaluate.store import replace_file
-from qtarget.lab import Question, World
-from qtarget.study.fine_tuning import Step, lab_trainer
+from qtarget.lab import LabQuestion, World
+from qtarget.study.fine_tuning import StepCallback, lab_trainer
 from qtarget.study.miniature.model_folders import model_path
 
 Split = Literal["development", "test"]
 UNTOUCHED = ("base", "teacher")
 QUESTIONS_SEED = 0
 CLEAN_SEED = 10_000
-PACKAGES = ("qtarget", "torch", "transformers", "trl")
+_PACKAGES = ("qtarget", "torch", "transformers", "trl")
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,13 @@ def found(run: Run, results: Path) -> Outcome | None:
     return outcome if outcome is not None and outcome.run == run else None
 
 
-def score(run: Run, world: World, models: Path, results: Path, step: Step) -> Outcome:
+def score(run: Run, world: World, models: Path, results: Path, step: StepCallback) -> Outcome:
     """The run's outcome: read from `results`, or made and kept there."""
     if (kept := found(run, results)) is not None:
         return kept
     started = time.monotonic()
     model, losses = _model(run, world, models, step)
-    asked, sampling = questions(run, world), _sampling(run)
+    asked, sampling = split_questions(run, world), _sampling(run)
     answered = evaluate(model, lab.tokenizer(world), asked, lab.grade, sampling, step)
     once = evaluate(model, lab.tokenizer(world), asked, lab.grade, replace(sampling, k=1, temperature=0.0))
     outcome = Outcome(
@@ -132,14 +132,14 @@ def score(run: Run, world: World, models: Path, results: Path, step: Step) -> Ou
         losses=losses,
         greedy=round(once.average.mean, 4),
         seconds=round(time.monotonic() - started, 1),
-        effects=effects(model, run, world, models),
-        made_with={**{name: version(name) for name in PACKAGES}, "machine": platform.machine()},
+        effects=run_effects(model, run, world, models),
+        made_with={**{name: version(name) for name in _PACKAGES}, "machine": platform.machine()},
     )
     _write(path_of(run, results), outcome)
     return outcome
 
 
-def questions(run: Run, world: World) -> Sequence[Question]:
+def split_questions(run: Run, world: World) -> Sequence[LabQuestion]:
     """The split's questions: development's come first, and the two share none."""
     both = lab.questions(world, run.budget.development + run.budget.test, seed=QUESTIONS_SEED)
     return both[: run.budget.development] if run.split == "development" else both[run.budget.development :]
@@ -149,7 +149,7 @@ def _sampling(run: Run) -> Sampling:
     return Sampling(k=run.budget.samples, max_new_tokens=run.budget.max_new_tokens, seed=run.seed)
 
 
-def _model(run: Run, world: World, models: Path, step: Step) -> tuple[Any, list[float]]:
+def _model(run: Run, world: World, models: Path, step: StepCallback) -> tuple[Any, list[float]]:
     student, teacher = model_path(world.student, "student", models), model_path(world.teacher, "teacher", models)
     if not run.trains:
         return lab.load(teacher if run.method == "teacher" else student), []
@@ -171,10 +171,10 @@ def _model(run: Run, world: World, models: Path, step: Step) -> tuple[Any, list[
     return trainer.model, [float(f"{entry['loss']:.6g}") for entry in trainer.state.log_history if "loss" in entry]
 
 
-def effects(model: Any, run: Run, world: World, models: Path) -> dict[str, float]:
+def run_effects(model: Any, run: Run, world: World, models: Path) -> dict[str, float]:
     """Forgetting on the student's own text, calibration on demonstrations without a wrong step."""
     tokenizer, student = lab.tokenizer(world), lab.load(model_path(world.student, "student", models))
-    asked = [question["prompt"] for question in questions(run, world)]
+    asked = [question["prompt"] for question in split_questions(run, world)]
     moved = forgetting(model, student, tokenizer, asked, max_new_tokens=run.budget.max_new_tokens)
     true = replace(world, demonstrator=replace(world.demonstrator, slips=0.0), demonstrations=len(asked))
     rows = [token_row(tokenizer, row["prompt"], row["completion"]) for row in lab.demonstrations(true, CLEAN_SEED)]

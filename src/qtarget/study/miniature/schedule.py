@@ -20,7 +20,7 @@ from qtarget.study.quiet import quiet
 ETAS = (0.1, 0.2, 0.5, 0.8)
 DEVELOPMENT_SEED = 1000
 """Of the one training that each η is tried with; the test's trainings have seeds 0, 1, …"""
-METHODS = ("base", "sft", "dft", "kd", "target-sft", "teacher")
+ARM_NAMES = ("base", "sft", "dft", "kd", "target-sft", "teacher")
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class Study:
             self.run(setting, method, seed, "test", chosen[setting.name] if method == "target-sft" else None)
             for seed in self.seeds
             for setting in self.settings
-            for method in METHODS
+            for method in ARM_NAMES
         ]
 
     def grid(self) -> list[Run]:
         """Every training, with every η of Target-SFT, on the test's questions: nothing is chosen."""
-        arms = [(method, None) for method in METHODS if method not in (*UNTOUCHED, "target-sft")]
+        arms = [(method, None) for method in ARM_NAMES if method not in (*UNTOUCHED, "target-sft")]
         arms += [("target-sft", eta) for eta in self.etas]
         return [
             self.run(setting, method, seed, "test", eta)
@@ -96,14 +96,16 @@ def choose(outcomes: Sequence[Outcome]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Place:
+class StudyFolders:
     """Where things are kept: results, one JSON a run; models, pre-trained once."""
 
     results: Path
     models: Path
 
 
-def conduct(study: Study, place: Place, workers: int, console: Console, hours: float | None = None) -> Study:
+def conduct_study(
+    study: Study, place: StudyFolders, workers: int, console: Console, hours: float | None = None
+) -> Study:
     """Run what is not there yet: models, then development, then the test. The estimate is printed first.
 
     Args:
@@ -112,20 +114,20 @@ def conduct(study: Study, place: Place, workers: int, console: Console, hours: f
     Returns:
         The study as it was run.
     """
-    prepare(study, place, console)
+    build_missing_models(study, place, console)
     study = _within(study, place, workers, console, hours)
     chosen = choose(_all(study.tries(), study, place, workers, console, "choosing η"))
     _all(study.trials(chosen), study, place, workers, console, "runs")
     return study
 
 
-def sweep(study: Study, place: Place, workers: int, console: Console) -> None:
+def sweep(study: Study, place: StudyFolders, workers: int, console: Console) -> None:
     """Run the grid of a study whose η is not chosen."""
-    prepare(study, place, console)
+    build_missing_models(study, place, console)
     _all(study.grid(), study, place, workers, console, "sweep")
 
 
-def prepare(study: Study, place: Place, console: Console) -> None:
+def build_missing_models(study: Study, place: StudyFolders, console: Console) -> None:
     """Pre-train the students and teachers that do not ship."""
     missing = missing_models([setting.world for setting in study.settings], place.models)
     if missing:
@@ -134,7 +136,7 @@ def prepare(study: Study, place: Place, console: Console) -> None:
             build_models(missing, progress)
 
 
-def _within(study: Study, place: Place, workers: int, console: Console, hours: float | None) -> Study:
+def _within(study: Study, place: StudyFolders, workers: int, console: Console, hours: float | None) -> Study:
     """The study, cut to the hours given; says what there is to do and how long it will take."""
     tried = [found(run, place.results) for run in study.tries()]
     known = choose([one for one in tried if one is not None]) if None not in tried else {}
@@ -155,7 +157,7 @@ def _within(study: Study, place: Place, workers: int, console: Console, hours: f
     return cut
 
 
-def _probe(study: Study, place: Place) -> Callable[[Run], float]:
+def _probe(study: Study, place: StudyFolders) -> Callable[[Run], float]:
     """Seconds that a run will take, from a short one of the middle setting that is not kept."""
     setting = study.settings[len(study.settings) // 2]
     run = study.run(setting, "target-sft", 0, "test", study.etas[0])
@@ -187,7 +189,9 @@ def _unheard(done: int, total: int) -> None:
     pass
 
 
-def _all(runs: Sequence[Run], study: Study, place: Place, workers: int, console: Console, title: str) -> list[Outcome]:
+def _all(
+    runs: Sequence[Run], study: Study, place: StudyFolders, workers: int, console: Console, title: str
+) -> list[Outcome]:
     """Outcomes of all runs, made where they are not there yet."""
     worlds = {setting.name: setting.world for setting in study.settings}
     kept = {path_of(run, place.results): found(run, place.results) for run in runs}
@@ -201,7 +205,7 @@ def _all(runs: Sequence[Run], study: Study, place: Place, workers: int, console:
     return [outcome for outcome in kept.values() if outcome is not None]
 
 
-def _made(runs: Sequence[Run], worlds: Mapping[str, World], place: Place, workers: int) -> Iterator[Outcome]:
+def _made(runs: Sequence[Run], worlds: Mapping[str, World], place: StudyFolders, workers: int) -> Iterator[Outcome]:
     """Outcomes as they come: from this process, or from several of their own."""
     if workers == 1 or not runs:
         yield from (_score_quietly(run, worlds[run.setting], place) for run in runs)
@@ -215,7 +219,7 @@ def _made(runs: Sequence[Run], worlds: Mapping[str, World], place: Place, worker
             pool.shutdown(cancel_futures=True)
 
 
-def _score_quietly(run: Run, world: World, place: Place) -> Outcome:
+def _score_quietly(run: Run, world: World, place: StudyFolders) -> Outcome:
     with quiet():
         return score(run, world, place.models, place.results, _unheard)
 

@@ -23,7 +23,7 @@ class Setting:
     world: World
 
 
-STEPS = 150
+_STEPS = 150
 """Of every fine-tuning; in the weak world half of what the demo takes, so that ten settings fit an afternoon."""
 SIZES: dict[str, dict[str, int]] = {
     "48 wide": {"width": 48, "feed_forward": 192, "school_steps": 800},
@@ -36,7 +36,7 @@ SIZES: dict[str, dict[str, int]] = {
 
 def _setting(group: str, name: str, size: str) -> Setting:
     world = lab.world(name)
-    sized = replace(world, student=replace(world.student, **SIZES[size]), fine_tuning_steps=STEPS)
+    sized = replace(world, student=replace(world.student, **SIZES[size]), fine_tuning_steps=_STEPS)
     return Setting(f"{group}-{size.replace(' ', '-')}", group, size, sized)
 
 

@@ -7,22 +7,22 @@ reader    `Cache`: answers about documents, from memory-mapped shards
 verify    every number of a cache looked at
 """
 
-from qtarget.teacher.cache.contents import Origin, Plan, plan_cache
-from qtarget.teacher.cache.format import Manifest, Shard
+from qtarget.teacher.cache.contents import CacheOrigin, CachePlan, plan_cache
+from qtarget.teacher.cache.format import CacheShard, Manifest
 from qtarget.teacher.cache.reader import Cache, open_cache
-from qtarget.teacher.cache.verify import Report, verify
+from qtarget.teacher.cache.verify import Report, verify_cache
 from qtarget.teacher.cache.writer import Ranks, write_cache
 
 __all__ = [
     "Cache",
+    "CacheOrigin",
+    "CachePlan",
+    "CacheShard",
     "Manifest",
-    "Origin",
-    "Plan",
     "Ranks",
     "Report",
-    "Shard",
     "open_cache",
     "plan_cache",
-    "verify",
+    "verify_cache",
     "write_cache",
 ]

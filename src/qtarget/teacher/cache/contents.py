@@ -15,11 +15,11 @@ from qtarget.teacher.distributions import Keep
 from qtarget.teacher.documents import Document
 
 VERSION = 1
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
+CACHE_DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass(frozen=True)
-class Origin:
+class CacheOrigin:
     """What made the rows and the answers, as far as neither shows it. See `qtarget.models.identity`.
 
     Attributes:
@@ -37,7 +37,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CachePlan:
     """What a cache is to hold.
 
     Attributes:
@@ -69,12 +69,12 @@ class Plan:
 
 def plan_cache(
     documents: Iterable[Document],
-    origin: Origin,
+    origin: CacheOrigin,
     keep: Keep,
     *,
     storage_dtype: Literal["float16", "float32"] = "float16",
     shard_tokens: int = 65536,
-) -> Plan:
+) -> CachePlan:
     """What to write about documents, each once, in an order that only their content decides.
 
     Args:
@@ -82,8 +82,8 @@ def plan_cache(
             e^-10 by 0.5 %, one of 1/2 by 0.03 %.
         shard_tokens: tokens asked about, after which a shard is closed; what a run that is killed loses at most.
     """
-    if storage_dtype not in DTYPES:
-        raise ValueError(f"storage_dtype is {storage_dtype!r}; expected one of {', '.join(DTYPES)}.")
+    if storage_dtype not in CACHE_DTYPES:
+        raise ValueError(f"storage_dtype is {storage_dtype!r}; expected one of {', '.join(CACHE_DTYPES)}.")
     unique = {document.digest: document for document in documents}
     if not unique:
         raise ValueError("No row has a supervised token, so there is nothing to ask the teacher about.")
@@ -98,7 +98,7 @@ def plan_cache(
         "shard_tokens": shard_tokens,
         "format": VERSION,
     }
-    return Plan(parts, _shards(ordered, shard_tokens))
+    return CachePlan(parts, _shards(ordered, shard_tokens))
 
 
 def _shards(documents: Sequence[Document], shard_tokens: int) -> list[list[Document]]:
@@ -113,7 +113,7 @@ def tokens_in(documents: Iterable[Document]) -> int:
 
 
 def bytes_per_token(k: int, storage_dtype: str) -> int:
-    return 14 + k * (4 + DTYPES[storage_dtype].itemsize)
+    return 14 + k * (4 + CACHE_DTYPES[storage_dtype].itemsize)
 
 
 def keep_of(parts: Mapping[str, Any]) -> Keep:
@@ -124,7 +124,7 @@ def key_of(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()
 
 
-def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def changed_parts(cached: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """The parts of `wanted` that the cache has otherwise, each with both values."""
     return [
         f"{name.replace('_', ' ')}: {_short(cached.get(name))} in the cache, {_short(value)} now"

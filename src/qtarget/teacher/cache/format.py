@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtarget.teacher.cache.contents import DTYPES, VERSION, keep_of, key_of
-from qtarget.teacher.distributions import Kept
+from qtarget.teacher.cache.contents import CACHE_DTYPES, VERSION, keep_of, key_of
+from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
@@ -32,7 +32,7 @@ PER_DOCUMENT = {"digests", "offsets"}
 
 
 @dataclass(frozen=True)
-class Shard:
+class CacheShard:
     """A finished shard; `key` is that of the cache it belongs to."""
 
     file: str
@@ -48,7 +48,7 @@ class Manifest:
     """A finished cache."""
 
     parts: dict[str, Any]
-    shards: tuple[Shard, ...]
+    shards: tuple[CacheShard, ...]
 
     @property
     def tokens(self) -> int:
@@ -71,12 +71,12 @@ def sidecar_name(shard: str) -> str:
     return shard.removesuffix(".safetensors") + ".json"
 
 
-def shard_tensors(documents: Sequence[Document], kept: Kept, storage_dtype: str) -> dict[str, Tensor]:
+def shard_tensors(documents: Sequence[Document], kept: KeptLogprobs, storage_dtype: str) -> dict[str, Tensor]:
     """What a shard stores."""
     counts = [int(document.asked.sum()) for document in documents]
     return {
         "ids": kept.ids.int(),
-        "logprobs": kept.logprobs.to(DTYPES[storage_dtype]),
+        "logprobs": kept.logprobs.to(CACHE_DTYPES[storage_dtype]),
         "log_tail": kept.log_tail.float(),
         "label_logprobs": kept.label_logprobs.float(),
         "entropy": kept.entropy.half(),
@@ -88,7 +88,7 @@ def shard_tensors(documents: Sequence[Document], kept: Kept, storage_dtype: str)
     }
 
 
-def check_kept(rows: Mapping[str, Tensor], targets: np.ndarray, how: str, temperature: float) -> None:
+def check_stored_targets(rows: Mapping[str, Tensor], targets: np.ndarray, how: str, temperature: float) -> None:
     """Refuse what was kept about other tokens than `targets`: a cache that is out of step, by however little."""
     stored, ids = rows["target_ids"].numpy(), rows["ids"].numpy()
     if len(stored) != len(targets) or (stored != targets).any():
@@ -150,7 +150,7 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def read_json(path: Path) -> Any:
+def read_json_object(path: Path) -> Any:
     """Raises ValueError for what is no JSON object."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -170,7 +170,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(_no_manifest(folder))
-    found = read_json(path)
+    found = read_json_object(path)
     written = found.get("parts", {}).get("format") if isinstance(found.get("parts"), dict) else None
     if isinstance(written, int) and written != VERSION:
         raise ValueError(
@@ -178,9 +178,9 @@ def read_manifest(folder: Path) -> Manifest:
             "with `qtarget teacher cache`."
         )
     try:
-        manifest = Manifest(dict(found["parts"]), tuple(Shard(**shard) for shard in found["shards"]))
+        manifest = Manifest(dict(found["parts"]), tuple(CacheShard(**shard) for shard in found["shards"]))
         keys = {found["key"], key_of(manifest.parts), *(shard.key for shard in manifest.shards)}
-        _ = keep_of(manifest.parts), manifest.parts["vocabulary"], DTYPES[manifest.parts["storage_dtype"]]
+        _ = keep_of(manifest.parts), manifest.parts["vocabulary"], CACHE_DTYPES[manifest.parts["storage_dtype"]]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); write it anew with `qtarget teacher cache`.") from error
     if len(keys) > 1 or not manifest.shards:
@@ -190,7 +190,7 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def manifest_json(plan_parts: dict[str, Any], shards: Sequence[Shard]) -> bytes:
+def manifest_json(plan_parts: dict[str, Any], shards: Sequence[CacheShard]) -> bytes:
     return to_json({"key": key_of(plan_parts), "parts": plan_parts, "shards": [asdict(shard) for shard in shards]})
 
 
@@ -200,7 +200,7 @@ def _no_manifest(folder: Path) -> str:
         return (
             f"{folder} is no teacher cache: it has no {MANIFEST}. Write one with `qtarget teacher cache config.yaml`."
         )
-    shards = read_json(plan).get("shards", [])
+    shards = read_json_object(plan).get("shards", [])
     done = sum((folder / sidecar_name(shard_name(i))).is_file() for i in range(len(shards)))
     return (
         f"{folder} is not finished: {done} of {len(shards)} shards are written. Start the command that was "

@@ -12,20 +12,20 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from qtarget.teacher.cache.contents import differences, keep_of
+from qtarget.teacher.cache.contents import changed_parts, keep_of
 from qtarget.teacher.cache.format import (
     PER_DOCUMENT,
     SHARD,
+    CacheShard,
     Manifest,
-    Shard,
-    check_kept,
+    check_stored_targets,
     excerpt,
     read_manifest,
 )
-from qtarget.teacher.distributions import Keep, Kept, joined
+from qtarget.teacher.distributions import Keep, KeptLogprobs, concatenated
 from qtarget.teacher.documents import Document
 
-CHUNK_BYTES = 1 << 22
+_CHUNK_BYTES = 1 << 22
 AGAIN = "Write the cache again with `qtarget teacher cache`: whole shards are kept."
 
 
@@ -58,7 +58,7 @@ class Cache:
 
     def check(self, wanted: Mapping[str, Any]) -> None:
         """Refuse a cache that has one of `wanted` otherwise; names are those of `manifest.parts`."""
-        differ = differences(self.manifest.parts, wanted)
+        differ = changed_parts(self.manifest.parts, wanted)
         if differ:
             raise ValueError(
                 f"{self.folder} is a cache of something else: {'; '.join(differ)}. Change the run back, or write a "
@@ -70,14 +70,14 @@ class Cache:
         documents = list(documents)
         return [one for one, place in zip(documents, self._find(documents), strict=True) if place < 0]
 
-    def answer(self, documents: Sequence[Document]) -> Kept:
+    def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
         """What was kept about every asked token, document after document, in the dtypes it is stored in.
 
         Raises:
             ValueError: a document is not in the cache, or what is there is about other tokens.
         """
         places = self._find(documents)
-        return joined([self._read(one, place) for one, place in zip(documents, places, strict=True)], self.keep.k)
+        return concatenated([self._read(one, place) for one, place in zip(documents, places, strict=True)], self.keep.k)
 
     def _find(self, documents: Sequence[Document]) -> np.ndarray:
         """Index of each document, −1 where it is not there."""
@@ -86,19 +86,19 @@ class Cache:
         found = self.index.digests[places.clip(max=len(self.index.digests) - 1)] == wanted
         return np.where(found, places, -1)
 
-    def _read(self, document: Document, place: int) -> Kept:
+    def _read(self, document: Document, place: int) -> KeptLogprobs:
         if place < 0:
             raise ValueError(unknown(self.folder, document))
         shard, start, count = (int(column[place]) for column in self.index[1:])
         rows = {name: value[start : start + count] for name, value in self._shard(shard).items()}
         try:
-            check_kept(rows, document.targets, self.manifest.parts["how"], self.manifest.parts["temperature"])
+            check_stored_targets(rows, document.targets, self.manifest.parts["how"], self.manifest.parts["temperature"])
         except ValueError as error:
             raise ValueError(
                 f"{self.folder / self.manifest.shards[shard].file} is out of step with the rows: {error}. Delete this "
                 "cache and write it again with `qtarget teacher cache`."
             ) from error
-        return Kept(*(rows[name] for name in Kept._fields))
+        return KeptLogprobs(*(rows[name] for name in KeptLogprobs._fields))
 
     def _shard(self, shard: int) -> dict[str, Tensor]:
         if shard not in self._shards:
@@ -142,7 +142,7 @@ def hashing(size: int) -> tqdm:
     return tqdm(total=size, unit="B", unit_scale=True, desc="checking the teacher cache", delay=2, disable=None)
 
 
-def check_shard(folder: Path, shard: Shard, bar: tqdm) -> None:
+def check_shard(folder: Path, shard: CacheShard, bar: tqdm) -> None:
     """Refuse a shard whose file is missing, cut short, changed, or not in the folder itself."""
     path = folder / str(shard.file)
     if not SHARD.fullmatch(str(shard.file)) or path.resolve().parent != folder.resolve():
@@ -164,7 +164,7 @@ def check_shard(folder: Path, shard: Shard, bar: tqdm) -> None:
 def _hash(path: Path, bar: tqdm) -> str:
     digest = sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
+        while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
             bar.update(len(chunk))
     return digest.hexdigest()
@@ -198,7 +198,7 @@ def _shard_index(folder: Path, manifest: Manifest, number: int) -> Index:
     return Index(digests, shards, offsets[:-1].astype(np.int32), np.diff(offsets).astype(np.int32))
 
 
-def check_layout(path: Path, shard: Shard, manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
+def check_layout(path: Path, shard: CacheShard, manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors that are not those the manifest promises."""
     tokens, documents = shard.tokens, shard.documents
     flat = ("log_tail", "label_logprobs", "entropy", "target_ids")

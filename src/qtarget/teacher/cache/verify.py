@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qtarget.teacher.cache.format import Manifest, Shard, check_kept, read_manifest
+from qtarget.teacher.cache.format import CacheShard, Manifest, check_stored_targets, read_manifest
 from qtarget.teacher.cache.reader import check_layout, check_shard, hashing, mapped, read_index
 
 EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 PERCENTILES = (1, 5, 25, 50)
-STEPS = 10_000
-CHUNK_TOKENS = 8192
+_STEPS = 10_000
+_CHUNK_TOKENS = 8192
 ROUNDING = {"float16": 2**-11, "float32": 0.0}
 
 
-class Bin(NamedTuple):
+class MassBin(NamedTuple):
     """Tokens whose captured mass lies in [low, high)."""
 
     low: float
@@ -47,7 +47,7 @@ class Report:
     bytes: int
     bytes_per_token: float
     problems: tuple[str, ...]
-    captured: tuple[Bin, ...]
+    captured: tuple[MassBin, ...]
     mean_captured: float | None
     percentiles: Mapping[int, float]
     label_outside: float | None
@@ -57,13 +57,13 @@ class Report:
 class _Measured:
     """Running sums over tokens; `masses` counts them by captured mass, in steps of 1/10000."""
 
-    masses: np.ndarray = field(default_factory=lambda: np.zeros(STEPS + 1, np.int64))
+    masses: np.ndarray = field(default_factory=lambda: np.zeros(_STEPS + 1, np.int64))
     mass: float = 0.0
     outside: int = 0
     tokens: int = 0
 
 
-def verify(folder: str | Path) -> Report:
+def verify_cache(folder: str | Path) -> Report:
     """Look at every byte and every number of a finished cache.
 
     Raises:
@@ -88,20 +88,20 @@ def verify(folder: str | Path) -> Report:
     return _report(folder, manifest, measured, tuple(problems))
 
 
-def _look(folder: Path, shard: Shard, manifest: Manifest, measured: _Measured) -> Iterator[str]:
+def _look(folder: Path, shard: CacheShard, manifest: Manifest, measured: _Measured) -> Iterator[str]:
     """What is wrong in a shard, each kind once, and its tokens added to what is measured."""
     tensors, parts = mapped(folder / shard.file), manifest.parts
     check_layout(folder / shard.file, shard, manifest, tensors)
     wrong: dict[str, int] = {}
-    for start in range(0, shard.tokens, CHUNK_TOKENS):
+    for start in range(0, shard.tokens, _CHUNK_TOKENS):
         names = ("ids", "logprobs", "log_tail", "label_logprobs", "entropy", "target_ids")
-        rows = {name: tensors[name][start : start + CHUNK_TOKENS] for name in names}
+        rows = {name: tensors[name][start : start + _CHUNK_TOKENS] for name in names}
         arrays = {name: value.numpy() for name, value in rows.items()}
         for problem, bad in _doubts(arrays, parts).items():
             if bad.any():
                 wrong[problem] = wrong.get(problem, 0) + int(bad.sum())
         try:
-            check_kept(rows, arrays["target_ids"], parts["how"], parts["temperature"])
+            check_stored_targets(rows, arrays["target_ids"], parts["how"], parts["temperature"])
         except ValueError as error:
             wrong[str(error)] = wrong.get(str(error), 0) + 1
         _measure(arrays, parts, measured)
@@ -137,7 +137,7 @@ def _measure(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any], measured:
         return
     logprobs = rows["logprobs"].astype(np.float32)
     mass = np.exp(logprobs).sum(1).clip(0, 1)
-    counts = np.bincount((np.nan_to_num(mass) * STEPS).astype(np.int64), minlength=STEPS + 1)
+    counts = np.bincount((np.nan_to_num(mass) * _STEPS).astype(np.int64), minlength=_STEPS + 1)
     measured.masses += counts
     measured.mass += float(mass.sum())
     measured.tokens += len(mass)
@@ -149,7 +149,7 @@ def _measure(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any], measured:
 def _report(folder: Path, manifest: Manifest, measured: _Measured, problems: tuple[str, ...]) -> Report:
     tokens = measured.tokens
     cumulated = np.cumsum(measured.masses)
-    percentiles = {p: float(np.searchsorted(cumulated, tokens * p / 100) / STEPS) for p in PERCENTILES}
+    percentiles = {p: float(np.searchsorted(cumulated, tokens * p / 100) / _STEPS) for p in PERCENTILES}
     return Report(
         folder=str(folder),
         parts=manifest.parts,
@@ -166,14 +166,14 @@ def _report(folder: Path, manifest: Manifest, measured: _Measured, problems: tup
     )
 
 
-def _bins(masses: np.ndarray) -> tuple[Bin, ...]:
-    bounds = [round(edge * STEPS) for edge in EDGES]
+def _bins(masses: np.ndarray) -> tuple[MassBin, ...]:
+    bounds = [round(edge * _STEPS) for edge in EDGES]
     bounds[-1] += 1  # a mass of 1 is in the last
     sums = [int(masses[low:high].sum()) for low, high in pairwise(bounds)]
-    return tuple(Bin(low, high, count) for (low, high), count in zip(pairwise(EDGES), sums, strict=True))
+    return tuple(MassBin(low, high, count) for (low, high), count in zip(pairwise(EDGES), sums, strict=True))
 
 
-def bars(histogram: tuple[Bin, ...], width: int = 40) -> list[str]:
+def bars(histogram: tuple[MassBin, ...], width: int = 40) -> list[str]:
     """A histogram as lines of text, the longest bar `width` wide."""
     most, every = max(one.tokens for one in histogram), sum(one.tokens for one in histogram)
     return [

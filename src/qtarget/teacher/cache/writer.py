@@ -13,14 +13,14 @@ from safetensors.torch import save
 
 from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
 from qtarget.models.identity import file_digest
-from qtarget.teacher.cache.contents import Plan, differences, key_of, tokens_in
+from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
 from qtarget.teacher.cache.format import (
     MANIFEST,
     PLAN,
-    Shard,
-    check_kept,
+    CacheShard,
+    check_stored_targets,
     manifest_json,
-    read_json,
+    read_json_object,
     readable,
     shard_name,
     shard_tensors,
@@ -28,12 +28,12 @@ from qtarget.teacher.cache.format import (
     to_json,
     write_atomically,
 )
-from qtarget.teacher.distributions import Kept
+from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-OWN = {LOCK, HOLDER, f"{PLAN}.tmp"}
-Answer = Callable[[Sequence[Document]], Kept]
+_OWN_FILES = {LOCK, HOLDER, f"{PLAN}.tmp"}
+Answer = Callable[[Sequence[Document]], KeptLogprobs]
 
 
 def _alone() -> None:
@@ -55,10 +55,10 @@ class Ranks:
 
 def write_cache(
     folder: Path,
-    plan: Plan,
+    plan: CachePlan,
     answer: Answer,
     ranks: Ranks | None = None,
-    on_shard: Callable[[Shard, bool], None] | None = None,
+    on_shard: Callable[[CacheShard, bool], None] | None = None,
 ) -> None:
     """Write what is missing of a cache.
 
@@ -83,7 +83,7 @@ def write_cache(
 
 
 @contextmanager
-def _begun(folder: Path, plan: Plan) -> Iterator[None]:
+def _begun(folder: Path, plan: CachePlan) -> Iterator[None]:
     """The folder, locked and with the plan in it."""
     folder.mkdir(parents=True, exist_ok=True)
     _check_folder(folder)
@@ -97,7 +97,7 @@ def _begun(folder: Path, plan: Plan) -> Iterator[None]:
 
 
 def _check_folder(folder: Path) -> None:
-    names = {path.name for path in folder.iterdir()} - OWN
+    names = {path.name for path in folder.iterdir()} - _OWN_FILES
     if names and PLAN not in names:
         raise ValueError(
             f"{folder} holds {sorted(names)[0]} and no {PLAN}, so it is no teacher cache; name a folder that is "
@@ -105,11 +105,11 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _check_plan(folder: Path, plan: Plan) -> None:
-    found = read_json(folder / PLAN).get("parts")
+def _check_plan(folder: Path, plan: CachePlan) -> None:
+    found = read_json_object(folder / PLAN).get("parts")
     parts = found if isinstance(found, dict) else {}
     if key_of(parts) != plan.key:
-        differ = "; ".join(differences(parts, plan.parts)) or "it was written by another version"
+        differ = "; ".join(changed_parts(parts, plan.parts)) or "it was written by another version"
         raise ValueError(
             f"{folder} is the cache of something else ({differ}). Name another folder, or delete this one."
         )
@@ -120,9 +120,9 @@ class _Writing:
     """One rank at work: while a shard goes to disk, the next is asked for."""
 
     folder: Path
-    plan: Plan
+    plan: CachePlan
     answer: Answer
-    on_shard: Callable[[Shard, bool], None]
+    on_shard: Callable[[CacheShard, bool], None]
 
     def write(self, ranks: Ranks) -> None:
         with ThreadPoolExecutor(1) as disk:
@@ -137,25 +137,27 @@ class _Writing:
                 before = disk.submit(self._store, index, kept)
             self._written(before)
 
-    def _store(self, index: int, kept: Kept) -> Shard:
+    def _store(self, index: int, kept: KeptLogprobs) -> CacheShard:
         documents, name = self.plan.shards[index], shard_name(index)
         tensors = shard_tensors(documents, kept, self.plan.parts["storage_dtype"])
-        check_kept(tensors, tensors["target_ids"].numpy(), self.plan.parts["how"], self.plan.parts["temperature"])
+        check_stored_targets(
+            tensors, tensors["target_ids"].numpy(), self.plan.parts["how"], self.plan.parts["temperature"]
+        )
         content = save(tensors)
         sha256 = hashlib.sha256(content).hexdigest()
-        shard = Shard(name, sha256, len(content), len(documents), len(tensors["log_tail"]), self.plan.key)
+        shard = CacheShard(name, sha256, len(content), len(documents), len(tensors["log_tail"]), self.plan.key)
         (self.folder / MANIFEST).unlink(missing_ok=True)  # from here on the cache is unfinished again
         write_atomically(self.folder / name, content)
         write_atomically(self.folder / sidecar_name(name), to_json(asdict(shard)))
         return shard
 
-    def _written(self, storing: "Future[Shard] | None") -> None:
+    def _written(self, storing: "Future[CacheShard] | None") -> None:
         if storing is not None:
             self.on_shard(storing.result(), False)
 
 
 @contextmanager
-def _explained(folder: Path, plan: Plan) -> Iterator[None]:
+def _explained(folder: Path, plan: CachePlan) -> Iterator[None]:
     """A disk that is full said in terms of the cache."""
     try:
         yield
@@ -165,13 +167,13 @@ def _explained(folder: Path, plan: Plan) -> Iterator[None]:
         raise
 
 
-def shards_on_disk(folder: Path, plan: Plan) -> list[Path]:
+def shards_on_disk(folder: Path, plan: CachePlan) -> list[Path]:
     """Those that are finished, by any rank."""
     paths = [folder / shard_name(index) for index in range(len(plan.shards))]
     return [path for path in paths if path.with_name(sidecar_name(path.name)).exists() and path.exists()]
 
 
-def _full(folder: Path, plan: Plan, error: OSError) -> str:
+def _full(folder: Path, plan: CachePlan, error: OSError) -> str:
     done = shards_on_disk(folder, plan)
     missing = plan.bytes - sum(path.stat().st_size for path in done)
     return (
@@ -181,20 +183,22 @@ def _full(folder: Path, plan: Plan, error: OSError) -> str:
     )
 
 
-def finished_shard(folder: Path, plan: Plan, index: int) -> Shard | None:
+def finished_shard(folder: Path, plan: CachePlan, index: int) -> CacheShard | None:
     """A shard that was written by an earlier run of the same plan and is whole."""
     path = folder / shard_name(index)
     documents = plan.shards[index]
     try:
-        shard = Shard(**json.loads((folder / sidecar_name(path.name)).read_text(encoding="utf-8")))
-        promised = Shard(path.name, shard.sha256, path.stat().st_size, len(documents), tokens_in(documents), plan.key)
+        shard = CacheShard(**json.loads((folder / sidecar_name(path.name)).read_text(encoding="utf-8")))
+        promised = CacheShard(
+            path.name, shard.sha256, path.stat().st_size, len(documents), tokens_in(documents), plan.key
+        )
         return shard if shard == promised and file_digest(path) == shard.sha256 else None
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _finish(folder: Path, plan: Plan) -> None:
+def _finish(folder: Path, plan: CachePlan) -> None:
     names = [sidecar_name(shard_name(index)) for index in range(len(plan.shards))]
-    content = manifest_json(plan.parts, [Shard(**read_json(folder / name)) for name in names])
+    content = manifest_json(plan.parts, [CacheShard(**read_json_object(folder / name)) for name in names])
     if not (folder / MANIFEST).is_file() or (folder / MANIFEST).read_bytes() != content:
         write_atomically(folder / MANIFEST, content)

@@ -28,7 +28,7 @@ RETRY_AFTER_S = 1
 LOG = logging.getLogger(__name__)
 
 
-def teacher_app(served: ServedModel, secret: str | None = None) -> Starlette:
+def serving_app(served: ServedModel, secret: str | None = None) -> Starlette:
     """The server's endpoints. With a secret, all but /health need it as a bearer token."""
     desk = Desk(served)
 
@@ -46,7 +46,7 @@ def teacher_app(served: ServedModel, secret: str | None = None) -> Starlette:
     routes = [Route("/health", health), Route("/tokens", tokens), Route("/answers", desk, methods=["POST"])]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(WithToken, secret=secret)] if secret else [],
+        middleware=[Middleware(TokenGuard, secret=secret)] if secret else [],
         exception_handlers={HTTPException: _refusal},
         lifespan=lifespan,
     )
@@ -58,7 +58,7 @@ def _refusal(_: Request, error: Exception) -> Response:
 
 
 @dataclass(frozen=True)
-class WithToken:
+class TokenGuard:
     """Lets through who knows the secret, and whoever asks for the server's health."""
 
     app: ASGIApp

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qtarget.models.identity import tokenizer_identity
 from qtarget.models.same_tokens import check_same_map
-from qtarget.teacher.distributions import Keep, Kept, joined
+from qtarget.teacher.distributions import Keep, KeptLogprobs, concatenated
 from qtarget.teacher.documents import Document
 from qtarget.teacher.served.transport import ask, checked_url
 from qtarget.teacher.served.wire import Health, answer_bytes, pack_question, unpack_answer
@@ -35,14 +35,14 @@ class ServedTeacher:
     patience: float = 600.0
     is_remote: bool = field(default=True, init=False)
 
-    def answer(self, documents: Sequence[Document]) -> Kept:
+    def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
         """What is kept about every asked token, document after document.
 
         Raises:
             TeacherUnavailableError: it was away for longer than `patience`.
             ValueError: it refuses, answers what cannot be, or has become another model.
         """
-        return joined([self._asked(part) for part in self._parts(documents)], self.keep.k)
+        return concatenated([self._asked(part) for part in self._parts(documents)], self.keep.k)
 
     def _parts(self, documents: Sequence[Document]) -> Iterator[list[Document]]:
         """Documents in order, at most as many tokens at once as the server takes."""
@@ -62,7 +62,7 @@ class ServedTeacher:
         if part:
             yield part
 
-    def _asked(self, documents: Sequence[Document]) -> Kept:
+    def _asked(self, documents: Sequence[Document]) -> KeptLogprobs:
         targets = torch.from_numpy(np.concatenate([document.targets for document in documents]))
         question, limit = pack_question(documents, self.keep), answer_bytes(len(targets), self.keep.k)
         reply = ask(self.url, "/answers", limit=limit, patience=self.patience, body=question)

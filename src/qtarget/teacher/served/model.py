@@ -17,7 +17,7 @@ from qtarget.teacher.live import LiveModel, load_live_model
 from qtarget.teacher.padding import check_padding
 from qtarget.teacher.served.wire import Health, Limits, pack_answer
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+SERVED_DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,8 @@ def load_served_model(source: str, dtype: str, limits: Limits) -> ServedModel:
     Raises:
         ValueError: an unknown dtype, or a model without its own tokenizer.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}.")
+    if dtype not in SERVED_DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(SERVED_DTYPES)}.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = tokenizer_of(source)
     assert tokenizer is not None  # a path has one, or was refused

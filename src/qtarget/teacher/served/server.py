@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from qtarget.teacher.served.app import teacher_app
+from qtarget.teacher.served.app import serving_app
 from qtarget.teacher.served.model import ServedModel, load_served_model
 from qtarget.teacher.served.secret import VARIABLE, token
 from qtarget.teacher.served.wire import Limits
@@ -41,7 +41,7 @@ class Server:
         print(f"model    {health.model} ({health.dtype}, {health.vocab:,} tokens, {health.weights[-12:]})")
         print(f"address  {self.url}{'' if self.secret is None else f', for who knows {VARIABLE}'}")
         print(f"config   teacher: {self.url}", flush=True)
-        app = teacher_app(self.served, self.secret)
+        app = serving_app(self.served, self.secret)
         config = uvicorn.Config(
             app,
             ws="none",

@@ -18,10 +18,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from qtarget.teacher.distributions import Keep, Kept
+from qtarget.teacher.distributions import Keep, KeptLogprobs
 from qtarget.teacher.documents import Document
 
-PROTOCOL = 1
+WIRE_VERSION = 1
 IDENTITY_HEADER = "x-qtarget-teacher"
 BINARY = "application/octet-stream"
 HEADER_BYTES = 4096
@@ -64,7 +64,7 @@ class Health:
     vocab: int
     dtype: str
     limits: Limits
-    protocol: int = PROTOCOL
+    protocol: int = WIRE_VERSION
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -74,8 +74,8 @@ class Health:
         """Raises ValueError for anything else."""
         try:
             given = json.loads(text)
-            if given["protocol"] != PROTOCOL:
-                raise ValueError(f"it speaks version {given['protocol']} of the protocol, and this side {PROTOCOL}")
+            if given["protocol"] != WIRE_VERSION:
+                raise ValueError(f"it speaks version {given['protocol']} of the protocol, and this side {WIRE_VERSION}")
             return Health(**{**given, "limits": Limits(**given["limits"])})._checked()
         except (KeyError, TypeError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError("its /health is not that of a teacher") from error
@@ -104,7 +104,7 @@ def pack_question(documents: Sequence[Document], keep: Keep) -> bytes:
         "asked": torch.from_numpy(np.concatenate([d.asked for d in documents])),
         "lengths": torch.tensor([len(d.ids) for d in documents], dtype=torch.int32),
     }
-    metadata = {"protocol": str(PROTOCOL), **{name: str(value) for name, value in asdict(keep).items()}}
+    metadata = {"protocol": str(WIRE_VERSION), **{name: str(value) for name, value in asdict(keep).items()}}
     return safetensors.torch.save(tensors, metadata)
 
 
@@ -126,8 +126,8 @@ def unpack_question(body: bytes, vocab: int) -> tuple[list[Document], Keep]:
 
 
 def _keep(metadata: Mapping[str, str]) -> Keep:
-    if metadata.get("protocol") != str(PROTOCOL):
-        raise ValueError(f"version {metadata.get('protocol')} of the protocol; this server speaks {PROTOCOL}")
+    if metadata.get("protocol") != str(WIRE_VERSION):
+        raise ValueError(f"version {metadata.get('protocol')} of the protocol; this server speaks {WIRE_VERSION}")
     how: Any = metadata.get("how")
     k, temperature = int(metadata.get("k", "")), float(metadata.get("temperature", ""))
     if how not in ("top", "sampled") or k < (how == "sampled") or not 0 < temperature < math.inf:
@@ -135,14 +135,14 @@ def _keep(metadata: Mapping[str, str]) -> Keep:
     return Keep(k, how, temperature)
 
 
-def pack_answer(kept: Kept) -> bytes:
+def pack_answer(kept: KeptLogprobs) -> bytes:
     return safetensors.torch.save({name: value.contiguous() for name, value in kept._asdict().items()})
 
 
-def unpack_answer(body: bytes, targets_T: Tensor, keep: Keep, vocab: int) -> Kept:
+def unpack_answer(body: bytes, targets_T: Tensor, keep: Keep, vocab: int) -> KeptLogprobs:
     """What was kept about the asked tokens `targets_T`; ValueError for what cannot be that."""
     tensors = _tensors(body, {"ids": torch.int32, **dict.fromkeys(FLOATS, torch.float32)})
-    kept = Kept(**tensors)
+    kept = KeptLogprobs(**tensors)
     shape = (len(targets_T), min(keep.k, vocab))
     wrong = {n: tuple(v.shape) for n, v in tensors.items() if v.shape != (shape if v.ndim == 2 else shape[:1])}
     if wrong or kept.ids.ndim != 2 or kept.logprobs.ndim != 2:
@@ -157,7 +157,7 @@ def unpack_answer(body: bytes, targets_T: Tensor, keep: Keep, vocab: int) -> Kep
     return kept
 
 
-def _check_values(kept: Kept) -> None:
+def _check_values(kept: KeptLogprobs) -> None:
     """Log-probabilities are at most 0 and entropies at least 0; neither is NaN."""
     if any(getattr(kept, name).isnan().any() for name in FLOATS):
         raise ValueError("it holds NaN")
@@ -175,7 +175,7 @@ def _check_ids(ids_TK: Tensor, vocab: int) -> None:
         raise ValueError("an id is kept twice for one token")
 
 
-def _check_label(kept: Kept, targets_T: Tensor, keep: Keep) -> None:
+def _check_label(kept: KeptLogprobs, targets_T: Tensor, keep: Keep) -> None:
     """The label is among the ids, and said the same of in both places; so an answer about other tokens is caught."""
     is_label_TK = kept.ids == targets_T[:, None]
     if not is_label_TK.any(-1).all():
@@ -184,7 +184,7 @@ def _check_label(kept: Kept, targets_T: Tensor, keep: Keep) -> None:
         raise ValueError("the label's log-probability is not that of its place among the kept ids")
 
 
-def _check_mass(kept: Kept) -> None:
+def _check_mass(kept: KeptLogprobs) -> None:
     mass_T = torch.cat([kept.logprobs, kept.log_tail[:, None]], -1).logsumexp(-1)
     if (mass_T.abs() > SLACK).any():
         worst = float(mass_T.exp()[mass_T.abs().argmax()])
