@@ -61,7 +61,7 @@ def test_divergence_is_the_mean_over_tokens_of_the_whole_distributions(base, tun
 @torch.no_grad()
 def test_chunks_of_the_vocabulary_change_nothing(base, tuned, monkeypatch):
     whole = asdict(divergence(tuned, base, ROWS))
-    monkeypatch.setattr("qtarget.evaluate.effects.logprobs.CHUNK_BYTES", 8 * tiny_models.VOCAB * 3)
+    monkeypatch.setattr("qtarget.evaluate.effects.logprobs._CHUNK_BYTES", 8 * tiny_models.VOCAB * 3)
     assert asdict(divergence(tuned, base, ROWS)) == pytest.approx(whole)
 
 

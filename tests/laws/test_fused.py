@@ -68,10 +68,10 @@ def test_law_04_fused_equals_dense(row: Row, chunk_tokens: int):
 def test_law_04_blocks_of_the_vocabulary_make_no_difference(row: Row, monkeypatch):
     """Products and sums that take a few rows of the output layer at once; sizes that do not divide."""
     case = Case(row, weighted=True)
-    monkeypatch.setattr(matmul, "BLOCK", 7)
+    monkeypatch.setattr(matmul, "HEAD_BLOCK", 7)
     blocks = matmul._blocks
     monkeypatch.setattr(matmul, "_blocks", lambda weight, needed: blocks(weight, True))
-    monkeypatch.setattr(rows, "BLOCK", 5)
+    monkeypatch.setattr(rows, "DOT_BLOCK", 5)
     _assert_equal(*_both(case, 6))
 
 

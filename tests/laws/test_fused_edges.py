@@ -195,7 +195,7 @@ def test_a_sparse_teacher_with_a_tail_where_the_student_is_all_but_certain(name:
 
 def test_a_rule_may_read_the_teachers_entropy():
     """Trust the label where the teacher is undecided: evidence is asked for, and both paths agree."""
-    gate = qt.Rule("H(t)", (qt.types.Statistic("teacher_entropy", 0),), lambda h: 1 - (-h).exp())
+    gate = qt.Rule("H(t)", (qt.statistics.teacher_entropy(0),), lambda h: 1 - (-h).exp())
     gated = qt.Method("gated", gate, ((1 - gate, qt.Pool(student=1.0)),))
     assert gated.needs == {"teacher"}
     assert gated.num_teachers == 1

@@ -1,12 +1,15 @@
 """Methods and rules that a user composes: what they need and what is refused when they are put together."""
 
+import copy
+
 import pytest
 import torch
+from qtarget.statistics import LOGP_Y, SCALE, SEQUENCE_IDS, TRUST
+from qtarget.trust import spread_means
+from qtarget.types import Moment, Statistic
 
 import qtarget as qt
-from qtarget.target import residual, value
-from qtarget.target.statistics import LOGP_Y, SEQUENCE_IDS
-from qtarget.target.trust import spread_means
+from qtarget import residual, trust, value
 
 TALR = qt.method("talr").trust
 P_Y = qt.method("dft").trust
@@ -33,16 +36,35 @@ def test_a_value_that_looks_beyond_its_token_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "given"),
-    [("kd", {"teacher_weights": 1.0}), ("target-sft", {"eta": 0.0}), ("target-sft", {"eta": (0.0, 0)})],
+    [("kd", {"teacher_weights": 1.0}), ("target-sft", {"eta": 0.1}), ("target-sft", {"eta": (0.0, 0.1)})],
 )
 def test_needs_names_the_teachers_that_a_call_must_bring(name: str, given: dict):
-    """A sweep over eta keeps its teacher at 0, where nothing of it is read."""
     method = qt.method(name, **given)
     assert method.needs == {"teacher"}
     logits, labels = torch.randn(3, 5), torch.arange(3)
     with pytest.raises(ValueError, match="needs a teacher"):
         qt.q_target_loss(logits, labels, method)
     qt.q_target_loss(logits, labels, method, teacher=(logits,) * method.num_teachers)
+
+
+@pytest.mark.parametrize("eta", [0, 0.0, (0.0, 0)])
+def test_a_teacher_to_the_power_of_zero_is_no_source(eta):
+    """target-sft at eta 0 is dft, and builds no buffer for a teacher; a sweep over eta may still give one."""
+    method, dft = qt.method("target-sft", eta=eta), qt.method("dft")
+    assert method.needs == dft.needs
+    assert method.pools == dft.pools == ()
+    logits, labels = torch.randn(3, 5, requires_grad=True), torch.arange(3)
+    (expected,) = torch.autograd.grad(qt.q_target_loss(logits, labels, dft).loss, logits)
+    for teacher in (None, logits.detach()):
+        (gradient,) = torch.autograd.grad(qt.q_target_loss(logits, labels, method, teacher=teacher).loss, logits)
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_a_last_exponent_of_zero_still_counts_its_teacher():
+    """The teachers of a call are as many as the exponents that were written."""
+    pool = residual.guided((0.3, 0.0))
+    assert pool == residual.guided(0.3)
+    assert qt.method("target-sft", eta=(0.3, 0.0)).num_teachers == 2
 
 
 def test_what_only_a_tangent_reads_is_needed():
@@ -78,3 +100,104 @@ def test_a_source_whose_hidden_states_do_not_fit_its_head_is_refused():
     teacher = qt.Dense(torch.randn(3, 6), qt.Head(torch.randn(5, 4)))
     with pytest.raises(ValueError, match=r"teacher.hidden is 6 wide, its head.weight \[5, 4\]"):
         qt.q_target_loss(torch.randn(3, 5), torch.arange(3), qt.method("kd"), teacher=teacher)
+
+
+# ---- statistics
+
+
+def _reading(*statistics, **facts) -> qt.Method:
+    return qt.Method("mine", qt.Rule("rule", statistics, lambda *values: values[0], **facts), residual=())
+
+
+@pytest.mark.parametrize(
+    ("statistic", "near"),
+    [
+        (Statistic("ENTROPI"), "ENTROPY"),
+        (Statistic("teacher_entropi", 0), "teacher_entropy"),
+        ("entropy", "ENTROPY"),
+        ("reference_logp_y", "REFERENCE_LOGP_Y"),
+        (Statistic("top_k_entropi", 20), "top_k_entropy"),
+    ],
+)
+def test_a_statistic_without_a_definition_is_refused_with_the_near_miss(statistic, near: str):
+    with pytest.raises(ValueError, match=rf'method "mine" reads .*has no definition; did you mean "{near}"\?'):
+        _reading(statistic)
+
+
+def test_a_value_may_not_read_one_without_a_definition_either():
+    with pytest.raises(ValueError, match="no definition"):
+        qt.Method("mine", 1.0, value=qt.Rule("v", (Statistic("nll"),), lambda v: v))
+
+
+@pytest.mark.parametrize("statistic", [TRUST, SCALE])
+@pytest.mark.parametrize("place", ["trust", "scale", "residual"])
+def test_trust_and_scale_cannot_be_made_of_themselves(statistic: Statistic, place: str):
+    rule = qt.Rule("rule", (statistic,), lambda value: value)
+    numbers = {"trust": rule} if place == "trust" else {"trust": 1.0, "scale": rule}
+    if place == "residual":
+        numbers = {"trust": 1 - rule, "residual": ((rule, residual.uniform()),)}
+    with pytest.raises(ValueError, match=rf'cannot read the statistic "{statistic.name}".*only Method'):
+        qt.Method("mine", **numbers)
+
+
+def _mean_reference(frame, _):
+    return frame.reference_TV.mean(-1)
+
+
+def test_a_statistic_that_forgets_its_source_is_refused_in_words():
+    """At the call, since a definition is a function and nobody can see what it reads."""
+    forgetful = _reading(Statistic("mean_log_r", definition=_mean_reference))
+    with pytest.raises(ValueError, match=r'reads the reference, and none was given.*source="reference"'):
+        qt.q_target_loss(torch.randn(3, 5), torch.arange(3), forgetful)
+
+
+def test_statistics_that_define_each_other_are_refused_in_words():
+    names = ("ping", "pong")
+    ping, pong = (Statistic(name, definition=lambda frame, _, i=i: frame[both[1 - i]]) for i, name in enumerate(names))
+    both = (ping, pong)
+    with pytest.raises(ValueError, match="defined by itself: ping -> pong -> ping"):
+        qt.q_target_loss(torch.randn(3, 5), torch.arange(3), _reading(ping))
+
+
+def _reference_entropy(frame, _):
+    return -(frame.reference_TV.exp() * frame.reference_TV).sum(-1)
+
+
+@pytest.mark.parametrize("moment", [None, Moment.ENTROPY])
+def test_a_statistic_of_ones_own_is_one_expression(moment):
+    """What it reads, its definition and its fast twin stand in it: needs, refusals and both losses follow."""
+    entropy = Statistic("reference_entropy", definition=_reference_entropy, source="reference", moment=moment)
+    gamma = qt.Rule("exp(-H(r))", (entropy,), lambda h: (-h).exp())
+    mine = qt.Method("mine", gamma, residual.rest(gamma, residual.student()))
+    assert mine.needs == {"reference"}
+    assert not mine.label_only
+    hidden, head, labels = torch.randn(6, 4).double(), qt.Head(torch.randn(5, 4).double()), torch.arange(6) % 5
+    with pytest.raises(ValueError, match='"mine" needs a reference'):
+        qt.linear_q_target_loss(hidden, head, labels, mine)
+    reference = qt.Dense(torch.randn(6, 3).double(), qt.Head(torch.randn(5, 3).double()))
+    fused = qt.linear_q_target_loss(hidden, head, labels, mine, reference=reference)
+    plain = qt.q_target_loss(hidden @ head.weight.T, labels, mine, reference=reference)
+    torch.testing.assert_close(fused.trust, plain.trust)
+    torch.testing.assert_close(fused.loss, plain.loss)
+
+
+def test_two_statistics_of_one_name_are_two_statistics():
+    one = Statistic("mine", definition=lambda frame, _: frame[LOGP_Y].exp())
+    other = Statistic("mine", definition=lambda frame, _: frame[LOGP_Y].exp() / 2)
+    gamma = qt.Rule("sum", (one, other), lambda a, b: a + b)
+    mine = qt.Method("mine", gamma, residual.rest(gamma, residual.student()))
+    logits = torch.randn(3, 5)
+    trust = qt.q_target_loss(logits, torch.arange(3), mine).trust
+    torch.testing.assert_close(trust, 1.5 * logits.softmax(-1).diagonal())
+
+
+def test_a_share_of_tokens_does_not_round_floating_point_noise_up():
+    """0.07·100 is 7.000000000000001 in floats, and seven tokens are chosen."""
+    chosen = trust.top_share(trust.entropy(), 0.07).fn(torch.arange(100.0))
+    assert chosen.sum() == 7
+
+
+def test_a_copy_of_a_method_has_a_key_of_its_own_and_a_pickle_says_what_fails():
+    dft = qt.method("dft")
+    assert copy.deepcopy(dft).key != dft.key
+    assert copy.copy(dft) == dft

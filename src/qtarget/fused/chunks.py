@@ -18,14 +18,24 @@ from torch import Tensor
 
 from qtarget.fused.memory import free_bytes
 from qtarget.fused.products import Products
-from qtarget.fused.torch_engine import TOP1, TorchChunk, Workspace
+from qtarget.fused.torch_engine import TorchChunk, Workspace
 from qtarget.target.evidence import Head, SupervisedTokens
 from qtarget.target.loss import check_mass, declared_target, spread, target_kl
 from qtarget.target.ranks import gather_tokens
-from qtarget.target.statistics import ENTROPY, LOGP_Y, SCALE, TRUST, cross, label_logp, negentropy
+from qtarget.target.statistics import (
+    ENTROPY,
+    LOGP_Y,
+    SCALE,
+    TOP1,
+    TRUST,
+    cross,
+    label_logp,
+    negentropy,
+    teacher_entropy,
+)
 from qtarget.target.types import Method, Pool, Statistic, reads, value_of
 
-TEACHER_ENTROPY = Statistic("teacher_entropy", 0)
+TEACHER_ENTROPY = teacher_entropy(0)
 LIKELY_BUFFERS = 4
 """Numbers per token and vocabulary entry that hardly any method exceeds."""
 COUNTED = 5 / 6

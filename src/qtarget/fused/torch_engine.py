@@ -15,15 +15,27 @@ import torch
 from torch import Tensor
 
 from qtarget.fused.pools import DenseTerm, PoolTerm, SparseTerm, UniformTerm
-from qtarget.target.evidence import Dense, Head, LabelOnly, Sparse, SupervisedTokens
-from qtarget.target.statistics import ENTROPY, LOGP_Y, Frame, term_TV
-from qtarget.target.types import FLOOR, Pool, Statistic, sources_of
+from qtarget.target.evidence import Dense, Head, Sparse, SupervisedTokens, stated_moment
+from qtarget.target.statistics import (
+    ENTROPY,
+    LOGP_Y,
+    SEQUENCE_IDS,
+    TOKEN_WEIGHT,
+    TOP1,
+    Frame,
+    cross,
+    label_logp,
+    negentropy,
+    term_TV,
+)
+from qtarget.target.types import COLUMNS, FLOOR, STUDENT, Moment, Pool, Statistic, sources_of
 from qtarget.target.vocabulary import Axis
 
-TOP1 = Statistic("top1")
-IN_PLACE = {"logp_y", "top1", "collision", "log_not_y"}
-"""Statistics measured once the student has overwritten its logits; whatever else is left by then needs them kept."""
-OF_SOURCE = ("reference_logp_y", "teacher_logp_y", "teacher_entropy")
+FROM_SOFTMAX = {Moment.LABEL_LOGP, Moment.LABEL_IS_TOP, Moment.COLLISION, Moment.LOG_NOT_LABEL}
+"""Moments of the student computable from softmax(z) after it was written over z. For any other that is not measured
+before, z is kept."""
+OF_SOURCES = {Moment.LABEL_LOGP, Moment.ENTROPY, Moment.NEGENTROPY}
+"""Moments of the reference and of teachers that have a fast twin here, where whole distributions are given."""
 DOT_BLOCK = 1024
 """Columns of a chunk that a CPU multiplies and sums at once."""
 BY_DEFINITION = 8
@@ -76,10 +88,10 @@ class TorchChunk:
         further_sparse = [pool for pool in fast if is_sparse(pool, self.tokens)][1:]
         fast = [pool for pool in fast if pool not in further_sparse]
         slow = [pool for pool in pools if pool not in fast]
-        self._measure_logits(wanted)
+        self._measure_before_softmax(wanted)
         for pool in fast:
             self._build(pool, wanted, shared=[p for p in fast if p != pool])
-        unread = any(s not in self.measured and s.name not in IN_PLACE for s in wanted)
+        unread = any(s not in self.measured and not _is_from_softmax(s) for s in wanted)
         self._normalise(keep_logits or bool(slow) or unread)
         for pool in fast:
             self._finish(pool, wanted)
@@ -144,25 +156,24 @@ class TorchChunk:
             total_CV = self.logits_CV.masked_fill(outside_CV, 0.0)
         count_C = self._vocabulary()
         self.terms[pool] = UniformTerm(count_C, outside_CV)
-        self.measured[Statistic("cross", pool)] = self.axis.sum(total_CV.sum(-1)) / count_C
-        for name in ("negentropy", "label_logp"):
-            self.measured[Statistic(name, pool)] = -count_C.log()
+        self.measured[cross(pool)] = self.axis.sum(total_CV.sum(-1)) / count_C
+        self.measured[negentropy(pool)] = self.measured[label_logp(pool)] = -count_C.log()
 
     def _build_dense(self, pool: Pool, wanted: Collection[Statistic], shared: list[Pool]) -> None:
-        own, label, cross = (Statistic(name, pool) for name in ("negentropy", "label_logp", "cross"))
         exponent_CV = self._exponent(pool, shared)
         if (outside_CV := self._outside()) is not None:
             exponent_CV.masked_fill_(outside_CV, FLOOR)
-        out = self._buffer(f"pool {len(self.terms)}") if own in wanted else exponent_CV
-        if own in wanted or label in wanted:
+        with_negentropy = negentropy(pool) in wanted
+        out = self._buffer(f"pool {len(self.terms)}") if with_negentropy else exponent_CV
+        if with_negentropy or label_logp(pool) in wanted:
             prob_CV, peak = self.axis.measured_softmax(exponent_CV, self.tokens.labels_T, out)
-            self.measured[label] = peak.label_logp_C
-            if own in wanted:
-                self.measured[own] = self._dot(prob_CV, exponent_CV) - peak.log_norm_C
+            self.measured[label_logp(pool)] = peak.label_logp_C
+            if with_negentropy:
+                self.measured[negentropy(pool)] = self._dot(prob_CV, exponent_CV) - peak.log_norm_C
         else:
             prob_CV = self.axis.softmax(exponent_CV, out)
-        if cross in wanted:
-            self.measured[cross] = self._dot(prob_CV, self.logits_CV)
+        if cross(pool) in wanted:
+            self.measured[cross(pool)] = self._dot(prob_CV, self.logits_CV)
         self.terms[pool] = DenseTerm(prob_CV)
 
     def _exponent(self, pool: Pool, shared: list[Pool]) -> Tensor:
@@ -183,21 +194,20 @@ class TorchChunk:
 
     def _finish(self, pool: Pool, wanted: Collection[Statistic]) -> None:
         """What needs the student's normaliser: expected log p, and the sparse pools."""
-        own, label, cross = (Statistic(name, pool) for name in ("negentropy", "label_logp", "cross"))
         if pool in self.terms:
-            if cross in self.measured:
-                self.measured[cross] = self.measured[cross] - self.log_norm_C
+            if cross(pool) in self.measured:
+                self.measured[cross(pool)] = self.measured[cross(pool)] - self.log_norm_C
             return
         ((name, exponent),) = sources_of(pool)
         kept = evidence_of(name, self.tokens)
         student_CK, rest_C = self.axis.apart(self.student_CV, kept.ids)
         term = SparseTerm.build(pool, exponent * kept.temperature, kept, student_CK, rest_C, self.axis)
         self.terms[pool] = term
-        self.measured[label] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
-        if cross in wanted or own in wanted:
+        self.measured[label_logp(pool)] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
+        if cross(pool) in wanted or negentropy(pool) in wanted:
             self._measure_student([ENTROPY])
-            self.measured[cross] = term.cross(self.measured[ENTROPY])
-            self.measured[own] = term.negentropy(self.measured[ENTROPY])
+            self.measured[cross(pool)] = term.cross(self.measured[ENTROPY])
+            self.measured[negentropy(pool)] = term.negentropy(self.measured[ENTROPY])
 
     # ---- statistics
 
@@ -210,53 +220,65 @@ class TorchChunk:
         outside_CV = self._outside()
         return count_C if outside_CV is None else count_C - self.axis.sum(outside_CV.sum(-1))
 
-    def _measure_logits(self, wanted: Collection[Statistic]) -> None:
-        """What is read before the logits are overwritten."""
+    def _measure_before_softmax(self, wanted: Collection[Statistic]) -> None:
+        """Columns, moments of the sources, and what is read off the student's logits before they are overwritten."""
         for statistic in wanted:
-            if statistic.name == "top_k_entropy":
+            if statistic in (TOKEN_WEIGHT, SEQUENCE_IDS):
+                self.measured[statistic] = self._column(statistic)
+            elif statistic.source not in (STUDENT, *COLUMNS):
+                self._measure_source(statistic)
+            elif statistic.moment is Moment.SUPPORT:
+                self.measured[statistic] = self._vocabulary()
+            elif statistic.moment is Moment.TOP_ENTROPY:
                 top = self.axis.largest(self.logits_CV, min(statistic.of, self.axis.total))
                 top = top.log_softmax(-1).clamp(min=FLOOR)
                 self.measured[statistic] = -(top.exp() * top).sum(-1)
-            elif statistic.name == "vocabulary":
-                self.measured[statistic] = self._vocabulary()
-            elif statistic.name == "token_weight":
-                self.measured[statistic] = _given(self.tokens.token_weight_T).to(self.logits_CV.dtype)
-            elif statistic.name == "sequence_ids":
-                self.measured[statistic] = _given(self.tokens.sequence_ids_T)
-            elif statistic.name in OF_SOURCE:
-                self._measure_source(statistic)
+
+    def _column(self, statistic: Statistic) -> Tensor:
+        values_C = self.tokens.column(statistic.source)
+        return values_C.to(self.logits_CV.dtype) if statistic == TOKEN_WEIGHT else values_C
 
     def _measure_source(self, statistic: Statistic) -> None:
-        name = source_read(statistic)
-        evidence = evidence_of(name, self.tokens)
-        if isinstance(evidence, LabelOnly):
-            self.measured[statistic] = evidence.logprobs.to(self.logits_CV.dtype).clamp(min=FLOOR)
-        if isinstance(evidence, Sparse) and statistic.name == "teacher_entropy" and evidence.entropy is not None:
-            self.measured[statistic] = evidence.entropy.to(self.logits_CV.dtype)
-        if not isinstance(evidence, Dense):
-            return
-        source_CV = self.source(name)
-        prob_CV, peak = self.axis.measured_softmax(source_CV, self.tokens.labels_T, self._buffer("source"))
-        if statistic.name == "teacher_entropy":
-            self.measured[statistic] = peak.log_norm_C - self._dot(prob_CV, source_CV)
-        else:
-            self.measured[statistic] = peak.label_logp_C
+        evidence = evidence_of(statistic.source, self.tokens)
+        stated_C = stated_moment(evidence, statistic.moment, self.logits_CV.dtype)
+        if stated_C is not None:
+            self.measured[statistic] = stated_C
+        elif isinstance(evidence, Dense) and statistic.moment in OF_SOURCES:
+            source_CV = self.source(statistic.source)
+            prob_CV, peak = self.axis.measured_softmax(source_CV, self.tokens.labels_T, self._buffer("source"))
+            if statistic.moment is Moment.LABEL_LOGP:
+                self.measured[statistic] = peak.label_logp_C
+            else:
+                negentropy_C = self._dot(prob_CV, source_CV) - peak.log_norm_C
+                self.measured[statistic] = -negentropy_C if statistic.moment is Moment.ENTROPY else negentropy_C
 
     def _measure_student(self, wanted: Collection[Statistic]) -> None:
         for statistic in wanted:
-            if statistic in self.measured:
-                continue
-            if statistic.name == "entropy":
-                self.measured[statistic] = self.log_norm_C - self._dot(self.student_CV, self.logits_CV)
-            elif statistic.name == "collision":
-                self.measured[statistic] = self.axis.sum(torch.linalg.vector_norm(self.student_CV, dim=-1).square())
-            elif statistic.name == "log_not_y":  # from the others' sum: exact where p_y is nearly 1
-                _, others_C = self.axis.apart(self.student_CV, self.tokens.labels_T[:, None])
-                self.measured[statistic] = others_C.log().clamp(min=FLOOR)
-            elif isinstance(statistic.of, Pool) and statistic.of.is_student:
-                self._measure_student([ENTROPY])
-                of_label = statistic.name == "label_logp"
-                self.measured[statistic] = self.measured[LOGP_Y] if of_label else -self.measured[ENTROPY]
+            if statistic not in self.measured and is_of_student(statistic):
+                value_C = self._student_moment(statistic.moment)
+                if value_C is not None:
+                    self.measured[statistic] = value_C
+
+    def _student_moment(self, moment: Moment | None) -> Tensor | None:
+        """A moment of the student itself, [C]; None for one that has no fast twin here."""
+        if moment is Moment.LABEL_LOGP:
+            return self.measured[LOGP_Y]
+        if moment is Moment.LABEL_IS_TOP:
+            return self.measured[TOP1]
+        if moment is Moment.ENTROPY:
+            if ENTROPY not in self.measured:
+                self.measured[ENTROPY] = self.log_norm_C - self._dot(self.student_CV, self.logits_CV)
+            return self.measured[ENTROPY]
+        if moment in (Moment.NEGENTROPY, Moment.CROSS):
+            entropy_C = self._student_moment(Moment.ENTROPY)
+            assert entropy_C is not None
+            return -entropy_C
+        if moment is Moment.COLLISION:
+            return self.axis.sum(torch.linalg.vector_norm(self.student_CV, dim=-1).square())
+        if moment is Moment.LOG_NOT_LABEL:  # from the others' sum: exact where p_y is nearly 1
+            _, others_C = self.axis.apart(self.student_CV, self.tokens.labels_T[:, None])
+            return others_C.log().clamp(min=FLOOR)
+        return None
 
     def _measure_by_definition(self, slow: Collection[Pool], wanted: Collection[Statistic]) -> None:
         left = [s for s in wanted if s not in self.measured]
@@ -291,19 +313,19 @@ class TorchChunk:
         return self.axis.add_(gradient_CV, self.tokens.labels_T[:, None], -trust_C[:, None])
 
 
-def _given(values: Tensor | None) -> Tensor:
-    assert values is not None
-    return values
-
-
 def evidence_of(name: str, tokens: SupervisedTokens) -> Any:
-    """What a source brought: "reference", or "teacher" and its number."""
-    return tokens.reference if name == "reference" else tokens.teachers[int(name.split()[1])]
+    """What "reference" or "teacher i" brought. Its form was checked before."""
+    return tokens.source(name)
 
 
-def source_read(statistic: Statistic) -> str:
-    """The source that a statistic among `OF_SOURCE` reads."""
-    return "reference" if statistic.name == "reference_logp_y" else f"teacher {statistic.of}"
+def is_of_student(statistic: Statistic) -> bool:
+    """Whether a statistic is measured on the student itself, also where it stands as a pool."""
+    pool = statistic.of if isinstance(statistic.of, Pool) else None
+    return statistic.source == STUDENT and (pool is None or pool.is_student)
+
+
+def _is_from_softmax(statistic: Statistic) -> bool:
+    return is_of_student(statistic) and statistic.moment in FROM_SOFTMAX
 
 
 def is_sparse(pool: Pool, tokens: SupervisedTokens) -> bool:

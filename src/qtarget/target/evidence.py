@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from qtarget.target.ranks import summed_
-from qtarget.target.types import Method
+from qtarget.target.types import FLOOR, Method, Moment
 from qtarget.target.vocabulary import Axis, Shard, Whole
 
 
@@ -109,6 +109,19 @@ class SupervisedTokens:
     counted_T: Tensor
     group: ProcessGroup | None = None
 
+    def source(self, name: str) -> Evidence | None:
+        """What "reference" or "teacher i" brought; None for nothing."""
+        if name == "reference":
+            return self.reference
+        index = int(name.split()[1])
+        return self.teachers[index] if index < len(self.teachers) else None
+
+    def column(self, name: str) -> Tensor:
+        """The column "token_weight" or "sequence_ids", [T]."""
+        values_T = self.token_weight_T if name == "token_weight" else self.sequence_ids_T
+        assert values_T is not None
+        return values_T
+
     def chunk(self, rows: slice) -> SupervisedTokens:
         """The tokens of one chunk."""
         pick = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -139,6 +152,17 @@ class SupervisedTokens:
         blank = False if values_T.dtype == torch.bool else blank
         out = values_T.new_full((self.shape.numel(), *values_T.shape[1:]), blank)
         return out.index_copy(0, self.where, values_T).view(self.shape + values_T.shape[1:])
+
+
+def stated_moment(evidence: Evidence, moment: Moment | None, dtype: torch.dtype) -> Tensor | None:
+    """A moment that evidence states itself, [T], so that it need not be measured: a label's log-probability alone, or
+    the entropy that was kept beside the likeliest tokens.
+    """
+    if isinstance(evidence, LabelOnly) and moment is Moment.LABEL_LOGP:
+        return evidence.logprobs.to(dtype).clamp(min=FLOOR)
+    if isinstance(evidence, Sparse) and moment is Moment.ENTROPY and evidence.entropy is not None:
+        return evidence.entropy.to(dtype)
+    return None
 
 
 def evidence_rows(evidence: Evidence, rows: Any) -> Evidence:

@@ -109,11 +109,11 @@ def checked(name: str, factory: Callable[..., Any], given: Mapping[str, Any]) ->
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """The near miss, and what there is."""
-    names = list(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    there = f"there is: {', '.join(names)}" if names else "it has none"
-    return f'did you mean "{near[0]}"? {there}' if near else there
+    """The near miss, whatever its case, and what there is."""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.5)
+    there = f"there is: {', '.join(names.values())}" if names else "it has none"
+    return f'did you mean "{names[near[0]]}"? {there}' if near else there
 
 
 def _is_number(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qtarget.target.evidence import CallInputs, Sparse
-from qtarget.target.types import EVIDENCE_OF, Method, Pool, Statistic, reads, sources_of
+from qtarget.target.types import Method, Pool, reads, sources_of
 
 
 def check_kept_tokens(method: Method, given: CallInputs, vocab: int) -> None:
@@ -17,7 +17,7 @@ def check_kept_tokens(method: Method, given: CallInputs, vocab: int) -> None:
             _check_linear(method, name, source)
         elif source.ids.shape[-1] < vocab:
             _check_degree(method, name, source, kept)
-        if source.temperature != 1 and any(_reads_source(s, name) for s in method.reads):
+        if source.temperature != 1 and any(s.source == name for s in method.reads):
             raise ValueError(
                 f'"{method.name}" reads what the {name} says of the label or its entropy, and these tokens were kept '
                 f"at temperature {source.temperature:g}; keep them at temperature 1"
@@ -36,7 +36,7 @@ def _check_linear(method: Method, name: str, source: Sparse) -> None:
     pools = [pool for pool in method.pools if any(_exponent_of(part, name) for part in pool.parts)]
     alone = all(_is_alone(pool, name, source.temperature) for pool in pools)
     shapes = [s for number in method.numbers for s in reads(number)]
-    if alone and not any(_reads_source(s, name) or s.of in pools for s in shapes):
+    if alone and not any(s.source == name or s.of in pools for s in shapes):
         return
     raise ValueError(
         f'"{method.name}" is not linear in the {name}, and its kept tokens come with tail="{source.tail}": a token '
@@ -67,10 +67,3 @@ def _check_degree(method: Method, name: str, source: Sparse, kept: Mapping[str, 
 def _exponent_of(pool: Pool, name: str) -> float:
     """The exponent of "reference" or "teacher i" in a pool."""
     return dict(sources_of(pool)).get(name, 0.0)
-
-
-def _reads_source(statistic: Statistic, name: str) -> bool:
-    """Whether a statistic is measured on a source itself."""
-    if name == "reference":
-        return EVIDENCE_OF.get(statistic.name) == ("reference",)
-    return EVIDENCE_OF.get(statistic.name) == ("teacher",) and f"teacher {statistic.of}" == name

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qtarget.target.evidence import CallInputs, Evidence, SupervisedTokens
 from qtarget.target.inputs import resolve, supervise
-from qtarget.target.statistics import LOGP_Y, SCALE, TRUST, Frame, term_TV
+from qtarget.target.statistics import ENTROPY, LOGP_Y, SCALE, TOP1, TRUST, Frame, term_TV
 from qtarget.target.types import FLOOR, LossOutput, Method, Target, value_of
 
 Reading = Literal["declared", "strict", "minimal"]
@@ -66,8 +66,8 @@ def q_target_loss(
         "trust": target.trust,
         "scale": scale_T,
         "p_y": frame[LOGP_Y].exp(),
-        "top1": (frame[LOGP_Y] >= frame.logp_TV.amax(-1)).to(frame.logp_TV.dtype),
-        "entropy": -(frame.logp_TV.exp() * frame.logp_TV).sum(-1),
+        "top1": frame[TOP1],
+        "entropy": frame[ENTROPY],
         "target_kl": target_kl(target.q, frame.logp_TV),
     }
     return LossOutput(

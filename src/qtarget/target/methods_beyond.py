@@ -170,6 +170,6 @@ def confidence_penalty(
         "confidence-penalty",
         1.0,
         (Term(-weight, residual.entropy_slope()),),
-        value=value.nll() - weight * value.entropy(),
+        value=value.nll() - weight * trust.entropy(),
         source="arXiv 1701.06548",
     )

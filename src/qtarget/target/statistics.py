@@ -1,70 +1,46 @@
-"""The named statistics that rules may read, and their plain definitions over whole distributions.
+"""The statistics that rules may read: a number per supervised token each, without gradients.
 
-Each is one number per supervised token, computed without gradients. The fused path measures the same names chunk by
-chunk (`rows.py`) and is held to these definitions by test.
+A `Statistic` stands at the end of this file as one expression: its definition over whole distributions, what it reads,
+and which `Moment` it is, where both engines of the fused loss have a fast twin of it. The fused loss measures anything
+else by its definition, chunk by chunk. Tests hold the twins to the definitions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from qtarget.target.evidence import Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens
-from qtarget.target.types import FLOOR, Pool, Statistic
-
-LOGP_Y = Statistic("logp_y")
-LOG_NOT_Y = Statistic("log_not_y")
-ENTROPY = Statistic("entropy")
-COLLISION = Statistic("collision")
-REFERENCE_LOGP_Y = Statistic("reference_logp_y")
-REFERENCE_MASS_BELOW = Statistic("reference_mass_below")
-TOKEN_WEIGHT = Statistic("token_weight")
-SEQUENCE_IDS = Statistic("sequence_ids")
-VOCABULARY = Statistic("vocabulary")
-TRUST = Statistic("trust")
-SCALE = Statistic("scale")
-
-
-def top_k_entropy(k: int) -> Statistic:
-    """Entropy of the student's k most likely tokens, renormalised; nats."""
-    return Statistic("top_k_entropy", k)
-
-
-def cross(pool: Pool) -> Statistic:
-    """E_π̃[log p]; nats."""
-    return Statistic("cross", pool)
-
-
-def negentropy(pool: Pool) -> Statistic:
-    """E_π̃[log π̃]; nats."""
-    return Statistic("negentropy", pool)
-
-
-def label_logp(pool: Pool) -> Statistic:
-    """log π̃_y; nats."""
-    return Statistic("label_logp", pool)
-
-
-def potential_mass(pool: Pool) -> Statistic:
-    """E[e^φ] under the pool without its potential φ."""
-    return Statistic("potential_mass", pool)
+from qtarget.target.evidence import Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens, stated_moment
+from qtarget.target.types import FLOOR, OF_METHOD, Moment, Pool, Statistic
 
 
 @dataclass(frozen=True)
 class Frame(Mapping[Statistic, Tensor]):
-    """Everything known about T tokens, as whole distributions; statistics are measured when first asked for."""
+    """Everything known about T tokens, as whole distributions; statistics are measured when first asked for.
+
+    Attributes:
+        logp_TV: the student's log-probabilities, nats; `FLOOR` stands for log 0.
+        tokens: labels, and what teachers and reference say.
+        measured: the statistics so far, [T] each.
+    """
 
     logp_TV: Tensor
     tokens: SupervisedTokens
     measured: dict[Statistic, Tensor] = field(default_factory=dict)
+    _measuring: list[Statistic] = field(default_factory=list)
 
     def __getitem__(self, statistic: Statistic) -> Tensor:
         if statistic not in self.measured:
-            self.measured[statistic] = MEASURES[statistic.name](self, statistic.of)
+            if statistic in self._measuring:
+                way = " -> ".join(str(each) for each in [*self._measuring, statistic])
+                raise ValueError(f"a statistic is defined by itself: {way}; define it by others or by distributions")
+            assert statistic.definition is not None
+            self._measuring.append(statistic)
+            self.measured[statistic] = statistic.definition(self, statistic.of)
+            self._measuring.pop()
         return self.measured[statistic]
 
     def __iter__(self) -> Iterator[Statistic]:
@@ -80,11 +56,26 @@ class Frame(Mapping[Statistic, Tensor]):
 
     @property
     def reference_TV(self) -> Tensor:
-        assert self.tokens.reference is not None
-        return log_distribution(self.tokens.reference, self.logp_TV)
+        """The reference's log-probabilities, [T, V]."""
+        return self.source_TV("reference")
 
     def teacher_TV(self, index: int) -> Tensor:
-        return log_distribution(self.tokens.teachers[index], self.logp_TV)
+        """A teacher's log-probabilities, [T, V]."""
+        return self.source_TV(f"teacher {index}")
+
+    def source_TV(self, source: str) -> Tensor:
+        """Log-probabilities of "reference" or "teacher i", [T, V]."""
+        return log_distribution(self.evidence(source), self.logp_TV)
+
+    def evidence(self, source: str) -> Evidence:
+        """What "reference" or "teacher i" brought."""
+        evidence = self.tokens.source(source)
+        if evidence is None:
+            raise ValueError(
+                f"a statistic reads the {source}, and none was given; a statistic says what it reads, so that a call "
+                f'without it is refused: Statistic(name, definition=..., source="{source}")'
+            )
+        return evidence
 
     def pick(self, values_TV: Tensor) -> Tensor:
         """The label's column, [T]."""
@@ -163,46 +154,6 @@ def potential(pool: Pool, frame: Frame) -> Tensor:
     return pool.potential(frame.logp_TV, frame[LOGP_Y][:, None], is_label_TV)
 
 
-def _log_not_y(frame: Frame) -> Tensor:
-    rest = frame.logp_TV.scatter(-1, frame.tokens.labels_T[:, None], -torch.inf)
-    return rest.logsumexp(-1).clamp(min=FLOOR)
-
-
-def _top_k_entropy(frame: Frame, k: int) -> Tensor:
-    top = frame.logp_TV.topk(min(k, frame.logp_TV.shape[-1]), -1).values.log_softmax(-1).clamp(min=FLOOR)
-    return -(top.exp() * top).sum(-1)
-
-
-def _reference_logp_y(frame: Frame) -> Tensor:
-    reference = frame.tokens.reference
-    if isinstance(reference, LabelOnly):
-        return reference.logprobs.to(frame.logp_TV.dtype).clamp(min=FLOOR)
-    return frame.pick(frame.reference_TV)
-
-
-def _teacher_logp_y(frame: Frame, index: int) -> Tensor:
-    teacher = frame.tokens.teachers[index]
-    if isinstance(teacher, LabelOnly):
-        return teacher.logprobs.to(frame.logp_TV.dtype).clamp(min=FLOOR)
-    return frame.pick(frame.teacher_TV(index))
-
-
-def _teacher_entropy(frame: Frame, index: int) -> Tensor:
-    teacher = frame.tokens.teachers[index]
-    if isinstance(teacher, Sparse) and teacher.entropy is not None:
-        return teacher.entropy.to(frame.logp_TV.dtype)
-    return -(frame.teacher_TV(index).exp() * frame.teacher_TV(index)).sum(-1)
-
-
-def _reference_mass_below(frame: Frame) -> Tensor:
-    logr_TV = frame.reference_TV
-    return (logr_TV.exp() * (logr_TV <= frame.pick(logr_TV)[:, None])).sum(-1)
-
-
-def _cross(frame: Frame, pool: Pool) -> Tensor:
-    return (term_TV(pool, frame) * frame.logp_TV).sum(-1)
-
-
 def term_TV(pool: Pool, frame: Frame) -> Tensor:
     """π̃, or its tangent π̃∘(ℓ − E_π̃ ℓ), [T, V]."""
     logp_TV = pool_logp(pool, frame)
@@ -213,9 +164,56 @@ def term_TV(pool: Pool, frame: Frame) -> Tensor:
     return prob_TV * (slope_TV - (prob_TV * slope_TV).sum(-1, keepdim=True))
 
 
+# ---- definitions, from a frame and the statistic's argument
+
+
+def _label_logp(frame: Frame, pool: Pool) -> Tensor:
+    return frame.pick(pool_logp(pool, frame))
+
+
+def _source_label_logp(frame: Frame, source: str) -> Tensor:
+    stated_T = stated_moment(frame.evidence(source), Moment.LABEL_LOGP, frame.logp_TV.dtype)
+    return frame.pick(frame.source_TV(source)) if stated_T is None else stated_T
+
+
+def _source_entropy(frame: Frame, source: str) -> Tensor:
+    stated_T = stated_moment(frame.evidence(source), Moment.ENTROPY, frame.logp_TV.dtype)
+    return _entropy(frame.source_TV(source)) if stated_T is None else stated_T
+
+
+def _entropy(logp_TV: Tensor) -> Tensor:
+    return -(logp_TV.exp() * logp_TV).sum(-1)
+
+
+def _teacher_logp_y(frame: Frame, index: int) -> Tensor:
+    return _source_label_logp(frame, f"teacher {index}")
+
+
+def _teacher_entropy(frame: Frame, index: int) -> Tensor:
+    return _source_entropy(frame, f"teacher {index}")
+
+
+def _cross(frame: Frame, pool: Pool) -> Tensor:
+    return (term_TV(pool, frame) * frame.logp_TV).sum(-1)
+
+
 def _negentropy(frame: Frame, pool: Pool) -> Tensor:
-    logp_TV = pool_logp(pool, frame)
-    return (logp_TV.exp() * logp_TV).sum(-1)
+    return -_entropy(pool_logp(pool, frame))
+
+
+def _log_not_y(frame: Frame, _: None) -> Tensor:
+    rest_TV = frame.logp_TV.scatter(-1, frame.tokens.labels_T[:, None], -torch.inf)
+    return rest_TV.logsumexp(-1).clamp(min=FLOOR)
+
+
+def _top_k_entropy(frame: Frame, k: int) -> Tensor:
+    top = frame.logp_TV.topk(min(k, frame.logp_TV.shape[-1]), -1).values.log_softmax(-1).clamp(min=FLOOR)
+    return -(top.exp() * top).sum(-1)
+
+
+def _reference_mass_below(frame: Frame, _: None) -> Tensor:
+    logr_TV = frame.reference_TV
+    return (logr_TV.exp() * (logr_TV <= frame.pick(logr_TV)[:, None])).sum(-1)
 
 
 def _potential_mass(frame: Frame, pool: Pool) -> Tensor:
@@ -223,31 +221,107 @@ def _potential_mass(frame: Frame, pool: Pool) -> Tensor:
     return (pool_logp(bare, frame).exp() * potential(pool, frame).exp()).sum(-1)
 
 
-def _token_weight(frame: Frame) -> Tensor:
-    assert frame.tokens.token_weight_T is not None
-    return frame.tokens.token_weight_T.to(frame.logp_TV.dtype)
+def _of_method(frame: Frame, _: None) -> Tensor:
+    raise AssertionError("trust and scale are measured by no definition: the loss puts them in")
 
 
-def _sequence_ids(frame: Frame) -> Tensor:
-    assert frame.tokens.sequence_ids_T is not None
-    return frame.tokens.sequence_ids_T
+# ---- the statistics
+
+LOGP_Y = Statistic("logp_y", definition=lambda frame, _: frame.pick(frame.logp_TV), moment=Moment.LABEL_LOGP)
+"""log p_y: the student's log-probability of the label; nats."""
+
+LOG_NOT_Y = Statistic("log_not_y", definition=_log_not_y, moment=Moment.LOG_NOT_LABEL)
+"""log(1 − p_y), exact where p_y is nearly 1; nats."""
+
+TOP1 = Statistic(
+    "top1",
+    definition=lambda frame, _: (frame[LOGP_Y] >= frame.logp_TV.amax(-1)).to(frame.logp_TV.dtype),
+    moment=Moment.LABEL_IS_TOP,
+)
+"""1 where the label is the student's likeliest token, else 0."""
+
+ENTROPY = Statistic("entropy", definition=lambda frame, _: _entropy(frame.logp_TV), moment=Moment.ENTROPY)
+"""The student's entropy; nats."""
+
+COLLISION = Statistic(
+    "collision", definition=lambda frame, _: (2 * frame.logp_TV).exp().sum(-1), moment=Moment.COLLISION
+)
+"""Σ p²: the chance that two draws from the student agree."""
+
+VOCABULARY = Statistic(
+    "vocabulary",
+    definition=lambda frame, _: frame.support_TV.sum(-1).to(frame.logp_TV.dtype),
+    moment=Moment.SUPPORT,
+)
+"""How many tokens the student can produce."""
+
+REFERENCE_LOGP_Y = Statistic(
+    "reference_logp_y",
+    definition=lambda frame, _: _source_label_logp(frame, "reference"),
+    source="reference",
+    label_only=True,
+    moment=Moment.LABEL_LOGP,
+)
+"""log r_y: the reference's log-probability of the label; nats."""
+
+REFERENCE_MASS_BELOW = Statistic("reference_mass_below", definition=_reference_mass_below, source="reference")
+"""Mass that the reference gives to tokens no likelier than the label, the label included."""
+
+TOKEN_WEIGHT = Statistic(
+    "token_weight",
+    definition=lambda frame, _: frame.tokens.column("token_weight").to(frame.logp_TV.dtype),
+    source="token_weight",
+)
+"""The data's weight of the token."""
+
+SEQUENCE_IDS = Statistic(
+    "sequence_ids", definition=lambda frame, _: frame.tokens.column("sequence_ids"), source="sequence_ids"
+)
+"""Which sequence the token belongs to; whole numbers."""
+
+TRUST = Statistic("trust", definition=_of_method, source=OF_METHOD)
+"""γ, for `Method.value` alone."""
+
+SCALE = Statistic("scale", definition=_of_method, source=OF_METHOD)
+"""s, for `Method.value` alone."""
 
 
-MEASURES: dict[str, Callable[[Frame, Any], Tensor]] = {
-    "logp_y": lambda frame, _: frame.pick(frame.logp_TV),
-    "log_not_y": lambda frame, _: _log_not_y(frame),
-    "entropy": lambda frame, _: -(frame.logp_TV.exp() * frame.logp_TV).sum(-1),
-    "top_k_entropy": _top_k_entropy,
-    "collision": lambda frame, _: (2 * frame.logp_TV).exp().sum(-1),
-    "reference_logp_y": lambda frame, _: _reference_logp_y(frame),
-    "reference_mass_below": lambda frame, _: _reference_mass_below(frame),
-    "teacher_logp_y": _teacher_logp_y,
-    "teacher_entropy": _teacher_entropy,
-    "token_weight": lambda frame, _: _token_weight(frame),
-    "sequence_ids": lambda frame, _: _sequence_ids(frame),
-    "vocabulary": lambda frame, _: frame.support_TV.sum(-1).to(frame.logp_TV.dtype),
-    "cross": _cross,
-    "negentropy": _negentropy,
-    "label_logp": lambda frame, pool: frame.pick(pool_logp(pool, frame)),
-    "potential_mass": _potential_mass,
-}
+def top_k_entropy(k: int) -> Statistic:
+    """Entropy of the student's k most likely tokens, renormalised; nats."""
+    return Statistic("top_k_entropy", k, _top_k_entropy, moment=Moment.TOP_ENTROPY)
+
+
+def teacher_logp_y(index: int = 0) -> Statistic:
+    """log t_y: a teacher's log-probability of the label; nats."""
+    return Statistic("teacher_logp_y", index, _teacher_logp_y, f"teacher {index}", True, Moment.LABEL_LOGP)
+
+
+def teacher_entropy(index: int = 0) -> Statistic:
+    """A teacher's entropy; nats."""
+    return Statistic("teacher_entropy", index, _teacher_entropy, f"teacher {index}", moment=Moment.ENTROPY)
+
+
+def cross(pool: Pool) -> Statistic:
+    """E_π̃[log p]; nats."""
+    return Statistic("cross", pool, _cross, moment=Moment.CROSS)
+
+
+def negentropy(pool: Pool) -> Statistic:
+    """E_π̃[log π̃]; nats."""
+    return Statistic("negentropy", pool, _negentropy, moment=Moment.NEGENTROPY)
+
+
+def label_logp(pool: Pool) -> Statistic:
+    """log π̃_y; nats."""
+    return Statistic("label_logp", pool, _label_logp, moment=Moment.LABEL_LOGP)
+
+
+def potential_mass(pool: Pool) -> Statistic:
+    """E[e^φ] under the pool without its potential φ."""
+    return Statistic("potential_mass", pool, _potential_mass)
+
+
+def names() -> list[str]:
+    """The statistics of this module as they are written: constants, and functions of a pool, a teacher or a count."""
+    functions = [n for n, f in globals().items() if getattr(f, "__annotations__", {}).get("return") == "Statistic"]
+    return [*(n for n, value in globals().items() if isinstance(value, Statistic)), *functions]

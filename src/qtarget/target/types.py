@@ -13,11 +13,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from itertools import count
 from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 from torch import Tensor
+
+from qtarget.target.hyperparameters import suggestion
 
 Scope = Literal["token", "sequence", "batch"]
 SCOPES: tuple[Scope, ...] = ("token", "sequence", "batch")
@@ -26,11 +29,61 @@ FLOOR = -1e30
 """Stands for log 0, so that 0·log 0 is 0 and never NaN."""
 
 
-class Statistic(NamedTuple):
-    """A per-token number by name. `of` is its argument: a `Pool`, a teacher's index or a count k."""
+class Moment(Enum):
+    """What both engines of the fused loss measure of a distribution q in one pass over its logits, a number per token.
+
+    Label is the observed token y, student the distribution p. Sums run over the tokens that the student can produce.
+    """
+
+    LABEL_LOGP = "log q_y"
+    LOG_NOT_LABEL = "log(1 − q_y)"
+    LABEL_IS_TOP = "1 where y is the likeliest token, else 0"
+    ENTROPY = "−E_q[log q]"
+    NEGENTROPY = "E_q[log q]"
+    CROSS = "E_q[log p]"
+    COLLISION = "Σ q²"
+    TOP_ENTROPY = "entropy of the k likeliest tokens, renormalised"
+    SUPPORT = "how many tokens the student can produce"
+
+
+STUDENT, OF_METHOD = "student", "method"
+COLUMNS = ("token_weight", "sequence_ids")
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number per supervised token, with all that is known of it. `qtarget.statistics` holds those there are.
+
+    Attributes:
+        name: as error messages call it.
+        of: its argument: a `Pool`, a teacher's index or a count k.
+        definition: (frame, of) -> [T], from whole distributions; `frame` is a `qtarget.statistics.Frame`.
+        source: what it reads besides the student: "reference", "teacher 0", "teacher 1", …, "token_weight" or
+            "sequence_ids". "method": what trust and scale come to, for `Method.value` alone.
+        label_only: the source's log-probability of the label is enough.
+        moment: its fast twin: the moment that it is of its pool or source. None: the fused loss measures the
+            definition, chunk by chunk.
+    """
 
     name: str
     of: Any = None
+    definition: Callable[[Any, Any], Tensor] | None = field(default=None, repr=False)
+    source: str = field(default=STUDENT, compare=False, repr=False)
+    label_only: bool = field(default=False, compare=False, repr=False)
+    moment: Moment | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def distribution(self) -> Pool | str:
+        """What it is a moment of: a pool, the student, the reference or a teacher."""
+        return self.of if isinstance(self.of, Pool) else self.source
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What a call must bring for it, besides what its pool needs."""
+        return frozenset() if self.source in (STUDENT, OF_METHOD) else frozenset({self.source.split()[0]})
+
+    def __str__(self) -> str:
+        return self.name if self.of is None else f"{self.name}({self.of})"
 
 
 @dataclass(frozen=True)
@@ -48,7 +101,7 @@ class Rule:
     scope: Scope = "token"
 
     def __call__(self, statistics: Mapping[Statistic, Tensor]) -> Tensor:
-        return self.fn(*(statistics[name] for name in self.reads))
+        return self.fn(*(statistics[statistic] for statistic in self.reads))
 
     def __add__(self, other: Number) -> Rule:
         return _combine("+", operator.add, self, other)
@@ -121,8 +174,10 @@ Potential = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Pool:
     """π̃ ∝ exp(student·log p + reference·log r + Σ_i teachers[i]·log t_i + φ), over the tokens the student can produce.
 
-    All exponents zero is the uniform distribution. With `tangent` the term is π̃∘(ℓ − E_π̃ ℓ), where ℓ is the log-linear
-    expression of the tangent pool's exponents: it sums to zero, and covers entropy penalties and reverse divergences.
+    An exponent of zero reads nothing: Pool(1.0, teachers=(0.0,)) is the student itself, and needs no teacher, though
+    `num_teachers` still counts it. All exponents zero is the uniform distribution. With `tangent` the term is
+    π̃∘(ℓ − E_π̃ ℓ), where ℓ is the log-linear expression of the tangent pool's exponents: it sums to zero, and covers
+    entropy penalties and reverse divergences.
     """
 
     student: float = 0.0
@@ -130,6 +185,14 @@ class Pool:
     teachers: tuple[float, ...] = ()
     potential: Potential | None = None
     tangent: Pool | None = None
+    num_teachers: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        teachers = tuple(self.teachers)
+        object.__setattr__(self, "num_teachers", len(teachers))
+        while teachers and not teachers[-1]:
+            teachers = teachers[:-1]
+        object.__setattr__(self, "teachers", teachers)
 
     @property
     def is_student(self) -> bool:
@@ -167,8 +230,15 @@ class Method:
         scope: "token", "sequence" (needs `sequence_ids`) or "batch"; at least as wide as the widest rule.
         source: the citation.
         refresh_every: for a reference that is a snapshot of the student: optimizer steps between refreshes.
-        key: its place in `LIVE`.
         without_reference: the method that stands in when no reference is given (iw-sft with precomputed weights).
+        hyperparameters: those it was made with, for a method of the catalogue.
+
+    Attributes:
+        key: its place in `LIVE`.
+
+    Raises:
+        ValueError: an unknown scope, a rule that looks further than the scope, or one that reads a statistic without a
+            definition, or trust and scale before they are known.
     """
 
     name: str
@@ -187,6 +257,21 @@ class Method:
         object.__setattr__(self, "residual", tuple(Term(*term) for term in self.residual))
         object.__setattr__(self, "key", f"{self.name} {next(_NUMBERS)}")
         LIVE[self.key] = self
+        self._check_reads()
+        self._check_scopes()
+
+    def _check_reads(self) -> None:
+        for statistic in self.reads:
+            if not isinstance(statistic, Statistic) or statistic.definition is None:
+                raise ValueError(f'method "{self.name}" reads {statistic!r}, {_no_statistic(statistic)}')
+        for statistic in (s for number in self.numbers for s in reads(number)):
+            if statistic.source == OF_METHOD:
+                raise ValueError(
+                    f'method "{self.name}": trust, scale and coefficients cannot read the statistic '
+                    f'"{statistic.name}", which is what they come to; only Method(..., value=rule) can'
+                )
+
+    def _check_scopes(self) -> None:
         if self.scope not in SCOPES:
             raise ValueError(f'method "{self.name}": scope="{self.scope}" is none of {", ".join(SCOPES)}')
         if self.value is not None and self.value.scope != "token":
@@ -203,7 +288,9 @@ class Method:
             )
 
     def __reduce__(self) -> tuple[type[Method], tuple[Any, ...]]:
-        """A copy is made as any other is, and gets a key of its own."""
+        """For `copy`: the copy gets a key of its own. Pickling fails where rules hold local functions, as those of the
+        catalogue do; send a method's name and hyperparameters instead, and make it again with `qtarget.method`.
+        """
         return Method, tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
     @property
@@ -226,39 +313,29 @@ class Method:
     @property
     def needs(self) -> frozenset[str]:
         """What the call must bring: among "teacher", "reference", "token_weight", "sequence_ids"."""
-        names = {name for s in self.reads for name in EVIDENCE_OF.get(s.name, ())}
-        return frozenset(names | _pool_sources(self.pools))
+        return frozenset().union(*(s.needs for s in self.reads), _pool_sources(self.pools))
 
     @property
     def label_only(self) -> frozenset[str]:
         """The sources of which only the label's log-probability is read."""
-        wide = {name for s in self.reads if not s.name.endswith("_logp_y") for name in EVIDENCE_OF.get(s.name, ())}
-        whole = _pool_sources(self.pools) | wide
-        return frozenset(({"teacher", "reference"} & self.needs) - whole)
+        whole = frozenset().union(*(s.needs for s in self.reads if not s.label_only), _pool_sources(self.pools))
+        return frozenset({"teacher", "reference"} & self.needs) - whole
 
     @property
     def num_teachers(self) -> int:
-        named = [s.of + 1 for s in self.reads if EVIDENCE_OF.get(s.name) == ("teacher",)]
-        return max([0, *named, *(len(part.teachers) for pool in self.pools for part in pool.parts)])
+        """How many teachers the method is set up for, those with an exponent of zero included."""
+        pools = (*(term.pool for term in self.residual), *(s.of for s in self.reads if isinstance(s.of, Pool)))
+        read = [int(s.source.split()[1]) + 1 for s in self.reads if s.needs == {"teacher"}]
+        return max([0, *read, *(part.num_teachers for pool in pools for part in pool.parts)])
 
     @property
     def weight_is_trust(self) -> bool:
         """Whether the method reads `token_weight` itself (cft); otherwise the weight multiplies the scale."""
-        return any(s.name == "token_weight" for s in self.reads)
+        return "token_weight" in self.needs
 
 
 LIVE: WeakValueDictionary[str, Method] = WeakValueDictionary()
 """Every method that somebody holds, by its key: what a compiled graph, which can only hold words, knows it by."""
-
-EVIDENCE_OF: dict[str, tuple[str, ...]] = {
-    "teacher_logp_y": ("teacher",),
-    "teacher_entropy": ("teacher",),
-    "reference_logp_y": ("reference",),
-    "reference_mass_below": ("reference",),
-    "token_weight": ("token_weight",),
-    "sequence_ids": ("sequence_ids",),
-}
-"""Which argument of the call a statistic comes from, where it is not the student alone."""
 
 
 def sources_of(pool: Pool) -> list[tuple[str, float]]:
@@ -268,9 +345,16 @@ def sources_of(pool: Pool) -> list[tuple[str, float]]:
 
 
 def _pool_sources(pools: tuple[Pool, ...]) -> set[str]:
-    parts = [part for pool in pools for part in pool.parts]
-    teacher = {"teacher"} if any(part.teachers for part in parts) else set()
-    return teacher | ({"reference"} if any(part.reference for part in parts) else set())
+    """ "teacher", "reference" or both: what some pools read."""
+    return {name.split()[0] for pool in pools for part in pool.parts for name, _ in sources_of(part)}
+
+
+def _no_statistic(given: Any) -> str:
+    """Why a rule cannot read something, with the near miss among the statistics there are."""
+    from qtarget.target.statistics import names  # imported here, since that module is above this one
+
+    name = given.name if isinstance(given, Statistic) else str(given)
+    return f"which has no definition; {suggestion(name, names())}. Write it as qtarget.statistics has it"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from qtarget.target.statistics import (
     COLLISION,
-    ENTROPY,
     LOG_NOT_Y,
     LOGP_Y,
     REFERENCE_LOGP_Y,
@@ -80,11 +79,6 @@ def tempered_cross_entropy(teacher: Pool, student: Pool, temperature: float) -> 
         return -(temperature**2) * (towards / temperature - log_partition)
 
     return Rule("T²·CE", (cross(teacher), negentropy(student), cross(student)), fn)
-
-
-def entropy() -> Rule:
-    """H(p)."""
-    return Rule("H(p)", (ENTROPY,), lambda entropy: entropy)
 
 
 def less_likely_than(pool: Pool) -> Rule:

@@ -26,9 +26,9 @@ def student_of(chunk) -> Tensor:
 
 
 def all_forms():
-    from qtarget.fused.triton.kernels import STUDENT, UNIFORM, Form
+    from qtarget.fused.triton.kernels import STUDENT_FORM, UNIFORM_FORM, Form
 
-    return STUDENT, UNIFORM, Form(MIXED[0], MIXED[1:]), Form(0.0, (1.0,))
+    return STUDENT_FORM, UNIFORM_FORM, Form(MIXED[0], MIXED[1:]), Form(0.0, (1.0,))
 
 
 def logits_of(form, chunk) -> Tensor:
@@ -38,10 +38,10 @@ def logits_of(form, chunk) -> Tensor:
 
 @pytest.mark.parametrize(("vocab", "softcap"), [(5, None), (5003, 5.0), (33003, None)])
 def test_sums_of_every_form(vocab: int, softcap: float | None):
-    from qtarget.fused.triton.kernels import STUDENT, measure_forms
+    from qtarget.fused.triton.kernels import STUDENT_FORM, measure_forms
 
     chunk = drawn(vocab, softcap=softcap, scale=0.8)
-    sums = measure_forms(chunk, all_forms(), moments=True)
+    sums = measure_forms(chunk, all_forms(), products=True)
     student = student_of(chunk).log_softmax(-1)
     pick = lambda values: values.gather(1, chunk.labels_C[:, None]).squeeze(1)  # noqa: E731
     for form, got in sums.items():
@@ -58,7 +58,7 @@ def test_sums_of_every_form(vocab: int, softcap: float | None):
         for name, value in expected.items():
             torch.testing.assert_close(getattr(got, name).double(), value, rtol=2e-6, atol=2e-6)
         torch.testing.assert_close(
-            got.cross_with(sums[STUDENT]).double(), (logp.exp() * student).sum(-1), rtol=2e-6, atol=2e-6
+            got.cross_with(sums[STUDENT_FORM]).double(), (logp.exp() * student).sum(-1), rtol=2e-6, atol=2e-6
         )
 
 
@@ -76,7 +76,7 @@ def test_the_gradient_of_a_mixture(vocab: int, dtype: torch.dtype):
     )
     expected = expected.scatter(1, chunk.labels_C[:, None], at_label[:, None].double()) * factor[:, None]
     expected = expected * chunk.scale * (1 - (student_of(chunk) / chunk.softcap).square())
-    sums = measure_forms(chunk, all_forms(), moments=False)
+    sums = measure_forms(chunk, all_forms(), products=False)
     pulls = {form: Pull(w, sums[form]) for w, form in zip(weights, all_forms(), strict=True)}
     got = gradient_(chunk, pulls, at_label, factor)
     assert got.data_ptr() == chunk.logits_CV.data_ptr()
@@ -88,32 +88,32 @@ def test_the_gradient_of_a_mixture(vocab: int, dtype: torch.dtype):
 
 def test_tokens_ruled_out_take_no_mass_but_in_their_own_source():
     """The floor stands for −inf under any scale; a form of a source alone may still count them."""
-    from qtarget.fused.triton.kernels import STUDENT, UNIFORM, Form, measure_forms
+    from qtarget.fused.triton.kernels import STUDENT_FORM, UNIFORM_FORM, Form, measure_forms
 
     chunk = drawn(29, scale=0.01)
     chunk.logits_CV[:, 3:9] = -1e30
     chunk.labels_C.fill_(4)
     masked, whole = Form(0.0, (1.0,)), Form(0.0, (1.0,), masked=False)
-    sums = measure_forms(chunk, (STUDENT, UNIFORM, masked, whole), moments=True)
-    assert sums[UNIFORM].total.tolist() == [23.0] * ROWS
-    assert (sums[STUDENT].label_logp == -1e30).all()
+    sums = measure_forms(chunk, (STUDENT_FORM, UNIFORM_FORM, masked, whole), products=True)
+    assert sums[UNIFORM_FORM].total.tolist() == [23.0] * ROWS
+    assert (sums[STUDENT_FORM].label_logp == -1e30).all()
     assert (sums[masked].label_logp == -1e30).all()
     torch.testing.assert_close(sums[whole].label_logp.cpu(), chunk.sources[0].log_softmax(-1)[:, 4].cpu())
     assert all(number.isfinite().all() for one in sums.values() for number in one)
 
 
 def test_a_nan_is_not_hidden():
-    from qtarget.fused.triton.kernels import STUDENT, measure_forms
+    from qtarget.fused.triton.kernels import STUDENT_FORM, measure_forms
 
     chunk = drawn(29)
     chunk.logits_CV[1, 7] = torch.nan
-    label_logp = measure_forms(chunk, (STUDENT,), moments=False)[STUDENT].label_logp
+    label_logp = measure_forms(chunk, (STUDENT_FORM,), products=False)[STUDENT_FORM].label_logp
     assert label_logp.isnan().tolist() == [False, True, False]
 
 
 def test_rows_beyond_two_thousand_million_numbers():
     """Five rows so far apart that the last lies beyond what 32 bits count; only what is written takes memory."""
-    from qtarget.fused.triton.kernels import STUDENT, LogitChunk, Pull, gradient_, measure_forms
+    from qtarget.fused.triton.kernels import STUDENT_FORM, LogitChunk, Pull, gradient_, measure_forms
 
     stride, vocab = 2**29 + 16, 29
     far = torch.empty(4 * stride + vocab, dtype=torch.float16, device=DEVICE).as_strided((5, vocab), (stride, 1))
@@ -123,7 +123,7 @@ def test_rows_beyond_two_thousand_million_numbers():
     results = []
     for logits in (far, near):
         chunk = LogitChunk(logits, (), labels)
-        sums = measure_forms(chunk, (STUDENT,), moments=False)[STUDENT]
-        results += [sums.label_logp, gradient_(chunk, {STUDENT: Pull(ones, sums)}, -sums.not_label, ones)]
+        sums = measure_forms(chunk, (STUDENT_FORM,), products=False)[STUDENT_FORM]
+        results += [sums.label_logp, gradient_(chunk, {STUDENT_FORM: Pull(ones, sums)}, -sums.not_label, ones)]
     torch.testing.assert_close(results[0], results[2], rtol=0, atol=0)
     torch.testing.assert_close(results[1], results[3], rtol=0, atol=0)

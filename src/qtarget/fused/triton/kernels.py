@@ -49,7 +49,7 @@ class Form(NamedTuple):
     masked: bool = True
 
 
-STUDENT, UNIFORM = Form(1.0), Form(0.0)
+STUDENT_FORM, UNIFORM_FORM = Form(1.0), Form(0.0)
 
 
 class LogitChunk(NamedTuple):
@@ -112,12 +112,15 @@ class Sums(NamedTuple):
         return self.cross / self.total - student.total.log()
 
 
-def measure_forms(chunk: LogitChunk, forms: tuple[Form, ...], moments: bool) -> dict[Form, Sums]:
-    """The sums of some forms, in one pass. The first is the student's; without `moments` own, cross, square are 0."""
-    assert forms[0] == STUDENT
+def measure_forms(chunk: LogitChunk, forms: tuple[Form, ...], products: bool) -> dict[Form, Sums]:
+    """The sums of some forms, in one pass over the logits. The first form is the student's.
+
+    Without `products` the sums own, cross and square are left at 0.
+    """
+    assert forms[0] == STUDENT_FORM
     (rows, vocab), padded = chunk.logits_CV.shape, _power_of_two(len(forms))
     sums = chunk.logits_CV.new_empty((padded, SUMS.value, rows), dtype=torch.float32)
-    launch = {"FORMS": padded, "MOMENTS": moments, "BLOCK": _block(vocab, padded), "num_warps": WARPS}
+    launch = {"FORMS": padded, "MOMENTS": products, "BLOCK": _block(vocab, padded), "num_warps": WARPS}
     _measure[(rows,)](sums, *_arguments(chunk, forms, padded), **launch)
     return {form: Sums(*sums[i]) for i, form in enumerate(forms)}
 

@@ -1,4 +1,4 @@
-"""One chunk of tokens on the kernels: what `rows.Rows` is on torch operations.
+"""One chunk of tokens on the Triton kernels: what `TorchChunk` is on torch operations.
 
 Every pool and every whole source is one log-linear form of the logits, so a method is a short list of forms. The first
 pass sums them up; trust, scale and coefficients are made of the sums by any rule; the second pass writes the gradient.
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from qtarget.fused.pools import SparseTerm
-from qtarget.fused.torch_engine import OF_SOURCE, TOP1, TorchChunk, evidence_of, is_fast, is_sparse, source_read
+from qtarget.fused.torch_engine import TorchChunk, evidence_of, is_fast, is_sparse
 from qtarget.fused.triton.kernels import (
     MAX_FORMS,
     MAX_SOURCES,
-    STUDENT,
-    UNIFORM,
+    STUDENT_FORM,
+    UNIFORM_FORM,
     Form,
     LogitChunk,
     Pull,
@@ -27,25 +27,28 @@ from qtarget.fused.triton.kernels import (
     gradient_,
     measure_forms,
 )
-from qtarget.target.evidence import Dense, Head, LabelOnly, Sparse, SupervisedTokens
-from qtarget.target.statistics import LOGP_Y
-from qtarget.target.types import FLOOR, Pool, Statistic, sources_of
+from qtarget.target.evidence import Dense, Head, SupervisedTokens, stated_moment
+from qtarget.target.statistics import LOGP_Y, SEQUENCE_IDS, TOKEN_WEIGHT, TOP1, cross, label_logp, negentropy
+from qtarget.target.types import COLUMNS, FLOOR, OF_METHOD, STUDENT, Moment, Pool, Statistic, sources_of
 
-OF_STUDENT: dict[str, Callable[[Sums], Tensor]] = {
-    "logp_y": lambda student: student.label_logp,
-    "log_not_y": lambda student: student.log_not_label,
-    "entropy": lambda student: -student.negentropy,
-    "collision": lambda student: student.collision,
+OF_SUMS: dict[Moment, Callable[[Sums, Sums], Tensor]] = {
+    Moment.LABEL_LOGP: lambda sums, _: sums.label_logp,
+    Moment.LOG_NOT_LABEL: lambda sums, _: sums.log_not_label,
+    Moment.LABEL_IS_TOP: lambda sums, _: (sums.label >= sums.top).float(),
+    Moment.ENTROPY: lambda sums, _: -sums.negentropy,
+    Moment.NEGENTROPY: lambda sums, _: sums.negentropy,
+    Moment.CROSS: lambda sums, student: sums.cross_with(student),
+    Moment.COLLISION: lambda sums, _: sums.collision,
 }
-OF_POOL = ("cross", "negentropy", "label_logp")
-GIVEN = ("token_weight", "sequence_ids")
-FURTHER = ("vocabulary", "top_k_entropy")
-MOMENTS = ("entropy", "collision", "teacher_entropy", "cross", "negentropy")
-"""Statistics for which the first pass sums more than masses."""
+"""Each moment from the sums of its form and of the student's."""
+OF_POOLS = {Moment.LABEL_LOGP, Moment.NEGENTROPY, Moment.CROSS}
+"""Moments of a pool that a sparse source's K tokens give too."""
+PRODUCTS = {Moment.ENTROPY, Moment.NEGENTROPY, Moment.CROSS, Moment.COLLISION}
+"""Moments for which the first pass sums more than masses."""
 
 
 def covers(pools: Collection[Pool], wanted: Collection[Statistic], tokens: SupervisedTokens, head: Head) -> bool:
-    """Whether the kernels measure all of these; if not, the call is for `rows.Rows`.
+    """Whether the kernels measure all of these; if not, the call is for `TorchChunk`.
 
     They know pools without potential or tangent, one sparse source at most and then in one pool alone, and statistics
     of the student, of whole sources and of those pools. The vocabulary is whole on this device.
@@ -62,34 +65,43 @@ def covers(pools: Collection[Pool], wanted: Collection[Statistic], tokens: Super
 def _whole_sources(pools: Collection[Pool], wanted: Collection[Statistic], tokens: SupervisedTokens) -> list[str]:
     """The sources whose logits are read, in the order of their exponents in a form."""
     names = [name for pool in pools for name, _ in sources_of(pool)]
-    names += [source_read(s) for s in wanted if s.name in OF_SOURCE]
+    names += [s.source for s in wanted if _is_of_source(s) and _stated(s, tokens) is None]
     return [name for name in dict.fromkeys(names) if isinstance(evidence_of(name, tokens), Dense)]
 
 
 def _is_known(statistic: Statistic, tokens: SupervisedTokens, head: Head) -> bool:
-    if statistic.name in OF_SOURCE:
-        return isinstance(evidence_of(source_read(statistic), tokens), Dense) or _given(statistic, tokens) is not None
-    if statistic.name == "top_k_entropy":
+    """Whether the kernels, or the caller, give a statistic."""
+    if statistic in (TOKEN_WEIGHT, SEQUENCE_IDS):
+        return True
+    if _is_of_source(statistic):
+        is_dense = isinstance(evidence_of(statistic.source, tokens), Dense)
+        return _stated(statistic, tokens) is not None or (is_dense and statistic.moment in OF_SUMS)
+    if statistic.source != STUDENT:
+        return False
+    if isinstance(statistic.of, Pool) and not statistic.of.is_student:
+        return statistic.moment in OF_POOLS
+    if statistic.moment is Moment.TOP_ENTROPY:
         return head.scale is None or head.scale > 0
-    return statistic.name in (*OF_STUDENT, *OF_POOL, *GIVEN, *FURTHER)
+    return statistic.moment is Moment.SUPPORT or statistic.moment in OF_SUMS
 
 
-def _given(statistic: Statistic, tokens: SupervisedTokens) -> Tensor | None:
-    """A statistic that was brought, not measured."""
-    if statistic.name in GIVEN:
-        return tokens.token_weight_T if statistic.name == "token_weight" else tokens.sequence_ids_T
-    if statistic.name not in OF_SOURCE:
-        return None
-    evidence = evidence_of(source_read(statistic), tokens)
-    if isinstance(evidence, LabelOnly):
-        return evidence.logprobs.clamp(min=FLOOR)
-    is_kept = isinstance(evidence, Sparse) and statistic.name == "teacher_entropy"
-    return evidence.entropy if is_kept else None
+def _is_of_source(statistic: Statistic) -> bool:
+    """Whether a statistic is measured on the reference or a teacher."""
+    return statistic.source not in (STUDENT, OF_METHOD, *COLUMNS)
+
+
+def _stated(statistic: Statistic, tokens: SupervisedTokens) -> Tensor | None:
+    """A statistic that was brought, not measured; None for others."""
+    if statistic in (TOKEN_WEIGHT, SEQUENCE_IDS):
+        values_C = tokens.column(statistic.source)
+        return values_C.float() if statistic == TOKEN_WEIGHT else values_C
+    evidence = evidence_of(statistic.source, tokens) if _is_of_source(statistic) else None
+    return None if evidence is None else stated_moment(evidence, statistic.moment, torch.float32)
 
 
 @dataclass
 class TritonChunk:
-    """C tokens, as `rows.Rows`. The logits are those before the head's scale and softcap."""
+    """C tokens, as `TorchChunk` has them. The logits are those before the head's scale and softcap."""
 
     plain: TorchChunk
     head: Head
@@ -110,15 +122,15 @@ class TritonChunk:
         """Sum up every form in one pass, and read the statistics from the sums; the logits are always kept."""
         self._sources = _whole_sources(pools, wanted, self.tokens)
         whole = [pool for pool in pools if not is_sparse(pool, self.tokens)]
-        forms = [STUDENT, *map(self._form, whole), *(f for s in wanted if (f := self._form_of(s)) is not None)]
-        moments = any(s.name in MOMENTS for s in wanted)
-        self._sums = measure_forms(self._chunk, tuple(dict.fromkeys(forms)), moments)
-        student = self._sums[STUDENT]
+        forms = [STUDENT_FORM, *map(self._form, whole), *(f for s in wanted if (f := self._form_of(s)) is not None)]
+        products = any(s.moment in PRODUCTS for s in wanted)
+        self._sums = measure_forms(self._chunk, tuple(dict.fromkeys(forms)), products)
+        student = self._sums[STUDENT_FORM]
         self.measured[LOGP_Y] = student.label_logp
         self.measured[TOP1] = (student.label >= student.top).float()
         for pool in pools:
             if pool not in whole:
-                self._build_sparse(pool, moments)
+                self._build_sparse(pool, products)
         for statistic in wanted:
             if statistic not in self.measured:
                 self.measured[statistic] = self._read(statistic)
@@ -137,32 +149,33 @@ class TritonChunk:
         return Form(pool.student, tuple(powers))
 
     def _form_of(self, statistic: Statistic) -> Form | None:
-        """The form that a statistic needs besides the student and the pools."""
-        if statistic.name == "vocabulary":
-            return UNIFORM
-        if statistic.name not in OF_SOURCE or source_read(statistic) not in self._sources:
+        """The form whose sums give a statistic; None for what is not summed up."""
+        if statistic.moment is Moment.SUPPORT:
+            return UNIFORM_FORM
+        if statistic.source == STUDENT and statistic.moment in OF_SUMS:
+            pool = statistic.of if isinstance(statistic.of, Pool) else None
+            if pool is not None and not pool.is_student:
+                return None if is_sparse(pool, self.tokens) else self._form(pool)
+            return STUDENT_FORM
+        if statistic.source not in self._sources:
             return None
-        powers = (0.0,) * self._sources.index(source_read(statistic)) + (1.0,)
+        powers = (0.0,) * self._sources.index(statistic.source) + (1.0,)
         return Form(0.0, powers, masked=not self.plain.may_mask)  # with nothing ruled out, the same as the pool's
 
     # ---- statistics
 
     def _read(self, statistic: Statistic) -> Tensor:
-        student, given = self._sums[STUDENT], _given(statistic, self.tokens)
-        if given is not None:
-            return given if statistic.name == "sequence_ids" else given.float()
-        if statistic.name in OF_STUDENT:
-            return OF_STUDENT[statistic.name](student)
-        if statistic.name == "top_k_entropy":
+        stated_C = _stated(statistic, self.tokens)
+        if stated_C is not None:
+            return stated_C
+        if statistic.moment is Moment.TOP_ENTROPY:
             return self._top_k_entropy(statistic.of)
-        if statistic.name in OF_POOL:
-            sums = self._sums[self._form(statistic.of)]
-            return sums.cross_with(student) if statistic.name == "cross" else getattr(sums, statistic.name)
         form = self._form_of(statistic)
         assert form is not None
-        if statistic.name == "vocabulary":
+        assert statistic.moment is not None
+        if statistic.moment is Moment.SUPPORT:
             return self._sums[form].total
-        return -self._sums[form].negentropy if statistic.name == "teacher_entropy" else self._sums[form].label_logp
+        return OF_SUMS[statistic.moment](self._sums[form], self._sums[STUDENT_FORM])
 
     def _top_k_entropy(self, k: int) -> Tensor:
         top_CK, _ = self._finished(self.logits_CV.topk(min(k, self.logits_CV.shape[1]), -1).values)
@@ -180,23 +193,23 @@ class TritonChunk:
 
     # ---- a sparse source
 
-    def _build_sparse(self, pool: Pool, moments: bool) -> None:
+    def _build_sparse(self, pool: Pool, products: bool) -> None:
         ((name, exponent),) = sources_of(pool)
         kept = evidence_of(name, self.tokens)
         student_CK, rest_C = self._apart(kept.ids)
         power = exponent * kept.temperature
         self._sparse = term = SparseTerm.build(pool, power, kept, student_CK, rest_C, self.plain.axis)
-        cross, own, label = (Statistic(n, pool) for n in OF_POOL)
-        self.measured[label] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
-        if moments:
-            entropy_C = -self._sums[STUDENT].negentropy
-            self.measured[cross], self.measured[own] = term.cross(entropy_C), term.negentropy(entropy_C)
+        self.measured[label_logp(pool)] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
+        if products:
+            entropy_C = -self._sums[STUDENT_FORM].negentropy
+            self.measured[cross(pool)] = term.cross(entropy_C)
+            self.measured[negentropy(pool)] = term.negentropy(entropy_C)
 
     def _apart(self, ids_CK: Tensor) -> tuple[Tensor, Tensor]:
         """p at some ids, [C, K], and the sum of the others, [C]: from a pass over the logits without them."""
-        raw_CK, log_norm_C = self.logits_CV.gather(1, ids_CK), self._sums[STUDENT].log_norm
+        raw_CK, log_norm_C = self.logits_CV.gather(1, ids_CK), self._sums[STUDENT_FORM].log_norm
         self.logits_CV.scatter_(1, ids_CK, -torch.inf)
-        others = measure_forms(self._chunk._replace(sources=()), (STUDENT,), moments=False)[STUDENT]
+        others = measure_forms(self._chunk._replace(sources=()), (STUDENT_FORM,), products=False)[STUDENT_FORM]
         self.logits_CV.scatter_(1, ids_CK, raw_CK)
         return (self._finished(raw_CK)[0] - log_norm_C[:, None]).exp(), (others.log_norm - log_norm_C).exp()
 
@@ -205,12 +218,12 @@ class TritonChunk:
     def gradient_(
         self, trust_C: Tensor, student_share_C: Tensor | None, parts: Mapping[Pool, Tensor], factor_C: Tensor
     ) -> Tensor:
-        """factor·(p − Q) to the stored logits, in their place. Q as in `Rows.gradient_`.
+        """factor·(p − Q) to the stored logits, in their place. Q as in `TorchChunk.gradient_`.
 
         As trust and coefficients sum to 1, the label's entry is −keep·(1 − p_y) + Σ c·(1 − π̃_y), which cancels nowhere.
         """
         keep_C = torch.ones_like(trust_C) if student_share_C is None else 1 - student_share_C
-        weights, at_label_C = {STUDENT: keep_C}, -keep_C * self._sums[STUDENT].not_label
+        weights, at_label_C = {STUDENT_FORM: keep_C}, -keep_C * self._sums[STUDENT_FORM].not_label
         for pool, share_C in parts.items():
             if is_sparse(pool, self.tokens):
                 return self._sparse_gradient_(pool, share_C, keep_C, factor_C)
@@ -227,10 +240,10 @@ class TritonChunk:
         """(keep − c·κ)·p everywhere, then the K tokens anew, as κ may be large and cancel there."""
         term = self._sparse
         assert term is not None
-        kept_label_C = -torch.expm1(self.measured[Statistic("label_logp", pool)])
-        at_label_C = share_C * kept_label_C - keep_C * self._sums[STUDENT].not_label
+        kept_label_C = -torch.expm1(self.measured[label_logp(pool)])
+        at_label_C = share_C * kept_label_C - keep_C * self._sums[STUDENT_FORM].not_label
         _, slope_CK = self._finished(self.logits_CV.gather(1, term.kept.ids))
-        gradient_CV = self._written({STUDENT: keep_C - share_C * term.log_kappa_C.exp()}, at_label_C, factor_C)
+        gradient_CV = self._written({STUDENT_FORM: keep_C - share_C * term.log_kappa_C.exp()}, at_label_C, factor_C)
         inside_CK = keep_C[:, None] * term.student_CK - share_C[:, None] * term.prob_CK
         is_label_CK = term.kept.ids == self.tokens.labels_T[:, None]
         inside_CK = torch.where(is_label_CK, at_label_C[:, None], inside_CK) * factor_C[:, None] * slope_CK
