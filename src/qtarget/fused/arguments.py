@@ -11,7 +11,7 @@ from torch import Tensor
 from qtarget.fused.chunks import LossPlan, fitting
 from qtarget.target.evidence import CallInputs, Evidence, Head
 from qtarget.target.hyperparameters import suggestion
-from qtarget.target.inputs import resolve, supervise
+from qtarget.target.inputs import method_to_run, supervised_tokens
 from qtarget.target.types import Method
 
 Reduction = Literal["mean", "none"]
@@ -41,8 +41,8 @@ class Call(NamedTuple):
         _check_chunk(self.chunk_tokens, self.buffer_bytes)
         _check_diagnostics(self.diagnostics, self.method)
         _check_evidence(teacher=self.given.teacher, reference=self.given.reference)
-        method, vocab = resolve(self.method, self.given), self.head.axis.total
-        tokens = supervise(self.labels, method, vocab, self.given, self.ignore_index, training)
+        method, vocab = method_to_run(self.method, self.given), self.head.axis.total
+        tokens = supervised_tokens(self.labels, method, vocab, self.given, self.ignore_index, training)
         hidden_TH = self.hidden.reshape(-1, self.hidden.shape[-1])
         if len(tokens.where) < len(hidden_TH):
             hidden_TH = hidden_TH.index_select(0, tokens.where)

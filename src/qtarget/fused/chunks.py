@@ -20,7 +20,7 @@ from qtarget.fused.memory import free_bytes
 from qtarget.fused.products import Products
 from qtarget.fused.torch_engine import TorchChunk, Workspace
 from qtarget.target.evidence import Head, SupervisedTokens
-from qtarget.target.loss import check_mass, declared_target, spread, target_kl
+from qtarget.target.loss import check_mass, declared_target, per_token, target_kl
 from qtarget.target.ranks import gather_tokens
 from qtarget.target.statistics import (
     ENTROPY,
@@ -186,7 +186,7 @@ def _numbers_across(plan: LossPlan, start: Callable[[slice], TorchChunk]) -> Num
 
 def _numbers(method: Method, measured: Mapping[Statistic, Tensor], tokens: SupervisedTokens) -> Numbers:
     like_T = measured[LOGP_Y]
-    trust, scale, *coefficients = (spread(value_of(n, measured), like_T) for n in method.numbers)
+    trust, scale, *coefficients = (per_token(value_of(n, measured), like_T) for n in method.numbers)
     check_mass(method, trust, coefficients)
     return Numbers(trust, scale, tokens.multiplier(method, like_T.dtype), tuple(coefficients))
 

@@ -1,6 +1,6 @@
-"""What a caller brings: the output layer, and what teachers and reference say.
+"""What a caller passes besides labels: output layers, and the distributions of teachers and reference (evidence).
 
-Everything is flattened to the T supervised tokens once (`supervise.py`); the mathematics never sees batch or sequence
+Everything is flattened to the T supervised tokens once (`inputs.py`); the mathematics never sees batch or sequence
 axes.
 """
 
@@ -34,7 +34,7 @@ class Head(NamedTuple):
 
     @property
     def axis(self) -> Axis:
-        """The vocabulary as this rank has it."""
+        """The vocabulary axis: all of it on this rank, or cut over ranks."""
         return self.shard or Whole(len(self.weight))
 
 
@@ -53,7 +53,7 @@ class Dense:
 
 
 Tail = Literal["student", "uniform", "none"]
-"""How the mass of the tokens that were not kept is spread over them."""
+"""The shape of the tail: how the mass of the tokens that were not kept is spread over them."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Sparse:
     temperature: float = 1.0
 
     def renormalised(self) -> Sparse:
-        """The mass of the rest given to the kept tokens, in proportion: biased towards them (arXiv 2503.16870)."""
+        """The same with the tail's mass given to the kept tokens in proportion: a biased estimate (arXiv 2503.16870)."""
         logprobs = self.logprobs - self.logprobs.logsumexp(-1, keepdim=True)
         return replace(self, logprobs=logprobs, log_tail=torch.full_like(self.log_tail, -torch.inf), tail="none")
 
@@ -94,8 +94,15 @@ Evidence = Tensor | Dense | Sparse | LabelOnly
 
 @dataclass(frozen=True)
 class SupervisedTokens:
-    """The T supervised tokens of a call, flattened. `where` are their places in the flattened labels; `group`, the
-    ranks that hold the others.
+    """The T supervised tokens of a call, flattened.
+
+    Attributes:
+        where: [T] int64, their places in the flattened labels.
+        teachers, reference: evidence of these tokens, [T, ...].
+        shape: of the labels.
+        num_supervised: scalar, how many labels are not ignored, those of weight 0 included.
+        counted_T: the tokens that `nll` averages: in training those of weight > 0.
+        group: the ranks that hold other tokens of the same batch, if any.
     """
 
     where: Tensor
@@ -110,7 +117,7 @@ class SupervisedTokens:
     group: ProcessGroup | None = None
 
     def source(self, name: str) -> Evidence | None:
-        """What "reference" or "teacher i" brought; None for nothing."""
+        """The evidence of "reference" or "teacher i"; None where none was given."""
         if name == "reference":
             return self.reference
         index = int(name.split()[1])
@@ -132,12 +139,12 @@ class SupervisedTokens:
         return SupervisedTokens(**{**pick, "teachers": teachers, "reference": reference})
 
     def multiplier(self, method: Method, dtype: torch.dtype) -> Tensor | float:
-        """What token weights multiply the scale by: 1 for a method that reads the weight itself."""
+        """The factor of token weights in the scale, [T]; 1 without weights, or where the method reads them itself."""
         weight = self.token_weight_T
         return 1.0 if weight is None or method.weight_is_trust else weight.to(dtype)
 
     def denominator(self, num_items: int | Tensor | None) -> Tensor:
-        """What the sum of the loss is divided by; 1 where a whole step has nothing supervised."""
+        """What the sum of the loss is divided by: `num_items`, or the count of supervised tokens; at least 1."""
         if num_items is None:
             num_items = self.num_supervised if self.group is None else summed_(self.num_supervised.clone(), self.group)
         return torch.as_tensor(num_items).clamp(min=1)
@@ -148,7 +155,7 @@ class SupervisedTokens:
         return values_T.masked_fill(~self.counted_T, 0.0).sum() / number.clamp(min=1), number
 
     def unflatten(self, values_T: Tensor, blank: float = float("nan")) -> Tensor:
-        """[T, ...] back to [*labels.shape, ...], `blank` (False) at the tokens left out."""
+        """Lay [T, ...] out as [*labels.shape, ...], with `blank` (False for bools) at the tokens left out."""
         blank = False if values_T.dtype == torch.bool else blank
         out = values_T.new_full((self.shape.numel(), *values_T.shape[1:]), blank)
         return out.index_copy(0, self.where, values_T).view(self.shape + values_T.shape[1:])
@@ -166,7 +173,7 @@ def stated_moment(evidence: Evidence, moment: Moment | None, dtype: torch.dtype)
 
 
 def evidence_rows(evidence: Evidence, rows: Any) -> Evidence:
-    """The evidence of some tokens: `rows` indexes the axes it shares with `labels`."""
+    """Index the evidence of some tokens: `rows` applies to the axes it shares with `labels`."""
     if isinstance(evidence, Dense):
         return replace(evidence, hidden=evidence.hidden[rows])
     if isinstance(evidence, Sparse):
@@ -177,7 +184,7 @@ def evidence_rows(evidence: Evidence, rows: Any) -> Evidence:
 
 
 class CallInputs(NamedTuple):
-    """What a call brought beside student and labels, as the caller gave it."""
+    """The optional inputs of a loss call, as the caller gave them."""
 
     teacher: Evidence | tuple[Evidence, ...] | None
     reference: Evidence | None

@@ -1,4 +1,4 @@
-"""The door: what a call brought, checked against what its method needs and cut down to the supervised tokens."""
+"""The inputs of a loss call: checked against what the method needs, and flattened to the T supervised tokens."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from qtarget.target.kept_tokens import check_kept_tokens
 from qtarget.target.types import Method
 
 
-def supervise(
+def supervised_tokens(
     labels: Tensor, method: Method, vocab: int, given: CallInputs, ignore_index: int, drop_weightless: bool
 ) -> SupervisedTokens:
-    """Check what was given against what the method needs, and keep the supervised tokens.
+    """Check the inputs against what the method needs, and keep the supervised tokens: those whose label is not ignored.
 
-    Tokens of weight 0 are dropped too when `drop_weightless` and no rule looks beyond its token: they get no gradient.
+    Args:
+        labels: [...] token ids.  vocab: how many tokens the student has.
+        drop_weightless: leave out tokens of weight 0 too, which get no gradient; kept where a rule looks beyond its
+            token, since the others' statistics depend on them.
 
     Raises:
         ValueError: something the method needs is missing or unusable, shapes disagree, or a label is no token id.
@@ -49,8 +52,8 @@ def supervise(
     )
 
 
-def resolve(method: Method, given: CallInputs) -> Method:
-    """The method to run: its stand-in where it has one, and weights are given in place of a reference."""
+def method_to_run(method: Method, given: CallInputs) -> Method:
+    """The method to run: its `without_reference`, where it has one and token weights are given but no reference."""
     in_place = given.reference is None and given.token_weight is not None
     return method.without_reference or method if in_place else method
 
@@ -114,7 +117,7 @@ def _checked_weight(weight: Tensor, keep: Tensor) -> Tensor:
 
 
 def _flatten(evidence: Evidence, where: Tensor, shape: torch.Size, vocab: int, name: str) -> Evidence:
-    """Evidence of the supervised tokens, without gradients, on the labels' device."""
+    """The evidence of the supervised tokens, [T, ...], detached. `where`: their places in the flattened labels."""
     if isinstance(evidence, Dense):
         hidden = _token_rows(evidence.hidden, where, shape, 1, f"{name}.hidden")
         _check_width(evidence, vocab, name)

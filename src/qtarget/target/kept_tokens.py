@@ -1,4 +1,7 @@
-"""Whether K kept tokens of a source are enough for a method: what must be known of the tokens that were not kept."""
+"""Refuses a source of K kept tokens for methods whose target needs more than those and the mass of the rest.
+
+A source here is a teacher or the reference; its tail is the mass of the tokens that were not kept (`evidence.Sparse`).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,12 @@ from qtarget.target.types import Method, Pool, reads, sources_of
 
 
 def check_kept_tokens(method: Method, given: CallInputs, vocab: int) -> None:
-    """Refuse kept tokens of a source where what is known of the others does not give the method's target."""
+    """Refuse a source whose K tokens and tail do not determine the method's target.
+
+    Raises:
+        ValueError: the target is not linear in a source whose tail is uniform or lost, or takes it to a power or at a
+            temperature at which its tail is not known.
+    """
     named = [(f"teacher {i}", source) for i, source in enumerate(given.teachers)] + [("reference", given.reference)]
     kept = {name: source for name, source in named if isinstance(source, Sparse)}
     for name, source in kept.items():
@@ -25,14 +33,16 @@ def check_kept_tokens(method: Method, given: CallInputs, vocab: int) -> None:
 
 
 def temperature_for(method: Method, name: str) -> float:
-    """The temperature at which a method wants tokens of "reference" or "teacher i" kept."""
+    """The temperature at which tokens of "reference" or "teacher i" must be kept, so that the method's pools, which take
+    the source to some power, know the tail's mass at that power; 1 where nothing asks for another.
+    """
     named = [(pool, exponent) for pool in method.pools if (exponent := _exponent_of(pool, name))]
     wanted = {round((1 - pool.student) / exponent, 9) for pool, exponent in named if len(sources_of(pool)) == 1}
     return wanted.pop() if len(wanted) == 1 else 1.0
 
 
 def _check_linear(method: Method, name: str, source: Sparse) -> None:
-    """Only targets that are linear in the source may lose or level its tail."""
+    """Refuse a tail that is uniform or lost, unless the target is a mean of the source and nothing else reads it."""
     pools = [pool for pool in method.pools if any(_exponent_of(part, name) for part in pool.parts)]
     alone = all(_is_alone(pool, name, source.temperature) for pool in pools)
     shapes = [s for number in method.numbers for s in reads(number)]
@@ -52,7 +62,7 @@ def _is_alone(pool: Pool, name: str, temperature: float) -> bool:
 
 
 def _check_degree(method: Method, name: str, source: Sparse, kept: Mapping[str, Sparse]) -> None:
-    """A tail shaped as the student's keeps its mass in pools whose exponents add up to 1."""
+    """Refuse a student-shaped tail in a pool whose exponents do not sum to 1: its mass there is not known."""
     for pool in method.pools:
         exponent = _exponent_of(pool, name)
         powers = [power * (kept[n].temperature if n in kept else 1.0) for n, power in sources_of(pool)]

@@ -1,8 +1,8 @@
-"""The definition: the target and the loss from whole logits, plain and differentiable. `fused.py` is its fast twin.
+"""The definition: the target and the loss from whole logits, plain and differentiable. `fused/` is its fast twin.
 
     Q = γ·onehot(y) + Σ_j c_j·π̃_j        loss = Σ_t s_t·CE(Q_t, p_t) / num_items        ∂L/∂z = s·(p − Q)
 
-Q and s are under stop-gradient; the value reported is the paper's own (see `types.Method.value`).
+Q and s are under stop-gradient; the value reported is the paper's own (see `Method.value`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from qtarget.target.evidence import CallInputs, Evidence, SupervisedTokens
-from qtarget.target.inputs import resolve, supervise
+from qtarget.target.inputs import method_to_run, supervised_tokens
 from qtarget.target.statistics import ENTROPY, LOGP_Y, SCALE, TOP1, TRUST, Frame, term_TV
 from qtarget.target.types import FLOOR, LossOutput, Method, Target, value_of
 
@@ -113,7 +113,7 @@ def target_distribution(
 
 def declared_target(method: Method, frame: Frame) -> Target:
     """The method's own (γ, π̃, s) over T tokens; the scale without token weights."""
-    trust_T, scale_T, *coefficients = (spread(value_of(n, frame), frame[LOGP_Y]) for n in method.numbers)
+    trust_T, scale_T, *coefficients = (per_token(value_of(n, frame), frame[LOGP_Y]) for n in method.numbers)
     check_mass(method, trust_T, coefficients)
     q = torch.zeros_like(frame.logp_TV).scatter(-1, frame.tokens.labels_T[:, None], trust_T[:, None])
     for coefficient_T, (_, pool) in zip(coefficients, method.residual, strict=True):
@@ -122,7 +122,7 @@ def declared_target(method: Method, frame: Frame) -> Target:
 
 
 def check_mass(method: Method, trust_T: Tensor, coefficients: Sequence[Tensor]) -> None:
-    """Refuse a composed method whose trust and coefficients do not sum to 1 (on an accelerator, without a look)."""
+    """Refuse a composed method whose trust and coefficients do not sum to 1. Not checked on an accelerator."""
     whole = [c for c, term in zip(coefficients, method.residual, strict=True) if term.pool.tangent is None]
     total_T = trust_T + sum(whole, torch.zeros_like(trust_T))
     size_T = 1 + trust_T.abs() + sum((c.abs() for c in whole), torch.zeros_like(trust_T))
@@ -143,7 +143,7 @@ def _cross_entropy(method: Method, frame: Frame, target: Target, logp_TV: Tensor
     out_T = -target.trust * label_T
     for number, pool in method.residual:
         if not pool.is_student:
-            coefficient_T = spread(value_of(number, frame), frame[LOGP_Y])
+            coefficient_T = per_token(value_of(number, frame), frame[LOGP_Y])
             out_T = out_T - coefficient_T * (term_TV(pool, frame) * logp_TV).sum(-1)
     return out_T
 
@@ -156,7 +156,7 @@ def _gap(method: Method, frame: Frame, target: Target) -> Tensor:
     for number, pool in method.residual:
         if not pool.is_student:
             toward_TV = term_TV(pool, frame)
-            share = spread(value_of(number, frame), frame[LOGP_Y])[:, None]
+            share = per_token(value_of(number, frame), frame[LOGP_Y])[:, None]
             gap_TV = gap_TV + share * (p_TV - toward_TV if pool.tangent is None else -toward_TV)
     return gap_TV
 
@@ -166,7 +166,7 @@ def method_value(method: Method, frame: Frame, target: Target) -> Tensor:
     if method.value is None:
         return target.scale * -(target.q * frame.logp_TV).sum(-1)
     frame.measured.update({TRUST: target.trust, SCALE: target.scale})
-    return spread(method.value(frame), frame[LOGP_Y])
+    return per_token(method.value(frame), frame[LOGP_Y])
 
 
 def target_kl(q_TV: Tensor, logp_TV: Tensor) -> Tensor:
@@ -209,14 +209,14 @@ def _begin(
 ) -> tuple[Method, SupervisedTokens, Tensor]:
     """The method that will run, the supervised tokens, and their log-probabilities [T, V] in at least fp32."""
     _check_logits(logits, labels)
-    method = resolve(method, given)
-    tokens = supervise(labels, method, logits.shape[-1], given, ignore_index, drop_weightless)
+    method = method_to_run(method, given)
+    tokens = supervised_tokens(labels, method, logits.shape[-1], given, ignore_index, drop_weightless)
     rows = logits.reshape(-1, logits.shape[-1])[tokens.where]
     rows = rows if rows.dtype == torch.float64 else rows.float()
     return method, tokens, rows.log_softmax(-1).clamp(min=FLOOR)
 
 
-def spread(number: Tensor | float, like_T: Tensor) -> Tensor:
+def per_token(number: Tensor | float, like_T: Tensor) -> Tensor:
     """A number per token, whether a rule gave one or a constant stands for all; [T]."""
     return torch.as_tensor(number, dtype=like_T.dtype, device=like_T.device).expand(like_T.shape)
 

@@ -1,4 +1,4 @@
-"""Numbers of the ranks of a process group, brought together. Every rank of the group must call."""
+"""Collectives over the ranks of a process group. Every rank of the group must call, in the same order."""
 
 from __future__ import annotations
 
@@ -27,12 +27,19 @@ def summed_(values: Tensor, group: dist.ProcessGroup) -> Tensor:
 
 
 def sizes(size: int, group: dist.ProcessGroup, device: torch.device) -> list[int]:
-    """A number of each rank, known to all."""
+    """The `size` of every rank, in order of rank; a host synchronisation."""
     return gathered(torch.tensor(size, device=device), group).tolist()
 
 
 def gather_tokens(values_T: Mapping[Key, Tensor], group: dist.ProcessGroup) -> tuple[dict[Key, Tensor], slice]:
-    """Numbers per token, [T] on each rank and not as many on each, laid end to end; and where one's own lie."""
+    """Concatenate per-token values over the ranks, which may hold different numbers of tokens.
+
+    Args:
+        values_T: this rank's values by key, [T] each.
+
+    Returns:
+        the values of all ranks in order of rank, and the slice of them that is this rank's.
+    """
     own = len(next(iter(values_T.values())))
     lengths = sizes(own, group, next(iter(values_T.values())).device)
     first = sum(lengths[: dist.get_rank(group)])

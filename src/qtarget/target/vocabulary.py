@@ -1,7 +1,8 @@
-"""The vocabulary axis of a chunk of tokens: whole on this rank, or cut over a process group.
+"""Operations across the vocabulary: all of it on this rank, or cut over a process group.
 
-What reads across the vocabulary in the fused loss asks one of the two classes here. `Whole` is plain torch. `Shard`
-works on the columns of its rank, and brings together numbers of size [C], so no rank sees a whole row of logits.
+The fused loss works on chunks of C tokens. Every operation of it that reads across the vocabulary, such as a softmax or
+a gather by token id, is a method of the two classes here. `Whole` is plain torch. `Shard` works on this rank's columns
+and exchanges tensors of size [C] with the other ranks, so no rank holds a whole row of logits.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ GROUP = 16
 
 
 class Peak(NamedTuple):
-    """What a softmax says of itself: the largest logit, log Σ e^(z − top), and the label's logit, [C] each."""
+    """By-products of a softmax over logits z, [C] each: max z, log Σ e^(z − max z), and the label's logit."""
 
     top_C: Tensor
     log_sum_C: Tensor
@@ -34,13 +35,13 @@ class Peak(NamedTuple):
 
     @property
     def label_logp_C(self) -> Tensor:
-        """The label's log-probability, exact where it is the top."""
+        """The label's log-probability; exactly −log Σ where the label is the likeliest token."""
         return (self.label_C - self.top_C - self.log_sum_C).clamp(min=FLOOR)
 
 
 @dataclass(frozen=True)
 class Whole:
-    """All `total` tokens of the vocabulary on this rank."""
+    """The vocabulary of `total` tokens, all of it on this rank."""
 
     total: int
     start = 0
@@ -57,20 +58,20 @@ class Whole:
         return torch.softmax(values_CV, -1, out=out)
 
     def measured_softmax(self, values_CV: Tensor, labels_C: Tensor, out: Tensor) -> tuple[Tensor, Peak]:
-        """The softmax, which may overwrite its logits, and its peak."""
+        """The softmax over the vocabulary, written to `out`, which may be the logits themselves; and its by-products."""
         top_C, label_C = values_CV.amax(-1), self.pick(values_CV, labels_C[:, None]).squeeze(1)
         prob_CV = torch.softmax(values_CV, -1, out=out)
         return prob_CV, Peak(top_C, -prob_CV.amax(-1).log(), label_C)
 
     def sum(self, values: Tensor) -> Tensor:
-        """What this rank has summed over its columns, summed over all."""
+        """Sum partial sums over columns across the ranks."""
         return values
 
     def largest(self, values_CV: Tensor, k: int) -> Tensor:
         return _largest(values_CV, k)
 
     def pick(self, values_CV: Tensor, ids_CK: Tensor) -> Tensor:
-        """The columns of some token ids, [C, K]."""
+        """The values at some token ids, [C, K]."""
         return values_CV.gather(1, ids_CK)
 
     def put_(self, values_CV: Tensor, ids_CK: Tensor, new_CK: Tensor) -> Tensor:
@@ -80,22 +81,25 @@ class Whole:
         return values_CV.scatter_add_(1, ids_CK, more_CK)
 
     def apart(self, values_CV: Tensor, ids_CK: Tensor) -> tuple[Tensor, Tensor]:
-        """The columns of some ids, [C, K], and the sum of the others, [C]: summed, so exact where little is left."""
+        """The values at some ids, [C, K], and the sum of all others, [C].
+
+        The others are added up, not subtracted from the whole, so their sum is exact where it is tiny.
+        """
         own_CK = values_CV.gather(1, ids_CK)
         others_C = values_CV.scatter_(1, ids_CK, 0.0).sum(-1)
         values_CV.scatter_(1, ids_CK, own_CK)
         return own_CK, others_C
 
     def whole(self, values_CV: Tensor) -> Tensor:
-        """The columns of every rank."""
+        """Gather the columns of every rank, [C, V]."""
         return values_CV
 
     def cut(self, values_CV: Tensor) -> Tensor:
-        """This rank's columns of whole rows."""
+        """This rank's columns of whole rows [C, V]."""
         return values_CV
 
     def least(self, number: int, device: torch.device) -> int:
-        """The smallest of the ranks' numbers."""
+        """The smallest `number` of all ranks."""
         return number
 
 
@@ -109,7 +113,7 @@ class Shard:
     of that gradient (Megatron's copy to the tensor-parallel region) must be left out. Gradients of weight and bias are
     those of the rank's own rows.
 
-    What the fused loss has no fast form of (see `rows.py`) gathers the logits of a chunk on each rank.
+    What the fused loss measures by its definition (see `fused/torch_engine.py`) gathers the logits of a chunk on each rank.
     """
 
     bounds: tuple[int, ...]
@@ -165,7 +169,7 @@ class Shard:
         return self.measured_softmax(values_CV, anything_C, out)[0]
 
     def measured_softmax(self, values_CV: Tensor, labels_C: Tensor, out: Tensor) -> tuple[Tensor, Peak]:
-        """Each rank's own softmax, times its share of the whole: its Σ e^(z − top) over that of all."""
+        """Softmax of this rank's columns, scaled by its share of Σ e^z over all ranks; and its by-products."""
         top_C, label_C = values_CV.amax(-1), self._own(values_CV, labels_C[:, None]).squeeze(1)
         prob_CV = torch.softmax(values_CV, -1, out=out)
         own = torch.stack([top_C, prob_CV.amax(-1).reciprocal(), label_C])
@@ -188,7 +192,7 @@ class Shard:
         return self.sum(self._own(values_CV, ids_CK))
 
     def put_(self, values_CV: Tensor, ids_CK: Tensor, new_CK: Tensor) -> Tensor:
-        at_CK, is_own_CK, order_CK = self._stand_ins(ids_CK)
+        at_CK, is_own_CK, order_CK = self._scatter_columns(ids_CK)
         new_CK = torch.where(is_own_CK, new_CK.gather(1, order_CK), values_CV.gather(1, at_CK))
         return values_CV.scatter_(1, at_CK, new_CK)
 
@@ -197,7 +201,7 @@ class Shard:
         return values_CV.scatter_add_(1, at_CK, more_CK.masked_fill(~is_own_CK, 0.0))
 
     def apart(self, values_CV: Tensor, ids_CK: Tensor) -> tuple[Tensor, Tensor]:
-        at_CK, is_own_CK, _ = self._stand_ins(ids_CK)
+        at_CK, is_own_CK, _ = self._scatter_columns(ids_CK)
         before_CK = values_CV.gather(1, at_CK)
         own_CK = self._own(values_CV, ids_CK)
         self_C = values_CV.scatter_(1, at_CK, torch.where(is_own_CK, 0.0, before_CK)).sum(-1)
@@ -217,18 +221,20 @@ class Shard:
         return min(sizes(number, self.group, device))
 
     def _at(self, ids_CK: Tensor) -> tuple[Tensor, Tensor]:
-        """Where ids lie among this rank's columns, held within them, and whether they do."""
+        """Column of each id on this rank, clamped into range, and whether this rank holds it."""
         is_own_CK = (ids_CK >= self.start) & (ids_CK < self.stop)
         return (ids_CK - self.start).clamp(0, self.stop - self.start - 1), is_own_CK
 
     def _own(self, values_CV: Tensor, ids_CK: Tensor) -> Tensor:
-        """The columns of this rank's ids, and 0 for the others."""
+        """The values at this rank's ids, and 0 at those of other ranks, [C, K]."""
         at_CK, is_own_CK = self._at(ids_CK)
         return values_CV.gather(1, at_CK).masked_fill(~is_own_CK, 0.0)
 
-    def _stand_ins(self, ids_CK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For writing: columns, whether they are ids', and which. In place of another rank's id stands the row's first
-        own one, so that what is written twice is the same; a row without any stands still at some column.
+    def _scatter_columns(self, ids_CK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Column indices that are safe to scatter to, which of them hold an id of this rank, and whose value to write.
+
+        Ids held by other ranks are replaced by this rank's first id of the row, so duplicate writes carry the same
+        value; a row with no id here writes a column back to itself.
         """
         at_CK, is_own_CK = self._at(ids_CK)
         first_C1 = is_own_CK.byte().argmax(1, keepdim=True)

@@ -15,7 +15,7 @@ from qtarget.fused import chunks
 from qtarget.fused import products as matmul
 from qtarget.fused.products import Products
 from qtarget.target.evidence import CallInputs
-from qtarget.target.inputs import supervise
+from qtarget.target.inputs import supervised_tokens
 from qtarget.target.types import reads
 from qtarget.target.vocabulary import Whole
 
@@ -134,6 +134,6 @@ def test_output_layers_for_torch(row: Row, head: dict):
 
     case = few(Case(row))
     statistics = [s for number in case.method.numbers for s in reads(number)]
-    tokens = supervise(case.labels, case.method, V, CallInputs(None, None, None, None), -100, True)
+    tokens = supervised_tokens(case.labels, case.method, V, CallInputs(None, None, None, None), -100, True)
     assert covers(case.method.pools, statistics, tokens, case.head)
     assert not covers(case.method.pools, statistics, tokens, case.head._replace(**head))
