@@ -77,7 +77,7 @@ class Sparse:
     temperature: float = 1.0
 
     def renormalised(self) -> Sparse:
-        """The same with the tail's mass given to the kept tokens in proportion: a biased estimate (arXiv 2503.16870)."""
+        """The tail's mass given to the kept tokens in proportion: a biased estimate (arXiv 2503.16870)."""
         logprobs = self.logprobs - self.logprobs.logsumexp(-1, keepdim=True)
         return replace(self, logprobs=logprobs, log_tail=torch.full_like(self.log_tail, -torch.inf), tail="none")
 

@@ -33,8 +33,10 @@ def check_kept_tokens(method: Method, given: CallInputs, vocab: int) -> None:
 
 
 def temperature_for(method: Method, name: str) -> float:
-    """The temperature at which tokens of "reference" or "teacher i" must be kept, so that the method's pools, which take
-    the source to some power, know the tail's mass at that power; 1 where nothing asks for another.
+    """The temperature at which tokens of "reference" or "teacher i" must be kept for a method.
+
+    Its pools take the source to some power, and must know the tail's mass at that power. 1 where nothing asks for
+    another.
     """
     named = [(pool, exponent) for pool in method.pools if (exponent := _exponent_of(pool, name))]
     wanted = {round((1 - pool.student) / exponent, 9) for pool, exponent in named if len(sources_of(pool)) == 1}

@@ -58,7 +58,7 @@ class Whole:
         return torch.softmax(values_CV, -1, out=out)
 
     def measured_softmax(self, values_CV: Tensor, labels_C: Tensor, out: Tensor) -> tuple[Tensor, Peak]:
-        """The softmax over the vocabulary, written to `out`, which may be the logits themselves; and its by-products."""
+        """The softmax over the vocabulary, written to `out` (the logits themselves, maybe); and its by-products."""
         top_C, label_C = values_CV.amax(-1), self.pick(values_CV, labels_C[:, None]).squeeze(1)
         prob_CV = torch.softmax(values_CV, -1, out=out)
         return prob_CV, Peak(top_C, -prob_CV.amax(-1).log(), label_C)
@@ -113,7 +113,8 @@ class Shard:
     of that gradient (Megatron's copy to the tensor-parallel region) must be left out. Gradients of weight and bias are
     those of the rank's own rows.
 
-    What the fused loss measures by its definition (see `fused/torch_engine.py`) gathers the logits of a chunk on each rank.
+    What the fused loss measures by its definition (see `fused/torch_engine.py`) gathers the logits of a chunk on each
+    rank.
     """
 
     bounds: tuple[int, ...]
