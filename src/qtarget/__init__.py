@@ -76,7 +76,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME, *_MODULES})
+    return sorted({"__version__", *_HOME, *_MODULES})
 
 
 class _PublicModules(MetaPathFinder, Loader):

@@ -1,0 +1,24 @@
+"""What users call is written down: a change of a public signature is a change of docs/public-api.txt."""
+
+import difflib
+
+import pytest
+from house.public import PAGE, page
+
+import qtarget
+
+
+def test_the_public_page_says_how_everything_is_called():
+    written, now = PAGE.read_text(encoding="utf-8"), page()
+    changed = "\n".join(difflib.unified_diff(written.splitlines(), now.splitlines(), "written", "now", lineterm=""))
+    assert not changed, f"public signatures changed; if that is meant, run `make public-api`:\n{changed}"
+
+
+def test_what_is_public_is_what_the_package_shows():
+    shown = {name for name in dir(qtarget) if not name.startswith("_")}
+    assert shown == {*qtarget._HOME, *qtarget._MODULES}
+
+
+@pytest.mark.parametrize("name", ["METHODS", "Shard", "q_target_loss"])
+def test_the_page_holds(name: str):
+    assert f"\n    {name}" in page() or f"\n    class {name}" in page()
