@@ -81,9 +81,3 @@ def definition(name: str) -> Definition | ast.Module | None:
     package, _, last = name.rpartition(".")
     inside = definition(package) if package else None
     return definitions(inside).get(last) if isinstance(inside, (ast.Module, ast.ClassDef)) else None
-
-
-def docstrings(tree: ast.AST) -> set[ast.Constant]:
-    """The constants of a tree that are docstrings, of names or of the constant above them."""
-    inside = [node for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
-    return {node.value for node in inside if isinstance(node.value.value, str)}

@@ -142,7 +142,7 @@ def test_ctrl_c_says_where_the_last_checkpoint_is(here, capsys, monkeypatch, sav
         trainer.add_callback(Interrupting())
         return trainer
 
-    monkeypatch.setattr("qtarget.job.training.prepare", prepare_and_interrupt)
+    monkeypatch.setattr("qtarget.job.training.prepare_training", prepare_and_interrupt)
     found = command(capsys, "train", "config.yaml", "--save-strategy", save_strategy)
     assert found.code == 130
     assert said in found.err

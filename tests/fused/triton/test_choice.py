@@ -94,7 +94,7 @@ COMPILE = """
 from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from qtarget.fused.triton import forms
+from qtarget.fused.triton import kernels as forms
 
 def assembled(kernel, dtype, arch, **constants):
     kinds = {name: "*fp32" for name in kernel.arg_names}
