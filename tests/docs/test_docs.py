@@ -1,4 +1,4 @@
-"""The pages tell the truth: links lead somewhere, code compiles, tables are the code's own."""
+"""The pages tell the truth: links and paths lead somewhere, tables are the code's own."""
 
 import re
 from pathlib import Path
@@ -14,18 +14,12 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path):
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8"))
     assert all((page.parent / link).exists() for link in links), links
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_python_blocks_compile(page: Path):
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        compile(block, page.name, "exec")
-
-
 def test_the_readmes_table_is_the_catalogue():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     for entry in entries():
         row = f"| `{entry.name}` | {entry.trust} | {entry.residual} | {', '.join(entry.needs)} | {entry.source} |"
         assert row.replace("  ", " ") in text
@@ -38,7 +32,7 @@ def test_the_study_says_what_its_runs_say():
     from qtarget.study.miniature.settings import STUDY, SWEEP
     from qtarget.study.pages import filled
 
-    text, results = (ROOT / "docs" / "study.md").read_text(), ROOT / "benchmarks" / "results" / "study"
+    text, results = (ROOT / "docs" / "study.md").read_text(encoding="utf-8"), ROOT / "benchmarks" / "results" / "study"
     tables = study_tables(STUDY, load_outcomes(STUDY, results), load_outcomes(STUDY, results, "development"))
     tables |= sweep_tables(cells(SWEEP, load_outcomes(SWEEP, results)))
     assert filled(text, tables.__getitem__) == text
@@ -51,6 +45,6 @@ def test_the_training_page_knows_every_field_of_the_configuration():
 
     from qtarget.train import TargetSFTConfig
 
-    text = (ROOT / "docs" / "training.md").read_text()
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     own = {f.name for f in fields(TargetSFTConfig)} - {f.name for f in fields(SFTConfig)}
     assert own - {"reference_dtype", "reference_init_kwargs"} == {name for name in own if f"`{name}`" in text}

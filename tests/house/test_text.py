@@ -29,8 +29,11 @@ OTHERS_FLAGS = {
     "--num_processes": "accelerate launch",
     "--use_fsdp": "accelerate launch",
     "--log-dir": "inspect view",
+    "--config": "TRL's scripts, whose flag for the file `qtarget train` accepts too",
+    "--key": "stands for any key of a configuration",
+    "--switch": "stands for any switch",
 }
-"""Options of other people's commands that texts name, and whose they are."""
+"""Options that texts name and no command of ours has, and whose they are."""
 
 
 def texts(tree: ast.AST) -> list[tuple[int, str]]:
@@ -50,11 +53,9 @@ def raised(tree: ast.AST) -> list[tuple[int, str]]:
 def names_in(text: str) -> set[str]:
     """Dotted names of ours in a text, and what it imports from us where it is a program."""
     names = {name.replace("qt.", "qtarget.", 1) if name.startswith("qt.") else name for name in NAME.findall(text)}
-    if "import" not in text or "\n" not in text.strip() and ";" not in text:
-        return names
     try:
         tree = ast.parse(text)
-    except SyntaxError:
+    except (SyntaxError, ValueError):  # surrogates and null bytes are no program
         return names
     froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     ours = [node for node in froms if str(node.module).split(".")[0] == "qtarget"]
