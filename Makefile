@@ -1,7 +1,10 @@
 # make demo   install, then fine-tune the embedded lab under five targets and compare them
 # make test   install with development extras, then the whole test suite
 # make test-oldest  the trainer's quicker tests on the oldest TRL and transformers supported, in .venv-oldest
-# make check  what CI runs: format, lint, types, import contracts, tests
+# make test-newest  the whole test suite on the newest libraries that pyproject.toml allows, in .venv-newest (weekly, not in check)
+# make check  what CI runs (.ci/run, which also says how long each part took): lint, test, test-oldest, study-quick
+# make lint   format, lint, types, import contracts
+# make public-api   writes docs/public-api.txt anew, when a public signature was changed on purpose
 # make bench  the loss and the training step beside plain autograd and other people's, with targets (15 minutes, CPU)
 # make verify the laws, parity with TRL, and speed and memory beside their targets
 # make bench-teacher  how good a teacher cache is, and what it costs, beside their targets
@@ -12,14 +15,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv-oldest
+NEWEST := .venv-newest
 DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
 WORKERS ?= 1
 
-.PHONY: demo test test-oldest check lint verify bench bench-teacher study study-page study-quick clean
+.PHONY: demo install-dev install-oldest test test-oldest test-newest check lint public-api verify bench bench-teacher study study-page study-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
+
+install-dev: .venv/installed-dev
+
+install-oldest: $(OLDEST)/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto -q --disable-warnings
@@ -28,6 +36,9 @@ test-oldest: $(OLDEST)/installed
 	$(OLDEST)/bin/python -m pytest -n auto -q --disable-warnings tests/train tests/job/test_training.py tests/job/rows/test_formats.py \
 		--ignore tests/train/test_two_ranks.py --ignore tests/train/test_compiled.py --ignore tests/train/test_ahead.py
 
+test-newest: $(NEWEST)/installed
+	$(NEWEST)/bin/python -m pytest -n auto -q --disable-warnings
+
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -35,6 +46,9 @@ lint: .venv/installed-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 check: lint test test-oldest study-quick
+
+public-api: .venv/installed-dev
+	$(BIN)/python tests/house/public.py
 
 verify: .venv/installed-dev
 	$(BIN)/python benchmarks/verify.py
@@ -56,7 +70,7 @@ study-quick: .venv/installed
 	$(BIN)/qtarget study --quick --results runs/study-quick --workers $(WORKERS)
 
 clean:
-	rm -rf .venv $(OLDEST) build dist
+	rm -rf .venv $(OLDEST) $(NEWEST) build dist
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -76,4 +90,11 @@ $(OLDEST)/installed: pyproject.toml constraints.txt constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
 	awk -F== 'NR == FNR { oldest[$$1] } NR == FNR || !($$1 in oldest)' constraints-oldest.txt constraints.txt > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt -e '.[train,qlora]' pytest pytest-xdist
+	@touch $@
+
+# Without pins, and anew each time: what was newest last week is not today.
+$(NEWEST)/installed: pyproject.toml
+	@echo "Installing into $(NEWEST) (a minute or two)..."
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@

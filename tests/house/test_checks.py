@@ -1,0 +1,39 @@
+"""`make check`, .ci/run and the published workflows do the same things."""
+
+import re
+
+import yaml
+from house.package import ROOT
+
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TARGETS = set(re.findall(r"^([a-z][\w-]*):", MAKEFILE, re.MULTILINE))
+CHECK = re.findall(r"^check: (.*)$", MAKEFILE, re.MULTILINE)[0].split()
+
+
+def workflow(name: str) -> dict:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))
+
+
+def parts(name: str, job: str) -> list[str]:
+    """The make targets that a workflow's job runs beside one another."""
+    job_ = workflow(name)["jobs"][job]
+    assert job_["steps"][-1]["run"] == "make ${{ matrix.part }}"
+    return job_["strategy"]["matrix"]["part"]
+
+
+def test_ci_runs_what_make_check_runs():
+    ran = re.findall(r"^part [\w-]+ make ([\w-]+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert ran == ["install-dev", *CHECK]
+    assert parts("ci", "check") == CHECK
+
+
+def test_what_runs_weekly_is_a_target_too():
+    weekly = parts("weekly", "weekly")
+    assert set(weekly) <= TARGETS
+    assert not set(weekly) & set(CHECK)
+
+
+def test_every_target_is_explained():
+    """At the head of the Makefile, where `head Makefile` shows it."""
+    explained = set(re.findall(r"^# make ([\w-]+)", MAKEFILE, re.MULTILINE))
+    assert TARGETS - {"clean", "install-dev", "install-oldest"} == explained
