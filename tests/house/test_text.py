@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from house.package import ROOT, definition, definitions, modules
+from house.package import ROOT, SRC, definition, definitions, modules
 
 NAME = re.compile(r"(?<![\w./-])(?:qt|qtarget)(?:\.[A-Za-z_]\w*)+")
 TRL_NAME = re.compile(r"\btrl\.([A-Za-z_]\w*)")
+FILE = re.compile(r"(?<![\w./-])(?:[\w-]+/)*[\w-]+\.py\b")
+CLASS = re.compile(r"`([a-z_]+)\.([A-Z][a-z]\w*)")
+LISTED = re.compile(r"[a-z_]+(, [a-z_]+)*\s{2,}\S")
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
 NO_NAMES = {
@@ -71,6 +74,36 @@ def resolves(name: str) -> bool:
 def test_names_in_strings_and_docstrings_resolve(module: str):
     missing = [(line, name) for line, text in texts(modules()[module]) for name in names_in(text) if not resolves(name)]
     assert missing == []
+
+
+@pytest.mark.parametrize("module", modules())
+def test_files_and_classes_in_strings_and_docstrings_are_there(module: str):
+    """`loss.py`, `chunks.Workspace`: names without their package, which nothing else follows when a file moves."""
+    every = texts(modules()[module])
+    assert [(line, name) for line, text in every for name in FILE.findall(text) if not _is_a_file(name)] == []
+    classes = [(line, *pair) for line, text in every for pair in CLASS.findall(text)]
+    assert [one for one in classes if one[1] in _stems() and not _is_a_class(*one[1:])] == []
+
+
+@pytest.mark.parametrize("room", [name for name in modules() if (SRC.parent / name.replace(".", "/")).is_dir()])
+def test_rooms_list_the_modules_they_have(room: str):
+    """A room's docstring may say what each of its modules holds: names, two spaces or more, words."""
+    listed = [line for line in (ast.get_docstring(modules()[room]) or "").splitlines() if LISTED.match(line)]
+    names = [name for line in listed for name in re.split(r"\s{2,}", line)[0].split(", ")]
+    assert [name for name in names if f"{room}.{name}" not in modules()] == []
+
+
+def _stems() -> set[str]:
+    return {name.rpartition(".")[2] for name in modules()}
+
+
+def _is_a_file(name: str) -> bool:
+    folders = [ROOT / folder for folder in ("src", "tests", "benchmarks", "examples")]
+    return any(f"/{path.as_posix()}".endswith(f"/{name}") for folder in folders for path in folder.rglob("*.py"))
+
+
+def _is_a_class(module: str, name: str) -> bool:
+    return any(definition(f"{known}.{name}") for known in modules() if known.endswith(f".{module}"))
 
 
 def test_errors_name_what_is_there():
