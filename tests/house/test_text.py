@@ -6,6 +6,7 @@ error that tells a user to write `qtarget.residual.rest(...)` is worth nothing w
 
 import ast
 import re
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -94,12 +95,17 @@ def test_rooms_list_the_modules_they_have(room: str):
 
 
 def _stems() -> set[str]:
-    return {name.rpartition(".")[2] for name in modules()}
+    return {name.rpartition(".")[2] for name in modules()} - {"qtarget"}
+
+
+@cache
+def _files() -> list[str]:
+    folders = [ROOT / folder for folder in ("src", "tests", "benchmarks", "examples")]
+    return [path.as_posix() for folder in folders for path in folder.rglob("*.py")]
 
 
 def _is_a_file(name: str) -> bool:
-    folders = [ROOT / folder for folder in ("src", "tests", "benchmarks", "examples")]
-    return any(f"/{path.as_posix()}".endswith(f"/{name}") for folder in folders for path in folder.rglob("*.py"))
+    return any(path.endswith(f"/{name}") for path in _files())
 
 
 def _is_a_class(module: str, name: str) -> bool:
