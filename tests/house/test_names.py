@@ -15,25 +15,19 @@ TWICE = {
 
 ROOM_FILES = {
     "__init__": "Python's name for a room's front",
-    "command": "what one word of the command line does in this room",
     "picture": "what this room draws",
     "view": "what this room shows on a terminal",
 }
 """Files that a room may have whatever other rooms have, and what they hold everywhere."""
 
 PARTICIPLES = re.compile(
-    r"(ed|en|ept|ade|aid|uilt|ought|orn|Old|old|Own|nown|rown|hown|Found|Held|Left|Lost|Met|Read|Run|Sent|Told|Set|Cut|Put)$"
+    r"(ed|en|ept|ade|aid|uilt|ought|orn|Old|old|Own|nown|rown|hown|Found|Held|Left|Lost|Met|Read|Sent|Told)$"
 )
 """How past participles end, the last word of a name being one."""
 
 NO_PARTICIPLES = {
-    "Refused": "an exception, named by what happened",
-    "Interrupted": "an exception, named by what happened",
     "WorkerDied": "an exception, named by what happened",
     "Token": "a noun",
-    "QuestionSet": "a noun",
-    "Run": "a noun",
-    "TaskRun": "a noun",
 }
 """Classes whose names end like a participle, and why each may."""
 
