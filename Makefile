@@ -19,7 +19,6 @@ NEWEST := .venv-newest
 DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
 WORKERS ?= 1
-PARALLEL := -n auto --dist loadgroup
 
 .PHONY: demo install-dev install-oldest test test-oldest test-newest check lint public-api verify bench bench-teacher study study-page study-quick clean
 
@@ -31,14 +30,14 @@ install-dev: .venv/installed-dev
 install-oldest: $(OLDEST)/installed
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest $(PARALLEL) -q --disable-warnings
+	$(BIN)/python -m pytest -n auto -q --disable-warnings
 
 test-oldest: $(OLDEST)/installed
-	$(OLDEST)/bin/python -m pytest $(PARALLEL) -q --disable-warnings tests/train tests/job/test_training.py tests/job/rows/test_formats.py \
+	$(OLDEST)/bin/python -m pytest -n auto -q --disable-warnings tests/train tests/job/test_training.py tests/job/rows/test_formats.py \
 		--ignore tests/train/test_two_ranks.py --ignore tests/train/test_compiled.py --ignore tests/train/test_ahead.py
 
 test-newest: $(NEWEST)/installed
-	$(NEWEST)/bin/python -m pytest $(PARALLEL) -q --disable-warnings
+	$(NEWEST)/bin/python -m pytest -n auto -q --disable-warnings
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -1,7 +1,9 @@
 """One thread a process: the suite runs in parallel processes, and small tensors gain nothing from more."""
 
+import json
 import os
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -9,28 +11,25 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+from filelock import FileLock
 
 torch.set_num_threads(1)
 
-ONE_WORKER = (
-    "benchmarks/test_speed.py",
-    "benchmarks/test_teacher_caches.py",
-    "evaluate/run/test_run.py",
-    "house/test_fresh.py",
-    "recipes/test_dry_run.py",
-    "study/test_demo.py",
-    "study/test_miniature.py",
-    "teacher/test_served.py",
-    "teacher/test_served_run.py",
-    "train/test_two_ranks.py",
-)
-"""Files whose tests share a fixture that takes long: processes, servers, whole runs. Under `--dist loadgroup`, as
-`make test` says it, one worker has all tests of such a file, and makes the fixture once instead of once a worker."""
 
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], Any]], Any]:
+    """`once(name, make)`: what `make` gives, in JSON's types. Of the workers of a parallel run one makes it, and the
+    others wait and read it: a fixture that starts processes is otherwise made by each of them.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return lambda name, make: make()
+    folder = tmp_path_factory.getbasetemp().parent  # all workers' own
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    tests = Path(__file__).parent
-    for item in items:
-        if (file := item.path.relative_to(tests).as_posix()) in ONE_WORKER:
-            item.add_marker(pytest.mark.xdist_group(file))
+    def shared(name: str, make: Callable[[], Any]) -> Any:
+        file = folder / f"{name}.json"
+        with FileLock(f"{file}.lock"):
+            if not file.exists():
+                file.write_text(json.dumps(make()), encoding="utf-8")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    return shared

@@ -27,12 +27,6 @@ def test_ci_runs_what_make_check_runs():
     assert parts("ci", "check") == CHECK
 
 
-def test_files_that_one_worker_has_are_there():
-    from conftest import ONE_WORKER
-
-    assert [file for file in ONE_WORKER if not (ROOT / "tests" / file).is_file()] == []
-
-
 def test_what_runs_weekly_is_a_target_too():
     weekly = parts("weekly", "weekly")
     assert set(weekly) <= TARGETS

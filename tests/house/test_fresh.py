@@ -65,10 +65,14 @@ BEYOND_TORCH = ("transformers", "trl", "datasets", "accelerate", "peft", "pydant
 
 
 @pytest.fixture(scope="module")
-def facts() -> dict[str, Any]:
+def facts(once) -> dict[str, Any]:
     """What the fresh interpreter saw."""
-    answer = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=300)
-    return json.loads(answer.stdout)
+    return once("fresh", answer)
+
+
+def answer() -> dict[str, Any]:
+    said = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=300)
+    return json.loads(said.stdout)
 
 
 def test_importing_the_package_loads_the_standard_library_only(facts):

@@ -10,8 +10,8 @@ METHODS = ("sft", "dft", "target-sft", "sft-kl", "psft")
 
 
 @pytest.fixture(scope="module")
-def two():
-    return parity.launch(*METHODS, "flat", "heard", "fsdp", "adapter", "broken")
+def two(once):
+    return once("two_ranks", lambda: parity.launch(*METHODS, "flat", "heard", "fsdp", "adapter", "broken"))
 
 
 @pytest.fixture(scope="module")
