@@ -21,6 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import qtarget as qt
 from qtarget.fused import chunks
+from qtarget.target.evidence import evidence_rows
 from qtarget.target.statistics import head_logits
 
 RANKS, PATIENCE = 4, 480
@@ -62,7 +63,7 @@ class Cut:
     def _tokens_of(self, value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(self._tokens_of, value))
-        return value[self.part] if isinstance(value, Tensor) else qt.evidence.rows_of(value, self.part)
+        return value[self.part] if isinstance(value, Tensor) else evidence_rows(value, self.part)
 
 
 def _own(bounds: tuple[int, ...], group: Any) -> slice:
