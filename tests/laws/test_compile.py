@@ -15,6 +15,7 @@ from laws.test_fused import _leaves, _sparse
 import qtarget as qt
 from qtarget.fused.arguments import Call
 from qtarget.fused.custom_op import apart, linear_q_target, together, traced
+from qtarget.fused.differentiation import LossStep
 from qtarget.target.evidence import CallInputs
 from qtarget.target.types import LIVE
 
@@ -52,7 +53,8 @@ def _as_traced(hidden, head, labels, method, *, num_items=None, reduction="mean"
     """What a graph of `linear_q_target_loss` does, without compiling it."""
     evidence = CallInputs(*(given.get(name) for name in NAMED))
     call = Call(hidden, head, labels, method, evidence, -100, chunk_tokens, None, ("trust", "p_y"))
-    return traced(call, num_items, reduction)
+    step = LossStep.of(call, reduction)
+    return step.output(traced(step), num_items)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])

@@ -70,7 +70,7 @@ def test_law_04_blocks_of_the_vocabulary_make_no_difference(row: Row, monkeypatc
     case = Case(row, weighted=True)
     monkeypatch.setattr(matmul, "HEAD_BLOCK", 7)
     blocks = matmul._blocks
-    monkeypatch.setattr(matmul, "_blocks", lambda weight, needed: blocks(weight, True))
+    monkeypatch.setattr(matmul, "_blocks", lambda weight, needed, everywhere=False: blocks(weight, True))
     monkeypatch.setattr(rows, "DOT_BLOCK", 5)
     _assert_equal(*_both(case, 6))
 
@@ -217,7 +217,7 @@ def test_law_05_all_tokens_masked_give_zero_with_gradients_fused(scope: str, num
 @pytest.mark.parametrize("row", every_row())
 def test_law_08_bf16_error_is_within_the_plain_paths_own(row: Row, native: bool, monkeypatch):
     """Whether the CPU at hand multiplies bf16 faster than fp32 or not."""
-    monkeypatch.setattr(matmul, "_bf16_is_fast", lambda: native)
+    monkeypatch.setattr(matmul, "bf16_is_fast", lambda: native)
     truth = Case(row)
     exact = _gradients(truth, torch.float64, fused=False)
     plain = _gradients(truth, torch.bfloat16, fused=False)

@@ -263,7 +263,7 @@ def test_top1_is_the_definitions():
 
 
 def test_a_teacher_of_the_students_shape_in_bf16_with_a_bias(monkeypatch):
-    monkeypatch.setattr(matmul, "_bf16_is_fast", lambda: False)  # products in fp32, to compare exactly
+    monkeypatch.setattr(matmul, "bf16_is_fast", lambda: False)  # products in fp32, to compare exactly
     case = Case(Row("kd", {}), dtype=torch.bfloat16, bias=True)
     teacher = qt.Dense(case.hidden.flip(0), qt.Head(case.head.weight.flip(0), case.head.bias.flip(0)))
     logits = head_logits(teacher.hidden.float(), qt.Head(teacher.head.weight.float(), teacher.head.bias.float()))
@@ -308,7 +308,7 @@ def test_the_largest_columns_are_found_by_groups(columns: int):
 @pytest.mark.parametrize("mkl_is_slow", [True, False])
 def test_large_products_by_either_library(mkl_is_slow: bool, monkeypatch):
     """Products large enough for oneDNN, where the CPU can use it, in blocks that do not divide the vocabulary."""
-    monkeypatch.setattr(matmul, "_mkl_is_slow", lambda: mkl_is_slow)
+    monkeypatch.setattr(matmul, "mkl_is_slow", lambda: mkl_is_slow)
     draw = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(n, 256, generator=draw, dtype=torch.float64) for n in (160, 5000))
     labels, found = torch.randint(0, 5000, (160,), generator=draw), []

@@ -7,7 +7,7 @@ from laws.papers import Row
 from laws.test_fused import _leaves
 
 import qtarget as qt
-from qtarget.fused import chunks as fused_chunks
+from qtarget.fused import chunk_size
 from qtarget.fused.torch_engine import Workspace
 from qtarget.target.statistics import head_logits
 
@@ -87,7 +87,7 @@ def test_where_memory_is_short_chunks_are_small(monkeypatch):
     watched = lambda self, chunk, vocab, like: (chunks.append(chunk), original(self, chunk, vocab, like))[1]  # noqa: E731
     monkeypatch.setattr(Workspace, "__init__", watched)
     for free in (None, 2**40, 20 * V * 8):
-        monkeypatch.setattr(fused_chunks, "free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(chunk_size, "free_bytes", lambda device, free=free: free)
         qt.linear_q_target_loss(case.hidden, case.head, case.labels, case.method, **case.evidence)
     tokens = int(case.supervised.sum())
     assert chunks[:2] == [tokens, tokens]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from qtarget.fused.chunks import LossPlan, fitting
+from qtarget.fused.chunk_size import with_fitting_chunks
+from qtarget.fused.chunks import LossPlan
 from qtarget.target.evidence import CallInputs, Evidence, Head
 from qtarget.target.hyperparameters import suggestion
 from qtarget.target.inputs import method_to_run, supervised_tokens
@@ -49,7 +49,7 @@ class Call(NamedTuple):
         chunk_tokens = self.chunk_tokens or CHUNK_TOKENS.get(self.hidden.device.type, 1024)
         plan = LossPlan(method, tokens, self.head, chunk_tokens, tuple(self.diagnostics))
         if self.chunk_tokens is None:
-            plan = replace(plan, chunk_tokens=fitting(plan, hidden_TH, self.buffer_bytes))
+            plan = with_fitting_chunks(plan, hidden_TH, self.buffer_bytes)
         return plan, hidden_TH
 
 

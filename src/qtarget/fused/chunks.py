@@ -7,7 +7,7 @@ the gradients (`matmul.py`). What is computed is a `Plan`, decided before any ch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from qtarget.fused.memory import free_bytes
 from qtarget.fused.products import Products
 from qtarget.fused.torch_engine import TorchChunk, Workspace
 from qtarget.target.evidence import Head, SupervisedTokens
@@ -36,10 +35,6 @@ from qtarget.target.statistics import (
 from qtarget.target.types import Method, Pool, Statistic, reads, value_of
 
 TEACHER_ENTROPY = teacher_entropy(0)
-LIKELY_BUFFERS = 4
-"""Numbers per token and vocabulary entry that hardly any method exceeds."""
-COUNTED = 5 / 6
-"""Share of the bytes allowed that is given to what can be counted; the rest is for the libraries' own scratch."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,7 @@ class LossPlan:
     head: Head
     chunk_tokens: int
     diagnostics: tuple[str, ...]
+    widens_once: bool = True
 
     @property
     def first(self) -> tuple[Statistic, ...]:
@@ -102,7 +98,7 @@ def run_chunks(
     """Every chunk in turn: measure, value, diagnose, and add its gradients, each token's times its upstream number."""
     if workspace is None:
         chunk = min(plan.chunk_tokens, max(len(hidden_TH), 1))
-        workspace = Workspace(chunk, len(head.weight), _buffers_like(plan, products))
+        workspace = Workspace(chunk, len(head.weight), logit_buffer_like(plan, products))
     start = partial(_start, plan, products, hidden_TH, head, workspace)
     across = None if plan.method.scope == "token" else _numbers_across(plan, start)
     keep_logits = (products.wanted and head.softcap is not None) or plan.needs_whole_target
@@ -164,7 +160,7 @@ def _kernels(plan: LossPlan, products: Products) -> Any:
     return rows if rows.covers(plan.method.pools, (*plan.first, *plan.second), plan.tokens, plan.head) else None
 
 
-def _buffers_like(plan: LossPlan, products: Products) -> Tensor:
+def logit_buffer_like(plan: LossPlan, products: Products) -> Tensor:
     """The kernels read logits as the matrix product gives them; torch works on wide ones."""
     return products.like if _kernels(plan, products) is None else products.like.to(products.operand)
 
@@ -258,30 +254,3 @@ def _target_kl(plan: LossPlan, rows: TorchChunk, numbers: Numbers) -> Tensor:
 def _xlogx(share_C: Tensor) -> Tensor:
     """x log x; 0 where rounding left x a little below 0."""
     return torch.xlogy(share_C.clamp(min=0), share_C.clamp(min=0))
-
-
-def fitting(plan: LossPlan, hidden_TH: Tensor, buffer_bytes: int | None) -> int:
-    """Tokens a chunk, so that all it holds takes at most `buffer_bytes`, or half of what memory is free."""
-    if not len(hidden_TH):
-        return plan.chunk_tokens
-    axis, weight = plan.head.axis, plan.head.weight.detach()
-    products = Products.of(hidden_TH[:1], weight, [True, False, False])
-    size = _buffers_like(plan, products).element_size()
-    row = size * axis.widest
-    if buffer_bytes is None:
-        free = free_bytes(hidden_TH.device)
-        free = None if free is None else axis.least(free, hidden_TH.device)
-        if free is None or LIKELY_BUFFERS * row * plan.chunk_tokens <= free / 2:
-            return plan.chunk_tokens
-        buffer_bytes = free // 2
-    token = row * _buffers(plan, products, hidden_TH) + size * products.room(weight, axis.widest)
-    return max(1, min(plan.chunk_tokens, int(COUNTED * buffer_bytes) // token))
-
-
-def _buffers(plan: LossPlan, products: Products, hidden_TH: Tensor) -> int:
-    """How many numbers per token and vocabulary entry a chunk holds at once, found by trying one token."""
-    one = replace(plan, tokens=replace(plan.tokens.chunk(slice(0, 1)), group=None), chunk_tokens=1)
-    weight, bias = plan.head.weight.detach(), None if plan.head.bias is None else plan.head.bias.detach()
-    workspace = Workspace(1, len(weight), _buffers_like(plan, products))
-    run_chunks(one, products, hidden_TH[:1].detach(), plan.head._replace(weight=weight, bias=bias), workspace=workspace)
-    return workspace.number

@@ -7,17 +7,16 @@ loss per token backward calls the operator again, with the upstream numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from qtarget.fused.arguments import Call, Reduction
-from qtarget.fused.chunks import run_chunks
-from qtarget.fused.products import Products
+from qtarget.fused.arguments import Call
+from qtarget.fused.differentiation import Gradients, LossStep, made_now, narrowed, student_dtypes
 from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse
-from qtarget.target.types import LIVE, LossOutput
+from qtarget.target.types import LIVE
 
 SCHEMA = (
     "(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, Tensor[] evidence, Tensor? upstream, str method, "
@@ -56,21 +55,22 @@ class Inputs(NamedTuple):
     autocast: torch.dtype | None
 
     @property
-    def makes(self) -> list[bool]:
-        """The gradients among the outputs: for a loss per token those of the second call only."""
-        now = self.reduction == "mean" or self.upstream is not None
-        return [now and want for want in self.wanted]
-
-    @property
     def dtype(self) -> torch.dtype:
         return torch.float64 if self.hidden.dtype == torch.float64 else torch.float32
 
-    def call(self) -> Call:
+    @property
+    def makes(self) -> list[bool]:
+        """The gradients among the outputs."""
+        return made_now(self.wanted, self.reduction, self.upstream)
+
+    @property
+    def step(self) -> LossStep:
         numbers, tensors = iter(self.numbers), iter(self.evidence)
         head = _head(self.weight, self.bias, numbers)
         given = together(self.kinds, tensors, numbers)
         limits = (self.ignore_index, self.chunk_tokens, self.buffer_bytes)
-        return Call(self.hidden, head, self.labels, LIVE[self.method], given, *limits, self.diagnostics.split())
+        call = Call(self.hidden, head, self.labels, LIVE[self.method], given, *limits, self.diagnostics.split())
+        return LossStep(call, self.reduction, tuple(self.wanted), self.autocast)  # pyright: ignore[reportArgumentType]
 
 
 def traceable(call: Call) -> bool:
@@ -80,38 +80,29 @@ def traceable(call: Call) -> bool:
     return call.given.token_group is None and all(head.shard is None for head in heads)
 
 
-def traced(call: Call, num_items: int | Tensor | None, reduction: Reduction) -> LossOutput:
-    """`linear_q_target_loss` while it is being compiled."""
-    head, diagnostics = call.head, list(call.diagnostics)
+def traced(step: LossStep) -> Sequence[Tensor]:
+    """`Evaluation.outputs` while a call is being compiled."""
+    call = step.call
     kinds, tensors, numbers = apart(call.given)
-    device = call.hidden.device.type
     outputs = linear_q_target(
         call.hidden,
-        head.weight,
-        head.bias,
+        call.head.weight,
+        call.head.bias,
         call.labels,
         tensors,
         None,
         call.method.key,
         kinds,
-        [*_head_numbers(head), *numbers],
-        " ".join(diagnostics),
+        [*_head_numbers(call.head), *numbers],
+        " ".join(call.diagnostics),
         call.ignore_index,
         call.chunk_tokens,
         call.buffer_bytes,
-        reduction,
-        [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (call.hidden, head.weight, head.bias)],
-        torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None,
+        step.reduction,
+        list(step.wanted),
+        step.autocast,
     )
-    value, nll, num_tokens, num_supervised = outputs[:SINGLE]
-    count = torch.as_tensor(num_supervised if num_items is None else num_items).clamp(min=1)
-    measured = outputs[SINGLE : SINGLE + len(diagnostics)]
-    return LossOutput(
-        loss=value / count if reduction == "mean" else value,
-        nll=nll,
-        num_tokens=num_tokens,
-        diagnostics=dict(zip(diagnostics, measured, strict=True)),
-    )
+    return outputs[: SINGLE + len(call.diagnostics)]
 
 
 # ---- evidence, taken apart and put together
@@ -175,25 +166,10 @@ def _head(weight: Tensor, bias: Tensor | None, numbers: Iterator[float]) -> Head
 
 
 def _compute(*arguments: Any) -> list[Tensor]:
-    """[value, nll, num_tokens, num_supervised, *diagnostics, *gradients]; value is the sum, or one per label."""
+    """[value, nll, num_tokens, num_supervised, *diagnostics, *gradients made]."""
     inputs = Inputs(*arguments)
-    device, on = inputs.hidden.device.type, inputs.autocast is not None
-    with torch.autocast(device, dtype=inputs.autocast, enabled=on):
-        plan, hidden_TH = inputs.call().plan(any(inputs.wanted))
-        products = Products.of(hidden_TH, inputs.weight, inputs.makes)
-    tokens, upstream = plan.tokens, inputs.upstream
-    upstream_T = None if upstream is None else upstream.reshape(-1)[tokens.where]
-    with torch.autocast(device, enabled=False):
-        value_T, measured = run_chunks(plan, products, hidden_TH, plan.head, upstream_T)
-    value = value_T.sum() if inputs.reduction == "mean" else tokens.unflatten(value_T, 0.0)
-    nll, num_tokens = tokens.mean(measured[0])
-    to_hidden, *to_head = products.gradients
-    if to_hidden is not None:
-        whole = to_hidden.new_zeros(inputs.labels.numel(), to_hidden.shape[1])
-        to_hidden = whole.index_copy_(0, tokens.where, to_hidden).view(inputs.hidden.shape)
-    gradients = [g for g in (to_hidden, *to_head) if g is not None]
-    diagnostics = [tokens.unflatten(values_T) for values_T in measured[1:]]
-    return [value, nll, num_tokens, tokens.num_supervised, *diagnostics, *gradients]
+    result = inputs.step.run(inputs.upstream)
+    return [*result.outputs, *(g for g in result.gradients if g is not None)]
 
 
 linear_q_target = torch.library.custom_op("qtarget::linear_q_target", _compute, mutates_args=(), schema=SCHEMA)
@@ -220,7 +196,7 @@ def _keep(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
     given = Inputs(*inputs)
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*output[1:])
-    ctx.dtypes = [None if t is None else t.dtype for t in (given.hidden, given.weight, given.bias)]
+    ctx.dtypes = student_dtypes(given.hidden, given.weight, given.bias)
     ctx.wanted, ctx.num_evidence = given.wanted, len(given.evidence)
     if given.reduction == "mean":
         ctx.again, kept = None, output[SINGLE + len(given.diagnostics.split()) :]
@@ -232,22 +208,22 @@ def _keep(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
 def _backward(ctx: Any, upstream: list[Tensor | None]) -> tuple:
     if torch.is_grad_enabled():
         raise RuntimeError("linear_q_target_loss has no second derivative; call q_target_loss for create_graph=True")
-    gradients, evidence = [None, None, None], [None] * ctx.num_evidence
+    gradients: Gradients = [None, None, None]
     if upstream[0] is not None:
         gradients = _scaled(ctx, upstream[0]) if ctx.again is None else _made_again(ctx, upstream[0])
-    return (*gradients, None, evidence, *[None] * (len(Inputs._fields) - 5))
+    return (*narrowed(gradients, ctx.dtypes), None, [None] * ctx.num_evidence, *[None] * (len(Inputs._fields) - 5))
 
 
-def _scaled(ctx: Any, upstream: Tensor) -> list[Tensor | None]:
+def _scaled(ctx: Any, upstream: Tensor) -> Gradients:
     made = iter(ctx.saved_tensors)
-    return [(next(made) * upstream).to(t) if want else None for want, t in zip(ctx.wanted, ctx.dtypes, strict=True)]
+    return [next(made) * upstream if want else None for want in ctx.wanted]
 
 
-def _made_again(ctx: Any, upstream: Tensor) -> list[Tensor | None]:
+def _made_again(ctx: Any, upstream: Tensor) -> Gradients:
     hidden, weight, bias, labels, *evidence = ctx.saved_tensors
     inputs = Inputs(hidden, weight, bias, labels, evidence, upstream, *ctx.again)._replace(diagnostics="")
     made = iter(linear_q_target(*inputs)[SINGLE:])
-    return [next(made).to(t) if want else None for want, t in zip(ctx.wanted, ctx.dtypes, strict=True)]
+    return [next(made) if want else None for want in ctx.wanted]
 
 
 linear_q_target.register_autograd(_backward, setup_context=_keep)

@@ -9,7 +9,6 @@ number to them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,9 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
 from qtarget.fused.arguments import Call, Reduction, check_reduction
-from qtarget.fused.chunks import LossPlan, run_chunks
 from qtarget.fused.custom_op import traceable, traced
-from qtarget.fused.products import Products
+from qtarget.fused.differentiation import LossStep, narrowed, student_dtypes
 from qtarget.target.evidence import CallInputs, Evidence, Head
 from qtarget.target.types import LossOutput, Method
 
@@ -72,80 +70,47 @@ def linear_q_target_loss(
     check_reduction(reduction, num_items)
     given = CallInputs(teacher, reference, token_weight, sequence_ids, token_group)
     call = Call(hidden, head, labels, method, given, ignore_index, chunk_tokens, buffer_bytes, diagnostics)
-    compiling = torch.compiler.is_compiling() and traceable(call)
-    return (traced if compiling else _eager)(call, num_items, reduction)
+    step = LossStep.of(call, reduction)
+    outputs = traced(step) if torch.compiler.is_compiling() and traceable(call) else _eager(step)
+    return step.output(outputs, num_items)
 
 
 @torch.compiler.disable()
-def _eager(call: Call, num_items: int | Tensor | None, reduction: Reduction) -> LossOutput:
-    hidden, head = call.hidden, call.head
-    with_gradients = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (hidden, head.weight, head.bias)
-    )
-    plan, hidden_TH = call.plan(with_gradients)
-    tokens = plan.tokens
-    function = _LinearQTarget if reduction == "mean" else _PerToken
-    value, *measured = function.apply(hidden_TH, head.weight, head.bias, plan, with_gradients)
-    nll, num_tokens = tokens.mean(measured[0])
-    diagnostics = {name: tokens.unflatten(v) for name, v in zip(call.diagnostics, measured[1:], strict=True)}
-    loss = value / tokens.denominator(num_items) if reduction == "mean" else tokens.unflatten(value, 0.0)
-    return LossOutput(loss, nll, num_tokens, diagnostics)
+def _eager(step: LossStep) -> Sequence[Tensor]:
+    hidden, head = step.call.hidden, step.call.head
+    return _LinearQTarget.apply(hidden, head.weight, head.bias, step)
 
 
 class _LinearQTarget(torch.autograd.Function):
-    """Sum of the loss, and [−log p_y, *diagnostics] per token; gradients are made here, in the forward pass."""
+    """`LossStep` outside of a graph: gradients wait in `ctx.made` for one backward, which may overwrite them."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_TH: Tensor, weight: Tensor, bias: Tensor | None, plan: LossPlan, with_gradients: bool):
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, step: LossStep) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        products = Products.of(hidden_TH, weight, [with_gradients and need for need in ctx.needs_input_grad[:3]])
-        with torch.autocast(hidden_TH.device.type, enabled=False):
-            value_T, measured = run_chunks(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias))
-        ctx.gradients = products.gradients
-        ctx.dtypes = (hidden_TH.dtype, weight.dtype, None if bias is None else bias.dtype)
-        total = value_T.sum()
-        ctx.mark_non_differentiable(*measured)
-        return (total, *measured)
+        result = step.run()
+        ctx.dtypes = student_dtypes(hidden, weight, bias)
+        ctx.made, ctx.step = result.gradients, None
+        if step.reduction == "none":
+            ctx.step = step.without_student()
+            ctx.save_for_backward(hidden, weight, bias)
+        ctx.mark_non_differentiable(*result.outputs[1:])
+        return result.outputs
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor | None, *_: Any):
-        if ctx.gradients is None:
+    def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if ctx.made is None:
             raise RuntimeError(
                 "a second backward through linear_q_target_loss: its gradients are made in the forward pass and used "
                 "up by the first backward; call the loss again, or use q_target_loss for retain_graph=True"
             )
-        gradients, ctx.gradients = ctx.gradients, None
         if upstream is None:
-            return None, None, None, None, None
-        scaled = (None if g is None else g.mul_(upstream).to(t) for g, t in zip(gradients, ctx.dtypes, strict=True))
-        return (*scaled, None, None)
-
-
-class _PerToken(torch.autograd.Function):
-    """The loss of each token, [T], and [−log p_y, *diagnostics]; chunks are computed again in backward."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden_TH: Tensor, weight: Tensor, bias: Tensor | None, plan: LossPlan, with_gradients: bool):
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(hidden_TH, weight, bias)
-        ctx.plan = plan
-        products = Products.of(hidden_TH, weight, [False] * 3)
-        with torch.autocast(hidden_TH.device.type, enabled=False):
-            value_T, measured = run_chunks(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias))
-        ctx.mark_non_differentiable(*measured)
-        return (value_T, *measured)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream_T: Tensor | None, *_: Any):
-        if upstream_T is None:
-            return None, None, None, None, None
-        inputs = ctx.saved_tensors
-        hidden_TH, weight, bias = inputs
-        products = Products.of(hidden_TH, weight, list(ctx.needs_input_grad[:3]))
-        plan = replace(ctx.plan, diagnostics=())
-        with torch.autocast(hidden_TH.device.type, enabled=False):
-            run_chunks(plan, products, hidden_TH, plan.head._replace(weight=weight, bias=bias), upstream_T)
-        gradients = zip(products.gradients, inputs, strict=True)
-        return (*(None if g is None else g.to(x.dtype) for g, x in gradients), None, None)
+            gradients = [None] * 3
+        elif ctx.step is not None:
+            step = ctx.step._replace(wanted=ctx.needs_input_grad[:3]).with_student(*ctx.saved_tensors)
+            gradients = step.run(upstream).gradients
+        else:
+            gradients = [None if g is None else g.mul_(upstream) for g in ctx.made]
+        if ctx.step is None:
+            ctx.made = None
+        return (*narrowed(gradients, ctx.dtypes), None)

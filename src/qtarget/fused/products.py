@@ -1,29 +1,36 @@
 """The three matrix products of the fused loss: logits, gradient to the hidden states, gradient to the output layer.
 
 Operands are fp32 on a CPU, unless it multiplies bf16 faster; on an accelerator bf16 stays bf16, and logits are bf16 too
-where the kernels read them. Sums over chunks are always kept in fp32, and in fp64 for fp64 inputs: on CUDA
-the product itself adds to them, without a wide temporary.
+where the kernels read them. An output layer in another type is widened a block of rows at a time. Sums over chunks are
+always kept in fp32, and in fp64 for fp64 inputs: on CUDA the product itself adds to them, without a wide temporary.
 """
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from qtarget.fused.processor import bf16_is_fast, mkl_is_slow, onednn_has_avx512
 from qtarget.target.evidence import Head
 from qtarget.target.types import FLOOR
 
-CPUINFO = Path("/proc/cpuinfo")
 ONEDNN_FROM = 10**8
 """Multiplications of a product from which on oneDNN is considered: a millisecond's work."""
 HEAD_BLOCK = 1024
-"""Rows of the output layer to take at once where a product needs room of its own: that stays small, and in cache."""
+"""Rows of the output layer taken together where a product needs memory for them: what it takes then stays small, and in
+cache.
+"""
+
+
+class Scratch(NamedTuple):
+    """Bytes that the products take beside a chunk's logits and the gradients: for each token of a chunk, and once."""
+
+    per_token: int
+    fixed: int
 
 
 @dataclass
@@ -33,40 +40,57 @@ class Products:
     Attributes:
         operand: dtype the products run in.  like: an empty tensor of the dtype and device sums and buffers have.
         gradients: to hidden [T, H], weight [V, H], bias [V]; None where not wanted.
+        widens_once: whether output layers of another dtype are widened whole and kept, which an accelerator with memory
+            to spare does. Otherwise, and on a CPU, every product widens `HEAD_BLOCK` rows at a time into one buffer:
+            as fast there, since a block is still in the cache when it is multiplied.
     """
 
     operand: torch.dtype
     like: Tensor
     gradients: list[Tensor | None]
-    _cast: dict[tuple[int, torch.Size], Tensor] = field(default_factory=dict)
+    widens_once: bool
+    _widened: dict[tuple[int, torch.Size], Tensor] = field(default_factory=dict)
+    _block: Tensor | None = None
 
     @staticmethod
-    def of(hidden_TH: Tensor, weight_VH: Tensor, wanted: list[bool]) -> Products:
+    def of(hidden_TH: Tensor, weight_VH: Tensor, wanted: list[bool], widens_once: bool = False) -> Products:
         """For one call; `wanted` says which of hidden, weight and bias get a gradient."""
         double = hidden_TH.dtype == torch.float64
         like = hidden_TH.new_empty(0, dtype=torch.float64 if double else torch.float32)
         shapes = (hidden_TH.shape, weight_VH.shape, weight_VH.shape[:1])
         gradients = [like.new_zeros(s) if w else None for s, w in zip(shapes, wanted, strict=True)]
-        return Products(_operand(hidden_TH, weight_VH, like.dtype), like, gradients)
+        widens_once = widens_once and like.device.type != "cpu"
+        return Products(_operand(hidden_TH, weight_VH, like.dtype), like, gradients, widens_once)
 
     @property
     def wanted(self) -> bool:
         return any(g is not None for g in self.gradients)
 
-    def room(self, weight: Tensor, rows: int) -> int:
-        """About how many numbers a token the products take beside a chunk's buffers: results, casts, scaled states.
+    def scratch(self, heads: Iterable[Head], logits: torch.dtype) -> Scratch:
+        """What the products of a chunk take; a little more than they are seen to.
 
-        `rows`: of the output layer, as all ranks count them.
+        Args:
+            heads: the student's output layer and those of all whole sources.  logits: the dtype of their buffers.
         """
-        return 2 * (weight.shape[1] + (min(HEAD_BLOCK, rows) if weight.device.type == "cpu" else 0))
+        heads, on_cpu = list(heads), self.like.device.type == "cpu"
+        size, width = self.like.element_size(), max(head.weight.shape[1] for head in heads)
+        rows = max(head.axis.widest for head in heads)
+        block = min(HEAD_BLOCK, rows) if on_cpu else 0
+        per_token = 2 * size * (width + block)
+        if logits != self.operand:  # the gradient in the operands' type; on an accelerator the logits before
+            per_token += self.operand.itemsize * rows
+        widened = [head.weight.shape[1] for head in heads if head.weight.dtype != self.operand]
+        fixed = self.operand.itemsize * min(HEAD_BLOCK, rows) * max(widened, default=0)
+        if self.operand != self.like.dtype or mkl_is_slow():  # blocks of the output layer's gradient, then added
+            fixed += 2 * size * block * width
+        return Scratch(per_token, fixed)
 
     def logits_into(self, out_CV: Tensor, hidden_CH: Tensor, head: Head) -> None:
         """out = softcap·tanh(scale·(h Wᵀ + b)/softcap); −inf from the bias becomes the floor that stands for it."""
-        weight = self._weight(head.weight)
         left = hidden_CH.to(self.operand)
-        onednn = _onednn_is_faster(left, weight)
-        for rows in _blocks(weight, needed=onednn or self.operand != out_CV.dtype):
-            self._product(left, weight[rows].t(), out_CV[:, rows], onednn)
+        onednn = _onednn_is_faster(left, head.weight)
+        for rows, weight in self._blocks_of(head.weight, needed=onednn or self.operand != out_CV.dtype):
+            self._product(left, weight.t(), out_CV[:, rows], onednn)
         if head.bias is not None:
             out_CV.add_(head.bias)
         if head.scale is not None:
@@ -111,26 +135,31 @@ class Products:
             to_bias.add_(gradient_CV.sum(0, dtype=to_bias.dtype))
 
     def _to_hidden(self, operand_CV: Tensor, weight: Tensor, out_CH: Tensor) -> None:
-        right = self._weight(weight)
-        self._product(operand_CV, right, out_CH, _onednn_is_faster(operand_CV, right))
+        """out = gradient · W; `out_CH` is 0 before, and blocks of W add to it."""
+        onednn = _onednn_is_faster(operand_CV, weight)
+        for rows, block in self._blocks_of(weight, needed=False):
+            multiply = self._product if len(block) == len(weight) else self._accumulate_product
+            multiply(operand_CV[:, rows], block, out_CH, onednn)
 
     def _accumulate(self, operand_CV: Tensor, scaled_CH: Tensor, to_weight: Tensor) -> None:
         right = scaled_CH.to(self.operand)
-        onednn = _mkl_is_slow() and _onednn_is_faster(right, to_weight)
+        onednn = mkl_is_slow() and _onednn_is_faster(right, to_weight)
         for rows in _blocks(to_weight, needed=onednn or self.operand != to_weight.dtype):
-            self._accumulate_rows(operand_CV[:, rows].t(), right, to_weight[rows], onednn)
+            self._accumulate_product(operand_CV[:, rows].t(), right, to_weight[rows], onednn)
 
-    def _accumulate_rows(self, left: Tensor, right: Tensor, to_weight: Tensor, onednn: bool) -> None:
+    def _accumulate_product(self, left: Tensor, right: Tensor, out: Tensor, onednn: bool) -> None:
+        """out += left · right."""
         if onednn:
-            to_weight.add_(torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], ""))
-        elif self.operand == to_weight.dtype:
-            to_weight.addmm_(left, right)
-        elif to_weight.device.type == "cuda" and "dtype_out" in torch.ops.aten.addmm.overloads():  # torch 2.8
-            torch.addmm(to_weight, left, right, out_dtype=to_weight.dtype, out=to_weight)
+            out.add_(torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], ""))
+        elif self.operand == out.dtype:
+            out.addmm_(left, right)
+        elif out.device.type == "cuda" and "dtype_out" in torch.ops.aten.addmm.overloads():  # torch 2.8
+            torch.addmm(out, left, right, out_dtype=out.dtype, out=out)
         else:
-            to_weight.add_(left @ right)
+            out.add_(left @ right)
 
     def _product(self, left: Tensor, right: Tensor, out: Tensor, onednn: bool) -> None:
+        """out = left · right."""
         if onednn:
             out.copy_(torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], ""))
         elif self.operand == out.dtype:
@@ -138,18 +167,38 @@ class Products:
         else:
             out.copy_(left @ right)
 
-    def _weight(self, weight: Tensor) -> Tensor:
-        """The weight in the operand type, cast once a call."""
+    def _blocks_of(self, weight: Tensor, needed: bool) -> Iterator[tuple[slice, Tensor]]:
+        """The output layer in the operand type, in blocks of rows where it has to be widened or blocks are `needed`.
+
+        A widened block lies in a buffer that the next one overwrites.
+        """
+        weight = weight.detach()
+        if weight.dtype != self.operand and self.widens_once:
+            weight = self._widened_whole(weight)
+        widen = weight.dtype != self.operand
+        for rows in _blocks(weight, needed, everywhere=widen):
+            yield rows, self._wide(weight[rows]) if widen else weight[rows]
+
+    def _wide(self, rows: Tensor) -> Tensor:
+        if self._block is None or self._block.numel() < rows.numel():
+            self._block = self.like.new_empty(rows.numel(), dtype=self.operand)
+        return self._block[: rows.numel()].view(rows.shape).copy_(rows)
+
+    def _widened_whole(self, weight: Tensor) -> Tensor:
         key = (weight.data_ptr(), weight.shape)
-        if key not in self._cast:
-            self._cast[key] = weight.detach().to(self.operand)
-        return self._cast[key]
+        if key not in self._widened:
+            self._widened[key] = weight.to(self.operand)
+        return self._widened[key]
 
 
-def _blocks(weight: Tensor, needed: bool) -> list[slice]:
-    """Rows of the output layer to take together: all of them where nothing is gained by less."""
-    size = HEAD_BLOCK if needed and weight.device.type == "cpu" else max(len(weight), 1)
-    return [slice(start, start + size) for start in range(0, len(weight), size)]
+def _blocks(weight: Tensor, needed: bool, everywhere: bool = False) -> list[slice]:
+    """Rows of the output layer to take together: all of them where nothing is gained by less.
+
+    `needed`: blocks save memory on a CPU; `everywhere`: on any device.
+    """
+    cut = everywhere or (needed and weight.device.type == "cpu")
+    size = HEAD_BLOCK if cut else max(len(weight), 1)
+    return [slice(start, min(start + size, len(weight))) for start in range(0, len(weight), size)]
 
 
 def _onednn_is_faster(left: Tensor, right: Tensor) -> bool:
@@ -159,40 +208,7 @@ def _onednn_is_faster(left: Tensor, right: Tensor) -> bool:
     and this operator no `out`. It makes a kernel for each new shape, so small products are not worth it.
     """
     large = left.shape[0] * right.numel() >= ONEDNN_FROM
-    return large and left.dtype == torch.float32 and left.device.type == "cpu" and _onednn_has_avx512()
-
-
-@cache
-def _onednn_has_avx512() -> bool:
-    has_product = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return has_product and torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-
-@cache
-def _mkl_is_slow() -> bool:
-    """Whether this CPU is an AMD one of family 26 (Zen 5) or later: twice as wide as AVX2, which MKL keeps to there.
-
-    Only then is oneDNN worth its copies in the product that adds to the output layer's gradient.
-    """
-    family = re.search(r"^cpu family\s*: (\d+)", _processor(), re.MULTILINE)
-    return "AuthenticAMD" in _processor() and family is not None and int(family[1]) >= 26
-
-
-@cache
-def _bf16_is_fast() -> bool:
-    """Whether this CPU multiplies bf16 faster than fp32: with AMX, or an AMD one with AVX-512's bf16 (an Intel one
-    without AMX is slower at it).
-    """
-    processor = _processor()
-    return "amx_bf16" in processor or ("AuthenticAMD" in processor and "avx512_bf16" in processor)
-
-
-@cache
-def _processor() -> str:
-    """What Linux says of this CPU; nothing elsewhere."""
-    with suppress(OSError):
-        return CPUINFO.read_text()
-    return ""
+    return large and left.dtype == torch.float32 and left.device.type == "cpu" and onednn_has_avx512()
 
 
 def _operand(hidden_TH: Tensor, weight_VH: Tensor, widest: torch.dtype) -> torch.dtype:
@@ -202,7 +218,7 @@ def _operand(hidden_TH: Tensor, weight_VH: Tensor, widest: torch.dtype) -> torch
     device = hidden_TH.device.type
     if device == "cpu":
         both = hidden_TH.dtype == weight_VH.dtype == torch.bfloat16
-        return torch.bfloat16 if both and _bf16_is_fast() else widest
+        return torch.bfloat16 if both and bf16_is_fast() else widest
     if torch.is_autocast_enabled(device):
         chosen = torch.get_autocast_dtype(device)
     else:

@@ -11,7 +11,7 @@ from laws.cases import Case, V
 from laws.papers import Row
 
 import qtarget as qt
-from qtarget.fused import chunks
+from qtarget.fused import chunk_size, chunks
 from qtarget.fused import products as matmul
 from qtarget.fused.products import Products
 from qtarget.target.evidence import CallInputs
@@ -37,8 +37,9 @@ def test_one_buffer_for_the_student(rows: int | None, operand: torch.dtype, on_k
     case = few(Case(Row("idft", {}), dtype=torch.float32))
     hidden = case.hidden.to(DEVICE).requires_grad_()
     head, labels = qt.Head(case.head.weight.to(DEVICE)), case.labels.to(DEVICE)
-    room = Products.of(hidden.detach(), head.weight, [True, False, False]).room(head.weight, V)
-    limit = None if rows is None else int(rows * (V + room) * operand.itemsize / chunks.COUNTED) + 1
+    scratch = Products.of(hidden.detach(), head.weight, [True, False, False]).scratch([head], operand)
+    counted = None if rows is None else rows * (V * operand.itemsize + scratch.per_token) + scratch.fixed
+    limit = None if counted is None else int(counted / chunk_size.COUNTED) + 1
     qt.linear_q_target_loss(
         hidden, head, labels, case.method, buffer_bytes=limit, diagnostics=("entropy",)
     ).loss.backward()
@@ -66,7 +67,7 @@ def test_more_sources_than_the_kernels_take_are_for_torch(on_kernels):
 
 def test_a_finished_gradient_is_multiplied_once(monkeypatch):
     """Sums in fp32 of bf16 products: each chunk rounds nothing but its gradient."""
-    monkeypatch.setattr(matmul, "_bf16_is_fast", lambda: False)  # products in fp32, to compare exactly
+    monkeypatch.setattr(matmul, "bf16_is_fast", lambda: False)  # products in fp32, to compare exactly
     draw = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(n, 8, generator=draw).bfloat16() for n in (6, 11))
     gradient = torch.randn(6, 11, generator=draw).bfloat16()

@@ -1,0 +1,133 @@
+"""Forward and backward of the fused loss, written once: for the eager call and for the operator in a compiled graph.
+
+The gradients of a mean loss are made in the forward pass, chunk by chunk, and backward multiplies them by the upstream
+number. A loss per token has an upstream number for each token, so backward runs the chunks a second time with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from qtarget.fused.arguments import Call, Reduction
+from qtarget.fused.chunks import run_chunks
+from qtarget.fused.products import Products
+from qtarget.target.evidence import SupervisedTokens
+from qtarget.target.ranks import summed_
+from qtarget.target.types import LossOutput
+
+Gradients = list[Tensor | None]
+"""Those of hidden states, weight and bias, in this order; None where not made."""
+
+
+class Evaluation(NamedTuple):
+    """What one run over all chunks gives.
+
+    Attributes:
+        value: the sum of the loss, or that of each token, shaped like labels (reduction="none").
+        nll: mean −log p_y of the tokens that count.  num_tokens: their number.  num_supervised: all with a label.
+        diagnostics: shaped like labels, NaN at tokens left out.
+        gradients: in fp32 or fp64, before any upstream number but the one given.
+    """
+
+    value: Tensor
+    nll: Tensor
+    num_tokens: Tensor
+    num_supervised: Tensor
+    diagnostics: list[Tensor]
+    gradients: Gradients
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return (self.value, self.nll, self.num_tokens, self.num_supervised, *self.diagnostics)
+
+
+class LossStep(NamedTuple):
+    """One call with what decides how it is differentiated.
+
+    Attributes:
+        wanted: whether hidden, weight and bias get a gradient.
+        autocast: the dtype it is on for, None where it is off: backward may run outside of it.
+    """
+
+    call: Call
+    reduction: Reduction
+    wanted: tuple[bool, ...]
+    autocast: torch.dtype | None
+
+    @staticmethod
+    def of(call: Call, reduction: Reduction) -> LossStep:
+        """As gradient mode and autocast are now."""
+        device, student = call.hidden.device.type, (call.hidden, call.head.weight, call.head.bias)
+        wanted = tuple(torch.is_grad_enabled() and t is not None and t.requires_grad for t in student)
+        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        return LossStep(call, reduction, wanted, autocast)
+
+    def run(self, upstream: Tensor | None = None) -> Evaluation:
+        """Loss, diagnostics and gradients; `upstream`, like labels, is what each token's gradient is multiplied by."""
+        call, device = self.call, self.call.hidden.device.type
+        with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
+            plan, hidden_TH = call.plan(any(self.wanted))
+            makes = made_now(self.wanted, self.reduction, upstream)
+            products = Products.of(hidden_TH, call.head.weight, makes, plan.widens_once)
+        tokens = plan.tokens
+        upstream_T = None if upstream is None else upstream.reshape(-1)[tokens.where]
+        with torch.autocast(device, enabled=False):
+            value_T, (nll_T, *measured) = run_chunks(plan, products, hidden_TH, plan.head, upstream_T)
+        value = value_T.sum() if self.reduction == "mean" else tokens.unflatten(value_T, 0.0)
+        to_hidden, *to_head = products.gradients
+        if to_hidden is not None:
+            to_hidden = _spread_out(to_hidden, tokens).view(call.hidden.shape)
+        diagnostics = [tokens.unflatten(values_T) for values_T in measured]
+        return Evaluation(value, *tokens.mean(nll_T), tokens.num_supervised, diagnostics, [to_hidden, *to_head])
+
+    def without_student(self) -> LossStep:
+        """To be kept for backward, which gets student and output layer from autograd, and makes no diagnostics."""
+        empty = self.call.hidden.detach().new_empty(0)
+        bare = self.call._replace(hidden=empty, head=self.call.head._replace(weight=empty, bias=None), diagnostics=())
+        return self._replace(call=bare)
+
+    def with_student(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> LossStep:
+        head = self.call.head._replace(weight=weight, bias=bias)
+        return self._replace(call=self.call._replace(hidden=hidden, head=head))
+
+    def output(self, outputs: Sequence[Tensor], num_items: int | Tensor | None) -> LossOutput:
+        """`Evaluation.outputs` as the caller gets them, the sum divided by the number of items."""
+        value, nll, num_tokens, num_supervised, *diagnostics = outputs
+        if self.reduction == "mean":
+            value = value / _denominator(self.call, num_supervised, num_items)
+        return LossOutput(value, nll, num_tokens, dict(zip(self.call.diagnostics, diagnostics, strict=True)))
+
+
+def made_now(wanted: Sequence[bool], reduction: str, upstream: Tensor | None) -> list[bool]:
+    """Which gradients a run makes: for a loss per token those of the run with upstream numbers only."""
+    now = reduction == "mean" or upstream is not None
+    return [now and want for want in wanted]
+
+
+def narrowed(gradients: Gradients, dtypes: Sequence[torch.dtype | None]) -> Gradients:
+    """Gradients in the dtypes of what they are of: only after the upstream number, since fp16 would underflow."""
+    return [None if g is None else g.to(dtype) for g, dtype in zip(gradients, dtypes, strict=True)]
+
+
+def student_dtypes(*student: Tensor | None) -> list[torch.dtype | None]:
+    return [None if t is None else t.dtype for t in student]
+
+
+def _spread_out(values_TH: Tensor, tokens: SupervisedTokens) -> Tensor:
+    """A row for each label, [N, H]: 0 where a token was left out."""
+    number = tokens.shape.numel()
+    if number == len(values_TH):
+        return values_TH
+    return values_TH.new_zeros(number, values_TH.shape[1]).index_copy_(0, tokens.where, values_TH)
+
+
+def _denominator(call: Call, num_supervised: Tensor, num_items: int | Tensor | None) -> Tensor:
+    """What the sum of the loss is divided by; 1 where a whole step has nothing supervised."""
+    if num_items is None:
+        group = call.given.token_group
+        num_items = num_supervised if group is None else summed_(num_supervised.clone(), group)
+    return torch.as_tensor(num_items).clamp(min=1)
