@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
 import qtarget as qt
-from qtarget.fused import chunks
+from qtarget.fused import chunk_size
 from qtarget.target.evidence import evidence_rows
 from qtarget.target.statistics import head_logits
 
@@ -242,10 +242,10 @@ def certain_labels(group: Any) -> Iterator[tuple[str, float]]:
 
 def memory_short_on_one(group: Any) -> Iterator[tuple[str, float]]:
     """Chunks must be as many on every rank, or each waits for another's."""
-    free = chunks.free_bytes
-    chunks.free_bytes = lambda device: 2**40 if dist.get_rank(group) else 20 * V * 8
+    free = chunk_size.free_bytes
+    chunk_size.free_bytes = lambda device: 2**40 if dist.get_rank(group) else 20 * V * 8
     yield "chunks", deviation(Case(Row("target-sft", {})), Cut(vocabulary=group), chunk_tokens=None)
-    chunks.free_bytes = free
+    chunk_size.free_bytes = free
 
 
 def single_precision(group: Any) -> Iterator[tuple[str, float]]:

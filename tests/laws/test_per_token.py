@@ -61,7 +61,7 @@ def test_per_token_gradients_reach_only_what_wants_them():
 @pytest.mark.parametrize("row", every_row())
 def test_a_chunk_keeps_to_its_bytes(row: Row, reduction: str, monkeypatch):
     """The buffers of a call, counted as they are made, and the same gradients as without a limit."""
-    case, limit, made = Case(row), 15 * V * 8, []
+    case, limit, made = Case(row), 20 * V * 8, []
     original = Workspace.__init__
 
     def counted(self, chunk, vocab, like):
@@ -75,7 +75,7 @@ def test_a_chunk_keeps_to_its_bytes(row: Row, reduction: str, monkeypatch):
         args = {**case.evidence, "reduction": reduction, **given}
         qt.linear_q_target_loss(hidden, head, case.labels, case.method, **args).loss.sum().backward()
         results.append([leaf.grad for leaf in leaves])
-        used = max(chunk * workspace.number * V * 8 for workspace, chunk in made)
+        used = max(chunk * workspace.numbers_per_token(V) * 8 for workspace, chunk in made)
         assert used <= limit or "buffer_bytes" not in given
     for mine, theirs in zip(*results, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-11)

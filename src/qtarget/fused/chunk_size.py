@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qtarget.fused.chunks import LossPlan, logit_buffer_like, run_chunks
+from qtarget.fused.chunks import run_chunks
 from qtarget.fused.memory import free_bytes
+from qtarget.fused.plan import LossPlan
 from qtarget.fused.products import Products
 from qtarget.fused.torch_engine import Workspace
 from qtarget.target.evidence import Dense, Head
@@ -74,12 +75,12 @@ def _measured_need(plan: LossPlan, hidden_TH: Tensor) -> _Need:
     one = replace(plan, tokens=replace(plan.tokens.chunk(slice(0, 1)), group=None), chunk_tokens=1)
     products = Products.of(hidden_TH[:1], plan.head.weight, [True, False, False])
     with torch.no_grad(), torch.autocast(hidden_TH.device.type, enabled=False):
-        like = logit_buffer_like(plan, products)
+        like = plan.engine.logits_like(products)
         workspace = Workspace(1, len(plan.head.weight), like)
-        run_chunks(one, products, hidden_TH[:1], plan.head, workspace=workspace)
+        run_chunks(one, products, hidden_TH[:1], workspace=workspace)
     scratch = products.scratch(_heads(plan), like.dtype)
-    row = like.element_size() * plan.head.axis.widest
-    return _Need(row * workspace.number + scratch.per_token, scratch.fixed)
+    numbers = workspace.numbers_per_token(plan.head.axis.widest)
+    return _Need(like.element_size() * numbers + scratch.per_token, scratch.fixed)
 
 
 def _heads(plan: LossPlan) -> list[Head]:

@@ -76,7 +76,7 @@ class LossStep(NamedTuple):
         tokens = plan.tokens
         upstream_T = None if upstream is None else upstream.reshape(-1)[tokens.where]
         with torch.autocast(device, enabled=False):
-            value_T, (nll_T, *measured) = run_chunks(plan, products, hidden_TH, plan.head, upstream_T)
+            value_T, (nll_T, *measured) = run_chunks(plan, products, hidden_TH, upstream_T)
         value = value_T.sum() if self.reduction == "mean" else tokens.unflatten(value_T, 0.0)
         to_hidden, *to_head = products.gradients
         if to_hidden is not None:

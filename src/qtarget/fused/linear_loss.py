@@ -1,4 +1,4 @@
-"""The loss from hidden states and the output layer, never building the logits: the proven twin of `loss.py`.
+"""The loss from hidden states and the output layer, never building the logits: equal to `target/loss.py` up to rounding.
 
 Tokens go through in chunks. Of each chunk the logits are built in a reused buffer, turned into p − Q in place, and
 multiplied into both gradients at once, so a step costs three matrix products (two with a frozen head, one without
@@ -18,7 +18,7 @@ from torch.distributed import ProcessGroup
 
 from qtarget.fused.arguments import Call, Reduction, check_reduction
 from qtarget.fused.custom_op import traceable, traced
-from qtarget.fused.differentiation import LossStep, narrowed, student_dtypes
+from qtarget.fused.differentiation import Gradients, LossStep, narrowed, student_dtypes
 from qtarget.target.evidence import CallInputs, Evidence, Head
 from qtarget.target.types import LossOutput, Method
 
@@ -48,7 +48,9 @@ def linear_q_target_loss(
         teacher, reference: `Dense`, `Sparse` or `LabelOnly` (whole logits only in `q_target_loss`).
         chunk_tokens: tokens a chunk; by default 128 on a CPU and 1024 elsewhere, fewer where memory is short. Results
             do not depend on it.
-        buffer_bytes: in its place, what the call may take beside the gradients, whatever the number of tokens.
+        buffer_bytes: in its place, what the call may take beside the gradients in fp32, whatever the number of tokens:
+            logits, casts and the products' scratch. Not counted are numbers of a token and copies of its hidden states
+            where others are masked; backward also narrows the gradients to the inputs' dtype.
         reduction: "none" leaves `loss` per token, shaped like labels (0 where ignored), for an upstream gradient of
             each: a fourth matrix product, as gradients are then made in backward, any number of times.
         diagnostics: among trust, scale, p_y, top1 (1 where the label is the likeliest token), entropy, target_kl,
@@ -61,10 +63,11 @@ def linear_q_target_loss(
 
     Tokens that are ignored, or of weight 0 in training, are dropped before any matrix product. Arithmetic and gradient
     sums are in fp32 (fp64 for fp64 inputs) until the upstream gradient has been applied. Inside `torch.compile` the
-    call is one operator of the graph (`op.py`); each method compiles anew.
+    call is one operator of the graph (`custom_op.py`); each method compiles anew.
 
     Raises:
-        ValueError: as `q_target_loss`, for whole logits as evidence, an unknown diagnostic, or chunk_tokens below 1.
+        ValueError: as `q_target_loss`, for whole logits as evidence, an unknown diagnostic, chunk_tokens below 1, or
+            buffer_bytes below what one token takes.
         RuntimeError: a second backward through the same loss.
     """
     check_reduction(reduction, num_items)
@@ -99,18 +102,23 @@ class _LinearQTarget(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        if ctx.made is None:
-            raise RuntimeError(
-                "a second backward through linear_q_target_loss: its gradients are made in the forward pass and used "
-                "up by the first backward; call the loss again, or use q_target_loss for retain_graph=True"
-            )
         if upstream is None:
-            gradients = [None] * 3
-        elif ctx.step is not None:
-            step = ctx.step._replace(wanted=ctx.needs_input_grad[:3]).with_student(*ctx.saved_tensors)
-            gradients = step.run(upstream).gradients
-        else:
-            gradients = [None if g is None else g.mul_(upstream) for g in ctx.made]
-        if ctx.step is None:
-            ctx.made = None
+            return None, None, None, None
+        gradients = _scaled(ctx, upstream) if ctx.step is None else _made_again(ctx, upstream)
         return (*narrowed(gradients, ctx.dtypes), None)
+
+
+def _scaled(ctx: Any, upstream: Tensor) -> Gradients:
+    """The gradients of the forward pass times the upstream number, in their own memory: so they can be had once."""
+    if ctx.made is None:
+        raise RuntimeError(
+            "a second backward through linear_q_target_loss: its gradients are made in the forward pass and used "
+            "up by the first backward; call the loss again, or use q_target_loss for retain_graph=True"
+        )
+    made, ctx.made = ctx.made, None
+    return [None if g is None else g.mul_(upstream) for g in made]
+
+
+def _made_again(ctx: Any, upstream: Tensor) -> Gradients:
+    step = ctx.step.with_student(*ctx.saved_tensors)._replace(wanted=ctx.needs_input_grad[:3])
+    return step.run(upstream).gradients

@@ -77,7 +77,7 @@ def _control_groups(proc: Path, sys: Path) -> Iterator[tuple[Path, tuple[str, st
     """The directories of the groups this process is in, inner ones first, and the names of their files.
 
     A line of /proc/self/cgroup is "number:controllers:path". Version 2 has a single line without controllers; version 1
-    has one for memory. Inside a container the path may be the host's and lead nowhere: the root of the mount is its own.
+    has one for memory. In a container the path may be the host's and lead nowhere: the root of the mount is its own.
     """
     with suppress(OSError):
         for line in (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines():

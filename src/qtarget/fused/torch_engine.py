@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from qtarget.fused.pools import DenseTerm, PoolTerm, SparseTerm, UniformTerm
+from qtarget.fused.products import Products
 from qtarget.target.evidence import Dense, Head, Sparse, SupervisedTokens, stated_moment
 from qtarget.target.statistics import (
     ENTROPY,
@@ -49,15 +50,19 @@ class Workspace:
         self._shape, self._like = (chunk, vocab), like
         self._buffers: dict[str, Tensor] = {}
         self._part: Tensor | None = None
-        self.beside = 0
-        """Further blocks of this shape that are alive at once, by a rough count."""
+        self._temporaries = 0
 
-    @property
-    def number(self) -> int:
-        return len(self._buffers) + self.beside
+    def count_temporaries(self, blocks: int) -> None:
+        """Note that up to `blocks` tensors of [chunk, vocab] are alive at once outside of the workspace."""
+        self._temporaries = max(self._temporaries, blocks)
+
+    def numbers_per_token(self, columns: int) -> int:
+        """How many numbers were held for each token, had a row of the vocabulary `columns` of them."""
+        part = 0 if self._part is None else min(self._part.numel() // self._shape[0], columns)
+        return (len(self._buffers) + self._temporaries) * columns + part
 
     def part(self, rows: int, columns: int) -> Tensor:
-        """Room for some columns of a chunk, [rows, columns], the same one each time."""
+        """A buffer for some columns of a chunk, [rows, columns], which the next call overwrites."""
         if self._part is None or self._part.numel() < rows * columns:
             self._part = self._like.new_empty(rows * columns)
         return self._part[: rows * columns].view(rows, columns)
@@ -81,6 +86,18 @@ class TorchChunk:
     measured: dict[Statistic, Tensor] = field(default_factory=dict)
     terms: dict[Pool, PoolTerm] = field(default_factory=dict)
     _loaded: dict[str, Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def logits_like(products: Products) -> Tensor:
+        return products.like
+
+    @staticmethod
+    def start(
+        products: Products, hidden_CH: Tensor, head: Head, tokens: SupervisedTokens, workspace: Workspace
+    ) -> TorchChunk:
+        logits_CV = workspace("logits", len(hidden_CH))
+        products.logits_into(logits_CV, hidden_CH, head)
+        return TorchChunk(logits_CV, tokens, workspace, products.logits_into, head.bias is not None, head.axis)
 
     def measure(self, pools: Collection[Pool], wanted: Collection[Statistic], keep_logits: bool) -> None:
         """Build the pools and the student, and measure; the student overwrites the logits unless they are kept."""
@@ -136,6 +153,7 @@ class TorchChunk:
         """The columns of a source's logits that begin where this rank's do."""
         head, first = source.head, self.axis.start
         if head.shard is not None and head.shard.bounds[:-1] != self.axis.bounds[:-1]:  # cut otherwise: gathered
+            self.workspace.count_temporaries(3 * self._ranks_wide)
             part_CV = out_CV.new_empty(len(out_CV), len(head.weight))
             self.logits_into(part_CV, source.hidden, head)
             out_CV.copy_(head.shard.whole(part_CV)[:, first : first + out_CV.shape[1]])
@@ -213,7 +231,10 @@ class TorchChunk:
 
     def _outside(self) -> Tensor | None:
         """Tokens the student cannot produce, [C, V]; None where its output layer cannot rule any out."""
-        return self.logits_CV <= FLOOR / 2 if self.may_mask else None
+        if not self.may_mask:
+            return None
+        self.workspace.count_temporaries(2)  # the mask, and what `_build_uniform` sums up
+        return self.logits_CV <= FLOOR / 2
 
     def _vocabulary(self) -> Tensor:
         count_C = self.logits_CV.new_full(self.logits_CV.shape[:1], self.axis.total)
@@ -290,13 +311,29 @@ class TorchChunk:
         for statistic in left:
             self.measured[statistic] = frame[statistic]
 
+    @property
+    def _ranks_wide(self) -> int:
+        """How many of this rank's blocks a whole row of the vocabulary takes."""
+        return -(-self.axis.total // self.axis.widest)
+
     def frame(self) -> Frame:
         """The chunk as the plain definitions see it, of the whole vocabulary; needs the logits kept."""
         assert self.student_CV is not self.logits_CV
-        self.workspace.beside = BY_DEFINITION * -(-self.axis.total // self.axis.widest)
+        self.workspace.count_temporaries(BY_DEFINITION * self._ranks_wide)
         return Frame(self.axis.whole(self.logits_CV - self.log_norm_C[:, None]).clamp_(min=FLOOR), self.tokens)
 
     # ---- the gradient
+
+    def add_gradients(
+        self,
+        products: Products,
+        part: slice,
+        hidden_CH: Tensor,
+        head: Head,
+        q: tuple[Tensor, Tensor | None, Mapping[Pool, Tensor]],
+        factor_C: Tensor,
+    ) -> None:
+        products.add(part, hidden_CH, head, self.gradient_(*q), factor_C, self.logits_CV)
 
     def gradient_(self, trust_C: Tensor, student_share_C: Tensor | None, parts: Mapping[Pool, Tensor]) -> Tensor:
         """p − Q in place of the student, [C, V]: Q = trust·onehot + student_share·p + Σ coefficient·pool."""

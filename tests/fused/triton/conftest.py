@@ -42,12 +42,12 @@ def _as_this_machine_can():
 @pytest.fixture
 def on_kernels(monkeypatch):
     """Calls of the fused loss run on the kernels where they can; says how many gradients they wrote."""
-    from qtarget.fused import chunks
+    from qtarget.fused import engine
     from qtarget.fused.triton import kernels as forms
     from qtarget.fused.triton import triton_engine as rows
 
     written = []
-    monkeypatch.setattr(chunks, "has_kernels", lambda like: True)
+    monkeypatch.setattr(engine, "has_kernels", lambda like: True)
     monkeypatch.setattr(
         rows, "gradient_", lambda *args, original=rows.gradient_: (written.append(1), original(*args))[1]
     )

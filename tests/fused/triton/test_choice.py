@@ -11,9 +11,10 @@ from laws.cases import Case, V
 from laws.papers import Row
 
 import qtarget as qt
-from qtarget.fused import chunk_size, chunks
+from qtarget.fused import chunk_size, engine
 from qtarget.fused import products as matmul
 from qtarget.fused.products import Products
+from qtarget.fused.torch_engine import Workspace
 from qtarget.target.evidence import CallInputs
 from qtarget.target.inputs import supervised_tokens
 from qtarget.target.types import reads
@@ -22,17 +23,17 @@ from qtarget.target.vocabulary import Whole
 
 def test_on_cuda_only():
     place = lambda kind: SimpleNamespace(device=torch.device(kind))  # noqa: E731
-    assert chunks.has_kernels(place("cuda"))
-    assert not any(chunks.has_kernels(place(kind)) for kind in ("cpu", "mps", "xpu"))
+    assert engine.has_kernels(place("cuda"))
+    assert not any(engine.has_kernels(place(kind)) for kind in ("cpu", "mps", "xpu"))
 
 
 @pytest.mark.parametrize("operand", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("rows", [None, 3])
 def test_one_buffer_for_the_student(rows: int | None, operand: torch.dtype, on_kernels, monkeypatch):
     """In the type of the products, of as many tokens as fit: no probabilities and no scratch beside the logits."""
-    made, original = [], chunks.Workspace.__init__
+    made, original = [], Workspace.__init__
     watch = lambda self, chunk, vocab, like: (made.append((self, chunk)), original(self, chunk, vocab, like))[1]  # noqa: E731
-    monkeypatch.setattr(chunks.Workspace, "__init__", watch)
+    monkeypatch.setattr(Workspace, "__init__", watch)
     monkeypatch.setattr(matmul, "_operand", lambda hidden, weight, widest: operand)
     case = few(Case(Row("idft", {}), dtype=torch.float32))
     hidden = case.hidden.to(DEVICE).requires_grad_()
@@ -45,7 +46,7 @@ def test_one_buffer_for_the_student(rows: int | None, operand: torch.dtype, on_k
     ).loss.backward()
     workspace, chunk = made[-1]
     assert chunk == (rows or 4)
-    assert workspace.number == 1
+    assert workspace.numbers_per_token(V) == V
     assert workspace("logits", 1).dtype == operand
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from qtarget.fused.pools import SparseTerm
-from qtarget.fused.torch_engine import TorchChunk, evidence_of, is_fast, is_sparse
+from qtarget.fused.products import Products
+from qtarget.fused.torch_engine import TorchChunk, Workspace, evidence_of, is_fast, is_sparse
 from qtarget.fused.triton.kernels import (
     MAX_FORMS,
     MAX_SOURCES,
@@ -109,6 +110,18 @@ class TritonChunk:
     _sources: list[str] = field(default_factory=list)
     _sums: dict[Form, Sums] = field(default_factory=dict)
     _sparse: SparseTerm | None = None
+
+    @staticmethod
+    def logits_like(products: Products) -> Tensor:
+        """The kernels read logits in the type of the matrix product."""
+        return products.like.to(products.operand)
+
+    @staticmethod
+    def start(
+        products: Products, hidden_CH: Tensor, head: Head, tokens: SupervisedTokens, workspace: Workspace
+    ) -> TritonChunk:
+        plain = TorchChunk.start(products, hidden_CH, head._replace(scale=None, softcap=None), tokens, workspace)
+        return TritonChunk(plain, head)
 
     @property
     def tokens(self) -> SupervisedTokens:
@@ -214,6 +227,17 @@ class TritonChunk:
         return (self._finished(raw_CK)[0] - log_norm_C[:, None]).exp(), (others.log_norm - log_norm_C).exp()
 
     # ---- the gradient
+
+    def add_gradients(
+        self,
+        products: Products,
+        part: slice,
+        hidden_CH: Tensor,
+        head: Head,
+        q: tuple[Tensor, Tensor | None, Mapping[Pool, Tensor]],
+        factor_C: Tensor,
+    ) -> None:
+        products.add_finished(part, hidden_CH, head.weight, self.gradient_(*q, factor_C))
 
     def gradient_(
         self, trust_C: Tensor, student_share_C: Tensor | None, parts: Mapping[Pool, Tensor], factor_C: Tensor
