@@ -1,8 +1,9 @@
 """The fused loss as one operator of torch, for `torch.compile`: a compiled step goes through it without a graph break.
 
-A graph holds tensors, numbers and words. So evidence is taken apart and put together again, and a method is known by
-its key (`types.LIVE`). Gradients are outputs like any other, made in the forward pass and scaled in backward; for a
-loss per token backward calls the operator again, with the upstream numbers.
+A graph holds tensors, numbers and strings. So a call's evidence is taken apart into these before the operator
+(`apart`) and rebuilt inside it (`together`), and a method is looked up by its key (`types.LIVE`). What is computed is
+`LossStep.run`, as in an eager call. The gradients it makes are outputs of the operator, which its backward scales;
+for a loss per token backward calls the operator a second time, with the upstream numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SCHEMA = (
     "str reduction, bool[] wanted, ScalarType? autocast) -> Tensor[]"
 )
 SINGLE = 4
-"""Outputs before the diagnostics: value, nll, how many tokens that averages, how many are supervised."""
+"""Outputs before the diagnostics: value, nll, num_tokens, num_supervised, as in `Evaluation`."""
 
 
 class Inputs(NamedTuple):
@@ -74,7 +75,9 @@ class Inputs(NamedTuple):
 
 
 def traceable(call: Call) -> bool:
-    """Whether the operator can be used: not where the vocabulary or the tokens are cut over a process group."""
+    """Whether a graph can hold the call: not where vocabulary or tokens are cut over a process group, which is neither
+    a tensor, a number nor a string.
+    """
     sources = [s for s in (*call.given.teachers, call.given.reference) if isinstance(s, Dense)]
     heads = [call.head, *(source.head for source in sources)]
     return call.given.token_group is None and all(head.shard is None for head in heads)
@@ -115,20 +118,20 @@ def apart(given: CallInputs) -> tuple[str, list[Tensor], list[float]]:
     kinds, tensors, numbers = [], [], []
     for name, source in named:
         if source is not None:
-            form, own, constants = _parts(source)
-            kinds.append(f"{name}:{form}:{len(own)}")
-            tensors += [t.detach() for t in own]
+            form, parts, constants = _parts(source)
+            kinds.append(f"{name}:{form}:{len(parts)}")
+            tensors += [t.detach() for t in parts]
             numbers += constants
     return " ".join(kinds), tensors, numbers
 
 
 def _parts(source: Evidence) -> tuple[str, list[Tensor], list[float]]:
     if isinstance(source, Dense):
-        own = [source.hidden, source.head.weight, *([] if source.head.bias is None else [source.head.bias])]
-        return "dense", own, [*_head_numbers(source.head), float(source.vocab or 0)]
+        parts = [source.hidden, source.head.weight, *([] if source.head.bias is None else [source.head.bias])]
+        return "dense", parts, [*_head_numbers(source.head), float(source.vocab or 0)]
     if isinstance(source, Sparse):
-        own = [source.ids, source.logprobs, source.log_tail, *([] if source.entropy is None else [source.entropy])]
-        return source.tail, own, [source.temperature]
+        parts = [source.ids, source.logprobs, source.log_tail, *([] if source.entropy is None else [source.entropy])]
+        return source.tail, parts, [source.temperature]
     return ("label", [source.logprobs], []) if isinstance(source, LabelOnly) else ("tensor", [source], [])
 
 
@@ -142,14 +145,14 @@ def together(kinds: str, tensors: Iterator[Tensor], numbers: Iterator[float]) ->
     return CallInputs(teachers or None, *(s[0] if s else None for s in sources.values()))
 
 
-def _source(form: str, own: list[Tensor], numbers: Iterator[float]) -> Any:
+def _source(form: str, parts: list[Tensor], numbers: Iterator[float]) -> Any:
     if form == "dense":
-        head = _head(own[1], own[2] if len(own) == 3 else None, numbers)
-        return Dense(own[0], head, int(next(numbers)) or None)
+        head = _head(parts[1], parts[2] if len(parts) == 3 else None, numbers)
+        return Dense(parts[0], head, int(next(numbers)) or None)
     if form in ("label", "tensor"):
-        return LabelOnly(own[0]) if form == "label" else own[0]
-    entropy = own[3] if len(own) == 4 else None
-    return Sparse(own[0], own[1], own[2], entropy, tail=form, temperature=next(numbers))  # pyright: ignore
+        return LabelOnly(parts[0]) if form == "label" else parts[0]
+    entropy = parts[3] if len(parts) == 4 else None
+    return Sparse(parts[0], parts[1], parts[2], entropy, tail=form, temperature=next(numbers))  # pyright: ignore
 
 
 def _head_numbers(head: Head) -> list[float]:

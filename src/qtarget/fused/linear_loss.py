@@ -1,4 +1,4 @@
-"""The loss from hidden states and the output layer, never building the logits: equal to `target/loss.py` up to rounding.
+"""The loss from hidden states and the output layer, never building the logits: equals `target/loss.py` up to rounding.
 
 Tokens go through in chunks. Of each chunk the logits are built in a reused buffer, turned into p − Q in place, and
 multiplied into both gradients at once, so a step costs three matrix products (two with a frozen head, one without

@@ -1,5 +1,5 @@
-"""A residual pool over one chunk of tokens, in the cheapest form that its sources allow, and how it leaves the
-gradient.
+"""A residual pool π̃ over one chunk of tokens, in the cheapest form that its sources allow, and how c·π̃ is subtracted
+from the gradient p − Q.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from qtarget.target.vocabulary import Axis
 
 @dataclass
 class DenseTerm:
-    """π̃ in a buffer, [C, V]."""
+    """A pool whose probabilities are all held, [C, V]."""
 
     prob_CV: Tensor
 
@@ -26,7 +26,9 @@ class DenseTerm:
 
 @dataclass
 class UniformTerm:
-    """1/n on each token of the support; `outside_CV` marks the others, None where there are none."""
+    """The uniform pool: 1/count on each token that the student can produce. `outside_CV` marks the others; None where
+    there are none.
+    """
 
     count_C: Tensor
     outside_CV: Tensor | None

@@ -31,6 +31,11 @@ class TokenNumbers(NamedTuple):
 
 
 def token_numbers(method: Method, measured: Mapping[Statistic, Tensor], tokens: SupervisedTokens) -> TokenNumbers:
+    """The method's rules, evaluated on measured statistics.
+
+    Raises:
+        ValueError: as `check_mass`, where trust and coefficients of a token do not sum to 1.
+    """
     like_T = measured[LOGP_Y]
     trust, scale, *coefficients = (per_token(value_of(n, measured), like_T) for n in method.numbers)
     check_mass(method, trust, coefficients)
@@ -88,16 +93,16 @@ def _target_kl(plan: LossPlan, chunk: ChunkEngine, numbers: TokenNumbers) -> Ten
         return target_kl(declared_target(plan.method, frame).q, frame.logp_TV)
     trust_C, logp_y_C = numbers.trust, chunk.measured[LOGP_Y]
     if (pool := plan.only_pool) is None:
-        rest_C, gap_C, own_y_C = 1 - trust_C, torch.zeros_like(trust_C), logp_y_C
+        rest_C, gap_C, pool_logp_y_C = 1 - trust_C, torch.zeros_like(trust_C), logp_y_C
     else:
         (rest_C,) = numbers.coefficients
-        gap_C, own_y_C = (
+        gap_C, pool_logp_y_C = (
             chunk.measured[negentropy(pool)] - chunk.measured[cross(pool)],
             chunk.measured[label_logp(pool)],
         )
-    own_C = own_y_C.exp()
-    q_y_C = trust_C + rest_C * own_C
-    elsewhere_C = _xlogx(rest_C) * (1 - own_C) + rest_C * (gap_C - own_C * (own_y_C - logp_y_C))
+    pool_y_C = pool_logp_y_C.exp()
+    q_y_C = trust_C + rest_C * pool_y_C
+    elsewhere_C = _xlogx(rest_C) * (1 - pool_y_C) + rest_C * (gap_C - pool_y_C * (pool_logp_y_C - logp_y_C))
     kl_C = elsewhere_C + _xlogx(q_y_C) - q_y_C * logp_y_C
     return kl_C.masked_fill((rest_C < -1e-6) | (q_y_C < -1e-6), torch.nan)
 
