@@ -69,8 +69,8 @@ def _numbers_across(plan: LossPlan, start: Callable[[slice], ChunkEngine]) -> To
         chunk = start(part)
         chunk.measure([s.of for s in plan.first if isinstance(s.of, Pool)], plan.first, keep_logits=False)
         chunks.append(chunk.measured)
-    own = {s: torch.cat([measured[s] for measured in chunks]) for s in (*plan.first, LOGP_Y)}
-    every, mine = (own, slice(None)) if plan.tokens.group is None else gather_tokens(own, plan.tokens.group)
+    here = {s: torch.cat([measured[s] for measured in chunks]) for s in (*plan.first, LOGP_Y)}
+    every, mine = (here, slice(None)) if plan.tokens.group is None else gather_tokens(here, plan.tokens.group)
     if not len(every[LOGP_Y]):
         return None
     numbers = token_numbers(plan.method, every, plan.tokens)

@@ -48,10 +48,9 @@ class LossPlan:
     @property
     def second(self) -> tuple[Statistic, ...]:
         """What the value and the diagnostics read, besides trust and scale."""
-        read_by_value = (
-            (cross(t.pool) for t in self.method.residual) if self.method.value is None else reads(self.method.value)
-        )
-        wanted = [s for s in read_by_value if s not in (TRUST, SCALE)]
+        value, residual = self.method.value, self.method.residual
+        of_value = (cross(term.pool) for term in residual) if value is None else reads(value)
+        wanted = [s for s in of_value if s not in (TRUST, SCALE)]
         if "entropy" in self.diagnostics:
             wanted.append(ENTROPY)
         if "teacher_entropy" in self.diagnostics:
