@@ -80,3 +80,16 @@ def test_fewer_bytes_than_one_token_takes_are_refused(name: str, dtype: str, mon
     assert peak <= sums + max(least, narrow) + PER_TOKEN
     with pytest.raises(ValueError, match="buffer_bytes"):
         _step(name, DTYPES[dtype], buffer_bytes=least - 1, bias=True)
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch was built without oneDNN")
+@pytest.mark.parametrize("mkl_is_slow", [True, False])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_blocks_by_onednn_are_those_by_mkl(dtype: str, mkl_is_slow: bool, monkeypatch):
+    """The choice between the two products of fp32 is the CPU's; here every product is large enough for either."""
+    expected = _step("kd", DTYPES[dtype], chunk_tokens=20, bias=True)[3]
+    monkeypatch.setattr(products, "ONEDNN_FROM", 1)
+    monkeypatch.setattr(products, "onednn_has_avx512", lambda: True)
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: mkl_is_slow)
+    for mine, theirs in zip(_step("kd", DTYPES[dtype], chunk_tokens=20, bias=True)[3], expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=1e-4)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from qtarget.fused.chunk_size import with_fitting_chunks
-from qtarget.fused.plan import LossPlan
+from qtarget.fused.loss_plan import LossPlan
 from qtarget.target.evidence import CallInputs, Evidence, Head
 from qtarget.target.hyperparameters import suggestion
 from qtarget.target.inputs import method_to_run, supervised_tokens
@@ -47,7 +47,7 @@ class Call(NamedTuple):
         if len(tokens.where) < len(hidden_TH):
             hidden_TH = hidden_TH.index_select(0, tokens.where)
         chunk_tokens = self.chunk_tokens or CHUNK_TOKENS.get(self.hidden.device.type, 1024)
-        plan = LossPlan(method, tokens, self.head, chunk_tokens, tuple(self.diagnostics)).on_fitting_engine(hidden_TH)
+        plan = LossPlan(method, tokens, self.head, chunk_tokens, tuple(self.diagnostics)).with_engine_for(hidden_TH)
         if self.chunk_tokens is None:
             plan = with_fitting_chunks(plan, hidden_TH, self.buffer_bytes)
         return plan, hidden_TH

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qtarget.fused.engine import ChunkEngine
-from qtarget.fused.plan import LossPlan
+from qtarget.fused.loss_plan import LossPlan
 from qtarget.fused.products import Products
 from qtarget.fused.token_numbers import TokenNumbers, nll_and_diagnostics, target_shares, token_numbers, token_values
 from qtarget.fused.torch_engine import Workspace

@@ -25,7 +25,7 @@ SCHEMA = (
     "str reduction, bool[] wanted, ScalarType? autocast) -> Tensor[]"
 )
 SINGLE = 4
-"""Outputs before the diagnostics: value, nll, num_tokens, num_supervised, as in `Evaluation`."""
+"""Outputs before the diagnostics: value, nll, num_tokens, num_supervised, as in `StepResult`."""
 
 
 class Inputs(NamedTuple):
@@ -84,7 +84,7 @@ def traceable(call: Call) -> bool:
 
 
 def traced(step: LossStep) -> Sequence[Tensor]:
-    """`Evaluation.outputs` while a call is being compiled."""
+    """`StepResult.outputs` while a call is being compiled."""
     call = step.call
     kinds, tensors, numbers = apart(call.given)
     outputs = linear_q_target(

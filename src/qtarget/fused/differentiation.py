@@ -15,15 +15,14 @@ from torch import Tensor
 from qtarget.fused.arguments import Call, Reduction
 from qtarget.fused.chunks import run_chunks
 from qtarget.fused.products import Products
-from qtarget.target.evidence import SupervisedTokens
-from qtarget.target.ranks import summed_
+from qtarget.target.evidence import SupervisedTokens, item_count
 from qtarget.target.types import LossOutput
 
 Gradients = list[Tensor | None]
 """Those of hidden states, weight and bias, in this order; None where not made."""
 
 
-class Evaluation(NamedTuple):
+class StepResult(NamedTuple):
     """What one run over all chunks gives.
 
     Attributes:
@@ -66,7 +65,7 @@ class LossStep(NamedTuple):
         autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         return LossStep(call, reduction, wanted, autocast)
 
-    def run(self, upstream: Tensor | None = None) -> Evaluation:
+    def run(self, upstream: Tensor | None = None) -> StepResult:
         """Loss, diagnostics and gradients; `upstream`, like labels, is what each token's gradient is multiplied by."""
         call, device = self.call, self.call.hidden.device.type
         with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
@@ -82,7 +81,7 @@ class LossStep(NamedTuple):
         if to_hidden is not None:
             to_hidden = _spread_out(to_hidden, tokens).view(call.hidden.shape)
         diagnostics = [tokens.unflatten(values_T) for values_T in measured]
-        return Evaluation(value, *tokens.mean(nll_T), tokens.num_supervised, diagnostics, [to_hidden, *to_head])
+        return StepResult(value, *tokens.mean(nll_T), tokens.num_supervised, diagnostics, [to_hidden, *to_head])
 
     def without_student(self) -> LossStep:
         """To be kept for backward, which gets student and output layer from autograd, and makes no diagnostics."""
@@ -95,10 +94,10 @@ class LossStep(NamedTuple):
         return self._replace(call=self.call._replace(hidden=hidden, head=head))
 
     def output(self, outputs: Sequence[Tensor], num_items: int | Tensor | None) -> LossOutput:
-        """`Evaluation.outputs` as the caller gets them, the sum divided by the number of items."""
+        """`StepResult.outputs` as the caller gets them, the sum divided by the number of items."""
         value, nll, num_tokens, num_supervised, *diagnostics = outputs
         if self.reduction == "mean":
-            value = value / _denominator(self.call, num_supervised, num_items)
+            value = value / item_count(num_items, num_supervised, self.call.given.token_group)
         return LossOutput(value, nll, num_tokens, dict(zip(self.call.diagnostics, diagnostics, strict=True)))
 
 
@@ -123,11 +122,3 @@ def _spread_out(values_TH: Tensor, tokens: SupervisedTokens) -> Tensor:
     if number == len(values_TH):
         return values_TH
     return values_TH.new_zeros(number, values_TH.shape[1]).index_copy_(0, tokens.where, values_TH)
-
-
-def _denominator(call: Call, num_supervised: Tensor, num_items: int | Tensor | None) -> Tensor:
-    """What the sum of the loss is divided by; 1 where a whole step has nothing supervised."""
-    if num_items is None:
-        group = call.given.token_group
-        num_items = num_supervised if group is None else summed_(num_supervised.clone(), group)
-    return torch.as_tensor(num_items).clamp(min=1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qtarget.fused.engine import ChunkEngine, TargetShares
-from qtarget.fused.plan import TEACHER_ENTROPY, LossPlan
+from qtarget.fused.loss_plan import TEACHER_ENTROPY, LossPlan
 from qtarget.fused.torch_engine import TorchChunk
 from qtarget.target.evidence import SupervisedTokens
 from qtarget.target.loss import check_mass, declared_target, per_token, target_kl

@@ -145,9 +145,7 @@ class SupervisedTokens:
 
     def denominator(self, num_items: int | Tensor | None) -> Tensor:
         """What the sum of the loss is divided by: `num_items`, or the count of supervised tokens; at least 1."""
-        if num_items is None:
-            num_items = self.num_supervised if self.group is None else summed_(self.num_supervised.clone(), self.group)
-        return torch.as_tensor(num_items).clamp(min=1)
+        return item_count(num_items, self.num_supervised, self.group)
 
     def mean(self, values_T: Tensor) -> tuple[Tensor, Tensor]:
         """The mean over the tokens that count, and their number: in training those of weight > 0, else all."""
@@ -170,6 +168,13 @@ def stated_moment(evidence: Evidence, moment: Moment | None, dtype: torch.dtype)
     if isinstance(evidence, Sparse) and moment is Moment.ENTROPY and evidence.entropy is not None:
         return evidence.entropy.to(dtype)
     return None
+
+
+def item_count(num_items: int | Tensor | None, num_supervised: Tensor, group: ProcessGroup | None) -> Tensor:
+    """`num_items`, or how many tokens the ranks of `group` have supervised; 1 where a whole step has none."""
+    if num_items is None:
+        num_items = num_supervised if group is None else summed_(num_supervised.clone(), group)
+    return torch.as_tensor(num_items).clamp(min=1)
 
 
 def evidence_rows(evidence: Evidence, rows: Any) -> Evidence:

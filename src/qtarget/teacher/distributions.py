@@ -138,7 +138,7 @@ def kept_of(
         draws_TN: uniform numbers for sampling, one for each draw.
     """
     head = _real_rows(dense)
-    products = Products.of(hidden_TH, head.weight, [False] * 3)
+    products = Products.of(hidden_TH, head.weight, [False] * 3, widens_once=True)
     chunk = TEACHER_CHUNK_TOKENS.get(hidden_TH.device.type, 1024)
     buffers = [products.like.new_empty(min(chunk, len(hidden_TH)), len(head.weight)) for _ in range(2)]
     parts = []

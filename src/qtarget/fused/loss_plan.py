@@ -34,7 +34,7 @@ class LossPlan:
     engine: type[ChunkEngine] = TorchChunk
     widens_once: bool = True
 
-    def on_fitting_engine(self, hidden_TH: Tensor) -> LossPlan:
+    def with_engine_for(self, hidden_TH: Tensor) -> LossPlan:
         """The plan with the engine for all its chunks."""
         wanted = (*self.first, *self.second)
         what = (self.method.pools, wanted, self.tokens, self.head, self.needs_whole_target)
