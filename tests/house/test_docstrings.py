@@ -12,8 +12,6 @@ SILENT = {
     "evaluate.statistics.intervals": ["percentiles"],
     "evaluate.store": ["line_of", "write_task"],
     "evaluate.tasks.hub": ["Download"],
-    "fused.arguments": ["check_reduction"],
-    "fused.torch_engine": ["is_sparse"],
     "job.config.keys": ["trainer_keys"],
     "job.facts": ["data_facts", "facts_of", "versions"],
     "job.training": ["last_checkpoint"],

@@ -54,6 +54,7 @@ class Call(NamedTuple):
 
 
 def check_reduction(reduction: str, num_items: int | Tensor | None) -> None:
+    """Refuses an unknown reduction, and a number of items where nothing is divided by it."""
     if reduction not in ("mean", "none"):
         raise ValueError(f'reduction="{reduction}" is neither "mean" nor "none"')
     if reduction == "none" and num_items is not None:

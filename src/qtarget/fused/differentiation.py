@@ -113,6 +113,7 @@ def narrowed(gradients: Gradients, dtypes: Sequence[torch.dtype | None]) -> Grad
 
 
 def student_dtypes(*student: Tensor | None) -> list[torch.dtype | None]:
+    """The dtypes that gradients of hidden, weight and bias are handed over in."""
     return [None if t is None else t.dtype for t in student]
 
 

@@ -366,6 +366,7 @@ def _is_from_softmax(statistic: Statistic) -> bool:
 
 
 def is_sparse(pool: Pool, tokens: SupervisedTokens) -> bool:
+    """Whether a pool is made of a source of which only K tokens were kept."""
     return any(isinstance(evidence_of(name, tokens), Sparse) for name, _ in sources_of(pool))
 
 
