@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qtarget.fused.arguments import Call
-from qtarget.fused.differentiation import Gradients, LossStep, made_now, narrowed, student_dtypes
+from qtarget.fused.differentiation import Gradients, LossStep, made_now, narrowed, spread_out, student_dtypes
 from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse
 from qtarget.target.types import LIVE
 
@@ -172,7 +172,8 @@ def _compute(*arguments: Any) -> list[Tensor]:
     """[value, nll, num_tokens, num_supervised, *diagnostics, *gradients made]."""
     inputs = Inputs(*arguments)
     result = inputs.step.run(inputs.upstream)
-    return [*result.outputs, *(g for g in result.gradients if g is not None)]
+    gradients = spread_out(result.gradients, result.where, inputs.hidden.shape)
+    return [*result.outputs, *(g for g in gradients if g is not None)]
 
 
 linear_q_target = torch.library.custom_op("qtarget::linear_q_target", _compute, mutates_args=(), schema=SCHEMA)

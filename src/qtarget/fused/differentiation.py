@@ -15,7 +15,7 @@ from torch import Tensor
 from qtarget.fused.arguments import Call, Reduction
 from qtarget.fused.chunks import run_chunks
 from qtarget.fused.products import Products
-from qtarget.target.evidence import SupervisedTokens, item_count
+from qtarget.target.evidence import item_count
 from qtarget.target.types import LossOutput
 
 Gradients = list[Tensor | None]
@@ -29,7 +29,8 @@ class StepResult(NamedTuple):
         value: the sum of the loss, or that of each token, shaped like labels (reduction="none").
         nll: mean −log p_y of the tokens that count.  num_tokens: their number.  num_supervised: all with a label.
         diagnostics: shaped like labels, NaN at tokens left out.
-        gradients: in fp32 or fp64, before any upstream number but the one given.
+        gradients: in fp32 or fp64, before any upstream number but the one given; to the hidden states of the tokens
+            that were computed, [T, H], which lie at `where` among the N labels.
     """
 
     value: Tensor
@@ -38,9 +39,11 @@ class StepResult(NamedTuple):
     num_supervised: Tensor
     diagnostics: list[Tensor]
     gradients: Gradients
+    where: Tensor
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
+        """What a caller gets, one after the other."""
         return (self.value, self.nll, self.num_tokens, self.num_supervised, *self.diagnostics)
 
 
@@ -77,11 +80,9 @@ class LossStep(NamedTuple):
         with torch.autocast(device, enabled=False):
             value_T, (nll_T, *measured) = run_chunks(plan, products, hidden_TH, upstream_T)
         value = value_T.sum() if self.reduction == "mean" else tokens.unflatten(value_T, 0.0)
-        to_hidden, *to_head = products.gradients
-        if to_hidden is not None:
-            to_hidden = _spread_out(to_hidden, tokens).view(call.hidden.shape)
         diagnostics = [tokens.unflatten(values_T) for values_T in measured]
-        return StepResult(value, *tokens.mean(nll_T), tokens.num_supervised, diagnostics, [to_hidden, *to_head])
+        nll, num_tokens = tokens.mean(nll_T)
+        return StepResult(value, nll, num_tokens, tokens.num_supervised, diagnostics, products.gradients, tokens.where)
 
     def without_student(self) -> LossStep:
         """To be kept for backward, which gets student and output layer from autograd, and makes no diagnostics."""
@@ -90,6 +91,7 @@ class LossStep(NamedTuple):
         return self._replace(call=bare)
 
     def with_student(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> LossStep:
+        """What `without_student` kept, complete again."""
         head = self.call.head._replace(weight=weight, bias=bias)
         return self._replace(call=self.call._replace(hidden=hidden, head=head))
 
@@ -117,9 +119,9 @@ def student_dtypes(*student: Tensor | None) -> list[torch.dtype | None]:
     return [None if t is None else t.dtype for t in student]
 
 
-def _spread_out(values_TH: Tensor, tokens: SupervisedTokens) -> Tensor:
-    """A row for each label, [N, H]: 0 where a token was left out."""
-    number = tokens.shape.numel()
-    if number == len(values_TH):
-        return values_TH
-    return values_TH.new_zeros(number, values_TH.shape[1]).index_copy_(0, tokens.where, values_TH)
+def spread_out(gradients: Gradients, where: Tensor, shape: torch.Size) -> Gradients:
+    """The gradient to hidden states laid out as they are, [..., H]: 0 where a token was left out."""
+    to_hidden, *to_head = gradients
+    if to_hidden is not None and len(to_hidden) < shape[:-1].numel():
+        to_hidden = to_hidden.new_zeros(shape[:-1].numel(), shape[-1]).index_copy_(0, where, to_hidden)
+    return [None if to_hidden is None else to_hidden.view(shape), *to_head]

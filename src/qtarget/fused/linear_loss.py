@@ -18,7 +18,7 @@ from torch.distributed import ProcessGroup
 
 from qtarget.fused.arguments import Call, Reduction, check_reduction
 from qtarget.fused.custom_op import traceable, traced
-from qtarget.fused.differentiation import Gradients, LossStep, narrowed, student_dtypes
+from qtarget.fused.differentiation import Gradients, LossStep, narrowed, spread_out, student_dtypes
 from qtarget.target.evidence import CallInputs, Evidence, Head
 from qtarget.target.types import LossOutput, Method
 
@@ -92,7 +92,7 @@ class _LinearQTarget(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         result = step.run()
         ctx.dtypes = student_dtypes(hidden, weight, bias)
-        ctx.made, ctx.step = result.gradients, None
+        ctx.made, ctx.where, ctx.shape, ctx.step = result.gradients, result.where, hidden.shape, None
         if step.reduction == "none":
             ctx.step = step.without_student()
             ctx.save_for_backward(hidden, weight, bias)
@@ -105,7 +105,7 @@ class _LinearQTarget(torch.autograd.Function):
         if upstream is None:
             return None, None, None, None
         gradients = _scaled(ctx, upstream) if ctx.step is None else _made_again(ctx, upstream)
-        return (*narrowed(gradients, ctx.dtypes), None)
+        return (*spread_out(narrowed(gradients, ctx.dtypes), ctx.where, ctx.shape), None)
 
 
 def _scaled(ctx: Any, upstream: Tensor) -> Gradients:
