@@ -6,7 +6,7 @@ from laws.memory import LiveBytes
 from torch import Tensor
 
 import qtarget as qt
-from qtarget.fused import products
+from qtarget.fused import chunk_size, products
 
 T, V, H, BLOCK = 64, 1503, 24, 128
 """V is no multiple of the block in which an output layer is taken."""
@@ -62,10 +62,11 @@ def test_a_call_keeps_to_its_bytes(name: str, dtype: str, options: dict, monkeyp
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_no_output_layer_is_widened_whole_on_a_cpu(dtype: str, monkeypatch):
+def test_where_memory_is_short_no_output_layer_is_widened_whole(dtype: str, monkeypatch):
     monkeypatch.setattr(products, "bf16_is_fast", lambda: False)
-    peak, sums, _, _ = _step("kd", DTYPES[dtype], chunk_tokens=1)
-    assert peak < sums + 4 * V * H
+    monkeypatch.setattr(chunk_size, "free_bytes", lambda device: 2 * BUDGET)
+    peak, sums, narrow, _ = _step("kd", DTYPES[dtype])
+    assert peak <= sums + max(BUDGET, narrow) + PER_TOKEN
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -87,9 +88,9 @@ def test_fewer_bytes_than_one_token_takes_are_refused(name: str, dtype: str, mon
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])
 def test_blocks_by_onednn_are_those_by_mkl(dtype: str, mkl_is_slow: bool, monkeypatch):
     """The choice between the two products of fp32 is the CPU's; here every product is large enough for either."""
-    expected = _step("kd", DTYPES[dtype], chunk_tokens=20, bias=True)[3]
+    expected = _step("kd", DTYPES[dtype], buffer_bytes=BUDGET, bias=True)[3]
     monkeypatch.setattr(products, "ONEDNN_FROM", 1)
     monkeypatch.setattr(products, "onednn_has_avx512", lambda: True)
     monkeypatch.setattr(products, "mkl_is_slow", lambda: mkl_is_slow)
-    for mine, theirs in zip(_step("kd", DTYPES[dtype], chunk_tokens=20, bias=True)[3], expected, strict=True):
+    for mine, theirs in zip(_step("kd", DTYPES[dtype], buffer_bytes=BUDGET, bias=True)[3], expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=1e-4)

@@ -66,8 +66,11 @@ def _half_of_short_memory(plan: LossPlan, hidden_TH: Tensor) -> int | None:
     if free is None:
         return None
     half = axis.least(free, hidden_TH.device) // 2
-    size = 8 if hidden_TH.dtype == torch.float64 else 4
-    return half if LIKELY_BUFFERS * size * axis.widest * plan.chunk_tokens > half else None
+    wide = torch.float64 if hidden_TH.dtype == torch.float64 else torch.float32
+    narrow = [head for head in _heads(plan) if head.weight.dtype != wide]
+    numbers = LIKELY_BUFFERS * axis.widest * plan.chunk_tokens
+    numbers += sum(head.axis.widest * head.weight.shape[1] for head in narrow)  # they may all be widened
+    return half if wide.itemsize * numbers > half else None
 
 
 def _measured_need(plan: LossPlan, hidden_TH: Tensor) -> _Need:

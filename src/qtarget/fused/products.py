@@ -1,8 +1,8 @@
 """The three matrix products of the fused loss: logits, gradient to the hidden states, gradient to the output layer.
 
 Operands are fp32 on a CPU, unless it multiplies bf16 faster; on an accelerator bf16 stays bf16, and logits are bf16 too
-where the kernels read them. An output layer in another type is widened a block of rows at a time. Sums over chunks are
-always kept in fp32, and in fp64 for fp64 inputs: on CUDA the product itself adds to them, without a wide temporary.
+where the kernels read them. An output layer in another type is widened for that, whole or in blocks of rows. Sums over
+chunks are always kept in fp32, and in fp64 for fp64 inputs: on CUDA the product itself adds to them, without a wide temporary.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ class Products:
     Attributes:
         operand: dtype the products run in.  like: an empty tensor of the dtype and device sums and buffers have.
         gradients: to hidden [T, H], weight [V, H], bias [V]; None where not wanted.
-        widens_once: whether output layers of another dtype are widened whole and kept, which an accelerator with memory
-            to spare does. Otherwise, and on a CPU, every product widens `HEAD_BLOCK` rows at a time into one buffer:
-            as fast there, since a block is still in the cache when it is multiplied.
+        widens_once: whether output layers of another dtype are widened whole and kept for the call, where memory is
+            plentiful. Otherwise every product widens `HEAD_BLOCK` rows at a time into one buffer.
     """
 
     operand: torch.dtype
@@ -59,7 +58,6 @@ class Products:
         like = hidden_TH.new_empty(0, dtype=torch.float64 if double else torch.float32)
         shapes = (hidden_TH.shape, weight_VH.shape, weight_VH.shape[:1])
         gradients = [like.new_zeros(s) if w else None for s, w in zip(shapes, wanted, strict=True)]
-        widens_once = widens_once and like.device.type != "cpu"
         return Products(_operand(hidden_TH, weight_VH, like.dtype), like, gradients, widens_once)
 
     @property
