@@ -132,12 +132,16 @@ def validate(words: ConfigWords = None, as_json: AsJson = False) -> None:
 @app.command()
 def methods(
     name: Annotated[str | None, typer.Argument(help="A method, to see all of it.", show_default=False)] = None,
+    page: Annotated[Path | None, typer.Option(help="List nothing; write this page's table of methods anew.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the objectives, or show one: formula, source, limits, hyperparameters."""
+    from qtarget.job.catalogue_page import rewrite_catalogue
     from qtarget.job.method_pages import entries, entry
     from qtarget.job.method_view import catalogue_table, method_page
 
+    if page is not None:
+        return refused(lambda: rewrite_catalogue(page))
     if name is None:
         return _print_json([asdict(one) for one in entries()]) if as_json else _print(catalogue_table, entries())
     found = refused(lambda: entry(name))

@@ -1,0 +1,23 @@
+"""Markdown pages of which some parts are written by code, so that they cannot differ from what they speak of.
+
+A table stands on lines of its own from `<!-- table: NAME -->` to `<!-- end -->`; a number stands within a sentence, as
+`<!-- number: NAME -->25<!-- end -->`. Markdown does not show the marks.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).*\n)*(<!-- end -->)")
+MARKED_NUMBER = re.compile(r"(<!-- number: (\w+) -->)[^<\n]*(<!-- end -->)")
+
+
+def filled(text: str, part: Callable[[str], str]) -> str:
+    """The page with what stands between marks written anew. `part` gives a table or a number by its name."""
+    text = MARKED.sub(lambda mark: mark[1] + part(mark[2]) + "\n" + mark[3], text)
+    return MARKED_NUMBER.sub(lambda mark: mark[1] + part(mark[2]) + mark[3], text)
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
