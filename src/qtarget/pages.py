@@ -5,7 +5,9 @@ A table stands on lines of its own from `<!-- table: NAME -->` to `<!-- end -->`
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).*\n)*(<!-- end -->)")
 MARKED_NUMBER = re.compile(r"(<!-- number: (\w+) -->)[^<\n]*(<!-- end -->)")
@@ -15,6 +17,22 @@ def filled(text: str, part: Callable[[str], str]) -> str:
     """The page with what stands between marks written anew. `part` gives a table or a number by its name."""
     text = MARKED.sub(lambda mark: mark[1] + part(mark[2]) + "\n" + mark[3], text)
     return MARKED_NUMBER.sub(lambda mark: mark[1] + part(mark[2]) + mark[3], text)
+
+
+def rewrite(page: Path, parts: Mapping[str, str]) -> None:
+    """Write the marked parts of a page anew, in place.
+
+    Raises:
+        ValueError: the page marks a part that `parts` does not have.
+    """
+    text = page.read_text(encoding="utf-8")
+    page.write_text(filled(text, partial(_part, parts, page.name)), encoding="utf-8")
+
+
+def _part(parts: Mapping[str, str], page: str, name: str) -> str:
+    if name not in parts:
+        raise ValueError(f'{page} marks a part "{name}"; this command writes {", ".join(parts)}')
+    return parts[name]
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

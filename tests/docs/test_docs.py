@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import qtarget as qt
-from qtarget.job.catalogue_page import catalogue_written
+from qtarget.job.catalogue_page import catalogue_parts
+from qtarget.pages import filled, rewrite
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,16 +23,17 @@ def test_the_readmes_table_and_count_are_the_catalogues():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.count("| `") == len(qt.METHODS)
     assert f"<!-- number: further_count -->{len(qt.METHODS) - 1}<!-- end -->" in text
-    assert catalogue_written(text) == text, "README.md is out of date; run: qtarget methods --page README.md"
+    assert filled(text, catalogue_parts().__getitem__) == text, "README.md is out of date; run: make docs"
 
 
-def test_a_page_that_marks_what_the_catalogue_does_not_have_is_refused():
-    with pytest.raises(ValueError, match='marks a part "metods"; the catalogue writes methods'):
-        catalogue_written("<!-- table: metods -->\n<!-- end -->\n")
+def test_a_page_that_marks_what_the_command_does_not_write_is_refused(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table: metods -->\n<!-- end -->\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r'page.md marks a part "metods"; this command writes methods, method_count'):
+        rewrite(page, catalogue_parts())
 
 
 def test_the_study_says_what_its_runs_say():
-    from qtarget.pages import filled
     from qtarget.study.miniature.analysis import cells, load_outcomes
     from qtarget.study.miniature.page import study_tables, sweep_tables
     from qtarget.study.miniature.settings import STUDY, SWEEP
