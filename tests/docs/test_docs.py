@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import qtarget as qt
+from qtarget.disk.pages import filled, rewrite_page
 from qtarget.job.catalogue_page import catalogue_parts
-from qtarget.pages import filled, rewrite
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,7 +30,7 @@ def test_a_page_that_marks_what_the_command_does_not_write_is_refused(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- table: metods -->\n<!-- end -->\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r'page.md marks a part "metods"; this command writes methods, method_count'):
-        rewrite(page, catalogue_parts())
+        rewrite_page(page, catalogue_parts())
 
 
 def test_the_study_says_what_its_runs_say():

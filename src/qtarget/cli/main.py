@@ -136,13 +136,13 @@ def methods(
     as_json: AsJson = False,
 ) -> None:
     """List the objectives, or show one: formula, source, limits, hyperparameters."""
+    from qtarget.disk.pages import rewrite_page
     from qtarget.job.catalogue_page import catalogue_parts
     from qtarget.job.method_pages import entries, entry
     from qtarget.job.method_view import catalogue_table, method_page
-    from qtarget.pages import rewrite
 
     if page is not None:
-        return refused(lambda: rewrite(page, catalogue_parts()))
+        return refused(lambda: rewrite_page(page, catalogue_parts()))
     if name is None:
         return _print_json([asdict(one) for one in entries()]) if as_json else _print(catalogue_table, entries())
     found = refused(lambda: entry(name))
@@ -155,12 +155,12 @@ def tasks(
     as_json: AsJson = False,
 ) -> None:
     """List the tasks of `qtarget eval`: how each is asked and graded, and where its rows come from."""
+    from qtarget.disk.pages import rewrite_page
     from qtarget.evaluate.tasks import TASKS
     from qtarget.evaluate.tasks.view import task_facts, task_parts, task_table
-    from qtarget.pages import rewrite
 
     if page is not None:
-        return refused(lambda: rewrite(page, task_parts()))
+        return refused(lambda: rewrite_page(page, task_parts()))
     _print_json(task_facts()) if as_json else _print(task_table, list(TASKS.values()))
 
 

@@ -6,13 +6,13 @@ from typing import get_args
 import pytest
 
 from qtarget import lab
+from qtarget.disk.pages import filled
 from qtarget.evaluate.grading import GRADERS
 from qtarget.evaluate.nouns import Reason
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.evaluate.tasks import TASKS, task
 from qtarget.evaluate.tasks.questions import load_questions, sample_rows
 from qtarget.evaluate.tasks.view import task_parts
-from qtarget.pages import filled
 
 SUITES = {suite: [name for name, one in TASKS.items() if one.suite == suite] for suite in ("math", "medical", "lab")}
 

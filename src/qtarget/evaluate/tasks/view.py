@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qtarget.disk.pages import markdown
 from qtarget.evaluate.nouns import Ask, RowSource, Task
 from qtarget.evaluate.tasks.catalogue import TASKS
-from qtarget.pages import markdown
 
 _LEGEND = (
     "asked: prompt, samples of a question × temperature, tokens at the most; any of it is a run's to override. Rows "

@@ -19,7 +19,7 @@ def filled(text: str, part: Callable[[str], str]) -> str:
     return MARKED_NUMBER.sub(lambda mark: mark[1] + part(mark[2]) + mark[3], text)
 
 
-def rewrite(page: Path, parts: Mapping[str, str]) -> None:
+def rewrite_page(page: Path, parts: Mapping[str, str]) -> None:
     """Write the marked parts of a page anew, in place.
 
     Raises:
