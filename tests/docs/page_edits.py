@@ -5,6 +5,7 @@ one that is not. In a block for a Python file
 
 - `NAME = {` … `}` adds its entries to the end of the file's own NAME (comments in it stand for what is there already);
 - an import goes to the other imports;
+- a string below a statement stays below it;
 - everything else goes above NAME, or to the end of the file where the block adds to none.
 """
 
@@ -57,6 +58,8 @@ def edited(text: str, block: str) -> str:
         elif _literal_of(statement) and _literal(text, _literal_of(statement)[0]):
             name, value = _literal_of(statement)
             entries[name] = "\n".join(ast.get_source_segment(block, value).splitlines()[1:-1])
+        elif others and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+            others[-1] += f"\n{source}"
         else:
             others.append(source)
     for name, lines in entries.items():

@@ -48,6 +48,14 @@ def test_a_method_is_three_edits(tmp_path):
     check_style(folder)
 
 
+def test_a_statistic_is_one_expression(tmp_path):
+    edits = edits_of("docs/extend.md", "A statistic")
+    assert [edit.is_new for edit in edits] == [False, True]
+    folder = project_with(edits, tmp_path)
+    python(folder, edits[1].path)
+    check_style(folder)
+
+
 def test_a_task_is_a_reader_a_row_and_samples(tmp_path):
     folder = project_with(edits_of("docs/extend.md", "An evaluation task"), tmp_path)
     python(folder, "-m", "qtarget", "tasks", "--page", "docs/tasks.md")

@@ -13,17 +13,17 @@ from qtarget.fused import products as matmul
 from qtarget.target.statistics import head_logits
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-BY_DEFINITION = {"reference_mass_below", "potential_mass"}
-"""Statistics that only their definition measures."""
+NOT_MEASURED = {"token_weight", "sequence_ids", "trust", "scale"}
+"""Statistics that the data brings, or the method."""
 FEW = 5
 """Tokens a case keeps: the interpreter takes its time with each row. Some of them are ignored, or without weight."""
 DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy")
 
 
 def is_for_kernels(method: qt.Method) -> bool:
-    """Whether no pool of it has a potential or a tangent, and the kernels measure all statistics that it reads."""
+    """Whether no pool of it has a potential or a tangent, and no statistic that it reads has only its definition."""
     plain = all(pool.potential is None and pool.tangent is None for pool in method.pools)
-    return plain and not BY_DEFINITION & {statistic.name for statistic in method.reads}
+    return plain and {s.name for s in method.reads if s.moment is None} <= NOT_MEASURED
 
 
 def few(case: Case) -> Case:
