@@ -11,8 +11,8 @@
 
 Here stand the rows of the table of arXiv 2606.11189 ("the paper"), as it declares them; `methods_beyond.py` holds the
 methods beyond it. p is the student, p_y its probability of the label, d the one-hot label, r the reference, t the
-teacher, H an entropy. Every target is under stop-gradient. A default is what the method's paper or its official code
-uses; where these name none, or differ, the docstring says so. The denominator is always the count of supervised tokens.
+teacher, H an entropy. Every target is under stop-gradient. A default is the value that the method's paper or official
+code names; where neither names one, it is a usual one. The denominator is always the count of supervised tokens.
 """
 
 from __future__ import annotations
