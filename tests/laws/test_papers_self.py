@@ -1,6 +1,8 @@
 """The papers' losses against worked values, closed-form gradients, central differences and torch's losses."""
 
+import ast
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,3 +151,12 @@ def test_no_gradient_reaches_the_evidence(row):
 def test_an_unknown_hyperparameter_is_refused():
     with pytest.raises(TypeError, match="thresold"):
         run(Row("profit", {"thresold": 0.3}), a_draw())
+
+
+@pytest.mark.parametrize("name", ["oracle", "papers", "papers_beyond", "closed_forms"])
+def test_the_oracle_takes_nothing_from_the_library(name):
+    tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {getattr(node, "module", None) or node.names[0].name for node in imports}
+    assert "torch" in modules or "numpy" in modules
+    assert not {module for module in modules if module.split(".")[0] in ("qtarget", "importlib")}
