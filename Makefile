@@ -8,7 +8,7 @@
 # make bench  the loss and the training step beside plain autograd and other people's, with targets (15 minutes, CPU)
 # make verify the laws, parity with TRL, and speed and memory beside their targets
 # make bench-teacher  how good a teacher cache is, and what it costs, beside their targets
-# make docs   the tables in README.md and docs/tasks.md that the catalogues of methods and tasks write
+# make docs   what code writes of the pages: the tables in README.md and docs/tasks.md, and docs/public-api.txt
 # make study  the study in miniature, about two hours on one core; goes on where it stopped, then writes docs/study.md
 # make study-page   only docs/study.md and its pictures, from the results in the repository
 # make study-quick  one setting of it, under five minutes
@@ -60,7 +60,7 @@ bench: .venv/installed-dev
 bench-teacher: .venv/installed-dev
 	$(BIN)/python benchmarks/teacher_caches.py
 
-docs: .venv/installed
+docs: .venv/installed public-api
 	$(BIN)/qtarget methods --page README.md
 	$(BIN)/qtarget tasks --page docs/tasks.md
 

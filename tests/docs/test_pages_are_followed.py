@@ -32,6 +32,15 @@ def pytest_line_of(page: str) -> list[str]:
     return shlex.split(re.search(r"python -m pytest (.+)", (ROOT / page).read_text(encoding="utf-8"))[1])
 
 
+def write_pages(folder: Path) -> None:
+    """What `make docs` does."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    docs = re.search(r"^docs:.*\n((?:\t.+\n)+)", makefile, re.MULTILINE)[1]
+    for words in re.findall(r"\$\(BIN\)/qtarget (.+)", docs):
+        python(folder, "-m", "qtarget", *words.split())
+    python(folder, "tests/house/public.py")
+
+
 def check_style(folder: Path) -> None:
     for step in ("check --select I --fix", "format", "check"):
         python(folder, "-m", "ruff", *step.split(), "--no-cache", "src", "tests")
@@ -41,7 +50,7 @@ def test_a_method_is_three_edits(tmp_path):
     edits = edits_of("docs/add-a-method.md")
     assert [Path(edit.path).name for edit in edits] == ["trust.py", "methods_beyond.py", "papers_beyond.py"]
     folder = project_with(edits, tmp_path)
-    python(folder, "-m", "qtarget", "methods", "--page", "README.md")
+    write_pages(folder)
     assert "| `tailr` | p_y/(ε + (1−ε) p_y) | p |" in (folder / "README.md").read_text(encoding="utf-8")
     printed = python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *pytest_line_of("docs/add-a-method.md"))
     assert int(re.search(r"(\d+) passed", printed)[1]) > 40
@@ -52,13 +61,15 @@ def test_a_statistic_is_one_expression(tmp_path):
     edits = edits_of("docs/extend.md", "A statistic")
     assert [edit.is_new for edit in edits] == [False, True]
     folder = project_with(edits, tmp_path)
+    write_pages(folder)
+    assert "REFERENCE_ENTROPY" in (folder / "docs/public-api.txt").read_text(encoding="utf-8")
     python(folder, edits[1].path)
     check_style(folder)
 
 
 def test_a_task_is_a_reader_a_row_and_samples(tmp_path):
     folder = project_with(edits_of("docs/extend.md", "An evaluation task"), tmp_path)
-    python(folder, "-m", "qtarget", "tasks", "--page", "docs/tasks.md")
+    write_pages(folder)
     assert "| `gsm8k` | 1319 | openai/gsm8k, main, test |" in (folder / "docs/tasks.md").read_text(encoding="utf-8")
     python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/evaluate/tasks/test_catalogue.py")
     check_style(folder)
