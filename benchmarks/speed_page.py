@@ -17,7 +17,7 @@ from loss_cost import BARE, BARE_ONEDNN
 from matplotlib.axes import Axes
 from peers import ELSEWHERE, OURS, PLAIN
 
-from qtarget.study.pages import filled, markdown
+from qtarget.disk.pages import filled, markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 PICTURE = PAGE.with_name("speed.png")

@@ -12,7 +12,7 @@ import teacher_lab
 import teacher_quality
 from teacher_caches import RESULTS, target_of, teacher_of
 
-from qtarget.study.pages import filled, markdown
+from qtarget.disk.pages import filled, markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "teacher-caches.md"
 KS = teacher_quality.KS

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import qtarget as qt
-from qtarget.job.method_pages import entries
+from qtarget.disk.pages import filled, rewrite_page
+from qtarget.job.catalogue_page import catalogue_parts
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -18,19 +19,24 @@ def test_links_lead_somewhere(page: Path):
     assert all((page.parent / link).exists() for link in links), links
 
 
-def test_the_readmes_table_is_the_catalogue():
+def test_the_readmes_table_and_count_are_the_catalogues():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for entry in entries():
-        row = f"| `{entry.name}` | {entry.trust} | {entry.residual} | {', '.join(entry.needs)} | {entry.source} |"
-        assert row.replace("  ", " ") in text
     assert text.count("| `") == len(qt.METHODS)
+    assert f"<!-- number: further_count -->{len(qt.METHODS) - 1}<!-- end -->" in text
+    assert filled(text, catalogue_parts().__getitem__) == text, "README.md is out of date; run: make docs"
+
+
+def test_a_page_that_marks_what_the_command_does_not_write_is_refused(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table: metods -->\n<!-- end -->\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r'page.md marks a part "metods"; this command writes methods, method_count'):
+        rewrite_page(page, catalogue_parts())
 
 
 def test_the_study_says_what_its_runs_say():
     from qtarget.study.miniature.analysis import cells, load_outcomes
     from qtarget.study.miniature.page import study_tables, sweep_tables
     from qtarget.study.miniature.settings import STUDY, SWEEP
-    from qtarget.study.pages import filled
 
     text, results = (ROOT / "docs" / "study.md").read_text(encoding="utf-8"), ROOT / "benchmarks" / "results" / "study"
     tables = study_tables(STUDY, load_outcomes(STUDY, results), load_outcomes(STUDY, results, "development"))

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from laws.papers import PAPER_LOSSES, ROWS, Row
+from laws.oracle import Row
+from laws.papers import PAPERS, ROWS
 from torch import Tensor
 
 import qtarget as qt
@@ -123,13 +124,13 @@ class Case:
         """The paper's own per-token loss on some tokens, token weights applied outside."""
         given = {k: _rows(v, rows) for k, v in self.logit_evidence.items()}
         given["teacher"] = as_tuple(given.get("teacher"))
-        loss = PAPER_LOSSES[self.row.name](logits[rows], self.labels[rows], **given, **self._in_the_paper())
+        loss = PAPERS[self.row.name](logits[rows], self.labels[rows], **given, **self._in_the_paper())
         outside = given.get("token_weight") if not self.method.weight_is_trust else None
         return loss if outside is None else loss * outside
 
     def _in_the_paper(self) -> dict[str, Any]:
-        """The hyperparameters that the paper's loss has: not the trainer's, nor how several teachers are mixed."""
-        ours = {"refresh_every", "teacher_weights"}
+        """The hyperparameters that the paper's loss has."""
+        ours = PAPERS[self.row.name].ours
         return {k: v for k, v in self.method.hyperparameters.items() if k not in ours}
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from laws.cases import IGNORED, Case, T, V, as_tuple, every_row
-from laws.papers import PAPER_LOSSES, Row
+from laws.oracle import Limit, Row
+from laws.papers import PAPERS
 
 import qtarget as qt
 
@@ -30,21 +31,7 @@ def test_law_01_simplex(row: Row, weighted: bool):
             torch.testing.assert_close(target.trust[case.supervised], label)
 
 
-PROPER = [
-    "sft",
-    "dft",
-    "beyond-log",
-    "profit",
-    "cft",
-    "label-smoothing",
-    "sft-kl",
-    "asft",
-    "kd-hybrid",
-    "target-sft",
-]
-
-
-@pytest.mark.parametrize("name", [*PROPER, "gift", "deft", "idft", "prift", "talr", "kd"])
+@pytest.mark.parametrize("name", [name for name, paper in PAPERS.items() if paper.proper])
 def test_law_01_methods_said_to_be_proper_are(name: str):
     case = Case(Row(name, {}))
     target = qt.target_distribution(case.logits, case.labels, case.method, **case.logit_evidence)
@@ -83,7 +70,7 @@ def test_law_03_iw_sft_with_weights_computed_beforehand():
         case.supervised
     ]
     rows = case.supervised
-    loss = PAPER_LOSSES["iw-sft"]
+    loss = PAPERS["iw-sft"].without_reference
     paper = qt.induced_target(lambda z: loss(z[rows], case.labels[rows], token_weight=weight[rows]), case.logits)
     torch.testing.assert_close(strict, paper[rows], rtol=1e-9, atol=1e-12)
 
@@ -116,72 +103,25 @@ def test_law_05_all_tokens_masked_give_zero_with_a_gradient():
     assert (logits.grad == 0).all()
 
 
-LIMITS = [
-    ("target-sft", {"eta": 0.0}, "dft", {}),
-    ("target-sft", {"eta": 0}, "beyond-log", {"alpha": 1.0}),
-    ("asft", {"kl_weight": 0.0}, "dft", {}),
-    ("idft", {"exponent_min": 1.0, "exponent_max": 1.0}, "dft", {}),
-    ("beyond-log-threshold", {"threshold": 0.0}, "dft", {}),
-    ("beyond-log-threshold", {"threshold": 1.0, "keep": "bottom"}, "dft", {}),
-    ("beyond-log", {"alpha": 0.0}, "sft", {}),
-    ("profit", {"threshold": 0.0}, "sft", {}),
-    ("eaft", {"power": 0.0}, "sft", {}),
-    ("label-smoothing", {"smoothing": 0.0}, "sft", {}),
-    ("sft-kl", {"kl_weight": 0.0}, "sft", {}),
-    ("gem", {"beta": 1.0}, "sft", {}),
-    ("kd-hybrid", {"teacher_weight": 0.0}, "sft", {}),
-    ("kd-hybrid", {"teacher_weight": 1.0}, "kd", {}),
-    ("kd", {"temperature": 1.0}, "kd-hybrid", {"teacher_weight": 1}),
-    ("focal", {"focusing": 0.0}, "sft", {}),
-    ("entropy-selected", {"share": 1.0}, "sft", {}),
-    ("excess-loss-selected", {"share": 1.0}, "sft", {}),
-    ("confidence-penalty", {"weight": 0.0}, "sft", {}),
-    ("gift", {"beta": 80.0}, "sft", {}),
-    ("talr", {"floor": 1.0}, "sft", {}),
-    ("cft", {}, "sft", {}),
-    ("psft", {}, "sft", {}),
-    ("iw-sft", {}, "sft", {}),
-    ("prift", {"variant": "prob"}, "dft", {}),
-    ("log-one-minus-p", {"weight_max": 1e-6}, "sft", {}),
-    ("deft", {}, "dft", {}),
-]
-"""Pairs whose gradients agree; where the pair needs a special place (p = r, a one-hot student), `_placed` makes it."""
+LIMITS = [(name, limit.other, limit) for name, paper in PAPERS.items() for limit in paper.limits]
+"""Pairs whose gradients agree, at the place that the limit states."""
 
 
-def _placed(name: str, case: Case) -> tuple[torch.Tensor, dict, float]:
-    """Logits, evidence and a factor under which the limit holds."""
-    logits, given, factor = case.logits, dict(case.logit_evidence), 1.0
-    if name in ("psft", "iw-sft", "prift"):
-        given["reference"] = logits
-    if name == "cft":
-        given["token_weight"] = torch.ones(T, dtype=case.dtype)
-    if name == "log-one-minus-p":
-        factor = 1e-6
-    if name == "deft":
-        logits = 40 * logits
-    return logits, given, factor
-
-
-@pytest.mark.parametrize(("name", "setting", "other", "other_setting"), LIMITS)
-def test_law_06_limits(name: str, setting: dict, other: str, other_setting: dict):
-    case = Case(Row(name, setting))
-    logits, given, factor = _placed(name, case)
-    needed = qt.method(other, **other_setting).needs
+@pytest.mark.parametrize(("name", "other", "limit"), LIMITS)
+def test_law_06_limits(name: str, other: str, limit: Limit):
+    case, becomes = Case(Row(name, limit.settings)), qt.method(other, **limit.other_settings)
+    logits, given = case.logits, case.logit_evidence
+    if limit.place is not None:
+        logits, given = limit.place(logits, given)
+    needed = {k: v for k, v in given.items() if k in becomes.needs and k != "token_weight"}
     target = qt.target_distribution(logits, case.labels, case.method, **given, reading="strict").q
-    given.pop("token_weight", None)
-    expected = qt.target_distribution(
-        logits,
-        case.labels,
-        qt.method(other, **other_setting),
-        reading="strict",
-        **{k: v for k, v in given.items() if k in needed},
-    ).q
-    p = logits.softmax(-1)
-    tolerance = 1e-3 if name == "deft" else 1e-9
-    rows = case.supervised
-    if name == "log-one-minus-p":  # held at weight_max wherever p_y/(1-p_y) is above it
-        rows = rows & (p.gather(-1, case.labels.clamp(min=0)[:, None]).squeeze(-1) > 1e-5)
-    torch.testing.assert_close((p - target)[rows], factor * (p - expected)[rows], rtol=tolerance, atol=tolerance)
+    expected = qt.target_distribution(logits, case.labels, becomes, **needed, reading="strict").q
+    p, rows = logits.softmax(-1), case.supervised
+    if limit.where is not None:
+        rows = rows & limit.where(p.gather(-1, case.labels.clamp(min=0)[:, None]).squeeze(-1))
+    torch.testing.assert_close(
+        (p - target)[rows], limit.factor * (p - expected)[rows], rtol=limit.tolerance, atol=limit.tolerance
+    )
 
 
 def test_law_06_eta_one_is_hybrid_distillation_with_trust_p_y():
@@ -194,6 +134,7 @@ def test_law_06_eta_one_is_hybrid_distillation_with_trust_p_y():
 
 
 def test_law_06_covers_every_method():
+    """sft and dft are what the others turn into."""
     assert {name for name, *_ in LIMITS} | {"sft", "dft"} == set(qt.METHODS)
 
 

@@ -5,28 +5,54 @@ import inspect
 
 import pytest
 import torch
+from laws import papers_beyond
+from laws.cases import name_of
+from laws.oracle import Row
+from laws.papers import PAPERS, ROWS
 
 import qtarget as qt
+from qtarget.target import methods_beyond
 from qtarget.target.hyperparameters import hyperparameters
 
-TABLE = {
-    "sft": (), "dft": (), "beyond-log": (), "profit": (), "eaft": (), "iw-sft": ("reference", "sequence_ids"),
-    "cft": ("token_weight",), "label-smoothing": (), "sft-kl": ("reference",), "asft": ("reference",),
-    "psft": ("reference",), "gem": (), "kd": ("teacher",), "kd-hybrid": ("teacher",), "target-sft": ("teacher",),
-}  # fmt: skip
-BEYOND = {
-    "gift", "deft", "idft", "prift", "talr", "focal", "beyond-log-threshold", "log-one-minus-p", "entropy-selected",
-    "excess-loss-selected", "confidence-penalty",
-}  # fmt: skip
+
+def test_the_catalogue_and_the_laws_hold_the_same_methods():
+    assert list(qt.METHODS) == list(PAPERS)
+    assert list(methods_beyond.BEYOND) == list(papers_beyond.BEYOND)
 
 
-def test_the_catalogue_holds_the_papers_table_and_the_methods_beyond_it():
-    assert set(qt.METHODS) == set(TABLE) | BEYOND
+@pytest.mark.parametrize("name", PAPERS)
+def test_methods_need_what_their_papers_loss_reads(name: str):
+    assert qt.method(name).needs == PAPERS[name].needs
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_methods_need_what_their_row_says(name: str):
-    assert qt.method(name).needs == frozenset(TABLE[name])
+@pytest.mark.parametrize("name", PAPERS)
+def test_hyperparameters_and_their_defaults_are_the_papers(name: str):
+    """Both are written by hand, here and there. What `ours` names the paper's loss does not have."""
+    library = {h.name: h.default for h in hyperparameters(qt.METHODS[name])}
+    assert library.keys() >= set(PAPERS[name].ours)
+    assert {key: default for key, default in library.items() if key not in PAPERS[name].ours} == PAPERS[name].defaults
+
+
+def _gradients(row: Row, seed: int, first_redrawn: int) -> torch.Tensor:
+    """The paper's logit gradients [6, V] in two sequences of three tokens, drawn anew from one token on."""
+    drawn, redrawn = (torch.randn(4, 6, 11, generator=torch.Generator().manual_seed(s)) for s in (seed, 99 + seed))
+    logits, reference, *teachers = torch.cat([drawn[:, :first_redrawn], 3 * redrawn[:, first_redrawn:]], 1)
+    weight, ids, labels = torch.ones(6), torch.arange(6) // 3, torch.arange(6)
+    evidence = {"teacher": teachers[: qt.method(row.name, **row.hyperparameters).num_teachers], "reference": reference}
+    logits.requires_grad_()
+    loss = PAPERS[row.name](logits, labels, **evidence, token_weight=weight, sequence_ids=ids, **row.hyperparameters)
+    return torch.autograd.grad(loss.sum(), logits)[0]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=name_of)
+def test_a_method_looks_as_far_as_its_papers_loss(row: Row):
+    """What is drawn anew after a token changes that token's gradient only where the scope reaches as far."""
+
+    def reads_from(first: int) -> bool:
+        return any(not torch.equal(_gradients(row, n, first)[:first], _gradients(row, n, 6)[:first]) for n in range(8))
+
+    scope = "batch" if reads_from(3) else "sequence" if reads_from(1) else "token"
+    assert qt.method(row.name, **row.hyperparameters).scope == scope
 
 
 @pytest.mark.parametrize("name", qt.METHODS)
@@ -49,13 +75,6 @@ def test_hyperparameters_declare_a_domain_that_admits_their_default(name: str):
 def test_a_method_by_name_remembers_its_hyperparameters():
     assert qt.method("target-sft", eta=0.2).hyperparameters == {"eta": 0.2}
     assert qt.method("psft", refresh_every=4).refresh_every == 4
-
-
-def test_scopes():
-    assert qt.method("iw-sft").scope == "sequence"
-    assert {n for n in qt.METHODS if qt.method(n).scope == "batch"} == {
-        "talr", "entropy-selected", "excess-loss-selected",
-    }  # fmt: skip
 
 
 def test_rules_combine_by_arithmetic():

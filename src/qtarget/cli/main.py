@@ -132,12 +132,17 @@ def validate(words: ConfigWords = None, as_json: AsJson = False) -> None:
 @app.command()
 def methods(
     name: Annotated[str | None, typer.Argument(help="A method, to see all of it.", show_default=False)] = None,
+    page: Annotated[Path | None, typer.Option(help="List nothing; write this page's table of methods anew.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the objectives, or show one: formula, source, limits, hyperparameters."""
+    from qtarget.disk.pages import rewrite_page
+    from qtarget.job.catalogue_page import catalogue_parts
     from qtarget.job.method_pages import entries, entry
     from qtarget.job.method_view import catalogue_table, method_page
 
+    if page is not None:
+        return refused(lambda: rewrite_page(page, catalogue_parts()))
     if name is None:
         return _print_json([asdict(one) for one in entries()]) if as_json else _print(catalogue_table, entries())
     found = refused(lambda: entry(name))
@@ -145,11 +150,17 @@ def methods(
 
 
 @app.command()
-def tasks(as_json: AsJson = False) -> None:
+def tasks(
+    page: Annotated[Path | None, typer.Option(help="List nothing; write this page's table of tasks anew.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the tasks of `qtarget eval`: how each is asked and graded, and where its rows come from."""
+    from qtarget.disk.pages import rewrite_page
     from qtarget.evaluate.tasks import TASKS
-    from qtarget.evaluate.tasks.view import task_facts, task_table
+    from qtarget.evaluate.tasks.view import task_facts, task_parts, task_table
 
+    if page is not None:
+        return refused(lambda: rewrite_page(page, task_parts()))
     _print_json(task_facts()) if as_json else _print(task_table, list(TASKS.values()))
 
 

@@ -1,6 +1,7 @@
-"""The methods as their docstrings state them: entries for a table, one page each, and JSON.
+"""The facts of each method in words: what `qtarget methods`, the README's table and the model card show.
 
-A method's docstring is a summary, then formulas `γ = …, π̃ = …` (or `Q = …`), `Limits: …` and remarks.
+They are read off the method's function in the catalogue: its signature, and its docstring, which has a fixed form. That
+is a summary line, then a sentence of formulas `γ = …, π̃ = …` (or `Q = …`) with the loss, then `Limits: …` and remarks.
 """
 
 import inspect
@@ -12,12 +13,12 @@ import qtarget as qt
 from qtarget.target.hyperparameters import hyperparameters, suggestion
 
 USER_NEEDS = ("teacher", "reference", "token_weight")
-"""What a user brings; ids of sequences are the trainer's work."""
+"""What a user has to give, among the things that a method may need; the trainer makes sequence ids itself."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A hyperparameter. domain: the values it may take."""
+    """A hyperparameter of a method. domain: the values it may take, in words, such as `[0, 1]`."""
 
     name: str
     default: Any
@@ -27,11 +28,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method in words.
+    """One method of the catalogue in words.
 
     Attributes:
-        trust, residual: γ and π̃; for a method stated as a whole target, its constant γ and `Q = …`.
-        formula: the sentence they come from, with the loss.  limits: other methods it turns into; "" for none.
+        summary: the docstring's first line.
+        trust: γ as a formula.  residual: π̃ as one; of a docstring that gives the whole target, `Q = …`.
+        formula: the sentence both come from, with the loss.
+        limits: which other methods it turns into, and when; "" for none.
+        remarks: the other sentences, such as where paper and code differ.
+        source: the citation.
+        needs: what a user has to give, among `USER_NEEDS`.
+        scope: what one token's target may depend on: "token", "sequence" or "batch".
     """
 
     name: str
@@ -48,12 +55,16 @@ class Entry:
 
 
 def entries() -> tuple[Entry, ...]:
-    """The whole catalogue."""
+    """The whole catalogue, in its order."""
     return tuple(entry(name) for name in qt.METHODS)
 
 
 def entry(name: str) -> Entry:
-    """One method. Raises ValueError, with the near miss, for a name the catalogue does not have."""
+    """One method.
+
+    Raises:
+        ValueError: the catalogue has no method of that name; the nearest name is given.
+    """
     if name not in qt.METHODS:
         raise ValueError(f'no method "{name}"; {suggestion(name, qt.METHODS)}')
     factory, method = qt.METHODS[name], qt.method(name)
@@ -79,25 +90,29 @@ def entry(name: str) -> Entry:
 
 
 def stated(sign: str, text: str) -> str:
-    """What stands behind a sign such as `γ =`, up to the comma, semicolon or full stop outside of brackets."""
-    _, found, rest = text.partition(f"{sign} ")
+    """The formula behind a sign such as `γ =`, up to a comma, semicolon, colon or full stop outside of brackets.
+
+    "" where the text does not have the sign.
+    """
+    _, separator, rest = text.partition(f"{sign} ")
     depth = 0
     for index, letter in enumerate(rest):
         depth += (letter in "([{") - (letter in ")]}")
         ends = letter in ",;:" or (letter == "." and rest[index + 1 : index + 2] in ("", " "))
         if depth < 0 or (ends and depth == 0):
             return rest[:index]
-    return rest if found else ""
+    return rest if separator else ""
 
 
 def _residual(text: str) -> str:
+    """`π̃ = …`, `π̃ ∝ …` or, where neither stands there, the whole target `Q = …` without a remark on γ."""
     proportional = stated("π̃ ∝", text)
     whole = stated("Q =", text).partition(" (γ")[0]
     return stated("π̃ =", text) or (f"∝ {proportional}" if proportional else f"Q = {whole}")
 
 
-def _remarks(text: str, *found: re.Match[str] | None) -> str:
-    """The sentences that are neither formula nor limits."""
-    for match in found:
+def _remarks(text: str, *sentences: re.Match[str] | None) -> str:
+    """The text without these sentences, which are shown by themselves: formula and limits."""
+    for match in sentences:
         text = text.replace(f"{match[0].rstrip('.')}.", "") if match else text
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""The catalogue on a terminal."""
+"""The catalogue of methods on a terminal: `qtarget methods` and `qtarget methods NAME`."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ _LEGEND = (
 
 
 def catalogue_table(entries: tuple[Entry, ...], width: int) -> RenderableType:
-    """All methods, a row each. Under 100 columns the source stands below the name."""
+    """All methods, a row each. On a terminal under 100 columns the source stands below the name."""
     narrow = width < 100
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("method", style="bold", no_wrap=True)
@@ -30,15 +30,17 @@ def catalogue_table(entries: tuple[Entry, ...], width: int) -> RenderableType:
         name = Text(entry.name) if not narrow else Text.assemble(entry.name, "\n", (entry.source[:22], "dim"))
         row = [name, Text("\n".join(entry.needs)), Text(entry.trust), Text(entry.residual)]
         table.add_row(*row, *([] if narrow else [Text(entry.source)]))
-    return Group(table, Text(_LEGEND, style="dim"), Text("`qtarget methods NAME` says more of one.", style="dim"))
+    return Group(
+        table, Text(_LEGEND, style="dim"), Text("`qtarget methods NAME` says more about one of them.", style="dim")
+    )
 
 
 def method_page(entry: Entry, _width: int) -> RenderableType:
-    """One method: what it is, its formula and limits, its hyperparameters and the lines to write."""
+    """One method: its summary, facts and hyperparameters, and the lines that ask for it in a configuration."""
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
-    needs = ", ".join(entry.needs) or "nothing beside the data"
+    needs = ", ".join(entry.needs) or "nothing besides the data"
     for label, text in (
         ("formula", entry.formula),
         ("trust γ", entry.trust),
@@ -65,22 +67,23 @@ def _parameters(entry: Entry) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     for column in ("hyperparameter", "default", "may be", "meaning"):
         table.add_column(column, style="bold" if column == "hyperparameter" else "")
-    for one in entry.parameters:
-        table.add_row(one.name, escape(_shown(one.default)), escape(one.domain), escape(one.meaning))
+    for parameter in entry.parameters:
+        default = escape(_yaml(parameter.default))
+        table.add_row(parameter.name, default, escape(parameter.domain), escape(parameter.meaning))
     return table
 
 
 def _lines(entry: Entry) -> str:
-    """The configuration's lines that ask for this method."""
+    """The lines that ask for this method in a configuration, with every default written out."""
     lines = [f"method: {entry.name}"]
-    lines += [f"{one.name}: {_shown(one.default)}" for one in entry.parameters]
+    lines += [f"{parameter.name}: {_yaml(parameter.default)}" for parameter in entry.parameters]
     lines += ["teacher: path/or/hub-name"] if "teacher" in entry.needs else []
     lines += ["reference: initial"] if "reference" in entry.needs else []
     return "\n".join(f"  {line}" for line in lines)
 
 
-def _shown(value: Any) -> str:
-    """A default as YAML says it."""
+def _yaml(value: Any) -> str:
+    """A default value as it is written in YAML."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return f"[{', '.join(f'{each:g}' for each in value)}]" if isinstance(value, tuple) else str(value)

@@ -1,14 +1,27 @@
-"""Methods beyond the paper's table; notation and conventions as in `methods.py`, which lists them."""
+"""The methods beyond the paper's table, and `label_trust`, the form that most methods have.
+
+Notation and conventions are those of `methods.py`, whose METHODS takes in BEYOND below.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from qtarget.target import residual, trust, value
-from qtarget.target.family import label_trust
 from qtarget.target.hyperparameters import OneOf, Within
 from qtarget.target.residual import rest
-from qtarget.target.types import Method, Term
+from qtarget.target.types import Method, Rule, Term
+
+
+def label_trust(name: str, gamma: Rule, source: str, **others: Any) -> Method:
+    """γ on the label and the rest to the student: Q = γ·d + (1−γ)·p. Only the step per token differs from sft's.
+
+    Args:
+        others: further arguments of `Method`. The value is −γ log p_y and the scope γ's unless given here.
+    """
+    stated = {"value": value.trusted_nll(), "scope": gamma.scope, **others}
+    return Method(name, gamma, rest(gamma, residual.student()), source=source, **stated)
 
 
 def gift(
@@ -173,3 +186,18 @@ def confidence_penalty(
         value=value.nll() - weight * trust.entropy(),
         source="arXiv 1701.06548",
     )
+
+
+BEYOND: dict[str, Callable[..., Method]] = {
+    "gift": gift,
+    "deft": deft,
+    "idft": idft,
+    "prift": prift,
+    "talr": talr,
+    "focal": focal,
+    "beyond-log-threshold": beyond_log_threshold,
+    "log-one-minus-p": log_one_minus_p,
+    "entropy-selected": entropy_selected,
+    "excess-loss-selected": excess_loss_selected,
+    "confidence-penalty": confidence_penalty,
+}

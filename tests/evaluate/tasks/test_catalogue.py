@@ -6,26 +6,22 @@ from typing import get_args
 import pytest
 
 from qtarget import lab
+from qtarget.disk.pages import filled
 from qtarget.evaluate.grading import GRADERS
 from qtarget.evaluate.nouns import Reason
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.evaluate.tasks import TASKS, task
 from qtarget.evaluate.tasks.questions import load_questions, sample_rows
-from qtarget.evaluate.tasks.view import ask_text, source_text
+from qtarget.evaluate.tasks.view import task_parts
 
-SUITES = {
-    "math": ["math-500", "minerva-272", "olympiadbench", "aime24", "aime25", "amc23"],
-    "medical": [
-        "medqa", "medmcqa", "pubmedqa", "mmlu-pro-health", "gpqa", "medbullets", "medxpertqa", "lancet", "nejm",
-    ],
-    "lab": [f"lab-{name}" for name in lab.WORLDS],
-}  # fmt: skip
+SUITES = {suite: [name for name, one in TASKS.items() if one.suite == suite] for suite in ("math", "medical", "lab")}
 
 
 def test_it_has_the_suites():
-    found = {suite: [name for name, one in TASKS.items() if one.suite == suite] for suite in SUITES}
-    assert found == SUITES
-    assert sum(map(len, found.values())) == len(TASKS)
+    assert sum(map(len, SUITES.values())) == len(TASKS)
+    assert {"math-500", "olympiadbench", "aime24", "aime25", "amc23"} < set(SUITES["math"])
+    assert {"medqa", "medmcqa", "pubmedqa", "gpqa"} < set(SUITES["medical"])
+    assert SUITES["lab"] == [f"lab-{name}" for name in lab.WORLDS]
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -73,9 +69,8 @@ def test_an_unknown_task_is_told_the_near_one():
 
 
 def test_the_page_of_tasks_is_the_catalogue():
-    page = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text()
-    for one in TASKS.values():
-        facts = (str(one.rows or ""), source_text(one.source), ask_text(one.ask), one.grader)
-        assert f"| `{one.name}` | {' | '.join(facts)} |".replace("|  |", "| |") in page
+    page = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    assert page.count("\n| `") >= len(TASKS)
+    assert filled(page, task_parts().__getitem__) == page, "docs/tasks.md is out of date; run: make docs"
     assert all(f"| `{name}` |" in page for name in PROMPTS)
     assert all(f"| `{reason}` |" in page for reason in get_args(Reason))

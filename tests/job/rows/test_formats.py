@@ -9,7 +9,7 @@ from tiny_models import prompt_completion
 from qtarget.data.json_lines import check_json
 from qtarget.job.config.job import Source
 from qtarget.job.facts import rows_fingerprint
-from qtarget.job.rows.formats import load_rows
+from qtarget.job.rows.formats import FORMATS, load_rows
 
 
 def rows_of(*names: str, split: str = "train"):
@@ -24,7 +24,9 @@ def made(tmp_path, home):
     (tmp_path / "a.jsonl").write_text("\n".join(texts))
     (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(texts).encode())
     (tmp_path / "a.json").write_text(f"[{','.join(texts)}]")
-    rows.to_parquet(tmp_path / "a.parquet")
+    for ending, form in FORMATS.items():
+        if form != "json":
+            getattr(rows, f"to_{form}")(str(tmp_path / f"a{ending}"))
     rows.save_to_disk(tmp_path / "saved")
     datasets.DatasetDict(other=rows.select([0]), train=rows).save_to_disk(tmp_path / "dict")
     (tmp_path / "folder").mkdir()
@@ -32,7 +34,7 @@ def made(tmp_path, home):
     return rows, tmp_path
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "bom.jsonl", "a.json", "a.parquet", "saved", "dict", "folder"])
+@pytest.mark.parametrize("name", [*(f"a{ending}" for ending in FORMATS), "bom.jsonl", "saved", "dict", "folder"])
 def test_one_content_in_every_form_has_one_fingerprint(made, name):
     rows, folder = made
     loaded = rows_of(folder / name)

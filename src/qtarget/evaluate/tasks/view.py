@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qtarget.disk.pages import markdown
 from qtarget.evaluate.nouns import Ask, RowSource, Task
 from qtarget.evaluate.tasks.catalogue import TASKS
 
@@ -51,6 +52,15 @@ def task_table(tasks: Sequence[Task], width: int) -> RenderableType:
         row = [task.name, str(task.rows or ""), ask_text(task.ask), task.grader]
         table.add_row(*map(Text, row if narrow else [*row, source_text(task.source)]))
     return Group(table, Text(_LEGEND, style="dim"))
+
+
+def task_parts() -> dict[str, str]:
+    """What a page may mark: the table `tasks`."""
+    rows = [
+        (f"`{task.name}`", str(task.rows or ""), source_text(task.source), ask_text(task.ask), task.grader)
+        for task in TASKS.values()
+    ]
+    return {"tasks": markdown(("task", "questions", "rows from", "asked", "grader"), rows)}
 
 
 def ask_text(ask: Ask) -> str:

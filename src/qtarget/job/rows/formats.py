@@ -11,7 +11,8 @@ from qtarget.data.json_lines import check_json
 from qtarget.job.config.job import Source
 from qtarget.job.config.paths import looks_local, not_found
 
-FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+FORMATS: dict[str, str] = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+"""How a file of rows ends, and the builder of `datasets` that reads it."""
 
 
 def load_rows(source: Source, key: str) -> Dataset:
@@ -37,11 +38,17 @@ def load_rows(source: Source, key: str) -> Dataset:
 def _from_files(paths: list[Path], key: str) -> Dataset:
     formats = {FORMATS.get(path.suffix) for path in paths}
     if None in formats or len(formats) > 1:
-        raise ValueError(f"`{key}`: {', '.join(map(str, paths))} must all end in .jsonl or .json, or all in .parquet.")
+        raise ValueError(f"`{key}`: {', '.join(map(str, paths))} must all end in {_endings()}.")
     form = formats.pop()
     for path in paths if form == "json" else ():
         check_json(path)
     return _loaded(key, str(form), data_files=[str(path) for path in paths], split="train")
+
+
+def _endings() -> str:
+    """How files of rows may end, those of one format together: `.jsonl or .json, or all in .parquet`."""
+    kinds = [[ending for ending, form in FORMATS.items() if form == kind] for kind in dict.fromkeys(FORMATS.values())]
+    return ", or all in ".join(" or ".join(kind) for kind in kinds)
 
 
 def _is_saved(path: Path) -> bool:

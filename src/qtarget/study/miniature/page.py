@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from qtarget.disk.pages import filled, markdown
 from qtarget.study.miniature.analysis import OURS, RIVALS, Cell, MethodRuns, Verdict, cells, load_outcomes, verdicts
 from qtarget.study.miniature.picture import draw_study, draw_sweep
 from qtarget.study.miniature.settings import SWEEP, Setting
-from qtarget.study.pages import filled, markdown
 
 EFFECT_COLUMNS = {
     "forgetting_kl": "KL from base",
