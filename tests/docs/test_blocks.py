@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 ELSEWHERE = {
-    "docs/add-a-method.md": "edits of the package's own files; tests/docs/test_pages_are_followed.py makes them in a copy",
+    "docs/add-a-method.md": "edits of the package itself; tests/docs/test_pages_are_followed.py makes them in a copy",
     "docs/extend.md": "as docs/add-a-method.md",
 }
 """Pages whose blocks do not run here, and why."""
