@@ -11,7 +11,7 @@ import yaml
 
 from qtarget.recipes.dry import DRY_ROWS, dry_models
 from qtarget.recipes.recipe_files import Recipe, recipe
-from qtarget.recipes.run import Options, run_recipe
+from qtarget.recipes.run_recipe import RunOptions, run_recipe
 from qtarget.recipes.schema import SourcedValue, Values
 from qtarget.study.quiet import quiet
 
@@ -42,7 +42,7 @@ def run(local: tuple[Recipe, Path], *arms: str) -> list[str]:
     one, home = local
     with pytest.MonkeyPatch.context() as patch, quiet():
         patch.chdir(home)
-        run_recipe(one, Options(Path("out"), arms), said.append)
+        run_recipe(one, RunOptions(Path("out"), arms), said.append)
     return said
 
 

@@ -13,9 +13,9 @@ from qtarget.lab.checkpoints import ASSETS
 from qtarget.study.miniature import runs
 from qtarget.study.miniature import schedule as conduct
 from qtarget.study.miniature.analysis import cells, load_outcomes, verdicts
-from qtarget.study.miniature.main import SWEPT, WHOLE
 from qtarget.study.miniature.model_folders import missing_models, model_path
 from qtarget.study.miniature.page import study_tables, write_page
+from qtarget.study.miniature.run_study import SWEPT, WHOLE
 from qtarget.study.miniature.runs import Outcome, path_of, read, score, split_questions
 from qtarget.study.miniature.schedule import ARM_NAMES, Study, StudyFolders, choose
 from qtarget.study.miniature.settings import STUDY, SWEEP

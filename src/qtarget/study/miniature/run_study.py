@@ -36,7 +36,7 @@ def run_study(
     show(done, results, console)
 
 
-def rewrite(page: Path, results: Path) -> None:
+def rewrite_page(page: Path, results: Path) -> None:
     """The page's tables and pictures from the results that are there; nothing is run.
 
     Raises:
