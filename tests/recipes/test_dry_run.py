@@ -174,5 +174,5 @@ def test_rows_over_the_limit_are_left_out(out, tmp_path):
         "train_rows_seed": 0,
     }
     assert len(prepare_training(job_of(values)).train_dataset) == 7
-    with pytest.raises(ValueError, match="there are 7"):  # the eighth is a trace of over 512 tokens
+    with pytest.raises(ValueError, match="write `train_rows: 7` or fewer"):  # the eighth is a trace of over 512 tokens
         prepare_training(job_of(values | {"train_rows": 8}))

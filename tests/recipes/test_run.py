@@ -59,7 +59,7 @@ def test_trained_evaluated_and_written_down(local):
     ]
     assert results["dry_run"] is False
     assert [line.partition(":")[0] for line in said] == ["base", "target-sft", "target-sft"]
-    assert "GiB of it, by estimate" in said[1]
+    assert "GiB of one GPU, by estimate" in said[1]
 
 
 def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(local):

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from datasets import Dataset
 
 import qtarget as qt
-from qtarget.job.config.checked_job import Job, RowSource
+from qtarget.job.config.checked_job import DataSource, Job
 
 _PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "peft")
 
@@ -47,7 +47,7 @@ def facts_of(job: Job, train: Dataset, evaluation: Dataset | None) -> Facts:
     return Facts(job, data_facts(job.train, train), evaluation_facts, versions())
 
 
-def data_facts(source: RowSource, rows: Dataset) -> DataFacts:
+def data_facts(source: DataSource, rows: Dataset) -> DataFacts:
     return DataFacts(", ".join(source.names), len(rows), tuple(rows.column_names), rows_fingerprint(rows))
 
 

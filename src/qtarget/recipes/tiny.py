@@ -23,7 +23,7 @@ LLAMA_SPECIAL_TOKENS = (
     "<|end_header_id|>",
     "<|eot_id|>",
 )
-VOCABULARY_SIZE = 600
+TOKENIZER_SIZE = 600
 WIDTHS = {"student": 32, "teacher": 48}
 SEEDS = {"student": 0, "teacher": 1}
 
@@ -72,7 +72,7 @@ def tiny_tokenizer(family: str, texts: Iterable[str]) -> PreTrainedTokenizerBase
     As in the checkpoints, Qwen's has no beginning-of-sequence token, and LLaMA's adds one and has no padding token.
     """
     trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(texts, vocab_size=VOCABULARY_SIZE, show_progress=False)
+    trained.train_from_iterator(texts, vocab_size=TOKENIZER_SIZE, show_progress=False)
     pairs = json.loads(trained.to_str())["model"]
     merges = [tuple(pair) for pair in pairs["merges"]]
     return _llama(pairs["vocab"], merges) if family == "llama" else _qwen(pairs["vocab"], merges)

@@ -146,9 +146,9 @@ def _estimates(recipe: Recipe, arms: list[str], gpus: int | None) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for arm in arms:
         load = workload_of(recipe, arm, gpus)
-        bytes_each: Memory = memory(load)
+        peak = memory(load)
         table.add_row(
-            f"  {arm}", *(f"{getattr(bytes_each, name) / GIB:.1f}" for name in names), f"{training_hours(load):.2f}"
+            f"  {arm}", *(f"{getattr(peak, name) / GIB:.1f}" for name in names), f"{training_hours(load):.2f}"
         )
     return table
 
@@ -196,8 +196,8 @@ def recipe_facts(recipe: Recipe, gpus: int | None = None) -> dict[str, Any]:
 
 def _arm_facts(recipe: Recipe, arm: str, gpus: int | None) -> dict[str, Any]:
     folder, load = DEFAULT_OUT / recipe.name / arm, workload_of(recipe, arm, gpus)
-    found = memory(load)
-    bytes_each = {name: getattr(found, name) for name in (*Memory.__dataclass_fields__, "total")}
+    peak = memory(load)
+    bytes_each = {name: getattr(peak, name) for name in (*Memory.__dataclass_fields__, "total")}
     return {
         "configuration": {key: value.model_dump() for key, value in arm_values(recipe, arm, folder, gpus).items()},
         "launch": launch_line(recipe, folder / CONFIG, gpus),

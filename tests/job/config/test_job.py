@@ -117,14 +117,14 @@ def test_a_trl_configuration_carries_over(here):
 
 def test_one_name_is_enough(here):
     (here / "both.yaml").write_text("model: llama\ntrain_dataset: rows.jsonl\ndataset_name: rows.jsonl\n")
-    with pytest.raises(ValueError, match="`dataset_name` and `train_dataset` say the same"):
+    with pytest.raises(ValueError, match="`dataset_name` and `train_dataset` mean the same"):
         read_job(parse_arguments(["both.yaml"]))
 
 
 def test_hyperparameters_stand_at_the_top_or_under_method_kwargs(here):
     assert job_of("--method-kwargs", "{eta: 0.9}", "--eta", "0.1").method.hyperparameters == {"eta": 0.1}
     (here / "twice.yaml").write_text("model: llama\ntrain_dataset: rows.jsonl\neta: 0.5\nmethod_kwargs: {eta: 0.4}\n")
-    with pytest.raises(ValueError, match="line 3: `eta` stands in `method_kwargs` too"):
+    with pytest.raises(ValueError, match="line 3: `eta` is in `method_kwargs` too"):
         read_job(parse_arguments(["twice.yaml"]))
 
 

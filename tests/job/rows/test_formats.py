@@ -7,13 +7,13 @@ import pytest
 from tiny_models import prompt_completion
 
 from qtarget.data.json_lines import check_json
-from qtarget.job.config.checked_job import RowSource
+from qtarget.job.config.checked_job import DataSource
 from qtarget.job.facts import rows_fingerprint
 from qtarget.job.rows.formats import load_rows
 
 
 def rows_of(*names: str, split: str = "train"):
-    return load_rows(RowSource(tuple(map(str, names)), None, split), "train_dataset")
+    return load_rows(DataSource(tuple(map(str, names)), None, split), "train_dataset")
 
 
 @pytest.fixture

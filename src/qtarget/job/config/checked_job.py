@@ -10,7 +10,7 @@ import qtarget as qt
 from qtarget.train import TargetSFTConfig
 
 
-class RowSource(NamedTuple):
+class DataSource(NamedTuple):
     """Where rows come from.
 
     Attributes:
@@ -80,8 +80,8 @@ class Job:
     """
 
     model: str
-    train: RowSource
-    evaluation: RowSource | None
+    train: DataSource
+    evaluation: DataSource | None
     layout: Layout | None
     args: TargetSFTConfig
     model_args: ModelConfig

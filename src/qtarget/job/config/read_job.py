@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.evaluate.prompts import PROMPTS
-from qtarget.job.config.checked_job import CacheOptions, Job, Layout, RowSource
+from qtarget.job.config.checked_job import CacheOptions, DataSource, Job, Layout
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import RUN_KEYS, model_keys, schema, trainer_keys
 from qtarget.job.config.machine import machine_choices
@@ -107,12 +107,12 @@ def _existing_model(name: str, key: str) -> str:
     return name
 
 
-def _row_source(values: Mapping[str, Any], key: str, split: str) -> RowSource:
+def _row_source(values: Mapping[str, Any], key: str, split: str) -> DataSource:
     names = values[key] if isinstance(values[key], list) else [values[key]]
-    return RowSource(tuple(names), values.get("dataset_config"), values.get(split, RUN_KEYS[split][1]))
+    return DataSource(tuple(names), values.get("dataset_config"), values.get(split, RUN_KEYS[split][1]))
 
 
-def _evaluation(values: Mapping[str, Any]) -> RowSource | None:
+def _evaluation(values: Mapping[str, Any]) -> DataSource | None:
     """The rows to evaluate on: `eval_dataset`. Without it, where `eval_strategy` asks for evaluation, the test split of
     the training data, as in TRL's scripts."""
     if values.get("eval_dataset") is not None:

@@ -30,7 +30,7 @@ def user_input(file: YamlFile, arguments: RunArguments) -> UserInput:
     """File and flags together, under our names for keys; a flag overrides the file.
 
     Raises:
-        ValueError: an unknown key or method, a hyperparameter of another method, or one thing said twice.
+        ValueError: an unknown key or method, a hyperparameter of another method, or the same thing given twice.
     """
     places = {key: f"{arguments.config}, line {line}" for key, line in file.lines.items()}
     values, places = _with_our_names(file.values, places)
@@ -42,7 +42,7 @@ def user_input(file: YamlFile, arguments: RunArguments) -> UserInput:
 def _with_our_names(values: Mapping[str, Any], places: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     for theirs, ours in TRL_NAMES.items():
         if theirs in values and ours in values:
-            raise ValueError(f"{places[theirs]}: `{theirs}` and `{ours}` say the same; keep one.")
+            raise ValueError(f"{places[theirs]}: `{theirs}` and `{ours}` mean the same; keep one.")
     names = {key: TRL_NAMES.get(key, key) for key in values}
     return {names[key]: value for key, value in values.items()}, {names[key]: place for key, place in places.items()}
 
@@ -66,7 +66,7 @@ def _with_hyperparameters(given: UserInput, from_flags: set[str]) -> UserInput:
     kwargs = given.values.get("method_kwargs") or {}
     both = [key for key in top_level if key in kwargs and key not in from_flags] if isinstance(kwargs, dict) else []
     if both:
-        raise ValueError(f"{given.place(both[0])}: `{both[0]}` stands in `method_kwargs` too; keep one.")
+        raise ValueError(f"{given.place(both[0])}: `{both[0]}` is in `method_kwargs` too; keep one.")
     _check_names(given, name, parameters)
     values = {key: value for key, value in given.values.items() if key in all_keys()}
     if top_level and isinstance(kwargs, dict):

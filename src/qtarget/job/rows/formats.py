@@ -8,13 +8,13 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from pyarrow import ArrowInvalid
 
 from qtarget.data.json_lines import check_json
-from qtarget.job.config.checked_job import RowSource
+from qtarget.job.config.checked_job import DataSource
 from qtarget.job.config.paths import looks_local, not_found
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
 
-def load_rows(source: RowSource, key: str) -> Dataset:
+def load_rows(source: DataSource, key: str) -> Dataset:
     """The rows of a source.
 
     Args:
@@ -51,7 +51,7 @@ def _is_saved(path: Path) -> bool:
     return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
 
 
-def _from_saved(path: Path, source: RowSource, key: str) -> Dataset:
+def _from_saved(path: Path, source: DataSource, key: str) -> Dataset:
     saved: Any = load_from_disk(str(path))
     if not isinstance(saved, DatasetDict):
         return saved
@@ -60,7 +60,7 @@ def _from_saved(path: Path, source: RowSource, key: str) -> Dataset:
     return saved[source.split]
 
 
-def _from_folder_or_hub(path: Path, source: RowSource, key: str) -> Dataset:
+def _from_folder_or_hub(path: Path, source: DataSource, key: str) -> Dataset:
     if path.is_dir():
         for file in sorted(file for file in path.rglob("*") if FORMATS.get(file.suffix) == "json"):
             check_json(file)
@@ -72,7 +72,7 @@ def _from_folder_or_hub(path: Path, source: RowSource, key: str) -> Dataset:
         raise
 
 
-def _no_split(key: str, source: RowSource, splits: str) -> str:
+def _no_split(key: str, source: DataSource, splits: str) -> str:
     split_key = "dataset_train_split" if key == "train_dataset" else "dataset_test_split"
     first = splits.split(",")[0].strip("'\" ")
     return f"`{key}`: {source.names[0]} has no split {source.split!r} (it has {splits}); write `{split_key}: {first}`."

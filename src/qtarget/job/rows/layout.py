@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import prompt_ids
-from qtarget.job.config.checked_job import Job, Layout, RowSource
+from qtarget.job.config.checked_job import DataSource, Job, Layout
 from qtarget.job.rows.formats import load_rows
 from qtarget.teacher.documents import IGNORED
 
@@ -42,7 +42,7 @@ def evaluation_rows(job: Job) -> RunRows | None:
     return None if job.evaluation is None else _take_rows(job, job.evaluation, "eval_dataset")
 
 
-def _take_rows(job: Job, source: RowSource, key: str) -> RunRows:
+def _take_rows(job: Job, source: DataSource, key: str) -> RunRows:
     rows = load_rows(source, key)
     if job.layout is None:
         return RunRows(rows, rows)
