@@ -126,7 +126,7 @@ def _teacher(shape: Shape, tokens: int, share: int) -> int:
 
 
 def training_flops(load: Workload) -> float:
-    """Operations of the whole run: for each weight and token 2 forward, 4 backward, 2 to recompute; 2 for the teacher's.
+    """Operations of the whole run: for each weight and token 2 forward, 4 backward, 2 to recompute, 2 by the teacher.
 
     The output layer takes three products (docs/performance.md), not four; embeddings cost nothing. Attention
     adds 4·heads·head_dim for each token and token before it, forward.
