@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from qtarget import lab
 from qtarget.study import demo
 from qtarget.study.demo import demo_budget, demo_outcome
-from qtarget.study.experiment import Run
+from qtarget.study.run_record import Run
 
 THREE = (("base", {}), ("target-sft", {"eta": 0.2}), ("sft", {}))
 

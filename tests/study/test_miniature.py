@@ -10,7 +10,6 @@ from rich.console import Console
 
 from qtarget import lab
 from qtarget.lab.checkpoints import ASSETS
-from qtarget.study.experiment import Outcome, read_outcome, save_outcome
 from qtarget.study.miniature import schedule
 from qtarget.study.miniature.analysis import cells, load_outcomes, verdicts
 from qtarget.study.miniature.design import ARM_NAMES, Study, choose_eta
@@ -20,6 +19,7 @@ from qtarget.study.miniature.run_study import SWEPT, WHOLE
 from qtarget.study.miniature.runs import finished_outcome, path_of, split_questions, study_outcome
 from qtarget.study.miniature.schedule import StudyFolders
 from qtarget.study.miniature.settings import STUDY, SWEEP
+from qtarget.study.run_record import Outcome, read_outcome, save_outcome
 
 TINY = Study(STUDY[1:2], seeds=(0,), etas=(0.2, 0.5), share=0.0, development=4, test=5, samples=3)
 """The setting whose models ship, at the fewest steps there are."""

@@ -22,10 +22,11 @@ import qtarget as qt
 from qtarget import lab
 from qtarget.evaluate import paired_difference
 from qtarget.lab import World
-from qtarget.study.experiment import Budget, LabModels, Outcome, Run, conduct_run, save_outcome, saved_outcome
+from qtarget.study.experiment import LabModels, conduct_run
 from qtarget.study.fine_tuning import StepCallback
 from qtarget.study.picture import draw_scores
 from qtarget.study.quiet import quiet
+from qtarget.study.run_record import Budget, Outcome, Run, save_outcome, saved_outcome
 
 DEMO_WORLDS = ("strong-prior", "weak-operator")
 ARMS: tuple[tuple[str, dict[str, Any]], ...] = (

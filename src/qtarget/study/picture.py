@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from qtarget.lab import World
-from qtarget.study.experiment import Outcome, Run
+from qtarget.study.run_record import Outcome, Run
 
 OURS_COLOUR, UNTRAINED_COLOUR, OTHERS_COLOUR = "#0b6e4f", "#8a8f98", "#3d6fb6"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import fmean
 
 from qtarget.evaluate.statistics import SeedsDifference, holm, paired_seeds
-from qtarget.study.experiment import Outcome, read_outcome
 from qtarget.study.miniature.settings import Setting
+from qtarget.study.run_record import Outcome, read_outcome
 
 OURS = "target-sft"
 RIVALS = ("base", "sft", "dft", "kd")

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from qtarget.study.experiment import UNTRAINED, Budget, Outcome, Run, Split
 from qtarget.study.miniature.settings import Setting
+from qtarget.study.run_record import UNTRAINED, Budget, Outcome, Run, Split
 
 ETAS = (0.1, 0.2, 0.5, 0.8)
 DEVELOPMENT_SEED = 1000

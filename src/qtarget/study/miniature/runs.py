@@ -12,9 +12,10 @@ from qtarget import lab
 from qtarget.evaluate import evaluate
 from qtarget.evaluate.effects import calibration, forgetting, token_row
 from qtarget.lab import LabQuestion, World
-from qtarget.study.experiment import LabModels, Outcome, Run, conduct_run, sampling_of, save_outcome, saved_outcome
+from qtarget.study.experiment import LabModels, conduct_run, sampling_of
 from qtarget.study.fine_tuning import StepCallback
 from qtarget.study.miniature.model_folders import model_path
+from qtarget.study.run_record import Outcome, Run, save_outcome, saved_outcome
 
 QUESTIONS_SEED = 0
 CLEAN_SEED = 10_000

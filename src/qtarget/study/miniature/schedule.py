@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from qtarget.lab import World
-from qtarget.study.experiment import Outcome, Run
 from qtarget.study.miniature.design import Study, choose_eta
 from qtarget.study.miniature.model_folders import build_models, missing_models
 from qtarget.study.miniature.runs import finished_outcome, path_of, study_outcome
 from qtarget.study.quiet import quiet
+from qtarget.study.run_record import Outcome, Run
 
 
 @dataclass(frozen=True)
