@@ -34,20 +34,17 @@ def check_output(job: Job) -> None:
     """
     resume, checkpoint = job.args.resume_from_checkpoint, last_checkpoint(job.output)
     if isinstance(resume, str) and not Path(resume).is_dir():
-        raise ValueError(f"`resume_from_checkpoint: {resume}` is not there; {_resume_hint(job.output, checkpoint)}.")
+        hint = _resume_hint(checkpoint) if checkpoint else f"{job.output} has no checkpoint, so leave the key out"
+        raise ValueError(f"`resume_from_checkpoint: {resume}` is not there; {hint}.")
     if resume is True and checkpoint is None:
         raise ValueError(f"there is no checkpoint in {job.output} to resume from; leave `resume_from_checkpoint` out.")
     models = [name for name in ("config.json", "adapter_config.json") if (job.output / name).is_file()]
     if not resume and (checkpoint is not None or models):
-        raise ValueError(
-            f"`output_dir: {job.output}` holds an earlier run; {_resume_hint(job.output, checkpoint)}, "
-            f"{'or' if checkpoint else 'so'} write another `output_dir`."
-        )
+        hint = f"{_resume_hint(checkpoint)}, or" if checkpoint else "it has no checkpoint to go on from, so"
+        raise ValueError(f"`output_dir: {job.output}` holds an earlier run; {hint} write another `output_dir`.")
 
 
-def _resume_hint(output: Path, checkpoint: Path | None) -> str:
-    if checkpoint is None:
-        return f"{output} has no checkpoint to resume from"
+def _resume_hint(checkpoint: Path) -> str:
     return f"write `resume_from_checkpoint: {checkpoint}` to go on from its newest checkpoint"
 
 

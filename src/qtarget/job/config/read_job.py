@@ -135,9 +135,10 @@ def _layout(values: Mapping[str, Any]) -> Layout | None:
     if prompt is not None and prompt not in PROMPTS:
         raise ValueError(f"`prompt_format: {prompt}` is not the name of a prompt; {suggestion(prompt, PROMPTS)}")
     if dropping and (prompt is None or values.get("max_length", 1) is None):
+        line = "prompt_format: qwen-boxed" if prompt is None else "max_length: 4096"
         raise ValueError(
             "`longer_rows: drop` leaves out rows over `max_length` tokens, so it needs that and a `prompt_format`; "
-            "write `prompt_format: qwen-boxed`."
+            f"write `{line}`."
         )
     if values.get("train_rows_seed") is not None and values.get("train_rows") is None:
         raise ValueError(
