@@ -89,7 +89,7 @@ def test_rows_that_are_too_long_are_left_out_before_any_is_taken(job):
         ({"prompt_column": "messages", "completion_column": "solution"}, "row 0: `messages` holds"),
         ({"prompt_format": "qwen-box"}, 'did you mean "qwen-boxed"'),
         ({"longer_rows": "drop"}, "write `prompt_format: qwen-boxed`"),
-        ({"longer_rows": "drop", "prompt_format": "qwen-boxed", "max_length": None}, "write `max_length: 4096`"),
+        ({"longer_rows": "drop", "prompt_format": "qwen-boxed", "max_length": "null"}, "write `max_length: 4096`"),
         ({"train_rows_seed": 3}, "add `train_rows: 1000`"),
         ({"prompt_column": "problem", "completion_column": "solution", "prompt_format": "llama-boxed"}, "<|eot_id|>"),
     ],
