@@ -14,7 +14,7 @@ from qtarget.cli.evaluation_commands import evaluation_app
 from qtarget.cli.lab_commands import experiments_app, lab_app
 from qtarget.cli.recipe_commands import recipes_app
 from qtarget.cli.teacher_commands import teacher_app
-from qtarget.cli.terminal import FAILED, INTERRUPTED, REFUSED
+from qtarget.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from qtarget.cli.training_commands import training_app
 from qtarget.outcomes import Interruption, Refusal
 
@@ -61,11 +61,11 @@ def main(argv: list[str] | None = None) -> None:
 def _exit_code(error: Exception) -> int | None:
     """The code of an error that a user can cause; None for a fault of ours, which keeps its traceback."""
     codes = {
-        Refusal: REFUSED,
-        ImportError: REFUSED,  # a library is missing, or of a version that was not tested
-        Interruption: INTERRUPTED,
-        ValueError: FAILED,
-        OSError: FAILED,
+        Refusal: EXIT_REFUSED,
+        ImportError: EXIT_REFUSED,  # a library is missing, or of a version that was not tested
+        Interruption: EXIT_INTERRUPTED,
+        ValueError: EXIT_FAILED,
+        OSError: EXIT_FAILED,
     }
     return next((code for kind, code in codes.items() if isinstance(error, kind)), None)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from qtarget.cli.terminal import FAILED, AsJson, preparation, print_json, print_view
+from qtarget.cli.terminal import EXIT_FAILED, AsJson, preparation, print_json, print_view
 from qtarget.cli.training_commands import PASS_KEYS_ON, ConfigArguments
 
 teacher_app = typer.Typer(no_args_is_help=True, help="Teachers for later: cached on disk, or behind a server.")
@@ -58,7 +58,7 @@ def verify_command(
         report = verify_cache(folder)
     print_json(asdict(report)) if as_json else print_view(report_view, report)
     if report.problems:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 @teacher_app.command("serve")

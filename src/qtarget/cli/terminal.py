@@ -10,7 +10,7 @@ from rich.console import Console
 
 from qtarget.outcomes import Refusal
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 """Exit codes: the run failed; the request is wrong, and nothing was run; the user stopped the run."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -35,4 +35,5 @@ def print_view(view: Callable[[Any, int], Any], value: Any) -> None:
 
 
 def print_json(value: Any) -> None:
+    """Print a value as JSON; what JSON cannot hold, such as a path, as text."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))

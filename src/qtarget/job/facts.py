@@ -48,6 +48,7 @@ def facts_of(job: Job, train: Dataset, evaluation: Dataset | None) -> Facts:
 
 
 def data_facts(source: DataSource, rows: Dataset) -> DataFacts:
+    """The facts of the rows of one source."""
     return DataFacts(", ".join(source.names), len(rows), tuple(rows.column_names), rows_fingerprint(rows))
 
 

@@ -24,7 +24,7 @@ TRAINING: dict[str, Any] = {
 }
 """Keys that a dry run changes beside models and rows. Every other key is the recipe's."""
 DRY_PROTOCOL: dict[str, Any] = {"k": 2, "max_new_tokens": 4}
-QUESTIONS = 1
+DRY_QUESTIONS = 1
 """How many of each task a dry run evaluates."""
 
 

@@ -19,7 +19,7 @@ from qtarget.evaluate.tasks.lock_file import LOCK_NAME
 from qtarget.evaluate.tasks.questions import sample_rows
 from qtarget.job.config.checked_job import Job
 from qtarget.job.training import CONFIGURATION, last_checkpoint, prepare_training, run_training
-from qtarget.recipes.dry import DRY_PROTOCOL, QUESTIONS, dry_models, dry_values
+from qtarget.recipes.dry import DRY_PROTOCOL, DRY_QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
 from qtarget.recipes.launch import arm_values, write_config
 from qtarget.recipes.parity import check_parity
@@ -30,7 +30,7 @@ from qtarget.recipes.table import RecipeScore, arm_score, comparison
 from qtarget.recipes.to_job import job_of
 from qtarget.study.quiet import quiet
 
-RESULTS, EVALUATION = "results.json", "evaluation"
+RESULTS_FILE, EVALUATION = "results.json", "evaluation"
 
 
 def run_recipe(recipe: Recipe, options: RunOptions, print_line: Callable[[str], None]) -> list[RecipeScore]:
@@ -76,7 +76,9 @@ def evaluation_plan(recipe: Recipe, arm: str, model: str, folder: Path, options:
         return EvaluationPlan(model, names, folder / EVALUATION, protocol, dtype=dtype, generator=options.generator)
     rows = {name: sample_rows(task(name)) for name in names}
     small, lock = {**protocol, **DRY_PROTOCOL}, options.out / LOCK_NAME
-    return EvaluationPlan(model, names, folder / EVALUATION, small, limit=QUESTIONS, rows=rows, lock=lock, device="cpu")
+    return EvaluationPlan(
+        model, names, folder / EVALUATION, small, limit=DRY_QUESTIONS, rows=rows, lock=lock, device="cpu"
+    )
 
 
 def prompt_of(recipe: Recipe) -> str:
@@ -146,14 +148,14 @@ def _save(recipe: Recipe, scores: Sequence[RecipeScore], options: RunOptions, ho
         "arms": [asdict(score) for score in every],
     }
     home.mkdir(parents=True, exist_ok=True)
-    (home / RESULTS).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (home / RESULTS_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return every
 
 
 def _earlier(recipe: Recipe, options: RunOptions, home: Path) -> list[RecipeScore]:
     """Scores that an earlier run wrote, unless it was of another version of the recipe, or dry where this is not."""
-    if not (home / RESULTS).is_file():
+    if not (home / RESULTS_FILE).is_file():
         return []
-    record = json.loads((home / RESULTS).read_text(encoding="utf-8"))
+    record = json.loads((home / RESULTS_FILE).read_text(encoding="utf-8"))
     same = (record["versions"], record["dry_run"]) == (recipe.versions, options.dry)
     return [RecipeScore(**{**arm, "warnings": tuple(arm["warnings"])}) for arm in record["arms"]] if same else []

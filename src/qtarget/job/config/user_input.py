@@ -16,7 +16,7 @@ DEFAULT_METHOD = "target-sft"
 
 @dataclass(frozen=True)
 class UserInput:
-    """Keys and values, and where each was written, as "config.yaml, line 3" or "--eta"."""
+    """Keys and values, and where each was written, as "config.yaml, line 3" or "--learning-rate"."""
 
     values: dict[str, Any]
     places: dict[str, str]
