@@ -19,8 +19,8 @@ import qtarget as qt
 from qtarget import lab
 from qtarget.evaluate import PairedDifference, Sampling, evaluate, paired_difference
 from qtarget.models.identity import weights_identity
+from qtarget.study.demo import demo_budget
 from qtarget.study.fine_tuning import ON_A_QUIET_CPU
-from qtarget.study.trainings import DemoBudget
 from qtarget.teacher import Keep, KeptSource, LiveModel, answers, documents_of_rows
 from qtarget.teacher.cache import CacheOrigin, open_cache, plan_cache, write_cache
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
@@ -38,6 +38,27 @@ TAILS: dict[str, Callable[[qt.Sparse], qt.Sparse]] = {
     "renormalised": qt.Sparse.renormalised,
 }
 """Readings of a cache other than the default one."""
+
+
+@dataclass(frozen=True)
+class LabBudget:
+    """How much of everything, as in the demo; the whole of it is part of a result's identity."""
+
+    world: str
+    seed: int
+    demonstrations: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    questions: int
+    samples: int
+    max_new_tokens: int
+
+    @staticmethod
+    def of(world: lab.World, seed: int, quick: bool = False) -> "LabBudget":
+        values = asdict(demo_budget(world, quick))
+        del values["development"]
+        return LabBudget(world=world.name, seed=seed, questions=values.pop("test"), **values)
 
 
 @dataclass(frozen=True)
@@ -63,7 +84,7 @@ class Result:
     """What an arm gave. `right`: of `budget.samples` answers, by question. `losses`: of every step."""
 
     arm: LabArm
-    budget: DemoBudget
+    budget: LabBudget
     right: list[int]
     losses: list[float]
 
@@ -106,7 +127,7 @@ def arms(ks: tuple[int, ...] = KS) -> Iterator[LabArm]:
     yield from (LabArm("kd", {}, tail, k) for k in ks for tail in (tails if k < ks[-1] else tails[-1:]))
 
 
-def score(arm: LabArm, budget: DemoBudget, caches: Path, results: Path) -> Result:
+def score(arm: LabArm, budget: LabBudget, caches: Path, results: Path) -> Result:
     """The arm's result: read from `results` if it is there for this budget, else made and saved."""
     saved = results / f"{arm.name}.json"
     if saved.is_file() and (found := _read(saved)).budget == budget:
@@ -129,7 +150,7 @@ def score(arm: LabArm, budget: DemoBudget, caches: Path, results: Path) -> Resul
     return result
 
 
-def _trainer(arm: LabArm, world: lab.World, budget: DemoBudget, caches: Path, folder: str) -> TargetSFTTrainer:
+def _trainer(arm: LabArm, world: lab.World, budget: LabBudget, caches: Path, folder: str) -> TargetSFTTrainer:
     source: WithTail | None = None
     settings: dict[str, Any] = {"method": arm.method, "method_kwargs": arm.hyperparameters}
     if arm.tail == LIVE:
@@ -142,7 +163,7 @@ def _trainer(arm: LabArm, world: lab.World, budget: DemoBudget, caches: Path, fo
 
 
 def _built(
-    world: lab.World, budget: DemoBudget, folder: str, source: WithTail | None = None, **settings: Any
+    world: lab.World, budget: LabBudget, folder: str, source: WithTail | None = None, **settings: Any
 ) -> TargetSFTTrainer:
     rows = lab.demonstrations(world, seed=budget.seed)[: budget.demonstrations]
     args = TargetSFTConfig(
@@ -168,7 +189,7 @@ def _built(
     return trainer
 
 
-def _cache(arm: LabArm, world: lab.World, budget: DemoBudget, caches: Path) -> Path:
+def _cache(arm: LabArm, world: lab.World, budget: LabBudget, caches: Path) -> Path:
     """The folder of the arm's cache, written where it is not there yet."""
     how = "sampled" if arm.tail == "sampled" else "top"
     folder, keep = caches / f"{world.name}-{budget.demonstrations}-{how}-{arm.k}-{arm.storage}", Keep(arm.k, how)
@@ -190,7 +211,7 @@ def _cache(arm: LabArm, world: lab.World, budget: DemoBudget, caches: Path) -> P
 
 def run(results: Path, quick: bool = False, world: str = "weak-operator", ks: tuple[int, ...] = KS) -> list[Result]:
     """Every arm, read or made."""
-    budget, found = DemoBudget.of(lab.world(world), seed=0, quick=quick), []
+    budget, found = LabBudget.of(lab.world(world), seed=0, quick=quick), []
     with tempfile.TemporaryDirectory() as caches:
         for arm in arms(ks):
             found.append(score(arm, budget, Path(caches), results / world))
@@ -222,5 +243,5 @@ def loss_deviation(result: Result, results: list[Result], steps: int | None = No
 
 def _read(path: Path) -> Result:
     values = json.loads(path.read_text())
-    arm, budget = LabArm(**values["arm"]), DemoBudget(**values["budget"])
+    arm, budget = LabArm(**values["arm"]), LabBudget(**values["budget"])
     return Result(**{**values, "arm": arm, "budget": budget})

@@ -1,9 +1,10 @@
-"""How a command ends when it does not end well, beside the `ValueError` of a run that failed."""
+"""Two ways for a command to end early. `qtarget.cli.main` turns them into exit codes, beside the `ValueError` of a run
+that failed; they stand below every room that raises them."""
 
 
-class Refused(Exception):
-    """What was asked for cannot be run, and nothing was. The message says why, and what to write."""
+class Refusal(Exception):
+    """The request cannot be run, and nothing was run. The message says why, and what to write instead."""
 
 
-class Interrupted(Exception):
-    """The user stopped a run. The message says where it can go on."""
+class Interruption(Exception):
+    """The user stopped a run. The message says where the run can be resumed."""

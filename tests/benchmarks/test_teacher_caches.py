@@ -12,7 +12,6 @@ from rich.console import Console
 
 import qtarget as qt
 from qtarget import lab
-from qtarget.study.trainings import DemoBudget
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 
@@ -61,7 +60,7 @@ def test_the_gradient_is_the_one_of_the_loss(bench):
 def test_an_arm_is_trained_once_and_all_tokens_train_as_the_live_teacher(bench, tmp_path):
     module = bench["teacher_lab"]
     world = lab.world("weak-operator")
-    budget = replace(DemoBudget.of(world, 0, quick=True), demonstrations=32, steps=2, questions=2, samples=2)
+    budget = replace(module.LabBudget.of(world, 0, quick=True), demonstrations=32, steps=2, questions=2, samples=2)
     wanted = [
         module.LabArm("kd"),
         module.LabArm("kd", {}, "student", 64, "float32"),

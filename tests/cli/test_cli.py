@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from job.command import run as command
 from rich.cells import cell_len
+from typer.main import get_command
 
 import qtarget as qt
-from qtarget.cli.main import main
+from qtarget.cli.evaluation_commands import EvalOptions
+from qtarget.cli.main import app, main
 from qtarget.job import method_pages as catalogue
 from qtarget.job.method_pages import entries, entry, stated
 from qtarget.target.hyperparameters import hyperparameters
@@ -25,6 +28,41 @@ def python(*words: str) -> subprocess.CompletedProcess:
 def test_help_waits_for_nothing_heavy():
     code = f"import sys, qtarget.cli.main; print([name for name in {HEAVY} if name in sys.modules])"
     assert python("-c", code).stdout.strip() == "[]"
+
+
+COMMANDS = {
+    "": "train validate methods tasks eval compare demo study lab teacher recipes",
+    "lab": "build",
+    "teacher": "cache verify serve",
+    "recipes": "list show run",
+}
+
+
+@pytest.mark.parametrize("group", COMMANDS)
+def test_every_command_stands_in_its_group_and_has_help(capsys, group):
+    commands = getattr(get_command(app), "commands")  # noqa: B009
+    named = commands[group].commands if group else commands
+    assert list(named) == COMMANDS[group].split()
+    for name in named:
+        said = command(capsys, *group.split(), name, "--help")
+        assert said.code == 0
+        assert f"Usage: qtarget {group} {name}".replace("  ", " ") in said.out
+
+
+def test_every_option_of_eval_reaches_the_plan(tmp_path):
+    given = {
+        "k": 3, "temperature": 0.5, "top_p": 0.9, "max_new_tokens": 7, "prompt": "plain", "seed": 5, "limit": 2,
+        "generator": "http", "url": "http://host", "adapter": "a", "revision": "r", "batch_size": 4, "dtype": "float32",
+        "device": "cpu", "trust_remote_code": True, "regrade": True, "base": "b", "reference_rows": tmp_path,
+    }  # fmt: skip
+    options = EvalOptions("m", ["aime24,amc23", "aime24"], tmp_path, rows=["aime24=x.jsonl"], as_json=True, **given)
+    assert set(given) | {"model", "task", "out", "rows", "as_json"} == set(vars(options))
+    plan = options.plan()
+    assert (plan.model, plan.tasks, plan.out) == ("m", ("aime24", "amc23"), tmp_path)
+    assert plan.rows == {"aime24": Path("x.jsonl")}
+    protocol = {name: given.pop(name) for name in ("k", "temperature", "top_p", "max_new_tokens", "prompt", "seed")}
+    assert plan.protocol == protocol
+    assert {name: getattr(plan, name) for name in given} == given
 
 
 def test_as_a_module():

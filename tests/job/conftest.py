@@ -8,8 +8,8 @@ import pytest
 from job.directories import model_directory, write_rows
 from tiny_models import messages, prompt_completion
 
-from qtarget.job.config.flags import Words
-from qtarget.job.config.job import read_job
+from qtarget.job.config.flags import RunArguments
+from qtarget.job.config.read_job import read_job
 from qtarget.job.training import prepare_training, run_training
 
 CONFIG = """\
@@ -67,7 +67,7 @@ def finished(home, tmp_path_factory) -> Path:
         (folder / entry.name).symlink_to(entry)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        run_training(prepare_training(read_job(Words(Path("config.yaml"), {}))))
+        run_training(prepare_training(read_job(RunArguments(Path("config.yaml"), {}))))
     return folder / "out"
 
 

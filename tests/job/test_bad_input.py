@@ -9,10 +9,10 @@ from job.directories import model_directory
 from safetensors.torch import load_file, save_file
 
 from qtarget.cli.main import main
-from qtarget.outcomes import Refused
+from qtarget.outcomes import Refusal
 
 CASES = {
-    "no configuration": ("nothing", ["configuration says no `model`", "write `model: path/or/hub-name`"]),
+    "no configuration": ("nothing", ["configuration gives no `model`", "write `model: path/or/hub-name`"]),
     "configuration not there": ("confg.yaml", ["confg.yaml is not there", "did you mean config.yaml?"]),
     "stray word": ("config.yaml 3", ["'3' belongs to no key", "write `--key 3`"]),
     "unknown key": ("config.yaml --learning-rat 1", ["unknown key `learning_rat`", "did you mean `learning_rate`?"]),
@@ -144,7 +144,7 @@ def test_a_key_that_is_no_text_is_named_with_its_line(here, capsys):
 
 
 def test_debug_shows_the_traceback(here):
-    with pytest.raises(Refused, match="eta=3"):
+    with pytest.raises(Refusal, match="eta=3"):
         main(["train", "config.yaml", "--eta", "3", "--debug"])
 
 

@@ -16,8 +16,8 @@ from job.command import run as command
 from job.directories import write_rows
 from tiny_models import sentence
 
-from qtarget.job.config.flags import Words
-from qtarget.job.config.job import read_job
+from qtarget.job.config.flags import RunArguments
+from qtarget.job.config.read_job import read_job
 from qtarget.job.training import prepare_training
 from qtarget.teacher import documents_of_rows
 from qtarget.teacher.cache import open_cache
@@ -175,19 +175,25 @@ def test_two_processes_write_what_one_writes(here, capsys):
     ("words", "said"),
     [
         ("--teacher-cache null", "write `teacher_cache: folder`"),
-        ("--teacher null", "name the model to ask: `teacher: path/or/hub-name`"),
-        ("--teacher http://127.0.0.1:9", "name the model to ask"),
+        ("--teacher null", "no `teacher` is given; write `teacher: path/or/hub-name`"),
+        (
+            "--teacher http://127.0.0.1:9",
+            "`teacher: http://127.0.0.1:9` is a server; write `teacher: path",
+        ),
         ("--method sft --eta null", '"sft" reads no teacher'),
         ("--cache-sampled", '`cache_sampled: true`: "target-sft" is not linear in the teacher'),
-        ("--cache-bytes-per-token 19", "leaves no room for a token; expected at least 20, and 398 keep 64"),
-        ("--cache-dtype float8", "`cache_dtype: 'float8'` will not do"),
-        ("--cache-shard-tokens 0", "`cache_shard_tokens: 0` will not do"),
+        (
+            "--cache-bytes-per-token 19",
+            "leaves no room for a token; expected at least 20, which keep one; 398 keep 64",
+        ),
+        ("--cache-dtype float8", "`cache_dtype: 'float8'` is not accepted"),
+        ("--cache-shard-tokens 0", "`cache_shard_tokens: 0` is not accepted"),
         ("--cache-topk 3", "unknown key `cache_topk`"),
         ("--teacher llama", "another tokenizer than the student"),
         ("--teacher-cache rows", "holds a.txt and no plan.json"),
         ("--train-dataset nothing.jsonl", "nothing.jsonl is not there"),
         ("--method psft --eta null --teacher null --teacher-cache null --reference-cache c", "cannot be written ahead"),
-        ("--teacher-init-kwargs {device_map: fsdp}", "`device_map: auto`, in one process"),
+        ("--teacher-init-kwargs {device_map: fsdp}", "`device_map: auto`, and start one process"),
     ],
 )
 def test_what_cannot_be_written_is_refused(here, capsys, words, said):
@@ -238,7 +244,7 @@ def test_verify_shows_and_checks(here, capsys):
 
 def test_the_rows_are_those_of_the_run(here, capsys):
     assert command(capsys, *WRITE).code == 0
-    trainer = prepare_training(read_job(Words(Path("config.yaml"), {})))
+    trainer = prepare_training(read_job(RunArguments(Path("config.yaml"), {})))
     rows = [*documents_of_rows(trainer.train_dataset), *documents_of_rows(trainer.eval_dataset)]
     cache = open_cache("cache")
     assert cache.missing(rows) == []

@@ -12,8 +12,9 @@ from job.command import run as command
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-from qtarget.job.config.flags import Words
-from qtarget.job.config.job import Source, read_job
+from qtarget.job.config.checked_job import DataSource
+from qtarget.job.config.flags import RunArguments
+from qtarget.job.config.read_job import read_job
 from qtarget.job.facts import rows_fingerprint
 from qtarget.job.rows.formats import load_rows
 from qtarget.job.training import prepare_training
@@ -37,7 +38,7 @@ def test_the_card_states_the_run(finished, home):
     front, _, body = card.removeprefix("---\n").partition("---\n")
     assert yaml.safe_load(front)["library_name"] == "transformers"
     assert "target-sft" in yaml.safe_load(front)["tags"]
-    rows = load_rows(Source((str(home / "rows.jsonl"),), None, "train"), "train_dataset")
+    rows = load_rows(DataSource((str(home / "rows.jsonl"),), None, "train"), "train_dataset")
     for stated in (
         "**target-sft** for 4 optimizer steps",
         "γ = p_y, π̃ ∝ p^(1−η)·t^η",
@@ -64,7 +65,7 @@ def test_the_metrics_are_those_of_the_run(finished):
 
 def test_its_configuration_repeats_the_run(finished, here):
     shutil.copy(finished / "train.yaml", here / "again.yaml")
-    first, again = (read_job(Words(Path(name), {})) for name in ("config.yaml", "again.yaml"))
+    first, again = (read_job(RunArguments(Path(name), {})) for name in ("config.yaml", "again.yaml"))
     assert (again.args.to_dict(), again.train, again.model) == (first.args.to_dict(), first.train, first.model)
 
 

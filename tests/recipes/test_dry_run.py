@@ -20,7 +20,7 @@ from qtarget.recipes.launch import arm_values
 from qtarget.recipes.parity import check_parity
 from qtarget.recipes.recipe_files import recipe
 from qtarget.recipes.resolve import without_sources
-from qtarget.recipes.run import Options, evaluation_plan, run_recipe
+from qtarget.recipes.run_recipe import RunOptions, evaluation_plan, run_recipe
 from qtarget.recipes.to_job import job_of
 from qtarget.study.quiet import quiet
 
@@ -62,7 +62,7 @@ def run(capsys, out: Path, *words: str):
 def whole(out) -> Path:
     """The folder of a recipe of which every arm was run."""
     with quiet():
-        run_recipe(recipe(WHOLE), Options(out, dry=True), lambda line: None)
+        run_recipe(recipe(WHOLE), RunOptions(out, dry=True), lambda line: None)
     return out / WHOLE
 
 
@@ -107,7 +107,7 @@ def test_each_data_set_on_each_architecture(name, family, out, capsys):
 
 def test_evaluation_asks_with_the_ids_of_training(out, tmp_path):
     """The same questions as training rows and as a task's rows: the stored prompts are the rows' beginnings."""
-    one, options = recipe("numinamath-cot-qwen2.5-math-1.5b"), Options(out, dry=True)
+    one, options = recipe("numinamath-cot-qwen2.5-math-1.5b"), RunOptions(out, dry=True)
     rows = [json.loads(line) for line in (DRY_ROWS / one.data.rows).read_text().splitlines()][:4]
     file = tmp_path / "math-500.jsonl"
     asked = [{**row, "answer": "1", "unique_id": str(i), "subject": "", "level": 1} for i, row in enumerate(rows)]
@@ -174,5 +174,5 @@ def test_rows_over_the_limit_are_left_out(out, tmp_path):
         "train_rows_seed": 0,
     }
     assert len(prepare_training(job_of(values)).train_dataset) == 7
-    with pytest.raises(ValueError, match="there are 7"):  # the eighth is a trace of over 512 tokens
+    with pytest.raises(ValueError, match="write `train_rows: 7` or fewer"):  # the eighth is a trace of over 512 tokens
         prepare_training(job_of(values | {"train_rows": 8}))

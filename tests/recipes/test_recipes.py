@@ -10,7 +10,7 @@ from job.command import run as command
 
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.evaluate.tasks import TASKS
-from qtarget.job.config.job import Layout
+from qtarget.job.config.checked_job import Layout
 from qtarget.recipes import recipe_files as catalogue
 from qtarget.recipes.launch import arm_values, launch_line, write_config
 from qtarget.recipes.recipe_files import FILES, read_part, recipe, recipe_names, recipes

@@ -11,7 +11,7 @@ import yaml
 
 from qtarget.recipes.dry import DRY_ROWS, dry_models
 from qtarget.recipes.recipe_files import Recipe, recipe
-from qtarget.recipes.run import Options, run_recipe
+from qtarget.recipes.run_recipe import RunOptions, run_recipe
 from qtarget.recipes.schema import SourcedValue, Values
 from qtarget.study.quiet import quiet
 
@@ -42,7 +42,7 @@ def run(local: tuple[Recipe, Path], *arms: str) -> list[str]:
     one, home = local
     with pytest.MonkeyPatch.context() as patch, quiet():
         patch.chdir(home)
-        run_recipe(one, Options(Path("out"), arms), said.append)
+        run_recipe(one, RunOptions(Path("out"), arms), said.append)
     return said
 
 
@@ -59,7 +59,7 @@ def test_trained_evaluated_and_written_down(local):
     ]
     assert results["dry_run"] is False
     assert [line.partition(":")[0] for line in said] == ["base", "target-sft", "target-sft"]
-    assert "GiB of it, by estimate" in said[1]
+    assert "GiB of one GPU, by estimate" in said[1]
 
 
 def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(local):

@@ -10,15 +10,16 @@ from rich.console import Console
 
 from qtarget import lab
 from qtarget.lab.checkpoints import ASSETS
-from qtarget.study.miniature import runs
-from qtarget.study.miniature import schedule as conduct
+from qtarget.study.miniature import schedule
 from qtarget.study.miniature.analysis import cells, load_outcomes, verdicts
-from qtarget.study.miniature.main import SWEPT, WHOLE
+from qtarget.study.miniature.design import ARM_NAMES, Study, choose_eta
 from qtarget.study.miniature.model_folders import missing_models, model_path
 from qtarget.study.miniature.page import study_tables, write_page
-from qtarget.study.miniature.runs import Outcome, path_of, read, score, split_questions
-from qtarget.study.miniature.schedule import ARM_NAMES, Study, StudyFolders, choose
+from qtarget.study.miniature.run_study import SWEPT, WHOLE
+from qtarget.study.miniature.runs import finished_outcome, path_of, split_questions, study_outcome
+from qtarget.study.miniature.schedule import StudyFolders
 from qtarget.study.miniature.settings import STUDY, SWEEP
+from qtarget.study.run_record import Outcome, read_outcome, save_outcome
 
 TINY = Study(STUDY[1:2], seeds=(0,), etas=(0.2, 0.5), share=0.0, development=4, test=5, samples=3)
 """The setting whose models ship, at the fewest steps there are."""
@@ -33,7 +34,7 @@ def console() -> Console:
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     place = StudyFolders(folder / "results", folder / "models")
-    conduct.conduct_study(TINY, place, 1, console())
+    schedule.conduct_study(TINY, place, 1, console())
     return place
 
 
@@ -43,9 +44,9 @@ def test_there_are_ten_settings_as_in_the_paper_and_their_names_differ():
 
 
 def test_every_method_has_every_seed_in_every_setting():
-    trials = WHOLE.trials({setting.name: 0.5 for setting in STUDY})
+    trials = WHOLE.test_runs({setting.name: 0.5 for setting in STUDY})
     assert len(trials) == 10 * len(ARM_NAMES) * 5 == len({path_of(run, ASSETS) for run in trials})
-    assert {run.seed for run in WHOLE.tries()}.isdisjoint(run.seed for run in trials)
+    assert {run.seed for run in WHOLE.choice_runs()}.isdisjoint(run.seed for run in trials)
 
 
 def test_the_questions_eta_is_chosen_on_are_not_those_of_the_test():
@@ -72,16 +73,16 @@ def test_the_shipped_models_are_used_where_they_are_the_ones_described(tmp_path)
 
 
 def test_the_best_eta_is_chosen_and_of_equals_the_smallest(place):
-    template = read(next((place.results / SETTING.name).glob("target-sft-*-development-*.json")))
+    template = read_outcome(next((place.results / SETTING.name).glob("target-sft-*-development-*.json")))
 
     def scored(eta: float, right: int) -> Outcome:
         return replace(template, run=replace(template.run, hyperparameters={"eta": eta}), right=[right])
 
-    assert choose([scored(0.1, 1), scored(0.2, 2), scored(0.5, 2), scored(0.8, 0)]) == {SETTING.name: 0.2}
+    assert choose_eta([scored(0.1, 1), scored(0.2, 2), scored(0.5, 2), scored(0.8, 0)]) == {SETTING.name: 0.2}
 
 
 def test_every_run_is_kept_with_what_it_was(place):
-    kept = [read(path) for path in (place.results / SETTING.name).glob("*.json")]
+    kept = [read_outcome(path) for path in (place.results / SETTING.name).glob("*.json")]
     assert Counter(outcome.run.split for outcome in kept) == {"development": 2, "test": len(ARM_NAMES)}
     for outcome in kept:
         assert len(outcome.right) == (4 if outcome.run.split == "development" else 5)
@@ -101,9 +102,9 @@ def test_what_is_finished_is_not_run_again_and_what_is_missing_is(place, monkeyp
     lost = folder / "sft-test-0.json"
     lost.unlink()
     started = []
-    made = conduct._made
-    monkeypatch.setattr(conduct, "_made", lambda missing, *more: started.extend(missing) or made(missing, *more))
-    conduct.conduct_study(TINY, place, 1, console())
+    made = schedule._conduct
+    monkeypatch.setattr(schedule, "_conduct", lambda missing, *more: started.extend(missing) or made(missing, *more))
+    schedule.conduct_study(TINY, place, 1, console())
     assert [run.name for run in started] == ["sft-test-0"]
     again, first = json.loads(lost.read_text()), json.loads(before[lost])
     assert (again["right"], again["losses"], again["effects"]) == (first["right"], first["losses"], first["effects"])
@@ -111,27 +112,27 @@ def test_what_is_finished_is_not_run_again_and_what_is_missing_is(place, monkeyp
 
 
 def test_of_a_finished_study_no_time_is_taken(place, monkeypatch):
-    monkeypatch.setattr(conduct, "_probe", lambda study, place: pytest.fail("nothing is left to estimate"))
+    monkeypatch.setattr(schedule, "_time_of_a_run", lambda study, folders: pytest.fail("nothing is left to estimate"))
     said = console()
-    assert conduct.conduct_study(TINY, place, 1, said) == TINY
+    assert schedule.conduct_study(TINY, place, 1, said) == TINY
     assert "to do" not in said.file.getvalue()
 
 
 def test_several_processes_give_what_one_does(place, tmp_path):
     untouched = [TINY.run(SETTING, method, 0) for method in ("base", "teacher")]
     elsewhere = StudyFolders(tmp_path / "results", place.models)
-    made = {one.run.method: one for one in conduct._made(untouched, {SETTING.name: SETTING.world}, elsewhere, 2)}
+    made = {one.run.method: one for one in schedule._conduct(untouched, {SETTING.name: SETTING.world}, elsewhere, 2)}
     for run in untouched:
-        alone = runs.found(run, place.results)
+        alone = finished_outcome(run, place.results)
         assert alone is not None
         assert (made[run.method].right, made[run.method].effects) == (alone.right, alone.effects)
-        assert runs.found(run, elsewhere.results) == made[run.method]
+        assert finished_outcome(run, elsewhere.results) == made[run.method]
 
 
 def test_another_budget_is_another_run(place):
     run = TINY.run(SETTING, "base", 0)
-    assert runs.found(run, place.results) is not None
-    assert runs.found(replace(run, budget=replace(run.budget, samples=4)), place.results) is None
+    assert finished_outcome(run, place.results) is not None
+    assert finished_outcome(replace(run, budget=replace(run.budget, samples=4)), place.results) is None
 
 
 def test_an_interrupted_run_leaves_no_result(tmp_path):
@@ -139,19 +140,19 @@ def test_an_interrupted_run_leaves_no_result(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score(TINY.run(SETTING, "sft", 0), SETTING.world, tmp_path / "models", tmp_path / "results", stop)
+        study_outcome(TINY.run(SETTING, "sft", 0), SETTING.world, tmp_path / "models", tmp_path / "results", stop)
     assert list(tmp_path.rglob("*.json")) == []
 
 
 def test_steps_are_cut_to_the_hours_given_and_seeds_are_not(tmp_path):
     place, said = StudyFolders(tmp_path / "results", tmp_path / "models"), console()
     whole = replace(TINY, share=1.0, seeds=(0, 1))
-    cut = conduct._within(whole, place, 1, said, hours=0.001)
+    cut = schedule._cut_to_hours(whole, place, 1, said, hours=0.001)
     assert cut.share < whole.share
     assert replace(cut, share=1.0) == whole
     assert cut.budget(SETTING).steps < whole.budget(SETTING).steps
     assert "about" in said.file.getvalue()
-    assert conduct._within(whole, place, 1, console(), hours=None) == whole
+    assert schedule._cut_to_hours(whole, place, 1, console(), hours=None) == whole
 
 
 def with_shares(place, method: str, right: list[int], seeds: int = 5, setting: str = SETTING.name) -> None:
@@ -163,7 +164,7 @@ def with_shares(place, method: str, right: list[int], seeds: int = 5, setting: s
         wobble = [min(16, max(0, n + (seed + i) % 2)) for i, n in enumerate(right)]
         effects = {"forgetting_kl": 0.1, "ece": 0.1, "overconfidence": 0.1, "true_nll": 0.1}
         outcome = Outcome(run, wobble, 0.0, 9.0, 2.0, [], 1.0, effects, {"torch": "2"})
-        runs._write(path_of(run, place), outcome)
+        save_outcome(outcome, path_of(run, place))
 
 
 def test_first_is_ahead_of_every_rival_and_clearly_first_beyond_chance(tmp_path):

@@ -1,4 +1,4 @@
-"""What a run says before its first step and after its last."""
+"""What `qtarget train` prints before the first step and after the last."""
 
 from rich.console import Console
 from rich.text import Text
@@ -8,15 +8,15 @@ from qtarget.job.method_pages import entry
 from qtarget.job.training import METRICS
 
 
-def announce(trainer: JobTrainer) -> None:
-    """Objective, data, precision and place, on the first rank."""
+def announce_run(trainer: JobTrainer) -> None:
+    """Print objective, model, rows, precision and output directory, on the first rank."""
     if not trainer.is_world_process_zero():
         return
     facts, method = trainer.facts, trainer.facts.job.method
-    stated = entry(method.name)
+    formula = entry(method.name).formula
     values = ", ".join(f"{name}={value}" for name, value in method.hyperparameters.items())
     lines = {
-        "objective": f"{method.name}{f' ({values})' if values else ''}: {stated.formula}",
+        "objective": f"{method.name}{f' ({values})' if values else ''}: {formula}",
         "model": facts.job.given["model"],
         "rows": f"{facts.train.rows:,} from {facts.train.source} (sha256 {facts.train.sha256[:12]})",
         "precision": facts.job.note,
@@ -27,8 +27,8 @@ def announce(trainer: JobTrainer) -> None:
             Console(soft_wrap=True).print(Text.assemble((f"{name:<10}", "dim"), text))
 
 
-def finish(trainer: JobTrainer) -> None:
-    """The last numbers, and where everything lies."""
+def announce_result(trainer: JobTrainer) -> None:
+    """Print the last losses and where the results are, on the first rank."""
     if not trainer.is_world_process_zero():
         return
     output = trainer.args.output_dir

@@ -1,4 +1,4 @@
-"""From a checked run to its trainer."""
+"""From a checked `Job` to its trainer: rows and models are opened here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,22 +9,23 @@ from safetensors import SafetensorError
 from trl import get_peft_config, get_quantization_config  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.job.card import model_card
-from qtarget.job.config.job import Job
+from qtarget.job.config.checked_job import Job
 from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.rows.layout import evaluation_rows, training_rows
 from qtarget.train import TargetSFTTrainer
 
-NOT_MEASURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
-RENAMED = {"train_loss": "mean_loss", "train_runtime": "runtime"}
+NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
+FIGURE_NAMES = {"train_loss": "mean_loss", "train_runtime": "runtime"}
+"""transformers' names of figures, and ours."""
 CARD = "README.md"
 
 
 class JobTrainer(TargetSFTTrainer):
-    """The trainer of a run, whose cards (at checkpoints, at the end and on the hub) are ours.
+    """The trainer of a `Job`. Every model card, at checkpoints, at the end and on the hub, is `qtarget.job.card`'s.
 
     Attributes:
-        facts: what the card states. Set when the trainer is built.
+        facts: what the card states. `build_trainer` sets it.
     """
 
     facts: Facts
@@ -37,21 +38,21 @@ class JobTrainer(TargetSFTTrainer):
             (folder / CARD).write_text(card, encoding="utf-8")
 
     def measures(self) -> dict[str, dict[str, float]]:
-        """The newest training and evaluation numbers logged, by part and name."""
+        """The latest figures of training and evaluation in the log: "train" or "eval", name, value."""
         parts: dict[str, dict[str, float]] = {"train": {}, "eval": {}}
         for logged in self.state.log_history:
             for name, value in logged.items():
                 part = "eval" if name.startswith("eval_") else "train"
-                if name not in NOT_MEASURES and not name.endswith("_per_second"):
-                    parts[part][RENAMED.get(name, name.removeprefix("eval_"))] = float(value)
+                if name not in NOT_FIGURES and not name.endswith("_per_second"):
+                    parts[part][FIGURE_NAMES.get(name, name.removeprefix("eval_"))] = float(value)
         return {part: values for part, values in parts.items() if values}
 
 
 def build_trainer(job: Job) -> JobTrainer:
-    """Rows and models opened and checked.
+    """Open and check rows and models, and build the trainer.
 
     Raises:
-        ValueError: what cannot be trained.
+        ValueError: rows or models that are missing, damaged, or do not fit each other or the method.
     """
     train, evaluation = training_rows(job), evaluation_rows(job)
     job.args.model_init_kwargs = _model_kwargs(job)
@@ -73,34 +74,34 @@ def build_trainer(job: Job) -> JobTrainer:
 
 
 def _models(job: Job) -> list[str]:
-    """Names of everything that is loaded: directories as absolute paths, hub names."""
-    given = job.args.teacher if job.args.teacher_cache is None else None
-    teachers = given if isinstance(given, list) else [given]
+    """Names of all models that are loaded: absolute paths of directories, and hub names."""
+    teacher = job.args.teacher if job.args.teacher_cache is None else None
+    teachers = teacher if isinstance(teacher, list) else [teacher]
     reference = job.args.reference if "reference" in job.method.needs else None
     names = [name for name in (job.model, *teachers, reference) if name and name != "initial"]
     return [name for name in names if "://" not in name]
 
 
 def _unreachable(job: Job, error: OSError) -> str:
-    """What transformers says of a model it cannot open, and which names went to the hub."""
-    sent = [not_found(Path(name), "the directory") for name in _models(job) if not Path(name).is_absolute()]
-    return "\n".join([str(error), *sent])
+    """transformers' message about a model it cannot open, and for each name looked up on the hub, why it is no path."""
+    not_paths = [not_found(Path(name), "the directory") for name in _models(job) if not Path(name).is_absolute()]
+    return "\n".join([str(error), *not_paths])
 
 
 def _model_kwargs(job: Job) -> dict[str, Any]:
-    """As TRL's own script gives them, what the user wrote last."""
-    asked, written = job.model_args, job.args.model_init_kwargs
-    mine = {"revision": asked.model_revision, "attn_implementation": asked.attn_implementation, "dtype": asked.dtype}
-    return {**mine, **(written if isinstance(written, dict) else {})}
+    """Arguments of `from_pretrained`, as TRL's own script gives them; the user's `model_init_kwargs` override them."""
+    model, kwargs = job.model_args, job.args.model_init_kwargs
+    named = {"revision": model.model_revision, "attn_implementation": model.attn_implementation, "dtype": model.dtype}
+    return {**named, **(kwargs if isinstance(kwargs, dict) else {})}
 
 
 @contextmanager
-def untouched(folder: Path) -> Iterator[None]:
-    """Take away the directory that the trainer makes when it is built, if it was not there and stayed empty."""
-    before = folder.exists()
+def remove_if_empty(folder: Path) -> Iterator[None]:
+    """At the end remove `folder` if it is new and empty: a trainer makes its output directory when it is built."""
+    existed = folder.exists()
     try:
         yield
     finally:
-        if not before:
-            with suppress(OSError):  # not empty, or another rank was here first
+        if not existed:
+            with suppress(OSError):  # not empty, or another rank removed it first
                 folder.rmdir()

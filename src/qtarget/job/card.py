@@ -1,4 +1,4 @@
-"""The model card: what a result says about itself, from the facts of its run and the numbers so far."""
+"""The model card, `README.md` beside a trained model: made from the facts of its run and the figures logged so far."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: 
     """The card as Markdown.
 
     Args:
-        metrics: by part ("train", "eval"), name and value.
+        metrics: "train" or "eval", name, value, as `JobTrainer.measures` gives them.
         steps: optimizer steps taken.
     """
     method = entry(facts.job.method.name)
@@ -49,7 +49,7 @@ def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: 
 
 
 def configuration(facts: Facts) -> str:
-    """The run's keys as YAML, secrets left out."""
+    """The run's keys as YAML, as `train.yaml` holds them; secrets are left out."""
     given = {key: value for key, value in facts.job.given.items() if key not in SECRETS}
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 
@@ -79,7 +79,7 @@ def _objective(method: Entry, facts: Facts) -> list[tuple[str, str]]:
 
 
 def _named(given: Mapping[str, Any], role: str) -> str:
-    """The models of a role as they were written, with the caches that spoke for them."""
+    """The models of a role ("teacher", "reference") as the user wrote them, and the caches read in their place."""
     parts = []
     for key, prefix in ((role, ""), (f"{role}_cache", "from the cache ")):
         names = given.get(key)

@@ -1,4 +1,4 @@
-"""What a run's teachers and reference say about its rows, written to disk ahead of it."""
+"""`qtarget teacher cache`: write what a run's teachers and reference predict at each token of its rows to disk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 
-from qtarget.job.build import untouched
-from qtarget.job.config.job import Job
+from qtarget.job.build import remove_if_empty
+from qtarget.job.config.checked_job import Job
 from qtarget.job.rows.rendering import RenderedRows, render
-from qtarget.job.teacher_cache_view import CacheProgress, summary
+from qtarget.job.teacher_cache_view import CacheProgress, print_summary
 from qtarget.models.identity import weights_identity
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.sharding import OVER_RANKS
-from qtarget.outcomes import Interrupted, Refused
+from qtarget.outcomes import Interruption, Refusal
 from qtarget.teacher import (
     Document,
     Keep,
@@ -38,11 +38,13 @@ from qtarget.train.lookup import CacheReference, check_lookups, is_address, temp
 
 @dataclass(frozen=True)
 class ModelToCache:
-    """A model whose word is to be written down.
+    """One model to cache: what is kept of its distributions, and where.
 
     Attributes:
-        name: "teacher i" or "reference".  source: its directory or hub name.
-        keep: what is kept of each of its distributions.
+        name: "teacher 0", "teacher 1", … or "reference".
+        source: its directory or hub name.
+        folder: the cache to write.
+        keep: which tokens of each distribution are kept, and at which temperature.
         dtype, init_kwargs: how it is loaded.
     """
 
@@ -53,178 +55,192 @@ class ModelToCache:
     dtype: str
     init_kwargs: dict[str, Any]
 
+    @property
+    def role(self) -> str:
+        """ "teacher" or "reference", as keys of a configuration begin."""
+        return self.name.split()[0]
 
-class PreparedCache(NamedTuple):
-    """Everything that could be refused has been, but for what only the models show."""
+
+class PreparedCaches(NamedTuple):
+    """The models to cache, and the rows they are asked about, checked as far as is possible without the weights."""
 
     job: Job
-    asked: list[ModelToCache]
+    models: list[ModelToCache]
     rendered: RenderedRows
 
 
 @dataclass
-class Promise:
-    """Answers to come: enough to see whether a method can use them."""
+class FutureCache:
+    """Stands for a cache that is not written yet, where a method is checked against what the cache will hold."""
 
     keep: Keep
     is_remote: bool = False
 
     def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
-        raise AssertionError("nothing is asked of a promise")
+        raise AssertionError("a cache that is not written yet was read")
 
 
-def prepare_cache(job: Job) -> PreparedCache:
-    """The models to ask, and the rows to ask them about.
+def prepare_caches(job: Job) -> PreparedCaches:
+    """The models to cache, and the rows as the run will train on them.
 
     Raises:
-        ValueError: nothing to write, a model that cannot be asked, tokens that differ, or rows that cannot be rendered.
+        ValueError: no folder to write to, a model that cannot be asked, a tokenizer other than the student's, or rows
+            that cannot be rendered.
     """
-    asked = asked_by(job)
-    with untouched(job.output):
+    models = models_to_cache(job)
+    with remove_if_empty(job.output):
         rendered = render(job)
-    for one in asked:
-        tokenizer = tokenizer_of(one.source)
+    for model in models:
+        tokenizer = tokenizer_of(model.source)
         assert tokenizer is not None
-        check_same_tokens(rendered.tokenizer, tokenizer, one.name.split()[0])
-    return PreparedCache(job, asked, rendered)
+        check_same_tokens(rendered.tokenizer, tokenizer, model.role)
+    return PreparedCaches(job, models, rendered)
 
 
-def asked_by(job: Job) -> list[ModelToCache]:
-    """The models whose caches a configuration names."""
+def models_to_cache(job: Job) -> list[ModelToCache]:
+    """The models for which a configuration names a folder, with what the method needs of each.
+
+    Raises:
+        ValueError: no folder, a model that cannot be asked ahead of the run, or too few tokens kept for the method.
+    """
     args, method = job.args, job.method
     if args.teacher_cache is None and args.reference_cache is None:
-        raise ValueError("nothing says where to write; write `teacher_cache: folder` (or `reference_cache: folder`).")
+        raise ValueError(
+            "no folder for a cache is given; write `teacher_cache: folder` (or `reference_cache: folder`)."
+        )
     teachers = with_caches(
         as_teachers(args.teacher), [str(folder) for folder in as_teachers(args.teacher_cache)], "teacher"
     )
     reference = args.reference if args.reference_cache is None else CacheReference(args.reference_cache, args.reference)
     check_method(method, teachers, reference, args.packing_strategy if args.packing else None)
-    named = [*((f"teacher {index}", given) for index, given in enumerate(teachers)), ("reference", reference)]
-    found = [_asked(job, name, given) for name, given in named if isinstance(given, CacheReference)]
-    promised = {one.name: KeptSource(Promise(one.keep), _is_label_only(job, one.name)) for one in found}
+    named = [*((f"teacher {index}", teacher) for index, teacher in enumerate(teachers)), ("reference", reference)]
+    models = [_model_to_cache(job, name, cached) for name, cached in named if isinstance(cached, CacheReference)]
+    future = {model.name: KeptSource(FutureCache(model.keep), model.role in method.label_only) for model in models}
     try:
-        check_lookups(method, promised, torch.iinfo(torch.int32).max)
+        check_lookups(method, future, torch.iinfo(torch.int32).max)
     except ValueError as error:
         raise ValueError(f"`cache_sampled: true`: {error}" if job.cache.sampled else str(error)) from error
-    return found
+    return models
 
 
-def _asked(job: Job, name: str, given: CacheReference) -> ModelToCache:
+def _model_to_cache(job: Job, name: str, cached: CacheReference) -> ModelToCache:
     role, args = name.split()[0], job.args
-    if given.of is None or is_address(given.of):
+    if cached.of is None or is_address(cached.of):
+        given = f"no `{role}` is given" if cached.of is None else f"`{role}: {cached.of}` is a server"
         raise ValueError(
-            f"`{role}_cache` is to be written, and `{role}` is {given.of}; name the model to ask: "
+            f"`{role}_cache` is written from a model that is loaded here, and {given}; write "
             f"`{role}: path/or/hub-name`."
         )
-    keep = Keep(_tokens_kept(job, name), "sampled" if job.cache.sampled else "top", temperature_for(job.method, name))
-    if given.of == "initial":
+    keep = Keep(_tokens_kept(job, role), "sampled" if job.cache.sampled else "top", temperature_for(job.method, name))
+    if cached.of == "initial":
         if job.method.refresh_every is not None:
             raise ValueError(
                 f'the reference of "{job.method.name}" is the student of a few steps ago, so it cannot be written '
                 "ahead; remove `reference_cache`."
             )
-        own = {"revision": job.model_args.model_revision, "trust_remote_code": args.trust_remote_code}
-        return ModelToCache(name, job.model, Path(given.folder), keep, args.reference_dtype or _student_dtype(job), own)
+        init_kwargs = {"revision": job.model_args.model_revision, "trust_remote_code": args.trust_remote_code}
+        dtype = args.reference_dtype or _student_dtype(job)
+        return ModelToCache(name, job.model, Path(cached.folder), keep, dtype, init_kwargs)
     init_kwargs: Any = (args.teacher_init_kwargs if role == "teacher" else args.reference_init_kwargs) or {}
     if init_kwargs.get("device_map") in OVER_RANKS:
         raise ValueError(
-            f"`{role}_init_kwargs` cuts the model over the ranks, and here each rank asks about rows of its own; write "
-            "`device_map: auto`, in one process."
+            f"`{role}_init_kwargs` splits the model over the ranks, and here each rank asks about rows of its own; "
+            "write `device_map: auto`, and start one process."
         )
     dtype = args.teacher_dtype if role == "teacher" else args.reference_dtype or "auto"
-    return ModelToCache(name, given.of, Path(given.folder), keep, dtype, init_kwargs)
+    return ModelToCache(name, cached.of, Path(cached.folder), keep, dtype, init_kwargs)
 
 
 def _student_dtype(job: Job) -> str:
     kwargs = job.args.model_init_kwargs
-    written = kwargs.get("dtype") if isinstance(kwargs, dict) else None
-    return str(written or job.model_args.dtype or "float32")
+    dtype = kwargs.get("dtype") if isinstance(kwargs, dict) else None
+    return str(dtype or job.model_args.dtype or "float32")
 
 
-def _is_label_only(job: Job, name: str) -> bool:
-    return name.split()[0] in job.method.label_only
-
-
-def _tokens_kept(job: Job, name: str) -> int:
-    """K: none where the method reads the label only, what fits the budget, or `teacher_top_k`."""
+def _tokens_kept(job: Job, role: str) -> int:
+    """K, the tokens kept of each distribution: `teacher_top_k`, or as many as fit `cache_bytes_per_token`; none where
+    the method reads only the label's probability."""
     budget = job.cache.bytes_per_token
-    if _is_label_only(job, name):
+    if role in job.method.label_only:
         return 0
     if budget is None:
         return job.args.teacher_top_k
     least, each = (bytes_per_token(k, job.cache.dtype) - bytes_per_token(0, job.cache.dtype) for k in (0, 1))
-    found = (budget - bytes_per_token(0, job.cache.dtype) - least) // each
-    if found < 1:
+    kept = (budget - bytes_per_token(0, job.cache.dtype) - least) // each
+    if kept < 1:
         raise ValueError(
             f"`cache_bytes_per_token: {budget}` leaves no room for a token; expected at least "
-            f"{bytes_per_token(1, job.cache.dtype)}, and {bytes_per_token(64, job.cache.dtype)} keep 64."
+            f"{bytes_per_token(1, job.cache.dtype)}, which keep one; {bytes_per_token(64, job.cache.dtype)} keep 64."
         )
-    return found
+    return kept
 
 
-def write(prepared: PreparedCache) -> None:
-    """Ask model after model, and write what each says. On the first rank: progress, and a table at the end.
+def write_caches(prepared: PreparedCaches) -> None:
+    """Ask one model after the other, and write what each predicts. The first rank shows progress, and a table at the
+    end.
 
     Raises:
-        Refused: the folder is of something else, or another process is writing to it.
-        Interrupted: on Ctrl-C; finished shards stay.
+        Refusal: a model does not load or fit, its folder holds another cache, or another process is writing to it.
+        Interruption: on Ctrl-C; finished shards stay.
         OSError: the disk is full; finished shards stay.
     """
     job, rendered = prepared.job, prepared.rendered
-    for one in prepared.asked:
-        live = _loaded(one, job, rendered)
+    for model in prepared.models:
+        live = _load(model, job, rendered)
         plan = plan_cache(
             rendered.documents,
-            _origin(one, live, rendered),
-            one.keep,
+            _origin(model, live, rendered),
+            model.keep,
             storage_dtype=job.cache.dtype,
             shard_tokens=job.cache.shard_tokens,
         )
-        _written(one, plan, live, prepared)
+        _write_cache(model, plan, live, prepared)
 
 
-def _loaded(one: ModelToCache, job: Job, rendered: RenderedRows) -> LiveModel:
-    role = one.name.split()[0]
+def _load(model: ModelToCache, job: Job, rendered: RenderedRows) -> LiveModel:
     try:
-        model = load_live_model(one.source, role, device=job.args.device, dtype=one.dtype, init_kwargs=one.init_kwargs)
+        loaded = load_live_model(
+            model.source, model.role, device=job.args.device, dtype=model.dtype, init_kwargs=model.init_kwargs
+        )
     except (ValueError, OSError) as error:
-        raise Refused(str(error)) from error
+        raise Refusal(str(error)) from error
     except SafetensorError as error:
-        raise Refused(f"weights of {one.source} are damaged ({error}); copy them again.") from error
-    head: Any = model.get_output_embeddings()
-    live = LiveModel(model, min(head.weight.shape[0], number_of_tokens(rendered.tokenizer.get_vocab())))
-    check_padding(live, rendered.tokenizer, role)
+        raise Refusal(f"weights of {model.source} are damaged ({error}); copy them again.") from error
+    head: Any = loaded.get_output_embeddings()
+    live = LiveModel(loaded, min(head.weight.shape[0], number_of_tokens(rendered.tokenizer.get_vocab())))
+    check_padding(live, rendered.tokenizer, model.role)
     return live
 
 
-def _origin(one: ModelToCache, live: LiveModel, rendered: RenderedRows) -> CacheOrigin:
+def _origin(model: ModelToCache, live: LiveModel, rendered: RenderedRows) -> CacheOrigin:
+    """What the cache is of: rows, rendering, weights and precision. Training refuses a cache of anything else."""
     quantised = getattr(live.model.config, "quantization_config", None)
     dtype = str(live.model.dtype).removeprefix("torch.")
     assert live.vocab is not None
     return CacheOrigin(
         **rendered.parts,
-        teacher=weights_identity(one.source),
+        teacher=weights_identity(model.source),
         compute_dtype=f"{dtype}, {quantised.quant_method.value}" if quantised is not None else dtype,
         vocabulary=live.vocab,
     )
 
 
-def _written(one: ModelToCache, plan: CachePlan, live: LiveModel, prepared: PreparedCache) -> None:
+def _write_cache(model: ModelToCache, plan: CachePlan, live: LiveModel, prepared: PreparedCaches) -> None:
     ranks, batch_tokens = prepared.rendered.ranks, prepared.job.cache.batch_tokens
     try:
-        with CacheProgress(one.name, one.folder, plan, ranks) as progress:
+        with CacheProgress(model.name, model.folder, plan, ranks) as progress:
 
             def answer(documents: Sequence[Document]) -> KeptLogprobs:
                 return answers(live, documents, plan.keep, batch_tokens, progress.on_batch)
 
-            write_cache(one.folder, plan, answer, ranks, progress.on_shard)
+            write_cache(model.folder, plan, answer, ranks, progress.on_shard)
         if ranks.rank == 0:
-            summary(verify_cache(one.folder), progress)
+            print_summary(verify_cache(model.folder), progress)
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise Refusal(str(error)) from error
     except KeyboardInterrupt as stopped:
-        done = len(shards_on_disk(one.folder, plan))
-        raise Interrupted(
-            f"stopped: {done} of {len(plan.shards)} shards of {one.folder} are finished and stay; the same command "
-            "goes on from there."
+        finished = len(shards_on_disk(model.folder, plan))
+        raise Interruption(
+            f"stopped: {finished} of {len(plan.shards)} shards of {model.folder} are finished and stay; the same "
+            "command goes on from there."
         ) from stopped

@@ -1,4 +1,4 @@
-"""A cache on a terminal: while it is written, and as it is."""
+"""A teacher cache on a terminal: progress while it is written, a summary, and the report of `teacher verify`."""
 
 import time
 from dataclasses import dataclass, field
@@ -17,15 +17,17 @@ from qtarget.teacher.cache.format import readable
 from qtarget.teacher.cache.verify import bars
 
 _LINE_SECONDS = 10.0
-"""Between lines, where no one looks at a terminal."""
+"""Between lines of progress where the output is no terminal, such as a log file."""
 
 
 @dataclass
 class CacheProgress:
-    """Tokens, rate and time left of this rank's share, shown on the first rank.
+    """Progress of this rank's share of a cache: tokens, tokens a second, time left. The first rank shows it.
 
     Attributes:
-        asked: tokens that the model was asked about.  found: tokens in shards that were there already.
+        asked: tokens of text that went through the model.
+        on_disk: tokens in shards that an earlier run had finished.
+        seconds: the whole time, known at the end.
     """
 
     name: str
@@ -33,10 +35,10 @@ class CacheProgress:
     plan: CachePlan
     ranks: Ranks
     asked: int = 0
-    found: int = 0
+    on_disk: int = 0
     started: float = 0.0
     seconds: float = 0.0
-    _said: float = 0.0
+    _last_line: float = 0.0
     _console: Console = field(default_factory=lambda: Console(soft_wrap=True, highlight=False))
     _bars: Bars | None = None
     _task: TaskID | None = None
@@ -48,11 +50,11 @@ class CacheProgress:
 
     @property
     def rate(self) -> float:
-        """Tokens a second, of all ranks as far as they work alike."""
+        """Tokens a second of all ranks together, if they are as fast as this one."""
         return self.ranks.ranks * self.asked / max(self.seconds or time.monotonic() - self.started, 1e-9)
 
     def __enter__(self) -> "CacheProgress":
-        self.started = self._said = time.monotonic()
+        self.started = self._last_line = time.monotonic()
         if self.ranks.rank == 0:
             self._console.print(Text(self._heading()))
             if self._console.is_terminal:
@@ -73,16 +75,16 @@ class CacheProgress:
         self._show()
 
     def on_shard(self, shard: CacheShard, was_there: bool) -> None:
-        self.found += shard.tokens if was_there else 0
+        self.on_disk += shard.tokens if was_there else 0
         self._show()
 
     def _show(self) -> None:
         if self.ranks.rank != 0:
             return
         if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, completed=self.asked + self.found, description=self._line())
-        elif time.monotonic() - self._said > _LINE_SECONDS:
-            self._said = time.monotonic()
+            self._bars.update(self._task, completed=self.asked + self.on_disk, description=self._line())
+        elif time.monotonic() - self._last_line > _LINE_SECONDS:
+            self._last_line = time.monotonic()
             self._console.print(Text(self._line()))
 
     def _heading(self) -> str:
@@ -91,7 +93,7 @@ class CacheProgress:
         return f"{self.name}: {plan.tokens:,} tokens in {size}, to {self.folder}"
 
     def _line(self) -> str:
-        done, total = self.ranks.ranks * (self.asked + self.found), self.plan.tokens
+        done, total = self.ranks.ranks * (self.asked + self.on_disk), self.plan.tokens
         left = max(total - done, 0) / self.rate if self.asked else 0.0
         return f"{min(done, total):,} of {total:,} tokens, {self.rate:,.0f} tokens/s, {_duration(left)} left"
 
@@ -102,16 +104,16 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def summary(report: Report, progress: CacheProgress) -> None:
-    """What was written, and how fast."""
+def print_summary(report: Report, progress: CacheProgress) -> None:
+    """Print what was written, and how fast."""
     rows = {"asked": "nothing: every shard was there"}
     if progress.asked:
         rows["asked"] = f"{progress.rate:,.0f} tokens/s, in {_duration(progress.seconds)}"
-    Console(highlight=False).print(_facts({**_rows(report), **rows}))
+    Console(highlight=False).print(_table({**_rows(report), **rows}))
 
 
 def report_view(report: Report, _width: int) -> RenderableType:
-    """What a cache holds, and how much of the teacher it captured."""
+    """What a cache holds, how much of the teacher's probability it captured, and what is wrong with it."""
     parts = report.parts
     kept = f"{parts['k']} {'draws' if parts['how'] == 'sampled' else 'likeliest tokens'} in {parts['storage_dtype']}"
     rows = {
@@ -121,13 +123,14 @@ def report_view(report: Report, _width: int) -> RenderableType:
         "rows": parts["rows"],
         "rendered": parts["truncation"],
     }
-    blocks: list[RenderableType] = [_facts(rows)]
+    blocks: list[RenderableType] = [_table(rows)]
     if report.captured:
         blocks += [Text("\nmass captured", style="bold"), *(Text(f"  {line}") for line in bars(report.captured))]
     blocks.append(Text())
     blocks += [Text(f"problem: {problem}", style="red") for problem in report.problems]
-    good = "every hash, range, mass and target agrees"
-    return Group(*blocks, *([] if report.problems else [Text(good, style="green")]))
+    if not report.problems:
+        blocks.append(Text("every hash, range, mass and target agrees", style="green"))
+    return Group(*blocks)
 
 
 def _rows(report: Report) -> dict[str, str]:
@@ -143,7 +146,7 @@ def _rows(report: Report) -> dict[str, str]:
     return rows
 
 
-def _facts(rows: dict[str, str]) -> Table:
+def _table(rows: dict[str, str]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

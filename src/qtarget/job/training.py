@@ -1,15 +1,14 @@
-"""The run itself."""
+"""`qtarget train`: prepare a run, train, and save the model with its record."""
 
 import json
 from pathlib import Path
 
 from transformers.trainer_utils import get_last_checkpoint
 
-from qtarget.job.build import JobTrainer, build_trainer, untouched
+from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.card import configuration
-from qtarget.job.config.job import Job
-from qtarget.job.validate import Rehearsal, rehearse
-from qtarget.outcomes import Interrupted
+from qtarget.job.config.checked_job import Job
+from qtarget.outcomes import Interruption
 from qtarget.teacher.served.transport import TeacherUnavailableError
 from qtarget.train import NonFiniteLossError
 
@@ -17,67 +16,60 @@ METRICS, CONFIGURATION = "metrics.json", "train.yaml"
 
 
 def prepare_training(job: Job) -> JobTrainer:
-    """Everything that can be refused before the first step.
+    """The run's trainer, after everything that can be checked before the first step.
 
     Raises:
-        ValueError: the output directory holds another run, there is nothing to resume, or data and models do not fit.
+        ValueError: the output directory holds another run, there is nothing to resume, or rows and models do not fit.
     """
     check_output(job)
-    with untouched(job.output):
+    with remove_if_empty(job.output):
         return build_trainer(job)
 
 
-def rehearsed(job: Job) -> tuple[Job, Rehearsal]:
-    """The run checked and its first step tried, with nothing left behind.
+def check_output(job: Job) -> None:
+    """Refuse an output directory that holds an earlier run, and to resume a run that does not exist.
 
     Raises:
-        ValueError: as `prepare`, or the first step is not finite.
+        ValueError: either of the two.
     """
-    check_output(job)
-    with untouched(job.output):
-        return job, rehearse(build_trainer(job))
-
-
-def check_output(job: Job) -> None:
-    """Refuse to write over an earlier run, and to resume one that is not there."""
     resume, checkpoint = job.args.resume_from_checkpoint, last_checkpoint(job.output)
     if isinstance(resume, str) and not Path(resume).is_dir():
-        raise ValueError(f"`resume_from_checkpoint: {resume}` is not there; {_resume_hint(checkpoint)}")
+        hint = _resume_hint(checkpoint) if checkpoint else f"{job.output} has no checkpoint, so leave the key out"
+        raise ValueError(f"`resume_from_checkpoint: {resume}` is not there; {hint}.")
     if resume is True and checkpoint is None:
         raise ValueError(f"there is no checkpoint in {job.output} to resume from; leave `resume_from_checkpoint` out.")
-    results = [name for name in ("config.json", "adapter_config.json") if (job.output / name).is_file()]
-    if not resume and (checkpoint is not None or results):
-        raise ValueError(
-            f"`output_dir: {job.output}` holds an earlier run; {_resume_hint(checkpoint)} "
-            "Or write another `output_dir`."
-        )
+    models = [name for name in ("config.json", "adapter_config.json") if (job.output / name).is_file()]
+    if not resume and (checkpoint is not None or models):
+        hint = f"{_resume_hint(checkpoint)}, or" if checkpoint else "it has no checkpoint to go on from, so"
+        raise ValueError(f"`output_dir: {job.output}` holds an earlier run; {hint} write another `output_dir`.")
 
 
-def _resume_hint(checkpoint: Path | None) -> str:
-    return f"`resume_from_checkpoint: {checkpoint}` goes on from it." if checkpoint else "It has no checkpoint."
+def _resume_hint(checkpoint: Path) -> str:
+    return f"write `resume_from_checkpoint: {checkpoint}` to go on from its newest checkpoint"
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    return Path(found) if found else None
+    """The newest checkpoint in a run's output directory, if there is one."""
+    newest = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    return Path(newest) if newest else None
 
 
 def run_training(trainer: JobTrainer) -> None:
-    """Train, save model, tokenizer, card, metrics and configuration, and evaluate where there are rows to.
+    """Train; measure the loss on the evaluation rows, where there are some; save model, tokenizer, card and record.
 
     Raises:
-        NonFiniteLossError: saying where the last good weights were saved.
-        TeacherUnavailableError: saying from where to go on.
-        Interrupted: on Ctrl-C.
+        NonFiniteLossError: the message says where the last good weights were saved.
+        TeacherUnavailableError: the message names the checkpoint to resume from.
+        Interruption: on Ctrl-C; the message does too.
     """
     try:
         trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     except NonFiniteLossError as error:
-        raise NonFiniteLossError(f"{error} {_keep_last_good(trainer)}") from error
+        raise NonFiniteLossError(f"{error} {_save_last_good(trainer)}") from error
     except TeacherUnavailableError as error:
-        raise TeacherUnavailableError(f"{error} {_keep_where_it_stands(trainer)}") from error
+        raise TeacherUnavailableError(f"{error} {_save_checkpoint(trainer)}") from error
     except KeyboardInterrupt as stopped:
-        raise Interrupted(_where_it_stands(trainer)) from stopped
+        raise Interruption(_resume_message(trainer)) from stopped
     trainer.save_model()
     if trainer.eval_dataset is not None:
         trainer.evaluate()
@@ -90,7 +82,7 @@ def run_training(trainer: JobTrainer) -> None:
 
 
 def write_record(trainer: JobTrainer) -> None:
-    """Card, metrics and configuration beside the model."""
+    """Write card, metrics and configuration beside the model."""
     trainer.create_model_card()
     if trainer.is_world_process_zero():
         output = Path(trainer.args.output_dir)
@@ -99,7 +91,8 @@ def write_record(trainer: JobTrainer) -> None:
         (output / CONFIGURATION).write_text(configuration(trainer.facts), encoding="utf-8")
 
 
-def _keep_last_good(trainer: JobTrainer) -> str:
+def _save_last_good(trainer: JobTrainer) -> str:
+    """Save the weights of the last finite step in a folder of their own, and say where."""
     step = trainer.state.global_step
     if not step:
         return "No step was taken, so nothing was saved."
@@ -108,16 +101,17 @@ def _keep_last_good(trainer: JobTrainer) -> str:
     return f"The weights after step {step} are in {folder}."
 
 
-def _keep_where_it_stands(trainer: JobTrainer) -> str:
-    """A checkpoint of this moment, unless other ranks would have to write it too; they may not have stopped."""
+def _save_checkpoint(trainer: JobTrainer) -> str:
+    """Save a checkpoint of this step and say how to resume. With several ranks none is saved: all would have to take
+    part, and the others may not have stopped."""
     step = trainer.state.global_step
-    written = last_checkpoint(Path(trainer.args.output_dir))
-    if step and trainer.accelerator.num_processes == 1 and (written is None or written.name != f"checkpoint-{step}"):
+    newest = last_checkpoint(Path(trainer.args.output_dir))
+    if step and trainer.accelerator.num_processes == 1 and (newest is None or newest.name != f"checkpoint-{step}"):
         trainer.save_checkpoint()
-    return "Training " + _where_it_stands(trainer)
+    return "Training " + _resume_message(trainer)
 
 
-def _where_it_stands(trainer: JobTrainer) -> str:
+def _resume_message(trainer: JobTrainer) -> str:
     step, checkpoint = trainer.state.global_step, last_checkpoint(Path(trainer.args.output_dir))
     if checkpoint is None:
         return (

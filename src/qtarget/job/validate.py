@@ -1,4 +1,4 @@
-"""The rehearsal of a run: everything is opened and checked, one step is computed, nothing is kept."""
+"""`qtarget validate`, a rehearsal: everything is opened and checked, one step is computed, nothing is kept."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,18 +7,24 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.data import WEIGHT
-from qtarget.job.build import JobTrainer
+from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
+from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import DataFacts
+from qtarget.job.training import check_output
+from qtarget.teacher.documents import IGNORED
 
 SHOWN_TOKENS = 160
 
 
 @dataclass(frozen=True)
 class RowCounts:
-    """A prepared data set. at_limit: rows exactly `max_length` long, which were cut or just fit.
+    """A data set as the trainer prepared it.
 
     Attributes:
-        facts: the rows as they came.  rows, tokens, supervised: as they are trained on.
+        facts: the rows as the user gave them.
+        rows, tokens: how many there are to train on.
+        supervised: tokens that are learned.
+        at_limit: rows exactly `max_length` long: they were cut, or just fit.
     """
 
     facts: DataFacts
@@ -30,7 +36,12 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class Token:
-    """A token of a rendered row. supervised: whether it is learned; weight: None where the rows give none."""
+    """A token of a rendered row.
+
+    Attributes:
+        supervised: whether it is learned.
+        weight: None where the rows give none.
+    """
 
     text: str
     supervised: bool
@@ -39,7 +50,7 @@ class Token:
 
 @dataclass(frozen=True)
 class TrialStep:
-    """One forward and backward pass over the first batch. loss: the objective, in nats a token."""
+    """One forward and backward pass over the first batch of `rows` rows. loss: the objective, in nats a token."""
 
     rows: int
     loss: float
@@ -48,7 +59,17 @@ class TrialStep:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What `qtarget validate` found."""
+    """What `qtarget validate` reports.
+
+    Attributes:
+        model: the student's directory or hub name.
+        parameters, trainable: numbers of the student's weights.
+        vocabulary: rows of each model's output layer, and tokens of the tokenizer.
+        row: the first tokens of the first row.
+        row_tokens: how many that row has.
+        steps, rows_per_step: optimizer steps of the run, and rows of each, over all ranks.
+        note: the precision, where the machine chose it.
+    """
 
     model: str
     parameters: int
@@ -64,11 +85,22 @@ class Rehearsal:
     note: str
 
 
-def rehearse(trainer: JobTrainer) -> Rehearsal:
-    """Measure a trainer that was built and will not train.
+def validate_job(job: Job) -> Rehearsal:
+    """Check a run and try its first step; no directory is left behind.
 
     Raises:
-        ValueError: the loss or its gradient is not finite, or no gradient reaches a weight.
+        ValueError: as `prepare_training` and `rehearse`.
+    """
+    check_output(job)
+    with remove_if_empty(job.output):
+        return rehearse(build_trainer(job))
+
+
+def rehearse(trainer: JobTrainer) -> Rehearsal:
+    """Count what a trainer will train on, and compute one step that changes no weight.
+
+    Raises:
+        ValueError: the gradient of the first batch is zero or not finite.
     """
     job, facts = trainer.facts.job, trainer.facts
     train: Any = trainer.train_dataset
@@ -94,7 +126,7 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
 
 
 def _vocabulary(trainer: JobTrainer) -> dict[str, int]:
-    """Tokens of the tokenizer, and rows of each model's head: families pad heads differently."""
+    """Tokens of the tokenizer, and rows of each model's output layer: model families pad it differently."""
     heads = {"tokenizer": len(trainer.text_tokenizer)}
     heads["model"] = trainer.model.get_output_embeddings().weight.shape[0]
     for index, teacher in enumerate(trainer.teachers):
@@ -107,17 +139,17 @@ def _vocabulary(trainer: JobTrainer) -> dict[str, int]:
 
 def _rows(facts: DataFacts, prepared: Any, max_length: int | None) -> RowCounts:
     tokens = [len(ids) for ids in prepared["input_ids"]]
-    supervised = sum(label != -100 for labels in prepared["labels"] for label in labels[1:])
+    supervised = sum(label != IGNORED for labels in prepared["labels"] for label in labels[1:])
     return RowCounts(facts, len(prepared), sum(tokens), supervised, sum(count == max_length for count in tokens))
 
 
 def _row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[Token, ...]:
-    """A prepared row, token by token; the first token is predicted by none."""
-    labels = [-100, *row["labels"][1:]]
+    """A prepared row, token by token. Its first token has no context, so it is never learned."""
+    labels = [IGNORED, *row["labels"][1:]]
     weights = row.get(WEIGHT) or [None] * len(labels)
-    each = zip(row["input_ids"], labels, weights, strict=True)
-    shown = [Token(str(tokenizer.decode([token])), label != -100, weight) for token, label, weight in each]
-    return tuple(shown[:SHOWN_TOKENS])
+    columns = zip(row["input_ids"], labels, weights, strict=True)
+    tokens = [Token(str(tokenizer.decode([token])), label != IGNORED, weight) for token, label, weight in columns]
+    return tuple(tokens[:SHOWN_TOKENS])
 
 
 def _step(trainer: JobTrainer, batch: dict[str, Any]) -> TrialStep:

@@ -1,4 +1,4 @@
-"""A rehearsal on a terminal."""
+"""What `qtarget validate` prints."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.job.config.job import Job
+from qtarget.job.config.checked_job import Job
 from qtarget.job.validate import Rehearsal, RowCounts, Token
 
 ALWAYS_SHOWN = (
@@ -15,28 +15,27 @@ ALWAYS_SHOWN = (
     "gradient_accumulation_steps", "max_length", "packing", "bf16", "fp16", "gradient_checkpointing", "seed",
     "save_steps", "eval_strategy", "report_to", "output_dir",
 )  # fmt: skip
-"""Keys that are worth seeing though they keep their defaults."""
+"""Keys that are shown even where they keep their defaults."""
 
 
 def resolved_configuration(job: Job) -> dict[str, Any]:
-    """What was given, and the defaults that matter most."""
+    """The keys the user wrote, the method with all its hyperparameters, and the defaults of `ALWAYS_SHOWN`."""
     defaults = {name: getattr(job.args, name) for name in ALWAYS_SHOWN if name not in job.given}
-    plain = {name: getattr(value, "value", value) for name, value in defaults.items()}
-    return {"method": job.method.name, "method_kwargs": dict(job.method.hyperparameters), **job.given, **plain} | {
-        "method_kwargs": {name: _plain(value) for name, value in job.method.hyperparameters.items()}
-    }
+    shown = {name: getattr(value, "value", value) for name, value in defaults.items()}
+    kwargs = {name: _as_list(value) for name, value in job.method.hyperparameters.items()}
+    return {"method": job.method.name, "method_kwargs": kwargs, **job.given, **shown} | {"method_kwargs": kwargs}
 
 
-def rehearsal_view(job: Job, found: Rehearsal) -> RenderableType:
-    """Configuration, models, data, a row, steps, and the step that was tried."""
+def rehearsal_view(job: Job, rehearsal: Rehearsal) -> RenderableType:
+    """Configuration, models, rows, steps, the step that was tried, and the first row as it is trained on."""
     given = set(job.given) | {"method"}
     return Group(
         _heading("configuration", "defaults are dim"),
         *[_line(key, value, key in given) for key, value in resolved_configuration(job).items()],
         _heading("what was found"),
-        _found(job, found),
-        _heading("first row as it is trained on", f"{len(found.row)} of {found.row_tokens} tokens"),
-        _row_text(found.row),
+        _facts_table(job, rehearsal),
+        _heading("first row as it is trained on", f"{len(rehearsal.row)} of {rehearsal.row_tokens} tokens"),
+        _row_text(rehearsal.row),
         Text("⟦ learned ⟧; a figure behind a token is its weight", style="dim"),
     )
 
@@ -50,22 +49,22 @@ def _line(key: str, value: Any, given: bool) -> Text:
     return Text(f"  {key}: {shown.removesuffix('...').strip()}", style="" if given else "dim")
 
 
-def _found(job: Job, found: Rehearsal) -> Table:
+def _facts_table(job: Job, rehearsal: Rehearsal) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
-    share = f", {found.trainable:,} of them trained" if found.trainable != found.parameters else ""
-    heads = ", ".join(f"{name} {count:,}" for name, count in found.vocabulary.items())
-    table.add_row("  model", Text(f"{job.given['model']}: {found.parameters:,} parameters{share}"))
+    share = f", {rehearsal.trainable:,} of them trained" if rehearsal.trainable != rehearsal.parameters else ""
+    heads = ", ".join(f"{name} {count:,}" for name, count in rehearsal.vocabulary.items())
+    table.add_row("  model", Text(f"{job.given['model']}: {rehearsal.parameters:,} parameters{share}"))
     table.add_row("  vocabulary", heads)
-    table.add_row("  training", Text(_rows_text(found.train)))
-    if found.evaluation is not None:
-        table.add_row("  evaluation", Text(_rows_text(found.evaluation)))
-    table.add_row("  steps", f"{found.steps:,} optimizer steps of {found.rows_per_step:,} rows")
-    step = found.step
+    table.add_row("  training", Text(_rows_text(rehearsal.train)))
+    if rehearsal.evaluation is not None:
+        table.add_row("  evaluation", Text(_rows_text(rehearsal.evaluation)))
+    table.add_row("  steps", f"{rehearsal.steps:,} optimizer steps of {rehearsal.rows_per_step:,} rows")
+    step = rehearsal.step
     table.add_row("  one step", f"{step.rows} rows: loss {step.loss:.4f}, gradient norm {step.gradient_norm:.4g}")
-    if found.note:
-        table.add_row("  precision", Text(found.note))
+    if rehearsal.note:
+        table.add_row("  precision", Text(rehearsal.note))
     return table
 
 
@@ -78,7 +77,8 @@ def _rows_text(rows: RowCounts) -> str:
 
 
 def _row_text(row: tuple[Token, ...]) -> Text:
-    """Tokens apart, learned stretches in brackets, whitespace and control characters made visible."""
+    """The row's tokens, spaced; stretches that are learned stand in brackets, whitespace and control characters are
+    made visible."""
     line, inside = Text(), False
     for token in row:
         if token.supervised != inside:
@@ -95,5 +95,6 @@ def _visible(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown) or "∅"
 
 
-def _plain(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
+    """A list for a tuple, which YAML cannot write."""
     return list(value) if isinstance(value, tuple) else value

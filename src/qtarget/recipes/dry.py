@@ -1,4 +1,4 @@
-"""A recipe with tiny models of the same architecture and invented rows in the data's own format."""
+"""Dry runs: a recipe with tiny random models of the same architecture, and invented rows in the data's own format."""
 
 import json
 from collections.abc import Iterator
@@ -22,32 +22,33 @@ TRAINING: dict[str, Any] = {
     "use_cpu": True,
     "disable_tqdm": True,
 }
-"""What a dry run changes beside models and rows. Every other key is the recipe's own."""
+"""Keys that a dry run changes beside models and rows. Every other key is the recipe's."""
 DRY_PROTOCOL: dict[str, Any] = {"k": 2, "max_new_tokens": 4}
-QUESTIONS = 1
+DRY_QUESTIONS = 1
+"""How many of each task a dry run evaluates."""
 
 
 def dry_models(recipe: Recipe, home: Path) -> dict[str, str]:
-    """Folders of the tiny student and teacher, made where they are not there yet, by the key they stand under."""
-    sizes, made = shapes().shapes, home / MODELS
+    """Folders of the tiny student ("model") and teacher ("teacher"); they are made where they do not exist yet."""
+    sizes, folder = shapes().shapes, home / MODELS
     families = {"model": sizes[recipe.model.shape].family, "teacher": sizes[recipe.model.teacher_shape].family}
     roles = {"model": "student", "teacher": "teacher"}
     return {
-        key: str(write_tiny(family, roles[key], dry_texts(), made / f"{family}-{roles[key]}"))
+        key: str(write_tiny(family, roles[key], dry_texts(), folder / f"{family}-{roles[key]}"))
         for key, family in families.items()
     }
 
 
 def dry_values(recipe: Recipe, values: dict[str, Any], home: Path) -> dict[str, Any]:
-    """An arm's configuration made small."""
+    """An arm's configuration with tiny models, invented rows and two steps."""
     models = dry_models(recipe, home)
     small = {**TRAINING, "train_dataset": str(DRY_ROWS / recipe.data.rows)}
-    named = {key: models[key] for key in ("model", "teacher") if key in values}
-    return {**values, **small, **named}
+    tiny = {key: models[key] for key in ("model", "teacher") if key in values}
+    return {**values, **small, **tiny}
 
 
 def dry_texts() -> Iterator[str]:
-    """All text of the invented rows: what the tiny tokenizer is made of."""
+    """All text of the invented rows; the tiny tokenizer is trained on it."""
     for path in sorted(DRY_ROWS.glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             yield from (value for value in json.loads(line).values() if isinstance(value, str))

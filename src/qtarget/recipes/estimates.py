@@ -1,16 +1,22 @@
-"""What a run will take: bytes and floating-point operations by formula. Estimates, not measurements."""
+"""Estimates of what a training takes, by formula, not measured: bytes on each GPU, operations, hours."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
 
 GIB = 2**30
 GPU_CHUNK_TOKENS = 1024
-"""Tokens of the loss that are worked on at once on a GPU (docs/performance.md)."""
+"""Tokens in a chunk of the fused loss on a GPU (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a causal language model: `head_dim` of an attention head, `vocabulary` the rows of its embedding."""
+    """Sizes of a causal language model.
+
+    Attributes:
+        head_dim: of an attention head.
+        vocabulary: rows of the embedding.
+        tied: the output layer is the embedding.
+    """
 
     family: Literal["qwen2", "qwen3", "llama"]
     hidden: int
@@ -24,7 +30,7 @@ class Shape:
 
     @property
     def layer(self) -> int:
-        """Parameters of a layer."""
+        """Parameters of one layer."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = 2 * self.hidden * queries + 2 * self.hidden * keys
         biases = queries + 2 * keys if self.family == "qwen2" else 0
@@ -42,13 +48,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class Workload:
-    """A run as far as its cost goes. tokens: that go through the model in all, padding left out.
+    """What decides the cost of a run.
 
     Attributes:
         teacher: None for methods without one.
-        rows, length: a GPU's rows at a time, and tokens in the longest of them.
-        sharded: weights, gradients, optimizer and teacher are cut over the GPUs.
-        flops: a second, of one GPU at best; utilization is the share of it that is reached.
+        tokens: that go through the model in the whole run, without padding.
+        rows, length: rows that a GPU works on at a time, and tokens in the longest of them.
+        sharded: weights, gradients, optimizer and teacher are spread over the GPUs (FSDP2).
+        flops: floating-point operations a second, the peak of one GPU.
+        utilization: share of that peak that is reached.
     """
 
     student: Shape
@@ -67,11 +75,11 @@ class Memory:
     """Bytes on each GPU at the peak of a step.
 
     Attributes:
-        weights: in fp32, and in bf16 the copies that autocast keeps; with sharding, two layers and the output layer.
-        gradients: in fp32; those of several GPUs without sharding also lie in DDP's buckets.
+        weights: in fp32, and the bf16 copies that autocast keeps (with sharding, of two layers and the output layer).
+        gradients: in fp32; on several GPUs without sharding a second time, in DDP's buckets.
         optimizer: the two moments of AdamW, in fp32.
-        activations: each layer's input in bf16, kept by checkpointing, and what one layer keeps while it is gone
-            through again.
+        activations: in bf16, the input of every layer, which checkpointing keeps, and the inside of the one layer that
+            is being recomputed.
         teacher: its weights in bf16, and its hidden states of the batch.
         loss: logits of a chunk in fp32 (and the teacher's), and the gradient of the output layer in fp32.
     """
@@ -105,41 +113,41 @@ def memory(load: Workload) -> Memory:
 
 
 def _activations(shape: Shape, tokens: int) -> int:
-    """bf16 numbers: an input a layer; inside one layer, norms and sums, attention's and the MLP's, four each."""
+    """Two bytes for each number: the input of every layer, and the numbers inside one layer."""
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     inside = 4 * shape.hidden + 2 * queries + 2 * keys + 4 * shape.intermediate
     return 2 * tokens * (shape.layers * shape.hidden + inside)
 
 
 def _teacher(shape: Shape, tokens: int, share: int) -> int:
-    """Its output layer stays whole on every GPU, also where the rest is cut."""
+    """Weights and hidden states; the output layer is whole on every GPU even where the rest is sharded."""
     whole = 2 * shape.embedding + (2 * 2 * shape.layer if share > 1 else 0)
     return 2 * (shape.parameters - shape.embedding) // share + whole + 2 * tokens * shape.hidden
 
 
 def training_flops(load: Workload) -> float:
-    """2 for each weight and token forward, 4 backward, 2 more as checkpointing goes forward again; 2 for the teacher.
+    """Operations of the whole run: for each weight and token 2 forward, 4 backward, 2 to recompute, 2 by the teacher.
 
-    The output layer is gone through three times (docs/performance.md), not four; embeddings cost nothing. Attention
+    The output layer takes three products (docs/performance.md), not four; embeddings cost nothing. Attention
     adds 4·heads·head_dim for each token and token before it, forward.
     """
     student = load.student
     body = 8 * student.layers * student.layer + 6 * student.embedding + 4 * _attention(student, load.length)
     teacher = load.teacher
-    beside = 0 if teacher is None else _forward(teacher, load.length)
-    return float(load.tokens) * (body + beside)
+    of_teacher = 0 if teacher is None else _forward(teacher, load.length)
+    return float(load.tokens) * (body + of_teacher)
 
 
 def _forward(shape: Shape, length: int) -> int:
-    """Operations for a token."""
+    """Operations of a forward pass, for one token."""
     return 2 * (shape.layers * shape.layer + shape.embedding) + _attention(shape, length)
 
 
 def _attention(shape: Shape, length: int) -> int:
-    """Scores and mixing, forward, for a token with on average half of the sequence before it."""
+    """Operations of attention forward, for one token, which on average has half of the sequence before it."""
     return 4 * shape.layers * shape.heads * shape.head_dim * length // 2
 
 
 def training_hours(load: Workload) -> float:
-    """Hours of the clock on all of its GPUs."""
+    """Hours that the run takes on its GPUs together."""
     return training_flops(load) / (load.gpus * load.flops * load.utilization) / 3600

@@ -1,12 +1,15 @@
-"""Configurations on disk and the lines that run them on several GPUs."""
+"""Training on several GPUs: an arm's configuration on disk, and the `accelerate launch` line that runs it."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+from rich.console import Console
 
 from qtarget.recipes.recipe_files import Recipe
-from qtarget.recipes.resolve import gpus_of, launch_of, resolved_values, spreads_models
+from qtarget.recipes.resolve import gpus_of, launch_of, resolved_values, spreads_models, trained_arms
+from qtarget.recipes.run_options import RunOptions
 from qtarget.recipes.schema import SourcedValue, Values
 
 SHARDED = {
@@ -15,34 +18,43 @@ SHARDED = {
     "fsdp_reshard_after_forward": "true",
     "fsdp_state_dict_type": "FULL_STATE_DICT",
 }
-"""FSDP2, layer by layer, saved whole."""
-PLAIN = ("--mixed_precision", "bf16", "--dynamo_backend", "no")
+"""Options of accelerate for FSDP2: each layer is a unit, and checkpoints hold the whole model."""
+UNSHARDED = ("--mixed_precision", "bf16", "--dynamo_backend", "no")
 CONFIG, MODEL = "config.yaml", "model"
 
 
 def launch_line(recipe: Recipe, config: Path, gpus: int | None = None) -> str:
-    """The command that trains one arm on the GPUs of one machine."""
+    """The command that trains one arm on the GPUs of one machine; `config` is its configuration."""
     launch = launch_of(recipe)
     number = gpus_of(launch, gpus)
-    words = ["accelerate", "launch", "--num_processes", str(number), "--num_machines", "1", *PLAIN]
+    line = ["accelerate", "launch", "--num_processes", str(number), "--num_machines", "1", *UNSHARDED]
     if spreads_models(launch, gpus):
-        words += ["--use_fsdp", *(word for key, value in SHARDED.items() for word in (f"--{key}", value))]
-    return shlex.join([*words, "-m", "qtarget", "train", str(config)])
+        line += ["--use_fsdp", *(part for key, value in SHARDED.items() for part in (f"--{key}", value))]
+    return shlex.join([*line, "-m", "qtarget", "train", str(config)])
 
 
 def arm_values(recipe: Recipe, arm: str, folder: Path, gpus: int | None = None) -> Values:
-    """`resolved`, with the arm's own folder to write to."""
+    """The keys of `qtarget train` for an arm, with `output_dir` in the arm's folder."""
     output = SourcedValue(value=str(folder / MODEL), source="ours", where="under --out")
     return {**resolved_values(recipe, arm, gpus), "output_dir": output}
 
 
 def write_config(recipe: Recipe, arm: str, folder: Path, gpus: int | None = None) -> Path:
-    """The arm's configuration for `qtarget train`, each line with its source behind it."""
+    """Write the arm's configuration for `qtarget train`, each line with its source as a comment; return its path."""
     path = folder / CONFIG
     lines = [f"# {recipe.title}, {arm}: recipe {recipe.name}"]
     for key, value in arm_values(recipe, arm, folder, gpus).items():
-        written = yaml.safe_dump({key: value.value}, default_flow_style=False, allow_unicode=True).strip()
-        lines.append(f"{written}  # {value.source}: {value.where}")
+        entry = yaml.safe_dump({key: value.value}, default_flow_style=False, allow_unicode=True).strip()
+        lines.append(f"{entry}  # {value.source}: {value.where}")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def print_launch(chosen: Sequence[Recipe], options: RunOptions, gpus: int | None, console: Console) -> None:
+    """Write the configuration of each arm that is trained, and print the line that trains it."""
+    for recipe in chosen:
+        for arm in (arm for arm in options.arms_of(recipe) if arm in trained_arms(recipe)):
+            config = write_config(recipe, arm, options.out / recipe.name / arm, gpus)
+            console.print(launch_line(recipe, config, gpus), markup=False, highlight=False)
+    console.print("Afterwards the same command without --launch evaluates what was trained.", style="dim")

@@ -1,4 +1,4 @@
-"""Training asks as evaluation does: checked on the ids that both use, before anything is trained."""
+"""Training must ask exactly as evaluation does. Before the first step, both sets of token ids are compared."""
 
 from typing import Any
 
@@ -9,15 +9,16 @@ from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import check_as_trained, prompt_ids
 from qtarget.job.build import JobTrainer
 from qtarget.job.rows.layout import training_rows
+from qtarget.teacher.documents import IGNORED
 
 CHECKED_ROWS = 32
 
 
 def check_parity(trainer: JobTrainer, prompt: str) -> int:
-    """Look at the first rows as the trainer holds them. Returns how many were looked at.
+    """Compare the prompts of the trainer's first rows with evaluation's. Returns how many were compared.
 
     Args:
-        prompt: the name that evaluation asks with.
+        prompt: name of the prompt that evaluation uses.
 
     Raises:
         ValueError: a row does not begin with evaluation's prompt, begins a sequence twice or not as the tokenizer
@@ -28,8 +29,8 @@ def check_parity(trainer: JobTrainer, prompt: str) -> int:
     column, limit = job.layout.prompt_column, job.args.max_length or 10**9
     taken = training_rows(job).taken
     texts = taken.select(range(min(CHECKED_ROWS, len(taken))))[column]
-    asked = [prompt_ids(prompt, Question("", text, ""), tokenizer) for text in texts]
-    fitting = [ids for ids in asked if len(ids) < limit]  # the trainer leaves out rows that their prompt fills
+    prompts = [prompt_ids(prompt, Question("", text, ""), tokenizer) for text in texts]
+    fitting = [ids for ids in prompts if len(ids) < limit]  # the trainer drops a row whose prompt alone is too long
     rows: Any = trainer.train_dataset
     for ids, row in zip(fitting, rows, strict=False):
         check_as_trained(ids, row["input_ids"], tokenizer)
@@ -41,18 +42,18 @@ def check_parity(trainer: JobTrainer, prompt: str) -> int:
 
 def _check_begin(ids: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> None:
     bos: Any = tokenizer.bos_token_id
-    given: Any = tokenizer("")["input_ids"]
-    if ids.count(bos) != given.count(bos):
+    of_nothing: Any = tokenizer("")["input_ids"]
+    if ids.count(bos) != of_nothing.count(bos):
         raise ValueError(
             f"the prompt has {ids.count(bos)} beginning-of-sequence tokens where the tokenizer of "
-            f"{tokenizer.name_or_path} puts {given.count(bos)}; choose another `prompt_format`."
+            f"{tokenizer.name_or_path} puts {of_nothing.count(bos)}; choose another `prompt_format`."
         )
 
 
 def _check_end(labels: list[int], prompt: tuple[int, ...], trainer: JobTrainer) -> None:
     tokenizer = trainer.text_tokenizer
     learned = labels[len(prompt) :]
-    if labels[: len(prompt)] != [-100] * len(prompt) or -100 in learned:
+    if labels[: len(prompt)] != [IGNORED] * len(prompt) or IGNORED in learned:
         raise ValueError("a row learns its prompt, or not all of its completion; look at its `labels`.")
     if learned[-1] not in ends_of(trainer.model, tokenizer):
         raise ValueError(

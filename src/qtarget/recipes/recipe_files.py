@@ -1,4 +1,4 @@
-"""The ten settings, read from their files."""
+"""Recipes read from the YAML files in `files/`."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -28,10 +28,10 @@ FileSchema = TypeVar("FileSchema", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Recipe:
-    """A data set, a model and the arms to compare on them.
+    """A data set, a student with its teacher, and the arms (ways of training) to compare on them.
 
     Attributes:
-        versions: recipe_version of every file that it is made of, by the file's name.
+        versions: recipe_version of every file it is put together from, by the file's name.
     """
 
     name: str
@@ -49,25 +49,26 @@ class Recipe:
 
     @property
     def paper(self) -> Values:
-        """What the paper's figure shows, by arm, in per cent."""
+        """Average@16 that the paper's figure shows, in per cent, by arm."""
         return self.setting.paper
 
 
 def recipe_names() -> list[str]:
-    """In the order of the paper's figure."""
+    """Names of the ten recipes, in the order of the paper's figure."""
     return list(_settings().settings)
 
 
 def recipes() -> list[Recipe]:
+    """All recipes, in the order of the paper's figure."""
     return [recipe(name) for name in recipe_names()]
 
 
 @cache
 def recipe(name: str) -> Recipe:
-    """A setting by name.
+    """The recipe of a name.
 
     Raises:
-        ValueError: there is none of that name; it names the near miss.
+        ValueError: there is none; the message names the closest.
     """
     if name not in recipe_names():
         raise ValueError(f"no recipe {name!r}; {suggestion(name, recipe_names())}")
@@ -96,11 +97,12 @@ def _settings() -> SettingsFile:
 
 @cache
 def shapes() -> ShapesFile:
+    """Sizes of the models, by name."""
     return read_part(FILES / "shapes.yaml", ShapesFile)
 
 
 def paper_figure(value: float, where: str) -> str:
-    """The figure with a mark for how well it could be read, or a space."""
+    """A number of the paper, marked "=" if its text says it, "~" if the figure hides it partly, else with a space."""
     if "text" in where:
         return f"{value:g}="
     return f"{value:.1f}~" if "hidden" in where else f"{value:.1f}\N{NO-BREAK SPACE}"
@@ -110,7 +112,7 @@ def read_part(path: Path, schema: type[FileSchema]) -> FileSchema:
     """A recipe's file, checked.
 
     Raises:
-        ValueError: naming the file, the key and what is wrong with it, as a value without its source.
+        ValueError: a key is unknown or missing, or a value stands without its source; the message names file and key.
     """
     try:
         return schema(**read_yaml(path).values)

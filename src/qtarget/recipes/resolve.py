@@ -1,4 +1,4 @@
-"""A recipe's files put together: the configuration of each arm, and what it will cost."""
+"""From a recipe's files to each arm's configuration, and to the sizes its cost is estimated from."""
 
 from typing import Any
 
@@ -8,14 +8,12 @@ from qtarget.recipes.recipe_files import Recipe, shapes
 from qtarget.recipes.schema import Launch, MethodPart, SourcedValue, Values
 from qtarget.target.hyperparameters import suggestion
 
-BASE = "base"
-
 
 def arm_of(recipe: Recipe, name: str) -> MethodPart:
-    """An arm by name.
+    """The arm of a name.
 
     Raises:
-        ValueError: there is none; it names the near miss.
+        ValueError: there is none; the message names the closest.
     """
     if name not in recipe.arms:
         raise ValueError(f"no method {name!r} in the recipes; {suggestion(name, recipe.arms)}")
@@ -23,14 +21,17 @@ def arm_of(recipe: Recipe, name: str) -> MethodPart:
 
 
 def trained_arms(recipe: Recipe) -> list[str]:
+    """Names of the arms that are trained: all but the model as it comes."""
     return [name for name, part in recipe.arms.items() if part.job is not None]
 
 
 def resolved_values(recipe: Recipe, arm: str, gpus: int | None = None) -> Values:
-    """The keys of `qtarget train` for an arm, each with its source, the special over the general.
+    """The keys of `qtarget train` for an arm, each with its source.
+
+    Where several files give a key, the most specific one holds: arm, setting, model, data, protocol.
 
     Args:
-        gpus: to spread a step's rows over; None for the recipe's own number.
+        gpus: number that a step's rows are spread over; None for the recipe's own.
 
     Raises:
         ValueError: no such arm, one that is not trained, or GPUs that do not divide the rows of a step.
@@ -53,11 +54,11 @@ def needs_teacher(part: MethodPart) -> bool:
 
 
 def launch_of(recipe: Recipe) -> dict[str, SourcedValue]:
-    """How the recipe is spread: the model's and the data's word over the protocol's."""
-    found: dict[str, SourcedValue] = {}
+    """How the recipe is spread over GPUs. Where several files say so, the model's holds, then the data's."""
+    launch: dict[str, SourcedValue] = {}
     for part in (recipe.protocol.launch, recipe.data.launch, recipe.model.launch):
-        found |= {name: value for name in Launch.model_fields if (value := getattr(part, name)) is not None}
-    return found
+        launch |= {name: value for name in Launch.model_fields if (value := getattr(part, name)) is not None}
+    return launch
 
 
 def _batch(launch: dict[str, SourcedValue], gpus: int | None) -> Values:
@@ -65,8 +66,8 @@ def _batch(launch: dict[str, SourcedValue], gpus: int | None) -> Values:
     number = gpus_of(launch, gpus)
     if per_step % (rows * number):
         raise ValueError(
-            f"{per_step} rows a step cannot be cut into {number} GPUs of {rows} rows at a time; write a power of two, "
-            "as `--gpus 8`."
+            f"{per_step} rows a step cannot be spread over {number} GPUs of {rows} rows at a time; write a power "
+            "of two, as `--gpus 8`."
         )
     where = f"{per_step} rows a step / ({number} GPUs x {rows} rows)"
     return {
@@ -76,11 +77,12 @@ def _batch(launch: dict[str, SourcedValue], gpus: int | None) -> Values:
 
 
 def gpus_of(launch: dict[str, SourcedValue], gpus: int | None) -> int:
+    """The number of GPUs: as given, or the recipe's own."""
     return int(launch["gpus"].value) if gpus is None else gpus
 
 
 def spreads_models(launch: dict[str, SourcedValue], gpus: int | None) -> bool:
-    """Whether models are cut over the GPUs: where the recipe says so, and there are several."""
+    """Whether models are sharded over the GPUs (FSDP2): where the recipe says so, and there are several."""
     return gpus_of(launch, gpus) > 1 and "sharded" in launch and bool(launch["sharded"].value)
 
 
@@ -90,7 +92,7 @@ def without_sources(values: Values) -> dict[str, Any]:
 
 
 def workload_of(recipe: Recipe, arm: str, gpus: int | None = None) -> Workload:
-    """What decides an arm's cost."""
+    """The sizes that an arm's cost is estimated from."""
     values, launch, assumed = resolved_values(recipe, arm, gpus), launch_of(recipe), recipe.protocol.assumed
     rows, per_row = (float(recipe.data.assumed[name].value) for name in ("rows", "tokens_per_row"))
     sizes = shapes().shapes
@@ -108,6 +110,6 @@ def workload_of(recipe: Recipe, arm: str, gpus: int | None = None) -> Workload:
 
 
 def left_open(recipe: Recipe) -> list[str]:
-    """What the paper does not say, or could not be read, of this setting."""
+    """Sentences on what the paper does not say about this setting, or could not be read."""
     parts = (recipe.protocol, recipe.data, recipe.model, recipe.evaluation, *recipe.arms.values())
     return list(dict.fromkeys(line for part in parts for line in part.left_open))

@@ -1,4 +1,4 @@
-"""What a recipe's files may hold. Every value says where it comes from; one that does not is refused."""
+"""What a recipe's files may hold, as pydantic models. A value without its source is refused."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,8 @@ ORIGINS: dict[ValueOrigin, str] = {
 
 
 class Part(BaseModel):
+    """Base of all: unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -39,7 +41,7 @@ class VersionedFile(Part):
 
 
 class Launch(Part):
-    """How a run is spread. sharded: weights, gradients and optimizer cut over the GPUs."""
+    """How a run is spread over GPUs. sharded: weights, gradients and optimizer are (FSDP2)."""
 
     rows_per_step: SourcedValue | None = None
     rows_per_gpu: SourcedValue | None = None
@@ -48,6 +50,8 @@ class Launch(Part):
 
 
 class ProtocolFile(VersionedFile):
+    """`protocol.yaml`: what all recipes share. assumed: numbers of the estimates, such as a GPU's peak."""
+
     job: Values
     launch: Launch
     assumed: Values
@@ -55,7 +59,7 @@ class ProtocolFile(VersionedFile):
 
 
 class EvaluationFile(VersionedFile):
-    """Which tasks are asked, and how. questions: of all tasks, where that is known."""
+    """`evaluation/`: tasks, and how they are asked. questions: of all tasks together, where that is known."""
 
     suite: str
     tasks: SourcedValue
@@ -69,7 +73,7 @@ class EvaluationFile(VersionedFile):
 
 
 class DataFile(VersionedFile):
-    """A training set. evaluation: a file of `evaluation/`; rows: the file of invented rows in its format."""
+    """`data/`: a training set. evaluation: a file of `evaluation/`; rows: the file of invented rows in its format."""
 
     title: str
     job: Values
@@ -81,7 +85,7 @@ class DataFile(VersionedFile):
 
 
 class ModelFile(VersionedFile):
-    """A student and its teacher, with their sizes by their names in `shapes.yaml`."""
+    """`models/`: a student and its teacher. shape, teacher_shape: names of their sizes in `shapes.yaml`."""
 
     title: str
     job: Values
@@ -92,7 +96,7 @@ class ModelFile(VersionedFile):
 
 
 class MethodPart(Part):
-    """An arm. called: its name in the paper's figure; job: None for the model as it comes."""
+    """An arm: one way of training. called: its name in the paper's figure; job: None for the model as it comes."""
 
     called: SourcedValue
     job: Values | None = None
@@ -100,10 +104,14 @@ class MethodPart(Part):
 
 
 class MethodsFile(VersionedFile):
+    """`methods.yaml`: the arms of every recipe."""
+
     arms: dict[str, MethodPart]
 
 
 class ShapesFile(VersionedFile):
+    """`shapes.yaml`: sizes of models."""
+
     shapes: dict[str, Shape]
 
 
@@ -117,4 +125,6 @@ class SettingPart(Part):
 
 
 class SettingsFile(VersionedFile):
+    """`settings.yaml`: the ten recipes by name."""
+
     settings: dict[str, SettingPart]

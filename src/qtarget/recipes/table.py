@@ -1,4 +1,4 @@
-"""The arms of a recipe side by side with what the paper's figure shows."""
+"""The table of a recipe run: each arm's score beside the paper's."""
 
 import math
 from collections.abc import Sequence
@@ -13,17 +13,18 @@ from rich.text import Text
 from qtarget.evaluate.run.results import Results
 from qtarget.recipes.recipe_files import Recipe, paper_figure
 
-Z95 = 1.96
-
 
 @dataclass(frozen=True)
 class RecipeScore:
-    """An arm's mean over its tasks, each counting alike. tasks: Average@k by task.
+    """What an arm reached. Every task counts alike, whatever its number of questions.
 
     Attributes:
-        margin: half of the 95 % interval of the mean, from the tasks' own: evaluation noise of one training run.
-        truncated: share of samples cut off at the limit, a mean over tasks.
-        warnings: what evaluation has to say of the tasks, each with its name.
+        mean: of the tasks' Average@k, in [0, 1].
+        margin: half the width of its 95 % interval, from those of the tasks. It holds evaluation noise only, not what
+            another training run would change.
+        truncated: share of samples cut off at the length limit, a mean over tasks.
+        tasks: Average@k by task.
+        warnings: evaluation's warnings, each after its task's name.
     """
 
     arm: str
@@ -37,23 +38,23 @@ class RecipeScore:
 
 
 def arm_score(arm: str, results: Results) -> RecipeScore:
-    """The mean over the tasks; their intervals add up as those of independent sets do."""
+    """The mean over the tasks, whose errors are independent: half widths add up in squares."""
     tasks = results.tasks
-    halves = [(one.average.high - one.average.low) / 2 for one in tasks]
+    halves = [(task.average.high - task.average.low) / 2 for task in tasks]
     return RecipeScore(
         arm=arm,
-        mean=fmean(one.average.mean for one in tasks),
+        mean=fmean(task.average.mean for task in tasks),
         margin=math.sqrt(sum(half**2 for half in halves)) / len(tasks),
-        truncated=fmean(one.truncated for one in tasks),
-        tasks={one.task: one.average.mean for one in tasks},
-        questions=sum(one.questions for one in tasks),
+        truncated=fmean(task.truncated for task in tasks),
+        tasks={task.task: task.average.mean for task in tasks},
+        questions=sum(task.questions for task in tasks),
         k=tasks[0].ask.k,
-        warnings=tuple(f"{one.task}: {warning}" for one in tasks for warning in one.warnings),
+        warnings=tuple(f"{task.task}: {warning}" for task in tasks for warning in task.warnings),
     )
 
 
 def comparison(recipe: Recipe, scores: Sequence[RecipeScore], dry: bool) -> RenderableType:
-    """Ours beside the paper's, with what is needed to read them."""
+    """The table, with notes on how to read it."""
     k = scores[0].k
     title = f"{recipe.title}: Average@{k} in per cent, {scores[0].questions} questions of {len(scores[0].tasks)} sets"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -1,4 +1,4 @@
-"""Tiny stand-ins: models of a checkpoint's own architecture with random weights, and a tokenizer with its signs."""
+"""Tiny models for dry runs: a checkpoint's architecture, random weights, a tokenizer with its special tokens."""
 
 import json
 from collections.abc import Iterable
@@ -15,20 +15,26 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-QWEN_SIGNS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-LLAMA_SIGNS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-MERGED = 600
+QWEN_SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+LLAMA_SPECIAL_TOKENS = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+)
+TOKENIZER_SIZE = 600
 WIDTHS = {"student": 32, "teacher": 48}
 SEEDS = {"student": 0, "teacher": 1}
 
 
 def write_tiny(family: str, role: str, texts: Iterable[str], folder: Path) -> Path:
-    """A directory with a model and its tokenizer, as `save_pretrained` writes them; one that is there is kept.
+    """Write a directory with a model and its tokenizer, unless it exists; return it.
 
     Args:
         family: model type of its architecture, "qwen2", "qwen3" or "llama".
-        role: "student" or the wider "teacher". Both have the same tokenizer where `texts` are the same.
-        texts: what the tokenizer's merges are made of.
+        role: "student" or "teacher", which is wider. With the same `texts` both have the same tokenizer.
+        texts: what the tokenizer is trained on.
     """
     if not (folder / "config.json").is_file():
         tokenizer = tiny_tokenizer(family, texts)
@@ -38,7 +44,7 @@ def write_tiny(family: str, role: str, texts: Iterable[str], folder: Path) -> Pa
 
 
 def tiny_model(family: str, role: str, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """Two layers, with weights large enough for predictions to differ."""
+    """A model of two layers with random weights, large enough that predictions differ."""
     width = WIDTHS[role]
     config = AutoConfig.for_model(
         family,
@@ -61,31 +67,31 @@ def tiny_model(family: str, role: str, tokenizer: PreTrainedTokenizerBase) -> An
 
 
 def tiny_tokenizer(family: str, texts: Iterable[str]) -> PreTrainedTokenizerBase:
-    """Byte-level pairs of the texts, with the family's special tokens in their roles.
+    """A byte-level BPE tokenizer trained on the texts, with the family's special tokens in their roles.
 
     As in the checkpoints, Qwen's has no beginning-of-sequence token, and LLaMA's adds one and has no padding token.
     """
     trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(texts, vocab_size=MERGED, show_progress=False)
+    trained.train_from_iterator(texts, vocab_size=TOKENIZER_SIZE, show_progress=False)
     pairs = json.loads(trained.to_str())["model"]
     merges = [tuple(pair) for pair in pairs["merges"]]
     return _llama(pairs["vocab"], merges) if family == "llama" else _qwen(pairs["vocab"], merges)
 
 
 def _qwen(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> PreTrainedTokenizerBase:
-    end, absent = QWEN_SIGNS[0], cast(Any, None)  # bytes make every text known
+    end, none = QWEN_SPECIAL_TOKENS[0], cast(Any, None)  # bytes make every text known
     pairs: Any = merges  # declared as text, used as pairs
-    made = Qwen2Tokenizer(vocab=vocabulary, merges=pairs, eos_token=end, pad_token=end, unk_token=absent)
-    made.add_special_tokens({"additional_special_tokens": list(QWEN_SIGNS[1:])})
-    return made
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=pairs, eos_token=end, pad_token=end, unk_token=none)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(QWEN_SPECIAL_TOKENS[1:])})
+    return tokenizer
 
 
 def _llama(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> PreTrainedTokenizerBase:
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens(list(LLAMA_SIGNS))
-    begin, end = LLAMA_SIGNS[:2]
+    backend.add_special_tokens(list(LLAMA_SPECIAL_TOKENS))
+    begin, end = LLAMA_SPECIAL_TOKENS[:2]
     backend.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, backend.token_to_id(begin))]
     )

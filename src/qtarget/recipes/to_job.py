@@ -1,13 +1,18 @@
-"""From a resolved configuration to a checked run."""
+"""From an arm's configuration to a checked `Job`."""
 
 from typing import Any
 
-from qtarget.job.config.flags import Words
-from qtarget.job.config.job import Job, checked_job
+from qtarget.job.config.checked_job import Job
+from qtarget.job.config.flags import RunArguments
+from qtarget.job.config.read_job import check_job
 from qtarget.job.config.user_input import user_input
 from qtarget.job.config.yaml_file import YamlFile
 
 
 def job_of(values: dict[str, Any]) -> Job:
-    """The checked run that a resolved configuration describes. Nothing is downloaded for it."""
-    return checked_job(user_input(YamlFile(values, {}), Words(None, {})))
+    """The `Job` that keys and values describe, as `qtarget train` would read them. Nothing is downloaded.
+
+    Raises:
+        ValueError: a key or value that `qtarget train` refuses.
+    """
+    return check_job(user_input(YamlFile(values, {}), RunArguments(None, {})))

@@ -1,7 +1,6 @@
-"""Recipes on a terminal, and as JSON."""
+"""What `qtarget recipes list` and `show` print, and their JSON."""
 
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,14 +15,14 @@ from qtarget.recipes.estimates import GIB, Memory, memory, training_hours
 from qtarget.recipes.launch import CONFIG, arm_values, launch_line
 from qtarget.recipes.recipe_files import Recipe, paper_figure
 from qtarget.recipes.resolve import gpus_of, launch_of, left_open, trained_arms, workload_of
+from qtarget.recipes.run_options import DEFAULT_OUT
 from qtarget.recipes.schema import ORIGINS, SourcedValue, Values
 
 _WIDE = 100
-OUT = Path("runs/recipes")
 
 
 def recipes_table(recipes: list[Recipe], width: int) -> RenderableType:
-    """A row a setting: what the paper's figure shows, and the hours of all arms together."""
+    """A row for each recipe: what the paper's figure shows, and the GPU hours of all arms together."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if width >= _WIDE else 0, 0, 0), pad_edge=False)
     table.add_column("recipe", style="bold", no_wrap=True)
     for part in recipes[0].arms.values():
@@ -53,7 +52,7 @@ def _gpu_hours(recipe: Recipe, arm: str) -> float:
 def recipe_page(recipe: Recipe, width: int, arms: list[str] | None = None, gpus: int | None = None) -> RenderableType:
     """One recipe: values with their sources, what differs by arm, costs, launch lines, what the paper leaves open."""
     arms = arms or trained_arms(recipe)
-    configs = {arm: arm_values(recipe, arm, OUT / recipe.name / arm, gpus) for arm in arms}
+    configs = {arm: arm_values(recipe, arm, DEFAULT_OUT / recipe.name / arm, gpus) for arm in arms}
     shared = {key: value for key, value in configs[arms[0]].items() if _is_shared(key, configs)}
     own = {arm: {k: v for k, v in values.items() if k not in shared} for arm, values in configs.items()}
     versions = ", ".join(f"{file} {version}" for file, version in recipe.versions.items())
@@ -94,14 +93,14 @@ def _heading(title: str, remark: str = "") -> Text:
 
 
 def _launch_loop(recipe: Recipe, arms: list[str], gpus: int | None) -> str:
-    """A shell's loop over the arms, in lines that are not broken by a narrow terminal."""
-    words = launch_line(recipe, OUT / recipe.name / "ARM" / CONFIG, gpus).replace("/ARM/", "/$ARM/")
+    """A shell loop over the arms, in lines short enough for any terminal."""
+    words = launch_line(recipe, DEFAULT_OUT / recipe.name / "ARM" / CONFIG, gpus).replace("/ARM/", "/$ARM/")
     lines = " \\\n      ".join(textwrap.wrap(words, 68, break_long_words=False, break_on_hyphens=False))
     return f"  for ARM in {' '.join(arms)}; do\n    {lines}\n  done"
 
 
 def _values(values: Values, narrow: bool) -> RenderableType:
-    """Key, value, source and place; on a narrow terminal the place stands below."""
+    """Key, value, source and the place in it; on a narrow terminal the place has a line of its own."""
     if narrow:
         return Group(*(line for key, value in values.items() for line in _two_lines(key, value)))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
@@ -147,15 +146,15 @@ def _estimates(recipe: Recipe, arms: list[str], gpus: int | None) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for arm in arms:
         load = workload_of(recipe, arm, gpus)
-        found: Memory = memory(load)
+        peak = memory(load)
         table.add_row(
-            f"  {arm}", *(f"{getattr(found, name) / GIB:.1f}" for name in names), f"{training_hours(load):.2f}"
+            f"  {arm}", *(f"{getattr(peak, name) / GIB:.1f}" for name in names), f"{training_hours(load):.2f}"
         )
     return table
 
 
 def assumptions(recipe: Recipe, gpus: int | None = None) -> list[str]:
-    """What the estimates take for granted, in sentences."""
+    """What the estimates assume, in sentences."""
     load = workload_of(recipe, trained_arms(recipe)[0], gpus)
     cut = "cut over the GPUs (FSDP2)" if load.sharded else "whole on each GPU"
     return [
@@ -170,7 +169,7 @@ def assumptions(recipe: Recipe, gpus: int | None = None) -> list[str]:
 
 
 def _samples(recipe: Recipe) -> str:
-    """How much is drawn for one arm."""
+    """How many answers evaluation draws for one arm, in a sentence."""
     asked = recipe.evaluation
     k, limit = asked.k.value, asked.max_new_tokens.value
     if asked.questions is None:
@@ -180,7 +179,7 @@ def _samples(recipe: Recipe) -> str:
 
 
 def recipe_facts(recipe: Recipe, gpus: int | None = None) -> dict[str, Any]:
-    """A recipe as plain values, for programs."""
+    """A recipe as plain values, for `--json`."""
     return {
         "name": recipe.name,
         "title": recipe.title,
@@ -196,9 +195,9 @@ def recipe_facts(recipe: Recipe, gpus: int | None = None) -> dict[str, Any]:
 
 
 def _arm_facts(recipe: Recipe, arm: str, gpus: int | None) -> dict[str, Any]:
-    folder, load = OUT / recipe.name / arm, workload_of(recipe, arm, gpus)
-    found = memory(load)
-    bytes_each = {name: getattr(found, name) for name in (*Memory.__dataclass_fields__, "total")}
+    folder, load = DEFAULT_OUT / recipe.name / arm, workload_of(recipe, arm, gpus)
+    peak = memory(load)
+    bytes_each = {name: getattr(peak, name) for name in (*Memory.__dataclass_fields__, "total")}
     return {
         "configuration": {key: value.model_dump() for key, value in arm_values(recipe, arm, folder, gpus).items()},
         "launch": launch_line(recipe, folder / CONFIG, gpus),

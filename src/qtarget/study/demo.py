@@ -1,5 +1,6 @@
 """`qtarget demo`: the main job on the embedded lab. The same student under five targets, scored side by side."""
 
+import hashlib
 import json
 import platform
 import time
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -19,110 +21,154 @@ from rich.table import Table
 import qtarget as qt
 from qtarget import lab
 from qtarget.evaluate import paired_difference
+from qtarget.lab import World
+from qtarget.study.experiment import LabModels, conduct_run
+from qtarget.study.fine_tuning import StepCallback
 from qtarget.study.picture import draw_scores
 from qtarget.study.quiet import quiet
-from qtarget.study.trainings import DemoArm, DemoBudget, Score, score_arm, world_fingerprint
+from qtarget.study.run_record import Budget, Outcome, Run, save_outcome, saved_outcome
 
 DEMO_WORLDS = ("strong-prior", "weak-operator")
-ARMS = (
-    DemoArm("base"),
-    DemoArm("sft", "sft"),
-    DemoArm("dft", "dft"),
-    DemoArm("kd", "kd"),
-    DemoArm("target-sft η=0.2", "target-sft", {"eta": 0.2}),
-    DemoArm("target-sft η=0.5", "target-sft", {"eta": 0.5}),
-    DemoArm("teacher"),
+ARMS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("base", {}),
+    ("sft", {}),
+    ("dft", {}),
+    ("kd", {}),
+    ("target-sft", {"eta": 0.2}),
+    ("target-sft", {"eta": 0.5}),
+    ("teacher", {}),
 )
+"""Methods and their hyperparameters; "base" and "teacher" are models as they come."""
 
 
-def run_demo(out: Path, world: str | None = None, seed: int = 0, quick: bool = False) -> list[Score]:
+def demo_budget(world: World, quick: bool = False) -> Budget:
+    """The world's own budget, with 120 questions answered 16 times; `quick` is a tenth of it, answered 4 times."""
+    part = 10 if quick else 1
+    return Budget(
+        demonstrations=world.demonstrations // part,
+        steps=max(world.fine_tuning_steps // part, 2),
+        batch_size=world.batch_size,
+        learning_rate=world.learning_rate,
+        development=0,
+        test=120 // part,
+        samples=4 if quick else 16,
+        max_new_tokens=world.max_new_tokens,
+    )
+
+
+def run_demo(out: Path, world: str | None = None, seed: int = 0, quick: bool = False) -> list[Outcome]:
     """Fine-tune, score, print the table, and save models, scores, table and picture under `out`, one folder a world.
 
-    Arms already finished under `out` with the same settings are read, not run again.
+    Arms already finished under `out` with the same budget and seed are read, not run again.
 
     Args:
-        world: a name in `lab.WORLDS`; `WORLDS` by default.
+        world: a name in `lab.WORLDS`; `DEMO_WORLDS` by default.
         quick: a tenth of the budget, to see that everything works.
 
     Raises:
         ValueError: no such world.
     """
     worlds = [lab.world(name) for name in ([world] if world else DEMO_WORLDS)]
-    console, scores = Console(), []
-    for one in worlds:
-        scores += _run_world(one, DemoBudget.of(one, seed, quick=quick), out / one.name, console)
+    console, outcomes = Console(), []
+    for each in worlds:
+        outcomes += _run_world(each, demo_budget(each, quick), seed, out / each.name, console)
     console.print("On a model and rows of your own: [bold]qtarget train --help[/]")
-    return scores
+    return outcomes
 
 
-def _run_world(world: lab.World, budget: DemoBudget, out: Path, console: Console) -> list[Score]:
+def _run_world(world: World, budget: Budget, seed: int, out: Path, console: Console) -> list[Outcome]:
     started = time.monotonic()
     console.print(f"[bold]World {world.name}[/]: {world.description}")
     console.print(
         f"{budget.demonstrations} demonstrations, {budget.steps} steps of {budget.batch_size}; "
-        f"{budget.questions} held-out questions, each answered {budget.samples} times at temperature 1."
+        f"{budget.test} held-out questions, each answered {budget.samples} times at temperature 1."
     )
     with quiet():
-        scores = _score_all(world, budget, out, console)
-    console.print(score_table(scores))
-    _save(scores, world, out, time.monotonic() - started)
+        runs = [Run(world.name, method, values, seed, "test", budget) for method, values in ARMS]
+        outcomes = _finish_all(runs, world, out, console)
+    console.print(score_table(outcomes))
+    _save(outcomes, world, out, time.monotonic() - started)
     console.print(f"Models, scores and picture: [bold]{out}[/]  ({time.monotonic() - started:.0f} s)\n")
-    return scores
+    return outcomes
 
 
-def _score_all(world: lab.World, budget: DemoBudget, out: Path, console: Console) -> list[Score]:
+def _finish_all(runs: Sequence[Run], world: World, out: Path, console: Console) -> list[Outcome]:
     columns = (TextColumn("{task.description:32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    scores = []
+    outcomes = []
     with Progress(*columns, console=console) as progress:
-        overall = progress.add_task("all arms", total=len(ARMS))
-        for arm in ARMS:
-            current = progress.add_task(arm.name)
-            score = score_arm(arm, world, budget, out / folder_of(arm), partial(_show, progress, current))
-            progress.update(current, description=f"{arm.name}: {100 * score.mean:.1f}", completed=1, total=1)
+        overall = progress.add_task("all arms", total=len(runs))
+        for run in runs:
+            current = progress.add_task(run.label)
+            outcome = demo_outcome(run, world, out / folder_of(run), partial(_show, progress, current), console)
+            progress.update(current, description=f"{run.label}: {100 * outcome.mean:.1f}", completed=1, total=1)
             progress.advance(overall)
-            scores.append(score)
-    return scores
+            outcomes.append(outcome)
+    return outcomes
 
 
 def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
     progress.update(task, completed=done, total=total)
 
 
-def folder_of(arm: DemoArm) -> str:
-    """A folder name for an arm."""
-    return "-".join([arm.method or arm.name, *(f"{k}-{v}" for k, v in arm.hyperparameters.items())])
+def demo_outcome(run: Run, world: World, folder: Path, step: StepCallback, console: Console) -> Outcome:
+    """The run's outcome: read from `folder` where it is there, else made and saved with its model and tokenizer.
+
+    The outcome is written last, so a run that was interrupted is made again. So is one that another version of qtarget
+    wrote, after a line that says so.
+    """
+    path = folder / "score.json"
+    try:
+        if (saved := saved_outcome(run, path)) is not None:
+            return saved
+    except ValueError:
+        console.print(f"{path} is of another version of qtarget; {run.label} is run again.", highlight=False)
+    models = LabModels(lab.student_path(world), lab.teacher_path(world))
+    questions = lab.questions(world, run.budget.test, seed=run.seed)
+    outcome = conduct_run(run, world, models, questions, folder / "run", step, save_to=folder / "model")
+    save_outcome(outcome, path)
+    return outcome
 
 
-def score_table(scores: Sequence[Score]) -> Table:
+def folder_of(run: Run) -> str:
+    """Name of an arm's folder."""
+    return "-".join([run.method, *(f"{key}-{value}" for key, value in run.hyperparameters.items())])
+
+
+def score_table(outcomes: Sequence[Outcome]) -> Table:
     """Average@k by arm with its interval, the difference to sft on the same questions, and answers cut off."""
-    sft = next((s for s in scores if s.arm.method == "sft"), None)
-    k = scores[0].budget.samples
+    sft = next((each for each in outcomes if each.run.method == "sft"), None)
+    k = outcomes[0].run.budget.samples
     table = Table(
         title=f"Average@{k}: per cent right, 95 % intervals by question", title_justify="left", box=SIMPLE_HEAD
     )
     table.add_column("arm", no_wrap=True)
     for name in ("Average (95 %)", "minus sft (95 %)", "cut off"):
         table.add_column(name, justify="right", no_wrap=True)
-    for score in scores:
+    for outcome in outcomes:
+        average = outcome.average
         table.add_row(
-            score.arm.name,
-            f"{100 * score.mean:5.1f} ({100 * score.low:4.1f}, {100 * score.high:5.1f})",
-            "" if sft is None or score is sft else _difference(score, sft),
-            f"{100 * score.truncated_share:.1f} %",
+            outcome.run.label,
+            f"{100 * average.mean:5.1f} ({100 * average.low:4.1f}, {100 * average.high:5.1f})",
+            "" if sft is None or outcome is sft else _difference(outcome, sft),
+            f"{100 * outcome.truncated_share:.1f} %",
         )
     return table
 
 
-def _difference(score: Score, other: Score) -> str:
-    gap = paired_difference(score.correct, other.correct, score.budget.samples)
+def _difference(outcome: Outcome, other: Outcome) -> str:
+    gap = paired_difference(outcome.correct, other.correct, outcome.run.budget.samples)
     return f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f}, {100 * gap.high:+.1f})"
 
 
-def _save(scores: Sequence[Score], world: lab.World, out: Path, seconds: float) -> None:
+def _save(outcomes: Sequence[Outcome], world: World, out: Path, seconds: float) -> None:
+    """Write `results.json`, `table.txt` and `scores.png`."""
+    run = outcomes[0].run
+    budget = asdict(run.budget)
+    del budget["development"]
     results = {
         "world": world.name,
         "models": world_fingerprint(world),
-        "budget": asdict(scores[0].budget),
+        "budget": {"world": world.name, "seed": run.seed, "questions": budget.pop("test"), **budget},
         "versions": {
             "qtarget": qt.__version__,
             "torch": torch.__version__,
@@ -131,11 +177,34 @@ def _save(scores: Sequence[Score], world: lab.World, out: Path, seconds: float) 
             "python": platform.python_version(),
         },
         "seconds": round(seconds, 1),
-        "arms": [
-            {key: value for key, value in asdict(s).items() if key not in ("budget", "log", "correct")} for s in scores
-        ],
+        "arms": [_arm_record(outcome) for outcome in outcomes],
     }
-    (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    with (out / "table.txt").open("w") as file:
-        Console(file=file, width=110).print(score_table(scores))
-    draw_scores(scores, world, out / "scores.png")
+    (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with (out / "table.txt").open("w", encoding="utf-8") as file:
+        Console(file=file, width=110).print(score_table(outcomes))
+    draw_scores(outcomes, world, out / "scores.png")
+
+
+def _arm_record(outcome: Outcome) -> dict[str, Any]:
+    run, average = outcome.run, outcome.average
+    return {
+        "arm": {
+            "name": run.label,
+            "method": run.method if run.trains else None,
+            "hyperparameters": run.hyperparameters,
+        },
+        "mean": average.mean,
+        "low": average.low,
+        "high": average.high,
+        "truncated_share": outcome.truncated_share,
+        "mean_tokens": outcome.mean_tokens,
+        "seconds": outcome.seconds,
+    }
+
+
+def world_fingerprint(world: World) -> str:
+    """sha256 of the shipped student and teacher, to tell results of different builds apart."""
+    digest = hashlib.sha256()
+    for folder in (lab.student_path(world), lab.teacher_path(world)):
+        digest.update((folder / "model.safetensors").read_bytes())
+    return digest.hexdigest()[:12]

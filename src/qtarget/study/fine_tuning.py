@@ -1,4 +1,4 @@
-"""A fine-tuning in the lab, through the trainer that users get."""
+"""The trainer of a lab run: the one that users get, on a CPU and without output."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from qtarget.lab import Demonstration, World
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 StepCallback = Callable[[int, int], None]
-"""Called with (done, of)."""
+"""Called with how much is done, and of how much."""
 ON_A_QUIET_CPU: dict[str, Any] = {
     "save_strategy": "no",
     "report_to": "none",
@@ -23,7 +23,7 @@ ON_A_QUIET_CPU: dict[str, Any] = {
     "use_cpu": True,
     "dataloader_pin_memory": False,
 }
-"""Arguments of a run whose progress is shown elsewhere, and whose model is saved by hand."""
+"""Arguments of a run on a CPU whose progress is shown elsewhere, and whose model the caller saves."""
 
 
 def lab_trainer(
@@ -42,7 +42,10 @@ def lab_trainer(
 ) -> TargetSFTTrainer:
     """The trainer of a student of the lab: cosine schedule, a twentieth of warm-up, ten lines of log.
 
-    `step` hears of every optimizer step. The teacher is loaded where the method needs one.
+    Args:
+        teacher: its folder; it is loaded only where the method needs one.
+        folder: what the trainer writes while it trains.
+        step: is called after every optimizer step.
     """
     args = TargetSFTConfig(
         output_dir=str(folder),
@@ -70,7 +73,7 @@ def lab_trainer(
 
 
 class _Steps(TrainerCallback):
-    """Hands the trainer's progress on."""
+    """Calls `step` after every optimizer step."""
 
     def __init__(self, step: StepCallback) -> None:
         self.step = step

@@ -1,4 +1,4 @@
-"""Runs that show their progress themselves."""
+"""Quiet libraries, for runs that show their progress themselves."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import transformers
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """One thread, since models this small gain nothing from more, and no bars and notes of other libraries'."""
+    """No progress bars and notes of other libraries, and one thread: models of the lab gain nothing from more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()

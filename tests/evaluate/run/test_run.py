@@ -23,7 +23,7 @@ from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.run.results import average_of
 from qtarget.evaluate.run.view import ProgressDisplay, results_view
 from qtarget.evaluate.store import load_answers, read_records
-from qtarget.outcomes import Interrupted
+from qtarget.outcomes import Interruption
 
 TASK = "lab-weak-operator"
 K, QUESTIONS = 4, 24
@@ -237,7 +237,7 @@ def test_ctrl_c_leaves_what_was_drawn(tmp_path, finished):
             if self.drawn == 10:
                 raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted, match=rf"10 of {K * QUESTIONS} samples .* the same command goes on"):
+    with pytest.raises(Interruption, match=rf"10 of {K * QUESTIONS} samples .* the same command goes on"):
         run_evaluation(plan(tmp_path), Stopping())
     run_evaluation(plan(tmp_path))
     assert samples(tmp_path).read_bytes() == samples(finished).read_bytes()

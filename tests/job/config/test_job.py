@@ -10,32 +10,32 @@ from pydantic import ValidationError
 from trl import ModelConfig, SFTConfig
 
 import qtarget as qt
-from qtarget.job.config.flags import Words, parse_words
-from qtarget.job.config.job import read_job
+from qtarget.job.config.flags import RunArguments, parse_arguments
 from qtarget.job.config.keys import RUN_KEYS, TRL_NAMES, all_keys, schema
 from qtarget.job.config.machine import machine_choices
+from qtarget.job.config.read_job import read_job
 from qtarget.job.config.yaml_file import parse_scalar, read_yaml
 from qtarget.target.hyperparameters import hyperparameters
 
 
 def job_of(*words: str):
-    return read_job(parse_words(["config.yaml", *words]))
+    return read_job(parse_arguments(["config.yaml", *words]))
 
 
 # Flags
 
 
 def test_words_are_taken_apart():
-    words = parse_words(
+    words = parse_arguments(
         ["a.yaml", "--learning-rate", "1e-5", "--packing", "--lora_target_modules", "q", "v", "--seed=-1"]
     )
-    assert words == Words(
+    assert words == RunArguments(
         Path("a.yaml"), {"learning_rate": ["1e-5"], "packing": [], "lora_target_modules": ["q", "v"], "seed": ["-1"]}
     )
-    assert parse_words(["--model", "m"]) == Words(None, {"model": ["m"]})
-    assert parse_words(["--config", "a.yaml", "--seed", "1"]) == Words(Path("a.yaml"), {"seed": ["1"]})
+    assert parse_arguments(["--model", "m"]) == RunArguments(None, {"model": ["m"]})
+    assert parse_arguments(["--config", "a.yaml", "--seed", "1"]) == RunArguments(Path("a.yaml"), {"seed": ["1"]})
     with pytest.raises(ValueError, match="--seed is given twice"):
-        parse_words(["--seed", "1", "--seed=2"])
+        parse_arguments(["--seed", "1", "--seed=2"])
 
 
 def test_flags_stand_over_the_file_and_become_what_their_key_takes(here):
@@ -50,7 +50,7 @@ def test_flags_stand_over_the_file_and_become_what_their_key_takes(here):
 
 
 def test_a_run_without_a_file(here):
-    job = read_job(parse_words(["--model", "llama", "--train-dataset", "rows.jsonl", "--method", "sft"]))
+    job = read_job(parse_arguments(["--model", "llama", "--train-dataset", "rows.jsonl", "--method", "sft"]))
     assert (job.model, job.method.name) == (str(here / "llama"), "sft")
 
 
@@ -71,7 +71,7 @@ def test_yaml_as_people_mean_it(tmp_path):
     [
         ("model: a\n  seed: 1\n", "bad.yaml, line 2, column 7: this is not YAML"),
         ("model: a\nseed: [1\n", "bad.yaml, line 3"),
-        ("model: a\nseed: 1\nmodel: b\n", "line 3: `model` stands on line 1 already"),
+        ("model: a\nseed: 1\nmodel: b\n", "line 3: `model` is already written on line 1"),
         ("- model\n", "holds no `key: value` lines"),
         ("", "holds no `key: value` lines"),
         ("a: \x07\n", "bad.yaml is not YAML"),
@@ -109,7 +109,7 @@ def test_a_trl_configuration_carries_over(here):
         "eval_strategy: no\nlr_scheduler_type: cosine\nuse_peft: true\nlora_target_modules: all-linear\nlora_r: 8\n"
         "gradient_checkpointing: false\ndtype: bfloat16\nmethod: dft\n"
     )
-    job = read_job(parse_words(["trl.yaml"]))
+    job = read_job(parse_arguments(["trl.yaml"]))
     assert (job.model, job.train.names) == (str(here / "llama"), ("rows.jsonl",))
     assert (job.model_args.lora_target_modules, job.model_args.lora_r) == ("all-linear", 8)
     assert (job.args.learning_rate, job.model_args.dtype, job.evaluation) == (2e-4, "bfloat16", None)
@@ -117,15 +117,15 @@ def test_a_trl_configuration_carries_over(here):
 
 def test_one_name_is_enough(here):
     (here / "both.yaml").write_text("model: llama\ntrain_dataset: rows.jsonl\ndataset_name: rows.jsonl\n")
-    with pytest.raises(ValueError, match="`dataset_name` and `train_dataset` say the same"):
-        read_job(parse_words(["both.yaml"]))
+    with pytest.raises(ValueError, match="`dataset_name` and `train_dataset` mean the same"):
+        read_job(parse_arguments(["both.yaml"]))
 
 
 def test_hyperparameters_stand_at_the_top_or_under_method_kwargs(here):
     assert job_of("--method-kwargs", "{eta: 0.9}", "--eta", "0.1").method.hyperparameters == {"eta": 0.1}
     (here / "twice.yaml").write_text("model: llama\ntrain_dataset: rows.jsonl\neta: 0.5\nmethod_kwargs: {eta: 0.4}\n")
-    with pytest.raises(ValueError, match="line 3: `eta` stands in `method_kwargs` too"):
-        read_job(parse_words(["twice.yaml"]))
+    with pytest.raises(ValueError, match="line 3: `eta` is in `method_kwargs` too"):
+        read_job(parse_arguments(["twice.yaml"]))
 
 
 def test_another_method_over_a_file_with_hyperparameters(here):

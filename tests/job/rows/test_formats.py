@@ -7,13 +7,13 @@ import pytest
 from tiny_models import prompt_completion
 
 from qtarget.data.json_lines import check_json
-from qtarget.job.config.job import Source
+from qtarget.job.config.checked_job import DataSource
 from qtarget.job.facts import rows_fingerprint
 from qtarget.job.rows.formats import FORMATS, load_rows
 
 
 def rows_of(*names: str, split: str = "train"):
-    return load_rows(Source(tuple(map(str, names)), None, split), "train_dataset")
+    return load_rows(DataSource(tuple(map(str, names)), None, split), "train_dataset")
 
 
 @pytest.fixture
@@ -60,9 +60,10 @@ def test_a_split_that_is_not_there(made, name):
         rows_of(made[1] / name, split="validation")
 
 
-def test_a_list_of_a_file_and_a_directory(made):
-    with pytest.raises(ValueError, match="in it is no file"):
-        rows_of(made[1] / "folder", made[1] / "a.jsonl")
+@pytest.mark.parametrize("names", [("folder", "a.jsonl"), ("a.jsonl", "folder")])
+def test_a_list_of_a_file_and_a_directory(made, names):
+    with pytest.raises(ValueError, match="folder in it is not a file"):
+        rows_of(*(made[1] / name for name in names))
 
 
 def test_a_broken_file_in_a_directory(made):

@@ -9,8 +9,9 @@ from job.directories import write_rows
 
 from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import check_as_trained, prompt_ids
-from qtarget.job.config.flags import Words
-from qtarget.job.config.job import Job, read_job
+from qtarget.job.config.checked_job import Job
+from qtarget.job.config.flags import RunArguments
+from qtarget.job.config.read_job import read_job
 from qtarget.job.rows.layout import training_rows
 from qtarget.job.rows.rendering import render
 
@@ -32,7 +33,7 @@ def job(here):
     def make(**keys: object) -> Job:
         lines = {"model": "qwen2", "train_dataset": "own.jsonl", "method": "sft", "output_dir": "out", **keys}
         (here / "run.yaml").write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
-        return read_job(Words(Path("run.yaml"), {}))
+        return read_job(RunArguments(Path("run.yaml"), {}))
 
     return make
 
@@ -81,10 +82,14 @@ def test_rows_that_are_too_long_are_left_out_before_any_is_taken(job):
     ("keys", "said"),
     [
         ({"prompt_column": "question", "completion_column": "solution"}, "Write `prompt_column:` and one of these"),
-        ({"prompt_column": "problem", "completion_column": "solution", "train_rows": 9}, "there are 8"),
+        (
+            {"prompt_column": "problem", "completion_column": "solution", "train_rows": 9},
+            "write `train_rows: 8` or fewer",
+        ),
         ({"prompt_column": "messages", "completion_column": "solution"}, "row 0: `messages` holds"),
         ({"prompt_format": "qwen-box"}, 'did you mean "qwen-boxed"'),
         ({"longer_rows": "drop"}, "write `prompt_format: qwen-boxed`"),
+        ({"longer_rows": "drop", "prompt_format": "qwen-boxed", "max_length": "null"}, "write `max_length: 4096`"),
         ({"train_rows_seed": 3}, "add `train_rows: 1000`"),
         ({"prompt_column": "problem", "completion_column": "solution", "prompt_format": "llama-boxed"}, "<|eot_id|>"),
     ],

@@ -11,7 +11,6 @@ from qtarget.evaluate.compare.tables import ComparisonTables
 from qtarget.evaluate.statistics import SeedsDifference
 
 CLEAR_GAIN, CLEAR_LOSS, UNCLEAR = "#0b6e4f", "#b23a48", "#8a8f98"
-CLEAR_PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
 ROW_INCHES, PANEL_INCHES = 0.42, 0.5
 
 

@@ -35,7 +35,7 @@ from qtarget.evaluate.store import (
     write_records,
     write_task,
 )
-from qtarget.outcomes import Interrupted
+from qtarget.outcomes import Interruption
 
 RESULTS = "results.json"
 
@@ -61,7 +61,7 @@ def run_evaluation(plan: EvaluationPlan, watch: ProgressWatch | None = None) -> 
 
     Raises:
         ValueError: the plan cannot be run, its folder holds another evaluation, or a sample is damaged.
-        Interrupted: on Ctrl-C; the samples drawn so far stay.
+        Interruption: on Ctrl-C; the samples drawn so far stay.
     """
     return conduct_evaluation(prepare_evaluation(plan), watch)
 
@@ -103,7 +103,7 @@ def _resumable(prepared: PreparedEvaluation) -> Iterator[None]:
         paths = [(prepared.plan.out / one.task.name / SAMPLES, one) for one in prepared.asked]
         drawn = sum(path.read_bytes().count(b"\n") for path, _ in paths if path.is_file())
         total = sum(len(one.questions) * one.ask.k for _, one in paths)
-        raise Interrupted(
+        raise Interruption(
             f"stopped: {drawn} of {total} samples are in {prepared.plan.out} and stay; the same command goes on from "
             "there."
         ) from stopped

@@ -1,1 +1,1 @@
-"""What a user wrote, checked: a file of keys, flags over it, and the `Job` they make."""
+"""A configuration, read and checked: a YAML file and the flags over it become a `Job` (`checked_job`)."""

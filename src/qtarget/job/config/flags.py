@@ -1,26 +1,31 @@
-"""Flags over the configuration file: `--key value`, `--key=value`, `--switch`."""
+"""A run's command line: a configuration file, and flags over it: `--key value`, `--key=value`, `--switch`."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 
-class Words(NamedTuple):
-    """What stood on the command line: the file, and the words behind each key."""
+class RunArguments(NamedTuple):
+    """Arguments of `qtarget train` and its like.
+
+    Attributes:
+        config: the configuration file; None where every key is a flag.
+        flags: the texts behind each key, none behind a switch.
+    """
 
     config: Path | None
     flags: dict[str, list[str]]
 
 
-def parse_words(words: list[str]) -> Words:
-    """`config.yaml --learning-rate 1e-5 --packing` taken apart.
+def parse_arguments(arguments: list[str]) -> RunArguments:
+    """Split `config.yaml --learning-rate 1e-5 --packing` into the file and its flags.
 
-    Dashes and underscores are the same in keys. A key without a word is a switch; several words are a list. The file
-    may stand behind `--config` too, as in TRL's scripts.
+    Dashes and underscores are the same in keys. A key without a value is a switch; several values are a list. The file
+    may also be given as `--config FILE`, as in TRL's scripts.
 
     Raises:
-        ValueError: a word that belongs to no key, or a key given twice.
+        ValueError: a value without a key, or a key given twice.
     """
-    rest = list(words)
+    rest = list(arguments)
     config = Path(rest.pop(0)) if rest and not rest[0].startswith("--") else None
     flags: dict[str, list[str]] = {}
     while rest:
@@ -30,14 +35,15 @@ def parse_words(words: list[str]) -> Words:
         flags[key] = values
     if config is None and flags.get("config"):
         config = Path(flags.pop("config")[0])
-    return Words(config, flags)
+    return RunArguments(config, flags)
 
 
 def _next_flag(rest: list[str]) -> tuple[str, list[str]]:
-    word = rest.pop(0)
-    if not word.startswith("--"):
-        raise ValueError(f"{word!r} belongs to no key; write `--key {word}`, with the configuration file first.")
-    key, equals, value = word[2:].partition("=")
+    """Take a flag and its values off the front of `rest`."""
+    flag = rest.pop(0)
+    if not flag.startswith("--"):
+        raise ValueError(f"{flag!r} belongs to no key; write `--key {flag}`, with the configuration file first.")
+    key, equals, value = flag[2:].partition("=")
     values = [value] if equals else []
     while not equals and rest and not rest[0].startswith("--"):
         values.append(rest.pop(0))

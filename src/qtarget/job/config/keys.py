@@ -10,7 +10,7 @@ from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 from qtarget.train import TargetSFTConfig
 
 TRL_NAMES = {"model_name_or_path": "model", "dataset_name": "train_dataset"}
-"""Keys of TRL's own scripts, and the key here that says the same."""
+"""Keys of TRL's own scripts, and our names for the same."""
 
 RUN_KEYS: dict[str, tuple[Any, Any]] = {
     "model": (str, ...),
@@ -32,46 +32,49 @@ RUN_KEYS: dict[str, tuple[Any, Any]] = {
     "cache_batch_tokens": (PositiveInt, 8192),
     "cache_shard_tokens": (PositiveInt, 65536),
 }
-"""The keys of a run beside the trainer's; `resume_from_checkpoint: true` is the newest one. Those of `cache_` are for
-`qtarget teacher cache`, and stand here so that one file serves both."""
+"""Keys that neither trainer nor model has: type and default (`...`: it must be given). `resume_from_checkpoint: true`
+means the newest checkpoint. Keys that begin with `cache_` are read by `qtarget teacher cache`; they are accepted by
+`qtarget train` too, so that one file serves both."""
 
 
 def init_hints(config: type) -> dict[str, Any]:
-    """The fields that a dataclass is made from, with their types."""
+    """Name and type of every field that a dataclass takes when it is made."""
     hints = get_type_hints(config)
     return {f.name: hints[f.name] for f in fields(config) if f.init}
 
 
 @cache
 def trainer_keys() -> dict[str, Any]:
+    """The keys of `TargetSFTConfig`, which are TRL's and ours, each with its type."""
     return init_hints(TargetSFTConfig)
 
 
 @cache
 def model_keys() -> dict[str, Any]:
-    """TRL's model and adapter options, less the name of the model, which is a run's own key."""
+    """TRL's model and adapter options, each with its type; the model's name is our `model`."""
     return {name: hint for name, hint in init_hints(ModelConfig).items() if name not in TRL_NAMES}
 
 
 @cache
 def all_keys() -> dict[str, Any]:
-    """Each key and its type."""
+    """Every key of a configuration, with its type."""
     return {**trainer_keys(), **model_keys(), **{name: hint for name, (hint, _) in RUN_KEYS.items()}}
 
 
 @cache
 def schema() -> type[BaseModel]:
-    """The check of names and types. What is not given stays unset, and so keeps its owner's default."""
-    loose = {name: (_listed(hint), None) for name, hint in all_keys().items()}
+    """The pydantic model that checks names and types. A key that is not given stays unset, so that the default of the
+    trainer's or TRL's class holds."""
+    optional = {name: (_accept_text(hint), None) for name, hint in all_keys().items()}
     return create_model(
         "Configuration",
         __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()),
-        **{**loose, **RUN_KEYS},
+        **{**optional, **RUN_KEYS},
     )
 
 
-def _listed(hint: Any) -> Any:
-    """A list of text may be written as its one member, as in `lora_target_modules: all-linear`."""
+def _accept_text(hint: Any) -> Any:
+    """A type that takes a single text for a list of texts, as in `lora_target_modules: all-linear`."""
     if hint not in (list[str], list[str] | None):
         return hint
     return Annotated[hint, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]

@@ -1,4 +1,4 @@
-"""What a configuration leaves open and the machine decides."""
+"""Settings that depend on the machine, where a configuration does not say: precision and pinned memory."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,16 +7,16 @@ import torch
 
 
 class Choices(NamedTuple):
-    """Keys for the trainer's configuration, and the precision in words ("" where the user chose)."""
+    """Keys for the trainer's configuration, and the precision in words ("" where the user chose it)."""
 
     keys: dict[str, bool]
     note: str
 
 
 def machine_choices(values: Mapping[str, Any]) -> Choices:
-    """bf16 where the GPU has it, fp16 on older ones, else float32; memory is pinned for a GPU only.
+    """bf16 on a GPU that has it, fp16 on an older one, float32 on a CPU; memory is pinned only for a GPU.
 
-    TRL's default is bf16 everywhere, which on a CPU is slow or fails.
+    TRL's default is bf16 everywhere, which is slow or fails on a CPU.
     """
     cuda = torch.cuda.is_available() and not values.get("use_cpu")
     pinned = {} if cuda or "dataloader_pin_memory" in values else {"dataloader_pin_memory": False}

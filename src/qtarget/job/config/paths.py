@@ -1,11 +1,18 @@
-"""Paths that a user wrote: found, or refused with the near miss."""
+"""Paths that a user wrote, and what to say of one that does not exist: the closest name beside it."""
 
 import difflib
 from pathlib import Path
 
 
 def existing_file(path: Path, what: str) -> Path:
-    """The path, if it is a file."""
+    """The path, if it is a file.
+
+    Args:
+        what: names the file in an error, as "the configuration".
+
+    Raises:
+        ValueError: it is a directory, or does not exist.
+    """
     if path.is_dir():
         raise ValueError(f"{what} {path} is a directory; name the file in it.")
     if not path.is_file():
@@ -14,7 +21,7 @@ def existing_file(path: Path, what: str) -> Path:
 
 
 def not_found(path: Path, what: str) -> str:
-    """What to say of a path that is not there."""
+    """The sentence for a path that does not exist, with the closest name in its directory."""
     folder = path.parent
     if not folder.is_dir():
         return f"{what} {path} is not there: there is no directory {folder.absolute()}."

@@ -1,4 +1,4 @@
-"""YAML as people mean it, with the line of every key."""
+"""YAML 1.2 (`1e-5` is a number, `no` is text), with the line of every key for error messages."""
 
 import re
 from collections.abc import Hashable
@@ -13,7 +13,7 @@ FLOAT, BOOL, TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("float", "boo
 
 
 class CoreLoader(yaml.SafeLoader):
-    """YAML 1.2's scalars: `1e-5` is a number, `no` is a word and a date is text."""
+    """PyYAML's safe loader with YAML 1.2's scalars: `1e-5` is a number, `no` and dates are text."""
 
 
 CoreLoader.yaml_implicit_resolvers = {
@@ -27,7 +27,7 @@ CoreLoader.add_implicit_resolver(
 
 
 class YamlFile(NamedTuple):
-    """A mapping, and the line on which each of its keys stands."""
+    """The keys and values of a file, and the line of each key."""
 
     values: dict[str, Any]
     lines: dict[str, int]
@@ -37,7 +37,7 @@ def read_yaml(path: Path) -> YamlFile:
     """The mapping in a YAML file.
 
     Raises:
-        ValueError: no such file (naming the near miss), not YAML, no mapping, or a key written twice.
+        ValueError: no such file (naming the closest), no YAML, no `key: value` lines, or a key written twice.
     """
     text = existing_file(path, "the configuration").read_text(encoding="utf-8-sig")
     try:
@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> YamlFile:
 
 
 def parse_scalar(text: str) -> Any:
-    """A value as YAML reads it; what is no YAML is text."""
+    """The value of a text as YAML reads it; the text itself where it is not YAML."""
     try:
         return yaml.load(text, CoreLoader)
     except yaml.YAMLError:
@@ -67,7 +67,9 @@ def _lines(root: yaml.MappingNode, path: Path) -> dict[str, int]:
     for key, _ in root.value:
         line = key.start_mark.line + 1
         if key.value in lines:
-            raise ValueError(f"{path}, line {line}: `{key.value}` stands on line {lines[key.value]} already; keep one.")
+            raise ValueError(
+                f"{path}, line {line}: `{key.value}` is already written on line {lines[key.value]}; keep one."
+            )
         lines[key.value] = line
     return {str(key): line for key, line in lines.items()}
 
@@ -75,5 +77,5 @@ def _lines(root: yaml.MappingNode, path: Path) -> dict[str, int]:
 def _syntax(error: yaml.MarkedYAMLError, path: Path) -> str:
     mark = error.problem_mark or error.context_mark
     where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-    said = ", ".join(part for part in (error.context, error.problem) if part)
-    return f"{where}: this is not YAML ({said}). Write one `key: value` a line, and quote text with `:` or `#` in it."
+    reason = ", ".join(part for part in (error.context, error.problem) if part)
+    return f"{where}: this is not YAML ({reason}). Write one `key: value` a line, and quote text with `:` or `#` in it."

@@ -1,1 +1,1 @@
-"""Rows of a run: read from files, laid out, rendered."""
+"""Rows of a run: read (`formats`), laid out in the columns the trainer reads (`layout`), made tokens (`rendering`)."""

@@ -1,4 +1,4 @@
-"""Rows from files, directories and the hub."""
+"""Rows read from files, directories and the hub."""
 
 from pathlib import Path
 from typing import Any
@@ -8,30 +8,32 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from pyarrow import ArrowInvalid
 
 from qtarget.data.json_lines import check_json
-from qtarget.job.config.job import Source
+from qtarget.job.config.checked_job import DataSource
 from qtarget.job.config.paths import looks_local, not_found
 
 FORMATS: dict[str, str] = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 """How a file of rows ends, and the builder of `datasets` that reads it."""
 
 
-def load_rows(source: Source, key: str) -> Dataset:
+def load_rows(source: DataSource, key: str) -> Dataset:
     """The rows of a source.
 
     Args:
-        key: the key it was given under, for errors.
+        key: the key of the configuration that names it, for error messages.
 
     Raises:
-        ValueError: nothing there (naming the near miss), an unknown format or split, or a broken file.
+        ValueError: it does not exist (naming the closest path), its format or split is unknown, or a file is broken.
     """
     paths = [Path(name).expanduser() for name in source.names]
     if all(path.is_file() for path in paths):
         return _from_files(paths, key)
-    name, path = source.names[0], paths[0]
-    for missing in (p for p, name in zip(paths, source.names, strict=True) if not p.exists() and looks_local(name)):
-        raise ValueError(f"`{key}`: " + not_found(missing, "the data"))
+    for path, name in zip(paths, source.names, strict=True):
+        if not path.exists() and looks_local(name):
+            raise ValueError(f"`{key}`: " + not_found(path, "the data"))
     if len(paths) > 1:
-        raise ValueError(f"`{key}` is a list, and {name} in it is no file; list files only, or name one directory.")
+        other = next(path for path in paths if not path.is_file())
+        raise ValueError(f"`{key}` is a list, and {other} in it is not a file; list files only, or name one directory.")
+    path = paths[0]
     return _from_saved(path, source, key) if _is_saved(path) else _from_folder_or_hub(path, source, key)
 
 
@@ -42,7 +44,7 @@ def _from_files(paths: list[Path], key: str) -> Dataset:
     form = formats.pop()
     for path in paths if form == "json" else ():
         check_json(path)
-    return _loaded(key, str(form), data_files=[str(path) for path in paths], split="train")
+    return _load(key, str(form), data_files=[str(path) for path in paths], split="train")
 
 
 def _endings() -> str:
@@ -56,7 +58,7 @@ def _is_saved(path: Path) -> bool:
     return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
 
 
-def _from_saved(path: Path, source: Source, key: str) -> Dataset:
+def _from_saved(path: Path, source: DataSource, key: str) -> Dataset:
     saved: Any = load_from_disk(str(path))
     if not isinstance(saved, DatasetDict):
         return saved
@@ -65,25 +67,26 @@ def _from_saved(path: Path, source: Source, key: str) -> Dataset:
     return saved[source.split]
 
 
-def _from_folder_or_hub(path: Path, source: Source, key: str) -> Dataset:
+def _from_folder_or_hub(path: Path, source: DataSource, key: str) -> Dataset:
     if path.is_dir():
         for file in sorted(file for file in path.rglob("*") if FORMATS.get(file.suffix) == "json"):
             check_json(file)
     try:
-        return _loaded(key, source.names[0], name=source.config, split=source.split)
+        return _load(key, source.names[0], name=source.config, split=source.split)
     except ValueError as error:
         if "Unknown split" in str(error):
             raise ValueError(_no_split(key, source, str(error).partition("one of ")[2].strip("[]. "))) from error
         raise
 
 
-def _no_split(key: str, source: Source, found: str) -> str:
+def _no_split(key: str, source: DataSource, splits: str) -> str:
     split_key = "dataset_train_split" if key == "train_dataset" else "dataset_test_split"
-    first = found.split(",")[0].strip("'\" ")
-    return f"`{key}`: {source.names[0]} has no split {source.split!r} (it has {found}); write `{split_key}: {first}`."
+    first = splits.split(",")[0].strip("'\" ")
+    return f"`{key}`: {source.names[0]} has no split {source.split!r} (it has {splits}); write `{split_key}: {first}`."
 
 
-def _loaded(key: str, *args: Any, **kwargs: Any) -> Any:
+def _load(key: str, *args: Any, **kwargs: Any) -> Any:
+    """`datasets.load_dataset`, with its errors in our words."""
     try:
         return load_dataset(*args, **kwargs)
     except DatasetNotFoundError as error:

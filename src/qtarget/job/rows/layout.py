@@ -1,4 +1,4 @@
-"""A run's rows: its own columns, the rows it takes, and prompts as evaluation asks them."""
+"""The rows a run takes, laid out in the columns the trainer reads, with prompts as evaluation asks them."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,10 +9,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import prompt_ids
-from qtarget.job.config.job import Job, Layout, Source
+from qtarget.job.config.checked_job import DataSource, Job, Layout
 from qtarget.job.rows.formats import load_rows
-
-IGNORED = -100
+from qtarget.teacher.documents import IGNORED
 
 
 @dataclass(frozen=True)
@@ -20,8 +19,9 @@ class RunRows:
     """The rows of a source that a run takes.
 
     Attributes:
-        taken: as they came.
-        laid_out: as the trainer is given them.
+        taken: with the columns of the source.
+        laid_out: with the columns the trainer reads: as they came, `prompt` and `completion`, or `input_ids` and
+            `labels`.
     """
 
     taken: Dataset
@@ -32,17 +32,17 @@ def training_rows(job: Job) -> RunRows:
     """The rows to train on.
 
     Raises:
-        ValueError: nothing there, a column that is missing or holds something else, or fewer rows than asked for.
+        ValueError: the rows do not exist, a column is missing or holds no text, or there are fewer than `train_rows`.
     """
-    return _rows(job, job.train, "train_dataset")
+    return _take_rows(job, job.train, "train_dataset")
 
 
 def evaluation_rows(job: Job) -> RunRows | None:
-    """The rows to evaluate the loss on, all of them; None where there are none."""
-    return None if job.evaluation is None else _rows(job, job.evaluation, "eval_dataset")
+    """The rows to measure the loss on, all of them; None where the run names none."""
+    return None if job.evaluation is None else _take_rows(job, job.evaluation, "eval_dataset")
 
 
-def _rows(job: Job, source: Source, key: str) -> RunRows:
+def _take_rows(job: Job, source: DataSource, key: str) -> RunRows:
     rows = load_rows(source, key)
     if job.layout is None:
         return RunRows(rows, rows)
@@ -54,17 +54,17 @@ def _rows(job: Job, source: Source, key: str) -> RunRows:
     take = layout.take if key == "train_dataset" else None
     if not layout.drop_longer:
         rows = _first(rows, take, key)
-    laid_out = _laid_out(rows, job)
+    laid_out = _lay_out(rows, job)
     if not layout.drop_longer:
         return RunRows(rows, laid_out)
-    fits = [place for place, ids in enumerate(laid_out["input_ids"]) if len(ids) <= (job.args.max_length or 0)]
+    fits = [index for index, ids in enumerate(laid_out["input_ids"]) if len(ids) <= (job.args.max_length or 0)]
     return RunRows(_first(rows.select(fits), take, key), _first(laid_out.select(fits), take, key))
 
 
 def _first(rows: Dataset, take: int | None, key: str) -> Dataset:
     if take is not None and len(rows) < take:
         raise ValueError(
-            f"`train_rows: {take}` of `{key}` are asked for, and there are {len(rows)}; write that or less."
+            f"`train_rows: {take}` asks for more rows than `{key}` has; write `train_rows: {len(rows)}` or fewer."
         )
     return rows if take is None else rows.select(range(take))
 
@@ -78,8 +78,8 @@ def _check_column(column: str, rows: Dataset, layout: Layout, key: str) -> None:
     )
 
 
-def _laid_out(rows: Dataset, job: Job) -> Dataset:
-    """Prompt and completion, or with a prompt's name their token ids, of which the completion's are learned."""
+def _lay_out(rows: Dataset, job: Job) -> Dataset:
+    """Columns `prompt` and `completion`; where the layout names a prompt, token ids with labels on the completion."""
     layout = job.layout
     assert layout is not None
     if layout.prompt is None:
@@ -95,7 +95,7 @@ def _texts(row: dict[str, Any], index: int, layout: Layout) -> dict[str, str]:
         if not isinstance(text, str) or not text.strip():
             raise ValueError(
                 f"row {index}: `{column}` holds {text!r}; expected text that is not empty, or for the completion a "
-                "conversation in which the assistant speaks."
+                "conversation with a turn of the assistant."
             )
     return {"prompt": prompt, "completion": completion}
 
@@ -110,17 +110,18 @@ def _last_answer(value: Any) -> Any:
 def _token_row(
     row: dict[str, Any], index: int, layout: Layout, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, list[int]]:
-    """The ids that evaluation asks with, the completion's, and the end token, which is learned too."""
+    """Token ids of the prompt as evaluation asks it, the completion and the end token; the latter two are learned."""
     text = _texts(row, index, layout)
     prompt = prompt_ids(str(layout.prompt), Question("", text["prompt"], ""), tokenizer)
-    learned: Any = tokenizer(text["completion"], add_special_tokens=False)["input_ids"]
-    answer = [*learned, tokenizer.eos_token_id]
+    completion: Any = tokenizer(text["completion"], add_special_tokens=False)["input_ids"]
+    answer = [*completion, tokenizer.eos_token_id]
     return {"input_ids": [*prompt, *answer], "labels": [IGNORED] * len(prompt) + answer}
 
 
 def _tokenizer(job: Job) -> PreTrainedTokenizerBase:
-    own = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
-    tokenizer = AutoTokenizer.from_pretrained(job.model, **own)
+    tokenizer = AutoTokenizer.from_pretrained(
+        job.model, revision=job.model_args.model_revision, trust_remote_code=job.args.trust_remote_code
+    )
     if job.args.eos_token is not None:
         tokenizer.eos_token = job.args.eos_token
     return tokenizer

@@ -1,4 +1,4 @@
-"""A run's rows as it will train on them, without the models it trains."""
+"""A run's rows as token ids, exactly as it will train on them, made without loading any weights."""
 
 import copy
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from qtarget.job.config.job import Job
+from qtarget.job.config.checked_job import Job
 from qtarget.job.rows.layout import evaluation_rows, training_rows
 from qtarget.teacher import Document, documents_of_rows
 from qtarget.teacher.cache import Ranks
@@ -18,10 +18,13 @@ from qtarget.train.lookup import rendering
 
 @dataclass(frozen=True)
 class RenderedRows:
-    """A run's rows as it will train on them, and evaluate.
+    """A run's rows as it will train and evaluate on them.
 
     Attributes:
-        parts: what made them so, for a cache's key.
+        documents: the token ids of each.
+        parts: tokenizer, template and truncation that made them, for a cache's identity.
+        tokenizer: the student's.
+        ranks: the processes that share the work.
     """
 
     documents: list[Document]
@@ -31,20 +34,24 @@ class RenderedRows:
 
 
 class RowsTrainer(TargetSFTTrainer):
-    """The trainer of a run as far as its rows, around a model without weights."""
+    """A trainer that only prepares rows: its model has no weights, and teachers and reference are not opened."""
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         self.teachers, self.reference = (), None
 
 
 def render(job: Job) -> RenderedRows:
-    """The rows as `qtarget train` would prepare them; no weights are needed for it."""
+    """The rows as `qtarget train` would prepare them.
+
+    Raises:
+        ValueError: rows that do not exist or cannot be trained on.
+    """
     train, evaluation = training_rows(job).laid_out, evaluation_rows(job)
-    own = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
-    tokenizer = AutoTokenizer.from_pretrained(job.model, **own)
+    hub_options = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
+    tokenizer = AutoTokenizer.from_pretrained(job.model, **hub_options)
     trainer = RowsTrainer(
-        _outline(job.model, own),
-        _plain(job),
+        _model_without_weights(job.model, hub_options),
+        _local_args(job),
         None,
         train,
         None if evaluation is None else evaluation.laid_out,
@@ -53,23 +60,22 @@ def render(job: Job) -> RenderedRows:
     accelerator = trainer.accelerator
     sets: list[Any] = [rows for rows in (trainer.train_dataset, trainer.eval_dataset) if rows is not None]
     return RenderedRows(
-        documents=[one for rows in sets for one in documents_of_rows(rows.with_format("numpy"))],
+        documents=[document for rows in sets for document in documents_of_rows(rows.with_format("numpy"))],
         parts=rendering(trainer.args, trainer.text_tokenizer, trainer.chat_template),
         tokenizer=trainer.text_tokenizer,
         ranks=Ranks(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone),
     )
 
 
-def _plain(job: Job) -> Any:
-    """The run's own settings, less what a trainer does on the hub and with weights when it is built."""
+def _local_args(job: Job) -> Any:
+    """The trainer's configuration without what it would do with the hub and with weights when it is built."""
     args = copy.copy(job.args)
     args.push_to_hub, args.model_init_kwargs = False, None
     return args
 
 
-def _outline(source: str, own: dict[str, Any]) -> PreTrainedModel:
-    """The student without its weights."""
+def _model_without_weights(source: str, hub_options: dict[str, Any]) -> PreTrainedModel:
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, **own))
-    model.hf_device_map = {"": "meta"}  # said to be placed already, so the Trainer does not try to
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, **hub_options))
+    model.hf_device_map = {"": "meta"}  # the Trainer takes it for placed then, and does not move it
     return model

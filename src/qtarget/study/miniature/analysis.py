@@ -1,13 +1,13 @@
-"""What the runs say: scores with intervals over seeds and questions, and paired comparisons."""
+"""From outcomes on disk to results: scores with intervals over seeds and questions, and paired comparisons."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from qtarget.evaluate.statistics import SeedsDifference, holm, paired_seeds
-from qtarget.study.miniature.runs import Outcome, read
 from qtarget.study.miniature.settings import Setting
+from qtarget.study.run_record import Outcome, read_outcome
 
 OURS = "target-sft"
 RIVALS = ("base", "sft", "dft", "kd")
@@ -15,7 +15,7 @@ RIVALS = ("base", "sft", "dft", "kd")
 
 @dataclass(frozen=True)
 class MethodRuns:
-    """A method in a setting: its outcomes, one a seed."""
+    """A method in a setting, with its hyperparameters: one outcome for each seed."""
 
     setting: str
     method: str
@@ -36,18 +36,18 @@ class MethodRuns:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 %, over other seeds and questions."""
-        nothing = [[0.0] * len(row) for row in self.shares]
-        found = paired_seeds(self.shares, nothing)
-        return max(0.0, found.low), found.high
+        """95 % interval of the mean, for other seeds and other questions."""
+        zeros = [[0.0] * len(row) for row in self.shares]
+        difference = paired_seeds(self.shares, zeros)
+        return max(0.0, difference.low), difference.high
 
     def effect(self, name: str) -> float:
-        """Mean over seeds of something besides accuracy."""
+        """Mean over seeds of a measure besides accuracy: a name of `page.EFFECT_COLUMNS`."""
         return fmean(_effect(outcome, name) for outcome in self.outcomes)
 
     @property
     def greedy(self) -> float | None:
-        """Share right at temperature 0, a mean over the seeds that have it."""
+        """Share right at temperature 0, a mean over the seeds in which it was measured."""
         known = [outcome.greedy for outcome in self.outcomes if outcome.greedy is not None]
         return fmean(known) if known else None
 
@@ -60,14 +60,14 @@ def _effect(outcome: Outcome, name: str) -> float:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Target-SFT in one setting, against each rival.
+    """Target-SFT in one setting, beside each rival.
 
     Attributes:
         best: the rival with the highest mean.
-        against: by rival, Target-SFT minus it.
-        p: the largest of the rivals' p: to be ahead of all is to be ahead of each, so it needs no adjustment for
-            their number. It is 1 where Target-SFT is not first.
-        holm: p, adjusted for the number of settings.
+        against: Target-SFT minus the rival, by rival.
+        p: the largest of the rivals' p values. To be ahead of all is to be ahead of each, so it needs no adjustment
+            for their number. It is 1 where Target-SFT is not first.
+        holm: p, adjusted for the number of settings (Holm 1979).
     """
 
     setting: str
@@ -83,40 +83,45 @@ class Verdict:
 
     @property
     def is_clearly_first(self) -> bool:
-        """After Holm's adjustment over the settings (1979)."""
+        """First, with an adjusted p below 0.05."""
         return self.is_first and self.holm < 0.05
 
 
 def load_outcomes(settings: Iterable[Setting], results: Path, split: str = "test") -> list[MethodRuns]:
-    """The arms of the settings whose runs are there; an arm has the seeds that all of its setting's arms have."""
+    """The methods of each setting, from the outcomes on disk, with the seeds that all methods of the setting have.
+
+    Raises:
+        ValueError: a file holds no outcome.
+    """
     return [arm for setting in settings for arm in _arms(setting, results, split)]
 
 
 def _arms(setting: Setting, results: Path, split: str) -> list[MethodRuns]:
     by_arm: dict[tuple, dict[int, Outcome]] = {}
     for path in sorted((results / setting.name).glob(f"*-{split}-*.json")):
-        outcome = read(path)
+        outcome = read_outcome(path)
         key = (outcome.run.method, *sorted(outcome.run.hyperparameters.items()))
         by_arm.setdefault(key, {})[outcome.run.seed] = outcome
     if not by_arm:
         return []
-    seeds = sorted(set.intersection(*(set(found) for found in by_arm.values())))
+    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in by_arm.values())))
     return [
-        MethodRuns(setting.name, key[0], tuple(found[seed] for seed in seeds)) for key, found in by_arm.items() if seeds
+        MethodRuns(setting.name, key[0], tuple(by_seed[seed] for seed in seeds))
+        for key, by_seed in by_arm.items()
+        if seeds
     ]
 
 
 def verdicts(arms: Sequence[MethodRuns]) -> list[Verdict]:
-    """One for each setting, in the order of the arms."""
+    """A verdict for each setting, in the order of the arms."""
     settings = list(dict.fromkeys(arm.setting for arm in arms))
-    found = [_compared({arm.method: arm for arm in arms if arm.setting == setting}) for setting in settings]
-    adjusted = holm([one.p for one in found])
-    return [
-        Verdict(one.setting, one.eta, one.best, one.against, one.p, p) for one, p in zip(found, adjusted, strict=True)
-    ]
+    unadjusted = [_verdict({arm.method: arm for arm in arms if arm.setting == setting}) for setting in settings]
+    adjusted = holm([verdict.p for verdict in unadjusted])
+    return [replace(verdict, holm=p) for verdict, p in zip(unadjusted, adjusted, strict=True)]
 
 
-def _compared(by_method: dict[str, MethodRuns]) -> Verdict:
+def _verdict(by_method: dict[str, MethodRuns]) -> Verdict:
+    """The verdict of a setting, with p not adjusted yet."""
     ours = by_method[OURS]
     rivals = {name: by_method[name] for name in RIVALS if name in by_method}
     against = {name: paired_seeds(ours.shares, rival.shares) for name, rival in rivals.items()}
@@ -128,10 +133,11 @@ def _compared(by_method: dict[str, MethodRuns]) -> Verdict:
 
 @dataclass(frozen=True)
 class Cell:
-    """A setting of the sweep and its best arm, chosen on the very questions it is shown with.
+    """A setting of the sweep and its best method, chosen on the very questions it is shown with.
 
     Attributes:
-        lead: mean of the best arm less that of the best one of another method.
+        noise, products, slips: where it stands in the sweep; see `settings`.
+        lead: the best mean minus the best mean of another method, in [0, 1].
     """
 
     noise: float
@@ -143,13 +149,13 @@ class Cell:
 
 
 def cells(settings: Sequence[Setting], arms: Sequence[MethodRuns]) -> list[Cell]:
-    """The settings of the sweep whose runs are all there."""
+    """The settings of the sweep in which all methods have results."""
     trained = {
         setting.name: tuple(arm for arm in arms if arm.setting == setting.name and arm.outcomes[0].run.trains)
         for setting in settings
     }
     most = max(map(len, trained.values()))
-    return [_cell(setting, found) for setting in settings if len(found := trained[setting.name]) == most > 0]
+    return [_cell(setting, arms) for setting in settings if len(arms := trained[setting.name]) == most > 0]
 
 
 def _cell(setting: Setting, arms: tuple[MethodRuns, ...]) -> Cell:

@@ -1,4 +1,4 @@
-"""Where a setting's models are: those that ship with the package, and others, pre-trained once into a folder."""
+"""Folders of a setting's students and teachers: shipped with the package, or pre-trained once."""
 
 import hashlib
 import json
@@ -14,24 +14,28 @@ from qtarget.lab.checkpoints import ASSETS
 from qtarget.lab.pretrain import RECORD
 from qtarget.lab.worlds import Model
 
-SEED = {"student": 0, "teacher": 1}
-"""Of the pre-training, as the shipped models have it."""
+PRETRAINING_SEEDS = {"student": 0, "teacher": 1}
+"""Those of the shipped models."""
 
 
 def model_path(model: Model, role: str, folder: Path) -> Path:
-    """The shipped model of that description, or its place in `folder`."""
-    record = json.loads(json.dumps({"model": asdict(model), "seed": SEED[role]}))
-    shipped = (path.parent for path in sorted(ASSETS.glob(f"*/{role}/{RECORD}")) if _says(path, record))
+    """The folder of the shipped model of this description, or where in `folder` it belongs.
+
+    Args:
+        role: "student" or "teacher".
+    """
+    record = json.loads(json.dumps({"model": asdict(model), "seed": PRETRAINING_SEEDS[role]}))
+    shipped = (path.parent for path in sorted(ASSETS.glob(f"*/{role}/{RECORD}")) if _holds(path, record))
     name = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
     return next(shipped, folder / f"{role}-{name}")
 
 
-def _says(path: Path, record: dict) -> bool:
-    return json.loads(path.read_text()) == record
+def _holds(path: Path, record: dict) -> bool:
+    return json.loads(path.read_text(encoding="utf-8")) == record
 
 
 def missing_models(worlds: Iterable[World], folder: Path) -> dict[Path, tuple[Model, str]]:
-    """Models still to be pre-trained, by their place."""
+    """Models still to be pre-trained, with their roles, by the folder they belong in."""
     wanted = {}
     for world in worlds:
         for model, role in ((world.student, "student"), (world.teacher, "teacher")):
@@ -42,6 +46,6 @@ def missing_models(worlds: Iterable[World], folder: Path) -> dict[Path, tuple[Mo
 
 
 def build_models(missing: dict[Path, tuple[Model, str]], progress: Progress) -> None:
-    """Pre-train what is missing; each takes about a minute, and what is finished stays."""
+    """Pre-train the missing models, a minute each; those that are finished stay if it is stopped."""
     for path, (model, role) in missing.items():
-        lab.build_model(model, f"{role}, width {model.width}", SEED[role], path, progress)
+        lab.build_model(model, f"{role}, width {model.width}", PRETRAINING_SEEDS[role], path, progress)

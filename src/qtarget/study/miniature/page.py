@@ -1,4 +1,4 @@
-"""The study's tables, and a page with them filled in from the results that were kept."""
+"""The study's tables as Markdown, and a page with them filled in."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,11 +19,11 @@ EFFECT_COLUMNS = {
     "truncated_share": "cut off",
     "mean_tokens": "tokens",
 }
-"""What is shown besides accuracy, and its heading."""
+"""Measures besides accuracy, and their headings."""
 
 
 def write_page(page: Path, settings: Sequence[Setting], results: Path) -> None:
-    """The page's tables written anew, and its pictures beside it: `study.png`, `study-sweep.png`."""
+    """Write the page's tables anew, and its pictures beside it: `study.png` and `study-sweep.png`."""
     arms, swept = load_outcomes(settings, results), cells(SWEEP, load_outcomes(SWEEP, results))
     tables = {**study_tables(settings, arms, load_outcomes(settings, results, "development")), **sweep_tables(swept)}
     page.write_text(filled(page.read_text(encoding="utf-8"), tables.__getitem__), encoding="utf-8")
@@ -35,20 +35,25 @@ def write_page(page: Path, settings: Sequence[Setting], results: Path) -> None:
 def study_tables(
     settings: Sequence[Setting], arms: Sequence[MethodRuns], tried: Sequence[MethodRuns]
 ) -> dict[str, str]:
-    """Markdown by name: scores, verdicts, the choice of η, effects, and what was run."""
-    found = verdicts(arms)
+    """The study's tables by the names in the page's marks.
+
+    Args:
+        arms: of the test.
+        tried: of the development questions.
+    """
+    drawn = verdicts(arms)
     return {
-        "scores": scores(settings, arms),
-        "verdicts": verdict_table(found),
-        "count": count(found),
-        "choice": choice(tried),
-        "greedy": greedy(settings, arms),
+        "scores": scores_table(settings, arms),
+        "verdicts": verdict_table(drawn),
+        "count": verdict_sentence(drawn),
+        "choice": choice_table(tried),
+        "greedy": greedy_table(settings, arms),
         "effects": effects_table(arms),
-        "runs": runs(arms),
+        "runs": runs_sentence(arms),
     }
 
 
-def scores(settings: Sequence[Setting], arms: Sequence[MethodRuns]) -> str:
+def scores_table(settings: Sequence[Setting], arms: Sequence[MethodRuns]) -> str:
     """Mean over seeds and questions, with its interval; the best trained method in bold."""
     columns = ("base", "sft", "dft", "kd", OURS, "teacher")
     rows = []
@@ -67,8 +72,8 @@ def _score(arm: MethodRuns | None, best: MethodRuns | None) -> str:
     return f"{mean} ({100 * low:.0f}–{100 * high:.0f})"
 
 
-def greedy(settings: Sequence[Setting], arms: Sequence[MethodRuns]) -> str:
-    """Per cent right at temperature 0 and at temperature 1, where the former was measured."""
+def greedy_table(settings: Sequence[Setting], arms: Sequence[MethodRuns]) -> str:
+    """Per cent right at temperature 0, with temperature 1 in brackets, where the former was measured."""
     columns = ("base", "sft", "dft", "kd", OURS)
     rows = []
     for setting in settings:
@@ -82,20 +87,20 @@ def _greedy(arm: MethodRuns | None) -> str:
     return "" if arm is None or arm.greedy is None else f"{100 * arm.greedy:.1f} ({100 * arm.mean:.1f})"
 
 
-def verdict_table(found: Sequence[Verdict]) -> str:
+def verdict_table(drawn: Sequence[Verdict]) -> str:
     """Target-SFT minus each rival, in points."""
     rows = [
         [
-            _words(one.setting), f"{one.eta:g}", *(_gap(one, name) for name in RIVALS), one.best,
-            _p(one.holm), "clearly" if one.is_clearly_first else "yes" if one.is_first else "no",
+            _spaced(verdict.setting), f"{verdict.eta:g}", *(_gap(verdict, name) for name in RIVALS), verdict.best,
+            _p(verdict.holm), "clearly" if verdict.is_clearly_first else "yes" if verdict.is_first else "no",
         ]
-        for one in found
+        for verdict in drawn
     ]  # fmt: skip
     columns = ["setting", "η", *(f"minus {name}" for name in RIVALS), "best rival", "p (Holm)", "first?"]
     return markdown(columns, rows)
 
 
-def _words(name: str) -> str:
+def _spaced(name: str) -> str:
     return name.replace("-", " ")
 
 
@@ -110,23 +115,24 @@ def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
-def count(found: Sequence[Verdict]) -> str:
+def verdict_sentence(drawn: Sequence[Verdict]) -> str:
     """The study in two sentences."""
-    first, clearly = sum(one.is_first for one in found), sum(one.is_clearly_first for one in found)
-    rivals = [name for name in RIVALS if all(name in one.against for one in found)]
-    beside = (f"{name} {_clear(found, name, ahead=True)} and {_clear(found, name, ahead=False)}" for name in rivals)
+    first, clearly = sum(verdict.is_first for verdict in drawn), sum(verdict.is_clearly_first for verdict in drawn)
+    rivals = [name for name in RIVALS if all(name in verdict.against for verdict in drawn)]
+    beside = (f"{name} {_clear(drawn, name, ahead=True)} and {_clear(drawn, name, ahead=False)}" for name in rivals)
     return (
-        f"Target-SFT is first in **{first} of {len(found)}** settings, and clearly so in **{clearly}**. Taken "
+        f"Target-SFT is first in **{first} of {len(drawn)}** settings, and clearly so in **{clearly}**. Taken "
         "one by one, the interval of the difference leaves out zero in its favour, and against it, in: "
         f"{', '.join(beside)}."
     )
 
 
-def _clear(found: Sequence[Verdict], rival: str, *, ahead: bool) -> int:
-    return sum(one.against[rival].is_clear and (one.against[rival].mean > 0) is ahead for one in found)
+def _clear(drawn: Sequence[Verdict], rival: str, *, ahead: bool) -> int:
+    """In how many settings Target-SFT's interval leaves out zero, ahead of the rival or behind it."""
+    return sum(gap.is_clear and (gap.mean > 0) is ahead for gap in (verdict.against[rival] for verdict in drawn))
 
 
-def choice(tried: Sequence[MethodRuns]) -> str:
+def choice_table(tried: Sequence[MethodRuns]) -> str:
     """Score of each η on the development questions; the chosen one in bold."""
     etas = sorted({arm.eta for arm in tried if arm.eta is not None})
     rows = []
@@ -137,7 +143,7 @@ def choice(tried: Sequence[MethodRuns]) -> str:
         cell: Callable[[float], str] = lambda eta, here=here, chosen=chosen: (  # noqa: E731
             "" if eta not in here else f"**{100 * here[eta]:.1f}**" if eta == chosen else f"{100 * here[eta]:.1f}"
         )
-        rows.append([_words(name), *map(cell, etas)])
+        rows.append([_spaced(name), *map(cell, etas)])
     return markdown(["setting", *(f"η = {eta:g}" for eta in etas)], rows)
 
 
@@ -157,28 +163,29 @@ def _number(name: str, value: float) -> str:
     return f"{value:+.3f}" if name == "overconfidence" else f"{value:.1f}" if name == "mean_tokens" else f"{value:.3f}"
 
 
-def runs(arms: Sequence[MethodRuns]) -> str:
-    """How much was run, and with what."""
+def runs_sentence(arms: Sequence[MethodRuns]) -> str:
+    """How much was run, and with which versions, in sentences."""
     outcomes = [outcome for arm in arms for outcome in arm.outcomes]
-    one = outcomes[0]
-    made = ", ".join(f"{name} {number}" for name, number in one.made_with.items() if name != "machine")
+    first = outcomes[0]
+    versions = ", ".join(f"{name} {number}" for name, number in first.made_with.items() if name != "machine")
     hours = sum(outcome.seconds for outcome in outcomes) / 3600
     return (
-        f"{len(outcomes)} runs of the test: {len({o.run.seed for o in outcomes})} seeds, {one.run.budget.test} "
-        f"questions, {one.run.budget.samples} answers to each. They took {hours:.1f} hours of two busy cores. {made}."
+        f"{len(outcomes)} runs of the test: {len({each.run.seed for each in outcomes})} seeds, {first.run.budget.test} "
+        f"questions, {first.run.budget.samples} answers to each. They took {hours:.1f} hours of two busy cores. "
+        f"{versions}."
     )
 
 
 def sweep_tables(swept: Sequence[Cell]) -> dict[str, str]:
-    """Markdown by name: averages by axis, and how often each arm is the best."""
+    """The sweep's tables by the names in the page's marks."""
     if not swept:
         return {"sweep": "Not run yet: `make study`.", "sweep_counts": ""}
     return {"sweep": sweep_table(swept), "sweep_counts": sweep_counts(swept)}
 
 
 def sweep_table(swept: Sequence[Cell]) -> str:
-    """Average by one axis at a time, over the other two."""
-    names = list(dict.fromkeys(_arm_name(arm) for cell in swept for arm in cell.arms))
+    """Average of each arm by one axis of the sweep at a time, over the other two."""
+    names = list(dict.fromkeys(_label(arm) for cell in swept for arm in cell.arms))
     axes = {"wrong steps": "noise", "products": "products", "teacher's slips": "slips"}
     rows = []
     for title, axis in axes.items():
@@ -191,16 +198,16 @@ def sweep_table(swept: Sequence[Cell]) -> str:
     return markdown(["", *names], rows)
 
 
-def _arm_name(arm: MethodRuns) -> str:
-    return arm.method if arm.eta is None else f"{arm.method} η={arm.eta:g}"
+def _label(arm: MethodRuns) -> str:
+    return arm.outcomes[0].run.label
 
 
 def _of(cell: Cell, name: str) -> MethodRuns:
-    return next(arm for arm in cell.arms if _arm_name(arm) == name)
+    return next(arm for arm in cell.arms if _label(arm) == name)
 
 
 def sweep_counts(swept: Sequence[Cell]) -> str:
-    """How often each arm is the best of its cell."""
-    best = [_arm_name(cell.best) for cell in swept]
+    """How often each arm is the best of its setting, in a sentence."""
+    best = [_label(cell.best) for cell in swept]
     order = sorted(set(best), key=lambda name: (-best.count(name), name))
     return f"Best of its cell, of {len(swept)}: " + ", ".join(f"{name} in {best.count(name)}" for name in order) + "."

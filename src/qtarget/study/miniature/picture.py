@@ -1,4 +1,4 @@
-"""The study as pictures: scores by setting in the layout of the paper's summary figure, and the sweep as a map."""
+"""The study as pictures: scores by setting, in the layout of the paper's summary figure, and the sweep as a map."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ LOOK = {
 
 
 def draw_study(settings: Sequence[Setting], arms: Sequence[MethodRuns], path: Path) -> None:
-    """Average@k of every method, a column a setting, the settings of one world side by side."""
+    """Average@k of every method with its interval: a column for each setting, the settings of a world side by side."""
     groups = list(dict.fromkeys(setting.group for setting in settings))
     widths = [sum(setting.group == group for setting in settings) for group in groups]
     figure = Figure(figsize=(1.05 * sum(widths) + 1.2, 4.6), dpi=150, layout="constrained")
@@ -37,10 +37,10 @@ def draw_study(settings: Sequence[Setting], arms: Sequence[MethodRuns], path: Pa
 
 
 def _panel(axes: Axes, group: str, settings: Sequence[Setting], arms: Sequence[MethodRuns]) -> None:
-    for place, (method, (colour, marker)) in enumerate(LOOK.items()):
-        found = {arm.setting: arm for arm in arms if arm.method == method}
-        at = [x + (place - 2) * 0.13 for x, setting in enumerate(settings) if setting.name in found]
-        shown = [found[setting.name] for setting in settings if setting.name in found]
+    for index, (method, (colour, marker)) in enumerate(LOOK.items()):
+        by_setting = {arm.setting: arm for arm in arms if arm.method == method}
+        at = [x + (index - 2) * 0.13 for x, setting in enumerate(settings) if setting.name in by_setting]
+        shown = [by_setting[setting.name] for setting in settings if setting.name in by_setting]
         for x, arm in zip(at, shown, strict=True):
             axes.plot([x, x], [100 * end for end in arm.interval], color=colour, linewidth=2, alpha=0.45)
         size = 13 if marker == "*" else 6.5
@@ -59,7 +59,7 @@ def _panel(axes: Axes, group: str, settings: Sequence[Setting], arms: Sequence[M
 
 
 def draw_sweep(cells: Sequence[Cell], path: Path) -> None:
-    """The best method in every cell, with its score and lead: noise by prior, a panel a teacher."""
+    """The best method of each setting of the sweep, with its score and lead: a panel for each teacher."""
     slips = sorted({cell.slips for cell in cells})
     figure = Figure(figsize=(3.1 * len(slips) + 0.8, 3.7), dpi=150, layout="constrained")
     panels = figure.subplots(1, len(slips), sharey=True, squeeze=False)[0]

@@ -1,142 +1,55 @@
-"""One run of the study: a fine-tuning, or an untouched model, scored and kept as one JSON file."""
+"""A run of the study: its questions, its models, and what is measured besides accuracy."""
 
-import json
-import platform
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
-import qtarget as qt
+from transformers import PreTrainedModel
+
 from qtarget import lab
-from qtarget.evaluate import Evaluation, Sampling, evaluate
+from qtarget.evaluate import evaluate
 from qtarget.evaluate.effects import calibration, forgetting, token_row
-from qtarget.evaluate.store import replace_file
 from qtarget.lab import LabQuestion, World
-from qtarget.study.fine_tuning import StepCallback, lab_trainer
+from qtarget.study.experiment import LabModels, conduct_run, sampling_of
+from qtarget.study.fine_tuning import StepCallback
 from qtarget.study.miniature.model_folders import model_path
+from qtarget.study.run_record import Outcome, Run, save_outcome, saved_outcome
 
-Split = Literal["development", "test"]
-UNTOUCHED = ("base", "teacher")
 QUESTIONS_SEED = 0
 CLEAN_SEED = 10_000
-_PACKAGES = ("qtarget", "torch", "transformers", "trl")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much of everything a run gets."""
-
-    demonstrations: int
-    steps: int
-    batch_size: int
-    learning_rate: float
-    development: int  # questions that η is chosen on
-    test: int
-    samples: int
-    max_new_tokens: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is run. The seed is that of demonstrations, their order, and samples; questions are the setting's own.
-
-    Attributes:
-        method: of the catalogue, or "base" or "teacher" for a model as it is.
-    """
-
-    setting: str
-    method: str
-    hyperparameters: dict[str, Any]
-    seed: int
-    split: Split
-    budget: Budget
-
-    @property
-    def name(self) -> str:
-        values = [f"{key}{value:g}" for key, value in self.hyperparameters.items()]
-        return "-".join([self.method, *values, self.split, str(self.seed)])
-
-    @property
-    def trains(self) -> bool:
-        return self.method not in UNTOUCHED
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run gave.
-
-    Attributes:
-        right: of `budget.samples` answers, by question.
-        greedy: share of questions whose likeliest answer, that of temperature 0, is right.
-        distinct: answers to a question that differ, on average.
-        losses: the objective's value in ten parts of the training.
-    """
-
-    run: Run
-    right: list[int]
-    truncated_share: float
-    mean_tokens: float
-    distinct: float
-    losses: list[float]
-    seconds: float
-    greedy: float | None = None
-    effects: dict[str, float] = field(default_factory=dict)
-    made_with: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def shares(self) -> list[float]:
-        """Share of right answers, by question."""
-        return [right / self.run.budget.samples for right in self.right]
-
-    @property
-    def mean(self) -> float:
-        return fmean(self.shares)
+"""Of the demonstrations without a wrong step."""
 
 
 def path_of(run: Run, results: Path) -> Path:
+    """The file of a run's outcome."""
     return results / run.setting / f"{run.name}.json"
 
 
-def read(path: Path) -> Outcome:
-    values = json.loads(path.read_text())
-    run = Run(**{**values["run"], "budget": Budget(**values["run"]["budget"])})
-    return Outcome(**{**values, "run": run})
+def finished_outcome(run: Run, results: Path) -> Outcome | None:
+    """The run's outcome, if it is among the results.
+
+    Raises:
+        ValueError: its file holds something else.
+    """
+    return saved_outcome(run, path_of(run, results))
 
 
-def found(run: Run, results: Path) -> Outcome | None:
-    """The outcome that an earlier call kept, if it was of this very run."""
-    path = path_of(run, results)
-    outcome = read(path) if path.is_file() else None
-    return outcome if outcome is not None and outcome.run == run else None
-
-
-def score(run: Run, world: World, models: Path, results: Path, step: StepCallback) -> Outcome:
-    """The run's outcome: read from `results`, or made and kept there."""
-    if (kept := found(run, results)) is not None:
-        return kept
-    started = time.monotonic()
-    model, losses = _model(run, world, models, step)
-    asked, sampling = split_questions(run, world), _sampling(run)
-    answered = evaluate(model, lab.tokenizer(world), asked, lab.grade, sampling, step)
-    once = evaluate(model, lab.tokenizer(world), asked, lab.grade, replace(sampling, k=1, temperature=0.0))
-    outcome = Outcome(
-        run=run,
-        right=[sum(row) for row in answered.correct],
-        truncated_share=answered.truncated_share,
-        mean_tokens=round(answered.mean_tokens, 2),
-        distinct=_distinct(answered),
-        losses=losses,
-        greedy=round(once.average.mean, 4),
-        seconds=round(time.monotonic() - started, 1),
-        effects=run_effects(model, run, world, models),
-        made_with={**{name: version(name) for name in _PACKAGES}, "machine": platform.machine()},
-    )
-    _write(path_of(run, results), outcome)
+def study_outcome(run: Run, world: World, models: Path, results: Path, step: StepCallback) -> Outcome:
+    """The run's outcome: read from the results where it is there, else made and saved there."""
+    if (finished := finished_outcome(run, results)) is not None:
+        return finished
+    measure = partial(_measure, run=run, world=world, models=models)
+    questions, scratch = split_questions(run, world), models.parent / "trainer"
+    outcome = conduct_run(run, world, lab_models(world, models), questions, scratch, step, measure=measure)
+    save_outcome(outcome, path_of(run, results))
     return outcome
+
+
+def lab_models(world: World, models: Path) -> LabModels:
+    """The world's student and teacher: those that ship where they are the ones described, else in `models`."""
+    return LabModels(model_path(world.student, "student", models), model_path(world.teacher, "teacher", models))
 
 
 def split_questions(run: Run, world: World) -> Sequence[LabQuestion]:
@@ -145,50 +58,26 @@ def split_questions(run: Run, world: World) -> Sequence[LabQuestion]:
     return both[: run.budget.development] if run.split == "development" else both[run.budget.development :]
 
 
-def _sampling(run: Run) -> Sampling:
-    return Sampling(k=run.budget.samples, max_new_tokens=run.budget.max_new_tokens, seed=run.seed)
+def _measure(model: PreTrainedModel, run: Run, world: World, models: Path) -> dict[str, Any]:
+    """Accuracy at temperature 0, and the effects."""
+    sampling = replace(sampling_of(run), k=1, temperature=0.0)
+    once = evaluate(model, lab.tokenizer(world), split_questions(run, world), lab.grade, sampling)
+    return {"greedy": round(once.average.mean, 4), "effects": run_effects(model, run, world, models)}
 
 
-def _model(run: Run, world: World, models: Path, step: StepCallback) -> tuple[Any, list[float]]:
-    student, teacher = model_path(world.student, "student", models), model_path(world.teacher, "teacher", models)
-    if not run.trains:
-        return lab.load(teacher if run.method == "teacher" else student), []
-    budget = run.budget
-    trainer = lab_trainer(
-        qt.method(run.method, **run.hyperparameters),
-        lab.load(student),
-        world,
-        lab.demonstrations(replace(world, demonstrations=budget.demonstrations), seed=run.seed),
-        teacher,
-        models.parent / "trainer",
-        step,
-        steps=budget.steps,
-        batch_size=budget.batch_size,
-        learning_rate=budget.learning_rate,
-        seed=run.seed,
-    )
-    trainer.train()
-    return trainer.model, [float(f"{entry['loss']:.6g}") for entry in trainer.state.log_history if "loss" in entry]
-
-
-def run_effects(model: Any, run: Run, world: World, models: Path) -> dict[str, float]:
-    """Forgetting on the student's own text, calibration on demonstrations without a wrong step."""
-    tokenizer, student = lab.tokenizer(world), lab.load(model_path(world.student, "student", models))
-    asked = [question["prompt"] for question in split_questions(run, world)]
-    moved = forgetting(model, student, tokenizer, asked, max_new_tokens=run.budget.max_new_tokens)
-    true = replace(world, demonstrator=replace(world.demonstrator, slips=0.0), demonstrations=len(asked))
-    rows = [token_row(tokenizer, row["prompt"], row["completion"]) for row in lab.demonstrations(true, CLEAN_SEED)]
-    sure = calibration(model, rows)
-    kept = {"forgetting_kl": moved.kl, "forgetting_nll": moved.nll - moved.base_nll}
-    kept |= {"ece": sure.ece, "overconfidence": sure.overconfidence, "true_nll": sure.nll}
-    return {name: round(value, 5) for name, value in kept.items()}
-
-
-def _distinct(answered: Evaluation) -> float:
-    """Final answers to a question that differ, on average."""
-    return round(fmean(len({sample.text.rpartition("answer")[2] for sample in row}) for row in answered.samples), 3)
-
-
-def _write(path: Path, outcome: Outcome) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, (json.dumps(asdict(outcome), ensure_ascii=False) + "\n").encode())
+def run_effects(model: PreTrainedModel, run: Run, world: World, models: Path) -> dict[str, float]:
+    """Forgetting on text that the student wrote before training, calibration on demonstrations without a wrong step."""
+    tokenizer, student = lab.tokenizer(world), lab.load(lab_models(world, models).student)
+    prompts = [question["prompt"] for question in split_questions(run, world)]
+    forgotten = forgetting(model, student, tokenizer, prompts, max_new_tokens=run.budget.max_new_tokens)
+    clean = replace(world, demonstrator=replace(world.demonstrator, slips=0.0), demonstrations=len(prompts))
+    rows = [token_row(tokenizer, row["prompt"], row["completion"]) for row in lab.demonstrations(clean, CLEAN_SEED)]
+    calibrated = calibration(model, rows)
+    effects = {
+        "forgetting_kl": forgotten.kl,
+        "forgetting_nll": forgotten.nll - forgotten.base_nll,
+        "ece": calibrated.ece,
+        "overconfidence": calibrated.overconfidence,
+        "true_nll": calibrated.nll,
+    }
+    return {name: round(value, 5) for name, value in effects.items()}

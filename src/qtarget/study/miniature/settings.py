@@ -1,4 +1,4 @@
-"""The settings: what is demonstrated, who learns, who teaches."""
+"""The settings of the study and of its sweep: what is demonstrated, which student learns, which teacher helps."""
 
 from dataclasses import dataclass, replace
 from itertools import product
@@ -9,12 +9,12 @@ from qtarget.lab import World
 
 @dataclass(frozen=True)
 class Setting:
-    """A world, its student and teacher perhaps of other sizes and skills than the shipped ones.
+    """A world of the lab; its student and teacher may differ from the shipped ones in size and skill.
 
     Attributes:
-        name: unique among settings.
+        name: unique among settings, and the name of its folder of results.
         group: settings of a group are shown side by side.
-        label: tells it within its group.
+        label: what distinguishes it within its group.
     """
 
     name: str
@@ -24,14 +24,14 @@ class Setting:
 
 
 _STEPS = 150
-"""Of every fine-tuning; in the weak world half of what the demo takes, so that ten settings fit an afternoon."""
+"""Optimizer steps of a fine-tuning; in the weak world half the demo's, so that ten settings take an afternoon."""
 SIZES: dict[str, dict[str, int]] = {
     "48 wide": {"width": 48, "feed_forward": 192, "school_steps": 800},
     "64 wide": {},
     "2 layers": {"layers": 2, "school_steps": 800},
     "80 wide": {"width": 80, "feed_forward": 160, "school_steps": 800},
 }
-"""Students; the one that ships is 64 wide, with 3 layers. The others go to school longer, or else they hardly add."""
+"""Students. The one that ships is 64 wide, with 3 layers; the others need longer pre-training to learn to add."""
 
 
 def _setting(group: str, name: str, size: str) -> Setting:
@@ -54,7 +54,13 @@ TEACHER_SLIPS = (0.03, 0.1, 0.3)
 
 
 def _cell(noise: float, times: float, slips: float) -> Setting:
-    """A cell of the sweep; `times`: how often the student saw a product, beside a sum."""
+    """A setting of the sweep.
+
+    Args:
+        noise: share of wrong steps in the demonstrations.
+        times: how often the student saw a product in pre-training, for each sum.
+        slips: share of wrong steps in the text that the teacher was pre-trained on.
+    """
     world = lab.world("weak-operator")
     student = replace(world.student, writer=replace(world.student.writer, operators=(1.0, 1.0, times)))
     teacher = replace(world.teacher, writer=replace(world.teacher.writer, slips=slips))
@@ -65,4 +71,4 @@ def _cell(noise: float, times: float, slips: float) -> Setting:
 
 
 SWEEP: tuple[Setting, ...] = tuple(_cell(*cell) for cell in product(NOISES, TIMES, TEACHER_SLIPS))
-"""Noise of the demonstrations by the student's knowledge of products by the teacher's carefulness."""
+"""27 settings: every combination of `NOISES`, `TIMES` and `TEACHER_SLIPS`."""

@@ -1,17 +1,17 @@
-"""A checked run: a `Job`, made from what the user wrote."""
+"""From a configuration, as a file or flags gave it, to a checked `Job`."""
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
-import qtarget as qt
 from qtarget.evaluate.prompts import PROMPTS
-from qtarget.job.config.flags import Words
+from qtarget.job.config.checked_job import CacheOptions, DataSource, Job, Layout
+from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import RUN_KEYS, model_keys, schema, trainer_keys
 from qtarget.job.config.machine import machine_choices
 from qtarget.job.config.paths import looks_local, not_found
@@ -25,105 +25,33 @@ LAYOUT_KEYS = ("prompt_column", "completion_column", "prompt_format", "train_row
 ADAPTER_KEYS = ("load_in_4bit", "load_in_8bit", "use_dora", "use_rslora")
 
 
-class Source(NamedTuple):
-    """Where rows come from. names: files, or one directory or hub name, of which `split` is taken."""
-
-    names: tuple[str, ...]
-    config: str | None
-    split: str
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which columns are prompt and completion, how a prompt is asked, and which rows are taken.
-
-    Attributes:
-        prompt: a name in `evaluate.prompts`: rows become token ids, the prompt's being those of evaluation. None leaves
-            rendering to TRL.
-        take: so many training rows: the first of them, or drawn with `seed`.
-        drop_longer: rows over `max_length` are left out before any is taken, instead of cut.
-    """
-
-    prompt_column: str
-    completion_column: str
-    prompt: str | None
-    take: int | None
-    seed: int | None
-    drop_longer: bool
-
-
-@dataclass(frozen=True)
-class CacheOptions:
-    """How `qtarget teacher cache` writes.
-
-    Attributes:
-        sampled: keep draws in the place of the likeliest tokens.
-        bytes_per_token: the budget that the number of tokens kept follows from; None for `teacher_top_k`.
-        dtype: of the log-probabilities on disk.
-        batch_tokens: tokens, padding included, that go through the model at once.
-        shard_tokens: tokens asked about, after which a shard is closed.
-    """
-
-    sampled: bool
-    bytes_per_token: int | None
-    dtype: Literal["float16", "float32"]
-    batch_tokens: int
-    shard_tokens: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """A checked run.
-
-    Attributes:
-        layout: None where rows are used as they come.
-        cache: for `qtarget teacher cache`.
-        given: every key the user wrote, under the names used here, with what the machine decided.
-        note: what was chosen in the user's place, in a sentence.
-    """
-
-    model: str
-    train: Source
-    evaluation: Source | None
-    layout: Layout | None
-    args: TargetSFTConfig
-    model_args: ModelConfig
-    cache: CacheOptions
-    given: dict[str, Any] = field(default_factory=dict)
-    note: str = ""
-
-    @property
-    def method(self) -> qt.Method:
-        return self.args.build_method()
-
-    @property
-    def output(self) -> Path:
-        return Path(str(self.args.output_dir))
-
-
-def read_job(words: Words) -> Job:
-    """The run that a configuration file and the flags over it describe.
+def read_job(arguments: RunArguments) -> Job:
+    """The run that a configuration file describes, with the flags that override it.
 
     Raises:
-        ValueError: anything wrong with it that shows before models and data are opened.
+        ValueError: the configuration is wrong, as far as that shows before models and rows are opened.
     """
-    file = YamlFile({}, {}) if words.config is None else read_yaml(words.config)
-    return checked_job(user_input(file, words))
+    file = YamlFile({}, {}) if arguments.config is None else read_yaml(arguments.config)
+    return check_job(user_input(file, arguments))
 
 
-def checked_job(given: UserInput) -> Job:
-    """Names and types checked, the trainer's configuration built, and the sources looked for."""
+def check_job(given: UserInput) -> Job:
+    """Check names, types and combinations of keys, and that local models exist; build the trainer's configuration.
+
+    Raises:
+        ValueError: what is wrong, where it was written, and what to write instead.
+    """
     try:
         values = schema()(**given.values).model_dump(exclude_unset=True)
     except ValidationError as error:
-        raise ValueError(_in_words(error, given)) from error
+        raise ValueError(_describe(error, given)) from error
     choices = machine_choices(values)
     trainer = {key: value for key, value in {**values, **choices.keys}.items() if key in trainer_keys()}
     _check_adapter(values, given)
     _check_objective(values, given)
     return Job(
         model=_existing_model(values["model"], "model"),
-        train=_source(values, "train_dataset", "dataset_train_split"),
+        train=_row_source(values, "train_dataset", "dataset_train_split"),
         evaluation=_evaluation(values),
         layout=_layout(values),
         args=_trainer_config(trainer),
@@ -151,51 +79,53 @@ def _cache_options(values: Mapping[str, Any]) -> CacheOptions:
     return CacheOptions(**{name: values.get(f"cache_{name}", RUN_KEYS[f"cache_{name}"][1]) for name in names})
 
 
-def _each(names: Any, role: str, checked: Callable[[str, str], str]) -> Any:
+def _each(names: Any, key: str, check: Callable[[str, str], str]) -> Any:
+    """`check(name, key)` of one name or of each in a list."""
     if isinstance(names, list):
-        return [checked(name, role) for name in names]
-    return None if names is None else checked(names, role)
+        return [check(name, key) for name in names]
+    return None if names is None else check(names, key)
 
 
-def _absolute(name: str, role: str) -> str:
+def _absolute(name: str, key: str) -> str:
     return str(Path(name).expanduser().absolute())
 
 
-def _existing_model(name: str, role: str) -> str:
-    """A model's directory as an absolute path, a name for the hub, or the address of one that is served."""
-    if is_address(name) and role != "model":
+def _existing_model(name: str, key: str) -> str:
+    """The absolute path of a model's directory; a name on the hub, or the address of a server, as it is."""
+    if is_address(name) and key != "model":
         return name
     path = Path(name).expanduser()
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path.absolute())
     if path.is_dir():
         raise ValueError(
-            f"`{role}: {name}` is a directory without config.json, so it holds no model; name the directory that "
+            f"`{key}: {name}` is a directory without config.json, so it holds no model; name the directory that "
             "`save_pretrained` wrote."
         )
     if path.exists() or looks_local(name):
-        raise ValueError(f"`{role}: {name}`: " + not_found(path, "the model"))
+        raise ValueError(f"`{key}: {name}`: " + not_found(path, "the model"))
     return name
 
 
-def _source(values: Mapping[str, Any], key: str, split: str) -> Source:
+def _row_source(values: Mapping[str, Any], key: str, split: str) -> DataSource:
     names = values[key] if isinstance(values[key], list) else [values[key]]
-    return Source(tuple(names), values.get("dataset_config"), values.get(split, RUN_KEYS[split][1]))
+    return DataSource(tuple(names), values.get("dataset_config"), values.get(split, RUN_KEYS[split][1]))
 
 
-def _evaluation(values: Mapping[str, Any]) -> Source | None:
-    """The rows to evaluate on: `eval_dataset`, or as in TRL's scripts the test split of the training data."""
+def _evaluation(values: Mapping[str, Any]) -> DataSource | None:
+    """The rows to evaluate on: `eval_dataset`. Without it, where `eval_strategy` asks for evaluation, the test split of
+    the training data, as in TRL's scripts."""
     if values.get("eval_dataset") is not None:
-        return _source(values, "eval_dataset", "dataset_test_split")
+        return _row_source(values, "eval_dataset", "dataset_test_split")
     strategy = values.get("eval_strategy", "no")
     if getattr(strategy, "value", strategy) == "no":
         return None
-    if any(Path(name).is_file() for name in _source(values, "train_dataset", "dataset_train_split").names):
+    if any(Path(name).is_file() for name in _row_source(values, "train_dataset", "dataset_train_split").names):
         raise ValueError(
             f"`eval_strategy: {getattr(strategy, 'value', strategy)}` asks to evaluate, and there is nothing to "
             "evaluate on; write `eval_dataset: path/to/rows.jsonl`."
         )
-    return _source(values, "train_dataset", "dataset_test_split")
+    return _row_source(values, "train_dataset", "dataset_test_split")
 
 
 def _layout(values: Mapping[str, Any]) -> Layout | None:
@@ -203,11 +133,12 @@ def _layout(values: Mapping[str, Any]) -> Layout | None:
         return None
     prompt, dropping = values.get("prompt_format"), values.get("longer_rows") == "drop"
     if prompt is not None and prompt not in PROMPTS:
-        raise ValueError(f"`prompt_format: {prompt}` is no prompt; {suggestion(prompt, PROMPTS)}")
+        raise ValueError(f"`prompt_format: {prompt}` is not the name of a prompt; {suggestion(prompt, PROMPTS)}")
     if dropping and (prompt is None or values.get("max_length", 1) is None):
+        line = "prompt_format: qwen-boxed" if prompt is None else "max_length: 4096"
         raise ValueError(
             "`longer_rows: drop` leaves out rows over `max_length` tokens, so it needs that and a `prompt_format`; "
-            "write `prompt_format: qwen-boxed`."
+            f"write `{line}`."
         )
     if values.get("train_rows_seed") is not None and values.get("train_rows") is None:
         raise ValueError(
@@ -224,7 +155,7 @@ def _layout(values: Mapping[str, Any]) -> Layout | None:
 
 
 def _check_adapter(values: Mapping[str, Any], given: UserInput) -> None:
-    """Options of an adapter that nobody asked for would be passed over in silence."""
+    """Refuse options of a LoRA adapter without `use_peft: true`: TRL would ignore them silently."""
     adapter = [key for key in values if (key.startswith("lora_") or key in ADAPTER_KEYS) and values[key]]
     if adapter and not values.get("use_peft"):
         raise ValueError(
@@ -234,7 +165,7 @@ def _check_adapter(values: Mapping[str, Any], given: UserInput) -> None:
 
 
 def _check_objective(values: Mapping[str, Any], given: UserInput) -> None:
-    """TRL's default loss, written down, is a second objective too; the trainer cannot tell it from a default."""
+    """Refuse `loss_type: nll` here: it names a second objective, and once parsed it looks like TRL's default."""
     if values.get("loss_type") == "nll":
         raise ValueError(
             f"{given.place('loss_type')}: `loss_type: nll` is set beside `method`. Remove that line; "
@@ -242,15 +173,15 @@ def _check_objective(values: Mapping[str, Any], given: UserInput) -> None:
         )
 
 
-def _in_words(error: ValidationError, given: UserInput) -> str:
-    """The first thing that pydantic found, with the line to write."""
+def _describe(error: ValidationError, given: UserInput) -> str:
+    """pydantic's first complaint in our words, with the line to write."""
     first = error.errors()[0]
     key = str(first["loc"][0])
     if first["type"] == "missing":
         example = {"model": "path/or/hub-name", "train_dataset": "rows.jsonl"}[key]
-        return f"the configuration says no `{key}`; write `{key}: {example}`."
-    wanted = " or ".join(dict.fromkeys(e["msg"] for e in error.errors() if e["loc"][0] == key))
-    return f"{given.place(key)}: `{key}: {given.values[key]!r}` will not do: {wanted}. {_example(key)}"
+        return f"the configuration gives no `{key}`; write `{key}: {example}`."
+    complaints = " or ".join(dict.fromkeys(each["msg"] for each in error.errors() if each["loc"][0] == key))
+    return f"{given.place(key)}: `{key}: {given.values[key]!r}` is not accepted: {complaints}. {_example(key)}"
 
 
 def _example(key: str) -> str:

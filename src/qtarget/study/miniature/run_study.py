@@ -1,4 +1,4 @@
-"""The whole of it: run what is missing, and show what it says."""
+"""`qtarget study`: run what is missing, and show the result; or rewrite a page from results on disk."""
 
 from pathlib import Path
 
@@ -6,9 +6,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from qtarget.study.miniature.analysis import load_outcomes, verdicts
-from qtarget.study.miniature.page import count, scores, verdict_table, write_page
+from qtarget.study.miniature.design import Study
+from qtarget.study.miniature.page import scores_table, verdict_sentence, verdict_table, write_page
 from qtarget.study.miniature.picture import draw_study
-from qtarget.study.miniature.schedule import Study, StudyFolders, conduct_study, sweep
+from qtarget.study.miniature.schedule import StudyFolders, conduct_study, sweep
 from qtarget.study.miniature.settings import STUDY, SWEEP
 
 WHOLE = Study(STUDY)
@@ -20,7 +21,7 @@ QUICK = Study(STUDY[1:2], seeds=(0, 1), etas=(0.2, 0.5), share=0.4, development=
 def run_study(
     results: Path, models: Path, *, workers: int = 1, hours: float | None = None, quick: bool = False
 ) -> None:
-    """Run the study, and the sweep after it, as far as their results are not there yet; show what they say.
+    """Make the results of the study, and then of the sweep, that are missing; print the tables.
 
     Args:
         results: folder of one JSON file a run.
@@ -29,31 +30,31 @@ def run_study(
         hours: of the study, without the sweep: where the estimate is above it, steps are cut, never seeds.
         quick: one setting and no sweep.
     """
-    console, place = Console(), StudyFolders(results, models)
-    done = conduct_study(QUICK if quick else WHOLE, place, workers, console, hours)
+    console, folders = Console(), StudyFolders(results, models)
+    done = conduct_study(QUICK if quick else WHOLE, folders, workers, console, hours)
     if not quick:
-        sweep(SWEPT, place, workers, console)
+        sweep(SWEPT, folders, workers, console)
     show(done, results, console)
 
 
-def rewrite(page: Path, results: Path) -> None:
-    """The page's tables and pictures from the results that are there; nothing is run.
+def rewrite_page(page: Path, results: Path) -> None:
+    """Write the page's tables and pictures anew from the results on disk; nothing is run.
 
     Raises:
-        ValueError: no page, or no results.
+        ValueError: there is no such page, or there are no results.
     """
     if not page.is_file():
-        raise ValueError(f"{page} is not there; --page names a page whose tables are marked, as docs/study.md.")
+        raise ValueError(f"{page} is not there; --page names a page with marked tables, such as docs/study.md.")
     if not load_outcomes(STUDY, results):
         raise ValueError(f"{results} holds no run of the study; write --results benchmarks/results/study.")
     write_page(page, STUDY, results)
 
 
 def show(study: Study, results: Path, console: Console) -> None:
-    """The tables in the terminal, and the picture beside the results."""
+    """Print the tables, and draw the picture beside the results."""
     arms = load_outcomes(study.settings, results)
-    found = verdicts(arms)
-    for table in (scores(study.settings, arms), verdict_table(found), count(found)):
+    drawn = verdicts(arms)
+    for table in (scores_table(study.settings, arms), verdict_table(drawn), verdict_sentence(drawn)):
         console.print(Markdown(table))
     draw_study(study.settings, arms, results / "study.png")
     console.print(f"picture and runs: [bold]{results}[/]")

@@ -1,0 +1,144 @@
+"""`qtarget tasks`, `eval` and `compare`."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qtarget.cli.terminal import AsJson, preparation, print_json, print_view
+
+if TYPE_CHECKING:
+    from qtarget.evaluate.run.plan import EvaluationPlan
+
+evaluation_app = typer.Typer()
+
+EVAL_HELP = """Ask a model a task's questions, k times each, grade the answers, and say how sure the average is.
+
+A task brings its own protocol (prompt, k, temperature, length); options override
+it, and the results say so. Every sample is on disk as soon as it is drawn:
+stopped at any moment, the same command goes on from there.
+
+    qtarget eval MODEL --task math-500,amc23 --out runs/math
+    qtarget eval MODEL --task medqa --out runs/med --generator http --url URL
+    qtarget eval MODEL --task math-500 --out runs/math --regrade
+"""
+COMPARE_HELP = """Compare evaluated models on the same questions, the first named being the baseline.
+
+An arm is a folder of `qtarget eval`, as FOLDER or NAME=FOLDER, or the training
+seeds of one way of training, as NAME=FOLDER,FOLDER,…; the same order of seeds in
+every arm. Differences are paired by question and seed, and p values are adjusted
+for the number of arms.
+"""
+PROTOCOL_OPTIONS = ("k", "temperature", "top_p", "max_new_tokens", "prompt", "seed")
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Arguments and options of `qtarget eval`, in the order of its help. None: the task's or the engine's own."""
+
+    model: Annotated[str, typer.Argument(help="Folder or hub name; of an endpoint, the name it serves.")]
+    task: Annotated[list[str], typer.Option(help="NAME[,NAME…]", show_default=False)]
+    out: Annotated[Path, typer.Option(help="Folder of samples and results.", show_default=False)]
+    k: Annotated[int | None, typer.Option("--k", help="Samples of each question.", show_default="the task's")] = None
+    temperature: Annotated[float | None, typer.Option(show_default="the task's")] = None
+    top_p: Annotated[float | None, typer.Option(show_default="the task's")] = None
+    max_new_tokens: Annotated[int | None, typer.Option(show_default="the task's")] = None
+    prompt: Annotated[str | None, typer.Option(help="Name of a prompt.", show_default="the task's")] = None
+    seed: Annotated[int | None, typer.Option(help="Of all samples.", show_default="0")] = None
+    limit: Annotated[int | None, typer.Option(help="Only the first questions.", show_default=False)] = None
+    rows: Annotated[list[str] | None, typer.Option(help="TASK=FILE, rows of your own.", show_default=False)] = None
+    generator: Annotated[str, typer.Option(help="hf, http or vllm.")] = "hf"
+    url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.", show_default=False)] = None
+    adapter: Annotated[str | None, typer.Option(help="Folder of a LoRA adapter.", show_default=False)] = None
+    revision: Annotated[str | None, typer.Option(help="Commit or branch on the hub.", show_default=False)] = None
+    batch_size: Annotated[int | None, typer.Option(help="Completions at once.", show_default="the engine's")] = None
+    dtype: Annotated[str, typer.Option(help="A torch dtype's name, or auto.")] = "auto"
+    device: Annotated[str, typer.Option(help="As torch names it, or auto.")] = "auto"
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model's.")] = False
+    regrade: Annotated[bool, typer.Option("--regrade", help="Only grade the samples again.")] = False
+    base: Annotated[str | None, typer.Option(help="Model before training: forgetting.", show_default=False)] = None
+    reference_rows: Annotated[Path | None, typer.Option(help="Rows for calibration.", show_default=False)] = None
+    as_json: AsJson = False
+
+    def plan(self) -> "EvaluationPlan":
+        """The evaluation that the options ask for.
+
+        Raises:
+            ValueError: rows for a task that is not evaluated.
+        """
+        from qtarget.evaluate.run.plan import plan_of
+
+        values = dict(vars(self))
+        protocol = {name: values.pop(name) for name in PROTOCOL_OPTIONS}
+        model, task, out, rows, _ = (values.pop(name) for name in ("model", "task", "out", "rows", "as_json"))
+        return plan_of(model, task, out, protocol, rows or [], **values)
+
+
+def options_from(form: type) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
+    """Decorator of a command that takes one `form`: Typer sees a parameter for each field of that dataclass."""
+
+    def decorate(command: Callable[[Any], None]) -> Callable[..., None]:
+        def typer_command(**values: Any) -> None:
+            command(form(**values))
+
+        signature = inspect.signature(form)
+        typer_command.__signature__ = signature  # type: ignore[attr-defined]
+        typer_command.__annotations__ = {name: field.annotation for name, field in signature.parameters.items()}
+        return typer_command
+
+    return decorate
+
+
+@evaluation_app.command("tasks")
+def tasks_command(
+    page: Annotated[Path | None, typer.Option(help="List nothing; write this page's table of tasks anew.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the tasks of `qtarget eval`: how each is asked and graded, and where its rows come from."""
+    from qtarget.disk.pages import rewrite_page
+    from qtarget.evaluate.tasks import TASKS
+    from qtarget.evaluate.tasks.view import task_facts, task_parts, task_table
+
+    if page is not None:
+        with preparation():
+            return rewrite_page(page, task_parts())
+    print_json(task_facts()) if as_json else print_view(task_table, list(TASKS.values()))
+
+
+@evaluation_app.command(
+    "eval", help=EVAL_HELP, short_help="Ask a model a task's questions, grade it, and say how sure that is."
+)
+@options_from(EvalOptions)
+def eval_command(options: EvalOptions) -> None:
+    from qtarget.evaluate.run.conduct import conduct_evaluation
+    from qtarget.evaluate.run.prepare import prepare_evaluation
+    from qtarget.evaluate.run.view import results_view, watch
+
+    display = watch()
+    with preparation():
+        prepared = prepare_evaluation(options.plan())
+    results = conduct_evaluation(prepared, display)
+    print_json(results.as_json()) if options.as_json else print_view(results_view, results)
+
+
+@evaluation_app.command("compare", short_help="Compare evaluated models on the same questions.", help=COMPARE_HELP)
+def compare_command(
+    arms: Annotated[list[str], typer.Argument(metavar="BASELINE OTHER…", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Folder for table, picture and JSON.", show_default=False)] = None,
+    to: Annotated[str | None, typer.Option(help="inspect: logs for its viewer, in --out.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    from qtarget.evaluate.compare.command import compared, write_compared
+    from qtarget.evaluate.compare.view import compared_view
+
+    with preparation():
+        comparison = compared(arms, out, to)
+    if out is not None:
+        write_compared(comparison, out)
+    if comparison.tables is not None:
+        print_json(asdict(comparison.tables)) if as_json else print_view(compared_view, comparison.tables)
+    print(*comparison.written, sep="\n", file=sys.stderr)

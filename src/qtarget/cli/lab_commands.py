@@ -1,0 +1,64 @@
+"""`qtarget demo`, `study` and `lab build`: experiments on the embedded lab."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qtarget.cli.terminal import preparation
+
+experiments_app = typer.Typer()
+lab_app = typer.Typer(no_args_is_help=True, help="The embedded lab: small worlds, models and data.")
+
+
+@experiments_app.command("demo")
+def demo_command(
+    out: Annotated[Path, typer.Option(help="Directory for models, metrics, table and picture.")] = Path("runs/demo"),
+    world: Annotated[str | None, typer.Option(help="One world of the lab.", show_default="two of them")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller run, to see that it works.")] = False,
+) -> None:
+    """Fine-tune the lab's model under several objectives and compare them."""
+    from qtarget import lab
+    from qtarget.study.demo import run_demo
+
+    with preparation():
+        if world is not None:
+            lab.world(world)
+    run_demo(out=out, world=world, seed=seed, quick=quick)
+
+
+@experiments_app.command("study")
+def study_command(
+    results: Annotated[Path, typer.Option(help="Folder of one JSON file a run.")] = Path("runs/study/results"),
+    models: Annotated[Path, typer.Option(help="Folder of models that do not ship.")] = Path("runs/study/models"),
+    workers: Annotated[int, typer.Option(help="Processes; each keeps a core busy.", min=1)] = 1,
+    hours: Annotated[float | None, typer.Option(help="Cut steps to fit; seeds are never cut.", min=0.01)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One setting, to see that it works.")] = False,
+    page: Annotated[Path | None, typer.Option(help="Run nothing; write this page's tables and pictures anew.")] = None,
+) -> None:
+    """Ten settings of the lab by five methods by five seeds, and a sweep: when does which target pay?
+
+    It runs for hours, prints its estimate first, keeps each run as it ends, and goes on from there.
+    """
+    from qtarget.study.miniature.run_study import rewrite_page, run_study
+
+    if page is not None:
+        with preparation():
+            return rewrite_page(page, results)
+    run_study(results, models, workers=workers, hours=hours, quick=quick)
+
+
+@lab_app.command("build")
+def build_command(
+    world: Annotated[str, typer.Option(help="World of the lab.")] = "weak-operator",
+    out: Annotated[Path, typer.Option(help="Directory for the student and the teacher.")] = Path("runs/lab"),
+    seed: Annotated[int, typer.Option(help="Seed of the pre-training.")] = 0,
+) -> None:
+    """Pre-train a world's student and teacher from a seed."""
+    from qtarget import lab
+
+    with preparation():
+        described = lab.world(world)
+    lab.build(described, seed, out)
+    print(f"student and teacher of {world} are in {out}")

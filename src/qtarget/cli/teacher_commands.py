@@ -1,0 +1,80 @@
+"""`qtarget teacher cache`, `verify` and `serve`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qtarget.cli.terminal import EXIT_FAILED, AsJson, preparation, print_json, print_view
+from qtarget.cli.training_commands import PASS_KEYS_ON, ConfigArguments
+
+teacher_app = typer.Typer(no_args_is_help=True, help="Teachers for later: cached on disk, or behind a server.")
+
+CACHE_HELP = """Write what the teachers (and the reference) of a run say about its rows to disk, ahead of the run.
+
+CONFIG.yaml is the run's own, as for `qtarget train`, with the folders to write:
+
+    teacher_cache   folder for the teacher (a list for several)
+    reference_cache folder for the reference
+
+    teacher_top_k           likeliest tokens kept at each token (64)
+    cache_sampled           keep draws instead, for kd and kd-hybrid
+    cache_bytes_per_token   a budget in the place of teacher_top_k
+    cache_dtype             float16 or float32
+    cache_batch_tokens      tokens through the model at once (8192)
+    cache_shard_tokens      tokens in a file (65536)
+
+Stopped at any moment, the same command goes on from the last finished shard.
+Under `accelerate launch` the processes share the shards.
+"""
+
+
+@teacher_app.command(
+    "cache",
+    context_settings=PASS_KEYS_ON,
+    short_help="Write down what a run's teachers say about its rows.",
+    help=CACHE_HELP,
+)
+def cache_command(arguments: ConfigArguments = None) -> None:
+    from qtarget.job.config.flags import parse_arguments
+    from qtarget.job.config.read_job import read_job
+    from qtarget.job.teacher_cache import prepare_caches, write_caches
+
+    with preparation():
+        prepared = prepare_caches(read_job(parse_arguments(arguments or [])))
+    write_caches(prepared)
+
+
+@teacher_app.command("verify")
+def verify_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of a cache.", show_default=False)], as_json: AsJson = False
+) -> None:
+    """Check every hash and number of a cache; show how much of the teacher it captured."""
+    from qtarget.job.teacher_cache_view import report_view
+    from qtarget.teacher.cache import verify_cache
+
+    with preparation():
+        report = verify_cache(folder)
+    print_json(asdict(report)) if as_json else print_view(report_view, report)
+    if report.problems:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@teacher_app.command("serve")
+def serve_command(
+    model: Annotated[str, typer.Argument(help="Directory or hub name of a causal language model.")],
+    host: Annotated[str, typer.Option(help="Another than loopback needs QTARGET_TEACHER_TOKEN.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any that is free.", min=0, max=65535)] = 8321,
+    dtype: Annotated[str, typer.Option(help="A torch dtype's name, or auto for the checkpoint's own.")] = "auto",
+    top_k_limit: Annotated[int, typer.Option(help="The most tokens kept of a distribution.", min=0)] = 256,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens through the model at once.", min=1)] = 8192,
+    waiting: Annotated[int, typer.Option(help="Requests that may wait; more are sent away.", min=0)] = 16,
+) -> None:
+    """Answer trainings over HTTP with what a teacher expects at each token."""
+    from qtarget.teacher.served.server import open_server
+    from qtarget.teacher.served.wire import Limits
+
+    with preparation():
+        server = open_server(model, host, port, dtype, Limits(top_k_limit, batch_tokens, waiting))
+    server.run()

@@ -1,0 +1,147 @@
+"""A run of an experiment on the lab, and its outcome, which is kept as a JSON file."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from qtarget.evaluate.statistics import Estimate, average_at_k
+from qtarget.evaluate.store import replace_file
+
+Split = Literal["development", "test"]
+UNTRAINED = ("base", "teacher")
+"""Names in the place of a method: the student and the teacher as they come."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of everything a run gets.
+
+    Attributes:
+        demonstrations: rows to train on; steps: optimizer steps, each of `batch_size` rows.
+        development: questions that hyperparameters are chosen on; test: questions that results are reported on.
+        samples: answers to each question; max_new_tokens: the longest answer.
+    """
+
+    demonstrations: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    development: int
+    test: int
+    samples: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is run. Two runs that are equal give the same outcome.
+
+    Attributes:
+        setting: name of the study's setting, or of the demo's world.
+        method: of the catalogue, or one of `UNTRAINED`.
+        seed: of the demonstrations, their order, and the samples.
+        split: the questions that are answered.
+    """
+
+    setting: str
+    method: str
+    hyperparameters: dict[str, Any]
+    seed: int
+    split: Split
+    budget: Budget
+
+    @property
+    def name(self) -> str:
+        """Unique within a setting and budget, for a file."""
+        values = [f"{key}{value:g}" for key, value in self.hyperparameters.items()]
+        return "-".join([self.method, *values, self.split, str(self.seed)])
+
+    @property
+    def label(self) -> str:
+        """For a table: the method and its η."""
+        eta = self.hyperparameters.get("eta")
+        return self.method if eta is None else f"{self.method} η={eta:g}"
+
+    @property
+    def trains(self) -> bool:
+        return self.method not in UNTRAINED
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+        right: right answers of `budget.samples`, by question.
+        truncated_share: share of answers cut off at the length limit.
+        mean_tokens: of an answer.
+        distinct: different final answers to a question, on average.
+        losses: the objective's value in ten parts of the training.
+        seconds: the run took.
+        greedy: share of questions whose likeliest answer (temperature 0) is right.
+        effects: what else was measured, by name.
+        made_with: versions of the libraries, and the machine.
+    """
+
+    run: Run
+    right: list[int]
+    truncated_share: float
+    mean_tokens: float
+    distinct: float
+    losses: list[float]
+    seconds: float
+    greedy: float | None = None
+    effects: dict[str, float] = field(default_factory=dict)
+    made_with: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> list[float]:
+        """Share of right answers, by question."""
+        return [right / self.run.budget.samples for right in self.right]
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.shares)
+
+    @property
+    def correct(self) -> list[list[bool]]:
+        """Grades, [questions][samples]; within a question the right ones come first."""
+        samples = self.run.budget.samples
+        return [[True] * right + [False] * (samples - right) for right in self.right]
+
+    @property
+    def average(self) -> Estimate:
+        """Average@k with its 95 % interval by question."""
+        return average_at_k(self.correct, self.run.budget.samples)
+
+
+def save_outcome(outcome: Outcome, path: Path) -> None:
+    """Write the outcome as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, (json.dumps(asdict(outcome), ensure_ascii=False) + "\n").encode())
+
+
+def read_outcome(path: Path) -> Outcome:
+    """An outcome that was saved.
+
+    Raises:
+        ValueError: the file holds something else, as that of another version of qtarget does.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        run = Run(**{**values["run"], "budget": Budget(**values["run"]["budget"])})
+        return Outcome(**{**values, "run": run})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not an outcome as this version writes it; remove it to run it again.") from error
+
+
+def saved_outcome(run: Run, path: Path) -> Outcome | None:
+    """The outcome at `path`, if there is one of this very run.
+
+    Raises:
+        ValueError: as `read_outcome`.
+    """
+    outcome = read_outcome(path) if path.is_file() else None
+    return outcome if outcome is not None and outcome.run == run else None
