@@ -17,6 +17,7 @@ from transformers import PrinterCallback
 
 import qtarget as qt
 from qtarget import lab
+from qtarget.disk.files import read_json_object, replace_text
 from qtarget.evaluate import PairedDifference, Sampling, evaluate, paired_difference
 from qtarget.models.identity import weights_identity
 from qtarget.study.fine_tuning import ON_A_QUIET_CPU
@@ -125,7 +126,7 @@ def score(arm: LabArm, budget: DemoBudget, caches: Path, results: Path) -> Resul
     losses = [float(f"{entry['loss']:.9g}") for entry in trainer.state.log_history if "loss" in entry]
     result = Result(arm, budget, [sum(row) for row in found.correct], losses)
     results.mkdir(parents=True, exist_ok=True)
-    saved.write_text(json.dumps(asdict(result)) + "\n")
+    replace_text(saved, json.dumps(asdict(result)) + "\n")
     return result
 
 
@@ -221,6 +222,6 @@ def loss_deviation(result: Result, results: list[Result], steps: int | None = No
 
 
 def _read(path: Path) -> Result:
-    values = json.loads(path.read_text())
+    values = read_json_object(path, "delete it, and the arm is trained again")
     arm, budget = LabArm(**values["arm"]), DemoBudget(**values["budget"])
     return Result(**{**values, "arm": arm, "budget": budget})

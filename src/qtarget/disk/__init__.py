@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, and folders with one writer at a time."""
+"""What every room needs that writes to disk: files replaced as a whole, and folders with one writer at a time."""

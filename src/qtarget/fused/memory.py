@@ -19,6 +19,6 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type != "cpu":
         return None
     with suppress(OSError):
-        available = re.search(r"^MemAvailable:\s+(\d+) kB", MEMINFO.read_text(), re.MULTILINE)
+        available = re.search(r"^MemAvailable:\s+(\d+) kB", MEMINFO.read_text(encoding="ascii"), re.MULTILINE)
         return 1024 * int(available[1]) if available else None
     return None

@@ -191,7 +191,7 @@ def _bf16_is_fast() -> bool:
 def _processor() -> str:
     """What Linux says of this CPU; nothing elsewhere."""
     with suppress(OSError):
-        return CPUINFO.read_text()
+        return CPUINFO.read_text(encoding="utf-8", errors="replace")
     return ""
 
 

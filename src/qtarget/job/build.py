@@ -8,6 +8,7 @@ from typing import Any
 from safetensors import SafetensorError
 from trl import get_peft_config, get_quantization_config  # pyright: ignore[reportPrivateImportUsage]
 
+from qtarget.disk.files import replace_text
 from qtarget.job.card import model_card
 from qtarget.job.config.job import Job
 from qtarget.job.config.paths import not_found
@@ -34,7 +35,7 @@ class JobTrainer(TargetSFTTrainer):
             card = model_card(self.facts, self.measures(), self.state.global_step)
             folder = Path(str(self.args.output_dir))
             folder.mkdir(parents=True, exist_ok=True)  # the first checkpoint's card comes before the checkpoint
-            (folder / CARD).write_text(card, encoding="utf-8")
+            replace_text(folder / CARD, card)
 
     def measures(self) -> dict[str, dict[str, float]]:
         """The newest training and evaluation numbers logged, by part and name."""

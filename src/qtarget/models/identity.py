@@ -59,7 +59,7 @@ def _of_folder(folder: Path) -> str:
         raise ValueError(f"{folder} holds no weights; expected a folder as `save_pretrained` writes it.")
     files = [(path.name, file_digest(path)) for path in sorted(found)]
     adapter = folder / "adapter_config.json"
-    base = json.loads(adapter.read_text()).get("base_model_name_or_path") if adapter.is_file() else None
+    base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") if adapter.is_file() else None
     return _of_json([files, weights_identity(base)] if base else files)
 
 

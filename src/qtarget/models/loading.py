@@ -68,7 +68,7 @@ def is_placed(model: PreTrainedModel) -> bool:
 def adapter_config(source: str) -> dict[str, Any] | None:
     """What peft wrote beside an adapter's weights; None for a model that is no adapter."""
     path = find_adapter_config_file(source)
-    return None if path is None else json.loads(Path(path).read_text())
+    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from qtarget.disk.files import replace_text
 from qtarget.recipes.recipe_files import Recipe
 from qtarget.recipes.resolve import gpus_of, launch_of, resolved_values, spreads_models
 from qtarget.recipes.schema import SourcedValue, Values
@@ -44,5 +45,5 @@ def write_config(recipe: Recipe, arm: str, folder: Path, gpus: int | None = None
         written = yaml.safe_dump({key: value.value}, default_flow_style=False, allow_unicode=True).strip()
         lines.append(f"{written}  # {value.source}: {value.where}")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    replace_text(path, "\n".join(lines) + "\n")
     return path

@@ -1,7 +1,6 @@
 """A recipe run from beginning to end: every arm trained and evaluated, one table. What is finished is read."""
 
 import gc
-import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ import yaml
 from rich.console import Console
 from transformers import PrinterCallback
 
+from qtarget.disk.files import read_json_object, write_json
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import Engine, EvaluationPlan
 from qtarget.evaluate.run.view import ProgressDisplay
@@ -64,10 +64,12 @@ def run_recipe(recipe: Recipe, options: Options, say: Say) -> list[RecipeScore]:
     """Train and evaluate the arms, and write `results.json` beside them.
 
     Raises:
-        ValueError: an arm that is unknown, a folder that holds another run, rows or models that do not fit.
+        ValueError: an arm that is unknown, a folder of another run, a damaged `results.json`, rows or models that
+            do not fit.
         Interrupted: on Ctrl-C; the same command goes on.
     """
     home = options.out / recipe.name
+    _earlier(recipe, options, home)  # so that a damaged file is refused before any work
     scores = []
     for arm in options.arms_of(recipe):
         model = _model(recipe, arm, home / arm, options, say)
@@ -169,13 +171,13 @@ def _save(recipe: Recipe, scores: Sequence[RecipeScore], options: Options, home:
         "arms": [asdict(score) for score in every],
     }
     home.mkdir(parents=True, exist_ok=True)
-    (home / RESULTS).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(home / RESULTS, record, indent=2)
     return every
 
 
 def _earlier(recipe: Recipe, options: Options, home: Path) -> list[RecipeScore]:
     if not (home / RESULTS).is_file():
         return []
-    record = json.loads((home / RESULTS).read_text(encoding="utf-8"))
-    same = (record["versions"], record["dry_run"]) == (recipe.versions, options.dry)
+    record = read_json_object(home / RESULTS, "delete it; arms that are finished are read again from their own folders")
+    same = (record.get("versions"), record.get("dry_run")) == (recipe.versions, options.dry)
     return [RecipeScore(**{**arm, "warnings": tuple(arm["warnings"])}) for arm in record["arms"]] if same else []

@@ -1,11 +1,11 @@
 """`qtarget demo`: the main job on the embedded lab. The same student under five targets, scored side by side."""
 
-import json
 import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from rich.table import Table
 
 import qtarget as qt
 from qtarget import lab
+from qtarget.disk.files import replace_text, write_json
 from qtarget.evaluate import paired_difference
 from qtarget.study.picture import draw_scores
 from qtarget.study.quiet import quiet
@@ -135,7 +136,8 @@ def _save(scores: Sequence[Score], world: lab.World, out: Path, seconds: float) 
             {key: value for key, value in asdict(s).items() if key not in ("budget", "log", "correct")} for s in scores
         ],
     }
-    (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    with (out / "table.txt").open("w") as file:
-        Console(file=file, width=110).print(score_table(scores))
+    write_json(out / "results.json", results)
+    table = StringIO()
+    Console(file=table, width=110).print(score_table(scores))
+    replace_text(out / "table.txt", table.getvalue())
     draw_scores(scores, world, out / "scores.png")

@@ -1,7 +1,6 @@
 """The arms of a study: one fine-tuning each, through the trainer that users get, scored and kept on disk."""
 
 import hashlib
-import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,8 +10,8 @@ from transformers import PreTrainedModel
 
 import qtarget as qt
 from qtarget import lab
+from qtarget.disk.files import read_json_object, write_json
 from qtarget.evaluate import Sampling, evaluate
-from qtarget.evaluate.store import write_json
 from qtarget.lab import World
 from qtarget.study.fine_tuning import StepCallback, lab_trainer
 
@@ -126,7 +125,7 @@ def _model(
 
 
 def _read(path: Path) -> Score:
-    values = json.loads(path.read_text())
+    values = read_json_object(path, "delete it, and the arm is trained again")
     return Score(**{**values, "arm": DemoArm(**values["arm"]), "budget": DemoBudget(**values["budget"])})
 
 

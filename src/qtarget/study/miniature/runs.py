@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import qtarget as qt
 from qtarget import lab
+from qtarget.disk.files import read_json_object, replace_file
 from qtarget.evaluate import Evaluation, Sampling, evaluate
 from qtarget.evaluate.effects import calibration, forgetting, token_row
-from qtarget.evaluate.store import replace_file
 from qtarget.lab import LabQuestion, World
 from qtarget.study.fine_tuning import StepCallback, lab_trainer
 from qtarget.study.miniature.model_folders import model_path
@@ -102,7 +102,7 @@ def path_of(run: Run, results: Path) -> Path:
 
 
 def read(path: Path) -> Outcome:
-    values = json.loads(path.read_text())
+    values = read_json_object(path, "delete it, and the run is made again")
     run = Run(**{**values["run"], "budget": Budget(**values["run"]["budget"])})
     return Outcome(**{**values, "run": run})
 

@@ -11,7 +11,6 @@ Tensors of a shard, for its N tokens and D documents: `ids` [N, K] int32, `logpr
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qtarget.disk.files import read_json_object
 from qtarget.teacher.cache.contents import CACHE_DTYPES, VERSION, keep_of, key_of
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
@@ -29,6 +29,9 @@ from qtarget.teacher.documents import Document
 PLAN, MANIFEST = "plan.json", "manifest.json"
 SHARD = re.compile(r"shard-\d{5,9}\.safetensors", re.ASCII)
 PER_DOCUMENT = {"digests", "offsets"}
+REMEDY = "write it anew with `qtarget teacher cache`"
+PLAN_REMEDY = "delete this cache, and write it anew with `qtarget teacher cache`"
+"""What to do about a damaged manifest, and about a damaged plan, without which no shard can be trusted."""
 
 
 @dataclass(frozen=True)
@@ -121,44 +124,8 @@ def readable(size: float) -> str:
     return f"{size:,.1f} GB"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """The whole file or none: a power cut leaves the old one or the new one."""
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
-
-
-def read_json_object(path: Path) -> Any:
-    """Raises ValueError for what is no JSON object."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}).") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged (expected a JSON object).")
-    return found
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -170,7 +137,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(_no_manifest(folder))
-    found = read_json_object(path)
+    found = read_json_object(path, REMEDY)
     written = found.get("parts", {}).get("format") if isinstance(found.get("parts"), dict) else None
     if isinstance(written, int) and written != VERSION:
         raise ValueError(
@@ -182,11 +149,9 @@ def read_manifest(folder: Path) -> Manifest:
         keys = {found["key"], key_of(manifest.parts), *(shard.key for shard in manifest.shards)}
         _ = keep_of(manifest.parts), manifest.parts["vocabulary"], CACHE_DTYPES[manifest.parts["storage_dtype"]]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}); write it anew with `qtarget teacher cache`.") from error
+        raise ValueError(f"{path} is damaged ({error!r}); {REMEDY}.") from error
     if len(keys) > 1 or not manifest.shards:
-        raise ValueError(
-            f"{path} is damaged (its parts do not give its key); write it anew with `qtarget teacher cache`."
-        )
+        raise ValueError(f"{path} is damaged (its parts do not give its key); {REMEDY}.")
     return manifest
 
 
@@ -200,7 +165,7 @@ def _no_manifest(folder: Path) -> str:
         return (
             f"{folder} is no teacher cache: it has no {MANIFEST}. Write one with `qtarget teacher cache config.yaml`."
         )
-    shards = read_json_object(plan).get("shards", [])
+    shards = read_json_object(plan, PLAN_REMEDY).get("shards", [])
     done = sum((folder / sidecar_name(shard_name(i))).is_file() for i in range(len(shards)))
     return (
         f"{folder} is not finished: {done} of {len(shards)} shards are written. Start the command that was "

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -11,28 +10,29 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from qtarget.disk.files import is_draft, read_json_object, replace_file
 from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
 from qtarget.models.identity import file_digest
 from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
 from qtarget.teacher.cache.format import (
     MANIFEST,
     PLAN,
+    PLAN_REMEDY,
+    REMEDY,
     CacheShard,
     check_stored_targets,
     manifest_json,
-    read_json_object,
     readable,
     shard_name,
     shard_tensors,
     sidecar_name,
     to_json,
-    write_atomically,
 )
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_OWN_FILES = {LOCK, HOLDER, f"{PLAN}.tmp"}
+_OWN_FILES = {LOCK, HOLDER}
 Answer = Callable[[Sequence[Document]], KeptLogprobs]
 
 
@@ -92,12 +92,12 @@ def _begun(folder: Path, plan: CachePlan) -> Iterator[None]:
             _check_plan(folder, plan)
         else:
             shards = [{"documents": len(shard), "tokens": tokens_in(shard)} for shard in plan.shards]
-            write_atomically(folder / PLAN, to_json({"key": plan.key, "parts": plan.parts, "shards": shards}))
+            replace_file(folder / PLAN, to_json({"key": plan.key, "parts": plan.parts, "shards": shards}))
         yield
 
 
 def _check_folder(folder: Path) -> None:
-    names = {path.name for path in folder.iterdir()} - _OWN_FILES
+    names = {path.name for path in folder.iterdir() if not is_draft(path)} - _OWN_FILES
     if names and PLAN not in names:
         raise ValueError(
             f"{folder} holds {sorted(names)[0]} and no {PLAN}, so it is no teacher cache; name a folder that is "
@@ -106,7 +106,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_plan(folder: Path, plan: CachePlan) -> None:
-    found = read_json_object(folder / PLAN).get("parts")
+    found = read_json_object(folder / PLAN, PLAN_REMEDY).get("parts")
     parts = found if isinstance(found, dict) else {}
     if key_of(parts) != plan.key:
         differ = "; ".join(changed_parts(parts, plan.parts)) or "it was written by another version"
@@ -147,8 +147,8 @@ class _Writing:
         sha256 = hashlib.sha256(content).hexdigest()
         shard = CacheShard(name, sha256, len(content), len(documents), len(tensors["log_tail"]), self.plan.key)
         (self.folder / MANIFEST).unlink(missing_ok=True)  # from here on the cache is unfinished again
-        write_atomically(self.folder / name, content)
-        write_atomically(self.folder / sidecar_name(name), to_json(asdict(shard)))
+        replace_file(self.folder / name, content)
+        replace_file(self.folder / sidecar_name(name), to_json(asdict(shard)))
         return shard
 
     def _written(self, storing: "Future[CacheShard] | None") -> None:
@@ -188,7 +188,7 @@ def finished_shard(folder: Path, plan: CachePlan, index: int) -> CacheShard | No
     path = folder / shard_name(index)
     documents = plan.shards[index]
     try:
-        shard = CacheShard(**json.loads((folder / sidecar_name(path.name)).read_text(encoding="utf-8")))
+        shard = CacheShard(**read_json_object(folder / sidecar_name(path.name), REMEDY))
         promised = CacheShard(
             path.name, shard.sha256, path.stat().st_size, len(documents), tokens_in(documents), plan.key
         )
@@ -199,6 +199,6 @@ def finished_shard(folder: Path, plan: CachePlan, index: int) -> CacheShard | No
 
 def _finish(folder: Path, plan: CachePlan) -> None:
     names = [sidecar_name(shard_name(index)) for index in range(len(plan.shards))]
-    content = manifest_json(plan.parts, [CacheShard(**read_json_object(folder / name)) for name in names])
+    content = manifest_json(plan.parts, [CacheShard(**read_json_object(folder / name, REMEDY)) for name in names])
     if not (folder / MANIFEST).is_file() or (folder / MANIFEST).read_bytes() != content:
-        write_atomically(folder / MANIFEST, content)
+        replace_file(folder / MANIFEST, content)
