@@ -16,16 +16,17 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from qtarget.servers.secret import bearer
 from qtarget.teacher.distributions import Keep
 from qtarget.teacher.documents import Document
 from qtarget.teacher.served.model import ServedModel
-from qtarget.teacher.served.secret import VARIABLE, bearer
-from qtarget.teacher.served.wire import BINARY, IDENTITY_HEADER, question_bytes, unpack_question
+from qtarget.teacher.served.wire import BINARY, IDENTITY_HEADER, TOKEN_VARIABLE, question_bytes, unpack_question
 
 TRANSFER_S = 60.0
 """Seconds that a question may take to come in, or an answer to go out."""
-RETRY_AFTER_S = 1
-LOG = logging.getLogger(__name__)
+BUSY_S = 1
+"""Seconds after which a client that was sent away may ask again."""
+_LOG = logging.getLogger(__name__)
 
 
 def serving_app(served: ServedModel, secret: str | None = None) -> Starlette:
@@ -66,7 +67,7 @@ class TokenGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != "/health" and not self._knows(scope):
-            words = f"this teacher needs a token; set {VARIABLE} to the server's"
+            words = f"this teacher needs a token; set {TOKEN_VARIABLE} to the server's"
             refusal = PlainTextResponse(words, 401, headers={"WWW-Authenticate": "Bearer"})
             return await refusal(scope, receive, send)
         await self.app(scope, receive, send)
@@ -90,7 +91,7 @@ class Desk:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         waiting = self.served.health.limits.waiting
         if self.taken > waiting:
-            words, headers = f"busy, and {waiting} wait already", {"Retry-After": str(RETRY_AFTER_S)}
+            words, headers = f"busy, and {waiting} wait already", {"Retry-After": str(BUSY_S)}
             raise HTTPException(503, words, headers)
         self.taken += 1
         try:
@@ -98,7 +99,7 @@ class Desk:
             async with asyncio.timeout(TRANSFER_S):
                 await response(scope, receive, send)
         except (ClientDisconnect, TimeoutError):
-            LOG.info("a client went away")
+            _LOG.info("a client went away")
         finally:
             self.taken -= 1
 
@@ -130,7 +131,7 @@ class Desk:
         try:
             return self.served.answer(documents, keep)
         except Exception as error:  # whatever a model may raise; its words stay on this side
-            LOG.exception("the model failed")
+            _LOG.exception("the model failed")
             name = type(error).__name__
             raise HTTPException(500, f"the model failed ({name}); what it said is in the server's log") from error
 

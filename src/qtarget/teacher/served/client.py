@@ -10,10 +10,18 @@ from transformers import PreTrainedTokenizerBase
 
 from qtarget.models.identity import tokenizer_identity
 from qtarget.models.same_tokens import check_same_map
+from qtarget.servers.http import checked_url
 from qtarget.teacher.distributions import Keep, KeptLogprobs, concatenated
 from qtarget.teacher.documents import Document
-from qtarget.teacher.served.transport import ask, checked_url
-from qtarget.teacher.served.wire import Health, answer_bytes, pack_question, unpack_answer
+from qtarget.teacher.served.transport import ask
+from qtarget.teacher.served.wire import (
+    IDENTITY_HEADER,
+    TOKEN_VARIABLE,
+    Health,
+    answer_bytes,
+    pack_question,
+    unpack_answer,
+)
 
 OPENING_S = 60.0
 """Seconds that a server which was never there is waited for."""
@@ -66,9 +74,10 @@ class ServedTeacher:
         targets = torch.from_numpy(np.concatenate([document.targets for document in documents]))
         question, limit = pack_question(documents, self.keep), answer_bytes(len(targets), self.keep.k)
         reply = ask(self.url, "/answers", limit=limit, patience=self.patience, body=question)
-        if reply.identity != self.health.identity:
+        identity = reply.headers.get(IDENTITY_HEADER)
+        if identity != self.health.identity:
             raise ValueError(
-                f"The teacher at {self.url} is another than at the start ({reply.identity}, and not "
+                f"The teacher at {self.url} is another than at the start ({identity}, and not "
                 f"{self.health.identity}); one run has one teacher. Serve {self.health.model} ({self.health.dtype}) "
                 "there again, or start the run anew."
             )
@@ -93,7 +102,7 @@ def open_teacher(url: str, keep: Keep, tokenizer: PreTrainedTokenizerBase, *, pa
         TeacherUnavailableError: nothing answers there.
         ValueError: the address, what answers there, its tokens or its limits are wrong.
     """
-    url = checked_url(url)
+    url = checked_url(url, "`teacher: {}`", TOKEN_VARIABLE)
     said = ask(url, "/health", limit=HEALTH_BYTES, patience=min(patience, OPENING_S)).body
     try:
         health = Health.from_json(said)

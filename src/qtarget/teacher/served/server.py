@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from qtarget.servers.secret import secret_in
 from qtarget.teacher.served.app import serving_app
 from qtarget.teacher.served.model import ServedModel, load_served_model
-from qtarget.teacher.served.secret import VARIABLE, token
-from qtarget.teacher.served.wire import Limits
+from qtarget.teacher.served.wire import TOKEN_VARIABLE, Limits
 
 STOP_S = 30
 """Seconds for requests under way to be answered after the signal to stop."""
@@ -39,7 +39,7 @@ class Server:
         self.listener.listen()  # so that what is printed is true
         health = self.served.health
         print(f"model    {health.model} ({health.dtype}, {health.vocab:,} tokens, {health.weights[-12:]})")
-        print(f"address  {self.url}{'' if self.secret is None else f', for who knows {VARIABLE}'}")
+        print(f"address  {self.url}{'' if self.secret is None else f', for who knows {TOKEN_VARIABLE}'}")
         print(f"config   teacher: {self.url}", flush=True)
         app = serving_app(self.served, self.secret)
         config = uvicorn.Config(
@@ -68,11 +68,11 @@ def open_server(model: str, host: str, port: int, dtype: str, limits: Limits) ->
     Raises:
         ValueError: an address that is taken, or not loopback without a token; a model that cannot teach.
     """
-    secret = token()
+    secret = secret_in(TOKEN_VARIABLE)
     if secret is None and not is_loopback(host):
         raise ValueError(
             f"{host} can be reached from other machines, so the server needs a token; write: "
-            f"export {VARIABLE}=$(openssl rand -hex 32) here and where you train."
+            f"export {TOKEN_VARIABLE}=$(openssl rand -hex 32) here and where you train."
         )
     listener = _bound(host, port)
     try:

@@ -24,6 +24,8 @@ from qtarget.teacher.documents import Document
 WIRE_VERSION = 1
 IDENTITY_HEADER = "x-qtarget-teacher"
 BINARY = "application/octet-stream"
+TOKEN_VARIABLE = "QTARGET_TEACHER_TOKEN"
+"""The environment variable that holds a server's secret, on both sides."""
 HEADER_BYTES = 4096
 """Room for the header of safetensors."""
 SLACK = 1e-3
