@@ -7,7 +7,6 @@ import torch
 from teacher import caches
 
 from qtarget.teacher import Document, Keep, answers
-from qtarget.teacher.distributions import likeliest
 
 
 def logits_of(documents: list[Document]) -> torch.Tensor:
@@ -40,15 +39,6 @@ def test_the_likeliest_and_what_is_left(temperature):
     )
     entropy = -(plain.exp() * plain).sum(-1)
     torch.testing.assert_close(kept.entropy.double(), entropy, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("k", [1, 16, 64])
-def test_the_likeliest_of_a_large_vocabulary_are_those_of_topk(k):
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(5, 9973, generator=generator)
-    logits[1, 9960:] += 20  # in what does not fill a stripe
-    logits[2] = logits[2].sort().values
-    assert torch.equal(likeliest(logits, k), logits.topk(k, -1).indices)
 
 
 def test_draws_are_the_teachers_own_in_the_mean():

@@ -267,7 +267,7 @@ def test_a_document_longer_than_the_server_takes_is_refused_with_the_line(guarde
 
 
 def test_a_wrong_address_is_refused_with_the_line_and_no_password():
-    with pytest.raises(ValueError, match="`teacher: https://host:1` and .* QTARGET_TEACHER_TOKEN") as caught:
+    with pytest.raises(ValueError, match=r"`teacher: https://host:1` and .* QTARGET_TEACHER_TOKEN") as caught:
         teacher_at("https://me:hunter2@host:1/x")
     assert "hunter2" not in str(caught.value)
     with pytest.raises(ValueError, match="http://host:0 is no address of a server; write it as in `teacher: http://"):

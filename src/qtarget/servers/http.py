@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from urllib3 import BaseHTTPResponse, PoolManager, Timeout
-from urllib3.exceptions import HTTPError, LocationValueError, SSLError
+from urllib3.exceptions import HTTPError, LocationValueError, ProtocolError, SSLError
 
 from qtarget.servers.patience import Away, retry_after
 from qtarget.servers.secret import bearer, redacted, secret_in
@@ -94,10 +94,15 @@ class HttpServer:
             content = response.read(most + 1, decode_content=False)
             if response.status == 200 and len(content) > limit:
                 raise ValueError(f"{self.name} answers more than the {limit} bytes that an answer can have.")
+            if response.status == 200 and response.length_remaining:
+                raise ProtocolError(f"the answer broke off {response.length_remaining} bytes before its end")
         except BaseException:
             response.close()
             raise
-        response.release_conn()
+        if response.status == 200:
+            response.release_conn()
+        else:  # what was not read would stand before the next answer
+            response.close()
         return content
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from qtarget import Dense, Head
 from qtarget.fused.products import Products
 from qtarget.models.causal_lm import home_of
+from qtarget.target.top_k import largest
 from qtarget.teacher.documents import IGNORED, Document
 from qtarget.teacher.live import LiveModel
 
 TEACHER_CHUNK_TOKENS = {"cpu": 256}
 """Tokens whose logits are built at once; 1024 on an accelerator."""
-STRIPES = 16
 TEACHER_ROWS = {"cpu": 4}
 """Tokens whose distributions are multiplied at once, few enough to stay in the cache; 1024 on an accelerator."""
 
@@ -173,7 +173,7 @@ def kept_of_logits(
         ids_CK, logprobs_CK = _sampled(prob_CV, draws_CN)
         log_tail_C = torch.full_like(label_C, -torch.inf)
     else:
-        ids_CK = _with_label(likeliest(logits_CV, min(keep.k, logits_CV.shape[1])), labels_C)
+        ids_CK = _with_label(largest(logits_CV, min(keep.k, logits_CV.shape[1])).ids_CK, labels_C)
         logprobs_CK = logits_CV.gather(1, ids_CK) - log_norm_C[:, None]
         log_tail_C = prob_CV.scatter_(1, ids_CK, 0.0).sum(-1).log()
     return KeptLogprobs(ids_CK.int(), logprobs_CK, log_tail_C, label_C, entropy_C)
@@ -185,25 +185,6 @@ def _dots(a_CV: Tensor, b_CV: Tensor) -> Tensor:
     scratch = torch.empty_like(a_CV[:rows])
     pairs = zip(a_CV.split(rows), b_CV.split(rows), strict=True)
     return torch.cat([torch.mul(a, b, out=scratch[: len(a)]).sum(-1) for a, b in pairs])
-
-
-def likeliest(logits_CV: Tensor, k: int) -> Tensor:
-    """Ids of the k largest, in falling order, [C, k]: those of `topk`, found faster in a large vocabulary.
-
-    The vocabulary is cut into stripes of every n-th token; the k largest lie in the k stripes of largest maxima.
-    """
-    rows, vocab = logits_CV.shape
-    stripes = vocab // STRIPES
-    if k == 0 or k * 4 > stripes:
-        return logits_CV.topk(k, -1).indices
-    whole = stripes * STRIPES
-    tops = logits_CV[:, :whole].view(rows, STRIPES, stripes).amax(1).topk(k, -1).indices
-    steps = torch.arange(0, whole, stripes, device=logits_CV.device)
-    inside = (tops[:, None, :] + steps[None, :, None]).flatten(1)
-    beyond = torch.arange(whole, vocab, device=logits_CV.device).expand(rows, -1)
-    candidates = torch.cat([inside, beyond], 1)
-    best = logits_CV.gather(1, candidates).topk(k, -1).indices
-    return candidates.gather(1, best)
 
 
 def _with_label(ids_CK: Tensor, labels_C: Tensor) -> Tensor:
@@ -222,5 +203,5 @@ def _sampled(prob_CV: Tensor, draws_CN: Tensor) -> tuple[Tensor, Tensor]:
     drawn_CN = drawn_CN.clamp_(max=prob_CV.shape[1] - 1)
     number = draws_CN.shape[1]
     shares_CV = torch.zeros_like(prob_CV).scatter_add_(1, drawn_CN, torch.full_like(draws_CN, 1 / number).to(prob_CV))
-    ids_CK = likeliest(shares_CV, min(number, prob_CV.shape[1]))
-    return ids_CK, shares_CV.gather(1, ids_CK).log()
+    drawn = largest(shares_CV, min(number, prob_CV.shape[1]))
+    return drawn.ids_CK, drawn.values_CK.log()

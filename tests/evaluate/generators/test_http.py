@@ -82,8 +82,8 @@ def test_a_wrong_address_is_an_error(server):
         with pytest.raises(ValueError, match="is no address of a server; write it as in --url http://"):
             endpoint(url)
     with pytest.raises(ValueError, match=f"--url http://host and put the secret into {KEY_VARIABLE}") as refused:
-        endpoint("http://me:secret@host")
-    assert "secret" not in str(refused.value)
+        endpoint("http://me:hunter2@host")
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_wrong_key_is_an_error_that_does_not_say_it(server, monkeypatch):
