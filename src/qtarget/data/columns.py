@@ -5,6 +5,8 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
+from qtarget.target.types import IGNORED
+
 AnyDataset = Dataset | IterableDataset
 
 
@@ -67,4 +69,4 @@ def _is_empty(completion: str | Iterable[dict[str, Any]]) -> bool:
 
 
 def _supervised(labels: list[int]) -> bool:
-    return any(label != -100 for label in labels[1:])
+    return any(label != IGNORED for label in labels[1:])

@@ -9,6 +9,7 @@ from typing import Any
 from trl.data_utils import pack_dataset
 
 from qtarget.data.columns import AnyDataset
+from qtarget.target.types import IGNORED
 
 
 def truncate_rows(
@@ -56,4 +57,4 @@ def _cut(row: dict[str, Any], kept: slice, columns: list[str]) -> dict[str, Any]
 
 
 def _has_label(row: dict[str, Any]) -> bool:
-    return any(label != -100 for label in row["labels"])
+    return any(label != IGNORED for label in row["labels"])

@@ -6,6 +6,8 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from qtarget.target.types import IGNORED
+
 
 def check_ids(rows: Any, key: str, embeddings: int, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse prepared rows with a token id outside of the model's embeddings, naming the first.
@@ -30,7 +32,7 @@ def _check_set(rows: Dataset, key: str, embeddings: int, tokenizer: PreTrainedTo
 
 
 def _inside(ids: np.ndarray, column: str, embeddings: int) -> bool:
-    masked = (ids == -100) & (column == "labels")
+    masked = (ids == IGNORED) & (column == "labels")
     return bool((masked | ((ids >= 0) & (ids < embeddings))).all())
 
 

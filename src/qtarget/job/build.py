@@ -14,6 +14,7 @@ from qtarget.job.config.job import Job
 from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.rows.layout import evaluation_rows, training_rows
+from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
 
 NOT_MEASURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
@@ -78,8 +79,8 @@ def _models(job: Job) -> list[str]:
     given = job.args.teacher if job.args.teacher_cache is None else None
     teachers = given if isinstance(given, list) else [given]
     reference = job.args.reference if "reference" in job.method.needs else None
-    names = [name for name in (job.model, *teachers, reference) if name and name != "initial"]
-    return [name for name in names if "://" not in name]
+    names = [name for name in (job.model, *teachers, reference) if name]
+    return [name for name in names if SourceName.parse(name).kind is SourceKind.MODEL]
 
 
 def _unreachable(job: Job, error: OSError) -> str:

@@ -22,6 +22,8 @@ from qtarget.teacher import (
     KeptLogprobs,
     KeptSource,
     LiveModel,
+    SourceKind,
+    SourceName,
     answers,
     check_padding,
     check_same_tokens,
@@ -33,7 +35,7 @@ from qtarget.teacher.cache.contents import bytes_per_token
 from qtarget.teacher.cache.writer import shards_on_disk
 from qtarget.train.build_sources import as_teachers
 from qtarget.train.checks import check_method
-from qtarget.train.lookup import CacheReference, check_lookups, is_address, temperature_for, with_caches
+from qtarget.train.lookup import CacheReference, check_lookups, temperature_for, with_caches
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,14 @@ def asked_by(job: Job) -> list[ModelToCache]:
 
 def _asked(job: Job, name: str, given: CacheReference) -> ModelToCache:
     role, args = name.split()[0], job.args
-    if given.of is None or is_address(given.of):
+    kind = None if given.of is None else SourceName.parse(given.of).kind
+    if given.of is None or kind is SourceKind.SERVER:
         raise ValueError(
             f"`{role}_cache` is to be written, and `{role}` is {given.of}; name the model to ask: "
             f"`{role}: path/or/hub-name`."
         )
     keep = Keep(_tokens_kept(job, name), "sampled" if job.cache.sampled else "top", temperature_for(job.method, name))
-    if given.of == "initial":
+    if kind is SourceKind.INITIAL:
         if job.method.refresh_every is not None:
             raise ValueError(
                 f'the reference of "{job.method.name}" is the student of a few steps ago, so it cannot be written '

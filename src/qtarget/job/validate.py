@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from qtarget.data import WEIGHT
 from qtarget.job.build import JobTrainer
 from qtarget.job.facts import DataFacts
+from qtarget.target.types import IGNORED
 
 SHOWN_TOKENS = 160
 
@@ -107,16 +108,16 @@ def _vocabulary(trainer: JobTrainer) -> dict[str, int]:
 
 def _rows(facts: DataFacts, prepared: Any, max_length: int | None) -> RowCounts:
     tokens = [len(ids) for ids in prepared["input_ids"]]
-    supervised = sum(label != -100 for labels in prepared["labels"] for label in labels[1:])
+    supervised = sum(label != IGNORED for labels in prepared["labels"] for label in labels[1:])
     return RowCounts(facts, len(prepared), sum(tokens), supervised, sum(count == max_length for count in tokens))
 
 
 def _row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[Token, ...]:
     """A prepared row, token by token; the first token is predicted by none."""
-    labels = [-100, *row["labels"][1:]]
+    labels = [IGNORED, *row["labels"][1:]]
     weights = row.get(WEIGHT) or [None] * len(labels)
     each = zip(row["input_ids"], labels, weights, strict=True)
-    shown = [Token(str(tokenizer.decode([token])), label != -100, weight) for token, label, weight in each]
+    shown = [Token(str(tokenizer.decode([token])), label != IGNORED, weight) for token, label, weight in each]
     return tuple(shown[:SHOWN_TOKENS])
 
 

@@ -20,6 +20,7 @@ from qtarget.teacher.kept_source import KeptSource, LogprobStore
 from qtarget.teacher.live import LiveModel, frozen, frozen_copy, load_live_model
 from qtarget.teacher.padding import check_padding
 from qtarget.teacher.source import EvidenceSource, ReadsAhead
+from qtarget.teacher.source_name import SourceKind, SourceName
 
 __all__ = [
     "Document",
@@ -31,6 +32,8 @@ __all__ = [
     "LogprobStore",
     "ReadsAhead",
     "SecondAdapter",
+    "SourceKind",
+    "SourceName",
     "adapter_config",
     "add_adapter",
     "answers",

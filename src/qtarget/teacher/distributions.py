@@ -12,7 +12,8 @@ from qtarget import Dense, Head
 from qtarget.fused.products import Products
 from qtarget.models.causal_lm import home_of
 from qtarget.target.top_k import largest
-from qtarget.teacher.documents import IGNORED, Document
+from qtarget.target.types import IGNORED
+from qtarget.teacher.documents import Document
 from qtarget.teacher.live import LiveModel
 
 TEACHER_CHUNK_TOKENS = {"cpu": 256}

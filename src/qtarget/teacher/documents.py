@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-IGNORED = -100
+from qtarget.target.types import IGNORED
 
 
 @dataclass(frozen=True)

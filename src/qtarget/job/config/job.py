@@ -18,8 +18,8 @@ from qtarget.job.config.paths import looks_local, not_found
 from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.job.config.yaml_file import YamlFile, read_yaml
 from qtarget.target.hyperparameters import suggestion
+from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTConfig
-from qtarget.train.lookup import is_address
 
 LAYOUT_KEYS = ("prompt_column", "completion_column", "prompt_format", "train_rows", "train_rows_seed", "longer_rows")
 ADAPTER_KEYS = ("load_in_4bit", "load_in_8bit", "use_dora", "use_rslora")
@@ -163,11 +163,14 @@ def _absolute(name: str, role: str) -> str:
 
 def _existing_model(name: str, role: str) -> str:
     """A model's directory as an absolute path, a name for the hub, or the address of one that is served."""
-    if is_address(name) and role != "model":
-        return name
+    kind = SourceName.parse(name).kind
+    if kind is SourceKind.SERVER:
+        return _address(name, role)
     path = Path(name).expanduser()
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path.absolute())
+    if kind is SourceKind.CACHE and role != "model":
+        raise ValueError(f"`{role}: {name}` is a teacher cache, and no model; write `{role}_cache: {name}`.")
     if path.is_dir():
         raise ValueError(
             f"`{role}: {name}` is a directory without config.json, so it holds no model; name the directory that "
@@ -175,6 +178,15 @@ def _existing_model(name: str, role: str) -> str:
         )
     if path.exists() or looks_local(name):
         raise ValueError(f"`{role}: {name}`: " + not_found(path, "the model"))
+    return name
+
+
+def _address(name: str, role: str) -> str:
+    if role == "model":
+        raise ValueError(
+            f"`model: {name}` is the address of a server, and the model is trained here; name its directory or hub "
+            "name, as in `model: Qwen/Qwen2.5-1.5B`."
+        )
     return name
 
 

@@ -11,8 +11,7 @@ from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import prompt_ids
 from qtarget.job.config.job import Job, Layout, Source
 from qtarget.job.rows.formats import load_rows
-
-IGNORED = -100
+from qtarget.target.types import IGNORED
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,11 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
+def is_cache(folder: Path) -> bool:
+    """Whether a folder holds a teacher cache, be it finished or begun."""
+    return (folder / MANIFEST).is_file() or (folder / PLAN).is_file()
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a finished cache.
 
