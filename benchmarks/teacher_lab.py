@@ -22,7 +22,7 @@ from qtarget.evaluate import PairedDifference, Sampling, evaluate, paired_differ
 from qtarget.models.identity import weights_identity
 from qtarget.study.fine_tuning import ON_A_QUIET_CPU
 from qtarget.study.trainings import DemoBudget
-from qtarget.teacher import Keep, KeptSource, LiveModel, answers, documents_of_rows
+from qtarget.teacher import Keep, KeptSource, LiveModel, documents_of_rows, kept_logprobs
 from qtarget.teacher.cache import CacheOrigin, open_cache, plan_cache, write_cache
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.lookup import rendering
@@ -185,7 +185,7 @@ def _cache(arm: LabArm, world: lab.World, budget: DemoBudget, caches: Path) -> P
     )
     plan = plan_cache(documents_of_rows(plain.train_dataset), origin, keep, storage_dtype=arm.storage)  # type: ignore[arg-type]
     live = LiveModel(teacher.requires_grad_(False).eval())
-    write_cache(folder, plan, lambda documents: answers(live, documents, keep))
+    write_cache(folder, plan, lambda documents: kept_logprobs(live, documents, keep))
     return folder
 
 

@@ -26,8 +26,8 @@ from qtarget.teacher import (
     KeptLogprobs,
     KeptSource,
     LiveModel,
-    answers,
     documents_of_rows,
+    kept_logprobs,
     load_live_model,
 )
 from qtarget.teacher.served.client import open_teacher
@@ -93,13 +93,13 @@ def batch_of(rows) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("keep", [TOP, Keep(tiny_models.VOCAB), Keep(0), Keep(8, "sampled"), Keep(8, temperature=2.0)])
 def test_a_served_teacher_answers_what_the_live_one_does(url, live, keep):
-    assert same(teacher_at(url, keep).answer(DOCUMENTS), answers(live, DOCUMENTS, keep))
+    assert same(teacher_at(url, keep).answer(DOCUMENTS), kept_logprobs(live, DOCUMENTS, keep))
 
 
 def test_a_data_set_is_asked_in_pieces_and_put_together_in_order(guarded, knowing, live):
     rows = list(documents_of_rows(tiny_models.token_rows(64)))
     assert sum(len(document.ids) for document in rows) > 5 * 64
-    found, whole = teacher_at(guarded, Keep(8)).answer(rows), answers(live, rows, Keep(8))
+    found, whole = teacher_at(guarded, Keep(8)).answer(rows), kept_logprobs(live, rows, Keep(8))
     torch.testing.assert_close(found.label_logprobs, whole.label_logprobs)
     assert torch.equal(found.ids[:, 0], whole.ids[:, 0])
 
@@ -116,7 +116,7 @@ def test_the_answer_is_there_ahead_of_the_step_and_no_thread_is_left_behind(url,
     assert all(isinstance(read, Future) for read in reads)
     found = [source.unpack(read, CPU) for read in reads]
     assert threading.active_count() <= before
-    expected = answers(live, DOCUMENTS, TOP)
+    expected = kept_logprobs(live, DOCUMENTS, TOP)
     at = torch.nn.functional.pad(batch["labels"][:, 1:] != -100, (0, 1))
     torch.testing.assert_close(found[-1].logprobs[at], expected.logprobs)
 
@@ -236,7 +236,7 @@ def test_requests_beyond_those_that_may_wait_are_sent_away_and_come_back(guarded
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(teacher.answer, DOCUMENTS[:1])
         takers[0].close()
-        assert same(waiting.result(60), answers(live, DOCUMENTS[:1], Keep(4)))
+        assert same(waiting.result(60), kept_logprobs(live, DOCUMENTS[:1], Keep(4)))
     takers[1].close()
 
 
@@ -244,7 +244,7 @@ def test_many_at_once_all_get_their_own_answer(guarded, knowing, live):
     teacher = teacher_at(guarded, Keep(4))
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda document: teacher.answer([document]), DOCUMENTS))
-    assert all(same(one, answers(live, [d], Keep(4))) for one, d in zip(found, DOCUMENTS, strict=True))
+    assert all(same(one, kept_logprobs(live, [d], Keep(4))) for one, d in zip(found, DOCUMENTS, strict=True))
 
 
 # What is opened

@@ -5,7 +5,7 @@ import tiny_models
 from train import parity
 
 from qtarget.models.identity import weights_identity
-from qtarget.teacher import Keep, LiveModel, answers, documents_of_rows
+from qtarget.teacher import Keep, LiveModel, documents_of_rows, kept_logprobs
 from qtarget.teacher.cache import CacheOrigin, plan_cache, write_cache
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.lookup import rendering
@@ -39,7 +39,7 @@ def cached(folder, model: str, k: int = tiny_models.VOCAB, temperature: float = 
     keep = Keep(k, temperature=temperature)
     plan = plan_cache(documents_of_rows(plain.train_dataset), origin, keep, storage_dtype="float32")
     live = LiveModel(tiny_models.tiny_model(**TEACHER))
-    write_cache(folder, plan, lambda documents: answers(live, documents, keep))
+    write_cache(folder, plan, lambda documents: kept_logprobs(live, documents, keep))
     return str(folder)
 
 

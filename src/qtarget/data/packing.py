@@ -22,10 +22,10 @@ def truncate_rows(
         mode: `"keep_start"` or `"keep_end"`.
         columns: those with one entry per token, `labels` among them.
     """
-    kept = {"keep_start": slice(None, max_length), "keep_end": slice(-max_length, None)}.get(mode)
-    if kept is None:
+    stretch = {"keep_start": slice(None, max_length), "keep_end": slice(-max_length, None)}.get(mode)
+    if stretch is None:
         raise ValueError(f"truncation_mode is {mode!r}; expected 'keep_start' or 'keep_end'.")
-    cut = dataset.map(_cut, fn_kwargs={"kept": kept, "columns": list(columns)}, **map_kwargs)
+    cut = dataset.map(_cut, fn_kwargs={"kept": stretch, "columns": list(columns)}, **map_kwargs)
     return cut.filter(_has_label, **map_kwargs)
 
 

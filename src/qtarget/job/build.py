@@ -97,8 +97,8 @@ def _model_kwargs(job: Job) -> dict[str, Any]:
 
 
 @contextmanager
-def untouched(folder: Path) -> Iterator[None]:
-    """Take away the directory that the trainer makes when it is built, if it was not there and stayed empty."""
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder after the block, if the block made it and left it empty, as building a trainer does."""
     before = folder.exists()
     try:
         yield

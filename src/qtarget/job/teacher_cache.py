@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 
-from qtarget.job.build import untouched
+from qtarget.job.build import removed_if_empty
 from qtarget.job.config.job import Job
 from qtarget.job.rows.rendering import RenderedRows, render
 from qtarget.job.teacher_cache_view import CacheProgress, summary
@@ -24,9 +24,9 @@ from qtarget.teacher import (
     LiveModel,
     SourceKind,
     SourceName,
-    answers,
     check_padding,
     check_same_tokens,
+    kept_logprobs,
     load_live_model,
     number_of_tokens,
 )
@@ -82,7 +82,7 @@ def prepare_cache(job: Job) -> PreparedCache:
         ValueError: nothing to write, a model that cannot be asked, tokens that differ, or rows that cannot be rendered.
     """
     asked = asked_by(job)
-    with untouched(job.output):
+    with removed_if_empty(job.output):
         rendered = render(job)
     for one in asked:
         tokenizer = tokenizer_of(one.source)
@@ -218,7 +218,7 @@ def _written(one: ModelToCache, plan: CachePlan, live: LiveModel, prepared: Prep
         with CacheProgress(one.name, one.folder, plan, ranks) as progress:
 
             def answer(documents: Sequence[Document]) -> KeptLogprobs:
-                return answers(live, documents, plan.keep, batch_tokens, progress.on_batch)
+                return kept_logprobs(live, documents, plan.keep, batch_tokens, progress.on_batch)
 
             write_cache(one.folder, plan, answer, ranks, progress.on_shard)
         if ranks.rank == 0:

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers.trainer_utils import get_last_checkpoint
 
 from qtarget.disk.files import replace_text, write_json
-from qtarget.job.build import JobTrainer, build_trainer, untouched
+from qtarget.job.build import JobTrainer, build_trainer, removed_if_empty
 from qtarget.job.card import configuration
 from qtarget.job.config.job import Job
 from qtarget.job.validate import Rehearsal, rehearse
@@ -23,7 +23,7 @@ def prepare_training(job: Job) -> JobTrainer:
         ValueError: the output directory holds another run, there is nothing to resume, or data and models do not fit.
     """
     check_output(job)
-    with untouched(job.output):
+    with removed_if_empty(job.output):
         return build_trainer(job)
 
 
@@ -34,7 +34,7 @@ def rehearsed(job: Job) -> tuple[Job, Rehearsal]:
         ValueError: as `prepare`, or the first step is not finite.
     """
     check_output(job)
-    with untouched(job.output):
+    with removed_if_empty(job.output):
         return job, rehearse(build_trainer(job))
 
 

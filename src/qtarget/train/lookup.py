@@ -127,7 +127,7 @@ def _stand_in(source: EvidenceSource) -> qt.Sparse | qt.LabelOnly:
     if not isinstance(source, KeptSource) or source.label_only:
         return qt.LabelOnly(torch.zeros(0))
     nothing = {name: torch.zeros(0) for name in ("logprobs", "log_tail", "entropy")}
-    found = source.unpack({**nothing, "ids": torch.zeros(0, source.answers.keep.k)}, torch.device("cpu"))
+    found = source.unpack({**nothing, "ids": torch.zeros(0, source.store.keep.k)}, torch.device("cpu"))
     assert isinstance(found, qt.Sparse)
     return found
 
@@ -141,7 +141,7 @@ def check_coverage(
         datasets: prepared rows by name; streams are not looked at ahead of time.
         rendered: from `rendering`.
     """
-    kept = [source.answers for source in sources.values() if isinstance(source, KeptSource)]
+    kept = [source.store for source in sources.values() if isinstance(source, KeptSource)]
     caches = [answers for answers in kept if isinstance(answers, Cache)]
     for name, rows in datasets.items() if caches else ():
         if isinstance(rows, Dataset):
