@@ -8,13 +8,13 @@ from torch import Tensor
 
 from qtarget import Dense, LabelOnly, Sparse
 
-ModelEvidence = Dense | Sparse | LabelOnly
+SourceEvidence = Dense | Sparse | LabelOnly
 
 
 class EvidenceSource(Protocol):
     """A teacher or a reference: live in memory, cached on disk, behind a server, or a class of the user's."""
 
-    def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> ModelEvidence:
+    def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> SourceEvidence:
         """Evidence laid out like `input_ids`, `[B, S, ...]`: what stands at position t is about token t + 1.
 
         Args:
@@ -36,6 +36,6 @@ class ReadsAhead(EvidenceSource, Protocol):
         """
         ...
 
-    def unpack(self, read: Any, device: torch.device) -> ModelEvidence:
+    def unpack(self, read: Any, device: torch.device) -> SourceEvidence:
         """Evidence on a device, from what `read` returned."""
         ...

@@ -8,7 +8,7 @@ from qtarget.servers.http import HttpServer, Reply
 from qtarget.servers.patience import Away, until_answered
 from qtarget.teacher.served.wire import BINARY, TOKEN_VARIABLE
 
-CONNECT_S, READ_S = 5.0, 120.0
+_CONNECT_S, _READ_S = 5.0, 120.0
 """Seconds for a connection, and for an answer to begin or go on."""
 AWAY = (502, 503, 504)
 """Statuses of a server, or of a proxy before it, that may answer later."""
@@ -31,7 +31,7 @@ def ask(url: str, path: str, *, limit: int, patience: float, body: bytes | None 
         TeacherUnavailableError: the server was away for longer.
         ValueError: the server refuses, or its answer is too long.
     """
-    times = min(CONNECT_S, patience), min(READ_S, patience)
+    times = min(_CONNECT_S, patience), min(_READ_S, patience)
     server = HttpServer(url, f"The teacher at {url}", TOKEN_VARIABLE, AWAY, *times)
 
     def wait(pause: float, tries: int, away: Away) -> None:

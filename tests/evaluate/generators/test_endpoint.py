@@ -10,7 +10,7 @@ from evaluate.generators.serving import KEY, NAME, VERSION, serving
 from evaluate.generators.test_huggingface import texts
 from teacher.serving import answering
 
-from qtarget.evaluate.generators.http import KEY_VARIABLE, Endpoint
+from qtarget.evaluate.generators.endpoint import KEY_VARIABLE, Endpoint
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.servers import patience
 

@@ -18,7 +18,7 @@ from qtarget.servers.http import HttpServer, Reply, checked_url, in_one_line
 from qtarget.servers.patience import Away, until_answered
 
 KEY_VARIABLE = "QTARGET_API_KEY"
-CONNECT_S, READ_S = 10.0, 3600.0
+_CONNECT_S, _READ_S = 10.0, 3600.0
 """Seconds for a connection, and for an answer: a long completion says nothing until it is finished."""
 NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "stream": False}
 """vLLM and SGLang take what a request leaves open from the model's generation_config.json; so nothing is left open."""
@@ -179,8 +179,8 @@ class Endpoint:
 
     @cached_property
     def _server(self) -> HttpServer:
-        connect_s = min(CONNECT_S, self.patience)
-        return HttpServer(self.url, self.url, KEY_VARIABLE, LATER, connect_s, READ_S, self.batch_size)
+        connect_s = min(_CONNECT_S, self.patience)
+        return HttpServer(self.url, self.url, KEY_VARIABLE, LATER, connect_s, _READ_S, self.batch_size)
 
     def _value(self, path: str, reply: Reply) -> Any:
         """The JSON value in a reply; an error for a refusal."""
