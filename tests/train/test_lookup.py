@@ -75,6 +75,16 @@ def test_another_teacher_than_the_one_cached_is_refused(tmp_path, teacher):
         trainer("sft-kl", reference_cache=folder, reference=other)
 
 
+def test_a_cache_in_the_place_of_a_model_is_refused_with_the_key_to_write(tmp_path, teacher):
+    folder = cached(tmp_path / "cache", teacher)
+    with pytest.raises(ValueError, match=rf"is a teacher cache, and no model; write `teacher_cache: {folder}`"):
+        trainer(teacher=folder)
+    with pytest.raises(ValueError, match=rf"write `reference_cache: {folder}`"):
+        trainer("sft-kl", reference=folder)
+    with pytest.raises(ValueError, match="ftp://host begins with ftp://"):
+        trainer(teacher="ftp://host")
+
+
 def test_a_permuted_tokenizer_is_refused(tmp_path, teacher):
     folder = cached(tmp_path / "cache", teacher)
     words = tiny_models.WORDS.copy()
