@@ -8,7 +8,6 @@ when a target is missed.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -27,6 +26,7 @@ from rich.table import Table
 from timing import processor, versions
 
 import qtarget as qt
+from qtarget.disk.files import read_json_object, write_json
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 PACKAGES = ("torch", "transformers", "trl", "liger-kernel", "triton")
@@ -59,12 +59,12 @@ def measured(run: Callable[[], dict]) -> dict:
 
 
 def read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json_object(path, "measure again") if path.is_file() else {}
 
 
 def save(path: Path, found: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(path, found)
 
 
 def show(found: dict, console: Console) -> None:

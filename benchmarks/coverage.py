@@ -6,7 +6,6 @@ writes benchmarks/results/coverage.json and the tables of docs/statistics.md, be
 """
 
 import argparse
-import json
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from qtarget.disk.files import replace_text, write_json
 from qtarget.evaluate.statistics import Interval, paired_seeds
 from qtarget.evaluate.statistics.intervals import (
     beta_binomial,
@@ -149,10 +149,10 @@ def main() -> None:
         "averages": list(averages(draws)),
         "pairs": list(pairs(draws)),
     }
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    before, _, rest = PAGE.read_text().partition("<!-- coverage -->\n")
+    write_json(RESULTS, results)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- coverage -->\n")
     after = rest.partition("<!-- /coverage -->")[2]
-    PAGE.write_text(f"{before}<!-- coverage -->\n{tables(results)}\n<!-- /coverage -->{after}")
+    replace_text(PAGE, f"{before}<!-- coverage -->\n{tables(results)}\n<!-- /coverage -->{after}")
 
 
 if __name__ == "__main__":

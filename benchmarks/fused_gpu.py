@@ -8,7 +8,6 @@ target is missed.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import torch.nn.functional as F
 from objectives import Case, Inputs, bare, fused, plain
 from timing import versions
 from torch import Tensor
+
+from qtarget.disk.files import write_json
 
 LAWS = Path(__file__).parents[1] / "tests" / "fused" / "triton"
 LIGER = "0.8.5"
@@ -146,7 +147,7 @@ def main() -> int:
     reached = [tell(row) for row in rows]
     if options.json:
         about = {"gpu": torch.cuda.get_device_name(), **versions("torch", "triton", "liger-kernel", "qtarget")}
-        options.json.write_text(json.dumps({"about": about, "laws hold": lawful, "rows": rows}, indent=1) + "\n")
+        write_json(options.json, {"about": about, "laws hold": lawful, "rows": rows})
     return 0 if lawful and all(reached) else 1
 
 

@@ -3,7 +3,6 @@
 python benchmarks/speed_page.py
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from loss_cost import BARE, BARE_ONEDNN
 from matplotlib.axes import Axes
 from peers import ELSEWHERE, OURS, PLAIN
 
+from qtarget.disk.files import read_json_object, replace_text, replacing
 from qtarget.disk.pages import filled, markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -30,7 +30,7 @@ NOT_RECORDED = "Not recorded yet: `python benchmarks/bench.py --record` on a mac
 
 def page(text: str, results: Path = RESULTS) -> str:
     """The page with its tables written anew."""
-    found = json.loads(results.read_text()) if results.is_file() else {}
+    found = read_json_object(results, "measure again") if results.is_file() else {}
     return filled(text, lambda name: _table(name, found))
 
 
@@ -195,7 +195,8 @@ def draw(found: dict, path: Path = PICTURE) -> None:
     memory.set_yticklabels([])
     _draw_growth(growth, found["curves"])
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=110)
 
 
 def _draw_growth(axes: Axes, section: dict) -> None:
@@ -210,6 +211,6 @@ def _draw_growth(axes: Axes, section: dict) -> None:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text()))
-    if RESULTS.is_file() and set(results := json.loads(RESULTS.read_text())) >= DRAWN:
+    replace_text(PAGE, page(PAGE.read_text(encoding="utf-8")))
+    if RESULTS.is_file() and set(results := read_json_object(RESULTS, "measure again")) >= DRAWN:
         draw(results)

@@ -7,7 +7,6 @@ measured, and kept only with --record. Exits non-zero when a cost misses its tar
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from teacher_lab import Result
 
+from qtarget.disk.files import read_json_object, write_json
 from qtarget.study.quiet import quiet
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,16 +34,16 @@ def quality(results: Path, quick: bool) -> dict:
     """The errors over a large vocabulary, read or made."""
     saved = results / "teacher_quality.json"
     if saved.is_file():
-        return json.loads(saved.read_text())
+        return read_json_object(saved, "delete it, and it is made again")
     torch.set_num_threads(1)
     found = teacher_quality.run(QUICK_SIZE if quick else teacher_quality.Size())
     save(saved, {"machine": teacher_cost.machine(), **found})
-    return json.loads(saved.read_text())
+    return read_json_object(saved, "delete it, and it is made again")
 
 
 def save(path: Path, content: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(path, content)
 
 
 def table(title: str, columns: Sequence[str]) -> Table:

@@ -24,7 +24,7 @@ import qtarget as qt
 from qtarget import lab
 from qtarget.models.identity import tokenizer_identity
 from qtarget.study.fine_tuning import ON_A_QUIET_CPU
-from qtarget.teacher import Document, Keep, KeptSource, LiveModel, answers, documents_of_rows, frozen
+from qtarget.teacher import Document, Keep, KeptSource, LiveModel, documents_of_rows, frozen, kept_logprobs
 from qtarget.teacher.cache import CacheOrigin, open_cache, plan_cache, write_cache
 from qtarget.teacher.cache.contents import tokens_in
 from qtarget.teacher.distributions import KeptLogprobs
@@ -142,7 +142,7 @@ def writing_cost(sizes: Sizes, folder: Path) -> dict:
         live.model(input_ids=ids, use_cache=False).logits  # noqa: B018
 
     def write() -> None:
-        answer = partial(answers, live, keep=Keep(K), batch_tokens=ids.numel())
+        answer = partial(kept_logprobs, live, keep=Keep(K), batch_tokens=ids.numel())
         cached(folder / f"written {next(runs)}", sizes, rows, lambda documents: answer(documents), ids.numel())
 
     times = in_turn({"bare forward": bare, "writing": write}, sizes.rounds)

@@ -17,11 +17,12 @@ from transformers import PrinterCallback
 
 import qtarget as qt
 from qtarget import lab
+from qtarget.disk.files import read_json_object, replace_text
 from qtarget.evaluate import PairedDifference, Sampling, evaluate, paired_difference
 from qtarget.models.identity import weights_identity
 from qtarget.study.demo import demo_budget
 from qtarget.study.fine_tuning import ON_A_QUIET_CPU
-from qtarget.teacher import Keep, KeptSource, LiveModel, answers, documents_of_rows
+from qtarget.teacher import Keep, KeptSource, LiveModel, documents_of_rows, kept_logprobs
 from qtarget.teacher.cache import CacheOrigin, open_cache, plan_cache, write_cache
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.lookup import rendering
@@ -146,7 +147,7 @@ def score(arm: LabArm, budget: LabBudget, caches: Path, results: Path) -> Result
     losses = [float(f"{entry['loss']:.9g}") for entry in trainer.state.log_history if "loss" in entry]
     result = Result(arm, budget, [sum(row) for row in found.correct], losses)
     results.mkdir(parents=True, exist_ok=True)
-    saved.write_text(json.dumps(asdict(result)) + "\n")
+    replace_text(saved, json.dumps(asdict(result)) + "\n")
     return result
 
 
@@ -205,7 +206,7 @@ def _cache(arm: LabArm, world: lab.World, budget: LabBudget, caches: Path) -> Pa
     )
     plan = plan_cache(documents_of_rows(plain.train_dataset), origin, keep, storage_dtype=arm.storage)  # type: ignore[arg-type]
     live = LiveModel(teacher.requires_grad_(False).eval())
-    write_cache(folder, plan, lambda documents: answers(live, documents, keep))
+    write_cache(folder, plan, lambda documents: kept_logprobs(live, documents, keep))
     return folder
 
 
@@ -242,6 +243,6 @@ def loss_deviation(result: Result, results: list[Result], steps: int | None = No
 
 
 def _read(path: Path) -> Result:
-    values = json.loads(path.read_text())
+    values = read_json_object(path, "delete it, and the arm is trained again")
     arm, budget = LabArm(**values["arm"]), LabBudget(**values["budget"])
     return Result(**{**values, "arm": arm, "budget": budget})

@@ -3,7 +3,6 @@
 python benchmarks/teacher_page.py
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import teacher_lab
 import teacher_quality
 from teacher_caches import RESULTS, target_of, teacher_of
 
+from qtarget.disk.files import read_json_object, replace_text
 from qtarget.disk.pages import filled, markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "teacher-caches.md"
@@ -113,7 +113,7 @@ def costs(results: Path) -> str:
         return "Not recorded yet: `python benchmarks/teacher_caches.py --record` on a machine that is quiet."
     rows = [
         [line.what, f"{line.found:.4g}{line.unit}", f"{line.limit} {line.target:g}{line.unit}", _verdict(line)]
-        for line in teacher_cost.lines(json.loads(saved.read_text()))
+        for line in teacher_cost.lines(read_json_object(saved, "measure again"))
     ]
     return markdown(["cost", "found", "target", "margin"], rows)
 
@@ -123,7 +123,7 @@ def _verdict(line: teacher_cost.Line) -> str:
 
 
 def _quality(results: Path) -> dict:
-    return json.loads((results / "teacher_quality.json").read_text())
+    return read_json_object(results / "teacher_quality.json", "delete it, and it is made again")
 
 
 TABLES = {
@@ -132,4 +132,4 @@ TABLES = {
 }  # fmt: skip
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text()))
+    replace_text(PAGE, page(PAGE.read_text(encoding="utf-8")))

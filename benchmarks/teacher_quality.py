@@ -14,7 +14,7 @@ from torch import Tensor
 
 import qtarget as qt
 from qtarget.teacher import Keep
-from qtarget.teacher.distributions import kept_of_logits
+from qtarget.teacher.distributions import logprobs_of_logits
 
 KS = (4, 8, 16, 32, 64, 128)
 DEFAULT_K = 64
@@ -69,7 +69,7 @@ def kept(some: Tokens, k: int, tail: str, seed: int = 0) -> qt.Sparse | Tensor:
         draws_TN = torch.rand(len(some.labels_T), k, generator=generator, dtype=torch.float64)
     scratch = torch.empty_like(some.teacher_TV)
     keep = Keep(k, "sampled" if tail == "sampled" else "top")
-    found = kept_of_logits(some.teacher_TV.clone(), scratch, some.labels_T, keep, draws_TN)
+    found = logprobs_of_logits(some.teacher_TV.clone(), scratch, some.labels_T, keep, draws_TN)
     sparse = qt.Sparse(found.ids.long(), found.logprobs, found.log_tail, found.entropy)
     if tail == REFUSED:
         return torch.full_like(scratch, -torch.inf).scatter_(1, sparse.ids, sparse.logprobs)

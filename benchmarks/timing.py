@@ -57,13 +57,14 @@ def growth_mib(step: Callable[[], Any]) -> float:
     """How far the resident set of this process rises above where it stood while a step runs, in MiB. Linux only."""
     gc.collect()
     before = _resident_mib("VmRSS")
-    CLEAR.write_text(RESET_PEAK)
+    CLEAR.write_text(RESET_PEAK, encoding="ascii")
     step()
     return _resident_mib("VmHWM") - before
 
 
 def _resident_mib(field: str) -> float:
-    return int(next(line for line in STATUS.read_text().splitlines() if line.startswith(field)).split()[1]) / 1024
+    lines = STATUS.read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
 def has_peak() -> bool:
@@ -75,7 +76,7 @@ def fresh(script: Path, *arguments: str) -> Any:
     """What a script prints last, as JSON, run with one thread in a process of its own."""
     single = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     command = [sys.executable, str(script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **single})
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env={**os.environ, **single})
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -86,7 +87,7 @@ def forked(work: Callable[[], float]) -> float:
     read, write = os.pipe()
     if child := os.fork():
         os.close(write)
-        with os.fdopen(read) as answer:
+        with os.fdopen(read, encoding="ascii") as answer:
             said = answer.read()
         os.waitpid(child, 0)
         return float(said)
@@ -98,7 +99,8 @@ def forked(work: Callable[[], float]) -> float:
 
 def processor() -> str:
     info = Path("/proc/cpuinfo")
-    pairs = (line.partition(":") for line in reversed(info.read_text().splitlines())) if info.exists() else ()
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else ()
+    pairs = (line.partition(":") for line in reversed(lines))
     said = {key.strip(): value.strip() for key, _, value in pairs}
     name, family = said.get("model name", platform.machine()), said.get("cpu family")
     family = "" if family is None else f" (family {family})"

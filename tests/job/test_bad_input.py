@@ -37,6 +37,11 @@ CASES = {
     "model not there": ("config.yaml --model ./qwen3", ["qwen3 is not there", "did you mean qwen2?"]),
     "teacher not there": ("config.yaml --teacher ./teachr", ["`teacher: ./teachr`", "did you mean teacher?"]),
     "reference not there": ("config.yaml --reference ./qwen3", ["`reference: ./qwen3`", "did you mean qwen2?"]),
+    "a student that is served": (
+        "config.yaml --model http://host:1",
+        ["the address of a server, and the model is trained"],
+    ),
+    "a teacher at no address": ("config.yaml --teacher ftp://host", ["ftp://", "write http://host:port"]),
     "not a model": ("config.yaml --model .", ["directory without config.json"]),
     "rows not there": ("config.yaml --train-dataset row.jsonl", ["row.jsonl is not there", "did you mean rows.jsonl?"]),
     "unknown format": ("config.yaml --train-dataset config.yaml", ["must all end in .jsonl or .json"]),
@@ -70,6 +75,15 @@ def test_refused_before_anything_is_written(here, capsys, case):
         assert part in said.err
     assert "Traceback" not in said.err
     assert sorted(os.listdir(here)) == before
+
+
+def test_a_cache_in_the_place_of_a_teacher_is_refused_with_the_key_to_write(here, capsys):
+    (here / "kept").mkdir()
+    (here / "kept" / "plan.json").write_text("{}")
+    said = command(capsys, "train", "config.yaml", "--teacher", "kept")
+    assert said.code == 2
+    assert "`teacher: kept` is a teacher cache" in said.err
+    assert "write `teacher_cache: kept`" in said.err
 
 
 ROWS = {

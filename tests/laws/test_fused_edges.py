@@ -7,9 +7,7 @@ from laws.papers import Row
 
 import qtarget as qt
 from qtarget.fused import products as matmul
-from qtarget.target import vocabulary
 from qtarget.target.statistics import head_logits
-from qtarget.target.types import FLOOR
 
 DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy", "target_kl")
 
@@ -295,14 +293,6 @@ def test_a_head_that_is_no_matrix_is_refused():
     case = Case(Row("sft", {}))
     with pytest.raises(ValueError, match=r"head\.weight has shape"):
         _fused(case, case.hidden, qt.Head(torch.randn(6)))
-
-
-@pytest.mark.parametrize("columns", [300, 321, 335, 1000])
-def test_the_largest_columns_are_found_by_groups(columns: int):
-    values = torch.randint(0, 500, (6, columns), generator=torch.Generator().manual_seed(0)).double()
-    values[0], values[1, 5:], values[2, -3:] = 1.0, FLOOR, 1e4
-    found = vocabulary._largest(values, 20)
-    assert torch.equal(found, values.sort(-1, descending=True).values[:, :20])
 
 
 @pytest.mark.parametrize("mkl_is_slow", [True, False])

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from qtarget.target.statistics import head_logits
-from qtarget.teacher import check_head, evaluating, head_of
+from qtarget.teacher import check_head, eval_mode, head_of
 
 SIZES = {
     "vocab_size": 40,
@@ -85,7 +85,7 @@ def test_a_model_without_a_head_is_refused():
 def test_eval_mode_comes_and_goes_module_by_module():
     model = gpt2().train()
     model.transformer.h[0].attn.eval()
-    with evaluating(model):
+    with eval_mode(model):
         assert not model.transformer.drop.training
     assert model.transformer.drop.training
     assert not model.transformer.h[0].attn.training

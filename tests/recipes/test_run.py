@@ -75,6 +75,18 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(local):
     assert '"mark": 77' in (model / "trainer_state.json").read_text()
 
 
+def test_a_damaged_table_of_results_is_refused_before_any_work(local):
+    path = local[1] / "out" / local[0].name / "results.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_bytes() if path.is_file() else None
+    path.write_text('{"recipe": "x", "arms": [1, ')
+    try:
+        with pytest.raises(ValueError, match=r"results\.json is damaged \(.*\); delete it"):
+            run(local, "base")
+    finally:
+        path.unlink() if before is None else path.write_bytes(before)
+
+
 def test_another_teacher_is_another_run(local):
     one, home = local
     run(local, "kd")

@@ -7,7 +7,7 @@ from typing import Any
 import tiny_models
 import torch
 
-from qtarget.teacher import Document, Keep, LiveModel, answers, documents_of_rows, frozen
+from qtarget.teacher import Document, Keep, LiveModel, documents_of_rows, frozen, kept_logprobs
 from qtarget.teacher.cache import CacheOrigin, CachePlan, plan_cache, write_cache
 
 ORIGIN = CacheOrigin("tokens", "template", "max_length 64", "weights", "torch.float32", tiny_models.VOCAB)
@@ -30,7 +30,7 @@ def plan(rows: list[Document] | None = None, keep: Keep | None = None, **changes
 
 def answer(planned: CachePlan):
     """What the teacher keeps to say, batch by batch."""
-    return lambda documents: answers(teacher(), documents, planned.keep, batch_tokens=64)
+    return lambda documents: kept_logprobs(teacher(), documents, planned.keep, batch_tokens=64)
 
 
 def written(folder: Path, planned: CachePlan | None = None, **settings: Any) -> Path:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from teacher import caches
 from torch.utils.data import DataLoader
 
-from qtarget.teacher import Document, Keep, KeptSource, answers
+from qtarget.teacher import Document, Keep, KeptSource, kept_logprobs
 from qtarget.teacher.cache import open_cache
 from qtarget.teacher.cache.contents import bytes_per_token, key_of
 from qtarget.teacher.cache.format import check_stored_targets
@@ -51,7 +51,7 @@ def test_a_whole_distribution_is_what_the_live_teacher_says(tmp_path):
     planned = caches.plan(keep=Keep(EVERY), storage_dtype="float32")
     cache = open_cache(caches.written(tmp_path, planned))
     rows = caches.documents()[::-1]
-    live, kept = answers(caches.teacher(), rows, Keep(EVERY)), cache.answer(rows)
+    live, kept = kept_logprobs(caches.teacher(), rows, Keep(EVERY)), cache.answer(rows)
     order, ours = live.ids.long().argsort(1), kept.ids.long().argsort(1)
     found, expected = kept.logprobs.gather(1, ours), live.logprobs.gather(1, order)
     torch.testing.assert_close(found.exp(), expected.exp(), rtol=0, atol=1e-6)
@@ -62,7 +62,7 @@ def test_a_whole_distribution_is_what_the_live_teacher_says(tmp_path):
 
 def test_half_precision_rounds_a_log_probability_by_one_part_in_2048(folder):
     rows = caches.documents()
-    live, kept = answers(caches.teacher(), rows, Keep(8)), open_cache(folder).answer(rows)
+    live, kept = kept_logprobs(caches.teacher(), rows, Keep(8)), open_cache(folder).answer(rows)
     assert torch.equal(kept.ids, live.ids)
     assert ((kept.logprobs.float() - live.logprobs).abs() <= live.logprobs.abs() / 2048 + 1e-6).all()
     assert (kept.logprobs.float() != live.logprobs).any()
@@ -74,7 +74,7 @@ def test_half_precision_rounds_a_log_probability_by_one_part_in_2048(folder):
 @pytest.mark.parametrize("keep", [Keep(0), Keep(6, "sampled"), Keep(6, temperature=2.0), Keep(EVERY + 5)])
 def test_whatever_was_kept_is_read_back(tmp_path, keep):
     cache = open_cache(caches.written(tmp_path, caches.plan(keep=keep)))
-    kept, live = cache.answer(caches.documents()), answers(caches.teacher(), caches.documents(), keep)
+    kept, live = cache.answer(caches.documents()), kept_logprobs(caches.teacher(), caches.documents(), keep)
     assert cache.keep == replace(keep, k=min(keep.k, EVERY))
     assert torch.equal(kept.ids, live.ids)
     torch.testing.assert_close(kept.logprobs.float(), live.logprobs, rtol=2**-11, atol=1e-6)
@@ -140,7 +140,7 @@ def test_as_a_source_it_speaks_of_a_batch(folder):
     row = tiny_models.token_rows(1)[0]
     batch = {name: torch.tensor([row[name]]) for name in ("input_ids", "labels")}
     found = KeptSource(open_cache(folder)).evidence(batch, batch["labels"])
-    live = answers(caches.teacher(), caches.documents(1), Keep(8))
+    live = kept_logprobs(caches.teacher(), caches.documents(1), Keep(8))
     assert torch.equal(found.ids[0, 1:-1], live.ids.long())
 
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save
 from teacher import caches
 
-from qtarget.teacher import Keep, answers
+from qtarget.teacher import Keep, kept_logprobs
 from qtarget.teacher.cache import verify_cache
-from qtarget.teacher.cache.verify import MassBin, bars
+from qtarget.teacher.cache.verify import MassBin, histogram_lines
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_good_cache_has_no_problems(tmp_path, keep, dtype):
 
 
 def test_what_was_captured(own):
-    found, live = verify_cache(own), answers(caches.teacher(), caches.documents(), Keep(8))
+    found, live = verify_cache(own), kept_logprobs(caches.teacher(), caches.documents(), Keep(8))
     mass = live.logprobs.exp().sum(1)
     assert found.mean_captured == pytest.approx(mass.mean().item(), abs=1e-3)
     assert found.percentiles[50] == pytest.approx(mass.median().item(), abs=0.02)
@@ -57,7 +57,7 @@ def test_what_was_captured(own):
 
 
 def test_labels_outside_of_the_likeliest_are_counted(own):
-    likeliest = answers(caches.teacher(), caches.documents(), Keep(tiny_models.VOCAB)).ids[:, :8]
+    likeliest = kept_logprobs(caches.teacher(), caches.documents(), Keep(tiny_models.VOCAB)).ids[:, :8]
     targets = torch.cat([torch.from_numpy(one.targets) for one in caches.documents()])
     outside = 1 - (likeliest == targets[:, None]).any(1).float().mean().item()
     assert 0.1 < outside < 0.99
@@ -138,6 +138,6 @@ def test_what_is_not_finished_is_not_looked_at(own):
 
 
 def test_bars_are_as_long_as_their_share():
-    lines = bars((MassBin(0.0, 0.5, 10), MassBin(0.5, 1.0, 30)), width=30)
+    lines = histogram_lines((MassBin(0.0, 0.5, 10), MassBin(0.5, 1.0, 30)), width=30)
     assert [line.count("█") for line in lines] == [10, 30]
     assert lines[1].endswith("75.0%")

@@ -35,8 +35,8 @@ def refuse(documents):
 
 
 def test_files_are_written_in_the_order_that_makes_them_safe(tmp_path, monkeypatch):
-    order, replace = [], Path.replace
-    monkeypatch.setattr(Path, "replace", lambda self, to: (order.append(to.name), replace(self, to))[1])
+    order, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda draft, to: (order.append(to.name), replace(draft, to))[1])
     caches.written(tmp_path)
     shards = sorted(path.stem for path in tmp_path.glob("*.safetensors"))
     inner = [name for shard in shards for name in (f"{shard}.safetensors", f"{shard}.json")]
@@ -105,7 +105,7 @@ def test_what_was_finished_outlives_a_full_disk(whole, tmp_path):
     shards = sum(name.endswith(".safetensors") for name in whole_files)
     assert done == 2
     assert shards > 3
-    assert not [name for name in files if name.endswith(".tmp")]
+    assert not [name for name in files if name.endswith(".draft")]
     assert f"{done} of {shards} shards are finished" in said
     assert re.search(r"the others need \d\d?\.\d+ kB more", said)
     assert "start the same command again" in said
@@ -196,3 +196,16 @@ def test_shards_hold_about_the_tokens_asked_for():
     assert max(counts) < caches.SHARD_TOKENS + longest
     long = [Document(one.ids.repeat(30), one.asked.repeat(30)) for one in caches.documents(3)]
     assert [len(shard) for shard in caches.plan(long).shards] == [1, 1, 1]
+
+
+def test_a_damaged_plan_is_named_with_what_to_do(tmp_path):
+    folder = caches.written(tmp_path)
+    (folder / "plan.json").write_text('{"key": "')
+    with pytest.raises(ValueError, match=r"plan\.json is damaged \(.*\); delete this cache, and write it anew"):
+        caches.written(folder)
+
+
+def test_what_a_killed_writer_left_unfinished_is_deleted(whole, tmp_path):
+    (tmp_path / ".plan.json.17-140001.draft").write_bytes(b"half")
+    folder = caches.written(tmp_path)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}

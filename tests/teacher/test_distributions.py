@@ -6,8 +6,7 @@ import tiny_models
 import torch
 from teacher import caches
 
-from qtarget.teacher import Document, Keep, answers
-from qtarget.teacher.distributions import likeliest
+from qtarget.teacher import Document, Keep, kept_logprobs
 
 
 def logits_of(documents: list[Document]) -> torch.Tensor:
@@ -26,7 +25,7 @@ def targets_of(documents: list[Document]) -> torch.Tensor:
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_the_likeliest_and_what_is_left(temperature):
     rows = caches.documents()
-    kept = answers(caches.teacher(), rows, Keep(8, temperature=temperature), batch_tokens=64)
+    kept = kept_logprobs(caches.teacher(), rows, Keep(8, temperature=temperature), batch_tokens=64)
     plain, targets = logits_of(rows), targets_of(rows)
     at = (plain / temperature).log_softmax(-1)
     ids = plain.topk(8, -1).indices
@@ -42,19 +41,10 @@ def test_the_likeliest_and_what_is_left(temperature):
     torch.testing.assert_close(kept.entropy.double(), entropy, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("k", [1, 16, 64])
-def test_the_likeliest_of_a_large_vocabulary_are_those_of_topk(k):
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(5, 9973, generator=generator)
-    logits[1, 9960:] += 20  # in what does not fill a stripe
-    logits[2] = logits[2].sort().values
-    assert torch.equal(likeliest(logits, k), logits.topk(k, -1).indices)
-
-
 def test_draws_are_the_teachers_own_in_the_mean():
     rows = caches.documents(4)
     number = 4000
-    kept = answers(caches.teacher(), rows, Keep(number, "sampled"))
+    kept = kept_logprobs(caches.teacher(), rows, Keep(number, "sampled"))
     shares = torch.zeros(len(kept.ids), tiny_models.VOCAB).scatter_(1, kept.ids.long(), kept.logprobs.exp())
     true = logits_of(rows).exp().float()
     torch.testing.assert_close(shares.sum(-1), torch.ones(len(shares)))
@@ -65,20 +55,20 @@ def test_draws_are_the_teachers_own_in_the_mean():
 
 def test_draws_do_not_depend_on_what_is_asked_beside():
     rows = caches.documents()
-    together = answers(caches.teacher(), rows, Keep(6, "sampled"))
-    alone = answers(caches.teacher(), rows[3:4], Keep(6, "sampled"))
+    together = kept_logprobs(caches.teacher(), rows, Keep(6, "sampled"))
+    alone = kept_logprobs(caches.teacher(), rows[3:4], Keep(6, "sampled"))
     start = sum(len(one.targets) for one in rows[:3])
     assert torch.equal(together.ids[start : start + len(alone.ids)].sort().values, alone.ids.sort().values)
 
 
 def test_every_batch_is_told():
     told = []
-    answers(caches.teacher(), caches.documents(), Keep(2), batch_tokens=30, on_batch=told.append)
+    kept_logprobs(caches.teacher(), caches.documents(), Keep(2), batch_tokens=30, on_batch=told.append)
     assert len(told) > 3
     assert sum(told) == sum(len(one.targets) for one in caches.documents())
 
 
 def test_no_documents_are_no_answers():
-    kept = answers(caches.teacher(), [], Keep(3))
+    kept = kept_logprobs(caches.teacher(), [], Keep(3))
     assert [tuple(value.shape) for value in kept] == [(0, 3), (0, 3), (0,), (0,), (0,)]
     assert np.array_equal(kept.ids.numpy(), np.zeros((0, 3), np.int32))

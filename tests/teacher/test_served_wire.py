@@ -8,7 +8,7 @@ import safetensors.torch
 import tiny_models
 import torch
 
-from qtarget.teacher import Document, Keep, KeptLogprobs, LiveModel, answers, documents_of_rows
+from qtarget.teacher import Document, Keep, KeptLogprobs, LiveModel, documents_of_rows, kept_logprobs
 from qtarget.teacher.served.wire import (
     Health,
     Limits,
@@ -30,7 +30,7 @@ HEALTH = Health("m", "1" * 32, "w", "t", tiny_models.VOCAB, "float32", Limits())
 @pytest.fixture(scope="module")
 def kept() -> dict[Keep, KeptLogprobs]:
     live = LiveModel(tiny_models.tiny_model(seed=1).eval(), tiny_models.VOCAB)
-    return {keep: answers(live, DOCUMENTS, keep) for keep in (TOP, SAMPLED, LABEL)}
+    return {keep: kept_logprobs(live, DOCUMENTS, keep) for keep in (TOP, SAMPLED, LABEL)}
 
 
 @pytest.mark.parametrize("keep", [TOP, SAMPLED, LABEL])

@@ -27,14 +27,14 @@ def killed_at_every_replace(folder: Path) -> None:
 
 
 def _kill_at(stop: int) -> None:
-    replace, count = Path.replace, iter(range(1000))
+    replace, count = os.replace, iter(range(1000))
 
-    def replace_or_die(self, target):
+    def replace_or_die(draft, target):
         _die_if(next(count) == stop)
-        replace(self, target)
+        replace(draft, target)
         _die_if(next(count) == stop)
 
-    Path.replace = replace_or_die
+    os.replace = replace_or_die
 
 
 def _die_if(now: bool) -> None:

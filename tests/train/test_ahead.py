@@ -8,7 +8,7 @@ import torch
 from train import parity
 
 import qtarget as qt
-from qtarget.teacher import Keep, KeptLogprobs, KeptSource, LiveModel, answers
+from qtarget.teacher import Keep, KeptLogprobs, KeptSource, LiveModel, kept_logprobs
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 
@@ -23,7 +23,7 @@ class Asked:
         self.model = LiveModel(tiny_models.tiny_model(seed=1))
 
     def answer(self, documents) -> KeptLogprobs:
-        return answers(self.model, documents, self.keep)
+        return kept_logprobs(self.model, documents, self.keep)
 
 
 def ran(role: str, source, method: str = "target-sft", rows: int = 32, **changes):

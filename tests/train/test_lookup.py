@@ -5,7 +5,7 @@ import tiny_models
 from train import parity
 
 from qtarget.models.identity import weights_identity
-from qtarget.teacher import Keep, LiveModel, answers, documents_of_rows
+from qtarget.teacher import Keep, LiveModel, documents_of_rows, kept_logprobs
 from qtarget.teacher.cache import CacheOrigin, plan_cache, write_cache
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.lookup import rendering
@@ -39,7 +39,7 @@ def cached(folder, model: str, k: int = tiny_models.VOCAB, temperature: float = 
     keep = Keep(k, temperature=temperature)
     plan = plan_cache(documents_of_rows(plain.train_dataset), origin, keep, storage_dtype="float32")
     live = LiveModel(tiny_models.tiny_model(**TEACHER))
-    write_cache(folder, plan, lambda documents: answers(live, documents, keep))
+    write_cache(folder, plan, lambda documents: kept_logprobs(live, documents, keep))
     return str(folder)
 
 
@@ -73,6 +73,16 @@ def test_another_teacher_than_the_one_cached_is_refused(tmp_path, teacher):
     tiny_models.tiny_tokenizer().save_pretrained(other)
     with pytest.raises(ValueError, match=r"teacher: .* in the cache, .* now"):
         trainer("sft-kl", reference_cache=folder, reference=other)
+
+
+def test_a_cache_in_the_place_of_a_model_is_refused_with_the_key_to_write(tmp_path, teacher):
+    folder = cached(tmp_path / "cache", teacher)
+    with pytest.raises(ValueError, match=rf"is a teacher cache, and no model; write `teacher_cache: {folder}`"):
+        trainer(teacher=folder)
+    with pytest.raises(ValueError, match=rf"write `reference_cache: {folder}`"):
+        trainer("sft-kl", reference=folder)
+    with pytest.raises(ValueError, match="ftp://host begins with ftp://"):
+        trainer(teacher="ftp://host")
 
 
 def test_a_permuted_tokenizer_is_refused(tmp_path, teacher):

@@ -1,7 +1,15 @@
 """Rows on their way to batches: checks, per-token weights, truncation, packing, collation.
 
-TRL tokenises; it then truncates and packs `input_ids` and `labels` alone. The per-token weights that ride along are
-carried by this room.
+TRL tokenises, truncates and packs, but only `input_ids` and `labels`. This room does the same to the other columns that
+have a value per token: weights, and what a teacher says.
+
+    json_lines   files of JSON rows, with errors that name the line
+    columns      what a data set must hold
+    token_ids    token ids that the model has no embedding for
+    weights      the column `token_weight`, given or made from `weight_spans`
+    spans        weights on stretches of characters, turned into weights on tokens
+    packing      truncation and packing of all per-token columns
+    collate      batches
 """
 
 from qtarget.data.collate import EVIDENCE, PerTokenCollator, sequence_ids

@@ -1,4 +1,4 @@
-"""Per-token columns of rows, laid out in batches exactly as `input_ids` are."""
+"""Batches in which every per-token column is laid out as `input_ids` are."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from torch.nn.functional import pad
 
 _Rows = Sequence[Mapping[str, Any]]
 EVIDENCE = "evidence"
-"""Where a batch keeps what was read about it ahead of its step."""
+"""The key under which a batch carries what was read about it ahead of its step."""
 
 
 @dataclass(frozen=True)
 class PerTokenCollator:
-    """Wraps a collator and adds the per-token columns it would drop.
+    """Wraps a collator, and adds the per-token columns that it would drop.
 
     Args:
         inner: makes `input_ids` and `labels` `[B, S]`, padded on the right, or `[1, total]` where it is
@@ -23,8 +23,8 @@ class PerTokenCollator:
         padding_free: whether `inner` lays all rows end to end in one. The batch then also gets `row_ids`
             `[1, total]`, the row each token came from.
         columns: per-token columns and the value that pads them; rows without a column do without it.
-        ahead: what is to be known about each batch before its step, by name; asked with the batch, and put under
-            `evidence`.
+        ahead: functions of a batch, by name, that read what its step will need, such as a teacher's evidence. What
+            they return is put under `evidence`.
     """
 
     inner: Callable[[list], dict[str, Any]]

@@ -5,28 +5,30 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
+from qtarget.target.types import IGNORED
+
 AnyDataset = Dataset | IterableDataset
 
 
 def column_names(dataset: AnyDataset) -> list[str]:
-    """Names of the columns; a stream that does not know them is asked for its first row."""
+    """The names of the columns; of a stream that does not know them, those of its first row."""
     return list(dataset.column_names or next(iter(dataset), {}))
 
 
 def check_columns(dataset: AnyDataset, name: str, text_field: str = "text") -> None:
     """Refuse a data set that has none of the four forms the trainer reads, naming the columns it has."""
-    found = set(column_names(dataset))
+    names = set(column_names(dataset))
     forms = ({"input_ids"}, {"prompt", "completion"}, {"messages"}, {"conversations"}, {text_field})
-    if not any(form <= found for form in forms):
+    if not any(form <= names for form in forms):
         raise ValueError(
-            f"The {name} data set has the columns {sorted(found)}; expected `prompt` and `completion`, or "
+            f"The {name} data set has the columns {sorted(names)}; expected `prompt` and `completion`, or "
             f"`messages`, or `{text_field}`, or `input_ids`. Rename yours, for example "
             "`dataset = dataset.rename_column('question', 'prompt')`."
         )
 
 
 def checked_completions(dataset: AnyDataset, name: str) -> AnyDataset:
-    """The data set, whose first row with a completion that says nothing is refused: now, or as a stream comes to it."""
+    """The data set, after refusing the first row with an empty completion; a stream refuses it when it comes to it."""
     if "completion" not in column_names(dataset):
         return dataset
     if not isinstance(dataset, Dataset):
@@ -41,8 +43,7 @@ def check_supervision(dataset: AnyDataset, name: str) -> None:
     if isinstance(dataset, Dataset) and not any(map(_supervised, dataset["labels"])):
         raise ValueError(
             f"Every token of the {name} data set is masked ({len(dataset)} rows after preparation), so there "
-            "is no "
-            "loss to compute. Look at `max_length` (a prompt may fill it), `completion_only_loss`, "
+            "is no loss to compute. Look at `max_length` (a prompt may fill it), `completion_only_loss`, "
             "`assistant_only_loss` and the `labels` or mask columns."
         )
 
@@ -67,4 +68,4 @@ def _is_empty(completion: str | Iterable[dict[str, Any]]) -> bool:
 
 
 def _supervised(labels: list[int]) -> bool:
-    return any(label != -100 for label in labels[1:])
+    return any(label != IGNORED for label in labels[1:])

@@ -1,4 +1,4 @@
-"""JSON rows checked one by one, so that what is wrong with a file is said with its line."""
+"""Files of JSON rows, checked row by row, so that an error names the line."""
 
 import json
 from collections.abc import Iterator

@@ -9,6 +9,7 @@ from typing import Any
 from trl.data_utils import pack_dataset
 
 from qtarget.data.columns import AnyDataset
+from qtarget.target.types import IGNORED
 
 
 def truncate_rows(
@@ -21,10 +22,10 @@ def truncate_rows(
         mode: `"keep_start"` or `"keep_end"`.
         columns: those with one entry per token, `labels` among them.
     """
-    kept = {"keep_start": slice(None, max_length), "keep_end": slice(-max_length, None)}.get(mode)
-    if kept is None:
+    stretch = {"keep_start": slice(None, max_length), "keep_end": slice(-max_length, None)}.get(mode)
+    if stretch is None:
         raise ValueError(f"truncation_mode is {mode!r}; expected 'keep_start' or 'keep_end'.")
-    cut = dataset.map(_cut, fn_kwargs={"kept": kept, "columns": list(columns)}, **map_kwargs)
+    cut = dataset.map(_cut, fn_kwargs={"kept": stretch, "columns": list(columns)}, **map_kwargs)
     return cut.filter(_has_label, **map_kwargs)
 
 
@@ -56,4 +57,4 @@ def _cut(row: dict[str, Any], kept: slice, columns: list[str]) -> dict[str, Any]
 
 
 def _has_label(row: dict[str, Any]) -> bool:
-    return any(label != -100 for label in row["labels"])
+    return any(label != IGNORED for label in row["labels"])

@@ -1,4 +1,4 @@
-"""From weights on stretches of characters to weights on tokens."""
+"""Weights on stretches of characters (spans), turned into weights on tokens."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -56,17 +56,16 @@ def message_spans(
     if len(spans) != len(messages):
         raise ValueError(
             f"{where}: {len(spans)} lists of spans for {len(messages)} messages; write one list for each "
-            "message, "
-            "empty where nothing is weighted, as in `[[], [[0, 12, 2.0]]]`."
+            "message, empty where nothing is weighted, as in `[[], [[0, 12, 2.0]]]`."
         )
-    for message, own in zip(messages, spans, strict=True):
-        check_spans(own, len(message["content"]) if own else 0, where)
+    for message, of_message in zip(messages, spans, strict=True):
+        check_spans(of_message, len(message["content"]) if of_message else 0, where)
     text = render(messages)
     starts = _content_starts(messages, spans, render, text, where)
     moved = [
         (start + span[0], start + span[1], span[2])
-        for start, own in zip(starts, (own for own in spans if own), strict=True)
-        for span in own
+        for start, of_message in zip(starts, filter(None, spans), strict=True)
+        for span in of_message
     ]
     return text, moved
 
@@ -80,11 +79,11 @@ def _content_starts(
 ) -> list[int]:
     """Where each message that has spans begins in `text`."""
     marked = [
-        {**message, "content": f"\ue000{index}\ue001"} if own else message
-        for index, (message, own) in enumerate(zip(messages, spans, strict=True))
+        {**message, "content": f"\ue000{index}\ue001"} if of_message else message
+        for index, (message, of_message) in enumerate(zip(messages, spans, strict=True))
     ]
     between = re.split("\ue000\\d+\ue001", render(marked))
-    contents = [message["content"] for message, own in zip(messages, spans, strict=True) if own]
+    contents = [message["content"] for message, of_message in zip(messages, spans, strict=True) if of_message]
     starts, rebuilt = [], between[0]
     for content, after in zip(contents, between[1:], strict=False):
         shown = content if text.startswith(rebuilt + content + after) else content.strip()
@@ -93,9 +92,7 @@ def _content_starts(
     if rebuilt != text or len(starts) != len(contents):
         raise ValueError(
             f"{where}: the chat template changes what its messages say, so their characters cannot be found "
-            "in the "
-            "rendered text. Give weights per token instead: tokenise the rows yourself and add a "
-            "`token_weight` "
-            "column beside `input_ids`."
+            "in the rendered text. Give weights per token instead: tokenise the rows yourself and add a "
+            "`token_weight` column beside `input_ids`."
         )
     return starts

@@ -1,4 +1,4 @@
-"""Whether a model has an embedding for every token of its rows: on a GPU, one without stops the whole process."""
+"""Whether the model has an embedding for every token id in its rows. On a GPU, one without stops the process."""
 
 from typing import Any
 
@@ -6,13 +6,15 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from qtarget.target.types import IGNORED
+
 
 def check_ids(rows: Any, key: str, embeddings: int, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse prepared rows with a token id outside of the model's embeddings, naming the first.
 
     Args:
-        rows: with `input_ids` and `labels`, or several such sets by name; a stream is not looked at ahead of time.
-        key: they were given under.  embeddings: rows the model has.
+        rows: a data set with `input_ids` and `labels`, or several by name; streams are not checked.
+        key: the configuration's name for it, for errors.  embeddings: how many the model has.
     """
     if isinstance(rows, dict):
         for name, part in rows.items():
@@ -25,17 +27,17 @@ def _check_set(rows: Dataset, key: str, embeddings: int, tokenizer: PreTrainedTo
     for column in ("input_ids", "labels"):
         if not all(
             _inside(chunk.flatten().to_numpy(), column, embeddings) for chunk in rows.data.column(column).chunks
-        ) and (found := _first_outside(rows, column, embeddings)):
-            raise ValueError(_outside(*found, column, key, embeddings, tokenizer))
+        ) and (outside := _first_outside(rows, column, embeddings)):
+            raise ValueError(_outside(*outside, column, key, embeddings, tokenizer))
 
 
 def _inside(ids: np.ndarray, column: str, embeddings: int) -> bool:
-    masked = (ids == -100) & (column == "labels")
+    masked = (ids == IGNORED) & (column == "labels")
     return bool((masked | ((ids >= 0) & (ids < embeddings))).all())
 
 
 def _first_outside(rows: Dataset, column: str, embeddings: int) -> tuple[int, int] | None:
-    """Row and id of the first token outside; None where only rows that were filtered out have any."""
+    """Row and id of the first token without an embedding; None where only filtered-out rows have one."""
     for row, ids in enumerate(rows[column]):
         for token in ids:
             if not _inside(np.array(token), column, embeddings):

@@ -21,7 +21,7 @@ list of spans for each message of `messages`, or of the completion's messages, i
 
 
 def carries_weight(dataset: AnyDataset) -> bool:
-    """Whether rows say how much their tokens weigh."""
+    """Whether rows carry weights of their tokens, or spans to make them from."""
     return bool({WEIGHT, SPANS} & set(column_names(dataset)))
 
 
@@ -72,8 +72,8 @@ def _checked_weight(row: dict[str, Any], index: int, name: str) -> dict[str, lis
     if len(weights) != len(row["input_ids"]):
         raise ValueError(
             f"Row {index} of the {name} data set has {len(weights)} values in `{WEIGHT}` for "
-            f"{len(row['input_ids'])} "
-            "tokens in `input_ids`; write one for each token (text rows take `weight_spans` instead)."
+            f"{len(row['input_ids'])} tokens in `input_ids`; write one for each token "
+            "(text rows take `weight_spans` instead)."
         )
     wrong = [weight for weight in weights if not (weight >= 0 and math.isfinite(weight))]
     if wrong:
@@ -98,8 +98,7 @@ def _weight_from_spans(
     if list(tokens["input_ids"]) != list(row["input_ids"]):
         raise ValueError(
             f"{where}: its text does not tokenise to its `input_ids`, so `{SPANS}` cannot be placed. Give "
-            f"`{WEIGHT}` "
-            "beside `input_ids` instead."
+            f"`{WEIGHT}` beside `input_ids` instead."
         )
     return {WEIGHT: span_weights(tokens["offset_mapping"], spans, unspanned)}
 
@@ -117,7 +116,7 @@ def _rendered(
         prompt = row.get("prompt") or []
         messages = prompt + row["completion"] if "completion" in row else row["messages"]
         tools = row.get("tools")
-        own = [[] for _ in prompt] + [list(message or []) for message in spans]
+        by_message = [[] for _ in prompt] + [list(message or []) for message in spans]
 
         def render(conversation: Any) -> Any:
             return tokenizer.apply_chat_template(
@@ -128,7 +127,7 @@ def _rendered(
                 **(row.get("chat_template_kwargs") or {}),
             )
 
-        return *message_spans(messages, own, render, where), True
+        return *message_spans(messages, by_message, render, where), True
     prompt, body = (row["prompt"], row["completion"]) if "completion" in row else ("", row[text_field])
     check_spans(spans, len(body), where)
     moved = [(start + len(prompt), end + len(prompt), weight) for start, end, weight in spans]

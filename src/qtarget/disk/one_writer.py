@@ -1,4 +1,4 @@
-"""One writer at a time."""
+"""A folder that one process at a time may write to."""
 
 import os
 import socket
@@ -9,15 +9,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from qtarget.disk.files import remove_drafts
+
 LOCK, HOLDER = ".lock", ".writer"
 
 
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder for writing. The system frees it when the process ends, however it ends.
+    """Lock a folder for writing, and delete what a killed writer left unfinished in it.
+
+    The system releases the lock when the process ends, however it ends.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: another process holds the lock.
     """
     lock = FileLock(folder / LOCK)
     try:
@@ -28,6 +32,7 @@ def one_writer(folder: Path) -> Iterator[None]:
             "was killed holds nothing."
         ) from error
     try:
+        remove_drafts(folder)
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         (folder / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
         yield
@@ -37,6 +42,7 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 
 def _holder(folder: Path) -> str:
-    with suppress(OSError):
+    """Who wrote the note beside the lock, as far as it is there yet."""
+    with suppress(OSError, UnicodeDecodeError):
         return (folder / HOLDER).read_text(encoding="utf-8") or "another process"
     return "another process"

@@ -18,6 +18,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from qtarget.disk.files import read_json_object, replace_file, write_json
 from qtarget.evaluate.nouns import Answers, Ask, Question, Record, TaskFacts, TaskRun
 
 RUN, TASK, SAMPLES = "run.json", "task.json", "samples.jsonl"
@@ -130,25 +131,6 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
     replace_file(path, b"".join(map(line_of, records)))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file."""
-    replace_file(path, (json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n").encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file as a whole: whatever happens, the old one is there or the new one."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(folder)
-        os.close(folder)
-
-
 def short_sha(value: Any) -> str:
     """sha256 of a value as JSON, its first 16 digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -183,11 +165,8 @@ def read_run(out: Path) -> Mapping[str, Any] | None:
     return _read_json(out / RUN) if (out / RUN).is_file() else None
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); write another --out, or restore it.") from error
+def _read_json(path: Path) -> dict[str, Any]:
+    return read_json_object(path, "write another --out, or restore it")
 
 
 def load_answers(folder: Path) -> list[Answers]:

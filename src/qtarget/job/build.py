@@ -8,11 +8,13 @@ from typing import Any
 from safetensors import SafetensorError
 from trl import get_peft_config, get_quantization_config  # pyright: ignore[reportPrivateImportUsage]
 
+from qtarget.disk.files import replace_text
 from qtarget.job.card import model_card
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.rows.layout import evaluation_rows, training_rows
+from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
 
 NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
@@ -35,7 +37,7 @@ class JobTrainer(TargetSFTTrainer):
             card = model_card(self.facts, self.measures(), self.state.global_step)
             folder = Path(str(self.args.output_dir))
             folder.mkdir(parents=True, exist_ok=True)  # the first checkpoint's card comes before the checkpoint
-            (folder / CARD).write_text(card, encoding="utf-8")
+            replace_text(folder / CARD, card)
 
     def measures(self) -> dict[str, dict[str, float]]:
         """The latest figures of training and evaluation in the log: "train" or "eval", name, value."""
@@ -78,8 +80,8 @@ def _models(job: Job) -> list[str]:
     teacher = job.args.teacher if job.args.teacher_cache is None else None
     teachers = teacher if isinstance(teacher, list) else [teacher]
     reference = job.args.reference if "reference" in job.method.needs else None
-    names = [name for name in (job.model, *teachers, reference) if name and name != "initial"]
-    return [name for name in names if "://" not in name]
+    names = [name for name in (job.model, *teachers, reference) if name]
+    return [name for name in names if SourceName.parse(name).kind is SourceKind.MODEL]
 
 
 def _unreachable(job: Job, error: OSError) -> str:

@@ -22,9 +22,11 @@ from qtarget.teacher import (
     KeptLogprobs,
     KeptSource,
     LiveModel,
-    answers,
+    SourceKind,
+    SourceName,
     check_padding,
     check_same_tokens,
+    kept_logprobs,
     load_live_model,
     number_of_tokens,
 )
@@ -33,7 +35,7 @@ from qtarget.teacher.cache.contents import bytes_per_token
 from qtarget.teacher.cache.writer import shards_on_disk
 from qtarget.train.build_sources import as_teachers
 from qtarget.train.checks import check_method
-from qtarget.train.lookup import CacheReference, check_lookups, is_address, temperature_for, with_caches
+from qtarget.train.lookup import CacheReference, check_lookups, temperature_for, with_caches
 
 
 @dataclass(frozen=True)
@@ -125,14 +127,15 @@ def models_to_cache(job: Job) -> list[ModelToCache]:
 
 def _model_to_cache(job: Job, name: str, cached: CacheReference) -> ModelToCache:
     role, args = name.split()[0], job.args
-    if cached.of is None or is_address(cached.of):
+    kind = None if cached.of is None else SourceName.parse(cached.of).kind
+    if cached.of is None or kind is SourceKind.SERVER:
         given = f"no `{role}` is given" if cached.of is None else f"`{role}: {cached.of}` is a server"
         raise ValueError(
             f"`{role}_cache` is written from a model that is loaded here, and {given}; write "
             f"`{role}: path/or/hub-name`."
         )
     keep = Keep(_tokens_kept(job, role), "sampled" if job.cache.sampled else "top", temperature_for(job.method, name))
-    if cached.of == "initial":
+    if kind is SourceKind.INITIAL:
         if job.method.refresh_every is not None:
             raise ValueError(
                 f'the reference of "{job.method.name}" is the student of a few steps ago, so it cannot be written '
@@ -231,7 +234,7 @@ def _write_cache(model: ModelToCache, plan: CachePlan, live: LiveModel, prepared
         with CacheProgress(model.name, model.folder, plan, ranks) as progress:
 
             def answer(documents: Sequence[Document]) -> KeptLogprobs:
-                return answers(live, documents, plan.keep, batch_tokens, progress.on_batch)
+                return kept_logprobs(live, documents, plan.keep, batch_tokens, progress.on_batch)
 
             write_cache(model.folder, plan, answer, ranks, progress.on_shard)
         if ranks.rank == 0:

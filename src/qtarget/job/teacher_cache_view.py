@@ -14,7 +14,7 @@ from rich.text import Text
 from qtarget.teacher.cache import CachePlan, CacheShard, Ranks, Report
 from qtarget.teacher.cache.contents import tokens_in
 from qtarget.teacher.cache.format import readable
-from qtarget.teacher.cache.verify import bars
+from qtarget.teacher.cache.verify import histogram_lines
 
 _LINE_SECONDS = 10.0
 """Between lines of progress where the output is no terminal, such as a log file."""
@@ -125,7 +125,10 @@ def report_view(report: Report, _width: int) -> RenderableType:
     }
     blocks: list[RenderableType] = [_table(rows)]
     if report.captured:
-        blocks += [Text("\nmass captured", style="bold"), *(Text(f"  {line}") for line in bars(report.captured))]
+        blocks += [
+            Text("\nmass captured", style="bold"),
+            *(Text(f"  {line}") for line in histogram_lines(report.captured)),
+        ]
     blocks.append(Text())
     blocks += [Text(f"problem: {problem}", style="red") for problem in report.problems]
     if not report.problems:

@@ -1,10 +1,10 @@
 """`qtarget train`: prepare a run, train, and save the model with its record."""
 
-import json
 from pathlib import Path
 
 from transformers.trainer_utils import get_last_checkpoint
 
+from qtarget.disk.files import replace_text, write_json
 from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.card import configuration
 from qtarget.job.config.checked_job import Job
@@ -87,8 +87,8 @@ def write_record(trainer: JobTrainer) -> None:
     if trainer.is_world_process_zero():
         output = Path(trainer.args.output_dir)
         record = {"steps": trainer.state.global_step, **trainer.measures()}
-        (output / METRICS).write_text(json.dumps(record, indent=2) + "\n")
-        (output / CONFIGURATION).write_text(configuration(trainer.facts), encoding="utf-8")
+        write_json(output / METRICS, record, indent=2)
+        replace_text(output / CONFIGURATION, configuration(trainer.facts))
 
 
 def _save_last_good(trainer: JobTrainer) -> str:

@@ -11,7 +11,7 @@ from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import DataFacts
 from qtarget.job.training import check_output
-from qtarget.teacher.documents import IGNORED
+from qtarget.target.types import IGNORED
 
 SHOWN_TOKENS = 160
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from qtarget.disk.files import read_json_object, write_json
 from qtarget.lab.tokens import END, END_ID, PAD_ID, VOCABULARY_SIZE, make_tokenizer
 from qtarget.lab.worlds import Demonstration, Model, World, pretraining_text
 
@@ -53,7 +54,7 @@ def build_model(model: Model, title: str, seed: int, folder: Path, progress: Pro
 
 def _is_finished(folder: Path, record: dict) -> bool:
     path = folder / RECORD  # written last, so its presence means the rest is complete
-    return path.exists() and json.loads(path.read_text()) == json.loads(json.dumps(record))
+    return path.exists() and read_json_object(path, "delete its folder") == json.loads(json.dumps(record))
 
 
 def make_network(model: Model) -> LlamaForCausalLM:
@@ -122,7 +123,7 @@ def _save(network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, record:
     shutil.rmtree(folder, ignore_errors=True)
     network.eval().half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
+    config = read_json_object(folder / "config.json", "pre-train anew")
     config["dtype"] = "float32"  # what `from_pretrained` loads by default: fine-tuning wants full precision
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    write_json(folder / "config.json", config, indent=2)
+    write_json(folder / RECORD, record, indent=2)

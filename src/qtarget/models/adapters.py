@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from qtarget import Dense
-from qtarget.models.causal_lm import evaluating, head_of, hidden_states
+from qtarget.models.causal_lm import eval_mode, head_of, hidden_states
 from qtarget.models.loading import adapter_config
 
-KEEPS_BASE = (True, False, "gaussian", "eva", "orthogonal")
-"""Ways to begin a LoRA adapter that leave the base's weights as they were. PiSSA, OLoRA and CorDA change them."""
+BASE_KEEPING_INITS = (True, False, "gaussian", "eva", "orthogonal")
+"""Values of peft's `init_lora_weights` that leave the base's weights as they were. PiSSA, OLoRA and CorDA do not."""
 
 
 @dataclass(frozen=True, eq=False)
 class SecondAdapter:
-    """A frozen adapter that speaks through the student's base, beside the one that is trained.
+    """Evidence from a frozen adapter on the student's base, beside the adapter that is trained.
 
     Args:
-        student: the peft model.  adapter: the frozen one's name in it.
-        vocab: leading rows of the head that stand for tokens; None for all.
+        student: the peft model.  adapter: the frozen adapter's name in it.
+        vocab: leading rows of the output layer that stand for tokens; None for all.
     """
 
     student: Any
@@ -34,13 +34,13 @@ class SecondAdapter:
     @torch.no_grad()
     def evidence(self, inputs: Mapping[str, Any], labels: Tensor | None = None) -> Dense:
         base = self.student.get_base_model()
-        with spoken_by(self.student, self.adapter), evaluating(self.student):
+        with other_adapter(self.student, self.adapter), eval_mode(self.student):
             return Dense(hidden_states(base, inputs, self.student), head_of(base), self.vocab)
 
 
 @contextmanager
-def spoken_by(model: Any, adapter: str) -> Iterator[None]:
-    """Another adapter is active for a while. Which weights are trained does not change, though peft would have it."""
+def other_adapter(model: Any, adapter: str) -> Iterator[None]:
+    """Make another adapter active for a while. `requires_grad`, which peft would change, stays as it is."""
     trained, flags = model.active_adapter, [(weight, weight.requires_grad) for weight in model.parameters()]
     model.set_adapter(adapter)
     try:
@@ -52,21 +52,23 @@ def spoken_by(model: Any, adapter: str) -> Iterator[None]:
 
 
 def shares_base(source: str, student: Any) -> bool:
-    """Whether `source` is an adapter of the kind and on the base that the peft model `student` has."""
+    """Whether `source` is an adapter of the same type and on the same base as that of the peft model `student`."""
     theirs, ours = adapter_config(source), student.active_peft_config
     if theirs is None or theirs["peft_type"] != ours.peft_type.value or ours.is_prompt_learning:
         return False
-    untouched = getattr(ours, "init_lora_weights", True) in KEEPS_BASE
-    return untouched and _same_place(theirs["base_model_name_or_path"], student.get_base_model().config._name_or_path)
+    base_is_kept = getattr(ours, "init_lora_weights", True) in BASE_KEEPING_INITS
+    return base_is_kept and _same_place(
+        theirs["base_model_name_or_path"], student.get_base_model().config._name_or_path
+    )
 
 
-def _same_place(one: str, other: str) -> bool:
-    folders = Path(one).is_dir() and Path(other).is_dir()
-    return one == other or (folders and Path(one).samefile(other))
+def _same_place(first: str, second: str) -> bool:
+    are_folders = Path(first).is_dir() and Path(second).is_dir()
+    return first == second or (are_folders and Path(first).samefile(second))
 
 
 def add_adapter(source: str, student: Any, vocab: int | None) -> SecondAdapter:
-    """Load an adapter beside the trained one. Checkpoints go on holding the trained one alone."""
+    """Load a frozen adapter beside the trained one. Checkpoints still hold the trained one alone."""
     trained, training = student.active_adapter, student.training
     name = f"frozen_{len(student.peft_config)}"
     student.load_adapter(source, name, is_trainable=False, torch_device=str(student.device))

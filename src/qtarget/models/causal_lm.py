@@ -27,7 +27,7 @@ def head_of(model: PreTrainedModel) -> Head:
 
 
 def _gathered(parameter: Tensor) -> Tensor:
-    """A whole parameter. FSDP averages gradients over ranks, and so must the gradient of a head gathered by hand."""
+    """A whole parameter, gathered from the ranks; its gradient is averaged over them, as FSDP averages others."""
     if hasattr(parameter, "ds_id"):
         return _gathered_by_deepspeed(parameter)
     if not isinstance(parameter, DTensor):
@@ -36,7 +36,7 @@ def _gathered(parameter: Tensor) -> Tensor:
 
 
 def _gathered_by_deepspeed(parameter: Tensor) -> Tensor:
-    """A copy of a parameter that ZeRO stage 3 has cut up, without a gradient."""
+    """A copy, without a gradient, of a parameter that ZeRO stage 3 keeps in parts."""
     import deepspeed  # pyright: ignore[reportMissingImports]
 
     with deepspeed.zero.GatheredParameters([parameter]):
@@ -55,11 +55,11 @@ def _logit_scale(config) -> float | None:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; every module's own mode comes back after it.
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode for a while, and every module back into its mode after it.
 
-    Linear layers are in training mode meanwhile. To them it is the same, except that those of bitsandbytes, in
-    eval mode on a CPU, repack their weights for inference, for good, and pass on no gradient from then on.
+    Linear layers stay in training mode, in which they compute the same: those of bitsandbytes on a CPU would repack
+    their weights for inference in eval mode, and pass on no gradient from then on.
     """
     before = [(module, module.training) for module in model.modules()]
     for module, _ in before:
@@ -71,37 +71,37 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def home_of(model: PreTrainedModel) -> torch.device:
-    """Where the model wants its token ids. What accelerate has offloaded fetches its weights, and inputs, itself."""
+def input_device(model: PreTrainedModel) -> torch.device:
+    """The device on which the model expects its token ids; the CPU where accelerate has offloaded its embeddings."""
     weight: Any = model.get_input_embeddings().weight
     return torch.device("cpu") if weight.is_meta else weight.device
 
 
 def hidden_states(
-    model: PreTrainedModel, inputs: Mapping[str, Any], speaker: Callable[..., Any] | None = None
+    model: PreTrainedModel, inputs: Mapping[str, Any], wrapper: Callable[..., Any] | None = None
 ) -> Tensor:
-    """What goes into the output layer, `[B, S, H]`; the logits of one position a row are built on the way.
+    """The hidden states that go into the output layer, `[B, S, H]`. Logits are built for one position a row only.
 
-    The model's own forward is called, and its backbone overheard: FSDP, DeepSpeed and device maps hang hooks on the
-    outermost module, which a call of the backbone alone would pass by.
+    The whole model is called, and a hook takes the output of its backbone. FSDP, DeepSpeed and device maps put hooks
+    on the outermost module, which a call of the backbone alone would miss.
 
     Args:
-        speaker: what is called in the model's place: the wrapper that peft puts around it.
+        wrapper: called in the model's place: the peft model around it.
     """
-    heard: list[Tensor] = []
+    captured: list[Tensor] = []
     inputs = {**inputs, "use_cache": False}  # a cache would make packed documents see one another
     if "logits_to_keep" in inspect.signature(type(model).forward).parameters:
-        handle = model.base_model.register_forward_hook(lambda *call: heard.append(call[2].last_hidden_state))
+        handle = model.base_model.register_forward_hook(lambda *call: captured.append(call[2].last_hidden_state))
         try:
-            (speaker or model)(**inputs, logits_to_keep=1)
+            (wrapper or model)(**inputs, logits_to_keep=1)
         finally:
             handle.remove()
-    # A model that would build all logits, or that calls a part of its backbone only (OPT), is asked without them.
-    return heard[-1] if heard else model.base_model(**inputs).last_hidden_state
+    # The backbone alone, for a model that would build all logits or calls only a part of its backbone (OPT).
+    return captured[-1] if captured else model.base_model(**inputs).last_hidden_state
 
 
 def check_splits(model: PreTrainedModel, name: str) -> None:
-    """Refuse a model without a backbone and an output layer of its own."""
+    """Refuse a model that is not a backbone and an output layer."""
     if model.base_model is model or model.get_output_embeddings() is None:
         raise ValueError(
             f"The {name} ({type(model).__name__}) does not split into a backbone and an output layer, which "
@@ -111,14 +111,13 @@ def check_splits(model: PreTrainedModel, name: str) -> None:
 
 @torch.no_grad()
 def check_head(model: PreTrainedModel, name: str) -> None:
-    """Refuse a model whose logits are not `head_of` applied to its last hidden states, by trying it on four
-    tokens."""
+    """Refuse a model whose logits are not `head_of(model)` applied to its last hidden states; tried on four tokens."""
     check_splits(model, name)
     layer: Any = model.get_output_embeddings()
-    if layer.weight.is_meta:  # a rank that gets its weights later
+    if layer.weight.is_meta:  # this rank gets its weights later
         return
-    inputs = {"input_ids": torch.arange(4, device=home_of(model))[None]}
-    with evaluating(model):
+    inputs = {"input_ids": torch.arange(4, device=input_device(model))[None]}
+    with eval_mode(model):
         logits = model(**inputs, use_cache=False).logits.float()
         hidden = hidden_states(model, inputs)
     head = head_of(model)

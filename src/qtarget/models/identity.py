@@ -1,4 +1,4 @@
-"""What a tokenizer, a chat template and a model's weights are, as short texts that two runs can compare."""
+"""Identities of tokenizers, chat templates and weights: short texts that are equal when the things are."""
 
 import hashlib
 import json
@@ -28,12 +28,13 @@ def template_identity(template: str | dict[str, str] | None) -> str:
 
 
 def weights_identity(model: str | PreTrainedModel, revision: str | None = None) -> str:
-    """What a model's weights are: sha256 over the files of a folder, a hub commit, sha256 over a model in memory.
+    """The identity of a model's weights: sha256 over a folder's files or a model in memory, or the commit on the hub.
 
     Args:
-        model: a folder (a LoRA adapter's counts its base in), a hub name, or the model itself.
+        model: a folder (for a LoRA adapter its base is included), a hub name, or the model itself.
 
     Raises:
+        ValueError: a folder without weights.
         OSError: a hub name that is not on this machine and cannot be reached.
     """
     if not isinstance(model, str):
@@ -53,13 +54,13 @@ def file_digest(path: Path) -> str:
 
 
 def _of_folder(folder: Path) -> str:
-    found = {path for pattern in WEIGHTS for path in folder.glob(pattern)}
-    found -= {path for pattern in NOT_WEIGHTS for path in folder.glob(pattern)}
-    if not found:
+    paths = {path for pattern in WEIGHTS for path in folder.glob(pattern)}
+    paths -= {path for pattern in NOT_WEIGHTS for path in folder.glob(pattern)}
+    if not paths:
         raise ValueError(f"{folder} holds no weights; expected a folder as `save_pretrained` writes it.")
-    files = [(path.name, file_digest(path)) for path in sorted(found)]
+    files = [(path.name, file_digest(path)) for path in sorted(paths)]
     adapter = folder / "adapter_config.json"
-    base = json.loads(adapter.read_text()).get("base_model_name_or_path") if adapter.is_file() else None
+    base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") if adapter.is_file() else None
     return _of_json([files, weights_identity(base)] if base else files)
 
 

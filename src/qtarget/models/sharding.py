@@ -1,4 +1,4 @@
-"""A frozen model cut over the ranks of a run, each of which holds a part of every layer."""
+"""Cutting a frozen model over the ranks of a run, so that each rank holds a part of every layer."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -35,7 +35,7 @@ def shard(model: PreTrainedModel, device: torch.device, how: OverRanks) -> PreTr
 
 
 def _fully_sharded(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    """Layer by layer. The output layer stays whole on every rank, since the loss reads all of it at every step."""
+    """Shard layer by layer. The output layer stays whole on every rank, as the loss reads all of it at every step."""
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     head: Any = model.get_output_embeddings()
     whole = set(head.to(device).parameters())

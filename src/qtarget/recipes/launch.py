@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from qtarget.disk.files import replace_text
 from qtarget.recipes.recipe_files import Recipe
 from qtarget.recipes.resolve import gpus_of, launch_of, resolved_values, spreads_models, trained_arms
 from qtarget.recipes.run_options import RunOptions
@@ -47,7 +48,7 @@ def write_config(recipe: Recipe, arm: str, folder: Path, gpus: int | None = None
         entry = yaml.safe_dump({key: value.value}, default_flow_style=False, allow_unicode=True).strip()
         lines.append(f"{entry}  # {value.source}: {value.where}")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    replace_text(path, "\n".join(lines) + "\n")
     return path
 
 

@@ -1,7 +1,6 @@
 """A recipe from beginning to end: every arm trained and evaluated, one table. Finished parts are not repeated."""
 
 import gc
-import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -11,6 +10,7 @@ import yaml
 from rich.console import Console
 from transformers import PrinterCallback
 
+from qtarget.disk.files import read_json_object, write_json
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.run.view import ProgressDisplay
@@ -40,10 +40,12 @@ def run_recipe(recipe: Recipe, options: RunOptions, print_line: Callable[[str], 
         The scores of these arms, and of those that earlier runs of the same recipe wrote there.
 
     Raises:
-        ValueError: an unknown arm, a folder that holds another run, or rows and models that do not fit.
+        ValueError: an unknown arm, a folder that holds another run, a damaged `results.json`, or rows and models that do
+            not fit.
         Interruption: on Ctrl-C; the same command goes on from there.
     """
     home = options.out / recipe.name
+    _earlier(recipe, options, home)  # so that a damaged file is refused before any work
     scores = []
     for arm in options.arms_of(recipe):
         model = _model(recipe, arm, home / arm, options, print_line)
@@ -148,7 +150,7 @@ def _save(recipe: Recipe, scores: Sequence[RecipeScore], options: RunOptions, ho
         "arms": [asdict(score) for score in every],
     }
     home.mkdir(parents=True, exist_ok=True)
-    (home / RESULTS_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(home / RESULTS_FILE, record, indent=2)
     return every
 
 
@@ -156,6 +158,7 @@ def _earlier(recipe: Recipe, options: RunOptions, home: Path) -> list[RecipeScor
     """Scores that an earlier run wrote, unless it was of another version of the recipe, or dry where this is not."""
     if not (home / RESULTS_FILE).is_file():
         return []
-    record = json.loads((home / RESULTS_FILE).read_text(encoding="utf-8"))
-    same = (record["versions"], record["dry_run"]) == (recipe.versions, options.dry)
+    remedy = "delete it; arms that are finished are read again from their own folders"
+    record = read_json_object(home / RESULTS_FILE, remedy)
+    same = (record.get("versions"), record.get("dry_run")) == (recipe.versions, options.dry)
     return [RecipeScore(**{**arm, "warnings": tuple(arm["warnings"])}) for arm in record["arms"]] if same else []

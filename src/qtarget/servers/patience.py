@@ -8,10 +8,14 @@ from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import InvalidHeader
 
 T = TypeVar("T")
+BACKOFF = Retry(total=None, backoff_factor=0.2, backoff_max=10, backoff_jitter=0.2)
+"""How pauses grow: 0, 0.4, 0.8, … up to 10 seconds, each with up to 0.2 more by chance."""
+RETRY_AFTER_S = 60.0
+"""The longest pause, in seconds, that a server is granted when it asks for one."""
 
 
 class Away(Exception):
-    """No answer this time.
+    """The server gave no answer this time, and may give one later.
 
     Attributes:
         pause: seconds after which the server wants to be asked again.
@@ -23,24 +27,22 @@ class Away(Exception):
 
 
 def until_answered(
-    once: Callable[[], T],
+    request: Callable[[], T],
     patience: float,
-    backoff: Retry,
     wait: Callable[[float, int, Away], None],
     given_up: Callable[[int, Away], Exception],
 ) -> T:
-    """What `once` returns, when it no longer raises `Away`.
+    """What `request` returns, once it no longer raises `Away`.
 
     Args:
         patience: seconds that the server may be away.
-        backoff: how pauses grow.
-        wait: lets the pause pass; gets its seconds, the number of tries and the trouble.
-        given_up: the error to raise when patience ends, from the number of tries and the last trouble.
+        wait: lets a pause pass; gets the pause in seconds, the number of tries so far and the last trouble.
+        given_up: makes the error to raise when patience ends, from the number of tries and the last trouble.
     """
-    retry, since = backoff, 0.0
+    retry, since = BACKOFF, 0.0
     while True:
         try:
-            return once()
+            return request()
         except Away as away:
             now = time.monotonic()
             since, retry = since or now, retry.increment()
@@ -50,9 +52,9 @@ def until_answered(
             wait(pause, len(retry.history), away)
 
 
-def retry_after(response: BaseHTTPResponse, longest: float) -> float:
-    """Seconds that a response asks to be left alone, up to the longest that is granted."""
+def retry_after(response: BaseHTTPResponse) -> float:
+    """Seconds for which a response asks to be left alone, up to the longest pause that is granted."""
     try:
-        return min(Retry().get_retry_after(response) or 0.0, longest)
+        return min(Retry().get_retry_after(response) or 0.0, RETRY_AFTER_S)
     except InvalidHeader:
         return 0.0

@@ -1,12 +1,12 @@
 """`qtarget demo`: the main job on the embedded lab. The same student under five targets, scored side by side."""
 
 import hashlib
-import json
 import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rich.table import Table
 
 import qtarget as qt
 from qtarget import lab
+from qtarget.disk.files import replace_text, write_json
 from qtarget.evaluate import paired_difference
 from qtarget.lab import World
 from qtarget.study.experiment import LabModels, conduct_run
@@ -179,9 +180,10 @@ def _save(outcomes: Sequence[Outcome], world: World, out: Path, seconds: float) 
         "seconds": round(seconds, 1),
         "arms": [_arm_record(outcome) for outcome in outcomes],
     }
-    (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    with (out / "table.txt").open("w", encoding="utf-8") as file:
-        Console(file=file, width=110).print(score_table(outcomes))
+    write_json(out / "results.json", results)
+    table = StringIO()
+    Console(file=table, width=110).print(score_table(outcomes))
+    replace_text(out / "table.txt", table.getvalue())
     draw_scores(outcomes, world, out / "scores.png")
 
 

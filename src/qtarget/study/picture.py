@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from qtarget.disk.files import replacing
 from qtarget.lab import World
 from qtarget.study.run_record import Outcome, Run
 
@@ -32,7 +33,8 @@ def draw_scores(outcomes: Sequence[Outcome], world: World, path: Path) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    figure.savefig(path)
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
 
 
 def _colour(run: Run) -> str:

@@ -27,6 +27,8 @@ SCOPES: tuple[Scope, ...] = ("token", "sequence", "batch")
 
 FLOOR = -1e30
 """Stands for log 0, so that 0·log 0 is 0 and never NaN."""
+IGNORED = -100
+"""The label of a token that is not supervised, as transformers and torch have it."""
 
 
 class Moment(Enum):

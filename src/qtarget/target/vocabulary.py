@@ -16,10 +16,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from qtarget.target.ranks import gathered, sizes, summed_
+from qtarget.target.top_k import largest
 from qtarget.target.types import FLOOR
-
-GROUP = 16
-"""Columns whose top is found first when a row's largest are looked for."""
 
 
 class Peak(NamedTuple):
@@ -68,7 +66,7 @@ class Whole:
         return values
 
     def largest(self, values_CV: Tensor, k: int) -> Tensor:
-        return _largest(values_CV, k)
+        return largest(values_CV, k).values_CK
 
     def pick(self, values_CV: Tensor, ids_CK: Tensor) -> Tensor:
         """The values at some token ids, [C, K]."""
@@ -185,7 +183,7 @@ class Shard:
         return summed_(values, self.group)
 
     def largest(self, values_CV: Tensor, k: int) -> Tensor:
-        own = _largest(values_CV, min(k, values_CV.shape[1]))
+        own = largest(values_CV, min(k, values_CV.shape[1])).values_CK
         own = torch.nn.functional.pad(own, (0, k - own.shape[1]), value=-torch.inf)
         return gathered(own, self.group).movedim(0, 1).flatten(1).topk(k, -1).values
 
@@ -244,16 +242,6 @@ class Shard:
 
 
 Axis = Whole | Shard
-
-
-def _largest(values_CV: Tensor, k: int) -> Tensor:
-    """The k largest of each row, quicker than by topk: they lie among the k groups of columns with the largest tops."""
-    groups = values_CV.shape[1] // GROUP
-    if groups <= k:
-        return values_CV.topk(k, -1).values
-    grouped, rest = values_CV[:, : GROUP * groups].unflatten(1, (GROUP, groups)), values_CV[:, GROUP * groups :]
-    at = grouped.amax(1).topk(k, -1, sorted=False).indices[:, None].expand(-1, GROUP, -1)
-    return torch.cat([grouped.gather(2, at).flatten(1), rest], 1).topk(k, -1).values
 
 
 def _mesh_group(weight: Tensor) -> dist.ProcessGroup:

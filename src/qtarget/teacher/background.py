@@ -1,4 +1,4 @@
-"""Work that waits for someone else, done beside the training."""
+"""Threads for work that mostly waits, such as asking a server, done beside the training."""
 
 import atexit
 import functools
@@ -10,14 +10,14 @@ from threading import Thread
 from typing import Any
 
 THREADS = 2
-PARTING = 1.0
-"""Seconds that the end of the process waits for a work that is under way."""
+EXIT_WAIT_S = 1.0
+"""Seconds for which the end of the process waits for work that is under way."""
 
 
 def in_background(work: Callable[[], Any]) -> Future[Any]:
-    """A future of what `work` returns or raises. Works begin in the order in which they were given.
+    """A future of what `work` returns or raises. Work begins in the order in which it was given.
 
-    The threads are daemons: a training that stops does not wait for an answer that may never come.
+    The threads are daemons, so a training that stops does not wait for an answer that may never come.
     """
     future: Future[Any] = Future()
     _queue(os.getpid()).put((future, work))
@@ -26,30 +26,31 @@ def in_background(work: Callable[[], Any]) -> Future[Any]:
 
 @functools.lru_cache(maxsize=1)
 def _queue(process: int) -> SimpleQueue:
-    """The works of a process, and its threads; a fork has none of its parent's."""
+    """The queue of a process, with its threads running. A fork gets its own, since threads are not forked."""
     queue: SimpleQueue = SimpleQueue()
-    threads = [Thread(target=_serve, args=(queue,), name="teacher", daemon=True) for _ in range(THREADS)]
+    threads = [Thread(target=_work, args=(queue,), name="teacher", daemon=True) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
-    atexit.register(_part, process, queue, threads)
+    atexit.register(_stop_threads, process, queue, threads)
     return queue
 
 
-def _serve(queue: SimpleQueue) -> None:
-    while (given := queue.get()) is not None:
-        _finish(*given)
+def _work(queue: SimpleQueue) -> None:
+    while (task := queue.get()) is not None:
+        _finish(*task)
 
 
-def _part(process: int, queue: SimpleQueue, threads: list[Thread]) -> None:
-    """End threads that have nothing to do, and let others reach a place where they only wait: one that Python's end
-    finds inside torch aborts the process.
+def _stop_threads(process: int, queue: SimpleQueue, threads: list[Thread]) -> None:
+    """At exit: stop idle threads, and give busy ones a second to leave torch.
+
+    A daemon thread that is inside torch when the interpreter shuts down aborts the process.
     """
     if process != os.getpid():
         return
     for _ in threads:
         queue.put(None)
     for thread in threads:
-        thread.join(PARTING / len(threads))
+        thread.join(EXIT_WAIT_S / len(threads))
 
 
 def _finish(future: Future[Any], work: Callable[[], Any]) -> None:

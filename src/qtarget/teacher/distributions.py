@@ -1,4 +1,4 @@
-"""What a live model says about documents, cut down to what is kept of each distribution."""
+"""A live model's distributions at the supervised tokens of documents, cut down to what is kept of each."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,16 @@ from torch import Tensor
 
 from qtarget import Dense, Head
 from qtarget.fused.products import Products
-from qtarget.models.causal_lm import home_of
-from qtarget.teacher.documents import IGNORED, Document
+from qtarget.models.causal_lm import input_device
+from qtarget.target.top_k import largest
+from qtarget.target.types import IGNORED
+from qtarget.teacher.documents import Document
 from qtarget.teacher.live import LiveModel
 
 TEACHER_CHUNK_TOKENS = {"cpu": 256}
 """Tokens whose logits are built at once; 1024 on an accelerator."""
-STRIPES = 16
 TEACHER_ROWS = {"cpu": 4}
-"""Tokens whose distributions are multiplied at once, few enough to stay in the cache; 1024 on an accelerator."""
+"""Tokens whose distributions are multiplied at once, few enough for the processor's cache; 1024 on an accelerator."""
 
 
 @dataclass(frozen=True)
@@ -54,32 +55,32 @@ class KeptLogprobs(NamedTuple):
     entropy: Tensor
 
 
-def answers(
+def kept_logprobs(
     model: LiveModel,
     documents: Sequence[Document],
     keep: Keep,
     batch_tokens: int = 8192,
     on_batch: Callable[[int], None] | None = None,
 ) -> KeptLogprobs:
-    """What the model keeps to say about every asked token, document after document.
+    """What is kept of the model's distribution at every supervised token, document after document.
 
     Args:
         batch_tokens: tokens, padding included, that go through the model at once.
-        on_batch: is told after each batch how many tokens were asked about in it.
+        on_batch: called after each batch with the number of supervised tokens in it.
     """
-    found: list[KeptLogprobs | None] = [None] * len(documents)
+    of_document: list[KeptLogprobs | None] = [None] * len(documents)
     for batch in _batches(documents, batch_tokens):
-        kept = _answers_together(model, [documents[i] for i in batch], keep)
+        kept = _batch_logprobs(model, [documents[i] for i in batch], keep)
         bounds = np.cumsum([0, *(int(documents[i].asked.sum()) for i in batch)])
         for i, start, stop in zip(batch, bounds, bounds[1:], strict=False):
-            found[i] = KeptLogprobs(*(value[start:stop] for value in kept))
+            of_document[i] = KeptLogprobs(*(value[start:stop] for value in kept))
         if on_batch is not None:
             on_batch(int(bounds[-1]))
-    return concatenated([one for one in found if one is not None], keep.k)
+    return concatenated([part for part in of_document if part is not None], keep.k)
 
 
 def concatenated(parts: Sequence[KeptLogprobs], k: int) -> KeptLogprobs:
-    """Several in one, in order."""
+    """The tokens of several parts, in order. `k` is the width where there is no part."""
     if len(parts) == 1:
         return parts[0]
     if parts:
@@ -89,7 +90,7 @@ def concatenated(parts: Sequence[KeptLogprobs], k: int) -> KeptLogprobs:
 
 
 def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[int]]:
-    """Documents of like length together, at most `batch_tokens` with their padding (one document at the least)."""
+    """Indices of documents of like length, at most `batch_tokens` with their padding, one document at least."""
     batch: list[int] = []
     for index in sorted(range(len(documents)), key=lambda i: -len(documents[i].ids)):
         if batch and len(documents[batch[0]].ids) * (len(batch) + 1) > batch_tokens:
@@ -101,8 +102,8 @@ def _batches(documents: Sequence[Document], batch_tokens: int) -> Iterator[list[
 
 
 @torch.no_grad()
-def _answers_together(model: LiveModel, documents: Sequence[Document], keep: Keep) -> KeptLogprobs:
-    width, device = max(len(d.ids) for d in documents), home_of(model.model)
+def _batch_logprobs(model: LiveModel, documents: Sequence[Document], keep: Keep) -> KeptLogprobs:
+    width, device = max(len(d.ids) for d in documents), input_device(model.model)
     ids = np.zeros((len(documents), width), np.int64)
     labels = np.full_like(ids, IGNORED)
     mask = np.zeros_like(ids)
@@ -116,7 +117,7 @@ def _answers_together(model: LiveModel, documents: Sequence[Document], keep: Kee
     dense = model.evidence(inputs, labels_BS)
     asked = labels_BS[:, 1:] != IGNORED
     draws = _draws(documents, keep.k).to(dense.hidden.device) if keep.how == "sampled" else None
-    return kept_of(dense, dense.hidden[:, :-1][asked], labels_BS[:, 1:][asked], keep, draws)
+    return logprobs_of_hidden(dense, dense.hidden[:, :-1][asked], labels_BS[:, 1:][asked], keep, draws)
 
 
 def _draws(documents: Sequence[Document], number: int) -> Tensor:
@@ -128,14 +129,15 @@ def _draws(documents: Sequence[Document], number: int) -> Tensor:
     return torch.cat(parts)
 
 
-def kept_of(
+def logprobs_of_hidden(
     dense: Dense, hidden_TH: Tensor, labels_T: Tensor, keep: Keep, draws_TN: Tensor | None = None
 ) -> KeptLogprobs:
-    """Logits built chunk by chunk, and what is kept of each.
+    """What is kept of the distributions that follow T hidden states; logits are built a chunk of tokens at a time.
 
     Args:
-        dense: whose head and vocabulary are used.  hidden_TH: before each token asked about.  labels_T: those tokens.
-        draws_TN: uniform numbers for sampling, one for each draw.
+        dense: gives the head and the vocabulary.
+        hidden_TH: the hidden states before each supervised token.  labels_T: those tokens.
+        draws_TN: uniform numbers in [0, 1) for sampling, one for each draw; None for `keep.how` "top".
     """
     head = _real_rows(dense)
     products = Products.of(hidden_TH, head.weight, [False] * 3, widens_once=True)
@@ -146,22 +148,21 @@ def kept_of(
         rows = slice(start, start + chunk)
         logits_CV, scratch_CV = (buffer[: len(hidden_TH[rows])] for buffer in buffers)
         products.logits_into(logits_CV, hidden_TH[rows], head)
-        parts.append(
-            kept_of_logits(logits_CV, scratch_CV, labels_T[rows], keep, None if draws_TN is None else draws_TN[rows])
-        )
+        draws_CN = None if draws_TN is None else draws_TN[rows]
+        parts.append(logprobs_of_logits(logits_CV, scratch_CV, labels_T[rows], keep, draws_CN))
     return concatenated([KeptLogprobs(*(value.cpu() for value in part)) for part in parts], keep.k)
 
 
 def _real_rows(dense: Dense) -> Head:
-    """The head without the rows that stand for no token."""
+    """The output layer without the rows that stand for no token."""
     bias = None if dense.head.bias is None else dense.head.bias[: dense.vocab]
     return dense.head._replace(weight=dense.head.weight[: dense.vocab], bias=bias)
 
 
-def kept_of_logits(
+def logprobs_of_logits(
     logits_CV: Tensor, scratch_CV: Tensor, labels_C: Tensor, keep: Keep, draws_CN: Tensor | None
 ) -> KeptLogprobs:
-    """What is kept of C tokens' logits; both buffers are written over."""
+    """What is kept of the distributions of C tokens. Logits and scratch are written over."""
     prob_CV = torch.softmax(logits_CV, -1, out=scratch_CV)
     log_norm_C = logits_CV.amax(-1) - prob_CV.amax(-1).log()
     label_C = logits_CV.gather(1, labels_C[:, None]).squeeze(1) - log_norm_C
@@ -173,41 +174,22 @@ def kept_of_logits(
         ids_CK, logprobs_CK = _sampled(prob_CV, draws_CN)
         log_tail_C = torch.full_like(label_C, -torch.inf)
     else:
-        ids_CK = _with_label(likeliest(logits_CV, min(keep.k, logits_CV.shape[1])), labels_C)
+        ids_CK = _with_label(largest(logits_CV, min(keep.k, logits_CV.shape[1])).ids_CK, labels_C)
         logprobs_CK = logits_CV.gather(1, ids_CK) - log_norm_C[:, None]
         log_tail_C = prob_CV.scatter_(1, ids_CK, 0.0).sum(-1).log()
     return KeptLogprobs(ids_CK.int(), logprobs_CK, log_tail_C, label_C, entropy_C)
 
 
 def _dots(a_CV: Tensor, b_CV: Tensor) -> Tensor:
-    """Row by row a·b, [C]; `torch.linalg.vecdot` would fetch memory of the size of both from the system."""
+    """The dot product of each pair of rows, [C]. `torch.linalg.vecdot` would allocate a third [C, V] buffer."""
     rows = TEACHER_ROWS.get(a_CV.device.type, 1024)
     scratch = torch.empty_like(a_CV[:rows])
     pairs = zip(a_CV.split(rows), b_CV.split(rows), strict=True)
     return torch.cat([torch.mul(a, b, out=scratch[: len(a)]).sum(-1) for a, b in pairs])
 
 
-def likeliest(logits_CV: Tensor, k: int) -> Tensor:
-    """Ids of the k largest, in falling order, [C, k]: those of `topk`, found faster in a large vocabulary.
-
-    The vocabulary is cut into stripes of every n-th token; the k largest lie in the k stripes of largest maxima.
-    """
-    rows, vocab = logits_CV.shape
-    stripes = vocab // STRIPES
-    if k == 0 or k * 4 > stripes:
-        return logits_CV.topk(k, -1).indices
-    whole = stripes * STRIPES
-    tops = logits_CV[:, :whole].view(rows, STRIPES, stripes).amax(1).topk(k, -1).indices
-    steps = torch.arange(0, whole, stripes, device=logits_CV.device)
-    inside = (tops[:, None, :] + steps[None, :, None]).flatten(1)
-    beyond = torch.arange(whole, vocab, device=logits_CV.device).expand(rows, -1)
-    candidates = torch.cat([inside, beyond], 1)
-    best = logits_CV.gather(1, candidates).topk(k, -1).indices
-    return candidates.gather(1, best)
-
-
 def _with_label(ids_CK: Tensor, labels_C: Tensor) -> Tensor:
-    """The label in the place of the least likely token kept, where it is not among them."""
+    """Ids in which the label takes the place of the least likely token, where it is not among them."""
     if not ids_CK.shape[1]:
         return ids_CK
     missing_C = ~(ids_CK == labels_C[:, None]).any(-1)
@@ -216,11 +198,11 @@ def _with_label(ids_CK: Tensor, labels_C: Tensor) -> Tensor:
 
 
 def _sampled(prob_CV: Tensor, draws_CN: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids and log of the share of draws that fell on each; ids that were not drawn fill the row up at −inf."""
+    """Ids that were drawn and the log of each one's share of the draws; other ids at −inf fill the row up."""
     cumulated_CV = prob_CV.double().cumsum(-1)
     drawn_CN = torch.searchsorted(cumulated_CV, draws_CN.double() * cumulated_CV[:, -1:], right=True)
     drawn_CN = drawn_CN.clamp_(max=prob_CV.shape[1] - 1)
     number = draws_CN.shape[1]
     shares_CV = torch.zeros_like(prob_CV).scatter_add_(1, drawn_CN, torch.full_like(draws_CN, 1 / number).to(prob_CV))
-    ids_CK = likeliest(shares_CV, min(number, prob_CV.shape[1]))
-    return ids_CK, shares_CV.gather(1, ids_CK).log()
+    drawn = largest(shares_CV, min(number, prob_CV.shape[1]))
+    return drawn.ids_CK, drawn.values_CK.log()

@@ -1,7 +1,7 @@
-"""Batches and data sets as documents: stretches of tokens that see one another, whatever row they were packed into.
+"""Batches and data sets as documents: stretches of tokens that attend to one another, whatever row they stand in.
 
-A source that is asked ahead of the step finds what it knows by a document's content, so shuffling, packing, padding and
-the number of workers cannot put it out of step with the batch.
+Caches and servers are asked about documents, and caches find them by content. So shuffling, packing, padding and the
+number of data-loader workers cannot put what they know out of step with a batch.
 """
 
 import hashlib
@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-IGNORED = -100
+from qtarget.target.types import IGNORED
 
 
 @dataclass(frozen=True)
 class Document:
-    """Token ids, and which of them a teacher is asked about.
+    """Token ids, and which of them a teacher is asked about: the supervised ones.
 
     Attributes:
-        ids: `[n]` int32.  asked: `[n]` bool; never the first, before which nothing stands.
+        ids: `[n]` int32.  asked: `[n]` bool; never the first token, which follows nothing.
     """
 
     ids: np.ndarray
@@ -38,7 +38,7 @@ class Document:
 
     @cached_property
     def digest(self) -> bytes:
-        """16 bytes that name the content."""
+        """A hash of the content, 16 bytes, by which caches find the document."""
         return hashlib.blake2b(self.ids.tobytes() + np.packbits(self.asked).tobytes(), digest_size=16).digest()
 
     @property
@@ -48,7 +48,7 @@ class Document:
 
 
 class DocumentPlace(NamedTuple):
-    """Where a document stands in a batch."""
+    """A document in a batch: its row, and the position at which it begins."""
 
     row: int
     start: int
@@ -56,7 +56,7 @@ class DocumentPlace(NamedTuple):
 
 
 def documents_in(batch: Mapping[str, Any]) -> list[DocumentPlace]:
-    """The documents of a batch with anything supervised in them, in order.
+    """The documents of a batch that have a supervised token, in order.
 
     `attention_mask` says which tokens are padding; `position_ids` that restart at 0 begin a document.
     """
@@ -89,10 +89,13 @@ def documents_of_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Document]:
 
 
 def lay_out(values: Mapping[str, Tensor], places: Sequence[DocumentPlace], shape: torch.Size) -> dict[str, Tensor]:
-    """What is known about the asked tokens of all places, `[T, ...]`, moved to the positions before them.
+    """Values of the supervised tokens of all documents, `[T, ...]`, laid out like the batch.
+
+    Args:
+        shape: of the batch, `[B, S]`.
 
     Returns:
-        Tensors `[B, S, ...]`; zero at positions that nothing is known of.
+        Tensors `[B, S, ...]`: what is known of token t + 1 stands at position t; the other positions are zero.
     """
     width = shape[1]
     before = [p.row * width + p.start + p.document.asked.nonzero()[0] - 1 for p in places]

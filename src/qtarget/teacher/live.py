@@ -1,4 +1,4 @@
-"""A frozen causal language model that reads the student's batch and says what it expects next."""
+"""A frozen causal language model in memory, which reads the student's batch and gives its hidden states as evidence."""
 
 import copy
 from collections.abc import Mapping
@@ -10,19 +10,21 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from qtarget import Dense, Head
-from qtarget.models.causal_lm import check_head, check_splits, head_of, hidden_states, home_of
+from qtarget.models.causal_lm import check_head, check_splits, head_of, hidden_states, input_device
 from qtarget.models.loading import causal_lm_from, is_placed, split_over_ranks
 from qtarget.models.sharding import OverRanks, shard
 
 
 @dataclass(frozen=True, eq=False)
 class LiveModel:
-    """A frozen model in memory; its logits are never built. It may lie on another device than the student, on several,
-    or be cut over ranks by FSDP2 or ZeRO-3; what it says arrives where the token ids are.
+    """A frozen model in memory. Its evidence is hidden states and output layer; logits are not built here.
+
+    The model may be on another device than the student, on several, or cut over ranks by FSDP2 or ZeRO-3; the evidence
+    is on the device of the token ids.
 
     Args:
         model: from `frozen` or `load_live_model`.
-        vocab: leading rows of its head that stand for tokens; None for all. The others get no mass.
+        vocab: leading rows of its output layer that stand for tokens; None for all. The others get no mass.
     """
 
     model: PreTrainedModel
@@ -31,13 +33,13 @@ class LiveModel:
 
     @torch.no_grad()
     def evidence(self, inputs: Mapping[str, Any], labels: Tensor | None = None) -> Dense:
-        device, home = inputs["input_ids"].device, home_of(self.model)
-        moved = {name: value.to(home) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+        device, own_device = inputs["input_ids"].device, input_device(self.model)
+        moved = {name: value.to(own_device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
         hidden = hidden_states(self.model, moved)
         return Dense(hidden.to(device), self._head(device), self.vocab)
 
     def _head(self, device: torch.device) -> Head:
-        """The output layer on a device. What had to be gathered or copied is kept: the model does not change."""
+        """The output layer on a device. A gathered or copied one is kept, as the model does not change."""
         if device in self._heads:
             return self._heads[device]
         layer: Any = self.model.get_output_embeddings()
@@ -63,8 +65,7 @@ def load_live_model(
     Args:
         source: a LoRA adapter's folder stands for the adapter on its base.
         name: "teacher" or "reference", for errors.
-        dtype: a torch dtype's name, or "auto" for the checkpoint's own. A model given as an object keeps its
-            own.
+        dtype: a torch dtype's name, or "auto" for the checkpoint's. A model given as an object keeps its dtype.
         init_kwargs: more for `AutoModelForCausalLM.from_pretrained`. A `device_map` of "fsdp" or "zero3" cuts the model
             over the ranks of the run; settings of bitsandbytes (`load_in_4bit`, ...) may stand among the rest.
         over_ranks: how a model that no `device_map` places is cut over ranks; None for a copy on each.
@@ -93,8 +94,7 @@ def frozen(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
 def frozen_copy(
     model: PreTrainedModel, device: torch.device, dtype: str | None = None, over_ranks: OverRanks | None = None
 ) -> PreTrainedModel:
-    """A frozen copy of a model whose forward may have been replaced on the instance; the copy's is the
-    class's own."""
+    """A frozen copy of a model. A `forward` that was set on the instance is not copied; the class's own is used."""
     if any(weight.is_meta for weight in model.parameters()):
         raise ValueError(
             "The initial model is to be copied as a reference, and this rank has no weights of it yet: it gets them "
@@ -112,10 +112,10 @@ def _check_head_is_here(model: PreTrainedModel, name: str) -> None:
     layer: Any = model.get_output_embeddings()
     if not layer.weight.is_meta:
         return
-    called = next(path for path, module in model.named_modules() if module is layer)
+    path = next(path for path, module in model.named_modules() if module is layer)
     raise ValueError(
-        f"The {name}'s output layer ({called}) is offloaded, and the loss reads all of it at every step; keep it on a "
-        f"device, as in `{name}_init_kwargs: {{device_map: {{..., {called}: {_some_device(model)}}}}}`."
+        f"The {name}'s output layer ({path}) is offloaded, and the loss reads all of it at every step; keep it on a "
+        f"device, as in `{name}_init_kwargs: {{device_map: {{..., {path}: {_some_device(model)}}}}}`."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a teacher or a reference is to the trainer: whatever can say, at each position of a batch, what comes next."""
+"""What a teacher or a reference is to the trainer: anything that says, at each position of a batch, what comes next."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -8,27 +8,27 @@ from torch import Tensor
 
 from qtarget import Dense, LabelOnly, Sparse
 
-ModelEvidence = Dense | Sparse | LabelOnly
+SourceEvidence = Dense | Sparse | LabelOnly
 
 
 class EvidenceSource(Protocol):
-    """Live in memory, cached on disk, behind a server, or a user's own."""
+    """A teacher or a reference: live in memory, cached on disk, behind a server, or a class of the user's."""
 
-    def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> ModelEvidence:
-        """Evidence laid out like `input_ids` `[B, S, ...]`: position t speaks of token t + 1.
+    def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> SourceEvidence:
+        """Evidence laid out like `input_ids`, `[B, S, ...]`: what stands at position t is about token t + 1.
 
         Args:
-            inputs: what the student is given: `input_ids` `[B, S]`, and `attention_mask`, `position_ids` (which
-                restart at 0 where a document begins) and the like where the batch has them.
-            labels: `[B, S]`, unshifted, −100 at tokens that are not supervised. Only what is said of the others is
-                read, so a source may say nothing of these.
+            inputs: the student's inputs: `input_ids` `[B, S]`, and `attention_mask`, `position_ids` (which restart at 0
+                where a document begins) and the like where the batch has them.
+            labels: `[B, S]`, not shifted, −100 at tokens that are not supervised. Evidence about those is not read, so
+                it may be anything.
         """
         ...
 
 
 @runtime_checkable
 class ReadsAhead(EvidenceSource, Protocol):
-    """A source that needs no accelerator: it is asked where batches are made, ahead of the step that wants them."""
+    """A source that needs no accelerator. It is asked where batches are made, ahead of the step that uses them."""
 
     def read(self, batch: Mapping[str, Any]) -> Any:
         """The evidence about a batch (`input_ids`, `labels`, ...) as tensors `[B, S, ...]` by name, or a future of
@@ -36,6 +36,6 @@ class ReadsAhead(EvidenceSource, Protocol):
         """
         ...
 
-    def unpack(self, read: Any, device: torch.device) -> ModelEvidence:
-        """The evidence in what `read` returned, on a device."""
+    def unpack(self, read: Any, device: torch.device) -> SourceEvidence:
+        """Evidence on a device, from what `read` returned."""
         ...

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 import qtarget as qt
 from qtarget.data import EVIDENCE, WEIGHT
 from qtarget.target.evidence import evidence_rows
-from qtarget.teacher import evaluating, head_of
+from qtarget.teacher import eval_mode, head_of
 from qtarget.train.trl_private import load_balancing_loss
 
 ModelEvidence = qt.Dense | qt.Sparse | qt.LabelOnly
@@ -104,7 +104,7 @@ def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt
 @torch.compiler.disable()  # peft takes adapters off in a way that cannot be traced: one break here in place of many
 @torch.no_grad()
 def _own_evidence(model: PreTrainedModel, adapter_off, *args, **kwargs) -> qt.Dense:
-    with adapter_off(), evaluating(model):
+    with adapter_off(), eval_mode(model):
         hidden = model.base_model(*args, **kwargs).last_hidden_state
         return qt.Dense(hidden, head_of(model))
 

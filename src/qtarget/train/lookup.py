@@ -12,18 +12,13 @@ import qtarget as qt
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.target.evidence import CallInputs
 from qtarget.target.kept_tokens import check_kept_tokens, temperature_for
-from qtarget.teacher import Document, EvidenceSource, Keep, KeptSource, documents_of_rows
+from qtarget.teacher import Document, EvidenceSource, Keep, KeptSource, SourceKind, SourceName, documents_of_rows
 from qtarget.teacher.cache import Cache, open_cache
 from qtarget.teacher.cache.contents import changed_parts
 from qtarget.teacher.cache.format import excerpt
 from qtarget.teacher.served.client import open_teacher
 from qtarget.train.build_sources import Student
 from qtarget.train.target_sft_config import TargetSFTConfig
-
-
-def is_address(name: str) -> bool:
-    """Whether a model's name is that of one that is served."""
-    return name.startswith(("http://", "https://"))
 
 
 class CacheReference(NamedTuple):
@@ -78,7 +73,10 @@ def looked_up(given: Any, name: str, student: Student, method: qt.Method, args: 
     label_only = name.split()[0] in method.label_only
     if isinstance(given, CacheReference):
         return cached_source(given, name, student, label_only)
-    if isinstance(given, str) and is_address(given):
+    kind = SourceName.parse(given).kind if isinstance(given, str) else None
+    if kind is SourceKind.CACHE:
+        raise ValueError(f"{given} is a teacher cache, and no model; write `{name.split()[0]}_cache: {given}`.")
+    if kind is SourceKind.SERVER:
         keep = Keep(0 if label_only else args.teacher_top_k, temperature=temperature_for(method, name))
         served = open_teacher(given, keep, student.tokenizer, patience=args.teacher_timeout)
         _check_rows(given, served.health.vocab, student)
@@ -129,7 +127,7 @@ def _stand_in(source: EvidenceSource) -> qt.Sparse | qt.LabelOnly:
     if not isinstance(source, KeptSource) or source.label_only:
         return qt.LabelOnly(torch.zeros(0))
     nothing = {name: torch.zeros(0) for name in ("logprobs", "log_tail", "entropy")}
-    found = source.unpack({**nothing, "ids": torch.zeros(0, source.answers.keep.k)}, torch.device("cpu"))
+    found = source.unpack({**nothing, "ids": torch.zeros(0, source.store.keep.k)}, torch.device("cpu"))
     assert isinstance(found, qt.Sparse)
     return found
 
@@ -143,7 +141,7 @@ def check_coverage(
         datasets: prepared rows by name; streams are not looked at ahead of time.
         rendered: from `rendering`.
     """
-    kept = [source.answers for source in sources.values() if isinstance(source, KeptSource)]
+    kept = [source.store for source in sources.values() if isinstance(source, KeptSource)]
     caches = [answers for answers in kept if isinstance(answers, Cache)]
     for name, rows in datasets.items() if caches else ():
         if isinstance(rows, Dataset):

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from transformers import TrainerCallback
 
 import qtarget as qt
-from qtarget.teacher import evaluating
+from qtarget.teacher import eval_mode
 from qtarget.train.forward import TargetCall
 
 SNAPSHOT_FILE = "reference_snapshot.safetensors"
@@ -67,7 +67,7 @@ class Snapshot:
     def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> qt.LabelOnly:
         """Log-probability of each next token, `[B, S]` nats; NaN at the end and where `labels` `[B, S]` is masked."""
         call = TargetCall(qt.method("sft"), diagnostics=("p_y",), width=labels.shape[1])
-        with self.in_place(), evaluating(self.student):
+        with self.in_place(), eval_mode(self.student):
             out = self.student(**inputs, labels=labels, q_target=call)
         tiny = torch.finfo(torch.float32).tiny
         return qt.LabelOnly(pad(out.diagnostics["p_y"].float().clamp_min(tiny).log(), (0, 1), value=float("nan")))

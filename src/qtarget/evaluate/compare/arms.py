@@ -1,11 +1,11 @@
 """The arms of a comparison: read from the folders of `qtarget eval`, and looked at whether they can be compared."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from qtarget.disk.files import read_json_object
 from qtarget.evaluate.nouns import Answers, Ask
 from qtarget.evaluate.statistics import shares_of
 from qtarget.evaluate.store import EFFECTS_FILE, load_answers
@@ -66,7 +66,8 @@ def _named(word: str) -> tuple[str, list[Path]]:
 def read_arm(name: str, folders: Sequence[Path]) -> Arm:
     seeds = tuple({one.task.name: one for one in load_answers(folder)} for folder in folders)
     files = [folder / EFFECTS_FILE for folder in folders]
-    return Arm(name, seeds, tuple(json.loads(file.read_text("utf-8")) for file in files if file.is_file()))
+    remedy = "delete it, and run the same `qtarget eval` again"
+    return Arm(name, seeds, tuple(read_json_object(file, remedy) for file in files if file.is_file()))
 
 
 def tasks_of(arms: Sequence[Arm]) -> tuple[list[str], list[str]]:

@@ -1,12 +1,13 @@
 """`qtarget compare`: arms read, compared, and written down."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 
 from rich.console import Console
 
+from qtarget.disk.files import replace_text, write_json
 from qtarget.evaluate.compare.arms import Arm, read_arms
 from qtarget.evaluate.compare.inspect_export import export_inspect
 from qtarget.evaluate.compare.picture import draw_compared
@@ -50,9 +51,10 @@ def write_compared(found: Found, out: Path) -> None:
     """``comparison.json``, ``comparison.txt``, ``comparison.png``, and ``inspect/`` where it was asked for."""
     out.mkdir(parents=True, exist_ok=True)
     if found.tables is not None:
-        (out / "comparison.json").write_text(json.dumps(asdict(found.tables), indent=1, ensure_ascii=False) + "\n")
-        with (out / "comparison.txt").open("w", encoding="utf-8") as file:
-            Console(file=file, width=TABLE_WIDTH).print(compared_view(found.tables, TABLE_WIDTH))
+        write_json(out / "comparison.json", asdict(found.tables))
+        page = StringIO()
+        Console(file=page, width=TABLE_WIDTH).print(compared_view(found.tables, TABLE_WIDTH))
+        replace_text(out / "comparison.txt", page.getvalue())
         draw_compared(found.tables, out / "comparison.png")
         found.written.append(f"table, picture and JSON: {out}/comparison.*")
     if found.to_inspect:

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from qtarget.disk.files import replace_text, write_json
 from qtarget.evaluate.compare.arms import Arm
 from qtarget.evaluate.nouns import Answers, Question, Record
 from qtarget.evaluate.statistics import average_at_k, shares_of
 from qtarget.evaluate.statistics.intervals import squared_error
 from qtarget.evaluate.statistics.units import by_unit
-from qtarget.evaluate.store import short_sha, write_json
+from qtarget.evaluate.store import short_sha
 
 VALUES = {1: "C", 0: "I", None: "N"}
 """Right, wrong, and no known grade, in Inspect's letters."""
@@ -49,7 +50,7 @@ def export_inspect(arms: Sequence[Arm], folder: Path, created: datetime | None =
 
 def _write_rows(path: Path, answers: Answers) -> None:
     rows = [{"id": q.qid, **_sample_facts(q)} for q in answers.questions]
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    replace_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def log_of(answers: Answers, arm: str, seed: int, created: datetime) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from qtarget.disk.files import replacing
 from qtarget.evaluate.compare.tables import ComparisonTables
 from qtarget.evaluate.statistics import SeedsDifference
 
@@ -34,7 +35,8 @@ def draw_compared(found: ComparisonTables, path: Path) -> None:
     noise = "; one training seed: evaluation noise only" if found.evaluation_noise_only else ""
     label = f"points above {found.baseline}, paired 95 % intervals{noise}\ncoloured: clear after Holm's adjustment"
     axes[-1].set_xlabel(label, fontsize=9)
-    figure.savefig(path)
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
 
 
 def _panels(found: ComparisonTables) -> list[tuple[str, list[Dot]]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from qtarget.models.causal_lm import head_of, hidden_states, home_of
+from qtarget.models.causal_lm import head_of, hidden_states, input_device
 from qtarget.target.statistics import head_logits
 
 _CHUNK_BYTES = 1 << 26
@@ -64,7 +64,7 @@ def _hidden(model: PreTrainedModel, rows: Sequence[TokenRow]) -> tuple[Tensor, T
     first_B1 = torch.tensor([[max(row.start, 1)] for row in rows])
     mask_BS = (places_S < length_B1).long()
     is_seen_BS = (places_S >= first_B1) & (places_S < length_B1)
-    home = home_of(model)
+    home = input_device(model)
     hidden_BSH = hidden_states(model, {"input_ids": ids_BS.to(home), "attention_mask": mask_BS.to(home)})
     before_BS = is_seen_BS[:, 1:].to(hidden_BSH.device)
     return hidden_BSH[:, :-1][before_BS], ids_BS[:, 1:][is_seen_BS[:, 1:]].to(hidden_BSH.device)

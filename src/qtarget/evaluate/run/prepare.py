@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from qtarget.evaluate.generators.http import Endpoint
+from qtarget.evaluate.generators.endpoint import Endpoint
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.generators.sampling import Sampling
 from qtarget.evaluate.generators.vllm import VLLM

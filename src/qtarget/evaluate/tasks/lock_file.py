@@ -13,8 +13,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from qtarget.disk.files import write_json
 from qtarget.evaluate.nouns import Question, Task
-from qtarget.evaluate.store import replace_file
 
 LOCK_NAME = "qtarget-tasks.lock.json"
 FORMAT = 1
@@ -101,4 +101,4 @@ def _told(entry: LockEntry) -> str:
 
 def _write(path: Path, locked: Mapping[str, LockEntry]) -> None:
     tasks: dict[str, Any] = {name: asdict(locked[name]) for name in sorted(locked)}
-    replace_file(path, (json.dumps({"format": FORMAT, "tasks": tasks}, indent=2) + "\n").encode())
+    write_json(path, {"format": FORMAT, "tasks": tasks}, indent=2)

@@ -18,8 +18,8 @@ from qtarget.job.config.paths import looks_local, not_found
 from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.job.config.yaml_file import YamlFile, read_yaml
 from qtarget.target.hyperparameters import suggestion
+from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTConfig
-from qtarget.train.lookup import is_address
 
 LAYOUT_KEYS = ("prompt_column", "completion_column", "prompt_format", "train_rows", "train_rows_seed", "longer_rows")
 ADAPTER_KEYS = ("load_in_4bit", "load_in_8bit", "use_dora", "use_rslora")
@@ -92,11 +92,14 @@ def _absolute(name: str, key: str) -> str:
 
 def _existing_model(name: str, key: str) -> str:
     """The absolute path of a model's directory; a name on the hub, or the address of a server, as it is."""
-    if is_address(name) and key != "model":
-        return name
+    kind = SourceName.parse(name).kind
+    if kind is SourceKind.SERVER:
+        return _address(name, key)
     path = Path(name).expanduser()
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path.absolute())
+    if kind is SourceKind.CACHE and key != "model":
+        raise ValueError(f"`{key}: {name}` is a teacher cache, and no model; write `{key}_cache: {name}`.")
     if path.is_dir():
         raise ValueError(
             f"`{key}: {name}` is a directory without config.json, so it holds no model; name the directory that "
@@ -104,6 +107,16 @@ def _existing_model(name: str, key: str) -> str:
         )
     if path.exists() or looks_local(name):
         raise ValueError(f"`{key}: {name}`: " + not_found(path, "the model"))
+    return name
+
+
+def _address(name: str, key: str) -> str:
+    """The address of a server that answers for a teacher or a reference."""
+    if key == "model":
+        raise ValueError(
+            f"`model: {name}` is the address of a server, and the model is trained here; name its directory or hub "
+            "name, as in `model: Qwen/Qwen2.5-1.5B`."
+        )
     return name
 
 

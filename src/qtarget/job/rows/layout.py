@@ -11,7 +11,7 @@ from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import prompt_ids
 from qtarget.job.config.checked_job import DataSource, Job, Layout
 from qtarget.job.rows.formats import load_rows
-from qtarget.teacher.documents import IGNORED
+from qtarget.target.types import IGNORED
 
 
 @dataclass(frozen=True)

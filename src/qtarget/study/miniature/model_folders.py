@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from qtarget import lab
+from qtarget.disk.files import read_json_object
 from qtarget.lab import World
 from qtarget.lab.checkpoints import ASSETS
 from qtarget.lab.pretrain import RECORD
@@ -31,7 +32,7 @@ def model_path(model: Model, role: str, folder: Path) -> Path:
 
 
 def _holds(path: Path, record: dict) -> bool:
-    return json.loads(path.read_text(encoding="utf-8")) == record
+    return read_json_object(path, "delete its folder") == record
 
 
 def missing_models(worlds: Iterable[World], folder: Path) -> dict[Path, tuple[Model, str]]:

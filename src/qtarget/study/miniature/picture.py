@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from qtarget.disk.files import replacing
 from qtarget.study.miniature.analysis import Cell, MethodRuns
 from qtarget.study.miniature.settings import Setting
 
@@ -33,7 +34,8 @@ def draw_study(settings: Sequence[Setting], arms: Sequence[MethodRuns], path: Pa
     panels[0].set_ylabel(f"Average@{k}, per cent right")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.savefig(path)
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
 
 
 def _panel(axes: Axes, group: str, settings: Sequence[Setting], arms: Sequence[MethodRuns]) -> None:
@@ -68,7 +70,8 @@ def draw_sweep(cells: Sequence[Cell], path: Path) -> None:
         axes.set_title(f"teacher wrong in {100 * slip:g} % of steps", fontsize=9, loc="left")
     panels[0].set_ylabel("wrong steps demonstrated")
     figure.supxlabel("products in the student's pre-training, beside sums", fontsize=9)
-    figure.savefig(path)
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
 
 
 def _map(axes: Axes, cells: Sequence[Cell]) -> None:

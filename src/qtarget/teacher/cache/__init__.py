@@ -1,10 +1,10 @@
-"""A teacher's word on disk: what was kept about every supervised token of a data set, found again by content.
+"""A teacher's distributions on disk: what was kept of each at every supervised token, found again by content.
 
-plan      what a cache is to hold, and the key that says what it is of
-format    the folder: names, shards, manifest
-writer    shards written one by one, by any number of ranks, that a run started again goes on from
+contents  what a cache is to hold, and the key that tells it from other caches
+format    the files of a cache: plan, shards, manifest
+writer    shards written one by one, by any number of ranks; a run that is started again goes on from them
 reader    `Cache`: answers about documents, from memory-mapped shards
-verify    every number of a cache looked at
+verify    every number of a cache checked
 """
 
 from qtarget.teacher.cache.contents import CacheOrigin, CachePlan, plan_cache

@@ -1,4 +1,4 @@
-"""What a cache is to hold, and the key that says what it is of."""
+"""What a cache is to hold, and the key that tells it from every other cache."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ CACHE_DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 @dataclass(frozen=True)
 class CacheOrigin:
-    """What made the rows and the answers, as far as neither shows it. See `qtarget.models.identity`.
+    """What the rows and the teacher's answers were made with. Identities are those of `qtarget.models.identity`.
 
     Attributes:
         tokenizer, chat_template, teacher: identities.  truncation: the settings that cut or pack rows.
@@ -41,7 +41,7 @@ class CachePlan:
     """What a cache is to hold.
 
     Attributes:
-        parts: everything that makes one cache differ from another, by name.
+        parts: everything in which one cache may differ from another, by name; the key is a hash of it.
         shards: the documents of each shard.
     """
 
@@ -62,7 +62,7 @@ class CachePlan:
 
     @property
     def bytes(self) -> int:
-        """About what the cache takes on disk."""
+        """About how many bytes the cache takes on disk."""
         per_token = bytes_per_token(self.parts["k"], self.parts["storage_dtype"])
         return self.tokens * per_token + 24 * sum(len(shard) for shard in self.shards)
 
@@ -75,12 +75,12 @@ def plan_cache(
     storage_dtype: Literal["float16", "float32"] = "float16",
     shard_tokens: int = 65536,
 ) -> CachePlan:
-    """What to write about documents, each once, in an order that only their content decides.
+    """The plan of a cache about documents: each stands once, in the order of their digests.
 
     Args:
         storage_dtype: of the log-probabilities. float16 rounds ln t by at most 1 part in 2048: a probability of
             e^-10 by 0.5 %, one of 1/2 by 0.03 %.
-        shard_tokens: tokens asked about, after which a shard is closed; what a run that is killed loses at most.
+        shard_tokens: supervised tokens after which a shard is closed; a run that is killed loses at most one shard.
     """
     if storage_dtype not in CACHE_DTYPES:
         raise ValueError(f"storage_dtype is {storage_dtype!r}; expected one of {', '.join(CACHE_DTYPES)}.")
@@ -109,23 +109,27 @@ def _shards(documents: Sequence[Document], shard_tokens: int) -> list[list[Docum
 
 
 def tokens_in(documents: Iterable[Document]) -> int:
+    """Supervised tokens in documents."""
     return sum(int(document.asked.sum()) for document in documents)
 
 
 def bytes_per_token(k: int, storage_dtype: str) -> int:
+    """Bytes that a supervised token takes on disk when K tokens are kept."""
     return 14 + k * (4 + CACHE_DTYPES[storage_dtype].itemsize)
 
 
 def keep_of(parts: Mapping[str, Any]) -> Keep:
+    """What the cache of these parts keeps of each distribution."""
     return Keep(parts["k"], parts["how"], parts["temperature"])
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
+    """sha256 over the parts, which names the cache."""
     return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()
 
 
 def changed_parts(cached: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """The parts of `wanted` that the cache has otherwise, each with both values."""
+    """The parts in which a cache differs from what is wanted, each in words with both values."""
     return [
         f"{name.replace('_', ' ')}: {_short(cached.get(name))} in the cache, {_short(value)} now"
         for name, value in wanted.items()

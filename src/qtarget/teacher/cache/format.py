@@ -1,8 +1,8 @@
-"""The folder of a cache: names, shards, manifest.
+"""The files of a cache: plan, shards, manifest.
 
     plan.json                  written first: the key's parts and how documents are cut into shards
     shard-00000.safetensors    what was kept about the documents of a shard, which are in the order of their digests
-    shard-00000.json           written behind a shard: its size and sha256
+    shard-00000.json           its sidecar, written after it: its size and sha256
     manifest.json              written last: the plan and all shards
 
 Tensors of a shard, for its N tokens and D documents: `ids` [N, K] int32, `logprobs` [N, K] float16 or float32,
@@ -11,7 +11,6 @@ Tensors of a shard, for its N tokens and D documents: `ids` [N, K] int32, `logpr
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qtarget.disk.files import read_json_object
 from qtarget.teacher.cache.contents import CACHE_DTYPES, VERSION, keep_of, key_of
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
@@ -29,11 +29,14 @@ from qtarget.teacher.documents import Document
 PLAN, MANIFEST = "plan.json", "manifest.json"
 SHARD = re.compile(r"shard-\d{5,9}\.safetensors", re.ASCII)
 PER_DOCUMENT = {"digests", "offsets"}
+REMEDY = "write it anew with `qtarget teacher cache`"
+PLAN_REMEDY = "delete this cache, and write it anew with `qtarget teacher cache`"
+"""What to do about a damaged manifest, and about a damaged plan, without which no shard can be trusted."""
 
 
 @dataclass(frozen=True)
 class CacheShard:
-    """A finished shard; `key` is that of the cache it belongs to."""
+    """A finished shard. `size` is in bytes; `key` is that of the cache to which the shard belongs."""
 
     file: str
     sha256: str
@@ -45,7 +48,7 @@ class CacheShard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A finished cache."""
+    """A finished cache: the parts of its plan, and its shards."""
 
     parts: dict[str, Any]
     shards: tuple[CacheShard, ...]
@@ -64,15 +67,17 @@ class Manifest:
 
 
 def shard_name(index: int) -> str:
+    """The file of a shard's tensors."""
     return f"shard-{index:05d}.safetensors"
 
 
 def sidecar_name(shard: str) -> str:
+    """The file beside a shard that says how large it is and what its sha256 is."""
     return shard.removesuffix(".safetensors") + ".json"
 
 
 def shard_tensors(documents: Sequence[Document], kept: KeptLogprobs, storage_dtype: str) -> dict[str, Tensor]:
-    """What a shard stores."""
+    """The tensors of a shard, by name; see the head of this file."""
     counts = [int(document.asked.sum()) for document in documents]
     return {
         "ids": kept.ids.int(),
@@ -89,7 +94,7 @@ def shard_tensors(documents: Sequence[Document], kept: KeptLogprobs, storage_dty
 
 
 def check_stored_targets(rows: Mapping[str, Tensor], targets: np.ndarray, how: str, temperature: float) -> None:
-    """Refuse what was kept about other tokens than `targets`: a cache that is out of step, by however little."""
+    """Refuse rows of a shard that are about other tokens than `targets`: a cache out of step by even one token."""
     stored, ids = rows["target_ids"].numpy(), rows["ids"].numpy()
     if len(stored) != len(targets) or (stored != targets).any():
         raise ValueError(f"it is about the tokens {excerpt(stored)}, and the rows have {excerpt(targets)}")
@@ -108,12 +113,13 @@ def check_stored_targets(rows: Mapping[str, Tensor], targets: np.ndarray, how: s
 
 
 def excerpt(ids: Any) -> str:
-    shown = ", ".join(str(int(one)) for one in ids[:12])
+    """The first twelve token ids, for errors."""
+    shown = ", ".join(str(int(token)) for token in ids[:12])
     return f"[{shown}{', …' if len(ids) > 12 else ''}]"
 
 
 def readable(size: float) -> str:
-    """Bytes as people say them: "1.5 GB"."""
+    """A number of bytes in words, such as "1.5 GB"."""
     for unit in ("bytes", "kB", "MB"):
         if abs(size) < 1000:
             return f"{size:,.3g} {unit}"
@@ -121,44 +127,14 @@ def readable(size: float) -> str:
     return f"{size:,.1f} GB"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """The whole file or none: a power cut leaves the old one or the new one."""
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def to_json(value: Any) -> bytes:
+    """JSON as all files of a cache have it; the same value gives the same bytes."""
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def read_json_object(path: Path) -> Any:
-    """Raises ValueError for what is no JSON object."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}).") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged (expected a JSON object).")
-    return found
+def is_cache(folder: Path) -> bool:
+    """Whether a folder holds a teacher cache, be it finished or begun."""
+    return (folder / MANIFEST).is_file() or (folder / PLAN).is_file()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -170,23 +146,22 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(_no_manifest(folder))
-    found = read_json_object(path)
-    written = found.get("parts", {}).get("format") if isinstance(found.get("parts"), dict) else None
-    if isinstance(written, int) and written != VERSION:
+    content = read_json_object(path, REMEDY)
+    parts = content.get("parts")
+    version = parts.get("format") if isinstance(parts, dict) else None
+    if isinstance(version, int) and version != VERSION:
         raise ValueError(
-            f"{path} is of format {written}, and this version of qtarget reads format {VERSION}; write the cache anew "
+            f"{path} is of format {version}, and this version of qtarget reads format {VERSION}; write the cache anew "
             "with `qtarget teacher cache`."
         )
     try:
-        manifest = Manifest(dict(found["parts"]), tuple(CacheShard(**shard) for shard in found["shards"]))
-        keys = {found["key"], key_of(manifest.parts), *(shard.key for shard in manifest.shards)}
+        manifest = Manifest(dict(content["parts"]), tuple(CacheShard(**shard) for shard in content["shards"]))
+        keys = {content["key"], key_of(manifest.parts), *(shard.key for shard in manifest.shards)}
         _ = keep_of(manifest.parts), manifest.parts["vocabulary"], CACHE_DTYPES[manifest.parts["storage_dtype"]]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}); write it anew with `qtarget teacher cache`.") from error
+        raise ValueError(f"{path} is damaged ({error!r}); {REMEDY}.") from error
     if len(keys) > 1 or not manifest.shards:
-        raise ValueError(
-            f"{path} is damaged (its parts do not give its key); write it anew with `qtarget teacher cache`."
-        )
+        raise ValueError(f"{path} is damaged (its parts do not give its key); {REMEDY}.")
     return manifest
 
 
@@ -200,7 +175,7 @@ def _no_manifest(folder: Path) -> str:
         return (
             f"{folder} is no teacher cache: it has no {MANIFEST}. Write one with `qtarget teacher cache config.yaml`."
         )
-    shards = read_json_object(plan).get("shards", [])
+    shards = read_json_object(plan, PLAN_REMEDY).get("shards", [])
     done = sum((folder / sidecar_name(shard_name(i))).is_file() for i in range(len(shards)))
     return (
         f"{folder} is not finished: {done} of {len(shards)} shards are written. Start the command that was "

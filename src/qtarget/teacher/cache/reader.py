@@ -1,9 +1,9 @@
-"""What a cache holds, found by the content of documents."""
+"""Reading a cache: what was kept about documents is found by their content."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +26,14 @@ from qtarget.teacher.distributions import Keep, KeptLogprobs, concatenated
 from qtarget.teacher.documents import Document
 
 _CHUNK_BYTES = 1 << 22
-AGAIN = "Write the cache again with `qtarget teacher cache`: whole shards are kept."
+WRITE_AGAIN = "Write the cache again with `qtarget teacher cache`: whole shards are kept."
 
 
 class Index(NamedTuple):
-    """Where each document is, in the order of `digests` [D] (16 bytes each): its shard, first token and tokens."""
+    """Where each of D documents is: its digest (16 bytes), shard, first token in it, and number of tokens, `[D]` each.
+
+    Digests rise, so that documents are found by bisection.
+    """
 
     digests: np.ndarray
     shards: np.ndarray
@@ -40,7 +43,7 @@ class Index(NamedTuple):
 
 @dataclass(eq=False)
 class Cache:
-    """A finished cache, from `open_cache`. It is small to pickle: a data loader's workers map the shards themselves.
+    """A finished cache, from `open_cache`. A pickle of it is small: a data loader's workers map the shards themselves.
 
     Attributes:
         keep: what was kept of each distribution.
@@ -57,7 +60,7 @@ class Cache:
         return keep_of(self.manifest.parts)
 
     def check(self, wanted: Mapping[str, Any]) -> None:
-        """Refuse a cache that has one of `wanted` otherwise; names are those of `manifest.parts`."""
+        """Refuse a cache of which a part differs from `wanted`; the names are those of `manifest.parts`."""
         differ = changed_parts(self.manifest.parts, wanted)
         if differ:
             raise ValueError(
@@ -66,9 +69,10 @@ class Cache:
             )
 
     def missing(self, documents: Iterable[Document]) -> list[Document]:
-        """Those that the cache knows nothing of."""
+        """The documents about which the cache holds nothing."""
         documents = list(documents)
-        return [one for one, place in zip(documents, self._find(documents), strict=True) if place < 0]
+        places = self._find(documents)
+        return [document for document, place in zip(documents, places, strict=True) if place < 0]
 
     def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
         """What was kept about every asked token, document after document, in the dtypes it is stored in.
@@ -76,19 +80,19 @@ class Cache:
         Raises:
             ValueError: a document is not in the cache, or what is there is about other tokens.
         """
-        places = self._find(documents)
-        return concatenated([self._read(one, place) for one, place in zip(documents, places, strict=True)], self.keep.k)
+        pairs = zip(documents, self._find(documents), strict=True)
+        return concatenated([self._read(document, place) for document, place in pairs], self.keep.k)
 
     def _find(self, documents: Sequence[Document]) -> np.ndarray:
-        """Index of each document, −1 where it is not there."""
+        """The place of each document in the index, −1 for one that the cache does not hold."""
         wanted = np.array([document.digest for document in documents], "S16")
         places = np.searchsorted(self.index.digests, wanted)
-        found = self.index.digests[places.clip(max=len(self.index.digests) - 1)] == wanted
-        return np.where(found, places, -1)
+        is_there = self.index.digests[places.clip(max=len(self.index.digests) - 1)] == wanted
+        return np.where(is_there, places, -1)
 
     def _read(self, document: Document, place: int) -> KeptLogprobs:
         if place < 0:
-            raise ValueError(unknown(self.folder, document))
+            raise ValueError(unknown_document(self.folder, document))
         shard, start, count = (int(column[place]) for column in self.index[1:])
         rows = {name: value[start : start + count] for name, value in self._shard(shard).items()}
         try:
@@ -102,7 +106,7 @@ class Cache:
 
     def _shard(self, shard: int) -> dict[str, Tensor]:
         if shard not in self._shards:
-            tensors = mapped(self.folder / self.manifest.shards[shard].file)
+            tensors = map_shard(self.folder / self.manifest.shards[shard].file)
             self._shards[shard] = {name: value for name, value in tensors.items() if name not in PER_DOCUMENT}
         return self._shards[shard]
 
@@ -110,7 +114,8 @@ class Cache:
         return {**self.__dict__, "_shards": {}}
 
 
-def unknown(folder: Path, document: Document) -> str:
+def unknown_document(folder: Path, document: Document) -> str:
+    """Why a cache may not hold a document, and what to do, in words."""
     return (
         f"{folder} holds nothing about a document of {len(document.ids)} tokens that begins {excerpt(document.ids)}: "
         "its rows were rendered otherwise when the cache was written (other data, tokenizer, chat template, "
@@ -119,7 +124,7 @@ def unknown(folder: Path, document: Document) -> str:
 
 
 def open_cache(folder: str | Path) -> Cache:
-    """A finished cache, each byte of which was checked against its hash.
+    """Open a finished cache, after checking each byte of it against its hash.
 
     Raises:
         ValueError: it is not finished, of another format, damaged (naming the file), or names files outside of it.
@@ -132,13 +137,13 @@ def open_cache(folder: str | Path) -> Cache:
 
 def check_files(folder: Path, manifest: Manifest) -> None:
     """Refuse shards that are missing, cut short, changed, or not in the folder itself."""
-    with hashing(manifest.bytes) as bar, ThreadPoolExecutor(4) as pool:
+    with hash_progress(manifest.bytes) as bar, ThreadPoolExecutor(4) as pool:
         for _ in pool.map(lambda shard: check_shard(folder, shard, bar), manifest.shards):
             pass
 
 
-def hashing(size: int) -> tqdm:
-    """Progress, shown where it takes more than two seconds and someone is looking."""
+def hash_progress(size: int) -> tqdm:
+    """A progress bar over bytes that are hashed, shown in a terminal once it has taken two seconds."""
     return tqdm(total=size, unit="B", unit_scale=True, desc="checking the teacher cache", delay=2, disable=None)
 
 
@@ -151,18 +156,18 @@ def check_shard(folder: Path, shard: CacheShard, bar: tqdm) -> None:
             "its manifest was tampered with, so do not use it."
         )
     if not path.is_file():
-        raise ValueError(f"{path} is missing. {AGAIN}")
+        raise ValueError(f"{path} is missing. {WRITE_AGAIN}")
     if path.stat().st_size != shard.size:
-        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, and {shard.size:,} were written. {AGAIN}")
-    found = _hash(path, bar)
-    if found != shard.sha256:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, and {shard.size:,} were written. {WRITE_AGAIN}")
+    sha256 = _hash(path, bar)
+    if sha256 != shard.sha256:
         raise ValueError(
-            f"{path} is damaged: its sha256 is {found[:12]}…, and {shard.sha256[:12]}… was written. {AGAIN}"
+            f"{path} is damaged: its sha256 is {sha256[:12]}…, and {shard.sha256[:12]}… was written. {WRITE_AGAIN}"
         )
 
 
 def _hash(path: Path, bar: tqdm) -> str:
-    digest = sha256()
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
@@ -170,27 +175,27 @@ def _hash(path: Path, bar: tqdm) -> str:
     return digest.hexdigest()
 
 
-def mapped(path: Path) -> dict[str, Tensor]:
-    """The tensors of a shard, read from disk as they are looked at."""
+def map_shard(path: Path) -> dict[str, Tensor]:
+    """The tensors of a shard, memory-mapped: the system reads from disk what is used of them."""
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read ({error}). {AGAIN}") from error
+        raise ValueError(f"{path} cannot be read ({error}). {WRITE_AGAIN}") from error
 
 
 def read_index(folder: Path, manifest: Manifest) -> Index:
-    """The documents of all shards, whose digests rise from the first shard to the last."""
+    """The index of all documents; ValueError where digests do not rise from the first shard to the last."""
     columns = [_shard_index(folder, manifest, number) for number in range(len(manifest.shards))]
     index = Index(*(np.concatenate(column) for column in zip(*columns, strict=True)))
     if not (index.digests[1:] > index.digests[:-1]).all():
-        raise ValueError(f"{folder} holds a document twice or out of order. {AGAIN}")
+        raise ValueError(f"{folder} holds a document twice or out of order. {WRITE_AGAIN}")
     return index
 
 
 def _shard_index(folder: Path, manifest: Manifest, number: int) -> Index:
     shard = manifest.shards[number]
-    tensors = mapped(folder / shard.file)
+    tensors = map_shard(folder / shard.file)
     check_layout(folder / shard.file, shard, manifest, tensors)
     digests = np.ascontiguousarray(tensors["digests"].numpy()).reshape(-1).view("S16").copy()
     offsets = tensors["offsets"].numpy()
@@ -199,7 +204,7 @@ def _shard_index(folder: Path, manifest: Manifest, number: int) -> Index:
 
 
 def check_layout(path: Path, shard: CacheShard, manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that are not those the manifest promises."""
+    """Refuse tensors of other names or shapes than the manifest promises."""
     tokens, documents = shard.tokens, shard.documents
     flat = ("log_tail", "label_logprobs", "entropy", "target_ids")
     expected = {
@@ -208,7 +213,9 @@ def check_layout(path: Path, shard: CacheShard, manifest: Manifest, tensors: Map
         "digests": (documents, 16),
         "offsets": (documents + 1,),
     }
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    offsets = tensors["offsets"].numpy() if found == expected else np.zeros(1)
-    if found != expected or offsets[0] != 0 or offsets[-1] != tokens or (np.diff(offsets) <= 0).any():
-        raise ValueError(f"{path} holds other tensors than the manifest says: {found}, expected {expected}. {AGAIN}")
+    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+    offsets = tensors["offsets"].numpy() if shapes == expected else np.zeros(1)
+    if shapes != expected or offsets[0] != 0 or offsets[-1] != tokens or (np.diff(offsets) <= 0).any():
+        raise ValueError(
+            f"{path} holds other tensors than the manifest says: {shapes}, expected {expected}. {WRITE_AGAIN}"
+        )

@@ -1,4 +1,4 @@
-"""Every number of a cache looked at: whether it can be, and how much of the teacher it captured."""
+"""Checking every number of a cache: whether it is possible, and how much of the teacher's mass was kept."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qtarget.teacher.cache.format import CacheShard, Manifest, check_stored_targets, read_manifest
-from qtarget.teacher.cache.reader import check_layout, check_shard, hashing, mapped, read_index
+from qtarget.teacher.cache.reader import check_layout, check_shard, hash_progress, map_shard, read_index
 
 EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 PERCENTILES = (1, 5, 25, 50)
@@ -19,7 +19,7 @@ ROUNDING = {"float16": 2**-11, "float32": 0.0}
 
 
 class MassBin(NamedTuple):
-    """Tokens whose captured mass lies in [low, high)."""
+    """How many tokens have a captured mass in [low, high). Captured: that of the tokens kept, together."""
 
     low: float
     high: float
@@ -28,15 +28,16 @@ class MassBin(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What a cache holds.
+    """What a cache holds, and what is wrong with it.
 
     Attributes:
-        parts: what it is of, and how it was kept.
-        problems: what cannot be, each with its shard; none for a good cache.
-        bytes_per_token: shards over tokens asked about.
-        captured: mass of the tokens kept, at the temperature, by bins; empty where nothing or draws were kept.
-        mean_captured, percentiles: of the same, by percent; None and empty likewise.
-        label_outside: share of tokens whose label was not likely enough to be kept for its own sake.
+        parts: the parts of its plan.
+        problems: numbers that are not possible, in words and each with its shard; none for a good cache.
+        bytes_per_token: bytes of all shards over supervised tokens.
+        captured: histogram of the captured mass, at the cache's temperature; empty where the label alone or draws were
+            kept.
+        mean_captured, percentiles: of the captured mass; None, and empty, in the same cases.
+        label_outside: share of tokens whose label is not among the K likeliest, and was kept as the label.
     """
 
     folder: str
@@ -54,8 +55,8 @@ class Report:
 
 
 @dataclass
-class _Measured:
-    """Running sums over tokens; `masses` counts them by captured mass, in steps of 1/10000."""
+class _Totals:
+    """Running sums over tokens. `masses` counts tokens by captured mass, in steps of 1/10000."""
 
     masses: np.ndarray = field(default_factory=lambda: np.zeros(_STEPS + 1, np.int64))
     mass: float = 0.0
@@ -64,20 +65,20 @@ class _Measured:
 
 
 def verify_cache(folder: str | Path) -> Report:
-    """Look at every byte and every number of a finished cache.
+    """Check every byte and every number of a finished cache.
 
     Raises:
-        ValueError: there is no finished cache of this format to look at.
+        ValueError: the folder holds no finished cache of this format.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    measured, problems = _Measured(), []
-    with hashing(manifest.bytes) as bar:
+    totals, problems = _Totals(), []
+    with hash_progress(manifest.bytes) as bar:
         for shard in manifest.shards:
             try:
                 check_shard(folder, shard, bar)
-                found = list(_look(folder, shard, manifest, measured))
-                problems += [f"{shard.file}: {problem}" for problem in found]
+                of_shard = _problems_of_shard(folder, shard, manifest, totals)
+                problems += [f"{shard.file}: {problem}" for problem in of_shard]
             except ValueError as error:
                 problems.append(str(error))
     if not problems:
@@ -85,31 +86,31 @@ def verify_cache(folder: str | Path) -> Report:
             read_index(folder, manifest)
         except ValueError as error:
             problems.append(str(error))
-    return _report(folder, manifest, measured, tuple(problems))
+    return _report(folder, manifest, totals, tuple(problems))
 
 
-def _look(folder: Path, shard: CacheShard, manifest: Manifest, measured: _Measured) -> Iterator[str]:
-    """What is wrong in a shard, each kind once, and its tokens added to what is measured."""
-    tensors, parts = mapped(folder / shard.file), manifest.parts
+def _problems_of_shard(folder: Path, shard: CacheShard, manifest: Manifest, totals: _Totals) -> Iterator[str]:
+    """The problems of a shard, each kind once with its count; the shard's tokens are added to `totals`."""
+    tensors, parts = map_shard(folder / shard.file), manifest.parts
     check_layout(folder / shard.file, shard, manifest, tensors)
     wrong: dict[str, int] = {}
     for start in range(0, shard.tokens, _CHUNK_TOKENS):
         names = ("ids", "logprobs", "log_tail", "label_logprobs", "entropy", "target_ids")
         rows = {name: tensors[name][start : start + _CHUNK_TOKENS] for name in names}
         arrays = {name: value.numpy() for name, value in rows.items()}
-        for problem, bad in _doubts(arrays, parts).items():
+        for problem, bad in _violations(arrays, parts).items():
             if bad.any():
                 wrong[problem] = wrong.get(problem, 0) + int(bad.sum())
         try:
             check_stored_targets(rows, arrays["target_ids"], parts["how"], parts["temperature"])
         except ValueError as error:
             wrong[str(error)] = wrong.get(str(error), 0) + 1
-        _measure(arrays, parts, measured)
+        _add_to_totals(arrays, parts, totals)
     return (f"{problem} ({count:,} times)" for problem, count in wrong.items())
 
 
-def _doubts(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Which tokens break which rule. A label that stands in the last place was less likely than those before it."""
+def _violations(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """For each rule, which tokens `[T]` break it."""
     ids, targets, vocabulary = rows["ids"], rows["target_ids"], parts["vocabulary"]
     logprobs, entropy = rows["logprobs"].astype(np.float32), rows["entropy"].astype(np.float32)
     numbers = np.stack([rows["log_tail"], rows["label_logprobs"], entropy])
@@ -132,23 +133,23 @@ def _doubts(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any]) -> dict[st
     }
 
 
-def _measure(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any], measured: _Measured) -> None:
+def _add_to_totals(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any], totals: _Totals) -> None:
     if parts["how"] == "sampled" or not parts["k"]:
         return
     logprobs = rows["logprobs"].astype(np.float32)
     mass = np.exp(logprobs).sum(1).clip(0, 1)
     counts = np.bincount((np.nan_to_num(mass) * _STEPS).astype(np.int64), minlength=_STEPS + 1)
-    measured.masses += counts
-    measured.mass += float(mass.sum())
-    measured.tokens += len(mass)
+    totals.masses += counts
+    totals.mass += float(mass.sum())
+    totals.tokens += len(mass)
     # Whatever the label pushed out is in the tail, and at least as likely as the label.
     last = rows["ids"][:, -1] == rows["target_ids"]
-    measured.outside += int((last & (rows["log_tail"] >= logprobs[:, -1])).sum())
+    totals.outside += int((last & (rows["log_tail"] >= logprobs[:, -1])).sum())
 
 
-def _report(folder: Path, manifest: Manifest, measured: _Measured, problems: tuple[str, ...]) -> Report:
-    tokens = measured.tokens
-    cumulated = np.cumsum(measured.masses)
+def _report(folder: Path, manifest: Manifest, totals: _Totals, problems: tuple[str, ...]) -> Report:
+    tokens = totals.tokens
+    cumulated = np.cumsum(totals.masses)
     percentiles = {p: float(np.searchsorted(cumulated, tokens * p / 100) / _STEPS) for p in PERCENTILES}
     return Report(
         folder=str(folder),
@@ -159,10 +160,10 @@ def _report(folder: Path, manifest: Manifest, measured: _Measured, problems: tup
         bytes=manifest.bytes,
         bytes_per_token=manifest.bytes / manifest.tokens,
         problems=problems,
-        captured=_bins(measured.masses) if tokens else (),
-        mean_captured=measured.mass / tokens if tokens else None,
+        captured=_bins(totals.masses) if tokens else (),
+        mean_captured=totals.mass / tokens if tokens else None,
         percentiles=percentiles if tokens else {},
-        label_outside=measured.outside / tokens if tokens else None,
+        label_outside=totals.outside / tokens if tokens else None,
     )
 
 
@@ -173,10 +174,10 @@ def _bins(masses: np.ndarray) -> tuple[MassBin, ...]:
     return tuple(MassBin(low, high, count) for (low, high), count in zip(pairwise(EDGES), sums, strict=True))
 
 
-def bars(histogram: tuple[MassBin, ...], width: int = 40) -> list[str]:
+def histogram_lines(histogram: tuple[MassBin, ...], width: int = 40) -> list[str]:
     """A histogram as lines of text, the longest bar `width` wide."""
-    most, every = max(one.tokens for one in histogram), sum(one.tokens for one in histogram)
+    most, total = max(bin.tokens for bin in histogram), sum(bin.tokens for bin in histogram)
     return [
-        f"{one.low:>5.3g} – {one.high:<5.3g} {'█' * round(width * one.tokens / most):{width}} {one.tokens / every:6.1%}"
-        for one in histogram
+        f"{bin.low:>5.3g} – {bin.high:<5.3g} {'█' * round(width * bin.tokens / most):{width}} {bin.tokens / total:6.1%}"
+        for bin in histogram
     ]

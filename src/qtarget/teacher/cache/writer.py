@@ -1,8 +1,7 @@
-"""Writing a cache shard by shard, so that a run that was killed goes on and several ranks share the work."""
+"""Writing a cache shard by shard: a run that was killed goes on with the next one, and several ranks share the work."""
 
 import errno
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -11,28 +10,29 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from qtarget.disk.files import is_draft, read_json_object, replace_file
 from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
 from qtarget.models.identity import file_digest
 from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
 from qtarget.teacher.cache.format import (
     MANIFEST,
     PLAN,
+    PLAN_REMEDY,
+    REMEDY,
     CacheShard,
     check_stored_targets,
     manifest_json,
-    read_json_object,
     readable,
     shard_name,
     shard_tensors,
     sidecar_name,
     to_json,
-    write_atomically,
 )
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_OWN_FILES = {LOCK, HOLDER, f"{PLAN}.tmp"}
+_OWN_FILES = {LOCK, HOLDER}
 Answer = Callable[[Sequence[Document]], KeptLogprobs]
 
 
@@ -42,7 +42,7 @@ def _alone() -> None:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of the processes writing together this one is; shard i is written by rank i % ranks.
+    """Which of the processes that write a cache together this one is. Rank i % ranks writes shard i.
 
     Attributes:
         barrier: waits for all ranks, as `accelerator.wait_for_everyone` does.
@@ -60,22 +60,22 @@ def write_cache(
     ranks: Ranks | None = None,
     on_shard: Callable[[CacheShard, bool], None] | None = None,
 ) -> None:
-    """Write what is missing of a cache.
+    """Write the shards that a cache lacks, then its manifest.
 
     Args:
-        answer: what is kept about documents, such as `lambda documents: answers(model, documents, plan.keep)`.
-        on_shard: is told of each shard of this rank, and whether it was there already.
+        answer: gets what is to be kept, as `lambda documents: kept_logprobs(model, documents, plan.keep)` does.
+        on_shard: called with each shard of this rank, and whether an earlier run had finished it.
 
     Raises:
         ValueError: another process is writing, or the folder is of another cache or of something else.
         OSError: the disk is full; what is finished stays.
     """
     ranks = ranks or Ranks()
-    with _explained(folder, plan), ExitStack() as stack:
+    with _full_disk_explained(folder, plan), ExitStack() as stack:
         if ranks.rank == 0:
-            stack.enter_context(_begun(folder, plan))
+            stack.enter_context(_locked_folder(folder, plan))
         ranks.barrier()
-        _Writing(folder, plan, answer, on_shard or (lambda shard, was_there: None)).write(ranks)
+        _RankWriter(folder, plan, answer, on_shard or (lambda shard, was_there: None)).write(ranks)
         ranks.barrier()
         if ranks.rank == 0:
             _finish(folder, plan)
@@ -83,8 +83,8 @@ def write_cache(
 
 
 @contextmanager
-def _begun(folder: Path, plan: CachePlan) -> Iterator[None]:
-    """The folder, locked and with the plan in it."""
+def _locked_folder(folder: Path, plan: CachePlan) -> Iterator[None]:
+    """Lock the folder, with the plan in it."""
     folder.mkdir(parents=True, exist_ok=True)
     _check_folder(folder)
     with one_writer(folder):
@@ -92,12 +92,12 @@ def _begun(folder: Path, plan: CachePlan) -> Iterator[None]:
             _check_plan(folder, plan)
         else:
             shards = [{"documents": len(shard), "tokens": tokens_in(shard)} for shard in plan.shards]
-            write_atomically(folder / PLAN, to_json({"key": plan.key, "parts": plan.parts, "shards": shards}))
+            replace_file(folder / PLAN, to_json({"key": plan.key, "parts": plan.parts, "shards": shards}))
         yield
 
 
 def _check_folder(folder: Path) -> None:
-    names = {path.name for path in folder.iterdir()} - _OWN_FILES
+    names = {path.name for path in folder.iterdir() if not is_draft(path)} - _OWN_FILES
     if names and PLAN not in names:
         raise ValueError(
             f"{folder} holds {sorted(names)[0]} and no {PLAN}, so it is no teacher cache; name a folder that is "
@@ -106,8 +106,8 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_plan(folder: Path, plan: CachePlan) -> None:
-    found = read_json_object(folder / PLAN).get("parts")
-    parts = found if isinstance(found, dict) else {}
+    written = read_json_object(folder / PLAN, PLAN_REMEDY).get("parts")
+    parts = written if isinstance(written, dict) else {}
     if key_of(parts) != plan.key:
         differ = "; ".join(changed_parts(parts, plan.parts)) or "it was written by another version"
         raise ValueError(
@@ -116,8 +116,8 @@ def _check_plan(folder: Path, plan: CachePlan) -> None:
 
 
 @dataclass
-class _Writing:
-    """One rank at work: while a shard goes to disk, the next is asked for."""
+class _RankWriter:
+    """Writes the shards of one rank: while one goes to disk, the model is asked about the next."""
 
     folder: Path
     plan: CachePlan
@@ -128,14 +128,14 @@ class _Writing:
         with ThreadPoolExecutor(1) as disk:
             before: Future | None = None
             for index in range(ranks.rank, len(self.plan.shards), ranks.ranks):
-                there = finished_shard(self.folder, self.plan, index)
-                if there:
-                    self.on_shard(there, True)
+                shard = finished_shard(self.folder, self.plan, index)
+                if shard:
+                    self.on_shard(shard, True)
                     continue
                 kept = self.answer(self.plan.shards[index])
-                self._written(before)
+                self._report(before)
                 before = disk.submit(self._store, index, kept)
-            self._written(before)
+            self._report(before)
 
     def _store(self, index: int, kept: KeptLogprobs) -> CacheShard:
         documents, name = self.plan.shards[index], shard_name(index)
@@ -147,33 +147,34 @@ class _Writing:
         sha256 = hashlib.sha256(content).hexdigest()
         shard = CacheShard(name, sha256, len(content), len(documents), len(tensors["log_tail"]), self.plan.key)
         (self.folder / MANIFEST).unlink(missing_ok=True)  # from here on the cache is unfinished again
-        write_atomically(self.folder / name, content)
-        write_atomically(self.folder / sidecar_name(name), to_json(asdict(shard)))
+        replace_file(self.folder / name, content)
+        replace_file(self.folder / sidecar_name(name), to_json(asdict(shard)))
         return shard
 
-    def _written(self, storing: "Future[CacheShard] | None") -> None:
+    def _report(self, storing: "Future[CacheShard] | None") -> None:
+        """Wait for a shard to be on disk, and report it."""
         if storing is not None:
             self.on_shard(storing.result(), False)
 
 
 @contextmanager
-def _explained(folder: Path, plan: CachePlan) -> Iterator[None]:
-    """A disk that is full said in terms of the cache."""
+def _full_disk_explained(folder: Path, plan: CachePlan) -> Iterator[None]:
+    """Turn the error of a full disk into one that says how many shards are finished and how to go on."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise OSError(_full(folder, plan, error)) from error
+            raise OSError(_full_disk(folder, plan, error)) from error
         raise
 
 
 def shards_on_disk(folder: Path, plan: CachePlan) -> list[Path]:
-    """Those that are finished, by any rank."""
+    """The files of the shards that are finished, by any rank."""
     paths = [folder / shard_name(index) for index in range(len(plan.shards))]
     return [path for path in paths if path.with_name(sidecar_name(path.name)).exists() and path.exists()]
 
 
-def _full(folder: Path, plan: CachePlan, error: OSError) -> str:
+def _full_disk(folder: Path, plan: CachePlan, error: OSError) -> str:
     done = shards_on_disk(folder, plan)
     missing = plan.bytes - sum(path.stat().st_size for path in done)
     return (
@@ -184,11 +185,11 @@ def _full(folder: Path, plan: CachePlan, error: OSError) -> str:
 
 
 def finished_shard(folder: Path, plan: CachePlan, index: int) -> CacheShard | None:
-    """A shard that was written by an earlier run of the same plan and is whole."""
+    """A shard that an earlier run of the same plan wrote, if it is whole."""
     path = folder / shard_name(index)
     documents = plan.shards[index]
     try:
-        shard = CacheShard(**json.loads((folder / sidecar_name(path.name)).read_text(encoding="utf-8")))
+        shard = CacheShard(**read_json_object(folder / sidecar_name(path.name), REMEDY))
         promised = CacheShard(
             path.name, shard.sha256, path.stat().st_size, len(documents), tokens_in(documents), plan.key
         )
@@ -199,6 +200,6 @@ def finished_shard(folder: Path, plan: CachePlan, index: int) -> CacheShard | No
 
 def _finish(folder: Path, plan: CachePlan) -> None:
     names = [sidecar_name(shard_name(index)) for index in range(len(plan.shards))]
-    content = manifest_json(plan.parts, [CacheShard(**read_json_object(folder / name)) for name in names])
+    content = manifest_json(plan.parts, [CacheShard(**read_json_object(folder / name, REMEDY)) for name in names])
     if not (folder / MANIFEST).is_file() or (folder / MANIFEST).read_bytes() != content:
-        write_atomically(folder / MANIFEST, content)
+        replace_file(folder / MANIFEST, content)

@@ -2,11 +2,10 @@
 
     wire        questions and answers as bytes, each checked by the side that gets them
     model       the model on the server, asked by one thread
-    app         the endpoints: who may ask, and how much at once
+    app         the server's endpoints: who may ask, and how much at once
     server      address, start and stop
-    transport   one request from the training's side, repeated until the server is there
-    client      `ServedTeacher`, which asks in pieces and believes nothing unchecked
-    token       the secret for addresses other than loopback
+    transport   requests from the training's side, repeated while the server is away
+    client      `ServedTeacher`, which asks in pieces and checks every answer
 
-Nothing is imported here: a training loads no server, and a server no client.
+Nothing is imported here, so that a training loads no server, and a server no client.
 """

@@ -1,4 +1,4 @@
-"""The endpoints: who may ask, how much at once, and what is said to those who are sent away."""
+"""The server's endpoints: who may ask, how much at once, and what a refusal says."""
 
 import asyncio
 import hmac
@@ -16,21 +16,22 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from qtarget.servers.secret import bearer
 from qtarget.teacher.distributions import Keep
 from qtarget.teacher.documents import Document
 from qtarget.teacher.served.model import ServedModel
-from qtarget.teacher.served.secret import VARIABLE, bearer
-from qtarget.teacher.served.wire import BINARY, IDENTITY_HEADER, question_bytes, unpack_question
+from qtarget.teacher.served.wire import BINARY, IDENTITY_HEADER, TOKEN_VARIABLE, question_bytes, unpack_question
 
 TRANSFER_S = 60.0
 """Seconds that a question may take to come in, or an answer to go out."""
-RETRY_AFTER_S = 1
-LOG = logging.getLogger(__name__)
+BUSY_S = 1
+"""Seconds after which a client that was sent away may ask again."""
+_LOG = logging.getLogger(__name__)
 
 
 def serving_app(served: ServedModel, secret: str | None = None) -> Starlette:
     """The server's endpoints. With a secret, all but /health need it as a bearer token."""
-    desk = Desk(served)
+    answers = AnswersEndpoint(served)
 
     async def health(_: Request) -> Response:
         return Response(served.health.to_json(), media_type="application/json")
@@ -41,9 +42,9 @@ def serving_app(served: ServedModel, secret: str | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette):
         yield
-        desk.worker.shutdown(wait=False, cancel_futures=True)
+        answers.worker.shutdown(wait=False, cancel_futures=True)
 
-    routes = [Route("/health", health), Route("/tokens", tokens), Route("/answers", desk, methods=["POST"])]
+    routes = [Route("/health", health), Route("/tokens", tokens), Route("/answers", answers, methods=["POST"])]
     return Starlette(
         routes=routes,
         middleware=[Middleware(TokenGuard, secret=secret)] if secret else [],
@@ -59,14 +60,14 @@ def _refusal(_: Request, error: Exception) -> Response:
 
 @dataclass(frozen=True)
 class TokenGuard:
-    """Lets through who knows the secret, and whoever asks for the server's health."""
+    """Middleware that lets requests with the secret through, and all that ask for /health."""
 
     app: ASGIApp
     secret: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != "/health" and not self._knows(scope):
-            words = f"this teacher needs a token; set {VARIABLE} to the server's"
+            words = f"this teacher needs a token; set {TOKEN_VARIABLE} to the server's"
             refusal = PlainTextResponse(words, 401, headers={"WWW-Authenticate": "Bearer"})
             return await refusal(scope, receive, send)
         await self.app(scope, receive, send)
@@ -77,30 +78,31 @@ class TokenGuard:
 
 
 @dataclass(eq=False)
-class Desk:
-    """Takes questions for the one thread that asks the model; the places to wait in are counted.
+class AnswersEndpoint:
+    """`POST /answers`: questions wait in line for the one thread that runs the model.
 
-    A place is held from before a question is read until its answer has gone out, so memory is bounded.
+    A place in line is taken before a question is read and given up when its answer has gone out. The number of places
+    is limited, so memory is bounded.
     """
 
     served: ServedModel
-    taken: int = 0
+    places_taken: int = 0
     worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "model"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         waiting = self.served.health.limits.waiting
-        if self.taken > waiting:
-            words, headers = f"busy, and {waiting} wait already", {"Retry-After": str(RETRY_AFTER_S)}
+        if self.places_taken > waiting:
+            words, headers = f"busy, and {waiting} wait already", {"Retry-After": str(BUSY_S)}
             raise HTTPException(503, words, headers)
-        self.taken += 1
+        self.places_taken += 1
         try:
             response = await self._response(Request(scope, receive))
             async with asyncio.timeout(TRANSFER_S):
                 await response(scope, receive, send)
         except (ClientDisconnect, TimeoutError):
-            LOG.info("a client went away")
+            _LOG.info("a client went away")
         finally:
-            self.taken -= 1
+            self.places_taken -= 1
 
     async def _response(self, request: Request) -> Response:
         health = self.served.health
@@ -124,19 +126,19 @@ class Desk:
         return documents, keep
 
     def _ask(self, documents: list[Document], keep: Keep) -> Awaitable[bytes]:
-        return asyncio.get_running_loop().run_in_executor(self.worker, self._asked, documents, keep)
+        return asyncio.get_running_loop().run_in_executor(self.worker, self._answer, documents, keep)
 
-    def _asked(self, documents: list[Document], keep: Keep) -> bytes:
+    def _answer(self, documents: list[Document], keep: Keep) -> bytes:
         try:
             return self.served.answer(documents, keep)
         except Exception as error:  # whatever a model may raise; its words stay on this side
-            LOG.exception("the model failed")
+            _LOG.exception("the model failed")
             name = type(error).__name__
             raise HTTPException(500, f"the model failed ({name}); what it said is in the server's log") from error
 
 
 async def _body(request: Request, tokens: int) -> bytes:
-    """The request's body; 413 as soon as it is known to be too large, 408 when it does not come."""
+    """The request's body. Refused with 413 as soon as it is known to be too large, with 408 when it does not come."""
     limit, body = question_bytes(tokens), bytearray()
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
@@ -157,7 +159,7 @@ def _too_large(given: str, tokens: int) -> str:
 
 
 async def _unless_gone(request: Request, ask: Callable[[], Awaitable[bytes]]) -> bytes:
-    """The answer, or ClientDisconnect: a question that nobody waits for any more is taken out of the line."""
+    """The answer; ClientDisconnect, and the question leaves the line, when the client has gone."""
     asking = asyncio.ensure_future(ask())
     gone = asyncio.ensure_future(request.receive())  # the body is read, so the next message is a disconnect
     try:

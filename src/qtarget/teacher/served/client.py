@@ -1,4 +1,4 @@
-"""A teacher behind an address, to the training: asked in pieces that it takes, and not believed unchecked."""
+"""A served teacher as the training sees it: asked in pieces of the size it takes, each answer checked."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,18 @@ from transformers import PreTrainedTokenizerBase
 
 from qtarget.models.identity import tokenizer_identity
 from qtarget.models.same_tokens import check_same_map
+from qtarget.servers.http import checked_url
 from qtarget.teacher.distributions import Keep, KeptLogprobs, concatenated
 from qtarget.teacher.documents import Document
-from qtarget.teacher.served.transport import ask, checked_url
-from qtarget.teacher.served.wire import Health, answer_bytes, pack_question, unpack_answer
+from qtarget.teacher.served.transport import ask
+from qtarget.teacher.served.wire import (
+    IDENTITY_HEADER,
+    TOKEN_VARIABLE,
+    Health,
+    answer_bytes,
+    pack_question,
+    unpack_answer,
+)
 
 OPENING_S = 60.0
 """Seconds that a server which was never there is waited for."""
@@ -22,11 +30,12 @@ HEALTH_BYTES, TOKENS_BYTES = 1 << 16, 1 << 28
 
 @dataclass(eq=False)
 class ServedTeacher:
-    """What a server keeps of its teacher's distributions. Made by `open_teacher`; safe to send to other processes.
+    """A server's teacher, a `LogprobStore`. Made by `open_teacher`; it can be pickled and sent to other processes.
 
     Attributes:
-        url: its address.  keep: what it is asked to keep.  health: what it said about itself at first.
-        patience: seconds that it may be away.
+        url: the server's address.  keep: what is to be kept of each distribution.
+        health: what the server said about itself when it was opened.
+        patience: seconds that the server may be away.
     """
 
     url: str
@@ -36,16 +45,16 @@ class ServedTeacher:
     is_remote: bool = field(default=True, init=False)
 
     def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
-        """What is kept about every asked token, document after document.
+        """What is kept about every supervised token, document after document.
 
         Raises:
-            TeacherUnavailableError: it was away for longer than `patience`.
-            ValueError: it refuses, answers what cannot be, or has become another model.
+            TeacherUnavailableError: the server was away for longer than `patience`.
+            ValueError: the server refuses, answers what cannot be right, or has another model than at the start.
         """
-        return concatenated([self._asked(part) for part in self._parts(documents)], self.keep.k)
+        return concatenated([self._answer_part(part) for part in self._parts(documents)], self.keep.k)
 
     def _parts(self, documents: Sequence[Document]) -> Iterator[list[Document]]:
-        """Documents in order, at most as many tokens at once as the server takes."""
+        """The documents in order, cut into parts of at most as many tokens as the server takes at once."""
         limit, part, tokens = self.health.limits.batch_tokens, [], 0
         for document in documents:
             length = len(document.ids)
@@ -62,13 +71,14 @@ class ServedTeacher:
         if part:
             yield part
 
-    def _asked(self, documents: Sequence[Document]) -> KeptLogprobs:
+    def _answer_part(self, documents: Sequence[Document]) -> KeptLogprobs:
         targets = torch.from_numpy(np.concatenate([document.targets for document in documents]))
         question, limit = pack_question(documents, self.keep), answer_bytes(len(targets), self.keep.k)
         reply = ask(self.url, "/answers", limit=limit, patience=self.patience, body=question)
-        if reply.identity != self.health.identity:
+        identity = reply.headers.get(IDENTITY_HEADER)
+        if identity != self.health.identity:
             raise ValueError(
-                f"The teacher at {self.url} is another than at the start ({reply.identity}, and not "
+                f"The teacher at {self.url} is another than at the start ({identity}, and not "
                 f"{self.health.identity}); one run has one teacher. Serve {self.health.model} ({self.health.dtype}) "
                 "there again, or start the run anew."
             )
@@ -82,21 +92,21 @@ class ServedTeacher:
 
 
 def open_teacher(url: str, keep: Keep, tokenizer: PreTrainedTokenizerBase, *, patience: float = 600.0) -> ServedTeacher:
-    """A served teacher that speaks the student's tokens and answers, seen by asking it about one.
+    """Open a served teacher, after checking that it has the student's tokens and answers a question about one.
 
     Args:
         url: as in `http://127.0.0.1:8321`. The token for it, where it wants one, is in QTARGET_TEACHER_TOKEN.
         tokenizer: the student's.
-        patience: seconds that the server may be away later on; now it is waited for a minute at most.
+        patience: seconds that the server may be away during the training; on opening it is waited for a minute at most.
 
     Raises:
         TeacherUnavailableError: nothing answers there.
         ValueError: the address, what answers there, its tokens or its limits are wrong.
     """
-    url = checked_url(url)
-    said = ask(url, "/health", limit=HEALTH_BYTES, patience=min(patience, OPENING_S)).body
+    url = checked_url(url, "`teacher: {}`", TOKEN_VARIABLE)
+    body = ask(url, "/health", limit=HEALTH_BYTES, patience=min(patience, OPENING_S)).body
     try:
-        health = Health.from_json(said)
+        health = Health.from_json(body)
     except ValueError as error:
         raise ValueError(
             f"What answers at {url} is no teacher: {error}. Write the address that `qtarget teacher serve MODEL` "
@@ -119,20 +129,20 @@ def _check_limits(teacher: ServedTeacher) -> None:
 
 
 def _check_tokens(teacher: ServedTeacher, tokenizer: PreTrainedTokenizerBase) -> None:
-    """The token→id maps are equal, by their digests; where they are not, both are laid side by side."""
+    """Refuse a teacher whose map from tokens to ids is not the student's, naming the first that differ."""
     if teacher.health.tokens == tokenizer_identity(tokenizer):
         return
     name = f"teacher at {teacher.url}"
-    said = ask(teacher.url, "/tokens", limit=TOKENS_BYTES, patience=OPENING_S).body
-    check_same_map(tokenizer.get_vocab(), _token_map(said, name), name)
+    body = ask(teacher.url, "/tokens", limit=TOKENS_BYTES, patience=OPENING_S).body
+    check_same_map(tokenizer.get_vocab(), _token_map(body, name), name)
     raise ValueError(f"The {name} says two things of its tokens: /health and /tokens do not agree.")
 
 
-def _token_map(said: bytes, name: str) -> dict[str, int]:
+def _token_map(body: bytes, name: str) -> dict[str, int]:
     try:
-        found = json.loads(said)
+        tokens = json.loads(body)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(index, int) for index in found.values()):
+        tokens = None
+    if not isinstance(tokens, dict) or not all(isinstance(index, int) for index in tokens.values()):
         raise ValueError(f"The {name} does not say which tokens it speaks; its /tokens is no map.")
-    return found
+    return tokens

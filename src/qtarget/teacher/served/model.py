@@ -1,4 +1,4 @@
-"""The model on the server, asked by one thread."""
+"""The model on the server, and what the server says about it."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import torch
 from qtarget.models.identity import tokenizer_identity, weights_identity
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.same_tokens import number_of_tokens
-from qtarget.teacher.distributions import Keep, answers
+from qtarget.teacher.distributions import Keep, kept_logprobs
 from qtarget.teacher.documents import Document
 from qtarget.teacher.live import LiveModel, load_live_model
 from qtarget.teacher.padding import check_padding
@@ -22,18 +22,18 @@ SERVED_DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A model, what is said about it, and its map from tokens to ids as JSON."""
+    """A model, its `Health`, and its map from tokens to ids as JSON. One thread at a time may ask it."""
 
     live: LiveModel
     health: Health
     tokens: bytes
 
     def answer(self, documents: Sequence[Document], keep: Keep) -> bytes:
-        return pack_answer(answers(self.live, documents, keep, self.health.limits.batch_tokens))
+        return pack_answer(kept_logprobs(self.live, documents, keep, self.health.limits.batch_tokens))
 
 
 def load_served_model(source: str, dtype: str, limits: Limits) -> ServedModel:
-    """A model from a directory or the hub, on the accelerator where there is one.
+    """Load a model from a directory or the hub, onto the accelerator where there is one.
 
     Raises:
         ValueError: an unknown dtype, or a model without its own tokenizer.
@@ -54,7 +54,8 @@ def load_served_model(source: str, dtype: str, limits: Limits) -> ServedModel:
     live = LiveModel(model, vocab)
     check_padding(live, tokenizer, "teacher")
     name = Path(source).resolve().name if Path(source).is_dir() else source
-    weights, digest, found = weights_identity(source), tokenizer_identity(tokenizer), str(model.dtype)[6:]
-    identity = hashlib.sha256(f"{weights} {digest} {found}".encode()).hexdigest()[:32]
-    health = Health(name, identity, weights, digest, vocab, found, limits)
+    weights, digest = weights_identity(source), tokenizer_identity(tokenizer)
+    loaded_dtype = str(model.dtype).removeprefix("torch.")
+    identity = hashlib.sha256(f"{weights} {digest} {loaded_dtype}".encode()).hexdigest()[:32]
+    health = Health(name, identity, weights, digest, vocab, loaded_dtype, limits)
     return ServedModel(live, health, json.dumps(tokenizer.get_vocab()).encode())

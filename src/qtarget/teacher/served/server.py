@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from qtarget.servers.secret import secret_in
 from qtarget.teacher.served.app import serving_app
 from qtarget.teacher.served.model import ServedModel, load_served_model
-from qtarget.teacher.served.secret import VARIABLE, token
-from qtarget.teacher.served.wire import Limits
+from qtarget.teacher.served.wire import TOKEN_VARIABLE, Limits
 
 STOP_S = 30
 """Seconds for requests under way to be answered after the signal to stop."""
@@ -21,7 +21,7 @@ KEEP_ALIVE_S = 300
 
 @dataclass(frozen=True, eq=False)
 class Server:
-    """A model and a socket, ready to run."""
+    """A loaded model and a bound socket; `run` serves."""
 
     served: ServedModel
     listener: socket.socket
@@ -36,10 +36,10 @@ class Server:
 
     def run(self) -> None:
         """Answer until SIGTERM or Ctrl-C; then finish what is under way, and exit."""
-        self.listener.listen()  # so that what is printed is true
+        self.listener.listen()  # before the address is printed
         health = self.served.health
         print(f"model    {health.model} ({health.dtype}, {health.vocab:,} tokens, {health.weights[-12:]})")
-        print(f"address  {self.url}{'' if self.secret is None else f', for who knows {VARIABLE}'}")
+        print(f"address  {self.url}{'' if self.secret is None else f', for who knows {TOKEN_VARIABLE}'}")
         print(f"config   teacher: {self.url}", flush=True)
         app = serving_app(self.served, self.secret)
         config = uvicorn.Config(
@@ -51,30 +51,30 @@ class Server:
             timeout_graceful_shutdown=STOP_S,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _stopped)  # uvicorn hands the signal on to these when all is answered
+            signal.signal(number, _exit)  # uvicorn hands the signal on to these when all is answered
         uvicorn.Server(config).run(sockets=[self.listener])
 
 
-def _stopped(*_: object) -> None:
+def _exit(*_: object) -> None:
     sys.exit(0)
 
 
 def open_server(model: str, host: str, port: int, dtype: str, limits: Limits) -> Server:
-    """Take the address, then load the model; nothing is answered before `run`.
+    """Bind the address, then load the model. Nothing is answered before `run`.
 
     Args:
         model: directory or hub name.  port: 0 for any that is free.
 
     Raises:
-        ValueError: an address that is taken, or not loopback without a token; a model that cannot teach.
+        ValueError: an address that is taken, or that others reach where no token is set; a model that cannot be served.
     """
-    secret = token()
+    secret = secret_in(TOKEN_VARIABLE)
     if secret is None and not is_loopback(host):
         raise ValueError(
             f"{host} can be reached from other machines, so the server needs a token; write: "
-            f"export {VARIABLE}=$(openssl rand -hex 32) here and where you train."
+            f"export {TOKEN_VARIABLE}=$(openssl rand -hex 32) here and where you train."
         )
-    listener = _bound(host, port)
+    listener = _bound_socket(host, port)
     try:
         return Server(load_served_model(model, dtype, limits), listener, secret)
     except BaseException:
@@ -83,15 +83,15 @@ def open_server(model: str, host: str, port: int, dtype: str, limits: Limits) ->
 
 
 def is_loopback(host: str) -> bool:
-    """Whether every address of a host is this machine's own; ValueError where it has none."""
+    """Whether every address of a host is a loopback address; ValueError where the host has none."""
     try:
-        found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise ValueError(f"--host {host} is no address of this machine ({error}); write --host 127.0.0.1.") from error
-    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
+    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in addresses)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound_socket(host: str, port: int) -> socket.socket:
     """A socket that has the address and does not listen yet, so clients are refused until the model is there."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, socket.SOCK_STREAM)

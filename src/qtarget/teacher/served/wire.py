@@ -1,8 +1,8 @@
-"""What goes over the wire, both ways: tensors as safetensors, and never anything that could be run.
+"""What client and server send each other: tensors as safetensors, which hold no code that could run.
 
 A question holds `ids` `[N]` int32 and `asked` `[N]` bool of all documents end to end, and their `lengths` `[D]` int32;
-what to keep stands in the metadata. An answer holds the fields of `Kept`. Nothing is believed: a question is checked
-before the model sees it, an answer before the student does.
+what to keep of each distribution is in the metadata. An answer holds the fields of `KeptLogprobs`. Both are checked
+before they are used: a question before the model sees it, an answer before the student does.
 """
 
 import json
@@ -24,6 +24,8 @@ from qtarget.teacher.documents import Document
 WIRE_VERSION = 1
 IDENTITY_HEADER = "x-qtarget-teacher"
 BINARY = "application/octet-stream"
+TOKEN_VARIABLE = "QTARGET_TEACHER_TOKEN"
+"""The environment variable that holds a server's secret, on both sides."""
 HEADER_BYTES = 4096
 """Room for the header of safetensors."""
 SLACK = 1e-3
@@ -52,7 +54,7 @@ class Health:
     """What a server says about itself.
 
     Attributes:
-        model: its name, for people.  identity: 32 digits that differ for another model, tokenizer or dtype.
+        model: a name for people to read.  identity: 32 digits that differ for another model, tokenizer or dtype.
         weights, tokens: identity of the weights; digest of the map from tokens to ids.
         vocab: ids below this are tokens.  limits: of a request.
     """
@@ -71,7 +73,7 @@ class Health:
 
     @staticmethod
     def from_json(text: bytes) -> "Health":
-        """Raises ValueError for anything else."""
+        """The health in a server's reply; ValueError for what is none."""
         try:
             given = json.loads(text)
             if given["protocol"] != WIRE_VERSION:
@@ -89,12 +91,12 @@ class Health:
 
 
 def question_bytes(tokens: int) -> int:
-    """The size of the largest question of so many tokens."""
+    """Bytes of the largest question about so many tokens."""
     return HEADER_BYTES + 9 * tokens
 
 
 def answer_bytes(tokens: int, k: int) -> int:
-    """The size of the largest answer about so many tokens."""
+    """Bytes of the largest answer about so many tokens."""
     return HEADER_BYTES + (8 * k + 12) * tokens
 
 
@@ -109,7 +111,7 @@ def pack_question(documents: Sequence[Document], keep: Keep) -> bytes:
 
 
 def unpack_question(body: bytes, vocab: int) -> tuple[list[Document], Keep]:
-    """The documents and what to keep of each token; ValueError for anything else."""
+    """The documents, and what to keep of each distribution; ValueError for what is no question."""
     tensors = _tensors(body, QUESTION)
     keep = _keep(_metadata(body))
     ids, asked, lengths = (tensors[name].numpy() for name in QUESTION)
@@ -140,7 +142,7 @@ def pack_answer(kept: KeptLogprobs) -> bytes:
 
 
 def unpack_answer(body: bytes, targets_T: Tensor, keep: Keep, vocab: int) -> KeptLogprobs:
-    """What was kept about the asked tokens `targets_T`; ValueError for what cannot be that."""
+    """What the server kept about the supervised tokens `targets_T`; ValueError for what cannot be right."""
     tensors = _tensors(body, {"ids": torch.int32, **dict.fromkeys(FLOATS, torch.float32)})
     kept = KeptLogprobs(**tensors)
     shape = (len(targets_T), min(keep.k, vocab))
@@ -158,7 +160,7 @@ def unpack_answer(body: bytes, targets_T: Tensor, keep: Keep, vocab: int) -> Kep
 
 
 def _check_values(kept: KeptLogprobs) -> None:
-    """Log-probabilities are at most 0 and entropies at least 0; neither is NaN."""
+    """Refuse log-probabilities above 0, entropies below 0, and NaN."""
     if any(getattr(kept, name).isnan().any() for name in FLOATS):
         raise ValueError("it holds NaN")
     if any((getattr(kept, name) > SLACK).any() for name in FLOATS[:3]):
@@ -176,7 +178,7 @@ def _check_ids(ids_TK: Tensor, vocab: int) -> None:
 
 
 def _check_label(kept: KeptLogprobs, targets_T: Tensor, keep: Keep) -> None:
-    """The label is among the ids, and said the same of in both places; so an answer about other tokens is caught."""
+    """Refuse an answer in which a label is not kept, or has two log-probabilities: it is about other tokens."""
     is_label_TK = kept.ids == targets_T[:, None]
     if not is_label_TK.any(-1).all():
         raise ValueError("a label is not among the kept ids, so the answer is about other tokens")
@@ -193,15 +195,15 @@ def _check_mass(kept: KeptLogprobs) -> None:
 
 def _tensors(body: bytes, expected: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
     try:
-        found = safetensors.torch.load(body)
+        tensors = safetensors.torch.load(body)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError("it is not safetensors") from error
-    types = {name: value.dtype for name, value in found.items()}
+    types = {name: value.dtype for name, value in tensors.items()}
     if types != dict(expected):
-        raise ValueError(f"it must hold {sorted(expected)} and holds {sorted(found)}, or of other types")
-    return found
+        raise ValueError(f"it must hold {sorted(expected)} and holds {sorted(tensors)}, or of other types")
+    return tensors
 
 
 def _metadata(body: bytes) -> dict[str, str]:
-    """What stands beside the tensors; safetensors reads it from files alone. The header was parsed before."""
+    """The metadata of safetensors, which its library reads from files only. The header is known to parse."""
     return json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")]).get("__metadata__") or {}

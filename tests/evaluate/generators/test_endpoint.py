@@ -10,9 +10,9 @@ from evaluate.generators.serving import KEY, NAME, VERSION, serving
 from evaluate.generators.test_huggingface import texts
 from teacher.serving import answering
 
-from qtarget.evaluate.generators import http
-from qtarget.evaluate.generators.http import KEY_VARIABLE, Endpoint
+from qtarget.evaluate.generators.endpoint import KEY_VARIABLE, Endpoint
 from qtarget.evaluate.generators.huggingface import HuggingFace
+from qtarget.servers import patience
 
 ONE = asked(5)
 
@@ -20,7 +20,7 @@ ONE = asked(5)
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
     monkeypatch.setenv(KEY_VARIABLE, KEY)
-    monkeypatch.setattr(http, "BACKOFF", http.BACKOFF.new(backoff_factor=0.01, backoff_jitter=0))
+    monkeypatch.setattr(patience, "BACKOFF", patience.BACKOFF.new(backoff_factor=0.01, backoff_jitter=0))
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +81,9 @@ def test_a_wrong_address_is_an_error(server):
     for url in ("127.0.0.1:8000", "ftp://host", "http://host?x=1"):
         with pytest.raises(ValueError, match="is no address of a server; write it as in --url http://"):
             endpoint(url)
-    with pytest.raises(ValueError, match=f"--url http://host and put the key into {KEY_VARIABLE}") as refused:
-        endpoint("http://me:secret@host")
-    assert "secret" not in str(refused.value)
+    with pytest.raises(ValueError, match=f"--url http://host and put the secret into {KEY_VARIABLE}") as refused:
+        endpoint("http://me:hunter2@host")
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_wrong_key_is_an_error_that_does_not_say_it(server, monkeypatch):
@@ -142,7 +142,10 @@ def test_a_busy_server_is_asked_again_with_the_same_question(status):
         assert len(texts(endpoint(url, batch_size=1), one)) == 2
     assert asked_for[0] == asked_for[1] != asked_for[2] == asked_for[3]
     assert json.loads(asked_for[0])["seed"] == requests(one)[0].seed
-    with answering(lambda path, body: (503, {}, KEY.encode())) as url, pytest.raises(ValueError, match="key") as error:
+    with (
+        answering(lambda path, body: (503, {}, KEY.encode())) as url,
+        pytest.raises(ValueError, match="secret") as error,
+    ):
         endpoint(url, patience=0.1).fingerprint()
     assert KEY not in str(error.value)
 

@@ -1,7 +1,6 @@
 """An OpenAI-compatible endpoint: token ids to ``/v1/completions``, one completion a request, each with its own seed."""
 
 import json
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -9,27 +8,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import Any
-from urllib.parse import urlsplit
 
 from transformers import PreTrainedTokenizerBase
-from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
-from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
 from qtarget.evaluate.generators.huggingface import tokenizer_for
 from qtarget.evaluate.nouns import Ask, Completion, Finish, Request
 from qtarget.models.identity import template_identity, tokenizer_identity
-from qtarget.servers.patience import Away, retry_after, until_answered
+from qtarget.servers.http import HttpServer, Reply, checked_url, in_one_line
+from qtarget.servers.patience import Away, until_answered
 
 KEY_VARIABLE = "QTARGET_API_KEY"
-CONNECT_S, READ_S = 10.0, 3600.0
+_CONNECT_S, _READ_S = 10.0, 3600.0
 """Seconds for a connection, and for an answer: a long completion says nothing until it is finished."""
 NOTHING_ELSE = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "stream": False}
 """vLLM and SGLang take what a request leaves open from the model's generation_config.json; so nothing is left open."""
 LATER = (408, 409, 425, 429, 500, 502, 503, 504)
 """Statuses after which the same request may succeed."""
-BACKOFF = Retry(total=None, backoff_factor=0.25, backoff_max=15, backoff_jitter=0.25)
-RETRY_AFTER_S = 60.0
-WORDS = 300
 ANSWER_BYTES = 1 << 26
 
 
@@ -56,7 +50,8 @@ class Endpoint:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} was given; write --batch-size 1 or more.")
-        object.__setattr__(self, "url", checked_url(self.url))
+        url = checked_url(self.url, "--url {}", KEY_VARIABLE)
+        object.__setattr__(self, "url", url.removesuffix("/v1").rstrip("/"))
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -136,7 +131,7 @@ class Endpoint:
             "n": 1,
             **NOTHING_ELSE,
         }
-        return self._completion(request, self._ask("POST", "/v1/completions", body, stopped))
+        return self._completion(request, self._ask("/v1/completions", body, stopped))
 
     def _completion(self, request: Request, answer: Any) -> Completion:
         try:
@@ -148,20 +143,20 @@ class Endpoint:
             raise ValueError(
                 f"{self.url}/v1/completions does not answer as an OpenAI-compatible server does: expected one choice "
                 'with `text`, a `finish_reason` of "stop" or "length", and `usage.completion_tokens`, and got '
-                f"{_shown(json.dumps(answer))}."
+                f"{in_one_line(json.dumps(answer))}."
             ) from error
         reason: Finish = "stop" if finish == "stop" else "length"
         return Completion(request, text, reason, tokens)
 
     def _get(self, path: str, *, optional: bool) -> Any:
         try:
-            return self._ask("GET", path)
+            return self._ask(path)
         except NotThere:
             if optional:
                 return None
             raise
 
-    def _ask(self, method: str, path: str, body: Any = None, stopped: threading.Event | None = None) -> Any:
+    def _ask(self, path: str, body: Any = None, stopped: threading.Event | None = None) -> Any:
         """Ask until there is an answer, or the server was away for too long."""
         ended = stopped or threading.Event()
 
@@ -175,67 +170,37 @@ class Endpoint:
                 "server, or correct --url; the same command goes on where this one stopped."
             )
 
-        return until_answered(lambda: self._once(method, path, body), self.patience, BACKOFF, wait, given_up)
+        content = None if body is None else json.dumps(body).encode()
 
-    def _once(self, method: str, path: str, body: Any) -> Any:
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        if key := os.environ.get(KEY_VARIABLE):
-            headers["Authorization"] = f"Bearer {key}"
-        try:
-            response = self._connections.request(
-                method,
-                self.url + path,
-                body=None if body is None else json.dumps(body).encode(),
-                headers=headers,
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                timeout=Timeout(connect=min(CONNECT_S, self.patience), read=READ_S),
-            )
-            status, content = _read(response)
-        except (LocationValueError, SSLError) as error:
-            raise ValueError(f"{self.url} cannot be asked: {_redacted(str(error))}. Correct --url.") from error
-        except HTTPError as error:
-            raise Away(_redacted(str(error))) from error
-        return self._understood(status, content, path, retry_after(response, RETRY_AFTER_S))
+        def request() -> Reply:
+            return self._server.request(path, content, content_type="application/json", limit=ANSWER_BYTES)
 
-    def _understood(self, status: int, content: bytes, path: str, pause: float) -> Any:
-        said = _shown(_redacted(content.decode("utf-8", "replace")))
-        if status in LATER:
-            raise Away(f"{status}: {said}", pause)
-        if status in (404, 405):
-            raise NotThere(f"{self.url}{path} is not there ({status}): {said}. {_hint(self.url)}")
-        if status in (401, 403):
-            raise ValueError(f"{self.url} refuses ({status}): {said}. Put its key into the variable {KEY_VARIABLE}.")
-        if status != 200:
-            raise ValueError(f"{self.url}{path} refuses ({status}): {said}.")
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            raise ValueError(
-                f"{self.url}{path} answers with something that is not JSON: {said}. {_hint(self.url)}"
-            ) from error
+        return self._value(path, until_answered(request, self.patience, wait, given_up))
 
     @cached_property
-    def _connections(self) -> PoolManager:
-        return PoolManager(num_pools=2, maxsize=self.batch_size)
+    def _server(self) -> HttpServer:
+        connect_s = min(_CONNECT_S, self.patience)
+        return HttpServer(self.url, self.url, KEY_VARIABLE, LATER, connect_s, _READ_S, self.batch_size)
+
+    def _value(self, path: str, reply: Reply) -> Any:
+        """The JSON value in a reply; an error for a refusal."""
+        shown = f"({reply.status}): {reply.text}"
+        if reply.status in (404, 405):
+            raise NotThere(f"{self.url}{path} is not there {shown}. {_hint(self.url)}")
+        if reply.status in (401, 403):
+            raise ValueError(f"{self.url} refuses {shown}. Put its key into the variable {KEY_VARIABLE}.")
+        if reply.status != 200:
+            raise ValueError(f"{self.url}{path} refuses {shown}.")
+        try:
+            return json.loads(reply.body)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{self.url}{path} answers with something that is not JSON: {reply.text}. {_hint(self.url)}"
+            ) from error
 
 
 class NotThere(ValueError):
     """The server has no such path, or no such model."""
-
-
-def checked_url(url: str) -> str:
-    """An address without ``/v1`` at its end; ValueError for one that cannot be asked or should not be saved."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        raise ValueError(
-            "The address holds a user or a password, which would be saved with the results; write "
-            f"--url {parts.scheme}://{parts.netloc.rpartition('@')[2]} and put the key into {KEY_VARIABLE}."
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is no address of a server; write it as in --url http://127.0.0.1:8000.")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
 
 
 def _hint(url: str) -> str:
@@ -246,25 +211,6 @@ def _names(listed: Any, url: str) -> list[str]:
     try:
         return [str(one["id"]) for one in listed["data"]]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{url}/v1/models does not list models: {_shown(json.dumps(listed))}. {_hint(url)}") from error
-
-
-def _read(response: BaseHTTPResponse) -> tuple[int, bytes]:
-    try:
-        content = response.read(ANSWER_BYTES, decode_content=True)
-    except BaseException:
-        response.close()
-        raise
-    response.release_conn()
-    return response.status, content
-
-
-def _shown(text: str) -> str:
-    words = " ".join(text.split()) or "nothing"
-    return words if len(words) <= WORDS else f"{words[:WORDS]}…"
-
-
-def _redacted(text: str) -> str:
-    """The text without the API key, should a server say it back."""
-    key = os.environ.get(KEY_VARIABLE)
-    return text.replace(key, "[key]") if key else text
+        raise ValueError(
+            f"{url}/v1/models does not list models: {in_one_line(json.dumps(listed))}. {_hint(url)}"
+        ) from error

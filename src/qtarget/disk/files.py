@@ -1,0 +1,107 @@
+"""Files that are replaced as a whole, and JSON files read back.
+
+Results, records, manifests, cards and pages are written here and nowhere else, so a crash never leaves half of one.
+"""
+
+import errno
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+DRAFT = re.compile(r"\..+\.\d+-\d+\.draft", re.ASCII)
+"""Names of files that are not finished: hidden, with the process and the thread that write them."""
+NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
+"""Errors of file systems that cannot, or may not, write a folder's entries to the disk on demand."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A binary file to write to, which takes the place of `path` when the block ends.
+
+    Until then the old file is there, and after an error it stays. A power cut leaves the old file or the new one. Of
+    two processes that replace a file at once, the later one's content stays.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to.
+    """
+    target = Path(os.path.realpath(path))  # a link stays a link
+    draft = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.draft")
+    try:
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file; see `replacing`."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a text file, in UTF-8 and with line ends as they are in `text`; see `replacing`."""
+    replace_file(path, text.encode())
+
+
+def write_json(path: Path, value: Any, indent: int = 1) -> None:
+    """Replace a JSON file, in UTF-8; values that JSON does not know are written as their `str`. See `replacing`."""
+    replace_text(path, json.dumps(value, indent=indent, ensure_ascii=False, default=str) + "\n")
+
+
+def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        remedy: what to do about a damaged file, as the end of the error's sentence: "delete it and start anew".
+
+    Raises:
+        ValueError: the file holds no JSON object; names file and remedy.
+        OSError: there is no such file.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); {remedy}.") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is damaged (nested too deeply); {remedy}.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged (expected a JSON object); {remedy}.")
+    return value
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a file is one that `replacing` had begun when its process was killed, or is writing now."""
+    return DRAFT.fullmatch(path.name) is not None
+
+
+def remove_drafts(folder: Path) -> None:
+    """Delete what killed processes left unfinished in a folder and those inside it. Nobody may be writing there."""
+    for path in folder.rglob(".*.draft"):
+        if is_draft(path):
+            path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the folder's entries to the disk, where the system can."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    with suppress(PermissionError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in NOT_SYNCED:
+                raise
+        finally:
+            os.close(handle)

@@ -1,0 +1,147 @@
+"""Files are written whole or not at all, and what is damaged is refused by name."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from qtarget.disk import files
+from qtarget.disk.files import is_draft, read_json_object, replace_file, replace_text, replacing, write_json
+from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
+
+FULL = OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    (tmp_path / "result.json").write_bytes(b"old")
+    return tmp_path / "result.json"
+
+
+def only_old(path: Path) -> bool:
+    return path.read_bytes() == b"old" and [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_is_replaced(path):
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_new_file_is_made(tmp_path):
+    replace_text(tmp_path / "new", "η\n")
+    assert (tmp_path / "new").read_bytes() == "η\n".encode()
+
+
+@pytest.mark.parametrize("moment", ["os.fsync", "os.replace"])
+def test_a_failure_leaves_the_old_file_and_nothing_beside_it(path, monkeypatch, moment):
+    def fail(*_):
+        raise FULL
+
+    monkeypatch.setattr(moment, fail)
+    with pytest.raises(OSError, match="space"):
+        replace_file(path, b"new")
+    assert only_old(path)
+
+
+def test_an_error_while_the_content_is_made_leaves_the_old_file(path):
+    def stopped() -> None:
+        with replacing(path) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert only_old(path)
+
+
+def test_a_kill_between_writing_and_replacing_leaves_the_old_file_and_the_next_holder_of_the_folder_clears_up(path):
+    program = (
+        "import os, pathlib, qtarget.disk.files as files\n"
+        "os.replace = lambda *_: os._exit(9)\n"
+        f"files.replace_file(pathlib.Path({str(path)!r}), b'new')"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 9
+    assert path.read_bytes() == b"old"
+    assert [file.read_bytes() for file in path.parent.iterdir() if is_draft(file)] == [b"new"]
+    (path.parent / ".mine.draft").write_bytes(b"a file of the user's")
+    with one_writer(path.parent):
+        assert {file.name for file in path.parent.iterdir()} == {path.name, ".mine.draft", LOCK, HOLDER}
+
+
+def test_the_content_is_on_the_disk_before_it_gets_its_name_and_the_name_after(path, monkeypatch):
+    steps = []
+    real_fsync, real_replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append("fsync"), real_fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (steps.append("replace"), real_replace(*paths)))
+    replace_file(path, b"new")
+    assert steps == ["fsync", "replace", "fsync"] if os.name != "nt" else ["fsync", "replace"]
+
+
+def test_a_folder_that_the_system_does_not_sync_is_no_error(path, monkeypatch):
+    real = os.fsync
+
+    def only_files(handle):
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError(22, "Invalid argument")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_link_stays_a_link_and_what_it_points_to_is_replaced(path):
+    link = path.with_name("link")
+    link.symlink_to(path)
+    replace_file(link, b"new")
+    assert link.is_symlink()
+    assert path.read_bytes() == b"new"
+
+
+def test_two_writers_at_once_leave_a_whole_file(path):
+    contents = [bytes([65 + index]) * 200_000 for index in range(4)]
+    threads = [threading.Thread(target=lambda c=c: [replace_file(path, c) for _ in range(20)]) for c in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_bytes() in contents
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_json_is_utf_8_whatever_the_systems_code_page_is(path):
+    write_json(path, {"η": 0.2, "folder": Path("x")})
+    assert path.read_bytes() == '{\n "η": 0.2,\n "folder": "x"\n}\n'.encode()
+    assert read_json_object(path, "write it anew") == {"η": 0.2, "folder": "x"}
+
+
+def test_json_that_cannot_be_written_leaves_the_old_file(path):
+    with pytest.raises(TypeError):
+        write_json(path, {("a", "b"): 1})
+    assert only_old(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "trouble"),
+    [
+        (b'{"arms": [1, 2', "Expecting"),
+        (b"", "Expecting value"),
+        (b"[1]", "expected a JSON object"),
+        (b"\xff\xfe{}", "utf-8"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_no_json_object_is_refused_with_its_file_and_the_remedy(path, content, trouble):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"(?s)^{path} is damaged \(.*{trouble}.*\); delete it and start anew\.$"):
+        read_json_object(path, "delete it and start anew")
+
+
+def test_json_written_in_an_older_version_is_read(path):
+    path.write_text(json.dumps({"η": 1}), encoding="utf-8")
+    assert files.read_json_object(path, "") == {"η": 1}
