@@ -40,8 +40,8 @@ def run_recipe(recipe: Recipe, options: RunOptions, print_line: Callable[[str], 
         The scores of these arms, and of those that earlier runs of the same recipe wrote there.
 
     Raises:
-        ValueError: an unknown arm, a folder that holds another run, a damaged `results.json`, or rows and models that do
-            not fit.
+        ValueError: an unknown arm, a folder that holds another run, a damaged `results.json`, or rows and models that
+            do not fit.
         Interruption: on Ctrl-C; the same command goes on from there.
     """
     home = options.out / recipe.name
