@@ -218,7 +218,9 @@ def _begin(
 
 def per_token(number: Tensor | float, like_T: Tensor) -> Tensor:
     """A number per token, whether a rule gave one or a constant stands for all; [T]."""
-    return torch.as_tensor(number, dtype=like_T.dtype, device=like_T.device).expand(like_T.shape)
+    if not isinstance(number, Tensor):
+        number = like_T.new_full((), number)  # filled in there: copied over, it would make the host wait for the device
+    return number.to(like_T).expand(like_T.shape)
 
 
 def _check_logits(logits: Tensor, labels: Tensor) -> None:

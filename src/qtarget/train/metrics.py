@@ -27,7 +27,7 @@ class Meter:
 
     def add(self, name: str, total: Tensor, count: Tensor | float) -> None:
         wide = torch.float32 if total.device.type == "mps" else torch.float64
-        pair = torch.stack([total.detach().to(wide), torch.as_tensor(count, device=total.device).to(wide)])
+        pair = torch.stack([total.detach().to(wide), _on_device(count, total).to(wide)])
         self.sums[name] = self.sums[name] + pair if name in self.sums else pair
 
     def add_tokens(self, diagnostics: dict[str, Tensor]) -> None:
@@ -48,6 +48,11 @@ class Meter:
         table = over_ranks(torch.stack([self.sums[name] for name in names])).tolist()
         self.sums = {}
         return {name: (total, count) for name, (total, count) in zip(names, table, strict=True)}
+
+
+def _on_device(count: Tensor | float, like: Tensor) -> Tensor:
+    """A count beside a sum. A number is filled in there: copied over, it would make the host wait for the device."""
+    return count.to(like.device) if isinstance(count, Tensor) else torch.full((), count, device=like.device)
 
 
 def diagnostics_of_step(wanted: Sequence[str], method: Method, logs: bool) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from qtarget.train.lookup import (
     with_caches,
 )
 from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
-from qtarget.train.nonfinite import nonfinite_error
+from qtarget.train.nonfinite import FiniteLossCheck, MicroBatch
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
@@ -100,6 +100,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self._check_ids()
         self._meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
         self._tokens_seen = 0
+        self._finite_losses = FiniteLossCheck()
+        self.add_callback(self._finite_losses)
         self._add_evidence(teachers, given)
         self.count_labels()
         ahead = {name: source.read for name, source in self.sources.items() if isinstance(source, ReadsAhead)}
@@ -150,8 +152,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         out = model(**texts, labels=batch["labels"], q_target=self._call(texts, batch, num_items_in_batch))
         self._measure(mode, out, batch)
         loss = self._whole_loss(out, num_items_in_batch)
-        if mode == "train" and not self._all_finite(loss):
-            raise nonfinite_error(self, loss, texts, batch)
+        if mode == "train":
+            self._finite_losses.add(MicroBatch(loss.detach(), texts, batch), self)
         return (loss, self._with_logits(model, texts)) if return_outputs else loss
 
     def _call(self, texts: dict, batch: dict, num_items: Tensor | None) -> TargetCall:
@@ -193,11 +195,6 @@ class TargetSFTTrainer(OpenSFTTrainer):
             return loss
         steps = self.current_gradient_accumulation_steps if num_items is not None else 1
         return loss + self.aux_loss_weight * out.aux_loss / steps
-
-    def _all_finite(self, loss: Tensor) -> bool:
-        """Whether the loss of every rank is finite: ranks stop together, none waits for another's gradient."""
-        finite: Any = self.accelerator.gather(loss.detach().isfinite().reshape(1))
-        return bool(finite.all())
 
     def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor:
         """The loss of one row of a batch alone, for saying which row was at fault."""
