@@ -1,4 +1,4 @@
-"""In a training step the host waits for the device once, and ranks for one another once, on our account."""
+"""In an optimizer step of ours the host waits for the device once, and each rank for the others once."""
 
 import sys
 from collections import Counter
@@ -17,7 +17,7 @@ WAITS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "a
 """Operators after which a CUDA host waits: a number read, a shape that depends on values, a Python number sent over."""
 ON_A_CPU = {"_check_labels", "check_mass", "_flatten", "_checked_weight"}
 """Checks of values that are left out on a CUDA device."""
-LIBRARIES = ("qtarget", "transformers", "trl", "accelerate")
+LIBRARIES = ("qtarget", "transformers", "trl", "torch.nn.parallel")
 
 
 class Waits(TorchDispatchMode):
@@ -45,24 +45,27 @@ class Waits(TorchDispatchMode):
 
 
 def _asker():
-    """Module and function of the innermost frame that is of a library above torch."""
+    """Module and function of the innermost frame of a library that asks for what torch and accelerate do."""
     frame = sys._getframe(2)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] in LIBRARIES:
+        if module.startswith(LIBRARIES):
             return module, frame.f_code.co_name
         frame = frame.f_back
     return "", ""
 
 
 class Steps(TrainerCallback):
-    """Tells `waits` where training is: in micro-step 1, 2, … of the second optimizer step, or outside it."""
+    """Tells `waits` where training is: in micro-step 1, 2, … of the last of three optimizer steps, or outside it.
+
+    In the second one DDP still settles how it cuts the gradients up.
+    """
 
     def __init__(self, waits):
         self.waits = waits
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.waits.micro_step = 1 if state.global_step == 1 else None
+        self.waits.micro_step = 1 if state.global_step == 2 else None
 
     def on_substep_end(self, args, state, control, **kwargs):
         self.waits.micro_step = self.waits.micro_step and self.waits.micro_step + 1
@@ -73,7 +76,7 @@ class Steps(TrainerCallback):
 
 def waits_of(method, *, teacher=None, data=None, **changes):
     waits = Waits()
-    given = {"max_steps": 2, "per_device_train_batch_size": 2, "gradient_accumulation_steps": ACCUMULATION}
+    given = {"max_steps": 3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": ACCUMULATION}
     trainer = TargetSFTTrainer(
         tiny_models.tiny_model(),
         TargetSFTConfig(method=method, **parity.common_args(**{**given, "logging_steps": 100, **changes})),

@@ -66,11 +66,10 @@ class Snapshot:
     @torch.no_grad()
     def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> qt.LabelOnly:
         """Log-probability of each next token, `[B, S]` nats; NaN at the end and where `labels` `[B, S]` is masked."""
-        call = TargetCall(qt.method("sft"), diagnostics=("p_y",), width=labels.shape[1])
+        call = TargetCall(qt.method("sft"), diagnostics=("logp_y",), width=labels.shape[1])
         with self.in_place(), evaluating(self.student):
             out = self.student(**inputs, labels=labels, q_target=call)
-        tiny = torch.finfo(torch.float32).tiny
-        return qt.LabelOnly(pad(out.diagnostics["p_y"].float().clamp_min(tiny).log(), (0, 1), value=float("nan")))
+        return qt.LabelOnly(pad(out.diagnostics["logp_y"].float(), (0, 1), value=float("nan")))
 
     def save(self, folder: Path, *, writes: bool) -> None:
         """Write to `folder` on the rank that `writes`; sharded weights are gathered on all."""
