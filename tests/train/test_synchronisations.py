@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 import tiny_models
 import torch
-from train import parity
 from torch.utils._python_dispatch import TorchDispatchMode
+from train import parity
 from transformers import TrainerCallback
 
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer

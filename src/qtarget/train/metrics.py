@@ -1,4 +1,4 @@
-"""Token-weighted means over batches and ranks, without a synchronisation per batch."""
+"""The measures a trainer logs: token-weighted means over batches and ranks, read from the device once a log."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from transformers.trainer_utils import IntervalStrategy
 from qtarget import Method
 
 FREE = ("trust", "scale", "top1")
-"""Diagnostics that fall out of the loss and are measured at every step."""
+"""Diagnostics that the loss computes anyway, so they are measured at every step."""
 NAMES = {"top1": "mean_token_accuracy"}
-"""Diagnostics that TRL logs under another name."""
+"""Our diagnostics that TRL logs under another name, and that name."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Meter:
             self.add(NAMES.get(name, name), values.nan_to_num().float().sum(), measured.sum())
 
     def read(self, over_ranks: Callable[[Tensor], Tensor]) -> dict[str, tuple[float, float]]:
-        """The total and the count of each name, and a fresh start.
+        """The total and the count of each name; sums start again from 0.
 
         Args:
             over_ranks: sums a tensor over ranks.

@@ -25,8 +25,8 @@ SNAPSHOT_FILE = "reference_snapshot.safetensors"
 class Snapshot:
     """An old policy: the student as it was at the last refresh. Holds a copy of the trainable weights only.
 
-    It speaks through the student's own forward with the old weights put in place, so it costs no second model
-    and works under any wrapping that leaves weights where they are.
+    Its evidence comes from the student's own forward with the old weights put in place, so it costs no second model
+    and works under any wrapper (DDP, FSDP, peft) that leaves weights where they are.
     """
 
     student: nn.Module
@@ -56,7 +56,7 @@ class Snapshot:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The student is the snapshot for a while."""
+        """A context in which the student has the snapshot's weights."""
         self._swap()
         try:
             yield
