@@ -1,5 +1,7 @@
 """A loss that is not finite stops training before it reaches the weights."""
 
+from types import SimpleNamespace
+
 import pytest
 import tiny_models
 import torch
@@ -7,6 +9,7 @@ from train import parity
 
 from qtarget.teacher import LiveModel
 from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer
+from qtarget.train.nonfinite import FiniteLossCheck, MicroBatch
 
 
 class BrokenOnce:
@@ -117,3 +120,18 @@ class Interrupting:
         if self.batches == 2:
             raise KeyboardInterrupt
         return evidence
+
+
+@pytest.mark.parametrize(("steps_each_time", "read"), [(True, 1), (False, 0)])
+def test_an_optimizer_that_steps_in_every_backward_pass_has_every_loss_read_before_it(steps_each_time, read):
+    """LOMO, accumulating: there is no later moment at which the weights are still untouched."""
+    gathered = []
+    accelerator = SimpleNamespace(
+        sync_gradients=False,
+        has_lomo_optimizer=steps_each_time,
+        gather=lambda flag: gathered.append(flag) or flag,
+    )
+    check = FiniteLossCheck()
+    check.add(MicroBatch(torch.tensor(1.0), {}, {}), SimpleNamespace(accelerator=accelerator))
+    assert len(gathered) == read
+    assert len(check.unread) == 1 - read
