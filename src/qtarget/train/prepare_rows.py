@@ -18,7 +18,7 @@ from qtarget.data import (
 from qtarget.train.target_sft_config import TargetSFTConfig
 from qtarget.train.trl_private import Preparation, Prepare, without_cutting
 
-COLUMNS = ("input_ids", "labels", WEIGHT)
+PER_TOKEN_COLUMNS = ("input_ids", "labels", WEIGHT)
 
 
 def prepared_rows(dataset: Any, prepare: Prepare, args: TargetSFTConfig, packing: bool, request: Preparation) -> Any:
@@ -54,7 +54,9 @@ def _weighted(whole: Any, args: TargetSFTConfig, packing: bool, request: Prepara
             **map_kwargs,
         )
         if packing:
-            rows = pack_rows(rows, args.max_length, args.packing_strategy, COLUMNS, shuffle_seed=seed, **map_kwargs)
+            rows = pack_rows(
+                rows, args.max_length, args.packing_strategy, PER_TOKEN_COLUMNS, shuffle_seed=seed, **map_kwargs
+            )
         elif args.max_length is not None:
-            rows = truncate_rows(rows, args.max_length, args.truncation_mode, COLUMNS, **map_kwargs)
+            rows = truncate_rows(rows, args.max_length, args.truncation_mode, PER_TOKEN_COLUMNS, **map_kwargs)
     return rows if seed is None else rows.shuffle(seed=seed)
