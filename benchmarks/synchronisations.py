@@ -28,7 +28,7 @@ from qtarget import lab
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 ACCUMULATION = 4
-STEPS = (3, 5)
+STEPS = (3, 4)
 """Optimizer steps of two runs; their difference holds neither a run's beginning nor its end."""
 TRAINERS = {"sft": {"method": "sft"}, "dft": {"method": "dft"}, "TRL nll": {"loss_type": "nll"}}
 READ = "aten::_local_scalar_dense"
