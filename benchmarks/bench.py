@@ -39,10 +39,16 @@ def step(quick: bool) -> dict:
     return whole_step.run(whole_step.QUICK if quick else whole_step.Model())
 
 
+def waits(quick: bool) -> dict:
+    import synchronisations  # loads trl too
+
+    return synchronisations.run(quick)
+
+
 def sections(quick: bool) -> dict[str, Callable[[], dict]]:
     sizes = loss_cost.QUICK if quick else loss_cost.FULL
     of_loss = {name: lambda run=run: run(sizes) for name, run in loss_cost.SECTIONS.items()}
-    return {**of_loss, "step": lambda: step(quick)}
+    return {**of_loss, "step": lambda: step(quick), "waits": lambda: waits(quick)}
 
 
 def measured(run: Callable[[], dict]) -> dict:

@@ -167,13 +167,21 @@ def step_ratios(section: dict) -> str:
     return markdown(["", "ratio"], [[name, _spread(of)] for name, of in section["ratios"].items()])
 
 
+def waits(section: dict) -> str:
+    rows = [
+        [row["trainer"], str(row["ranks"]), *(f"{row[name]:g}" for name in ("reads", "shapes", "collectives"))]
+        for row in section["rows"]
+    ]
+    return markdown(["trainer", "ranks", "numbers read", "shapes read", "exchanges"], rows)
+
+
 TABLES: dict[str, tuple[str | None, Callable[[dict], str]]] = {
     "picture": (None, picture), "targets": (None, targets), "machine": (None, machine),
     "speed": ("speed", speed), "bf16": ("bf16", speed),
     "vocabulary": ("vocabulary", speed), "memory": ("memory", memory), "masked": ("masked", masked),
     "floor": ("floor", floor), "diagnostics": ("diagnostics", diagnostics), "curves": ("curves", curves),
     "teachers": ("curves", teachers), "peers": ("peers", peers), "step": ("step", step),
-    "ratios": ("step", step_ratios),
+    "ratios": ("step", step_ratios), "waits": ("waits", waits),
 }  # fmt: skip
 """Table of the page: the section it reads, None for all, and what writes it."""
 

@@ -16,6 +16,7 @@ STEP = {"sft over TRL nll": 1.02, "dft over sft": 1.03, "eaft over sft": 1.03}
 LEAST_MIB = 0.01
 """What a tiny run's memory is taken to be at least."""
 STEP_MEMORY, STEP_DIAGNOSTICS = 1.0, 0.03
+WAITS = 1.0
 
 
 class Line(NamedTuple):
@@ -127,7 +128,15 @@ def _step(section: dict | None) -> Iterator[Line]:
     yield Line("whole step: the default diagnostics over none", found, "at most", 1 + STEP_DIAGNOSTICS)
 
 
+def _waits(section: dict | None) -> Iterator[Line]:
+    rows = {(row["trainer"], row["ranks"]): row for row in (section or {}).get("rows", ())}
+    for what, name, ranks in (("numbers read", "reads", 1), ("exchanges of two ranks", "collectives", 2)):
+        ours, theirs = rows.get(("sft", ranks)), rows.get(("TRL nll", ranks))
+        found = ours[name] / theirs[name] if ours and theirs else None
+        yield Line(f"optimizer step: {what}, sft over TRL nll", found, "at most", WAITS)
+
+
 TARGETS: dict[str, Callable[[dict | None], Iterator[Line]]] = {
     "speed": _speed, "bf16": _bf16, "vocabulary": _vocabulary, "memory": _memory, "masked": _masked, "floor": _floor,
-    "step": _step,
+    "step": _step, "waits": _waits,
 }  # fmt: skip

@@ -11,7 +11,7 @@ from qtarget.fused import torch_engine as rows
 from qtarget.fused.products import ONEDNN_FROM
 from qtarget.target.statistics import head_logits
 
-DIAGNOSTICS = ("trust", "scale", "p_y", "entropy", "target_kl")
+DIAGNOSTICS = ("trust", "scale", "p_y", "logp_y", "entropy", "target_kl")
 
 
 def _leaves(case: Case) -> tuple[torch.Tensor, qt.Head, list[torch.Tensor]]:

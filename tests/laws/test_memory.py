@@ -39,7 +39,7 @@ def test_law_04_no_more_than_a_chunk_of_logits(row: Row):
     assert case.labels.shape == (T,)  # made beforehand, as the evidence below is: both look at whole logits
     assert case.evidence
     with Largest() as largest:
-        _call(case, chunk_tokens=8, diagnostics=DIAGNOSTICS[:6])
+        _call(case, chunk_tokens=8, diagnostics=DIAGNOSTICS[:-1])
     assert largest.rows == 8 or (case.method.weight_is_trust and largest.rows < 8)
 
 

@@ -116,7 +116,9 @@ def test_a_model_with_fewer_rows_than_the_teacher_has_tokens_is_refused(tmp_path
     args = TargetSFTConfig(teacher_cache=folder, **parity.common_args())
     small = tiny_models.tiny_model(vocab=tiny_models.VOCAB - 1)
     rows = tiny_models.prompt_completion(16).filter(lambda row: tiny_models.WORDS[-1] not in str(row))
-    with pytest.raises(ValueError, match=rf"speaks of {tiny_models.VOCAB} tokens, .* has {tiny_models.VOCAB - 1} rows"):
+    with pytest.raises(
+        ValueError, match=rf"has a vocabulary of {tiny_models.VOCAB} tokens, .* has {tiny_models.VOCAB - 1} rows"
+    ):
         TargetSFTTrainer(small, args, train_dataset=rows, processing_class=tiny_models.tiny_tokenizer())
 
 

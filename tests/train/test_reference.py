@@ -7,7 +7,9 @@ from peft import LoraConfig
 from train import parity
 from transformers import TrainerCallback
 
+import qtarget as qt
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+from qtarget.train.forward import TargetCall, add_target_loss
 from qtarget.train.reference import SNAPSHOT_FILE, Snapshot
 
 LORA = {"r": 4, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
@@ -104,6 +106,23 @@ def test_psfts_ratio_is_one_just_after_a_refresh():
     losses = parity.history(trainer)["loss"]
     assert losses[0::2] == pytest.approx([-1, -1], abs=1e-5)
     assert all(abs(loss + 1) > 1e-3 for loss in losses[1::2])
+
+
+def test_an_impossible_label_has_its_log_probability_too():
+    """Of e^-100, which single precision has no number for: on-policy the ratio to the snapshot is 1 there as well."""
+    model = tiny_models.tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1e4)
+    add_target_loss(model)
+    ids = torch.arange(5, 25).view(2, 10)
+    evidence = Snapshot(model, every=1).evidence({"input_ids": ids}, ids)
+    with torch.no_grad():
+        logp = model(input_ids=ids).logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None]).squeeze(-1)
+    assert logp.min() < -100
+    torch.testing.assert_close(evidence.logprobs[:, :-1], logp, rtol=1e-5, atol=1e-3)
+    call = TargetCall(qt.method("psft"), reference=evidence, diagnostics=("trust",))
+    trust = model(input_ids=ids, labels=ids, q_target=call).diagnostics["trust"]
+    torch.testing.assert_close(trust, torch.ones_like(trust))
 
 
 def test_a_snapshot_is_put_in_place_and_taken_out():

@@ -11,7 +11,8 @@ METHODS = ("sft", "dft", "target-sft", "sft-kl", "psft")
 
 @pytest.fixture(scope="module")
 def two(once):
-    return once("two_ranks", lambda: parity.launch(*METHODS, "flat", "heard", "fsdp", "adapter", "broken"))
+    reports = (*METHODS, "flat", "heard", "fsdp", "adapter", "broken", "broken in parts", "collectives")
+    return once("two_ranks", lambda: parity.launch(*reports))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,19 @@ def test_a_teacher_under_zero_stage_3_beside_a_whole_student():
     found = parity.launch("zero3")["zero3"]
     assert found["cut_up"] >= 24
     assert max(parity.deviation(found, placed(None, 1))) < 1e-5
+
+
+def test_ranks_wait_for_one_another_once_in_an_optimizer_step(two):
+    """On our account, besides the gradients: whether all losses are finite."""
+    assert two["collectives"] == {"4": 1}
+
+
+def test_a_broken_micro_batch_stops_all_ranks_before_the_step_it_is_part_of(two):
+    first, second = two["broken in parts"]
+    assert "optimizer step 2" in first
+    assert "another rank" in first
+    assert "optimizer step 2" in second
+    assert "of its micro-batch 1 of 2" in second
 
 
 def test_one_ranks_broken_row_stops_all_ranks_and_is_named(two):

@@ -101,3 +101,11 @@ def test_importing_the_trainer_beside_another_trl_says_so(tmp_path, version):
     assert run.stderr.splitlines()[-1].startswith(
         f"ImportError: Found trl {version}; qtarget.train is tested with trl>=1.15,<1.17."
     )
+
+
+def test_importing_the_trainer_without_the_extra_says_how_to_install_it():
+    """`packaging` is the first that would be missed."""
+    code = "import sys; sys.modules['packaging'] = None; import qtarget.train"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("Write: pip install 'qtarget[train]'")

@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from train import parity
+from train.test_synchronisations import waits_of
 from train.test_teachers_adapter import ran, save_base_and_adapter
 
 import qtarget as qt
@@ -191,13 +192,18 @@ class BrokenTeacher:
         return evidence
 
 
-def stopped(rank: int) -> str:
+def stopped(rank: int, accumulation: int) -> str:
     """The error every rank raises when one rank's loss is not finite."""
     trainer = TargetSFTTrainer(
         tiny_models.tiny_model(),
         TargetSFTConfig(
             method="target-sft",
-            **parity.common_args(max_steps=4, per_device_train_batch_size=2, ddp_backend="gloo"),
+            **parity.common_args(
+                max_steps=4,
+                per_device_train_batch_size=2,
+                gradient_accumulation_steps=accumulation,
+                ddp_backend="gloo",
+            ),
         ),
         train_dataset=tiny_models.prompt_completion(),
         processing_class=tiny_models.tiny_tokenizer(),
@@ -210,10 +216,16 @@ def stopped(rank: int) -> str:
     return ""
 
 
-def stopped_on_all(rank: int, ranks: int) -> list[str]:
+def stopped_on_all(rank: int, ranks: int, accumulation: int = 1) -> list[str]:
     errors: Any = [None] * ranks
-    dist.all_gather_object(errors, stopped(rank))
+    dist.all_gather_object(errors, stopped(rank, accumulation))
     return errors
+
+
+def collectives() -> dict[int, int]:
+    """Those that our code asks for in an optimizer step, by micro-step."""
+    counted = waits_of("sft", ddp_backend="gloo")
+    return counted.of("qtarget", *{name for _, name, *_ in counted.counts if name.startswith("c10d::")})
 
 
 def of_method(method: str, rank: int, ranks: int) -> dict[str, Any]:
@@ -227,6 +239,8 @@ def main(report: str, *wanted: str) -> None:
     rank, ranks = dist.get_rank(), dist.get_world_size()
     others = {
         "broken": lambda: stopped_on_all(rank, ranks),
+        "broken in parts": lambda: stopped_on_all(rank, ranks, accumulation=2),
+        "collectives": collectives,
         "flat": lambda: evaluated_flat(ranks),
         "heard": lambda: heard(rank),
         "fsdp": lambda: placed("fsdp", ranks),

@@ -15,7 +15,7 @@ from qtarget.target.inputs import method_to_run, supervised_tokens
 from qtarget.target.types import Method
 
 Reduction = Literal["mean", "none"]
-DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy", "target_kl", "teacher_entropy")
+DIAGNOSTICS = ("trust", "scale", "p_y", "logp_y", "top1", "entropy", "target_kl", "teacher_entropy")
 CHUNK_TOKENS = {"cpu": 128}
 """Tokens a chunk: on a CPU 4 % slower than 256, for half of the memory; an accelerator needs 1024 to keep its
 multipliers fed.

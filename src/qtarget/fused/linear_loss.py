@@ -53,8 +53,8 @@ def linear_q_target_loss(
             where others are masked; backward also narrows the gradients to the inputs' dtype.
         reduction: "none" leaves `loss` per token, shaped like labels (0 where ignored), for an upstream gradient of
             each: a fourth matrix product, as gradients are then made in backward, any number of times.
-        diagnostics: among trust, scale, p_y, top1 (1 where the label is the likeliest token), entropy, target_kl,
-            teacher_entropy (of the first teacher); () is fastest.
+        diagnostics: among trust, scale, p_y, logp_y (nats), top1 (1 where the label is the likeliest token), entropy,
+            target_kl, teacher_entropy (of the first teacher); () is fastest.
         token_group: ranks that hold other tokens of the same batch, each its own (none, too), as under sequence or
             context parallelism. Methods that look beyond a token then look at all of them, sequence_ids being those
             of the whole batch, and num_items defaults to the count of all: loss and gradients sum to the whole over

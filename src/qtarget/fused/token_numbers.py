@@ -77,6 +77,7 @@ def nll_and_diagnostics(plan: LossPlan, chunk: ChunkEngine, numbers: TokenNumber
         "trust": lambda: numbers.trust,
         "scale": lambda: numbers.scale * numbers.multiplier,
         "p_y": lambda: logp_y_C.exp(),
+        "logp_y": lambda: logp_y_C,
         "top1": lambda: chunk.measured[TOP1],
         "entropy": lambda: chunk.measured[ENTROPY],
         "target_kl": lambda: _target_kl(plan, chunk, numbers),

@@ -145,7 +145,7 @@ class TorchChunk:
             out_CV, tokens = self._buffer(name), min(self.axis.total, evidence.vocab or evidence.head.axis.total)
             shared = min(max(tokens - self.axis.start, 0), out_CV.shape[1])
             self._source_into(out_CV[:, :shared], evidence)
-            out_CV[:, shared:] = FLOOR
+            out_CV[:, shared:].fill_(FLOOR)
             self._loaded[name] = out_CV
         return self._loaded[name]
 

@@ -32,7 +32,7 @@ def supervised_tokens(
             raise ValueError(f"{name} has shape {list(extra.shape)}, labels {list(labels.shape)}; they must be equal")
     flat = labels.reshape(-1)
     keep = flat != ignore_index
-    _check_labels(flat[keep], vocab, ignore_index)
+    _check_labels(flat, keep, vocab, ignore_index)
     num_supervised = keep.sum()
     weight = None if given.token_weight is None else _checked_weight(given.token_weight.reshape(-1), keep)
     counted = keep & (weight != 0) if weight is not None and drop_weightless else keep
@@ -97,11 +97,12 @@ def _alternative(method: Method, need: str) -> str:
     return _FIX[need]
 
 
-def _check_labels(labels: Tensor, vocab: int, ignore_index: int) -> None:
+def _check_labels(labels: Tensor, keep: Tensor, vocab: int, ignore_index: int) -> None:
     if labels.is_floating_point():
         raise ValueError(f"labels must be token ids (int64), got {labels.dtype}")
     if labels.device.type == "cuda":  # a check here would make the host wait for the device on every step
         return
+    labels = labels[keep]
     if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < vocab):
         bad = labels[(labels < 0) | (labels >= vocab)][0].item()
         raise ValueError(

@@ -45,7 +45,7 @@ def q_target_loss(
         num_items: what the sum is divided by; by default the count of supervised tokens.
 
     Returns:
-        LossOutput with diagnostics trust, scale, p_y, top1, entropy and target_kl (NaN where Q is improper).
+        LossOutput with diagnostics trust, scale, p_y, logp_y, top1, entropy and target_kl (NaN where Q is improper).
 
     Raises:
         ValueError: evidence the method needs is missing, shapes disagree, or a label is no token id.
@@ -66,6 +66,7 @@ def q_target_loss(
         "trust": target.trust,
         "scale": scale_T,
         "p_y": frame[LOGP_Y].exp(),
+        "logp_y": frame[LOGP_Y],
         "top1": frame[TOP1],
         "entropy": frame[ENTROPY],
         "target_kl": target_kl(target.q, frame.logp_TV),
@@ -218,7 +219,9 @@ def _begin(
 
 def per_token(number: Tensor | float, like_T: Tensor) -> Tensor:
     """A number per token, whether a rule gave one or a constant stands for all; [T]."""
-    return torch.as_tensor(number, dtype=like_T.dtype, device=like_T.device).expand(like_T.shape)
+    if not isinstance(number, Tensor):
+        number = like_T.new_full((), number)  # filled in there: copied over, it would make the host wait for the device
+    return number.to(like_T).expand(like_T.shape)
 
 
 def _check_logits(logits: Tensor, labels: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Building a trainer's teachers and reference from what the user gave: paths, hub names or models."""
+"""Builds a trainer's teachers and reference from what the user gave: paths, hub names or models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ SourceLike = str | PreTrainedModel | EvidenceSource
 
 @dataclass(frozen=True)
 class Student:
-    """What evidence is built against.
+    """The model under training, which teachers and reference must fit.
 
     Attributes:
         model: as trained, peft wrapper included.  base: the causal language model in it.
@@ -106,7 +106,7 @@ def _source(given: SourceLike, name: str, student: Student, dtype: str, init_kwa
 
 
 def _shared_vocabulary(student: Student, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> int:
-    """Leading rows of the model's head that stand for tokens of the student; all both have, where no one knows."""
+    """Leading rows of the model's head that stand for the student's tokens; without a tokenizer, all that both have."""
     rows = min(student.vocabulary, _rows(model))
     return rows if tokenizer is None else min(rows, number_of_tokens(tokenizer.get_vocab()))
 

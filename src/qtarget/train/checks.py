@@ -1,4 +1,4 @@
-"""What the trainer refuses, before any model is loaded where it can."""
+"""Refuses methods, data and models that the trainer cannot train, where possible before any model is loaded."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from qtarget.data import SPANS, WEIGHT, carries_weight, column_names
 
 
 def check_method(method: qt.Method, teachers: Sequence[Any], reference: Any, packing_strategy: str | None) -> None:
-    """Refuse a method whose evidence is missing, and evidence no one reads.
+    """Refuse a method whose teacher or reference is missing, and a teacher or reference that it does not read.
 
     Args:
         packing_strategy: None when rows are not packed.
@@ -81,7 +81,7 @@ def check_surroundings(compute_loss_func: Callable | None, processing_class: Any
 
 
 def check_batch(batch: Any) -> None:
-    """Refuse what a collator of one's own may hand over: no labels, or labels that are shifted already."""
+    """Refuse a batch of a user's collator without labels, or with labels that are shifted already."""
     if "labels" not in batch or "shift_labels" in batch:
         raise ValueError(
             f"The collator made a batch of {sorted(batch)}; expected `input_ids` and `labels` `[B, S]`, "
@@ -90,7 +90,7 @@ def check_batch(batch: Any) -> None:
 
 
 def check_built(model: Any, accelerator: Any, is_vision: bool, is_zero3: bool = False) -> None:
-    """Refuse what only shows once TRL has built everything: model family and parallelism."""
+    """Refuse model families and parallelism that are known only after TRL has built everything."""
     if is_vision or model.config.get_text_config() is not model.config:
         raise ValueError(
             f"{type(model).__name__} is a vision-language model (its text model is a part of it), which is "

@@ -1,4 +1,4 @@
-"""The loss inside the model's forward, so that the hooks of DDP, FSDP, peft and checkpointing fire around it."""
+"""Puts the loss into the model's forward, so that the hooks of DDP, FSDP, peft and checkpointing fire around it."""
 
 import functools
 import types
@@ -19,6 +19,7 @@ from qtarget.train.trl_private import load_balancing_loss
 
 ModelEvidence = qt.Dense | qt.Sparse | qt.LabelOnly
 NOT_FOR_MODELS = ("labels", WEIGHT, "row_ids", EVIDENCE)
+"""Entries of a batch that the loss reads and the model does not."""
 WITH_NEXT = (slice(None), slice(None, -1))
 """The positions `[B, S]` that have a next token."""
 
@@ -76,7 +77,7 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
     kwargs["use_cache"] = False
     width = call.width or labels.shape[1]
     if call.adapter_off is not None:
-        call = replace(call, reference=_own_evidence(model, call.adapter_off, *args, **kwargs))
+        call = replace(call, reference=_evidence_without_adapter(model, call.adapter_off, *args, **kwargs))
     outputs = model.base_model(*args, **kwargs)
     head = head_of(model)
     out = _loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
@@ -103,12 +104,12 @@ def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt
 
 @torch.compiler.disable()  # peft takes adapters off in a way that cannot be traced: one break here in place of many
 @torch.no_grad()
-def _own_evidence(model: PreTrainedModel, adapter_off, *args, **kwargs) -> qt.Dense:
+def _evidence_without_adapter(model: PreTrainedModel, adapter_off, *args, **kwargs) -> qt.Dense:
     with adapter_off(), eval_mode(model):
         hidden = model.base_model(*args, **kwargs).last_hidden_state
         return qt.Dense(hidden, head_of(model))
 
 
 def text_inputs(batch: dict[str, Any]) -> dict[str, Any]:
-    """What of a batch is for models; the rest is for the loss."""
+    """The entries of a batch that models take, as keyword arguments; the others are for the loss."""
     return {name: value for name, value in batch.items() if name not in NOT_FOR_MODELS}

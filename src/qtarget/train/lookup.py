@@ -1,4 +1,4 @@
-"""Teachers and references that are looked up: caches on disk and servers, held against the run that reads them."""
+"""Teachers and references read from caches on disk or from servers, checked against the run that reads them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ def name_of(reference: Any, model: Any) -> str | None:
 
 
 def rendering(args: TargetSFTConfig, tokenizer: PreTrainedTokenizerBase, chat_template: str | None) -> dict[str, str]:
-    """What turns rows into token ids, as parts of a cache's key."""
+    """What decides how rows become token ids, as parts of a cache's key."""
     names = ("max_length", "truncation_mode", "packing", "packing_strategy", "completion_only_loss")
     cuts = {name: getattr(args, name) for name in (*names, "assistant_only_loss", "eval_packing")}
     return {
@@ -64,8 +64,8 @@ def rendering(args: TargetSFTConfig, tokenizer: PreTrainedTokenizerBase, chat_te
     }
 
 
-def looked_up(given: Any, name: str, student: Student, method: qt.Method, args: TargetSFTConfig) -> Any:
-    """A cache or an address as a source; anything else as it is.
+def lookup_source(given: Any, name: str, student: Student, method: qt.Method, args: TargetSFTConfig) -> Any:
+    """The source behind a cache or a server's address; any other teacher or reference as it was given.
 
     Args:
         name: "teacher i" or "reference".
@@ -85,7 +85,7 @@ def looked_up(given: Any, name: str, student: Student, method: qt.Method, args: 
 
 
 def cached_source(given: CacheReference, name: str, student: Student, label_only: bool) -> KeptSource:
-    """A cache as a source, held against the student's tokens and the model it should be of."""
+    """A cache as a source, after a check that it is of the student's tokenizer and of the model it should be of."""
     cache = open_cache(given.folder)
     wanted: dict[str, Any] = {"tokenizer": tokenizer_identity(student.tokenizer)}
     if given.of is not None:
@@ -101,29 +101,28 @@ def cached_source(given: CacheReference, name: str, student: Student, label_only
 
 
 def _check_rows(source: str, tokens: int, student: Student) -> None:
-    """Refuse a source that speaks of tokens the student cannot say."""
-    rows = vocabulary_of(student)
+    """Refuse a source with a larger vocabulary than the student's output layer."""
+    rows = student.vocabulary
     if tokens > rows:
         raise ValueError(
-            f"{source} speaks of {tokens} tokens, and the model's output layer has {rows} rows; resize the model's "
-            "embeddings to its tokenizer, or choose a teacher of its family."
+            f"{source} has a vocabulary of {tokens} tokens, and the model's output layer has {rows} rows; resize the "
+            "model's embeddings to its tokenizer, or choose a teacher of its family."
         )
 
 
-def vocabulary_of(student: Student) -> int:
-    """Rows of the student's output layer."""
-    return student.base.get_output_embeddings().weight.shape[0]  # type: ignore[union-attr]
-
-
 def check_lookups(method: qt.Method, sources: Mapping[str, EvidenceSource], vocab: int) -> None:
-    """Refuse kept tokens that do not give the method's target, before the first step does."""
-    stand_ins = {name: _stand_in(source) for name, source in sources.items()}
-    reference = stand_ins.pop("reference", None)
-    check_kept_tokens(method, CallInputs(tuple(stand_ins.values()), reference, None, None), vocab)
+    """Refuse sources that keep too few tokens for the method's target, before the first step.
+
+    Args:
+        vocab: rows of the student's output layer.
+    """
+    forms = {name: _form_of_evidence(source) for name, source in sources.items()}
+    reference = forms.pop("reference", None)
+    check_kept_tokens(method, CallInputs(tuple(forms.values()), reference, None, None), vocab)
 
 
-def _stand_in(source: EvidenceSource) -> qt.Sparse | qt.LabelOnly:
-    """Kept tokens as a source will bring them, of no token."""
+def _form_of_evidence(source: EvidenceSource) -> qt.Sparse | qt.LabelOnly:
+    """Evidence about no token at all, in the form that the source will bring: the check reads the form alone."""
     if not isinstance(source, KeptSource) or source.label_only:
         return qt.LabelOnly(torch.zeros(0))
     nothing = {name: torch.zeros(0) for name in ("logprobs", "log_tail", "entropy")}
@@ -135,7 +134,7 @@ def _stand_in(source: EvidenceSource) -> qt.Sparse | qt.LabelOnly:
 def check_coverage(
     sources: Mapping[str, EvidenceSource], datasets: Mapping[str, Any], rendered: Mapping[str, str]
 ) -> None:
-    """Refuse a run with rows that a cache knows nothing of, saying what was done otherwise when it was written.
+    """Refuse a run with rows that a cache does not hold, and say what was different when it was written.
 
     Args:
         datasets: prepared rows by name; streams are not looked at ahead of time.

@@ -1,4 +1,4 @@
-"""Token-weighted means over batches and ranks, without a synchronisation per batch."""
+"""The measures a trainer logs: token-weighted means over batches and ranks, read from the device once a log."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from transformers.trainer_utils import IntervalStrategy
 from qtarget import Method
 
 FREE = ("trust", "scale", "top1")
-"""Diagnostics that fall out of the loss and are measured at every step."""
+"""Diagnostics that the loss computes anyway, so they are measured at every step."""
 NAMES = {"top1": "mean_token_accuracy"}
-"""Diagnostics that TRL logs under another name."""
+"""Our diagnostics that TRL logs under another name, and that name."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Meter:
 
     def add(self, name: str, total: Tensor, count: Tensor | float) -> None:
         wide = torch.float32 if total.device.type == "mps" else torch.float64
-        pair = torch.stack([total.detach().to(wide), torch.as_tensor(count, device=total.device).to(wide)])
+        pair = torch.stack([total.detach().to(wide), _on_device(count, total).to(wide)])
         self.sums[name] = self.sums[name] + pair if name in self.sums else pair
 
     def add_tokens(self, diagnostics: dict[str, Tensor]) -> None:
@@ -37,7 +37,7 @@ class Meter:
             self.add(NAMES.get(name, name), values.nan_to_num().float().sum(), measured.sum())
 
     def read(self, over_ranks: Callable[[Tensor], Tensor]) -> dict[str, tuple[float, float]]:
-        """The total and the count of each name, and a fresh start.
+        """The total and the count of each name; sums start again from 0.
 
         Args:
             over_ranks: sums a tensor over ranks.
@@ -48,6 +48,11 @@ class Meter:
         table = over_ranks(torch.stack([self.sums[name] for name in names])).tolist()
         self.sums = {}
         return {name: (total, count) for name, (total, count) in zip(names, table, strict=True)}
+
+
+def _on_device(count: Tensor | float, like: Tensor) -> Tensor:
+    """A count beside a sum. A number is filled in there: copied over, it would make the host wait for the device."""
+    return count.to(like.device) if isinstance(count, Tensor) else torch.full((), count, device=like.device)
 
 
 def diagnostics_of_step(wanted: Sequence[str], method: Method, logs: bool) -> tuple[str, ...]:

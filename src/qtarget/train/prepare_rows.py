@@ -1,4 +1,4 @@
-"""From a user's rows to labelled token rows: TRL's preparation, with per-token weights carried through it."""
+"""Prepares a user's rows for training: TRL tokenises and labels them, and per-token weights stay with their tokens."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ from qtarget.data import (
     truncate_rows,
 )
 from qtarget.train.target_sft_config import TargetSFTConfig
-from qtarget.train.trl_private import Prepare, Preparing, without_cutting
+from qtarget.train.trl_private import Preparation, Prepare, without_cutting
 
-COLUMNS = ("input_ids", "labels", WEIGHT)
+PER_TOKEN_COLUMNS = ("input_ids", "labels", WEIGHT)
 
 
-def prepared_rows(dataset: Any, prepare: Prepare, args: TargetSFTConfig, packing: bool, request: Preparing) -> Any:
-    """Checked, tokenised, labelled and truncated or packed rows.
+def prepared_rows(dataset: Any, prepare: Prepare, args: TargetSFTConfig, packing: bool, request: Preparation) -> Any:
+    """A data set's rows checked, tokenised, labelled and truncated or packed.
 
     Rows without weights are TRL's own work. With weights, TRL tokenises and labels, and the cutting is done
     here on all per-token columns alike.
@@ -40,7 +40,7 @@ def prepared_rows(dataset: Any, prepare: Prepare, args: TargetSFTConfig, packing
     return rows
 
 
-def _weighted(whole: Any, args: TargetSFTConfig, packing: bool, request: Preparing) -> Any:
+def _weighted(whole: Any, args: TargetSFTConfig, packing: bool, request: Preparation) -> Any:
     map_kwargs = {"num_proc": args.dataset_num_proc} if isinstance(whole, Dataset) else {}
     seed = args.seed if args.shuffle_dataset else None
     with args.main_process_first(desc="weighing tokens"):
@@ -54,7 +54,9 @@ def _weighted(whole: Any, args: TargetSFTConfig, packing: bool, request: Prepari
             **map_kwargs,
         )
         if packing:
-            rows = pack_rows(rows, args.max_length, args.packing_strategy, COLUMNS, shuffle_seed=seed, **map_kwargs)
+            rows = pack_rows(
+                rows, args.max_length, args.packing_strategy, PER_TOKEN_COLUMNS, shuffle_seed=seed, **map_kwargs
+            )
         elif args.max_length is not None:
-            rows = truncate_rows(rows, args.max_length, args.truncation_mode, COLUMNS, **map_kwargs)
+            rows = truncate_rows(rows, args.max_length, args.truncation_mode, PER_TOKEN_COLUMNS, **map_kwargs)
     return rows if seed is None else rows.shuffle(seed=seed)

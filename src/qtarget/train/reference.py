@@ -25,8 +25,8 @@ SNAPSHOT_FILE = "reference_snapshot.safetensors"
 class Snapshot:
     """An old policy: the student as it was at the last refresh. Holds a copy of the trainable weights only.
 
-    It speaks through the student's own forward with the old weights put in place, so it costs no second model
-    and works under any wrapping that leaves weights where they are.
+    Its evidence comes from the student's own forward with the old weights put in place, so it costs no second model
+    and works under any wrapper (DDP, FSDP, peft) that leaves weights where they are.
     """
 
     student: nn.Module
@@ -56,7 +56,7 @@ class Snapshot:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The student is the snapshot for a while."""
+        """A context in which the student has the snapshot's weights."""
         self._swap()
         try:
             yield
@@ -66,11 +66,10 @@ class Snapshot:
     @torch.no_grad()
     def evidence(self, inputs: Mapping[str, Any], labels: Tensor) -> qt.LabelOnly:
         """Log-probability of each next token, `[B, S]` nats; NaN at the end and where `labels` `[B, S]` is masked."""
-        call = TargetCall(qt.method("sft"), diagnostics=("p_y",), width=labels.shape[1])
+        call = TargetCall(qt.method("sft"), diagnostics=("logp_y",), width=labels.shape[1])
         with self.in_place(), eval_mode(self.student):
             out = self.student(**inputs, labels=labels, q_target=call)
-        tiny = torch.finfo(torch.float32).tiny
-        return qt.LabelOnly(pad(out.diagnostics["p_y"].float().clamp_min(tiny).log(), (0, 1), value=float("nan")))
+        return qt.LabelOnly(pad(out.diagnostics["logp_y"].float(), (0, 1), value=float("nan")))
 
     def save(self, folder: Path, *, writes: bool) -> None:
         """Write to `folder` on the rank that `writes`; sharded weights are gathered on all."""

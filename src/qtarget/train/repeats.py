@@ -1,4 +1,4 @@
-"""Rows that ranks see twice in the last evaluation batch."""
+"""Masks the rows that fill up the last evaluation batch, so that every row counts once on any number of ranks."""
 
 from typing import Any
 

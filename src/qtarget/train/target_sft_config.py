@@ -40,6 +40,8 @@ class TargetSFTConfig(SFTConfig):
             others are measured at the steps that are logged, and throughout evaluation. What does not apply
             (`target_kl` under an improper target, `teacher_entropy` without a teacher) is left out.
         unspanned_weight: weight of the tokens that no span of `weight_spans` touches.
+        logging_nan_inf_filter: off, where the Trainer has it on: it reads every micro-batch's loss to keep NaN out of
+            the log, and here such a loss stops training.
     """
 
     _VALID_DICT_FIELDS = [  # noqa: RUF012  (TRL's own declaration)
@@ -88,6 +90,10 @@ class TargetSFTConfig(SFTConfig):
     )
     unspanned_weight: float = field(
         default=1.0, metadata={"help": "Weight of tokens that no span of `weight_spans` touches."}
+    )
+
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Leave losses that are not finite out of the log; here they stop training."}
     )
 
     def __post_init__(self) -> None:

@@ -23,19 +23,18 @@ from qtarget.train.lookup import (
     CacheReference,
     check_coverage,
     check_lookups,
-    looked_up,
+    lookup_source,
     name_of,
     rendering,
-    vocabulary_of,
     with_caches,
 )
 from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
-from qtarget.train.nonfinite import nonfinite_error
+from qtarget.train.nonfinite import FiniteLossCheck, MicroBatch
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.target_sft_config import TargetSFTConfig, as_target_config, refuse_other_losses
-from qtarget.train.trl_private import OpenSFTTrainer, Prepare, Preparing
+from qtarget.train.trl_private import OpenSFTTrainer, Preparation, Prepare
 
 
 class TargetSFTTrainer(OpenSFTTrainer):
@@ -100,6 +99,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self._check_ids()
         self._meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
         self._tokens_seen = 0
+        self._finite_losses = FiniteLossCheck()
+        self.add_callback(self._finite_losses)
         self._add_evidence(teachers, given)
         self.count_labels()
         ahead = {name: source.read for name, source in self.sources.items() if isinstance(source, ReadsAhead)}
@@ -115,24 +116,24 @@ class TargetSFTTrainer(OpenSFTTrainer):
         base = causal_lm(self.model)
         check_head(base, "model")
         student = Student(self.model, base, self.text_tokenizer, self.args.device)
-        find = partial(looked_up, student=student, method=self.method, args=self.args)
+        find = partial(lookup_source, student=student, method=self.method, args=self.args)
         self.teachers = build_teachers([find(t, f"teacher {i}") for i, t in enumerate(teachers)], student, self.args)
         self.reference = build_reference(find(given, "reference"), self.method, student, self.args)
-        check_lookups(self.method, self.sources, vocabulary_of(student))
+        check_lookups(self.method, self.sources, student.vocabulary)
         rendered = rendering(self.args, self.text_tokenizer, self.chat_template)
         check_coverage(self.sources, {"train": self.train_dataset, "eval": self.eval_dataset}, rendered)
-        is_own = self.reference is None and given is not None and "reference" in self.method.needs
-        self.adapter_off = self.model.disable_adapter if is_own else None
+        is_reference_itself = self.reference is None and given is not None and "reference" in self.method.needs
+        self.adapter_off = self.model.disable_adapter if is_reference_itself else None
         if isinstance(self.reference, Snapshot):
             self.add_callback(RefreshSnapshot(self.reference))
         add_target_loss(base)
 
-    def prepare_rows(self, dataset: Any, prepare: Prepare, args: Any, packing: bool, request: Preparing) -> Any:
+    def prepare_rows(self, dataset: Any, prepare: Prepare, args: Any, packing: bool, request: Preparation) -> Any:
         return prepared_rows(dataset, prepare, args, packing, request)
 
     @property
     def sources(self) -> dict[str, EvidenceSource]:
-        """Whoever is asked about a batch, by name: the teachers in their order, then the reference."""
+        """Where evidence about a batch comes from, by name: the teachers in their order, then the reference."""
         named: dict[str, EvidenceSource] = {f"teacher {index}": teacher for index, teacher in enumerate(self.teachers)}
         return named if self.reference is None else {**named, "reference": self.reference}
 
@@ -150,19 +151,19 @@ class TargetSFTTrainer(OpenSFTTrainer):
         out = model(**texts, labels=batch["labels"], q_target=self._call(texts, batch, num_items_in_batch))
         self._measure(mode, out, batch)
         loss = self._whole_loss(out, num_items_in_batch)
-        if mode == "train" and not self._all_finite(loss):
-            raise nonfinite_error(self, loss, texts, batch)
+        if mode == "train":
+            self._finite_losses.add(MicroBatch(loss.detach(), texts, batch), self)
         return (loss, self._with_logits(model, texts)) if return_outputs else loss
 
     def _call(self, texts: dict, batch: dict, num_items: Tensor | None) -> TargetCall:
-        """What the teachers, the reference and the rows have to say about this batch."""
+        """The method, and the evidence and weights about this batch that the forward needs."""
         with self.accelerator.autocast():
-            said = {name: self._evidence(name, source, texts, batch) for name, source in self.sources.items()}
-        reference = said.pop("reference", None)
+            evidence = {name: self._evidence(name, source, texts, batch) for name, source in self.sources.items()}
+        reference = evidence.pop("reference", None)
         ids = sequence_ids(texts["input_ids"], texts.get("position_ids"))
         return TargetCall(
             self.method,
-            tuple(said.values()),
+            tuple(evidence.values()),
             reference,
             self.adapter_off,
             token_weight(batch, self.method),
@@ -173,7 +174,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         )
 
     def _evidence(self, name: str, source: EvidenceSource, texts: dict, batch: dict) -> ModelEvidence:
-        """What one source says about the batch: now, or as it was read when the batch was made."""
+        """One source's evidence about the batch: computed now, or read when the batch was made."""
         read = batch.get(EVIDENCE, {}).get(name)
         if read is None:
             return source.evidence(texts, batch["labels"])
@@ -193,11 +194,6 @@ class TargetSFTTrainer(OpenSFTTrainer):
             return loss
         steps = self.current_gradient_accumulation_steps if num_items is not None else 1
         return loss + self.aux_loss_weight * out.aux_loss / steps
-
-    def _all_finite(self, loss: Tensor) -> bool:
-        """Whether the loss of every rank is finite: ranks stop together, none waits for another's gradient."""
-        finite: Any = self.accelerator.gather(loss.detach().isfinite().reshape(1))
-        return bool(finite.all())
 
     def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor:
         """The loss of one row of a batch alone, for saying which row was at fault."""

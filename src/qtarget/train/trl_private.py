@@ -18,11 +18,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 Prepare = Callable[[Any, SFTConfig, bool], Any]
 
 
-class Preparing(NamedTuple):
-    """What is being prepared, and how it is rendered.
+class Preparation(NamedTuple):
+    """A data set to prepare, and how its rows are rendered as text.
 
     Attributes:
-        name: of the data set.  chat_template: the one in the place of the tokenizer's own, or None.
+        name: of the data set, "train" or "eval".  chat_template: the one in the place of the tokenizer's own, or None.
         has_formatter: whether a function of the user turns rows into text first.
     """
 
@@ -40,7 +40,7 @@ class OpenSFTTrainer(SFTTrainer):
     carried_columns: tuple[str, ...] = ()
     """Columns beside `input_ids`, `labels` and `seq_lengths` that reach the collator."""
 
-    def prepare_rows(self, dataset: Any, prepare: Prepare, args: SFTConfig, packing: bool, request: Preparing) -> Any:
+    def prepare_rows(self, dataset: Any, prepare: Prepare, args: SFTConfig, packing: bool, request: Preparation) -> Any:
         """A raw data set tokenised, labelled, truncated or packed. `prepare(dataset, args, packing)` is TRL's
         way to do so."""
         return prepare(dataset, args, packing)
@@ -80,7 +80,7 @@ class OpenSFTTrainer(SFTTrainer):
                 dataset, processing_class, args, packing, formatting_func, dataset_name
             )
 
-        request = Preparing(dataset_name, self._tokenizer, self.chat_template, formatting_func is not None)
+        request = Preparation(dataset_name, self._tokenizer, self.chat_template, formatting_func is not None)
         return self.prepare_rows(dataset, prepare, args, packing, request)
 
     def _set_signature_columns_if_needed(self) -> None:

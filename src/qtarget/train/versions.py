@@ -1,9 +1,12 @@
-"""The versions of other libraries that the trainer has been tested with, and an error outside them."""
+"""The versions of torch, transformers, TRL, … that the trainer is tested with; others are refused at import."""
 
 from collections.abc import Callable
 from importlib import metadata
 
-from packaging.specifiers import SpecifierSet
+try:
+    from packaging.specifiers import SpecifierSet
+except ModuleNotFoundError as error:  # it comes with the libraries of the extra
+    raise ImportError("qtarget.train needs TRL and what belongs to it. Write: pip install 'qtarget[train]'") from error
 
 RANGES = {
     "torch": ">=2.6",
@@ -25,11 +28,11 @@ def check_versions(installed: Callable[[str], str] = metadata.version) -> None:
     Raises:
         ImportError: names what is installed, the range and the pip line.
     """
-    found = {name: _version(name, installed) for name in RANGES}
-    wrong = [name for name, version in found.items() if version is None or not _fits(name, version)]
+    versions = {name: _version(name, installed) for name in RANGES}
+    wrong = [name for name, version in versions.items() if version is None or not _fits(name, version)]
     if not wrong:
         return
-    given = ", ".join(f"{name} {found[name]}" if found[name] else f"no {name}" for name in wrong)
+    given = ", ".join(f"{name} {versions[name]}" if versions[name] else f"no {name}" for name in wrong)
     ranges = [f"{name}{RANGES[name]}" for name in wrong]
     pip = " ".join(f"'{each}'" for each in ranges)
     raise ImportError(
