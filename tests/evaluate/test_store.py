@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from qtarget.evaluate.nouns import Ask, Question, Record, TaskFacts, TaskRun
+from qtarget.evaluate.nouns import Question, Record, SamplingProtocol, TaskFacts, TaskRun
 from qtarget.evaluate.store import (
     RUN,
     SAMPLES,
@@ -22,7 +22,9 @@ from qtarget.evaluate.store import (
 )
 
 ASKED = TaskRun(
-    TaskFacts("tiny", 1, "lab", "lab"), Ask("plain", k=2), (Question("q1", "1 + 1 ?", "2"), Question("q2", "2 ?", "2"))
+    TaskFacts("tiny", 1, "lab", "lab"),
+    SamplingProtocol("plain", k=2),
+    (Question("q1", "1 + 1 ?", "2"), Question("q2", "2 ?", "2")),
 )
 
 

@@ -41,14 +41,21 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """How a task is asked and how many answers are drawn: the part of a task that a run may override.
+class SamplingProtocol:
+    """How a task's questions are put to a model and its answers drawn: the part of a task that a run may override.
+
+    In JSON files it stands under the key ``ask``.
 
     Attributes:
         prompt: a name in `evaluate.prompts.PROMPTS`: "qwen-boxed", "chat", "plain", …
         k: samples of each question.
         temperature: 0 is greedy.
-        max_new_tokens: of a completion, in tokens.
+        top_p: samples are drawn from the likeliest tokens of this much mass; 1 is the whole softmax.
+        max_new_tokens: limit of a completion, in tokens.
+        seed: of the whole run; every sample's own seed is made from it.
+
+    Raises:
+        ValueError: a value outside its domain.
     """
 
     prompt: str
@@ -57,6 +64,17 @@ class Ask:
     top_p: float = 1.0
     max_new_tokens: int = 4096
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("k", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} was given; write {name}=1 or more.")
+        if not self.temperature >= 0:
+            raise ValueError(
+                f"temperature={self.temperature} was given; write one from 0 (greedy), as temperature=1.0."
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} was given; write one above 0 and up to 1, as top_p=1.0.")
 
 
 @dataclass(frozen=True)
@@ -103,7 +121,7 @@ class Task:
     suite: str
     source: RowSource
     rows: int | None
-    ask: Ask
+    ask: SamplingProtocol
     read: Callable[[Sequence[Mapping[str, Any]]], QuestionSet]
     grader: str  # a name in `evaluate.grading.GRADERS`
     citation: str = ""
@@ -135,7 +153,7 @@ class TaskRun:
     """
 
     task: TaskFacts
-    ask: Ask
+    ask: SamplingProtocol
     questions: tuple[Question, ...]
     rows: str = ""
     remarks: tuple[str, ...] = ()
@@ -185,7 +203,7 @@ class Generator(Protocol):
         """What the answers depend on: {"model": {...}, "generation": {engine, version, dtype, batch size, …}}."""
         ...
 
-    def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
+    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
         """Completions in any order, each yielded as soon as it is finished."""
         ...
 
@@ -241,7 +259,7 @@ class Answers:
     """
 
     task: TaskFacts | Task
-    ask: Ask
+    ask: SamplingProtocol
     questions: tuple[Question, ...]
     records: tuple[tuple[Record, ...], ...]
     model: Mapping[str, Any] = field(default_factory=dict)

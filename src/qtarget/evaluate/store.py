@@ -18,7 +18,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from qtarget.evaluate.nouns import Answers, Ask, Question, Record, TaskFacts, TaskRun
+from qtarget.evaluate.nouns import Answers, Question, Record, SamplingProtocol, TaskFacts, TaskRun
 
 RUN, TASK, SAMPLES = "run.json", "task.json", "samples.jsonl"
 EFFECTS_FILE = "effects.json"
@@ -174,7 +174,7 @@ def read_task(folder: Path) -> TaskRun:
     """The task as it was asked in a folder."""
     values = _read_json(folder / TASK)
     questions = tuple(Question(**{**one, "options": tuple(one["options"])}) for one in values["questions"])
-    facts, ask = TaskFacts(**values["task"]), Ask(**values["ask"])
+    facts, ask = TaskFacts(**values["task"]), SamplingProtocol(**values["ask"])
     return TaskRun(facts, ask, questions, values["rows"], tuple(values["remarks"]), tuple(values["overridden"]))
 
 

@@ -12,7 +12,7 @@ an operator (weak prior). A wrong step carries on: the chain continues from the 
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypedDict
@@ -170,7 +170,7 @@ def questions(world: World, count: int, seed: int) -> list[LabQuestion]:
     return list(found.values())
 
 
-def grade(question: Mapping[str, str], completion: str) -> bool:
+def grade(question: LabQuestion, completion: str) -> bool:
     """Whether what follows the last ``answer`` is exactly the true answer and nothing else."""
     _, found, final = completion.rpartition("answer")
     return bool(found) and final.split() == question["answer"].split()

@@ -11,10 +11,11 @@ from transformers import PreTrainedModel
 
 import qtarget as qt
 from qtarget import lab
-from qtarget.evaluate import Sampling, evaluate
+from qtarget.evaluate.nouns import SamplingProtocol
 from qtarget.evaluate.store import write_json
 from qtarget.lab import World
 from qtarget.study.fine_tuning import StepCallback, lab_trainer
+from qtarget.study.scoring import score_model
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,11 @@ def score_arm(arm: DemoArm, world: World, budget: DemoBudget, folder: Path, step
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     model, log = _model(arm, world, budget, folder, step)
-    result = evaluate(
+    result = score_model(
         model,
         lab.tokenizer(world),
         lab.questions(world, budget.questions, seed=budget.seed),
-        lab.grade,
-        Sampling(k=budget.samples, max_new_tokens=budget.max_new_tokens, seed=budget.seed),
+        SamplingProtocol("plain", budget.samples, max_new_tokens=budget.max_new_tokens, seed=budget.seed),
         step,
     )
     average = result.average

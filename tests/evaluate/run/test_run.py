@@ -16,7 +16,7 @@ from qtarget.cli.main import main
 from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.grading import GRADERS
-from qtarget.evaluate.nouns import Ask, Grade, Question
+from qtarget.evaluate.nouns import Grade, Question, SamplingProtocol
 from qtarget.evaluate.run.as_trained import check_prompts_match
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import EvaluationPlan
@@ -338,7 +338,7 @@ def test_base_and_reference_rows_write_the_effects(tmp_path):
 
 def test_prompts_other_than_trainings_are_refused_with_the_place_decoded_on_both_sides():
     tokenizer = HuggingFace(str(STUDENT)).tokenizer
-    question, ask = Question("q7", "1 + 2 ?", "3"), Ask("plain")
+    question, ask = Question("q7", "1 + 2 ?", "3"), SamplingProtocol("plain")
     check_prompts_match(ask, tokenizer, [(question, tokenizer("1 + 2 ? 1 + 2 = 3 so answer 3").input_ids)])
     with pytest.raises(ValueError, match=r"q7.*(.|\n)*part at token 2, where evaluation gives '2 \?' .* has '3 \?"):
         check_prompts_match(ask, tokenizer, [(question, tokenizer("1 + 3 ? 1 + 3 = 4 so answer 4").input_ids)])

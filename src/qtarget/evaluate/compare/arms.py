@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from qtarget.evaluate.nouns import Answers, Ask
+from qtarget.evaluate.nouns import Answers, SamplingProtocol
 from qtarget.evaluate.statistics import shares_of
 from qtarget.evaluate.store import EFFECTS_FILE, load_answers
 
@@ -113,7 +113,7 @@ def _differences(one: Answers, other: Answers) -> Iterator[str]:
         old, new = getattr(one.task, name), getattr(other.task, name)
         if old != new:
             yield f"{name} of the task {old} and {new}. Evaluate both with one release."
-    for name in (field.name for field in fields(Ask) if field.name != "seed"):
+    for name in (field.name for field in fields(SamplingProtocol) if field.name != "seed"):
         old, new = getattr(one.ask, name), getattr(other.ask, name)
         if old != new:
             yield f"{name} {old} and {new}. Evaluate one again with --{name.replace('_', '-')} {old}."

@@ -16,7 +16,7 @@ from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
 from qtarget.evaluate.generators.huggingface import tokenizer_for
-from qtarget.evaluate.nouns import Ask, Completion, Finish, Request
+from qtarget.evaluate.nouns import Completion, Finish, Request, SamplingProtocol
 from qtarget.models.identity import template_identity, tokenizer_identity
 from qtarget.servers.patience import Away, retry_after, until_answered
 
@@ -96,7 +96,7 @@ class Endpoint:
             },
         }
 
-    def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
+    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
         waiting: SimpleQueue[Request] = SimpleQueue()
         done: SimpleQueue[Completion | Exception] = SimpleQueue()
         stopped = threading.Event()
@@ -119,13 +119,13 @@ class Endpoint:
         finally:
             stopped.set()
 
-    def _tried(self, request: Request, ask: Ask, stopped: threading.Event) -> Completion | Exception:
+    def _tried(self, request: Request, ask: SamplingProtocol, stopped: threading.Event) -> Completion | Exception:
         try:
             return self._complete(request, ask, stopped)
         except Exception as error:
             return error
 
-    def _complete(self, request: Request, ask: Ask, stopped: threading.Event) -> Completion:
+    def _complete(self, request: Request, ask: SamplingProtocol, stopped: threading.Event) -> Completion:
         body = {
             "model": self.served,
             "prompt": list(request.prompt_ids),

@@ -9,8 +9,8 @@ import torch
 import transformers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from qtarget.evaluate.generators.sampling import Sampling, draw, ends_of
-from qtarget.evaluate.nouns import Ask, Completion, Request
+from qtarget.evaluate.generators.sampling import complete
+from qtarget.evaluate.nouns import Completion, Request, SamplingProtocol
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.models.loading import adapter_config, causal_lm_from, tokenizer_of
 
@@ -76,26 +76,16 @@ class HuggingFace:
             },
         }
 
-    def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
-        sampling = Sampling(1, ask.temperature, ask.max_new_tokens, self.batch_size, ask.seed, ask.top_p)
+    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
         longest_first = sorted(requests, key=lambda request: -len(request.prompt_ids))
         if longest_first:
             self._room(longest_first[0], ask)
         for start in range(0, len(longest_first), self.batch_size):
             batch = longest_first[start : start + self.batch_size]
-            own = replace(sampling, max_new_tokens=self._room(batch[0], ask))
-            drawn = draw(
-                self.network, self.tokenizer, [one.prompt_ids for one in batch], [one.seed for one in batch], own
-            )
-            for request, ids in zip(batch, drawn, strict=True):
-                yield self._completion(request, ids)
+            limited = replace(ask, max_new_tokens=self._room(batch[0], ask))
+            yield from complete(self.network, self.tokenizer, batch, limited)
 
-    def _completion(self, request: Request, ids: list[int]) -> Completion:
-        ended = bool(ids) and ids[-1] in ends_of(self.network, self.tokenizer)
-        text: Any = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return Completion(request, text, "stop" if ended else "length", len(ids), tuple(ids))
-
-    def _room(self, longest: Request, ask: Ask) -> int:
+    def _room(self, longest: Request, ask: SamplingProtocol) -> int:
         """Tokens that may be drawn: as many as asked for, or as the model has positions for."""
         places = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
         room = ask.max_new_tokens if places is None else min(ask.max_new_tokens, places - len(longest.prompt_ids))

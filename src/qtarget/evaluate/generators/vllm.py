@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.evaluate.generators.huggingface import model_facts, tokenizer_for
-from qtarget.evaluate.nouns import Ask, Completion, Request
+from qtarget.evaluate.nouns import Completion, Request, SamplingProtocol
 
 CHUNK = 16
 """Batches handed over at once: what a kill may lose, and how full the engine is kept."""
@@ -67,7 +67,7 @@ class VLLM:
             "generation": {"engine": "vllm", "version": _library().__version__, **arguments},
         }
 
-    def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
+    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
         longest_first = sorted(requests, key=lambda request: -len(request.prompt_ids))
         size = self.batch_size * CHUNK
         for start in range(0, len(longest_first), size):
@@ -90,7 +90,7 @@ def _prompt(request: Request) -> Any:
     return import_module("vllm.inputs").TokensPrompt(prompt_token_ids=list(request.prompt_ids))
 
 
-def _sampling(request: Request, ask: Ask) -> Any:
+def _sampling(request: Request, ask: SamplingProtocol) -> Any:
     return _library().SamplingParams(
         n=1,
         temperature=ask.temperature,

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.evaluate.nouns import Ask, Question
+from qtarget.evaluate.nouns import Question, SamplingProtocol
 from qtarget.evaluate.prompts import check_as_trained, prompt_ids
 
 
 def check_prompts_match(
-    ask: Ask, tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[Question, Sequence[int]]]
+    ask: SamplingProtocol, tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[Question, Sequence[int]]]
 ) -> None:
     """Refuse a way to ask whose prompts are not how the rows of training begin, id by id.
 

@@ -18,7 +18,7 @@ class EvaluationPlan:
     Attributes:
         model: folder or hub name; of an endpoint, the name it serves, whose tokenizer is loaded here.
         out: folder of the samples and results; the same plan goes on where an earlier run of it stopped.
-        protocol: fields of `Ask` that override the tasks' own, such as k or temperature.
+        protocol: fields of `SamplingProtocol` that override the tasks' own, such as k or temperature.
         limit: the first so many questions of each task.
         rows: a file of rows in the place of a task's own, by the task's name.
         lock: the lock file of the tasks' rows.

@@ -6,9 +6,8 @@ from typing import Any
 
 from qtarget.evaluate.generators.http import Endpoint
 from qtarget.evaluate.generators.huggingface import HuggingFace
-from qtarget.evaluate.generators.sampling import Sampling
 from qtarget.evaluate.generators.vllm import VLLM
-from qtarget.evaluate.nouns import Ask, Generator, Task, TaskFacts, TaskRun
+from qtarget.evaluate.nouns import Generator, SamplingProtocol, Task, TaskFacts, TaskRun
 from qtarget.evaluate.prompts import PromptIds, prompt_ids
 from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.store import TASK, read_run, read_task, task_sha
@@ -88,14 +87,13 @@ def ask_of(plan: EvaluationPlan, one: Task) -> TaskRun:
     return TaskRun(TaskFacts.of(one), ask, questions, told, found.remarks, _overridden(ask, one.ask))
 
 
-def _overridden(ask: Ask, own: Ask) -> tuple[str, ...]:
+def _overridden(ask: SamplingProtocol, own: SamplingProtocol) -> tuple[str, ...]:
     """What of a protocol is not the task's own."""
-    names = (field.name for field in fields(Ask) if field.name != "seed")
+    names = (field.name for field in fields(SamplingProtocol) if field.name != "seed")
     return tuple(name for name in names if getattr(ask, name) != getattr(own, name))
 
 
-def _check(ask: Ask) -> None:
-    Sampling(ask.k, ask.temperature, ask.max_new_tokens, top_p=ask.top_p)
+def _check(ask: SamplingProtocol) -> None:
     if ask.temperature == 0 and ask.k > 1:
         raise ValueError(f"temperature 0 gives the same answer {ask.k} times; write --k 1, or a temperature above 0.")
 
@@ -141,7 +139,7 @@ def _check_same_task(plan: EvaluationPlan, asked: TaskRun) -> None:
     if task_sha(there) == task_sha(asked):
         return
     pairs = [("version", there.task.version, asked.task.version), ("grader", there.task.grader, asked.task.grader)]
-    pairs += [(f.name, getattr(there.ask, f.name), getattr(asked.ask, f.name)) for f in fields(Ask)]
+    pairs += [(f.name, getattr(there.ask, f.name), getattr(asked.ask, f.name)) for f in fields(SamplingProtocol)]
     pairs += [("questions", len(there.questions), len(asked.questions))]
     different = [f"{name}: {old!r} there, {new!r} now" for name, old, new in pairs if old != new]
     if there.questions != asked.questions and len(there.questions) == len(asked.questions):

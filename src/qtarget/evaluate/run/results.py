@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from qtarget.evaluate.effects.measured import RunEffects
-from qtarget.evaluate.nouns import Answers, Ask, Record, TaskRun
+from qtarget.evaluate.nouns import Answers, Record, SamplingProtocol, TaskRun
 from qtarget.evaluate.statistics import Estimate, average_at_k, pass_at_k
 from qtarget.evaluate.store import task_sha
 
@@ -33,7 +33,7 @@ class TaskResult:
     suite: str
     task_sha: str
     rows: str
-    ask: Ask
+    ask: SamplingProtocol
     overridden: tuple[str, ...]
     questions: int
     average: Estimate

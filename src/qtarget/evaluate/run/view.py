@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.evaluate.nouns import Ask
+from qtarget.evaluate.nouns import SamplingProtocol
 from qtarget.evaluate.run.results import Results, TaskResult
 
 _LINE_SECONDS = 10.0
@@ -159,7 +159,7 @@ def _effects(results: Results) -> list[tuple[str, str]]:
     return rows
 
 
-def _asked(ask: Ask, overridden: tuple[str, ...]) -> str:
+def _asked(ask: SamplingProtocol, overridden: tuple[str, ...]) -> str:
     said = (
         f"prompt {ask.prompt}, k {ask.k}, temperature {ask.temperature:g}, top_p {ask.top_p:g}, "
         f"{ask.max_new_tokens} tokens, seed {ask.seed}"

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import qtarget as qt
 from qtarget import lab
-from qtarget.evaluate import Evaluation, Sampling, evaluate
 from qtarget.evaluate.effects import calibration, forgetting, token_row
+from qtarget.evaluate.nouns import SamplingProtocol
 from qtarget.evaluate.store import replace_file
 from qtarget.lab import LabQuestion, World
 from qtarget.study.fine_tuning import StepCallback, lab_trainer
 from qtarget.study.miniature.model_folders import model_path
+from qtarget.study.scoring import ModelScore, score_model
 
 Split = Literal["development", "test"]
 UNTOUCHED = ("base", "teacher")
@@ -120,9 +121,9 @@ def score(run: Run, world: World, models: Path, results: Path, step: StepCallbac
         return kept
     started = time.monotonic()
     model, losses = _model(run, world, models, step)
-    asked, sampling = split_questions(run, world), _sampling(run)
-    answered = evaluate(model, lab.tokenizer(world), asked, lab.grade, sampling, step)
-    once = evaluate(model, lab.tokenizer(world), asked, lab.grade, replace(sampling, k=1, temperature=0.0))
+    questions, protocol = split_questions(run, world), _protocol(run)
+    answered = score_model(model, lab.tokenizer(world), questions, protocol, step)
+    once = score_model(model, lab.tokenizer(world), questions, replace(protocol, k=1, temperature=0.0))
     outcome = Outcome(
         run=run,
         right=[sum(row) for row in answered.correct],
@@ -145,8 +146,8 @@ def split_questions(run: Run, world: World) -> Sequence[LabQuestion]:
     return both[: run.budget.development] if run.split == "development" else both[run.budget.development :]
 
 
-def _sampling(run: Run) -> Sampling:
-    return Sampling(k=run.budget.samples, max_new_tokens=run.budget.max_new_tokens, seed=run.seed)
+def _protocol(run: Run) -> SamplingProtocol:
+    return SamplingProtocol("plain", run.budget.samples, max_new_tokens=run.budget.max_new_tokens, seed=run.seed)
 
 
 def _model(run: Run, world: World, models: Path, step: StepCallback) -> tuple[Any, list[float]]:
@@ -184,9 +185,11 @@ def run_effects(model: Any, run: Run, world: World, models: Path) -> dict[str, f
     return {name: round(value, 5) for name, value in kept.items()}
 
 
-def _distinct(answered: Evaluation) -> float:
+def _distinct(answered: ModelScore) -> float:
     """Final answers to a question that differ, on average."""
-    return round(fmean(len({sample.text.rpartition("answer")[2] for sample in row}) for row in answered.samples), 3)
+    return round(
+        fmean(len({completion.text.rpartition("answer")[2] for completion in row}) for row in answered.completions), 3
+    )
 
 
 def _write(path: Path, outcome: Outcome) -> None:
