@@ -76,7 +76,7 @@ def test_a_line_torn_anywhere_is_cut_off_and_only_that_one(path):
         (lambda line: line[:40] + b"\n", "this is not JSON"),
         (lambda line: b"\x00" * 30 + b"\n", "this is not JSON"),
         (lambda line: b"\xff" + line, "this is not JSON"),
-        (lambda line: b"[]\n", "this is no sample"),
+        (lambda line: b"[]\n", "expected an object with the fields of a sample, and got"),
         (lambda line: json.dumps({"qid": "q1"}).encode() + b"\n", "missing \\['completion'"),
         (lambda line: line.replace(b'"seed"', b'"sead"'), "missing \\['seed'\\], unknown \\['sead'\\]"),
     ],
@@ -131,7 +131,7 @@ def test_answers_that_are_not_graded_yet_or_not_there_are_refused(tmp_path):
     with pytest.raises(ValueError, match="samples of tiny are not all drawn and graded yet"):
         load_answers(tmp_path)
     written(tmp_path, [*EVERY, record("q3")])
-    with pytest.raises(ValueError, match=r"questions that were not asked: .*q3"):
+    with pytest.raises(ValueError, match=r"samples of questions that task.json does not have: .*q3"):
         load_answers(tmp_path)
 
 

@@ -193,7 +193,7 @@ def evaluate(
     from qtarget.evaluate.run.conduct import conduct_evaluation
     from qtarget.evaluate.run.plan import plan_of
     from qtarget.evaluate.run.prepare import prepare_evaluation
-    from qtarget.evaluate.run.view import results_view, watch
+    from qtarget.evaluate.run.view import quiet_progress, results_view
 
     protocol = {"k": k, "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
     plan = refused(
@@ -217,8 +217,8 @@ def evaluate(
             reference_rows=reference_rows,
         )
     )
-    shown = watch()
-    results = conduct_evaluation(refused(lambda: prepare_evaluation(plan)), shown)
+    progress = quiet_progress()
+    results = conduct_evaluation(refused(lambda: prepare_evaluation(plan)), progress)
     _print_json(results.as_json()) if as_json else _print(results_view, results)
 
 
@@ -229,14 +229,14 @@ def compare(
     to: Annotated[str | None, typer.Option(help="inspect: logs for its viewer, in --out.", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
-    from qtarget.evaluate.compare.command import compared, write_compared
-    from qtarget.evaluate.compare.view import compared_view
+    from qtarget.evaluate.compare.command import compare_folders, write_comparison
+    from qtarget.evaluate.compare.view import comparison_view
 
-    found = refused(lambda: compared(arms, out, to))
+    found = refused(lambda: compare_folders(arms, out, to))
     if out is not None:
-        write_compared(found, out)
+        write_comparison(found, out)
     if found.tables is not None:
-        _print_json(asdict(found.tables)) if as_json else _print(compared_view, found.tables)
+        _print_json(asdict(found.tables)) if as_json else _print(comparison_view, found.tables)
     print(*found.written, sep="\n", file=sys.stderr)
 
 

@@ -1,6 +1,6 @@
 """Evaluation: ask a model k times each question, grade the answers, and say how sure the average is."""
 
-from qtarget.evaluate.statistics import (
+from qtarget.evaluate.confidence import (
     Estimate,
     PairedDifference,
     SeedsDifference,

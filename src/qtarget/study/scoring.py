@@ -6,11 +6,11 @@ from statistics import fmean
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from qtarget.evaluate.confidence import Estimate, average_at_k
 from qtarget.evaluate.generators.sampling import complete, seed_of
 from qtarget.evaluate.grading import LabGrader
 from qtarget.evaluate.nouns import Completion, Question, Request, SamplingProtocol
 from qtarget.evaluate.prompts import prompt_ids
-from qtarget.evaluate.statistics import Estimate, average_at_k
 from qtarget.evaluate.tasks.lab_sets import chains
 from qtarget.lab import LabQuestion
 from qtarget.study.fine_tuning import StepCallback

@@ -1,4 +1,4 @@
-"""`qtarget compare`: arms read, compared, and written down."""
+"""What `qtarget compare` does: read the folders, compare the arms, write tables, picture and logs."""
 
 import json
 from collections.abc import Sequence
@@ -9,20 +9,21 @@ from rich.console import Console
 
 from qtarget.evaluate.compare.arms import Arm, read_arms
 from qtarget.evaluate.compare.inspect_export import export_inspect
-from qtarget.evaluate.compare.picture import draw_compared
+from qtarget.evaluate.compare.picture import draw_comparison
 from qtarget.evaluate.compare.tables import ComparisonTables, compare_arms
-from qtarget.evaluate.compare.view import compared_view
+from qtarget.evaluate.compare.view import comparison_view
 
 TABLE_WIDTH = 120
 
 
 @dataclass
-class Found:
-    """What a command found.
+class ComparisonReport:
+    """What a comparison gave.
 
     Attributes:
         tables: None where a single arm was given, only to export it.
-        written: what was written, in words.
+        to_inspect: whether logs for Inspect are to be written too.
+        written: a line for the user on each thing that was written.
     """
 
     arms: Sequence[Arm]
@@ -31,8 +32,13 @@ class Found:
     written: list[str]
 
 
-def compared(words: Sequence[str], out: Path | None, to: str | None) -> Found:
-    """Read and compare; nothing is written yet.
+def compare_folders(words: Sequence[str], out: Path | None, to: str | None) -> ComparisonReport:
+    """Read the arms and compare them; nothing is written yet.
+
+    Args:
+        words: an arm each, as `read_arms` takes them.
+        out: folder for the files, if any are to be written.
+        to: "inspect" for logs of Inspect besides.
 
     Raises:
         ValueError: arms that cannot be read or compared, or an export without a folder.
@@ -43,18 +49,18 @@ def compared(words: Sequence[str], out: Path | None, to: str | None) -> Found:
         raise ValueError("--to inspect needs a folder; write --out FOLDER.")
     arms = read_arms(words)
     only_export = to is not None and len(arms) == 1
-    return Found(arms, None if only_export else compare_arms(arms), to is not None, [])
+    return ComparisonReport(arms, None if only_export else compare_arms(arms), to is not None, [])
 
 
-def write_compared(found: Found, out: Path) -> None:
+def write_comparison(report: ComparisonReport, out: Path) -> None:
     """``comparison.json``, ``comparison.txt``, ``comparison.png``, and ``inspect/`` where it was asked for."""
     out.mkdir(parents=True, exist_ok=True)
-    if found.tables is not None:
-        (out / "comparison.json").write_text(json.dumps(asdict(found.tables), indent=1, ensure_ascii=False) + "\n")
+    if report.tables is not None:
+        (out / "comparison.json").write_text(json.dumps(asdict(report.tables), indent=1, ensure_ascii=False) + "\n")
         with (out / "comparison.txt").open("w", encoding="utf-8") as file:
-            Console(file=file, width=TABLE_WIDTH).print(compared_view(found.tables, TABLE_WIDTH))
-        draw_compared(found.tables, out / "comparison.png")
-        found.written.append(f"table, picture and JSON: {out}/comparison.*")
-    if found.to_inspect:
-        logs = export_inspect(found.arms, out / "inspect")
-        found.written.append(f"{len(logs)} logs: inspect view --log-dir {out / 'inspect'}")
+            Console(file=file, width=TABLE_WIDTH).print(comparison_view(report.tables, TABLE_WIDTH))
+        draw_comparison(report.tables, out / "comparison.png")
+        report.written.append(f"table, picture and JSON: {out}/comparison.*")
+    if report.to_inspect:
+        logs = export_inspect(report.arms, out / "inspect")
+        report.written.append(f"{len(logs)} logs: inspect view --log-dir {out / 'inspect'}")

@@ -1,4 +1,4 @@
-"""How far a model has moved from its base, on the base's own text."""
+"""Forgetting: how far a model has moved from its base, measured on text that the base wrote."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +47,9 @@ def forgetting(
 
     Args:
         prompts: texts or token ids, used as they stand.
+
+    Raises:
+        ValueError: no prompt.
     """
     rows = base_text(base, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed)
     return divergence(model, base, rows, batch_size=batch_size)
@@ -77,7 +80,11 @@ def base_text(
 def divergence(
     model: PreTrainedModel, base: PreTrainedModel, rows: Sequence[TokenRow], *, batch_size: int = 64
 ) -> Forgetting:
-    """Both models on the same rows; sums in float64."""
+    """Compare both models on the same rows; sums are in float64.
+
+    Raises:
+        ValueError: rows without a token to predict.
+    """
     kl = nll = base_nll = 0.0
     tokens = 0
     for (base_TV, model_TV), labels_T in chunks((base, model), rows, batch_size):
@@ -91,5 +98,5 @@ def divergence(
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, prompt: TextOrIds) -> list[int]:
-    found: Any = tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
-    return list(found)
+    ids: Any = tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
+    return list(ids)

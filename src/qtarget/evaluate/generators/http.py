@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint: token ids to ``/v1/completions``, one completion a request, each with its own seed."""
+"""The generator for an OpenAI-compatible server: token ids to ``/v1/completions``, a request and seed a completion."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Sampling completions from any Hugging Face causal language model, each from random numbers of its own."""
+"""Sampling from any Hugging Face causal language model: every completion has its own seed and random numbers."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from transformers import (
 from qtarget.evaluate.nouns import Completion, Finish, Request, SamplingProtocol
 
 NOISE_BLOCK = 4096
-"""Random numbers that a completion draws at once, at least one step's."""
+"""Random numbers that a completion draws at once; where the vocabulary is larger, those of one step."""
 
 
 def seed_of(seed: int, question: str, sample: int) -> int:

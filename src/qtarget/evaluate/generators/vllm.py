@@ -1,4 +1,4 @@
-"""vLLM in this process (the extra ``vllm``): many completions at once on a GPU."""
+"""The generator for vLLM in this process (the extra ``vllm``): many completions at once on a GPU."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from qtarget.evaluate.generators.huggingface import model_facts, tokenizer_for
 from qtarget.evaluate.nouns import Completion, Request, SamplingProtocol
 
 CHUNK = 16
-"""Batches handed over at once: what a kill may lose, and how full the engine is kept."""
+"""Batches handed to the engine at once. More keep it fuller; fewer lose less when the process is killed."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ def _sampling(request: Request, ask: SamplingProtocol) -> Any:
 
 
 def _completion(request: Request, answer: Any) -> Completion:
-    (one,) = answer.outputs
-    ids = tuple(one.token_ids)
-    return Completion(request, one.text, "stop" if one.finish_reason == "stop" else "length", len(ids), ids)
+    (output,) = answer.outputs
+    ids = tuple(output.token_ids)
+    return Completion(request, output.text, "stop" if output.finish_reason == "stop" else "length", len(ids), ids)
 
 
 def _library() -> Any:

@@ -1,4 +1,4 @@
-"""The lab's worlds as tasks."""
+"""The worlds of the embedded lab (`qtarget.lab`) as tasks."""
 
 from collections.abc import Sequence
 from functools import partial

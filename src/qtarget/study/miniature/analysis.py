@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from qtarget.evaluate.statistics import SeedsDifference, holm, paired_seeds
+from qtarget.evaluate.confidence import SeedsDifference, holm, paired_seeds
 from qtarget.study.miniature.runs import Outcome, read
 from qtarget.study.miniature.settings import Setting
 

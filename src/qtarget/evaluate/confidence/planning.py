@@ -5,11 +5,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qtarget.evaluate.statistics.average import Grades, shares_of
-from qtarget.evaluate.statistics.intervals import squared_error
-from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
-from qtarget.evaluate.statistics.seeds import SeedsDifference, Shares, paired_seeds, pseudo_difference, seed_differences
-from qtarget.evaluate.statistics.units import Array, by_unit
+from qtarget.evaluate.confidence.average import Grades, shares_of
+from qtarget.evaluate.confidence.intervals import squared_error
+from qtarget.evaluate.confidence.quantiles import TWO_SIDED_95, student_quantile
+from qtarget.evaluate.confidence.seeds import SeedsDifference, Shares, paired_seeds, pseudo_difference, seed_differences
+from qtarget.evaluate.confidence.units import Array, by_unit
 
 POWER = 0.8
 LARGEST = 10**7

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qtarget.evaluate.statistics.intervals import squared_error
-from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile, two_sided_p
-from qtarget.evaluate.statistics.units import Array, by_unit
+from qtarget.evaluate.confidence.intervals import squared_error
+from qtarget.evaluate.confidence.quantiles import TWO_SIDED_95, student_quantile, two_sided_p
+from qtarget.evaluate.confidence.units import Array, by_unit
 
 Shares = Sequence[Sequence[float]] | Array
 """``[S][Q]``: the share of right samples of question q after training with seed s."""

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from qtarget.evaluate.statistics.units import Array
+from qtarget.evaluate.confidence.units import Array
 
 DRAWS = 10_000
 _BLOCK = 4_000_000

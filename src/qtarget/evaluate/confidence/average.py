@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qtarget.evaluate.statistics.intervals import Interval, beta_binomial, bootstrap, student_t_interval, wilson
-from qtarget.evaluate.statistics.units import Array, by_unit, unit_totals
+from qtarget.evaluate.confidence.intervals import Interval, beta_binomial, bootstrap, student_t_interval, wilson
+from qtarget.evaluate.confidence.units import Array, by_unit, unit_totals
 
 Grades = Sequence[Sequence[bool | int | None]]
 """``[Q][k]``: right, wrong, or None where the grader could not say."""

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betaln
 
-from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
-from qtarget.evaluate.statistics.resampling import DRAWS, bootstrap_means
-from qtarget.evaluate.statistics.units import Array
+from qtarget.evaluate.confidence.quantiles import TWO_SIDED_95, student_quantile
+from qtarget.evaluate.confidence.resampling import DRAWS, bootstrap_means
+from qtarget.evaluate.confidence.units import Array
 
 GRID_MEANS, GRID_CORRELATIONS = 401, 41
 
