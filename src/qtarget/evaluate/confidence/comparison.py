@@ -1,4 +1,4 @@
-"""Everything that is said of two arms on one set of questions."""
+"""Two arms on one set of questions: the paired difference, two second opinions on it, and power."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""Four 95 % intervals of a mean score. Each takes the units' values, as `by_unit` makes them."""
+"""Four 95 % intervals of a mean score: Wilson, Student's t, bootstrap, Beta-binomial. The first three take the values
+of the units (questions or clusters), as `by_unit` makes them."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ GRID_MEANS, GRID_CORRELATIONS = 401, 41
 
 
 class Interval(NamedTuple):
-    """Where the truth is, with 95 % confidence."""
+    """A 95 % interval."""
 
     low: float
     high: float
@@ -85,5 +86,5 @@ def beta_binomial(right: Sequence[int], drawn: Sequence[int]) -> Interval:
 
 
 def squared_error(values: Array) -> float:
-    """Of the mean of values: their variance over their number."""
+    """Squared standard error of the mean of values: their variance over their number."""
     return float(values.var(ddof=1) / len(values))

@@ -1,4 +1,4 @@
-"""The paired comparison of two arms on the same questions."""
+"""The paired difference of two single runs on the same questions."""
 
 import math
 from collections.abc import Sequence

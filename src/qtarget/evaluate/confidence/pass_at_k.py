@@ -42,6 +42,6 @@ def pass_at_k(correct: Grades, n: int, k: int, *, units: Sequence[str] | None = 
         )
     right = np.rint(shares_of(correct, n) * n).astype(int)
     chance = np.array([1 - math.comb(n - c, k) / math.comb(n, k) for c in range(n + 1)])[right]
-    found: Interval | None = bootstrap(by_unit(chance, units), seed=seed)
-    low, high = found or (None, None)
+    interval: Interval | None = bootstrap(by_unit(chance, units), seed=seed)
+    low, high = interval or (None, None)
     return PassAtK(float(chance.mean()), low, high, k, n, len(right))
