@@ -99,7 +99,7 @@ def test_plain_is_the_question_as_the_tokenizer_begins_it(llama: PreTrainedToken
 
 @pytest.mark.parametrize(("name", "missing"), [("qwen-boxed", "<|im_start|>"), ("llama-boxed", "<|eot_id|>")])
 def test_a_template_of_another_family_is_refused(name: str, missing: str):
-    with pytest.raises(ValueError, match=r"letter by letter\. Write prompt: chat-boxed") as refusal:
+    with pytest.raises(ValueError, match=r"letter by letter\. Write --prompt chat-boxed") as refusal:
         prompt_ids(name, QUESTION, tiny_models.tiny_tokenizer())
     assert missing in str(refusal.value)
 
@@ -124,7 +124,7 @@ def test_a_token_that_begins_and_ends_may_stand_again_but_not_twice_at_the_start
 
 
 def test_a_tokenizer_without_template_is_refused(qwen: PreTrainedTokenizerFast):
-    with pytest.raises(ValueError, match=r"no chat template\. Write prompt: plain"):
+    with pytest.raises(ValueError, match=r"no chat template\. Write --prompt plain"):
         prompt_ids("m1", QUESTION, qwen)
 
 

@@ -44,7 +44,7 @@ def compare_folders(words: Sequence[str], out: Path | None, to: str | None) -> C
         ValueError: arms that cannot be read or compared, or an export without a folder.
     """
     if to not in (None, "inspect"):
-        raise ValueError(f"--to {to} is not known; write --to inspect.")
+        raise ValueError(f"--to {to} is not known; write --to inspect, the only format there is.")
     if to is not None and out is None:
         raise ValueError("--to inspect needs a folder; write --out FOLDER.")
     arms = read_arms(words)

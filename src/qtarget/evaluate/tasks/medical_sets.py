@@ -44,7 +44,7 @@ def mmlu_pro_health(rows: Sequence[Row]) -> QuestionSet:
     """MMLU-Pro's category health: up to ten ``options`` and the right one's letter in ``answer``."""
     health = [fields for fields in numbered(rows) if fields.text("category") == "health"]
     if not health:
-        raise ValueError(f"None of the {len(rows)} rows has `category` health.")
+        raise ValueError(f"None of the {len(rows)} rows has `category` health; give rows of MMLU-Pro's test split.")
     return _question_set(_mmlu_pro(fields) for fields in health)
 
 
@@ -52,7 +52,7 @@ def gpqa(rows: Sequence[Row]) -> QuestionSet:
     """GPQA's biology: one right and three wrong answers, shown in an order that the question's text decides."""
     biology = [fields for fields in numbered(rows) if fields.text("High-level domain") == "Biology"]
     if not biology:
-        raise ValueError(f"None of the {len(rows)} rows has `High-level domain` Biology.")
+        raise ValueError(f"None of the {len(rows)} rows has `High-level domain` Biology; give rows of GPQA.")
     return _question_set(_gpqa(fields) for fields in biology)
 
 
