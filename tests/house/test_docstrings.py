@@ -6,16 +6,9 @@ import pytest
 from house.package import FUNCTIONS, definitions, modules
 
 SILENT = {
-    "evaluate.compare.arms": ["read_arm"],
-    "evaluate.grading.math_worker": ["main"],
-    "evaluate.run.view": ["duration", "percent"],
-    "evaluate.statistics.intervals": ["percentiles"],
-    "evaluate.store": ["line_of", "write_task"],
-    "evaluate.tasks.hub": ["Download"],
     "job.config.keys": ["trainer_keys"],
     "job.facts": ["data_facts", "facts_of", "versions"],
     "job.training": ["last_checkpoint"],
-    "lab.worlds": ["Demonstration", "LabQuestion"],
     "recipes.recipe_files": ["recipes", "shapes"],
     "recipes.resolve": ["gpus_of", "trained_arms"],
     "recipes.run": ["prompt_of"],

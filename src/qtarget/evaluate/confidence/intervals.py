@@ -56,6 +56,7 @@ def bootstrap(values: Array, draws: int = DRAWS, seed: int = 0) -> Interval | No
 
 
 def percentiles(means: Array) -> Interval:
+    """The middle 95 % of resampled means."""
     low, high = np.quantile(means, (1 - TWO_SIDED_95, TWO_SIDED_95))
     return Interval(float(low), float(high))
 

@@ -28,6 +28,7 @@ SPELLINGS = (
 
 
 def main(memory_bytes: int, seconds: float) -> None:
+    """Answer lines of the standard input until it ends, within so much memory and so many seconds a line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
     replies = _take_stdout()
     logging.disable(logging.CRITICAL)  # math-verify warns that it was told to leave the time to us

@@ -117,6 +117,7 @@ def _row(result: TaskResult) -> tuple[Text, ...]:
 
 
 def percent(share: float) -> str:
+    """A share in per cent, with one decimal and no sign: 0.145 is ``14.5``."""
     return f"{100 * share:.1f}"
 
 
