@@ -56,7 +56,8 @@ def write_comparison(report: ComparisonReport, out: Path) -> None:
     """``comparison.json``, ``comparison.txt``, ``comparison.png``, and ``inspect/`` where it was asked for."""
     out.mkdir(parents=True, exist_ok=True)
     if report.tables is not None:
-        (out / "comparison.json").write_text(json.dumps(asdict(report.tables), indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(asdict(report.tables), indent=1, ensure_ascii=False) + "\n"
+        (out / "comparison.json").write_text(text, encoding="utf-8")
         with (out / "comparison.txt").open("w", encoding="utf-8") as file:
             Console(file=file, width=TABLE_WIDTH).print(comparison_view(report.tables, TABLE_WIDTH))
         draw_comparison(report.tables, out / "comparison.png")
