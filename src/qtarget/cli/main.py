@@ -229,7 +229,7 @@ def compare(
     to: Annotated[str | None, typer.Option(help="inspect: logs for its viewer, in --out.", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
-    from qtarget.evaluate.compare.command import compare_folders, write_comparison
+    from qtarget.evaluate.compare.report import compare_folders, write_comparison
     from qtarget.evaluate.compare.view import comparison_view
 
     found = refused(lambda: compare_folders(arms, out, to))

@@ -16,7 +16,7 @@ from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.nouns import Answers
 from qtarget.models.same_tokens import check_same_tokens
 
-PROMPTS, NEW_TOKENS = 200, 256
+MAX_PROMPTS, NEW_TOKENS = 200, 256
 """The base's own text, for forgetting: at most so many prompts, spread over the tasks, and new tokens for each."""
 
 
@@ -73,7 +73,7 @@ def _forgetting(model: HuggingFace, base: str, prompts: Sequence[Sequence[int]])
         model.network,
         other.network,
         model.tokenizer,
-        evenly(prompts, PROMPTS),
+        evenly(prompts, MAX_PROMPTS),
         max_new_tokens=NEW_TOKENS,
         batch_size=model.batch_size,
     )
