@@ -15,8 +15,8 @@ import numpy as np
 import scipy
 
 from qtarget.disk.files import replace_text, write_json
-from qtarget.evaluate.statistics import Interval, paired_seeds
-from qtarget.evaluate.statistics.intervals import (
+from qtarget.evaluate.confidence import Interval, paired_seeds
+from qtarget.evaluate.confidence.intervals import (
     beta_binomial,
     bootstrap,
     percentiles,
@@ -24,8 +24,8 @@ from qtarget.evaluate.statistics.intervals import (
     student_t_interval,
     wilson,
 )
-from qtarget.evaluate.statistics.quantiles import student_quantile
-from qtarget.evaluate.statistics.resampling import two_level_means
+from qtarget.evaluate.confidence.quantiles import student_quantile
+from qtarget.evaluate.confidence.resampling import two_level_means
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"
 PAGE = Path(__file__).parent.parent / "docs" / "statistics.md"

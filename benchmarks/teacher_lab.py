@@ -18,10 +18,12 @@ from transformers import PrinterCallback
 import qtarget as qt
 from qtarget import lab
 from qtarget.disk.files import read_json_object, replace_text
-from qtarget.evaluate import PairedDifference, Sampling, evaluate, paired_difference
+from qtarget.evaluate import PairedDifference, paired_difference
+from qtarget.evaluate.nouns import SamplingProtocol
 from qtarget.models.identity import weights_identity
 from qtarget.study.demo import demo_budget
 from qtarget.study.fine_tuning import ON_A_QUIET_CPU
+from qtarget.study.scoring import score_model
 from qtarget.teacher import Keep, KeptSource, LiveModel, documents_of_rows, kept_logprobs
 from qtarget.teacher.cache import CacheOrigin, open_cache, plan_cache, write_cache
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
@@ -137,12 +139,11 @@ def score(arm: LabArm, budget: LabBudget, caches: Path, results: Path) -> Result
     with tempfile.TemporaryDirectory() as folder:
         trainer = _trainer(arm, world, budget, caches, folder)
         trainer.train()
-    found = evaluate(
+    found = score_model(
         trainer.model.eval(),
         lab.tokenizer(world),
         lab.questions(world, budget.questions, seed=budget.seed),
-        lab.grade,
-        Sampling(k=budget.samples, max_new_tokens=budget.max_new_tokens, seed=budget.seed),
+        SamplingProtocol("plain", budget.samples, max_new_tokens=budget.max_new_tokens, seed=budget.seed),
     )
     losses = [float(f"{entry['loss']:.9g}") for entry in trainer.state.log_history if "loss" in entry]
     result = Result(arm, budget, [sum(row) for row in found.correct], losses)

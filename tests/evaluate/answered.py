@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from qtarget.evaluate.nouns import Answers, Ask, Question, Record, TaskFacts, TaskRun
+from qtarget.evaluate.nouns import Answers, Question, Record, SamplingProtocol, TaskFacts, TaskRun
 from qtarget.evaluate.store import line_of, write_json, write_task
 
 MODEL, GENERATION = {"name": "m"}, {"engine": "transformers", "version": "5.0", "dtype": "float32"}
@@ -25,7 +25,9 @@ def answers(levels, *, task="t", suite="s", k=4, seed=0, cut=0.0, clusters=1, pr
         )
         for q, level in zip(questions, levels, strict=True)
     )
-    return Answers(TaskFacts(task, 1, suite, "exact"), Ask(prompt, k=k), questions, records, MODEL, GENERATION)
+    return Answers(
+        TaskFacts(task, 1, suite, "exact"), SamplingProtocol(prompt, k=k), questions, records, MODEL, GENERATION
+    )
 
 
 def _record(task, question, sample, right, cut, grader, noise):

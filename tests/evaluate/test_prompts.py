@@ -9,8 +9,9 @@ from tokenizers.models import BPE
 from train import parity
 from transformers import PreTrainedTokenizerFast
 
-from qtarget.evaluate.nouns import Question
-from qtarget.evaluate.prompts import PROMPTS, check_as_trained, prompt_ids
+from qtarget import lab
+from qtarget.evaluate.nouns import Question, SamplingProtocol
+from qtarget.evaluate.prompts import PROMPTS, check_as_trained, check_prompts_match, prompt_ids
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 QUESTION = Question("q", "What is $\\frac{1}{2}$ of {4}?\nA. two", "2")
@@ -98,7 +99,7 @@ def test_plain_is_the_question_as_the_tokenizer_begins_it(llama: PreTrainedToken
 
 @pytest.mark.parametrize(("name", "missing"), [("qwen-boxed", "<|im_start|>"), ("llama-boxed", "<|eot_id|>")])
 def test_a_template_of_another_family_is_refused(name: str, missing: str):
-    with pytest.raises(ValueError, match=r"letter by letter\. Write prompt: chat-boxed") as refusal:
+    with pytest.raises(ValueError, match=r"letter by letter\. Write --prompt chat-boxed") as refusal:
         prompt_ids(name, QUESTION, tiny_models.tiny_tokenizer())
     assert missing in str(refusal.value)
 
@@ -123,7 +124,7 @@ def test_a_token_that_begins_and_ends_may_stand_again_but_not_twice_at_the_start
 
 
 def test_a_tokenizer_without_template_is_refused(qwen: PreTrainedTokenizerFast):
-    with pytest.raises(ValueError, match=r"no chat template\. Write prompt: plain"):
+    with pytest.raises(ValueError, match=r"no chat template\. Write --prompt plain"):
         prompt_ids("m1", QUESTION, qwen)
 
 
@@ -162,3 +163,11 @@ def test_a_row_shorter_than_the_prompt_is_refused():
     ids = prompt_ids("plain", Question("q", "w1 w2 w3", ""), tokenizer)
     with pytest.raises(ValueError, match="part at token 2"):
         check_as_trained(ids, ids[:2], tokenizer)
+
+
+def test_prompts_other_than_trainings_are_refused_with_the_place_decoded_on_both_sides():
+    tokenizer = lab.tokenizer(lab.world("weak-operator"))
+    question, ask = Question("q7", "1 + 2 ?", "3"), SamplingProtocol("plain")
+    check_prompts_match(ask, tokenizer, [(question, tokenizer("1 + 2 ? 1 + 2 = 3 so answer 3").input_ids)])
+    with pytest.raises(ValueError, match=r"q7.*(.|\n)*part at token 2, where evaluation gives '2 \?' .* has '3 \?"):
+        check_prompts_match(ask, tokenizer, [(question, tokenizer("1 + 3 ? 1 + 3 = 4 so answer 4").input_ids)])

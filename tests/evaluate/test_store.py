@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from qtarget.evaluate.nouns import Ask, Question, Record, TaskFacts, TaskRun
+from qtarget.evaluate.nouns import Question, Record, SamplingProtocol, TaskFacts, TaskRun
 from qtarget.evaluate.store import (
     RUN,
     SAMPLES,
@@ -22,7 +22,9 @@ from qtarget.evaluate.store import (
 )
 
 ASKED = TaskRun(
-    TaskFacts("tiny", 1, "lab", "lab"), Ask("plain", k=2), (Question("q1", "1 + 1 ?", "2"), Question("q2", "2 ?", "2"))
+    TaskFacts("tiny", 1, "lab", "lab"),
+    SamplingProtocol("plain", k=2),
+    (Question("q1", "1 + 1 ?", "2"), Question("q2", "2 ?", "2")),
 )
 
 
@@ -74,7 +76,7 @@ def test_a_line_torn_anywhere_is_cut_off_and_only_that_one(path):
         (lambda line: line[:40] + b"\n", "this is not JSON"),
         (lambda line: b"\x00" * 30 + b"\n", "this is not JSON"),
         (lambda line: b"\xff" + line, "this is not JSON"),
-        (lambda line: b"[]\n", "this is no sample"),
+        (lambda line: b"[]\n", "expected an object with the fields of a sample, and got"),
         (lambda line: json.dumps({"qid": "q1"}).encode() + b"\n", "missing \\['completion'"),
         (lambda line: line.replace(b'"seed"', b'"sead"'), "missing \\['seed'\\], unknown \\['sead'\\]"),
     ],
@@ -129,7 +131,7 @@ def test_answers_that_are_not_graded_yet_or_not_there_are_refused(tmp_path):
     with pytest.raises(ValueError, match="samples of tiny are not all drawn and graded yet"):
         load_answers(tmp_path)
     written(tmp_path, [*EVERY, record("q3")])
-    with pytest.raises(ValueError, match=r"questions that were not asked: .*q3"):
+    with pytest.raises(ValueError, match=r"samples of questions that task.json does not have: .*q3"):
         load_answers(tmp_path)
 
 

@@ -116,12 +116,12 @@ def tasks_command(
 def eval_command(options: EvalOptions) -> None:
     from qtarget.evaluate.run.conduct import conduct_evaluation
     from qtarget.evaluate.run.prepare import prepare_evaluation
-    from qtarget.evaluate.run.view import results_view, watch
+    from qtarget.evaluate.run.view import quiet_progress, results_view
 
-    display = watch()
+    progress = quiet_progress()
     with preparation():
         prepared = prepare_evaluation(options.plan())
-    results = conduct_evaluation(prepared, display)
+    results = conduct_evaluation(prepared, progress)
     print_json(results.as_json()) if options.as_json else print_view(results_view, results)
 
 
@@ -132,13 +132,13 @@ def compare_command(
     to: Annotated[str | None, typer.Option(help="inspect: logs for its viewer, in --out.", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
-    from qtarget.evaluate.compare.command import compared, write_compared
-    from qtarget.evaluate.compare.view import compared_view
+    from qtarget.evaluate.compare.report import compare_folders, write_comparison
+    from qtarget.evaluate.compare.view import comparison_view
 
     with preparation():
-        comparison = compared(arms, out, to)
+        comparison = compare_folders(arms, out, to)
     if out is not None:
-        write_compared(comparison, out)
+        write_comparison(comparison, out)
     if comparison.tables is not None:
-        print_json(asdict(comparison.tables)) if as_json else print_view(compared_view, comparison.tables)
+        print_json(asdict(comparison.tables)) if as_json else print_view(comparison_view, comparison.tables)
     print(*comparison.written, sep="\n", file=sys.stderr)

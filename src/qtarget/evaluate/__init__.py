@@ -1,8 +1,6 @@
-"""Evaluation: sample k completions per question, grade them, and say how sure the average is."""
+"""Evaluation: ask a model k times each question, grade the answers, and say how sure the average is."""
 
-from qtarget.evaluate.evaluation import Evaluation, Grader, Question, evaluate
-from qtarget.evaluate.generators.sampling import Sample, Sampling, SamplingProgress, sample_completions
-from qtarget.evaluate.statistics import (
+from qtarget.evaluate.confidence import (
     Estimate,
     PairedDifference,
     SeedsDifference,
@@ -13,17 +11,9 @@ from qtarget.evaluate.statistics import (
 
 __all__ = [
     "Estimate",
-    "Evaluation",
-    "Grader",
     "PairedDifference",
-    "Question",
-    "Sample",
-    "Sampling",
-    "SamplingProgress",
     "SeedsDifference",
     "average_at_k",
-    "evaluate",
     "paired_difference",
     "paired_seeds",
-    "sample_completions",
 ]

@@ -1,6 +1,7 @@
-"""The nouns of an evaluation: what is asked, how, what came back, and what it was worth.
+"""The nouns of an evaluation: the data that its parts hand to one another, and the protocols of the parts.
 
-rows → Question → (Protocol) prompt ids → Completion → Record on disk → Grade → statistics
+rows → Question → (SamplingProtocol) prompt ids → Request → (Generator) Completion → (Grader) Grade
+Each completion and its grade is a Record on disk; a task's records together are its Answers, which statistics read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 Reason = Literal["ok", "no_answer", "parse_error", "timeout", "gold_unparseable"]
-"""Why a grade is what it is; "ok" for a completion that was compared with the gold, right or wrong; "timeout" for one
+"""Why a grade is what it is: "ok" for a completion that was compared with the gold, right or wrong; "timeout" for one
 that could not be judged within the grader's limits of time and memory."""
 Finish = Literal["stop", "length"]
 """How a completion ended: by an end token, or cut off at the limit."""
@@ -21,7 +22,7 @@ class Question:
     """One question of a task, as it will be asked.
 
     Attributes:
-        qid: names it within its task; the same row has the same qid on every machine.
+        qid: its name within its task; the same row has the same qid on every machine.
         text: the question without instructions; with its options, as shown, where it has any.
         gold: the right answer: an expression, or an option's letter.
         options: as shown, in the order of the letters A, B, C, …; empty for open questions.
@@ -41,14 +42,21 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """How a task is asked and how many answers are drawn: the part of a task that a run may override.
+class SamplingProtocol:
+    """How a task's questions are put to a model and its answers drawn: the part of a task that a run may override.
+
+    In JSON files it stands under the key ``ask``.
 
     Attributes:
         prompt: a name in `evaluate.prompts.PROMPTS`: "qwen-boxed", "chat", "plain", …
         k: samples of each question.
         temperature: 0 is greedy.
-        max_new_tokens: of a completion, in tokens.
+        top_p: samples are drawn from the likeliest tokens of this much mass; 1 is the whole softmax.
+        max_new_tokens: limit of a completion, in tokens.
+        seed: of the whole run; every sample's own seed is made from it.
+
+    Raises:
+        ValueError: a value outside its domain.
     """
 
     prompt: str
@@ -57,6 +65,17 @@ class Ask:
     top_p: float = 1.0
     max_new_tokens: int = 4096
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("k", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} was given; write {name}=1 or more.")
+        if not self.temperature >= 0:
+            raise ValueError(
+                f"temperature={self.temperature} was given; write one from 0 (greedy), as temperature=1.0."
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} was given; write one above 0 and up to 1, as top_p=1.0.")
 
 
 @dataclass(frozen=True)
@@ -68,7 +87,7 @@ class RowSource:
         revision: branch or commit asked for; the commit found is recorded in the lock file.
         files: in the data set, where it is a folder of files rather than splits; read in this order.
         gated: the hub gives it only to users who agreed to its terms.
-        make: makes the rows of a task that has no hub.
+        make: returns the rows of a task that comes from no hub.
     """
 
     hub: str = ""
@@ -81,7 +100,7 @@ class RowSource:
 
 
 class QuestionSet(NamedTuple):
-    """The questions of a task's rows, and what there was to say of rows left out or odd."""
+    """The questions of a task's rows, with remarks for the reader of results on rows left out or odd."""
 
     questions: list[Question]
     remarks: tuple[str, ...] = ()
@@ -95,7 +114,9 @@ class Task:
         version: raised whenever prompts, extraction or grading of the task change.
         suite: "math", "medical" or "lab": what is averaged together.
         rows: number of questions that the published set has; None where it is not fixed.
+        ask: how it is asked unless a run overrides it.
         read: raw rows to questions. Raises ValueError naming row and field.
+        grader: a name in `evaluate.grading.GRADERS`.
     """
 
     name: str
@@ -103,15 +124,15 @@ class Task:
     suite: str
     source: RowSource
     rows: int | None
-    ask: Ask
+    ask: SamplingProtocol
     read: Callable[[Sequence[Mapping[str, Any]]], QuestionSet]
-    grader: str  # a name in `evaluate.grading.GRADERS`
+    grader: str
     citation: str = ""
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What is left of a task on disk: what it is, without the rows and how they are read."""
+    """The part of a task that is kept on disk: everything but where its rows are from and how they are read."""
 
     name: str
     version: int
@@ -126,16 +147,16 @@ class TaskFacts:
 
 @dataclass(frozen=True)
 class TaskRun:
-    """A task as a run asks it: these questions, in this way.
+    """A task as a run asks it: these questions, by this protocol.
 
     Attributes:
         rows: where the questions come from and the sha256 of the rows, in words.
-        remarks: what there was to say of rows left out or odd.
+        remarks: for the reader of results, on rows left out or odd.
         overridden: fields of `ask` that are not the task's own.
     """
 
     task: TaskFacts
-    ask: Ask
+    ask: SamplingProtocol
     questions: tuple[Question, ...]
     rows: str = ""
     remarks: tuple[str, ...] = ()
@@ -144,7 +165,10 @@ class TaskRun:
 
 @dataclass(frozen=True)
 class Grade:
-    """What a completion is worth: 1 right, 0 wrong, None unknown (a time-out, a gold that does not parse)."""
+    """What a completion is worth: 1 right, 0 wrong, None unknown (a time-out, a gold that does not parse).
+
+    `extracted` is the answer that the grader read in the completion; None where it read none.
+    """
 
     value: Literal[0, 1] | None
     reason: Reason
@@ -163,7 +187,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """What a generator gave. `tokens`: its length, the end token included; `ids` where the generator knows them."""
+    """A generator's answer to a request.
+
+    Attributes:
+        text: without special tokens.
+        tokens: its length, the end token included.
+        ids: its token ids, where the generator knows them.
+    """
 
     request: Request
     text: str
@@ -174,27 +204,29 @@ class Completion:
 
 @runtime_checkable
 class Generator(Protocol):
-    """Who answers: a model in memory, or a server."""
+    """Draws completions: from a model loaded here, or from a server."""
 
     @property
     def tokenizer(self) -> Any:
-        """The model's own: it makes the prompts."""
+        """The model's tokenizer, which makes the prompts."""
         ...
 
     def fingerprint(self) -> dict[str, Any]:
         """What the answers depend on: {"model": {...}, "generation": {engine, version, dtype, batch size, …}}."""
         ...
 
-    def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
-        """Completions in any order, each yielded as soon as it is finished."""
+    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
+        """The completions of the requests, in any order, each yielded as soon as it is finished."""
         ...
 
 
 @runtime_checkable
 class Grader(Protocol):
-    """Who says what an answer is worth. `grade` never raises on what a model wrote."""
+    """Judges completions. `grade` never raises on what a model wrote."""
 
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Name, version and limits of the grader, and the libraries that grades depend on."""
+        ...
 
     def grade(self, question: Question, completion: str) -> Grade: ...
 
@@ -204,10 +236,12 @@ class Record:
     """One line of the sample store: a generation and its grade. The resume key is `key`; regrading replaces the grade.
 
     Attributes:
-        task_sha: of task name, version, protocol and rows; another one is another task.
+        task_sha: short sha256 of the task's name, version, grader, protocol and questions; see `store.task_sha`.
+        sample_i: number of the sample among the question's k, from 0.
         prompt_ids_sha256: of the prompt's token ids, as JSON.
+        extracted: the answer that the grader read in the completion.
         grade_reason: "ungraded" between the drawing of a sample and the grading of all, and then never again.
-        model_fp, gen_fp, grader_fp: short sha256 of what model, generator and grader said of themselves.
+        model_fp, gen_fp, grader_fp: short sha256 of the fingerprints of model, generator and grader.
     """
 
     task: str
@@ -237,11 +271,11 @@ class Answers:
 
     Attributes:
         records: [Q][k], in the order of the questions and of the samples.
-        model, generation: what the generator said of itself; their short sha256 stands in the records.
+        model, generation: the generator's fingerprint; their short sha256 stands in the records.
     """
 
     task: TaskFacts | Task
-    ask: Ask
+    ask: SamplingProtocol
     questions: tuple[Question, ...]
     records: tuple[tuple[Record, ...], ...]
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -253,12 +287,12 @@ class Answers:
         return [[record.grade for record in records] for records in self.records]
 
     @property
-    def names(self) -> list[str]:
-        """Of the questions."""
+    def qids(self) -> list[str]:
+        """The questions' names, in their order."""
         return [question.qid for question in self.questions]
 
     @property
     def units(self) -> list[str] | None:
-        """What statistics resample, where it is not the question; see `Question.unit`."""
+        """The cluster of every question, where questions share one; None where each is its own. See `Question.unit`."""
         units = [question.unit for question in self.questions]
         return units if len(set(units)) < len(units) else None

@@ -4,13 +4,13 @@ Prompts are ids, not text: a model sees ids, and whether a tool adds a beginning
 way for two evaluations of one model to differ.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.evaluate.nouns import Question
+from qtarget.evaluate.nouns import Question, SamplingProtocol
 
 PromptIds = tuple[int, ...]
 Prompt = Callable[[Question, PreTrainedTokenizerBase], PromptIds]
@@ -117,11 +117,31 @@ def check_as_trained(ids: Sequence[int], row: Sequence[int], tokenizer: PreTrain
     if list(row[: len(ids)]) == list(ids):
         return
     at = next((i for i, (a, b) in enumerate(zip(ids, row, strict=False)) if a != b), min(len(ids), len(row)))
-    asked, trained = (repr(tokenizer.decode(list(part[at : at + 8]))) for part in (ids, row))
+    evaluated, trained = (repr(tokenizer.decode(list(part[at : at + 8]))) for part in (ids, row))
     raise ValueError(
-        f"The prompt is not what was trained on: they part at token {at}, where evaluation gives {asked} and the "
+        f"The prompt is not what was trained on: they part at token {at}, where evaluation gives {evaluated} and the "
         f"training row has {trained}. Choose the prompt the rows were made with, or make the rows with this one."
     )
+
+
+def check_prompts_match(
+    ask: SamplingProtocol, tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[Question, Sequence[int]]]
+) -> None:
+    """Refuse a protocol whose prompts are not, id by id, how the training rows begin.
+
+    A model asked otherwise than it was trained is the commonest way for a score to be wrong for every method alike.
+
+    Args:
+        pairs: a question, and the ids of the row that trains on it, completion included.
+
+    Raises:
+        ValueError: naming the question and the first token that differs, decoded on both sides.
+    """
+    for question, row in pairs:
+        try:
+            check_as_trained(prompt_ids(ask.prompt, question, tokenizer), row, tokenizer)
+        except ValueError as error:
+            raise ValueError(f"Question {question.qid!r}, prompt {ask.prompt!r}: {error}") from error
 
 
 def _template(template: str, signs: Sequence[str], question: Question, tokenizer: PreTrainedTokenizerBase) -> PromptIds:
@@ -131,7 +151,7 @@ def _template(template: str, signs: Sequence[str], question: Question, tokenizer
     if missing:
         raise ValueError(
             f"This prompt is written with {', '.join(missing)}, which the tokenizer of {tokenizer.name_or_path!r} does "
-            "not have; it would be read letter by letter. Write prompt: chat-boxed, for the model's own template."
+            "not have; it would be read letter by letter. Write --prompt chat-boxed, for the model's own template."
         )
     text = template.replace("{question}", question.text)
     return tuple(cast(list[int], tokenizer(text, add_special_tokens=False)["input_ids"]))
@@ -140,7 +160,7 @@ def _template(template: str, signs: Sequence[str], question: Question, tokenizer
 def _message(content: str, tokenizer: PreTrainedTokenizerBase) -> PromptIds:
     if not tokenizer.chat_template:
         raise ValueError(
-            f"The tokenizer of {tokenizer.name_or_path!r} has no chat template. Write prompt: plain, or save one into "
+            f"The tokenizer of {tokenizer.name_or_path!r} has no chat template. Write --prompt plain, or save one into "
             "it (tokenizer.chat_template = …)."
         )
     messages = [{"role": "user", "content": content}]

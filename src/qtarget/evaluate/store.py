@@ -1,9 +1,9 @@
 """Samples on disk: one JSON line a generation, appended as it is drawn, and never drawn again.
 
-out/run.json               what model and generator said of themselves
-out/effects.json           what else was measured, where it was asked for
-out/TASK/task.json         the task as it was asked: protocol, questions, rows
-out/TASK/samples.jsonl     a `Record` a line
+out/run.json               the fingerprint of model and generator
+out/effects.json           the effects besides accuracy, where they were measured
+out/TASK/task.json         the `TaskRun`: protocol, questions, where the rows are from
+out/TASK/samples.jsonl     the samples, one `Record` a line
 """
 
 import errno
@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from qtarget.disk.files import read_json_object, replace_file, write_json
-from qtarget.evaluate.nouns import Answers, Ask, Question, Record, TaskFacts, TaskRun
+from qtarget.evaluate.nouns import Answers, Question, Record, SamplingProtocol, TaskFacts, TaskRun
 
 RUN, TASK, SAMPLES = "run.json", "task.json", "samples.jsonl"
 EFFECTS_FILE = "effects.json"
 SYNC_RECORDS, SYNC_SECONDS = 64, 5.0
-"""An fsync after so many lines, or so long."""
+"""The file is synced to disk after so many records or seconds: what a power cut may lose."""
 _FIELDS = {field.name for field in fields(Record)}
 
 
 class Appender:
-    """Writes records at the end of a file. Each is with the system at once, and on the disk soon after."""
+    """Writes records at the end of a file. Each goes to the system at once, and is synced to disk soon after."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -64,11 +64,12 @@ def appending(path: Path) -> Iterator[Appender]:
 
 
 def line_of(record: Record) -> bytes:
+    """A record as a line of JSON. Text that is no Unicode (lone surrogates) is written with backslashes."""
     return json.dumps(asdict(record), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def cut_torn_line(path: Path) -> str | None:
-    """Cut off a last line that was being written when its process died; what was cut, in words."""
+    """Cut off a last line that was being written when its process died. Returns a notice of what was cut, or None."""
     if not path.is_file():
         return None
     content = path.read_bytes()
@@ -90,17 +91,17 @@ def read_records(path: Path) -> list[Record]:
     """
     if not path.is_file():
         return []
-    found: dict[tuple, int] = {}
+    line_numbers: dict[tuple, int] = {}
     records = []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             record = _parsed(line, path, number)
-            if record.key in found:
+            if record.key in line_numbers:
                 raise ValueError(
                     f"{path}, line {number}: sample {record.sample_i} of question {record.qid!r} stands on line "
-                    f"{found[record.key]} already; remove one of the two lines."
+                    f"{line_numbers[record.key]} already; remove one of the two lines."
                 )
-            found[record.key] = number
+            line_numbers[record.key] = number
             records.append(record)
     return records
 
@@ -121,7 +122,7 @@ def _parsed(line: bytes, path: Path, number: int) -> Record:
 
 def _trouble(values: Any) -> str | None:
     if not isinstance(values, dict):
-        return "this is no sample"
+        return f"expected an object with the fields of a sample, and got {str(values)[:40]!r}"
     missing, unknown = sorted(_FIELDS - values.keys()), sorted(values.keys() - _FIELDS)
     return f"missing {missing}, unknown {unknown}" if missing or unknown else None
 
@@ -136,32 +137,33 @@ def short_sha(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def task_sha(asked: TaskRun) -> str:
-    """What makes samples comparable: name and version of the task, protocol, grader's name, and every question."""
-    facts = asked.task
-    return short_sha([facts.name, facts.version, facts.grader, asdict(asked.ask), [asdict(q) for q in asked.questions]])
+def task_sha(run: TaskRun) -> str:
+    """Short sha256 of what makes samples comparable: the task's name, version and grader, protocol, every question."""
+    facts = run.task
+    return short_sha([facts.name, facts.version, facts.grader, asdict(run.ask), [asdict(q) for q in run.questions]])
 
 
 def identity(facts: Mapping[str, Any]) -> str:
-    """Short sha256 of what a model or generator said of itself; how its folder is called does not count."""
+    """Short sha256 of the fingerprint of a model or generator; the names of its folders do not count."""
     return short_sha({name: value for name, value in facts.items() if name not in ("name", "adapter")})
 
 
-def write_task(folder: Path, asked: TaskRun) -> None:
+def write_task(folder: Path, run: TaskRun) -> None:
+    """Write the task as it is asked into its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / TASK, {"task_sha": task_sha(asked), **asdict(asked)})
+    write_json(folder / TASK, {"task_sha": task_sha(run), **asdict(run)})
 
 
 def read_task(folder: Path) -> TaskRun:
     """The task as it was asked in a folder."""
     values = _read_json(folder / TASK)
-    questions = tuple(Question(**{**one, "options": tuple(one["options"])}) for one in values["questions"])
-    facts, ask = TaskFacts(**values["task"]), Ask(**values["ask"])
+    questions = tuple(Question(**{**fields, "options": tuple(fields["options"])}) for fields in values["questions"])
+    facts, ask = TaskFacts(**values["task"]), SamplingProtocol(**values["ask"])
     return TaskRun(facts, ask, questions, values["rows"], tuple(values["remarks"]), tuple(values["overridden"]))
 
 
 def read_run(out: Path) -> Mapping[str, Any] | None:
-    """What model and generator said of themselves, if anything was drawn into the folder."""
+    """The fingerprint of model and generator, if anything was drawn into the folder."""
     return _read_json(out / RUN) if (out / RUN).is_file() else None
 
 
@@ -177,19 +179,19 @@ def load_answers(folder: Path) -> list[Answers]:
     Raises:
         ValueError: no run is there, it is not graded yet, or a sample is damaged.
     """
-    run, found = read_run(folder), sorted(folder.glob(f"*/{TASK}"))
-    if run is None or not found:
+    facts, tasks = read_run(folder), sorted(folder.glob(f"*/{TASK}"))
+    if facts is None or not tasks:
         raise ValueError(f"{folder} holds no evaluation; write the folder that was given to `qtarget eval … --out`.")
-    return [answers_in(path.parent, run) for path in found]
+    return [answers_in(path.parent, facts) for path in tasks]
 
 
-def answers_in(folder: Path, run: Mapping[str, Any]) -> Answers:
-    """The answers in the folder of a task."""
-    return answers_of(read_task(folder), read_records(folder / SAMPLES), run)
+def answers_in(folder: Path, facts: Mapping[str, Any]) -> Answers:
+    """The answers in the folder of a task; `facts` is the run's fingerprint, as `read_run` gives it."""
+    return answers_of(read_task(folder), read_records(folder / SAMPLES), facts)
 
 
-def answers_of(asked: TaskRun, records: Sequence[Record], run: Mapping[str, Any]) -> Answers:
-    """Records by question and in the order of the samples.
+def answers_of(run: TaskRun, records: Sequence[Record], facts: Mapping[str, Any]) -> Answers:
+    """The records of a task by question, each question's in the order of the samples.
 
     Raises:
         ValueError: a record that is not graded, or of a question that was not asked.
@@ -199,13 +201,14 @@ def answers_of(asked: TaskRun, records: Sequence[Record], run: Mapping[str, Any]
         by_question[record.qid].append(record)
         if record.grade_reason == "ungraded":
             raise ValueError(
-                f"The samples of {asked.task.name} are not all drawn and graded yet; run the same `qtarget eval` "
+                f"The samples of {run.task.name} are not all drawn and graded yet; run the same `qtarget eval` "
                 "again, which goes on where it stopped."
             )
-    strange = by_question.keys() - {question.qid for question in asked.questions}
+    strange = by_question.keys() - {question.qid for question in run.questions}
     if strange:
         raise ValueError(
-            f"{asked.task.name}: there are samples of questions that were not asked: {sorted(strange)[:3]}."
+            f"{run.task.name}: {SAMPLES} has samples of questions that {TASK} does not have: {sorted(strange)[:3]}. "
+            "The two files are of different evaluations; restore them, or write another --out."
         )
-    ordered = (sorted(by_question[question.qid], key=lambda r: r.sample_i) for question in asked.questions)
-    return Answers(asked.task, asked.ask, asked.questions, tuple(map(tuple, ordered)), run["model"], run["generation"])
+    ordered = tuple(tuple(sorted(by_question[q.qid], key=lambda r: r.sample_i)) for q in run.questions)
+    return Answers(run.task, run.ask, run.questions, ordered, facts["model"], facts["generation"])

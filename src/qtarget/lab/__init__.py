@@ -1,4 +1,7 @@
-"""The embedded lab: micro-worlds of arithmetic, small enough for two CPU cores, in which the target matters."""
+"""The embedded lab: micro-worlds of arithmetic, small enough for two CPU cores, in which the choice of target matters.
+
+A world has questions, demonstrations to train on, and a tiny student and teacher that ship with the package.
+"""
 
 from qtarget.lab.checkpoints import load, load_student, load_teacher, student_path, teacher_path, tokenizer
 from qtarget.lab.pretrain import build, build_model

@@ -1,4 +1,4 @@
-"""The models and tokenizers that ship with the package."""
+"""The students, teachers and tokenizers that ship with the package, as folders and loaded."""
 
 from pathlib import Path
 

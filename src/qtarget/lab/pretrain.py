@@ -31,8 +31,8 @@ def build(world: World, seed: int, out_dir: Path, progress: Progress | None = No
     own `rich.progress.Progress` to show it elsewhere.
     """
     if progress is None:
-        with Progress(console=Console(stderr=True)) as shown:
-            return build(world, seed, out_dir, shown)
+        with Progress(console=Console(stderr=True)) as display:
+            return build(world, seed, out_dir, display)
     build_model(world.student, f"{world.name} student", seed, out_dir / "student", progress)
     build_model(world.teacher, f"{world.name} teacher", seed + 1, out_dir / "teacher", progress)
 
@@ -110,11 +110,11 @@ def _curriculum(model: Model, seed: int) -> Iterator[list[Demonstration]]:
 
 
 def _collate(rows: list[Demonstration], tokenizer: PreTrainedTokenizerFast) -> dict[str, torch.Tensor]:
-    """Padded rows, learned from the prompt's ``?`` on: what is asked about is pure chance."""
+    """Padded rows, with labels from the prompt's ``?`` on: the numbers before it are random and teach nothing."""
     texts = [row["prompt"] + row["completion"] + END for row in rows]
     batch = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
-    is_asked_BS = batch["input_ids"].eq(tokenizer.convert_tokens_to_ids("?")).cumsum(-1).eq(0)
-    learned_BS = batch["attention_mask"].bool() & ~is_asked_BS
+    is_before_BS = batch["input_ids"].eq(tokenizer.convert_tokens_to_ids("?")).cumsum(-1).eq(0)
+    learned_BS = batch["attention_mask"].bool() & ~is_before_BS
     return {**batch, "labels": batch["input_ids"].where(learned_BS, -100)}
 
 

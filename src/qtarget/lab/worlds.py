@@ -1,4 +1,4 @@
-"""Micro-worlds: chains of modular arithmetic with written steps, and who knows how much of them.
+"""The worlds: chains of modular arithmetic with written steps, and who knows how much of them.
 
 A question is a chain such as ``7 + 5 * 3 ?``, read strictly from left to right, modulo ``MODULUS``. An answer
 writes every step, joins steps with interchangeable connectives and ends in ``answer N``::
@@ -12,7 +12,7 @@ an operator (weak prior). A wrong step carries on: the chain continues from the 
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypedDict
@@ -25,18 +25,22 @@ _HELD_OUT_EVERY = 4  # one chain in four is kept for evaluation, by its hash
 
 
 class Demonstration(TypedDict):
+    """A row to train on."""
+
     prompt: str
     completion: str
 
 
 class LabQuestion(TypedDict):
+    """A held-out question with its true answer."""
+
     prompt: str
     answer: str
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Who writes a text: how careless, with which operators, in which words."""
+    """How a text is written: how carelessly, with which operators, in which words."""
 
     slips: float  # share of steps written with a wrong result
     operators: tuple[float, float, float]  # relative frequencies, in the order of OPERATORS
@@ -63,7 +67,7 @@ class Model:
 
 @dataclass(frozen=True)
 class World:
-    """A complete setting: who demonstrates, who learns, who teaches, and the fine-tuning budget."""
+    """A complete setting: the writer of the demonstrations, the student, the teacher, and the fine-tuning budget."""
 
     name: str
     description: str
@@ -162,18 +166,18 @@ def pretraining_text(writer: Writer, seed: int, min_steps: int, max_steps: int) 
 def questions(world: World, count: int, seed: int) -> list[LabQuestion]:
     """Distinct held-out questions with their true answers; no demonstration or pre-training has them."""
     rng = random.Random(f"questions/{world.name}/{seed}")
-    found: dict[str, LabQuestion] = {}
-    while len(found) < count:
+    by_prompt: dict[str, LabQuestion] = {}
+    while len(by_prompt) < count:
         numbers, operators = _chain(rng, _ALL_OPERATORS, world.min_steps, world.max_steps, held_out=True)
         prompt = _prompt(numbers, operators)
-        found[prompt] = LabQuestion(prompt=prompt, answer=str(_evaluate(numbers, operators)))
-    return list(found.values())
+        by_prompt[prompt] = LabQuestion(prompt=prompt, answer=str(_evaluate(numbers, operators)))
+    return list(by_prompt.values())
 
 
-def grade(question: Mapping[str, str], completion: str) -> bool:
+def grade(question: LabQuestion, completion: str) -> bool:
     """Whether what follows the last ``answer`` is exactly the true answer and nothing else."""
-    _, found, final = completion.rpartition("answer")
-    return bool(found) and final.split() == question["answer"].split()
+    _, marker, final = completion.rpartition("answer")
+    return bool(marker) and final.split() == question["answer"].split()
 
 
 def apply(operator: str, left: int, right: int) -> int:

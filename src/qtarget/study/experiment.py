@@ -13,10 +13,11 @@ from transformers import PreTrainedModel
 
 import qtarget as qt
 from qtarget import lab
-from qtarget.evaluate import Evaluation, Sampling, evaluate
+from qtarget.evaluate.nouns import SamplingProtocol
 from qtarget.lab import LabQuestion, World
 from qtarget.study.fine_tuning import StepCallback, lab_trainer
 from qtarget.study.run_record import Outcome, Run
+from qtarget.study.scoring import ModelScore, score_model
 
 _PACKAGES = ("qtarget", "torch", "transformers", "trl")
 
@@ -49,7 +50,7 @@ def conduct_run(
     """
     started = time.monotonic()
     model, losses = _model(run, world, models, scratch, step, save_to)
-    answered = evaluate(model, lab.tokenizer(world), questions, lab.grade, sampling_of(run), step)
+    answered = score_model(model, lab.tokenizer(world), questions, protocol_of(run), step)
     further = {} if measure is None else measure(model)
     return Outcome(
         run=run,
@@ -64,9 +65,9 @@ def conduct_run(
     )
 
 
-def sampling_of(run: Run) -> Sampling:
+def protocol_of(run: Run) -> SamplingProtocol:
     """How answers of a run are drawn: at temperature 1."""
-    return Sampling(k=run.budget.samples, max_new_tokens=run.budget.max_new_tokens, seed=run.seed)
+    return SamplingProtocol("plain", run.budget.samples, max_new_tokens=run.budget.max_new_tokens, seed=run.seed)
 
 
 def _model(
@@ -95,5 +96,7 @@ def _model(
     return trainer.model, [float(f"{entry['loss']:.6g}") for entry in trainer.state.log_history if "loss" in entry]
 
 
-def _distinct(answered: Evaluation) -> float:
-    return round(fmean(len({sample.text.rpartition("answer")[2] for sample in row}) for row in answered.samples), 3)
+def _distinct(score: ModelScore) -> float:
+    """Final answers to a question that differ, on average."""
+    final = [{completion.text.rpartition("answer")[2] for completion in row} for row in score.completions]
+    return round(fmean(len(answers) for answers in final), 3)

@@ -13,8 +13,8 @@ from rich.console import Console
 from qtarget.cli.main import main
 from qtarget.evaluate.compare.arms import Arm, read_arms
 from qtarget.evaluate.compare.tables import compare_arms
-from qtarget.evaluate.compare.view import compared_view
-from qtarget.evaluate.statistics import holm, paired_seeds, paired_suite
+from qtarget.evaluate.compare.view import comparison_view
+from qtarget.evaluate.confidence import holm, paired_seeds, paired_suite
 
 RNG = np.random.default_rng(0)
 LEVELS = {"t": RNG.uniform(0, 0.8, 40), "u": RNG.uniform(0, 0.8, 12)}
@@ -33,7 +33,7 @@ def arm(name, gain=0.0, seeds=1, tasks=("t",), base=0, **facts):
 
 def shown(found, width=120):
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(compared_view(found, width))
+    console.print(comparison_view(found, width))
     return console.export_text()
 
 

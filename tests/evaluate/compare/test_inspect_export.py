@@ -10,9 +10,9 @@ from evaluate.answered import answers, changed
 
 from qtarget.evaluate.compare.arms import Arm
 from qtarget.evaluate.compare.inspect_export import export_inspect
-from qtarget.evaluate.statistics import shares_of
-from qtarget.evaluate.statistics.intervals import squared_error
-from qtarget.evaluate.statistics.units import by_unit
+from qtarget.evaluate.confidence import shares_of
+from qtarget.evaluate.confidence.intervals import squared_error
+from qtarget.evaluate.confidence.units import by_unit
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LEVELS = np.random.default_rng(1).uniform(0, 1, 21)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from qtarget import lab
 from qtarget.evaluate.nouns import Request, TaskFacts, TaskRun
-from qtarget.evaluate.run.conduct import requests_of
+from qtarget.evaluate.run.draw import requests_of
 from qtarget.evaluate.tasks import task
 
 WORLD = lab.world("weak-operator")

@@ -17,7 +17,8 @@ from starlette.routing import Route
 from transformers import AutoTokenizer
 
 from qtarget import lab
-from qtarget.evaluate.generators.sampling import Sampling, draw, ends_of
+from qtarget.evaluate.generators.sampling import draw, ends_of
+from qtarget.evaluate.nouns import SamplingProtocol
 
 KEY, NAME, VERSION = "sk-of-the-test", "lab-student", "0.0.1-test"
 START_S = 60
@@ -38,8 +39,8 @@ def completions_app(folder: Path) -> Starlette:
             return JSONResponse({"error": "no such key"}, status_code=401)
         if asked["model"] != NAME or asked["n"] != 1 or asked["top_k"] != -1:
             return JSONResponse({"error": f"not as expected: {asked}"}, status_code=400)
-        sampling = Sampling(1, asked["temperature"], asked["max_tokens"], top_p=asked["top_p"])
-        (ids,) = draw(model, tokenizer, [asked["prompt"]], [asked["seed"]], sampling)
+        protocol = SamplingProtocol("plain", 1, asked["temperature"], asked["top_p"], asked["max_tokens"])
+        (ids,) = draw(model, tokenizer, [asked["prompt"]], [asked["seed"]], protocol)
         finish = "stop" if ids[-1] in ends_of(model, tokenizer) else "length"
         choice = {"index": 0, "text": tokenizer.decode(ids, skip_special_tokens=True), "finish_reason": finish}
         return JSONResponse({"choices": [choice], "usage": {"completion_tokens": len(ids)}})

@@ -16,8 +16,7 @@ from qtarget.cli.main import main
 from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.grading import GRADERS
-from qtarget.evaluate.nouns import Ask, Grade, Question
-from qtarget.evaluate.run.as_trained import check_prompts_match
+from qtarget.evaluate.nouns import Grade, Question
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.run.results import average_of
@@ -244,7 +243,7 @@ def test_ctrl_c_leaves_what_was_drawn(tmp_path, finished):
 
 
 def test_identical_samples_and_cut_off_ones_are_warned_of(tmp_path, monkeypatch):
-    monkeypatch.setattr("qtarget.evaluate.run.conduct.seed_of", lambda *_: 5)
+    monkeypatch.setattr("qtarget.evaluate.run.draw.seed_of", lambda *_: 5)
     (one,) = run_evaluation(plan(tmp_path, limit=3, protocol={"k": 4, "max_new_tokens": 5})).tasks
     assert any("all 4 samples of 3 of 3 questions are identical at temperature 1" in text for text in one.warnings)
     assert any("the stop token was never learned" in text for text in one.warnings)
@@ -334,11 +333,3 @@ def test_base_and_reference_rows_write_the_effects(tmp_path):
     rows.write_text('{"text": "1"}\n')
     with pytest.raises(ValueError, match="row 1: a reference row has the texts `prompt` and `completion`"):
         run_evaluation(plan(tmp_path, model=str(TEACHER), limit=4, base=str(STUDENT), reference_rows=rows))
-
-
-def test_prompts_other_than_trainings_are_refused_with_the_place_decoded_on_both_sides():
-    tokenizer = HuggingFace(str(STUDENT)).tokenizer
-    question, ask = Question("q7", "1 + 2 ?", "3"), Ask("plain")
-    check_prompts_match(ask, tokenizer, [(question, tokenizer("1 + 2 ? 1 + 2 = 3 so answer 3").input_ids)])
-    with pytest.raises(ValueError, match=r"q7.*(.|\n)*part at token 2, where evaluation gives '2 \?' .* has '3 \?"):
-        check_prompts_match(ask, tokenizer, [(question, tokenizer("1 + 3 ? 1 + 3 = 4 so answer 4").input_ids)])

@@ -73,7 +73,7 @@ def test_afterwards_the_commit_that_was_found_is_downloaded_though_the_hub_moved
 
 def test_rows_that_changed_are_an_error_that_names_old_and_new(lock: Path):
     hub = Hub(ROWS)
-    old = load_questions(AIME, lock, download=hub).locked.sha256
+    old = load_questions(AIME, lock, download=hub).entry.sha256
     hub.commits[FIRST] = [*ROWS[:-1], {**ROWS[-1], "answer": "0"}]
     before = lock.read_text()
     with pytest.raises(ValueError, match="The rows of aime24 are not those of") as refusal:
@@ -99,7 +99,7 @@ def test_a_task_that_reads_rows_in_another_way_says_so(lock: Path):
 def test_a_file_with_the_same_questions_meets_the_lock_and_another_does_not(lock: Path, tmp_path):
     load_questions(AIME, lock, download=Hub(ROWS))
     same = [{"question": row["problem"], "answer": row["answer"], "id": row["id"], "url": "x"} for row in ROWS]
-    assert load_questions(AIME, lock, write(tmp_path, lines(same))).locked.source == "rows.jsonl"
+    assert load_questions(AIME, lock, write(tmp_path, lines(same))).entry.source == "rows.jsonl"
     with pytest.raises(ValueError, match=r"now:    29 rows of rows\.jsonl, sha256"):
         load_questions(AIME, lock, write(tmp_path, lines(same[:-1])))
 
@@ -219,6 +219,6 @@ def test_files_of_a_data_set_are_downloaded_at_the_commit_that_was_found(
         assert f"/api/datasets/{one.source.hub}/revision/main" in asked[0]
         again = load_questions(one, lock)
     assert found == again
-    assert (found.locked.revision, len(found.questions)) == (COMMIT, 4)
+    assert (found.entry.revision, len(found.questions)) == (COMMIT, 4)
     assert found.questions == load_questions(one, tmp_path / "other.json", sample_rows(one)).questions
     assert all(f"/resolve/{COMMIT}/" in path for path in asked[1:])

@@ -1,4 +1,4 @@
-"""The arms of a comparison: read from the folders of `qtarget eval`, and looked at whether they can be compared."""
+"""The arms of a comparison: reading them from the folders of `qtarget eval`, and refusing those that do not compare."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from qtarget.disk.files import read_json_object
-from qtarget.evaluate.nouns import Answers, Ask
-from qtarget.evaluate.statistics import shares_of
+from qtarget.evaluate.confidence import shares_of
+from qtarget.evaluate.nouns import Answers, SamplingProtocol
 from qtarget.evaluate.store import EFFECTS_FILE, load_answers
 
 SEEDS_ENOUGH = 3
+"""Training seeds from which on their own spread is known well enough to go without a warning."""
 
 
 @dataclass(frozen=True)
@@ -19,25 +20,25 @@ class Arm:
 
     Attributes:
         seeds: the answers of every training seed, by task.
-        measured: what `effects.json` of every seed's folder holds, where there is one.
+        effects: what `effects.json` of every seed's folder holds, where there is one.
     """
 
     name: str
     seeds: tuple[Mapping[str, Answers], ...]
-    measured: tuple[Mapping[str, Any], ...] = ()
+    effects: tuple[Mapping[str, Any], ...] = ()
 
     def answers(self, task: str) -> list[Answers]:
-        """To one task, a seed each."""
+        """The answers to one task, one `Answers` for each training seed."""
         return [seed[task] for seed in self.seeds]
 
     def shares(self, task: str) -> list[list[float]]:
-        """``[S][Q]`` right samples over k."""
-        return [shares_of(one.grades, one.ask.k, one.names).tolist() for one in self.answers(task)]
+        """``[S][Q]``: the share of right samples of every question, a row for each training seed."""
+        return [shares_of(answers.grades, answers.ask.k, answers.qids).tolist() for answers in self.answers(task)]
 
 
 def pooled(seeds: Sequence[Sequence[Sequence[int | None]]]) -> list[list[int | None]]:
-    """``[S][Q][k]`` grades to ``[Q][S·k]``."""
-    return [[grade for own in of_question for grade in own] for of_question in zip(*seeds, strict=True)]
+    """The samples of all training seeds together: ``[S][Q][k]`` grades to ``[Q][S·k]``."""
+    return [[grade for grades in by_seed for grade in grades] for by_seed in zip(*seeds, strict=True)]
 
 
 def read_arms(words: Sequence[str]) -> list[Arm]:
@@ -64,7 +65,8 @@ def _named(word: str) -> tuple[str, list[Path]]:
 
 
 def read_arm(name: str, folders: Sequence[Path]) -> Arm:
-    seeds = tuple({one.task.name: one for one in load_answers(folder)} for folder in folders)
+    """An arm from the folders of its training seeds, in their order."""
+    seeds = tuple({answers.task.name: answers for answers in load_answers(folder)} for folder in folders)
     files = [folder / EFFECTS_FILE for folder in folders]
     remedy = "delete it, and run the same `qtarget eval` again"
     return Arm(name, seeds, tuple(read_json_object(file, remedy) for file in files if file.is_file()))
@@ -76,9 +78,9 @@ def tasks_of(arms: Sequence[Arm]) -> tuple[list[str], list[str]]:
     Raises:
         ValueError: there is none.
     """
-    asked = [seed.keys() for arm in arms for seed in arm.seeds]
-    every = dict.fromkeys(task for one in asked for task in one)
-    common = [task for task in every if all(task in one for one in asked)]
+    by_seed = [seed.keys() for arm in arms for seed in arm.seeds]
+    every = dict.fromkeys(task for tasks in by_seed for task in tasks)
+    common = [task for task in every if all(task in tasks for tasks in by_seed)]
     if not common:
         answered = "; ".join(f"{arm.name}: {', '.join(seed)}" for arm in arms for seed in arm.seeds)
         raise ValueError(f"No task was answered by all arms ({answered}); evaluate one task for all.")
@@ -109,23 +111,23 @@ def check_comparable(arms: Sequence[Arm], tasks: Sequence[str]) -> None:
                 raise ValueError(f"{task}: {arms[0].name} and {other} cannot be compared: {difference}")
 
 
-def _differences(one: Answers, other: Answers) -> Iterator[str]:
+def _differences(first: Answers, other: Answers) -> Iterator[str]:
     for name in ("version", "grader"):
-        old, new = getattr(one.task, name), getattr(other.task, name)
+        old, new = getattr(first.task, name), getattr(other.task, name)
         if old != new:
             yield f"{name} of the task {old} and {new}. Evaluate both with one release."
-    for name in (field.name for field in fields(Ask) if field.name != "seed"):
-        old, new = getattr(one.ask, name), getattr(other.ask, name)
+    for name in (field.name for field in fields(SamplingProtocol) if field.name != "seed"):
+        old, new = getattr(first.ask, name), getattr(other.ask, name)
         if old != new:
             yield f"{name} {old} and {new}. Evaluate one again with --{name.replace('_', '-')} {old}."
-    yield from _question_differences(one, other)
-    yield from _record_differences(one, other)
+    yield from _question_differences(first, other)
+    yield from _record_differences(first, other)
 
 
-def _question_differences(one: Answers, other: Answers) -> Iterator[str]:
-    if len(one.questions) != len(other.questions):
-        yield f"{len(one.questions)} and {len(other.questions)} questions. Evaluate both on the same."
-    for place, (old, new) in enumerate(zip(one.questions, other.questions, strict=False), 1):
+def _question_differences(first: Answers, other: Answers) -> Iterator[str]:
+    if len(first.questions) != len(other.questions):
+        yield f"{len(first.questions)} and {len(other.questions)} questions. Evaluate both on the same."
+    for place, (old, new) in enumerate(zip(first.questions, other.questions, strict=False), 1):
         if old != new:
             yield (
                 f"question {place} is {old.qid!r} ({old.text[:40]!r}, gold {old.gold!r}) and {new.qid!r} "
@@ -133,8 +135,8 @@ def _question_differences(one: Answers, other: Answers) -> Iterator[str]:
             )
 
 
-def _record_differences(one: Answers, other: Answers) -> Iterator[str]:
-    for question, old, new in zip(one.questions, one.records, other.records, strict=True):
+def _record_differences(first: Answers, other: Answers) -> Iterator[str]:
+    for question, old, new in zip(first.questions, first.records, other.records, strict=True):
         if old[0].prompt_ids_sha256 != new[0].prompt_ids_sha256:
             yield (
                 f"the prompt of question {question.qid!r} has other token ids. The tokenizer, its chat template or the "

@@ -14,10 +14,10 @@ from typing import Any
 
 from qtarget.disk.files import replace_text, write_json
 from qtarget.evaluate.compare.arms import Arm
+from qtarget.evaluate.confidence import average_at_k, shares_of
+from qtarget.evaluate.confidence.intervals import squared_error
+from qtarget.evaluate.confidence.units import by_unit
 from qtarget.evaluate.nouns import Answers, Question, Record
-from qtarget.evaluate.statistics import average_at_k, shares_of
-from qtarget.evaluate.statistics.intervals import squared_error
-from qtarget.evaluate.statistics.units import by_unit
 from qtarget.evaluate.store import short_sha
 
 VALUES = {1: "C", 0: "I", None: "N"}
@@ -32,7 +32,7 @@ def export_inspect(arms: Sequence[Arm], folder: Path, created: datetime | None =
         created: the time that stands in the logs and their names; now, if None.
 
     Returns:
-        the logs.
+        the paths of the logs.
     """
     created = created or datetime.now(UTC)
     (folder / "tasks").mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def _write_rows(path: Path, answers: Answers) -> None:
 
 
 def log_of(answers: Answers, arm: str, seed: int, created: datetime) -> dict[str, Any]:
-    """One evaluation log."""
+    """The log of one task and training seed, as a JSON object in version 2 of Inspect's format."""
     model, name = str(answers.model.get("name") or arm), answers.task.name
     identity = short_sha([arm, seed, name])
     samples = [
@@ -73,7 +73,7 @@ def log_of(answers: Answers, arm: str, seed: int, created: datetime) -> dict[str
             "task_id": identity,
             "task_version": answers.task.version,
             "task_attribs": {"suite": answers.task.suite},
-            "dataset": {"name": name, "samples": len(answers.questions), "sample_ids": answers.names},
+            "dataset": {"name": name, "samples": len(answers.questions), "sample_ids": answers.qids},
             "model": model,
             "model_generate_config": _generation(answers),
             "config": {"epochs": answers.ask.k, "epochs_reducer": ["mean"]},
@@ -94,7 +94,7 @@ def _generation(answers: Answers) -> dict[str, Any]:
 def _results(answers: Answers, samples: int) -> dict[str, Any]:
     """Average@k and its clustered standard error, without pseudo-questions, as Inspect computes them."""
     grades, k = answers.grades, answers.ask.k
-    average = average_at_k(grades, k, names=answers.names)
+    average = average_at_k(grades, k, names=answers.qids)
     values = by_unit(shares_of(grades, k), answers.units)
     error = math.sqrt(squared_error(values)) if len(values) > 1 else 0.0
     metrics = {"accuracy": average.mean, "stderr": error}

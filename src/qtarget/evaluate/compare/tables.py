@@ -1,4 +1,4 @@
-"""Arms against a baseline on the same questions: by task and by suite, with what to know before believing it."""
+"""The numbers of a comparison: arms against a baseline on the same questions, by task and by suite, with warnings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 
 from qtarget.evaluate.compare.arms import SEEDS_ENOUGH, Arm, check_comparable, pooled, tasks_of
-from qtarget.evaluate.effects import effects_of
-from qtarget.evaluate.nouns import Answers
-from qtarget.evaluate.run.results import TRUNCATED, warnings_of
-from qtarget.evaluate.statistics import (
+from qtarget.evaluate.confidence import (
     Comparison,
     Estimate,
     Interval,
@@ -23,6 +20,9 @@ from qtarget.evaluate.statistics import (
     paired_suite,
     variance_split,
 )
+from qtarget.evaluate.effects import effects_of
+from qtarget.evaluate.nouns import Answers
+from qtarget.evaluate.run.results import TRUNCATED, warnings_of
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,11 @@ class SuiteTable:
 
 @dataclass(frozen=True)
 class ComparisonTables:
-    """All of a comparison. `dataclasses.asdict` of it is plain JSON.
+    """The whole comparison. `dataclasses.asdict` of it is plain JSON.
 
     Attributes:
         evaluation_noise_only: no arm has more than one training seed.
+        warnings: what a reader should know before believing the numbers.
     """
 
     baseline: str
@@ -128,9 +129,9 @@ def compare_arms(arms: Sequence[Arm]) -> ComparisonTables:
     check_comparable(arms, tasks)
     tables = tuple(_task_table(arms, task) for task in tasks)
     alone = all(len(arm.seeds) == 1 for arm in arms)
-    told = [f"{task} was not answered by every arm and is left out" for task in left_out]
-    told += [*_seed_warnings(arms, alone), *(line for table in tables for line in _task_warnings(arms, table))]
-    return ComparisonTables(arms[0].name, tables, _suite_tables(arms, tables), alone, tuple(dict.fromkeys(told)))
+    warnings = [f"{task} was not answered by every arm and is left out" for task in left_out]
+    warnings += [*_seed_warnings(arms, alone), *(line for table in tables for line in _task_warnings(arms, table))]
+    return ComparisonTables(arms[0].name, tables, _suite_tables(arms, tables), alone, tuple(dict.fromkeys(warnings)))
 
 
 def _task_table(arms: Sequence[Arm], task: str) -> TaskTable:
@@ -138,16 +139,18 @@ def _task_table(arms: Sequence[Arm], task: str) -> TaskTable:
     units, n_questions = first.units, len(first.questions)
     baseline = arms[0].shares(task)
     against = [paired_comparison(*_paired(arm.shares(task), baseline), units=units) for arm in arms[1:]]
-    adjusted = holm([found.difference.p for found in against])
+    adjusted = holm([comparison.difference.p for comparison in against])
     scores = [_score(arms[0], task, units)]
-    scores += [_score(arm, task, units, found, p) for arm, found, p in zip(arms[1:], against, adjusted, strict=True)]
+    scores += [
+        _score(arm, task, units, comparison, p) for arm, comparison, p in zip(arms[1:], against, adjusted, strict=True)
+    ]
     return TaskTable(
         task, first.task.suite, first.ask.k, n_questions, len(set(units or [])) or n_questions, tuple(scores)
     )
 
 
 def _paired(a: list[list[float]], b: list[list[float]]) -> tuple[list[list[float]], list[list[float]]]:
-    """A single seed beside several is the same for all of them."""
+    """Both arms at the same number of seeds: a single one beside several is repeated, once for each of them."""
     most = max(len(a), len(b))
     return (a if len(a) == most else a * most), (b if len(b) == most else b * most)
 
@@ -156,7 +159,7 @@ def _score(
     arm: Arm, task: str, units: list[str] | None, against: Comparison | None = None, p_holm: float | None = None
 ) -> ArmScore:
     answers = arm.answers(task)
-    grades, k = pooled([one.grades for one in answers]), answers[0].ask.k * len(answers)
+    grades, k = pooled([seed.grades for seed in answers]), answers[0].ask.k * len(answers)
     split = variance_split(grades, k)
     return ArmScore(
         arm=arm.name,
@@ -171,19 +174,20 @@ def _score(
 
 
 def _effects(arm: Arm, answers: Sequence[Answers]) -> SideEffects:
-    found = [effects_of(one) for one in answers]
+    effects = [effects_of(seed) for seed in answers]
     return SideEffects(
-        truncated=fmean(one.truncated for one in found),
-        mean_tokens=fmean(one.mean_tokens for one in found),
-        distinct_answers=fmean(one.distinct_answers for one in found),
-        spread=fmean(one.spread for one in found),
-        ece=_measured(arm.measured, "calibration", "ece"),
-        forgetting=_measured(arm.measured, "forgetting", "kl"),
+        truncated=fmean(seed.truncated for seed in effects),
+        mean_tokens=fmean(seed.mean_tokens for seed in effects),
+        distinct_answers=fmean(seed.distinct_answers for seed in effects),
+        spread=fmean(seed.spread for seed in effects),
+        ece=_mean_effect(arm.effects, "calibration", "ece"),
+        forgetting=_mean_effect(arm.effects, "forgetting", "kl"),
     )
 
 
-def _measured(found: Sequence[Mapping[str, Any]], part: str, name: str) -> float | None:
-    values = [one[part][name] for one in found if one.get(part)]
+def _mean_effect(effects: Sequence[Mapping[str, Any]], part: str, name: str) -> float | None:
+    """Mean over the seeds that have it of a number of `effects.json`; None where none has."""
+    values = [seed[part][name] for seed in effects if seed.get(part)]
     return fmean(values) if values else None
 
 
@@ -199,12 +203,12 @@ def _suite_table(arms: Sequence[Arm], suite: str, tasks: Sequence[str]) -> Suite
     for arm in arms[1:]:
         pairs = [_paired(arm.shares(task), arms[0].shares(task)) for task in tasks]
         against.append(paired_suite([a for a, _ in pairs], [b for _, b in pairs], units))
-    adjusted = holm([found.p for found in against])
+    adjusted = holm([difference.p for difference in against])
     means = [fmean(float(np.mean(arm.shares(task))) for task in tasks) for arm in arms]
     scores = [SuiteScore(arms[0].name, means[0])]
     scores += [
-        SuiteScore(arm.name, mean, found, p)
-        for arm, mean, found, p in zip(arms[1:], means[1:], against, adjusted, strict=True)
+        SuiteScore(arm.name, mean, difference, p)
+        for arm, mean, difference, p in zip(arms[1:], means[1:], against, adjusted, strict=True)
     ]
     return SuiteTable(suite, tuple(tasks), tuple(scores))
 
@@ -214,13 +218,18 @@ def _seed_warnings(arms: Sequence[Arm], alone: bool) -> list[str]:
         return ["one training seed each: the intervals are of evaluation noise only; another training would move them"]
     single = [arm.name for arm in arms if len(arm.seeds) == 1]
     few = [arm.name for arm in arms if 1 < len(arm.seeds) < SEEDS_ENOUGH]
-    told = [f"{', '.join(single)}: one folder beside several seeds, right for a model that was not trained"]
-    told_few = [f"{', '.join(few)}: two training seeds say little of their own spread; intervals are too narrow"]
-    return (told if single else []) + (told_few if few else [])
+    warnings = []
+    if single:
+        warnings.append(f"{', '.join(single)}: one folder beside several seeds, right for a model that was not trained")
+    if few:
+        warnings.append(
+            f"{', '.join(few)}: two training seeds say little of their own spread; intervals are too narrow"
+        )
+    return warnings
 
 
 def _task_warnings(arms: Sequence[Arm], table: TaskTable) -> list[str]:
-    told = [
+    warnings = [
         f"{table.task}, {arm.name}: {text}"
         for arm in arms
         for answers in arm.answers(table.task)
@@ -229,19 +238,20 @@ def _task_warnings(arms: Sequence[Arm], table: TaskTable) -> list[str]:
     cut = {score.arm: score.effects.truncated for score in table.scores}
     low, high = min(cut, key=cut.__getitem__), max(cut, key=cut.__getitem__)
     if cut[high] - cut[low] > TRUNCATED:
-        told.append(
+        warnings.append(
             f"{table.task}: {cut[high]:.0%} of {high}'s completions were cut off and {cut[low]:.0%} of {low}'s; the "
             "difference may be of length, not of answers"
         )
-    return told + _engine_warnings(arms, table.task)
+    return warnings + _engine_warnings(arms, table.task)
 
 
 def _engine_warnings(arms: Sequence[Arm], task: str) -> list[str]:
     first = arms[0].seeds[0][task].generation
     return [
-        f"{task}: {arms[0].name} was drawn with {name} {first.get(name)!r}, {arm.name} with {one.generation[name]!r}"
+        f"{task}: {arms[0].name} was drawn with {name} {first.get(name)!r}, "
+        f"{arm.name} with {answers.generation[name]!r}"
         for arm in arms[1:]
-        for one in arm.answers(task)
-        for name in one.generation
-        if one.generation[name] != first.get(name)
+        for answers in arm.answers(task)
+        for name in answers.generation
+        if answers.generation[name] != first.get(name)
     ]

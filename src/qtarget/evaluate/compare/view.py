@@ -1,4 +1,4 @@
-"""A comparison on a terminal."""
+"""A comparison as tables for a terminal."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qtarget.evaluate.compare.tables import ArmScore, ComparisonTables, SideEffects, SuiteTable, TaskTable
-from qtarget.evaluate.statistics import SeedsDifference
+from qtarget.evaluate.confidence import SeedsDifference
 
 _LEGEND = (
     "Per cent; in brackets 95 % intervals. Differences are paired by {paired}; p is of no difference, adjusted for "
@@ -16,28 +16,26 @@ _LEGEND = (
 )
 OPINIONS, OPINIONS_LEGEND = ["sign flips", "bootstrap"], " Sign flips and bootstrap are second opinions, not adjusted."
 _WIDE = 110
+"""Columns from which on the second opinions have room."""
 
 
-def compared_view(found: ComparisonTables, width: int) -> RenderableType:
-    """Tables by task and suite, side effects, and what to know before believing them.
-
-    Under WIDE columns the second opinions on a difference are left out.
-    """
+def comparison_view(tables: ComparisonTables, width: int) -> RenderableType:
+    """Tables by task and suite, side effects, warnings. Below 110 columns the second opinions are left out."""
     opinions = width >= _WIDE
-    arms = len(found.tasks[0].scores) - 1
-    paired = "question" if found.evaluation_noise_only else "question and training seed"
+    arms = len(tables.tasks[0].scores) - 1
+    paired = "question" if tables.evaluation_noise_only else "question and training seed"
     legend = _LEGEND.format(paired=paired, arms="one arm" if arms == 1 else f"{arms} arms")
     legend += OPINIONS_LEGEND if opinions else ""
     blocks: list[RenderableType] = []
-    for table in found.tasks:
-        blocks += [_heading(table), _task_table(table, found.baseline, opinions), *_power_lines(table)]
-    for suite in found.suites:
+    for table in tables.tasks:
+        blocks += [_heading(table), _task_table(table, tables.baseline, opinions), *_power_lines(table)]
+    for suite in tables.suites:
         blocks += [
             Text.assemble("\n", (f"{suite.suite}, mean of {len(suite.tasks)} tasks", "bold")),
-            _suite(suite, found),
+            _suite(suite, tables.baseline),
         ]
-    blocks += [Text(legend, style="dim"), Text("\nbesides accuracy", style="bold"), _effects(found.tasks)]
-    return Group(*blocks, *[Text(f"! {text}", style="yellow") for text in found.warnings])
+    blocks += [Text(legend, style="dim"), Text("\nbesides accuracy", style="bold"), _effects(tables.tasks)]
+    return Group(*blocks, *[Text(f"! {text}", style="yellow") for text in tables.warnings])
 
 
 def _heading(table: TaskTable) -> Text:
@@ -49,32 +47,32 @@ def _heading(table: TaskTable) -> Text:
 def _task_table(table: TaskTable, baseline: str, opinions: bool) -> Table:
     several = any(score.n_seeds > 1 for score in table.scores)
     seeds = ["seeds"] if several else []
-    shown = _grid("arm", *seeds, f"Average@{table.k}", f"minus {baseline}", "p", *(OPINIONS if opinions else []))
+    grid = _grid("arm", *seeds, f"Average@{table.k}", f"minus {baseline}", "p", *(OPINIONS if opinions else []))
     for score in table.scores:
         average = score.average
         cells = [str(score.n_seeds)] if several else []
         cells += [f"{_percent(average.mean)} ({_percent(average.low)}, {_percent(average.high)})"]
-        shown.add_row(Text(score.arm), *map(Text, cells), *_against(score, opinions))
-    return shown
+        grid.add_row(Text(score.arm), *map(Text, cells), *_against(score, opinions))
+    return grid
 
 
 def _against(score: ArmScore, opinions: bool) -> list[Text]:
     if score.against is None or score.p_holm is None:
         return []
-    found = score.against
-    boot = f"({_points(found.bootstrap.low)}, {_points(found.bootstrap.high)})"
-    seconds = [Text(_p(found.sign_flip_p), style="dim"), Text(boot, style="dim")]
-    return [_difference(found.difference, score.is_clear), Text(_p(score.p_holm)), *(seconds if opinions else [])]
+    against = score.against
+    boot = f"({_points(against.bootstrap.low)}, {_points(against.bootstrap.high)})"
+    seconds = [Text(_p(against.sign_flip_p), style="dim"), Text(boot, style="dim")]
+    return [_difference(against.difference, score.is_clear), Text(_p(score.p_holm)), *(seconds if opinions else [])]
 
 
-def _difference(found: SeedsDifference, clear: bool) -> Text:
-    mark = "*" if clear else " "
-    text = f"{_points(found.mean)} ({_points(found.low)}, {_points(found.high)}){mark}"
-    return Text(text, style=("green" if found.mean > 0 else "red") if clear else "")
+def _difference(difference: SeedsDifference, is_clear: bool) -> Text:
+    mark = "*" if is_clear else " "
+    text = f"{_points(difference.mean)} ({_points(difference.low)}, {_points(difference.high)}){mark}"
+    return Text(text, style=("green" if difference.mean > 0 else "red") if is_clear else "")
 
 
 def _power_lines(table: TaskTable) -> list[Text]:
-    """What these questions can show, and what more of them, or more samples, would."""
+    """The smallest difference these questions can show, and what more questions, samples or seeds would add."""
     powers = [score.against.power for score in table.scores if score.against is not None]
     questions = [power.questions for power in powers if power.questions is not None]
     seeds_hide, reach = len(questions) < len(powers), _percent(max(power.smallest for power in powers))
@@ -96,14 +94,14 @@ def _power_lines(table: TaskTable) -> list[Text]:
     return [Text(line, style="dim") for line in lines]
 
 
-def _suite(suite: SuiteTable, found: ComparisonTables) -> Table:
-    shown = _grid("arm", "average", f"minus {found.baseline}", "p")
+def _suite(suite: SuiteTable, baseline: str) -> Table:
+    grid = _grid("arm", "average", f"minus {baseline}", "p")
     for score in suite.scores:
         cells = [Text(score.arm), Text(_percent(score.mean))]
         if score.against is not None and score.p_holm is not None:
             cells += [_difference(score.against, score.is_clear), Text(_p(score.p_holm))]
-        shown.add_row(*cells)
-    return shown
+        grid.add_row(*cells)
+    return grid
 
 
 def _effects(tables: Sequence[TaskTable]) -> Table:
@@ -111,15 +109,15 @@ def _effects(tables: Sequence[TaskTable]) -> Table:
     forgetting = any(score.effects.forgetting is not None for _, score in rows)
     calibrated = any(score.effects.ece is not None for _, score in rows)
     heads = ["task", "arm", "cut off", "tokens", "distinct answers", "pass@k − avg@k"]
-    shown = _grid(*heads, *(["ECE"] if calibrated else []), *(["forgetting KL"] if forgetting else []))
-    shown.columns[1].justify = "left"
+    grid = _grid(*heads, *(["ECE"] if calibrated else []), *(["forgetting KL"] if forgetting else []))
+    grid.columns[1].justify = "left"
     before = ""
     for task, score in rows:
         more = [score.effects.ece] * calibrated + [score.effects.forgetting] * forgetting
         cells = [*_effect_cells(score.effects), *("" if value is None else f"{value:.4f}" for value in more)]
-        shown.add_row(Text("" if task == before else task), Text(score.arm), *map(Text, cells))
+        grid.add_row(Text("" if task == before else task), Text(score.arm), *map(Text, cells))
         before = task
-    return shown
+    return grid
 
 
 def _effect_cells(effects: SideEffects) -> list[str]:

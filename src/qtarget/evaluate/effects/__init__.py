@@ -1,4 +1,4 @@
-"""What a target does besides accuracy: forgetting, calibration, diversity, length, the stop token."""
+"""What training changed besides accuracy: forgetting, calibration, diversity, length, the stop token."""
 
 from qtarget.evaluate.effects.answers import Effects, effects_of
 from qtarget.evaluate.effects.calibration import Calibration, CalibrationBin, calibration, reliability

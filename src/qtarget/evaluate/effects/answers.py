@@ -1,4 +1,4 @@
-"""What answers alone tell of a target, besides whether they are right."""
+"""Effects that the answers alone show: length, the stop token, how much the samples of a question differ."""
 
 from dataclasses import dataclass
 from statistics import fmean
@@ -39,6 +39,6 @@ def effects_of(answers: Answers) -> Effects:
         learned_stop=truncated < 0.5,
         distinct_answers=fmean(len({r.extracted for r in records} - {None}) for records in answers.records),
         distinct_texts=fmean(len({r.completion for r in records}) for records in answers.records),
-        spread=fmean(any(own) for own in right) - fmean(map(fmean, right)),
+        spread=fmean(any(grades) for grades in right) - fmean(map(fmean, right)),
         mean_tokens=fmean(record.n_tokens for record in every),
     )

@@ -1,4 +1,4 @@
-"""Whether a model is as often right about the next token as it is sure."""
+"""Calibration: whether a model is right about the next token as often as its probabilities say."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +47,9 @@ def calibration(model: PreTrainedModel, rows: Sequence[TokenRow], *, batch_size:
 
     Args:
         rows: reference text as token ids, from `token_row(tokenizer, prompt, completion)`.
+
+    Raises:
+        ValueError: rows without a token to predict.
     """
     confidence, is_right, nll = [], [], 0.0
     for (logp_TV,), labels_T in chunks((model,), rows, batch_size):
@@ -60,13 +63,13 @@ def calibration(model: PreTrainedModel, rows: Sequence[TokenRow], *, batch_size:
 
 
 def reliability(confidence_T: Tensor, is_right_T: Tensor, nll: float = 0.0) -> Calibration:
-    """The same from the probabilities of top tokens, and whether each was right; `nll` is a sum."""
+    """`calibration` from the likeliest tokens' probabilities, whether each was right, and the sum of nll in nats."""
     confidence_T, is_right_T = confidence_T.double().cpu(), is_right_T.double().cpu()
     place_T = (confidence_T * BINS).ceil().long().clamp(1, BINS) - 1  # (low, high], as in Guo et al.
     bins = [_bin(place, place_T.eq(place), confidence_T, is_right_T) for place in place_T.unique().tolist()]
     count, accuracy = len(confidence_T), float(is_right_T.mean())
     return Calibration(
-        ece=sum(one.tokens * abs(one.accuracy - one.confidence) for one in bins) / count,
+        ece=sum(b.tokens * abs(b.accuracy - b.confidence) for b in bins) / count,
         overconfidence=float(confidence_T.mean()) - accuracy,
         accuracy=accuracy,
         nll=nll / count,

@@ -1,4 +1,4 @@
-"""How far a model has moved from its base, on the base's own text."""
+"""Forgetting: how far a model has moved from its base, measured on text that the base wrote."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from qtarget.evaluate.effects.logprobs import TokenRow, chunks
-from qtarget.evaluate.generators.sampling import Sampling, draw, seed_of
+from qtarget.evaluate.generators.sampling import draw, seed_of
+from qtarget.evaluate.nouns import SamplingProtocol
 
 TextOrIds = str | Sequence[int]
 
@@ -46,6 +47,9 @@ def forgetting(
 
     Args:
         prompts: texts or token ids, used as they stand.
+
+    Raises:
+        ValueError: no prompt.
     """
     rows = base_text(base, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed)
     return divergence(model, base, rows, batch_size=batch_size)
@@ -61,14 +65,14 @@ def base_text(
     seed: int = 0,
 ) -> list[TokenRow]:
     """One completion of every prompt by the base, at temperature 1."""
-    sampling = Sampling(k=1, temperature=1.0, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed)
+    protocol = SamplingProtocol("plain", k=1, temperature=1.0, max_new_tokens=max_new_tokens)
     ids = [_ids(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
     rows: dict[int, TokenRow] = {}
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size]
         seeds = [seed_of(seed, f"base text {place}", 0) for place in places]
-        drawn = draw(base, tokenizer, [ids[place] for place in places], seeds, sampling)
+        drawn = draw(base, tokenizer, [ids[place] for place in places], seeds, protocol)
         rows |= {p: TokenRow((*ids[p], *new), len(ids[p])) for p, new in zip(places, drawn, strict=True)}
     return [rows[place] for place in range(len(ids))]
 
@@ -76,7 +80,11 @@ def base_text(
 def divergence(
     model: PreTrainedModel, base: PreTrainedModel, rows: Sequence[TokenRow], *, batch_size: int = 64
 ) -> Forgetting:
-    """Both models on the same rows; sums in float64."""
+    """Compare both models on the same rows; sums are in float64.
+
+    Raises:
+        ValueError: rows without a token to predict.
+    """
     kl = nll = base_nll = 0.0
     tokens = 0
     for (base_TV, model_TV), labels_T in chunks((base, model), rows, batch_size):
@@ -90,5 +98,5 @@ def divergence(
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, prompt: TextOrIds) -> list[int]:
-    found: Any = tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
-    return list(found)
+    ids: Any = tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
+    return list(ids)

@@ -1,4 +1,4 @@
-"""What a model says about given tokens, a chunk of them at a time: whole distributions, in float64."""
+"""Next-token distributions of models along given texts, in float64, a chunk of tokens at a time."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,22 +11,22 @@ from qtarget.models.causal_lm import head_of, hidden_states, input_device
 from qtarget.target.statistics import head_logits
 
 _CHUNK_BYTES = 1 << 26
-"""Of one float64 buffer over the vocabulary."""
+"""Size of one float64 buffer over the vocabulary, in bytes."""
 
 
 class TokenRow(NamedTuple):
-    """A text as token ids; those from `start` on are looked at, given all before them."""
+    """A text as token ids. Those from `start` on are predicted, each from all before it."""
 
     ids: tuple[int, ...]
     start: int
 
 
 class TokenChunk(NamedTuple):
-    """Some tokens in turn.
+    """Some tokens of the rows, and what each of M models expected in their place.
 
     Attributes:
-        logp_MTV: of each model, over the same vocabulary.
-        labels_T: the tokens that stand in the text.
+        logp_MTV: log-probabilities in nats, over the same vocabulary for all models.
+        labels_T: the tokens of the text.
     """
 
     logp_MTV: Tensor
@@ -43,9 +43,9 @@ def token_row(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) 
 
 @torch.no_grad()
 def chunks(models: Sequence[PreTrainedModel], rows: Sequence[TokenRow], batch_size: int) -> Iterator[TokenChunk]:
-    """What each model expects at the tokens of the rows. The models are put in evaluation mode.
+    """The distributions of every model at the tokens of the rows. The models are put in evaluation mode.
 
-    Rows are batched by length and padded; what is padding is not looked at. Where the models' output layers differ
+    Rows are batched by length and padded; padding is no token of a chunk. Where the models' output layers differ
     in their padding, the rows that only one has are left out.
     """
     by_length = sorted((row for row in rows if len(row.ids) > max(row.start, 1)), key=lambda row: len(row.ids))
@@ -56,7 +56,7 @@ def chunks(models: Sequence[PreTrainedModel], rows: Sequence[TokenRow], batch_si
 
 
 def _hidden(model: PreTrainedModel, rows: Sequence[TokenRow]) -> tuple[Tensor, Tensor]:
-    """The hidden states before each token that is looked at, and those tokens."""
+    """The hidden states that predict each token from a row's `start` on [T, H], and those tokens [T]."""
     longest = max(len(row.ids) for row in rows)
     ids_BS = torch.tensor([[*row.ids, *[row.ids[-1]] * (longest - len(row.ids))] for row in rows])
     places_S = torch.arange(longest)

@@ -1,1 +1,1 @@
-"""Who answers: a model in memory (transformers, vLLM), or a server."""
+"""Generators, which draw completions: from a model loaded here (transformers, vLLM), or from a server."""

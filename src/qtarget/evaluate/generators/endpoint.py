@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint: token ids to ``/v1/completions``, one completion a request, each with its own seed."""
+"""The generator for an OpenAI-compatible server: token ids to ``/v1/completions``, a request and seed a completion."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.evaluate.generators.huggingface import tokenizer_for
-from qtarget.evaluate.nouns import Ask, Completion, Finish, Request
+from qtarget.evaluate.nouns import Completion, Finish, Request, SamplingProtocol
 from qtarget.models.identity import template_identity, tokenizer_identity
 from qtarget.servers.http import HttpServer, Reply, checked_url, in_one_line
 from qtarget.servers.patience import Away, until_answered
@@ -91,7 +91,7 @@ class Endpoint:
             },
         }
 
-    def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
+    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
         waiting: SimpleQueue[Request] = SimpleQueue()
         done: SimpleQueue[Completion | Exception] = SimpleQueue()
         stopped = threading.Event()
@@ -114,13 +114,13 @@ class Endpoint:
         finally:
             stopped.set()
 
-    def _tried(self, request: Request, ask: Ask, stopped: threading.Event) -> Completion | Exception:
+    def _tried(self, request: Request, ask: SamplingProtocol, stopped: threading.Event) -> Completion | Exception:
         try:
             return self._complete(request, ask, stopped)
         except Exception as error:
             return error
 
-    def _complete(self, request: Request, ask: Ask, stopped: threading.Event) -> Completion:
+    def _complete(self, request: Request, ask: SamplingProtocol, stopped: threading.Event) -> Completion:
         body = {
             "model": self.served,
             "prompt": list(request.prompt_ids),

@@ -1,4 +1,4 @@
-"""A model through transformers, on a CPU or a GPU. Its weights are read when the first answer is wanted."""
+"""The generator for a model loaded here by transformers, on a CPU or a GPU."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +9,8 @@ import torch
 import transformers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from qtarget.evaluate.generators.sampling import Sampling, draw, ends_of
-from qtarget.evaluate.nouns import Ask, Completion, Request
+from qtarget.evaluate.generators.sampling import complete
+from qtarget.evaluate.nouns import Completion, Request, SamplingProtocol
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.models.loading import adapter_config, causal_lm_from, tokenizer_of
 
@@ -18,6 +18,9 @@ from qtarget.models.loading import adapter_config, causal_lm_from, tokenizer_of
 @dataclass(frozen=True)
 class HuggingFace:
     """A causal language model that answers in batches of prompts of like length, the longest first.
+
+    The weights are loaded when the first answer is drawn. A batch ends where its longest prompt reaches the model's
+    last position: there, and only there, a sample's length depends on the prompts beside it.
 
     Attributes:
         model: folder or hub name; a LoRA adapter's folder stands for the adapter on its base.
@@ -76,27 +79,17 @@ class HuggingFace:
             },
         }
 
-    def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
-        sampling = Sampling(1, ask.temperature, ask.max_new_tokens, self.batch_size, ask.seed, ask.top_p)
+    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
         longest_first = sorted(requests, key=lambda request: -len(request.prompt_ids))
         if longest_first:
-            self._room(longest_first[0], ask)
+            self._tokens_left(longest_first[0], ask)
         for start in range(0, len(longest_first), self.batch_size):
             batch = longest_first[start : start + self.batch_size]
-            own = replace(sampling, max_new_tokens=self._room(batch[0], ask))
-            drawn = draw(
-                self.network, self.tokenizer, [one.prompt_ids for one in batch], [one.seed for one in batch], own
-            )
-            for request, ids in zip(batch, drawn, strict=True):
-                yield self._completion(request, ids)
+            limited = replace(ask, max_new_tokens=self._tokens_left(batch[0], ask))
+            yield from complete(self.network, self.tokenizer, batch, limited)
 
-    def _completion(self, request: Request, ids: list[int]) -> Completion:
-        ended = bool(ids) and ids[-1] in ends_of(self.network, self.tokenizer)
-        text: Any = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return Completion(request, text, "stop" if ended else "length", len(ids), tuple(ids))
-
-    def _room(self, longest: Request, ask: Ask) -> int:
-        """Tokens that may be drawn: as many as asked for, or as the model has positions for."""
+    def _tokens_left(self, longest: Request, ask: SamplingProtocol) -> int:
+        """New tokens that a batch may draw: those of the protocol, or as many as the model has positions for."""
         places = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
         room = ask.max_new_tokens if places is None else min(ask.max_new_tokens, places - len(longest.prompt_ids))
         if room < 1:
@@ -124,9 +117,9 @@ class HuggingFace:
 def tokenizer_for(model: str, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The tokenizer of a model, or of an adapter's base."""
     if revision is None and not trust_remote_code:
-        found = tokenizer_of(model)
-        assert found is not None
-        return found
+        tokenizer = tokenizer_of(model)
+        assert tokenizer is not None
+        return tokenizer
     return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
 
 
@@ -135,7 +128,9 @@ def model_facts(
 ) -> dict[str, Any]:
     """A model's name, and what its weights and tokens are: a hub commit, or sha256."""
     if adapter is not None and adapter_config(adapter) is None:
-        raise ValueError(f"--adapter {adapter} holds no adapter; write the folder that peft saved it to.")
+        raise ValueError(
+            f"--adapter {adapter} holds no adapter (adapter_config.json); write the folder that peft saved."
+        )
     return {
         "name": model,
         "weights": weights_identity(model, revision),

@@ -1,9 +1,8 @@
-"""Sampling completions from any Hugging Face causal language model, each from random numbers of its own."""
+"""Sampling from any Hugging Face causal language model: every completion has its own seed and random numbers."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -18,67 +17,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-SamplingProgress = Callable[[int, int], None]  # (prompts done, prompts in all)
+from qtarget.evaluate.nouns import Completion, Finish, Request, SamplingProtocol
+
 NOISE_BLOCK = 4096
-"""Random numbers that a completion draws at once, at least one step's."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One completion: its text without special tokens, its length (the end token counts), how it ended."""
-
-    text: str
-    num_tokens: int
-    truncated: bool  # reached max_new_tokens before an end-of-sequence token
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How completions are drawn. top_p 1 samples the whole softmax; nothing else ever cuts it."""
-
-    k: int = 16
-    temperature: float = 1.0
-    max_new_tokens: int = 512
-    batch_size: int = 64  # prompts at a time; the model sees batch_size * k sequences
-    seed: int = 0
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("k", "max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} was given; write {name}=1 or more.")
-        if not self.temperature >= 0:
-            raise ValueError(
-                f"temperature={self.temperature} was given; write one from 0 (greedy), as temperature=1.0."
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p} was given; write one above 0 and up to 1, as top_p=1.0.")
-
-
-def sample_completions(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    sampling: Sampling,
-    progress: SamplingProgress | None = None,
-) -> list[list[Sample]]:
-    """Draw ``sampling.k`` completions of every prompt: ``[Q][k]`` samples.
-
-    Prompts are tokenized as they stand (add your chat template before). Each completion has random numbers of its
-    own, made from the seed, the prompt's place and the sample's number, so a rerun on the same machine and versions
-    repeats every completion, and the caller's random state is untouched. The model is put in evaluation mode for
-    the duration.
-    """
-    drawn = []
-    for start in range(0, len(prompts), sampling.batch_size):
-        batch = range(start, min(start + sampling.batch_size, len(prompts)))
-        ids = [cast(list[int], tokenizer(prompts[place])["input_ids"]) for place in batch for _ in range(sampling.k)]
-        seeds = [seed_of(sampling.seed, str(place), sample) for place in batch for sample in range(sampling.k)]
-        samples = _samples(tokenizer, draw(model, tokenizer, ids, seeds, sampling), ends_of(model, tokenizer))
-        drawn += [samples[i : i + sampling.k] for i in range(0, len(samples), sampling.k)]
-        if progress is not None:
-            progress(batch.stop, len(prompts))
-    return drawn
+"""Random numbers that a completion draws at once; where the vocabulary is larger, those of one step."""
 
 
 def seed_of(seed: int, question: str, sample: int) -> int:
@@ -88,9 +30,23 @@ def seed_of(seed: int, question: str, sample: int) -> int:
 
 def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The model's own end tokens, or else the tokenizer's."""
-    own = model.generation_config
-    ends = own.eos_token_id if own is not None and own.eos_token_id is not None else tokenizer.eos_token_id
+    config = model.generation_config
+    ends = config.eos_token_id if config is not None and config.eos_token_id is not None else tokenizer.eos_token_id
     return cast(list[int], ends if isinstance(ends, list) else [ends])
+
+
+def complete(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[Request], protocol: SamplingProtocol
+) -> list[Completion]:
+    """The completions of some requests, in their order, all drawn in one batch; see `draw`."""
+    ends = ends_of(model, tokenizer)
+    prompts, seeds = [request.prompt_ids for request in requests], [request.seed for request in requests]
+    completions = []
+    for request, ids in zip(requests, draw(model, tokenizer, prompts, seeds, protocol), strict=True):
+        finish: Finish = "stop" if ids and ids[-1] in ends else "length"
+        text = cast(str, tokenizer.decode(ids, skip_special_tokens=True))
+        completions.append(Completion(request, text, finish, len(ids), tuple(ids)))
+    return completions
 
 
 def draw(
@@ -98,28 +54,30 @@ def draw(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[int],
-    sampling: Sampling,
+    protocol: SamplingProtocol,
 ) -> list[list[int]]:
     """One completion of each prompt, all in one batch: token ids up to and with the end token, where one came.
+
+    The caller's random state is untouched, and the model is in evaluation mode for the duration.
 
     Args:
         prompts: token ids, used as they stand.
         seeds: one a completion. The same seed gives the same draw whatever stands beside it in the batch, up to
             rounding of the logits, which depends on the batch's shape.
-        sampling: its `k`, `batch_size` and `seed` are not looked at.
+        protocol: only its temperature, top_p and max_new_tokens are looked at.
     """
     ends = ends_of(model, tokenizer)
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     inputs = _left_padded(prompts, cast(int, padding), model.device)
     config = GenerationConfig(
-        do_sample=False,  # `_OwnNoise` makes the largest logit a draw
-        max_new_tokens=sampling.max_new_tokens,
+        do_sample=False,  # `_GumbelNoise` makes the largest logit a draw
+        max_new_tokens=protocol.max_new_tokens,
         eos_token_id=ends,
         pad_token_id=padding,
     )
-    with _evaluating(model), _nothing_else(model, config):
+    with _evaluation_mode(model), _only_this_config(model, config):
         output_NS = cast(Any, model).generate(
-            **inputs, generation_config=config, logits_processor=_processors(sampling, seeds, model.device)
+            **inputs, generation_config=config, logits_processor=_processors(protocol, seeds, model.device)
         )
     return [_until_end(ids, ends) for ids in output_NS[:, inputs["input_ids"].shape[1] :].tolist()]
 
@@ -131,17 +89,17 @@ def _left_padded(prompts: Sequence[Sequence[int]], padding: int, device: torch.d
     return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
 
 
-def _processors(sampling: Sampling, seeds: Sequence[int], device: torch.device) -> LogitsProcessorList:
-    if sampling.temperature == 0:
+def _processors(protocol: SamplingProtocol, seeds: Sequence[int], device: torch.device) -> LogitsProcessorList:
+    if protocol.temperature == 0:
         return LogitsProcessorList()
-    found = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
-    if sampling.top_p < 1:
-        found.append(TopPLogitsWarper(sampling.top_p))
-    found.append(_OwnNoise(seeds, device))
-    return found
+    processors = LogitsProcessorList([TemperatureLogitsWarper(float(protocol.temperature))])
+    if protocol.top_p < 1:
+        processors.append(TopPLogitsWarper(protocol.top_p))
+    processors.append(_GumbelNoise(seeds, device))
+    return processors
 
 
-class _OwnNoise(LogitsProcessor):
+class _GumbelNoise(LogitsProcessor):
     """Turns greedy decoding into sampling: argmax_v (z_v − log E_v), E_v ~ Exp(1), is a draw from softmax(z).
 
     This is the Gumbel-max trick (Maddison et al. 2014, arXiv 1411.0030). Each sequence has a generator of its own.
@@ -166,7 +124,7 @@ class _OwnNoise(LogitsProcessor):
 
 
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
@@ -176,20 +134,15 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _nothing_else(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
-    """For a while the model has no generation settings of its own, such as a repetition penalty: transformers fills
+def _only_this_config(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
+    """Put the model's own generation settings, such as a repetition penalty, aside for the duration: transformers takes
     from them whatever a caller leaves open."""
-    own = model.generation_config
+    original = model.generation_config
     model.generation_config = config
     try:
         yield
     finally:
-        model.generation_config = own
-
-
-def _samples(tokenizer: PreTrainedTokenizerBase, completions: list[list[int]], ends: list[int]) -> list[Sample]:
-    texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
-    return [Sample(text, len(ids), truncated=ids[-1] not in ends) for text, ids in zip(texts, completions, strict=True)]
+        model.generation_config = original
 
 
 def _until_end(ids: list[int], ends: list[int]) -> list[int]:

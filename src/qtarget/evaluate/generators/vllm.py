@@ -1,4 +1,4 @@
-"""vLLM in this process (the extra ``vllm``): many completions at once on a GPU."""
+"""The generator for vLLM in this process (the extra ``vllm``): many completions at once on a GPU."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.evaluate.generators.huggingface import model_facts, tokenizer_for
-from qtarget.evaluate.nouns import Ask, Completion, Request
+from qtarget.evaluate.nouns import Completion, Request, SamplingProtocol
 
 CHUNK = 16
-"""Batches handed over at once: what a kill may lose, and how full the engine is kept."""
+"""Batches handed to the engine at once. More keep it fuller; fewer lose less when the process is killed."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class VLLM:
             "generation": {"engine": "vllm", "version": _library().__version__, **arguments},
         }
 
-    def generate(self, requests: Sequence[Request], ask: Ask) -> Iterator[Completion]:
+    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
         longest_first = sorted(requests, key=lambda request: -len(request.prompt_ids))
         size = self.batch_size * CHUNK
         for start in range(0, len(longest_first), size):
@@ -90,7 +90,7 @@ def _prompt(request: Request) -> Any:
     return import_module("vllm.inputs").TokensPrompt(prompt_token_ids=list(request.prompt_ids))
 
 
-def _sampling(request: Request, ask: Ask) -> Any:
+def _sampling(request: Request, ask: SamplingProtocol) -> Any:
     return _library().SamplingParams(
         n=1,
         temperature=ask.temperature,
@@ -103,9 +103,9 @@ def _sampling(request: Request, ask: Ask) -> Any:
 
 
 def _completion(request: Request, answer: Any) -> Completion:
-    (one,) = answer.outputs
-    ids = tuple(one.token_ids)
-    return Completion(request, one.text, "stop" if one.finish_reason == "stop" else "length", len(ids), ids)
+    (output,) = answer.outputs
+    ids = tuple(output.token_ids)
+    return Completion(request, output.text, "stop" if output.finish_reason == "stop" else "length", len(ids), ids)
 
 
 def _library() -> Any:

@@ -1,4 +1,4 @@
-"""What an answer is worth: a grade of 1, 0 or None, with the reason. No grader guesses what a model meant."""
+"""Graders: a completion gets 1, 0 or None (unknown), with the reason. No grader guesses what a model meant."""
 
 from collections.abc import Callable
 
@@ -12,6 +12,6 @@ GRADERS: dict[str, Callable[[], Grader]] = {
     "choice": ChoiceGrader,
     "lab": LabGrader,
 }
-"""By the name that tasks give; each call makes one. A grader with a `close` is closed when grading is over."""
+"""Graders by the name that tasks give. A grader with a `close` is closed when grading is over."""
 
 __all__ = ["GRADERS", "ChoiceGrader", "LabGrader", "MathGrader"]

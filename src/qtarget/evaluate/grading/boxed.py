@@ -1,4 +1,4 @@
-"""The answer a completion states: what stands in its last box."""
+"""Reading the answer in a completion's last ``\\boxed{…}``."""
 
 import re
 

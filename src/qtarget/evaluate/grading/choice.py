@@ -1,4 +1,4 @@
-r"""Multiple choice: the letter that a completion states as its answer, or none."""
+"""Grading multiple choice by the option that a completion states as its answer."""
 
 import re
 
@@ -61,7 +61,9 @@ def letter(place: int) -> str:
 def _stated(completion: str) -> str | None:
     if BOX.search(completion):
         return last_boxed(completion)
-    sentences = [one for one in STATED.finditer(_unwrapped(completion)) if _is_letter(one["letter"], one["rest"])]
+    sentences = [
+        match for match in STATED.finditer(_unwrapped(completion)) if _is_letter(match["letter"], match["rest"])
+    ]
     if sentences:
         return sentences[-1]["letter"] if not ALTERNATIVE.match(sentences[-1]["rest"]) else None
     return completion.strip() or None

@@ -1,4 +1,4 @@
-"""The lab's own grade: what follows the last ``answer``."""
+"""Grading the lab's completions by what follows the last ``answer``."""
 
 from qtarget import lab
 from qtarget.evaluate.nouns import Grade, Question
@@ -13,9 +13,9 @@ class LabGrader:
         return f"{self.name} {self.version}"
 
     def grade(self, question: Question, completion: str) -> Grade:
-        _, found, answer = completion.rpartition("answer")
+        _, marker, answer = completion.rpartition("answer")
         answer = " ".join(answer.split())
-        if not found or not answer:
+        if not marker or not answer:
             return Grade(0, "no_answer")
         right = lab.grade({"prompt": question.text, "answer": question.gold}, completion)
         return Grade(1 if right else 0, "ok", answer)

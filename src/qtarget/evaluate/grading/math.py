@@ -1,4 +1,4 @@
-"""Mathematics: the answer in the last box, compared with the gold by Math-Verify in a process of its own."""
+"""Grading mathematics: the answer in the last box, compared with the gold by Math-Verify in a process of its own."""
 
 from importlib.metadata import version
 from typing import Literal, cast

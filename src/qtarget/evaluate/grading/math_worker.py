@@ -1,4 +1,4 @@
-"""The process that reads and compares expressions. It may be killed at any time; it holds nothing.
+"""The script of the process that parses and compares expressions. It holds no state and may be killed at any time.
 
 After a reply that the limits were hit, the parent ends it and starts another.
 Run as a script, so that it starts in half a second, without torch. A line of JSON on its input,
@@ -28,10 +28,11 @@ SPELLINGS = (
 
 
 def main(memory_bytes: int, seconds: float) -> None:
+    """Answer lines of the standard input until it ends, within so much memory and so many seconds a line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
     replies = _take_stdout()
     logging.disable(logging.CRITICAL)  # math-verify warns that it was told to leave the time to us
-    compare_expressions(r"\frac{1}{2}", "0.5")  # imports and fills tables, at nobody's cost
+    compare_expressions(r"\frac{1}{2}", "0.5")  # imports and fills tables, outside any answer's time
     _limit(memory_bytes)
     print(json.dumps({"ready": True}), file=replies, flush=True)
     for line in sys.stdin:
@@ -52,12 +53,12 @@ def compare_expressions(gold: str, answer: str) -> dict[str, Any]:
     from math_verify import verify
 
     try:
-        expected, found = _parsed(gold), _parsed(answer)
-        if verify(expected, found, timeout_seconds=None):
-            return {"value": 0 if _tiny_and_different(expected, found) else 1, "reason": "ok"}
-        if not _has_expression(expected):
+        gold_forms, answer_forms = _parsed(gold), _parsed(answer)
+        if verify(gold_forms, answer_forms, timeout_seconds=None):
+            return {"value": 0 if _tiny_and_different(gold_forms, answer_forms) else 1, "reason": "ok"}
+        if not _has_expression(gold_forms):
             return {"value": None, "reason": "gold_unparseable"}
-        return {"value": 0, "reason": "ok" if _has_expression(found) else "parse_error"}
+        return {"value": 0, "reason": "ok" if _has_expression(answer_forms) else "parse_error"}
     except MemoryError:
         return OUT_OF_LIMITS
 
@@ -87,7 +88,7 @@ def _number(parsed: list[Any]) -> Any:
 
 
 def _has_expression(parsed: list[Any]) -> bool:
-    return any(not isinstance(one, str) for one in parsed)
+    return any(not isinstance(form, str) for form in parsed)
 
 
 def _take_stdout() -> TextIO:

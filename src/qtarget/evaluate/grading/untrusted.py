@@ -1,4 +1,4 @@
-"""What is never given to a parser: a model wrote it, and sympy's parser evaluates Python."""
+"""Refusing expressions that are not safe to parse: models write them, and sympy's parser evaluates Python."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A process that judges expressions, started when first needed, killed when it takes too long, and started again."""
+"""Starting, asking and killing the process that compares expressions (`math_worker`)."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ from qtarget.evaluate.grading.math_worker import OUT_OF_LIMITS
 
 SCRIPT = Path(__file__).with_name("math_worker.py")
 START_SECONDS = 120.0
-"""For importing sympy on a machine however busy; not part of an answer's time."""
+"""Time to start the process, which imports sympy, on a busy machine; not part of an answer's time."""
 WorkerReply = dict[str, Any]
 
 
@@ -42,7 +42,7 @@ class MathWorker:
         with self._turn:
             for _ in range(2):
                 try:
-                    verdict = self._asked({"gold": gold, "answer": answer})
+                    verdict = self._ask({"gold": gold, "answer": answer})
                 except WorkerDied:
                     self._stop()
                     continue
@@ -57,7 +57,7 @@ class MathWorker:
         with self._turn:
             self._stop()
 
-    def _asked(self, request: dict[str, str]) -> WorkerReply:
+    def _ask(self, request: dict[str, str]) -> WorkerReply:
         process = self.process if self.process is not None and self.process.poll() is None else self._start()
         assert process.stdin is not None
         try:

@@ -1,1 +1,1 @@
-"""One evaluation from plan to results."""
+"""One evaluation: its `plan`, checked by `prepare`, run by `conduct`, which calls `draw`, `grade` and `results`."""

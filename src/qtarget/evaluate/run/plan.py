@@ -1,4 +1,4 @@
-"""What `qtarget eval` is asked for, in one place."""
+"""The plan of an evaluation: everything that `qtarget eval` can be asked for."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,18 +13,21 @@ Engine = Literal["hf", "http", "vllm"]
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """An evaluation of one model. What is None is the task's own protocol, or the engine's default.
+    """An evaluation of one model. None stands for the task's own protocol, or the generator's default.
 
     Attributes:
         model: folder or hub name; of an endpoint, the name it serves, whose tokenizer is loaded here.
+        tasks: names in `evaluate.tasks.TASKS`.
         out: folder of the samples and results; the same plan goes on where an earlier run of it stopped.
-        protocol: fields of `Ask` that override the tasks' own, such as k or temperature.
-        limit: the first so many questions of each task.
+        protocol: fields of `SamplingProtocol` that override the tasks' own, such as k or temperature.
+        limit: ask the first so many questions of each task only.
         rows: a file of rows in the place of a task's own, by the task's name.
         lock: the lock file of the tasks' rows.
+        generator: "hf" (transformers), "http" (a server at `url`) or "vllm".
         adapter: folder of a LoRA adapter on the model.
         batch_size: completions at once.
-        regrade: only grade what the folder holds again; nothing is drawn, and no model loaded.
+        dtype, device: of a model loaded here; see `HuggingFace`.
+        regrade: only grade again what the folder holds; nothing is drawn, and no model is loaded.
         base: folder or hub name of the model before training; with it forgetting is measured.
         reference_rows: file of prompts and completions on which calibration is measured.
     """
@@ -52,10 +55,20 @@ class EvaluationPlan:
 def plan_of(
     model: str, tasks: Sequence[str], out: Path, protocol: Mapping[str, Any], rows: Sequence[str], **rest: Any
 ) -> EvaluationPlan:
-    """A plan from a command line's words: tasks joined by commas, ``TASK=FILE``, None where nothing was given."""
+    """A plan from a command line's words.
+
+    Args:
+        tasks: names, several of them joined by commas.
+        protocol: values of the protocol's fields; None where an option was not given.
+        rows: files, each as ``TASK=FILE``.
+        rest: other fields of `EvaluationPlan`.
+
+    Raises:
+        ValueError: a file of rows for a task that is not evaluated, or one that is not written ``TASK=FILE``.
+    """
     names = tuple(name.strip() for words in tasks for name in words.split(",") if name.strip())
-    given = {name: value for name, value in protocol.items() if value is not None}
+    overrides = {name: value for name, value in protocol.items() if value is not None}
     files = parse_rows(rows)
     for name in (name for name in files if name not in names):
         raise ValueError(f"--rows gives a file for {name!r}, which is not among --task {','.join(names)}.")
-    return EvaluationPlan(model, tuple(dict.fromkeys(names)), out, given, rows=files, **rest)
+    return EvaluationPlan(model, tuple(dict.fromkeys(names)), out, overrides, rows=files, **rest)

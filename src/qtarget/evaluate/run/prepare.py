@@ -1,4 +1,4 @@
-"""From what was asked for to what is run. Whatever is wrong with a plan is said here, before anything is drawn."""
+"""Checking a plan and gathering what it needs: questions, prompts, generator. Errors come before anything is drawn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -6,9 +6,8 @@ from typing import Any
 
 from qtarget.evaluate.generators.endpoint import Endpoint
 from qtarget.evaluate.generators.huggingface import HuggingFace
-from qtarget.evaluate.generators.sampling import Sampling
 from qtarget.evaluate.generators.vllm import VLLM
-from qtarget.evaluate.nouns import Ask, Generator, Task, TaskFacts, TaskRun
+from qtarget.evaluate.nouns import Generator, SamplingProtocol, Task, TaskFacts, TaskRun
 from qtarget.evaluate.prompts import PromptIds, prompt_ids
 from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.store import TASK, read_run, read_task, task_sha
@@ -21,20 +20,21 @@ class PreparedEvaluation:
     """A plan that can be run.
 
     Attributes:
+        task_runs: the tasks with their questions, as the plan asks them.
         prompts: ids of every question's prompt, by task.
         facts: what the generator says of itself: "model" and "generation".
         generator: None where nothing is to be drawn.
     """
 
     plan: EvaluationPlan
-    asked: tuple[TaskRun, ...]
+    task_runs: tuple[TaskRun, ...]
     prompts: Mapping[str, tuple[PromptIds, ...]]
     facts: Mapping[str, Any]
     generator: Generator | None
 
 
 def prepare_evaluation(plan: EvaluationPlan) -> PreparedEvaluation:
-    """Read the rows, make the prompts, and look whether the folder is of the same evaluation.
+    """Read the rows, make the prompts, and check that the folder, if it is there, holds this very evaluation.
 
     Raises:
         ValueError: what is wrong with the plan.
@@ -45,17 +45,17 @@ def prepare_evaluation(plan: EvaluationPlan) -> PreparedEvaluation:
     if plan.regrade:
         return _regrading(plan)
     _check_effects(plan)
-    asked = tuple(ask_of(plan, one) for one in tasks)
+    task_runs = tuple(task_run_of(plan, task) for task in tasks)
     generator = generator_of(plan)
     prompts = {
-        one.task.name: tuple(prompt_ids(one.ask.prompt, question, generator.tokenizer) for question in one.questions)
-        for one in asked
+        run.task.name: tuple(prompt_ids(run.ask.prompt, question, generator.tokenizer) for question in run.questions)
+        for run in task_runs
     }
     facts = generator.fingerprint()
     _check_same_run(plan, facts)
-    for one in asked:
-        _check_same_task(plan, one)
-    return PreparedEvaluation(plan, asked, prompts, facts, generator)
+    for run in task_runs:
+        _check_same_task(plan, run)
+    return PreparedEvaluation(plan, task_runs, prompts, facts, generator)
 
 
 def _regrading(plan: EvaluationPlan) -> PreparedEvaluation:
@@ -75,82 +75,84 @@ def _check_effects(plan: EvaluationPlan) -> None:
         raise ValueError(f"--reference-rows {plan.reference_rows}: there is no such file.")
 
 
-def ask_of(plan: EvaluationPlan, one: Task) -> TaskRun:
+def task_run_of(plan: EvaluationPlan, task: Task) -> TaskRun:
     """A task with its questions, as the plan asks it."""
-    ask = replace(one.ask, **plan.protocol)
-    _check(ask)
-    found = load_questions(one, plan.lock, plan.rows.get(one.name))
-    if plan.limit is not None and plan.limit < 1:
-        raise ValueError(f"--limit {plan.limit} was given; write --limit 1 or more.")
-    questions = found.questions[: plan.limit]
-    rows = f"{found.locked.source}{'@' + found.locked.revision if found.locked.revision else ''}"
-    told = f"{rows}, sha256 {found.locked.sha256}"
-    return TaskRun(TaskFacts.of(one), ask, questions, told, found.remarks, _overridden(ask, one.ask))
-
-
-def _overridden(ask: Ask, own: Ask) -> tuple[str, ...]:
-    """What of a protocol is not the task's own."""
-    names = (field.name for field in fields(Ask) if field.name != "seed")
-    return tuple(name for name in names if getattr(ask, name) != getattr(own, name))
-
-
-def _check(ask: Ask) -> None:
-    Sampling(ask.k, ask.temperature, ask.max_new_tokens, top_p=ask.top_p)
+    ask = replace(task.ask, **plan.protocol)
     if ask.temperature == 0 and ask.k > 1:
         raise ValueError(f"temperature 0 gives the same answer {ask.k} times; write --k 1, or a temperature above 0.")
+    rows = load_questions(task, plan.lock, plan.rows.get(task.name))
+    if plan.limit is not None and plan.limit < 1:
+        raise ValueError(f"--limit {plan.limit} was given; write --limit 1 or more.")
+    entry = rows.entry
+    source = f"{entry.source}{'@' + entry.revision if entry.revision else ''}, sha256 {entry.sha256}"
+    overridden = _overridden(ask, task.ask)
+    return TaskRun(TaskFacts.of(task), ask, rows.questions[: plan.limit], source, rows.remarks, overridden)
+
+
+def _overridden(ask: SamplingProtocol, default: SamplingProtocol) -> tuple[str, ...]:
+    """The fields of a protocol that are not the task's own. The seed is always the run's."""
+    names = (field.name for field in fields(SamplingProtocol) if field.name != "seed")
+    return tuple(name for name in names if getattr(ask, name) != getattr(default, name))
 
 
 def generator_of(plan: EvaluationPlan) -> Generator:
-    """Who answers."""
-    own: dict[str, Any] = {"revision": plan.revision, "trust_remote_code": plan.trust_remote_code}
+    """The generator that a plan names: a model loaded here, or a server.
+
+    Raises:
+        ValueError: an unknown name, a server without an address, or an adapter for a server.
+    """
+    loading: dict[str, Any] = {"revision": plan.revision, "trust_remote_code": plan.trust_remote_code}
     size = {} if plan.batch_size is None else {"batch_size": plan.batch_size}
     if plan.generator == "hf":
-        return HuggingFace(plan.model, adapter=plan.adapter, dtype=plan.dtype, device=plan.device, **size, **own)
+        return HuggingFace(plan.model, adapter=plan.adapter, dtype=plan.dtype, device=plan.device, **size, **loading)
     if plan.generator == "vllm":
-        return VLLM(plan.model, adapter=plan.adapter, dtype=plan.dtype, **size, **own)
+        return VLLM(plan.model, adapter=plan.adapter, dtype=plan.dtype, **size, **loading)
     if plan.generator != "http":
         raise ValueError(f"Unknown generator {plan.generator!r}; write --generator hf, http or vllm.")
     if plan.url is None:
         raise ValueError("--generator http needs the server's address; write --url http://127.0.0.1:8000.")
     if plan.adapter is not None:
         raise ValueError(
-            "--adapter is of models loaded here; serve the adapter under a name of its own, and give that."
+            f"--adapter {plan.adapter} was given with --generator http, but a server loads its adapters itself; serve "
+            "the adapter under a name of its own, and write that name as MODEL."
         )
-    return Endpoint(plan.model, plan.url, **size, **own)
+    return Endpoint(plan.model, plan.url, **size, **loading)
 
 
 def _check_same_run(plan: EvaluationPlan, facts: Mapping[str, Any]) -> None:
-    there = read_run(plan.out)
-    if there is None:
+    """Refuse a folder whose samples another model drew, or the same one in another way."""
+    earlier = read_run(plan.out)
+    if earlier is None:
         return
     different = [
-        f"{part} {name}: {there[part].get(name)!r} there, {facts[part].get(name)!r} now"
+        f"{part} {name}: {earlier[part].get(name)!r} there, {facts[part].get(name)!r} now"
         for part in ("model", "generation")
-        for name in (*there[part], *(new for new in facts[part] if new not in there[part]))
-        if name not in ("name", "adapter") and there[part].get(name) != facts[part].get(name)
+        for name in (*earlier[part], *(new for new in facts[part] if new not in earlier[part]))
+        if name not in ("name", "adapter") and earlier[part].get(name) != facts[part].get(name)
     ]
     if different:
-        raise ValueError(_another(plan, "", different))
+        raise ValueError(_holds_another(plan, "", different))
 
 
-def _check_same_task(plan: EvaluationPlan, asked: TaskRun) -> None:
-    folder = plan.out / asked.task.name
+def _check_same_task(plan: EvaluationPlan, run: TaskRun) -> None:
+    """Refuse a folder whose samples of this task answer other questions, or the same ones asked otherwise."""
+    folder = plan.out / run.task.name
     if not (folder / TASK).is_file():
         return
-    there = read_task(folder)
-    if task_sha(there) == task_sha(asked):
+    earlier = read_task(folder)
+    if task_sha(earlier) == task_sha(run):
         return
-    pairs = [("version", there.task.version, asked.task.version), ("grader", there.task.grader, asked.task.grader)]
-    pairs += [(f.name, getattr(there.ask, f.name), getattr(asked.ask, f.name)) for f in fields(Ask)]
-    pairs += [("questions", len(there.questions), len(asked.questions))]
+    pairs = [("version", earlier.task.version, run.task.version), ("grader", earlier.task.grader, run.task.grader)]
+    pairs += [(f.name, getattr(earlier.ask, f.name), getattr(run.ask, f.name)) for f in fields(SamplingProtocol)]
+    pairs += [("questions", len(earlier.questions), len(run.questions))]
     different = [f"{name}: {old!r} there, {new!r} now" for name, old, new in pairs if old != new]
-    if there.questions != asked.questions and len(there.questions) == len(asked.questions):
-        old, new = next((a, b) for a, b in zip(there.questions, asked.questions, strict=True) if a != b)
+    if earlier.questions != run.questions and len(earlier.questions) == len(run.questions):
+        old, new = next((a, b) for a, b in zip(earlier.questions, run.questions, strict=True) if a != b)
         different.append(f"question {new.qid!r}: {old.text[:40]!r}, gold {old.gold!r} there, {new.gold!r} now")
-    raise ValueError(_another(plan, f" of {asked.task.name}", different))
+    raise ValueError(_holds_another(plan, f" of {run.task.name}", different))
 
 
-def _another(plan: EvaluationPlan, of: str, different: list[str]) -> str:
+def _holds_another(plan: EvaluationPlan, of: str, different: list[str]) -> str:
     lines = "\n".join(f"  {line}" for line in different)
     return (
         f"{plan.out} holds another evaluation{of}, and the two are not mixed:\n{lines}\n"

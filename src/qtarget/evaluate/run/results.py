@@ -1,15 +1,15 @@
-"""What an evaluation found: the numbers of `results.json`."""
+"""The results of an evaluation: the numbers of `results.json`, and the warnings beside them."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from qtarget.evaluate.effects.measured import RunEffects
-from qtarget.evaluate.nouns import Answers, Ask, Record, TaskRun
-from qtarget.evaluate.statistics import Estimate, average_at_k, pass_at_k
+from qtarget.evaluate.confidence import Estimate, average_at_k, pass_at_k
+from qtarget.evaluate.effects.run_effects import RunEffects
+from qtarget.evaluate.nouns import Answers, Record, SamplingProtocol, TaskRun
 from qtarget.evaluate.store import task_sha
 
 TRUNCATED = 0.05
@@ -25,7 +25,11 @@ class TaskResult:
         pass_at_k: share of questions with a right sample among the k.
         unknown: samples of unknown grade, by reason.
         truncated: share cut off at the limit.  no_answer: share in which no answer was found.
+        rows: where the questions come from and the sha256 of the rows, in words.
+        ask: the protocol by which the task was run.
         overridden: fields of the protocol that are not the task's own.
+        questions: their number.
+        warnings: what a reader should know before believing the numbers.
     """
 
     task: str
@@ -33,7 +37,7 @@ class TaskResult:
     suite: str
     task_sha: str
     rows: str
-    ask: Ask
+    ask: SamplingProtocol
     overridden: tuple[str, ...]
     questions: int
     average: Estimate
@@ -50,9 +54,9 @@ class Results:
     """All tasks of a run. `as_json` of it is plain JSON.
 
     Attributes:
-        model, generation: what the generator said of itself.
-        notices: what happened to the folder on the way, such as a line cut off.
-        effects: what else was measured; in a file of its own.
+        model, generation: the generator's fingerprint.
+        notices: what was mended in the folder on the way, such as a torn line that was cut off.
+        effects: what was measured besides accuracy; it has a file of its own.
     """
 
     folder: Path
@@ -63,12 +67,13 @@ class Results:
     effects: RunEffects | None = None
 
     def as_json(self) -> dict[str, Any]:
-        found = {**asdict(self), "folder": str(self.folder)}
-        found.pop("effects")
-        return found
+        """The content of `results.json`."""
+        values = {**asdict(self), "folder": str(self.folder)}
+        values.pop("effects")
+        return values
 
 
-def summarise(asked: TaskRun, answers: Answers) -> TaskResult:
+def summarise(run: TaskRun, answers: Answers) -> TaskResult:
     """A task's numbers from its answers.
 
     Raises:
@@ -81,10 +86,10 @@ def summarise(asked: TaskRun, answers: Answers) -> TaskResult:
         task=facts.name,
         version=facts.version,
         suite=facts.suite,
-        task_sha=task_sha(asked),
-        rows=asked.rows,
+        task_sha=task_sha(run),
+        rows=run.rows,
         ask=answers.ask,
-        overridden=asked.overridden,
+        overridden=run.overridden,
         questions=len(answers.questions),
         average=average,
         pass_at_k=passed,
@@ -92,7 +97,7 @@ def summarise(asked: TaskRun, answers: Answers) -> TaskResult:
         truncated=_share(every, lambda record: record.finish_reason == "length"),
         no_answer=_share(every, lambda record: record.grade_reason == "no_answer"),
         mean_tokens=fmean(record.n_tokens for record in every),
-        warnings=(*asked.remarks, *warnings_of(answers)),
+        warnings=(*run.remarks, *warnings_of(answers)),
     )
 
 
@@ -104,7 +109,7 @@ def average_of(answers: Answers) -> tuple[Estimate, float]:
     """
     grades, units, k = answers.grades, answers.units, answers.ask.k
     try:
-        average = average_at_k(grades, k, units=units, names=answers.names)
+        average = average_at_k(grades, k, units=units, names=answers.qids)
     except ValueError as error:
         raise ValueError(f"{answers.task.name}: {error}") from error
     return average, pass_at_k(grades, k, k, units=units).mean
@@ -113,33 +118,35 @@ def average_of(answers: Answers) -> tuple[Estimate, float]:
 def warnings_of(answers: Answers) -> list[str]:
     """What a reader should know before believing the numbers."""
     every = [record for records in answers.records for record in records]
-    found = []
+    warnings = []
     cut = _share(every, lambda record: record.finish_reason == "length")
     if cut == 1:
-        found.append(
+        warnings.append(
             "no completion ended by itself: the stop token was never learned, or max_new_tokens is far too low"
         )
     elif cut > TRUNCATED:
-        found.append(f"{cut:.0%} of completions were cut off at the limit of {answers.ask.max_new_tokens} tokens")
+        warnings.append(f"{cut:.0%} of completions were cut off at the limit of {answers.ask.max_new_tokens} tokens")
     if same := identical(answers):
-        found.append(
+        warnings.append(
             f"all {answers.ask.k} samples of {same} of {len(answers.questions)} questions are identical at temperature "
             f"{answers.ask.temperature:g}: does the engine give every sample a seed of its own?"
         )
     if unknown := sum(record.grade is None for record in every):
         share = unknown / len(every)
-        found.append(f"{unknown} samples have no known grade and count as not right: up to {share:.1%} more could be")
+        warnings.append(
+            f"{unknown} samples have no known grade and count as not right: up to {share:.1%} more could be"
+        )
     if answers.generation.get("version") is None:
-        found.append("the server does not say its version, and scores change with it")
-    return found
+        warnings.append("the server does not say its version, and scores change with it")
+    return warnings
 
 
 def identical(answers: Answers) -> int:
-    """Questions whose samples, drawn at random, all say the same."""
+    """The number of questions whose k samples, drawn at random, are one and the same text."""
     if answers.ask.temperature == 0 or answers.ask.k < 2:
         return 0
     return sum(len({record.completion for record in records}) == 1 for records in answers.records)
 
 
-def _share(records: list[Record], holds: Any) -> float:
+def _share(records: list[Record], holds: Callable[[Record], bool]) -> float:
     return fmean(map(holds, records))

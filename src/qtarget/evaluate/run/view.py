@@ -1,4 +1,4 @@
-"""An evaluation on a terminal: while it runs, and what it found."""
+"""An evaluation on a terminal: its progress, and the table of its results."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,11 +10,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.evaluate.nouns import Ask
+from qtarget.evaluate.effects.run_effects import RunEffects
+from qtarget.evaluate.nouns import SamplingProtocol
 from qtarget.evaluate.run.results import Results, TaskResult
 
 _LINE_SECONDS = 10.0
-"""Between lines, where no one looks at a terminal."""
+"""Seconds between two lines of progress where standard error is no terminal."""
 
 
 @dataclass
@@ -28,13 +29,13 @@ class ProgressDisplay:
     now: int = 0
     tokens: int = 0
     _started: float = 0.0
-    _said: float = 0.0
+    _printed: float = 0.0
     _bar: Progress | None = None
     _task: TaskID | None = None
 
     def begin(self, what: str, total: int, done: int) -> None:
         self.what, self.total, self.before, self.now, self.tokens = what, total, done, 0, 0
-        self._started = self._said = time.monotonic()
+        self._started = self._printed = time.monotonic()
         if self.console.is_terminal:
             columns = (TextColumn("{task.percentage:>3.0f}%"), BarColumn(), TextColumn("{task.description}"))
             self._bar = Progress(*columns, console=self.console)
@@ -48,8 +49,8 @@ class ProgressDisplay:
         self.tokens += tokens
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.before + self.now, description=self.line())
-        elif time.monotonic() - self._said > _LINE_SECONDS:
-            self._said = time.monotonic()
+        elif time.monotonic() - self._printed > _LINE_SECONDS:
+            self._printed = time.monotonic()
             self.console.print(Text(self.line()))
 
     def end(self) -> None:
@@ -69,26 +70,26 @@ class ProgressDisplay:
         return f"{done}, {speed}, {duration(left)} left" if left else f"{done}, {speed}, {duration(seconds)}"
 
 
-def watch() -> ProgressDisplay:
-    """Progress of a command of ours; the bars and notes of transformers are switched off."""
+def quiet_progress() -> ProgressDisplay:
+    """A display for a command: switches off the progress bars and notes of transformers, so that only ours is seen."""
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     return ProgressDisplay()
 
 
 def duration(seconds: float) -> str:
+    """``2 h 05 min``, ``3 min 20 s`` or ``14 s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def results_view(results: Results, _width: int) -> RenderableType:
-    """Table in per cent, how it was asked, and what to know before believing it."""
-    told = [(one.task, text) for one in results.tasks for text in one.warnings]
+    """The table in per cent, the facts of model, engine and protocol, and what to know before believing it."""
     legend = Text("per cent; in brackets the 95 % interval by question\n", style="dim")
     blocks: list[RenderableType] = [_table(results.tasks), legend, _facts(results)]
     blocks += [Text(f"notice: {text}", style="yellow") for text in results.notices]
-    blocks += [Text(f"{name}: {text}", style="yellow") for name, text in told]
+    blocks += [Text(f"{task.task}: {text}", style="yellow") for task in results.tasks for text in task.warnings]
     return Group(*blocks)
 
 
@@ -97,25 +98,26 @@ def _table(tasks: tuple[TaskResult, ...]) -> Table:
     table.add_column("task", overflow="fold")
     for head in ("n × k", "Average@k", "pass@k", "no answer", "cut off", "tokens"):
         table.add_column(head, justify="right", no_wrap=True)
-    for one in tasks:
-        table.add_row(*_row(one))
+    for result in tasks:
+        table.add_row(*_row(result))
     return table
 
 
-def _row(one: TaskResult) -> tuple[Text, ...]:
-    average = one.average
+def _row(result: TaskResult) -> tuple[Text, ...]:
+    average = result.average
     return (
-        Text(one.task),
-        Text(f"{one.questions} × {one.ask.k}"),
+        Text(result.task),
+        Text(f"{result.questions} × {result.ask.k}"),
         Text.assemble((percent(average.mean), "bold"), f" ({percent(average.low)}–{percent(average.high)})"),
-        Text(percent(one.pass_at_k)),
-        Text(percent(one.no_answer)),
-        Text(percent(one.truncated)),
-        Text(f"{one.mean_tokens:,.0f}"),
+        Text(percent(result.pass_at_k)),
+        Text(percent(result.no_answer)),
+        Text(percent(result.truncated)),
+        Text(f"{result.mean_tokens:,.0f}"),
     )
 
 
 def percent(share: float) -> str:
+    """A share in per cent, with one decimal and no sign: 0.145 is ``14.5``."""
     return f"{100 * share:.1f}"
 
 
@@ -130,38 +132,40 @@ def _facts(results: Results) -> Table:
         engine.append("with the model's own code")
     facts.add_row("model", Text(str(results.model.get("name"))))
     facts.add_row("engine", Text(", ".join([*engine, f"{generation.get('batch_size')} at once"])))
-    for one in results.tasks:
-        facts.add_row("asked", Text(f"{one.task} v{one.version}: {_asked(one.ask, one.overridden)}"))
-        if one.unknown:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in one.unknown.items())
-            facts.add_row("unknown", Text(f"{one.task}: grades of {reasons}"))
-    for label, text in _effects(results):
+    for result in results.tasks:
+        protocol = _protocol_text(result.ask, result.overridden)
+        facts.add_row("asked", Text(f"{result.task} v{result.version}: {protocol}"))
+        if result.unknown:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in result.unknown.items())
+            facts.add_row("unknown", Text(f"{result.task}: grades of {reasons}"))
+    for label, text in _effect_rows(results.effects):
         facts.add_row(label, Text(text))
     facts.add_row("written", Text(str(results.folder / "results.json")))
     return facts
 
 
-def _effects(results: Results) -> list[tuple[str, str]]:
-    found, rows = results.effects, []
-    if found is None:
+def _effect_rows(effects: RunEffects | None) -> list[tuple[str, str]]:
+    if effects is None:
         return []
-    for name, own in found.answers.items():
-        text = (
-            f"{name}: {own.distinct_answers:.2f} distinct answers a question, pass@k − Average@k {percent(own.spread)}"
-        )
-        rows.append(("effects", f"{text}; stop token {'learned' if own.learned_stop else 'not learned'}"))
-    if (one := found.forgetting) is not None:
-        nll = f"nll of the base's text {one.nll:.3f}, {one.base_nll:.3f} under the base"
-        rows.append(("forgetting", f"KL(base ‖ model) {one.kl:.4f} nats a token, {nll}; {one.tokens:,} tokens"))
-    if (two := found.calibration) is not None:
-        text = f"ECE {two.ece:.4f}, confidence − accuracy {two.overconfidence:+.4f}, nll {two.nll:.3f}"
-        rows.append(("calibration", f"{text}; {two.tokens:,} tokens of {found.reference_rows}"))
+    rows = []
+    for name, task in effects.answers.items():
+        distinct = f"{name}: {task.distinct_answers:.2f} distinct answers a question"
+        stop = "learned" if task.learned_stop else "not learned"
+        rows.append(("effects", f"{distinct}, pass@k − Average@k {percent(task.spread)}; stop token {stop}"))
+    if (forgetting := effects.forgetting) is not None:
+        nll = f"nll of the base's text {forgetting.nll:.3f}, {forgetting.base_nll:.3f} under the base"
+        kl = f"KL(base ‖ model) {forgetting.kl:.4f} nats a token"
+        rows.append(("forgetting", f"{kl}, {nll}; {forgetting.tokens:,} tokens"))
+    if (calibration := effects.calibration) is not None:
+        text = f"ECE {calibration.ece:.4f}, confidence − accuracy {calibration.overconfidence:+.4f}"
+        source = f"{calibration.tokens:,} tokens of {effects.reference_rows}"
+        rows.append(("calibration", f"{text}, nll {calibration.nll:.3f}; {source}"))
     return rows
 
 
-def _asked(ask: Ask, overridden: tuple[str, ...]) -> str:
-    said = (
+def _protocol_text(ask: SamplingProtocol, overridden: tuple[str, ...]) -> str:
+    text = (
         f"prompt {ask.prompt}, k {ask.k}, temperature {ask.temperature:g}, top_p {ask.top_p:g}, "
         f"{ask.max_new_tokens} tokens, seed {ask.seed}"
     )
-    return f"{said}; not the task's own: {', '.join(overridden)}" if overridden else said
+    return f"{text}; not the task's own: {', '.join(overridden)}" if overridden else text

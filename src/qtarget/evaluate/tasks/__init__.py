@@ -1,4 +1,4 @@
-"""Tasks: versioned sets of questions with the way to ask and to grade them."""
+"""Tasks: versioned sets of questions, each with a protocol, a reader of its rows and a grader."""
 
 from qtarget.evaluate.tasks.catalogue import TASKS, task
 

@@ -7,13 +7,13 @@ it is a run's to override.
 
 from difflib import get_close_matches
 
-from qtarget.evaluate.nouns import Ask, RowSource, Task
+from qtarget.evaluate.nouns import RowSource, SamplingProtocol, Task
 from qtarget.evaluate.tasks.lab_sets import LAB_TASKS
 from qtarget.evaluate.tasks.math_sets import olympiadbench, problems
 from qtarget.evaluate.tasks.medical_sets import gpqa, lettered, medbullets, medmcqa, mmlu_pro_health, pubmedqa
 
-QWEN = Ask("qwen-boxed", k=16, temperature=1.0, top_p=1.0, max_new_tokens=4096)
-M1 = Ask("m1", k=1, temperature=0.0, top_p=1.0, max_new_tokens=2048)
+QWEN = SamplingProtocol("qwen-boxed", k=16, temperature=1.0, top_p=1.0, max_new_tokens=4096)
+M1 = SamplingProtocol("m1", k=1, temperature=0.0, top_p=1.0, max_new_tokens=2048)
 
 TASKS: dict[str, Task] = {
     "math-500": Task(

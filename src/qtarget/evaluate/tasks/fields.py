@@ -1,4 +1,4 @@
-"""Fields of raw rows, read so that what is missing or odd is said with its row."""
+"""Reading fields of raw rows, with errors that name the row and the fields it has."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence

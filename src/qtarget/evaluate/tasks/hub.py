@@ -1,4 +1,4 @@
-"""Rows of a task from the hub, at one commit."""
+"""Downloading the rows of a task from the Hugging Face hub, at one commit."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +9,8 @@ from qtarget.evaluate.nouns import RowSource, Task
 
 
 class Download(NamedTuple):
+    """The rows of a data set and the commit they are from."""
+
     commit: str
     rows: Sequence[Mapping[str, Any]]
 
@@ -40,9 +42,9 @@ def from_hub(task: Task, commit: str | None) -> Download:
 def _commit(source: RowSource) -> str:
     from huggingface_hub import HfApi
 
-    found = HfApi().dataset_info(source.hub, revision=source.revision).sha
-    assert found is not None
-    return found
+    commit = HfApi().dataset_info(source.hub, revision=source.revision).sha
+    assert commit is not None
+    return commit
 
 
 def _rows(source: RowSource, commit: str) -> Sequence[Mapping[str, Any]]:

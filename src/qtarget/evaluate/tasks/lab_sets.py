@@ -1,10 +1,10 @@
-"""The lab's worlds as tasks."""
+"""The worlds of the embedded lab (`qtarget.lab`) as tasks."""
 
 from collections.abc import Sequence
 from functools import partial
 
 from qtarget import lab
-from qtarget.evaluate.nouns import Ask, Question, QuestionSet, RowSource, Task
+from qtarget.evaluate.nouns import Question, QuestionSet, RowSource, SamplingProtocol, Task
 from qtarget.evaluate.tasks.fields import Row, content_id, numbered
 
 QUESTIONS, SEED = 120, 0
@@ -28,7 +28,7 @@ def lab_task(world: lab.World) -> Task:
         suite="lab",
         source=RowSource(make=partial(lab.questions, world, QUESTIONS, SEED)),
         rows=QUESTIONS,
-        ask=Ask("plain", max_new_tokens=world.max_new_tokens),
+        ask=SamplingProtocol("plain", max_new_tokens=world.max_new_tokens),
         read=chains,
         grader="lab",
         citation=world.description,

@@ -1,7 +1,7 @@
-"""The lock file: which rows a task had when they were first used here. They must be the same ever after.
+"""The lock file of tasks' rows, like a package manager's: what a task's rows were at their first use in a folder.
 
-Nothing in it comes with the package. The commit, the number of rows and their sha256 are what was found at the first
-download; from then on that commit is downloaded, and rows that differ are an error.
+It holds the commit, the number of rows and their sha256. From then on that commit is downloaded, and rows that differ
+are an error. The package ships no lock file.
 """
 
 import hashlib
@@ -53,18 +53,18 @@ def read_lock(path: Path) -> dict[str, LockEntry]:
     if not path.is_file():
         return {}
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        if written["format"] != FORMAT:
-            raise ValueError(f"its format is {written['format']!r}, and this version of qtarget reads {FORMAT}")
-        return {name: LockEntry(**entry) for name, entry in written["tasks"].items()}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']!r}, and this version of qtarget reads {FORMAT}")
+        return {name: LockEntry(**entry) for name, entry in content["tasks"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"The lock file {path} cannot be read: {error}. Restore it, or delete it to lock anew."
         ) from error
 
 
-def hold(path: Path, task: Task, found: LockEntry) -> None:
-    """Write down what was found of a task, or see that it is what was written.
+def hold(path: Path, task: Task, entry: LockEntry) -> None:
+    """Lock a task's rows at their first use; later, check that they are the ones locked.
 
     Raises:
         ValueError: the rows differ, naming old and new.
@@ -73,16 +73,16 @@ def hold(path: Path, task: Task, found: LockEntry) -> None:
     with FileLock(path.with_name(f".{path.name}.guard")):
         locked = read_lock(path)
         if task.name in locked:
-            return _same(path, task, locked[task.name], found)
-        _write(path, {**locked, task.name: found})
+            return _check_same(path, task, locked[task.name], entry)
+        _write(path, {**locked, task.name: entry})
 
 
-def _same(path: Path, task: Task, old: LockEntry, new: LockEntry) -> None:
+def _check_same(path: Path, task: Task, old: LockEntry, new: LockEntry) -> None:
     if (old.rows, old.sha256) == (new.rows, new.sha256):
         return
     raise ValueError(
         f"The rows of {task.name} are not those of {path}.\n"
-        f"  locked: {_told(old)}\n  now:    {_told(new)}\n"
+        f"  locked: {_summary(old)}\n  now:    {_summary(new)}\n"
         f"{_why(task, old)} To go on with the new rows, delete `{task.name}` from that file, or work in another "
         "folder; results from before do not compare with results from after."
     )
@@ -94,7 +94,7 @@ def _why(task: Task, old: LockEntry) -> str:
     return "The data set, or the file, was changed."
 
 
-def _told(entry: LockEntry) -> str:
+def _summary(entry: LockEntry) -> str:
     revision = f" at {entry.revision}" if entry.revision else ""
     return f"{entry.rows} rows of {entry.source}{revision}, sha256 {entry.sha256}"
 

@@ -55,5 +55,5 @@ def _olympiad(fields: Fields) -> Question:
 
 
 def _name(fields: Fields, text: str, *names: str) -> str:
-    found = next((fields.row[name] for name in names if fields.row.get(name) is not None), None)
-    return content_id(text) if found is None else str(found)
+    name = next((fields.row[name] for name in names if fields.row.get(name) is not None), None)
+    return content_id(text) if name is None else str(name)

@@ -13,12 +13,12 @@ YES_NO_MAYBE = ("yes", "no", "maybe")
 
 def lettered(rows: Sequence[Row]) -> QuestionSet:
     """MedQA, MedXpertQA, Lancet, NEJM and m1's own file: ``options`` by letter, and the right one in ``answer_idx``."""
-    return _reading(_lettered(fields) for fields in numbered(rows))
+    return _question_set(_lettered(fields) for fields in numbered(rows))
 
 
 def medbullets(rows: Sequence[Row]) -> QuestionSet:
     """`lettered`, where questions stand twice, with four options and with five: both in one cluster."""
-    return _reading(_lettered(fields, cluster=True) for fields in numbered(rows))
+    return _question_set(_lettered(fields, cluster=True) for fields in numbered(rows))
 
 
 def medmcqa(rows: Sequence[Row]) -> QuestionSet:
@@ -29,31 +29,31 @@ def medmcqa(rows: Sequence[Row]) -> QuestionSet:
         raise ValueError(
             f"None of the {len(every)} rows has a label (`cop` is -1 in all); this is the test split. Use `validation`."
         )
-    reading = _reading(_medmcqa(fields) for fields in labelled)
+    read = _question_set(_medmcqa(fields) for fields in labelled)
     left_out = len(every) - len(labelled)
     remark = f"{left_out} of {len(every)} rows have no label (`cop` is -1) and are left out"
-    return reading._replace(remarks=(remark, *reading.remarks)) if left_out else reading
+    return read._replace(remarks=(remark, *read.remarks)) if left_out else read
 
 
 def pubmedqa(rows: Sequence[Row]) -> QuestionSet:
     """PubMedQA with labels: the abstract's parts, the question, and yes, no or maybe as ``final_decision``."""
-    return _reading(_pubmedqa(fields) for fields in numbered(rows))
+    return _question_set(_pubmedqa(fields) for fields in numbered(rows))
 
 
 def mmlu_pro_health(rows: Sequence[Row]) -> QuestionSet:
     """MMLU-Pro's category health: up to ten ``options`` and the right one's letter in ``answer``."""
     health = [fields for fields in numbered(rows) if fields.text("category") == "health"]
     if not health:
-        raise ValueError(f"None of the {len(rows)} rows has `category` health.")
-    return _reading(_mmlu_pro(fields) for fields in health)
+        raise ValueError(f"None of the {len(rows)} rows has `category` health; give rows of MMLU-Pro's test split.")
+    return _question_set(_mmlu_pro(fields) for fields in health)
 
 
 def gpqa(rows: Sequence[Row]) -> QuestionSet:
     """GPQA's biology: one right and three wrong answers, shown in an order that the question's text decides."""
     biology = [fields for fields in numbered(rows) if fields.text("High-level domain") == "Biology"]
     if not biology:
-        raise ValueError(f"None of the {len(rows)} rows has `High-level domain` Biology.")
-    return _reading(_gpqa(fields) for fields in biology)
+        raise ValueError(f"None of the {len(rows)} rows has `High-level domain` Biology; give rows of GPQA.")
+    return _question_set(_gpqa(fields) for fields in biology)
 
 
 def _lettered(fields: Fields, cluster: bool = False) -> Question:
@@ -120,15 +120,15 @@ def _question(
     """A question with its options shown behind it, as in m1: ``A. text``, a line each."""
     if isinstance(gold, bool) or not isinstance(gold, int) or gold not in range(len(options)):
         raise fields.wrong(f"has {gold!r} for `{field}`, where the place of one of {len(options)} options is expected")
-    shown = tuple(str(option).strip() for option in options)
-    text = "\n".join([stem, *(f"{letter(i)}. {option}" for i, option in enumerate(shown))])
+    options = tuple(str(option).strip() for option in options)
+    text = "\n".join([stem, *(f"{letter(i)}. {option}" for i, option in enumerate(options))])
     qid = name or content_id(text)
-    return Question(qid, text, letter(gold), shown, content_id(stem) if cluster else "")
+    return Question(qid, text, letter(gold), options, content_id(stem) if cluster else "")
 
 
-def _reading(questions: Iterable[Question]) -> QuestionSet:
-    found = list(questions)
-    return QuestionSet(found, _duplicate_options(found))
+def _question_set(questions: Iterable[Question]) -> QuestionSet:
+    every = list(questions)
+    return QuestionSet(every, _duplicate_options(every))
 
 
 def _duplicate_options(questions: Sequence[Question]) -> tuple[str, ...]:

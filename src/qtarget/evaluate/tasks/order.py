@@ -1,4 +1,4 @@
-"""The order in which options are shown, where the set gives none: decided by the question's text alone."""
+"""Shuffling the options of a question, where the set gives no order, by the question's text alone."""
 
 import hashlib
 

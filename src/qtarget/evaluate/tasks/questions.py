@@ -19,12 +19,13 @@ class TaskRows:
     """The questions of a task and where they are from.
 
     Attributes:
+        entry: what the lock file holds of them.
         remarks: what a reader of results should know: rows left out, odd options, fewer rows than were published.
     """
 
     task: Task
     questions: tuple[Question, ...]
-    locked: LockEntry
+    entry: LockEntry
     remarks: tuple[str, ...] = ()
 
 
@@ -45,16 +46,18 @@ def load_questions(
     """
     source, commit, rows = _raw(task, lock, file, download)
     if not rows:
-        raise ValueError(f"{source} has no rows for {task.name}.")
+        raise ValueError(
+            f"{source} has no rows for {task.name}; give a file that has some: --rows {task.name}=FILE.jsonl"
+        )
     try:
-        reading = distinct(task.read(rows))
+        read = distinct(task.read(rows))
     except ValueError as error:
         raise ValueError(f"{task.name}, {source}: {error}") from error
-    questions = tuple(reading.questions)
-    found = LockEntry(source, commit, len(questions), questions_sha256(questions), task.version)
-    remarks = (*reading.remarks, *_count(task, found, complete=file is None))
-    hold(lock, task, found)
-    return TaskRows(task, questions, found, remarks)
+    questions = tuple(read.questions)
+    entry = LockEntry(source, commit, len(questions), questions_sha256(questions), task.version)
+    remarks = (*read.remarks, *_check_count(task, entry, complete=file is None))
+    hold(lock, task, entry)
+    return TaskRows(task, questions, entry, remarks)
 
 
 def sample_rows(task: Task) -> Path:
@@ -64,34 +67,34 @@ def sample_rows(task: Task) -> Path:
 
 def parse_rows(words: Sequence[str]) -> dict[str, Path]:
     """The files given as ``TASK=FILE``, by task."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for word in words:
-        name, given, file = word.partition("=")
-        if not given or not file:
+        name, equals, file = word.partition("=")
+        if not equals or not file:
             raise ValueError(f"--rows {word} was given; write --rows TASK=FILE, as in --rows aime24=rows.jsonl")
-        if name in found:
-            raise ValueError(f"--rows gives {name} twice: {found[name]} and {file}")
-        found[name] = Path(file).expanduser()
-    return found
+        if name in files:
+            raise ValueError(f"--rows gives {name} twice, {files[name]} and {file}; write one file for each task.")
+        files[name] = Path(file).expanduser()
+    return files
 
 
-def distinct(reading: QuestionSet) -> QuestionSet:
-    """Questions under names of their own. Rows that say the same thing twice become one cluster, and are told of.
+def distinct(read: QuestionSet) -> QuestionSet:
+    """The questions with a qid each. Rows that say the same thing twice become one cluster, and a remark counts them.
 
     Raises:
         ValueError: two different questions under one name.
     """
     groups: dict[str, list[Question]] = {}
-    for question in reading.questions:
+    for question in read.questions:
         groups.setdefault(question.qid, []).append(question)
     for qid, same in groups.items():
         if any(question != same[0] for question in same):
             raise ValueError(f"two different questions are named {qid!r}; give each row an id of its own")
     repeated = {qid: len(same) for qid, same in groups.items() if len(same) > 1}
     if not repeated:
-        return reading
+        return read
     remark = f"{sum(repeated.values()) - len(repeated)} rows say again what an earlier one says: " + ", ".join(repeated)
-    return QuestionSet(_renamed(reading.questions, repeated), (*reading.remarks, remark))
+    return QuestionSet(_renamed(read.questions, repeated), (*read.remarks, remark))
 
 
 def _renamed(questions: Sequence[Question], repeated: Mapping[str, int]) -> list[Question]:
@@ -111,7 +114,9 @@ def _raw(
     """Where the rows are from, the commit where there is one, and the rows."""
     if file is not None:
         if not file.is_file():
-            raise ValueError(f"--rows {task.name}={file}: there is no such file.")
+            raise ValueError(
+                f"--rows {task.name}={file}: there is no such file; write the path of a JSON or JSON-lines file."
+            )
         return file.name, None, read_json(file)
     if task.source.make is not None:
         return "made here", None, task.source.make()
@@ -120,11 +125,11 @@ def _raw(
     return task.source.hub, commit, rows
 
 
-def _count(task: Task, found: LockEntry, complete: bool) -> tuple[str, ...]:
+def _check_count(task: Task, entry: LockEntry, complete: bool) -> tuple[str, ...]:
     """A remark on a file with other than the published number of rows; of the hub's own, an error."""
-    if task.rows is None or found.rows == task.rows:
+    if task.rows is None or entry.rows == task.rows:
         return ()
-    told = f"{found.source} gives {found.rows} questions, and the published {task.name} has {task.rows}"
+    counts = f"{entry.source} gives {entry.rows} questions, and the published {task.name} has {task.rows}"
     if complete:
-        raise ValueError(f"{told}. The data set was changed; give the rows as a file: --rows {task.name}=FILE.jsonl")
-    return (told,)
+        raise ValueError(f"{counts}. The data set was changed; give the rows as a file: --rows {task.name}=FILE.jsonl")
+    return (counts,)

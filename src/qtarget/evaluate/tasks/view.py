@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qtarget.disk.pages import markdown
-from qtarget.evaluate.nouns import Ask, RowSource, Task
+from qtarget.evaluate.nouns import RowSource, SamplingProtocol, Task
 from qtarget.evaluate.tasks.catalogue import TASKS
 
 _LEGEND = (
@@ -63,7 +63,7 @@ def task_parts() -> dict[str, str]:
     return {"tasks": markdown(("task", "questions", "rows from", "asked", "grader"), rows)}
 
 
-def ask_text(ask: Ask) -> str:
+def ask_text(ask: SamplingProtocol) -> str:
     """A protocol in a few words: ``qwen-boxed, 16 × T 1, 4096``."""
     return f"{ask.prompt}, {ask.k} × T {ask.temperature:g}, {ask.max_new_tokens}"
 

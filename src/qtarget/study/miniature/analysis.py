@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from qtarget.evaluate.statistics import SeedsDifference, holm, paired_seeds
+from qtarget.evaluate.confidence import SeedsDifference, holm, paired_seeds
 from qtarget.study.miniature.settings import Setting
 from qtarget.study.run_record import Outcome, read_outcome
 

@@ -9,13 +9,13 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from qtarget import lab
-from qtarget.evaluate import evaluate
 from qtarget.evaluate.effects import calibration, forgetting, token_row
 from qtarget.lab import LabQuestion, World
-from qtarget.study.experiment import LabModels, conduct_run, sampling_of
+from qtarget.study.experiment import LabModels, conduct_run, protocol_of
 from qtarget.study.fine_tuning import StepCallback
 from qtarget.study.miniature.model_folders import model_path
 from qtarget.study.run_record import Outcome, Run, save_outcome, saved_outcome
+from qtarget.study.scoring import score_model
 
 QUESTIONS_SEED = 0
 CLEAN_SEED = 10_000
@@ -60,8 +60,8 @@ def split_questions(run: Run, world: World) -> Sequence[LabQuestion]:
 
 def _measure(model: PreTrainedModel, run: Run, world: World, models: Path) -> dict[str, Any]:
     """Accuracy at temperature 0, and the effects."""
-    sampling = replace(sampling_of(run), k=1, temperature=0.0)
-    once = evaluate(model, lab.tokenizer(world), split_questions(run, world), lab.grade, sampling)
+    greedy = replace(protocol_of(run), k=1, temperature=0.0)
+    once = score_model(model, lab.tokenizer(world), split_questions(run, world), greedy)
     return {"greedy": round(once.average.mean, 4), "effects": run_effects(model, run, world, models)}
 
 

@@ -1,4 +1,4 @@
-"""The paired comparison of two arms on the same questions."""
+"""The paired difference of two single runs on the same questions."""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qtarget.evaluate.statistics.average import Grades, shares_of
-from qtarget.evaluate.statistics.intervals import squared_error
-from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
-from qtarget.evaluate.statistics.units import by_unit
+from qtarget.evaluate.confidence.average import Grades, shares_of
+from qtarget.evaluate.confidence.intervals import squared_error
+from qtarget.evaluate.confidence.quantiles import TWO_SIDED_95, student_quantile
+from qtarget.evaluate.confidence.units import by_unit
 
 
 @dataclass(frozen=True)

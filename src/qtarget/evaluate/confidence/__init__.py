@@ -10,7 +10,7 @@ Intervals of one arm, and of two arms of one training seed, describe evaluation 
 questions and samples would change. They say nothing of another training.
 """
 
-from qtarget.evaluate.statistics.average import (
+from qtarget.evaluate.confidence.average import (
     Estimate,
     Grades,
     Intervals,
@@ -18,12 +18,13 @@ from qtarget.evaluate.statistics.average import (
     intervals,
     shares_of,
 )
-from qtarget.evaluate.statistics.comparison import Comparison, paired_comparison
-from qtarget.evaluate.statistics.intervals import Interval
-from qtarget.evaluate.statistics.paired import PairedDifference, paired_difference
-from qtarget.evaluate.statistics.planning import Power, VarianceSplit, power_of, variance_split
-from qtarget.evaluate.statistics.seeds import SeedsDifference, paired_seeds, paired_suite
-from qtarget.evaluate.statistics.several import PassAtK, holm, pass_at_k
+from qtarget.evaluate.confidence.comparison import Comparison, paired_comparison
+from qtarget.evaluate.confidence.holm import holm
+from qtarget.evaluate.confidence.intervals import Interval
+from qtarget.evaluate.confidence.paired import PairedDifference, paired_difference
+from qtarget.evaluate.confidence.pass_at_k import PassAtK, pass_at_k
+from qtarget.evaluate.confidence.planning import Power, VarianceSplit, power_of, variance_split
+from qtarget.evaluate.confidence.seeds import SeedsDifference, paired_seeds, paired_suite
 
 __all__ = [
     "Comparison",

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from qtarget.evaluate.statistics import (
+from qtarget.evaluate.confidence import (
     average_at_k,
     holm,
     paired_comparison,
@@ -16,7 +16,7 @@ from qtarget.evaluate.statistics import (
     power_of,
     variance_split,
 )
-from qtarget.evaluate.statistics.seeds import question_error
+from qtarget.evaluate.confidence.seeds import question_error
 
 
 def grades(counts, k):

@@ -9,7 +9,7 @@ from statistics import NormalDist, fmean, stdev
 import pytest
 
 from qtarget.evaluate import average_at_k, paired_difference
-from qtarget.evaluate.statistics.quantiles import student_quantile
+from qtarget.evaluate.confidence.quantiles import student_quantile
 
 
 def grades(shares, k):

@@ -1,18 +1,19 @@
-"""Average@k with an interval that knows its questions."""
+"""Average@k of one arm, with its 95 % interval by question."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from qtarget.evaluate.statistics.intervals import Interval, beta_binomial, bootstrap, student_t_interval, wilson
-from qtarget.evaluate.statistics.units import Array, by_unit, unit_totals
+from qtarget.evaluate.confidence.intervals import Interval, beta_binomial, bootstrap, student_t_interval, wilson
+from qtarget.evaluate.confidence.units import Array, by_unit, unit_totals
 
 Grades = Sequence[Sequence[bool | int | None]]
 """``[Q][k]``: right, wrong, or None where the grader could not say."""
 FEW, RARE = 100, 0.1
-"""Below so many questions, a mean below RARE (or above 1 - RARE) is at the edge."""
+"""Below FEW questions, a mean below RARE (or above 1 - RARE) is at the edge."""
 NAMED = 3
+"""Questions that an error names."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def average_at_k(
 
 
 def intervals(correct: Grades, k: int, *, units: Sequence[str] | None = None, seed: int = 0) -> Intervals:
-    """All intervals of Average@k."""
+    """Average@k under all four intervals; `seed` is the bootstrap's."""
     shares = shares_of(correct, k)
     values = by_unit(shares, units)
     at_edge = at_the_edge(float(shares.mean()), len(shares))
@@ -100,7 +101,11 @@ def at_the_edge(mean: float, n_questions: int) -> bool:
 
 
 def shares_of(correct: Grades, k: int, names: Sequence[str] | None = None) -> Array:
-    """Right samples of every question over k, after looking that there are k."""
+    """``[Q]``: right samples of every question over k.
+
+    Raises:
+        ValueError: no question, or some whose number of samples is not k.
+    """
     if not correct:
         raise ValueError("No question was given; Average@k needs at least one. Pass correct=[[...k grades...], ...].")
     strange = [question for question, grades in enumerate(correct) if len(grades) != k]

@@ -1,13 +1,13 @@
-"""Everything that is said of two arms on one set of questions."""
+"""Two arms on one set of questions: the paired difference, two second opinions on it, and power."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qtarget.evaluate.statistics.intervals import Interval, percentiles
-from qtarget.evaluate.statistics.planning import Power, power_of
-from qtarget.evaluate.statistics.resampling import DRAWS, bootstrap_means, sign_flip_p, two_level_means
-from qtarget.evaluate.statistics.seeds import SeedsDifference, Shares, paired_seeds, seed_differences
-from qtarget.evaluate.statistics.units import by_unit, unit_totals
+from qtarget.evaluate.confidence.intervals import Interval, percentiles
+from qtarget.evaluate.confidence.planning import Power, power_of
+from qtarget.evaluate.confidence.resampling import DRAWS, bootstrap_means, sign_flip_p, two_level_means
+from qtarget.evaluate.confidence.seeds import SeedsDifference, Shares, paired_seeds, seed_differences
+from qtarget.evaluate.confidence.units import by_unit, unit_totals
 
 
 @dataclass(frozen=True)

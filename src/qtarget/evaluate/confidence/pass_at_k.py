@@ -1,4 +1,4 @@
-"""Many arms, and many samples: Holm's adjustment, and pass@k."""
+"""pass@k: the chance that one of k samples is right."""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qtarget.evaluate.statistics.average import Grades, shares_of
-from qtarget.evaluate.statistics.intervals import Interval, bootstrap
-from qtarget.evaluate.statistics.units import by_unit
+from qtarget.evaluate.confidence.average import Grades, shares_of
+from qtarget.evaluate.confidence.intervals import Interval, bootstrap
+from qtarget.evaluate.confidence.units import by_unit
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,6 @@ def pass_at_k(correct: Grades, n: int, k: int, *, units: Sequence[str] | None = 
         )
     right = np.rint(shares_of(correct, n) * n).astype(int)
     chance = np.array([1 - math.comb(n - c, k) / math.comb(n, k) for c in range(n + 1)])[right]
-    found: Interval | None = bootstrap(by_unit(chance, units), seed=seed)
-    low, high = found or (None, None)
+    interval: Interval | None = bootstrap(by_unit(chance, units), seed=seed)
+    low, high = interval or (None, None)
     return PassAtK(float(chance.mean()), low, high, k, n, len(right))
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """Adjusted p values: call those below 0.05 clear, and the chance that any of these calls is wrong is 0.05.
-
-    Holm (1979). For several arms against one baseline; in the order given.
-    """
-    adjusted, largest = [0.0] * len(ps), 0.0
-    for rank, place in enumerate(sorted(range(len(ps)), key=lambda place: ps[place])):
-        largest = max(largest, min(1.0, (len(ps) - rank) * ps[place]))
-        adjusted[place] = largest
-    return adjusted

@@ -1,4 +1,4 @@
-"""Student's t, by scipy."""
+"""Quantiles and p values of Student's t, by scipy."""
 
 from scipy.special import stdtr, stdtrit
 

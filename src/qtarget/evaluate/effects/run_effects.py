@@ -1,4 +1,4 @@
-"""The effects of a run: of its answers, and of its model beside the base and on reference text. Into `effects.json`."""
+"""All effects of an evaluation run, as `effects.json` holds them: from its answers, its base and reference text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +16,18 @@ from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.nouns import Answers
 from qtarget.models.same_tokens import check_same_tokens
 
-PROMPTS, NEW_TOKENS = 200, 256
-"""Of the base's own text: at most so many prompts, spread over the tasks, and tokens of each."""
+MAX_PROMPTS, NEW_TOKENS = 200, 256
+"""The base's own text, for forgetting: at most so many prompts, spread over the tasks, and new tokens for each."""
 
 
 @dataclass(frozen=True)
 class RunEffects:
-    """What was found. `dataclasses.asdict` of it is plain JSON.
+    """The effects of a run. `dataclasses.asdict` of it is plain JSON.
 
     Attributes:
-        answers: by task.
-        base: how the base was given.
+        answers: the effects that its answers show, by task.
+        base: the model that forgetting was measured against, as the user gave it.
+        reference_rows: the file that calibration was measured on.
     """
 
     answers: dict[str, Effects]
@@ -43,23 +44,23 @@ def measure_effects(
     base: str | None = None,
     reference_rows: Path | None = None,
 ) -> RunEffects:
-    """The effects of a run.
+    """Measure the effects of a run.
 
     Args:
-        model: the one that answered; needed where `base` or `reference_rows` are given.
+        model: the model that answered; needed where `base` or `reference_rows` are given.
         prompts: ids of the prompts that the base continues.
     """
-    forgot = calibrated = None
+    moved = calibrated = None
     if base is not None and model is not None:
-        forgot = _forgotten(model, base, prompts)
+        moved = _forgetting(model, base, prompts)
     if reference_rows is not None and model is not None:
         rows = read_reference(reference_rows, model.tokenizer)
         calibrated = calibration(model.network, rows, batch_size=model.batch_size)
-    own = {one.task.name: effects_of(one) for one in answers}
-    return RunEffects(own, forgot, base, calibrated, None if reference_rows is None else str(reference_rows))
+    by_task = {task.task.name: effects_of(task) for task in answers}
+    return RunEffects(by_task, moved, base, calibrated, None if reference_rows is None else str(reference_rows))
 
 
-def _forgotten(model: HuggingFace, base: str, prompts: Sequence[Sequence[int]]) -> Forgetting:
+def _forgetting(model: HuggingFace, base: str, prompts: Sequence[Sequence[int]]) -> Forgetting:
     other = HuggingFace(
         base,
         dtype=model.dtype,
@@ -68,14 +69,18 @@ def _forgotten(model: HuggingFace, base: str, prompts: Sequence[Sequence[int]]) 
         trust_remote_code=model.trust_remote_code,
     )
     check_same_tokens(model.tokenizer, other.tokenizer, "base")
-    asked = evenly(prompts, PROMPTS)
     return forgetting(
-        model.network, other.network, model.tokenizer, asked, max_new_tokens=NEW_TOKENS, batch_size=model.batch_size
+        model.network,
+        other.network,
+        model.tokenizer,
+        evenly(prompts, MAX_PROMPTS),
+        max_new_tokens=NEW_TOKENS,
+        batch_size=model.batch_size,
     )
 
 
 def evenly(prompts: Sequence[Sequence[int]], most: int) -> list[Sequence[int]]:
-    """At most so many of them, spread over all."""
+    """At most `most` of the prompts, spread evenly over all."""
     if len(prompts) <= most:
         return list(prompts)
     return [prompts[place * len(prompts) // most] for place in range(most)]
@@ -93,7 +98,7 @@ def _row(row: Any, number: int, path: Path, tokenizer: PreTrainedTokenizerBase) 
     if not messages or not tokenizer.chat_template:
         raise ValueError(
             f"{path}, row {number}: a reference row has the texts `prompt` and `completion`, or `messages` for a model "
-            f"with a chat template, and this has {sorted(row)}."
+            f"with a chat template, and this has {sorted(row)}; write rows in one of the two forms."
         )
     chat: dict[str, Any] = {"tokenize": True, "return_dict": False}
     before: Any = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, **chat)

@@ -20,7 +20,7 @@ from qtarget.evaluate.effects import (
     reliability,
     token_row,
 )
-from qtarget.evaluate.nouns import Answers, Ask, Question, Record, TaskFacts
+from qtarget.evaluate.nouns import Answers, Question, Record, SamplingProtocol, TaskFacts
 
 WORLD = lab.world("weak-operator")
 ROWS = [TokenRow((7, 9, 11, 13), 2), TokenRow((5, 6, 7, 8, 9, 10, 11), 3), TokenRow((20, 21), 1), TokenRow((30, 31), 0)]
@@ -163,7 +163,7 @@ def answers(*questions):
         for q, own in enumerate(questions)
     ]
     asked = tuple(Question(str(q), "?", "4") for q in range(len(questions)))
-    return Answers(TaskFacts("t", 1, "lab", "lab"), Ask("plain", k=2), asked, tuple(made))
+    return Answers(TaskFacts("t", 1, "lab", "lab"), SamplingProtocol("plain", k=2), asked, tuple(made))
 
 
 def test_effects_of_answers():

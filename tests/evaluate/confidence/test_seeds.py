@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from qtarget.evaluate import paired_difference
-from qtarget.evaluate.statistics import SeedsDifference, paired_seeds
-from qtarget.evaluate.statistics.quantiles import student_quantile
+from qtarget.evaluate.confidence import SeedsDifference, paired_seeds
+from qtarget.evaluate.confidence.quantiles import student_quantile
 
 K = 16
 

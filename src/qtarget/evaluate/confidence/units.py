@@ -1,4 +1,4 @@
-"""Questions that belong together: their cluster, not the question, is what was drawn at random."""
+"""Clusters of questions that belong together: the cluster, not the question, is the unit drawn at random."""
 
 from collections.abc import Sequence
 

@@ -1,18 +1,19 @@
-"""What a larger evaluation would show: more samples, more questions, more seeds."""
+"""Planning an evaluation: what more samples, questions or seeds would show."""
 
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qtarget.evaluate.statistics.average import Grades, shares_of
-from qtarget.evaluate.statistics.intervals import squared_error
-from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
-from qtarget.evaluate.statistics.seeds import SeedsDifference, Shares, paired_seeds, pseudo_difference, seed_differences
-from qtarget.evaluate.statistics.units import Array, by_unit
+from qtarget.evaluate.confidence.average import Grades, shares_of
+from qtarget.evaluate.confidence.intervals import squared_error
+from qtarget.evaluate.confidence.quantiles import TWO_SIDED_95, student_quantile
+from qtarget.evaluate.confidence.seeds import SeedsDifference, Shares, paired_seeds, pseudo_difference, seed_differences
+from qtarget.evaluate.confidence.units import Array, by_unit
 
 POWER = 0.8
 LARGEST = 10**7
+"""Questions up to which their number is looked for."""
 
 
 @dataclass(frozen=True)
@@ -67,31 +68,31 @@ def power_of(a: Shares, b: Shares, gain: float = 0.02, *, units: Sequence[str] |
     With several seeds their number stays. The spread is an estimate itself: with 30 questions take the figures as
     an order of magnitude.
     """
-    found, values = paired_seeds(a, b, units=units), by_unit(seed_differences(a, b), units)
-    smallest = _reach(found.degrees) * found.error
-    return Power(smallest, gain, _questions(found, values, gain))
+    difference, values = paired_seeds(a, b, units=units), by_unit(seed_differences(a, b), units)
+    smallest = _reach(difference.degrees) * difference.error
+    return Power(smallest, gain, _questions(difference, values, gain))
 
 
 def _reach(degrees: float) -> float:
-    """In standard errors, the difference that is called clear with 80 % chance."""
+    """The true difference, in standard errors, that is called clear with 80 % chance."""
     return student_quantile(TWO_SIDED_95, degrees) + student_quantile(POWER, degrees)
 
 
-def _questions(found: SeedsDifference, values: Array, gain: float) -> int | None:
-    """The fewest with which `gain` is within reach, by bisection."""
-    by_seed, units_per_question = found.error**2 * found.seed_share, values.shape[1] / found.n_questions
+def _questions(difference: SeedsDifference, values: Array, gain: float) -> int | None:
+    """The fewest questions with which `gain` is within reach, by bisection; None where no number suffices."""
+    by_seed, units_per_question = difference.error**2 * difference.seed_share, values.shape[1] / difference.n_questions
 
     def sees(questions: int) -> bool:
         units = questions * units_per_question
         by_question = _question_error_of(values, units)
         total = by_seed + by_question
-        freedom = by_seed**2 / max(found.n_seeds - 1, 1) + by_question**2 / (units + 1)
+        freedom = by_seed**2 / max(difference.n_seeds - 1, 1) + by_question**2 / (units + 1)
         return _reach(total**2 / freedom) * math.sqrt(total) <= gain
 
     return bisect_left(range(LARGEST), True, lo=2, key=sees) if sees(LARGEST) else None
 
 
 def _question_error_of(values: Array, units: float) -> float:
-    """`question_error` of so many units with the same spread."""
+    """What `question_error` would be with so many units of the same spread."""
     variance = float(values.mean(0).var(ddof=1)) if values.shape[1] > 1 else 0.0
     return ((units - 1) * variance + 2 * pseudo_difference(values) ** 2) / ((units + 1) * (units + 2))

@@ -8,11 +8,11 @@ import math
 
 import numpy as np
 
-from qtarget.evaluate.statistics.units import Array
+from qtarget.evaluate.confidence.units import Array
 
 DRAWS = 10_000
 _BLOCK = 4_000_000
-"""Numbers held at a time."""
+"""Numbers held in memory at a time."""
 
 
 def bootstrap_means(values: Array, draws: int = DRAWS, seed: int = 0) -> Array:

@@ -1,4 +1,5 @@
-"""Four 95 % intervals of a mean score. Each takes the units' values, as `by_unit` makes them."""
+"""Four 95 % intervals of a mean score: Wilson, Student's t, bootstrap, Beta-binomial. The first three take the values
+of the units (questions or clusters), as `by_unit` makes them."""
 
 import math
 from collections.abc import Sequence
@@ -7,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betaln
 
-from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile
-from qtarget.evaluate.statistics.resampling import DRAWS, bootstrap_means
-from qtarget.evaluate.statistics.units import Array
+from qtarget.evaluate.confidence.quantiles import TWO_SIDED_95, student_quantile
+from qtarget.evaluate.confidence.resampling import DRAWS, bootstrap_means
+from qtarget.evaluate.confidence.units import Array
 
 GRID_MEANS, GRID_CORRELATIONS = 401, 41
 
 
 class Interval(NamedTuple):
-    """Where the truth is, with 95 % confidence."""
+    """A 95 % interval."""
 
     low: float
     high: float
@@ -55,6 +56,7 @@ def bootstrap(values: Array, draws: int = DRAWS, seed: int = 0) -> Interval | No
 
 
 def percentiles(means: Array) -> Interval:
+    """The middle 95 % of resampled means."""
     low, high = np.quantile(means, (1 - TWO_SIDED_95, TWO_SIDED_95))
     return Interval(float(low), float(high))
 
@@ -85,5 +87,5 @@ def beta_binomial(right: Sequence[int], drawn: Sequence[int]) -> Interval:
 
 
 def squared_error(values: Array) -> float:
-    """Of the mean of values: their variance over their number."""
+    """Squared standard error of the mean of values: their variance over their number."""
     return float(values.var(ddof=1) / len(values))

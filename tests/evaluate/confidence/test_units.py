@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.special import betaincinv
 
-from qtarget.evaluate.statistics import average_at_k, intervals, paired_difference, paired_seeds
-from qtarget.evaluate.statistics.intervals import beta_binomial, bootstrap, squared_error, student_t_interval
-from qtarget.evaluate.statistics.resampling import bootstrap_means, sign_flip_p, two_level_means
-from qtarget.evaluate.statistics.units import by_unit
+from qtarget.evaluate.confidence import average_at_k, intervals, paired_difference, paired_seeds
+from qtarget.evaluate.confidence.intervals import beta_binomial, bootstrap, squared_error, student_t_interval
+from qtarget.evaluate.confidence.resampling import bootstrap_means, sign_flip_p, two_level_means
+from qtarget.evaluate.confidence.units import by_unit
 
 
 def grades(counts, k):

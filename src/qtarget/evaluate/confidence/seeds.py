@@ -1,4 +1,4 @@
-"""Two methods compared over several training seeds and many questions, both of them drawn at random."""
+"""The difference of two methods over several training seeds and many questions, both taken as drawn at random."""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qtarget.evaluate.statistics.intervals import squared_error
-from qtarget.evaluate.statistics.quantiles import TWO_SIDED_95, student_quantile, two_sided_p
-from qtarget.evaluate.statistics.units import Array, by_unit
+from qtarget.evaluate.confidence.intervals import squared_error
+from qtarget.evaluate.confidence.quantiles import TWO_SIDED_95, student_quantile, two_sided_p
+from qtarget.evaluate.confidence.units import Array, by_unit
 
 Shares = Sequence[Sequence[float]] | Array
 """``[S][Q]``: the share of right samples of question q after training with seed s."""
@@ -88,7 +88,7 @@ def paired_suite(
     """
     if not a or len(a) != len(b):
         raise ValueError(f"a has {len(a)} sets and b has {len(b)}; pass the same sets for both, at least one.")
-    tables = [seed_differences(one, other) for one, other in zip(a, b, strict=True)]
+    tables = [seed_differences(first, second) for first, second in zip(a, b, strict=True)]
     if len({len(table) for table in tables}) > 1:
         raise ValueError(
             f"The sets have {[len(table) for table in tables]} seeds; a suite needs every set at every seed. Evaluate "
@@ -98,7 +98,7 @@ def paired_suite(
 
 
 def seed_differences(a: Shares, b: Shares) -> Array:
-    """A minus B, ``[S, Q]``, after looking that the two pair."""
+    """A minus B, ``[S, Q]``. Raises ValueError for arms that do not pair by seed and question."""
     table_a, table_b = _table(a, "a"), _table(b, "b")
     if table_a.shape != table_b.shape:
         raise ValueError(
@@ -120,7 +120,7 @@ def _mean_of(tables: Sequence[Array], units: Sequence[Sequence[str] | None]) -> 
 
 
 def _difference(mean: float, terms: Sequence[tuple[float, int]], n_seeds: int, n_questions: int) -> SeedsDifference:
-    """From squared errors with their degrees of freedom, the seeds' first."""
+    """The result from (squared error, degrees of freedom) of each part, the seeds' first."""
     total = sum(part for part, _ in terms)
     degrees = total**2 / sum(part**2 / freedom for part, freedom in terms)
     error = math.sqrt(total)
@@ -145,7 +145,7 @@ def question_error(values: Array) -> float:
 
 
 def pseudo_difference(values: Array) -> float:
-    """How different the pseudo-units are: as the most different unit of any seed; wholly, where none differed."""
+    """The pseudo-units' difference: that of the most different unit of any seed, or 1 where none differed."""
     return float(np.abs(values).max()) or 1.0
 
 

@@ -1,0 +1,141 @@
+"""Drawing completions from real models: repeatable, of the whole distribution, unaffected by padding and settings."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from qtarget import lab
+from qtarget.evaluate.generators.sampling import complete, seed_of
+from qtarget.evaluate.nouns import Request, SamplingProtocol
+
+WORLD = lab.world("strong-prior")
+PROMPTS = [question["prompt"] for question in lab.questions(WORLD, 6, seed=0)]
+PROTOCOL = SamplingProtocol("plain", k=4, max_new_tokens=WORLD.max_new_tokens, seed=1)
+
+
+def completions(model, tokenizer, prompts, protocol, batch_size=4):
+    """[Q][k] completions, so many prompts in a batch."""
+    requests = [
+        Request(str(place), sample, seed_of(protocol.seed, str(place), sample), tuple(tokenizer(prompt)["input_ids"]))
+        for place, prompt in enumerate(prompts)
+        for sample in range(protocol.k)
+    ]
+    size, k = batch_size * protocol.k, protocol.k
+    drawn = [
+        done
+        for start in range(0, len(requests), size)
+        for done in complete(model, tokenizer, requests[start : start + size], protocol)
+    ]
+    return [drawn[start : start + k] for start in range(0, len(drawn), k)]
+
+
+def texts(drawn):
+    return [[(done.text, done.ids, done.finish) for done in row] for row in drawn]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def student():
+    return lab.load_student(WORLD)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return lab.load_teacher(WORLD)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return lab.tokenizer(WORLD)
+
+
+def test_a_rerun_repeats_every_completion_whatever_the_callers_random_state(student, tokenizer):
+    torch.manual_seed(0)
+    first = completions(student, tokenizer, PROMPTS, PROTOCOL)
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    assert completions(student, tokenizer, PROMPTS, PROTOCOL) == first
+    assert torch.equal(torch.get_rng_state(), state)
+    assert completions(student, tokenizer, PROMPTS, replace(PROTOCOL, seed=2)) != first
+
+
+def test_every_prompt_gets_k_samples_and_batches_differ(student, tokenizer):
+    drawn = completions(student, tokenizer, [PROMPTS[0]] * 8, PROTOCOL)
+    assert [len(samples) for samples in drawn] == [4] * 8
+    assert texts(drawn[:4]) != texts(drawn[4:])  # both batches hold the same prompts, but not the same draws
+
+
+def test_samples_follow_the_models_whole_distribution(student, tokenizer):
+    """First tokens of 4000 draws, at temperature 2, against the softmax; the prompt is left-padded."""
+    prompts, k = [PROMPTS[0], "1 + 1 + 1 + 1 + 1 + 1 ?"], 4000
+    drawn = completions(student, tokenizer, prompts, SamplingProtocol("plain", k=k, temperature=2.0, max_new_tokens=1))
+    ids = tokenizer(prompts[0], return_tensors="pt").input_ids
+    expected = (student.eval()(ids).logits[0, -1] / 2.0).softmax(-1)
+    counts = Counter(tokenizer.convert_tokens_to_ids(sample.text) for sample in drawn[0] if sample.text)
+    for token, count in counts.items():
+        assert count / k == pytest.approx(expected[token].item(), abs=0.03)
+    assert len(counts) > 50  # a top-k of 50, the usual default, would cut the tail
+
+
+def test_a_completion_does_not_depend_on_what_stands_beside_it(student, tokenizer):
+    """Nor on the batch size: each has random numbers of its own. Prompts of other lengths pad it."""
+    together = completions(student, tokenizer, [*PROMPTS, "1 + 1 + 1 + 1 + 1 + 1 ?"], PROTOCOL)
+    assert completions(student, tokenizer, PROMPTS, PROTOCOL, batch_size=1) == together[:6]
+
+
+def test_at_temperature_0_the_likeliest_token_is_taken(student, tokenizer):
+    greedy = completions(student, tokenizer, PROMPTS[:2], replace(PROTOCOL, temperature=0.0, max_new_tokens=1))
+    ids = tokenizer(PROMPTS[0], return_tensors="pt").input_ids
+    likeliest = student.eval()(ids).logits[0, -1].argmax().item()
+    assert {sample.text for sample in greedy[0]} == {tokenizer.decode(likeliest)}
+
+
+def test_top_p_takes_the_tail_away(student, tokenizer):
+    ids = tokenizer(PROMPTS[0], return_tensors="pt").input_ids
+    shares, order = (student.eval()(ids).logits[0, -1] / 2.0).softmax(-1).sort(descending=True)
+    kept = {
+        tokenizer.decode(token) for token, before in zip(order, shares.cumsum(0) - shares, strict=True) if before < 0.5
+    }
+    protocol = SamplingProtocol("plain", k=300, temperature=2.0, max_new_tokens=1, top_p=0.5)
+    drawn = completions(student, tokenizer, PROMPTS[:1], protocol)
+    assert {sample.text for sample in drawn[0]} == kept
+
+
+@pytest.mark.parametrize(
+    "own", [{"repetition_penalty": 3.0}, {"min_new_tokens": 30}, {"no_repeat_ngram_size": 2}, {"top_k": 1}]
+)
+def test_what_the_models_own_generation_config_says_besides_its_end_token_is_not_looked_at(tokenizer, own):
+    plain, other = lab.load_student(WORLD), lab.load_student(WORLD)
+    other.generation_config.update(**own)
+    drawn = [completions(model, tokenizer, PROMPTS[:2], PROTOCOL) for model in (plain, other)]
+    assert drawn[0] == drawn[1]
+    assert {name: getattr(other.generation_config, name) for name in own} == own
+
+
+def test_tokens_are_counted_to_the_end_token_and_text_has_none(teacher, tokenizer):
+    for samples in completions(teacher, tokenizer, PROMPTS, PROTOCOL):
+        for sample in samples:
+            assert "<" not in sample.text
+            assert sample.tokens == len(sample.ids) == len(sample.text.split()) + (sample.finish == "stop")
+
+
+def test_the_model_is_left_in_the_mode_it_came_in(student, tokenizer):
+    for training in (True, False):
+        student.train(training)
+        completions(student, tokenizer, PROMPTS[:1], replace(PROTOCOL, max_new_tokens=1))
+        assert student.training is training
+
+
+@pytest.mark.parametrize("wrong", [{"k": 0}, {"temperature": -0.1}, {"top_p": 0.0}, {"max_new_tokens": 0}])
+def test_a_protocol_that_cannot_be_drawn_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SamplingProtocol("plain", **wrong)
