@@ -2,7 +2,8 @@
 
 Operands are fp32 on a CPU, unless it multiplies bf16 faster; on an accelerator bf16 stays bf16, and logits are bf16 too
 where the kernels read them. An output layer in another type is widened for that, whole or in blocks of rows. Sums over
-chunks are always kept in fp32, and in fp64 for fp64 inputs: on CUDA the product itself adds to them, without a wide temporary.
+chunks are always kept in fp32, and in fp64 for fp64 inputs: on CUDA the product itself adds to them, without a wide
+temporary.
 """
 
 from __future__ import annotations
