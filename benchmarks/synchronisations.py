@@ -69,7 +69,7 @@ def launched(trainers: Sequence[str], ranks: int) -> dict[str, dict[str, float]]
     together = {**os.environ, "OMP_NUM_THREADS": "1", **(address if ranks > 1 else {})}
     started = [
         subprocess.Popen(command, env={**together, **(rank if ranks > 1 else {})}, stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE, text=True)
+                         stderr=subprocess.PIPE, text=True, encoding="utf-8")
         for rank in own
     ]  # fmt: skip
     said = [process.communicate() for process in started]

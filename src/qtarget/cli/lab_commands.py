@@ -41,11 +41,11 @@ def study_command(
 
     It runs for hours, prints its estimate first, keeps each run as it ends, and goes on from there.
     """
-    from qtarget.study.miniature.run_study import rewrite_page, run_study
+    from qtarget.study.miniature.run_study import rewrite_study_page, run_study
 
     if page is not None:
         with preparation():
-            return rewrite_page(page, results)
+            return rewrite_study_page(page, results)
     run_study(results, models, workers=workers, hours=hours, quick=quick)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from qtarget.disk.files import replace_text
+
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(?:(?!<!--).*\n)*(<!-- end -->)")
 MARKED_NUMBER = re.compile(r"(<!-- number: (\w+) -->)[^<\n]*(<!-- end -->)")
 
@@ -26,7 +28,7 @@ def rewrite_page(page: Path, parts: Mapping[str, str]) -> None:
         ValueError: the page marks a part that `parts` does not have.
     """
     text = page.read_text(encoding="utf-8")
-    page.write_text(filled(text, partial(_part, parts, page.name)), encoding="utf-8")
+    replace_text(page, filled(text, partial(_part, parts, page.name)))
 
 
 def _part(parts: Mapping[str, str], page: str, name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from qtarget.evaluate.statistics import Estimate, average_at_k
+from qtarget.evaluate.confidence import Estimate, average_at_k
 from qtarget.evaluate.store import replace_file
 
 Split = Literal["development", "test"]

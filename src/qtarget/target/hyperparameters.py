@@ -77,6 +77,8 @@ Domain = Within | Count | OneOf
 
 
 class Hyperparameter(NamedTuple):
+    """One of a method's, as its factory's signature has it: name, default, and the values it may take."""
+
     name: str
     default: Any
     domain: Domain

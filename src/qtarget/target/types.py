@@ -211,6 +211,8 @@ class Pool:
 
 
 class Term(NamedTuple):
+    """One term of the residual: its coefficient c_j, a number or a rule, and its pool π̃_j."""
+
     coefficient: Number
     pool: Pool
 

@@ -10,7 +10,7 @@ from qtarget.evaluate.nouns import Question, QuestionSet, Task
 from qtarget.evaluate.tasks.hub import Download, from_hub
 from qtarget.evaluate.tasks.lock_file import LockEntry, hold, questions_sha256, read_lock
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLE_FILES = Path(__file__).parent / "samples"
 """A few invented rows of each task in its own format, to try things on: not the task."""
 
 
@@ -62,7 +62,7 @@ def load_questions(
 
 def sample_rows(task: Task) -> Path:
     """The file of invented rows in the task's format that comes with the package."""
-    return SAMPLES / f"{task.name}.jsonl"
+    return SAMPLE_FILES / f"{task.name}.jsonl"
 
 
 def parse_rows(words: Sequence[str]) -> dict[str, Path]:

@@ -30,7 +30,7 @@ TILE = 4096
 """Entries of a form × vocabulary tile: 16 numbers a thread."""
 WARPS = 8
 
-FLOOR = tl.constexpr(LOG_ZERO)
+_FLOOR = tl.constexpr(LOG_ZERO)
 LOWEST = tl.constexpr(-3e38)
 WIDTH = tl.constexpr(2 + MAX_SOURCES)
 SUMS = tl.constexpr(7)
@@ -175,20 +175,20 @@ def _power_of_two(number: int) -> int:
 def _student(logits, cols, inside, scale, softcap, CAPPED: tl.constexpr):
     """z and its slope in the stored logit. The floor stands for −inf under any scale; −inf is a token left out."""
     raw = tl.load(logits + cols, mask=inside, other=0.0).to(tl.float32)
-    z = tl.where(raw <= FLOOR / 2, float("-inf"), raw) * scale
+    z = tl.where(raw <= _FLOOR / 2, float("-inf"), raw) * scale
     slope = tl.full(z.shape, 1.0, tl.float32) * scale
     if CAPPED:
         fading = tl.exp(-2 * tl.abs(z / softcap))
         size = softcap * (1 - fading) / (1 + fading)
         slope = slope * 4 * fading / ((1 + fading) * (1 + fading))
         z = tl.where(z < 0, -size, size)
-    return tl.where((z < FLOOR) | (raw < 2 * FLOOR), FLOOR, z), slope
+    return tl.where((z < _FLOOR) | (raw < 2 * _FLOOR), _FLOOR, z), slope
 
 
 @triton.jit
 def _source(logits, cols, inside):
     t = tl.load(logits + cols, mask=inside, other=0.0).to(tl.float32)
-    return tl.where(t < FLOOR, FLOOR, t)
+    return tl.where(t < _FLOOR, _FLOOR, t)
 
 
 @triton.jit
@@ -202,8 +202,8 @@ def _all_forms(z, table, forms, source_0, source_1, source_2, cols, inside, SOUR
         out += tl.load(row + 3)[:, None] * _source(source_1, cols, inside)[None, :]
     if SOURCES > 2:
         out += tl.load(row + 4)[:, None] * _source(source_2, cols, inside)[None, :]
-    outside = (z <= FLOOR / 2)[None, :] & (tl.load(row) > 0)[:, None]
-    return tl.where(outside, FLOOR, out)
+    outside = (z <= _FLOOR / 2)[None, :] & (tl.load(row) > 0)[:, None]
+    return tl.where(outside, _FLOOR, out)
 
 
 @triton.jit
@@ -306,8 +306,8 @@ def _gradient(
                 exponent += tl.load(table + form * WIDTH + 3) * _source(source_1, cols, inside)
             if SOURCES > 2:
                 exponent += tl.load(table + form * WIDTH + 4) * _source(source_2, cols, inside)
-            outside = tl.where(tl.load(table + form * WIDTH) > 0, FLOOR, exponent)
-            exponent = tl.where(z <= FLOOR / 2, outside, exponent)
+            outside = tl.where(tl.load(table + form * WIDTH) > 0, _FLOOR, exponent)
+            exponent = tl.where(z <= _FLOOR / 2, outside, exponent)
             out += tl.load(weights + form * rows + row) * tl.exp(exponent - tl.load(tops + form * rows + row))
         out = tl.where(cols == label, at_label, out) * factor * slope
         tl.store(logits + cols, out.to(logits.dtype.element_ty), mask=inside)

@@ -37,7 +37,7 @@ def run_study(
     show(done, results, console)
 
 
-def rewrite_page(page: Path, results: Path) -> None:
+def rewrite_study_page(page: Path, results: Path) -> None:
     """Write the page's tables and pictures anew from the results on disk; nothing is run.
 
     Raises:

@@ -166,6 +166,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def manifest_json(plan_parts: dict[str, Any], shards: Sequence[CacheShard]) -> bytes:
+    """The manifest of a finished cache: what it is of, its key, and size and hash of every shard."""
     return to_json({"key": key_of(plan_parts), "parts": plan_parts, "shards": [asdict(shard) for shard in shards]})
 
 

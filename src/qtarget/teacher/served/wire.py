@@ -101,6 +101,7 @@ def answer_bytes(tokens: int, k: int) -> int:
 
 
 def pack_question(documents: Sequence[Document], keep: Keep) -> bytes:
+    """A request as safetensors: token ids of the documents end to end, which are asked about, and what to keep."""
     tensors = {
         "ids": torch.from_numpy(np.concatenate([d.ids for d in documents])),
         "asked": torch.from_numpy(np.concatenate([d.asked for d in documents])),
@@ -138,6 +139,7 @@ def _keep(metadata: Mapping[str, str]) -> Keep:
 
 
 def pack_answer(kept: KeptLogprobs) -> bytes:
+    """A response as safetensors: what was kept of each asked token, in order."""
     return safetensors.torch.save({name: value.contiguous() for name, value in kept._asdict().items()})
 
 
