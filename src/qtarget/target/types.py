@@ -14,6 +14,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from functools import cached_property
 from itertools import count
 from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
@@ -73,6 +74,9 @@ class Statistic:
     source: str = field(default=STUDENT, compare=False, repr=False)
     label_only: bool = field(default=False, compare=False, repr=False)
     moment: Moment | None = field(default=None, compare=False, repr=False)
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # statistics of one name are few, and every chunk looks them up
 
     @property
     def distribution(self) -> Pool | str:
@@ -297,29 +301,29 @@ class Method:
         """
         return Method, tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
-    @property
+    @cached_property
     def numbers(self) -> tuple[Number, ...]:
         """Everything that shapes the gradient: trust, scale and coefficients."""
         return (self.trust, self.scale, *(term.coefficient for term in self.residual))
 
-    @property
+    @cached_property
     def pools(self) -> tuple[Pool, ...]:
         """The pools among the residual and in the statistics, the plain student excluded."""
         named = [s.of for s in self.reads if isinstance(s.of, Pool)]
         return tuple(dict.fromkeys(p for p in (*(t.pool for t in self.residual), *named) if not p.is_student))
 
-    @property
+    @cached_property
     def reads(self) -> tuple[Statistic, ...]:
         """Every statistic the gradient or the value reads."""
         numbers = (*self.numbers, *(() if self.value is None else (self.value,)))
         return tuple(dict.fromkeys(s for n in numbers for s in reads(n)))
 
-    @property
+    @cached_property
     def needs(self) -> frozenset[str]:
         """What the call must bring: among "teacher", "reference", "token_weight", "sequence_ids"."""
         return frozenset().union(*(s.needs for s in self.reads), _pool_sources(self.pools))
 
-    @property
+    @cached_property
     def label_only(self) -> frozenset[str]:
         """The sources of which only the label's log-probability is read."""
         whole = frozenset().union(*(s.needs for s in self.reads if not s.label_only), _pool_sources(self.pools))
