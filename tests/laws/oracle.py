@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -149,5 +150,5 @@ def sequence_means(values_T: Tensor, sequence_ids: Tensor) -> tuple[Tensor, Tens
 
 def top_share(score_T: Tensor, share: float) -> Tensor:
     """1 at the ceil(share · T) tokens of the highest score, at least one of them, else 0, [T]."""
-    kept = max(1, math.ceil(share * len(score_T)))
+    kept = max(1, math.ceil(Fraction(str(share)) * len(score_T)))
     return torch.zeros_like(score_T).scatter(0, score_T.topk(kept).indices, 1.0)
