@@ -7,9 +7,9 @@ the student itself finds likely.
 """
 
 import torch
-from qtarget.trust import label_probability
 
 import qtarget as qt
+from qtarget import trust
 
 
 def likely_to_the_student(floor: float):
@@ -17,11 +17,11 @@ def likely_to_the_student(floor: float):
     return lambda logp, logp_y, is_label: torch.where(logp < floor, -torch.inf, 0.0)
 
 
-trust = label_probability()
+gamma = trust.label_probability()
 cautious = qt.Method(
     name="cautious-distillation",
-    trust=trust,
-    residual=((1 - trust, qt.Pool(teachers=(1.0,), potential=likely_to_the_student(-3.0))),),
+    trust=gamma,
+    residual=((1 - gamma, qt.Pool(teachers=(1.0,), potential=likely_to_the_student(-3.0))),),
 )
 
 if __name__ == "__main__":

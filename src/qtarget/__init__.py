@@ -93,4 +93,5 @@ class _PublicModules(MetaPathFinder, Loader):
         sys.modules[module.__name__] = import_module(f"qtarget.target.{name}")
 
 
-sys.meta_path.append(_PublicModules())
+if not any(type(finder).__name__ == _PublicModules.__name__ for finder in sys.meta_path):  # once, also after a reload
+    sys.meta_path.append(_PublicModules())

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from qtarget.statistics import LOGP_Y, SCALE, SEQUENCE_IDS, TRUST
+from qtarget.statistics import LOGP_Y, REFERENCE_LOGP_Y, SCALE, SEQUENCE_IDS, TOKEN_WEIGHT, TRUST, pool_logp
 from qtarget.trust import spread_means
 from qtarget.types import Moment, Statistic
 
@@ -60,11 +60,16 @@ def test_a_teacher_to_the_power_of_zero_is_no_source(eta):
         torch.testing.assert_close(gradient, expected)
 
 
-def test_a_last_exponent_of_zero_still_counts_its_teacher():
-    """The teachers of a call are as many as the exponents that were written."""
-    pool = residual.guided((0.3, 0.0))
+def test_a_teacher_behind_the_last_exponent_that_is_not_zero_may_be_given_or_not():
+    pool, method = residual.guided((0.3, 0.0)), qt.method("target-sft", eta=(0.3, 0.0))
     assert pool == residual.guided(0.3)
-    assert qt.method("target-sft", eta=(0.3, 0.0)).num_teachers == 2
+    assert (method.num_teachers, method.num_teachers_read) == (2, 1)
+    logits, labels = torch.randn(3, 5), torch.arange(3)
+    one, two = (qt.q_target_loss(logits, labels, method, teacher=(logits,) * n).loss for n in (1, 2))
+    assert one == two
+    for number in (0, 3):
+        with pytest.raises(ValueError, match="teacher"):
+            qt.q_target_loss(logits, labels, method, teacher=(logits,) * number)
 
 
 def test_what_only_a_tangent_reads_is_needed():
@@ -144,19 +149,98 @@ def _mean_reference(frame, _):
     return frame.reference_TV.mean(-1)
 
 
-def test_a_statistic_that_forgets_its_source_is_refused_in_words():
-    """At the call, since a definition is a function and nobody can see what it reads."""
-    forgetful = _reading(Statistic("mean_log_r", definition=_mean_reference))
-    with pytest.raises(ValueError, match=r'reads the reference, and none was given.*source="reference"'):
-        qt.q_target_loss(torch.randn(3, 5), torch.arange(3), forgetful)
+def _inner(frame, _):
+    return frame[REFERENCE_LOGP_Y]
 
 
-def test_statistics_that_define_each_other_are_refused_in_words():
+@pytest.mark.parametrize(
+    ("definition", "source"),
+    [
+        (_mean_reference, "reference"),
+        (_inner, "reference"),
+        (lambda frame, _: frame.teacher_TV(0).mean(-1), "teacher 0"),
+        (lambda frame, _: frame.column("token_weight"), "token_weight"),
+        (lambda frame, _: frame[TOKEN_WEIGHT], "token_weight"),
+    ],
+)
+def test_a_statistic_that_does_not_name_its_source_is_refused_when_composed(definition, source: str):
+    with pytest.raises(ValueError, match=rf'reads the {source}, and does not say so.*source="{source}"'):
+        _reading(Statistic("forgetful", definition=definition))
+    _reading(Statistic("careful", definition=definition, source=source))
+
+
+@pytest.mark.parametrize(
+    ("source", "near"), [("referense", "reference"), ("Reference", "reference"), ("teacher", "teacher 0"), ("", None)]
+)
+def test_an_unknown_source_is_refused_with_the_near_miss(source: str, near: str | None):
+    with pytest.raises(ValueError, match=f"is no source; {f'did you mean .{near}' if near else 'there is'}"):
+        Statistic("mine", definition=_mean_reference, source=source)
+
+
+@pytest.mark.parametrize("source", ["teacher -1", "teacher x", "teacher 0 1", "teachers", "token_weights", None, 3])
+def test_a_source_is_none_of_a_few_words(source):
+    with pytest.raises(ValueError, match="is no source"):
+        Statistic("mine", definition=_mean_reference, source=source)
+
+
+def test_statistics_that_define_each_other_are_refused_when_composed():
     names = ("ping", "pong")
     ping, pong = (Statistic(name, definition=lambda frame, _, i=i: frame[both[1 - i]]) for i, name in enumerate(names))
     both = (ping, pong)
     with pytest.raises(ValueError, match="defined by itself: ping -> pong -> ping"):
-        qt.q_target_loss(torch.randn(3, 5), torch.arange(3), _reading(ping))
+        _reading(ping)
+
+
+@pytest.mark.parametrize(
+    "statistic",
+    [
+        Statistic("Σp²", definition=lambda frame, _: (2 * frame.logp_TV).exp().sum(-1), moment=Moment.ENTROPY),
+        Statistic("top 3", 3, lambda frame, k: frame.logp_TV.topk(k).values.logsumexp(-1), moment=Moment.TOP_ENTROPY),
+        Statistic("mean", definition=_mean_reference, source="reference", moment=Moment.ENTROPY),
+        Statistic("pool", residual.uniform(), lambda frame, pool: pool_logp(pool, frame).mean(-1), moment=Moment.CROSS),
+    ],
+    ids=str,
+)
+def test_a_moment_that_the_definition_is_not_is_refused_when_composed(statistic):
+    """Otherwise the two losses would measure different numbers."""
+    with pytest.raises(ValueError, match=r"says that it is Moment\.\w+.*definition is another number"):
+        _reading(statistic)
+
+
+def test_a_moment_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match=r"is no Moment; write moment=qtarget\.types\.Moment\.ENTROPY"):
+        Statistic("mine", definition=_mean_reference, source="reference", moment="entropy")
+    with pytest.raises(ValueError, match="TOP_ENTROPY is the student's alone"):
+        Statistic("mine", residual.teacher(), _mean_reference, moment=Moment.TOP_ENTROPY)
+
+
+def test_a_definition_that_made_up_tokens_do_not_suit_is_left_to_the_call():
+    far = Statistic("far", definition=lambda frame, _: frame.logp_TV[:, 50_000])
+    assert _reading(far).needs == frozenset()
+
+
+def test_a_label_only_statistic_of_ones_own():
+    whole = Statistic("log t_y", definition=lambda f, _: f.pick(f.teacher_TV(0)), source="teacher 0", label_only=True)
+    with pytest.raises(ValueError, match=r'label_only=True reads the whole.*frame\.label_logp\("teacher 0"\)'):
+        _reading(whole)
+    definition = lambda frame, _: frame.label_logp("teacher 0")  # noqa: E731
+    mine = _reading(Statistic("log t_y", definition=definition, source="teacher 0", label_only=True))
+    assert mine.label_only == {"teacher"}
+    logits, labels = torch.randn(3, 5), torch.arange(3)
+    out = qt.q_target_loss(logits, labels, replaced(mine), teacher=qt.LabelOnly(torch.tensor([-1.0, -2.0, -3.0])))
+    torch.testing.assert_close(out.trust, torch.tensor([-1.0, -2.0, -3.0]).exp())
+
+
+def replaced(method: qt.Method) -> qt.Method:
+    """The same with trust exp(rule), and the rest to the student."""
+    (statistic,) = method.reads
+    gamma = qt.Rule("exp", (statistic,), torch.exp)
+    return qt.Method("mine", gamma, residual.rest(gamma, residual.student()))
+
+
+def test_a_rule_reads_a_tuple():
+    with pytest.raises(ValueError, match=r"must be a tuple of statistics, as in reads=\(qtarget.statistics.LOGP_Y,\)"):
+        qt.Rule("mine", LOGP_Y, lambda logp_y: logp_y)
 
 
 def _reference_entropy(frame, _):

@@ -73,7 +73,7 @@ def _check_needs(method: Method, given: CallInputs) -> None:
             raise ValueError(
                 f'"{method.name}" needs {_article(need)}, and none was given; {_alternative(method, need)}'
             )
-    if "teacher" in method.needs and len(given.teachers) != method.num_teachers:
+    if method.num_teachers_read and not method.num_teachers_read <= len(given.teachers) <= method.num_teachers:
         raise ValueError(
             f'"{method.name}" is set up for {method.num_teachers} teacher(s) and got {len(given.teachers)}; '
             f"give one exponent or weight per teacher, and as many teachers"

@@ -131,7 +131,7 @@ def check_mass(method: Method, trust_T: Tensor, coefficients: Sequence[Tensor]) 
         worst = total_T[(total_T - 1).abs().argmax()].item()
         raise ValueError(
             f'method "{method.name}": trust and coefficients sum to {worst:.4g} at some token, and must sum to 1; '
-            f"write residual=qtarget.target.residual.rest(trust, pool), or coefficients that add up to 1 - trust"
+            f"write residual=qtarget.residual.rest(trust, pool), or coefficients that add up to 1 - trust"
         )
 
 

@@ -17,6 +17,10 @@ from qtarget.target.evidence import Dense, Evidence, Head, LabelOnly, Sparse, Su
 from qtarget.target.types import FLOOR, OF_METHOD, Moment, Pool, Statistic
 
 
+class StatisticError(ValueError):
+    """A statistic's definition is not what the statistic says of it."""
+
+
 @dataclass(frozen=True)
 class Frame(Mapping[Statistic, Tensor]):
     """Everything known about T tokens, as whole distributions; statistics are measured when first asked for.
@@ -36,11 +40,13 @@ class Frame(Mapping[Statistic, Tensor]):
         if statistic not in self.measured:
             if statistic in self._measuring:
                 way = " -> ".join(str(each) for each in [*self._measuring, statistic])
-                raise ValueError(f"a statistic is defined by itself: {way}; define it by others or by distributions")
+                raise StatisticError(f"a statistic is defined by itself: {way}; define it by others or distributions")
             assert statistic.definition is not None
             self._measuring.append(statistic)
-            self.measured[statistic] = statistic.definition(self, statistic.of)
-            self._measuring.pop()
+            try:
+                self.measured[statistic] = statistic.definition(self, statistic.of)
+            finally:
+                self._measuring.pop()
         return self.measured[statistic]
 
     def __iter__(self) -> Iterator[Statistic]:
@@ -65,17 +71,39 @@ class Frame(Mapping[Statistic, Tensor]):
 
     def source_TV(self, source: str) -> Tensor:
         """Log-probabilities of "reference" or "teacher i", [T, V]."""
-        return log_distribution(self.evidence(source), self.logp_TV)
+        evidence = self.evidence(source)
+        if isinstance(evidence, LabelOnly):
+            raise StatisticError(
+                f"a statistic with label_only=True reads the whole distribution of the {source}; take "
+                f'frame.label_logp("{source}"), or leave label_only out'
+            )
+        return log_distribution(evidence, self.logp_TV)
 
     def evidence(self, source: str) -> Evidence:
         """What "reference" or "teacher i" brought."""
         evidence = self.tokens.source(source)
         if evidence is None:
-            raise ValueError(
-                f"a statistic reads the {source}, and none was given; a statistic says what it reads, so that a call "
-                f'without it is refused: Statistic(name, definition=..., source="{source}")'
-            )
+            raise self._undeclared(source)
         return evidence
+
+    def column(self, name: str) -> Tensor:
+        """The column "token_weight" or "sequence_ids", [T]."""
+        values_T = self.tokens.token_weight_T if name == "token_weight" else self.tokens.sequence_ids_T
+        if values_T is None:
+            raise self._undeclared(name)
+        return values_T
+
+    def label_logp(self, source: str) -> Tensor:
+        """A source's log-probability of the label, [T]; all that a `LabelOnly` source has, and nothing else is read."""
+        stated_T = stated_moment(self.evidence(source), Moment.LABEL_LOGP, self.logp_TV.dtype)
+        return self.pick(self.source_TV(source)) if stated_T is None else stated_T
+
+    def _undeclared(self, source: str) -> StatisticError:
+        names = " -> ".join(str(each) for each in self._measuring) or "mine"
+        return StatisticError(
+            f'the statistic "{names}" reads the {source}, and does not say so; a statistic says what it reads, so that '
+            f'a call without it is refused: Statistic("mine", definition=..., source="{source}")'
+        )
 
     def pick(self, values_TV: Tensor) -> Tensor:
         """The label's column, [T]."""
@@ -171,11 +199,6 @@ def _label_logp(frame: Frame, pool: Pool) -> Tensor:
     return frame.pick(pool_logp(pool, frame))
 
 
-def _source_label_logp(frame: Frame, source: str) -> Tensor:
-    stated_T = stated_moment(frame.evidence(source), Moment.LABEL_LOGP, frame.logp_TV.dtype)
-    return frame.pick(frame.source_TV(source)) if stated_T is None else stated_T
-
-
 def _source_entropy(frame: Frame, source: str) -> Tensor:
     stated_T = stated_moment(frame.evidence(source), Moment.ENTROPY, frame.logp_TV.dtype)
     return _entropy(frame.source_TV(source)) if stated_T is None else stated_T
@@ -186,7 +209,7 @@ def _entropy(logp_TV: Tensor) -> Tensor:
 
 
 def _teacher_logp_y(frame: Frame, index: int) -> Tensor:
-    return _source_label_logp(frame, f"teacher {index}")
+    return frame.label_logp(f"teacher {index}")
 
 
 def _teacher_entropy(frame: Frame, index: int) -> Tensor:
@@ -257,7 +280,7 @@ VOCABULARY = Statistic(
 
 REFERENCE_LOGP_Y = Statistic(
     "reference_logp_y",
-    definition=lambda frame, _: _source_label_logp(frame, "reference"),
+    definition=lambda frame, _: frame.label_logp("reference"),
     source="reference",
     label_only=True,
     moment=Moment.LABEL_LOGP,
@@ -269,13 +292,13 @@ REFERENCE_MASS_BELOW = Statistic("reference_mass_below", definition=_reference_m
 
 TOKEN_WEIGHT = Statistic(
     "token_weight",
-    definition=lambda frame, _: frame.tokens.column("token_weight").to(frame.logp_TV.dtype),
+    definition=lambda frame, _: frame.column("token_weight").to(frame.logp_TV.dtype),
     source="token_weight",
 )
 """The data's weight of the token."""
 
 SEQUENCE_IDS = Statistic(
-    "sequence_ids", definition=lambda frame, _: frame.tokens.column("sequence_ids"), source="sequence_ids"
+    "sequence_ids", definition=lambda frame, _: frame.column("sequence_ids"), source="sequence_ids"
 )
 """Which sequence the token belongs to; whole numbers."""
 

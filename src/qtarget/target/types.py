@@ -11,6 +11,7 @@ Shapes: T supervised tokens, V vocabulary, K kept teacher tokens, H hidden width
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -75,6 +76,20 @@ class Statistic:
     label_only: bool = field(default=False, compare=False, repr=False)
     moment: Moment | None = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        known = (STUDENT, OF_METHOD, "reference", "teacher 0", *COLUMNS)
+        if not isinstance(self.source, str) or not (self.source in known or re.fullmatch(r"teacher \d+", self.source)):
+            near = suggestion(str(self.source), known)
+            raise ValueError(f'statistic "{self.name}": source={self.source!r} is no source; {near}')
+        if self.moment is not None and not isinstance(self.moment, Moment):
+            raise ValueError(
+                f'statistic "{self.name}": moment={self.moment!r} is no Moment; write '
+                f"moment=qtarget.types.Moment.ENTROPY, one of {', '.join(Moment.__members__)}"
+            )
+        of_student = self.source == STUDENT and not isinstance(self.of, Pool)
+        if self.moment in (Moment.TOP_ENTROPY, Moment.SUPPORT) and not of_student:
+            raise ValueError(f'statistic "{self.name}": {self.moment} is the student\'s alone; leave moment out')
+
     def __hash__(self) -> int:
         return hash(self.name)  # statistics of one name are few, and every chunk looks them up
 
@@ -105,6 +120,13 @@ class Rule:
     reads: tuple[Statistic, ...]
     fn: Callable[..., Tensor]
     scope: Scope = "token"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reads, tuple):
+            raise ValueError(
+                f'rule "{self.name}": reads={self.reads!r} must be a tuple of statistics, as in '
+                f"reads=(qtarget.statistics.LOGP_Y,)"
+            )
 
     def __call__(self, statistics: Mapping[Statistic, Tensor]) -> Tensor:
         return self.fn(*(statistics[statistic] for statistic in self.reads))
@@ -272,6 +294,7 @@ class Method:
         for statistic in self.reads:
             if not isinstance(statistic, Statistic) or statistic.definition is None:
                 raise ValueError(f'method "{self.name}" reads {statistic!r}, {_no_statistic(statistic)}')
+            _check_definition(statistic)
         for statistic in (s for number in self.numbers for s in reads(number)):
             if statistic.source == OF_METHOD:
                 raise ValueError(
@@ -333,8 +356,13 @@ class Method:
     def num_teachers(self) -> int:
         """How many teachers the method is set up for, those with an exponent of zero included."""
         pools = (*(term.pool for term in self.residual), *(s.of for s in self.reads if isinstance(s.of, Pool)))
+        return max([self.num_teachers_read, *(part.num_teachers for pool in pools for part in pool.parts)])
+
+    @property
+    def num_teachers_read(self) -> int:
+        """How many teachers a call must give: up to the last one that is read."""
         read = [int(s.source.split()[1]) + 1 for s in self.reads if s.needs == {"teacher"}]
-        return max([0, *read, *(part.num_teachers for pool in pools for part in pool.parts)])
+        return max([0, *read, *(len(part.teachers) for pool in self.pools for part in pool.parts)])
 
     @property
     def weight_is_trust(self) -> bool:
@@ -355,6 +383,12 @@ def sources_of(pool: Pool) -> list[tuple[str, float]]:
 def _pool_sources(pools: tuple[Pool, ...]) -> set[str]:
     """ "teacher", "reference" or both: what some pools read."""
     return {name.split()[0] for pool in pools for part in pool.parts for name, _ in sources_of(part)}
+
+
+def _check_definition(statistic: Statistic) -> None:
+    from qtarget.target.statistic_check import check_statistic  # imported here, since that module is above this one
+
+    check_statistic(statistic)
 
 
 def _no_statistic(given: Any) -> str:

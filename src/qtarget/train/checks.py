@@ -15,7 +15,8 @@ def check_method(method: qt.Method, teachers: Sequence[Any], reference: Any, pac
     Args:
         packing_strategy: None when rows are not packed.
     """
-    if len(teachers) not in _numbers_of_teachers(method):
+    reads_none = method.num_teachers > 0 == method.num_teachers_read  # target-sft at eta 0: a sweep keeps its teacher
+    if not reads_none and not method.num_teachers_read <= len(teachers) <= method.num_teachers:
         raise ValueError(_teachers_differ(method, len(teachers)))
     if "reference" in method.needs and reference is None:
         raise ValueError(
@@ -31,11 +32,6 @@ def check_method(method: qt.Method, teachers: Sequence[Any], reference: Any, pac
             f'"{method.name}" looks at whole sequences, and packing_strategy "wrapped" loses where they '
             "begin; write `packing_strategy: bfd`."
         )
-
-
-def _numbers_of_teachers(method: qt.Method) -> set[int]:
-    """How many teachers may be given: none too, where each has an exponent of zero, as target-sft's at eta 0."""
-    return {method.num_teachers} if "teacher" in method.needs else {0, method.num_teachers}
 
 
 def _teachers_differ(method: qt.Method, given: int) -> str:
