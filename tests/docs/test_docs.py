@@ -1,5 +1,6 @@
 """The pages tell the truth: links and paths lead somewhere, tables are the code's own."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -54,3 +55,25 @@ def test_the_training_page_knows_every_field_of_the_configuration():
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     own = {f.name for f in fields(TargetSFTConfig)} - {f.name for f in fields(SFTConfig)}
     assert own - {"reference_dtype", "reference_init_kwargs"} == {name for name in own if f"`{name}`" in text}
+
+
+NAMED = re.compile(r"`(qt(?:arget)?(?:\.\w+)+)")
+"""A dotted name of the package in a page's prose or code."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_dotted_names_in_pages_resolve(page: Path):
+    names = {name for name in NAMED.findall(page.read_text(encoding="utf-8")) if not name.endswith((".py", ".md"))}
+    assert {name for name in names if not _resolves(name)} == set()
+
+
+def _resolves(name: str) -> bool:
+    value: object = qt
+    path = "qtarget"
+    for part in name.split(".")[1:]:
+        path = f"{path}.{part}"
+        try:
+            value = getattr(value, part) if hasattr(value, part) else importlib.import_module(path)
+        except (ImportError, AttributeError):
+            return False
+    return True

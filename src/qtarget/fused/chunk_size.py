@@ -87,6 +87,6 @@ def _measured_need(plan: LossPlan, hidden_TH: Tensor) -> _Need:
 
 
 def _heads(plan: LossPlan) -> list[Head]:
-    """The output layers that logits are built from: the student's, and those of whole sources."""
+    """The output layers that logits are built from: the student's, and those of sources given as `Dense`."""
     sources = (*plan.tokens.teachers, plan.tokens.reference)
     return [plan.head, *(source.head for source in sources if isinstance(source, Dense))]

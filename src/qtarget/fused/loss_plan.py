@@ -23,7 +23,8 @@ class LossPlan:
 
     Attributes:
         chunk_tokens: the most tokens of a chunk.  diagnostics: names, each measured for every token.
-        engine: what computes every chunk.  widens_once: see `Products`.
+        engine: what computes every chunk.  widens_once: whether a narrow output layer is widened
+        whole, once a call, or block by block in every chunk.
     """
 
     method: Method

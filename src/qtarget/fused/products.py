@@ -69,7 +69,8 @@ class Products:
         """What the products of a chunk take; a little more than they are seen to.
 
         Args:
-            heads: the student's output layer and those of all whole sources.  logits: the dtype of their buffers.
+            heads: the output layers of the student and of every teacher or reference given as `Dense`.
+            logits: the dtype of their buffers.
         """
         heads, on_cpu = list(heads), self.like.device.type == "cpu"
         size, width = self.like.element_size(), max(head.weight.shape[1] for head in heads)

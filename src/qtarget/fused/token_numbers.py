@@ -18,7 +18,7 @@ from qtarget.target.types import Method, Statistic, value_of
 
 
 class TokenNumbers(NamedTuple):
-    """Trust, scale, token weight and the residual's coefficients of some tokens, [C] each."""
+    """Trust γ, scale s, the multiplier that token weights give, and the residual's coefficients c_j; [C] each."""
 
     trust: Tensor
     scale: Tensor

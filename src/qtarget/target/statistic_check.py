@@ -10,7 +10,7 @@ from qtarget.target.evidence import Evidence, LabelOnly, SupervisedTokens
 from qtarget.target.statistics import Frame, StatisticError, pool_logp
 from qtarget.target.types import FLOOR, STUDENT, Moment, Pool, Statistic, sources_of
 
-TOKENS, VOCABULARY_SIZE = 4, 512
+MADE_UP_TOKENS, MADE_UP_VOCABULARY = 4, 512
 
 
 def check_statistic(statistic: Statistic) -> None:
@@ -70,15 +70,15 @@ def _moment(statistic: Statistic, moment: Moment, frame: Frame) -> Tensor:
 def _made_up(statistic: Statistic) -> Frame:
     """Made-up tokens of a student, with the sources and columns that a statistic names, and no others."""
     generator = torch.Generator().manual_seed(0)
-    logits_TV = torch.randn(TOKENS, VOCABULARY_SIZE, generator=generator, dtype=torch.float64)
-    labels_T = torch.arange(TOKENS)
+    logits_TV = torch.randn(MADE_UP_TOKENS, MADE_UP_VOCABULARY, generator=generator, dtype=torch.float64)
+    labels_T = torch.arange(MADE_UP_TOKENS)
     pools = statistic.of.parts if isinstance(statistic.of, Pool) else ()
     named = {name for pool in pools for name, _ in sources_of(pool)} | {statistic.source}
 
     def evidence(name: str) -> Evidence | None:
         if name not in named:
             return None
-        source_TV = torch.randn(TOKENS, VOCABULARY_SIZE, generator=generator, dtype=torch.float64)
+        source_TV = torch.randn(MADE_UP_TOKENS, MADE_UP_VOCABULARY, generator=generator, dtype=torch.float64)
         alone = statistic.label_only and name == statistic.source
         return LabelOnly(source_TV.log_softmax(-1)[labels_T, labels_T]) if alone else source_TV
 
@@ -88,10 +88,10 @@ def _made_up(statistic: Statistic) -> Frame:
         labels_T=labels_T,
         teachers=tuple(evidence(f"teacher {i}") for i in range(last + 1)),  # pyright: ignore[reportArgumentType]
         reference=evidence("reference"),
-        token_weight_T=torch.ones(TOKENS) if "token_weight" in named else None,
-        sequence_ids_T=torch.zeros(TOKENS, dtype=torch.long) if "sequence_ids" in named else None,
+        token_weight_T=torch.ones(MADE_UP_TOKENS) if "token_weight" in named else None,
+        sequence_ids_T=torch.zeros(MADE_UP_TOKENS, dtype=torch.long) if "sequence_ids" in named else None,
         shape=labels_T.shape,
-        num_supervised=torch.tensor(TOKENS),
-        counted_T=torch.ones(TOKENS, dtype=torch.bool),
+        num_supervised=torch.tensor(MADE_UP_TOKENS),
+        counted_T=torch.ones(MADE_UP_TOKENS, dtype=torch.bool),
     )
     return Frame(logits_TV.log_softmax(-1).clamp(min=FLOOR), tokens)

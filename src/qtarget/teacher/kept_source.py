@@ -25,7 +25,7 @@ class LogprobStore(Protocol):
 
     @property
     def is_remote(self) -> bool:
-        """Whether an answer takes long enough to be asked for in the background."""
+        """Whether `answer` waits for a network: it is then called in a background thread, ahead of the step."""
         ...
 
     def answer(self, documents: Sequence[Document]) -> KeptLogprobs:

@@ -13,7 +13,7 @@ Grades = Sequence[Sequence[bool | int | None]]
 FEW, RARE = 100, 0.1
 """Below FEW questions, a mean below RARE (or above 1 - RARE) is at the edge."""
 NAMED = 3
-"""Questions that an error names."""
+"""At most so many questions are named in an error message."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def average_at_k(
         correct: ``[Q][k]`` grades, one row per question; None counts as not right, and is counted.
         k: how many samples every question must have.
         units: the cluster of every question, where some share a passage or are variants of one another.
-        names: of the questions, for the complaint about missing samples.
+        names: of the questions, for error messages about missing samples.
 
     Raises:
         ValueError: no question, or some whose number of samples is not k (missing samples are never counted as

@@ -1,4 +1,4 @@
-"""A served teacher as the training sees it: asked in pieces of the size it takes, each answer checked."""
+"""The client of a served teacher: splits requests to the size that the server takes, and checks every answer."""
 
 import json
 from collections.abc import Iterator, Sequence
