@@ -58,7 +58,8 @@ class Workspace:
 
     def numbers_per_token(self, columns: int) -> int:
         """How many numbers were held for each token, had a row of the vocabulary `columns` of them."""
-        part = 0 if self._part is None else min(self._part.numel() // self._shape[0], columns)
+        block = DOT_BLOCK if self._like.device.type == "cpu" else columns
+        part = 0 if self._part is None else min(block, columns)  # of `columns`, not of this rank's own: all must agree
         return (len(self._buffers) + self._temporaries) * columns + part
 
     def part(self, rows: int, columns: int) -> Tensor:

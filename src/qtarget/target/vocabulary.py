@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from qtarget.target.ranks import gathered, sizes, summed_
-from qtarget.target.top_k import largest
+from qtarget.target.top_k import largest_values
 from qtarget.target.types import FLOOR
 
 
@@ -66,7 +66,7 @@ class Whole:
         return values
 
     def largest(self, values_CV: Tensor, k: int) -> Tensor:
-        return largest(values_CV, k).values_CK
+        return largest_values(values_CV, k)
 
     def pick(self, values_CV: Tensor, ids_CK: Tensor) -> Tensor:
         """The values at some token ids, [C, K]."""
@@ -183,7 +183,7 @@ class Shard:
         return summed_(values, self.group)
 
     def largest(self, values_CV: Tensor, k: int) -> Tensor:
-        own = largest(values_CV, min(k, values_CV.shape[1])).values_CK
+        own = largest_values(values_CV, min(k, values_CV.shape[1]))
         own = torch.nn.functional.pad(own, (0, k - own.shape[1]), value=-torch.inf)
         return gathered(own, self.group).movedim(0, 1).flatten(1).topk(k, -1).values
 
