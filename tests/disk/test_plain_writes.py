@@ -106,6 +106,7 @@ def test_a_plain_write_is_seen(line):
         "open(path)",
         "path.open()",
         "path.open('w')",
+        "path.open('a')",
         "os.fdopen(handle)",
         "subprocess.run(command, text=True)",
     ],

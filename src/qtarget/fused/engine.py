@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from importlib.util import find_spec
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from qtarget.fused.pools import TargetShares
 from qtarget.fused.products import Products
 from qtarget.fused.torch_engine import TorchChunk, Workspace
 from qtarget.target.evidence import Head, SupervisedTokens
 from qtarget.target.types import Pool, Statistic
-
-
-class TargetShares(NamedTuple):
-    """Q = trust·onehot + student·p + Σ pools[π̃]·π̃ for the tokens of a chunk, [C] each; student None for 0."""
-
-    trust: Tensor
-    student: Tensor | None
-    pools: Mapping[Pool, Tensor]
 
 
 class ChunkEngine(Protocol):

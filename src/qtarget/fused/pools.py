@@ -4,7 +4,9 @@ from the gradient p − Q.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -97,3 +99,11 @@ class SparseTerm:
 
 
 PoolTerm = DenseTerm | UniformTerm | SparseTerm
+
+
+class TargetShares(NamedTuple):
+    """Q = trust·onehot + student·p + Σ pools[π̃]·π̃ for the tokens of a chunk, [C] each; student None for 0."""
+
+    trust: Tensor
+    student: Tensor | None
+    pools: Mapping[Pool, Tensor]

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qtarget.fused.engine import ChunkEngine, TargetShares
+from qtarget.fused.engine import ChunkEngine
 from qtarget.fused.loss_plan import TEACHER_ENTROPY, LossPlan
+from qtarget.fused.pools import TargetShares
 from qtarget.fused.torch_engine import TorchChunk
 from qtarget.target.evidence import SupervisedTokens
 from qtarget.target.loss import check_mass, declared_target, per_token, target_kl

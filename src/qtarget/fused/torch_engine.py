@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from qtarget.fused.pools import DenseTerm, PoolTerm, SparseTerm, UniformTerm
+from qtarget.fused.pools import DenseTerm, PoolTerm, SparseTerm, TargetShares, UniformTerm
 from qtarget.fused.products import Products
 from qtarget.target.evidence import Dense, Head, Sparse, SupervisedTokens, stated_moment
 from qtarget.target.statistics import (
@@ -141,7 +140,7 @@ class TorchChunk:
     def source(self, name: str) -> Tensor:
         """A dense source's logits over the student's vocabulary, in a buffer of its own."""
         if name not in self._loaded:
-            evidence = evidence_of(name, self.tokens)
+            evidence = self.tokens.source(name)
             assert isinstance(evidence, Dense)
             out_CV, tokens = self._buffer(name), min(self.axis.total, evidence.vocab or evidence.head.axis.total)
             shared = min(max(tokens - self.axis.start, 0), out_CV.shape[1])
@@ -218,7 +217,7 @@ class TorchChunk:
                 self.measured[cross(pool)] = self.measured[cross(pool)] - self.log_norm_C
             return
         ((name, exponent),) = sources_of(pool)
-        kept = evidence_of(name, self.tokens)
+        kept = self.tokens.source(name)
         student_CK, rest_C = self.axis.apart(self.student_CV, kept.ids)
         term = SparseTerm.build(pool, exponent * kept.temperature, kept, student_CK, rest_C, self.axis)
         self.terms[pool] = term
@@ -246,7 +245,9 @@ class TorchChunk:
         """Columns, moments of the sources, and what is read off the student's logits before they are overwritten."""
         for statistic in wanted:
             if statistic in (TOKEN_WEIGHT, SEQUENCE_IDS):
-                self.measured[statistic] = self._column(statistic)
+                column_C = self.tokens.column(statistic.source, self.logits_CV.dtype)
+                assert column_C is not None
+                self.measured[statistic] = column_C
             elif statistic.source not in (STUDENT, *COLUMNS):
                 self._measure_source(statistic)
             elif statistic.moment is Moment.SUPPORT:
@@ -256,12 +257,8 @@ class TorchChunk:
                 top = top.log_softmax(-1).clamp(min=FLOOR)
                 self.measured[statistic] = -(top.exp() * top).sum(-1)
 
-    def _column(self, statistic: Statistic) -> Tensor:
-        values_C = self.tokens.column(statistic.source)
-        return values_C.to(self.logits_CV.dtype) if statistic == TOKEN_WEIGHT else values_C
-
     def _measure_source(self, statistic: Statistic) -> None:
-        evidence = evidence_of(statistic.source, self.tokens)
+        evidence = self.tokens.source(statistic.source)
         stated_C = stated_moment(evidence, statistic.moment, self.logits_CV.dtype)
         if stated_C is not None:
             self.measured[statistic] = stated_C
@@ -331,7 +328,7 @@ class TorchChunk:
         part: slice,
         hidden_CH: Tensor,
         head: Head,
-        q: tuple[Tensor, Tensor | None, Mapping[Pool, Tensor]],
+        q: TargetShares,
         factor_C: Tensor,
     ) -> None:
         products.add(part, hidden_CH, head, self.gradient_(*q), factor_C, self.logits_CV)
@@ -351,11 +348,6 @@ class TorchChunk:
         return self.axis.add_(gradient_CV, self.tokens.labels_T[:, None], -trust_C[:, None])
 
 
-def evidence_of(name: str, tokens: SupervisedTokens) -> Any:
-    """What "reference" or "teacher i" brought. Its form was checked before."""
-    return tokens.source(name)
-
-
 def is_of_student(statistic: Statistic) -> bool:
     """Whether a statistic is measured on the student itself, also where it stands as a pool."""
     pool = statistic.of if isinstance(statistic.of, Pool) else None
@@ -368,7 +360,7 @@ def _is_from_softmax(statistic: Statistic) -> bool:
 
 def is_sparse(pool: Pool, tokens: SupervisedTokens) -> bool:
     """Whether a pool is made of a source of which only K tokens were kept."""
-    return any(isinstance(evidence_of(name, tokens), Sparse) for name, _ in sources_of(pool))
+    return any(isinstance(tokens.source(name), Sparse) for name, _ in sources_of(pool))
 
 
 def is_fast(pool: Pool, tokens: SupervisedTokens) -> bool:
@@ -378,5 +370,5 @@ def is_fast(pool: Pool, tokens: SupervisedTokens) -> bool:
     if not is_sparse(pool, tokens):
         return True
     (name, exponent), *others = sources_of(pool)
-    kept = evidence_of(name, tokens)
+    kept = tokens.source(name)
     return not others and kept.tail != "uniform" and abs(pool.student + exponent * kept.temperature - 1) < 1e-9

@@ -116,18 +116,18 @@ class SupervisedTokens:
     counted_T: Tensor
     group: ProcessGroup | None = None
 
-    def source(self, name: str) -> Evidence | None:
-        """The evidence of "reference" or "teacher i"; None where none was given."""
+    def source(self, name: str) -> Any:
+        """The evidence of "reference" or "teacher i"; None where none was given. Its form was checked before."""
         if name == "reference":
             return self.reference
         index = int(name.split()[1])
         return self.teachers[index] if index < len(self.teachers) else None
 
-    def column(self, name: str) -> Tensor:
-        """The column "token_weight" or "sequence_ids", [T]."""
-        values_T = self.token_weight_T if name == "token_weight" else self.sequence_ids_T
-        assert values_T is not None
-        return values_T
+    def column(self, name: str, dtype: torch.dtype) -> Tensor | None:
+        """The column "token_weight", in a dtype, or "sequence_ids", in its own, [T]; None where none was given."""
+        if name == "sequence_ids":
+            return self.sequence_ids_T
+        return None if self.token_weight_T is None else self.token_weight_T.to(dtype)
 
     def chunk(self, rows: slice) -> SupervisedTokens:
         """The tokens of one chunk."""

@@ -88,7 +88,7 @@ class Frame(Mapping[Statistic, Tensor]):
 
     def column(self, name: str) -> Tensor:
         """The column "token_weight" or "sequence_ids", [T]."""
-        values_T = self.tokens.token_weight_T if name == "token_weight" else self.tokens.sequence_ids_T
+        values_T = self.tokens.column(name, self.logp_TV.dtype)
         if values_T is None:
             raise self._undeclared(name)
         return values_T
@@ -292,7 +292,7 @@ REFERENCE_MASS_BELOW = Statistic("reference_mass_below", definition=_reference_m
 
 TOKEN_WEIGHT = Statistic(
     "token_weight",
-    definition=lambda frame, _: frame.column("token_weight").to(frame.logp_TV.dtype),
+    definition=lambda frame, _: frame.column("token_weight"),
     source="token_weight",
 )
 """The data's weight of the token."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from qtarget.fused.pools import SparseTerm
+from qtarget.fused.pools import SparseTerm, TargetShares
 from qtarget.fused.products import Products
-from qtarget.fused.torch_engine import TorchChunk, Workspace, evidence_of, is_fast, is_sparse
+from qtarget.fused.torch_engine import TorchChunk, Workspace, is_fast, is_sparse
 from qtarget.fused.triton.kernels import (
     MAX_FORMS,
     MAX_SOURCES,
@@ -58,7 +58,7 @@ def covers(pools: Collection[Pool], wanted: Collection[Statistic], tokens: Super
     if not all(is_fast(pool, tokens) for pool in pools) or (sparse and len(pools) > 1):
         return False
     sources = _whole_sources(pools, wanted, tokens)
-    heads = [head, *(evidence_of(name, tokens).head for name in sources)]
+    heads = [head, *(tokens.source(name).head for name in sources)]
     fits = len(sources) <= MAX_SOURCES and 2 + len(pools) + len(sources) <= MAX_FORMS
     return fits and all(h.shard is None for h in heads) and all(_is_known(s, tokens, head) for s in wanted)
 
@@ -67,7 +67,7 @@ def _whole_sources(pools: Collection[Pool], wanted: Collection[Statistic], token
     """The sources whose logits are read, in the order of their exponents in a form."""
     names = [name for pool in pools for name, _ in sources_of(pool)]
     names += [s.source for s in wanted if _is_of_source(s) and _stated(s, tokens) is None]
-    return [name for name in dict.fromkeys(names) if isinstance(evidence_of(name, tokens), Dense)]
+    return [name for name in dict.fromkeys(names) if isinstance(tokens.source(name), Dense)]
 
 
 def _is_known(statistic: Statistic, tokens: SupervisedTokens, head: Head) -> bool:
@@ -75,7 +75,7 @@ def _is_known(statistic: Statistic, tokens: SupervisedTokens, head: Head) -> boo
     if statistic in (TOKEN_WEIGHT, SEQUENCE_IDS):
         return True
     if _is_of_source(statistic):
-        is_dense = isinstance(evidence_of(statistic.source, tokens), Dense)
+        is_dense = isinstance(tokens.source(statistic.source), Dense)
         return _stated(statistic, tokens) is not None or (is_dense and statistic.moment in OF_SUMS)
     if statistic.source != STUDENT:
         return False
@@ -94,9 +94,8 @@ def _is_of_source(statistic: Statistic) -> bool:
 def _stated(statistic: Statistic, tokens: SupervisedTokens) -> Tensor | None:
     """A statistic that was brought, not measured; None for others."""
     if statistic in (TOKEN_WEIGHT, SEQUENCE_IDS):
-        values_C = tokens.column(statistic.source)
-        return values_C.float() if statistic == TOKEN_WEIGHT else values_C
-    evidence = evidence_of(statistic.source, tokens) if _is_of_source(statistic) else None
+        return tokens.column(statistic.source, torch.float32)
+    evidence = tokens.source(statistic.source) if _is_of_source(statistic) else None
     return None if evidence is None else stated_moment(evidence, statistic.moment, torch.float32)
 
 
@@ -208,7 +207,7 @@ class TritonChunk:
 
     def _build_sparse(self, pool: Pool, products: bool) -> None:
         ((name, exponent),) = sources_of(pool)
-        kept = evidence_of(name, self.tokens)
+        kept = self.tokens.source(name)
         student_CK, rest_C = self._apart(kept.ids)
         power = exponent * kept.temperature
         self._sparse = term = SparseTerm.build(pool, power, kept, student_CK, rest_C, self.plain.axis)
@@ -234,7 +233,7 @@ class TritonChunk:
         part: slice,
         hidden_CH: Tensor,
         head: Head,
-        q: tuple[Tensor, Tensor | None, Mapping[Pool, Tensor]],
+        q: TargetShares,
         factor_C: Tensor,
     ) -> None:
         products.add_finished(part, hidden_CH, head.weight, self.gradient_(*q, factor_C))
