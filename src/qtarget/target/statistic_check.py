@@ -7,7 +7,7 @@ from torch import Tensor
 
 from qtarget.target import statistics
 from qtarget.target.evidence import Evidence, LabelOnly, SupervisedTokens
-from qtarget.target.statistics import Frame, StatisticError, pool_logp
+from qtarget.target.statistics import MOMENTS, Frame, StatisticError, pool_logp
 from qtarget.target.types import FLOOR, STUDENT, Moment, Pool, Statistic, sources_of
 
 MADE_UP_TOKENS, MADE_UP_VOCABULARY = 4, 512
@@ -49,22 +49,13 @@ def _moment(statistic: Statistic, moment: Moment, frame: Frame) -> Tensor:
     source = statistic.distribution
     if statistic.label_only:
         return frame.label_logp(statistic.source).double()
-    logq_TV = pool_logp(source, frame) if isinstance(source, Pool) else frame.logp_TV
-    if isinstance(source, str) and source != STUDENT:
-        logq_TV = frame.source_TV(source)
-    q_TV, label_logp_T = logq_TV.exp(), frame.pick(logq_TV)
-    moments = {
-        Moment.LABEL_LOGP: lambda: label_logp_T,
-        Moment.LOG_NOT_LABEL: lambda: torch.log1p(-label_logp_T.exp()),
-        Moment.LABEL_IS_TOP: lambda: (label_logp_T >= logq_TV.amax(-1)).to(logq_TV.dtype),
-        Moment.ENTROPY: lambda: -(q_TV * logq_TV).sum(-1),
-        Moment.NEGENTROPY: lambda: (q_TV * logq_TV).sum(-1),
-        Moment.CROSS: lambda: (q_TV * frame.logp_TV).sum(-1),
-        Moment.COLLISION: lambda: q_TV.square().sum(-1),
-        Moment.TOP_ENTROPY: lambda: frame[statistics.top_k_entropy(statistic.of)],
-        Moment.SUPPORT: lambda: frame[statistics.VOCABULARY],
-    }
-    return moments[moment]()
+    if moment is Moment.TOP_ENTROPY:
+        return frame[statistics.top_k_entropy(statistic.of)]
+    if moment is Moment.SUPPORT:
+        return frame[statistics.VOCABULARY]
+    if isinstance(source, Pool):
+        return MOMENTS[moment](frame, pool_logp(source, frame))
+    return MOMENTS[moment](frame, frame.logp_TV if source == STUDENT else frame.source_TV(source))
 
 
 def _made_up(statistic: Statistic) -> Frame:

@@ -7,7 +7,7 @@ else by its definition, chunk by chunk. Tests hold the twins to the definitions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -195,17 +195,26 @@ def term_TV(pool: Pool, frame: Frame) -> Tensor:
 # ---- definitions, from a frame and the statistic's argument
 
 
+def _log_not_label(frame: Frame, logq_TV: Tensor) -> Tensor:
+    rest_TV = logq_TV.scatter(-1, frame.tokens.labels_T[:, None], -torch.inf)
+    return rest_TV.logsumexp(-1).clamp(min=FLOOR)
+
+
+MOMENTS: dict[Moment, Callable[[Frame, Tensor], Tensor]] = {
+    Moment.LABEL_LOGP: lambda frame, logq_TV: frame.pick(logq_TV),
+    Moment.LOG_NOT_LABEL: _log_not_label,
+    Moment.LABEL_IS_TOP: lambda frame, logq_TV: (frame.pick(logq_TV) >= logq_TV.amax(-1)).to(logq_TV.dtype),
+    Moment.ENTROPY: lambda _, logq_TV: -(logq_TV.exp() * logq_TV).sum(-1),
+    Moment.NEGENTROPY: lambda _, logq_TV: (logq_TV.exp() * logq_TV).sum(-1),
+    Moment.CROSS: lambda frame, logq_TV: (logq_TV.exp() * frame.logp_TV).sum(-1),
+    Moment.COLLISION: lambda _, logq_TV: (2 * logq_TV).exp().sum(-1),
+}
+"""What each moment is, from a frame and a distribution's log-probabilities, [T, V]. TOP_ENTROPY and SUPPORT, which are
+the student's alone, stand below."""
+
+
 def _label_logp(frame: Frame, pool: Pool) -> Tensor:
-    return frame.pick(pool_logp(pool, frame))
-
-
-def _source_entropy(frame: Frame, source: str) -> Tensor:
-    stated_T = stated_moment(frame.evidence(source), Moment.ENTROPY, frame.logp_TV.dtype)
-    return _entropy(frame.source_TV(source)) if stated_T is None else stated_T
-
-
-def _entropy(logp_TV: Tensor) -> Tensor:
-    return -(logp_TV.exp() * logp_TV).sum(-1)
+    return MOMENTS[Moment.LABEL_LOGP](frame, pool_logp(pool, frame))
 
 
 def _teacher_logp_y(frame: Frame, index: int) -> Tensor:
@@ -213,7 +222,8 @@ def _teacher_logp_y(frame: Frame, index: int) -> Tensor:
 
 
 def _teacher_entropy(frame: Frame, index: int) -> Tensor:
-    return _source_entropy(frame, f"teacher {index}")
+    stated_T = stated_moment(frame.evidence(f"teacher {index}"), Moment.ENTROPY, frame.logp_TV.dtype)
+    return MOMENTS[Moment.ENTROPY](frame, frame.teacher_TV(index)) if stated_T is None else stated_T
 
 
 def _cross(frame: Frame, pool: Pool) -> Tensor:
@@ -221,12 +231,7 @@ def _cross(frame: Frame, pool: Pool) -> Tensor:
 
 
 def _negentropy(frame: Frame, pool: Pool) -> Tensor:
-    return -_entropy(pool_logp(pool, frame))
-
-
-def _log_not_y(frame: Frame, _: None) -> Tensor:
-    rest_TV = frame.logp_TV.scatter(-1, frame.tokens.labels_T[:, None], -torch.inf)
-    return rest_TV.logsumexp(-1).clamp(min=FLOOR)
+    return MOMENTS[Moment.NEGENTROPY](frame, pool_logp(pool, frame))
 
 
 def _top_k_entropy(frame: Frame, k: int) -> Tensor:
@@ -250,25 +255,24 @@ def _of_method(frame: Frame, _: None) -> Tensor:
 
 # ---- the statistics
 
-LOGP_Y = Statistic("logp_y", definition=lambda frame, _: frame.pick(frame.logp_TV), moment=Moment.LABEL_LOGP)
+
+def _of_student(name: str, moment: Moment) -> Statistic:
+    return Statistic(name, definition=lambda frame, _: MOMENTS[moment](frame, frame.logp_TV), moment=moment)
+
+
+LOGP_Y = _of_student("logp_y", Moment.LABEL_LOGP)
 """log p_y: the student's log-probability of the label; nats."""
 
-LOG_NOT_Y = Statistic("log_not_y", definition=_log_not_y, moment=Moment.LOG_NOT_LABEL)
+LOG_NOT_Y = _of_student("log_not_y", Moment.LOG_NOT_LABEL)
 """log(1 − p_y), exact where p_y is nearly 1; nats."""
 
-TOP1 = Statistic(
-    "top1",
-    definition=lambda frame, _: (frame[LOGP_Y] >= frame.logp_TV.amax(-1)).to(frame.logp_TV.dtype),
-    moment=Moment.LABEL_IS_TOP,
-)
+TOP1 = _of_student("top1", Moment.LABEL_IS_TOP)
 """1 where the label is the student's likeliest token, else 0."""
 
-ENTROPY = Statistic("entropy", definition=lambda frame, _: _entropy(frame.logp_TV), moment=Moment.ENTROPY)
+ENTROPY = _of_student("entropy", Moment.ENTROPY)
 """The student's entropy; nats."""
 
-COLLISION = Statistic(
-    "collision", definition=lambda frame, _: (2 * frame.logp_TV).exp().sum(-1), moment=Moment.COLLISION
-)
+COLLISION = _of_student("collision", Moment.COLLISION)
 """Σ p²: the chance that two draws from the student agree."""
 
 VOCABULARY = Statistic(
@@ -346,5 +350,9 @@ def potential_mass(pool: Pool) -> Statistic:
 
 def names() -> list[str]:
     """The statistics of this module as they are written: constants, and functions of a pool, a teacher or a count."""
-    functions = [n for n, f in globals().items() if getattr(f, "__annotations__", {}).get("return") == "Statistic"]
+    functions = [
+        n
+        for n, f in globals().items()
+        if n[0] != "_" and getattr(f, "__annotations__", {}).get("return") == "Statistic"
+    ]
     return [*(n for n, value in globals().items() if isinstance(value, Statistic)), *functions]
