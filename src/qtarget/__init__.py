@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from qtarget.target.loss import target_distribution as target_distribution
     from qtarget.target.methods import METHODS as METHODS
     from qtarget.target.methods import method as method
+    from qtarget.target.pool import Pool as Pool
+    from qtarget.target.rule import Rule as Rule
     from qtarget.target.types import LossOutput as LossOutput
     from qtarget.target.types import Method as Method
-    from qtarget.target.types import Pool as Pool
-    from qtarget.target.types import Rule as Rule
     from qtarget.target.types import Target as Target
     from qtarget.target.vocabulary import Shard as Shard
 
@@ -53,8 +53,8 @@ _HOME = {
     "method": "target.methods",
     "LossOutput": "target.types",
     "Method": "target.types",
-    "Pool": "target.types",
-    "Rule": "target.types",
+    "Pool": "target.pool",
+    "Rule": "target.rule",
     "Target": "target.types",
     "Shard": "target.vocabulary",
 }

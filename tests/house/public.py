@@ -39,7 +39,8 @@ def _section(package: str, names: list[str]) -> str:
 
 
 def _public(module: ast.Module) -> list[str]:
-    return sorted(name for name in definitions(module) if not name.startswith("_"))
+    listed = _all(module) if "__all__" in definitions(module) else definitions(module)
+    return sorted(name for name in listed if not name.startswith("_"))
 
 
 def _all(module: ast.Module) -> list[str]:

@@ -8,7 +8,7 @@ from laws.test_fused import _assert_equal, _both, _sparse
 
 import qtarget as qt
 from qtarget.target import value
-from qtarget.target.types import Rule
+from qtarget.target.rule import Rule
 
 TWO = [
     Row("kd", {"teacher_weights": (0.4, 0.6)}),

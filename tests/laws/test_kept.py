@@ -53,8 +53,8 @@ def test_other_tails_are_refused_in_a_geometric_pool(row: Row, tail: str, kept: 
 @pytest.mark.parametrize("number", ["trust", "scale"])
 def test_other_tails_are_refused_where_trust_or_scale_read_the_teacher(number: str):
     case = Case(Row("kd", {}))
+    from qtarget.target.rule import Rule
     from qtarget.target.statistics import label_logp
-    from qtarget.target.types import Rule
 
     certain = Rule("t_y", (label_logp(qt.Pool(teachers=(1.0,))),), torch.exp)
     numbers = {"trust": 0.0, "scale": 1.0} | {number: certain}

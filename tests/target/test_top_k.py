@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from qtarget.target.pool import FLOOR
 from qtarget.target.top_k import GROUP, largest
-from qtarget.target.types import FLOOR
 
 
 def draw() -> torch.Generator:

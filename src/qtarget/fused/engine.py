@@ -13,7 +13,8 @@ from qtarget.fused.pools import TargetShares
 from qtarget.fused.products import Products
 from qtarget.fused.torch_engine import TorchChunk, Workspace
 from qtarget.target.evidence import Head, SupervisedTokens
-from qtarget.target.types import Pool, Statistic
+from qtarget.target.pool import Pool
+from qtarget.target.rule import Statistic
 
 
 class ChunkEngine(Protocol):

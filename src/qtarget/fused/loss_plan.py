@@ -11,8 +11,10 @@ from torch import Tensor
 from qtarget.fused.engine import ChunkEngine, choose_engine
 from qtarget.fused.torch_engine import TorchChunk
 from qtarget.target.evidence import Head, SupervisedTokens
+from qtarget.target.pool import Pool
+from qtarget.target.rule import Statistic, reads
 from qtarget.target.statistics import ENTROPY, SCALE, TRUST, cross, label_logp, negentropy, teacher_entropy
-from qtarget.target.types import Method, Pool, Statistic, reads
+from qtarget.target.types import Method
 
 TEACHER_ENTROPY = teacher_entropy(0)
 

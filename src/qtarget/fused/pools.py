@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qtarget.target.evidence import Sparse
-from qtarget.target.types import FLOOR, Pool
+from qtarget.target.pool import FLOOR, Pool
 from qtarget.target.vocabulary import Axis
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qtarget.fused.processor import bf16_is_fast, mkl_is_slow, onednn_has_avx512
 from qtarget.target.evidence import Head
-from qtarget.target.types import FLOOR
+from qtarget.target.pool import FLOOR
 
 ONEDNN_FROM = 10**8
 """Multiplications of a product from which on oneDNN is considered: a millisecond's work."""

@@ -14,8 +14,9 @@ from qtarget.fused.pools import TargetShares
 from qtarget.fused.torch_engine import TorchChunk
 from qtarget.target.evidence import SupervisedTokens
 from qtarget.target.loss import check_mass, declared_target, per_token, target_kl
+from qtarget.target.rule import Statistic, value_of
 from qtarget.target.statistics import ENTROPY, LOGP_Y, SCALE, TOP1, TRUST, cross, label_logp, negentropy
-from qtarget.target.types import Method, Statistic, value_of
+from qtarget.target.types import Method
 
 
 class TokenNumbers(NamedTuple):
@@ -40,7 +41,7 @@ def token_numbers(method: Method, measured: Mapping[Statistic, Tensor], tokens: 
     like_T = measured[LOGP_Y]
     trust, scale, *coefficients = (per_token(value_of(n, measured), like_T) for n in method.numbers)
     check_mass(method, trust, coefficients)
-    return TokenNumbers(trust, scale, tokens.multiplier(method, like_T.dtype), tuple(coefficients))
+    return TokenNumbers(trust, scale, tokens.multiplier(method.weight_is_trust, like_T.dtype), tuple(coefficients))
 
 
 def token_values(plan: LossPlan, chunk: ChunkEngine, numbers: TokenNumbers) -> Tensor:

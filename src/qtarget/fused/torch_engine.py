@@ -16,6 +16,8 @@ from torch import Tensor
 from qtarget.fused.pools import DenseTerm, PoolTerm, SparseTerm, TargetShares, UniformTerm
 from qtarget.fused.products import Products
 from qtarget.target.evidence import Dense, Head, Sparse, SupervisedTokens, stated_moment
+from qtarget.target.pool import FLOOR, Pool, sources_of
+from qtarget.target.rule import COLUMNS, STUDENT, Moment, Statistic
 from qtarget.target.statistics import (
     ENTROPY,
     LOGP_Y,
@@ -28,7 +30,6 @@ from qtarget.target.statistics import (
     negentropy,
     term_TV,
 )
-from qtarget.target.types import COLUMNS, FLOOR, STUDENT, Moment, Pool, Statistic, sources_of
 from qtarget.target.vocabulary import Axis
 
 FROM_SOFTMAX = {Moment.LABEL_LOGP, Moment.LABEL_IS_TOP, Moment.COLLISION, Moment.LOG_NOT_LABEL}

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from qtarget.target.pool import FLOOR
 from qtarget.target.ranks import summed_
-from qtarget.target.types import FLOOR, Method, Moment
+from qtarget.target.rule import Moment
 from qtarget.target.vocabulary import Axis, Shard, Whole
 
 
@@ -138,10 +139,10 @@ class SupervisedTokens:
         reference = None if self.reference is None else evidence_rows(self.reference, rows)
         return SupervisedTokens(**{**pick, "teachers": teachers, "reference": reference})
 
-    def multiplier(self, method: Method, dtype: torch.dtype) -> Tensor | float:
+    def multiplier(self, weight_is_trust: bool, dtype: torch.dtype) -> Tensor | float:
         """The factor of token weights in the scale, [T]; 1 without weights, or where the method reads them itself."""
         weight = self.token_weight_T
-        return 1.0 if weight is None or method.weight_is_trust else weight.to(dtype)
+        return 1.0 if weight is None or weight_is_trust else weight.to(dtype)
 
     def denominator(self, num_items: int | Tensor | None) -> Tensor:
         """What the sum of the loss is divided by: `num_items`, or the count of supervised tokens; at least 1."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qtarget.target.evidence import CallInputs, Sparse
-from qtarget.target.types import Method, Pool, reads, sources_of
+from qtarget.target.pool import Pool, sources_of
+from qtarget.target.rule import reads
+from qtarget.target.types import Method
 
 
 def check_kept_tokens(method: Method, given: CallInputs, vocab: int) -> None:

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from qtarget.target.evidence import CallInputs, Evidence, SupervisedTokens
 from qtarget.target.inputs import method_to_run, supervised_tokens
+from qtarget.target.pool import FLOOR
+from qtarget.target.rule import value_of
 from qtarget.target.statistics import ENTROPY, LOGP_Y, SCALE, TOP1, TRUST, Frame, term_TV
-from qtarget.target.types import FLOOR, LossOutput, Method, Target, value_of
+from qtarget.target.types import LossOutput, Method, Target
 
 Reading = Literal["declared", "strict", "minimal"]
 IMPROPER = {torch.float64: -1e-12}
@@ -55,7 +57,7 @@ def q_target_loss(
     method, tokens, logp_TV = _begin(logits, labels, method, given, ignore_index, dropping)
     frame = Frame(logp_TV.detach(), tokens)
     target = declared_target(method, frame)
-    multiplier_T = tokens.multiplier(method, logp_TV.dtype)
+    multiplier_T = tokens.multiplier(method.weight_is_trust, logp_TV.dtype)
     scale_T = target.scale * multiplier_T
     pull_T = scale_T * _cross_entropy(method, frame, target, logp_TV)
     value_T = multiplier_T * method_value(method, frame, target)
@@ -107,7 +109,7 @@ def target_distribution(
     method, tokens, logp_TV = _begin(logits.detach(), labels, method, given, ignore_index, False)
     frame = Frame(logp_TV, tokens)
     declared = declared_target(method, frame)
-    declared = declared._replace(scale=declared.scale * tokens.multiplier(method, logp_TV.dtype))
+    declared = declared._replace(scale=declared.scale * tokens.multiplier(method.weight_is_trust, logp_TV.dtype))
     target = READINGS[reading](frame, declared, _gap(method, frame, declared))
     return Target(*(tokens.unflatten(part) for part in target))
 

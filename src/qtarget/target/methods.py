@@ -25,8 +25,9 @@ from qtarget.target import residual, trust, value
 from qtarget.target.hyperparameters import Count, OneOf, Within, checked, suggestion
 from qtarget.target.methods_beyond import BEYOND, label_trust
 from qtarget.target.residual import rest
+from qtarget.target.rule import Rule, Term
 from qtarget.target.statistics import potential_mass
-from qtarget.target.types import Method, Rule, Term
+from qtarget.target.types import Method
 
 
 def sft() -> Method:

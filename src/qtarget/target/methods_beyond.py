@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from qtarget.target import residual, trust, value
 from qtarget.target.hyperparameters import OneOf, Within
 from qtarget.target.residual import rest
-from qtarget.target.types import Method, Rule, Term
+from qtarget.target.rule import Rule, Term
+from qtarget.target.types import Method
 
 
 def label_trust(name: str, gamma: Rule, source: str, **others: Any) -> Method:

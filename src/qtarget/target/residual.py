@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qtarget.target.types import Number, Pool, Term
+from qtarget.target.pool import Pool
+from qtarget.target.rule import Number, Term
 
 
 def rest(trust: Number, pool: Pool) -> tuple[Term, ...]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from qtarget.target.evidence import Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens, stated_moment
-from qtarget.target.types import FLOOR, OF_METHOD, Moment, Pool, Statistic
+from qtarget.target.pool import FLOOR, Pool
+from qtarget.target.rule import OF_METHOD, Moment, Statistic
 
 
 class StatisticError(ValueError):

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from qtarget.target.rule import Rule
 from qtarget.target.statistics import (
     COLLISION,
     ENTROPY,
@@ -22,7 +23,6 @@ from qtarget.target.statistics import (
     VOCABULARY,
     top_k_entropy,
 )
-from qtarget.target.types import Rule
 
 
 def label_probability(power: float = 1.0) -> Rule:

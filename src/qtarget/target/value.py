@@ -7,6 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qtarget.target.pool import Pool
+from qtarget.target.rule import Rule
 from qtarget.target.statistics import (
     COLLISION,
     LOG_NOT_Y,
@@ -16,7 +18,6 @@ from qtarget.target.statistics import (
     cross,
     negentropy,
 )
-from qtarget.target.types import Pool, Rule
 
 
 def nll() -> Rule:

@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from qtarget.target.pool import FLOOR
 from qtarget.target.ranks import gathered, sizes, summed_
 from qtarget.target.top_k import largest_values
-from qtarget.target.types import FLOOR
 
 
 class Peak(NamedTuple):

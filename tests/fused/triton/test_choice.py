@@ -17,7 +17,7 @@ from qtarget.fused.products import Products
 from qtarget.fused.torch_engine import Workspace
 from qtarget.target.evidence import CallInputs
 from qtarget.target.inputs import supervised_tokens
-from qtarget.target.types import reads
+from qtarget.target.rule import reads
 from qtarget.target.vocabulary import Whole
 
 

@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from qtarget.target.types import FLOOR as LOG_ZERO
+from qtarget.target.pool import FLOOR as LOG_ZERO
 
 MAX_SOURCES = 3
 MAX_FORMS = 8

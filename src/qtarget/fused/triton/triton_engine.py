@@ -29,8 +29,9 @@ from qtarget.fused.triton.kernels import (
     measure_forms,
 )
 from qtarget.target.evidence import Dense, Head, SupervisedTokens, stated_moment
+from qtarget.target.pool import FLOOR, Pool, sources_of
+from qtarget.target.rule import COLUMNS, OF_METHOD, STUDENT, Moment, Statistic
 from qtarget.target.statistics import LOGP_Y, SEQUENCE_IDS, TOKEN_WEIGHT, TOP1, cross, label_logp, negentropy
-from qtarget.target.types import COLUMNS, FLOOR, OF_METHOD, STUDENT, Moment, Pool, Statistic, sources_of
 
 OF_SUMS: dict[Moment, Callable[[Sums, Sums], Tensor]] = {
     Moment.LABEL_LOGP: lambda sums, _: sums.label_logp,
