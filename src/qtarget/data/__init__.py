@@ -3,6 +3,7 @@
 TRL tokenises, truncates and packs, but only `input_ids` and `labels`. This room does the same to the other columns that
 have a value per token: weights, and what a teacher says.
 
+    asker        who set up a run, and so the language in which errors say what to write
     json_lines   files of JSON rows, with errors that name the line
     columns      what a data set must hold
     token_ids    token ids that the model has no embedding for
@@ -12,6 +13,7 @@ have a value per token: weights, and what a teacher says.
     collate      batches
 """
 
+from qtarget.data.asker import Asker
 from qtarget.data.collate import EVIDENCE, PerTokenCollator, sequence_ids
 from qtarget.data.columns import (
     check_columns,
@@ -28,6 +30,7 @@ __all__ = [
     "EVIDENCE",
     "SPANS",
     "WEIGHT",
+    "Asker",
     "PerTokenCollator",
     "attach_token_weight",
     "carries_weight",

@@ -8,6 +8,7 @@ from typing import Any
 from safetensors import SafetensorError
 from trl import get_peft_config, get_quantization_config  # pyright: ignore[reportPrivateImportUsage]
 
+from qtarget.data import Asker
 from qtarget.disk.files import replace_text
 from qtarget.job.card import model_card
 from qtarget.job.config.checked_job import Job
@@ -31,6 +32,7 @@ class JobTrainer(TargetSFTTrainer):
     """
 
     facts: Facts
+    asker = Asker.COMMAND_LINE
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.is_world_process_zero():

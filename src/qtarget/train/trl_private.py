@@ -15,6 +15,8 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from qtarget.data import Asker
+
 Prepare = Callable[[Any, SFTConfig, bool], Any]
 
 
@@ -24,12 +26,14 @@ class Preparation(NamedTuple):
     Attributes:
         name: of the data set, "train" or "eval".  chat_template: the one in the place of the tokenizer's own, or None.
         has_formatter: whether a function of the user turns rows into text first.
+        asker: in whose language errors say what to write.
     """
 
     name: str
     tokenizer: PreTrainedTokenizerBase
     chat_template: str | None
     has_formatter: bool
+    asker: Asker = Asker.PYTHON
 
 
 class OpenSFTTrainer(SFTTrainer):
@@ -39,6 +43,8 @@ class OpenSFTTrainer(SFTTrainer):
     args: Any
     carried_columns: tuple[str, ...] = ()
     """Columns beside `input_ids`, `labels` and `seq_lengths` that reach the collator."""
+    asker: Asker = Asker.PYTHON
+    """In whose language errors say what to write."""
 
     def prepare_rows(self, dataset: Any, prepare: Prepare, args: SFTConfig, packing: bool, request: Preparation) -> Any:
         """A raw data set tokenised, labelled, truncated or packed. `prepare(dataset, args, packing)` is TRL's
@@ -80,7 +86,8 @@ class OpenSFTTrainer(SFTTrainer):
                 dataset, processing_class, args, packing, formatting_func, dataset_name
             )
 
-        request = Preparation(dataset_name, self._tokenizer, self.chat_template, formatting_func is not None)
+        has_formatter = formatting_func is not None
+        request = Preparation(dataset_name, self._tokenizer, self.chat_template, has_formatter, self.asker)
         return self.prepare_rows(dataset, prepare, args, packing, request)
 
     def _set_signature_columns_if_needed(self) -> None:

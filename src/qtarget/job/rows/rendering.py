@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from qtarget.data import Asker
 from qtarget.job.config.checked_job import Job
 from qtarget.job.rows.layout import evaluation_rows, training_rows
 from qtarget.teacher import Document, documents_of_rows
@@ -35,6 +36,8 @@ class RenderedRows:
 
 class RowsTrainer(TargetSFTTrainer):
     """A trainer that only prepares rows: its model has no weights, and teachers and reference are not opened."""
+
+    asker = Asker.COMMAND_LINE
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         self.teachers, self.reference = (), None

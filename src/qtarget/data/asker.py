@@ -1,0 +1,37 @@
+"""Who asked for a run: a command-line user or a Python program. Errors write the line that mends them in that language."""
+
+import json
+from enum import Enum
+from typing import Any
+
+
+class Asker(Enum):
+    """Who set up the trainer, and so how a line that sets one of `TargetSFTConfig`'s keys is written.
+
+    >>> Asker.COMMAND_LINE.line("bad_rows", "skip")
+    '`bad_rows: skip` (or --bad-rows skip)'
+    >>> Asker.PYTHON.line("bad_rows", "skip")
+    "`TargetSFTConfig(bad_rows='skip')`"
+    """
+
+    COMMAND_LINE = "command line"
+    PYTHON = "python"
+
+    def line(self, key: str, value: Any) -> str:
+        """The line to write: a key of the YAML file, with its flag where a flag can say it, or an argument in Python."""
+        if self is Asker.PYTHON:
+            return f"`TargetSFTConfig({key}={value!r})`"
+        flag = "" if isinstance(value, dict | list) else f" (or --{key.replace('_', '-')} {_yaml(value)})"
+        return f"`{key}: {_yaml(value)}`{flag}"
+
+
+def _yaml(value: Any) -> str:
+    """A value as YAML writes it on one line: `{prompt: question}`, `[a, b]`, `true`, `null`, text without quotes."""
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{key}: {_yaml(each)}" for key, each in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(_yaml, value)) + "]"
+        case bool() | None:
+            return json.dumps(value)
+    return str(value)
