@@ -1,4 +1,4 @@
-"""Who asked for a run: a command-line user or a Python program. Errors write the line that mends them in that language."""
+"""Who asked for a run, a command-line user or a Python program: errors write the line that mends them accordingly."""
 
 import json
 from enum import Enum
@@ -8,17 +8,17 @@ from typing import Any
 class Asker(Enum):
     """Who set up the trainer, and so how a line that sets one of `TargetSFTConfig`'s keys is written.
 
-    >>> Asker.COMMAND_LINE.line("bad_rows", "skip")
-    '`bad_rows: skip` (or --bad-rows skip)'
-    >>> Asker.PYTHON.line("bad_rows", "skip")
-    "`TargetSFTConfig(bad_rows='skip')`"
+    >>> Asker.COMMAND_LINE.line("packing_strategy", "wrapped")
+    '`packing_strategy: wrapped` (or --packing-strategy wrapped)'
+    >>> Asker.PYTHON.line("packing_strategy", "wrapped")
+    "`TargetSFTConfig(packing_strategy='wrapped')`"
     """
 
     COMMAND_LINE = "command line"
     PYTHON = "python"
 
     def line(self, key: str, value: Any) -> str:
-        """The line to write: a key of the YAML file, with its flag where a flag can say it, or an argument in Python."""
+        """The line to write: a key of the YAML file, with its flag where a flag can say it; in Python an argument."""
         if self is Asker.PYTHON:
             return f"`TargetSFTConfig({key}={value!r})`"
         flag = "" if isinstance(value, dict | list) else f" (or --{key.replace('_', '-')} {_yaml(value)})"
