@@ -1,10 +1,23 @@
 """Two ways for a command to end early. `qtarget.cli.main` turns them into exit codes, beside the `ValueError` of a run
 that failed; they stand below every room that raises them."""
 
+import signal
+
 
 class Refusal(Exception):
     """The request cannot be run, and nothing was run. The message says why, and what to write instead."""
 
 
 class Interruption(Exception):
-    """The user stopped a run. The message says where the run can be resumed."""
+    """The user, or the system, stopped a run. The message says what is kept and where the run can be resumed.
+
+    Args:
+        number: the signal that stopped it; None for Ctrl-C.
+
+    Attributes:
+        exit_code: 130 for Ctrl-C and 143 for SIGTERM, as shells have it: 128 and the signal's number.
+    """
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + (number or signal.SIGINT)

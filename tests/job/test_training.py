@@ -2,22 +2,19 @@
 
 import json
 import shutil
-import signal
 from pathlib import Path
 
-import pytest
 import torch
 import yaml
 from job.command import run as command
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qtarget.job.config.checked_job import DataSource
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
 from qtarget.job.facts import rows_fingerprint
 from qtarget.job.rows.formats import load_rows
-from qtarget.job.training import prepare_training
 
 
 def generated(folder: Path) -> str:
@@ -120,31 +117,3 @@ def test_flags_and_trls_own_names(here, capsys):
     assert not (here / "other").exists()
     assert "objective" in said.out
     assert "model and card are in out" in said.out
-
-
-class Interrupting(TrainerCallback):
-    """Ctrl-C in the third step."""
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == 3:
-            signal.raise_signal(signal.SIGINT)
-
-
-@pytest.mark.parametrize(
-    ("save_strategy", "said"),
-    [
-        ("steps", "stopped after step 3. The last checkpoint is out/checkpoint-2; the same command with `--resume"),
-        ("no", "stopped after step 3. No checkpoint was written yet"),
-    ],
-)
-def test_ctrl_c_says_where_the_last_checkpoint_is(here, capsys, monkeypatch, save_strategy, said):
-    def prepare_and_interrupt(job):
-        trainer = prepare_training(job)
-        trainer.add_callback(Interrupting())
-        return trainer
-
-    monkeypatch.setattr("qtarget.job.training.prepare_training", prepare_and_interrupt)
-    found = command(capsys, "train", "config.yaml", "--save-strategy", save_strategy)
-    assert found.code == 130
-    assert said in found.err
-    assert not (here / "out" / "model.safetensors").exists()

@@ -11,15 +11,18 @@ except ModuleNotFoundError as missing:
     raise SystemExit(f"qtarget's command line needs {missing.name}; write: pip install 'qtarget[train]'") from None
 
 from qtarget.cli.evaluation_commands import evaluation_app
+from qtarget.cli.interrupts import InterruptibleGroup
 from qtarget.cli.lab_commands import experiments_app, lab_app
+from qtarget.cli.library_noise import shows_all_noise
 from qtarget.cli.recipe_commands import recipes_app
 from qtarget.cli.teacher_commands import teacher_app
-from qtarget.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
+from qtarget.cli.terminal import EXIT_FAILED, EXIT_REFUSED
 from qtarget.cli.training_commands import training_app
 from qtarget.outcomes import Interruption, Refusal
 
 app = typer.Typer(
     name="qtarget",
+    cls=InterruptibleGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,13 +43,14 @@ def declare_debug(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 the run failed, 2 it was refused, 130 the user stopped it.
+    """Run a command and exit: 0 done, 1 the run failed, 2 it was refused, 130 Ctrl-C, 143 SIGTERM.
 
     Args:
         argv: the arguments, without the program's name; None for those of this process.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in arguments
+    shows_all_noise.set(debug)
     try:
         app([argument for argument in arguments if argument != "--debug"], prog_name="qtarget", standalone_mode=True)
     except Exception as error:
@@ -60,10 +64,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def _exit_code(error: Exception) -> int | None:
     """The code of an error that a user can cause; None for a fault of ours, which keeps its traceback."""
+    if isinstance(error, Interruption):
+        return error.exit_code
     codes = {
         Refusal: EXIT_REFUSED,
         ImportError: EXIT_REFUSED,  # a library is missing, or of a version that was not tested
-        Interruption: EXIT_INTERRUPTED,
         ValueError: EXIT_FAILED,
         OSError: EXIT_FAILED,
     }

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from qtarget.outcomes import Refusal
 
-EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
-"""Exit codes: the run failed; the request is wrong, and nothing was run; the user stopped the run."""
+EXIT_FAILED, EXIT_REFUSED = 1, 2
+"""Exit codes: the run failed; the request is wrong, and nothing was run. `Interruption` has its own."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

@@ -1,5 +1,9 @@
 """`qtarget train`, `validate` and `methods`."""
 
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from qtarget.cli.interrupts import stopped_by
+from qtarget.cli.library_noise import diverted_noise
 from qtarget.cli.terminal import AsJson, preparation, print_json, print_view
 
 training_app = typer.Typer()
@@ -41,16 +47,46 @@ max_length, use_peft, lora_r, ...), and TRL's model_name_or_path and dataset_nam
     help="Fine-tune a model." + RUN_HELP,
 )
 def train_command(arguments: ConfigArguments = None) -> None:
-    from qtarget.job.announce import announce_result, announce_run
-    from qtarget.job.config.flags import parse_arguments
-    from qtarget.job.config.read_job import read_job
-    from qtarget.job.training import prepare_training, run_training
+    with diverted_noise() as noise:
+        from qtarget.job.announce import announce_result, announce_run
+        from qtarget.job.config.flags import parse_arguments
+        from qtarget.job.config.read_job import read_job
+        from qtarget.job.training import prepare_training, run_training
+        from qtarget.job.training_table import TrainingTable
 
-    with preparation():
-        trainer = prepare_training(read_job(parse_arguments(arguments or [])))
-    announce_run(trainer)
-    run_training(trainer)
-    announce_result(trainer)
+        with preparation(), _untrained():
+            job = read_job(parse_arguments(arguments or []))
+            if job.args.log_level != "passive":
+                noise.show_from(job.args.get_process_log_level())
+            trainer = prepare_training(job)
+        noise.keep(job.output)
+        announce_run(trainer)
+        with TrainingTable() as table:
+            table.replace_printers_of(trainer)
+            run_training(trainer, _resuming(arguments or []), noise.say)
+        announce_result(trainer)
+
+
+@contextmanager
+def _untrained() -> Iterator[None]:
+    """What an interrupt before the first step comes to."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        raise stopped_by(stopped, "before the first step: nothing was trained, and no file was written") from stopped
+
+
+def _resuming(arguments: list[str]) -> str:
+    """The command that goes on with a run that was stopped; its launcher is unknown where there is one."""
+    if "WORLD_SIZE" in os.environ:
+        return "the same command and `--resume-from-checkpoint`"
+    words, is_value = [], False
+    for word in arguments:
+        is_flag = word.startswith("--")
+        is_value = word.replace("_", "-") == "--resume-from-checkpoint" if is_flag else is_value
+        if not is_value and not word.replace("_", "-").startswith("--resume-from-checkpoint="):
+            words.append(word)
+    return f"`{shlex.join(['qtarget', 'train', *words])} --resume-from-checkpoint`"
 
 
 @training_app.command(
@@ -60,14 +96,15 @@ def train_command(arguments: ConfigArguments = None) -> None:
     help="Check everything a run needs, show a row as it is trained on, and try one step." + RUN_HELP,
 )
 def validate_command(arguments: ConfigArguments = None, as_json: AsJson = False) -> None:
-    from qtarget.job.config.flags import parse_arguments
-    from qtarget.job.config.read_job import read_job
-    from qtarget.job.validate import validate_job
-    from qtarget.job.validate_view import rehearsal_view, resolved_configuration
+    with diverted_noise():
+        from qtarget.job.config.flags import parse_arguments
+        from qtarget.job.config.read_job import read_job
+        from qtarget.job.validate import validate_job
+        from qtarget.job.validate_view import rehearsal_view, resolved_configuration
 
-    with preparation():
-        job = read_job(parse_arguments(arguments or []))
-        rehearsal = validate_job(job)
+        with preparation():
+            job = read_job(parse_arguments(arguments or []))
+            rehearsal = validate_job(job)
     if as_json:
         return print_json({"configuration": resolved_configuration(job), **asdict(rehearsal)})
     Console().print(rehearsal_view(job, rehearsal), "\n[green]ready[/]: `qtarget train` with the same words runs it.")

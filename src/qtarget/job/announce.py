@@ -1,11 +1,15 @@
 """What `qtarget train` prints before the first step and after the last."""
 
+import importlib.util
+from pathlib import Path
+
 from rich.console import Console
 from rich.text import Text
 
 from qtarget.job.build import JobTrainer
 from qtarget.job.method_pages import entry
 from qtarget.job.training import METRICS
+from qtarget.job.training_picture import PICTURE
 
 
 def announce_run(trainer: JobTrainer) -> None:
@@ -21,6 +25,8 @@ def announce_run(trainer: JobTrainer) -> None:
         "rows": f"{facts.train.rows:,} from {facts.train.source} (sha256 {facts.train.sha256[:12]})",
         "precision": facts.job.note,
         "output": str(facts.job.output),
+        "resumes": str(trainer.start.newest or ""),
+        "skipped": ", ".join(map(str, trainer.start.skipped)),
     }
     for name, text in lines.items():
         if text:
@@ -31,8 +37,13 @@ def announce_result(trainer: JobTrainer) -> None:
     """Print the last losses and where the results are, on the first rank."""
     if not trainer.is_world_process_zero():
         return
-    output = trainer.args.output_dir
+    output = Path(str(trainer.args.output_dir))
     for part, values in trainer.measures().items():
         shown = ", ".join(f"{name} {values[name]:.4f}" for name in ("loss", "nll") if name in values)
-        Console(soft_wrap=True).print(f"{part:<10}{shown}")
-    Console(soft_wrap=True).print(Text(f"model and card are in {output}, all figures in {output}/{METRICS}"))
+        if shown:
+            Console(soft_wrap=True).print(f"{part:<10}{shown}")
+    picture = f", a picture in {output / PICTURE}" if (output / PICTURE).is_file() else ""
+    if not picture and importlib.util.find_spec("matplotlib") is None:
+        picture = "; no picture, as matplotlib is not installed"
+    text = f"model and card are in {output}, all figures in {output / METRICS}{picture}"
+    Console(soft_wrap=True).print(Text(text))

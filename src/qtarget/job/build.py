@@ -11,6 +11,7 @@ from trl import get_peft_config, get_quantization_config  # pyright: ignore[repo
 from qtarget.data import Asker
 from qtarget.disk.files import replace_text
 from qtarget.job.card import model_card
+from qtarget.job.checkpoints import Checkpoints
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
@@ -29,9 +30,11 @@ class JobTrainer(TargetSFTTrainer):
 
     Attributes:
         facts: what the card states. `build_trainer` sets it.
+        start: the checkpoint that training goes on from, and those that were skipped.
     """
 
     facts: Facts
+    start: Checkpoints = Checkpoints(None)
     asker = Asker.COMMAND_LINE
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:

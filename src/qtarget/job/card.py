@@ -1,14 +1,17 @@
 """The model card, `README.md` beside a trained model: made from the facts of its run and the figures logged so far."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from qtarget.job.facts import DataFacts, Facts
 from qtarget.job.method_pages import Entry, entry
+from qtarget.job.training_picture import PICTURE
 
-SECRETS = ("hub_token",)
+LEFT_OUT = ("hub_token", "resume_from_checkpoint")
+"""Keys that a run's own `train.yaml` is without: a secret, and where this very run went on."""
 _LEGEND = (
     "`p` is the student, `p_y` its probability of the observed token `y`, `d` the one-hot label, `r` the "
     "reference, `t` the teacher. At every supervised token the gradient is `s·(p − Q)` with "
@@ -37,6 +40,7 @@ def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: 
         _table([row for data in _data(facts) for row in data]),
         "## Result\n",
         _metrics(metrics),
+        *_picture(facts.job.output),
         "## Use\n",
         _usage(facts),
         "## Configuration\n",
@@ -49,8 +53,8 @@ def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: 
 
 
 def configuration(facts: Facts) -> str:
-    """The run's keys as YAML, as `train.yaml` holds them; secrets are left out."""
-    given = {key: value for key, value in facts.job.given.items() if key not in SECRETS}
+    """The run's keys as YAML, as `train.yaml` holds them; secrets, and where it was resumed, are left out."""
+    given = {key: value for key, value in facts.job.given.items() if key not in LEFT_OUT}
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 
 
@@ -104,6 +108,11 @@ def _metrics(metrics: Mapping[str, Mapping[str, float]]) -> str:
     rows = [(f"{part} {name}", f"{value:.6g}") for part, values in metrics.items() for name, value in values.items()]
     note = "`nll` is the mean negative log-likelihood of the labels in nats a token, and compares across methods.\n"
     return _table(rows) + "\n" + note if rows else "No step was taken yet.\n"
+
+
+def _picture(folder: Path) -> list[str]:
+    drawn = (folder / PICTURE).is_file()
+    return [f"![loss, nll and trust over the steps of the run]({PICTURE})\n"] if drawn else []
 
 
 def _usage(facts: Facts) -> str:

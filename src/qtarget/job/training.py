@@ -1,84 +1,122 @@
 """`qtarget train`: prepare a run, train, and save the model with its record."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-
-from transformers.trainer_utils import get_last_checkpoint
 
 from qtarget.disk.files import replace_text, write_json
 from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.card import configuration
+from qtarget.job.checkpoints import last_checkpoint
 from qtarget.job.config.checked_job import Job
+from qtarget.job.output_folder import check_output
+from qtarget.job.training_picture import draw_training
 from qtarget.outcomes import Interruption
 from qtarget.teacher.served.transport import TeacherUnavailableError
-from qtarget.train import NonFiniteLossError
+from qtarget.train import NonFiniteLossError, stop_with_checkpoint
+from qtarget.train.missed_evaluation import is_evaluated
+from qtarget.train.stopping import StopAtStepEnd
 
 METRICS, CONFIGURATION = "metrics.json", "train.yaml"
+GO_ON = "the same command and `--resume-from-checkpoint`"
 
 
 def prepare_training(job: Job) -> JobTrainer:
     """The run's trainer, after everything that can be checked before the first step.
 
     Raises:
-        ValueError: the output directory holds another run, there is nothing to resume, or rows and models do not fit.
+        ValueError: the output directory holds another run or cannot be written to, there is nothing to resume, or rows
+            and models do not fit.
     """
-    check_output(job)
+    start = check_output(job)
     with remove_if_empty(job.output):
-        return build_trainer(job)
+        trainer = build_trainer(job)
+    trainer.start = start
+    return trainer
 
 
-def check_output(job: Job) -> None:
-    """Refuse an output directory that holds an earlier run, and to resume a run that does not exist.
+@dataclass
+class StopNotice:
+    """Tells the user at once, when the first signal comes, what the run does before it ends.
 
-    Raises:
-        ValueError: either of the two.
+    Attributes:
+        say: prints a line; it is called inside a signal handler.
+        promise: what is done first; it changes as the run goes on.
     """
-    resume, checkpoint = job.args.resume_from_checkpoint, last_checkpoint(job.output)
-    if isinstance(resume, str) and not Path(resume).is_dir():
-        hint = _resume_hint(checkpoint) if checkpoint else f"{job.output} has no checkpoint, so leave the key out"
-        raise ValueError(f"`resume_from_checkpoint: {resume}` is not there; {hint}.")
-    if resume is True and checkpoint is None:
-        raise ValueError(f"there is no checkpoint in {job.output} to resume from; leave `resume_from_checkpoint` out.")
-    models = [name for name in ("config.json", "adapter_config.json") if (job.output / name).is_file()]
-    if not resume and (checkpoint is not None or models):
-        hint = f"{_resume_hint(checkpoint)}, or" if checkpoint else "it has no checkpoint to go on from, so"
-        raise ValueError(f"`output_dir: {job.output}` holds an earlier run; {hint} write another `output_dir`.")
+
+    say: Callable[[str], None]
+    promise: str = "the step under way is finished and a checkpoint is written"
+    is_model_saved: bool = False
+
+    def __call__(self, name: str) -> None:
+        self.say(f"{name}: {self.promise}; a second one ends at once.")
 
 
-def _resume_hint(checkpoint: Path) -> str:
-    return f"write `resume_from_checkpoint: {checkpoint}` to go on from its newest checkpoint"
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint in a run's output directory, if there is one."""
-    newest = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    return Path(newest) if newest else None
-
-
-def run_training(trainer: JobTrainer) -> None:
+def run_training(trainer: JobTrainer, go_on: str = GO_ON, say: Callable[[str], None] = lambda line: None) -> None:
     """Train; measure the loss on the evaluation rows, where there are some; save model, tokenizer, card and record.
+
+    Args:
+        go_on: the command that resumes the run, for messages.
+        say: prints a line to the user at once, on the first rank.
 
     Raises:
         NonFiniteLossError: the message says where the last good weights were saved.
         TeacherUnavailableError: the message names the checkpoint to resume from.
-        Interruption: on Ctrl-C; the message does too.
+        Interruption: on Ctrl-C or SIGTERM; the message says what is kept.
     """
+    notice = StopNotice(say if trainer.is_world_process_zero() else lambda line: None)
+    with stop_with_checkpoint(trainer, lambda _: go_on, notice) as stop:
+        try:
+            _train(trainer, go_on)
+            notice.promise = "the model is saved first"
+            _finish(trainer, stop, notice)
+        except KeyboardInterrupt as second:
+            raise Interruption(_ended_at_once(trainer, notice, go_on), stop.signals.received) from second
+
+
+def _train(trainer: JobTrainer, go_on: str) -> None:
     try:
         trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{error} {_save_last_good(trainer)}") from error
     except TeacherUnavailableError as error:
-        raise TeacherUnavailableError(f"{error} {_save_checkpoint(trainer)}") from error
-    except KeyboardInterrupt as stopped:
-        raise Interruption(_resume_message(trainer)) from stopped
+        raise TeacherUnavailableError(f"{error} {_save_checkpoint(trainer, go_on)}") from error
+
+
+def _finish(trainer: JobTrainer, stop: StopAtStepEnd, notice: StopNotice) -> None:
+    """Save the model, evaluate and write the record. A signal leaves out the evaluation, or breaks it off."""
     trainer.save_model()
-    if trainer.eval_dataset is not None:
-        trainer.evaluate()
+    notice.is_model_saved, notice.promise = True, "card and record are written first"
+    is_evaluated = _evaluate(trainer, stop)
     trainer.save_state()
+    if trainer.is_world_process_zero():
+        draw_training(trainer.state.log_history, trainer.facts.job.method.name, Path(trainer.args.output_dir))
     write_record(trainer)
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
     if hasattr(trainer, "end"):  # transformers 5.18 and later: trackers and process group
         trainer.end()
+    if not is_evaluated:
+        raise Interruption(
+            f"stopped by {stop.signals.name} after the last step: model, card and record are in "
+            f"{trainer.args.output_dir}, without the loss on the evaluation rows.",
+            stop.signals.received,
+        )
+
+
+def _evaluate(trainer: JobTrainer, stop: StopAtStepEnd) -> bool:
+    """Measure the loss of the model on the evaluation rows, where there are some and the training loop has not done so
+    last. False if a signal prevented it."""
+    is_known = is_evaluated(trainer.state) and not trainer.args.load_best_model_at_end
+    if trainer.eval_dataset is None or is_known:
+        return True
+    if stop.is_asked_anywhere():
+        return False
+    try:
+        trainer.evaluate()
+    except Interruption:
+        return False
+    return True
 
 
 def write_record(trainer: JobTrainer) -> None:
@@ -101,24 +139,33 @@ def _save_last_good(trainer: JobTrainer) -> str:
     return f"The weights after step {step} are in {folder}."
 
 
-def _save_checkpoint(trainer: JobTrainer) -> str:
+def _save_checkpoint(trainer: JobTrainer, go_on: str) -> str:
     """Save a checkpoint of this step and say how to resume. With several ranks none is saved: all would have to take
     part, and the others may not have stopped."""
     step = trainer.state.global_step
     newest = last_checkpoint(Path(trainer.args.output_dir))
     if step and trainer.accelerator.num_processes == 1 and (newest is None or newest.name != f"checkpoint-{step}"):
+        trainer.args.save_only_model = False
         trainer.save_checkpoint()
-    return "Training " + _resume_message(trainer)
+    return f"Training stopped after step {step}. {_kept(trainer, go_on)}"
 
 
-def _resume_message(trainer: JobTrainer) -> str:
+def _ended_at_once(trainer: JobTrainer, notice: StopNotice, go_on: str) -> str:
+    step, output = trainer.state.global_step, trainer.args.output_dir
+    if notice.is_model_saved:
+        return f"ended at once: the model is in {output}, its card and record may not be."
+    where = "while the model was saved, so the one there is not whole" if not trainer.is_in_train else "within a step"
+    return f"ended at once, after step {step}, {where}. {_kept(trainer, go_on)}"
+
+
+def _kept(trainer: JobTrainer, go_on: str) -> str:
+    """Which checkpoint is the newest whole one, what it lacks, and how to go on from it."""
     step, checkpoint = trainer.state.global_step, last_checkpoint(Path(trainer.args.output_dir))
     if checkpoint is None:
         return (
-            f"stopped after step {step}. No checkpoint was written yet (`save_steps: {trainer.args.save_steps:g}`), "
-            "so nothing of it is kept."
+            f"No checkpoint was written yet (`save_strategy: {trainer.args.save_strategy.value}`, `save_steps: "
+            f"{trainer.args.save_steps:g}`), so nothing of it is kept."
         )
-    return (
-        f"stopped after step {step}. The last checkpoint is {checkpoint}; the same command with "
-        "`--resume-from-checkpoint` goes on from it."
-    )
+    saved = int(checkpoint.name.removeprefix("checkpoint-"))
+    lost = f"the {step - saved} steps after it are lost" if step > saved else "nothing is lost"
+    return f"The last whole checkpoint is {checkpoint}; {lost}. Go on with {go_on}."

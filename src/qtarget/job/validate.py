@@ -10,7 +10,7 @@ from qtarget.data import WEIGHT
 from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import DataFacts
-from qtarget.job.training import check_output
+from qtarget.job.output_folder import check_output
 from qtarget.target.types import IGNORED
 
 SHOWN_TOKENS = 160
@@ -69,6 +69,8 @@ class Rehearsal:
         row_tokens: how many that row has.
         steps, rows_per_step: optimizer steps of the run, and rows of each, over all ranks.
         note: the precision, where the machine chose it.
+        resumes: the checkpoint that the run goes on from; None for a new run.
+        skipped: newer checkpoints that are not whole, each with the reason.
     """
 
     model: str
@@ -83,6 +85,8 @@ class Rehearsal:
     rows_per_step: int
     step: TrialStep
     note: str
+    resumes: str | None = None
+    skipped: tuple[str, ...] = ()
 
 
 def validate_job(job: Job) -> Rehearsal:
@@ -91,9 +95,11 @@ def validate_job(job: Job) -> Rehearsal:
     Raises:
         ValueError: as `prepare_training` and `rehearse`.
     """
-    check_output(job)
+    start = check_output(job)
     with remove_if_empty(job.output):
-        return rehearse(build_trainer(job))
+        trainer = build_trainer(job)
+        trainer.start = start
+        return rehearse(trainer)
 
 
 def rehearse(trainer: JobTrainer) -> Rehearsal:
@@ -122,6 +128,8 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
         rows_per_step=rows_per_step,
         step=_step(trainer, next(iter(loader))),
         note=job.note,
+        resumes=None if trainer.start.newest is None else str(trainer.start.newest),
+        skipped=tuple(map(str, trainer.start.skipped)),
     )
 
 

@@ -65,6 +65,10 @@ def _facts_table(job: Job, rehearsal: Rehearsal) -> Table:
     table.add_row("  one step", f"{step.rows} rows: loss {step.loss:.4f}, gradient norm {step.gradient_norm:.4g}")
     if rehearsal.note:
         table.add_row("  precision", Text(rehearsal.note))
+    if rehearsal.resumes:
+        table.add_row("  resumes", Text(rehearsal.resumes))
+    if rehearsal.skipped:
+        table.add_row("  skipped", Text(", ".join(rehearsal.skipped)))
     return table
 
 

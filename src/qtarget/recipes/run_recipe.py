@@ -17,8 +17,9 @@ from qtarget.evaluate.run.view import ProgressDisplay
 from qtarget.evaluate.tasks import task
 from qtarget.evaluate.tasks.lock_file import LOCK_NAME
 from qtarget.evaluate.tasks.questions import sample_rows
+from qtarget.job.checkpoints import last_checkpoint
 from qtarget.job.config.checked_job import Job
-from qtarget.job.training import CONFIGURATION, last_checkpoint, prepare_training, run_training
+from qtarget.job.training import CONFIGURATION, prepare_training, run_training
 from qtarget.recipes.dry import DRY_PROTOCOL, DRY_QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
 from qtarget.recipes.launch import arm_values, write_config
@@ -133,7 +134,7 @@ def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
     if dry:
         trainer.remove_callback(PrinterCallback)
     check_parity(trainer, prompt_of(recipe))
-    run_training(trainer)
+    run_training(trainer, "the same command")
     del trainer
     gc.collect()  # frees this arm's models before the next arm's are loaded
 

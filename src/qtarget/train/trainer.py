@@ -19,6 +19,7 @@ from qtarget.teacher import EvidenceSource, ReadsAhead, check_head
 from qtarget.train import checks
 from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, causal_lm
 from qtarget.train.forward import ModelEvidence, TargetCall, TargetOutput, add_target_loss, text_inputs
+from qtarget.train.log_window import LogWindow
 from qtarget.train.lookup import (
     CacheReference,
     check_coverage,
@@ -29,6 +30,7 @@ from qtarget.train.lookup import (
     with_caches,
 )
 from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
+from qtarget.train.missed_evaluation import MissedEvaluation
 from qtarget.train.nonfinite import FiniteLossCheck, MicroBatch
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
@@ -97,10 +99,11 @@ class TargetSFTTrainer(OpenSFTTrainer):
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
         self._check_ids()
-        self._meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
-        self._tokens_seen = 0
-        self._finite_losses = FiniteLossCheck()
-        self.add_callback(self._finite_losses)
+        self.meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
+        self.tokens_seen = 0
+        self._finite_losses, self._log_window = FiniteLossCheck(), LogWindow(self)
+        for callback in (self._finite_losses, self._log_window, MissedEvaluation(self)):
+            self.add_callback(callback)
         self._add_evidence(teachers, given)
         self.count_labels()
         ahead = {name: source.read for name, source in self.sources.items() if isinstance(source, ReadsAhead)}
@@ -215,14 +218,14 @@ class TargetSFTTrainer(OpenSFTTrainer):
     # What is logged
 
     def _measure(self, mode: str, out: TargetOutput, batch: dict) -> None:
-        meter = self._meters[mode]
+        meter = self.meters[mode]
         meter.add("nll", out.nll * out.num_tokens, out.num_tokens)
         meter.add_tokens(out.diagnostics)
         if out.aux_loss is not None:
             meter.add("aux_loss", out.aux_loss, 1)
         if mode == "train":
             mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
-            self._meters["seen"].add("num_tokens", mask.sum(), 1)
+            self.meters["seen"].add("num_tokens", mask.sum(), 1)
         else:
             labels = (batch["labels"][:, 1:] != -100).sum()
             meter.add("loss", out.loss * labels, labels)
@@ -238,7 +241,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As the Trainer's, with `loss` and the other measures averaged over tokens, not over batches."""
-        self._meters["eval"] = Meter()
+        self.meters["eval"] = Meter()
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics: Any = output.metrics
@@ -247,11 +250,11 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
     def _means(self, mode: str) -> dict[str, float]:
         """Token means over ranks since the last reading, and how many tokens training has read by now."""
-        sums = self._meters[mode].read(self._over_ranks)
-        new_tokens, _ = self._meters["seen"].read(self._over_ranks).get("num_tokens", (0, 0))
-        self._tokens_seen += int(new_tokens) // self.get_tp_size()
+        sums = self.meters[mode].read(self._over_ranks)
+        new_tokens, _ = self.meters["seen"].read(self._over_ranks).get("num_tokens", (0, 0))
+        self.tokens_seen += int(new_tokens) // self.get_tp_size()
         means = {name: total / count for name, (total, count) in sums.items() if count > 0}
-        return {**means, "num_tokens": self._tokens_seen} if means else {}
+        return {**means, "num_tokens": self.tokens_seen} if means else {}
 
     def _over_ranks(self, table: Tensor) -> Any:
         return self.accelerator.reduce(table, "sum")
@@ -259,10 +262,12 @@ class TargetSFTTrainer(OpenSFTTrainer):
     # What is saved
 
     def save_beside(self, folder: Path) -> None:
+        self._log_window.save(folder)
         if isinstance(self.reference, Snapshot):
             self.reference.save(folder, writes=self.args.should_save)
 
     def load_beside(self, folder: Path) -> None:
+        self._log_window.load(folder)
         if isinstance(self.reference, Snapshot):
             self.reference.load(folder)
 

@@ -5,19 +5,25 @@ package names them.
 """
 
 import copy
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from qtarget.data import Asker
+from qtarget.train.missed_evaluation import evaluation_missed
 
 Prepare = Callable[[Any, SFTConfig, bool], Any]
+UNFINISHED = ".unfinished"
+"""Folder in an output directory that holds the checkpoint being written; it is renamed once it is whole."""
 
 
 class Preparation(NamedTuple):
@@ -51,9 +57,28 @@ class OpenSFTTrainer(SFTTrainer):
         way to do so."""
         return prepare(dataset, args, packing)
 
+    _draft: Path | None = None
+    _is_finished_before = False
+
     def save_checkpoint(self) -> None:
         """Write `checkpoint-N` of this moment, from which training goes on, whatever `save_strategy` says."""
         self._save_checkpoint(self.model_wrapped, trial=None)
+
+    def evaluate_in_training(self) -> None:
+        """Evaluate as the training loop does after a step: schedulers and the choice of the best see the result."""
+        metrics = self._evaluate(None, None)
+        is_best = self._determine_best_metric(metrics=metrics, trial=None)
+        if is_best and self.args.save_strategy == SaveStrategy.BEST:
+            self.save_checkpoint()
+
+    @property
+    def log_window(self) -> tuple[torch.Tensor, int]:
+        """The sum of this rank's losses since the last log, and the step of that log."""
+        return self._tr_loss, self._globalstep_last_logged
+
+    @log_window.setter
+    def log_window(self, window: tuple[torch.Tensor, int]) -> None:
+        self._tr_loss, self._globalstep_last_logged = window
 
     def save_beside(self, folder: Path) -> None:
         """Called after a checkpoint is written to `folder`, on every rank."""
@@ -96,13 +121,79 @@ class OpenSFTTrainer(SFTTrainer):
         self._signature_columns = [*self._signature_columns, *missing]
 
     def _save_checkpoint(self, model, trial) -> None:
-        super()._save_checkpoint(model, trial)
-        if not self.args.save_only_model:
-            self.save_beside(Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}")
+        """A checkpoint appears whole or not at all: written to `UNFINISHED`, and renamed once all ranks are done."""
+        run, name = Path(self._get_output_dir(trial=trial)), f"checkpoint-{self.state.global_step}"
+        limit = self.args.save_total_limit
+        with self._drafting(run):
+            self.args.save_total_limit = None  # old checkpoints go once the new one is there
+            super()._save_checkpoint(model, trial)
+            self.args.save_total_limit = limit
+            if not self.args.save_only_model:
+                self.save_beside(run / UNFINISHED / name)
+            if self.args.should_save:
+                self._name_best(run, name)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                _move(run / UNFINISHED / name, run / name)
+            self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(run / name))
+        if self.args.should_save:
+            rotate_checkpoints(str(run), limit, self.state.best_model_checkpoint, use_mtime=True)
+
+    @contextmanager
+    def _drafting(self, run: Path) -> Iterator[None]:
+        """While the block runs, checkpoints are written below `UNFINISHED`, which is empty before and gone after."""
+        limit = self.args.save_total_limit
+        if self.args.should_save:
+            shutil.rmtree(run / UNFINISHED, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self._draft = run / UNFINISHED
+        try:
+            yield
+        finally:
+            self._draft, self.args.save_total_limit = None, limit
+            if self.args.should_save:
+                shutil.rmtree(run / UNFINISHED, ignore_errors=True)
+
+    def _name_best(self, run: Path, name: str) -> None:
+        """Where this checkpoint is the best so far, its state names it by the path that it will have."""
+        if self.state.best_model_checkpoint == str(run / UNFINISHED / name):
+            self.state.best_model_checkpoint = str(run / name)
+            self.state.save_to_json(str(run / UNFINISHED / name / "trainer_state.json"))
+
+    def _get_output_dir(self, trial) -> str:
+        return super()._get_output_dir(trial) if self._draft is None else str(self._draft)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._draft is None:  # not before it has its name
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _run_epoch(self, *args, **kwargs) -> None:
+        """As the Trainer's, which takes a step too many of a run that is resumed at its end."""
+        if self.state.global_step < self.state.max_steps:
+            return super()._run_epoch(*args, **kwargs)
+        if evaluation_missed(self.args, self.state):
+            self.evaluate_in_training()
+        self.control.should_training_stop = self._is_finished_before = True
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As the Trainer's, without its mean loss over no step at all."""
+        if "train_loss" in logs and self._is_finished_before:
+            del logs["train_loss"]
+            self._is_finished_before = False
+        super().log(logs, start_time)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_beside(Path(resume_from_checkpoint))
+
+
+def _move(draft: Path, folder: Path) -> None:
+    """Give a finished checkpoint its name. An earlier one of the same step goes."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    draft.replace(folder)
 
 
 def without_cutting(args: SFTConfig) -> SFTConfig:

@@ -1,0 +1,182 @@
+"""What libraries print goes to a log, and not to the terminal: their warnings, notes and progress bars.
+
+Standard error is diverted as a whole, so that also C code is caught. What the terminal still shows: our own warnings,
+errors that libraries log, and how far they are with long work.
+"""
+
+import io
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+LOG = "train.log"
+KEPT_LOGGERS = ("transformers", "datasets", "huggingface_hub", "torch")
+"""Libraries that keep their records from the root logger."""
+shows_all_noise: ContextVar[bool] = ContextVar("shows_all_noise", default=False)
+"""Whether the user asked to see everything (`--debug`)."""
+_LINE_SECONDS = 10.0
+
+
+class DivertedError(io.TextIOBase):
+    """Standard error while it is diverted: lines go to the log, a progress bar's to the terminal, in short.
+
+    Args:
+        log: the file that takes the lines.
+        terminal: file descriptor of the standard error that was there before.
+    """
+
+    encoding = "utf-8"
+
+    def __init__(self, log: Any, terminal: int) -> None:
+        self.log, self.terminal = log, terminal
+        self._bar, self._shown_at = "", 0.0
+
+    @property
+    def buffer(self) -> Any:
+        return self.log
+
+    def write(self, text: str) -> int:
+        if "\r" in text:
+            self._show(text.split("\r")[-1].strip())
+        elif text.strip("\n\x1b[A "):
+            self.log.write(text.encode("utf-8", "replace"))
+        return len(text)
+
+    def fileno(self) -> int:
+        return self.log.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+    def say(self, line: str) -> None:
+        """Print a line on the terminal, over a line of progress; may be called in a signal handler."""
+        self._put(f"{line}\n")
+
+    def _put(self, text: str) -> None:
+        clear = "\r\x1b[2K" if os.isatty(self.terminal) else ""
+        with suppress(OSError):
+            os.write(self.terminal, f"{clear}{text}".encode())
+
+    def _show(self, bar: str) -> None:
+        """A library's bar as a short line, if it lasts: on a terminal in place, elsewhere every ten seconds."""
+        what, _, rest = bar.partition(":")
+        done = rest.partition("|" if "%" in rest else "[")[0].strip()
+        is_terminal, now = os.isatty(self.terminal), time.monotonic()
+        if what != self._bar:
+            self._bar, self._shown_at = what, now
+        elif done and done != "100%" and now - self._shown_at > (1.0 if is_terminal else _LINE_SECONDS):
+            self._shown_at = now
+            self._put(f"{what}: {done}" + ("" if is_terminal else "\n"))
+        elif done == "100%" and is_terminal:
+            self._put("")
+
+
+class LogEcho(logging.Handler):
+    """Shows on the terminal what a library logs as an error. bitsandbytes' are none where nothing is quantised."""
+
+    def __init__(self, stream: DivertedError) -> None:
+        super().__init__(logging.ERROR)
+        self.stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not record.name.startswith("bitsandbytes"):
+            self.stream.say(f"{record.name}: {record.getMessage()}")
+
+
+class LibraryNoise:
+    """The log of what libraries print: a file without a name until `keep` gives it one."""
+
+    def __init__(self, stream: DivertedError | None, echo: LogEcho | None) -> None:
+        self._stream, self._echo = stream, echo
+
+    def say(self, line: str) -> None:
+        """Print a line on standard error at once; may be called in a signal handler."""
+        (self._stream or DivertedError(None, 2)).say(line)
+
+    def show_from(self, level: int) -> None:
+        """Show on the terminal too what libraries log at a level and above."""
+        if self._echo is not None:
+            self._echo.setLevel(level)
+
+    def keep(self, folder: Path) -> None:
+        """Write the log so far to `train.log` of a folder, behind what an earlier run wrote, and go on there."""
+        if self._stream is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        before, named = self._stream.log, (folder / LOG).open("ab", buffering=0)
+        before.seek(0)
+        shutil.copyfileobj(before, named)
+        os.dup2(named.fileno(), 2)
+        self._stream.log = named
+        before.close()
+
+
+@contextmanager
+def diverted_noise() -> Iterator[LibraryNoise]:
+    """While the block runs, standard error goes to a log, and warnings that qtarget gives are shown as notes.
+
+    Not with `--debug`.
+    """
+    if shows_all_noise.get():
+        yield LibraryNoise(None, None)
+        return
+    sys.stderr.flush()
+    terminal, before = os.dup(2), sys.stderr
+    stream = DivertedError(tempfile.TemporaryFile(buffering=0), terminal)  # noqa: SIM115  (closed below)
+    os.dup2(stream.log.fileno(), 2)
+    sys.stderr = stream  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        with _echoed_logs(stream) as echo, warnings.catch_warnings():
+            _show_own_warnings(stream)
+            yield LibraryNoise(stream, echo)
+    finally:
+        sys.stderr = before
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        stream.log.close()
+
+
+@contextmanager
+def _echoed_logs(stream: DivertedError) -> Iterator[LogEcho]:
+    echo, loggers = LogEcho(stream), [logging.getLogger(name) for name in ("", *KEPT_LOGGERS)]
+    quiet = logging.StreamHandler(stream)  # a root without a handler of its own would print warnings elsewhere
+    loggers[0].addHandler(quiet)
+    for logger in loggers:
+        logger.addHandler(echo)
+    try:
+        yield echo
+    finally:
+        loggers[0].removeHandler(quiet)
+        for logger in loggers:
+            logger.removeHandler(echo)
+
+
+def _show_own_warnings(stream: DivertedError) -> None:
+    """Show the warnings that qtarget gives, each once; write the others to the log, as Python formats them."""
+    seen: set[str] = set()
+
+    def show(message, category, filename, lineno, file=None, line=None) -> None:
+        if not _is_ours():
+            stream.write(warnings.formatwarning(message, category, filename, lineno, line))
+        elif str(message) not in seen:
+            seen.add(str(message))
+            stream.say(f"note: {message}")
+
+    warnings.showwarning = show
+
+
+def _is_ours() -> bool:
+    """Whether qtarget gives the warning under way: the innermost frame outside of `warnings` is its."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") == "warnings":
+        frame = frame.f_back
+    return frame is not None and str(frame.f_globals.get("__name__", "")).startswith("qtarget")

@@ -1,0 +1,120 @@
+"""Checkpoints of a run: which are whole, so that training can go on from them, and what is wrong with the others."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+STATE, INDEX = "trainer_state.json", "model.safetensors.index.json"
+WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
+PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin")
+SHARDED = ("pytorch_model_fsdp_*", "global_step*")
+"""Folders of FSDP's and DeepSpeed's own checkpoints, which hold optimizer and weights; their contents are not read."""
+NAME = re.compile(r"checkpoint-(\d+)", re.ASCII)
+
+
+class BrokenCheckpoint(NamedTuple):
+    """A checkpoint that cannot be resumed from, and why."""
+
+    folder: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.folder} ({self.reason})"
+
+
+class Checkpoints(NamedTuple):
+    """What a run's output directory holds.
+
+    Attributes:
+        newest: the whole checkpoint of the highest step, or None.
+        skipped: those of higher steps, the highest first.
+    """
+
+    newest: Path | None
+    skipped: tuple[BrokenCheckpoint, ...] = ()
+
+
+def checkpoints_in(folder: Path) -> Checkpoints:
+    """The newest whole checkpoint of an output directory, and those above it that are not whole."""
+    named = [(NAME.fullmatch(each.name), each) for each in folder.iterdir()] if folder.is_dir() else []
+    steps = sorted(((int(match[1]), each) for match, each in named if match and each.is_dir()), reverse=True)
+    skipped: list[BrokenCheckpoint] = []
+    for _, each in steps:
+        reason = checkpoint_fault(each)
+        if reason is None:
+            return Checkpoints(each, tuple(skipped))
+        skipped.append(BrokenCheckpoint(each, reason))
+    return Checkpoints(None, tuple(skipped))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint in a run's output directory, if there is one."""
+    return checkpoints_in(folder).newest
+
+
+def checkpoint_fault(folder: Path) -> str | None:
+    """Why training cannot go on from a folder, or None. The bytes of weights are not read, only whether the files are
+    there and end where they should."""
+    if not any(folder.iterdir()):
+        return "it is empty"
+    try:
+        step = json.loads((folder / STATE).read_text(encoding="utf-8"))["global_step"]
+    except FileNotFoundError:
+        return f"it has no {STATE}"
+    except (ValueError, KeyError, TypeError, OSError):
+        return f"{STATE} is damaged"
+    if (match := NAME.fullmatch(folder.name)) and step != int(match[1]):
+        return f"{STATE} is of step {step}"
+    if any(True for pattern in SHARDED for _ in folder.glob(pattern)):
+        return None
+    return _weights_fault(folder) or _state_fault(folder)
+
+
+def _weights_fault(folder: Path) -> str | None:
+    for name in PICKLED_WEIGHTS:
+        if (folder / name).is_file():
+            return _zip_fault(folder / name)
+    found = _shards(folder) or [name for name in WEIGHTS if (folder / name).is_file()]
+    if not found:
+        return "it has no weights"
+    return next((fault for name in found if (fault := _tensors_fault(folder / name))), None)
+
+
+def _shards(folder: Path) -> list[str]:
+    """The files that an index of weights in several files names; one that cannot be read stands for itself."""
+    if not (folder / INDEX).is_file():
+        return []
+    try:
+        return sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError):
+        return [INDEX]
+
+
+def _tensors_fault(path: Path) -> str | None:
+    if not path.is_file():
+        return f"it has no {path.name}"
+    try:
+        with safe_open(path, "pt"):
+            return None
+    except (SafetensorError, OSError):
+        return f"{path.name} is damaged"
+
+
+def _state_fault(folder: Path) -> str | None:
+    """What is wrong with the states of optimizer, schedule and random numbers."""
+    random = sorted(folder.glob("rng_state*.pth"))
+    if not random:
+        return "it has no rng_state.pth"
+    paths = [folder / "optimizer.pt", folder / "scheduler.pt", *random]
+    return next((fault for path in paths if (fault := _zip_fault(path))), None)
+
+
+def _zip_fault(path: Path) -> str | None:
+    """What is wrong with a file of `torch.save`, which ends with the table of a zip archive."""
+    if not path.is_file():
+        return f"it has no {path.name}"
+    return None if zipfile.is_zipfile(path) else f"{path.name} is damaged"

@@ -1,0 +1,50 @@
+"""An evaluation that a stop left out is made up for when training is resumed, before the next step."""
+
+from typing import Protocol
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import DefaultFlowCallback
+
+
+class EvaluatingTrainer(Protocol):
+    """The part of a trainer that evaluates."""
+
+    def evaluate_in_training(self) -> None: ...
+
+
+class MissedEvaluation(TrainerCallback):
+    """Evaluates at the first step of a resumed run, where its checkpoint was due for it and has none.
+
+    The random numbers are drawn where an unbroken run draws them: after the checkpoint's state is read, and before
+    the step.
+    """
+
+    def __init__(self, trainer: EvaluatingTrainer) -> None:
+        self.trainer = trainer
+        self._looked = True
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self._looked = False
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        if not self._looked:
+            self._looked = True
+            if evaluation_missed(args, state):
+                self.trainer.evaluate_in_training()
+
+
+def evaluation_missed(args: TrainingArguments, state: TrainerState) -> bool:
+    """Whether the last step was one to evaluate after, and the log holds no evaluation of it."""
+    if not state.global_step or is_evaluated(state):
+        return False
+    flow, control = DefaultFlowCallback(), TrainerControl()
+    flow.on_step_end(args, state, control)
+    if state.epoch is not None and state.epoch == int(state.epoch):
+        flow.on_epoch_end(args, state, control)
+    return control.should_evaluate
+
+
+def is_evaluated(state: TrainerState) -> bool:
+    """Whether the log holds an evaluation of the last step."""
+    of_step = [logged for logged in state.log_history if logged.get("step") == state.global_step]
+    return any(name.startswith("eval_") for logged in of_step for name in logged)

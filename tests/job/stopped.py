@@ -1,0 +1,76 @@
+"""Commands in a process of their own, forked from this one with its imports, that send themselves signals."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from qtarget.cli.main import main
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Signalling(NamedTuple):
+    """A signal that the process sends itself at the `call`-th call of a function of a library, 0 being the first.
+
+    Attributes:
+        times: how many, one directly after the other.
+        where: of the call's arguments; calls of others are not counted.
+    """
+
+    owner: Any
+    name: str
+    call: int = 0
+    number: int = signal.SIGINT
+    times: int = 1
+    where: Callable[..., bool] = lambda *args, **kwargs: True
+
+    def install(self) -> None:
+        function, calls = getattr(self.owner, self.name), []
+
+        def calling(*args: Any, **kwargs: Any) -> Any:
+            if self.where(*args, **kwargs):
+                calls.append(None)
+                for _ in range(self.times if len(calls) == self.call + 1 else 0):
+                    os.kill(os.getpid(), self.number)
+            return function(*args, **kwargs)
+
+        setattr(self.owner, self.name, calling)
+
+
+def ended(words: Sequence[str], *signals: Signalling, folder: Path) -> Ended:
+    """Run a command in a child process until it ends; a negative code is the signal that killed it."""
+    out, err = folder / "stdout.txt", folder / "stderr.txt"
+    child = os.fork()
+    if child == 0:
+        _run(list(words), signals, out, err)
+    _, status = os.waitpid(child, 0)
+    return Ended(os.waitstatus_to_exitcode(status), out.read_text("utf-8"), err.read_text("utf-8"))
+
+
+def _run(words: list[str], signals: Sequence[Signalling], out: Path, err: Path) -> None:
+    code = 99
+    try:
+        for number, path in ((1, out), (2, err)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, encoding="utf-8", closefd=False) for number in (1, 2))
+        for handled in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(handled, signal.default_int_handler if handled == signal.SIGINT else signal.SIG_DFL)
+        for each in signals:
+            each.install()
+        main(words)
+    except SystemExit as stopped:
+        code = int(stopped.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
