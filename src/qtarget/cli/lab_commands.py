@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from qtarget.cli.terminal import preparation
+from qtarget.console import SafeConsole
 
 experiments_app = typer.Typer()
 lab_app = typer.Typer(no_args_is_help=True, help="The embedded lab: small worlds, models and data.")
@@ -61,4 +62,4 @@ def build_command(
     with preparation():
         described = lab.world(world)
     lab.build(described, seed, out)
-    print(f"student and teacher of {world} are in {out}")
+    SafeConsole(soft_wrap=True).print(f"student and teacher of {world} are in {out}")

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from qtarget.cli.terminal import AsJson, preparation, print_json, print_view
+from qtarget.console import SafeConsole
 
 training_app = typer.Typer()
 
@@ -70,7 +71,8 @@ def validate_command(arguments: ConfigArguments = None, as_json: AsJson = False)
         rehearsal = validate_job(job)
     if as_json:
         return print_json({"configuration": resolved_configuration(job), **asdict(rehearsal)})
-    Console().print(rehearsal_view(job, rehearsal), "\n[green]ready[/]: `qtarget train` with the same words runs it.")
+    ready = Text.assemble("\n", ("ready", "green"), ": `qtarget train` with the same words runs it.")
+    SafeConsole().print(rehearsal_view(job, rehearsal), ready)
 
 
 @training_app.command("methods")

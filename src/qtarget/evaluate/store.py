@@ -211,4 +211,4 @@ def answers_of(run: TaskRun, records: Sequence[Record], facts: Mapping[str, Any]
             "The two files are of different evaluations; restore them, or write another --out."
         )
     ordered = tuple(tuple(sorted(by_question[q.qid], key=lambda r: r.sample_i)) for q in run.questions)
-    return Answers(run.task, run.ask, run.questions, ordered, facts["model"], facts["generation"])
+    return Answers(run.task, run.ask, run.questions, ordered, facts["model"], facts["generation"], run.overridden)

@@ -1,8 +1,8 @@
 """What `qtarget train` prints before the first step and after the last."""
 
-from rich.console import Console
 from rich.text import Text
 
+from qtarget.console import SafeConsole
 from qtarget.job.build import JobTrainer
 from qtarget.job.method_pages import entry
 from qtarget.job.training import METRICS
@@ -24,7 +24,7 @@ def announce_run(trainer: JobTrainer) -> None:
     }
     for name, text in lines.items():
         if text:
-            Console(soft_wrap=True).print(Text.assemble((f"{name:<10}", "dim"), text))
+            SafeConsole(soft_wrap=True).print(Text.assemble((f"{name:<10}", "dim"), text))
 
 
 def announce_result(trainer: JobTrainer) -> None:
@@ -34,5 +34,5 @@ def announce_result(trainer: JobTrainer) -> None:
     output = trainer.args.output_dir
     for part, values in trainer.measures().items():
         shown = ", ".join(f"{name} {values[name]:.4f}" for name in ("loss", "nll") if name in values)
-        Console(soft_wrap=True).print(f"{part:<10}{shown}")
-    Console(soft_wrap=True).print(Text(f"model and card are in {output}, all figures in {output}/{METRICS}"))
+        SafeConsole(soft_wrap=True).print(f"{part:<10}{shown}")
+    SafeConsole(soft_wrap=True).print(Text(f"model and card are in {output}, all figures in {output}/{METRICS}"))

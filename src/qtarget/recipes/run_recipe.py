@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
+from rich.text import Text
 from transformers import PrinterCallback
 
 from qtarget.disk.files import read_json_object, write_json
@@ -62,10 +63,10 @@ def run_all(recipes: Sequence[Recipe], options: RunOptions, console: Console) ->
         options.arms_of(recipe)
     with quiet() if options.dry else nullcontext():
         for recipe in recipes:
-            console.print(f"[bold]{recipe.title}[/]")
-            scores = run_recipe(recipe, options, lambda line: console.print(f"  {line}", highlight=False))
+            console.print(recipe.title, style="bold")
+            scores = run_recipe(recipe, options, lambda line: console.print(f"  {line}"))
             console.print(comparison(recipe, scores, options.dry))
-    console.print(f"Models, samples and figures: [bold]{options.out}[/]")
+    console.print(Text.assemble("Models, samples and figures: ", (str(options.out), "bold")))
 
 
 def evaluation_plan(recipe: Recipe, arm: str, model: str, folder: Path, options: RunOptions) -> EvaluationPlan:

@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
-from rich.console import Console
-
+from qtarget.console import SafeConsole
 from qtarget.disk.files import replace_text, write_json
 from qtarget.evaluate.compare.arms import Arm, read_arms
 from qtarget.evaluate.compare.inspect_export import export_inspect
@@ -59,7 +58,7 @@ def write_comparison(report: ComparisonReport, out: Path) -> None:
     if report.tables is not None:
         write_json(out / "comparison.json", asdict(report.tables))
         page = StringIO()
-        Console(file=page, width=TABLE_WIDTH).print(comparison_view(report.tables, TABLE_WIDTH))
+        SafeConsole(file=page, width=TABLE_WIDTH).print(comparison_view(report.tables, TABLE_WIDTH))
         replace_text(out / "comparison.txt", page.getvalue())
         draw_comparison(report.tables, out / "comparison.png")
         report.written.append(f"table, picture and JSON: {out}/comparison.*")

@@ -85,8 +85,13 @@ def task_run_of(plan: EvaluationPlan, task: Task) -> TaskRun:
         raise ValueError(f"--limit {plan.limit} was given; write --limit 1 or more.")
     entry = rows.entry
     source = f"{entry.source}{'@' + entry.revision if entry.revision else ''}, sha256 {entry.sha256}"
-    overridden = _overridden(ask, task.ask)
+    overridden = (*_overridden(ask, task.ask), *_left_out(len(rows.questions), plan.limit))
     return TaskRun(TaskFacts.of(task), ask, rows.questions[: plan.limit], source, rows.remarks, overridden)
+
+
+def _left_out(questions: int, limit: int | None) -> list[str]:
+    """That a limit leaves questions out, in words, if it does."""
+    return [f"questions (the first {limit} of {questions})"] if limit is not None and limit < questions else []
 
 
 def _overridden(ask: SamplingProtocol, default: SamplingProtocol) -> tuple[str, ...]:
