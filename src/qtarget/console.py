@@ -38,6 +38,11 @@ def visible(text: str) -> str:
     return COMMANDING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def shortened(text: str, most: int = 120) -> str:
+    """The text, or its beginning where it is longer than anybody reads in an error."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 class SafeConsole(Console):
     """rich's console, on which every text is `visible`, and where neither ``[red]`` nor ``:smile:`` in it does anything
     unless `markup=True` is said where it is printed."""
