@@ -45,6 +45,7 @@ def study_command(
     It runs for hours, prints its estimate first, keeps each run as it ends, and goes on from there.
     """
     from qtarget.study.miniature.run_study import rewrite_study_page, run_study
+    from qtarget.study.run_record import check_outcomes
 
     if page is not None:
         with preparation():
@@ -52,6 +53,7 @@ def study_command(
     with preparation():
         check_place(results, f"`--results {results}`", "write another `--results`")
         check_place(models, f"`--models {models}`", "write another `--models`")
+        check_outcomes(results)
     run_study(results, models, workers=workers, hours=hours, quick=quick)
 
 

@@ -55,11 +55,12 @@ def run_recipes_command(
     """Train and evaluate every arm of a setting, with the paper's figures beside. What is finished is read."""
     from qtarget.recipes.launch import print_launch
     from qtarget.recipes.run_options import chosen_recipes, run_options
-    from qtarget.recipes.run_recipe import run_all
+    from qtarget.recipes.run_recipe import check_results, run_all
 
     with preparation():
         chosen = chosen_recipes(names or [], every)
         options = run_options(chosen, methods, dry_run, out, "vllm" if vllm else "hf")
+        check_results(chosen, options)
         if launch:
             return print_launch(chosen, options, gpus, SafeConsole(soft_wrap=True))
     run_all(chosen, options, SafeConsole())

@@ -45,11 +45,13 @@ def train_command(arguments: ConfigArguments = None) -> None:
     from qtarget.job.announce import announce_result, announce_run
     from qtarget.job.config.flags import parse_arguments
     from qtarget.job.config.read_job import read_job
+    from qtarget.job.teacher_mass import announce_mass
     from qtarget.job.training import prepare_training, run_training
 
     with preparation():
         trainer = prepare_training(read_job(parse_arguments(arguments or [])))
     announce_run(trainer)
+    announce_mass(trainer)
     run_training(trainer)
     announce_result(trainer)
 

@@ -111,6 +111,8 @@ def print_summary(report: Report, progress: CacheProgress) -> None:
     if progress.asked:
         rows["asked"] = f"{progress.rate:,.0f} tokens/s, in {_duration(progress.seconds)}"
     SafeConsole().print(_table({**_rows(report), **rows}))
+    if report.warning is not None:
+        SafeConsole(soft_wrap=True).print(report.warning, style="yellow")
 
 
 def report_view(report: Report, _width: int) -> RenderableType:
@@ -134,6 +136,8 @@ def report_view(report: Report, _width: int) -> RenderableType:
     blocks += [Text(f"problem: {problem}", style="red") for problem in report.problems]
     if not report.problems:
         blocks.append(Text("every hash, range, mass and target agrees", style="green"))
+    if report.warning is not None:
+        blocks.append(Text(report.warning, style="yellow"))
     return Group(*blocks)
 
 

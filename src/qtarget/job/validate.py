@@ -10,6 +10,7 @@ from qtarget.data import WEIGHT
 from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import DataFacts
+from qtarget.job.teacher_mass import mass_warnings
 from qtarget.job.training import check_output
 from qtarget.target.types import IGNORED
 
@@ -69,6 +70,7 @@ class Rehearsal:
         row_tokens: how many that row has.
         steps, rows_per_step: optimizer steps of the run, and rows of each, over all ranks.
         note: the precision, where the machine chose it.
+        warnings: on caches and servers that hold too little of their teacher.
     """
 
     model: str
@@ -83,6 +85,7 @@ class Rehearsal:
     rows_per_step: int
     step: TrialStep
     note: str
+    warnings: tuple[str, ...] = ()
 
 
 def validate_job(job: Job) -> Rehearsal:
@@ -122,6 +125,7 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
         rows_per_step=rows_per_step,
         step=_step(trainer, next(iter(loader))),
         note=job.note,
+        warnings=tuple(mass_warnings(trainer)),
     )
 
 
