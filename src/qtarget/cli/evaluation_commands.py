@@ -1,7 +1,6 @@
 """`qtarget tasks`, `eval` and `compare`."""
 
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qtarget.cli.terminal import AsJson, preparation, print_json, print_view
+from qtarget.console import SafeConsole
 
 if TYPE_CHECKING:
     from qtarget.evaluate.run.plan import EvaluationPlan
@@ -49,7 +49,7 @@ class EvalOptions:
     max_new_tokens: Annotated[int | None, typer.Option(show_default="the task's")] = None
     prompt: Annotated[str | None, typer.Option(help="Name of a prompt.", show_default="the task's")] = None
     seed: Annotated[int | None, typer.Option(help="Of all samples.", show_default="0")] = None
-    limit: Annotated[int | None, typer.Option(help="Only the first questions.", show_default=False)] = None
+    limit: Annotated[int | None, typer.Option(help="Only the first questions.", show_default="all")] = None
     rows: Annotated[list[str] | None, typer.Option(help="TASK=FILE, rows of your own.", show_default=False)] = None
     generator: Annotated[str, typer.Option(help="hf, http or vllm.")] = "hf"
     url: Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.", show_default=False)] = None
@@ -141,4 +141,4 @@ def compare_command(
         write_comparison(comparison, out)
     if comparison.tables is not None:
         print_json(asdict(comparison.tables)) if as_json else print_view(comparison_view, comparison.tables)
-    print(*comparison.written, sep="\n", file=sys.stderr)
+    SafeConsole(stderr=True, soft_wrap=True).print(*comparison.written, sep="\n")

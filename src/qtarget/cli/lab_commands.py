@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from qtarget.cli.terminal import preparation
+from qtarget.console import SafeConsole
+from qtarget.disk.places import check_place
 
 experiments_app = typer.Typer()
 lab_app = typer.Typer(no_args_is_help=True, help="The embedded lab: small worlds, models and data.")
@@ -25,6 +27,7 @@ def demo_command(
     with preparation():
         if world is not None:
             lab.world(world)
+        check_place(out, f"`--out {out}`", "write another `--out`")
     run_demo(out=out, world=world, seed=seed, quick=quick)
 
 
@@ -42,10 +45,15 @@ def study_command(
     It runs for hours, prints its estimate first, keeps each run as it ends, and goes on from there.
     """
     from qtarget.study.miniature.run_study import rewrite_study_page, run_study
+    from qtarget.study.run_record import check_outcomes
 
     if page is not None:
         with preparation():
             return rewrite_study_page(page, results)
+    with preparation():
+        check_place(results, f"`--results {results}`", "write another `--results`")
+        check_place(models, f"`--models {models}`", "write another `--models`")
+        check_outcomes(results)
     run_study(results, models, workers=workers, hours=hours, quick=quick)
 
 
@@ -60,5 +68,6 @@ def build_command(
 
     with preparation():
         described = lab.world(world)
+        check_place(out, f"`--out {out}`", "write another `--out`")
     lab.build(described, seed, out)
-    print(f"student and teacher of {world} are in {out}")
+    SafeConsole(soft_wrap=True).print(f"student and teacher of {world} are in {out}")

@@ -2,11 +2,13 @@
 
 import os
 import sys
-from typing import Annotated
+import traceback
+from types import TracebackType
+from typing import Annotated, Any
 
 try:
     import typer
-    from rich.console import Console
+    from rich.text import Text
 except ModuleNotFoundError as missing:
     raise SystemExit(f"qtarget's command line needs {missing.name}; write: pip install 'qtarget[train]'") from None
 
@@ -18,13 +20,15 @@ from qtarget.cli.recipe_commands import recipes_app
 from qtarget.cli.teacher_commands import teacher_app
 from qtarget.cli.terminal import EXIT_FAILED, EXIT_REFUSED
 from qtarget.cli.training_commands import training_app
+from qtarget.cli.versions_report import print_versions
+from qtarget.console import SafeConsole, accept_any_encoding, visible
+from qtarget.disk.os_errors import os_error_in_words
 from qtarget.outcomes import Interruption, Refusal
 
 app = typer.Typer(
     name="qtarget",
     cls=InterruptibleGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Fine-tune language models by designing the target distribution.",
 )
@@ -36,10 +40,13 @@ app.add_typer(recipes_app, name="recipes")
 
 
 @app.callback()
-def declare_debug(
+def declare_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show versions, ours and the libraries'.", callback=print_versions)
+    ] = False,
 ) -> None:
-    """`--debug`, for the help. `main` reads it itself, since it may stand behind any command."""
+    """`--debug` and `--version`. `main` reads the first itself, since it may stand behind any command."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,31 +55,61 @@ def main(argv: list[str] | None = None) -> None:
     Args:
         argv: the arguments, without the program's name; None for those of this process.
     """
+    accept_any_encoding()
+    sys.excepthook = _show_traceback
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in arguments
     shows_all_noise.set(debug)
+    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        app([argument for argument in arguments if argument != "--debug"], prog_name="qtarget", standalone_mode=True)
+        code = app(arguments, prog_name="qtarget", standalone_mode=False)
     except Exception as error:
         code = _exit_code(error)
         if debug or code is None:
             raise
         if not isinstance(error, Refusal) or _is_first_rank():
-            Console(stderr=True, soft_wrap=True, highlight=False).print(str(error), style="red", markup=False)
-        sys.exit(code)
+            _print_error(error)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _exit_code(error: Exception) -> int | None:
     """The code of an error that a user can cause; None for a fault of ours, which keeps its traceback."""
     if isinstance(error, Interruption):
         return error.exit_code
-    codes = {
+    codes: dict[type[Exception], int] = {
         Refusal: EXIT_REFUSED,
         ImportError: EXIT_REFUSED,  # a library is missing, or of a version that was not tested
+        typer.Abort: EXIT_INTERRUPTED,
         ValueError: EXIT_FAILED,
         OSError: EXIT_FAILED,
     }
-    return next((code for kind, code in codes.items() if isinstance(error, kind)), None)
+    usage = getattr(error, "exit_code", None)  # of words that Typer cannot read
+    return usage if isinstance(usage, int) else next((codes[kind] for kind in codes if isinstance(error, kind)), None)
+
+
+def _print_error(error: Exception) -> None:
+    """Print an error in red; of words that Typer cannot read, how the command is called besides."""
+    console = SafeConsole(stderr=True, soft_wrap=True)
+    if isinstance(error, typer.Abort):
+        return console.print("stopped", style="red")
+    text = os_error_in_words(error) if isinstance(error, OSError) else str(error)
+    text = _usage(error) if hasattr(error, "format_message") else text
+    if text:
+        console.print(Text(text, style="red"))
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the words of a command, how it is called, and where its words are explained; "" where the
+    error's own work was to print the help."""
+    context, message = error.ctx, error.format_message()
+    command = "qtarget" if context is None else context.command_path
+    usage = "" if context is None else f"{context.get_usage()}\n"
+    return f"{command}: {message}\n{usage}`{command} --help` explains every word." if message else ""
+
+
+def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python's own traceback, in which what came from elsewhere cannot command the terminal."""
+    print(visible("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _is_first_rank() -> bool:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from qtarget.cli.terminal import AsJson, preparation, print_json, print_view
+from qtarget.console import SafeConsole
 
 recipes_app = typer.Typer(no_args_is_help=True, help="The paper's ten settings: their values, costs, and runs.")
 
@@ -55,11 +55,12 @@ def run_recipes_command(
     """Train and evaluate every arm of a setting, with the paper's figures beside. What is finished is read."""
     from qtarget.recipes.launch import print_launch
     from qtarget.recipes.run_options import chosen_recipes, run_options
-    from qtarget.recipes.run_recipe import run_all
+    from qtarget.recipes.run_recipe import check_results, run_all
 
     with preparation():
         chosen = chosen_recipes(names or [], every)
         options = run_options(chosen, methods, dry_run, out, "vllm" if vllm else "hf")
+        check_results(chosen, options)
         if launch:
-            return print_launch(chosen, options, gpus, Console(soft_wrap=True))
-    run_all(chosen, options, Console())
+            return print_launch(chosen, options, gpus, SafeConsole(soft_wrap=True))
+    run_all(chosen, options, SafeConsole())

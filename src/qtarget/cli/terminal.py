@@ -1,13 +1,15 @@
 """What the commands share: exit codes, the part of a command before anything runs, and how results are printed."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from qtarget.console import COMMANDING, SafeConsole
+from qtarget.disk.os_errors import os_error_in_words
 from qtarget.outcomes import Refusal
 
 EXIT_FAILED, EXIT_REFUSED = 1, 2
@@ -24,16 +26,26 @@ def preparation() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+    except OSError as error:
+        raise Refusal(os_error_in_words(error)) from error
+    except (ValueError, ImportError, RuntimeError) as error:
         raise Refusal(str(error)) from error
 
 
 def print_view(view: Callable[[Any, int], Any], value: Any) -> None:
     """Print `view(value, width)` at the terminal's width."""
-    console = Console()
+    console = SafeConsole()
     console.print(view(value, console.width))
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON; what JSON cannot hold, such as a path, as text."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """Print a value as JSON; what JSON cannot hold, such as a path, as text.
+
+    Characters that would command a terminal, and those that the output's encoding lacks, are written as ``\\u001b``.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=not _is_unicode(), default=str)
+    print(COMMANDING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def _is_unicode() -> bool:
+    return (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from qtarget.cli.interrupts import stopped_by
 from qtarget.cli.library_noise import diverted_noise
 from qtarget.cli.terminal import AsJson, preparation, print_json, print_view
+from qtarget.console import SafeConsole
 
 training_app = typer.Typer()
 
@@ -51,6 +52,7 @@ def train_command(arguments: ConfigArguments = None) -> None:
         from qtarget.job.announce import announce_result, announce_run
         from qtarget.job.config.flags import parse_arguments
         from qtarget.job.config.read_job import read_job
+        from qtarget.job.teacher_mass import announce_mass
         from qtarget.job.training import prepare_training, run_training
         from qtarget.job.training_table import TrainingTable
 
@@ -61,6 +63,7 @@ def train_command(arguments: ConfigArguments = None) -> None:
             trainer = prepare_training(job)
         noise.keep(job.output)
         announce_run(trainer)
+        announce_mass(trainer)
         with TrainingTable() as table:
             table.replace_printers_of(trainer)
             run_training(trainer, _resuming(arguments or []), noise.say)
@@ -107,7 +110,8 @@ def validate_command(arguments: ConfigArguments = None, as_json: AsJson = False)
             rehearsal = validate_job(job)
     if as_json:
         return print_json({"configuration": resolved_configuration(job), **asdict(rehearsal)})
-    Console().print(rehearsal_view(job, rehearsal), "\n[green]ready[/]: `qtarget train` with the same words runs it.")
+    ready = Text.assemble("\n", ("ready", "green"), ": `qtarget train` with the same words runs it.")
+    SafeConsole().print(rehearsal_view(job, rehearsal), ready)
 
 
 @training_app.command("methods")

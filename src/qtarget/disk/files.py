@@ -80,6 +80,19 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
     return value
 
 
+@contextmanager
+def reading_fields(path: Path, remedy: str) -> Iterator[None]:
+    """A block that makes our own values from a file's: what lacks there, or is of another type, is damage.
+
+    Raises:
+        ValueError: names the file and the remedy, which ends the sentence as in `read_json_object`.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}.") from error
+
+
 def is_draft(path: Path) -> bool:
     """Whether a file is one that `replacing` had begun when its process was killed, or is writing now."""
     return DRAFT.fullmatch(path.name) is not None

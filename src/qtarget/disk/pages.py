@@ -25,9 +25,12 @@ def rewrite_page(page: Path, parts: Mapping[str, str]) -> None:
     """Write the marked parts of a page anew, in place.
 
     Raises:
-        ValueError: the page marks a part that `parts` does not have.
+        ValueError: the page is not UTF-8, or marks a part that `parts` does not have.
     """
-    text = page.read_text(encoding="utf-8")
+    try:
+        text = page.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{page} is not UTF-8 (byte {error.start + 1}); name a page of Markdown.") from error
     replace_text(page, filled(text, partial(_part, parts, page.name)))
 
 

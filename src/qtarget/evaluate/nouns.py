@@ -152,7 +152,7 @@ class TaskRun:
     Attributes:
         rows: where the questions come from and the sha256 of the rows, in words.
         remarks: for the reader of results, on rows left out or odd.
-        overridden: fields of `ask` that are not the task's own.
+        overridden: fields of `ask` that are not the task's own, and in words how many questions were left out.
     """
 
     task: TaskFacts
@@ -272,6 +272,7 @@ class Answers:
     Attributes:
         records: [Q][k], in the order of the questions and of the samples.
         model, generation: the generator's fingerprint; their short sha256 stands in the records.
+        overridden: as of `TaskRun`.
     """
 
     task: TaskFacts | Task
@@ -280,6 +281,7 @@ class Answers:
     records: tuple[tuple[Record, ...], ...]
     model: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
+    overridden: tuple[str, ...] = ()
 
     @property
     def grades(self) -> list[list[Literal[0, 1] | None]]:

@@ -18,14 +18,19 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from qtarget.disk.files import read_json_object, replace_file, write_json
+from qtarget.disk.files import read_json_object, reading_fields, replace_file, write_json
 from qtarget.evaluate.nouns import Answers, Question, Record, SamplingProtocol, TaskFacts, TaskRun
 
 RUN, TASK, SAMPLES = "run.json", "task.json", "samples.jsonl"
 EFFECTS_FILE = "effects.json"
+RESTORE = "write another --out, or restore it"
 SYNC_RECORDS, SYNC_SECONDS = 64, 5.0
 """The file is synced to disk after so many records or seconds: what a power cut may lose."""
 _FIELDS = {field.name for field in fields(Record)}
+FIELD_TYPES: dict[str, Any] = {
+    "sample_i": int, "seed": int, "n_tokens": int, "extracted": str | None, "grade": int | None
+}  # fmt: skip
+"""Types of a record's fields in JSON; of all others: text."""
 
 
 class Appender:
@@ -110,7 +115,7 @@ def _parsed(line: bytes, path: Path, number: int) -> Record:
     try:
         values = json.loads(line.decode())
         trouble = _trouble(values)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         values, trouble = None, f"this is not JSON ({error})"
     if values is None or trouble:
         raise ValueError(
@@ -124,7 +129,10 @@ def _trouble(values: Any) -> str | None:
     if not isinstance(values, dict):
         return f"expected an object with the fields of a sample, and got {str(values)[:40]!r}"
     missing, unknown = sorted(_FIELDS - values.keys()), sorted(values.keys() - _FIELDS)
-    return f"missing {missing}, unknown {unknown}" if missing or unknown else None
+    if missing or unknown:
+        return f"missing {missing}, unknown {unknown}"
+    wrong = [name for name in sorted(_FIELDS) if not isinstance(values[name], FIELD_TYPES.get(name, str))]
+    return f"{', '.join(wrong)} of another type than a sample has" if wrong else None
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
@@ -157,18 +165,25 @@ def write_task(folder: Path, run: TaskRun) -> None:
 def read_task(folder: Path) -> TaskRun:
     """The task as it was asked in a folder."""
     values = _read_json(folder / TASK)
-    questions = tuple(Question(**{**fields, "options": tuple(fields["options"])}) for fields in values["questions"])
-    facts, ask = TaskFacts(**values["task"]), SamplingProtocol(**values["ask"])
-    return TaskRun(facts, ask, questions, values["rows"], tuple(values["remarks"]), tuple(values["overridden"]))
+    with reading_fields(folder / TASK, RESTORE):
+        questions = tuple(Question(**{**fields, "options": tuple(fields["options"])}) for fields in values["questions"])
+        facts, ask = TaskFacts(**values["task"]), SamplingProtocol(**values["ask"])
+        return TaskRun(facts, ask, questions, values["rows"], tuple(values["remarks"]), tuple(values["overridden"]))
 
 
 def read_run(out: Path) -> Mapping[str, Any] | None:
     """The fingerprint of model and generator, if anything was drawn into the folder."""
-    return _read_json(out / RUN) if (out / RUN).is_file() else None
+    if not (out / RUN).is_file():
+        return None
+    values = _read_json(out / RUN)
+    for part in ("model", "generation"):
+        if not isinstance(values.get(part), dict):
+            raise ValueError(f"{out / RUN} is damaged (it has no {part}); {RESTORE}.")
+    return values
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return read_json_object(path, "write another --out, or restore it")
+    return read_json_object(path, RESTORE)
 
 
 def load_answers(folder: Path) -> list[Answers]:
@@ -211,4 +226,4 @@ def answers_of(run: TaskRun, records: Sequence[Record], facts: Mapping[str, Any]
             "The two files are of different evaluations; restore them, or write another --out."
         )
     ordered = tuple(tuple(sorted(by_question[q.qid], key=lambda r: r.sample_i)) for q in run.questions)
-    return Answers(run.task, run.ask, run.questions, ordered, facts["model"], facts["generation"])
+    return Answers(run.task, run.ask, run.questions, ordered, facts["model"], facts["generation"], run.overridden)

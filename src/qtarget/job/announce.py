@@ -3,9 +3,9 @@
 import importlib.util
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
+from qtarget.console import SafeConsole
 from qtarget.job.build import JobTrainer
 from qtarget.job.method_pages import entry
 from qtarget.job.training import METRICS
@@ -30,7 +30,7 @@ def announce_run(trainer: JobTrainer) -> None:
     }
     for name, text in lines.items():
         if text:
-            Console(soft_wrap=True).print(Text.assemble((f"{name:<10}", "dim"), text))
+            SafeConsole(soft_wrap=True).print(Text.assemble((f"{name:<10}", "dim"), text))
 
 
 def announce_result(trainer: JobTrainer) -> None:
@@ -41,9 +41,9 @@ def announce_result(trainer: JobTrainer) -> None:
     for part, values in trainer.measures().items():
         shown = ", ".join(f"{name} {values[name]:.4f}" for name in ("loss", "nll") if name in values)
         if shown:
-            Console(soft_wrap=True).print(f"{part:<10}{shown}")
+            SafeConsole(soft_wrap=True).print(f"{part:<10}{shown}")
     picture = f", a picture in {output / PICTURE}" if (output / PICTURE).is_file() else ""
     if not picture and importlib.util.find_spec("matplotlib") is None:
         picture = "; no picture, as matplotlib is not installed"
     text = f"model and card are in {output}, all figures in {output / METRICS}{picture}"
-    Console(soft_wrap=True).print(Text(text))
+    SafeConsole(soft_wrap=True).print(Text(text))

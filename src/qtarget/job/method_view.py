@@ -4,7 +4,6 @@ from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -17,22 +16,33 @@ _LEGEND = (
 
 
 def catalogue_table(entries: tuple[Entry, ...], width: int) -> RenderableType:
-    """All methods, a row each. On a terminal under 100 columns the source stands below the name."""
+    """All methods: a row each; under 100 columns with the source below the name, under 72 a paragraph each."""
+    shown = _table(entries, width) if width >= 72 else Group(*(_paragraph(entry) for entry in entries))
+    more = "`qtarget methods NAME` says more about one of them."
+    return Group(shown, Text(_LEGEND, style="dim"), Text(more, style="dim"))
+
+
+def _table(entries: tuple[Entry, ...], width: int) -> Table:
     narrow = width < 100
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("method", style="bold", no_wrap=True)
     table.add_column("needs", no_wrap=True)
-    table.add_column("trust γ")
-    table.add_column("residual π̃")
-    if not narrow:
-        table.add_column("source", style="dim")
+    for name in ("trust γ", "residual π̃", *([] if narrow else ["source"])):
+        table.add_column(name, overflow="fold")
     for entry in entries:
-        name = Text(entry.name) if not narrow else Text.assemble(entry.name, "\n", (entry.source[:22], "dim"))
-        row = [name, Text("\n".join(entry.needs)), Text(entry.trust), Text(entry.residual)]
-        table.add_row(*row, *([] if narrow else [Text(entry.source)]))
-    return Group(
-        table, Text(_LEGEND, style="dim"), Text("`qtarget methods NAME` says more about one of them.", style="dim")
-    )
+        source = entry.source.replace(", ", ",\n") if narrow else entry.source
+        row = [Text("\n".join(entry.needs)), Text(entry.trust), Text(entry.residual)]
+        if narrow:
+            table.add_row(Text.assemble(entry.name, "\n", (source, "dim")), *row)
+        else:
+            table.add_row(Text(entry.name), *row, Text(source, style="dim"))
+    return table
+
+
+def _paragraph(entry: Entry) -> Text:
+    facts = {"needs": ", ".join(entry.needs), "γ": entry.trust, "π̃": entry.residual, "": entry.source}
+    lines = [Text.assemble((f"{label:<7}", "dim"), text) for label, text in facts.items() if text]
+    return Text("\n  ").join([Text(entry.name, style="bold"), *lines])
 
 
 def method_page(entry: Entry, _width: int) -> RenderableType:
@@ -68,8 +78,7 @@ def _parameters(entry: Entry) -> Table:
     for column in ("hyperparameter", "default", "may be", "meaning"):
         table.add_column(column, style="bold" if column == "hyperparameter" else "")
     for parameter in entry.parameters:
-        default = escape(_yaml(parameter.default))
-        table.add_row(parameter.name, default, escape(parameter.domain), escape(parameter.meaning))
+        table.add_row(*map(Text, (parameter.name, _yaml(parameter.default), parameter.domain, parameter.meaning)))
     return table
 
 

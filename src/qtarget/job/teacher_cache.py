@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 
+from qtarget.disk.places import check_place
 from qtarget.job.build import remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.rows.rendering import RenderedRows, render
@@ -90,6 +91,8 @@ def prepare_caches(job: Job) -> PreparedCaches:
             that cannot be rendered.
     """
     models = models_to_cache(job)
+    for model in models:
+        check_place(model.folder, f"`{model.role}_cache: {model.folder}`", f"write another `{model.role}_cache`")
     with remove_if_empty(job.output):
         rendered = render(job)
     for model in models:

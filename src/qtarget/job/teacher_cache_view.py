@@ -11,6 +11,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from qtarget.console import SafeConsole
 from qtarget.teacher.cache import CachePlan, CacheShard, Ranks, Report
 from qtarget.teacher.cache.contents import tokens_in
 from qtarget.teacher.cache.format import readable
@@ -39,7 +40,7 @@ class CacheProgress:
     started: float = 0.0
     seconds: float = 0.0
     _last_line: float = 0.0
-    _console: Console = field(default_factory=lambda: Console(soft_wrap=True, highlight=False))
+    _console: Console = field(default_factory=lambda: SafeConsole(soft_wrap=True))
     _bars: Bars | None = None
     _task: TaskID | None = None
 
@@ -109,7 +110,9 @@ def print_summary(report: Report, progress: CacheProgress) -> None:
     rows = {"asked": "nothing: every shard was there"}
     if progress.asked:
         rows["asked"] = f"{progress.rate:,.0f} tokens/s, in {_duration(progress.seconds)}"
-    Console(highlight=False).print(_table({**_rows(report), **rows}))
+    SafeConsole().print(_table({**_rows(report), **rows}))
+    if report.warning is not None:
+        SafeConsole(soft_wrap=True).print(report.warning, style="yellow")
 
 
 def report_view(report: Report, _width: int) -> RenderableType:
@@ -133,6 +136,8 @@ def report_view(report: Report, _width: int) -> RenderableType:
     blocks += [Text(f"problem: {problem}", style="red") for problem in report.problems]
     if not report.problems:
         blocks.append(Text("every hash, range, mass and target agrees", style="green"))
+    if report.warning is not None:
+        blocks.append(Text(report.warning, style="yellow"))
     return Group(*blocks)
 
 

@@ -11,6 +11,7 @@ from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import DataFacts
 from qtarget.job.output_folder import check_output
+from qtarget.job.teacher_mass import mass_warnings
 from qtarget.target.types import IGNORED
 
 SHOWN_TOKENS = 160
@@ -71,6 +72,7 @@ class Rehearsal:
         note: the precision, where the machine chose it.
         resumes: the checkpoint that the run goes on from; None for a new run.
         skipped: newer checkpoints that are not whole, each with the reason.
+        warnings: on caches and servers that hold too little of their teacher.
     """
 
     model: str
@@ -87,6 +89,7 @@ class Rehearsal:
     note: str
     resumes: str | None = None
     skipped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def validate_job(job: Job) -> Rehearsal:
@@ -130,6 +133,7 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
         note=job.note,
         resumes=None if trainer.start.newest is None else str(trainer.start.newest),
         skipped=tuple(map(str, trainer.start.skipped)),
+        warnings=tuple(mass_warnings(trainer)),
     )
 
 

@@ -37,6 +37,7 @@ def rehearsal_view(job: Job, rehearsal: Rehearsal) -> RenderableType:
         _heading("first row as it is trained on", f"{len(rehearsal.row)} of {rehearsal.row_tokens} tokens"),
         _row_text(rehearsal.row),
         Text("⟦ learned ⟧; a figure behind a token is its weight", style="dim"),
+        *[Text(f"\n{warning}", style="yellow") for warning in rehearsal.warnings],
     )
 
 

@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.progress import Progress
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from qtarget.console import SafeConsole
 from qtarget.disk.files import read_json_object, write_json
 from qtarget.lab.tokens import END, END_ID, PAD_ID, VOCABULARY_SIZE, make_tokenizer
 from qtarget.lab.worlds import Demonstration, Model, World, pretraining_text
@@ -31,7 +31,7 @@ def build(world: World, seed: int, out_dir: Path, progress: Progress | None = No
     own `rich.progress.Progress` to show it elsewhere.
     """
     if progress is None:
-        with Progress(console=Console(stderr=True)) as display:
+        with Progress(console=SafeConsole(stderr=True)) as display:
             return build(world, seed, out_dir, display)
     build_model(world.student, f"{world.name} student", seed, out_dir / "student", progress)
     build_model(world.teacher, f"{world.name} teacher", seed + 1, out_dir / "teacher", progress)

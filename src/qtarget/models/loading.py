@@ -72,7 +72,12 @@ def is_placed(model: PreTrainedModel) -> bool:
 def adapter_config(source: str) -> dict[str, Any] | None:
     """The adapter_config.json of an adapter; None for a model that is no adapter."""
     path = find_adapter_config_file(source)
-    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    if path is None:
+        return None
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); copy the adapter again.") from error
 
 
 def tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None:

@@ -6,11 +6,11 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
-import yaml
 from rich.console import Console
+from rich.text import Text
 from transformers import PrinterCallback
 
-from qtarget.disk.files import read_json_object, write_json
+from qtarget.disk.files import read_json_object, reading_fields, write_json
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.run.view import ProgressDisplay
@@ -19,6 +19,7 @@ from qtarget.evaluate.tasks.lock_file import LOCK_NAME
 from qtarget.evaluate.tasks.questions import sample_rows
 from qtarget.job.checkpoints import last_checkpoint
 from qtarget.job.config.checked_job import Job
+from qtarget.job.config.yaml_file import read_yaml
 from qtarget.job.training import CONFIGURATION, prepare_training, run_training
 from qtarget.recipes.dry import DRY_PROTOCOL, DRY_QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
@@ -57,16 +58,26 @@ def run_recipe(recipe: Recipe, options: RunOptions, print_line: Callable[[str], 
     return _save(recipe, scores, options, home)
 
 
+def check_results(recipes: Sequence[Recipe], options: RunOptions) -> None:
+    """Refuse a folder in which the results of an earlier run are damaged, before any work.
+
+    Raises:
+        ValueError: names the file, and what to do.
+    """
+    for recipe in recipes:
+        _earlier(recipe, options, options.out / recipe.name)
+
+
 def run_all(recipes: Sequence[Recipe], options: RunOptions, console: Console) -> None:
     """Run one recipe after the other and print a table of each. The first failure stops; what is finished stays."""
     for recipe in recipes:
         options.arms_of(recipe)
     with quiet() if options.dry else nullcontext():
         for recipe in recipes:
-            console.print(f"[bold]{recipe.title}[/]")
-            scores = run_recipe(recipe, options, lambda line: console.print(f"  {line}", highlight=False))
+            console.print(recipe.title, style="bold")
+            scores = run_recipe(recipe, options, lambda line: console.print(f"  {line}"))
             console.print(comparison(recipe, scores, options.dry))
-    console.print(f"Models, samples and figures: [bold]{options.out}[/]")
+    console.print(Text.assemble("Models, samples and figures: ", (str(options.out), "bold")))
 
 
 def evaluation_plan(recipe: Recipe, arm: str, model: str, folder: Path, options: RunOptions) -> EvaluationPlan:
@@ -114,7 +125,13 @@ def is_trained(job: Job) -> bool:
     path = job.output / CONFIGURATION
     if not path.is_file():
         return False
-    before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        before = read_yaml(path).values
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged, so nothing says what {job.output} was trained with ({error}). Write another `--out`, "
+            f"or delete {job.output} to train it again."
+        ) from error
     may_differ = ("gradient_accumulation_steps", "resume_from_checkpoint", "bf16", "fp16", "dataloader_pin_memory")
     for key in sorted(before.keys() | job.given.keys()):
         if key not in may_differ and before.get(key) != job.given.get(key):
@@ -162,4 +179,5 @@ def _earlier(recipe: Recipe, options: RunOptions, home: Path) -> list[RecipeScor
     remedy = "delete it; arms that are finished are read again from their own folders"
     record = read_json_object(home / RESULTS_FILE, remedy)
     same = (record.get("versions"), record.get("dry_run")) == (recipe.versions, options.dry)
-    return [RecipeScore(**{**arm, "warnings": tuple(arm["warnings"])}) for arm in record["arms"]] if same else []
+    with reading_fields(home / RESULTS_FILE, remedy):
+        return [RecipeScore(**{**arm, "warnings": tuple(arm["warnings"])}) for arm in record["arms"]] if same else []

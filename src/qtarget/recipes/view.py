@@ -18,11 +18,22 @@ from qtarget.recipes.resolve import gpus_of, launch_of, left_open, trained_arms,
 from qtarget.recipes.run_options import DEFAULT_OUT
 from qtarget.recipes.schema import ORIGINS, SourcedValue, Values
 
-_WIDE = 100
+_WIDE, _NARROW = 100, 78
 
 
 def recipes_table(recipes: list[Recipe], width: int) -> RenderableType:
-    """A row for each recipe: what the paper's figure shows, and the GPU hours of all arms together."""
+    """A row for each recipe (under 78 columns a paragraph): what the paper's figure shows, and GPU hours of all arms
+    together."""
+    shown = _figures_table(recipes, width) if width >= _NARROW else Group(*map(_figures_paragraph, recipes))
+    notes = (
+        "Average@16 in per cent, read off the paper's figure: ±0.3; ~ marker hidden, ±0.6 or more; = from its text.",
+        "GPU h: hours of one H100 to train all arms, by formula, not measured; evaluation comes on top.",
+        "`qtarget recipes show NAME` says where every value is from; `run --all --dry-run` tries all.",
+    )
+    return Group(shown, *(Text(note, style="dim") for note in notes))
+
+
+def _figures_table(recipes: list[Recipe], width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if width >= _WIDE else 0, 0, 0), pad_edge=False)
     table.add_column("recipe", style="bold", no_wrap=True)
     for part in recipes[0].arms.values():
@@ -32,16 +43,23 @@ def recipes_table(recipes: list[Recipe], width: int) -> RenderableType:
     if width >= _WIDE:
         table.add_column("teacher", style="dim")
     for recipe in recipes:
-        figures = [paper_figure(value.value, value.where) for value in recipe.paper.values()]
-        hours = sum(_gpu_hours(recipe, arm) for arm in trained_arms(recipe))
         wide = [str(recipe.model.job["teacher"].value).rpartition("/")[2]] if width >= _WIDE else []
-        table.add_row(recipe.name, *figures, f"{hours:.1f}", *wide)
-    notes = (
-        "Average@16 in per cent, read off the paper's figure: ±0.3; ~ marker hidden, ±0.6 or more; = from its text.",
-        "GPU h: hours of one H100 to train all arms, by formula, not measured; evaluation comes on top.",
-        "`qtarget recipes show NAME` says where every value is from; `run --all --dry-run` tries all.",
-    )
-    return Group(table, *(Text(note, style="dim") for note in notes))
+        table.add_row(recipe.name, *_figures(recipe), f"{_all_hours(recipe):.1f}", *wide)
+    return table
+
+
+def _figures(recipe: Recipe) -> list[str]:
+    return [paper_figure(value.value, value.where) for value in recipe.paper.values()]
+
+
+def _figures_paragraph(recipe: Recipe) -> Text:
+    names = [str(part.called.value) for part in recipe.arms.values()]
+    figures = [f"{name} {figure.strip()}" for name, figure in zip(names, _figures(recipe), strict=True)]
+    return Text.assemble((recipe.name, "bold"), f"\n  {', '.join(figures)}; GPU h {_all_hours(recipe):.1f}")
+
+
+def _all_hours(recipe: Recipe) -> float:
+    return sum(_gpu_hours(recipe, arm) for arm in trained_arms(recipe))
 
 
 def _gpu_hours(recipe: Recipe, arm: str) -> float:

@@ -17,9 +17,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 import qtarget as qt
 from qtarget import lab
+from qtarget.console import SafeConsole
 from qtarget.disk.files import replace_text, write_json
 from qtarget.evaluate import paired_difference
 from qtarget.lab import World
@@ -70,16 +72,16 @@ def run_demo(out: Path, world: str | None = None, seed: int = 0, quick: bool = F
         ValueError: no such world.
     """
     worlds = [lab.world(name) for name in ([world] if world else DEMO_WORLDS)]
-    console, outcomes = Console(), []
+    console, outcomes = SafeConsole(), []
     for each in worlds:
         outcomes += _run_world(each, demo_budget(each, quick), seed, out / each.name, console)
-    console.print("On a model and rows of your own: [bold]qtarget train --help[/]")
+    console.print(Text.assemble("On a model and rows of your own: ", ("qtarget train --help", "bold")))
     return outcomes
 
 
 def _run_world(world: World, budget: Budget, seed: int, out: Path, console: Console) -> list[Outcome]:
     started = time.monotonic()
-    console.print(f"[bold]World {world.name}[/]: {world.description}")
+    console.print(Text.assemble((f"World {world.name}", "bold"), f": {world.description}"))
     console.print(
         f"{budget.demonstrations} demonstrations, {budget.steps} steps of {budget.batch_size}; "
         f"{budget.test} held-out questions, each answered {budget.samples} times at temperature 1."
@@ -89,7 +91,8 @@ def _run_world(world: World, budget: Budget, seed: int, out: Path, console: Cons
         outcomes = _finish_all(runs, world, out, console)
     console.print(score_table(outcomes))
     _save(outcomes, world, out, time.monotonic() - started)
-    console.print(f"Models, scores and picture: [bold]{out}[/]  ({time.monotonic() - started:.0f} s)\n")
+    seconds = f"  ({time.monotonic() - started:.0f} s)\n"
+    console.print(Text.assemble("Models, scores and picture: ", (str(out), "bold"), seconds))
     return outcomes
 
 
@@ -122,7 +125,7 @@ def demo_outcome(run: Run, world: World, folder: Path, step: StepCallback, conso
         if (saved := saved_outcome(run, path)) is not None:
             return saved
     except ValueError:
-        console.print(f"{path} is of another version of qtarget; {run.label} is run again.", highlight=False)
+        console.print(f"{path} is of another version of qtarget; {run.label} is run again.")
     models = LabModels(lab.student_path(world), lab.teacher_path(world))
     questions = lab.questions(world, run.budget.test, seed=run.seed)
     outcome = conduct_run(run, world, models, questions, folder / "run", step, save_to=folder / "model")
@@ -182,7 +185,7 @@ def _save(outcomes: Sequence[Outcome], world: World, out: Path, seconds: float) 
     }
     write_json(out / "results.json", results)
     table = StringIO()
-    Console(file=table, width=110).print(score_table(outcomes))
+    SafeConsole(file=table, width=110).print(score_table(outcomes))
     replace_text(out / "table.txt", table.getvalue())
     draw_scores(outcomes, world, out / "scores.png")
 

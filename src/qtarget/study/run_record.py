@@ -133,8 +133,14 @@ def read_outcome(path: Path) -> Outcome:
         values = json.loads(path.read_text(encoding="utf-8"))
         run = Run(**{**values["run"], "budget": Budget(**values["run"]["budget"])})
         return Outcome(**{**values, "run": run})
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not an outcome as this version writes it; remove it to run it again.") from error
+
+
+def check_outcomes(results: Path) -> None:
+    """Refuse a folder of outcomes in which one is damaged, before any work; ValueError as of `read_outcome`."""
+    for path in sorted(results.glob("*/*.json")):
+        read_outcome(path)
 
 
 def saved_outcome(run: Run, path: Path) -> Outcome | None:

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
-from rich.console import Console
-
+from qtarget.console import SafeConsole
 from qtarget.disk.files import replace_text, write_json
+from qtarget.disk.places import check_place
 from qtarget.evaluate.compare.arms import Arm, read_arms
 from qtarget.evaluate.compare.inspect_export import export_inspect
 from qtarget.evaluate.compare.picture import draw_comparison
@@ -48,6 +48,8 @@ def compare_folders(words: Sequence[str], out: Path | None, to: str | None) -> C
         raise ValueError(f"--to {to} is not known; write --to inspect, the only format there is.")
     if to is not None and out is None:
         raise ValueError("--to inspect needs a folder; write --out FOLDER.")
+    if out is not None:
+        check_place(out, f"`--out {out}`", "write another `--out`")
     arms = read_arms(words)
     only_export = to is not None and len(arms) == 1
     return ComparisonReport(arms, None if only_export else compare_arms(arms), to is not None, [])
@@ -59,7 +61,7 @@ def write_comparison(report: ComparisonReport, out: Path) -> None:
     if report.tables is not None:
         write_json(out / "comparison.json", asdict(report.tables))
         page = StringIO()
-        Console(file=page, width=TABLE_WIDTH).print(comparison_view(report.tables, TABLE_WIDTH))
+        SafeConsole(file=page, width=TABLE_WIDTH).print(comparison_view(report.tables, TABLE_WIDTH))
         replace_text(out / "comparison.txt", page.getvalue())
         draw_comparison(report.tables, out / "comparison.png")
         report.written.append(f"table, picture and JSON: {out}/comparison.*")

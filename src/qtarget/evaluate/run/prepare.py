@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from qtarget.disk.places import check_place
 from qtarget.evaluate.generators.endpoint import Endpoint
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.generators.vllm import VLLM
@@ -42,6 +43,7 @@ def prepare_evaluation(plan: EvaluationPlan) -> PreparedEvaluation:
     tasks = [task(name) for name in plan.tasks]
     if not tasks:
         raise ValueError("No task was given; write --task NAME, as in --task math-500.")
+    check_place(plan.out, f"`--out {plan.out}`", "write another `--out`")
     if plan.regrade:
         return _regrading(plan)
     _check_effects(plan)
@@ -85,8 +87,13 @@ def task_run_of(plan: EvaluationPlan, task: Task) -> TaskRun:
         raise ValueError(f"--limit {plan.limit} was given; write --limit 1 or more.")
     entry = rows.entry
     source = f"{entry.source}{'@' + entry.revision if entry.revision else ''}, sha256 {entry.sha256}"
-    overridden = _overridden(ask, task.ask)
+    overridden = (*_overridden(ask, task.ask), *_left_out(len(rows.questions), plan.limit))
     return TaskRun(TaskFacts.of(task), ask, rows.questions[: plan.limit], source, rows.remarks, overridden)
+
+
+def _left_out(questions: int, limit: int | None) -> list[str]:
+    """That a limit leaves questions out, in words, if it does."""
+    return [f"questions (the first {limit} of {questions})"] if limit is not None and limit < questions else []
 
 
 def _overridden(ask: SamplingProtocol, default: SamplingProtocol) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ class TaskResult:
         truncated: share cut off at the limit.  no_answer: share in which no answer was found.
         rows: where the questions come from and the sha256 of the rows, in words.
         ask: the protocol by which the task was run.
-        overridden: fields of the protocol that are not the task's own.
+        overridden: what of the protocol and the questions is not the task's own.
         questions: their number.
         warnings: what a reader should know before believing the numbers.
     """
@@ -118,7 +118,7 @@ def average_of(answers: Answers) -> tuple[Estimate, float]:
 def warnings_of(answers: Answers) -> list[str]:
     """What a reader should know before believing the numbers."""
     every = [record for records in answers.records for record in records]
-    warnings = []
+    warnings = [f"not the task's own {name}" for name in answers.overridden if name.startswith("questions")]
     cut = _share(every, lambda record: record.finish_reason == "length")
     if cut == 1:
         warnings.append(

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from qtarget.console import SafeConsole
 from qtarget.evaluate.effects.run_effects import RunEffects
 from qtarget.evaluate.nouns import SamplingProtocol
 from qtarget.evaluate.run.results import Results, TaskResult
@@ -22,7 +23,7 @@ _LINE_SECONDS = 10.0
 class ProgressDisplay:
     """Samples done, rate and time left, on standard error: a bar on a terminal, else a line now and then."""
 
-    console: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True, highlight=False))
+    console: Console = field(default_factory=lambda: SafeConsole(stderr=True, soft_wrap=True))
     what: str = ""
     total: int = 0
     before: int = 0
@@ -86,7 +87,8 @@ def duration(seconds: float) -> str:
 
 def results_view(results: Results, _width: int) -> RenderableType:
     """The table in per cent, the facts of model, engine and protocol, and what to know before believing it."""
-    legend = Text("per cent; in brackets the 95 % interval by question\n", style="dim")
+    star = "; * not asked as the task says" if any(task.overridden for task in results.tasks) else ""
+    legend = Text(f"per cent; in brackets the 95 % interval by question{star}\n", style="dim")
     blocks: list[RenderableType] = [_table(results.tasks), legend, _facts(results)]
     blocks += [Text(f"notice: {text}", style="yellow") for text in results.notices]
     blocks += [Text(f"{task.task}: {text}", style="yellow") for task in results.tasks for text in task.warnings]
@@ -106,7 +108,7 @@ def _table(tasks: tuple[TaskResult, ...]) -> Table:
 def _row(result: TaskResult) -> tuple[Text, ...]:
     average = result.average
     return (
-        Text(result.task),
+        Text(f"{result.task}{'*' if result.overridden else ''}"),
         Text(f"{result.questions} × {result.ask.k}"),
         Text.assemble((percent(average.mean), "bold"), f" ({percent(average.low)}–{percent(average.high)})"),
         Text(percent(result.pass_at_k)),

@@ -57,7 +57,7 @@ def read_lock(path: Path) -> dict[str, LockEntry]:
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}, and this version of qtarget reads {FORMAT}")
         return {name: LockEntry(**entry) for name, entry in content["tasks"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"The lock file {path} cannot be read: {error}. Restore it, or delete it to lock anew."
         ) from error

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from qtarget.console import shortened
+
 
 class RunArguments(NamedTuple):
     """Arguments of `qtarget train` and its like.
@@ -42,8 +44,11 @@ def _next_flag(rest: list[str]) -> tuple[str, list[str]]:
     """Take a flag and its values off the front of `rest`."""
     flag = rest.pop(0)
     if not flag.startswith("--"):
-        raise ValueError(f"{flag!r} belongs to no key; write `--key {flag}`, with the configuration file first.")
+        shown = shortened(flag)
+        raise ValueError(f"{shown!r} belongs to no key; write `--key {shown}`, with the configuration file first.")
     key, equals, value = flag[2:].partition("=")
+    if not key.strip("-_"):
+        raise ValueError(f"{shortened(flag)!r} stands without a key; write `--key value`.")
     values = [value] if equals else []
     while not equals and rest and not rest[0].startswith("--"):
         values.append(rest.pop(0))

@@ -1,6 +1,7 @@
 """Paths that a user wrote, and what to say of one that does not exist: the closest name beside it."""
 
 import difflib
+import os
 from pathlib import Path
 
 
@@ -25,10 +26,21 @@ def not_found(path: Path, what: str) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"{what} {path} is not there: there is no directory {folder.absolute()}."
+    if os.path.lexists(path):
+        return f"{what} {path} {_strange_kind(path)}."
     there = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.5)
     hint = f"did you mean {folder / near[0]}?" if near else _listing(there)
     return f"{what} {path} is not there; {hint} (looked in {folder.absolute()})"
+
+
+def _strange_kind(path: Path) -> str:
+    """What is wrong with a path that is there and is not what was wanted."""
+    if path.is_symlink() and not path.exists():
+        return f"is a link to {os.readlink(path)}, which is not there; mend the link"
+    if path.is_dir():
+        return "is a directory, and does not hold what is wanted here; name what is in it"
+    return "is a file, and a directory is wanted here" if path.is_file() else "is neither a file nor a directory"
 
 
 def looks_local(name: str) -> bool:

@@ -1,7 +1,7 @@
 """From a configuration, as a file or flags gave it, to a checked `Job`."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,15 @@ from typing import Any
 from pydantic import ValidationError
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
+from qtarget.console import shortened
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.job.config.checked_job import CacheOptions, DataSource, Job, Layout
+from qtarget.job.config.choices import choice_complaints
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import RUN_KEYS, model_keys, schema, trainer_keys
 from qtarget.job.config.machine import machine_choices
 from qtarget.job.config.paths import looks_local, not_found
+from qtarget.job.config.ranges import range_complaints
 from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.job.config.yaml_file import YamlFile, read_yaml
 from qtarget.target.hyperparameters import suggestion
@@ -41,10 +44,7 @@ def check_job(given: UserInput) -> Job:
     Raises:
         ValueError: what is wrong, where it was written, and what to write instead.
     """
-    try:
-        values = schema()(**given.values).model_dump(exclude_unset=True)
-    except ValidationError as error:
-        raise ValueError(_describe(error, given)) from error
+    values = _typed(given)
     choices = machine_choices(values)
     trainer = {key: value for key, value in {**values, **choices.keys}.items() if key in trainer_keys()}
     _check_adapter(values, given)
@@ -60,6 +60,20 @@ def check_job(given: UserInput) -> Job:
         given={**given.values, **choices.keys},
         note=choices.note,
     )
+
+
+def _typed(given: UserInput) -> dict[str, Any]:
+    """The values in the types of their keys; ValueError with everything that is wrong with names, types and ranges."""
+    complaints = list(given.complaints)
+    wrong = [*range_complaints(given.values), *choice_complaints(given.values)]
+    complaints += [f"{given.place(key)}: {sentence}" for key, sentence in wrong]
+    try:
+        values = schema()(**given.values).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise ValueError("\n".join([*complaints, *_descriptions(error, given, {key for key, _ in wrong})])) from error
+    if complaints:
+        raise ValueError("\n".join(complaints))
+    return values
 
 
 def _trainer_config(values: dict[str, Any]) -> TargetSFTConfig:
@@ -186,18 +200,22 @@ def _check_objective(values: Mapping[str, Any], given: UserInput) -> None:
         )
 
 
-def _describe(error: ValidationError, given: UserInput) -> str:
-    """pydantic's first complaint in our words, with the line to write."""
-    first = error.errors()[0]
-    key = str(first["loc"][0])
-    if first["type"] == "missing":
-        example = {"model": "path/or/hub-name", "train_dataset": "rows.jsonl"}[key]
-        return f"the configuration gives no `{key}`; write `{key}: {example}`."
-    complaints = " or ".join(dict.fromkeys(each["msg"] for each in error.errors() if each["loc"][0] == key))
-    return f"{given.place(key)}: `{key}: {given.values[key]!r}` is not accepted: {complaints}. {_example(key)}"
+def _descriptions(error: ValidationError, given: UserInput, said: set[str]) -> Iterator[str]:
+    """pydantic's complaints in our words, a line for each key that nothing was `said` of, with the line to write."""
+    for key in dict.fromkeys(str(each["loc"][0]) for each in error.errors()):
+        mine = [each for each in error.errors() if each["loc"][0] == key]
+        if mine[0]["type"] == "missing":
+            example = {"model": "path/or/hub-name", "train_dataset": "rows.jsonl"}[key]
+            yield f"the configuration gives no `{key}`; write `{key}: {example}`."
+        elif key not in said:
+            reasons = " or ".join(dict.fromkeys(each["msg"] for each in mine))
+            shown = shortened(repr(given.values[key]))
+            yield f"{given.place(key)}: `{key}: {shown}` is not accepted: {reasons}. {_example(key, given.values[key])}"
 
 
-def _example(key: str) -> str:
+def _example(key: str, value: Any) -> str:
+    if value == "auto":
+        return "Leave the line out: what the machine can do is found out."
     defaults = {f.name: f.default for owner in (TargetSFTConfig, ModelConfig) for f in fields(owner)}
     default = defaults.get(key, MISSING)
     shown = getattr(default, "value", default)

@@ -1,13 +1,13 @@
 """What the user wrote, in a file and in flags that override it, with the place of every key for error messages."""
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import qtarget as qt
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import TRL_NAMES, all_keys
+from qtarget.job.config.unknown_keys import unknown_keys
 from qtarget.job.config.yaml_file import YamlFile, parse_scalar
 from qtarget.target.hyperparameters import hyperparameters, suggestion
 
@@ -16,10 +16,15 @@ DEFAULT_METHOD = "target-sft"
 
 @dataclass(frozen=True)
 class UserInput:
-    """Keys and values, and where each was written, as "config.yaml, line 3" or "--learning-rate"."""
+    """Keys and values, and where each was written, as "config.yaml, line 3" or "--learning-rate".
+
+    Attributes:
+        complaints: what is wrong with names of keys, a sentence each; `check_job` raises them with all others.
+    """
 
     values: dict[str, Any]
     places: dict[str, str]
+    complaints: tuple[str, ...] = ()
 
     def place(self, key: str) -> str:
         """Where the key was written; "the configuration" for one that was not."""
@@ -30,7 +35,7 @@ def user_input(file: YamlFile, arguments: RunArguments) -> UserInput:
     """File and flags together, under our names for keys; a flag overrides the file.
 
     Raises:
-        ValueError: an unknown key or method, a hyperparameter of another method, or the same thing given twice.
+        ValueError: the same thing given under two names.
     """
     places = {key: f"{arguments.config}, line {line}" for key, line in file.lines.items()}
     values, places = _with_our_names(file.values, places)
@@ -57,40 +62,27 @@ def _flag_value(key: str, texts: list[str]) -> Any:
 
 
 def _with_hyperparameters(given: UserInput, from_flags: set[str]) -> UserInput:
-    """The input with the method's hyperparameters moved into `method_kwargs`; an unknown key is refused."""
+    """The input with the method's hyperparameters moved into `method_kwargs`, and what is wrong with its names."""
     name = str(given.values.get("method", DEFAULT_METHOD))
     if name not in qt.METHODS:
-        raise ValueError(f"{given.place('method')}: no method {name!r}; {suggestion(name, qt.METHODS)}")
+        wrong = f"{given.place('method')}: no method {name!r}; {suggestion(name, qt.METHODS)}"
+        every = {each.name for factory in qt.METHODS.values() for each in hyperparameters(factory)}
+        return replace(_known(given), complaints=(wrong, *_strange(given, name, every)))
     parameters = {each.name for each in hyperparameters(qt.METHODS[name])}
     top_level = {key: given.values[key] for key in given.values if key in parameters}
     kwargs = given.values.get("method_kwargs") or {}
     both = [key for key in top_level if key in kwargs and key not in from_flags] if isinstance(kwargs, dict) else []
-    if both:
-        raise ValueError(f"{given.place(both[0])}: `{both[0]}` is in `method_kwargs` too; keep one.")
-    _check_names(given, name, parameters)
-    values = {key: value for key, value in given.values.items() if key in all_keys()}
+    twice = [f"{given.place(key)}: `{key}` is in `method_kwargs` too; keep one." for key in both]
+    known = _known(given)
     if top_level and isinstance(kwargs, dict):
-        values["method_kwargs"] = {**kwargs, **top_level}
-    return UserInput(values, given.places)
+        known.values["method_kwargs"] = {**kwargs, **top_level}
+    return replace(known, complaints=(*twice, *_strange(given, name, parameters)))
 
 
-def _check_names(given: UserInput, method: str, parameters: set[str]) -> None:
-    """Refuse a key that is neither a configuration's nor one of the method's hyperparameters."""
-    for key in given.values:
-        if key in parameters or key in all_keys():
-            continue
-        owners = [
-            name for name, factory in qt.METHODS.items() if key in {each.name for each in hyperparameters(factory)}
-        ]
-        if owners and given.values[key] is None:  # `--method dft --eta null` unsets the file's `eta`
-            continue
-        if owners:
-            raise ValueError(
-                f'{given.place(key)}: method "{method}" has no hyperparameter `{key}` (it belongs to '
-                f"{', '.join(owners)}); remove that line, or write `--{key} null`."
-            )
-        near = difflib.get_close_matches(key, [*parameters, *all_keys(), *TRL_NAMES], n=1)
-        hint = (
-            f"did you mean `{near[0]}`?" if near else "keys are those of trl.SFTConfig and of `qtarget train --help`."
-        )
-        raise ValueError(f"{given.place(key)}: unknown key `{key}`; {hint}")
+def _known(given: UserInput) -> UserInput:
+    return UserInput({key: value for key, value in given.values.items() if key in all_keys()}, given.places)
+
+
+def _strange(given: UserInput, method: str, parameters: set[str]) -> Iterator[str]:
+    for key, sentence in unknown_keys(given.values, method, parameters):
+        yield f"{given.place(key)}: {sentence}"

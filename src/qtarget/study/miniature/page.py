@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from qtarget.disk.files import replace_text
-from qtarget.disk.pages import filled, markdown
+from qtarget.disk.pages import markdown, rewrite_page
 from qtarget.study.miniature.analysis import OURS, RIVALS, Cell, MethodRuns, Verdict, cells, load_outcomes, verdicts
 from qtarget.study.miniature.picture import draw_study, draw_sweep
 from qtarget.study.miniature.settings import SWEEP, Setting
@@ -27,7 +26,7 @@ def write_page(page: Path, settings: Sequence[Setting], results: Path) -> None:
     """Write the page's tables anew, and its pictures beside it: `study.png` and `study-sweep.png`."""
     arms, swept = load_outcomes(settings, results), cells(SWEEP, load_outcomes(SWEEP, results))
     tables = {**study_tables(settings, arms, load_outcomes(settings, results, "development")), **sweep_tables(swept)}
-    replace_text(page, filled(page.read_text(encoding="utf-8"), tables.__getitem__))
+    rewrite_page(page, tables)
     draw_study(settings, arms, page.with_name("study.png"))
     if swept:
         draw_sweep(swept, page.with_name("study-sweep.png"))

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.text import Text
 
+from qtarget.console import SafeConsole
 from qtarget.study.miniature.analysis import load_outcomes, verdicts
 from qtarget.study.miniature.design import Study
 from qtarget.study.miniature.page import scores_table, verdict_sentence, verdict_table, write_page
@@ -30,7 +32,7 @@ def run_study(
         hours: of the study, without the sweep: where the estimate is above it, steps are cut, never seeds.
         quick: one setting and no sweep.
     """
-    console, folders = Console(), StudyFolders(results, models)
+    console, folders = SafeConsole(), StudyFolders(results, models)
     done = conduct_study(QUICK if quick else WHOLE, folders, workers, console, hours)
     if not quick:
         sweep(SWEPT, folders, workers, console)
@@ -57,4 +59,4 @@ def show(study: Study, results: Path, console: Console) -> None:
     for table in (scores_table(study.settings, arms), verdict_table(drawn), verdict_sentence(drawn)):
         console.print(Markdown(table))
     draw_study(study.settings, arms, results / "study.png")
-    console.print(f"picture and runs: [bold]{results}[/]")
+    console.print(Text.assemble("picture and runs: ", (str(results), "bold")))

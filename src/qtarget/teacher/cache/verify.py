@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qtarget.teacher.cache.captured import CapturedMass
 from qtarget.teacher.cache.format import CacheShard, Manifest, check_stored_targets, read_manifest
 from qtarget.teacher.cache.reader import check_layout, check_shard, hash_progress, map_shard, read_index
 
@@ -38,6 +39,7 @@ class Report:
             kept.
         mean_captured, percentiles: of the captured mass; None, and empty, in the same cases.
         label_outside: share of tokens whose label is not among the K likeliest, and was kept as the label.
+        warning: that too little of the teacher was captured, and how many tokens would do; None where it is enough.
     """
 
     folder: str
@@ -52,16 +54,19 @@ class Report:
     mean_captured: float | None
     percentiles: Mapping[int, float]
     label_outside: float | None
+    warning: str | None = None
 
 
 @dataclass
 class _Totals:
-    """Running sums over tokens. `masses` counts tokens by captured mass, in steps of 1/10000."""
+    """Running sums over tokens. `masses` counts tokens by captured mass, in steps of 1/10000; `by_rank` [K] sums the
+    probabilities of the likeliest token, of the second, and so on."""
 
     masses: np.ndarray = field(default_factory=lambda: np.zeros(_STEPS + 1, np.int64))
     mass: float = 0.0
     outside: int = 0
     tokens: int = 0
+    by_rank: np.ndarray | float = 0.0
 
 
 def verify_cache(folder: str | Path) -> Report:
@@ -137,7 +142,9 @@ def _add_to_totals(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any], tot
     if parts["how"] == "sampled" or not parts["k"]:
         return
     logprobs = rows["logprobs"].astype(np.float32)
-    mass = np.exp(logprobs).sum(1).clip(0, 1)
+    prob = np.exp(logprobs)
+    mass = prob.sum(1).clip(0, 1)
+    totals.by_rank = totals.by_rank + prob.sum(0, dtype=np.float64)
     counts = np.bincount((np.nan_to_num(mass) * _STEPS).astype(np.int64), minlength=_STEPS + 1)
     totals.masses += counts
     totals.mass += float(mass.sum())
@@ -164,7 +171,13 @@ def _report(folder: Path, manifest: Manifest, totals: _Totals, problems: tuple[s
         mean_captured=totals.mass / tokens if tokens else None,
         percentiles=percentiles if tokens else {},
         label_outside=totals.outside / tokens if tokens else None,
+        warning=_warning(folder, manifest, totals) if tokens and not problems else None,
     )
+
+
+def _warning(folder: Path, manifest: Manifest, totals: _Totals) -> str | None:
+    by_rank = tuple((np.atleast_1d(totals.by_rank) / totals.tokens).tolist())
+    return CapturedMass(totals.mass / totals.tokens, by_rank, manifest.parts["vocabulary"]).warning(str(folder))
 
 
 def _bins(masses: np.ndarray) -> tuple[MassBin, ...]:

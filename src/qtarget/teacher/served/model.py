@@ -3,14 +3,16 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from qtarget.console import SafeConsole
 from qtarget.models.identity import tokenizer_identity, weights_identity
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.same_tokens import number_of_tokens
+from qtarget.teacher.cache.captured import CapturedMass
 from qtarget.teacher.distributions import Keep, kept_logprobs
 from qtarget.teacher.documents import Document
 from qtarget.teacher.live import LiveModel, load_live_model
@@ -22,14 +24,28 @@ SERVED_DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A model, its `Health`, and its map from tokens to ids as JSON. One thread at a time may ask it."""
+    """A model, its `Health`, and its map from tokens to ids as JSON. One thread at a time may ask it.
+
+    Attributes:
+        told: the K for which it was looked at how much of the model they capture.
+    """
 
     live: LiveModel
     health: Health
     tokens: bytes
+    told: set[int] = field(default_factory=set)
 
     def answer(self, documents: Sequence[Document], keep: Keep) -> bytes:
-        return pack_answer(kept_logprobs(self.live, documents, keep, self.health.limits.batch_tokens))
+        """What is kept about the documents, packed. Once for each K, too small a captured mass is said on the
+        terminal."""
+        kept = kept_logprobs(self.live, documents, keep, self.health.limits.batch_tokens)
+        captured = CapturedMass.of(kept, self.health.vocab) if keep.how == "top" else None
+        # One token is the question by which a client opens the server: it says nothing of its rows.
+        if captured is not None and len(kept.log_tail) > 1 and keep.k not in self.told:
+            self.told.add(keep.k)
+            if warning := captured.warning(f"What a client asked of {self.health.model}"):
+                SafeConsole(stderr=True, soft_wrap=True).print(warning, style="yellow")
+        return pack_answer(kept)
 
 
 def load_served_model(source: str, dtype: str, limits: Limits) -> ServedModel:

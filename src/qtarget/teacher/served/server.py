@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from qtarget.console import SafeConsole
 from qtarget.servers.secret import secret_in
 from qtarget.teacher.served.app import serving_app
 from qtarget.teacher.served.model import ServedModel, load_served_model
@@ -38,9 +39,10 @@ class Server:
         """Answer until SIGTERM or Ctrl-C; then finish what is under way, and exit."""
         self.listener.listen()  # before the address is printed
         health = self.served.health
-        print(f"model    {health.model} ({health.dtype}, {health.vocab:,} tokens, {health.weights[-12:]})")
-        print(f"address  {self.url}{'' if self.secret is None else f', for who knows {TOKEN_VARIABLE}'}")
-        print(f"config   teacher: {self.url}", flush=True)
+        console = SafeConsole(soft_wrap=True)
+        console.print(f"model    {health.model} ({health.dtype}, {health.vocab:,} tokens, {health.weights[-12:]})")
+        console.print(f"address  {self.url}{'' if self.secret is None else f', for who knows {TOKEN_VARIABLE}'}")
+        console.print(f"config   teacher: {self.url}")
         app = serving_app(self.served, self.secret)
         config = uvicorn.Config(
             app,

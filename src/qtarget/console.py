@@ -1,0 +1,71 @@
+"""What commands print: text that is not ours cannot command the terminal, and every encoding can show ours.
+
+Paths, rows, answers and names of models come from anywhere. `visible` makes their control characters readable, and
+`SafeConsole` applies it to all that it prints. `accept_any_encoding` lets a stream that cannot write γ write gamma.
+"""
+
+import codecs
+import io
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move a cursor, colour or reorder what follows, or are no characters at all; not \\n and \\t."""
+FALLBACK = "qtarget.plain"
+"""The name of our handler of characters that a stream's encoding does not have."""
+PLAIN = {
+    "\xa0": " ", "±": "+/-", "²": "^2", "·": "*", "×": "x", "\u0303": "~", "Π": "Pi", "Σ": "sum", "α": "alpha",
+    "β": "beta", "γ": "gamma", "η": "eta", "θ": "theta", "κ": "kappa", "λ": "lambda", "π": "pi", "ρ": "rho", "τ": "tau",
+    "φ": "phi", "ᵀ": "^T", "–": "-", "—": "-", "‖": "||", "’": "'", "“": '"', "”": '"', "…": "...", "ℓ": "l",
+    "→": "->", "↵": "\\n", "⇥": "\\t", "∂": "d", "∅": "(empty)", "−": "-", "∘": "o", "∝": "~", "∞": "inf", "≠": "!=",
+    "≤": "<=", "≥": ">=", "␣": "_", "█": "#", "⟦": "[[", "⟧": "]]", "━": "-", "╸": "-", "╺": " ", "─": "-", "│": "|",
+    "•": "*", "√": "sqrt",
+}  # fmt: skip
+"""What stands for our characters where an encoding lacks them."""
+
+
+def visible(text: str) -> str:
+    r"""The text with characters that would command a terminal spelled out, as in ``\x1b[2J``.
+
+    >>> visible("\x1b[2Jrows\u202egpj")
+    '\\x1b[2Jrows\\u202egpj'
+    """
+    return COMMANDING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def shortened(text: str, most: int = 120) -> str:
+    """The text, or its beginning where it is longer than anybody reads in an error."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+class SafeConsole(Console):
+    """rich's console, on which every text is `visible`, and where neither ``[red]`` nor ``:smile:`` in it does anything
+    unless `markup=True` is said where it is printed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+def accept_any_encoding() -> None:
+    """Let this process's output and error streams write what their encoding lacks in other words, and never fail."""
+    codecs.register_error(FALLBACK, _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=FALLBACK)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Python's handler of an error: what to write for the characters that cannot be encoded, and where to go on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking), error.end
