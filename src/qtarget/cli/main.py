@@ -16,7 +16,7 @@ from qtarget.cli.recipe_commands import recipes_app
 from qtarget.cli.teacher_commands import teacher_app
 from qtarget.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from qtarget.cli.training_commands import training_app
-from qtarget.outcomes import Interruption, Refusal
+from qtarget.outcomes import Interruption, Refusal, UnusableRow
 
 app = typer.Typer(
     name="qtarget",
@@ -62,6 +62,7 @@ def _exit_code(error: Exception) -> int | None:
     """The code of an error that a user can cause; None for a fault of ours, which keeps its traceback."""
     codes = {
         Refusal: EXIT_REFUSED,
+        UnusableRow: EXIT_REFUSED,  # of a stream: of a finite set it was refused before the run
         ImportError: EXIT_REFUSED,  # a library is missing, or of a version that was not tested
         Interruption: EXIT_INTERRUPTED,
         ValueError: EXIT_FAILED,

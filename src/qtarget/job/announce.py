@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qtarget.job.build import JobTrainer
+from qtarget.job.facts import DataFacts
 from qtarget.job.method_pages import entry
 from qtarget.job.training import METRICS
 
@@ -18,13 +19,20 @@ def announce_run(trainer: JobTrainer) -> None:
     lines = {
         "objective": f"{method.name}{f' ({values})' if values else ''}: {formula}",
         "model": facts.job.given["model"],
-        "rows": f"{facts.train.rows:,} from {facts.train.source} (sha256 {facts.train.sha256[:12]})",
+        "rows": _rows(facts.train),
+        **{f"note {index}": note for index, note in enumerate(facts.train.notes, 1)},
         "precision": facts.job.note,
         "output": str(facts.job.output),
     }
     for name, text in lines.items():
         if text:
             Console(soft_wrap=True).print(Text.assemble((f"{name:<10}", "dim"), text))
+
+
+def _rows(data: DataFacts) -> str:
+    if data.rows is None:
+        return f"a stream from {data.source}"
+    return f"{data.rows:,} from {data.source} (sha256 {data.sha256[:12]})"
 
 
 def announce_result(trainer: JobTrainer) -> None:
