@@ -1,5 +1,5 @@
-"""Two ways for a command to end early. `qtarget.cli.main` turns them into exit codes, beside the `ValueError` of a run
-that failed; they stand below every room that raises them."""
+"""Three ways for a command to end early. `qtarget.cli.main` turns them into exit codes, beside the `ValueError` of a
+run that failed; they stand below every room that raises them."""
 
 import signal
 
@@ -21,3 +21,8 @@ class Interruption(Exception):
     def __init__(self, message: str, number: int | None = None) -> None:
         super().__init__(message)
         self.exit_code = 128 + (number or signal.SIGINT)
+
+
+class UnusableRow(ValueError):
+    """A row, or a data set, that cannot be trained on. The message names the row and the line to write; a stream raises
+    it when it comes to the row."""

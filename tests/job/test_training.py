@@ -14,7 +14,7 @@ from qtarget.job.config.checked_job import DataSource
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
 from qtarget.job.facts import rows_fingerprint
-from qtarget.job.rows.formats import load_rows
+from qtarget.job.rows.sources import load_rows
 
 
 def generated(folder: Path) -> str:
@@ -35,7 +35,7 @@ def test_the_card_states_the_run(finished, home):
     front, _, body = card.removeprefix("---\n").partition("---\n")
     assert yaml.safe_load(front)["library_name"] == "transformers"
     assert "target-sft" in yaml.safe_load(front)["tags"]
-    rows = load_rows(DataSource((str(home / "rows.jsonl"),), None, "train"), "train_dataset")
+    rows = load_rows(DataSource((str(home / "rows.jsonl"),), None, "train"), "train_dataset").rows
     for stated in (
         "**target-sft** for 4 optimizer steps",
         "γ = p_y, π̃ ∝ p^(1−η)·t^η",

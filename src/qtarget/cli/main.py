@@ -23,7 +23,7 @@ from qtarget.cli.training_commands import training_app
 from qtarget.cli.versions_report import print_versions
 from qtarget.console import SafeConsole, accept_any_encoding, visible
 from qtarget.disk.os_errors import os_error_in_words
-from qtarget.outcomes import Interruption, Refusal
+from qtarget.outcomes import Interruption, Refusal, UnusableRow
 
 app = typer.Typer(
     name="qtarget",
@@ -78,8 +78,9 @@ def _exit_code(error: Exception) -> int | None:
         return error.exit_code
     codes: dict[type[Exception], int] = {
         Refusal: EXIT_REFUSED,
+        UnusableRow: EXIT_REFUSED,  # of a stream: of a finite set it was refused before the run
         ImportError: EXIT_REFUSED,  # a library is missing, or of a version that was not tested
-        typer.Abort: EXIT_INTERRUPTED,
+        typer.Abort: Interruption("").exit_code,
         ValueError: EXIT_FAILED,
         OSError: EXIT_FAILED,
     }

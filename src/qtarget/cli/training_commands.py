@@ -29,7 +29,8 @@ RUN_HELP = """
 CONFIG.yaml holds `key: value` lines, and `--key value` behind it overrides one.
 
     model           directory or hub name
-    train_dataset   .jsonl, .json or .parquet files, a directory or a hub name
+    train_dataset   .jsonl, .json, .csv, .tsv or .parquet files, also with .gz,
+                    a directory or a hub name; or sets with shares
     eval_dataset    the same; evaluated at the end, and as eval_strategy says
     method          a name of `qtarget methods`; its hyperparameters stand
                     beside it, as in `eta: 0.5`
@@ -98,7 +99,11 @@ def _resuming(arguments: list[str]) -> str:
     short_help="Check a run without training.",
     help="Check everything a run needs, show a row as it is trained on, and try one step." + RUN_HELP,
 )
-def validate_command(arguments: ConfigArguments = None, as_json: AsJson = False) -> None:
+def validate_command(
+    arguments: ConfigArguments = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Look at the first thousand rows alone.")] = False,
+    as_json: AsJson = False,
+) -> None:
     with diverted_noise():
         from qtarget.job.config.flags import parse_arguments
         from qtarget.job.config.read_job import read_job
@@ -107,7 +112,7 @@ def validate_command(arguments: ConfigArguments = None, as_json: AsJson = False)
 
         with preparation():
             job = read_job(parse_arguments(arguments or []))
-            rehearsal = validate_job(job)
+            rehearsal = validate_job(job, quick)
     if as_json:
         return print_json({"configuration": resolved_configuration(job), **asdict(rehearsal)})
     ready = Text.assemble("\n", ("ready", "green"), ": `qtarget train` with the same words runs it.")

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from qtarget.console import SafeConsole
 from qtarget.job.build import JobTrainer
+from qtarget.job.facts import DataFacts
 from qtarget.job.method_pages import entry
 from qtarget.job.training import METRICS
 from qtarget.job.training_picture import PICTURE
@@ -22,7 +23,8 @@ def announce_run(trainer: JobTrainer) -> None:
     lines = {
         "objective": f"{method.name}{f' ({values})' if values else ''}: {formula}",
         "model": facts.job.given["model"],
-        "rows": f"{facts.train.rows:,} from {facts.train.source} (sha256 {facts.train.sha256[:12]})",
+        "rows": _rows(facts.train),
+        **{f"note {index}": note for index, note in enumerate(facts.train.notes, 1)},
         "precision": facts.job.note,
         "output": str(facts.job.output),
         "resumes": str(trainer.start.newest or ""),
@@ -31,6 +33,12 @@ def announce_run(trainer: JobTrainer) -> None:
     for name, text in lines.items():
         if text:
             SafeConsole(soft_wrap=True).print(Text.assemble((f"{name:<10}", "dim"), text))
+
+
+def _rows(data: DataFacts) -> str:
+    if data.rows is None:
+        return f"a stream from {data.source}"
+    return f"{data.rows:,} from {data.source} (sha256 {data.sha256[:12]})"
 
 
 def announce_result(trainer: JobTrainer) -> None:

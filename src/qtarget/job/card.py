@@ -98,9 +98,11 @@ def _data(facts: Facts) -> list[list[tuple[str, str]]]:
 
 
 def _data_rows(name: str, data: DataFacts) -> list[tuple[str, str]]:
+    count = "a stream" if data.rows is None else f"{data.rows}"
     return [
-        (f"{name} rows", f"{data.rows} from `{data.source}`, columns {', '.join(f'`{c}`' for c in data.columns)}"),
-        (f"{name} sha256", f"`{data.sha256}`"),
+        (f"{name} rows", f"{count} from `{data.source}`, columns {', '.join(f'`{c}`' for c in data.columns)}"),
+        *[(f"{name} rows", note) for note in data.notes],
+        (f"{name} sha256", f"`{data.sha256}`" if data.sha256 else "none: a stream is not read ahead"),
     ]
 
 

@@ -3,13 +3,16 @@
 import hashlib
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from datasets import Dataset
 
 import qtarget as qt
+from qtarget.data import column_names
 from qtarget.job.config.checked_job import DataSource, Job
+from qtarget.job.rows.layout import RunRows
 
 _PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "peft")
 
@@ -20,15 +23,19 @@ class DataFacts:
 
     Attributes:
         source: files, directory or hub name.
-        rows: how many.
+        rows: how many; None of a stream, which is not counted.
         columns: their names.
-        sha256: `rows_fingerprint` of them.
+        sha256: `rows_fingerprint` of them; "" of a stream, and of a sample.
+        notes: sentences about what was made of files and sets.
+        sampled: only the first rows were looked at, and `rows` counts those.
     """
 
     source: str
-    rows: int
+    rows: int | None
     columns: tuple[str, ...]
     sha256: str
+    notes: tuple[str, ...] = ()
+    sampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,23 +48,32 @@ class Facts:
     versions: dict[str, str]
 
 
-def facts_of(job: Job, train: Dataset, evaluation: Dataset | None) -> Facts:
+def facts_of(job: Job, train: RunRows, evaluation: RunRows | None) -> Facts:
     """The facts of a run and the rows it takes, before they are laid out."""
     evaluation_facts = None if job.evaluation is None or evaluation is None else data_facts(job.evaluation, evaluation)
-    return Facts(job, data_facts(job.train, train), evaluation_facts, versions())
+    facts = Facts(job, data_facts(job.train, train), evaluation_facts, versions())
+    if job.sample is None:
+        return facts
+    samples = [each and replace(each, sha256="", sampled=True) for each in (facts.train, facts.evaluation)]
+    return replace(facts, train=samples[0], evaluation=samples[1])
 
 
-def data_facts(source: DataSource, rows: Dataset) -> DataFacts:
+def data_facts(source: DataSource, rows: RunRows) -> DataFacts:
     """The facts of the rows of one source."""
-    return DataFacts(", ".join(source.names), len(rows), tuple(rows.column_names), rows_fingerprint(rows))
+    name, columns = ", ".join(source.names), tuple(column_names(rows.taken))
+    if not isinstance(rows.taken, Dataset):
+        return DataFacts(name, None, columns, "", rows.notes)
+    return DataFacts(name, len(rows.taken), columns, rows_fingerprint(rows.taken), rows.notes)
 
 
 def rows_fingerprint(rows: Dataset) -> str:
     """sha256 over the rows in order, each as a line of JSON with sorted keys: the same in every file format."""
     digest = hashlib.sha256()
-    for row in rows:
-        line = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-        digest.update(line.encode() + b"\n")
+    encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str).encode
+    for batch in rows.iter(1000):
+        columns: Any = batch
+        for values in zip(*columns.values(), strict=True):
+            digest.update(encode(dict(zip(columns, values, strict=True))).encode() + b"\n")
     return digest.hexdigest()
 
 

@@ -1,9 +1,10 @@
 """`qtarget validate`, a rehearsal: everything is opened and checked, one step is computed, nothing is kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.data import WEIGHT
@@ -11,6 +12,7 @@ from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import DataFacts
 from qtarget.job.output_folder import check_output
+from qtarget.job.rows.sources import SAMPLE_ROWS
 from qtarget.job.teacher_mass import mass_warnings
 from qtarget.target.types import IGNORED
 
@@ -26,6 +28,7 @@ class RowCounts:
         rows, tokens: how many there are to train on.
         supervised: tokens that are learned.
         at_limit: rows exactly `max_length` long: they were cut, or just fit.
+        whole: whether these are all rows; else they are the first ones.
     """
 
     facts: DataFacts
@@ -33,6 +36,7 @@ class RowCounts:
     tokens: int
     supervised: int
     at_limit: int
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class Rehearsal:
         vocabulary: rows of each model's output layer, and tokens of the tokenizer.
         row: the first tokens of the first row.
         row_tokens: how many that row has.
-        steps, rows_per_step: optimizer steps of the run, and rows of each, over all ranks.
+        steps, rows_per_step: optimizer steps of the run, and rows of each, over all ranks. How many steps is not known
+            (None) where it depends on rows that were not looked at.
         note: the precision, where the machine chose it.
         resumes: the checkpoint that the run goes on from; None for a new run.
         skipped: newer checkpoints that are not whole, each with the reason.
@@ -83,7 +88,7 @@ class Rehearsal:
     evaluation: RowCounts | None
     row: tuple[Token, ...]
     row_tokens: int
-    steps: int
+    steps: int | None
     rows_per_step: int
     step: TrialStep
     note: str
@@ -92,13 +97,17 @@ class Rehearsal:
     warnings: tuple[str, ...] = ()
 
 
-def validate_job(job: Job) -> Rehearsal:
+def validate_job(job: Job, quick: bool = False) -> Rehearsal:
     """Check a run and try its first step; no directory is left behind.
+
+    Args:
+        quick: look only at the first `SAMPLE_ROWS` rows, about, of each source.
 
     Raises:
         ValueError: as `prepare_training` and `rehearse`.
     """
     start = check_output(job)
+    job = replace(job, sample=SAMPLE_ROWS) if quick else job
     with remove_if_empty(job.output):
         trainer = build_trainer(job)
         trainer.start = start
@@ -118,6 +127,8 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
     evaluation = None
     if facts.evaluation is not None:
         evaluation = _rows(facts.evaluation, trainer.eval_dataset, trainer.args.max_length)
+    is_known = isinstance(train, Dataset) and job.sample is None
+    first = next(iter(train))
     return Rehearsal(
         model=job.model,
         parameters=sum(weight.numel() for weight in trainer.model.parameters()),
@@ -125,9 +136,9 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
         vocabulary=_vocabulary(trainer),
         train=_rows(facts.train, train, trainer.args.max_length),
         evaluation=evaluation,
-        row=_row(train[0], trainer.text_tokenizer),
-        row_tokens=len(train[0]["input_ids"]),
-        steps=steps,
+        row=_row(first, trainer.text_tokenizer),
+        row_tokens=len(first["input_ids"]),
+        steps=steps if is_known or trainer.args.max_steps > 0 else None,
         rows_per_step=rows_per_step,
         step=_step(trainer, next(iter(loader))),
         note=job.note,
@@ -150,9 +161,17 @@ def _vocabulary(trainer: JobTrainer) -> dict[str, int]:
 
 
 def _rows(facts: DataFacts, prepared: Any, max_length: int | None) -> RowCounts:
-    tokens = [len(ids) for ids in prepared["input_ids"]]
-    supervised = sum(label != IGNORED for labels in prepared["labels"] for label in labels[1:])
-    return RowCounts(facts, len(prepared), sum(tokens), supervised, sum(count == max_length for count in tokens))
+    """Counts over a prepared set; over the first rows of a stream."""
+    is_stream = not isinstance(prepared, Dataset)
+    rows = tokens = supervised = at_limit = 0
+    for batch in (
+        (prepared.take(SAMPLE_ROWS) if is_stream else prepared).select_columns(["input_ids", "labels"]).iter(1000)
+    ):
+        lengths = [len(ids) for ids in batch["input_ids"]]
+        rows, tokens = rows + len(lengths), tokens + sum(lengths)
+        at_limit += lengths.count(max_length)
+        supervised += sum(len(labels) - 1 - labels[1:].count(IGNORED) for labels in batch["labels"])
+    return RowCounts(facts, rows, tokens, supervised, at_limit, not is_stream and not facts.sampled)
 
 
 def _row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[Token, ...]:

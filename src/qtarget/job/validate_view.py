@@ -61,7 +61,9 @@ def _facts_table(job: Job, rehearsal: Rehearsal) -> Table:
     table.add_row("  training", Text(_rows_text(rehearsal.train)))
     if rehearsal.evaluation is not None:
         table.add_row("  evaluation", Text(_rows_text(rehearsal.evaluation)))
-    table.add_row("  steps", f"{rehearsal.steps:,} optimizer steps of {rehearsal.rows_per_step:,} rows")
+    for note in (each for counts in (rehearsal.train, rehearsal.evaluation) if counts for each in counts.facts.notes):
+        table.add_row("  note", Text(note))
+    table.add_row("  steps", _steps_text(rehearsal))
     step = rehearsal.step
     table.add_row("  one step", f"{step.rows} rows: loss {step.loss:.4f}, gradient norm {step.gradient_norm:.4g}")
     if rehearsal.note:
@@ -73,12 +75,22 @@ def _facts_table(job: Job, rehearsal: Rehearsal) -> Table:
     return table
 
 
+def _steps_text(rehearsal: Rehearsal) -> str:
+    if rehearsal.steps is None:
+        return f"{rehearsal.rows_per_step:,} rows each; how many is not known from a sample of the rows"
+    return f"{rehearsal.steps:,} optimizer steps of {rehearsal.rows_per_step:,} rows"
+
+
 def _rows_text(rows: RowCounts) -> str:
     cut = f"; {rows.at_limit} are max_length long, so probably cut" if rows.at_limit else ""
-    return (
-        f"{rows.facts.source}: {rows.facts.rows:,} rows -> {rows.rows:,} of {rows.tokens:,} tokens, "
-        f"{rows.supervised:,} of them learned{cut}"
-    )
+    made = f"{rows.rows:,} of {rows.tokens:,} tokens, {rows.supervised:,} of them learned{cut}"
+    if rows.facts.rows is None:
+        return f"{rows.facts.source}: a stream; a sample, its first {made}"
+    if not rows.whole:
+        return (
+            f"{rows.facts.source}: a sample, the first {rows.facts.rows:,} rows -> {made}; the rest was not looked at"
+        )
+    return f"{rows.facts.source}: {rows.facts.rows:,} rows -> {made}"
 
 
 def _row_text(row: tuple[Token, ...]) -> Text:

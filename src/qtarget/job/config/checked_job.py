@@ -9,19 +9,29 @@ from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 import qtarget as qt
 from qtarget.train import TargetSFTConfig
 
+MixtureStopping = Literal["first_exhausted", "all_exhausted", "all_exhausted_without_replacement"]
+
 
 class DataSource(NamedTuple):
     """Where rows come from.
 
     Attributes:
-        names: paths of files, or one directory or hub name.
+        names: paths of files, or one directory or hub name; of a list of sets, all of theirs.
         config: name of a configuration of a data set on the hub.
         split: of a directory or a data set on the hub; files are taken whole.
+        share: of a set in a mixture, its part of the rows, relative to the shares of the others.
+        columns: of a set in a list of them, what its columns are.
+        held_out: the rows must be a split of its own, as the others are trained on.
+        sets: of a list of sets, each of them.
     """
 
     names: tuple[str, ...]
     config: str | None
     split: str
+    share: float | None = None
+    columns: dict[str, Any] | None = None
+    held_out: bool = False
+    sets: "tuple[DataSource, ...]" = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,9 @@ class Job:
         cache: what `qtarget teacher cache` reads.
         given: every key the user wrote, TRL's names replaced by ours, and the precision where the machine chose it.
         note: the precision that was chosen for the user, in words; "" where the user chose it.
+        streaming: training rows are read while training runs.
+        mixture_stopping: when a mixture ends, as `datasets.interleave_datasets` names it.
+        sample: about how many rows of each source are looked at, the first ones; None for all.
     """
 
     model: str
@@ -88,6 +101,9 @@ class Job:
     cache: CacheOptions
     given: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    streaming: bool = False
+    mixture_stopping: MixtureStopping = "first_exhausted"
+    sample: int | None = None
 
     @property
     def method(self) -> qt.Method:

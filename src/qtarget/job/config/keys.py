@@ -7,15 +7,21 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, create_model
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
+from qtarget.job.config.checked_job import MixtureStopping
 from qtarget.train import TargetSFTConfig
 
 TRL_NAMES = {"model_name_or_path": "model", "dataset_name": "train_dataset"}
 """Keys of TRL's own scripts, and our names for the same."""
 
+RowNames = str | dict[str, Any] | list[str | dict[str, Any]]
+"""A name of rows, a list of files, or sets with their `path`, `share`, `split`, `config` and `columns`."""
+
 RUN_KEYS: dict[str, tuple[Any, Any]] = {
     "model": (str, ...),
-    "train_dataset": (str | list[str], ...),
-    "eval_dataset": (str | list[str] | None, None),
+    "train_dataset": (RowNames, ...),
+    "eval_dataset": (RowNames | None, None),
+    "streaming": (bool, False),
+    "mixture_stopping": (MixtureStopping | None, None),
     "dataset_config": (str | None, None),
     "dataset_train_split": (str, "train"),
     "dataset_test_split": (str, "test"),

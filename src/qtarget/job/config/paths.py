@@ -49,7 +49,7 @@ def looks_local(name: str) -> bool:
         name.startswith((".", "/", "~"))
         or "\\" in name
         or name.count("/") > 1
-        or name.endswith((".json", ".jsonl", ".parquet", ".csv", ".txt", "/"))
+        or name.lower().endswith((".json", ".jsonl", ".parquet", ".csv", ".tsv", ".txt", ".gz", "/"))
         or ("/" in name and Path(name).parent.is_dir())
     )
 

@@ -11,8 +11,9 @@ from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.console import shortened
 from qtarget.evaluate.prompts import PROMPTS
-from qtarget.job.config.checked_job import CacheOptions, DataSource, Job, Layout
+from qtarget.job.config.checked_job import CacheOptions, Job, Layout
 from qtarget.job.config.choices import choice_complaints
+from qtarget.job.config.data_sources import evaluation_source, training_source
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import RUN_KEYS, model_keys, schema, trainer_keys
 from qtarget.job.config.machine import machine_choices
@@ -51,14 +52,16 @@ def check_job(given: UserInput) -> Job:
     _check_objective(values, given)
     return Job(
         model=_existing_model(values["model"], "model"),
-        train=_row_source(values, "train_dataset", "dataset_train_split"),
-        evaluation=_evaluation(values),
+        train=training_source(values),
+        evaluation=evaluation_source(values),
         layout=_layout(values),
         args=_trainer_config(trainer),
         model_args=ModelConfig(**{key: value for key, value in values.items() if key in model_keys()}),
         cache=_cache_options(values),
         given={**given.values, **choices.keys},
         note=choices.note,
+        streaming=bool(values.get("streaming")),
+        mixture_stopping=values.get("mixture_stopping") or "first_exhausted",
     )
 
 
@@ -132,27 +135,6 @@ def _address(name: str, key: str) -> str:
             "name, as in `model: Qwen/Qwen2.5-1.5B`."
         )
     return name
-
-
-def _row_source(values: Mapping[str, Any], key: str, split: str) -> DataSource:
-    names = values[key] if isinstance(values[key], list) else [values[key]]
-    return DataSource(tuple(names), values.get("dataset_config"), values.get(split, RUN_KEYS[split][1]))
-
-
-def _evaluation(values: Mapping[str, Any]) -> DataSource | None:
-    """The rows to evaluate on: `eval_dataset`. Without it, where `eval_strategy` asks for evaluation, the test split of
-    the training data, as in TRL's scripts."""
-    if values.get("eval_dataset") is not None:
-        return _row_source(values, "eval_dataset", "dataset_test_split")
-    strategy = values.get("eval_strategy", "no")
-    if getattr(strategy, "value", strategy) == "no":
-        return None
-    if any(Path(name).is_file() for name in _row_source(values, "train_dataset", "dataset_train_split").names):
-        raise ValueError(
-            f"`eval_strategy: {getattr(strategy, 'value', strategy)}` asks to evaluate, and there is nothing to "
-            "evaluate on; write `eval_dataset: path/to/rows.jsonl`."
-        )
-    return _row_source(values, "train_dataset", "dataset_test_split")
 
 
 def _layout(values: Mapping[str, Any]) -> Layout | None:

@@ -1,96 +1,65 @@
-"""Rows read from files, directories and the hub."""
+"""Files of rows: their formats, known by how their names end, and how they are opened."""
 
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
-from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
-from pyarrow import ArrowInvalid
+from qtarget.data.json_lines import PlacedRow, json_rows
+from qtarget.job.rows.delimited import csv_rows, tsv_rows
+from qtarget.job.rows.parquet import parquet_rows
 
-from qtarget.data.json_lines import check_json
-from qtarget.job.config.checked_job import DataSource
-from qtarget.job.config.paths import looks_local, not_found
+RowReader = Callable[[BinaryIO, str], Iterator[PlacedRow]]
+"""Reads the rows of an open file one after the other; the second argument is its name, for error messages."""
 
-FORMATS: dict[str, str] = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
-"""How a file of rows ends, and the builder of `datasets` that reads it."""
+FORMATS: dict[str, RowReader] = {
+    ".jsonl": json_rows,
+    ".json": json_rows,
+    ".csv": csv_rows,
+    ".tsv": tsv_rows,
+    ".parquet": parquet_rows,
+}
+"""How a file of rows ends, in lower case, and what reads it. Each may be gzipped, and end in `.gz` then."""
+
+GZIPPED = ".gz"
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
-def load_rows(source: DataSource, key: str) -> Dataset:
-    """The rows of a source.
+def reader_of(path: Path) -> RowReader | None:
+    """What reads a file, by how its name ends; None where no format ends so."""
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    if endings and endings[-1] == GZIPPED:
+        endings.pop()
+    return FORMATS.get(endings[-1]) if endings else None
+
+
+def format_endings() -> str:
+    """How files of rows may end, as a list in a sentence."""
+    *others, last = FORMATS
+    return f"{', '.join(others)} or {last}, each also with {GZIPPED} behind it"
+
+
+def rows_in(path: Path, on_position: Callable[[int], None] = lambda _: None) -> Generator[PlacedRow]:
+    """A file's rows, one after the other, unpacked where it is gzipped, whatever its name says.
 
     Args:
-        key: the key of the configuration that names it, for error messages.
+        on_position: told at each row how many bytes of the file are read.
 
     Raises:
-        ValueError: it does not exist (naming the closest path), its format or split is unknown, or a file is broken.
+        ValueError: the file cannot be opened or unpacked, or something in it is no row; names the file and the place.
     """
-    paths = [Path(name).expanduser() for name in source.names]
-    if all(path.is_file() for path in paths):
-        return _from_files(paths, key)
-    for path, name in zip(paths, source.names, strict=True):
-        if not path.exists() and looks_local(name):
-            raise ValueError(f"`{key}`: " + not_found(path, "the data"))
-    if len(paths) > 1:
-        other = next(path for path in paths if not path.is_file())
-        raise ValueError(f"`{key}` is a list, and {other} in it is not a file; list files only, or name one directory.")
-    path = paths[0]
-    return _from_saved(path, source, key) if _is_saved(path) else _from_folder_or_hub(path, source, key)
-
-
-def _from_files(paths: list[Path], key: str) -> Dataset:
-    formats = {FORMATS.get(path.suffix) for path in paths}
-    if None in formats or len(formats) > 1:
-        raise ValueError(f"`{key}`: {', '.join(map(str, paths))} must all end in {_endings()}.")
-    form = formats.pop()
-    for path in paths if form == "json" else ():
-        check_json(path)
-    return _load(key, str(form), data_files=[str(path) for path in paths], split="train")
-
-
-def _endings() -> str:
-    """How files of rows may end, those of one format together: `.jsonl or .json, or all in .parquet`."""
-    kinds = [[ending for ending, form in FORMATS.items() if form == kind] for kind in dict.fromkeys(FORMATS.values())]
-    return ", or all in ".join(" or ".join(kind) for kind in kinds)
-
-
-def _is_saved(path: Path) -> bool:
-    """Whether `save_to_disk` wrote this directory."""
-    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
-
-
-def _from_saved(path: Path, source: DataSource, key: str) -> Dataset:
-    saved: Any = load_from_disk(str(path))
-    if not isinstance(saved, DatasetDict):
-        return saved
-    if source.split not in saved:
-        raise ValueError(_no_split(key, source, ", ".join(map(str, saved))))
-    return saved[source.split]
-
-
-def _from_folder_or_hub(path: Path, source: DataSource, key: str) -> Dataset:
-    if path.is_dir():
-        for file in sorted(file for file in path.rglob("*") if FORMATS.get(file.suffix) == "json"):
-            check_json(file)
+    reader = reader_of(path)
+    assert reader is not None
     try:
-        return _load(key, source.names[0], name=source.config, split=source.split)
-    except ValueError as error:
-        if "Unknown split" in str(error):
-            raise ValueError(_no_split(key, source, str(error).partition("one of ")[2].strip("[]. "))) from error
-        raise
-
-
-def _no_split(key: str, source: DataSource, splits: str) -> str:
-    split_key = "dataset_train_split" if key == "train_dataset" else "dataset_test_split"
-    first = splits.split(",")[0].strip("'\" ")
-    return f"`{key}`: {source.names[0]} has no split {source.split!r} (it has {splits}); write `{split_key}: {first}`."
-
-
-def _load(key: str, *args: Any, **kwargs: Any) -> Any:
-    """`datasets.load_dataset`, with its errors in our words."""
-    try:
-        return load_dataset(*args, **kwargs)
-    except DatasetNotFoundError as error:
-        raise ValueError(f"`{key}`: {args[0]} is neither a path here nor a data set on the hub ({error}).") from error
-    except (DatasetGenerationError, ArrowInvalid) as error:
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ValueError(f"`{key}`: the rows of {kwargs.get('data_files', args[0])} cannot be read: {cause}") from error
+        with path.open("rb") as file:
+            packed = file.peek(2)[:2] == _GZIP_MAGIC
+            source: Any = io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 20) if packed else file
+            for placed in reader(source, str(path)):
+                on_position(file.tell())
+                yield placed
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be unpacked ({error}); it is damaged or cut off, copy it again.") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import prompt_ids
 from qtarget.job.config.checked_job import DataSource, Job, Layout
-from qtarget.job.rows.formats import load_rows
+from qtarget.job.rows.mixtures import AnyRows, load_sets
 from qtarget.target.types import IGNORED
 
 
@@ -22,10 +22,12 @@ class RunRows:
         taken: with the columns of the source.
         laid_out: with the columns the trainer reads: as they came, `prompt` and `completion`, or `input_ids` and
             `labels`.
+        notes: sentences about what was made of files and sets.
     """
 
-    taken: Dataset
-    laid_out: Dataset
+    taken: AnyRows
+    laid_out: AnyRows
+    notes: tuple[str, ...] = ()
 
 
 def training_rows(job: Job) -> RunRows:
@@ -43,42 +45,58 @@ def evaluation_rows(job: Job) -> RunRows | None:
 
 
 def _take_rows(job: Job, source: DataSource, key: str) -> RunRows:
-    rows = load_rows(source, key)
+    rows, notes = load_sets(job, source, key)
     if job.layout is None:
-        return RunRows(rows, rows)
+        return RunRows(rows, rows, notes)
     for column in (job.layout.prompt_column, job.layout.completion_column):
         _check_column(column, rows, job.layout, key)
     layout, seed = job.layout, job.layout.seed
+    take = layout.take if key == "train_dataset" else None
     if key == "train_dataset" and seed is not None:
         rows = rows.shuffle(seed=seed)
-    take = layout.take if key == "train_dataset" else None
     if not layout.drop_longer:
-        rows = _first(rows, take, key)
+        rows = _first(rows, take, key, job)
     laid_out = _lay_out(rows, job)
-    if not layout.drop_longer:
-        return RunRows(rows, laid_out)
-    fits = [index for index, ids in enumerate(laid_out["input_ids"]) if len(ids) <= (job.args.max_length or 0)]
-    return RunRows(_first(rows.select(fits), take, key), _first(laid_out.select(fits), take, key))
+    if layout.drop_longer:
+        rows, laid_out = _fitting(rows, laid_out, job)
+        rows, laid_out = _first(rows, take, key, job), _first(laid_out, take, key, job)
+    return RunRows(rows, laid_out, notes)
 
 
-def _first(rows: Dataset, take: int | None, key: str) -> Dataset:
-    if take is not None and len(rows) < take:
+def _fitting(rows: AnyRows, laid_out: AnyRows, job: Job) -> tuple[AnyRows, AnyRows]:
+    """The rows of at most `max_length` tokens; of a stream they are known only once they are laid out."""
+    longest = job.args.max_length or 0
+    if not isinstance(laid_out, Dataset) or not isinstance(rows, Dataset):
+        return rows, laid_out.filter(lambda row: len(row["input_ids"]) <= longest)
+    fits = [index for index, ids in enumerate(laid_out["input_ids"]) if len(ids) <= longest]
+    return rows.select(fits), laid_out.select(fits)
+
+
+def _first(rows: AnyRows, take: int | None, key: str, job: Job) -> AnyRows:
+    if take is None:
+        return rows
+    if not isinstance(rows, Dataset):
+        return rows.take(take)
+    if job.sample is not None:
+        take = min(take, len(rows))
+    if len(rows) < take:
         raise ValueError(
             f"`train_rows: {take}` asks for more rows than `{key}` has; write `train_rows: {len(rows)}` or fewer."
         )
-    return rows if take is None else rows.select(range(take))
+    return rows.select(range(take))
 
 
-def _check_column(column: str, rows: Dataset, layout: Layout, key: str) -> None:
-    if column in rows.column_names:
+def _check_column(column: str, rows: AnyRows, layout: Layout, key: str) -> None:
+    if column in (rows.column_names or ()):
         return
     name = "prompt_column" if column == layout.prompt_column else "completion_column"
     raise ValueError(
-        f"`{key}` has no column `{column}`; it has {', '.join(rows.column_names)}. Write `{name}:` and one of these."
+        f"`{key}` has no column `{column}`; it has {', '.join(rows.column_names or ())}. Write `{name}:` and one of "
+        "these."
     )
 
 
-def _lay_out(rows: Dataset, job: Job) -> Dataset:
+def _lay_out(rows: AnyRows, job: Job) -> AnyRows:
     """Columns `prompt` and `completion`; where the layout names a prompt, token ids with labels on the completion."""
     layout = job.layout
     assert layout is not None
@@ -86,7 +104,8 @@ def _lay_out(rows: Dataset, job: Job) -> Dataset:
         row = partial(_texts, layout=layout)
     else:
         row = partial(_token_row, layout=layout, tokenizer=_tokenizer(job))
-    return rows.map(row, with_indices=True, remove_columns=rows.column_names, num_proc=job.args.dataset_num_proc)
+    processes: Any = {"num_proc": job.args.dataset_num_proc} if isinstance(rows, Dataset) else {}
+    return rows.map(row, with_indices=True, remove_columns=rows.column_names, **processes)
 
 
 def _texts(row: dict[str, Any], index: int, layout: Layout) -> dict[str, str]:

@@ -49,6 +49,11 @@ def render(job: Job) -> RenderedRows:
     Raises:
         ValueError: rows that do not exist or cannot be trained on.
     """
+    if job.streaming:
+        raise ValueError(
+            "`streaming: true` reads rows while training runs, and a cache holds what a teacher says about each of "
+            "them; write `streaming: false`."
+        )
     train, evaluation = training_rows(job).laid_out, evaluation_rows(job)
     hub_options = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(job.model, **hub_options)
