@@ -16,7 +16,7 @@ from rich.segment import Segment
 
 COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that move a cursor, colour or reorder what follows, or are no characters at all; not \\n and \\t."""
-FALLBACK = "qtarget.plain"
+FALLBACK = "qtarget-plain"
 """The name of our handler of characters that a stream's encoding does not have."""
 PLAIN = {
     "\xa0": " ", "±": "+/-", "²": "^2", "·": "*", "×": "x", "\u0303": "~", "Π": "Pi", "Σ": "sum", "α": "alpha",

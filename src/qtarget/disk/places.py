@@ -31,6 +31,12 @@ def check_place(folder: Path, given: str, remedy: str) -> None:
         raise ValueError(f"{given} cannot be written to. {os_error_in_words(error)[:-1]}; {remedy}.") from error
 
 
+def free_name(path: Path) -> Path:
+    """The path, or the first of `path-2`, `path-3`, … that does not exist."""
+    names = (path.with_name(f"{path.name}-{number}") for number in range(2, 10_000))
+    return path if not os.path.lexists(path) else next((name for name in names if not os.path.lexists(name)), path)
+
+
 def _nearest(folder: Path) -> Path:
     """The folder, or the nearest above it that is there.
 

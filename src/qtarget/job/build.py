@@ -11,11 +11,11 @@ from trl import get_peft_config, get_quantization_config  # pyright: ignore[repo
 from qtarget.data import Asker
 from qtarget.disk.files import replace_text
 from qtarget.job.card import model_card
-from qtarget.job.checkpoints import Checkpoints
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.rows.layout import evaluation_rows, training_rows
+from qtarget.job.run_checkpoints import Checkpoints
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from qtarget.data import Asker
-from qtarget.disk.place import check_place, free_name
-from qtarget.job.checkpoints import BrokenCheckpoint, Checkpoints, checkpoint_fault, checkpoints_in
+from qtarget.disk.places import check_place, free_name
 from qtarget.job.config.checked_job import Job
+from qtarget.job.run_checkpoints import BrokenCheckpoint, Checkpoints, checkpoint_fault, checkpoints_in
 
 line = Asker.COMMAND_LINE.line
 MODEL_FILES = ("config.json", "adapter_config.json")
@@ -27,14 +27,18 @@ def check_output(job: Job) -> Checkpoints:
     if resume:
         return _newest_checkpoint(job, found)
     _refuse_earlier_run(job, found)
-    check_place(job.output, f"`output_dir: {job.output}`")
+    _check_place(job.output)
     return Checkpoints(None)
+
+
+def _check_place(output: Path) -> None:
+    check_place(output, f"`output_dir: {output}`", f"write {line('output_dir', str(free_name(output)))}")
 
 
 def _named_checkpoint(folder: Path, job: Job, found: Checkpoints) -> Checkpoints:
     reason = checkpoint_fault(folder) if folder.is_dir() else "is not there"
     if reason is None:
-        check_place(job.output, f"`output_dir: {job.output}`")
+        _check_place(job.output)
         return Checkpoints(folder)
     whole = found.newest
     hint = f"write {_resume(whole)}" if whole else f"{job.output} has no whole checkpoint, so leave the key out"
@@ -49,7 +53,7 @@ def _newest_checkpoint(job: Job, found: Checkpoints) -> Checkpoints:
             "`resume_from_checkpoint` out"
             + (f", and write {line('output_dir', str(free_name(job.output)))}." if found.skipped else ".")
         )
-    check_place(job.output, f"`output_dir: {job.output}`")
+    _check_place(job.output)
     job.args.resume_from_checkpoint = str(found.newest)
     return found
 

@@ -1,4 +1,4 @@
-"""Lists of sets: what is written under `train_dataset`, mixed by shares in one order everywhere, and how often rows come."""
+"""Lists of sets under `train_dataset`: mixed by shares in one order everywhere, and how often rows come."""
 
 import json
 import re

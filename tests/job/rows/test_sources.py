@@ -8,7 +8,8 @@ import datasets
 import pytest
 
 from qtarget.job.config.checked_job import DataSource
-from qtarget.job.rows.sources import Reading, load_rows
+from qtarget.job.rows import sources
+from qtarget.job.rows.sources import ReadOptions, load_rows
 from qtarget.outcomes import UnusableRow
 
 ROWS = [{"prompt": f"w{i}", "completion": f"w{i + 1}"} for i in range(6)]
@@ -22,7 +23,7 @@ def write(path: Path, *rows: dict) -> Path:
 
 def loaded(*names, split="train", key="train_dataset", held_out=False, **reading):
     source = DataSource(tuple(map(str, names)), None, split, held_out=held_out)
-    return load_rows(source, key, Reading(**reading))
+    return load_rows(source, key, ReadOptions(**reading))
 
 
 def saved(folder: Path, *splits: str) -> Path:
@@ -80,7 +81,7 @@ def test_rows_that_are_trained_on_are_never_advised_for_evaluation(tmp_path, hom
 def test_training_takes_what_is_named_for_it(tmp_path, home, maker):
     folder = MAKERS[maker](tmp_path / "rows", "test", "train")
     assert list(loaded(folder).rows) == ROWS
-    with pytest.raises(ValueError, match="has no split 'validation' .*write `dataset_train_split: train`"):
+    with pytest.raises(ValueError, match=r"has no split 'validation' .*write `dataset_train_split: train`"):
         loaded(folder, split="validation")
 
 
@@ -124,7 +125,7 @@ def test_folders_that_hold_no_rows(tmp_path, home):
 def test_a_list_of_a_file_and_a_directory(tmp_path, home, names):
     write(tmp_path / "a.jsonl", *ROWS)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(ValueError, match="folder in it is not a file; .* write each set as `- path: "):
+    with pytest.raises(ValueError, match=r"folder in it is not a file; .* write each set as `- path: "):
         loaded(*(tmp_path / name for name in names))
 
 
@@ -132,7 +133,7 @@ def test_a_name_that_is_nowhere(tmp_path, home, monkeypatch):
     def unreachable(*_, **__):
         raise ConnectionError("Couldn't reach 'user/rows' on the Hub")
 
-    monkeypatch.setattr("qtarget.job.rows.sources.load_dataset", unreachable)
+    monkeypatch.setattr(sources, "load_dataset", unreachable)
     with pytest.raises(ValueError, match=re.escape("user/rows is not there: there is no directory")) as error:
         loaded("user/rows")
     assert "the hub cannot be asked for it (Couldn't reach 'user/rows' on the Hub)" in str(error.value)
@@ -164,7 +165,7 @@ def test_a_stream_is_checked_as_it_comes(tmp_path, home):
     ):
         list(loaded(write(tmp_path / "a.jsonl", *many, {"completion": 3}), streaming=True).rows)
     with pytest.raises(
-        UnusableRow, match="line 1007: `more` is text, and the first rows have no such column; .*streaming"
+        UnusableRow, match=r"line 1007: `more` is text, and the first rows have no such column; .*streaming"
     ):
         list(loaded(write(tmp_path / "b.jsonl", *many, {"more": "x"}), streaming=True).rows)
     write(tmp_path / "c.jsonl", *many).open("a").write('{"prompt"\n')

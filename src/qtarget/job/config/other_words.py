@@ -75,7 +75,14 @@ UNNEEDED = {
     "special_tokens": "write `eos_token` and `pad_token` at the top level",
 }
 """Others' words for which there is nothing to write, and why."""
-HELD_OUT = ["val_set_size", "val_size", "split_dataset_ratio", "validation_split", "test_size", "eval_split_ratio"]
+SPLIT_WORDS = [
+    "val_set_size",
+    "val_size",
+    "split_dataset_ratio",
+    "validation_split",
+    "test_size",
+    "eval_split_ratio",
+]
 
 
 def other_words_line(key: str, value: Any) -> str | None:
@@ -83,7 +90,7 @@ def other_words_line(key: str, value: Any) -> str | None:
     word = key.lower().replace("-", "_")
     if word in LINES and (lines := LINES[word](value)):
         return "write " + " and ".join(Asker.COMMAND_LINE.line(*line) for line in lines.items())
-    if word in HELD_OUT:
+    if word in SPLIT_WORDS:
         return "rows are not split here; write the held-out rows to a file, and `eval_dataset: held_out.jsonl`"
     if word in UNNEEDED:
         return f"leave it out: {UNNEEDED[word]}"

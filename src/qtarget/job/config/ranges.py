@@ -35,9 +35,9 @@ class NumberRange(NamedTuple):
 
 COUNT = NumberRange(1, math.inf, 8)
 SHARE = NumberRange(0, 1 - 1e-9, 0.9)
-SEED = NumberRange(0, 2**32 - 1, 42)
+SEED_RANGE = NumberRange(0, 2**32 - 1, 42)
 STEPS = NumberRange(0, math.inf, 100, open_=True)
-RANGES = {
+NUMBER_RANGES = {
     "learning_rate": NumberRange(0, math.inf, 2e-5, open_=True),
     "num_train_epochs": NumberRange(0, math.inf, 3, open_=True),
     "max_steps": NumberRange(1, math.inf, 1000, also=(-1,)),
@@ -59,9 +59,9 @@ RANGES = {
     "eval_delay": NumberRange(0, math.inf, 0),
     "save_total_limit": COUNT,
     "torch_empty_cache_steps": COUNT,
-    "seed": SEED,
-    "data_seed": SEED,
-    "train_rows_seed": SEED,
+    "seed": SEED_RANGE,
+    "data_seed": SEED_RANGE,
+    "train_rows_seed": SEED_RANGE,
     "dataloader_num_workers": NumberRange(0, math.inf, 4),
     "dataloader_prefetch_factor": COUNT,
     "dataset_num_proc": COUNT,
@@ -84,7 +84,7 @@ RANGES = {
 
 def range_complaints(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each key whose number is out of its range, or that stands without one, with what may be written."""
-    for key, allowed in RANGES.items():
+    for key, allowed in NUMBER_RANGES.items():
         value = values.get(key)
         if value is True:
             line = Asker.COMMAND_LINE.line(key, allowed.example)

@@ -13,7 +13,7 @@ from qtarget.job.config.paths import existing_file
 FLOAT, BOOL, TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("float", "bool", "timestamp"))
 
 
-LARGEST = 100_000
+MOST_VALUES = 100_000
 """Values in a configuration, references written out: beyond it, it is no configuration."""
 ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"PAR1", b"GGUF", b"\x93NUMPY", b"\x89PNG")
 """How files begin that are no text."""
@@ -129,14 +129,16 @@ def _check_size(root: yaml.Node, name: str) -> None:
 
     def size(node: yaml.Node) -> int:
         if id(node) not in sizes:
-            sizes[id(node)] = LARGEST + 1  # while its parts are counted: a part that refers to the whole has no end
+            sizes[id(node)] = MOST_VALUES + 1  # while its parts are counted: a part that refers to the whole has no end
             children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else []
             children = node.value if isinstance(node, yaml.SequenceNode) else children
             sizes[id(node)] = 1 + sum(map(size, children))
         return sizes[id(node)]
 
-    if size(root) > LARGEST:
-        raise ValueError(f"{name} holds more than {LARGEST:,} values when its references (`*name`) are written out.")
+    if size(root) > MOST_VALUES:
+        raise ValueError(
+            f"{name} holds more than {MOST_VALUES:,} values when its references (`*name`) are written out."
+        )
 
 
 def _lines(root: yaml.MappingNode, path: Path) -> dict[str, int]:

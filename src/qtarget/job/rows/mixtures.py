@@ -9,7 +9,7 @@ from datasets import Dataset, Features, IterableDataset, concatenate_datasets, i
 from qtarget.data.json_lines import printable
 from qtarget.job.config.checked_job import DataSource, Job
 from qtarget.job.rows.row_files import FileRows
-from qtarget.job.rows.sources import Reading, load_rows
+from qtarget.job.rows.sources import ReadOptions, load_rows
 
 AnyRows = Dataset | IterableDataset
 Canonical = Callable[[AnyRows, DataSource], AnyRows]
@@ -44,7 +44,7 @@ def load_sets(job: Job, source: DataSource, key: str, canonical: Canonical = wit
     Raises:
         ValueError: as `load_rows`; or sets whose columns do not go together.
     """
-    reading = Reading(job.streaming and key == "train_dataset", job.sample)
+    reading = ReadOptions(job.streaming and key == "train_dataset", job.sample)
     loaded = [load_rows(part, key, reading) for part in source.sets or (source,)]
     rows = [canonical(each.rows, part) for each, part in zip(loaded, source.sets or (source,), strict=True)]
     notes = [note for each in loaded for note in each.notes]

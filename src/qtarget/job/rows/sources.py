@@ -27,7 +27,7 @@ SAMPLE_ROWS = 1000
 """How many rows of a source `qtarget validate --quick` looks at."""
 
 
-class Reading(NamedTuple):
+class ReadOptions(NamedTuple):
     """How rows are read.
 
     Attributes:
@@ -39,10 +39,10 @@ class Reading(NamedTuple):
     sample: int | None = None
 
 
-_WHOLE = Reading()
+_WHOLE = ReadOptions()
 
 
-def load_rows(source: DataSource, key: str, reading: Reading = _WHOLE) -> FileRows:
+def load_rows(source: DataSource, key: str, reading: ReadOptions = _WHOLE) -> FileRows:
     """The rows of one source.
 
     Args:
@@ -67,7 +67,7 @@ def load_rows(source: DataSource, key: str, reading: Reading = _WHOLE) -> FileRo
     return _from_one(paths[0], source, key, reading)
 
 
-def _from_one(path: Path, source: DataSource, key: str, reading: Reading) -> FileRows:
+def _from_one(path: Path, source: DataSource, key: str, reading: ReadOptions) -> FileRows:
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         return _from_saved(path, source, key, reading)
     if path.is_dir() and not _describes_itself(path) and source.split.isidentifier():
@@ -90,13 +90,13 @@ def _check_endings(paths: Sequence[Path], key: str) -> None:
         raise ValueError(f"`{key}`: {', '.join(unknown)} must end in {format_endings()}.")
 
 
-def _from_files(paths: Sequence[Path], reading: Reading) -> FileRows:
+def _from_files(paths: Sequence[Path], reading: ReadOptions) -> FileRows:
     if reading.sample is not None:
         return first_rows(paths, reading.sample)
     return stream_files(paths) if reading.streaming else read_files(paths)
 
 
-def _from_folder(folder: Path, source: DataSource, key: str, reading: Reading) -> FileRows:
+def _from_folder(folder: Path, source: DataSource, key: str, reading: ReadOptions) -> FileRows:
     """The files of the source's split; all of them where no name speaks of a split, unless some rows must be held out
     from training."""
     files = sorted(
@@ -122,7 +122,7 @@ def _hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
 
 
-def _from_saved(path: Path, source: DataSource, key: str, reading: Reading) -> FileRows:
+def _from_saved(path: Path, source: DataSource, key: str, reading: ReadOptions) -> FileRows:
     try:
         saved: Any = load_from_disk(str(path))
     except (OSError, ValueError, KeyError, TypeError, ArrowInvalid) as error:
@@ -141,7 +141,7 @@ def _from_saved(path: Path, source: DataSource, key: str, reading: Reading) -> F
     return FileRows(saved.to_iterable_dataset() if reading.streaming and reading.sample is None else saved, ())
 
 
-def _from_hub(source: DataSource, key: str, reading: Reading) -> FileRows:
+def _from_hub(source: DataSource, key: str, reading: ReadOptions) -> FileRows:
     lazily = reading.streaming or reading.sample is not None
     rows = _load(source, key, lazily)
     if reading.sample is None:
