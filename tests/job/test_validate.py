@@ -28,7 +28,7 @@ def test_the_figures_are_those_of_the_prepared_rows(here, capsys):
         "".join(token["text"] for token in found["row"] if token["supervised"] == learned) for learned in (False, True)
     )
     assert (shown, learned) == (row["prompt"], row["completion"] + "<eos>")
-    assert found["train"]["facts"]["rows"] == found["train"]["rows"] == 16
+    assert found["train"]["rows"] == found["train"]["counts"]["rows"] == 16
     assert found["vocabulary"] == {"tokenizer": 305, "model": 305, "teacher": 320}
     assert found["step"]["rows"] == 2
     assert 0 < found["step"]["gradient_norm"] < math.inf
@@ -50,9 +50,12 @@ def test_weights_of_tokens_are_shown(here, capsys, written):
 
 
 def test_rows_at_the_limit_are_counted(here, capsys):
-    found = json.loads(command(capsys, "validate", "config.yaml", "--json", "--max-length", "20").out)
-    assert found["train"]["at_limit"] > 0
-    assert "so probably cut" in command(capsys, "validate", "config.yaml", "--max-length", "20").out
+    whole = json.loads(command(capsys, "validate", "config.yaml", "--json").out)["train"]["counts"]
+    cut = json.loads(command(capsys, "validate", "config.yaml", "--json", "--max-length", "20").out)["train"]["counts"]
+    assert whole["cut"] == 0 < cut["cut"]
+    assert cut["tokens"] < whole["tokens"]
+    assert cut["learned"] < whole["learned"]
+    assert f"{cut['cut']} cut at max_length" in command(capsys, "validate", "config.yaml", "--max-length", "20").out
 
 
 def test_a_step_that_moves_nothing_is_refused(here, capsys, written):

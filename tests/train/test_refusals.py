@@ -42,8 +42,8 @@ def teacher(**kwargs):
             "whole sequences.*packing_strategy: bfd",
         ),
         ({"compute_loss_func": print}, "Remove `compute_loss_func=...`"),
-        ({"data": Dataset.from_list([{"question": "w1"}])}, r"columns \['question'\]"),
-        ({"data": Dataset.from_list([{"prompt": "w1", "completion": ""}])}, "Row 0 .*empty completion"),
+        ({"data": Dataset.from_list([{"question": "w1"}])}, "columns `question`, which are no form"),
+        ({"data": Dataset.from_list([{"prompt": "w1", "completion": ""}])}, "Row 0 .*`completion` is empty"),
         ({"data": Dataset.from_list([{"text": "w1", "image": "x"}])}, "Vision-language"),
         (
             {"data": Dataset.from_list([{"input_ids": [5, 6], "shift_labels": [6, -100]}])},
@@ -51,7 +51,7 @@ def teacher(**kwargs):
         ),
         (
             {"data": Dataset.from_list([{"prompt": "w1 w2 w3 ", "completion": "w4"}]), "config": {"max_length": 2}},
-            "Every token of the train data set is masked",
+            r"no label left: of 1 rows `max_length` \(2 tokens\) cuts off every one",
         ),
     ],
 )
@@ -61,7 +61,7 @@ def test_refused_before_a_model_is_touched(given, message):
 
 
 def test_a_second_set_of_rows_is_checked_too():
-    with pytest.raises(ValueError, match="eval data set has an empty completion"):
+    with pytest.raises(ValueError, match=r"Row 0 of the eval data set .*`completion` is empty"):
         build(eval_dataset=Dataset.from_list([{"prompt": "w1", "completion": " "}]))
 
 

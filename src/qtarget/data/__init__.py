@@ -5,7 +5,18 @@ have a value per token: weights, and what a teacher says.
 
     asker        who set up a run, and so the language in which errors say what to write
     json_lines   files of JSON rows, with errors that name the line
-    columns      what a data set must hold
+    forms        which form rows have: messages, ShareGPT, Alpaca, …
+    column_mapping  the key `columns`, a user's own word on that
+    read_row     a row of any form, checked and turned into the columns that are tokenised
+    turns        conversations, turn by turn
+    chat_style   what a chat template does with unusual turns
+    token_rows   rows of token ids, checked
+    sift         every row looked at: bad ones are refused, or left out and counted
+    faults       what is wrong with a row, in words
+    positions    rows that are longer than the model has positions
+    row_counts   how many rows and tokens are trained on, and what became of the others
+    open_rows    the door through which all rows go
+    columns      names of columns
     token_ids    token ids that the model has no embedding for
     weights      the column `token_weight`, given or made from `weight_spans`
     spans        weights on stretches of characters, turned into weights on tokens
@@ -14,16 +25,20 @@ have a value per token: weights, and what a teacher says.
 """
 
 from qtarget.data.asker import Asker
+from qtarget.data.chat_style import chat_style
 from qtarget.data.collate import EVIDENCE, PerTokenCollator, sequence_ids
-from qtarget.data.columns import (
-    check_columns,
-    check_supervision,
-    checked_completions,
-    column_names,
-)
+from qtarget.data.columns import column_names
+from qtarget.data.faults import RowFault
+from qtarget.data.forms import RowForm
+from qtarget.data.open_rows import OpenRows, open_rows
 from qtarget.data.packing import pack_rows, truncate_rows
+from qtarget.data.positions import check_positions
+from qtarget.data.rendering_check import RenderingCheck
+from qtarget.data.row_counts import RowCounts, learned_tokens, row_labels
+from qtarget.data.sift import RowLook, RowPolicy, sift, sift_stream
 from qtarget.data.spans import message_spans, span_weights
-from qtarget.data.token_ids import check_ids
+from qtarget.data.token_ids import checked_ids
+from qtarget.data.turns import ChatStyle
 from qtarget.data.weights import SPANS, WEIGHT, attach_token_weight, carries_weight
 
 __all__ = [
@@ -31,17 +46,29 @@ __all__ = [
     "SPANS",
     "WEIGHT",
     "Asker",
+    "ChatStyle",
+    "OpenRows",
     "PerTokenCollator",
+    "RenderingCheck",
+    "RowCounts",
+    "RowFault",
+    "RowForm",
+    "RowLook",
+    "RowPolicy",
     "attach_token_weight",
     "carries_weight",
-    "check_columns",
-    "check_ids",
-    "check_supervision",
-    "checked_completions",
+    "chat_style",
+    "check_positions",
+    "checked_ids",
     "column_names",
+    "learned_tokens",
     "message_spans",
+    "open_rows",
     "pack_rows",
+    "row_labels",
     "sequence_ids",
+    "sift",
+    "sift_stream",
     "span_weights",
     "truncate_rows",
 ]

@@ -23,7 +23,8 @@ def announce_run(trainer: JobTrainer) -> None:
     lines = {
         "objective": f"{method.name}{f' ({values})' if values else ''}: {formula}",
         "model": facts.job.given["model"],
-        "rows": _rows(facts.train),
+        "rows": f"{facts.train.counts.sentence()}, from {facts.train.source}{_digest(facts.train)}",
+        "form": facts.train.counts.form,
         **{f"note {index}": note for index, note in enumerate(facts.train.notes, 1)},
         "precision": facts.job.note,
         "output": str(facts.job.output),
@@ -35,10 +36,8 @@ def announce_run(trainer: JobTrainer) -> None:
             SafeConsole(soft_wrap=True).print(Text.assemble((f"{name:<10}", "dim"), text))
 
 
-def _rows(data: DataFacts) -> str:
-    if data.rows is None:
-        return f"a stream from {data.source}"
-    return f"{data.rows:,} from {data.source} (sha256 {data.sha256[:12]})"
+def _digest(data: DataFacts) -> str:
+    return f" (sha256 {data.sha256[:12]})" if data.sha256 else ""
 
 
 def announce_result(trainer: JobTrainer) -> None:

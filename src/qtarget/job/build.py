@@ -76,7 +76,7 @@ def build_trainer(job: Job) -> JobTrainer:
         raise ValueError(_unreachable(job, error)) from error
     except SafetensorError as error:
         raise ValueError(f"weights of {', '.join(_models(job))} are damaged ({error}); copy them again.") from error
-    trainer.facts = facts_of(job, train, evaluation)
+    trainer.facts = facts_of(job, train, evaluation, trainer.row_counts)
     return trainer
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from qtarget.data.json_lines import printable
 from qtarget.job.facts import DataFacts, Facts
 from qtarget.job.method_pages import Entry, entry
 from qtarget.job.training_picture import PICTURE
@@ -98,9 +99,10 @@ def _data(facts: Facts) -> list[list[tuple[str, str]]]:
 
 
 def _data_rows(name: str, data: DataFacts) -> list[tuple[str, str]]:
-    count = "a stream" if data.rows is None else f"{data.rows}"
     return [
-        (f"{name} rows", f"{count} from `{data.source}`, columns {', '.join(f'`{c}`' for c in data.columns)}"),
+        (f"{name} rows", data.counts.sentence()),
+        (f"{name} data", f"`{data.source}`, columns {', '.join(f'`{printable(c)}`' for c in data.columns)}"),
+        (f"{name} form", data.counts.form),
         *[(f"{name} rows", note) for note in data.notes],
         (f"{name} sha256", f"`{data.sha256}`" if data.sha256 else "none: a stream is not read ahead"),
     ]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from datasets import Dataset
 
 import qtarget as qt
-from qtarget.data import column_names
+from qtarget.data import RowCounts, column_names
 from qtarget.job.config.checked_job import DataSource, Job
 from qtarget.job.rows.layout import RunRows
 
@@ -26,6 +27,7 @@ class DataFacts:
         rows: how many; None of a stream, which is not counted.
         columns: their names.
         sha256: `rows_fingerprint` of them; "" of a stream, and of a sample.
+        counts: how many rows and tokens of them are trained on, and what became of the others.
         notes: sentences about what was made of files and sets.
         sampled: only the first rows were looked at, and `rows` counts those.
     """
@@ -34,8 +36,19 @@ class DataFacts:
     rows: int | None
     columns: tuple[str, ...]
     sha256: str
+    counts: RowCounts
     notes: tuple[str, ...] = ()
     sampled: bool = False
+
+    def by_now(self) -> "DataFacts":
+        """The same, with what became of the rows of a stream until now."""
+        return replace(self, counts=self.counts.by_now())
+
+    def sentence(self) -> str:
+        """What is trained on, in words."""
+        form = f"{self.counts.form}; " if self.counts.form else ""
+        rest = "a sample, the first " if self.sampled else ""
+        return f"{form}{rest}{self.counts.sentence()}{'; the rest was not looked at' * self.sampled}"
 
 
 @dataclass(frozen=True)
@@ -48,22 +61,28 @@ class Facts:
     versions: dict[str, str]
 
 
-def facts_of(job: Job, train: RunRows, evaluation: RunRows | None) -> Facts:
-    """The facts of a run and the rows it takes, before they are laid out."""
-    evaluation_facts = None if job.evaluation is None or evaluation is None else data_facts(job.evaluation, evaluation)
-    facts = Facts(job, data_facts(job.train, train), evaluation_facts, versions())
+def facts_of(job: Job, train: RunRows, evaluation: RunRows | None, counts: Mapping[str, RowCounts]) -> Facts:
+    """The facts of a run and the rows it takes.
+
+    Args:
+        counts: the trainer's, of "train" and "eval".
+    """
+    of_evaluation = None
+    if job.evaluation is not None and evaluation is not None:
+        of_evaluation = data_facts(job.evaluation, evaluation, counts["eval"])
+    facts = Facts(job, data_facts(job.train, train, counts["train"]), of_evaluation, versions())
     if job.sample is None:
         return facts
     samples = [each and replace(each, sha256="", sampled=True) for each in (facts.train, facts.evaluation)]
     return replace(facts, train=samples[0], evaluation=samples[1])
 
 
-def data_facts(source: DataSource, rows: RunRows) -> DataFacts:
+def data_facts(source: DataSource, rows: RunRows, counts: RowCounts) -> DataFacts:
     """The facts of the rows of one source."""
-    name, columns = ", ".join(source.names), tuple(column_names(rows.taken))
+    name, columns, counts = ", ".join(source.names), tuple(column_names(rows.taken)), rows.counted(counts)
     if not isinstance(rows.taken, Dataset):
-        return DataFacts(name, None, columns, "", rows.notes)
-    return DataFacts(name, len(rows.taken), columns, rows_fingerprint(rows.taken), rows.notes)
+        return DataFacts(name, None, columns, "", counts, rows.notes)
+    return DataFacts(name, len(rows.taken), columns, rows_fingerprint(rows.taken), counts, rows.notes)
 
 
 def rows_fingerprint(rows: Dataset) -> str:

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.data import WEIGHT
+from qtarget.data import WEIGHT, learned_tokens
 from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import DataFacts
@@ -17,26 +17,6 @@ from qtarget.job.teacher_mass import mass_warnings
 from qtarget.target.types import IGNORED
 
 SHOWN_TOKENS = 160
-
-
-@dataclass(frozen=True)
-class RowCounts:
-    """A data set as the trainer prepared it.
-
-    Attributes:
-        facts: the rows as the user gave them.
-        rows, tokens: how many there are to train on.
-        supervised: tokens that are learned.
-        at_limit: rows exactly `max_length` long: they were cut, or just fit.
-        whole: whether these are all rows; else they are the first ones.
-    """
-
-    facts: DataFacts
-    rows: int
-    tokens: int
-    supervised: int
-    at_limit: int
-    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,6 +50,7 @@ class Rehearsal:
         model: the student's directory or hub name.
         parameters, trainable: numbers of the student's weights.
         vocabulary: rows of each model's output layer, and tokens of the tokenizer.
+        train, evaluation: the rows, and how many of them and of their tokens are trained on.
         row: the first tokens of the first row.
         row_tokens: how many that row has.
         steps, rows_per_step: optimizer steps of the run, and rows of each, over all ranks. How many steps is not known
@@ -84,8 +65,8 @@ class Rehearsal:
     parameters: int
     trainable: int
     vocabulary: dict[str, int]
-    train: RowCounts
-    evaluation: RowCounts | None
+    train: DataFacts
+    evaluation: DataFacts | None
     row: tuple[Token, ...]
     row_tokens: int
     steps: int | None
@@ -124,9 +105,6 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
     train: Any = trainer.train_dataset
     loader = trainer.get_train_dataloader()
     _, _, _, _, rows_per_step, _, steps = trainer.set_initial_training_values(trainer.args, loader)
-    evaluation = None
-    if facts.evaluation is not None:
-        evaluation = _rows(facts.evaluation, trainer.eval_dataset, trainer.args.max_length)
     is_known = isinstance(train, Dataset) and job.sample is None
     first = next(iter(train))
     return Rehearsal(
@@ -134,8 +112,8 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
         parameters=sum(weight.numel() for weight in trainer.model.parameters()),
         trainable=sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
         vocabulary=_vocabulary(trainer),
-        train=_rows(facts.train, train, trainer.args.max_length),
-        evaluation=evaluation,
+        train=_looked_at(facts.train, train),
+        evaluation=None if facts.evaluation is None else facts.evaluation.by_now(),
         row=_row(first, trainer.text_tokenizer),
         row_tokens=len(first["input_ids"]),
         steps=steps if is_known or trainer.args.max_steps > 0 else None,
@@ -160,18 +138,17 @@ def _vocabulary(trainer: JobTrainer) -> dict[str, int]:
     return heads
 
 
-def _rows(facts: DataFacts, prepared: Any, max_length: int | None) -> RowCounts:
-    """Counts over a prepared set; over the first rows of a stream."""
-    is_stream = not isinstance(prepared, Dataset)
-    rows = tokens = supervised = at_limit = 0
-    for batch in (
-        (prepared.take(SAMPLE_ROWS) if is_stream else prepared).select_columns(["input_ids", "labels"]).iter(1000)
-    ):
-        lengths = [len(ids) for ids in batch["input_ids"]]
-        rows, tokens = rows + len(lengths), tokens + sum(lengths)
-        at_limit += lengths.count(max_length)
-        supervised += sum(len(labels) - 1 - labels[1:].count(IGNORED) for labels in batch["labels"])
-    return RowCounts(facts, rows, tokens, supervised, at_limit, not is_stream and not facts.sampled)
+def _looked_at(data: DataFacts, prepared: Any) -> DataFacts:
+    """The facts of a set; of a stream with what its first rows are made of."""
+    if isinstance(prepared, Dataset):
+        return data
+    first = Dataset.from_list(list(prepared.take(SAMPLE_ROWS)))
+    tokens, learned, longest = learned_tokens(first)
+    data = data.by_now()
+    counts = replace(
+        data.counts, rows=len(first), sequences=len(first), tokens=tokens, learned=learned, longest=longest
+    )
+    return replace(data, counts=counts)
 
 
 def _row(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[Token, ...]:

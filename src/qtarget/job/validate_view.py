@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qtarget.job.config.checked_job import Job
-from qtarget.job.validate import Rehearsal, RowCounts, Token
+from qtarget.job.facts import DataFacts
+from qtarget.job.validate import Rehearsal, Token
 
 ALWAYS_SHOWN = (
     "learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "per_device_train_batch_size",
@@ -61,7 +62,7 @@ def _facts_table(job: Job, rehearsal: Rehearsal) -> Table:
     table.add_row("  training", Text(_rows_text(rehearsal.train)))
     if rehearsal.evaluation is not None:
         table.add_row("  evaluation", Text(_rows_text(rehearsal.evaluation)))
-    for note in (each for counts in (rehearsal.train, rehearsal.evaluation) if counts for each in counts.facts.notes):
+    for note in (each for counts in (rehearsal.train, rehearsal.evaluation) if counts for each in counts.notes):
         table.add_row("  note", Text(note))
     table.add_row("  steps", _steps_text(rehearsal))
     step = rehearsal.step
@@ -81,16 +82,8 @@ def _steps_text(rehearsal: Rehearsal) -> str:
     return f"{rehearsal.steps:,} optimizer steps of {rehearsal.rows_per_step:,} rows"
 
 
-def _rows_text(rows: RowCounts) -> str:
-    cut = f"; {rows.at_limit} are max_length long, so probably cut" if rows.at_limit else ""
-    made = f"{rows.rows:,} of {rows.tokens:,} tokens, {rows.supervised:,} of them learned{cut}"
-    if rows.facts.rows is None:
-        return f"{rows.facts.source}: a stream; a sample, its first {made}"
-    if not rows.whole:
-        return (
-            f"{rows.facts.source}: a sample, the first {rows.facts.rows:,} rows -> {made}; the rest was not looked at"
-        )
-    return f"{rows.facts.source}: {rows.facts.rows:,} rows -> {made}"
+def _rows_text(data: DataFacts) -> str:
+    return f"{data.source}: {data.sentence()}"
 
 
 def _row_text(row: tuple[Token, ...]) -> Text:

@@ -25,10 +25,7 @@ def check_parity(trainer: JobTrainer, prompt: str) -> int:
             does, or does not teach an end that generation stops at.
     """
     job, tokenizer = trainer.facts.job, trainer.text_tokenizer
-    assert job.layout is not None
-    column, limit = job.layout.prompt_column, job.args.max_length or 10**9
-    taken = training_rows(job).taken
-    texts = taken.select(range(min(CHECKED_ROWS, len(taken))))[column]
+    limit, texts = job.args.max_length or 10**9, training_rows(job).questions[:CHECKED_ROWS]
     prompts = [prompt_ids(prompt, Question("", text, ""), tokenizer) for text in texts]
     fitting = [ids for ids in prompts if len(ids) < limit]  # the trainer drops a row whose prompt alone is too long
     rows: Any = trainer.train_dataset

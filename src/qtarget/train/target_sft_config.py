@@ -1,7 +1,7 @@
 """The trainer's configuration: TRL's `SFTConfig` and what a target needs beside it."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from trl.trainer.sft_config import SFTConfig
 
@@ -40,6 +40,10 @@ class TargetSFTConfig(SFTConfig):
             others are measured at the steps that are logged, and throughout evaluation. What does not apply
             (`target_kl` under an improper target, `teacher_entropy` without a teacher) is left out.
         unspanned_weight: weight of the tokens that no span of `weight_spans` touches.
+        columns: which column of the rows is which part of them, as in `{"prompt": "question", "completion": "answer"}`;
+            None to recognise the form of the rows. The parts are listed in docs/rows.md.
+        bad_rows: what becomes of rows that cannot be trained on: "refuse" stops before the first step, "skip" leaves
+            them out and counts them by reason.
         logging_nan_inf_filter: off, where the Trainer has it on: it reads every micro-batch's loss to keep NaN out of
             the log, and here such a loss stops training.
     """
@@ -49,6 +53,7 @@ class TargetSFTConfig(SFTConfig):
         "method_kwargs",
         "teacher_init_kwargs",
         "reference_init_kwargs",
+        "columns",
     ]
 
     method: str = field(default="target-sft", metadata={"help": "Objective, by its name in `qtarget methods`."})
@@ -90,6 +95,13 @@ class TargetSFTConfig(SFTConfig):
     )
     unspanned_weight: float = field(
         default=1.0, metadata={"help": "Weight of tokens that no span of `weight_spans` touches."}
+    )
+    columns: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": 'Parts of a row and the columns that hold them, for example \'{"text": "body"}\'.'},
+    )
+    bad_rows: Literal["refuse", "skip"] = field(
+        default="refuse", metadata={"help": "What becomes of rows that cannot be trained on: 'refuse' or 'skip'."}
     )
 
     logging_nan_inf_filter: bool = field(

@@ -14,7 +14,16 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl.trainer.sft_config import SFTConfig
 
 import qtarget as qt
-from qtarget.data import EVIDENCE, WEIGHT, PerTokenCollator, carries_weight, check_ids, sequence_ids
+from qtarget.data import (
+    EVIDENCE,
+    WEIGHT,
+    PerTokenCollator,
+    RowCounts,
+    carries_weight,
+    check_positions,
+    checked_ids,
+    sequence_ids,
+)
 from qtarget.teacher import EvidenceSource, ReadsAhead, check_head
 from qtarget.train import checks
 from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, causal_lm
@@ -35,6 +44,7 @@ from qtarget.train.nonfinite import FiniteLossCheck, MicroBatch
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
+from qtarget.train.row_door import RowDoor, student_processor
 from qtarget.train.target_sft_config import TargetSFTConfig, as_target_config, refuse_other_losses
 from qtarget.train.trl_private import OpenSFTTrainer, Preparation, Prepare
 
@@ -61,6 +71,10 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
     Rows may weigh their tokens: `token_weight` beside `input_ids`, or `weight_spans`, lists of `[start, end, weight]`
     in characters of the completion, of the text, or (one list for each message) of the messages' contents.
+
+    Attributes:
+        row_counts: how many rows and tokens of each data set are trained on, "train" and "eval" (or each evaluation set
+            by its name), and what became of the others.
 
     Raises:
         ValueError: for what cannot be trained, when the trainer is built; each names the line to write.
@@ -95,10 +109,14 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.method, given = stand_in(method or args.build_method(), given, train_dataset)
         checks.check_method(self.method, teachers, given, args.packing_strategy if args.packing else None)
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
+        processing_class = student_processor(model, args, processing_class)
+        self.row_counts: dict[str, RowCounts] = {}
+        self.door = RowDoor(args, processing_class, kwargs.get("formatting_func") is not None, self.asker)
+        train_dataset, eval_dataset = self.door.through(train_dataset, "train"), self.door.through(eval_dataset, "eval")
         checks.check_weights(self.method, train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
-        self._check_ids()
+        self._check_tokens()
         self.meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
         self.tokens_seen = 0
         self._finite_losses, self._log_window = FiniteLossCheck(), LogWindow(self)
@@ -109,10 +127,17 @@ class TargetSFTTrainer(OpenSFTTrainer):
         ahead = {name: source.read for name, source in self.sources.items() if isinstance(source, ReadsAhead)}
         self.data_collator = PerTokenCollator(self.data_collator, self.padding_free, ahead=ahead)
 
-    def _check_ids(self) -> None:
+    def _check_tokens(self) -> None:
+        """Every token has an embedding, and every row has positions; of a stream each row when it comes."""
         embeddings = self.model.get_input_embeddings().weight.shape[0]
-        for key in ("train_dataset", "eval_dataset"):
-            check_ids(getattr(self, key), key, embeddings, self.text_tokenizer)
+        check = partial(check_positions, model=causal_lm(self.model), asker=self.asker, limit=self.args.max_length)
+        for key, name in (("train_dataset", "train"), ("eval_dataset", "eval")):
+            rows = checked_ids(getattr(self, key), key, embeddings, self.text_tokenizer, self.asker)
+            if isinstance(rows, dict):
+                rows = {part: check(each, self.row_counts.get(part), part) for part, each in rows.items()}
+            elif rows is not None:
+                rows = check(rows, self.row_counts.get(name), name)
+            setattr(self, key, rows)
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
@@ -132,7 +157,10 @@ class TargetSFTTrainer(OpenSFTTrainer):
         add_target_loss(base)
 
     def prepare_rows(self, dataset: Any, prepare: Prepare, args: Any, packing: bool, request: Preparation) -> Any:
-        return prepared_rows(dataset, prepare, args, packing, request)
+        prepared = prepared_rows(dataset, prepare, args, packing, request, self.door)
+        if prepared.counts is not None:
+            self.row_counts.setdefault(request.name, prepared.counts)
+        return prepared.rows
 
     @property
     def sources(self) -> dict[str, EvidenceSource]:

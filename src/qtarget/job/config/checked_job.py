@@ -36,7 +36,7 @@ class DataSource(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns are prompt and completion, how a prompt is rendered, and which rows are taken.
+    """How a prompt is rendered, and which rows are taken.
 
     Attributes:
         prompt: a name in `evaluate.prompts`: a question becomes the token ids that evaluation asks with. None leaves
@@ -46,8 +46,6 @@ class Layout:
         drop_longer: leave out rows of more than `max_length` tokens, before any is taken, instead of cutting them.
     """
 
-    prompt_column: str
-    completion_column: str
     prompt: str | None
     take: int | None
     seed: int | None

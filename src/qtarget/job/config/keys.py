@@ -25,8 +25,6 @@ RUN_KEYS: dict[str, tuple[Any, Any]] = {
     "dataset_config": (str | None, None),
     "dataset_train_split": (str, "train"),
     "dataset_test_split": (str, "test"),
-    "prompt_column": (str | None, None),
-    "completion_column": (str | None, None),
     "prompt_format": (str | None, None),
     "train_rows": (Annotated[int | None, Field(gt=0)], None),
     "train_rows_seed": (int | None, None),

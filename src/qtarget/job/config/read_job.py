@@ -25,7 +25,7 @@ from qtarget.target.hyperparameters import suggestion
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTConfig
 
-LAYOUT_KEYS = ("prompt_column", "completion_column", "prompt_format", "train_rows", "train_rows_seed", "longer_rows")
+LAYOUT_KEYS = ("prompt_format", "train_rows", "train_rows_seed", "longer_rows")
 ADAPTER_KEYS = ("load_in_4bit", "load_in_8bit", "use_dora", "use_rslora")
 
 
@@ -153,14 +153,7 @@ def _layout(values: Mapping[str, Any]) -> Layout | None:
         raise ValueError(
             "`train_rows_seed` draws `train_rows` of the rows, and that is not given; add `train_rows: 1000`."
         )
-    return Layout(
-        values.get("prompt_column") or "prompt",
-        values.get("completion_column") or "completion",
-        prompt,
-        values.get("train_rows"),
-        values.get("train_rows_seed"),
-        dropping,
-    )
+    return Layout(prompt, values.get("train_rows"), values.get("train_rows_seed"), dropping)
 
 
 def _check_adapter(values: Mapping[str, Any], given: UserInput) -> None:

@@ -6,9 +6,13 @@ from typing import Any
 
 import qtarget as qt
 from qtarget.console import shortened
+from qtarget.data import Asker
 from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.job.config.other_words import other_words_line, ours_for
 from qtarget.target.hyperparameters import hyperparameters
+
+FORMER_COLUMNS = {"prompt_column": "prompt", "completion_column": "completion"}
+"""Keys of earlier versions, and the parts of `columns` that say the same."""
 
 
 def unknown_keys(values: Mapping[str, Any], method: str, parameters: set[str]) -> Iterator[tuple[str, str]]:
@@ -36,6 +40,9 @@ def _of_another_method(key: str, method: str, owners: list[str]) -> str:
 
 
 def _unknown(key: str, values: Mapping[str, Any], parameters: set[str]) -> str:
+    if key in FORMER_COLUMNS:
+        named = {part: values[former] for former, part in FORMER_COLUMNS.items() if former in values}
+        return f"`{key}` is a part of `columns` now; write {Asker.COMMAND_LINE.line('columns', named)}."
     ours = ours_for(key)
     if ours is not None and ours in values:
         return f"unknown key `{key}`; it means the same as `{ours}`, which is given too, so remove it."

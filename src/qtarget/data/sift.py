@@ -1,0 +1,174 @@
+"""Rows looked at one by one before they are trained on: bad ones are refused, or left out and counted."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset, Features, IterableDataset, Value
+
+from qtarget.data.asker import Asker
+from qtarget.data.faults import RowFault, spelled_out
+from qtarget.outcomes import UnusableRow
+
+ReadRow = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Turns a row into columns, or raises a `RowFault`."""
+PLAIN_TURN = {"role", "content"}
+
+
+@dataclass(frozen=True)
+class Sifting:
+    """What looking at every row found.
+
+    Attributes:
+        good: the indices of good rows; None where all are.
+        dropped: how many were left out, by reason.
+        changes: whether reading turns any row into something else.
+        is_rich: whether any message has more than a role and content.
+    """
+
+    good: np.ndarray | None
+    dropped: Counter[str]
+    changes: bool
+    is_rich: bool
+
+
+@dataclass(frozen=True)
+class RowPolicy:
+    """What becomes of bad rows.
+
+    Attributes:
+        name: of the data set, for errors.
+        bad_rows: "refuse" stops at them, "skip" leaves them out.
+        asker: in whose language errors say what to write.
+        num_proc: processes that look at rows; None for this one.
+    """
+
+    name: str
+    bad_rows: Literal["refuse", "skip"] = "refuse"
+    asker: Asker = Asker.PYTHON
+    num_proc: int | None = None
+
+    def error(self, row: int, fault: RowFault, counts: Mapping[str, int]) -> UnusableRow:
+        """The refusal of a row, with how many others are bad."""
+        more = sum(counts.values()) - 1
+        others = f" {sum(counts.values())} rows are bad: {reasons_text(counts)}." if more > 0 else ""
+        remedy = f" {fault.remedy}" if fault.remedy else ""
+        return UnusableRow(
+            f"Row {row} of the {self.name} data set (counted from 0): `{spelled_out(fault.field)}` {fault.found}."
+            f"{remedy}{others} Mend such rows, or leave them out: write {self.asker.line('bad_rows', 'skip')}."
+        )
+
+
+def reasons_text(counts: Mapping[str, int]) -> str:
+    """Counts by reason in words: "3 empty text, 1 null"."""
+    ordered = sorted(counts.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{count:,} {spelled_out(reason)}" for reason, count in ordered)
+
+
+def sift(rows: Dataset, look: Callable[..., dict[str, list[Any]]], policy: RowPolicy) -> Sifting:
+    """Look at every row, in `policy.num_proc` processes.
+
+    Args:
+        rows: with the columns that are looked at.
+        look: says of a batch, for each row, its "fault" as text (or None), whether reading it "changes" it, and whether
+            it is "rich"; as `RowLook` does.
+
+    Raises:
+        UnusableRow: naming the first bad row where `policy` refuses them; or no row is good.
+    """
+    looked = rows.map(
+        look,
+        batched=True,
+        remove_columns=rows.column_names,
+        features=Features({"fault": Value("string"), "changes": Value("bool"), "rich": Value("bool")}),
+        num_proc=policy.num_proc,
+        desc=f"Checking {policy.name} dataset",
+    )
+    faults, changes, rich = (looked.data.column(name).combine_chunks() for name in ("fault", "changes", "rich"))
+    bad = np.flatnonzero(pc.is_valid(faults).to_numpy(zero_copy_only=False))  # pyright: ignore[reportAttributeAccessIssue]
+    found = [RowFault.of_text(faults[int(index)].as_py()) for index in bad]
+    counts = Counter(fault.reason for fault in found)
+    if found and policy.bad_rows == "refuse":
+        raise policy.error(int(bad[0]), found[0], counts)
+    if len(bad) == len(rows):
+        raise all_bad(policy, counts)
+    good = np.setdiff1d(np.arange(len(rows)), bad, assume_unique=True) if found else None
+    return Sifting(good, counts, changes.true_count > 0, rich.true_count > 0)
+
+
+def sift_stream(
+    rows: IterableDataset,
+    read: ReadRow,
+    policy: RowPolicy,
+    columns: list[str],
+    dropped: Counter[str],
+    consumed: Iterable[str] = (),
+) -> IterableDataset:
+    """A stream of the rows that `read` takes, as it turned them.
+
+    Args:
+        columns: of the rows.  dropped: counts the rows that are left out, by reason, as they come.
+        consumed: the columns that the stream loses.
+    """
+    look = _StreamLook(read, policy, frozenset(consumed), dropped)
+    return rows.map(look, batched=True, batch_size=1, with_indices=True, remove_columns=columns)
+
+
+def all_bad(policy: RowPolicy, counts: Mapping[str, int]) -> UnusableRow:
+    """The refusal of a data set of which no row is left."""
+    return UnusableRow(
+        f"The {policy.name} data set has no row left: {reasons_text(counts)}. Look at the columns that are read; "
+        f"{policy.asker.line('bad_rows', 'refuse')} names the first row."
+    )
+
+
+@dataclass(frozen=True)
+class RowLook:
+    """Reads a batch, and says of each row what is wrong, whether reading changes it, and whether its messages are rich.
+
+    Attributes:
+        source: of a column that `read` gives, the column of the rows that it is where nothing changes.
+    """
+
+    read: ReadRow
+    source: Callable[[str], str] = str
+
+    def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        looks = [self._look(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
+        return {name: [look[i] for look in looks] for i, name in enumerate(("fault", "changes", "rich"))}
+
+    def _look(self, row: Mapping[str, Any]) -> tuple[str | None, bool, bool]:
+        try:
+            read = self.read(row)
+        except RowFault as fault:
+            return fault.as_text(), False, False
+        changes = any(row.get(self.source(name), row) != value for name, value in read.items())
+        return None, changes, any(map(_is_rich, read.values()))
+
+
+def _is_rich(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(turn, Mapping) and turn.keys() > PLAIN_TURN for turn in value)
+
+
+@dataclass(frozen=True)
+class _StreamLook:
+    """Reads rows one at a time as they come."""
+
+    read: ReadRow
+    policy: RowPolicy
+    consumed: frozenset[str]
+    counts: Counter[str]
+
+    def __call__(self, batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        row = {name: values[0] for name, values in batch.items()}
+        kept = {name: value for name, value in row.items() if name not in self.consumed}
+        try:
+            return {name: [value] for name, value in {**kept, **self.read(row)}.items()}
+        except RowFault as fault:
+            if self.policy.bad_rows == "refuse":
+                raise self.policy.error(indices[0], fault, {fault.reason: 1}) from fault
+            self.counts[fault.reason] += 1
+            return {name: [] for name in batch}

@@ -1,0 +1,152 @@
+"""Rows at the trainer: every set goes through the door, and what became of it is counted."""
+
+import json
+
+import pytest
+import tiny_models
+from datasets import Dataset, IterableDataset
+from train import parity
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from qtarget.outcomes import UnusableRow
+from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+
+
+def build(rows, *, model=None, tokenizer=None, eval_dataset=None, **config):
+    return TargetSFTTrainer(
+        tiny_models.tiny_model() if model is None else model,
+        TargetSFTConfig(method="sft", **parity.common_args(**config)),
+        train_dataset=rows,
+        eval_dataset=eval_dataset,
+        processing_class=tokenizer or tiny_models.tiny_tokenizer(),
+    )
+
+
+def pairs(prompt_words, rows=4):
+    return [{"prompt": "w1 " * prompt_words, "completion": "w2 w3"}] * rows
+
+
+def test_rows_that_max_length_masks_are_no_training_rows():
+    trainer = build(Dataset.from_list(pairs(2, 40) + pairs(9, 40)), max_length=8)
+    counts = trainer.row_counts["train"]
+    assert (counts.given, counts.rows, counts.masked, counts.cut) == (80, 40, 40, 0)
+    assert len(trainer.train_dataset) == 40
+    assert counts.sentence() == (
+        "80 rows, 40 of them trained on; 200 tokens, 120 of them learned; "
+        "40 left out, for max_length cuts off every label"
+    )
+
+
+def test_rows_that_are_cut_are_counted_and_rows_that_just_fit_are_not():
+    counts = build(Dataset.from_list(pairs(2) + pairs(4)), max_length=5).row_counts["train"]
+    assert (counts.rows, counts.cut, counts.masked) == (8, 4, 0)
+    assert (counts.tokens, counts.learned) == (40, 4 * 3 + 4 * 1)
+
+
+def test_the_end_of_a_row_may_be_kept():
+    counts = build(Dataset.from_list(pairs(4)), max_length=4, truncation_mode="keep_end").row_counts["train"]
+    assert (counts.cut, counts.tokens, counts.learned) == (4, 16, 12)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "cut", "learned"), [("bfd", 4, 4 * 3 + 4 * 1), ("bfd_split", 0, None), ("wrapped", 0, None)]
+)
+def test_packed_rows_are_not_called_cut_for_filling_a_block(strategy, cut, learned):
+    rows = Dataset.from_list(pairs(2) + pairs(4))
+    counts = build(rows, max_length=5, packing=True, packing_strategy=strategy).row_counts["train"]
+    assert (counts.rows, counts.cut, counts.masked) == (8, cut, 0)
+    assert counts.sequences is not None
+    assert learned in (None, counts.learned)
+
+
+def test_each_form_trains_what_it_should():
+    rows = [{"conversations": [{"from": "human", "value": "w1"}, {"from": "gpt", "value": "w2"}]}] * 4
+    trainer = build(Dataset.from_list(rows), assistant_only_loss=True)
+    tokenizer, row = trainer.text_tokenizer, trainer.train_dataset[0]
+    assert tokenizer.decode(row["input_ids"]) == "<user> w1 <assistant> w2 <eos>"
+    assert tokenizer.decode([label for label in row["labels"] if label != -100]) == "w2 <eos>"
+    alpaca = build(Dataset.from_list([{"instruction": "w1", "input": "w2", "output": "w3", "text": "w4"}] * 4))
+    assert tokenizer.decode(alpaca.train_dataset[0]["input_ids"]) == "<user> w1 w2 <assistant> w3 <eos>"
+
+
+def test_a_text_column_beside_a_completion_does_not_take_its_end():
+    trainer = build(Dataset.from_list([{"prompt": "w1 ", "completion": "w2", "text": "w3"}] * 4))
+    assert trainer.text_tokenizer.decode(trainer.train_dataset[0]["input_ids"]) == "w1 w2 <eos>"
+
+
+STRICT = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "<user>{{ m.content }}{% endfor %}"
+)
+
+
+def turns(*roles):
+    return [{"role": role, "content": "w1"} for role in roles]
+
+
+def strict_tokenizer():
+    tokenizer = tiny_models.tiny_tokenizer()
+    tokenizer.chat_template = STRICT
+    return tokenizer
+
+
+def test_a_turn_that_the_template_refuses_is_named_by_its_row():
+    good, bad = turns("user", "assistant"), turns("system", "user", "assistant")
+    rows = Dataset.from_list([{"messages": good}, {"messages": bad}, {"messages": good}])
+    with pytest.raises(UnusableRow, match=r"Row 1 .*System role not supported.*roles are system, user, assistant"):
+        build(rows, tokenizer=strict_tokenizer())
+    trainer = build(rows, tokenizer=strict_tokenizer(), bad_rows="skip")
+    assert trainer.row_counts["train"].dropped == {"refused by the chat template": 1}
+    assert len(trainer.train_dataset) == 2
+    stream = build(rows.to_iterable_dataset(), tokenizer=strict_tokenizer(), bad_rows="skip", max_steps=1)
+    assert len(list(stream.train_dataset)) == 2
+    assert dict(stream.row_counts["train"].dropped) == {"refused by the chat template": 1}
+
+
+def test_a_model_with_a_table_of_positions_refuses_rows_beyond_it():
+    sizes = {"vocab_size": tiny_models.VOCAB, "n_positions": 8, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=2, eos_token_id=2))
+    rows = Dataset.from_list(pairs(20))
+    with pytest.raises(UnusableRow, match=r"has 23 tokens.*GPT2LMHeadModel has 8 positions.*max_length=8"):
+        build(rows, model=model)
+    assert build(Dataset.from_list(pairs(5)), model=model)
+    stream = build(rows.to_iterable_dataset(), model=model, max_steps=1)
+    with pytest.raises(UnusableRow, match="Row 0 of the train data set has 23 tokens"):
+        next(iter(stream.train_dataset))
+
+
+def test_beyond_rotary_positions_there_is_a_warning():
+    model = tiny_models.tiny_model(max_position_embeddings=8)
+    with pytest.warns(UserWarning, match="Qwen2ForCausalLM has 8 positions"):
+        build(Dataset.from_list(pairs(20)), model=model)
+
+
+def test_a_stream_is_checked_for_token_ids_as_it_comes():
+    made = [{"input_ids": ids, "labels": ids} for ids in ([1, 5], [1, 999])]
+    rows = IterableDataset.from_generator(lambda: iter(made))
+    prepared = iter(build(rows, max_steps=1).train_dataset)
+    next(prepared)
+    with pytest.raises(UnusableRow, match=r"prepared row 1: input_ids holds 999"):
+        next(prepared)
+
+
+def test_completion_only_loss_needs_completions():
+    with pytest.raises(ValueError, match=r"no completion: they are text rows \(text\)"):
+        build(tiny_models.plain_text(4), completion_only_loss=True)
+    build(tiny_models.prompt_completion(4), completion_only_loss=True)
+
+
+def test_a_set_given_to_evaluate_goes_through_the_door_too():
+    trainer = build(tiny_models.prompt_completion(4))
+    with pytest.raises(UnusableRow, match="Row 0 of the eval data set"):
+        trainer.evaluate(Dataset.from_list([{"prompt": "w1", "completion": ""}]))
+    rows = [{"question": "w1", "answer": "w2"}] * 2
+    assert trainer.evaluate(Dataset.from_list(rows))["eval_nll"] > 0
+    assert trainer.evaluate(trainer.train_dataset)["eval_nll"] > 0
+
+
+def test_columns_may_come_as_text_from_a_command_line():
+    config = TargetSFTConfig(
+        method="sft", **parity.common_args(), columns=json.dumps({"prompt": "q", "completion": "a"})
+    )
+    assert config.columns == {"prompt": "q", "completion": "a"}
