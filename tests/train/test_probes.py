@@ -75,4 +75,4 @@ def test_labels_that_are_counted_otherwise_are_refused(monkeypatch):
 
 def test_a_loop_that_scales_the_loss_itself_is_refused(monkeypatch):
     monkeypatch.setattr(Trainer, "_run_epoch", lambda self: None)
-    assert "Trainer._run_epoch sets no `current_gradient_accumulation_steps`" in refused()
+    assert "Trainer._run_epoch uses no `current_gradient_accumulation_steps`" in refused()

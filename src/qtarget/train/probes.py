@@ -45,6 +45,9 @@ HOOKS = (
     Hook(SFTTrainer, "compute_loss", ("model", "inputs", "return_outputs", "num_items_in_batch")),
     Hook(Trainer, "_load_from_checkpoint", ("resume_from_checkpoint", "model")),
     Hook(Trainer, "_get_output_dir", ("trial",)),
+    Hook(Trainer, "_push_from_checkpoint", ("checkpoint_folder",)),
+    Hook(Trainer, "_evaluate", ("trial", "ignore_keys_for_eval", "skip_scheduler")),
+    Hook(Trainer, "_determine_best_metric", ("metrics", "trial")),
     Hook(Trainer, "_get_num_items_in_batch", ("batch_samples", "device")),
     Hook(
         Trainer,
@@ -117,8 +120,11 @@ def _loop_faults() -> Iterator[str]:
     reader = Trainer.training_step if hasattr(Trainer, "loss_is_scaled_for_ga") else _BaseTrainer.__init__
     if not _names(reader, "loss_is_scaled_for_ga"):
         yield f"{reader.__qualname__} reads no `loss_is_scaled_for_ga`"
-    if not _names(getattr(Trainer, "_run_epoch", None), "current_gradient_accumulation_steps"):
-        yield "Trainer._run_epoch sets no `current_gradient_accumulation_steps`"
+    for name in ("current_gradient_accumulation_steps", "_tr_loss"):
+        if not _names(getattr(Trainer, "_run_epoch", None), name):
+            yield f"Trainer._run_epoch uses no `{name}`"
+    if not _names(getattr(Trainer, "_inner_training_loop", None), "_globalstep_last_logged"):
+        yield "Trainer._inner_training_loop sets no `_globalstep_last_logged`"
 
 
 def _names(function: Any, name: str) -> bool:
