@@ -1,7 +1,9 @@
 # make demo   install, then fine-tune the embedded lab under five targets and compare them
 # make test   install with development extras, then the whole test suite
 # make test-oldest  the trainer's quicker tests on the oldest TRL and transformers supported, in .venv-oldest
-# make test-newest  the whole test suite on the newest libraries that pyproject.toml allows, in .venv-newest (weekly, not in check)
+# make test-newest  the trainer's tests on the newest TRL and transformers that pip finds, in .venv-newest (weekly, not in check)
+# make test-python PYTHON=python3.13  the core's tests and one training run on another Python, in .venv-python (weekly;
+#             TORCH=2.6.0 for another torch)
 # make check  what CI runs (.ci/run, which also says how long each part took): lint, test, test-oldest, study-quick
 # make lint   format, lint, types, import contracts
 # make public-api   writes docs/public-api.txt anew, when a public signature was changed on purpose
@@ -17,11 +19,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv-oldest
 NEWEST := .venv-newest
+OTHER := .venv-python
+TORCH ?= 2.13.0
 DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
 WORKERS ?= 1
 
-.PHONY: demo install-dev install-oldest test test-oldest test-newest check lint public-api verify bench bench-teacher docs study study-page study-quick clean
+.PHONY: demo install-dev install-oldest test test-oldest test-newest test-python check lint public-api verify bench bench-teacher docs study study-page study-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -38,7 +42,10 @@ test-oldest: $(OLDEST)/installed
 		--ignore tests/train/test_two_ranks.py --ignore tests/train/test_compiled.py --ignore tests/train/test_ahead.py
 
 test-newest: $(NEWEST)/installed
-	$(NEWEST)/bin/python -m pytest -n auto -q --disable-warnings
+	$(NEWEST)/bin/python -m pytest -n auto -q --disable-warnings tests/train tests/job/test_training.py
+
+test-python: $(OTHER)/installed
+	$(OTHER)/bin/python -m pytest -n auto -q --disable-warnings tests/target tests/fused tests/laws tests/train/test_parity.py tests/job/test_training.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
@@ -75,7 +82,7 @@ study-quick: .venv/installed
 	$(BIN)/qtarget study --quick --results runs/study-quick --workers $(WORKERS)
 
 clean:
-	rm -rf .venv $(OLDEST) $(NEWEST) build dist
+	rm -rf .venv $(OLDEST) $(NEWEST) $(OTHER) build dist
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -97,9 +104,18 @@ $(OLDEST)/installed: pyproject.toml constraints.txt constraints-oldest.txt
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt -e '.[train,qlora]' pytest pytest-xdist
 	@touch $@
 
-# Without pins, and anew each time: what was newest last week is not today.
+# Without pins but torch's, and anew each time: what was newest last week is not today.
 $(NEWEST)/installed: pyproject.toml
 	@echo "Installing into $(NEWEST) (a minute or two)..."
 	$(PYTHON) -m venv --clear $(NEWEST)
-	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check torch==$(TORCH)
+	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check -e '.[train,qlora]' pytest pytest-xdist
+	@touch $@
+
+$(OTHER)/installed: pyproject.toml constraints.txt
+	@echo "Installing into $(OTHER) (a minute or two)..."
+	$(PYTHON) -m venv --clear $(OTHER)
+	$(OTHER)/bin/pip install --quiet --disable-pip-version-check torch==$(TORCH)
+	grep -v '^torch==\|^triton==' constraints.txt > $(OTHER)/constraints.txt
+	$(OTHER)/bin/pip install --quiet --disable-pip-version-check -c $(OTHER)/constraints.txt -e '.[train]' pytest pytest-xdist
 	@touch $@

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
 from trl import SFTConfig, TrlParser
 
 from qtarget.train import TargetSFTConfig
@@ -68,3 +69,53 @@ def test_a_plain_sft_config_means_sft(tmp_path):
     assert (config.method, config.max_length, config.learning_rate, config.eos_token) == ("sft", 33, 1e-3, "<eos>")
     with pytest.raises(ValueError, match="Remove that line"):
         as_target_config(SFTConfig(str(tmp_path), loss_type="dft", **QUIET))
+
+
+PLAIN = {
+    "learning_rate": 3e-4,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 3,
+    "accelerator_config": {"dispatch_batches": False},
+    "hub_token": "secret",
+    "gradient_checkpointing": True,
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},
+    "eval_strategy": "steps",
+    "eval_steps": 7,
+    "save_strategy": "best",
+    "metric_for_best_model": "eval_nll",
+    "weight_decay": 0.1,
+    "optim": "sgd",
+    "include_num_input_tokens_seen": "all",
+    "label_names": ["labels"],
+    "remove_unused_columns": False,
+}
+
+
+@pytest.mark.parametrize("kind", [TrainingArguments, Seq2SeqTrainingArguments, SFTConfig])
+def test_any_training_arguments_are_taken(tmp_path, kind):
+    """With every value as it was given, those that are hidden when they are printed too."""
+    given = kind(str(tmp_path), **PLAIN, **QUIET)
+    config = as_target_config(given)
+    assert (config.method, config.output_dir) == ("sft", str(tmp_path))
+    for field in dataclasses.fields(TrainingArguments):
+        if field.init and field.name != "logging_nan_inf_filter":
+            assert getattr(config, field.name) == getattr(given, field.name), field.name
+
+
+def test_fields_of_a_users_own_are_kept_for_their_callbacks(tmp_path):
+    @dataclasses.dataclass
+    class Own(TrainingArguments):
+        project: str = "atlas"
+
+    assert as_target_config(Own(str(tmp_path), project="borealis", **QUIET)).project == "borealis"
+    assert (
+        as_target_config(
+            Seq2SeqTrainingArguments(str(tmp_path), generation_max_length=9, **QUIET)
+        ).generation_max_length
+        == 9
+    )
+
+
+def test_other_objects_are_refused():
+    with pytest.raises(ValueError, match="args is a dict; pass a TargetSFTConfig"):
+        as_target_config({"output_dir": "x"})

@@ -23,6 +23,7 @@ from qtarget.cli.training_commands import training_app
 from qtarget.cli.versions_report import print_versions
 from qtarget.console import SafeConsole, accept_any_encoding, visible
 from qtarget.disk.os_errors import os_error_in_words
+from qtarget.extras import missing_library
 from qtarget.outcomes import Interruption, Refusal, UnusableRow
 
 app = typer.Typer(
@@ -93,10 +94,17 @@ def _print_error(error: Exception) -> None:
     console = SafeConsole(stderr=True, soft_wrap=True)
     if isinstance(error, typer.Abort):
         return console.print("stopped", style="red")
-    text = os_error_in_words(error) if isinstance(error, OSError) else str(error)
+    text = os_error_in_words(error) if isinstance(error, OSError) else _message(error)
     text = _usage(error) if hasattr(error, "format_message") else text
     if text:
         console.print(Text(text, style="red"))
+
+
+def _message(error: Exception) -> str:
+    """What is printed: for a library that is not installed, the line that installs it."""
+    cause = error.__cause__ if isinstance(error, Refusal) else error
+    library = missing_library(cause) if isinstance(cause, ModuleNotFoundError) else None
+    return f"qtarget needs {library}; write: pip install 'qtarget[train]'" if library else str(error)
 
 
 def _usage(error: Any) -> str:

@@ -3,18 +3,21 @@
 A world has questions, demonstrations to train on, and a tiny student and teacher that ship with the package.
 """
 
-from qtarget.lab.checkpoints import load, load_student, load_teacher, student_path, teacher_path, tokenizer
-from qtarget.lab.pretrain import build, build_model
-from qtarget.lab.worlds import (
-    WORLDS,
-    Demonstration,
-    LabQuestion,
-    World,
-    demonstrations,
-    grade,
-    questions,
-    world,
-)
+from qtarget.extras import needs_extra
+
+with needs_extra("qtarget.lab"):
+    from qtarget.lab.checkpoints import load, load_student, load_teacher, student_path, teacher_path, tokenizer
+    from qtarget.lab.pretrain import build, build_model
+    from qtarget.lab.worlds import (
+        WORLDS,
+        Demonstration,
+        LabQuestion,
+        World,
+        demonstrations,
+        grade,
+        questions,
+        world,
+    )
 
 __all__ = [
     "WORLDS",

@@ -12,17 +12,20 @@ kept_source     a source that looks up what was kept, on disk or on a server
 background      threads that ask a server while the training computes
 """
 
-from qtarget.models.adapters import SecondAdapter, add_adapter, shares_base
-from qtarget.models.causal_lm import check_head, eval_mode, head_of
-from qtarget.models.loading import adapter_config
-from qtarget.models.same_tokens import check_same_map, check_same_tokens, number_of_tokens
-from qtarget.teacher.distributions import Keep, KeptLogprobs, kept_logprobs
-from qtarget.teacher.documents import Document, documents_in, documents_of_rows
-from qtarget.teacher.kept_source import KeptSource, LogprobStore
-from qtarget.teacher.live import LiveModel, frozen, frozen_copy, load_live_model
-from qtarget.teacher.padding import check_padding
-from qtarget.teacher.source import EvidenceSource, ReadsAhead
-from qtarget.teacher.source_name import SourceKind, SourceName
+from qtarget.extras import needs_extra
+
+with needs_extra("qtarget.teacher"):
+    from qtarget.models.adapters import SecondAdapter, add_adapter, shares_base
+    from qtarget.models.causal_lm import check_head, eval_mode, head_of
+    from qtarget.models.loading import adapter_config
+    from qtarget.models.same_tokens import check_same_map, check_same_tokens, number_of_tokens
+    from qtarget.teacher.distributions import Keep, KeptLogprobs, kept_logprobs
+    from qtarget.teacher.documents import Document, documents_in, documents_of_rows
+    from qtarget.teacher.kept_source import KeptSource, LogprobStore
+    from qtarget.teacher.live import LiveModel, frozen, frozen_copy, load_live_model
+    from qtarget.teacher.padding import check_padding
+    from qtarget.teacher.source import EvidenceSource, ReadsAhead
+    from qtarget.teacher.source_name import SourceKind, SourceName
 
 __all__ = [
     "Document",

@@ -1,12 +1,15 @@
 """Training under any target, on top of TRL's `SFTTrainer`."""
 
-from qtarget.train.versions import check_versions
+from qtarget.extras import needs_extra
 
-check_versions()  # before anything of TRL's is touched
+with needs_extra("qtarget.train"):
+    from qtarget.train.versions import check_versions, known_parts
 
-from qtarget.train.nonfinite import NonFiniteLossError  # noqa: E402
-from qtarget.train.stopping import stop_with_checkpoint  # noqa: E402
-from qtarget.train.target_sft_config import TargetSFTConfig  # noqa: E402
-from qtarget.train.trainer import TargetSFTTrainer  # noqa: E402
+    check_versions()  # before anything of TRL's is touched
+    with known_parts():
+        from qtarget.train.nonfinite import NonFiniteLossError
+        from qtarget.train.stopping import stop_with_checkpoint
+        from qtarget.train.target_sft_config import TargetSFTConfig
+        from qtarget.train.trainer import TargetSFTTrainer
 
 __all__ = ["NonFiniteLossError", "TargetSFTConfig", "TargetSFTTrainer", "stop_with_checkpoint"]

@@ -77,11 +77,17 @@ def check_surroundings(compute_loss_func: Callable | None, processing_class: Any
 
 
 def check_batch(batch: Any) -> None:
-    """Refuse a batch of a user's collator without labels, or with labels that are shifted already."""
+    """Refuse a batch of a user's collator without labels, or with labels of another shape or shifted already."""
     if "labels" not in batch or "shift_labels" in batch:
         raise ValueError(
             f"The collator made a batch of {sorted(batch)}; expected `input_ids` and `labels` `[B, S]`, "
             "unshifted, and no `shift_labels`. Leave `data_collator` out, or let yours return them so."
+        )
+    ids, labels = batch["input_ids"], batch["labels"]
+    if labels.shape != ids.shape:
+        raise ValueError(
+            f"The collator made `labels` {list(labels.shape)} beside `input_ids` {list(ids.shape)}; expected one label "
+            "for each token, -100 where nothing is learned. Leave `data_collator` out, or let yours return them so."
         )
 
 

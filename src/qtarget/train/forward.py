@@ -15,6 +15,7 @@ import qtarget as qt
 from qtarget.data import EVIDENCE, WEIGHT
 from qtarget.target.evidence import evidence_rows
 from qtarget.teacher import eval_mode, head_of
+from qtarget.train.instance_forward import instance_forward
 from qtarget.train.trl_private import load_balancing_loss
 
 ModelEvidence = qt.Dense | qt.Sparse | qt.LabelOnly
@@ -58,19 +59,40 @@ class TargetOutput(NamedTuple):
     aux_loss: Tensor | None
 
 
+_BENEATH = "_forwards_beneath_targets"
+"""Attribute of a model: the forward that the instance had before each `add_target_loss`, None for the class's own."""
+_MARK = "_target_loss"
+"""Attribute of a function that `add_target_loss` made: the function itself, since wrappers copy attributes."""
+
+
 def add_target_loss(model: PreTrainedModel) -> None:
     """Let `model(**inputs, labels=labels, q_target=TargetCall(...))` return a `TargetOutput`, without building logits.
 
-    Without `q_target` the forward is the class's own, in copies of the model too.
+    Without `q_target` the forward is the one that the instance had: another trainer's, a wrapper of the user's, a hook
+    of accelerate's; else the class's own. It is kept on the instance, so a copy of the model gets a copy of it.
     """
+    before = instance_forward(model)
+    if _is_target_forward(before):
+        return
+    beneath = model.__dict__.setdefault(_BENEATH, [])
+    layer = len(beneath)
+    beneath.append(before)
 
     @functools.wraps(type(model).forward)
     def forward(self, *args, q_target: TargetCall | None = None, **kwargs):
-        if q_target is None:
-            return type(self).forward(self, *args, **kwargs)
-        return _target_forward(self, q_target, *args, **kwargs)
+        if q_target is not None:
+            return _target_forward(self, q_target, *args, **kwargs)
+        beneath = self.__dict__[_BENEATH][layer]
+        return type(self).forward(self, *args, **kwargs) if beneath is None else beneath(*args, **kwargs)
 
+    setattr(forward, _MARK, forward)
     model.forward = types.MethodType(forward, model)
+
+
+def _is_target_forward(forward: Any) -> bool:
+    """Whether a forward is one that `add_target_loss` made, and not a wrapper that copied its attributes."""
+    function = getattr(forward, "__func__", None)
+    return function is not None and getattr(function, _MARK, None) is function
 
 
 def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Tensor, **kwargs) -> TargetOutput:

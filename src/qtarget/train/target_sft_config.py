@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from transformers import TrainingArguments
 from trl.trainer.sft_config import SFTConfig
 
 import qtarget as qt
@@ -147,13 +148,23 @@ def refuse_other_losses(args: SFTConfig) -> None:
             raise ValueError(f"`{line}` is set beside `method`. Remove that line; {reason}.")
 
 
-def as_target_config(args: SFTConfig | None) -> TargetSFTConfig:
-    """The configuration itself, or one made from a plain `SFTConfig` (None: from the defaults)."""
+def as_target_config(args: TrainingArguments | None) -> TargetSFTConfig:
+    """The configuration itself, or one made from another of TRL's or transformers' (None: from the defaults).
+
+    What fields of its own a subclass of theirs has stand on the result as attributes, for the callbacks that read them.
+    """
     if isinstance(args, TargetSFTConfig):
         return args
     if args is None:
         return TargetSFTConfig(method="sft")
+    if not isinstance(args, TrainingArguments):
+        raise ValueError(f"args is a {type(args).__name__}; pass a TargetSFTConfig, as in TargetSFTConfig(output_dir).")
     known = {f.name for f in fields(TargetSFTConfig) if f.init}
     values = {name: value for name, value in args.to_dict().items() if name in known}
-    values |= {name: getattr(args, name) for name in ("hub_token", "eos_token", "pad_token")}  # hidden by to_dict
-    return TargetSFTConfig(**{"method": "sft", **values})
+    values |= {name: getattr(args, name) for name in known if name.endswith("_token") and hasattr(args, name)}
+    values.pop("logging_nan_inf_filter", None)  # theirs is on by default, and has nothing to filter here
+    config = TargetSFTConfig(**{"method": "sft", **values})
+    for own in fields(args):
+        if own.name not in known and not hasattr(config, own.name):
+            setattr(config, own.name, getattr(args, own.name))
+    return config

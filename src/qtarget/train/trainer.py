@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput
-from trl.trainer.sft_config import SFTConfig
 
 import qtarget as qt
 from qtarget.data import (
@@ -45,7 +44,7 @@ from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.row_door import RowDoor, student_processor
-from qtarget.train.target_sft_config import TargetSFTConfig, as_target_config, refuse_other_losses
+from qtarget.train.target_sft_config import as_target_config, refuse_other_losses
 from qtarget.train.trl_private import OpenSFTTrainer, Preparation, Prepare
 
 
@@ -62,7 +61,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
     Args:
         model, data_collator, train_dataset, eval_dataset, processing_class: as in `trl.SFTTrainer`.
-        args: a `TargetSFTConfig`. A plain `SFTConfig` is taken with `method` (by default sft).
+        args: a `TargetSFTConfig`. An `SFTConfig` or any other `TrainingArguments` is taken too, with `method` (by
+            default sft).
         method: a composed `qt.Method`, in the place of `args.method`.
         teacher: a model, anything with `evidence(inputs, labels)`, or a sequence of them, in the place of
             `args.teacher`. A model object without a tokenizer at its path is taken to share the student's.
@@ -88,7 +88,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def __init__(
         self,
         model: str | PreTrainedModel | Any,
-        args: TargetSFTConfig | SFTConfig | None = None,
+        args: TrainingArguments | None = None,
         data_collator: Callable | None = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
@@ -125,7 +125,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self._add_evidence(teachers, given)
         self.count_labels()
         ahead = {name: source.read for name, source in self.sources.items() if isinstance(source, ReadsAhead)}
-        self.data_collator = PerTokenCollator(self.data_collator, self.padding_free, ahead=ahead)
+        self.data_collator = PerTokenCollator(self.data_collator, ahead=ahead)
 
     def _check_tokens(self) -> None:
         """Every token has an embedding, and every row has positions; of a stream each row when it comes."""

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
-from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import SaveStrategy, has_length, rotate_checkpoints
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from qtarget.data import Asker
+from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
+from qtarget.train.probes import check_hooks, check_label_count, check_state
 
 Prepare = Callable[[Any, SFTConfig, bool], Any]
 UNFINISHED = ".unfinished"
@@ -51,6 +54,14 @@ class OpenSFTTrainer(SFTTrainer):
     """Columns beside `input_ids`, `labels` and `seq_lengths` that reach the collator."""
     asker: Asker = Asker.PYTHON
     """In whose language errors say what to write."""
+
+    def __init__(self, *args: Any, callbacks: list[TrainerCallback] | None = None, **kwargs: Any) -> None:
+        check_hooks()
+        before = ForwardBeforeTRL()
+        super().__init__(*args, callbacks=[*(callbacks or []), before], **kwargs)
+        self.remove_callback(before)
+        before.restore()
+        check_state(self)
 
     def prepare_rows(self, dataset: Any, prepare: Prepare, args: SFTConfig, packing: bool, request: Preparation) -> Any:
         """A raw data set tokenised, labelled, truncated or packed. `prepare(dataset, args, packing)` is TRL's
@@ -104,6 +115,7 @@ class OpenSFTTrainer(SFTTrainer):
         """Have the Trainer count the labels of a whole accumulated batch, whatever the model's forward accepts."""
         self.model_accepts_loss_kwargs = True
         self._loss_shifts_labels = True
+        check_label_count(self)
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         def prepare(dataset: Any, args: SFTConfig, packing: bool) -> Any:
@@ -184,6 +196,17 @@ class OpenSFTTrainer(SFTTrainer):
             self._is_finished_before = False
         super().log(logs, start_time)
 
+    def _init_training_state(
+        self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+    ) -> tuple[int, int]:
+        begun = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        if self.state.global_step == 0 or has_length(self.train_dataset) or self.args.ignore_data_skip:
+            return begun
+        file = Path(str(resume_from_checkpoint)) / TRAINER_STATE_NAME
+        return place_in_stream(TrainerState.load_from_json(str(file)), self.args.gradient_accumulation_steps)
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_beside(Path(resume_from_checkpoint))
@@ -194,6 +217,20 @@ def _move(draft: Path, folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     draft.replace(folder)
+
+
+def place_in_stream(state: TrainerState, accumulation: int) -> tuple[int, int]:
+    """Where in a data set without a length a run stopped: passes over it that were begun before the last one, and
+    micro-batches of that one.
+
+    The Trainer takes such a set to be as long as the run, so its own count points past the end of a shorter one. It
+    writes the place into `state.epoch`: the passes, and micro-batches over those of the whole run.
+    """
+    passes, part = divmod(state.epoch or 0.0, 1)
+    of_run = state.max_steps * accumulation
+    if part == 0 and passes:  # the whole run was one pass
+        return int(passes) - 1, of_run
+    return int(passes), round(part * of_run)
 
 
 def without_cutting(args: SFTConfig) -> SFTConfig:
