@@ -44,7 +44,7 @@ CASES = {
     "a teacher at no address": ("config.yaml --teacher ftp://host", ["ftp://", "write http://host:port"]),
     "not a model": ("config.yaml --model .", ["directory without config.json"]),
     "rows not there": ("config.yaml --train-dataset row.jsonl", ["row.jsonl is not there", "did you mean rows.jsonl?"]),
-    "unknown format": ("config.yaml --train-dataset config.yaml", ["must all end in .jsonl or .json"]),
+    "unknown format": ("config.yaml --train-dataset config.yaml", ["config.yaml must end in .jsonl, .json, .csv"]),
     "evaluation of nothing": (
         "config.yaml --eval-dataset null --eval-strategy steps",
         ["nothing to evaluate on", "write `eval_dataset: path/to/rows.jsonl`"],

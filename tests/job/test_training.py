@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from job.command import run as command
@@ -117,3 +118,28 @@ def test_flags_and_trls_own_names(here, capsys):
     assert not (here / "other").exists()
     assert "objective" in said.out
     assert "model and card are in out" in said.out
+
+
+def test_a_stream_trains_as_the_same_rows_in_memory_and_its_card_says_what_it_was(here, capsys):
+    words = "--method sft --eta null --teacher null --eval-dataset null --save-strategy no --max-steps 3"
+    words += " --train-sampling-strategy sequential"
+    for name, streaming in (("stream", "true"), ("whole", "false")):
+        said = command(capsys, "train", "config.yaml", *words.split(), "--output-dir", name, "--streaming", streaming)
+        assert said.code == 0, said.err
+    logs = [json.loads((here / name / "trainer_state.json").read_text())["log_history"] for name in ("stream", "whole")]
+    losses = [[entry["loss"] for entry in log if "loss" in entry] for log in logs]
+    assert losses[0] == pytest.approx(losses[1])
+    card = (here / "stream" / "README.md").read_text()
+    assert "a stream from `rows.jsonl`, columns `prompt`, `completion`" in card
+    assert "none: a stream is not read ahead" in card
+
+
+def test_a_bad_row_of_a_stream_stops_the_run_with_its_place(here, capsys, written):
+    good = {"prompt": "w1 ", "completion": "w2"}
+    written("late.jsonl", *[good] * 1001, '{"prompt": "w1 \x1b[31m"')
+    words = "--streaming --train-dataset late.jsonl --method sft --eta null --teacher null --eval-dataset null"
+    words += " --per-device-train-batch-size 1000 --save-strategy no --learning-rate 1e-9"
+    said = command(capsys, "train", "config.yaml", *words.split())
+    assert said.code == 2
+    assert "late.jsonl, line 1002, column 16: this is not JSON" in said.err
+    assert "\x1b[31m" not in said.err

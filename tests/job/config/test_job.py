@@ -136,7 +136,8 @@ def test_another_method_over_a_file_with_hyperparameters(here):
 def test_the_test_split_is_what_trl_evaluates_on(here):
     (here / "folder").mkdir()
     job = job_of("--train-dataset", "folder", "--eval-dataset", "null", "--eval-strategy", "epoch")
-    assert job.evaluation == (("folder",), None, "test")
+    assert job.evaluation is not None
+    assert (job.evaluation.names, job.evaluation.split, job.evaluation.held_out) == (("folder",), "test", True)
     assert job_of("--train-dataset", "folder", "--eval-dataset", "null").evaluation is None
 
 

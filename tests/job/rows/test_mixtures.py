@@ -1,4 +1,4 @@
-"""Lists of sets under `train_dataset`: mixed by shares in one order everywhere, and how often rows come."""
+"""Lists of sets: what is written under `train_dataset`, the order of a mixture, and how often its rows come."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
 from qtarget.job.rows.layout import training_rows
 
-CONFIG = "model: llama\nmethod: sft\noutput_dir: out\nmax_steps: 1\n"
+CONFIG = "model: llama\nmethod: sft\noutput_dir: out\n"
 MIXTURE = """\
 train_dataset:
   - path: a.jsonl
@@ -39,7 +39,8 @@ def job(here):
     (here / "b.csv").write_text("question,answer\n" + "".join(f"w{i},b{i}\n" for i in range(40)))
 
     def make(lines: str) -> Job:
-        (here / "run.yaml").write_text(CONFIG + lines)
+        steps = "" if "num_train_epochs" in lines else "max_steps: 1\n"
+        (here / "run.yaml").write_text(CONFIG + steps + lines)
         return read_job(RunArguments(Path("run.yaml"), {}))
 
     return make
@@ -106,6 +107,14 @@ def test_conversations_from_a_file_and_from_a_saved_set_go_together(job, here):
     assert list(taken) == [{"messages": turns}] * 2
 
 
+def test_weights_in_whole_numbers_and_in_fractions_go_together(job, here):
+    write_rows(here / "one.jsonl", [{**a_row(0), "weight_spans": [[0, 1, 2]]}])
+    write_rows(here / "two.jsonl", [{**a_row(1), "weight_spans": [[0, 1, 0.5]]}, a_row(2)])
+    taken = training_rows(job("train_dataset:\n- path: one.jsonl\n- path: two.jsonl\n- path: a.jsonl\n"))
+    assert [row["weight_spans"] for row in taken.taken][:4] == [[[0, 1, 2]], [[0, 1, 0.5]], None, None]
+    assert taken.notes == ("`weight_spans` is null in the rows of a.jsonl: no such column is in there",)
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
@@ -128,7 +137,7 @@ def test_conversations_from_a_file_and_from_a_saved_set_go_together(job, here):
         ("train_dataset:\n- path: a.jsonl\neval_strategy: epoch", "nothing to evaluate on; write `eval_dataset: path"),
         ("train_dataset:\n- path: a.jsonl\n- path: none.jsonl", "none.jsonl is not there"),
         (
-            "train_dataset: a.jsonl\nstreaming: true\nmax_steps: -1",
+            "train_dataset: a.jsonl\nstreaming: true\nnum_train_epochs: 1",
             "how long an epoch is is not known; write `max_steps",
         ),
         (
@@ -148,9 +157,7 @@ def test_what_is_no_list_of_sets_is_refused(job, lines, said):
 
 def test_columns_of_two_types_are_refused(job, here):
     write_rows(here / "c.jsonl", [{"prompt": 3, "completion": "x"}])
-    with pytest.raises(
-        ValueError, match=r"`prompt` of c\.jsonl is Value\('int64'\), and of another set Value\('string'\)"
-    ):
+    with pytest.raises(ValueError, match=r"`prompt` of c\.jsonl is int64, and of another set string; give columns"):
         training_rows(job("train_dataset:\n- path: a.jsonl\n- path: c.jsonl\n"))
 
 

@@ -64,7 +64,7 @@ def test_what_is_held_out_is_advised_for_evaluation(tmp_path, home, maker, there
     folder = MAKERS[maker](tmp_path / "rows", *there)
     if maker == "folder":  # such names are all `validation` there, as `datasets` has it
         advised = "validation"
-    with pytest.raises(ValueError, match=f"has no split 'other' .*write `dataset_test_split: {advised}`") as error:
+    with pytest.raises(ValueError, match=rf"has no split 'other' .*write `dataset_test_split: {advised}`") as error:
         loaded(folder, split="other", key="eval_dataset")
     assert "split: train" not in str(error.value)
 

@@ -1,1 +1,13 @@
-"""Rows of a run: read (`formats`), laid out in the columns the trainer reads (`layout`), made tokens (`rendering`)."""
+"""Rows of a run: read from where they are, laid out in the columns the trainer reads, made tokens.
+
+formats           files of rows by how their names end; delimited and parquet read two of them
+row_chunks        rows of files in chunks of bounded size
+typed_columns     columns of one type each
+row_files         files as one set: whole, sampled or streamed
+reading_progress  how far long reading is
+splits            parts of a set, and which is advised
+sources           a file, a folder or a hub name
+mixtures          several sets as one
+layout            the columns the trainer reads
+rendering         token ids
+"""

@@ -1,15 +1,17 @@
 """Several sets of rows as one: one after the other, or mixed by shares."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset, concatenate_datasets, interleave_datasets
 
 from qtarget.data.json_lines import printable
 from qtarget.job.config.checked_job import DataSource, Job
 from qtarget.job.rows.row_files import FileRows
 from qtarget.job.rows.sources import ReadOptions, load_rows
+from qtarget.job.rows.typed_columns import common_type
 
 AnyRows = Dataset | IterableDataset
 Canonical = Callable[[AnyRows, DataSource], AnyRows]
@@ -112,36 +114,23 @@ def _lacking_columns(rows: Sequence[AnyRows], source: DataSource) -> list[str]:
 
 
 def _with_equal_types(rows: Sequence[AnyRows], source: DataSource, key: str) -> list[Any]:
-    """The sets with one type for each column: objects as `datasets.Json`, if one of the sets has them so."""
-    known: dict[str, Any] = {}
-    for each in rows:
-        for name, kind in (each.features or {}).items():
-            if name not in known or _is_json(kind) or _is_null(known[name]):
-                known[name] = kind
-    return [_retyped(each, known, part, key) for each, part in zip(rows, source.sets, strict=True)]
+    """The sets with one type for each column; a set that lacks a column does so still."""
+    types: dict[str, pa.DataType] = {}
+    for each, part in zip(rows, source.sets, strict=True):
+        for column in (each.features or Features()).arrow_schema:
+            known = types.get(column.name, pa.null())
+            try:
+                types[column.name] = common_type(known, column.type)
+            except TypeError as error:
+                raise ValueError(
+                    f"`{key}`: `{printable(column.name)}` of {', '.join(part.names)} is {column.type}, and of another "
+                    f"set {known}; give columns of one name one type, or name them anew with `columns`."
+                ) from error
+    return [_retyped(each, types) for each in rows]
 
 
-def _retyped(rows: AnyRows, known: dict[str, Any], part: DataSource, key: str) -> AnyRows:
-    have = rows.features or {}
-    wrong = {name: known[name] for name, kind in have.items() if kind != known[name] and not _is_null(kind)}
-    if not wrong:
-        return rows
-    odd = next((name for name, kind in wrong.items() if not _is_json(kind)), None)
-    if odd is not None:
-        raise ValueError(
-            f"`{key}`: `{printable(odd)}` of {', '.join(part.names)} is {have[odd]}, and of another set {known[odd]}; "
-            "give the sets' columns of one name one type, or rename one with `columns`."
-        )
-    return rows.map(_unchanged, features=Features({**have, **wrong}))
-
-
-def _unchanged(row: dict[str, Any]) -> dict[str, Any]:
-    return row
-
-
-def _is_json(kind: Any) -> bool:
-    return "Json(" in repr(kind)
-
-
-def _is_null(kind: Any) -> bool:
-    return getattr(kind, "dtype", None) == "null"
+def _retyped(rows: AnyRows, types: Mapping[str, pa.DataType]) -> AnyRows:
+    features = rows.features or Features()
+    wrong = {column.name: types[column.name] for column in features.arrow_schema if column.type != types[column.name]}
+    wrong = {name: kind for name, kind in wrong.items() if not pa.types.is_null(features.arrow_schema.field(name).type)}
+    return rows.cast(Features({**features, **Features.from_arrow_schema(pa.schema(wrong))})) if wrong else rows

@@ -50,7 +50,7 @@ class ColumnTypes:
         known = self.types.get(name, pa.null())
         try:
             array = _array(values)
-            self.types[name] = _common_type(known, array.type)
+            self.types[name] = common_type(known, array.type)
             return array
         except _NO_TYPE as error:
             raise self._misfit(path, rows, name, error) from error
@@ -75,7 +75,7 @@ class ColumnTypes:
                     "a column one type."
                 )
             try:
-                known = _common_type(known, _array([value]).type)
+                known = common_type(known, _array([value]).type)
             except _NO_TYPE as reason:
                 return ValueError(
                     f"{path}, {placed.place}: `{shown}` holds values of another type than {first} "
@@ -122,8 +122,8 @@ def _as_json(value: Any, depth: int) -> Any:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """The type that holds values of both: null widens to anything, whole numbers to fractions.
+def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """The type that holds values of both: null widens to anything, whole numbers to fractions, objects to JSON.
 
     Raises:
         TypeError: there is none.
@@ -133,7 +133,11 @@ def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     if pa.types.is_null(one):
         return other
     if pa.types.is_list(one) and pa.types.is_list(other):
-        return pa.list_(_common_type(one.value_type, other.value_type))
+        return pa.list_(common_type(one.value_type, other.value_type))
     if {one, other} == {pa.int64(), pa.float64()}:
         return pa.float64()
+    if {one, other} == {pa.string(), pa.large_string()}:
+        return pa.large_string()
+    if pa.json_() in (one, other) and (pa.types.is_struct(one) or pa.types.is_struct(other)):
+        return pa.json_()
     raise TypeError(f"expected {one}, got {other}")
