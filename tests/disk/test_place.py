@@ -6,38 +6,39 @@ import stat
 
 import pytest
 
-from qtarget.disk import places
+from qtarget.disk import place
 from qtarget.disk.os_errors import os_error_in_words
-from qtarget.disk.places import check_place
+from qtarget.disk.place import check_place
 
 
 def refused(folder) -> str:
-    with pytest.raises(ValueError, match="write another `--out`") as error:
-        check_place(folder, f"`--out {folder}`", "write another `--out`")
+    with pytest.raises(ValueError, match=r"write|name a folder") as error:
+        check_place(folder, f"`--out {folder}`")
     assert "Errno" not in str(error.value)
     return str(error.value)
 
 
 def test_a_folder_that_can_be_made_is_neither_made_nor_touched(tmp_path):
-    check_place(tmp_path / "a" / "b", "`--out`", "write another")
-    check_place(tmp_path, "`--out`", "write another")
+    check_place(tmp_path / "a" / "b", "`--out`")
+    check_place(tmp_path, "`--out`")
     assert os.listdir(tmp_path) == []
 
 
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "a" / "b"):
-        assert f"{tmp_path / 'file'}: a part of the path is a file" in refused(folder)
+    assert refused(tmp_path / "file") == f"`--out {tmp_path}/file` is a file; write `--out {tmp_path}/file-2`."
+    below = refused(tmp_path / "file" / "a" / "b")
+    assert below == f"`--out {tmp_path}/file/a/b` cannot be made, as {tmp_path}/file is a file; write `--out b`."
 
 
 def test_links(tmp_path):
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
     (tmp_path / "itself").symlink_to(tmp_path / "itself")
-    refused(tmp_path / "nowhere")
-    refused(tmp_path / "itself" / "a")
+    assert "is a link to nothing" in refused(tmp_path / "nowhere")
+    assert "is a link to nothing" in refused(tmp_path / "itself" / "a")
     (tmp_path / "real").mkdir()
     (tmp_path / "there").symlink_to(tmp_path / "real")
-    check_place(tmp_path / "there" / "new", "`--out`", "write another")
+    check_place(tmp_path / "there" / "new", "`--out`")
 
 
 def test_names_that_no_file_system_takes(tmp_path):
@@ -46,8 +47,8 @@ def test_names_that_no_file_system_takes(tmp_path):
 
 
 def test_places_that_are_not_for_writing():
-    refused(places.Path("/proc/none"))
-    refused(places.Path("/dev/null/x"))
+    refused(place.Path("/proc/none"))
+    refused(place.Path("/dev/null/x"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -72,7 +73,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
         def __exit__(self, *_):
             pass
 
-    monkeypatch.setattr(places.tempfile, "TemporaryFile", Full)
+    monkeypatch.setattr(place.tempfile, "TemporaryFile", Full)
     assert f"{tmp_path}: the disk is full; make room" in refused(tmp_path / "new")
 
 
