@@ -7,7 +7,7 @@ import typer
 
 from qtarget.cli.terminal import preparation
 from qtarget.console import SafeConsole
-from qtarget.disk.places import check_place
+from qtarget.disk.place import check_place
 
 experiments_app = typer.Typer()
 lab_app = typer.Typer(no_args_is_help=True, help="The embedded lab: small worlds, models and data.")
@@ -27,7 +27,7 @@ def demo_command(
     with preparation():
         if world is not None:
             lab.world(world)
-        check_place(out, f"`--out {out}`", "write another `--out`")
+        check_place(out, f"`--out {out}`")
     run_demo(out=out, world=world, seed=seed, quick=quick)
 
 
@@ -51,8 +51,8 @@ def study_command(
         with preparation():
             return rewrite_study_page(page, results)
     with preparation():
-        check_place(results, f"`--results {results}`", "write another `--results`")
-        check_place(models, f"`--models {models}`", "write another `--models`")
+        check_place(results, f"`--results {results}`")
+        check_place(models, f"`--models {models}`")
         check_outcomes(results)
     run_study(results, models, workers=workers, hours=hours, quick=quick)
 
@@ -68,6 +68,6 @@ def build_command(
 
     with preparation():
         described = lab.world(world)
-        check_place(out, f"`--out {out}`", "write another `--out`")
+        check_place(out, f"`--out {out}`")
     lab.build(described, seed, out)
     SafeConsole(soft_wrap=True).print(f"student and teacher of {world} are in {out}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from qtarget.data import Asker
-from qtarget.disk.places import check_place, free_name
+from qtarget.disk.place import check_place, free_name
 from qtarget.job.config.checked_job import Job
 from qtarget.job.run_checkpoints import BrokenCheckpoint, Checkpoints, checkpoint_fault, checkpoints_in
 
@@ -27,18 +27,14 @@ def check_output(job: Job) -> Checkpoints:
     if resume:
         return _newest_checkpoint(job, found)
     _refuse_earlier_run(job, found)
-    _check_place(job.output)
+    check_place(job.output, f"`output_dir: {job.output}`")
     return Checkpoints(None)
-
-
-def _check_place(output: Path) -> None:
-    check_place(output, f"`output_dir: {output}`", f"write {line('output_dir', str(free_name(output)))}")
 
 
 def _named_checkpoint(folder: Path, job: Job, found: Checkpoints) -> Checkpoints:
     reason = checkpoint_fault(folder) if folder.is_dir() else "is not there"
     if reason is None:
-        _check_place(job.output)
+        check_place(job.output, f"`output_dir: {job.output}`")
         return Checkpoints(folder)
     whole = found.newest
     hint = f"write {_resume(whole)}" if whole else f"{job.output} has no whole checkpoint, so leave the key out"
@@ -53,7 +49,7 @@ def _newest_checkpoint(job: Job, found: Checkpoints) -> Checkpoints:
             "`resume_from_checkpoint` out"
             + (f", and write {line('output_dir', str(free_name(job.output)))}." if found.skipped else ".")
         )
-    _check_place(job.output)
+    check_place(job.output, f"`output_dir: {job.output}`")
     job.args.resume_from_checkpoint = str(found.newest)
     return found
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 
-from qtarget.disk.places import check_place
+from qtarget.disk.place import check_place
 from qtarget.job.build import remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.rows.rendering import RenderedRows, render
@@ -92,7 +92,7 @@ def prepare_caches(job: Job) -> PreparedCaches:
     """
     models = models_to_cache(job)
     for model in models:
-        check_place(model.folder, f"`{model.role}_cache: {model.folder}`", f"write another `{model.role}_cache`")
+        check_place(model.folder, f"`{model.role}_cache: {model.folder}`")
     with remove_if_empty(job.output):
         rendered = render(job)
     for model in models:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qtarget.disk.places import check_place
+from qtarget.disk.place import check_place
 from qtarget.evaluate.run.plan import Engine
 from qtarget.recipes.recipe_files import Recipe, recipe, recipes
 from qtarget.recipes.resolve import arm_of
@@ -67,7 +67,7 @@ def run_options(
     """
     arms = None if methods is None else tuple(name.strip() for name in methods.split(","))
     folder = out or (Path(tempfile.mkdtemp(prefix="qtarget-recipes-")) if dry else DEFAULT_OUT)
-    check_place(folder, f"`--out {folder}`", "write another `--out`")
+    check_place(folder, f"`--out {folder}`")
     options = RunOptions(folder, arms, dry, generator)
     for each in chosen:
         options.arms_of(each)

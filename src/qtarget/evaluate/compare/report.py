@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qtarget.console import SafeConsole
 from qtarget.disk.files import replace_text, write_json
-from qtarget.disk.places import check_place
+from qtarget.disk.place import check_place
 from qtarget.evaluate.compare.arms import Arm, read_arms
 from qtarget.evaluate.compare.inspect_export import export_inspect
 from qtarget.evaluate.compare.picture import draw_comparison
@@ -49,7 +49,7 @@ def compare_folders(words: Sequence[str], out: Path | None, to: str | None) -> C
     if to is not None and out is None:
         raise ValueError("--to inspect needs a folder; write --out FOLDER.")
     if out is not None:
-        check_place(out, f"`--out {out}`", "write another `--out`")
+        check_place(out, f"`--out {out}`")
     arms = read_arms(words)
     only_export = to is not None and len(arms) == 1
     return ComparisonReport(arms, None if only_export else compare_arms(arms), to is not None, [])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from qtarget.disk.places import check_place
+from qtarget.disk.place import check_place
 from qtarget.evaluate.generators.endpoint import Endpoint
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.generators.vllm import VLLM
@@ -43,7 +43,7 @@ def prepare_evaluation(plan: EvaluationPlan) -> PreparedEvaluation:
     tasks = [task(name) for name in plan.tasks]
     if not tasks:
         raise ValueError("No task was given; write --task NAME, as in --task math-500.")
-    check_place(plan.out, f"`--out {plan.out}`", "write another `--out`")
+    check_place(plan.out, f"`--out {plan.out}`")
     if plan.regrade:
         return _regrading(plan)
     _check_effects(plan)
