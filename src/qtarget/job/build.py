@@ -16,7 +16,7 @@ from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.resume_checks import check_checkpoint_fits
 from qtarget.job.rows.layout import evaluation_rows, training_rows
-from qtarget.job.run_checkpoints import Checkpoints
+from qtarget.job.whole_checkpoints import Checkpoints
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 
 STATE, INDEX = "trainer_state.json", "model.safetensors.index.json"
-WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors")
-PICKLED_WEIGHT_FILES = ("pytorch_model.bin", "adapter_model.bin")
-SHARDED_FOLDERS = ("pytorch_model_fsdp_*", "global_step*")
+SAFE_WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
+PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin")
+SHARDED_STATES = ("pytorch_model_fsdp_*", "global_step*")
 """Folders of FSDP's and DeepSpeed's own checkpoints, which hold optimizer and weights; their contents are not read."""
 NAME = re.compile(r"checkpoint-(\d+)", re.ASCII)
 
@@ -69,16 +69,16 @@ def checkpoint_fault(folder: Path) -> str | None:
         return f"{STATE} is damaged"
     if (match := NAME.fullmatch(folder.name)) and step != int(match[1]):
         return f"{STATE} is of step {step}"
-    if any(True for pattern in SHARDED_FOLDERS for _ in folder.glob(pattern)):
+    if any(True for pattern in SHARDED_STATES for _ in folder.glob(pattern)):
         return None
     return _weights_fault(folder) or _state_fault(folder)
 
 
 def _weights_fault(folder: Path) -> str | None:
-    for name in PICKLED_WEIGHT_FILES:
+    for name in PICKLED_WEIGHTS:
         if (folder / name).is_file():
             return _zip_fault(folder / name)
-    found = _shards(folder) or [name for name in WEIGHT_FILES if (folder / name).is_file()]
+    found = _shards(folder) or [name for name in SAFE_WEIGHTS if (folder / name).is_file()]
     if not found:
         return "it has no weights"
     return next((fault for name in found if (fault := _tensors_fault(folder / name))), None)
