@@ -4,6 +4,7 @@ The same code run in one process gives the figures to compare with.
 """
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,12 +20,15 @@ from torch.distributed.tensor import DTensor
 from train import parity
 from train.test_synchronisations import waits_of
 from train.test_teachers_adapter import ran, save_base_and_adapter
+from transformers import TrainerCallback
 
 import qtarget as qt
+from qtarget.job.whole_checkpoints import checkpoint_fault
 from qtarget.models.sharding import shard
+from qtarget.outcomes import Interruption
 from qtarget.target.statistics import dense_logits
 from qtarget.teacher import LiveModel, frozen
-from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer
+from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer, stop_with_checkpoint
 from qtarget.train.forward import TargetCall, add_target_loss
 from qtarget.train.reference import Snapshot
 
@@ -222,6 +226,43 @@ def stopped_on_all(rank: int, ranks: int, accumulation: int = 1) -> list[str]:
     return errors
 
 
+class SignalOnRankOne(TrainerCallback):
+    """SIGTERM to the second rank alone, in its second step, or in the evaluation after it."""
+
+    def __init__(self, rank: int, hook: str):
+        self.rank = rank
+        setattr(self, hook, self.send)
+
+    def send(self, args, state, control, **kwargs):
+        if self.rank == 1 and state.global_step == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def interrupted(rank: int, ranks: int, hook: str) -> list[list[Any]]:
+    """What each rank says, its exit code, and the checkpoints that are there and whole."""
+    folder = saved(lambda folder: None)
+    changes = {"max_steps": STEPS, "per_device_train_batch_size": 4, "ddp_backend": "gloo", "output_dir": str(folder)}
+    evaluates = "steps" if hook == "on_prediction_step" else "no"
+    changes |= {"eval_strategy": evaluates, "eval_steps": 2, "per_device_eval_batch_size": 1, "save_strategy": "no"}
+    trainer = TargetSFTTrainer(
+        tiny_models.tiny_model(),
+        TargetSFTConfig(method="sft", **parity.common_args(**changes)),
+        train_dataset=tiny_models.prompt_completion(),
+        eval_dataset=tiny_models.prompt_completion(8, seed=9),
+        processing_class=tiny_models.tiny_tokenizer(),
+        callbacks=[SignalOnRankOne(rank, hook)],
+    )
+    said: Any = [None] * ranks
+    try:
+        with stop_with_checkpoint(trainer):
+            trainer.train()
+    except Interruption as stop:
+        there = sorted(each.name for each in folder.iterdir() if each.is_dir())
+        mine = [str(stop).replace(str(folder), "out"), there, checkpoint_fault(folder / there[0]), stop.exit_code]
+        dist.all_gather_object(said, mine)
+    return said
+
+
 def collectives() -> dict[int, int]:
     """Those that our code asks for in an optimizer step, by micro-step."""
     counted = waits_of("sft", ddp_backend="gloo")
@@ -241,6 +282,8 @@ def main(report: str, *wanted: str) -> None:
         "broken": lambda: stopped_on_all(rank, ranks),
         "broken in parts": lambda: stopped_on_all(rank, ranks, accumulation=2),
         "collectives": collectives,
+        "interrupted": lambda: interrupted(rank, ranks, "on_step_end"),
+        "interrupted in evaluation": lambda: interrupted(rank, ranks, "on_prediction_step"),
         "flat": lambda: evaluated_flat(ranks),
         "heard": lambda: heard(rank),
         "fsdp": lambda: placed("fsdp", ranks),

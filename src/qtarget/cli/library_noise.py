@@ -38,7 +38,7 @@ class DivertedError(io.TextIOBase):
 
     def __init__(self, log: Any, terminal: int) -> None:
         self.log, self.terminal = log, terminal
-        self._bar, self._shown_at = "", 0.0
+        self._bar, self._shown_at, self._is_drawn = "", 0.0, False
 
     @property
     def buffer(self) -> Any:
@@ -74,9 +74,10 @@ class DivertedError(io.TextIOBase):
         if what != self._bar:
             self._bar, self._shown_at = what, now
         elif done and done != "100%" and now - self._shown_at > (1.0 if is_terminal else _LINE_SECONDS):
-            self._shown_at = now
+            self._shown_at, self._is_drawn = now, is_terminal
             self._put(f"{what}: {done}" + ("" if is_terminal else "\n"))
-        elif done == "100%" and is_terminal:
+        elif done == "100%" and self._is_drawn:
+            self._is_drawn = False
             self._put("")
 
 

@@ -9,8 +9,8 @@ from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.card import configuration
 from qtarget.job.config.checked_job import Job
 from qtarget.job.output_folder import check_output
-from qtarget.job.whole_checkpoints import last_checkpoint
 from qtarget.job.training_picture import draw_training
+from qtarget.job.whole_checkpoints import last_checkpoint
 from qtarget.outcomes import Interruption
 from qtarget.teacher.served.transport import TeacherUnavailableError
 from qtarget.train import NonFiniteLossError, stop_with_checkpoint

@@ -43,7 +43,7 @@ class Column(NamedTuple):
 
 
 STEP = Column("step", "step", 12, "optimizer steps so far; eval: measured on the evaluation rows", _counted)
-TRAINING_COLUMNS = (
+TABLE_COLUMNS = (
     Column("loss", "loss", 7, "the objective that is minimised, per learned token"),
     Column("nll", "nll", 7, "-log p of the labels in nats a token; compares across methods"),
     Column("trust", "trust", 7, "share of the target that lies on the label; the rest is residual"),
@@ -62,9 +62,9 @@ GAP = 2
 
 
 def chosen_columns(logged: Iterable[str], width: int) -> list[Column]:
-    """The columns of the numbers that are logged, the first of `TRAINING_COLUMNS` that fit `width` characters."""
+    """The columns of the numbers that are logged, the first of `TABLE_COLUMNS` that fit `width` characters."""
     names, room, chosen = {*logged, "left"}, width - STEP.width, []
-    for column in TRAINING_COLUMNS:
+    for column in TABLE_COLUMNS:
         if column.name in names and room >= GAP + column.width:
             chosen.append(column)
             room -= GAP + column.width

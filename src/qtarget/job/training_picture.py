@@ -35,7 +35,8 @@ def draw_training(history: Sequence[Mapping[str, Any]], method: str, folder: Pat
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for panel, (name, title) in zip(axes, panels.items(), strict=True):
         _draw_panel(panel, history, name, title)
-    axes[0].set_title(f"{method}: {panels[next(iter(panels))]}", fontsize=9, loc="left")
+    axes[0].set_title(f"{panels[next(iter(panels))]}, {method}", fontsize=9, loc="left")
+    axes[0].legend(fontsize=8, frameon=False)
     axes[-1].set_xlabel("optimizer step", fontsize=9)
     with replacing(folder / PICTURE) as file:
         figure.savefig(file, format="png")
@@ -48,11 +49,18 @@ def _points(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, 
 
 def _draw_panel(axes: Any, history: Sequence[Mapping[str, Any]], name: str, title: str) -> None:
     steps, values = zip(*_points(history, name), strict=True)
-    axes.plot(steps, values, color=TRAINING_COLOUR, linewidth=1.5, marker="o" if len(steps) < 20 else "", markersize=3)
+    axes.plot(
+        steps,
+        values,
+        color=TRAINING_COLOUR,
+        linewidth=1.5,
+        marker="o" if len(steps) < 20 else "",
+        markersize=3,
+        label="training",
+    )
     if evaluated := _points(history, f"eval_{name}"):
         at, found = zip(*evaluated, strict=True)
         axes.plot(at, found, "o", color=EVALUATION_COLOUR, markersize=5, label="on the evaluation rows")
-        axes.legend(fontsize=8, frameon=False)
     axes.set_title(title, fontsize=9, loc="left")
     axes.grid(color="#e3e5e8")
     axes.set_axisbelow(True)

@@ -12,6 +12,9 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from qtarget.job.training_columns import STEP, Column, chosen_columns, clock, heading, row
 
+ALWAYS_LOGGED = ("loss", "nll", "grad_norm", "learning_rate", "num_tokens")
+"""What a training log holds, so that an evaluation that comes first leaves room for it."""
+
 
 class TrainingTable(TrainerCallback):
     """Prints what a trainer logs as a table that fits the terminal, on the first rank; for a `with` block.
@@ -48,7 +51,9 @@ class TrainingTable(TrainerCallback):
         self._print(f"training  {state.max_steps:,} optimizer steps{done}")
         if self.console.is_terminal and not args.disable_tqdm:
             parts = (TextColumn("{task.percentage:>3.0f}%"), BarColumn(bar_width=24), TextColumn("{task.description}"))
-            self._bar = Progress(*parts, console=self.console, transient=True, redirect_stdout=False)
+            self._bar = Progress(
+                *parts, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
             self._task = self._bar.add_task("", total=state.max_steps, completed=state.global_step)
             self._bar.start()
             self._show(state)
@@ -81,7 +86,7 @@ class TrainingTable(TrainerCallback):
 
     def _row(self, state: TrainerState, values: Mapping[str, Any], mark: str) -> None:
         if not self.columns:
-            self.columns = chosen_columns(values, self.console.width)
+            self.columns = chosen_columns({*values, *ALWAYS_LOGGED}, self.console.width)
             for column in (STEP, *self.columns):
                 self._print(f"  {column.heading:<11}{column.meaning}", style="dim")
             self._print(heading(self.columns), style="bold")

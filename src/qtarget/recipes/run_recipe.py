@@ -19,8 +19,8 @@ from qtarget.evaluate.tasks.lock_file import LOCK_NAME
 from qtarget.evaluate.tasks.questions import sample_rows
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.yaml_file import read_yaml
-from qtarget.job.whole_checkpoints import last_checkpoint
 from qtarget.job.training import CONFIGURATION, prepare_training, run_training
+from qtarget.job.whole_checkpoints import last_checkpoint
 from qtarget.recipes.dry import DRY_PROTOCOL, DRY_QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
 from qtarget.recipes.launch import arm_values, write_config

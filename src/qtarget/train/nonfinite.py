@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 
+from qtarget.data import Asker
 from qtarget.train.repeats import batch_rows
 
 
@@ -31,6 +32,7 @@ class LossReader(Protocol):
 
     state: TrainerState
     accelerator: Any
+    asker: Asker
 
     @property
     def text_tokenizer(self) -> PreTrainedTokenizerBase: ...
@@ -82,11 +84,12 @@ def nonfinite_error(trainer: LossReader, parts: list[MicroBatch]) -> NonFiniteLo
     rows = range(int(batch_rows(batch).max()) + 1)
     bad = [row for row in rows if not trainer.row_loss(texts, batch, row).isfinite()]
     step = trainer.state.global_step + 1
+    keep = ", and `trainer.save_model('last_good')` keeps them" if trainer.asker is Asker.PYTHON else ""
     return NonFiniteLossError(
         f"The loss of optimizer step {step} is not finite: {_where(trainer, parts, at, bad)}. "
-        f"Training stopped before the weights were touched: they are those after step {step - 1}, and "
-        "`trainer.save_model('last_good')` keeps them. If every row is named, training has diverged: lower "
-        "`learning_rate` or `max_grad_norm`. If some are, look at their text and weights."
+        f"Training stopped before the weights were touched: they are those after step {step - 1}{keep}. If every row "
+        "is named, training has diverged: lower `learning_rate` or `max_grad_norm`. If some are, look at their text "
+        "and weights."
     )
 
 
