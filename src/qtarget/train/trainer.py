@@ -15,6 +15,7 @@ from trl.trainer.sft_config import SFTConfig
 
 import qtarget as qt
 from qtarget.data import EVIDENCE, WEIGHT, PerTokenCollator, carries_weight, check_ids, sequence_ids
+from qtarget.models.balancing import can_balance
 from qtarget.teacher import EvidenceSource, ReadsAhead, check_head
 from qtarget.train import checks
 from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, causal_lm
@@ -114,6 +115,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
         base = causal_lm(self.model)
+        if self.aux_loss_weight is not None and not can_balance(base):
+            checks.refuse_balancing(base, self.args.router_aux_loss_coef)
+            self.leave_balancing_out(base.config.get_text_config())
         check_head(base, "model")
         student = Student(self.model, base, self.text_tokenizer, self.args.device)
         find = partial(lookup_source, student=student, method=self.method, args=self.args)
