@@ -31,6 +31,7 @@ from qtarget.train.lookup import (
 )
 from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
 from qtarget.train.nonfinite import FiniteLossCheck, MicroBatch
+from qtarget.train.open_student import open_student
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
@@ -95,6 +96,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_method(self.method, teachers, given, args.packing_strategy if args.packing else None)
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
         checks.check_weights(self.method, train_dataset)
+        model, processing_class, args = open_student(model, processing_class, args, kwargs.get("quantization_config"))
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
         self._check_ids()

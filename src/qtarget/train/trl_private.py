@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.utils import create_model_from_path as create_model_from_path
 
 from qtarget.data import Asker
 

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from qtarget.evaluate.generators.sampling import complete_as_they_end
 from qtarget.evaluate.nouns import Completion, Request, SamplingProtocol
 from qtarget.models.causal_lm import keep_head_input_contiguous
+from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.models.loading import adapter_config, causal_lm_from, tokenizer_of
 
@@ -122,7 +123,9 @@ def tokenizer_for(model: str, revision: str | None, trust_remote_code: bool) -> 
         tokenizer = tokenizer_of(model)
         assert tokenizer is not None
         return tokenizer
-    return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+    return AutoTokenizer.from_pretrained(
+        checkpoint_folder(model), revision=revision, trust_remote_code=trust_remote_code
+    )
 
 
 def model_facts(
