@@ -37,7 +37,7 @@ def looks_local(name: str) -> bool:
         name.startswith((".", "/", "~"))
         or "\\" in name
         or name.count("/") > 1
-        or name.endswith((".json", ".jsonl", ".parquet", ".csv", ".txt", "/"))
+        or name.endswith((".json", ".jsonl", ".parquet", ".csv", ".txt", ".gguf", "/"))
         or ("/" in name and Path(name).parent.is_dir())
     )
 
