@@ -171,3 +171,14 @@ def test_prompts_other_than_trainings_are_refused_with_the_place_decoded_on_both
     check_prompts_match(ask, tokenizer, [(question, tokenizer("1 + 2 ? 1 + 2 = 3 so answer 3").input_ids)])
     with pytest.raises(ValueError, match=r"q7.*(.|\n)*part at token 2, where evaluation gives '2 \?' .* has '3 \?"):
         check_prompts_match(ask, tokenizer, [(question, tokenizer("1 + 3 ? 1 + 3 = 4 so answer 4").input_ids)])
+
+
+def test_a_turn_marker_that_begins_texts_may_stand_at_every_turn():
+    """SmolLM2's."""
+    turns = byte_tokenizer(["<|im_start|>", "<|im_end|>"], bos="<|im_start|>", eos="<|im_end|>")
+    turns.chat_template = (
+        "<|im_start|>system\nBe brief.<|im_end|>{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+        "<|im_end|>{% endfor %}<|im_start|>assistant\n"
+    )
+    for name in ("chat", "chat-boxed", "m1", "qwen-boxed"):
+        assert prompt_ids(name, QUESTION, turns).count(turns.bos_token_id) == 3

@@ -1,7 +1,10 @@
 """A model is its hidden states and its head: soft-caps, scales and biases included."""
 
 import pytest
+import tiny_models
 import torch
+from peft import LoraConfig, TrainableTokensConfig, get_peft_model
+from train import parity
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -11,12 +14,18 @@ from transformers import (
     GPT2LMHeadModel,
     GraniteConfig,
     GraniteForCausalLM,
+    GraniteMoeHybridConfig,
+    GraniteMoeHybridForCausalLM,
     PhiConfig,
     PhiForCausalLM,
 )
 
+import qtarget as qt
+from qtarget.models.balancing import load_balancing_loss
 from qtarget.target.statistics import head_logits
 from qtarget.teacher import check_head, eval_mode, head_of
+from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+from qtarget.train.forward import TargetCall, add_target_loss
 
 SIZES = {
     "vocab_size": 40,
@@ -89,3 +98,144 @@ def test_eval_mode_comes_and_goes_module_by_module():
         assert not model.transformer.drop.training
     assert model.transformer.drop.training
     assert not model.transformer.h[0].attn.training
+
+
+def test_a_soft_cap_that_no_logit_reaches_is_seen():
+    """Logits of a small model are far below the cap, and grow in training."""
+    model = gemma2().eval()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1e-3)
+    check_head(model, "model")
+    model.config.softcap_of_another_name, model.config.final_logit_softcapping = 5.0, None
+
+    def forward(*args, **kwargs):
+        model.config.final_logit_softcapping = model.config.softcap_of_another_name
+        try:
+            return type(model).forward(model, *args, **kwargs)
+        finally:
+            model.config.final_logit_softcapping = None
+
+    model.forward = forward
+    with pytest.raises(ValueError, match="does more between its hidden states and its logits"):
+        check_head(model, "model")
+
+
+def test_half_precision_rounds_and_passes():
+    torch.manual_seed(0)
+    check_head(gemma2().bfloat16(), "model")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_head_that_is_not_finite_is_named(value):
+    model = phi()
+    with torch.no_grad():
+        model.lm_head.bias[3] = value
+    with pytest.raises(ValueError, match=r"NaN or infinite before any training: lm_head\.bias hold"):
+        check_head(model, "model")
+
+
+def test_layers_that_overflow_are_told_from_bad_weights():
+    model = gpt2()
+    with torch.no_grad():
+        model.transformer.ln_f.weight.fill_(3e38)
+    with pytest.raises(ValueError, match="all its weights are finite, so a layer overflows"):
+        check_head(model, "model")
+
+
+def test_dropout_in_a_layer_derived_from_linear_is_off_in_eval_mode():
+    class Dropping(torch.nn.Linear):
+        def forward(self, x):
+            return torch.nn.functional.dropout(super().forward(x), 0.5, self.training)
+
+    model = torch.nn.Sequential(Dropping(4, 4)).train()
+    with eval_mode(model):
+        assert not model[0].training
+    assert model[0].training
+
+
+def test_an_adapter_on_the_output_layer_is_refused():
+    model = get_peft_model(gpt2(), LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM"))
+    with pytest.raises(ValueError, match="output layer carries an adapter"):
+        check_head(model.get_base_model(), "model")
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", ["lora", "tokens"])
+def test_tokens_trained_beside_an_adapter_are_in_the_head(tied, kind):
+    """As `trainable_token_indices` of LoRA, and as peft's method of its own."""
+    model = tiny_models.tiny_model(tied=tied)
+    tokens = [7, 9]
+    lora = LoraConfig(r=2, target_modules=["q_proj"], trainable_token_indices=tokens, task_type="CAUSAL_LM")
+    wrapped = get_peft_model(
+        model, lora if kind == "lora" else TrainableTokensConfig(token_indices=tokens, task_type="CAUSAL_LM")
+    )
+    with torch.no_grad():
+        for name, weight in wrapped.named_parameters():
+            if "trainable_tokens_delta" in name:
+                weight.add_(1)
+    check_head(wrapped.get_base_model(), "model")
+    ids = torch.tensor([[5, 7, 9, 11, 7, 12]])
+    logits = wrapped(input_ids=ids).logits[0, :-1]
+    own = torch.nn.functional.cross_entropy(logits, ids[0, 1:])
+    own.backward()
+    expected = {name: weight.grad.clone() for name, weight in wrapped.named_parameters() if weight.grad is not None}
+    wrapped.zero_grad()
+    base = wrapped.get_base_model()
+    add_target_loss(base)
+    ours = wrapped(input_ids=ids, labels=ids, q_target=TargetCall(qt.method("sft")))
+    ours.loss.backward()
+    torch.testing.assert_close(ours.loss, own)
+    assert any("trainable_tokens_delta" in name for name in expected)
+    for name, weight in wrapped.named_parameters():
+        if name in expected:
+            torch.testing.assert_close(weight.grad, expected[name], rtol=1e-4, atol=1e-6)
+    with wrapped.disable_adapter(), torch.no_grad():
+        hidden = base.model(input_ids=ids).last_hidden_state
+        torch.testing.assert_close(head_logits(hidden, head_of(base)), wrapped(input_ids=ids).logits)
+
+
+def dense_granite(**changes):
+    return GraniteMoeHybridForCausalLM(
+        GraniteMoeHybridConfig(
+            **{**SIZES, "vocab_size": tiny_models.VOCAB},
+            shared_intermediate_size=48,
+            num_local_experts=0,
+            num_experts_per_tok=0,
+            layer_types=["attention"],
+            mamba_n_heads=4,
+            mamba_d_head=16,
+            **changes,
+        )
+    )
+
+
+def trainer_of(model, **settings):
+    return TargetSFTTrainer(
+        model,
+        TargetSFTConfig(method="sft", **parity.common_args(max_steps=1, **settings)),
+        train_dataset=tiny_models.prompt_completion(8),
+        processing_class=tiny_models.tiny_tokenizer(),
+    )
+
+
+def test_a_mixture_of_experts_without_experts_trains_without_a_balancing_loss():
+    trainer = trainer_of(dense_granite())
+    trainer.train()
+    assert "aux_loss" not in trainer.state.log_history[0]
+    assert trainer.predict(trainer.train_dataset.select([0])).predictions is not None
+    with pytest.raises(ValueError, match="remove `router_aux_loss_coef`"):
+        trainer_of(dense_granite(), router_aux_loss_coef=0.1)
+
+
+def test_routers_are_counted_by_their_logits():
+    model = tiny_models.tiny_model("mixtral")
+    mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
+    ids = torch.randint(5, tiny_models.VOCAB, (2, 6))
+    own = model(input_ids=ids, attention_mask=mask, labels=ids, output_router_logits=True).aux_loss
+    outputs = model.model(input_ids=ids, attention_mask=mask, output_router_logits=True)
+    model.config.num_local_experts = 77
+    torch.testing.assert_close(load_balancing_loss(model, outputs, mask), own)
+    outputs.router_logits = (None, *outputs.router_logits)
+    torch.testing.assert_close(load_balancing_loss(model, outputs, mask), own)
+    outputs.router_logits = None
+    assert load_balancing_loss(model, outputs, mask) is None

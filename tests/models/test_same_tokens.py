@@ -18,8 +18,17 @@ def test_another_tokenizer_names_the_first_ids_that_differ():
 
 
 def test_a_token_that_one_side_lacks_differs():
-    with pytest.raises(ValueError, match="99: 'w94' and None"):
+    with pytest.raises(ValueError, match=r"the student's has 1 token\(s\) more, first 99: 'w94'.*add them to the ref"):
         check_same_tokens(tiny_models.tiny_tokenizer(), tiny_models.tiny_tokenizer(tiny_models.WORDS[:-1]), "reference")
+
+
+def test_added_tokens_beside_the_familys_are_named():
+    added = tiny_models.tiny_tokenizer()
+    added.add_tokens(["<tool>"])
+    with pytest.raises(
+        ValueError, match=r"of the student's family, but the teacher's has 1 .*100: '<tool>', of which the"
+    ):
+        check_same_tokens(tiny_models.tiny_tokenizer(), added, "teacher")
 
 
 def test_maps_that_came_over_a_wire_are_compared_too():

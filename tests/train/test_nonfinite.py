@@ -135,3 +135,19 @@ def test_an_optimizer_that_steps_in_every_backward_pass_has_every_loss_read_befo
     check.add(MicroBatch(torch.tensor(1.0), {}, {}), SimpleNamespace(accelerator=accelerator))
     assert len(gathered) == read
     assert len(check.unread) == 1 - read
+
+
+def test_a_label_of_probability_zero_stops_training_though_its_loss_is_a_number():
+    trainer = TargetSFTTrainer(
+        tiny_models.tiny_model(),
+        TargetSFTConfig(method="sft", **parity.common_args(max_steps=2)),
+        train_dataset=tiny_models.prompt_completion(4).map(lambda row: {"completion": "w94 w1"}),
+        processing_class=tiny_models.tiny_tokenizer(),
+    )
+    bias = torch.zeros(tiny_models.VOCAB)
+    bias[trainer.text_tokenizer.convert_tokens_to_ids("w94")] = -torch.inf
+    trainer.model.lm_head.bias = torch.nn.Parameter(bias)
+    before = trainer.model.lm_head.weight.detach().clone()
+    with pytest.raises(NonFiniteLossError, match=r"step 1 is that of a probability of zero .*row 0 \('"):
+        trainer.train()
+    assert torch.equal(trainer.model.lm_head.weight, before)

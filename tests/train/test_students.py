@@ -33,6 +33,51 @@ def _fresh(kwargs):
     return {name: make() for name, make in kwargs.items()}
 
 
+@pytest.fixture(scope="module")
+def vision_checkpoint(tmp_path_factory):
+    """A folder with a vision model whose family has a text model too."""
+    transformers = pytest.importorskip("transformers.models.qwen3_5")
+    text = {
+        "vocab_size": tiny_models.VOCAB,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "layer_types": ["linear_attention", "full_attention"],
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 2),
+        **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 8),
+    }
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
+    torch.manual_seed(0)
+    model = transformers.Qwen3_5ForConditionalGeneration(
+        transformers.Qwen3_5Config(text_config=text, vision_config=vision)
+    )
+    folder = tmp_path_factory.mktemp("vision")
+    model.save_pretrained(folder)
+    tiny_models.tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_path_to_a_vision_model_is_its_text_model_as_student_and_as_teacher(vision_checkpoint, tmp_path):
+    trainer = TargetSFTTrainer(
+        vision_checkpoint,
+        TargetSFTConfig(
+            method="kd",
+            model_init_kwargs={"dtype": "float32"},
+            teacher=vision_checkpoint,
+            **parity.common_args(max_steps=1),
+        ),
+        train_dataset=tiny_models.prompt_completion(8),
+    )
+    assert type(trainer.model).__name__ == "Qwen3_5ForCausalLM"
+    trainer.train()
+    trainer.save_model(str(tmp_path))
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(again.lm_head.weight, trainer.model.lm_head.weight)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("extra", [{}, {"modules_to_save": ["lm_head"]}], ids=["lora", "lora and head"])
 def test_lora_trains_as_in_trl(extra, checkpointing):

@@ -7,11 +7,10 @@ import tiny_models
 import torch
 from train import parity
 from transformers import Trainer
-from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.base_trainer import _BaseTrainer
 
-from qtarget.train.trl_private import OpenSFTTrainer, load_balancing_loss, without_cutting
+from qtarget.train.trl_private import OpenSFTTrainer, without_cutting
 
 SIGNATURES = {
     (SFTTrainer, "_prepare_dataset"): [
@@ -100,22 +99,6 @@ def test_labels_are_counted_over_the_accumulated_batch(plain):
     """Without the first position of each row, which nothing predicts."""
     labels = torch.tensor([[5, 6, -100], [5, 6, 7]])
     assert plain._get_num_items_in_batch([{"labels": labels}] * 2, torch.device("cpu")) == 6
-
-
-def test_the_load_balancing_loss_is_the_models_own():
-    torch.manual_seed(0)
-    model = tiny_models.tiny_model("mixtral")
-    ids = torch.randint(5, tiny_models.VOCAB, (2, 6))
-    mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
-    own = model(input_ids=ids, attention_mask=mask, labels=ids, output_router_logits=True).aux_loss
-    outputs = model.model(input_ids=ids, attention_mask=mask, output_router_logits=True)
-    torch.testing.assert_close(load_balancing_loss(model.config, outputs, mask), own)
-    assert list(inspect.signature(load_balancing_loss_func).parameters)[:4] == [
-        "gate_logits",
-        "num_experts",
-        "top_k",
-        "attention_mask",
-    ]
 
 
 def test_the_padded_batch_is_laid_out_to_the_right(plain):

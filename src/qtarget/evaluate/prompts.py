@@ -79,7 +79,7 @@ def prompt_ids(name: str, question: Question, tokenizer: PreTrainedTokenizerBase
 
     Raises:
         ValueError: an unknown name, a tokenizer without the prompt's special tokens or chat template, or a prompt
-            with two beginning-of-sequence tokens.
+            that begins with two beginning-of-sequence tokens.
     """
     if name not in PROMPTS:
         near = get_close_matches(name, PROMPTS, n=1)
@@ -91,19 +91,18 @@ def prompt_ids(name: str, question: Question, tokenizer: PreTrainedTokenizerBase
 
 
 def refuse_two_bos(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Raise ValueError for ids with a second beginning-of-sequence token.
+    """Raise ValueError for ids that begin with two beginning-of-sequence tokens.
 
-    Where that token also ends sequences, a template may repeat it, and only two at the very start are refused.
+    Elsewhere that token may stand as often as a template likes: in some families it opens every turn.
     """
     bos = tokenizer.bos_token_id
     if bos is None:
         return
-    twice = list(ids[:2]) == [bos, bos] if bos == tokenizer.eos_token_id else list(ids).count(cast(int, bos)) > 1
-    if twice:
+    if list(ids[:2]) == [bos, bos]:
         raise ValueError(
-            f"The prompt {name!r} has two beginning-of-sequence tokens ({tokenizer.bos_token!r}, id {bos}): the "
-            "tokenizer adds one and the text or its chat template writes another. Remove it from the text, or choose "
-            "a prompt that is tokenized without adding any: 'qwen-boxed', 'llama-boxed', 'chat' or 'm1'."
+            f"The prompt {name!r} begins with two beginning-of-sequence tokens ({tokenizer.bos_token!r}, id {bos}): "
+            "the tokenizer adds one and the text or its chat template writes another. Remove it from the text, or "
+            "choose a prompt that is tokenized without adding any: 'qwen-boxed', 'llama-boxed', 'chat' or 'm1'."
         )
 
 

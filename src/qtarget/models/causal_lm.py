@@ -1,17 +1,31 @@
 """A causal language model seen as a backbone and a linear head."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Partial
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from qtarget import Head
-from qtarget.target.statistics import head_logits
+from qtarget.models.logit_steps import logit_scale, logit_softcap
+
+
+def output_layer(model: PreTrainedModel) -> Any:
+    """The module that makes logits, None where a model has none. peft may have put a wrapper around it."""
+    return model.get_output_embeddings()
+
+
+def backbone_of(model: PreTrainedModel) -> Any:
+    """What is before the output layer; the model itself where it does not come apart.
+
+    Its attribute is named by the family, and in some of a larger model's text parts wrongly (Llama 4).
+    """
+    return model.base_model if model.base_model is not model else getattr(model, "model", model)
 
 
 def head_of(model: PreTrainedModel) -> Head:
@@ -19,11 +33,25 @@ def head_of(model: PreTrainedModel) -> Head:
 
     Read on every call: FSDP and peft replace the layer after the model is made.
     """
-    layer: Any = model.get_output_embeddings()
+    layer = output_layer(model)
+    layer = getattr(layer, "token_adapter", layer)  # peft's wrapper of `trainable_token_indices`
+    bias = getattr(getattr(layer, "base_layer", layer), "bias", None)
     config = model.config.get_text_config()
-    softcap = getattr(config, "final_logit_softcapping", None)
-    bias = None if layer.bias is None else _gathered(layer.bias)
-    return Head(_gathered(layer.weight), bias, softcap, _logit_scale(config))
+    return Head(
+        _gathered(_weight(layer)), None if bias is None else _gathered(bias), logit_softcap(config), logit_scale(config)
+    )
+
+
+def _weight(layer: Any) -> Tensor:
+    """A layer's weight, with the rows in it that peft trains for single tokens."""
+    if not trains_tokens(layer) or layer.disable_adapters or layer.merged:
+        return layer.weight
+    return layer.get_merged_weights(layer.active_adapters)
+
+
+def trains_tokens(layer: Any) -> bool:
+    """Whether a layer is peft's, for training single tokens of an embedding or output layer tied to it."""
+    return hasattr(layer, "get_merged_weights")
 
 
 def _gathered(parameter: Tensor) -> Tensor:
@@ -43,27 +71,16 @@ def _gathered_by_deepspeed(parameter: Tensor) -> Tensor:
         return parameter.detach().clone()
 
 
-def _logit_scale(config) -> float | None:
-    """Cohere's `logit_scale` (and its like) multiplies the logits; Granite's `logits_scaling` divides them."""
-    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
-        if getattr(config, name, None) is not None:
-            return getattr(config, name)
-    scaling = getattr(config, "logits_scaling", None)
-    if scaling is None:
-        return None
-    return scaling if config.model_type == "hyperclovax" else 1 / scaling
-
-
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a model into eval mode for a while, and every module back into its mode after it.
 
-    Linear layers stay in training mode, in which they compute the same: those of bitsandbytes on a CPU would repack
+    Linear layers of bitsandbytes stay in training mode, in which they compute the same: on a CPU they would repack
     their weights for inference in eval mode, and pass on no gradient from then on.
     """
     before = [(module, module.training) for module in model.modules()]
-    for module, _ in before:
-        module.training = isinstance(module, nn.Linear)
+    for module, training in before:
+        module.training = training and _is_of_bitsandbytes(module)
     try:
         yield
     finally:
@@ -71,10 +88,29 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def _is_of_bitsandbytes(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) and any(
+        kind.__module__.split(".")[0] == "bitsandbytes" for kind in type(module).__mro__
+    )
+
+
 def input_device(model: PreTrainedModel) -> torch.device:
     """The device on which the model expects its token ids; the CPU where accelerate has offloaded its embeddings."""
     weight: Any = model.get_input_embeddings().weight
     return torch.device("cpu") if weight.is_meta else weight.device
+
+
+def keep_head_input_contiguous(model: PreTrainedModel) -> RemovableHandle:
+    """Have the output layer's input laid out without gaps from now on, until the handle is removed.
+
+    Of the last position of several rows torch would otherwise make a batched product, with a copy of a frozen weight
+    for each row.
+    """
+    return output_layer(model).register_forward_pre_hook(_contiguous)
+
+
+def _contiguous(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(value.contiguous() if isinstance(value, Tensor) else value for value in inputs)
 
 
 def hidden_states(
@@ -90,41 +126,23 @@ def hidden_states(
     """
     captured: list[Tensor] = []
     inputs = {**inputs, "use_cache": False}  # a cache would make packed documents see one another
-    if "logits_to_keep" in inspect.signature(type(model).forward).parameters:
-        handle = model.base_model.register_forward_hook(lambda *call: captured.append(call[2].last_hidden_state))
+    named = inspect.signature(type(model).forward).parameters
+    if "logits_to_keep" in named:
+        own = {"logits_to_keep": 1, **without_routers(named)}
+        capture = backbone_of(model).register_forward_hook(lambda *call: captured.append(call[2].last_hidden_state))
+        handles = capture, keep_head_input_contiguous(model)
         try:
-            (wrapper or model)(**inputs, logits_to_keep=1)
+            (wrapper or model)(**{**inputs, **own})
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
     # The backbone alone, for a model that would build all logits or calls only a part of its backbone (OPT).
-    return captured[-1] if captured else model.base_model(**inputs).last_hidden_state
+    return captured[-1] if captured else backbone_of(model)(**inputs).last_hidden_state
 
 
-def check_splits(model: PreTrainedModel, name: str) -> None:
-    """Refuse a model that is not a backbone and an output layer."""
-    if model.base_model is model or model.get_output_embeddings() is None:
-        raise ValueError(
-            f"The {name} ({type(model).__name__}) does not split into a backbone and an output layer, which "
-            "the fused loss needs; load it with `AutoModelForCausalLM.from_pretrained(...)`."
-        )
+def without_routers(parameters: Container[str]) -> dict[str, bool]:
+    """The argument by which a mixture of experts leaves its balancing loss out; none for a forward without it.
 
-
-@torch.no_grad()
-def check_head(model: PreTrainedModel, name: str) -> None:
-    """Refuse a model whose logits are not `head_of(model)` applied to its last hidden states; tried on four tokens."""
-    check_splits(model, name)
-    layer: Any = model.get_output_embeddings()
-    if layer.weight.is_meta:  # this rank gets its weights later
-        return
-    inputs = {"input_ids": torch.arange(4, device=input_device(model))[None]}
-    with eval_mode(model):
-        logits = model(**inputs, use_cache=False).logits.float()
-        hidden = hidden_states(model, inputs)
-    head = head_of(model)
-    ours = head_logits(hidden.to(head.weight), head).to(logits)
-    if not torch.allclose(ours, logits, rtol=0.05, atol=0.05 * float(logits.abs().max())):
-        raise ValueError(
-            f"The {name} ({type(model).__name__}) does more between its hidden states and its logits than a "
-            "linear layer, a scale and a soft-cap, so the fused loss would be wrong for it; use a model without "
-            "that step."
-        )
+    A model that is told to balance and has only dense layers fails (Granite with `num_local_experts: 0`).
+    """
+    return {"output_router_logits": False} if "output_router_logits" in parameters else {}

@@ -12,6 +12,8 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from qtarget.models.gguf_file import checkpoint_folder
+
 WEIGHTS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin", "*.pt", "*.pth")
 NOT_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.pt", "rng_state*")
 _CHUNK_BYTES = 1 << 22
@@ -39,7 +41,7 @@ def weights_identity(model: str | PreTrainedModel, revision: str | None = None) 
     """
     if not isinstance(model, str):
         return _of_tensors(model)
-    folder = Path(model)
+    folder = Path(checkpoint_folder(model))
     if folder.is_dir():
         return _of_folder(folder)
     path = cached_file(model, "config.json", revision=revision, _raise_exceptions_for_missing_entries=False)

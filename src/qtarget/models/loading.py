@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.sharding import OVER_RANKS, OverRanks, is_sharded
 
 BITSANDBYTES = ("load_in_4bit", "load_in_8bit", "bnb_4bit_", "llm_int8_")
@@ -34,7 +35,7 @@ def split_over_ranks(init_kwargs: Mapping[str, Any]) -> tuple[OverRanks | None, 
 
 
 def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedModel:
-    """`AutoModelForCausalLM.from_pretrained`, where settings of bitsandbytes may stand among the arguments."""
+    """`AutoModelForCausalLM.from_pretrained`, of a GGUF file too; settings of bitsandbytes may be arguments."""
     quantisation = {name: value for name, value in init_kwargs.items() if name.startswith(BITSANDBYTES)}
     rest = {name: value for name, value in init_kwargs.items() if name not in quantisation}
     if quantisation and "quantization_config" in rest:
@@ -45,7 +46,7 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
     if quantisation:
         rest["quantization_config"] = BitsAndBytesConfig(**quantisation)
     with _whole_on_every_rank():
-        return AutoModelForCausalLM.from_pretrained(source, **rest)
+        return AutoModelForCausalLM.from_pretrained(checkpoint_folder(source), **rest)
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None
     Raises:
         ValueError: a folder without a tokenizer.
     """
-    path = given if isinstance(given, str) else given.config._name_or_path
+    path = checkpoint_folder(given) if isinstance(given, str) else given.config._name_or_path
     if path and not _is_bare(Path(path)):
         return AutoTokenizer.from_pretrained(path)
     if not isinstance(given, str):

@@ -10,6 +10,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import PreTrainedModel
 
+from qtarget.models.causal_lm import backbone_of
+
 OverRanks = Literal["fsdp", "zero3"]
 OVER_RANKS: tuple[OverRanks, ...] = ("fsdp", "zero3")
 
@@ -39,7 +41,7 @@ def _fully_sharded(model: PreTrainedModel, device: torch.device) -> PreTrainedMo
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     head: Any = model.get_output_embeddings()
     whole = set(head.to(device).parameters())
-    for block in _blocks(model.base_model):
+    for block in _blocks(backbone_of(model)):
         fully_shard(block, mesh=mesh, ignored_params=whole)
     fully_shard(model, mesh=mesh, ignored_params=whole, reshard_after_forward=True)
     return model

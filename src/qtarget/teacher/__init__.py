@@ -16,7 +16,8 @@ from qtarget.extras import needs_extra
 
 with needs_extra("qtarget.teacher"):
     from qtarget.models.adapters import SecondAdapter, add_adapter, shares_base
-    from qtarget.models.causal_lm import check_head, eval_mode, head_of
+    from qtarget.models.causal_lm import eval_mode, head_of
+    from qtarget.models.head_check import check_head
     from qtarget.models.loading import adapter_config
     from qtarget.models.same_tokens import check_same_map, check_same_tokens, number_of_tokens
     from qtarget.teacher.distributions import Keep, KeptLogprobs, kept_logprobs

@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from qtarget import Dense, Head
-from qtarget.models.causal_lm import check_head, check_splits, head_of, hidden_states, input_device
+from qtarget.models.causal_lm import head_of, hidden_states, input_device
+from qtarget.models.head_check import check_head, check_splits
 from qtarget.models.loading import causal_lm_from, is_placed, split_over_ranks
 from qtarget.models.sharding import OverRanks, shard
 

@@ -111,3 +111,12 @@ def check_built(model: Any, accelerator: Any, is_vision: bool, is_zero3: bool = 
             "cut across ranks, "
             "which is not supported; set cp_size and sp_size to 1 in the parallelism config."
         )
+
+
+def refuse_balancing(model: Any, coefficient: float | None) -> None:
+    """Refuse a balancing loss that a user asks for (a coefficient) of a model that has none."""
+    if coefficient:
+        raise ValueError(
+            f"`router_aux_loss_coef: {coefficient}` is given, and {type(model).__name__} has no routers, or its family "
+            "no load-balancing loss; remove `router_aux_loss_coef`."
+        )

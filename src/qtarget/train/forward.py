@@ -13,10 +13,11 @@ from transformers import PreTrainedModel
 
 import qtarget as qt
 from qtarget.data import EVIDENCE, WEIGHT
+from qtarget.models.balancing import load_balancing_loss
+from qtarget.models.causal_lm import backbone_of
 from qtarget.target.evidence import evidence_rows
 from qtarget.teacher import eval_mode, head_of
 from qtarget.train.instance_forward import instance_forward
-from qtarget.train.trl_private import load_balancing_loss
 
 ModelEvidence = qt.Dense | qt.Sparse | qt.LabelOnly
 NOT_FOR_MODELS = ("labels", WEIGHT, "row_ids", EVIDENCE)
@@ -100,10 +101,10 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
     width = call.width or labels.shape[1]
     if call.adapter_off is not None:
         call = replace(call, reference=_evidence_without_adapter(model, call.adapter_off, *args, **kwargs))
-    outputs = model.base_model(*args, **kwargs)
+    outputs = backbone_of(model)(*args, **kwargs)
     head = head_of(model)
     out = _loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
-    aux_loss = load_balancing_loss(model.config.get_text_config(), outputs, kwargs.get("attention_mask"))
+    aux_loss = load_balancing_loss(model, outputs, kwargs.get("attention_mask"))
     return TargetOutput(out.loss, out.nll, out.num_tokens, out.diagnostics, aux_loss)
 
 
@@ -128,7 +129,7 @@ def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt
 @torch.no_grad()
 def _evidence_without_adapter(model: PreTrainedModel, adapter_off, *args, **kwargs) -> qt.Dense:
     with adapter_off(), eval_mode(model):
-        hidden = model.base_model(*args, **kwargs).last_hidden_state
+        hidden = backbone_of(model)(*args, **kwargs).last_hidden_state
         return qt.Dense(hidden, head_of(model))
 
 

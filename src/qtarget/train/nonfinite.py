@@ -27,6 +27,15 @@ class MicroBatch(NamedTuple):
     batch: dict[str, Any]
 
 
+IMPOSSIBLE = 1e15
+"""A loss beyond it is that of an event of probability zero: logarithms stop at -1e30. No real loss comes near."""
+
+
+def is_sound(loss: Tensor) -> Tensor:
+    """Whether each loss is finite, and not that of an event that the model holds impossible."""
+    return loss.isfinite() & (loss.abs() < IMPOSSIBLE)
+
+
 class LossReader(Protocol):
     """The part of a trainer that can say which rows were at fault."""
 
@@ -73,30 +82,39 @@ def _steps_after_backward(accelerator: Any) -> bool:
 
 def _all_finite(parts: list[MicroBatch], accelerator: Any) -> bool:
     """Whether every loss of every rank is finite: ranks stop together, none waits for another's gradient."""
-    finite = torch.stack([part.loss for part in parts]).isfinite().all()
+    finite = is_sound(torch.stack([part.loss for part in parts])).all()
     return bool(accelerator.gather(finite.reshape(1)).all())
 
 
 def nonfinite_error(trainer: LossReader, parts: list[MicroBatch]) -> NonFiniteLossError:
     """The error that names the step and this rank's rows. Costs a forward pass for each row of a micro-batch."""
-    at = next((i for i, part in enumerate(parts) if not part.loss.isfinite()), len(parts) - 1)
+    at = next((i for i, part in enumerate(parts) if not is_sound(part.loss)), len(parts) - 1)
     _, texts, batch = parts[at]
     rows = range(int(batch_rows(batch).max()) + 1)
-    bad = [row for row in rows if not trainer.row_loss(texts, batch, row).isfinite()]
+    bad = [row for row in rows if not is_sound(trainer.row_loss(texts, batch, row))]
     step = trainer.state.global_step + 1
     keep = ", and `trainer.save_model('last_good')` keeps them" if trainer.asker is Asker.PYTHON else ""
     return NonFiniteLossError(
-        f"The loss of optimizer step {step} is not finite: {_where(trainer, parts, at, bad)}. "
+        f"The loss of optimizer step {step} is {_kind(parts[at].loss)}: {_where(trainer, parts, at, bad)}. "
         f"Training stopped before the weights were touched: they are those after step {step - 1}{keep}. If every row "
         "is named, training has diverged: lower `learning_rate` or `max_grad_norm`. If some are, look at their text "
         "and weights."
     )
 
 
+def _kind(loss: Tensor) -> str:
+    if not loss.isfinite() or is_sound(loss):
+        return "not finite"
+    return (
+        "that of a probability of zero (the model gives a label, or all that a teacher or reference expects, a logit "
+        "of minus infinity)"
+    )
+
+
 def _where(trainer: LossReader, parts: list[MicroBatch], at: int, bad: list[int]) -> str:
     loss, _, batch = parts[at]
     rank, which = trainer.accelerator.process_index, f" {at + 1} of {len(parts)}" if len(parts) > 1 else ""
-    if loss.isfinite():
+    if is_sound(loss):
         return f"rank {rank} has {sum(part.loss.item() for part in parts):.4g}, another rank reports its own"
     shown = "; ".join(f"row {row} ({_excerpt(trainer.text_tokenizer, batch, row)!r})" for row in bad)
     return f"rank {rank} has {loss.item()}, from {shown or 'no row alone'} of its micro-batch{which}"

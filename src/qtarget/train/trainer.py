@@ -23,6 +23,7 @@ from qtarget.data import (
     checked_ids,
     sequence_ids,
 )
+from qtarget.models.balancing import can_balance
 from qtarget.teacher import EvidenceSource, ReadsAhead, check_head
 from qtarget.train import checks
 from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, causal_lm
@@ -40,6 +41,7 @@ from qtarget.train.lookup import (
 from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
 from qtarget.train.missed_evaluation import MissedEvaluation
 from qtarget.train.nonfinite import FiniteLossCheck, MicroBatch
+from qtarget.train.open_student import open_student
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
@@ -109,6 +111,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.method, given = stand_in(method or args.build_method(), given, train_dataset)
         checks.check_method(self.method, teachers, given, args.packing_strategy if args.packing else None)
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
+        model, processing_class, args = open_student(model, processing_class, args, kwargs.get("quantization_config"))
         processing_class = student_processor(model, args, processing_class)
         self.row_counts: dict[str, RowCounts] = {}
         self.door = RowDoor(args, processing_class, kwargs.get("formatting_func") is not None, self.asker)
@@ -142,6 +145,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
         base = causal_lm(self.model)
+        if self.aux_loss_weight is not None and not can_balance(base):
+            checks.refuse_balancing(base, self.args.router_aux_loss_coef)
+            self.leave_balancing_out(base.config.get_text_config())
         check_head(base, "model")
         student = Student(self.model, base, self.text_tokenizer, self.args.device)
         find = partial(lookup_source, student=student, method=self.method, args=self.args)

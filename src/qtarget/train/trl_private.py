@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
-from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import SaveStrategy, has_length, rotate_checkpoints
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.utils import create_model_from_path as create_model_from_path
 
 from qtarget.data import Asker
 from qtarget.train.instance_forward import ForwardBeforeTRL
@@ -110,6 +110,10 @@ class OpenSFTTrainer(SFTTrainer):
     def aux_loss_weight(self) -> float | None:
         """Coefficient of the load-balancing loss; None where there is none."""
         return self.router_aux_loss_coef if self.aux_loss_enabled else None
+
+    def leave_balancing_out(self, config: Any) -> None:
+        """Train without a load-balancing loss; `config` is the text model's."""
+        self.aux_loss_enabled = config.output_router_logits = False
 
     def count_labels(self) -> None:
         """Have the Trainer count the labels of a whole accumulated batch, whatever the model's forward accepts."""
@@ -238,12 +242,3 @@ def without_cutting(args: SFTConfig) -> SFTConfig:
     whole = copy.copy(args)
     whole.max_length, whole.shuffle_dataset = None, False
     return whole
-
-
-def load_balancing_loss(config: Any, outputs: Any, attention_mask: torch.Tensor | None) -> Any:
-    """The auxiliary loss of a mixture of experts, as TRL computes it; None for a dense model or with it
-    switched off."""
-    router_logits = getattr(outputs, "router_logits", None)
-    if router_logits is None or not getattr(config, "output_router_logits", False):
-        return None
-    return load_balancing_loss_func(router_logits, config.num_experts, config.num_experts_per_tok, attention_mask)

@@ -90,3 +90,12 @@ def test_what_cannot_be_run_is_refused(tmp_path):
         HuggingFace(str(STUDENT), dtype="float31")
     with pytest.raises(ValueError, match="holds no adapter"):
         HuggingFace(str(STUDENT), adapter=str(tmp_path)).fingerprint()
+
+
+def test_the_output_layer_sees_rows_without_gaps_so_that_its_frozen_weight_is_not_copied_for_each():
+    generator, one = HuggingFace(str(STUDENT), batch_size=7), asked()
+    strides = []
+    generator.network.get_output_embeddings().register_forward_hook(lambda *call: strides.append(call[1][0]))
+    list(generator.generate(requests(one)[:7], one.ask))
+    assert len(strides) > 1
+    assert all(hidden.is_contiguous() for hidden in strides)

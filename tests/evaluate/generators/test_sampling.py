@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qtarget import lab
-from qtarget.evaluate.generators.sampling import complete, seed_of
+from qtarget.evaluate.generators.sampling import complete, complete_as_they_end, seed_of
 from qtarget.evaluate.nouns import Request, SamplingProtocol
 
 WORLD = lab.world("strong-prior")
@@ -139,3 +139,58 @@ def test_the_model_is_left_in_the_mode_it_came_in(student, tokenizer):
 def test_a_protocol_that_cannot_be_drawn_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         SamplingProtocol("plain", **wrong)
+
+
+def requests_of_all(tokenizer):
+    return [
+        Request(str(place), 0, seed_of(1, str(place), 0), tuple(tokenizer(prompt)["input_ids"]))
+        for place, prompt in enumerate(PROMPTS)
+    ]
+
+
+def test_a_completion_is_handed_over_when_it_ends_and_not_when_its_batch_does(student, tokenizer):
+    model = student
+    requests, steps, seen = requests_of_all(tokenizer), [], []
+    handle = model.register_forward_hook(lambda *call: steps.append(1))
+    try:
+        for done in complete_as_they_end(model, tokenizer, requests, PROTOCOL):
+            seen.append((done, len(steps)))
+    finally:
+        handle.remove()
+    assert sorted(done.request.qid for done, _ in seen) == sorted(request.qid for request in requests)
+    assert [done.tokens for done, _ in seen] == sorted(done.tokens for done, _ in seen)
+    assert complete(model, tokenizer, requests, PROTOCOL) == sorted(
+        (done for done, _ in seen), key=lambda done: int(done.request.qid)
+    )
+
+
+def test_a_batch_is_broken_off_when_nobody_reads_on(student, tokenizer):
+    model = student
+    steps = []
+
+    def count(*call):
+        steps.append(1)
+
+    handle = model.register_forward_hook(count)
+    try:
+        drawing = complete_as_they_end(model, tokenizer, requests_of_all(tokenizer), PROTOCOL)
+        first = next(drawing)
+        drawing.close()
+        assert len(steps) < PROTOCOL.max_new_tokens
+        assert first.finish == "stop"
+    finally:
+        handle.remove()
+
+
+def test_an_error_of_the_model_reaches_the_reader(student, tokenizer):
+    model = student
+
+    def fail(*call):
+        raise RuntimeError("out of memory")
+
+    handle = model.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            list(complete_as_they_end(model, tokenizer, requests_of_all(tokenizer), PROTOCOL))
+    finally:
+        handle.remove()

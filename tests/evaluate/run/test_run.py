@@ -111,7 +111,7 @@ def test_killed_at_any_moment_a_run_goes_on_to_the_same_records_and_draws_none_t
     counted = Counted()
     run_evaluation(plan(tmp_path), counted)
     assert counted.drawn == K * QUESTIONS - len(there)
-    assert path.read_bytes() == samples(finished).read_bytes()
+    assert sorted(path.read_bytes().splitlines()) == sorted(samples(finished).read_bytes().splitlines())
 
 
 class Counted:
@@ -120,7 +120,7 @@ class Counted:
     def __init__(self) -> None:
         self.drawn = 0
 
-    def begin(self, what: str, total: int, done: int) -> None: ...
+    def begin(self, what: str, total: int, done: int, at_once: int = 1) -> None: ...
 
     def advance(self, tokens: int = 0) -> None:
         self.drawn += tokens > 0

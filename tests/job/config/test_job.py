@@ -148,14 +148,23 @@ def test_the_test_split_is_what_trl_evaluates_on(here):
     ("values", "keys"),
     [
         ({}, {"bf16": False, "dataloader_pin_memory": False}),
-        ({"bf16": True, "dataloader_pin_memory": True}, {}),
+        ({"bf16": True, "dataloader_pin_memory": True}, {"use_cpu": True}),
+        ({"bf16": True, "use_cpu": True, "dataloader_pin_memory": True}, {}),
+        ({"bf16_full_eval": True, "dataloader_pin_memory": True}, {"bf16": False, "use_cpu": True}),
         ({"fp16": False, "use_cpu": True}, {"dataloader_pin_memory": False}),
     ],
 )
 def test_precision_without_a_gpu(values, keys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     assert machine_choices(values).keys == keys
     assert bool(machine_choices(values).note) == ("bf16" not in values and "fp16" not in values)
+
+
+def test_fp16_is_refused_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"`fp16: true` needs a GPU.*write `bf16: true`"):
+        machine_choices({"fp16": True})
 
 
 @pytest.mark.parametrize(("has_bf16", "keys"), [(True, {"bf16": True}), (False, {"bf16": False, "fp16": True})])

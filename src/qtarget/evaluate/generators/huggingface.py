@@ -9,8 +9,10 @@ import torch
 import transformers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from qtarget.evaluate.generators.sampling import complete
+from qtarget.evaluate.generators.sampling import complete_as_they_end
 from qtarget.evaluate.nouns import Completion, Request, SamplingProtocol
+from qtarget.models.causal_lm import keep_head_input_contiguous
+from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.models.loading import adapter_config, causal_lm_from, tokenizer_of
 
@@ -62,6 +64,7 @@ class HuggingFace:
         if self.adapter is not None:
             network.load_adapter(self.adapter)
         network.requires_grad_(False).eval()
+        keep_head_input_contiguous(network)
         return network.to(self._device)  # type: ignore[arg-type]
 
     def fingerprint(self) -> dict[str, Any]:
@@ -86,7 +89,7 @@ class HuggingFace:
         for start in range(0, len(longest_first), self.batch_size):
             batch = longest_first[start : start + self.batch_size]
             limited = replace(ask, max_new_tokens=self._tokens_left(batch[0], ask))
-            yield from complete(self.network, self.tokenizer, batch, limited)
+            yield from complete_as_they_end(self.network, self.tokenizer, batch, limited)
 
     def _tokens_left(self, longest: Request, ask: SamplingProtocol) -> int:
         """New tokens that a batch may draw: those of the protocol, or as many as the model has positions for."""
@@ -120,7 +123,9 @@ def tokenizer_for(model: str, revision: str | None, trust_remote_code: bool) -> 
         tokenizer = tokenizer_of(model)
         assert tokenizer is not None
         return tokenizer
-    return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+    return AutoTokenizer.from_pretrained(
+        checkpoint_folder(model), revision=revision, trust_remote_code=trust_remote_code
+    )
 
 
 def model_facts(

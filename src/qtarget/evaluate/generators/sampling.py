@@ -1,9 +1,12 @@
 """Sampling from any Hugging Face causal language model: every completion has its own seed and random numbers."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, cast
+from queue import Queue
+from threading import Event
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +16,8 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
@@ -39,14 +44,70 @@ def complete(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[Request], protocol: SamplingProtocol
 ) -> list[Completion]:
     """The completions of some requests, in their order, all drawn in one batch; see `draw`."""
-    ends = ends_of(model, tokenizer)
+    place = {(request.qid, request.sample): index for index, request in enumerate(requests)}
+    drawn = complete_as_they_end(model, tokenizer, requests, protocol)
+    return sorted(drawn, key=lambda done: place[done.request.qid, done.request.sample])
+
+
+def complete_as_they_end(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: Sequence[Request], protocol: SamplingProtocol
+) -> Iterator[Completion]:
+    """The completions of some requests, all drawn in one batch, each as soon as it has ended; see `draw`.
+
+    The batch is drawn in a thread of its own, which stops at the next token when the iterator is closed.
+    """
+    ended: Queue[tuple[int, list[int]] | None] = Queue()
+    stopped = Event()
+
     prompts, seeds = [request.prompt_ids for request in requests], [request.seed for request in requests]
-    completions = []
-    for request, ids in zip(requests, draw(model, tokenizer, prompts, seeds, protocol), strict=True):
-        finish: Finish = "stop" if ids and ids[-1] in ends else "length"
-        text = cast(str, tokenizer.decode(ids, skip_special_tokens=True))
-        completions.append(Completion(request, text, finish, len(ids), tuple(ids)))
-    return completions
+    with ThreadPoolExecutor(1) as threads:
+        drawing = threads.submit(draw, model, tokenizer, prompts, seeds, protocol, Watch(ended.put, stopped.is_set))
+        drawing.add_done_callback(lambda _: ended.put(None))
+        try:
+            early = set()
+            while (pair := ended.get()) is not None:
+                early.add(pair[0])
+                yield _completion(model, tokenizer, requests[pair[0]], pair[1])
+        finally:
+            stopped.set()
+        for row, ids in enumerate(drawing.result()):
+            if row not in early:
+                yield _completion(model, tokenizer, requests[row], ids)
+
+
+def _completion(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, request: Request, ids: list[int]
+) -> Completion:
+    finish: Finish = "stop" if ids and ids[-1] in ends_of(model, tokenizer) else "length"
+    return Completion(request, cast(str, tokenizer.decode(ids, skip_special_tokens=True)), finish, len(ids), tuple(ids))
+
+
+class Watch(NamedTuple):
+    """Callbacks of `draw`.
+
+    Attributes:
+        ended: called with a completion's place in the batch and its token ids when its end token is drawn.
+        is_stopped: asked at every token; True breaks the batch off.
+    """
+
+    ended: Callable[[tuple[int, list[int]]], None]
+    is_stopped: Callable[[], bool]
+
+
+class _AtEachToken(StoppingCriteria):
+    """Tells a `Watch` of the completions that end."""
+
+    def __init__(self, watch: Watch, ends: Sequence[int], prompt_tokens: int) -> None:
+        self.watch, self.ends, self.prompt_tokens = watch, frozenset(ends), prompt_tokens
+        self.told: set[int] = set()
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.BoolTensor:
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if token in self.ends and row not in self.told:
+                self.told.add(row)
+                self.watch.ended((row, input_ids[row, self.prompt_tokens :].tolist()))
+        stops = torch.full((len(input_ids),), self.watch.is_stopped(), device=input_ids.device)
+        return cast(torch.BoolTensor, stops)
 
 
 def draw(
@@ -55,6 +116,7 @@ def draw(
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[int],
     protocol: SamplingProtocol,
+    watch: Watch | None = None,
 ) -> list[list[int]]:
     """One completion of each prompt, all in one batch: token ids up to and with the end token, where one came.
 
@@ -65,6 +127,7 @@ def draw(
         seeds: one a completion. The same seed gives the same draw whatever stands beside it in the batch, up to
             rounding of the logits, which depends on the batch's shape.
         protocol: only its temperature, top_p and max_new_tokens are looked at.
+        watch: told of each completion that ends before the batch does.
     """
     ends = ends_of(model, tokenizer)
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
@@ -77,9 +140,16 @@ def draw(
     )
     with _evaluation_mode(model), _only_this_config(model, config):
         output_NS = cast(Any, model).generate(
-            **inputs, generation_config=config, logits_processor=_processors(protocol, seeds, model.device)
+            **inputs,
+            generation_config=config,
+            logits_processor=_processors(protocol, seeds, model.device),
+            stopping_criteria=_criteria(watch, ends, inputs["input_ids"].shape[1]),
         )
     return [_until_end(ids, ends) for ids in output_NS[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
+def _criteria(watch: Watch | None, ends: Sequence[int], prompt_tokens: int) -> StoppingCriteriaList:
+    return StoppingCriteriaList([] if watch is None else [_AtEachToken(watch, ends, prompt_tokens)])
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], padding: int, device: torch.device) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qtarget.evaluate.generators.huggingface import model_facts, tokenizer_for
 from qtarget.evaluate.nouns import Completion, Request, SamplingProtocol
+from qtarget.models.gguf_file import checkpoint_folder
 
 CHUNK = 16
 """Batches handed to the engine at once. More keep it fuller; fewer lose less when the process is killed."""
@@ -46,7 +47,7 @@ class VLLM:
         """What `vllm.LLM` is called with."""
         lora = {"enable_lora": True, "max_lora_rank": 256} if self.adapter else {}
         return {
-            "model": self.model,
+            "model": checkpoint_folder(self.model),
             "revision": self.revision,
             "dtype": self.dtype,
             "max_num_seqs": self.batch_size,

@@ -83,7 +83,7 @@ def draw_missing(path: Path, run: TaskRun, origin: SampleOrigin, generator: Gene
     missing = [request for request in requests if (request.qid, request.sample) not in drawn]
     if not missing:
         return
-    watch.begin(run.task.name, len(requests), len(drawn))
+    watch.begin(run.task.name, len(requests), len(drawn), getattr(generator, "batch_size", 1))
     try:
         with appending(path) as samples:
             for completion in generator.generate(missing, run.ask):

@@ -6,8 +6,8 @@ from typing import Protocol
 class ProgressWatch(Protocol):
     """Progress callbacks: `begin`, then `advance` after every item, then `end`, however the work ends."""
 
-    def begin(self, what: str, total: int, done: int) -> None:
-        """Work called `what` begins: `total` items, of which `done` were there before."""
+    def begin(self, what: str, total: int, done: int, at_once: int = 1) -> None:
+        """Work called `what` begins: `total` items, of which `done` were there before; `at_once` go on together."""
         ...
 
     def advance(self, tokens: int = 0) -> None:
@@ -20,6 +20,6 @@ class ProgressWatch(Protocol):
 class SilentWatch:
     """Progress callbacks that do nothing."""
 
-    def begin(self, what: str, total: int, done: int) -> None: ...
+    def begin(self, what: str, total: int, done: int, at_once: int = 1) -> None: ...
     def advance(self, tokens: int = 0) -> None: ...
     def end(self) -> None: ...

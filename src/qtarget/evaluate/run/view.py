@@ -29,13 +29,15 @@ class ProgressDisplay:
     before: int = 0
     now: int = 0
     tokens: int = 0
+    at_once: int = 1
     _started: float = 0.0
     _printed: float = 0.0
     _bar: Progress | None = None
     _task: TaskID | None = None
 
-    def begin(self, what: str, total: int, done: int) -> None:
+    def begin(self, what: str, total: int, done: int, at_once: int = 1) -> None:
         self.what, self.total, self.before, self.now, self.tokens = what, total, done, 0, 0
+        self.at_once = at_once
         self._started = self._printed = time.monotonic()
         if self.console.is_terminal:
             columns = (
@@ -71,8 +73,12 @@ class ProgressDisplay:
         if not self.now:
             return done
         speed = f"{self.tokens / seconds:,.0f} tokens/s" if self.tokens else f"{self.now / seconds:,.0f}/s"
-        left = (self.total - self.before - self.now) * seconds / self.now
-        return f"{done}, {speed}, {duration(left)} left" if left else f"{done}, {speed}, {duration(seconds)}"
+        remaining = self.total - self.before - self.now
+        if not remaining:
+            return f"{done}, {speed}, {duration(seconds)}"
+        # Items that go on together end one after another, so the first of them say nothing about the others' time.
+        left = f", {duration(remaining * seconds / self.now)} left" if self.now >= self.at_once else ""
+        return f"{done}, {speed}{left}"
 
 
 def quiet_progress() -> ProgressDisplay:

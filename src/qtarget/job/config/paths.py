@@ -69,7 +69,7 @@ def looks_local(name: str) -> bool:
         name.startswith((".", "/", "~"))
         or "\\" in name
         or name.count("/") > 1
-        or name.lower().endswith((".json", ".jsonl", ".parquet", ".csv", ".tsv", ".txt", ".gz", "/"))
+        or name.lower().endswith((".json", ".jsonl", ".parquet", ".csv", ".tsv", ".txt", ".gz", ".gguf", "/"))
         or ("/" in name and Path(name).parent.is_dir())
     )
 

@@ -21,6 +21,7 @@ from qtarget.job.config.paths import looks_local, not_found
 from qtarget.job.config.ranges import range_complaints
 from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.job.config.yaml_file import YamlFile, read_yaml
+from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.target.hyperparameters import suggestion
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTConfig
@@ -112,7 +113,7 @@ def _existing_model(name: str, key: str) -> str:
     kind = SourceName.parse(name).kind
     if kind is SourceKind.SERVER:
         return _address(name, key)
-    path = Path(name).expanduser()
+    path = Path(checkpoint_folder(name)).expanduser()
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path.absolute())
     if kind is SourceKind.CACHE and key != "model":

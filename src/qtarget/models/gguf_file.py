@@ -1,0 +1,86 @@
+"""GGUF files as models: each is converted once, through transformers' reader, into a folder in the user's cache."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+CACHE_VARIABLE = "QTARGET_CACHE"
+"""The environment variable that names another folder than `~/.cache/qtarget`."""
+FORMAT = "v1"
+"""Changes when a conversion gives something else than before."""
+
+
+def checkpoint_folder(source: str) -> str:
+    """The folder of a model: for a GGUF file, or a folder with one, that of its conversion; else the source itself.
+
+    The conversion is named by the sha256 of the file, so a file is converted once, and again only when it changes.
+
+    Raises:
+        ValueError: the package gguf is not installed, the folder holds several files, or the file cannot be converted.
+    """
+    file = gguf_file_of(source)
+    if file is None:
+        return source
+    state = file.stat()
+    return _converted(str(file.absolute()), state.st_size, state.st_mtime_ns)
+
+
+def gguf_file_of(source: str) -> Path | None:
+    """The GGUF file that a source is or that a folder without another model holds; None for anything else.
+
+    Raises:
+        ValueError: a folder holds several.
+    """
+    path = Path(source).expanduser()
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        return path
+    if not path.is_dir() or (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
+        return None
+    files = sorted(path.glob("*.gguf"))
+    if len(files) > 1:
+        raise ValueError(
+            f"{source} holds {len(files)} GGUF files ({', '.join(file.name for file in files[:3])}); name one of them, "
+            f"as in {files[0]}. Parts of one model are not read: join them first (`gguf-split --merge`)."
+        )
+    return files[0] if files else None
+
+
+@lru_cache(maxsize=16)
+def _converted(file: str, size: int, changed_ns: int) -> str:
+    if find_spec("gguf") is None:
+        raise ValueError(
+            f"{file} is a GGUF file, and the package that reads such files is not installed; write: pip install "
+            "'qtarget[gguf]'"
+        )
+    with open(file, "rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    folder = conversions() / f"{digest[:32]}-{FORMAT}"
+    if not folder.is_dir():
+        _convert_into(Path(file), folder)
+    return str(folder)
+
+
+def conversions() -> Path:
+    """The folder of all conversions."""
+    base = os.environ.get(CACHE_VARIABLE) or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "qtarget"
+    return Path(base).expanduser().absolute() / "gguf"
+
+
+def _convert_into(file: Path, folder: Path) -> None:
+    """Convert into a draft beside the folder, which appears whole or not at all."""
+    from qtarget.models.gguf_conversion import convert
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
+    try:
+        convert(file, draft)
+        with suppress(OSError):  # another process was first
+            draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    assert folder.is_dir()

@@ -1,0 +1,50 @@
+"""Opens a student that a path names and TRL would open as something else: a text model inside a vision checkpoint, or a
+GGUF file."""
+
+import copy
+from typing import Any
+
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
+
+from qtarget.models.gguf_file import checkpoint_folder
+from qtarget.models.loading import tokenizer_of
+from qtarget.train.target_sft_config import TargetSFTConfig
+from qtarget.train.trl_private import create_model_from_path
+
+
+def open_student(
+    model: Any, processing_class: Any, args: TargetSFTConfig, quantization_config: Any
+) -> tuple[Any, Any, TargetSFTConfig]:
+    """Model, tokenizer and configuration to train with; as given, unless `model` names one of the two kinds.
+
+    A checkpoint of a vision model whose family has a text-only causal language model too (Qwen3.5) is that text model,
+    as it is for a teacher.
+    """
+    if not isinstance(model, str):
+        return model, processing_class, args
+    folder = checkpoint_folder(model)
+    kwargs = dict(args.model_init_kwargs or {})
+    if not _is_text_inside(folder, kwargs, args):
+        return folder, processing_class, args
+    if quantization_config is not None:
+        kwargs["quantization_config"] = quantization_config
+    if args.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
+        kwargs["device_map"] = None
+    kwargs.setdefault("trust_remote_code", args.trust_remote_code)
+    opened = copy.copy(args)
+    opened.model_init_kwargs = None  # they have had their effect
+    text = create_model_from_path(folder, AutoModelForCausalLM, **kwargs)
+    return text, tokenizer_of(folder) if processing_class is None else processing_class, opened
+
+
+def _is_text_inside(folder: str, kwargs: dict[str, Any], args: TargetSFTConfig) -> bool:
+    """Whether a checkpoint is of more than text, and `AutoModelForCausalLM` takes the text model out of it."""
+    hub = {name: kwargs[name] for name in ("revision", "trust_remote_code") if name in kwargs}
+    try:
+        config = AutoConfig.from_pretrained(folder, **{"trust_remote_code": args.trust_remote_code, **hub})
+    except (OSError, ValueError):  # TRL says what is wrong
+        return False
+    text, kind = config.get_text_config(), type(config)
+    if text is config or kind not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return False
+    return MODEL_FOR_CAUSAL_LM_MAPPING[kind].config_class is type(text)
