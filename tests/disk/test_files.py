@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -145,3 +146,14 @@ def test_what_is_no_json_object_is_refused_with_its_file_and_the_remedy(path, co
 def test_json_written_in_an_older_version_is_read(path):
     path.write_text(json.dumps({"η": 1}), encoding="utf-8")
     assert files.read_json_object(path, "") == {"η": 1}
+
+
+def test_a_pipe_or_a_device_is_never_replaced_by_a_file(tmp_path):
+    """As root, `os.replace` would take the place of /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="Not a regular file"):
+            replace_text(tmp_path / name, "x")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]

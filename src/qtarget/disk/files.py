@@ -27,9 +27,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     two processes that replace a file at once, the later one's content stays.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written to.
+        OSError: the disk is full, the folder cannot be written to, or a device or a pipe is there, which would be gone.
     """
     target = Path(os.path.realpath(path))  # a link stays a link
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise OSError(errno.ENOTSUP, "Not a regular file", str(path))
     draft = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.draft")
     try:
         with draft.open("wb") as file:

@@ -16,6 +16,7 @@ REASONS = {
     errno.ENAMETOOLONG: "the name is longer than this file system takes; write a shorter path",
     errno.ELOOP: "it is a link that leads back to itself; write another path",
     errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`)",
+    errno.ENOTSUP: "it is a device or a pipe, and a file is needed; write another path",
     errno.EIO: "the disk or its connection failed; look at the system's log",
 }
 """What errors of the system mean to a user."""
