@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-import torch
 from job.command import run as command
 
 from qtarget.job.config.flags import parse_arguments
@@ -49,17 +47,16 @@ def test_a_server_says_it_once(here, capsys):
     for _ in range(2):
         served.answer(documents, Keep(4))
     said = capsys.readouterr().err
-    assert "teacher holds 0." in sentence_in(said) or sentence_in(said)
+    assert "What a client asked of teacher holds 0." in " ".join(said.split())
     assert said.count("teacher_top_k:") == 1
     served.answer(documents, Keep(4, "sampled"))
     assert capsys.readouterr().err == ""
     assert list(mass_warnings(trainer)) == []  # a live teacher holds all of itself
 
 
-@pytest.mark.parametrize("name", ["teacher"])
-def test_the_opening_question_says_nothing(here, capsys, name):
-    served = load_served_model(name, "float32", Limits(256, 8192, 4))
+def test_the_opening_question_says_nothing(here, capsys):
+    served = load_served_model("teacher", "float32", Limits(256, 8192, 4))
     one = next(documents_of_rows([{"input_ids": [5, 6], "labels": [-100, 6]}]))
+    capsys.readouterr()
     served.answer([one], Keep(4))
     assert capsys.readouterr().err == ""
-    assert torch.is_grad_enabled()

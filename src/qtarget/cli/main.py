@@ -13,6 +13,7 @@ except ModuleNotFoundError as missing:
     raise SystemExit(f"qtarget's command line needs {missing.name}; write: pip install 'qtarget[train]'") from None
 
 from qtarget.cli.evaluation_commands import evaluation_app
+from qtarget.cli.fault_words import fault_in_words
 from qtarget.cli.interrupts import InterruptibleGroup
 from qtarget.cli.lab_commands import experiments_app, lab_app
 from qtarget.cli.library_noise import shows_all_noise
@@ -22,7 +23,6 @@ from qtarget.cli.terminal import EXIT_FAILED, EXIT_REFUSED
 from qtarget.cli.training_commands import training_app
 from qtarget.cli.versions_report import print_versions
 from qtarget.console import SafeConsole, accept_any_encoding, visible
-from qtarget.disk.os_errors import os_error_in_words
 from qtarget.outcomes import Interruption, Refusal, UnusableRow
 
 app = typer.Typer(
@@ -85,7 +85,10 @@ def _exit_code(error: Exception) -> int | None:
         OSError: EXIT_FAILED,
     }
     usage = getattr(error, "exit_code", None)  # of words that Typer cannot read
-    return usage if isinstance(usage, int) else next((codes[kind] for kind in codes if isinstance(error, kind)), None)
+    if isinstance(usage, int):
+        return usage
+    code = next((codes[kind] for kind in codes if isinstance(error, kind)), None)
+    return EXIT_FAILED if code is None and fault_in_words(error) else code
 
 
 def _print_error(error: Exception) -> None:
@@ -93,7 +96,8 @@ def _print_error(error: Exception) -> None:
     console = SafeConsole(stderr=True, soft_wrap=True)
     if isinstance(error, typer.Abort):
         return console.print("stopped", style="red")
-    text = os_error_in_words(error) if isinstance(error, OSError) else str(error)
+    known = isinstance(error, Refusal | Interruption | ImportError | UnusableRow)
+    text = str(error) if known else fault_in_words(error) or str(error)
     text = _usage(error) if hasattr(error, "format_message") else text
     if text:
         console.print(Text(text, style="red"))

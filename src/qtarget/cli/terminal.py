@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qtarget.cli.fault_words import fault_in_words
 from qtarget.console import COMMANDING, SafeConsole
 from qtarget.disk.os_errors import os_error_in_words
 from qtarget.outcomes import Refusal
@@ -28,8 +29,11 @@ def preparation() -> Iterator[None]:
         yield
     except OSError as error:
         raise Refusal(os_error_in_words(error)) from error
-    except (ValueError, ImportError, RuntimeError) as error:
-        raise Refusal(str(error)) from error
+    except Exception as error:
+        words = fault_in_words(error)
+        if words is None and not isinstance(error, ValueError | ImportError | RuntimeError):
+            raise
+        raise Refusal(words or str(error)) from error
 
 
 def print_view(view: Callable[[Any, int], Any], value: Any) -> None:

@@ -36,9 +36,22 @@ CONFIG.yaml holds `key: value` lines, and `--key value` behind it overrides one.
                     beside it, as in `eta: 0.5`
     teacher         directory or hub name, for methods that need one
     reference       the same, or `initial`: the model as training starts
+    output_dir      folder for the model, its card and its checkpoints
 
-Every key of trl.SFTConfig and trl.ModelConfig is taken too (learning_rate,
-max_length, use_peft, lora_r, ...), and TRL's model_name_or_path and dataset_name.
+Every key of trl.SFTConfig and trl.ModelConfig is taken too, as
+
+    learning_rate, lr_scheduler_type, warmup_steps, weight_decay
+    num_train_epochs, max_steps, per_device_train_batch_size
+    gradient_accumulation_steps, max_length, packing, dtype
+    use_peft, lora_r, lora_alpha, lora_target_modules, load_in_4bit
+    eval_strategy, save_steps, logging_steps, resume_from_checkpoint
+
+and TRL's model_name_or_path and dataset_name. Other trainers' words
+(lr, epochs, cutoff_len, ...) are refused with the line to write.
+
+    qtarget validate config.yaml
+    qtarget train config.yaml --learning-rate 1e-5 --output-dir out
+    qtarget train config.yaml --resume-from-checkpoint
 """
 
 

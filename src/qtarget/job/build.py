@@ -14,6 +14,7 @@ from qtarget.job.card import model_card
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
+from qtarget.job.resume_checks import check_checkpoint_fits
 from qtarget.job.rows.layout import evaluation_rows, training_rows
 from qtarget.job.run_checkpoints import Checkpoints
 from qtarget.teacher import SourceKind, SourceName
@@ -61,6 +62,7 @@ def build_trainer(job: Job) -> JobTrainer:
     Raises:
         ValueError: rows or models that are missing, damaged, or do not fit each other or the method.
     """
+    check_checkpoint_fits(job)
     train, evaluation = training_rows(job), evaluation_rows(job)
     job.args.model_init_kwargs = _model_kwargs(job)
     try:

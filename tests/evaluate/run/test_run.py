@@ -1,5 +1,6 @@
 """Whole evaluations of the lab's student: resumed after kill -9, graded again, refused, shown."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ from evaluate.generators.cases import STUDENT, TEACHER
 from rich.console import Console
 
 from qtarget.cli.main import main
+from qtarget.console import SafeConsole
 from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.grading import GRADERS
@@ -72,7 +74,13 @@ def test_the_results_are_those_of_the_records(finished):
     right = {r.qid for r in records if r.grade == 1}
     assert one.pass_at_k == pytest.approx(len(right) / QUESTIONS)
     assert one.mean_tokens == pytest.approx(sum(r.n_tokens for r in records) / len(records))
-    assert one.overridden == ("k",)
+    assert one.overridden == ("k", f"questions (the first {QUESTIONS} of 120)")
+    assert one.warnings[0] == f"not the task's own questions (the first {QUESTIONS} of 120)"
+    file = io.StringIO()
+    SafeConsole(file=file, width=100).print(results_view(run_evaluation(plan(finished)), 100))
+    assert f"{TASK}*" in file.getvalue()
+    assert "* not asked as the task says" in file.getvalue()
+    assert load_answers(finished / "out")[0].overridden == one.overridden
     written = json.loads((finished / "out" / "results.json").read_text())
     assert written["tasks"][0]["average"]["mean"] == one.average.mean
     (answers,) = load_answers(finished / "out")

@@ -1,0 +1,50 @@
+"""Errors of libraries that a user can cause, in words: a chat template that fails, a disk that is full."""
+
+import errno
+import re
+import traceback
+
+from qtarget.disk.os_errors import REASONS, os_error_in_words
+
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors, which is written in Rust, names an error of the system."""
+TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
+"""What torch names when a file that it writes cannot grow."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+KEPT = "What was whole before stays, and the same command goes on from it (training: with `--resume-from-checkpoint`)."
+
+
+def fault_in_words(error: BaseException) -> str | None:
+    """A sentence on an error that a library raised in its own words; None for any other error."""
+    return _template_fault(error) or _disk_fault(error)
+
+
+def _template_fault(error: BaseException) -> str | None:
+    """A chat template that is no template, or fails while it renders a row."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename in ("<template>", "<unknown>")]
+    is_of_jinja = type(error).__module__.startswith("jinja2")
+    if not lines and not is_of_jinja:
+        return None
+    line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+    where = "" if line is None else f", line {line}"
+    kind = "" if is_of_jinja else f"{type(error).__name__}: "
+    return (
+        f"the chat template{where}, fails: {kind}{error}. Mend it (`chat_template.jinja` beside the tokenizer), or "
+        "write `chat_template_path: file.jinja` to train with another."
+    )
+
+
+def _disk_fault(error: BaseException | None) -> str | None:
+    """A file that could not be written, whatever library was writing it."""
+    while error is not None:
+        text = str(error)
+        found = SYSTEM_ERROR.search(text)
+        if isinstance(error, OSError) and error.errno in REASONS:
+            return f"{os_error_in_words(error)} {KEPT}" if error.errno in FULL else os_error_in_words(error)
+        if found and int(found[1]) in REASONS:
+            return f"A file could not be written: {REASONS[int(found[1])]}. {KEPT}"
+        if any(name in text for name in TORCH_WRITER):
+            return f"A file could not be written, most likely because the disk is full; make room. {KEPT}"
+        error = error.__cause__ or error.__context__
+    return None
