@@ -150,6 +150,17 @@ def test_needs_are_those_a_user_brings():
         ("demo --world week-operator", "weak-operator"),
         ("trian", "No such command 'trian'"),
         ("methods --jsn", "No such option"),
+        ("eval", "Missing argument"),
+        ("eval ./modl --task aime24 --out o", "MODEL './modl': the model modl is not there"),
+        ("eval [red] --task aime24 --out o", "MODEL '[red]': the model [red] is not there"),
+        ("eval m --base ../nowhere/b --task aime24 --out o", "--base '../nowhere/b': the model"),
+        ("teacher serve ./modl", "MODEL './modl': the model modl is not there"),
+        ("teacher verify nowhere", "nowhere is no teacher cache"),
+        ("compare nowhere other", "nowhere is no folder"),
+        ("recipes show openr1", "no recipe 'openr1'"),
+        ("recipes run openr1", "no recipe 'openr1'"),
+        ("recipes list more", "unexpected extra argument"),
+        ("study --workers x", "'--workers'"),
     ],
 )
 def test_what_cannot_be_run_is_refused(capsys, words, said, tmp_path, monkeypatch):
@@ -159,6 +170,7 @@ def test_what_cannot_be_run_is_refused(capsys, words, said, tmp_path, monkeypatc
     assert said in found.err
     assert "Traceback" not in found.err
     assert os.listdir(tmp_path) == []
+    assert "\x1b" not in found.err
 
 
 def test_a_fault_of_ours_is_not_explained_away(monkeypatch):

@@ -117,9 +117,14 @@ def eval_command(options: EvalOptions) -> None:
     from qtarget.evaluate.run.conduct import conduct_evaluation
     from qtarget.evaluate.run.prepare import prepare_evaluation
     from qtarget.evaluate.run.view import quiet_progress, results_view
+    from qtarget.job.config.paths import check_model_name
 
     progress = quiet_progress()
     with preparation():
+        named = {"MODEL": options.model, "--base": options.base, "--adapter": options.adapter}
+        for given, name in named.items():
+            if name is not None and options.generator != "http":
+                check_model_name(name, given)
         prepared = prepare_evaluation(options.plan())
     results = conduct_evaluation(prepared, progress)
     print_json(results.as_json()) if options.as_json else print_view(results_view, results)

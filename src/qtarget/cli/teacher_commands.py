@@ -72,9 +72,11 @@ def serve_command(
     waiting: Annotated[int, typer.Option(help="Requests that may wait; more are sent away.", min=0)] = 16,
 ) -> None:
     """Answer trainings over HTTP with what a teacher expects at each token."""
+    from qtarget.job.config.paths import check_model_name
     from qtarget.teacher.served.server import open_server
     from qtarget.teacher.served.wire import Limits
 
     with preparation():
+        check_model_name(model, "MODEL")
         server = open_server(model, host, port, dtype, Limits(top_k_limit, batch_tokens, waiting))
     server.run()

@@ -59,7 +59,9 @@ class CacheProgress:
         if self.ranks.rank == 0:
             self._console.print(Text(self._heading()))
             if self._console.is_terminal:
-                self._bars = Bars(TextColumn("{task.percentage:>3.0f}%"), BarColumn(), TextColumn("{task.description}"))
+                self._bars = Bars(
+                    TextColumn("{task.percentage:>3.0f}%"), BarColumn(), TextColumn("{task.description}", markup=False)
+                )
                 self._task = self._bars.add_task("", total=self.total)
                 self._bars.start()
         return self

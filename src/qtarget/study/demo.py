@@ -97,7 +97,12 @@ def _run_world(world: World, budget: Budget, seed: int, out: Path, console: Cons
 
 
 def _finish_all(runs: Sequence[Run], world: World, out: Path, console: Console) -> list[Outcome]:
-    columns = (TextColumn("{task.description:32}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:32}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
     outcomes = []
     with Progress(*columns, console=console) as progress:
         overall = progress.add_task("all arms", total=len(runs))

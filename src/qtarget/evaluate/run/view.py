@@ -38,7 +38,11 @@ class ProgressDisplay:
         self.what, self.total, self.before, self.now, self.tokens = what, total, done, 0, 0
         self._started = self._printed = time.monotonic()
         if self.console.is_terminal:
-            columns = (TextColumn("{task.percentage:>3.0f}%"), BarColumn(), TextColumn("{task.description}"))
+            columns = (
+                TextColumn("{task.percentage:>3.0f}%"),
+                BarColumn(),
+                TextColumn("{task.description}", markup=False),
+            )
             self._bar = Progress(*columns, console=self.console)
             self._task = self._bar.add_task(self.line(), total=total, completed=done)
             self._bar.start()

@@ -2,7 +2,13 @@
 
 import difflib
 import os
+import re
 from pathlib import Path
+
+from qtarget.console import shortened
+
+HUB_NAME = re.compile(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", re.ASCII)
+"""Names of models on the hub: `gpt2`, `Qwen/Qwen2.5-1.5B`."""
 
 
 def existing_file(path: Path, what: str) -> Path:
@@ -41,6 +47,20 @@ def _strange_kind(path: Path) -> str:
     if path.is_dir():
         return "is a directory, and does not hold what is wanted here; name what is in it"
     return "is a file, and a directory is wanted here" if path.is_file() else "is neither a file nor a directory"
+
+
+def check_model_name(name: str, given: str) -> None:
+    """Refuse a name that is no path here and cannot be one on the hub.
+
+    Args:
+        given: how the user gave it, as "MODEL" or "--base".
+
+    Raises:
+        ValueError: the name, and the closest path.
+    """
+    path = Path(name).expanduser()
+    if not path.exists() and (looks_local(name) or not HUB_NAME.fullmatch(name)):
+        raise ValueError(f"{given} {shortened(name)!r}: " + not_found(path, "the model"))
 
 
 def looks_local(name: str) -> bool:
