@@ -76,25 +76,31 @@ def test_a_checkpoint_of_another_adapter_or_optimizer(here, capsys, began, goes_
 
 
 @pytest.fixture
-def small_files():
-    """No file can grow beyond 30,000 bytes, as on a disk that is almost full."""
+def file_limit():
+    """No file can grow beyond so many bytes, as on a disk that is almost full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     signal.signal(signal.SIGXFSZ, before)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("train", "config.yaml", *SFT),
-        ("teacher", "cache", "config.yaml", "--teacher-cache", "kept", "--teacher-top-k", "200"),
-    ],
-)
-def test_a_disk_that_is_full(here, capsys, small_files, words):
-    small_files()
+CACHE = ("teacher", "cache", "config.yaml", "--teacher-cache", "kept", "--teacher-top-k", "200")
+
+
+@pytest.mark.parametrize(("words", "size"), [(("train", "config.yaml", *SFT), 70_000), (CACHE, 70_000)])
+def test_a_disk_that_fills_up(here, capsys, file_limit, words, size):
+    file_limit(size)
     found = command(capsys, *words)
     assert (found.code, "Traceback" in found.err) == (1, False), found.err
-    assert "the file would be larger than this system allows" in found.err or "the disk is full" in found.err
+    assert "larger than this system allows" in found.err or "the disk is full" in found.err
     assert "the same command goes on" in found.err
+
+
+def test_a_disk_that_is_full_before_the_work(here, capsys, file_limit):
+    file_limit(1000)
+    found = command(capsys, *CACHE)
+    assert found.code == 2
+    assert "`teacher_cache: " in found.err
+    assert "kept` cannot be written to" in found.err
+    assert not (here / "kept").exists()

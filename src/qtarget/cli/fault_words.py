@@ -15,8 +15,8 @@ KEPT = "What was whole before stays, and the same command goes on from it (train
 
 
 def fault_in_words(error: BaseException) -> str | None:
-    """A sentence on an error that a library raised in its own words; None for any other error."""
-    return _template_fault(error) or _disk_fault(error)
+    """A sentence on an error that a library raised in its own words; None for any other error, as for ours."""
+    return _template_fault(error) or (None if isinstance(error, ValueError) else _disk_fault(error))
 
 
 def _template_fault(error: BaseException) -> str | None:
