@@ -15,6 +15,8 @@ FLOAT, BOOL, TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("float", "boo
 
 MOST_VALUES = 100_000
 """Values in a configuration, references written out: beyond it, it is no configuration."""
+DEEP = re.compile(r"(?:[\[{]\s*){300}")
+"""Brackets within brackets that no configuration has; PyYAML would take seconds to find that out."""
 ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"PAR1", b"GGUF", b"\x93NUMPY", b"\x89PNG")
 """How files begin that are no text."""
 
@@ -48,6 +50,7 @@ def read_yaml(path: Path) -> YamlFile:
     """
     text = _text(path)
     try:
+        _check_depth(text)
         loader = CoreLoader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
@@ -71,6 +74,7 @@ def parse_scalar(text: str) -> Any:
         ValueError: the text is YAML that nests too deeply, or grows too large when it is written out.
     """
     try:
+        _check_depth(text)
         loader = CoreLoader(text)
         root = loader.get_single_node()
         if root is None:
@@ -81,6 +85,11 @@ def parse_scalar(text: str) -> Any:
         return text
     except RecursionError as error:
         raise ValueError(f"{shortened(text)} nests brackets too deeply; write the value itself.") from error
+
+
+def _check_depth(text: str) -> None:
+    if DEEP.search(text):
+        raise RecursionError("brackets within brackets")
 
 
 def _values(loader: CoreLoader, root: yaml.Node, name: str) -> Any:
