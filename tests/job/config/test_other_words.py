@@ -7,7 +7,7 @@ import yaml
 
 from qtarget.job.config.flags import parse_arguments
 from qtarget.job.config.keys import TRL_NAMES, all_keys
-from qtarget.job.config.other_words import HELD_OUT, LINES, SAME_VALUE, UNNEEDED, WORDS, other_words_line
+from qtarget.job.config.other_words import LINES, SAME_VALUE, SPLIT_WORDS, UNNEEDED, WORDS, other_words_line
 from qtarget.job.config.ranges import RANGES
 from qtarget.job.config.read_job import read_job
 from qtarget.job.config.yaml_file import parse_scalar, read_yaml
@@ -66,7 +66,7 @@ def test_axolotls_list_of_data_sets(here):
 def test_the_tables_name_keys_that_are_there_and_shadow_none():
     assert set(SAME_VALUE) <= set(all_keys())
     assert set(RANGES) <= set(all_keys())
-    theirs = {*WORDS, *LINES, *UNNEEDED, *HELD_OUT}
+    theirs = {*WORDS, *LINES, *UNNEEDED, *SPLIT_WORDS}
     assert theirs & {*all_keys(), *TRL_NAMES} == set()
     assert sum(len(words.split()) for words in SAME_VALUE.values()) == len(WORDS)
     for make in LINES.values():
