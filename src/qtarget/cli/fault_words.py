@@ -10,7 +10,7 @@ SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """How safetensors, which is written in Rust, names an error of the system."""
 TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
 """What torch names when a file that it writes cannot grow."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 KEPT = "What was whole before stays, and the same command goes on from it (training: with `--resume-from-checkpoint`)."
 
 
@@ -41,7 +41,7 @@ def _disk_fault(error: BaseException | None) -> str | None:
         text = str(error)
         found = SYSTEM_ERROR.search(text)
         if isinstance(error, OSError) and error.errno in REASONS:
-            return f"{os_error_in_words(error)} {KEPT}" if error.errno in FULL else os_error_in_words(error)
+            return f"{os_error_in_words(error)} {KEPT}" if error.errno in DISK_FULL else os_error_in_words(error)
         if found and int(found[1]) in REASONS:
             return f"A file could not be written: {REASONS[int(found[1])]}. {KEPT}"
         if any(name in text for name in TORCH_WRITER):

@@ -97,7 +97,7 @@ def _print_error(error: Exception) -> None:
     console = SafeConsole(stderr=True, soft_wrap=True)
     if isinstance(error, typer.Abort):
         return console.print("stopped", style="red")
-    known = isinstance(error, Refusal | Interruption | ImportError)
+    known = isinstance(error, Refusal | Interruption | ImportError | UnusableRow)
     text = _message(error) if known else fault_in_words(error) or str(error)
     text = _usage(error) if hasattr(error, "format_message") else text
     if text:

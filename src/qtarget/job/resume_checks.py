@@ -11,7 +11,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from qtarget.job.config.checked_job import Job
 
-ADAPTER_KEYS = {"r": "lora_r", "lora_alpha": "lora_alpha", "use_dora": "use_dora", "use_rslora": "use_rslora"}
+ADAPTER_SETTINGS = {"r": "lora_r", "lora_alpha": "lora_alpha", "use_dora": "use_dora", "use_rslora": "use_rslora"}
 """What an adapter's configuration says, and our keys for the same."""
 GIVEN_BY_THE_RUN = {"params", "lr", "initial_lr", "param_names"}
 """Values of an optimizer's groups that say nothing of its kind."""
@@ -40,7 +40,7 @@ def _check_adapter(job: Job, checkpoint: Path) -> None:
         )
         line = "write `use_peft: true`" if path.is_file() else "write `use_peft: false`"
         raise ValueError(f"{checkpoint} {holds}; {line}, or start in another `output_dir`.")
-    for theirs, ours in ADAPTER_KEYS.items() if has_one else ():
+    for theirs, ours in ADAPTER_SETTINGS.items() if has_one else ():
         before, now = _config(path).get(theirs), getattr(job.model_args, ours)
         if before is not None and before != now:
             raise ValueError(

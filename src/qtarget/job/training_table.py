@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerState
 
+from qtarget.console import SafeConsole
 from qtarget.job.training_columns import STEP, Column, chosen_columns, clock, heading, row
 
 ALWAYS_LOGGED = ("loss", "nll", "grad_norm", "learning_rate", "num_tokens")
@@ -23,7 +24,7 @@ class TrainingTable(TrainerCallback):
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or SafeConsole()
         self.columns: list[Column] = []
         self._bar: Progress | None = None
         self._task: TaskID | None = None

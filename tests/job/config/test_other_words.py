@@ -7,8 +7,8 @@ import yaml
 
 from qtarget.job.config.flags import parse_arguments
 from qtarget.job.config.keys import TRL_NAMES, all_keys
-from qtarget.job.config.other_words import HELD_OUT, LINES, SAME_VALUE, UNNEEDED, WORDS, other_words_line
-from qtarget.job.config.ranges import RANGES
+from qtarget.job.config.other_words import LINES, SAME_VALUE, SPLIT_WORDS, UNNEEDED, WORDS, other_words_line
+from qtarget.job.config.ranges import NUMBER_RANGES
 from qtarget.job.config.read_job import read_job
 from qtarget.job.config.yaml_file import parse_scalar, read_yaml
 
@@ -65,8 +65,8 @@ def test_axolotls_list_of_data_sets(here):
 
 def test_the_tables_name_keys_that_are_there_and_shadow_none():
     assert set(SAME_VALUE) <= set(all_keys())
-    assert set(RANGES) <= set(all_keys())
-    theirs = {*WORDS, *LINES, *UNNEEDED, *HELD_OUT}
+    assert set(NUMBER_RANGES) <= set(all_keys())
+    theirs = {*WORDS, *LINES, *UNNEEDED, *SPLIT_WORDS}
     assert theirs & {*all_keys(), *TRL_NAMES} == set()
     assert sum(len(words.split()) for words in SAME_VALUE.values()) == len(WORDS)
     for make in LINES.values():
@@ -88,7 +88,7 @@ def test_a_word_beside_ours_is_removed(here):
     assert "means the same as `learning_rate`, which is given too" in complaint("--lr", "1", "--learning-rate", "1")
 
 
-@pytest.mark.parametrize("key", sorted(RANGES))
+@pytest.mark.parametrize("key", sorted(NUMBER_RANGES))
 @pytest.mark.parametrize("value", ["-2", "nan", "inf", "-inf", "9" * 400])
 def test_no_key_takes_a_number_that_makes_no_sense(here, key, value):
     if value == "9" * 400 and key.startswith(("seed", "data_seed")):
@@ -106,7 +106,7 @@ def test_nought_is_refused_where_nothing_would_be_learned(here, key):
 
 
 def test_examples_of_ranges_are_in_them():
-    assert [key for key, allowed in RANGES.items() if not allowed.has(allowed.example)] == []
+    assert [key for key, allowed in NUMBER_RANGES.items() if not allowed.has(allowed.example)] == []
 
 
 @pytest.mark.parametrize("key", ["learning_rate", "seed", "max_length"])

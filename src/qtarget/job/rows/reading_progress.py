@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from qtarget.console import SafeConsole
 
 _BEFORE_SHOWN = 1000
 """Rows that are read before anything is shown."""
@@ -48,7 +49,7 @@ def reading_progress(what: str, paths: Sequence[Path]) -> Iterator[ReadingProgre
         what: is done to them, "reading" or "looking at".
     """
     first = os.environ.get("RANK", "0") == "0"
-    console = Console(stderr=True, quiet=not (first and sys.stderr.isatty()))
+    console = SafeConsole(stderr=True, quiet=not (first and sys.stderr.isatty()))
     name = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
     columns = (
         TextColumn("{task.description}", markup=False),
