@@ -1,7 +1,7 @@
 """Everything private in TRL and transformers that the trainer leans on, under names of our own.
 
-A release that moves one of these fails its test in tests/train/test_trl_private.py; nothing else in the
-package names them.
+A release that moves one of these is refused in words when a trainer is built (`probes`); beside that module, nothing
+else in the package names them.
 """
 
 import copy
