@@ -128,7 +128,7 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
     if facts.evaluation is not None:
         evaluation = _rows(facts.evaluation, trainer.eval_dataset, trainer.args.max_length)
     is_known = isinstance(train, Dataset) and job.sample is None
-    first = next(iter(train))
+    first: dict[str, Any] = next(iter(train))
     return Rehearsal(
         model=job.model,
         parameters=sum(weight.numel() for weight in trainer.model.parameters()),
@@ -164,12 +164,12 @@ def _rows(facts: DataFacts, prepared: Any, max_length: int | None) -> RowCounts:
     """Counts over a prepared set; over the first rows of a stream."""
     is_stream = not isinstance(prepared, Dataset)
     rows = tokens = supervised = at_limit = 0
-    for batch in (
-        (prepared.take(SAMPLE_ROWS) if is_stream else prepared).select_columns(["input_ids", "labels"]).iter(1000)
-    ):
+    looked_at: Any = prepared.take(SAMPLE_ROWS) if is_stream else prepared
+    batch: Any
+    for batch in looked_at.select_columns(["input_ids", "labels"]).iter(1000):
         lengths = [len(ids) for ids in batch["input_ids"]]
         rows, tokens = rows + len(lengths), tokens + sum(lengths)
-        at_limit += lengths.count(max_length)
+        at_limit += sum(length == max_length for length in lengths)
         supervised += sum(len(labels) - 1 - labels[1:].count(IGNORED) for labels in batch["labels"])
     return RowCounts(facts, rows, tokens, supervised, at_limit, not is_stream and not facts.sampled)
 
