@@ -118,7 +118,7 @@ def test_weights_in_whole_numbers_and_in_fractions_go_together(job, here):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ("train_dataset: []", "`train_dataset` is an empty list"),
+        ("train_dataset: []", "`train_dataset` is empty; write `train_dataset: rows.jsonl`"),
         ("train_dataset:\n- path: a.jsonl\n- b.csv", "holds sets and the bare name b.csv; write that as a set too"),
         ("train_dataset:\n- {path: a.jsonl, shares: 1}", 'a set has no key `shares`; did you mean "share"?'),
         ("train_dataset:\n- {share: 1}", "gives no `path`; write `path: rows.jsonl`"),

@@ -74,8 +74,8 @@ def _set(part: Any, key: str, config: str | None, split: str) -> DataSource:
     unknown = next((name for name in part if name not in SET_KEYS), None)
     if unknown is not None:
         raise ValueError(f"`{key}`: a set has no key `{unknown}`; {suggestion(str(unknown), SET_KEYS)}")
-    names, columns = part.get("path"), part.get("columns")
-    names = names if isinstance(names, list) else [names]
+    path, columns = part.get("path"), part.get("columns")
+    names: list[Any] = path if isinstance(path, list) else [path]
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"`{key}`: the set {part} gives no `path`; write `path: rows.jsonl`, or a list of files.")
     if columns is not None and not isinstance(columns, dict):

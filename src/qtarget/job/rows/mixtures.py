@@ -8,7 +8,7 @@ import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset, concatenate_datasets, interleave_datasets
 
 from qtarget.data.json_lines import printable
-from qtarget.job.config.checked_job import DataSource, Job
+from qtarget.job.config.checked_job import DataSource, Job, MixtureStopping
 from qtarget.job.rows.row_files import FileRows
 from qtarget.job.rows.sources import ReadOptions, load_rows
 from qtarget.job.rows.typed_columns import common_type
@@ -67,7 +67,8 @@ class _Mixture:
         shares = [part.share or 0.0 for part in source.sets]
         self.probabilities = [share / sum(shares) for share in shares]
         self.names = [", ".join(part.names) for part in source.sets]
-        self.seed, self.stopping, self.is_whole = job.args.seed, job.mixture_stopping, job.sample is None
+        self.stopping: MixtureStopping = job.mixture_stopping
+        self.seed, self.is_whole = job.args.seed, job.sample is None
 
     def mixed(self, rows: Sequence[AnyRows]) -> Any:
         sets: list[Any] = list(rows)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import datasets
+import datasets.config
 import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset, Value
 from datasets.table import InMemoryTable

@@ -132,7 +132,7 @@ def _from_saved(path: Path, source: DataSource, key: str, reading: ReadOptions) 
         ) from error
     if isinstance(saved, DatasetDict):
         if source.split not in saved:
-            raise no_such_split(source, key, saved)
+            raise no_such_split(source, key, map(str, saved))
         saved = saved[source.split]
     elif source.held_out:
         raise no_such_split(source, key, ["train"])
