@@ -11,7 +11,7 @@ from pathlib import Path
 
 CACHE_VARIABLE = "QTARGET_CACHE"
 """The environment variable that names another folder than `~/.cache/qtarget`."""
-FORMAT = "v1"
+CONVERSION = "v1"
 """Changes when a conversion gives something else than before."""
 
 
@@ -45,7 +45,7 @@ def gguf_file_of(source: str) -> Path | None:
     if len(files) > 1:
         raise ValueError(
             f"{source} holds {len(files)} GGUF files ({', '.join(file.name for file in files[:3])}); name one of them, "
-            f"as in {files[0]}. Parts of one model are not read: join them first (`gguf-split --merge`)."
+            f"as in {files[0]}. Parts of one model are not read: join them first, with llama.cpp's gguf-split."
         )
     return files[0] if files else None
 
@@ -59,7 +59,7 @@ def _converted(file: str, size: int, changed_ns: int) -> str:
         )
     with open(file, "rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    folder = conversions() / f"{digest[:32]}-{FORMAT}"
+    folder = conversions() / f"{digest[:32]}-{CONVERSION}"
     if not folder.is_dir():
         _convert_into(Path(file), folder)
     return str(folder)
