@@ -8,6 +8,7 @@ from train import parity
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
+from qtarget.models.loading import causal_lm_from
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
@@ -63,14 +64,11 @@ def vision_checkpoint(tmp_path_factory):
 def test_a_path_to_a_vision_model_is_its_text_model_as_student_and_as_teacher(vision_checkpoint, tmp_path):
     trainer = TargetSFTTrainer(
         vision_checkpoint,
-        TargetSFTConfig(
-            method="kd",
-            model_init_kwargs={"dtype": "float32"},
-            teacher=vision_checkpoint,
-            **parity.common_args(max_steps=1),
-        ),
-        train_dataset=tiny_models.prompt_completion(8),
+        TargetSFTConfig(method="sft", model_init_kwargs={"dtype": "float32"}, **parity.common_args(max_steps=1)),
+        train_dataset=tiny_models.token_rows(8),
+        processing_class=tiny_models.tiny_tokenizer(),
     )
+    assert type(causal_lm_from(vision_checkpoint, {})) is type(trainer.model)
     assert type(trainer.model).__name__ == "Qwen3_5ForCausalLM"
     trainer.train()
     trainer.save_model(str(tmp_path))
