@@ -95,12 +95,12 @@ ROWS = {
         ["bad.jsonl, line 3: `completion` is a number, and on line 1 it is text"],
     ),
     "missing columns": (
-        ['{"question": "w1", "answer": "w2"}'],
-        ["['answer', 'question']", "`prompt` and `completion`"],
+        ['{"asked": "w1", "said": "w2"}'],
+        ["the columns `asked`, `said`", "write `columns: {prompt: asked, completion: said}`"],
     ),
     "empty completion": (
         ['{"prompt": "w1 ", "completion": "w2"}', '{"prompt": "w1 ", "completion": " "}'],
-        ["Row 1 of the train data set has an empty completion"],
+        ["Row 1 of the train data set", "`completion` is empty", "--bad-rows skip"],
     ),
     "token outside": (
         ['{"input_ids": [5, 6]}', '{"input_ids": [5, 6, 400]}'],
@@ -113,7 +113,7 @@ ROWS = {
     ),
     "all masked": (
         ['{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}'],
-        ["Every token of the train data set is masked"],
+        ["The train data set has no label (1 rows without one)"],
     ),
 }
 

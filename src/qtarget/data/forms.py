@@ -7,7 +7,7 @@ from typing import Any, Literal
 from qtarget.data.asker import Asker
 from qtarget.data.faults import spelled_out
 
-Canonical = Literal["prompt and completion", "messages", "text", "tokens"]
+CanonicalForm = Literal["prompt and completion", "messages", "text", "tokens"]
 ALWAYS_READ = ("tools", "chat_template_kwargs", "weight_spans")
 """Columns that rows of any form but tokens may have beside their own."""
 SYSTEM_NAMES = ("system", "system_prompt")
@@ -31,7 +31,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "question-answer": ("system",),
     "tokens": ("labels", "completion_mask", "assistant_masks", "attention_mask", "position_ids", "token_weight"),
 }
-BECOMES: dict[str, Canonical] = {
+BECOMES: dict[str, CanonicalForm] = {
     "prompt-completion": "prompt and completion",
     "messages": "messages",
     "ShareGPT": "messages",
@@ -59,7 +59,7 @@ class RowForm:
     others: tuple[str, ...] = field(default=())
 
     @property
-    def becomes(self) -> Canonical:
+    def becomes(self) -> CanonicalForm:
         """What each row is turned into."""
         return BECOMES[self.name]
 

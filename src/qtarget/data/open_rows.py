@@ -13,7 +13,7 @@ from datasets.features import Json, List
 from qtarget.data.column_mapping import forgotten_input, input_line, mapped
 from qtarget.data.columns import AnyDataset, column_names
 from qtarget.data.forms import RowForm, recognised
-from qtarget.data.read_row import RowReader
+from qtarget.data.read_row import FormReader
 from qtarget.data.sift import RowLook, RowPolicy, Sifting, sift, sift_stream
 from qtarget.data.token_rows import TokenLook, read_tokens
 from qtarget.data.turns import ChatStyle
@@ -79,7 +79,7 @@ def open_rows(
     ):
         raise ValueError(_no_template(policy))
     _check_input(rows, form, columns or {}, policy, names)
-    reader = RowReader(form, style, text_field, takes_last_answer)
+    reader = FormReader(form, style, text_field, takes_last_answer)
     consumed = {*form.reads.values(), *OF_FORMS, text_field}
     if isinstance(rows, Dataset):
         read = [name for name in names if name in form.reads.values()]
@@ -133,7 +133,7 @@ def _open_tokens(rows: AnyDataset, form: RowForm, policy: RowPolicy, names: list
     return OpenRows(good, form, len(rows), sifting.dropped, sifting.good)
 
 
-def _turned(rows: Dataset, sifting: Sifting, reader: RowReader, consumed: Iterable[str], policy: RowPolicy) -> Dataset:
+def _turned(rows: Dataset, sifting: Sifting, reader: FormReader, consumed: Iterable[str], policy: RowPolicy) -> Dataset:
     """The good rows under the columns that are tokenised; written anew only where reading changes them."""
     rows = rows if sifting.good is None else rows.select(sifting.good)
     first = reader(rows[0])
@@ -155,7 +155,7 @@ def _turned(rows: Dataset, sifting: Sifting, reader: RowReader, consumed: Iterab
     )
 
 
-def _feature(name: str, value: Any, reader: RowReader, features: Features, is_rich: bool) -> Any:
+def _feature(name: str, value: Any, reader: FormReader, features: Features, is_rich: bool) -> Any:
     """The type of a column that is written: messages with more than role and content keep their own keys, as JSON."""
     if name == "weight_spans":
         given = features[reader.source(name)]
@@ -172,7 +172,7 @@ def _feature(name: str, value: Any, reader: RowReader, features: Features, is_ri
 class _Turn:
     """Reads a batch of rows that are known to be good."""
 
-    reader: RowReader
+    reader: FormReader
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         read = [self.reader(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]

@@ -20,7 +20,7 @@ INPUT_ABSENT = (
 
 
 @dataclass(frozen=True)
-class RowReader:
+class FormReader:
     """Reads rows of one form.
 
     Attributes:
