@@ -70,6 +70,7 @@ bench-teacher: .venv/installed-dev
 docs: .venv/installed public-api
 	$(BIN)/qtarget methods --page README.md
 	$(BIN)/qtarget tasks --page docs/tasks.md
+	$(BIN)/python tests/docs/learned_page.py
 
 study: .venv/installed
 	$(BIN)/qtarget study --results $(STUDY) --workers $(WORKERS)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import qtarget as qt
+from docs import learned_page
 from qtarget.disk.pages import filled, rewrite_page
 from qtarget.job.catalogue_page import catalogue_parts
 
@@ -26,6 +27,11 @@ def test_the_readmes_table_and_count_are_the_catalogues():
     assert text.count("| `") == len(qt.METHODS)
     assert f"<!-- number: further_count -->{len(qt.METHODS) - 1}<!-- end -->" in text
     assert filled(text, catalogue_parts().__getitem__) == text, "README.md is out of date; run: make docs"
+
+
+def test_what_is_learned_is_what_validate_shows():
+    text = learned_page.PAGE.read_text(encoding="utf-8")
+    assert filled(text, learned_page.learned_parts().__getitem__) == text, "out of date; run: make docs"
 
 
 def test_a_page_that_marks_what_the_command_does_not_write_is_refused(tmp_path):

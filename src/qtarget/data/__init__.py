@@ -18,6 +18,10 @@ have a value per token: weights, and what a teacher says.
     open_rows    the door through which all rows go
     columns      names of columns
     token_ids    token ids that the model has no embedding for
+    conversation a row's conversation, and its text as the chat template writes it
+    message_search  whether that text shows every message
+    learned_turns   which of its characters are learned
+    learned      conversations as tokens, with labels
     weights      the column `token_weight`, given or made from `weight_spans`
     spans        weights on stretches of characters, turned into weights on tokens
     packing      truncation and packing of all per-token columns
@@ -30,6 +34,8 @@ from qtarget.data.collate import EVIDENCE, PerTokenCollator, sequence_ids
 from qtarget.data.columns import column_names
 from qtarget.data.faults import RowFault
 from qtarget.data.forms import RowForm
+from qtarget.data.learned import RowRendering, found_rows, is_conversation, learned_rows
+from qtarget.data.learned_turns import LEARN
 from qtarget.data.open_rows import OpenRows, open_rows
 from qtarget.data.packing import pack_rows, truncate_rows
 from qtarget.data.positions import check_positions
@@ -43,6 +49,7 @@ from qtarget.data.weights import SPANS, WEIGHT, attach_token_weight, carries_wei
 
 __all__ = [
     "EVIDENCE",
+    "LEARN",
     "SPANS",
     "WEIGHT",
     "Asker",
@@ -55,12 +62,16 @@ __all__ = [
     "RowForm",
     "RowLook",
     "RowPolicy",
+    "RowRendering",
     "attach_token_weight",
     "carries_weight",
     "chat_style",
     "check_positions",
     "checked_ids",
     "column_names",
+    "found_rows",
+    "is_conversation",
+    "learned_rows",
     "learned_tokens",
     "message_spans",
     "open_rows",

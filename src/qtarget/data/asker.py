@@ -1,6 +1,7 @@
 """Who asked for a run, a command-line user or a Python program: errors write the line that mends them accordingly."""
 
 import json
+import shlex
 from enum import Enum
 from typing import Any
 
@@ -10,6 +11,8 @@ class Asker(Enum):
 
     >>> Asker.COMMAND_LINE.line("packing_strategy", "wrapped")
     '`packing_strategy: wrapped` (or --packing-strategy wrapped)'
+    >>> Asker.COMMAND_LINE.line("eos_token", "<|end|>")
+    "`eos_token: <|end|>` (or --eos-token '<|end|>')"
     >>> Asker.PYTHON.line("packing_strategy", "wrapped")
     "`TargetSFTConfig(packing_strategy='wrapped')`"
     """
@@ -21,7 +24,7 @@ class Asker(Enum):
         """The line to write: a key of the YAML file, with its flag where a flag can say it; in Python an argument."""
         if self is Asker.PYTHON:
             return f"`TargetSFTConfig({key}={value!r})`"
-        flag = "" if isinstance(value, dict | list) else f" (or --{key.replace('_', '-')} {_yaml(value)})"
+        flag = "" if isinstance(value, dict | list) else f" (or --{key.replace('_', '-')} {shlex.quote(_yaml(value))})"
         return f"`{key}: {_yaml(value)}`{flag}"
 
 

@@ -88,15 +88,27 @@ def sift(rows: Dataset, look: Callable[..., dict[str, list[Any]]], policy: RowPo
         desc=f"Checking {policy.name} dataset",
     )
     faults, changes, rich = (looked.data.column(name).combine_chunks() for name in ("fault", "changes", "rich"))
+    good, counts = good_rows(faults, policy)
+    return Sifting(good, counts, changes.true_count > 0, rich.true_count > 0)
+
+
+def good_rows(faults: Any, policy: RowPolicy) -> tuple[np.ndarray | None, Counter[str]]:
+    """The indices of rows without a fault (None where all are), and how many are left out, by reason.
+
+    Args:
+        faults: of each row, as text or null, in an array of arrow's.
+
+    Raises:
+        UnusableRow: naming the first bad row where `policy` refuses them; or no row is good.
+    """
     bad = np.flatnonzero(pc.is_valid(faults).to_numpy(zero_copy_only=False))  # pyright: ignore[reportAttributeAccessIssue]
     found = [RowFault.of_text(faults[int(index)].as_py()) for index in bad]
     counts = Counter(fault.reason for fault in found)
     if found and policy.bad_rows == "refuse":
         raise policy.error(int(bad[0]), found[0], counts)
-    if len(bad) == len(rows):
+    if len(bad) == len(faults):
         raise all_bad(policy, counts)
-    good = np.setdiff1d(np.arange(len(rows)), bad, assume_unique=True) if found else None
-    return Sifting(good, counts, changes.true_count > 0, rich.true_count > 0)
+    return np.setdiff1d(np.arange(len(faults)), bad, assume_unique=True) if found else None, counts
 
 
 def sift_stream(

@@ -13,7 +13,7 @@ from qtarget.job.validate import Rehearsal, Token
 
 ALWAYS_SHOWN = (
     "learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "per_device_train_batch_size",
-    "gradient_accumulation_steps", "max_length", "packing", "bf16", "fp16", "gradient_checkpointing", "seed",
+    "gradient_accumulation_steps", "learn", "max_length", "packing", "bf16", "fp16", "gradient_checkpointing", "seed",
     "save_steps", "eval_strategy", "report_to", "output_dir",
 )  # fmt: skip
 """Keys that are shown even where they keep their defaults."""
@@ -36,7 +36,7 @@ def rehearsal_view(job: Job, rehearsal: Rehearsal) -> RenderableType:
         _heading("what was found"),
         _facts_table(job, rehearsal),
         _heading("first row as it is trained on", f"{len(rehearsal.row)} of {rehearsal.row_tokens} tokens"),
-        _row_text(rehearsal.row),
+        row_text(rehearsal.row),
         Text("⟦ learned ⟧; a figure behind a token is its weight", style="dim"),
         *[Text(f"\n{warning}", style="yellow") for warning in rehearsal.warnings],
     )
@@ -86,7 +86,7 @@ def _rows_text(data: DataFacts) -> str:
     return f"{data.source}: {data.sentence()}"
 
 
-def _row_text(row: tuple[Token, ...]) -> Text:
+def row_text(row: tuple[Token, ...]) -> Text:
     """The row's tokens, spaced; stretches that are learned stand in brackets, whitespace and control characters are
     made visible."""
     line, inside = Text(), False

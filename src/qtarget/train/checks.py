@@ -6,7 +6,7 @@ from typing import Any
 from transformers import ProcessorMixin
 
 import qtarget as qt
-from qtarget.data import SPANS, WEIGHT, carries_weight, column_names
+from qtarget.data import SPANS, WEIGHT, Asker, carries_weight, column_names
 
 
 def check_method(method: qt.Method, teachers: Sequence[Any], reference: Any, packing_strategy: str | None) -> None:
@@ -120,3 +120,27 @@ def refuse_balancing(model: Any, coefficient: float | None) -> None:
             f"`router_aux_loss_coef: {coefficient}` is given, and {type(model).__name__} has no routers, or its family "
             "no load-balancing loss; remove `router_aux_loss_coef`."
         )
+
+
+def check_learn(learn: str | None, assistant_only: bool | None, completion_only: bool | None, asker: Asker) -> None:
+    """Refuse TRL's keys where they say otherwise than `learn`.
+
+    Args:
+        assistant_only, completion_only: `assistant_only_loss` and `completion_only_loss`; None where not given.
+
+    Raises:
+        ValueError: both are named, with the line to keep.
+    """
+    said = {"assistant_only_loss": assistant_only, "completion_only_loss": completion_only}
+    agree = {
+        "assistant": {"assistant_only_loss": True, "completion_only_loss": True},
+        "last": {"assistant_only_loss": None, "completion_only_loss": True},
+        "all": {"assistant_only_loss": False, "completion_only_loss": False},
+    }
+    for key, value in said.items():
+        if learn in agree and value is not None and value is not agree[learn][key]:
+            other = "all" if value is False else "assistant"
+            raise ValueError(
+                f"{asker.line('learn', learn)} and {asker.line(key, value)} contradict each other. Keep one: remove "
+                f"`{key}`, or write {asker.line('learn', other)} alone."
+            )

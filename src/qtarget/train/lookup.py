@@ -57,6 +57,8 @@ def rendering(args: TargetSFTConfig, tokenizer: PreTrainedTokenizerBase, chat_te
     """What decides how rows become token ids, as parts of a cache's key."""
     names = ("max_length", "truncation_mode", "packing", "packing_strategy", "completion_only_loss")
     cuts = {name: getattr(args, name) for name in (*names, "assistant_only_loss", "eval_packing")}
+    if args.learn is not None:  # None: as caches were keyed before there was a choice
+        cuts["learn"] = args.learn
     return {
         "tokenizer": tokenizer_identity(tokenizer),
         "chat_template": template_identity(chat_template or tokenizer.chat_template),

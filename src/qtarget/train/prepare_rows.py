@@ -24,6 +24,7 @@ from qtarget.data import (
     truncate_rows,
 )
 from qtarget.outcomes import UnusableRow
+from qtarget.train.learn_rows import conversations_learned
 from qtarget.train.row_door import RowDoor
 from qtarget.train.target_sft_config import TargetSFTConfig
 from qtarget.train.trl_private import Preparation, Prepare, without_cutting
@@ -52,7 +53,9 @@ def prepared_rows(
         return PreparedRows(dataset, None)
     opened = door.open(dataset, request.name)
     dropped = Counter[str]() if opened is None else opened.dropped
-    whole = _tokenised(dataset if opened is None else opened.rows, prepare, args, request, door, dropped)
+    rows = dataset if opened is None else opened.rows
+    rows = conversations_learned(rows, args, request, door.policy(request.name), dropped)
+    whole = _tokenised(rows, prepare, args, request, door, dropped)
     whole = _weighed(whole, args, request)
     given = len(dataset) if isinstance(dataset, Dataset) else None
     form, given = ("", given) if opened is None else (opened.form.sentence(), opened.given)

@@ -105,8 +105,9 @@ def _check_completion_loss(form: RowForm, args: TargetSFTConfig, asker: Asker, c
     """Refuse `completion_only_loss` on rows without a completion: TRL would learn every token."""
     has_completion = form.becomes == "prompt and completion" or {"labels", "completion_mask"} & set(columns)
     if args.completion_only_loss and not has_completion:
+        instead = asker.line("learn", "assistant")
+        remedy = f"Write {instead} in its place" if form.becomes == "messages" else "Remove it"
         raise ValueError(
-            f"`completion_only_loss` is set, and the rows have no completion: they are {form.sentence()}, of which all "
-            f"would be learned. Write {asker.line('completion_only_loss', False)}, or rows with `prompt` and "
-            "`completion`."
+            f"{asker.line('completion_only_loss', True)} is set, and the rows have no completion: they are "
+            f"{form.sentence()}, of which all would be learned. {remedy}, or give rows with `prompt` and `completion`."
         )

@@ -7,6 +7,7 @@ from transformers import TrainingArguments
 from trl.trainer.sft_config import SFTConfig
 
 import qtarget as qt
+from qtarget.data import LEARN
 from qtarget.fused.arguments import DIAGNOSTICS
 
 
@@ -45,6 +46,10 @@ class TargetSFTConfig(SFTConfig):
             None to recognise the form of the rows. The parts are listed in docs/rows.md.
         bad_rows: what becomes of rows that cannot be trained on: "refuse" stops before the first step, "skip" leaves
             them out and counts them by reason.
+        learn: what is learned of conversations: "assistant" (every turn of the assistant), "last" (its last turn) or
+            "all" (every token); of a prompt and its completion as texts the completion, or with "all" both. None is
+            TRL's own default: every token of `messages`, and the completion behind a prompt. The command line's
+            default is "assistant".
         logging_nan_inf_filter: off, where the Trainer has it on: it reads every micro-batch's loss to keep NaN out of
             the log, and here such a loss stops training.
     """
@@ -104,12 +109,18 @@ class TargetSFTConfig(SFTConfig):
     bad_rows: Literal["refuse", "skip"] = field(
         default="refuse", metadata={"help": "What becomes of rows that cannot be trained on: 'refuse' or 'skip'."}
     )
+    learn: str | None = field(
+        default=None,
+        metadata={"help": "What is learned of conversations: 'assistant', 'last' (its last turn) or 'all'."},
+    )
 
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Leave losses that are not finite out of the log; here they stop training."}
     )
 
     def __post_init__(self) -> None:
+        if self.learn not in (None, *LEARN):
+            raise ValueError(f"learn is {self.learn!r}; expected one of {', '.join(LEARN)}, as in `learn: assistant`.")
         super().__post_init__()
         refuse_other_losses(self)
         self.build_method()

@@ -16,6 +16,7 @@ import qtarget as qt
 from qtarget.data import (
     EVIDENCE,
     WEIGHT,
+    Asker,
     PerTokenCollator,
     RowCounts,
     carries_weight,
@@ -27,7 +28,9 @@ from qtarget.models.balancing import can_balance
 from qtarget.teacher import EvidenceSource, ReadsAhead, check_head
 from qtarget.train import checks
 from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, causal_lm
+from qtarget.train.end_of_turn import EndCheck, check_ends, end_tokens
 from qtarget.train.forward import ModelEvidence, TargetCall, TargetOutput, add_target_loss, text_inputs
+from qtarget.train.learn_rows import without_trl_masks
 from qtarget.train.log_window import LogWindow
 from qtarget.train.lookup import (
     CacheReference,
@@ -111,6 +114,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.method, given = stand_in(method or args.build_method(), given, train_dataset)
         checks.check_method(self.method, teachers, given, args.packing_strategy if args.packing else None)
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
+        checks.check_learn(args.learn, args.assistant_only_loss or None, args.completion_only_loss, self.asker)
+        self.only_turns, args = args.assistant_only_loss and args.learn is not None, without_trl_masks(args)
         model, processing_class, args = open_student(model, processing_class, args, kwargs.get("quantization_config"))
         processing_class = student_processor(model, args, processing_class)
         self.row_counts: dict[str, RowCounts] = {}
@@ -120,6 +125,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
         self._check_tokens()
+        self._check_ends(train_dataset)
         self.meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
         self.tokens_seen = 0
         self._finite_losses, self._log_window = FiniteLossCheck(), LogWindow(self)
@@ -141,6 +147,13 @@ class TargetSFTTrainer(OpenSFTTrainer):
             elif rows is not None:
                 rows = check(rows, self.row_counts.get(name), name)
             setattr(self, key, rows)
+
+    def _check_ends(self, rows: Any) -> None:
+        """Refuse training rows that do not teach the model to stop; warn a Python user, and of rows of token ids."""
+        opened = self.door.open(rows, "train")
+        is_refused = self.asker is Asker.COMMAND_LINE and opened is not None and opened.form.becomes != "tokens"
+        check = EndCheck("train", self.text_tokenizer, self.args.max_length, self.asker, is_refused)
+        check_ends(self.train_dataset, end_tokens(self.model, self.text_tokenizer), check)
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""

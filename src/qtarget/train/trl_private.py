@@ -36,6 +36,7 @@ class Preparation(NamedTuple):
         name: of the data set, "train" or "eval".  chat_template: the one in the place of the tokenizer's own, or None.
         has_formatter: whether a function of the user turns rows into text first.
         asker: in whose language errors say what to write.
+        only_turns: whether `assistant_only_loss` was given, which rows without turns contradict.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Preparation(NamedTuple):
     chat_template: str | None
     has_formatter: bool
     asker: Asker = Asker.PYTHON
+    only_turns: bool = False
 
 
 class OpenSFTTrainer(SFTTrainer):
@@ -54,6 +56,8 @@ class OpenSFTTrainer(SFTTrainer):
     """Columns beside `input_ids`, `labels` and `seq_lengths` that reach the collator."""
     asker: Asker = Asker.PYTHON
     """In whose language errors say what to write."""
+    only_turns = False
+    """Whether rows without turns of a conversation are refused."""
 
     def __init__(self, *args: Any, callbacks: list[TrainerCallback] | None = None, **kwargs: Any) -> None:
         check_hooks()
@@ -128,7 +132,9 @@ class OpenSFTTrainer(SFTTrainer):
             )
 
         has_formatter = formatting_func is not None
-        request = Preparation(dataset_name, self._tokenizer, self.chat_template, has_formatter, self.asker)
+        request = Preparation(
+            dataset_name, self._tokenizer, self.chat_template, has_formatter, self.asker, self.only_turns
+        )
         return self.prepare_rows(dataset, prepare, args, packing, request)
 
     def _set_signature_columns_if_needed(self) -> None:

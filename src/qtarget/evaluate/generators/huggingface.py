@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class HuggingFace:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return tokenizer_for(self.model, self.revision, self.trust_remote_code)
+        return ends_as_trained(tokenizer_for(self.model, self.revision, self.trust_remote_code), self.adapter)
 
     @cached_property
     def network(self) -> PreTrainedModel:
@@ -126,6 +127,16 @@ def tokenizer_for(model: str, revision: str | None, trust_remote_code: bool) -> 
     return AutoTokenizer.from_pretrained(
         checkpoint_folder(model), revision=revision, trust_remote_code=trust_remote_code
     )
+
+
+def ends_as_trained(tokenizer: PreTrainedTokenizerBase, adapter: str | None) -> PreTrainedTokenizerBase:
+    """The base's tokenizer, with the end token of the one that was saved beside an adapter: an adapter may have been
+    taught another, and it has no generation configuration of its own."""
+    if adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file():
+        end = AutoTokenizer.from_pretrained(adapter).eos_token
+        if end in tokenizer.get_vocab():
+            tokenizer.eos_token = end
+    return tokenizer
 
 
 def model_facts(

@@ -34,10 +34,12 @@ def seed_of(seed: int, question: str, sample: int) -> int:
 
 
 def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The model's own end tokens, or else the tokenizer's."""
+    """The tokens at which a completion ends: those of the model's generation configuration, and the tokenizer's own, as
+    other engines have it."""
     config = model.generation_config
-    ends = config.eos_token_id if config is not None and config.eos_token_id is not None else tokenizer.eos_token_id
-    return cast(list[int], ends if isinstance(ends, list) else [ends])
+    given = None if config is None else config.eos_token_id
+    ends = [*(given if isinstance(given, list) else [given]), tokenizer.eos_token_id]
+    return list(dict.fromkeys(cast(int, end) for end in ends if end is not None))
 
 
 def complete(
@@ -130,12 +132,12 @@ def draw(
         watch: told of each completion that ends before the batch does.
     """
     ends = ends_of(model, tokenizer)
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends), 0)
     inputs = _left_padded(prompts, cast(int, padding), model.device)
     config = GenerationConfig(
         do_sample=False,  # `_GumbelNoise` makes the largest logit a draw
         max_new_tokens=protocol.max_new_tokens,
-        eos_token_id=ends,
+        eos_token_id=ends or None,
         pad_token_id=padding,
     )
     with _evaluation_mode(model), _only_this_config(model, config):

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.evaluate.generators.huggingface import model_facts, tokenizer_for
+from qtarget.evaluate.generators.huggingface import ends_as_trained, model_facts, tokenizer_for
 from qtarget.evaluate.nouns import Completion, Request, SamplingProtocol
 from qtarget.models.gguf_file import checkpoint_folder
 
@@ -40,7 +40,7 @@ class VLLM:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return tokenizer_for(self.model, self.revision, self.trust_remote_code)
+        return ends_as_trained(tokenizer_for(self.model, self.revision, self.trust_remote_code), self.adapter)
 
     @property
     def engine_args(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class VLLM:
             chunk = longest_first[start : start + size]
             answers = self.engine.generate(
                 [_prompt(request) for request in chunk],
-                [_sampling(request, ask) for request in chunk],
+                [_sampling(request, ask, self.tokenizer.eos_token_id) for request in chunk],
                 use_tqdm=False,
                 lora_request=self._lora(),
             )
@@ -91,13 +91,14 @@ def _prompt(request: Request) -> Any:
     return import_module("vllm.inputs").TokensPrompt(prompt_token_ids=list(request.prompt_ids))
 
 
-def _sampling(request: Request, ask: SamplingProtocol) -> Any:
+def _sampling(request: Request, ask: SamplingProtocol, end: Any) -> Any:
     return _library().SamplingParams(
         n=1,
         temperature=ask.temperature,
         top_p=ask.top_p,
         max_tokens=ask.max_new_tokens,
         seed=request.seed,
+        stop_token_ids=None if end is None else [end],
         detokenize=True,
         skip_special_tokens=True,
     )

@@ -16,6 +16,7 @@ from qtarget.job.config.choices import choice_complaints
 from qtarget.job.config.data_sources import evaluation_source, training_source
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import RUN_KEYS, model_keys, schema, trainer_keys
+from qtarget.job.config.learn import learn_keys
 from qtarget.job.config.machine import machine_choices
 from qtarget.job.config.paths import looks_local, not_found
 from qtarget.job.config.ranges import range_complaints
@@ -49,6 +50,7 @@ def check_job(given: UserInput) -> Job:
     values = _typed(given)
     choices = machine_choices(values)
     trainer = {key: value for key, value in {**values, **choices.keys}.items() if key in trainer_keys()}
+    trainer = {**trainer, **learn_keys(values)}
     _check_adapter(values, given)
     _check_objective(values, given)
     return Job(

@@ -39,6 +39,9 @@ class RowsTrainer(TargetSFTTrainer):
 
     asker = Asker.COMMAND_LINE
 
+    def _check_ends(self, rows: Any) -> None:
+        """Nothing: what ends generation is written beside the weights."""
+
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         self.teachers, self.reference = (), None
 

@@ -1,0 +1,258 @@
+"""Conversations made tokens, with labels on what is learned of them and weights on the tokens that rows weigh."""
+
+import warnings
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from operator import itemgetter
+from typing import Any
+
+from datasets import Features, IterableDataset, List, Value
+from transformers import PreTrainedTokenizerBase
+
+from qtarget.data.columns import AnyDataset, column_names
+from qtarget.data.conversation import ChatTemplate, Conversation, Stretch
+from qtarget.data.faults import RowFault
+from qtarget.data.learned_turns import Learn, learned_stretches
+from qtarget.data.message_search import MessageSearch
+from qtarget.data.sift import RowPolicy, good_rows
+from qtarget.data.spans import Span, message_spans, span_weights
+from qtarget.data.weights import SPANS, WEIGHT
+from qtarget.target.types import IGNORED
+
+CHAT_COLUMNS = ("prompt", "completion", "messages", "tools", "chat_template_kwargs", SPANS)
+"""Columns that are gone once conversations are tokens."""
+FAULT = "fault"
+Offsets = Sequence[tuple[int, int]]
+"""The characters of each token."""
+
+
+@dataclass(frozen=True)
+class RowRendering:
+    """How conversations become text and tokens.
+
+    Attributes:
+        template: the chat template in the place of the tokenizer's own, or None.
+        unspanned: weight of tokens that no span of `weight_spans` touches.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    template: str | None = None
+    unspanned: float = 1.0
+
+
+def is_conversation(row: Mapping[str, Any]) -> bool:
+    """Whether a row holds messages, as `messages` or as a `completion` that is a list of them."""
+    return "input_ids" not in row and any(isinstance(row.get(name), list) for name in ("messages", "completion"))
+
+
+def learned_rows(
+    dataset: AnyDataset, learn: Learn, rendering: RowRendering, policy: RowPolicy, dropped: Counter[str]
+) -> Any:
+    """Conversations as `input_ids` and `labels`, with `token_weight` where rows have `weight_spans`.
+
+    Each conversation is rendered whole and tokenised once, as TRL does it. A token is learned where any of its
+    characters is.
+
+    Args:
+        dropped: where rows that are left out are counted, by reason; those of a stream as they come.
+
+    Raises:
+        UnusableRow: naming the first row that cannot be learned, where `policy` refuses them.
+    """
+    make = _LearnedBatch(rendering, learn, policy, dropped)
+    return _mapped(dataset, make, policy, f"Tokenizing {policy.name} dataset", tokens=True)
+
+
+def found_rows(
+    dataset: AnyDataset, learn: Learn, rendering: RowRendering, policy: RowPolicy, dropped: Counter[str]
+) -> Any:
+    """Conversations as they are, after a check that the chat template shows each of their messages.
+
+    Args:
+        learn: which turns must be whole: in others a template may drop what the assistant thought.
+
+    Raises:
+        UnusableRow: as `learned_rows`.
+    """
+    make = _FoundBatch(rendering, learn, policy, dropped)
+    return _mapped(dataset, make, policy, f"Looking for messages of {policy.name} dataset", tokens=False)
+
+
+def _mapped(dataset: AnyDataset, make: Any, policy: RowPolicy, title: str, tokens: bool) -> Any:
+    names = column_names(dataset)
+    if isinstance(dataset, IterableDataset):
+        gone = [name for name in CHAT_COLUMNS if name in names] if tokens else None
+        return dataset.map(make.of_stream, batched=True, with_indices=True, remove_columns=gone)
+    kept = {name: dataset.features[name] for name in names if tokens and name not in CHAT_COLUMNS}
+    new: dict[str, Any] = {"input_ids": List(Value("int64")), "labels": List(Value("int64"))} if tokens else {}
+    if tokens and SPANS in names:
+        new[WEIGHT] = List(Value("float64"))
+    made = dataset.map(
+        make,
+        batched=True,
+        remove_columns=[name for name in names if name not in kept],
+        features=Features({**kept, **new, FAULT: Value("string")}),
+        num_proc=policy.num_proc,
+        desc=title,
+    )
+    good, counts = good_rows(made.data.column(FAULT).combine_chunks(), policy)
+    make.counts.update(counts)
+    made = made.remove_columns(FAULT) if tokens else dataset
+    return made if good is None else made.select(good)
+
+
+class _LearnedBatch:
+    """Turns a batch of conversations into tokens; a row with a fault has none, and says what is wrong with it."""
+
+    def __init__(self, rendering: RowRendering, learn: Learn, policy: RowPolicy, counts: Counter[str]) -> None:
+        self.rendering, self.policy, self.counts = rendering, policy, counts
+        self.learn: Learn = learn
+
+    def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        rows, search = _rows(batch), _search(self.rendering, self.policy)
+        drawn = [self._drawn(row, search) for row in rows]
+        texts = [one[0] for one in drawn if not isinstance(one, RowFault)]
+        tokens = iter(_tokens(texts, self.rendering.tokenizer))
+        out: dict[str, list[Any]] = {"input_ids": [], "labels": [], FAULT: []}
+        weighs = SPANS in batch
+        if weighs:
+            out[WEIGHT] = []
+        for one in drawn:
+            ids, offsets = ([], []) if isinstance(one, RowFault) else next(tokens)
+            out["input_ids"].append(ids)
+            out["labels"].append([] if isinstance(one, RowFault) else self._labels(ids, offsets, *one[:2]))
+            out[FAULT].append(one.as_text() if isinstance(one, RowFault) else None)
+            if weighs:
+                spans = [] if isinstance(one, RowFault) else one[2]
+                out[WEIGHT].append(span_weights(offsets, spans, self.rendering.unspanned))
+        return out
+
+    def of_stream(self, batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        """The same of a stream's batch, without the rows that have a fault."""
+        rows = {name: values for name, values in batch.items() if name not in CHAT_COLUMNS}
+        return _without_faults({**rows, **self(batch)}, indices, self.policy, self.counts)
+
+    def _labels(self, ids: list[int], offsets: Offsets, text: str, stretches: list[Stretch]) -> list[int]:
+        """The ids where a stretch has a character of the token, and −100 elsewhere."""
+        labels = [IGNORED] * len(ids)
+        for stretch in stretches:
+            if self.rendering.tokenizer.is_fast:
+                first, stop = _tokens_of(stretch, offsets, text)
+            else:
+                first, stop = _tokens_by_prefixes(stretch, ids, text, self.rendering.tokenizer)
+            labels[first:stop] = ids[first:stop]
+        return labels
+
+    def _drawn(self, row: dict[str, Any], search: MessageSearch) -> tuple[str, list[Stretch], list[Span]] | RowFault:
+        talk = Conversation.of(row)
+        try:
+            text, stretches = learned_stretches(talk, search, self.learn)
+            return text, stretches, _moved_spans(row, talk, search.template)
+        except RowFault as fault:
+            return fault
+
+
+class _FoundBatch:
+    """Looks for the messages of a batch of conversations in their renderings."""
+
+    def __init__(self, rendering: RowRendering, learn: Learn, policy: RowPolicy, counts: Counter[str]) -> None:
+        self.rendering, self.policy, self.counts = rendering, policy, counts
+        self.learn: Learn = learn
+
+    def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        search = _search(self.rendering, self.policy)
+        return {FAULT: [self._fault(row, search) for row in _rows(batch)]}
+
+    def of_stream(self, batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        """The rows of a stream's batch without those that have a fault."""
+        return _without_faults({**batch, **self(batch)}, indices, self.policy, self.counts)
+
+    def _fault(self, row: dict[str, Any], search: MessageSearch) -> str | None:
+        talk = Conversation.of(row)
+        whole = range(talk.first, len(talk.messages)) if self.learn == "all" else talk.turns
+        try:
+            search.check(talk, search.template.text(talk), whole)
+        except RowFault as fault:
+            return fault.as_text()
+        return None
+
+
+def _search(rendering: RowRendering, policy: RowPolicy) -> MessageSearch:
+    return MessageSearch(ChatTemplate(rendering.tokenizer, rendering.template, policy.asker))
+
+
+def _rows(batch: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+
+
+def _without_faults(
+    batch: dict[str, list[Any]], indices: list[int], policy: RowPolicy, counts: Counter[str]
+) -> dict[str, list[Any]]:
+    faults = {at: RowFault.of_text(text) for at, text in enumerate(batch.pop(FAULT)) if text is not None}
+    if faults and policy.bad_rows == "refuse":
+        first = min(faults)
+        raise policy.error(indices[first], faults[first], {faults[first].reason: 1})
+    counts.update(fault.reason for fault in faults.values())
+    return {name: [value for at, value in enumerate(values) if at not in faults] for name, values in batch.items()}
+
+
+def _moved_spans(row: Mapping[str, Any], talk: Conversation, template: ChatTemplate) -> list[Span]:
+    """The row's weights on stretches of its messages, in characters of the rendered text."""
+    spans = row.get(SPANS)
+    if not spans:
+        return []
+    by_message = [[] for _ in range(talk.first)] + [list(of_message or []) for of_message in spans]
+
+    def render(messages: Any) -> str:
+        return template.text(Conversation(messages, talk.first, talk.tools, talk.template_kwargs))
+
+    try:
+        return message_spans(talk.messages, by_message, render, "spans")[1]
+    except ValueError as error:
+        words = str(error).removeprefix("spans: ").removesuffix(".")
+        raise RowFault("weights that cannot be placed", SPANS, f"cannot be placed: {words}") from error
+
+
+def _tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[tuple[list[int], Offsets]]:
+    """Ids and offsets of some texts, tokenised as chat templates' texts are: no special token is added. Tokenizers
+    written in Python know no offsets."""
+    if not texts:
+        return []
+    if not tokenizer.is_fast:
+        return [(list(tokenizer(text, add_special_tokens=False)["input_ids"]), []) for text in texts]  # pyright: ignore
+    made = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
+    return list(zip(made["input_ids"], made["offset_mapping"], strict=True))  # pyright: ignore
+
+
+def _tokens_of(stretch: Stretch, offsets: Offsets, text: str) -> tuple[int, int]:
+    """The first token that has a character of the stretch, and the first behind it that has none."""
+    start, end = stretch
+    first = bisect_right(offsets, start, key=itemgetter(1))
+    stop = bisect_left(offsets, end, key=itemgetter(0))
+    if first < stop and offsets[first][0] < start:
+        _warn_of_straddling(text[offsets[first][0] : offsets[first][1]], text[offsets[first][0] : start])
+    return first, stop
+
+
+def _tokens_by_prefixes(
+    stretch: Stretch, ids: list[int], text: str, tokenizer: PreTrainedTokenizerBase
+) -> tuple[int, int]:
+    """The same for a tokenizer that knows no offsets: by the tokens of the text before each edge."""
+    heads = [list(tokenizer(text[:edge], add_special_tokens=False)["input_ids"]) for edge in stretch]  # pyright: ignore
+    shared = [
+        sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(head, ids, strict=False))) for head in heads
+    ]
+    if shared[0] < len(heads[0]):
+        _warn_of_straddling(str(tokenizer.decode(ids[shared[0]])), str(tokenizer.decode(heads[0][shared[0] :])))
+    return shared[0], shared[1] + (shared[1] < len(heads[1]))
+
+
+def _warn_of_straddling(token: str, seen: str) -> None:
+    warnings.warn(
+        f"The token {token!r} begins before an answer does, and is learned whole; a model that is asked sees {seen!r} "
+        "there. End the header of the chat template where a token ends.",
+        stacklevel=2,
+    )
