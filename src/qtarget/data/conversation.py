@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -20,7 +19,6 @@ Stretch = tuple[int, int]
 
 ASSISTANT = "assistant"
 GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
-TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -110,23 +108,24 @@ class ChatTemplate:
                     **talk.template_kwargs,
                 )
             )
-        except TEMPLATE_ERRORS as error:
+        except Exception as error:  # a template is a program of somebody else's, which may raise anything
             raise self._refused(talk, error) from error
 
     def marked_text(self, talk: Conversation) -> tuple[str, list[Stretch]]:
         """The rendered conversation, and the stretches between its template's generation marks; those that touch are
         joined."""
         try:
-            texts, stretches = render_jinja_template(
+            rendered: Any = render_jinja_template(
                 conversations=[talk.messages],
                 tools=talk.tools,
                 chat_template=self._source(talk),
                 return_assistant_tokens_mask=True,
                 **{**self.tokenizer.special_tokens_map, **talk.template_kwargs},
             )
-        except TEMPLATE_ERRORS as error:
+        except Exception as error:  # a template is a program of somebody else's, which may raise anything
             raise self._refused(talk, error) from error
-        return texts[0], _joined(stretches[0])
+        (text,), (stretches,) = rendered
+        return text, _joined(stretches)
 
     def has_marks(self, talk: Conversation) -> bool:
         """Whether the template says by `{% generation %}` what the assistant generates."""
