@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from qtarget.extras import needs_extra
+from qtarget.outcomes import needs_extra
 from qtarget.train.versions import TESTED, UntestedVersionWarning, check_versions, known_parts
 
 ROOT = Path(__file__).parents[2]

@@ -23,8 +23,7 @@ from qtarget.cli.terminal import EXIT_FAILED, EXIT_REFUSED
 from qtarget.cli.training_commands import training_app
 from qtarget.cli.versions_report import print_versions
 from qtarget.console import SafeConsole, accept_any_encoding, visible
-from qtarget.extras import missing_library
-from qtarget.outcomes import Interruption, Refusal, UnusableRow
+from qtarget.outcomes import Interruption, Refusal, UnusableRow, missing_library
 
 app = typer.Typer(
     name="qtarget",

@@ -1,6 +1,6 @@
 """Evaluation: ask a model k times each question, grade the answers, and say how sure the average is."""
 
-from qtarget.extras import needs_extra
+from qtarget.outcomes import needs_extra
 
 with needs_extra("qtarget.evaluate"):
     from qtarget.evaluate.confidence import (

@@ -106,7 +106,7 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
     loader = trainer.get_train_dataloader()
     _, _, _, _, rows_per_step, _, steps = trainer.set_initial_training_values(trainer.args, loader)
     is_known = isinstance(train, Dataset) and job.sample is None
-    first: dict[str, Any] = next(iter(train))
+    first: Any = next(iter(train))
     return Rehearsal(
         model=job.model,
         parameters=sum(weight.numel() for weight in trainer.model.parameters()),

@@ -3,7 +3,7 @@
 A world has questions, demonstrations to train on, and a tiny student and teacher that ship with the package.
 """
 
-from qtarget.extras import needs_extra
+from qtarget.outcomes import needs_extra
 
 with needs_extra("qtarget.lab"):
     from qtarget.lab.checkpoints import load, load_student, load_teacher, student_path, teacher_path, tokenizer

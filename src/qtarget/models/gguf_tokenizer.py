@@ -56,14 +56,16 @@ class GgufTokens(NamedTuple):
             return reader.fields[name].contents() if name in reader.fields else None
 
         architecture = field("general.architecture")
-        ids = (field(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "padding", "eot"))
         return GgufTokens(
             architecture,
             field("tokenizer.ggml.tokens") or [],
             field("tokenizer.ggml.token_type") or [],
             field("tokenizer.ggml.model"),
             field("tokenizer.ggml.pre"),
-            *ids,
+            field("tokenizer.ggml.bos_token_id"),
+            field("tokenizer.ggml.eos_token_id"),
+            field("tokenizer.ggml.padding_token_id"),
+            field("tokenizer.ggml.eot_token_id"),
             field("tokenizer.ggml.add_bos_token"),
             field("tokenizer.chat_template"),
             field(f"{architecture}.context_length"),

@@ -12,7 +12,7 @@ kept_source     a source that looks up what was kept, on disk or on a server
 background      threads that ask a server while the training computes
 """
 
-from qtarget.extras import needs_extra
+from qtarget.outcomes import needs_extra
 
 with needs_extra("qtarget.teacher"):
     from qtarget.models.adapters import SecondAdapter, add_adapter, shares_base

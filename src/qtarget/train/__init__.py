@@ -1,6 +1,6 @@
 """Training under any target, on top of TRL's `SFTTrainer`."""
 
-from qtarget.extras import needs_extra
+from qtarget.outcomes import needs_extra
 
 with needs_extra("qtarget.train"):
     from qtarget.train.versions import check_versions, known_parts

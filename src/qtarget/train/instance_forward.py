@@ -25,8 +25,8 @@ class ForwardBeforeTRL(TrainerCallback):
 
     def on_init_end(self, args, state, control, model=None, **kwargs) -> None:
         if model is not None:
-            self.model = model.get_base_model() if is_peft_model(model) else model
-            self.forward = instance_forward(self.model)
+            base: Any = model.get_base_model() if is_peft_model(model) else model
+            self.model, self.forward = base, instance_forward(base)
 
     def restore(self) -> None:
         """Give the model back the forward that was noted."""

@@ -13,9 +13,14 @@ class LoggingTrainer(Protocol):
     """The part of a trainer that measures between two logs."""
 
     accelerator: Any
-    log_window: tuple[torch.Tensor, int]
     meters: dict[str, Meter]
     tokens_seen: int
+
+    @property
+    def log_window(self) -> tuple[torch.Tensor, int]: ...
+
+    @log_window.setter
+    def log_window(self, window: tuple[torch.Tensor, int]) -> None: ...
 
 
 class LogWindow(TrainerCallback):

@@ -23,17 +23,18 @@ def open_student(
     if not isinstance(model, str):
         return model, processing_class, args
     folder = checkpoint_folder(model)
-    kwargs = dict(args.model_init_kwargs or {})
+    kwargs: dict[str, Any] = {**args.model_init_kwargs} if isinstance(args.model_init_kwargs, dict) else {}
     if not _is_text_inside(folder, kwargs, args):
         return folder, processing_class, args
     if quantization_config is not None:
         kwargs["quantization_config"] = quantization_config
-    if args.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
+    if getattr(args.distributed_state, "distributed_type", None) in ("MULTI_GPU", "DEEPSPEED"):
         kwargs["device_map"] = None
     kwargs.setdefault("trust_remote_code", args.trust_remote_code)
     opened = copy.copy(args)
     opened.model_init_kwargs = None  # they have had their effect
-    text = create_model_from_path(folder, AutoModelForCausalLM, **kwargs)
+    architecture: Any = AutoModelForCausalLM
+    text = create_model_from_path(folder, architecture, **kwargs)
     return text, tokenizer_of(folder) if processing_class is None else processing_class, opened
 
 
@@ -47,4 +48,5 @@ def _is_text_inside(folder: str, kwargs: dict[str, Any], args: TargetSFTConfig) 
     text, kind = config.get_text_config(), type(config)
     if text is config or kind not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return False
-    return MODEL_FOR_CAUSAL_LM_MAPPING[kind].config_class is type(text)
+    model: Any = MODEL_FOR_CAUSAL_LM_MAPPING[kind]
+    return model.config_class is type(text)

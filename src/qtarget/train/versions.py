@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from packaging.version import Version
 
-from qtarget.extras import missing_library
+from qtarget.outcomes import missing_library
 
 
 class Span(NamedTuple):
