@@ -7,7 +7,7 @@ from transformers import Trainer
 from trl import SFTTrainer
 
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
-from qtarget.train.probes import HOOKS, STATE
+from qtarget.train.probes import HOOKS, STATE_KINDS
 
 
 def build():
@@ -41,7 +41,7 @@ def test_a_method_that_is_gone_is_refused(monkeypatch):
     assert "these moved: Trainer._init_training_state is gone." in refused()
 
 
-@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize("name", STATE_KINDS)
 def test_state_of_another_kind_is_refused(monkeypatch, name):
     """As if TRL had kept something else under the name, or renamed it."""
     build_by_trl = SFTTrainer.__init__

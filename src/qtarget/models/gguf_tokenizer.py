@@ -11,14 +11,14 @@ CONTROL = 3
 """The type of tokens that stand for no text, as begin and end."""
 BYTE_PAIRS = "gpt2"
 """The file's name for byte-level BPE; the others split text as their own model does."""
-WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+WORD_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
 SPACES = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-PATTERNS = {"qwen2": WORDS % "" + SPACES, "llama-bpe": WORDS % "{1,3}" + SPACES}
+PATTERNS = {"qwen2": WORD_PATTERN % "" + SPACES, "llama-bpe": WORD_PATTERN % "{1,3}" + SPACES}
 """How text is split before byte pairs are merged, by the file's name for it: OpenAI's pattern, with digits one by one
 or by up to three."""
 DIGITS_ALONE = ("smollm", "starcoder", "refact", "command-r")
 """Names for GPT-2's pattern after every digit was set apart."""
-PLAIN = ("gpt-2", "default", None)
+GPT2_NAMES = ("gpt-2", "default", None)
 TRIED = (
     "What is 12 + 345? It's 357.",
     "  two spaces,\ttab\n\nand lines\n",
@@ -111,7 +111,7 @@ def _split_as(tokenizer: Any, split: str | None, file: Path) -> None:
         )
     elif split in DIGITS_ALONE:
         backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words])
-    elif split in PLAIN:
+    elif split in GPT2_NAMES:
         backend.pre_tokenizer = words
     else:
         raise ValueError(

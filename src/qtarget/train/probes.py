@@ -56,7 +56,7 @@ HOOKS = (
     ),
 )
 
-STATE: dict[str, Callable[[Any], bool]] = {
+STATE_KINDS: dict[str, Callable[[Any], bool]] = {
     "_tokenizer": lambda value: hasattr(value, "decode"),
     "_is_vlm": lambda value: isinstance(value, bool),
     "_is_vision_dataset": lambda value: isinstance(value, bool),
@@ -89,12 +89,12 @@ def check_state(trainer: Any) -> None:
         ImportError: as for `check_hooks`.
     """
     missing = object()
-    values = {name: getattr(trainer, name, missing) for name in STATE}
+    values = {name: getattr(trainer, name, missing) for name in STATE_KINDS}
     faults = [f"a trainer has no `{name}`" for name, value in values.items() if value is missing]
     faults += [
         f"a trainer's `{name}` is {value!r}"
         for name, value in values.items()
-        if value is not missing and not STATE[name](value)
+        if value is not missing and not STATE_KINDS[name](value)
     ]
     _refuse(faults)
 

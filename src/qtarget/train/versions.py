@@ -12,7 +12,7 @@ from packaging.version import Version
 from qtarget.outcomes import missing_library
 
 
-class Span(NamedTuple):
+class VersionRange(NamedTuple):
     """The oldest release that is let in, and the newest minor release that was tested: its patches count as it."""
 
     oldest: str
@@ -33,12 +33,12 @@ class Span(NamedTuple):
 
 
 TESTED = {
-    "torch": Span("2.6", "2.13"),
-    "accelerate": Span("1.12", "1.15"),
-    "datasets": Span("5.0", "5.2"),
-    "peft": Span("0.21", "0.21"),
-    "transformers": Span("5.10.4", "5.24"),
-    "trl": Span("1.15", "1.16"),
+    "torch": VersionRange("2.6", "2.13"),
+    "accelerate": VersionRange("1.12", "1.15"),
+    "datasets": VersionRange("5.0", "5.2"),
+    "peft": VersionRange("0.21", "0.21"),
+    "transformers": VersionRange("5.10.4", "5.24"),
+    "trl": VersionRange("1.15", "1.16"),
 }
 """The oldest of each is as in pyproject.toml, which sets no newest."""
 
