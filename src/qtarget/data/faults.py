@@ -63,7 +63,7 @@ def text_of(value: Any, field: str, *, may_be_blank: bool = False) -> str:
         remedy = f'Write it as text, as in "{value}".' if reason == "a number for text" else ""
         raise RowFault(reason, field, f"holds {_with_kind(value)}, and text is expected", remedy)
     if not may_be_blank and not value.strip():
-        raise RowFault("empty text", field, f"is empty ({shown(value)}), so there is nothing to learn from it")
+        raise RowFault("empty text", field, f"is empty ({shown(value)}), and text is expected")
     return value
 
 
