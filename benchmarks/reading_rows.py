@@ -20,6 +20,8 @@ from typing import Any
 
 from timing import processor
 
+from qtarget.disk.files import write_json
+
 RESULT = Path(__file__).parent / "results" / "reading_rows.json"
 TARGET = 1.2
 TOKENS = 200
@@ -116,7 +118,7 @@ def run(rows: int) -> dict[str, Any]:
             folder = Path(name) / ("peer" if side == "peer" else "ours")
             folder.mkdir(exist_ok=True)
             command = [sys.executable, __file__, "--side", side, "--file", str(file), "--folder", str(folder)]
-            found[title] = json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
+            found[title] = json.loads(subprocess.check_output(command, text=True, encoding="utf-8").splitlines()[-1])
         size = file.stat().st_size
     cpu = {title: found[title]["cpu_seconds"] for title in found}
     return {
@@ -154,7 +156,7 @@ def main() -> None:
         return print(json.dumps(measure(given.side, Path(given.file), Path(given.folder))))
     found = run(given.rows)
     if given.record:
-        RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_json(RESULT, found)
     for title in SIDES:
         side = found[title]
         time_text = f"{side['seconds']:8.1f} s  {side['cpu_seconds']:8.1f} s of CPU"

@@ -25,6 +25,8 @@ USERS = {
     "qtarget-tasks.lock.json": "what the first `qtarget eval` of a task writes",
     "results.json": "what a run writes",
     "run.json": "what `qtarget eval` writes",
+    "trainer_state.json": "what transformers writes in a checkpoint",
+    "train-0.jsonl": "stands for a file of a data set's split",
     "tasks/TASK.jsonl": "what `qtarget eval` writes, one file a task",
 }
 """Names of files that a user has or a command writes, and which."""

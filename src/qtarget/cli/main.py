@@ -56,7 +56,6 @@ def main(argv: list[str] | None = None) -> None:
         argv: the arguments, without the program's name; None for those of this process.
     """
     accept_any_encoding()
-    sys.excepthook = _show_traceback
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in arguments
     shows_all_noise.set(debug)
@@ -69,6 +68,8 @@ def main(argv: list[str] | None = None) -> None:
             raise
         if not isinstance(error, Refusal) or _is_first_rank():
             _print_error(error)
+    finally:
+        sys.excepthook = _show_traceback  # Typer has put its own in its place
     sys.exit(code if isinstance(code, int) else 0)
 
 

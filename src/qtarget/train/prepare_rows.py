@@ -51,7 +51,7 @@ def prepared_rows(
     """
     if "seq_lengths" in column_names(dataset):  # packed already, as when `evaluate` is handed a prepared set
         return PreparedRows(dataset, None)
-    opened = door.open(dataset, request.name)
+    opened = door.open_set(dataset, request.name)
     dropped = Counter[str]() if opened is None else opened.dropped
     rows = dataset if opened is None else opened.rows
     rows = conversations_learned(rows, args, request, door.policy(request.name), dropped)

@@ -36,10 +36,10 @@ class RowDoor:
         """
         if isinstance(rows, Mapping):
             return {key: self.through(each, f"{name}_{key}") for key, each in rows.items()}
-        opened = self.open(rows, name)
+        opened = self.open_set(rows, name)
         return rows if opened is None else opened.rows
 
-    def open(self, rows: Any, name: str) -> OpenRows | None:
+    def open_set(self, rows: Any, name: str) -> OpenRows | None:
         """What came through the door for these rows, or these rows made; None where the door is closed to them."""
         if before := next((each for each in self._opened if each.rows is rows), None):
             return before

@@ -150,7 +150,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
     def _check_ends(self, rows: Any) -> None:
         """Refuse training rows that do not teach the model to stop; warn a Python user, and of rows of token ids."""
-        opened = self.door.open(rows, "train")
+        opened = self.door.open_set(rows, "train")
         is_refused = self.asker is Asker.COMMAND_LINE and opened is not None and opened.form.becomes != "tokens"
         check = EndCheck("train", self.text_tokenizer, self.args.max_length, self.asker, is_refused)
         check_ends(self.train_dataset, end_tokens(self.model, self.text_tokenizer), check)
