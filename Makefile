@@ -38,8 +38,8 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto -q --disable-warnings
 
 test-oldest: $(OLDEST)/installed
-	$(OLDEST)/bin/python -m pytest -n auto -q --disable-warnings tests/train tests/job/test_training.py tests/job/rows/test_formats.py \
-		--ignore tests/train/test_two_ranks.py --ignore tests/train/test_compiled.py --ignore tests/train/test_ahead.py
+	$(OLDEST)/bin/python -m pytest -n auto -q --disable-warnings tests/job/test_training.py tests/job/rows/test_formats.py \
+		$(addprefix tests/train/test_,$(addsuffix .py,config forward lookup metrics nonfinite parity probes resume rows students trl_private versions))
 
 test-newest: $(NEWEST)/installed
 	$(NEWEST)/bin/python -m pytest -n auto -q --disable-warnings tests/train tests/job/test_training.py
