@@ -5,6 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ class Signalling(NamedTuple):
     def install(self) -> None:
         function, calls = getattr(self.owner, self.name), []
 
+        @wraps(function)  # the trainer looks at what its parts take
         def calling(*args: Any, **kwargs: Any) -> Any:
             if self.where(*args, **kwargs):
                 calls.append(None)

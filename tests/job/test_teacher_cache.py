@@ -187,7 +187,7 @@ def test_two_processes_write_what_one_writes(here, capsys):
             "leaves no room for a token; expected at least 20, which keep one; 398 keep 64",
         ),
         ("--cache-dtype float8", "`cache_dtype: 'float8'` is not accepted"),
-        ("--cache-shard-tokens 0", "`cache_shard_tokens: 0` is not accepted"),
+        ("--cache-shard-tokens 0", "`cache_shard_tokens: 0` is out of range; expected 1 or more"),
         ("--cache-topk 3", "unknown key `cache_topk`"),
         ("--teacher llama", "another tokenizer than the student"),
         ("--teacher-cache rows", "holds a.txt and no plan.json"),

@@ -45,7 +45,8 @@ def test_the_card_states_the_run(finished, home):
         "| teacher | `teacher` |",
         "arXiv 2606.11189",
         f"`{rows_fingerprint(rows)}`",
-        "16 from `rows.jsonl`",
+        "| training rows | 16 rows; ",
+        "| training data | `rows.jsonl`, columns ",
         f"torch {torch.__version__}",
     ):
         assert stated in body
@@ -130,7 +131,8 @@ def test_a_stream_trains_as_the_same_rows_in_memory_and_its_card_says_what_it_wa
     losses = [[entry["loss"] for entry in log if "loss" in entry] for log in logs]
     assert losses[0] == pytest.approx(losses[1])
     card = (here / "stream" / "README.md").read_text()
-    assert "a stream from `rows.jsonl`, columns `prompt`, `completion`" in card
+    assert "| training rows | a stream |" in card
+    assert "| training data | `rows.jsonl`, columns `prompt`, `completion` |" in card
     assert "none: a stream is not read ahead" in card
 
 

@@ -18,7 +18,7 @@ from qtarget.job.training_columns import TABLE_COLUMNS, chosen_columns, clock, h
 from qtarget.job.training_picture import draw_training
 
 LINES = re.compile(
-    r"(objective|model    |rows     |precision|output   |training |trained  |train    |eval     ) .+"
+    r"(objective|model    |rows     |form     |precision|output   |training |trained  |train    |eval     ) .+"
     r"|model and card are in out, all figures in out/metrics.json, a picture in out/training.png"
     r"|  (step|loss|nll|trust|grad norm|rate|tokens|left) +\S.+"
     r"|   step          loss      nll    trust  grad norm      rate   tokens      left"
@@ -37,7 +37,7 @@ def test_a_clean_run_prints_nothing_but_ours(here):
     assert said.returncode == 0, said.stderr
     assert said.stderr == ""
     assert [line for line in said.stdout.splitlines() if not LINES.fullmatch(line)] == []
-    table = said.stdout.splitlines()[5:-3]
+    table = said.stdout.splitlines()[6:-3]
     assert [line for line in table if len(line) > 80] == []
     assert [line[:12].split() for line in table[-7:-1]] == [["1"], ["2"], ["2", "eval"], ["3"], ["4"], ["4", "eval"]]
     kept = (here / "out" / "train.log").read_text(encoding="utf-8")

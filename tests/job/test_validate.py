@@ -72,15 +72,11 @@ def test_a_quick_look_is_a_sample_and_says_so(here, capsys):
     (here / "many.jsonl").write_text(f"{row}\n" * 1000 + "this is no row\n")
     words = "--train-dataset many.jsonl --eval-dataset null --method sft --eta null --teacher null --train-rows 1001"
     found = json.loads(command(capsys, "validate", "config.yaml", "--quick", "--json", *words.split()).out)
-    assert (found["train"]["facts"]["rows"], found["train"]["facts"]["sampled"], found["train"]["whole"]) == (
-        1000,
-        True,
-        False,
-    )
+    assert (found["train"]["rows"], found["train"]["sampled"], found["train"]["sha256"]) == (1000, True, "")
     said = command(capsys, "validate", "config.yaml", "--quick", *words.split(), "--max-steps", "-1")
     assert said.code == 0, said.err
     shown = " ".join(said.out.split())
-    assert "many.jsonl: a sample, the first 1,000 rows -> 1,000 of" in shown
+    assert "completion; a sample, the first 1,000 rows; 7,000 tokens, 5,000 of them learned" in shown
     assert "the rest was not looked at" in shown
     assert "2 rows each; how many is not known from a sample of the rows" in shown
     whole = command(capsys, "validate", "config.yaml", *words.split())
@@ -92,5 +88,5 @@ def test_of_a_stream_the_first_rows_are_looked_at(here, capsys):
     said = command(capsys, "validate", "config.yaml", *words.split())
     assert said.code == 0, said.err
     shown = " ".join(said.out.split())
-    assert "rows.jsonl: a stream; a sample, its first 16 of" in shown
+    assert "read as prompt and completion; a stream; its first 16 rows have " in shown
     assert "4 optimizer steps of 2 rows" in shown

@@ -163,6 +163,8 @@ def test_an_end_at_which_generation_does_not_stop_is_refused(out, tmp_path):
     values = dry_values(one, without_sources(arm_values(one, "sft", tmp_path)), out)
     trainer = prepare_training(job_of({**values, "eos_token": "<|im_end|>"}))
     trainer.model.generation_config.eos_token_id = trainer.text_tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    assert check_parity(trainer, "qwen-boxed") > 0  # generation stops at the tokenizer's own end too
+    trainer.text_tokenizer.eos_token = "<|endoftext|>"
     with pytest.raises(ValueError, match=r"rows end with '<\|im_end\|>'"):
         check_parity(trainer, "qwen-boxed")
 

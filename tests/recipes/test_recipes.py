@@ -52,7 +52,8 @@ def test_a_resolved_configuration_is_this_one(tmp_path):
 
 def test_the_rows_of_a_setting(tmp_path):
     job = job_of(without_sources(arm_values(recipe("openr1-15k-qwen3-1.7b"), "sft", tmp_path)))
-    assert job.layout == Layout("problem", "messages", "qwen-boxed", 15000, 0, True)
+    assert job.layout == Layout("qwen-boxed", 15000, 0, True)
+    assert job.args.columns == {"prompt": "problem", "completion": "messages"}
     assert (job.train.names, job.train.config) == (("open-r1/OpenR1-Math-220k",), "default")
 
 

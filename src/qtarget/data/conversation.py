@@ -2,6 +2,7 @@
 
 import json
 import re
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -109,6 +110,8 @@ class ChatTemplate:
                 )
             )
         except Exception as error:  # a template is a program of somebody else's, which may raise anything
+            if _is_no_template(error):
+                raise
             raise self._refused(talk, error) from error
 
     def marked_text(self, talk: Conversation) -> tuple[str, list[Stretch]]:
@@ -123,6 +126,8 @@ class ChatTemplate:
                 **{**self.tokenizer.special_tokens_map, **talk.template_kwargs},
             )
         except Exception as error:  # a template is a program of somebody else's, which may raise anything
+            if _is_no_template(error):
+                raise
             raise self._refused(talk, error) from error
         (text,), (stretches,) = rendered
         return text, _joined(stretches)
@@ -176,7 +181,7 @@ class ChatTemplate:
         return RowFault(
             "conversation that the chat template refuses",
             "completion" if talk.first else "messages",
-            f"cannot be written by the chat template (roles: {talk.roles}): {str(error) or type(error).__name__}",
+            f"cannot be written by the chat template{_template_line(error)} (roles: {talk.roles}): {_in_words(error)}",
             f"Give messages that it takes, or another template: {self.other_template()}.",
         )
 
@@ -186,6 +191,26 @@ def shared_start(text: str, other: str) -> int:
     if other.startswith(text):
         return len(text)
     return next((at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), len(other))
+
+
+def _is_no_template(error: Exception) -> bool:
+    """The template cannot be read at all (jinja2's error), so no row is at fault."""
+    return any(kind.__name__ == "TemplateSyntaxError" for kind in type(error).__mro__)
+
+
+def _template_line(error: BaseException) -> str:
+    """Where in a chat template an error arose: ", line 2"; "" where that is not known."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename in ("<template>", "<unknown>")]
+    line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+    return "" if line is None else f", line {line}"
+
+
+def _in_words(error: Exception) -> str:
+    """The template's own words; of an error of Python's also its kind."""
+    if type(error).__module__.startswith("jinja2"):
+        return str(error) or type(error).__name__
+    return f"{type(error).__name__}: {error}"
 
 
 def _joined(stretches: Sequence[Stretch]) -> list[Stretch]:

@@ -52,9 +52,7 @@ class RowCounts:
     def sentence(self) -> str:
         """All of it in words, without the form: "80 rows, 40 of them trained on: …"."""
         if self.given is None:
-            looked = f"; its first {self.rows:,} rows have {self.tokens:,} tokens, {self.learned:,} of them learned"
-            left_out = f"; left out so far: {reasons_text(self.dropped)}" if self.dropped else ""
-            return f"a stream{looked if self.rows is not None else ''}{left_out}"
+            return self._of_a_stream()
         lost = [
             (sum(self.dropped.values()), f"left out ({reasons_text(self.dropped)})"),
             (self.unlearned, "left out, for they have no label"),
@@ -65,6 +63,14 @@ class RowCounts:
         trained = "" if self.rows == self.given else f", {self.rows:,} of them trained on"
         packed = "" if self.sequences == self.rows else f" packed into {self.sequences:,}"
         return f"{self.given:,} rows{trained}{packed}; {self.tokens:,} tokens, {self.learned:,} of them learned{said}"
+
+    def _of_a_stream(self) -> str:
+        looked = left_out = ""
+        if self.rows is not None:
+            looked = f"; its first {self.rows:,} rows have {self.tokens:,} tokens, {self.learned:,} of them learned"
+        if self.dropped:
+            left_out = f"; left out so far: {reasons_text(self.dropped)}"
+        return f"a stream{looked}{left_out}"
 
 
 class RowLabels(NamedTuple):

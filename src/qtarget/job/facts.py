@@ -47,7 +47,7 @@ class DataFacts:
     def sentence(self) -> str:
         """What is trained on, in words."""
         form = f"{self.counts.form}; " if self.counts.form else ""
-        rest = "a sample, the first " if self.sampled else ""
+        rest = "a sample, the first " if self.sampled and self.rows is not None else ""
         return f"{form}{rest}{self.counts.sentence()}{'; the rest was not looked at' * self.sampled}"
 
 

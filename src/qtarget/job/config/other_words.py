@@ -36,8 +36,7 @@ SAME_VALUE = {
     "optim": "optimizer optimiser optimizer_type",
     "dtype": "torch_dtype model_dtype infer_dtype",
     "attn_implementation": "attn_impl attention attn_type attention_implementation",
-    "gradient_checkpointing": "use_gradient_checkpointing enable_activation_checkpointing activation_checkpointing "
-    "grad_checkpointing",
+    "gradient_checkpointing": "use_gradient_checkpointing enable_activation_checkpointing grad_checkpointing",
     "torch_compile": "compile",
     "chat_template_path": "chat_template",
     "lora_r": "lora_rank r rank lora_dim",
@@ -61,7 +60,6 @@ SAME_VALUE = {
 WORDS = {word: ours for ours, words in SAME_VALUE.items() for word in words.split()}
 UNNEEDED = {
     "stage": "supervised fine-tuning is what this command does",
-    "do_train": "`qtarget train` trains, and `qtarget validate` checks",
     "overwrite_output_dir": "an earlier run is never overwritten; write another `output_dir`",
     "overwrite_cache": "nothing has to be overwritten",
     "dataset_prepared_path": "prepared rows are cached by `datasets`",

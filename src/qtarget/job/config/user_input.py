@@ -53,11 +53,12 @@ def _with_our_names(values: Mapping[str, Any], places: Mapping[str, str]) -> tup
 
 
 def _flag_value(key: str, texts: list[str]) -> Any:
-    """The value of a flag: text for a key that takes only text, else read as YAML; True for a switch."""
+    """The value of a flag: text for a key that takes only text, else read as YAML, of which an empty text stays one;
+    True for a switch."""
     if not texts:
         return True
     is_text = all_keys().get(TRL_NAMES.get(key, key)) in (str, str | None)
-    values = [text if is_text and text != "null" else parse_scalar(text) for text in texts]
+    values = [text if (is_text and text != "null") or not text else parse_scalar(text) for text in texts]
     return values[0] if len(values) == 1 else values
 
 
