@@ -142,7 +142,8 @@ def placed(where: str | None, ranks: int) -> dict[str, Any]:
         train_dataset=tiny_models.prompt_completion(),
         processing_class=tiny_models.tiny_tokenizer(),
     )
-    cut_up = sum(isinstance(w, DTensor) or hasattr(w, "ds_id") for w in trainer.teachers[0].model.parameters())
+    teacher: Any = trainer.teachers[0]
+    cut_up = sum(isinstance(w, DTensor) or hasattr(w, "ds_id") for w in teacher.model.parameters())
     trainer.train()
     return parity.history(trainer) | {"cut_up": cut_up}
 
