@@ -170,6 +170,8 @@ def test_arguments_of_a_tool_call_are_written_once():
     assert arguments(ChatStyle("", arguments="either")) == '{"x": 1}'
     with pytest.raises(UnusableRow, match="does not show tool calls"):
         arguments(ChatStyle("", arguments="hidden"))
+    with pytest.raises(UnusableRow, match="holds a tool call with arguments, and the chat template shows the name al"):
+        arguments(ChatStyle("", arguments="name"))
     broken = {"type": "function", "function": {"name": "f", "arguments": "{x"}}
     with pytest.raises(UnusableRow, match="arguments` are no JSON"):
         first(Dataset.from_list([{"messages": [user("a"), answer(None, tool_calls=[broken])]}]), style=NAMED)

@@ -225,6 +225,8 @@ def test_the_template_is_asked_for_its_ways():
     assert chat_style(tokenizer).shows_any_role
     assert chat_style(tokenizer).arguments == "object"
     assert chat_style(tokenizer, tokenizer.chat_template.replace(" | tojson", "")).arguments == "text"
+    names = tokenizer.chat_template.replace("arguments | tojson", "name")
+    assert chat_style(tokenizer, names).arguments == "name"
     tokenizer.chat_template = None
     assert chat_style(tokenizer).template is None
 

@@ -93,14 +93,14 @@ def strict_tokenizer():
 def test_a_turn_that_the_template_refuses_is_named_by_its_row():
     good, bad = turns("user", "assistant"), turns("system", "user", "assistant")
     rows = Dataset.from_list([{"messages": good}, {"messages": bad}, {"messages": good}])
-    with pytest.raises(UnusableRow, match=r"Row 1 .*System role not supported.*roles are system, user, assistant"):
+    with pytest.raises(UnusableRow, match=r"Row 1 .*roles: system, user, assistant.*System role not supported"):
         build(rows, tokenizer=strict_tokenizer())
     trainer = build(rows, tokenizer=strict_tokenizer(), bad_rows="skip")
-    assert trainer.row_counts["train"].dropped == {"refused by the chat template": 1}
+    assert trainer.row_counts["train"].dropped == {"conversation that the chat template refuses": 1}
     assert len(trainer.train_dataset) == 2
     stream = build(rows.to_iterable_dataset(), tokenizer=strict_tokenizer(), bad_rows="skip", max_steps=1)
     assert len(list(stream.train_dataset)) == 2
-    assert dict(stream.row_counts["train"].dropped) == {"refused by the chat template": 1}
+    assert dict(stream.row_counts["train"].dropped) == {"conversation that the chat template refuses": 1}
 
 
 def test_a_model_with_a_table_of_positions_refuses_rows_beyond_it():

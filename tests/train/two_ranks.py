@@ -142,7 +142,8 @@ def placed(where: str | None, ranks: int) -> dict[str, Any]:
         train_dataset=tiny_models.prompt_completion(),
         processing_class=tiny_models.tiny_tokenizer(),
     )
-    cut_up = sum(isinstance(w, DTensor) or hasattr(w, "ds_id") for w in trainer.teachers[0].model.parameters())
+    teacher: Any = trainer.teachers[0]
+    cut_up = sum(isinstance(w, DTensor) or hasattr(w, "ds_id") for w in teacher.model.parameters())
     trainer.train()
     return parity.history(trainer) | {"cut_up": cut_up}
 
@@ -227,14 +228,15 @@ def stopped_on_all(rank: int, ranks: int, accumulation: int = 1) -> list[str]:
 
 
 class SignalOnRankOne(TrainerCallback):
-    """SIGTERM to the second rank alone, in its second step, or in the evaluation after it."""
+    """One SIGTERM to the second rank alone, in its second step, or in the evaluation after it."""
 
     def __init__(self, rank: int, hook: str):
-        self.rank = rank
+        self.rank, self.is_sent = rank, False
         setattr(self, hook, self.send)
 
     def send(self, args, state, control, **kwargs):
-        if self.rank == 1 and state.global_step == 2:
+        if self.rank == 1 and state.global_step == 2 and not self.is_sent:
+            self.is_sent = True
             signal.raise_signal(signal.SIGTERM)
 
 
@@ -257,6 +259,7 @@ def interrupted(rank: int, ranks: int, hook: str) -> list[list[Any]]:
         with stop_with_checkpoint(trainer):
             trainer.train()
     except Interruption as stop:
+        dist.barrier()  # rank 0 is the last to be done: it clears up after the checkpoint
         there = sorted(each.name for each in folder.iterdir() if each.is_dir())
         mine = [str(stop).replace(str(folder), "out"), there, checkpoint_fault(folder / there[0]), stop.exit_code]
         dist.all_gather_object(said, mine)

@@ -29,11 +29,12 @@ def chat_style(tokenizer: Any, template: str | None = None) -> ChatStyle:
 
 
 def _arguments(rendered: Any) -> Any:
-    """Which spelling of a tool call's arguments appears as an object in the rendering."""
+    """Which spelling of a tool call's arguments appears as an object in the rendering; else whether its name does."""
     text = '{"qtargetprobe": 1}'
-    takes_text = text in _call(rendered, text)
+    takes_text = text in (shown_text := _call(rendered, text))
     takes_object = '"qtargetprobe": 1' in (shown := _call(rendered, ARGUMENTS)) or '"qtargetprobe":1' in shown
-    names = {(True, True): "either", (True, False): "text", (False, True): "object", (False, False): "hidden"}
+    neither = "name" if "qtargetcall" in shown_text + shown else "hidden"
+    names = {(True, True): "either", (True, False): "text", (False, True): "object", (False, False): neither}
     return names[takes_text, takes_object]
 
 

@@ -16,6 +16,7 @@ ROLES = {
 """Roles as rows write them, and what chat templates call the same."""
 CALLERS = ("function_call", "tool_call")
 """Roles of ShareGPT rows whose value is a tool call, as JSON."""
+NO_ARGUMENTS = (None, {}, "", "{}")
 NOT_ANSWERING = ("system", "developer", "user", "tool")
 TEXT_PARTS = ("text", "input_text", "output_text")
 """Types of a content's parts that are text."""
@@ -28,12 +29,13 @@ class ChatStyle:
     Attributes:
         template: its source; None where the tokenizer has none.
         shows_any_role: whether a turn of a role that it does not name is shown, under that name.
-        arguments: how it writes a tool call's arguments: given as an object, as JSON text, either, or not at all.
+        arguments: how it writes a tool call's arguments: given as an object, as JSON text, either, or not at
+            all: the call is hidden, or its name alone is shown.
     """
 
     template: str | None
     shows_any_role: bool = True
-    arguments: Literal["object", "text", "either", "hidden"] = "either"
+    arguments: Literal["object", "text", "either", "name", "hidden"] = "either"
 
     def shows(self, role: str) -> bool:
         """Whether a turn of this role appears."""
@@ -177,6 +179,13 @@ def _call(call: Any, field: str, style: ChatStyle) -> dict[str, Any]:
             field,
             "holds a tool call, and the chat template does not show tool calls",
             "Use a template that does.",
+        )
+    if style.arguments == "name" and function.get("arguments") not in NO_ARGUMENTS:
+        raise RowFault(
+            "arguments of tool calls hidden by the chat template",
+            field,
+            "holds a tool call with arguments, and the chat template shows the name alone",
+            "Use a template that shows arguments.",
         )
     named = {**function, "arguments": _arguments(function.get("arguments"), field, style)}
     return {**call, "function": named} if "function" in call else named

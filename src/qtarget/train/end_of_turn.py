@@ -3,6 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.data import Asker
+from qtarget.outcomes import UnusableRow
 from qtarget.target.types import IGNORED
 
 ROWS_LOOKED_AT = 10_000
@@ -71,11 +73,19 @@ def check_ends(rows: Any, ends: Collection[int], check: EndCheck) -> None:
 
 def _documents(rows: Any) -> Iterator[np.ndarray]:
     """The labels of each document, of the first rows."""
-    numbers: Any = rows
-    if isinstance(rows, Dataset):
-        numbers = rows.select_columns([name for name in READ if name in rows.column_names]).with_format("numpy")
-    for row in islice(numbers, ROWS_LOOKED_AT if isinstance(rows, Dataset) else STREAM_ROWS_LOOKED_AT):
+    for row in _first_numbers(rows) if isinstance(rows, Dataset) else _first_of_stream(rows):
         yield from _documents_of(row)
+
+
+def _first_numbers(rows: Dataset) -> Iterator[Any]:
+    numbers = rows.select_columns([name for name in READ if name in rows.column_names]).with_format("numpy")
+    return islice(iter(numbers), ROWS_LOOKED_AT)
+
+
+def _first_of_stream(rows: Any) -> Iterator[Any]:
+    """The first rows, up to one that is refused: training says so when it comes there."""
+    with suppress(UnusableRow):
+        yield from islice(rows, STREAM_ROWS_LOOKED_AT)
 
 
 def _documents_of(row: Mapping[str, Any]) -> Iterator[np.ndarray]:

@@ -154,6 +154,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         is_refused = self.asker is Asker.COMMAND_LINE and opened is not None and opened.form.becomes != "tokens"
         check = EndCheck("train", self.text_tokenizer, self.args.max_length, self.asker, is_refused)
         check_ends(self.train_dataset, end_tokens(self.model, self.text_tokenizer), check)
+        if opened is not None and opened.given is None:
+            opened.dropped.clear()  # rows of a stream that were looked at ahead come again, and are counted then
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
