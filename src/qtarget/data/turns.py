@@ -124,7 +124,7 @@ def _role(said: Any, field: str, style: ChatStyle, is_own: bool) -> str:
     if known is None and is_own and style.shows(said):
         return said
     if known is None:
-        why = "the chat template does not show its turns" if is_own else "and ShareGPT rows have no such role"
+        why = "and the chat template does not show its turns" if is_own else "and ShareGPT rows have no such role"
         roles = "system, user, assistant and tool" if is_own else "human, gpt, system, function_call and observation"
         raise RowFault(
             f"unknown role {shown(said)}", field, f"is {shown(said)}, {why}", f"Roles are {roles}: rename it."

@@ -105,8 +105,8 @@ def _words(last: Counter[int], ends: Collection[int], check: EndCheck) -> str:
     token, count = last.most_common(1)[0]
     text = str(check.tokenizer.convert_ids_to_tokens(token))
     stops = " or ".join(sorted(repr(check.tokenizer.convert_ids_to_tokens(end)) for end in ends)) or "nowhere"
-    is_sign = token in check.tokenizer.added_tokens_decoder
-    shown = text if is_sign else str(check.tokenizer.decode([token]))
+    is_sign = token in check.tokenizer.added_tokens_decoder and 2 * count > last.total()
+    shown = text if token in check.tokenizer.added_tokens_decoder else str(check.tokenizer.decode([token]))
     remedy = (
         f"Write {check.asker.line('eos_token', text)}: the model then stops there, and its saved generation "
         "configuration says so."
