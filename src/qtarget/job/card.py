@@ -63,7 +63,7 @@ def _front_matter(facts: Facts) -> dict[str, Any]:
     job = facts.job
     base = {} if job.model.startswith("/") else {"base_model": job.model}
     library = "peft" if job.model_args.use_peft else "transformers"
-    tags = ["qtarget", "sft", job.method.name, "trl"]
+    tags = list(dict.fromkeys(("qtarget", "sft", job.method.name, "trl")))
     return {"library_name": library, **base, "pipeline_tag": "text-generation", "tags": tags}
 
 
