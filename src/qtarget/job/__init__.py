@@ -6,7 +6,8 @@
     output_folder      whether a run may write where it is told to; whole_checkpoints, resume_checks: where it goes on
     training           `qtarget train`; announce, training_table, training_picture: what it prints and draws
     validate           `qtarget validate`; validate_view: what it prints
-    teacher_cache      `qtarget teacher cache`; teacher_cache_view: what it prints; teacher_mass: what a cache leaves out
+    teacher_cache      `qtarget teacher cache`; teacher_cache_view: what it prints
+    teacher_mass       what a cache or a server leaves out of its teacher
     facts, card        what a trained model says about itself
     method_pages       the methods for `qtarget methods`; method_view: what it prints
 
