@@ -1,5 +1,6 @@
 """What `qtarget train` prints: a table that is ours alone; and the picture and the log beside the model."""
 
+import logging
 import os
 import pty
 import re
@@ -89,7 +90,9 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def test_errors_that_libraries_log_are_shown(here):
+@pytest.mark.parametrize("passes_on", [False, True])
+def test_errors_that_libraries_log_are_shown_once(here, monkeypatch, passes_on):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", passes_on)
     script = 'import logging, sys, warnings; logging.getLogger("transformers").error("it broke")\n'
     script += 'logging.getLogger("transformers").warning("noise"); logging.getLogger("trl").warning("more noise")\n'
     script += 'warnings.warn("a library\'s"); print("\\rMapping: 5%|", file=sys.stderr)\n'

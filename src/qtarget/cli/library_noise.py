@@ -87,9 +87,12 @@ class LogEcho(logging.Handler):
     def __init__(self, stream: DivertedError) -> None:
         super().__init__(logging.ERROR)
         self.stream = stream
+        self._shown: logging.LogRecord | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not record.name.startswith("bitsandbytes"):
+        is_repeat = record is self._shown  # a library that passes its records on has them at its logger and at the root
+        self._shown = record
+        if not is_repeat and not record.name.startswith("bitsandbytes"):
             self.stream.say(f"{record.name}: {record.getMessage()}")
 
 
