@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qtarget.data.faults import RowFault, kind_of, shown, text_of
+from qtarget.data.bad_rows.faults import RowFault, kind_of, shown, text_of
 
 ROLES = {
     **{name: name for name in ("system", "developer", "user", "assistant", "tool")},

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from qtarget.data.turns import ChatStyle
+from qtarget.data.forms.turns import ChatStyle
 
 ARGUMENTS = {"qtargetprobe": 1}
 
