@@ -3,7 +3,8 @@
 Rows go through these rooms, from the first to the last:
 
     forms/       any form of rows, each row checked and turned into the columns that are tokenised
-    learned/     conversations as the chat template writes them, and what of them is learned
+    chat/        conversations as the chat template writes them
+    learned/     what of a conversation is learned: its tokens, with labels
     weights/     weights of single tokens, given or made from stretches of characters
     batches/     rows of tokens: counted, checked against the model, cut, packed, laid out as batches
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import trl
-from data.learned import chats
+from data.chat import chats
 
 from qtarget.data.bad_rows.faults import RowFault
-from qtarget.data.learned.conversation import Conversation
+from qtarget.data.chat.conversation import Conversation
 from qtarget.data.learned.learned_turns import learned_stretches
 
 TALK = chats.talk(

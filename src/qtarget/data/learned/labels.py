@@ -14,10 +14,10 @@ from transformers import PreTrainedTokenizerBase
 
 from qtarget.data.bad_rows.faults import RowFault
 from qtarget.data.bad_rows.sift import RowPolicy, good_rows
+from qtarget.data.chat.conversation import ChatTemplate, Conversation, Stretch
+from qtarget.data.chat.message_search import MessageSearch
 from qtarget.data.columns import AnyDataset, column_names
-from qtarget.data.learned.conversation import ChatTemplate, Conversation, Stretch
 from qtarget.data.learned.learned_turns import Learn, learned_stretches
-from qtarget.data.learned.message_search import MessageSearch
 from qtarget.data.weights.spans import Span, message_spans, span_weights
 from qtarget.data.weights.token_weight import SPANS, WEIGHT
 from qtarget.target.types import IGNORED

@@ -1,7 +1,7 @@
 """Messages that a template loses or rewrites are found out; what it only writes otherwise is not taken for lost."""
 
 import pytest
-from data.learned import chats
+from data.chat import chats
 
 from qtarget.data.bad_rows.faults import RowFault
 
