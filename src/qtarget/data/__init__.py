@@ -3,7 +3,7 @@
 Rows go through these rooms, from the first to the last:
 
     forms/       any form of rows, each row checked and turned into the columns that are tokenised
-    chat/        conversations as the chat template writes them
+    chat/        what a chat template makes of a conversation
     learned/     what of a conversation is learned: its tokens, with labels
     weights/     weights of single tokens, given or made from stretches of characters
     batches/     rows of tokens: counted, checked against the model, cut, packed, laid out as batches
@@ -27,11 +27,10 @@ from qtarget.data.batches.packing import pack_rows, truncate_rows
 from qtarget.data.batches.positions import check_positions
 from qtarget.data.batches.row_counts import RowCounts, learned_tokens, row_labels
 from qtarget.data.batches.token_ids import checked_ids
+from qtarget.data.chat.chat_style import ChatStyle, chat_style
 from qtarget.data.columns import column_names
-from qtarget.data.forms.chat_style import chat_style
 from qtarget.data.forms.open_rows import OpenRows, open_rows
 from qtarget.data.forms.row_form import RowForm
-from qtarget.data.forms.turns import ChatStyle
 from qtarget.data.learned.labels import RowRendering, found_rows, is_conversation, learned_rows
 from qtarget.data.learned.learned_turns import LEARN
 from qtarget.data.learned.rendering_check import RenderingCheck

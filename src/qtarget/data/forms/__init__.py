@@ -5,6 +5,5 @@ row_form        which form they have: messages, ShareGPT, Alpaca, …
 column_mapping  the key `columns`, a user's own word on that
 read_row        one row of any form
 turns           one conversation, turn by turn
-chat_style      what a chat template does with unusual turns
 token_rows      rows that come as token ids
 """

@@ -11,12 +11,12 @@ from datasets import Dataset, Features, Value
 from datasets.features import Json, List
 
 from qtarget.data.bad_rows.sift import RowLook, RowPolicy, Sifting, sift, sift_stream
+from qtarget.data.chat.chat_style import ChatStyle
 from qtarget.data.columns import AnyDataset, column_names
 from qtarget.data.forms.column_mapping import forgotten_input, input_line, mapped
 from qtarget.data.forms.read_row import FormReader
 from qtarget.data.forms.row_form import RowForm, recognised
 from qtarget.data.forms.token_rows import TokenLook, read_tokens
-from qtarget.data.forms.turns import ChatStyle
 from qtarget.outcomes import UnusableRow
 
 PEEKED = 64
