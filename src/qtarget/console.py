@@ -1,7 +1,8 @@
 """What commands print: text that is not ours cannot command the terminal, and every encoding can show ours.
 
 Paths, rows, answers and names of models come from anywhere. `visible` makes their control characters readable, and
-`SafeConsole` applies it to all that it prints. `accept_any_encoding` lets a stream that cannot write γ write gamma.
+`SafeConsole` applies it to all that it prints. `printable` makes such a text one short line of an error.
+`accept_any_encoding` lets a stream that cannot write γ write gamma.
 """
 
 import codecs
@@ -36,12 +37,30 @@ def visible(text: str) -> str:
     >>> visible("\x1b[2Jrows\u202egpj")
     '\\x1b[2Jrows\\u202egpj'
     """
-    return COMMANDING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return COMMANDING.sub(lambda found: _escape(found[0]), text)
 
 
 def shortened(text: str, most: int = 120) -> str:
     """The text, or its beginning where it is longer than anybody reads in an error."""
     return text if len(text) <= most else f"{text[:most]}…"
+
+
+def spelled_out(text: str) -> str:
+    r"""The text on one line: every character that is not printable, a line break too, spelled out.
+
+    >>> spelled_out("two\nlines\x07")
+    'two\\nlines\\x07'
+    """
+    return "".join(sign if sign.isprintable() else _escape(sign) for sign in text)
+
+
+def printable(text: str, most: int = 60) -> str:
+    """The beginning of a text from a user's file or row, on one line, as an error shows it."""
+    return spelled_out(shortened(text, most))
+
+
+def _escape(sign: str) -> str:
+    return sign.encode("unicode_escape").decode()
 
 
 class SafeConsole(Console):

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qtarget.cli import terminal
-from qtarget.console import COMMANDING, PLAIN, SafeConsole, visible
+from qtarget.console import COMMANDING, PLAIN, SafeConsole, printable, visible
 from qtarget.job.method_pages import entries
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e\u2028\x7f\udcff[red]:smile:"
@@ -27,6 +27,13 @@ ENCODINGS = ("ascii", "latin-1", "cp1252")
 def test_what_commands_a_terminal_is_spelled_out():
     assert visible(HOSTILE) == SHOWN
     assert visible("γ·d\n\tπ̃ 日本語 é") == "γ·d\n\tπ̃ 日本語 é"
+
+
+def test_a_text_in_an_error_is_one_line_and_short():
+    assert printable(HOSTILE) == SHOWN
+    assert printable("γ·d\n\tπ̃ 日本語 é") == "γ·d\\n\\tπ̃ 日本語 é"
+    assert printable("x" * 61) == "x" * 60 + "…"
+    assert printable("\n\n\n", most=1) == "\\n…"
 
 
 @pytest.mark.parametrize("form", [str, Text, lambda text: _table(text)])

@@ -2,9 +2,9 @@
 
 import errno
 import re
-import traceback
 
 from qtarget.disk.os_errors import REASONS, os_error_in_words
+from qtarget.models.template_errors import is_of_template, place_in_template, words_of_template
 
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """How safetensors, which is written in Rust, names an error of the system."""
@@ -21,17 +21,12 @@ def fault_in_words(error: BaseException) -> str | None:
 
 def _template_fault(error: BaseException) -> str | None:
     """A chat template that is no template, or fails while it renders a row."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename in ("<template>", "<unknown>")]
-    is_of_jinja = type(error).__module__.startswith("jinja2")
-    if not lines and not is_of_jinja:
+    if not is_of_template(error):
         return None
-    line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
-    where = "" if line is None else f", line {line}"
-    kind = "" if is_of_jinja else f"{type(error).__name__}: "
+    where, words = place_in_template(error), words_of_template(error)
     return (
-        f"the chat template{where}, fails: {kind}{error}. Mend it (`chat_template.jinja` beside the tokenizer), or "
-        "write `chat_template_path: file.jinja` to train with another."
+        f"the chat template{where}, fails: {words}. Mend it (`chat_template.jinja` beside the tokenizer), or write "
+        "`chat_template_path: file.jinja` to train with another."
     )
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from qtarget.console import printable
+
 KINDS = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 LONGEST_LINE = 1 << 28
 """Bytes. A file without line ends is not read into memory whole."""
 _PIECE = 1 << 20
 """Characters of an array that are read at once."""
-_SHOWN = 60
 _AS_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
 _MANY_DIGITS = b"0" * 19
 
@@ -55,12 +56,6 @@ def read_json(path: Path) -> list[dict[str, Any]]:
 def kind_of_value(value: Any) -> str:
     """What a value is, in words: "text", "a number", "a list"."""
     return "null" if value is None else KINDS.get(type(value), f"a {type(value).__name__}")
-
-
-def printable(text: str, longest: int = _SHOWN) -> str:
-    """A text as a message shows it: cut, and control characters, which could drive a terminal, as their escapes."""
-    cut = text if len(text) <= longest else f"{text[:longest]}…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 def _start(file: BinaryIO) -> bytes:
@@ -220,7 +215,7 @@ class _ArrayText:
         """The error for what stands at the position."""
         start = self.text.rfind("\n", 0, self.at) + 1
         column = self.at - start + 1 + (0 if start else self.column)
-        shown = printable(self.text[start : start + 2 * _SHOWN].partition("\n")[0].strip())
+        shown = printable(self.text[start : start + 120].partition("\n")[0].strip())
         return ValueError(f"{self.place}, column {column}: this is not JSON ({why}): {shown}")
 
     def _may_go_on(self, error: json.JSONDecodeError) -> bool:

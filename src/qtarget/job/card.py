@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from qtarget.data.json_lines import printable
+from qtarget.console import printable
 from qtarget.job.facts import DataFacts, Facts
 from qtarget.job.method_pages import Entry, entry
 from qtarget.job.training_picture import PICTURE

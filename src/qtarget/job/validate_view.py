@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qtarget.console import spelled_out
 from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import DataFacts
 from qtarget.job.validate import Rehearsal, Token
@@ -102,7 +103,7 @@ def row_text(row: tuple[Token, ...]) -> Text:
 
 def _visible(text: str) -> str:
     shown = text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown) or "∅"
+    return spelled_out(shown) or "∅"
 
 
 def _as_list(value: Any) -> Any:

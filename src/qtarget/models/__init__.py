@@ -1,13 +1,14 @@
 """Hugging Face causal language models, whatever they are used for: as students, teachers or under evaluation.
 
-loading       from a name and keyword arguments to a model, and the tokenizer beside it
-causal_lm     a model as a backbone and an output layer
-sharding      a frozen model cut over the ranks of a run
-adapters      a second LoRA adapter on the student's base
-identity      hashes that tell models, tokenizers and chat templates apart
-gguf_file     a GGUF file as a folder, converted once (gguf_conversion, gguf_tokenizer)
-head_check    whether logits are what the output layer makes of hidden states
-logit_steps   scales and soft-caps of model families, by their names
-balancing     the load-balancing loss of a mixture of experts
-same_tokens   whether two tokenizers give tokens the same ids
+loading          from a name and keyword arguments to a model, and the tokenizer beside it
+causal_lm        a model as a backbone and an output layer
+sharding         a frozen model cut over the ranks of a run
+adapters         a second LoRA adapter on the student's base
+identity         hashes that tell models, tokenizers and chat templates apart
+gguf_file        a GGUF file as a folder, converted once (gguf_conversion, gguf_tokenizer)
+head_check       whether logits are what the output layer makes of hidden states
+logit_steps      scales and soft-caps of model families, by their names
+balancing        the load-balancing loss of a mixture of experts
+same_tokens      whether two tokenizers give tokens the same ids
+template_errors  errors that come from a chat template
 """

@@ -4,9 +4,8 @@ import json
 import math
 from typing import Any
 
-from qtarget.data.json_lines import printable
-
-SHOWN_CHARACTERS = 60
+from qtarget.console import printable
+from qtarget.data.json_lines import kind_of_value
 
 
 class RowFault(Exception):
@@ -35,21 +34,12 @@ class RowFault(Exception):
 
 def shown(value: Any) -> str:
     """A value as Python writes it, at most sixty characters, without control characters or line breaks."""
-    text = repr(value)
-    return spelled_out(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…")
-
-
-def spelled_out(text: str) -> str:
-    """A text with every character that is not printable written out: `\\x1b`, `\\n`."""
-    return printable(text, len(text))
+    return printable(repr(value))
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, in words: "a number", "a list"."""
-    if isinstance(value, float) and math.isnan(value):
-        return "NaN"
-    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
-    return "null" if value is None else kinds.get(type(value), type(value).__name__)
+    """What a value is, in words: "a number", "a list"; "NaN" for the number that is none."""
+    return "NaN" if isinstance(value, float) and math.isnan(value) else kind_of_value(value)
 
 
 def text_of(value: Any, field: str, *, may_be_blank: bool = False) -> str:

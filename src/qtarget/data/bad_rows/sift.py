@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, Features, IterableDataset, Value
 
+from qtarget.console import spelled_out
 from qtarget.data.asker import Asker
-from qtarget.data.bad_rows.faults import RowFault, spelled_out
+from qtarget.data.bad_rows.faults import RowFault
 from qtarget.outcomes import UnusableRow
 
 ReadRow = Callable[[Mapping[str, Any]], Mapping[str, Any]]

@@ -2,7 +2,6 @@
 
 import json
 import re
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,8 +10,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from qtarget.console import spelled_out
 from qtarget.data.asker import Asker
 from qtarget.data.bad_rows.faults import RowFault
+from qtarget.models.template_errors import is_no_template, place_in_template, words_of_template
 
 Message = dict[str, Any]
 Stretch = tuple[int, int]
@@ -69,8 +70,8 @@ class Conversation:
 
     @property
     def roles(self) -> str:
-        """Who speaks, in order."""
-        return ", ".join(str(message.get("role")) for message in self.messages)
+        """Who speaks, in order, on one line."""
+        return spelled_out(", ".join(str(message.get("role")) for message in self.messages))
 
 
 def _without_nothing(message: Message) -> Message:
@@ -110,7 +111,7 @@ class ChatTemplate:
                 )
             )
         except Exception as error:  # a template is a program of somebody else's, which may raise anything
-            if _is_no_template(error):
+            if is_no_template(error):
                 raise
             raise self._refused(talk, error) from error
 
@@ -126,7 +127,7 @@ class ChatTemplate:
                 **{**self.tokenizer.special_tokens_map, **talk.template_kwargs},
             )
         except Exception as error:  # a template is a program of somebody else's, which may raise anything
-            if _is_no_template(error):
+            if is_no_template(error):
                 raise
             raise self._refused(talk, error) from error
         (text,), (stretches,) = rendered
@@ -180,8 +181,9 @@ class ChatTemplate:
     def _refused(self, talk: Conversation, error: Exception) -> RowFault:
         return RowFault(
             "conversation that the chat template refuses",
-            "completion" if talk.first else "messages",
-            f"cannot be written by the chat template{_template_line(error)} (roles: {talk.roles}): {_in_words(error)}",
+            "messages" if not talk.first else "completion" if len(talk.messages) > talk.first else "prompt",
+            f"cannot be written by the chat template{place_in_template(error)} (roles: {talk.roles}): "
+            f"{spelled_out(words_of_template(error))}",
             f"Give messages that it takes, or another template: {self.other_template()}.",
         )
 
@@ -191,26 +193,6 @@ def shared_start(text: str, other: str) -> int:
     if other.startswith(text):
         return len(text)
     return next((at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), len(other))
-
-
-def _is_no_template(error: Exception) -> bool:
-    """The template cannot be read at all (jinja2's error), so no row is at fault."""
-    return any(kind.__name__ == "TemplateSyntaxError" for kind in type(error).__mro__)
-
-
-def _template_line(error: BaseException) -> str:
-    """Where in a chat template an error arose: ", line 2"; "" where that is not known."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename in ("<template>", "<unknown>")]
-    line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
-    return "" if line is None else f", line {line}"
-
-
-def _in_words(error: Exception) -> str:
-    """The template's own words; of an error of Python's also its kind."""
-    if type(error).__module__.startswith("jinja2"):
-        return str(error) or type(error).__name__
-    return f"{type(error).__name__}: {error}"
 
 
 def _joined(stretches: Sequence[Stretch]) -> list[Stretch]:

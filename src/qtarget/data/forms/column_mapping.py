@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qtarget.console import spelled_out
 from qtarget.data.asker import Asker
-from qtarget.data.bad_rows.faults import spelled_out
 from qtarget.data.forms.row_form import (
     ALWAYS_READ,
     CONVERSATION_NAMES,

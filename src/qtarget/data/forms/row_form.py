@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from qtarget.console import spelled_out
 from qtarget.data.asker import Asker
-from qtarget.data.bad_rows.faults import spelled_out
 
 CanonicalForm = Literal["prompt and completion", "messages", "text", "tokens"]
 ALWAYS_READ = ("tools", "chat_template_kwargs", "weight_spans")

@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.data.bad_rows.faults import RowFault, spelled_out
+from qtarget.console import spelled_out
+from qtarget.data.bad_rows.faults import RowFault
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from qtarget.data.json_lines import PlacedRow, printable
+from qtarget.console import printable
+from qtarget.data.json_lines import PlacedRow
 
 
 def csv_rows(file: BinaryIO, name: str) -> Iterator[PlacedRow]:

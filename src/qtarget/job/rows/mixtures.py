@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset, concatenate_datasets, interleave_datasets
 
-from qtarget.data.json_lines import printable
+from qtarget.console import printable
 from qtarget.job.config.checked_job import DataSource, Job, MixtureStopping
 from qtarget.job.rows.row_files import FileRows
 from qtarget.job.rows.sources import ReadOptions, load_rows

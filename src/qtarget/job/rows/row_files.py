@@ -13,7 +13,8 @@ from datasets import Dataset, Features, IterableDataset, Value
 from datasets.table import InMemoryTable
 from filelock import FileLock
 
-from qtarget.data.json_lines import PlacedRow, kind_of_value, printable
+from qtarget.console import printable
+from qtarget.data.json_lines import PlacedRow, kind_of_value
 from qtarget.disk.files import replacing, write_json
 from qtarget.job.rows.formats import rows_in
 from qtarget.job.rows.reading_progress import reading_progress

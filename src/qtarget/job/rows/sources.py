@@ -16,7 +16,7 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from pyarrow import ArrowInvalid
 
-from qtarget.data.json_lines import printable
+from qtarget.console import printable
 from qtarget.job.config.checked_job import DataSource
 from qtarget.job.config.paths import looks_local, not_found
 from qtarget.job.rows.formats import format_endings, reader_of

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from qtarget.data.json_lines import printable
+from qtarget.console import printable
 from qtarget.job.config.checked_job import DataSource
 
 HELD_OUT = ("validation", "valid", "val", "dev", "test")

@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 from datasets import Features
 
-from qtarget.data.json_lines import PlacedRow, kind_of_value, printable
+from qtarget.console import printable
+from qtarget.data.json_lines import PlacedRow, kind_of_value
 
 _NO_TYPE = (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError)
 
