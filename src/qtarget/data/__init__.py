@@ -33,7 +33,6 @@ from qtarget.data.forms.open_rows import OpenRows, open_rows
 from qtarget.data.forms.row_form import RowForm
 from qtarget.data.learned.labels import RowRendering, found_rows, is_conversation, learned_rows
 from qtarget.data.learned.learned_turns import LEARN
-from qtarget.data.learned.rendering_check import RenderingCheck
 from qtarget.data.weights.spans import message_spans, span_weights
 from qtarget.data.weights.token_weight import SPANS, WEIGHT, attach_token_weight, carries_weight
 
@@ -46,7 +45,6 @@ __all__ = [
     "ChatStyle",
     "OpenRows",
     "PerTokenCollator",
-    "RenderingCheck",
     "RowCounts",
     "RowFault",
     "RowForm",

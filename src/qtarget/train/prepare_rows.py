@@ -10,17 +10,13 @@ from datasets import Dataset
 
 from qtarget.data import (
     WEIGHT,
-    RenderingCheck,
     RowCounts,
-    RowLook,
     attach_token_weight,
     carries_weight,
     column_names,
     learned_tokens,
     pack_rows,
     row_labels,
-    sift,
-    sift_stream,
     truncate_rows,
 )
 from qtarget.outcomes import UnusableRow
@@ -55,8 +51,7 @@ def prepared_rows(
     dropped = Counter[str]() if opened is None else opened.dropped
     rows = dataset if opened is None else opened.rows
     rows = conversations_learned(rows, args, request, door.policy(request.name), dropped)
-    whole = _tokenised(rows, prepare, args, request, door, dropped)
-    whole = _weighed(whole, args, request)
+    whole = _weighed(prepare(rows, without_cutting(args), False), args, request)
     given = len(dataset) if isinstance(dataset, Dataset) else None
     form, given = ("", given) if opened is None else (opened.form.sentence(), opened.given)
     counts = RowCounts(form, given, dropped)
@@ -64,27 +59,6 @@ def prepared_rows(
         if isinstance(whole, Dataset):
             return _cut_and_counted(whole, args, packing, request, door, counts)
         return PreparedRows(_shuffled(_cut(whole, args, packing), args), counts)
-
-
-def _tokenised(
-    rows: Any, prepare: Prepare, args: TargetSFTConfig, request: Preparation, door: RowDoor, dropped: Counter[str]
-) -> Any:
-    """Rows with `input_ids` and `labels`, whole; those left out are counted in `dropped`. A row that the chat template
-    refuses is found when TRL stumbles on it."""
-    check, policy = RenderingCheck(request.tokenizer, request.chat_template), door.policy(request.name)
-    if not isinstance(rows, Dataset):
-        names = column_names(rows)
-        if {"messages", "prompt"} & set(names):
-            rows = sift_stream(rows, check, policy, names, dropped)
-        return prepare(rows, without_cutting(args), False)
-    try:
-        return prepare(rows, without_cutting(args), False)
-    except Exception:  # whatever a template raises
-        sifting = sift(rows, RowLook(check), policy)
-        if sifting.good is None:
-            raise
-        dropped.update(sifting.dropped)
-        return prepare(rows.select(sifting.good), without_cutting(args), False)
 
 
 def _weighed(whole: Any, args: TargetSFTConfig, request: Preparation) -> Any:

@@ -149,6 +149,22 @@ def test_weights_that_do_not_fit_name_their_row():
         learned_rows(Dataset.from_list(rows), "assistant", rendering(), POLICY)
 
 
+def test_a_prompt_that_the_template_refuses_by_itself_is_found():
+    """TRL renders it by itself, to tell where the completion begins."""
+    refuses = (
+        "{% if add_generation_prompt and messages | length == 1 %}{{ raise_exception('no lone prompt') }}{% endif %}"
+    )
+    rows = Dataset.from_list(
+        [{"prompt": TURNS[:3], "completion": TURNS[3:]}, {"prompt": TURNS[:1], "completion": TURNS[1:2]}]
+    )
+    how = rendering(refuses + chats.CHATML)
+    with pytest.raises(UnusableRow, match=r"Row 1 .*`prompt` cannot be written .*line 1 .*: no lone prompt"):
+        found_rows(rows, "all", how, POLICY)
+    kept, counts = found_rows(rows.to_iterable_dataset(), "all", how, RowPolicy("train", "skip"))
+    assert [row["prompt"] for row in kept] == [TURNS[:3]]
+    assert counts == {"conversation that the chat template refuses": 1}
+
+
 TIGHT = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"

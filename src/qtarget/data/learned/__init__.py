@@ -1,6 +1,5 @@
 """What of a conversation is learned. Begin with `labels`.
 
-labels           conversations as tokens, with labels on what is learned
-learned_turns    which characters are learned: the assistant's turns, the last of them, or all
-rendering_check  whether the template takes the conversation at all
+labels         conversations as tokens, with labels on what is learned
+learned_turns  which characters are learned: the assistant's turns, the last of them, or all
 """

@@ -69,7 +69,7 @@ def learned_rows(
 def found_rows(
     dataset: AnyDataset, learn: Learn, rendering: RowRendering, policy: RowPolicy, dropped: Counter[str]
 ) -> Any:
-    """Conversations as they are, after a check that the chat template shows each of their messages.
+    """Conversations as they are, after a check that the chat template takes each of them and shows its messages.
 
     Args:
         learn: which turns must be whole: in others a template may drop what the assistant thought.
@@ -174,6 +174,8 @@ class _FoundBatch:
         talk = Conversation.of(row)
         whole = range(talk.first, len(talk.messages)) if self.learn == "all" else talk.turns
         try:
+            if talk.first:  # TRL renders the prompt by itself too
+                search.template.text(talk.until(talk.first), asks=True)
             search.check(talk, search.template.text(talk), whole)
         except RowFault as fault:
             return fault.as_text()
