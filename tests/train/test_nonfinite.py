@@ -61,14 +61,19 @@ def test_training_stops_with_step_and_rows_and_the_last_good_weights(layout, tmp
     assert all(entry["loss"] > 0 for entry in trainer.state.log_history)
 
 
-def test_the_micro_batch_is_named_and_a_run_after_it_starts_afresh():
-    trainer = TargetSFTTrainer(
+def one_step_taught_by(teacher) -> TargetSFTTrainer:
+    """A run of one step, of several micro-batches."""
+    return TargetSFTTrainer(
         tiny_models.tiny_model(),
         TargetSFTConfig(method="target-sft", **parity.common_args(max_steps=1, **ACCUMULATED)),
         train_dataset=tiny_models.prompt_completion(4),
         processing_class=tiny_models.tiny_tokenizer(),
-        teacher=BrokenSecond(),
+        teacher=teacher,
     )
+
+
+def test_the_micro_batch_is_named_and_a_run_after_it_starts_afresh():
+    trainer = one_step_taught_by(BrokenSecond())
     with pytest.raises(NonFiniteLossError, match=r"rank 0 has nan, from row 0 \(.*micro-batch 2 of 4"):
         trainer.train()
     trainer.train()
@@ -79,13 +84,7 @@ def test_the_micro_batch_is_named_and_a_run_after_it_starts_afresh():
 def test_a_run_that_was_broken_off_leaves_nothing_behind():
     """Interrupted after a micro-batch of NaN that nobody had looked at yet."""
     teacher = Interrupting()
-    trainer = TargetSFTTrainer(
-        tiny_models.tiny_model(),
-        TargetSFTConfig(method="target-sft", **parity.common_args(max_steps=1, **ACCUMULATED)),
-        train_dataset=tiny_models.prompt_completion(4),
-        processing_class=tiny_models.tiny_tokenizer(),
-        teacher=teacher,
-    )
+    trainer = one_step_taught_by(teacher)
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     trainer.train()

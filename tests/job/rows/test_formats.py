@@ -187,15 +187,6 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("case", BROKEN)
-def test_json_that_cannot_be_rows(tmp_path, home, case):
-    content, said = BROKEN[case]
-    (tmp_path / "bad.json").write_bytes(content)
-    with pytest.raises(ValueError, match=re.escape(said)) as error:
-        rows_of(tmp_path / "bad.json")
-    assert all(sign.isprintable() for sign in str(error.value))
-
-
 TABLES = {
     "a cell too many": (b"a,b\n1,2\n1,2,3\n", "bad.csv, line 3: 3 cells for 2 columns (a, b)"),
     "a cell too few": (b'a,b\n"x\n\ny",2\n1\n', "bad.csv, line 5: 1 cells for 2 columns"),
@@ -212,14 +203,6 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("case", TABLES)
-def test_tables_that_cannot_be_rows(tmp_path, home, case):
-    content, said = TABLES[case]
-    (tmp_path / "bad.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=re.escape(said)):
-        rows_of(tmp_path / "bad.csv")
-
-
 FILES = {
     "bad.parquet": (b"PAR1 no", "bad.parquet cannot be read as Parquet"),
     "bad.parquet.gz": (gzip.compress(b"PAR1 no"), "bad.parquet.gz cannot be read as Parquet"),
@@ -232,12 +215,20 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_files_that_cannot_be_read(tmp_path, home, name):
-    content, said = FILES[name]
+BAD_FILES = {
+    **{f"JSON: {case}": ("bad.json", *broken) for case, broken in BROKEN.items()},
+    **{f"table: {case}": ("bad.csv", *broken) for case, broken in TABLES.items()},
+    **{name: (name, *broken) for name, broken in FILES.items()},
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_files_that_cannot_be_rows(tmp_path, home, case):
+    name, content, said = BAD_FILES[case]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
         rows_of(tmp_path / name)
+    assert all(sign.isprintable() for sign in str(error.value))
 
 
 def test_a_file_that_may_not_be_read(tmp_path, home, monkeypatch):
