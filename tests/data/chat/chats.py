@@ -6,7 +6,8 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
-from qtarget.data.chat.conversation import ChatTemplate, Conversation
+from qtarget.data.chat.chat_template import ChatTemplate
+from qtarget.data.chat.conversation import Conversation
 from qtarget.data.chat.message_search import MessageSearch
 
 CHATML = (

@@ -4,7 +4,8 @@ import pytest
 from data.chat import chats
 
 from qtarget.data import RowFault
-from qtarget.data.chat.conversation import ChatTemplate, Conversation
+from qtarget.data.chat.chat_template import ChatTemplate
+from qtarget.data.chat.conversation import Conversation
 
 REFUSES = "{% for m in messages %}{{ raise_exception('no\x1b[2J such turn') }}{% endfor %}"
 ASKED = [{"role": "user\x1b]0;title\x07", "content": "Hi"}]

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from qtarget.data.bad_rows.faults import RowFault
-from qtarget.data.chat.conversation import ASSISTANT, ChatTemplate, Conversation, Message
+from qtarget.data.chat.chat_template import ChatTemplate
+from qtarget.data.chat.conversation import ASSISTANT, Conversation, Message
 
 ANYWHERE = ("system", "developer")
 """Roles whose words some templates write elsewhere than where the message stands."""

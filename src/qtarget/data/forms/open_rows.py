@@ -74,19 +74,18 @@ def open_rows(
     form = _form(sample, names, policy, columns, text_field)
     if form.becomes == "tokens":
         return _open_tokens(rows, form, policy, names)
-    if style.template is None and any(
-        isinstance(sample.get(form.reads.get(part, "")), list) for part in ("messages", "prompt")
-    ):
-        raise ValueError(_no_template(policy))
+    _check_template(sample, form, style, policy)
     _check_input(rows, form, columns or {}, policy, names)
-    reader = FormReader(form, style, text_field, takes_last_answer)
-    consumed = {*form.reads.values(), *OF_FORMS, text_field}
+    return _open_form(rows, FormReader(form, style, text_field, takes_last_answer), policy, names)
+
+
+def _open_form(rows: AnyDataset, reader: FormReader, policy: RowPolicy, names: list[str]) -> OpenRows:
+    form, consumed = reader.form, {*reader.form.reads.values(), *OF_FORMS, reader.text_field}
     if isinstance(rows, Dataset):
         read = [name for name in names if name in form.reads.values()]
         sifting = sift(rows.select_columns(read), RowLook(reader, reader.source), policy)
-        return OpenRows(
-            _turned(rows, sifting, reader, consumed, policy), form, len(rows), sifting.dropped, sifting.good
-        )
+        turned = _turned(rows, sifting, reader, consumed, policy)
+        return OpenRows(turned, form, len(rows), sifting.dropped, sifting.good)
     dropped: Counter[str] = Counter()
     return OpenRows(sift_stream(rows, reader, policy, names, dropped, consumed), form, None, dropped)
 
@@ -108,12 +107,14 @@ def _form(
     return recognised(sample, names, policy.name, text_field, policy.asker)
 
 
-def _no_template(policy: RowPolicy) -> str:
-    line = policy.asker.line("chat_template_path", "path/or/hub-name")
-    return (
-        f"The {policy.name} data set holds conversations, and the tokenizer has no chat template to render them with. "
-        f"Write {line} with a template, or a model whose tokenizer has one."
-    )
+def _check_template(sample: Mapping[str, Any], form: RowForm, style: ChatStyle, policy: RowPolicy) -> None:
+    talks = any(isinstance(sample.get(form.reads.get(part, "")), list) for part in ("messages", "prompt"))
+    if talks and style.template is None:
+        line = policy.asker.line("chat_template_path", "path/or/hub-name")
+        raise ValueError(
+            f"The {policy.name} data set holds conversations, and the tokenizer has no chat template to render them "
+            f"with. Write {line} with a template, or a model whose tokenizer has one."
+        )
 
 
 def _check_input(

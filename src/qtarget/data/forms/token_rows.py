@@ -111,14 +111,22 @@ def _check_beside(values: list[Any], column: str, tokens: int) -> None:
             f"has {len(values)} values for {tokens} tokens in `input_ids`, and one for each is expected",
         )
     if column == WEIGHT:
-        wrong = [value for value in values if not _is_weight(value)]
-        if wrong:
-            raise RowFault(
-                f"no weight in {WEIGHT}", column, f"holds {shown(wrong[0])}, and weights are finite numbers >= 0"
-            )
-        return
-    _check_whole(values, column)
-    if column in MASKS and (wrong := [value for value in values if value not in (0, 1)]):
+        _check_weights(values)
+    else:
+        _check_whole(values, column)
+    if column in MASKS:
+        _check_mask(values, column)
+
+
+def _check_weights(values: list[Any]) -> None:
+    if wrong := [value for value in values if not _is_weight(value)]:
+        raise RowFault(
+            f"no weight in {WEIGHT}", WEIGHT, f"holds {shown(wrong[0])}, and weights are finite numbers >= 0"
+        )
+
+
+def _check_mask(values: list[Any], column: str) -> None:
+    if wrong := [value for value in values if value not in (0, 1)]:
         raise RowFault(f"no mask in {column}", column, f"holds {shown(wrong[0])}, and a mask holds 0 and 1")
     if column == "attention_mask" and 0 in values:
         raise RowFault(

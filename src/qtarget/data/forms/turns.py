@@ -82,6 +82,8 @@ def _read_turn(turn: Any, field: str, style: ChatStyle) -> dict[str, Any]:
     is_own = turn.get("role") is not None
     said, content = (turn.get("role" if is_own else "from"), turn.get("content" if is_own else "value"))
     extras = {key: value for key, value in turn.items() if key not in _TURN_KEYS and value is not None}
+    if extras.get("tool_calls") == []:  # a template may write the empty list
+        del extras["tool_calls"]
     if said in CALLERS and not is_own:
         return {"role": "assistant", "content": None, "tool_calls": _calls_of_text(content, f"{field}.value", style)}
     role = _role(said, f"{field}.{'role' if is_own else 'from'}", style, is_own)
@@ -152,6 +154,13 @@ def _call(call: Any, field: str, style: ChatStyle) -> dict[str, Any]:
     function = call.get("function", call) if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise RowFault("broken tool call", field, f"holds {shown(call)}, and a call has a name and arguments")
+    _check_shown(function, field, style)
+    named = {**function, "arguments": _arguments(function.get("arguments"), field, style)}
+    return {**call, "function": named} if "function" in call else named
+
+
+def _check_shown(function: Mapping[str, Any], field: str, style: ChatStyle) -> None:
+    """Refuse a call that the chat template would leave out, or write without its arguments."""
     if style.arguments == "hidden":
         raise RowFault(
             "tool calls hidden by the chat template",
@@ -166,8 +175,6 @@ def _call(call: Any, field: str, style: ChatStyle) -> dict[str, Any]:
             "holds a tool call with arguments, and the chat template shows the name alone",
             "Use a template that shows arguments.",
         )
-    named = {**function, "arguments": _arguments(function.get("arguments"), field, style)}
-    return {**call, "function": named} if "function" in call else named
 
 
 def _arguments(given: Any, field: str, style: ChatStyle) -> Any:

@@ -14,12 +14,13 @@ from transformers import PreTrainedTokenizerBase
 
 from qtarget.data.bad_rows.faults import RowFault
 from qtarget.data.bad_rows.sift import RowPolicy, good_rows
-from qtarget.data.chat.conversation import ChatTemplate, Conversation, Stretch
+from qtarget.data.chat.chat_template import ChatTemplate, Stretch
+from qtarget.data.chat.conversation import Conversation
 from qtarget.data.chat.message_search import MessageSearch
 from qtarget.data.columns import AnyDataset, column_names
 from qtarget.data.learned.learned_turns import Learn, learned_stretches
-from qtarget.data.weights.spans import Span, message_spans, span_weights
-from qtarget.data.weights.token_weight import SPANS, WEIGHT
+from qtarget.data.weights.spans import Span, span_weights
+from qtarget.data.weights.token_weight import SPANS, WEIGHT, conversation_spans
 from qtarget.target.types import IGNORED
 
 CHAT_COLUMNS = ("prompt", "completion", "messages", "tools", "chat_template_kwargs", SPANS)
@@ -86,15 +87,12 @@ def _mapped(dataset: AnyDataset, make: Any, policy: RowPolicy, title: str, token
     if isinstance(dataset, IterableDataset):
         gone = [name for name in CHAT_COLUMNS if name in names] if tokens else None
         return dataset.map(make.of_stream, batched=True, with_indices=True, remove_columns=gone)
-    kept = {name: dataset.features[name] for name in names if tokens and name not in CHAT_COLUMNS}
-    new: dict[str, Any] = {"input_ids": List(Value("int64")), "labels": List(Value("int64"))} if tokens else {}
-    if tokens and SPANS in names:
-        new[WEIGHT] = List(Value("float64"))
+    features = _with_tokens(dataset.features) if tokens else {}
     made = dataset.map(
         make,
         batched=True,
-        remove_columns=[name for name in names if name not in kept],
-        features=Features({**kept, **new, FAULT: Value("string")}),
+        remove_columns=[name for name in names if name not in features],
+        features=Features({**features, FAULT: Value("string")}),
         num_proc=policy.num_proc,
         desc=title,
     )
@@ -102,6 +100,13 @@ def _mapped(dataset: AnyDataset, make: Any, policy: RowPolicy, title: str, token
     make.counts.update(counts)
     made = made.remove_columns(FAULT) if tokens else dataset
     return made if good is None else made.select(good)
+
+
+def _with_tokens(features: Mapping[str, Any]) -> dict[str, Any]:
+    """The types of columns once conversations are tokens."""
+    kept = {name: feature for name, feature in features.items() if name not in CHAT_COLUMNS}
+    weight = {WEIGHT: List(Value("float64"))} if SPANS in features else {}
+    return {**kept, "input_ids": List(Value("int64")), "labels": List(Value("int64")), **weight}
 
 
 class _LearnedBatch:
@@ -206,13 +211,8 @@ def _moved_spans(row: Mapping[str, Any], talk: Conversation, template: ChatTempl
     spans = row.get(SPANS)
     if not spans:
         return []
-    by_message = [[] for _ in range(talk.first)] + [list(of_message or []) for of_message in spans]
-
-    def render(messages: Any) -> str:
-        return template.text(Conversation(messages, talk.first, talk.tools, talk.template_kwargs))
-
     try:
-        return message_spans(talk.messages, by_message, render, "spans")[1]
+        return conversation_spans(talk, spans, template, "spans")[1]
     except ValueError as error:
         words = str(error).removeprefix("spans: ").removesuffix(".")
         raise RowFault("weights that cannot be placed", SPANS, f"cannot be placed: {words}") from error

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from qtarget.data.bad_rows.faults import RowFault
-from qtarget.data.chat.conversation import ChatTemplate, Conversation, Stretch, shared_start
+from qtarget.data.chat.chat_template import ChatTemplate, Stretch, shared_start
+from qtarget.data.chat.conversation import Conversation
 from qtarget.data.chat.message_search import MessageSearch, end_of_words
 
 Learn = Literal["assistant", "last", "all"]

@@ -1,14 +1,18 @@
 """Per-token weights of rows: the column `token_weight`, given or made from `weight_spans`."""
 
-import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 from trl.data_utils import is_conversational
 
+from qtarget.data.bad_rows.faults import RowFault
+from qtarget.data.chat.chat_template import ChatTemplate
+from qtarget.data.chat.conversation import Conversation
 from qtarget.data.columns import AnyDataset, column_names
-from qtarget.data.weights.spans import check_spans, message_spans, span_weights
+from qtarget.data.weights.spans import Span, check_spans, message_spans, span_weights
 
 WEIGHT = "token_weight"
 """Column of one weight per token, zero or more, as long as `input_ids` (pre-tokenised rows)."""
@@ -18,6 +22,26 @@ SPANS = "weight_spans"
 In characters of the completion (prompt-completion rows) or of the text (plain text). For conversations, one
 list of spans for each message of `messages`, or of the completion's messages, in characters of its `content`.
 """
+
+
+def conversation_spans(
+    talk: Conversation, spans: Sequence[Sequence[Span] | None], template: ChatTemplate, where: str
+) -> tuple[str, list[Span]]:
+    """A conversation as its template writes it, and its spans in characters of that text.
+
+    Args:
+        spans: for each message that may be learned, in characters of its `content`; None for none.
+        where: names the row in errors.
+
+    Raises:
+        ValueError: as `message_spans`.  RowFault: the template refuses the conversation.
+    """
+    by_message = [*([] for _ in range(talk.first)), *(list(of_message or []) for of_message in spans)]
+
+    def render(messages: Sequence[dict[str, Any]]) -> str:
+        return template.text(replace(talk, messages=list(messages)))
+
+    return message_spans(talk.messages, by_message, render, where)
 
 
 def carries_weight(dataset: AnyDataset) -> bool:
@@ -113,21 +137,11 @@ def _rendered(
     """The row's whole text, its spans in that text's characters, and whether a chat template made it."""
     spans = row[SPANS] or []
     if is_conversational(row):
-        prompt = row.get("prompt") or []
-        messages = prompt + row["completion"] if "completion" in row else row["messages"]
-        tools = row.get("tools")
-        by_message = [[] for _ in prompt] + [list(message or []) for message in spans]
-
-        def render(conversation: Any) -> Any:
-            return tokenizer.apply_chat_template(
-                conversation,
-                tokenize=False,
-                chat_template=chat_template,
-                tools=json.loads(tools) if isinstance(tools, str) else tools,
-                **(row.get("chat_template_kwargs") or {}),
-            )
-
-        return *message_spans(messages, by_message, render, where), True
+        try:
+            template = ChatTemplate(tokenizer, chat_template)
+            return *conversation_spans(Conversation.of(row), spans, template, where), True
+        except RowFault as fault:
+            raise ValueError(f"{where}: `{fault.field}` {fault.found}. {fault.remedy}") from fault
     prompt, body = (row["prompt"], row["completion"]) if "completion" in row else ("", row[text_field])
     check_spans(spans, len(body), where)
     moved = [(start + len(prompt), end + len(prompt), weight) for start, end, weight in spans]
