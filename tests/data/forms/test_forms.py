@@ -63,6 +63,12 @@ def test_a_function_call_of_share_gpt_is_a_tool_call():
     assert made["tools"] == '[{"name": "add"}]'
 
 
+def test_an_empty_list_of_tool_calls_is_left_out():
+    """A template that asks whether there is a list would write it, in training alone."""
+    turns = [said("user", "a"), {**said("assistant", "b"), "tool_calls": []}]
+    assert only({"messages": turns}) == {"messages": [said("user", "a"), said("assistant", "b")]}
+
+
 def test_conversations_may_have_role_and_content():
     assert only({"conversations": [said("user", "a"), said("gpt", "b")]}) == {
         "messages": [said("user", "a"), said("assistant", "b")]
