@@ -48,7 +48,7 @@ def test_a_damaged_file_is_named(folder: Path, name: str, how: str):
     else:
         path.write_bytes(b"x" * len(content))
     (sentence,) = damage(folder, read_seal(folder))
-    assert str(path) in sentence
+    assert name in sentence
 
 
 def test_a_file_that_was_added_is_named(folder: Path):

@@ -23,12 +23,12 @@ from train.test_teachers_adapter import ran, save_base_and_adapter
 from transformers import TrainerCallback
 
 import qtarget as qt
-from qtarget.job.whole_checkpoints import checkpoint_fault
 from qtarget.models.sharding import shard
 from qtarget.outcomes import Interruption
 from qtarget.target.statistics import dense_logits
 from qtarget.teacher import LiveModel, frozen
 from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer, stop_with_checkpoint
+from qtarget.train.checkpoints.whole_checkpoints import checkpoint_fault
 from qtarget.train.forward import TargetCall, add_target_loss
 from qtarget.train.reference import Snapshot
 
