@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from qtarget.data.asker import Asker
-from qtarget.data.faults import spelled_out
+from qtarget.data.bad_rows.faults import spelled_out
 
 CanonicalForm = Literal["prompt and completion", "messages", "text", "tokens"]
 ALWAYS_READ = ("tools", "chat_template_kwargs", "weight_spans")

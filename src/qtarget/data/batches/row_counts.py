@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from qtarget.data.sift import reasons_text
+from qtarget.data.bad_rows.sift import reasons_text
 from qtarget.target.types import IGNORED
 
 COUNTED_AT_ONCE = 10_000

@@ -1,10 +1,30 @@
 """What a tokenizer's chat template does with unusual turns, found by asking it."""
 
-from typing import Any
-
-from qtarget.data.turns import ChatStyle
+from dataclasses import dataclass
+from typing import Any, Literal
 
 ARGUMENTS = {"qtargetprobe": 1}
+
+
+@dataclass(frozen=True)
+class ChatStyle:
+    """What a chat template does with the turns it is given.
+
+    Attributes:
+        template: its source; None where the tokenizer has none.
+        shows_any_role: whether a turn of a role that it does not name is shown, under that name.
+        arguments: how it writes a tool call's arguments: given as an object, as JSON text, either, or not at
+            all: the call is hidden, or its name alone is shown.
+    """
+
+    template: str | None
+    shows_any_role: bool = True
+    arguments: Literal["object", "text", "either", "name", "hidden"] = "either"
+
+    def shows(self, role: str) -> bool:
+        """Whether a turn of this role appears."""
+        source = self.template or ""
+        return self.shows_any_role or f"'{role}'" in source or f'"{role}"' in source
 
 
 def chat_style(tokenizer: Any, template: str | None = None) -> ChatStyle:

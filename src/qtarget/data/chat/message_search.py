@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
-from qtarget.data.conversation import ASSISTANT, ChatTemplate, Conversation, Message
-from qtarget.data.faults import RowFault
+from qtarget.data.bad_rows.faults import RowFault
+from qtarget.data.chat.conversation import ASSISTANT, ChatTemplate, Conversation, Message
 
 ANYWHERE = ("system", "developer")
 """Roles whose words some templates write elsewhere than where the message stands."""

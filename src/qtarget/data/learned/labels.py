@@ -12,14 +12,14 @@ from typing import Any
 from datasets import Features, IterableDataset, List, Value
 from transformers import PreTrainedTokenizerBase
 
+from qtarget.data.bad_rows.faults import RowFault
+from qtarget.data.bad_rows.sift import RowPolicy, good_rows
+from qtarget.data.chat.conversation import ChatTemplate, Conversation, Stretch
+from qtarget.data.chat.message_search import MessageSearch
 from qtarget.data.columns import AnyDataset, column_names
-from qtarget.data.conversation import ChatTemplate, Conversation, Stretch
-from qtarget.data.faults import RowFault
-from qtarget.data.learned_turns import Learn, learned_stretches
-from qtarget.data.message_search import MessageSearch
-from qtarget.data.sift import RowPolicy, good_rows
-from qtarget.data.spans import Span, message_spans, span_weights
-from qtarget.data.weights import SPANS, WEIGHT
+from qtarget.data.learned.learned_turns import Learn, learned_stretches
+from qtarget.data.weights.spans import Span, message_spans, span_weights
+from qtarget.data.weights.token_weight import SPANS, WEIGHT
 from qtarget.target.types import IGNORED
 
 CHAT_COLUMNS = ("prompt", "completion", "messages", "tools", "chat_template_kwargs", SPANS)

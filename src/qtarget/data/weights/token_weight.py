@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from trl.data_utils import is_conversational
 
 from qtarget.data.columns import AnyDataset, column_names
-from qtarget.data.spans import check_spans, message_spans, span_weights
+from qtarget.data.weights.spans import check_spans, message_spans, span_weights
 
 WEIGHT = "token_weight"
 """Column of one weight per token, zero or more, as long as `input_ids` (pre-tokenised rows)."""

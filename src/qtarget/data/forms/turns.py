@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from qtarget.data.faults import RowFault, kind_of, shown, text_of
+from qtarget.data.bad_rows.faults import RowFault, kind_of, shown, text_of
+from qtarget.data.chat.chat_style import ChatStyle
 
 ROLES = {
     **{name: name for name in ("system", "developer", "user", "assistant", "tool")},
@@ -20,27 +20,6 @@ NO_ARGUMENTS = (None, {}, "", "{}")
 NOT_ANSWERING = ("system", "developer", "user", "tool")
 TEXT_PARTS = ("text", "input_text", "output_text")
 """Types of a content's parts that are text."""
-
-
-@dataclass(frozen=True)
-class ChatStyle:
-    """What a chat template does with the turns it is given.
-
-    Attributes:
-        template: its source; None where the tokenizer has none.
-        shows_any_role: whether a turn of a role that it does not name is shown, under that name.
-        arguments: how it writes a tool call's arguments: given as an object, as JSON text, either, or not at
-            all: the call is hidden, or its name alone is shown.
-    """
-
-    template: str | None
-    shows_any_role: bool = True
-    arguments: Literal["object", "text", "either", "name", "hidden"] = "either"
-
-    def shows(self, role: str) -> bool:
-        """Whether a turn of this role appears."""
-        source = self.template or ""
-        return self.shows_any_role or f"'{role}'" in source or f'"{role}"' in source
 
 
 def read_turns(value: Any, field: str, style: ChatStyle) -> list[dict[str, Any]]:

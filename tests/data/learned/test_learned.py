@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import tiny_models
-from data import chats
+from data.chat import chats
 from datasets import Dataset
 from transformers import ByT5Tokenizer
 

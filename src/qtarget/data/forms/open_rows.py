@@ -10,13 +10,13 @@ import numpy as np
 from datasets import Dataset, Features, Value
 from datasets.features import Json, List
 
-from qtarget.data.column_mapping import forgotten_input, input_line, mapped
+from qtarget.data.bad_rows.sift import RowLook, RowPolicy, Sifting, sift, sift_stream
+from qtarget.data.chat.chat_style import ChatStyle
 from qtarget.data.columns import AnyDataset, column_names
-from qtarget.data.forms import RowForm, recognised
-from qtarget.data.read_row import FormReader
-from qtarget.data.sift import RowLook, RowPolicy, Sifting, sift, sift_stream
-from qtarget.data.token_rows import TokenLook, read_tokens
-from qtarget.data.turns import ChatStyle
+from qtarget.data.forms.column_mapping import forgotten_input, input_line, mapped
+from qtarget.data.forms.read_row import FormReader
+from qtarget.data.forms.row_form import RowForm, recognised
+from qtarget.data.forms.token_rows import TokenLook, read_tokens
 from qtarget.outcomes import UnusableRow
 
 PEEKED = 64

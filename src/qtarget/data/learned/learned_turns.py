@@ -4,9 +4,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from qtarget.data.conversation import ChatTemplate, Conversation, Stretch, shared_start
-from qtarget.data.faults import RowFault
-from qtarget.data.message_search import MessageSearch, end_of_words
+from qtarget.data.bad_rows.faults import RowFault
+from qtarget.data.chat.conversation import ChatTemplate, Conversation, Stretch, shared_start
+from qtarget.data.chat.message_search import MessageSearch, end_of_words
 
 Learn = Literal["assistant", "last", "all"]
 """What is learned of a conversation: every turn of the assistant, its last turn, or every token."""

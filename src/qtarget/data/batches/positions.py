@@ -8,7 +8,7 @@ from datasets import IterableDataset
 from torch import nn
 
 from qtarget.data.asker import Asker
-from qtarget.data.row_counts import RowCounts
+from qtarget.data.batches.row_counts import RowCounts
 from qtarget.outcomes import UnusableRow
 
 TABLE_NAMES = ("wpe", "embed_positions", "position_embedding", "position_embeddings", "pos_embed")

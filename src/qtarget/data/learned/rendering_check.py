@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.data.faults import RowFault, spelled_out
+from qtarget.data.bad_rows.faults import RowFault, spelled_out
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qtarget.data.faults import RowFault, kind_of, shown
-from qtarget.data.weights import WEIGHT
+from qtarget.data.bad_rows.faults import RowFault, kind_of, shown
+from qtarget.data.weights.token_weight import WEIGHT
 
 MASKS = ("completion_mask", "assistant_masks", "attention_mask")
 BESIDE = ("labels", *MASKS, "position_ids", WEIGHT)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import trl
-from data import chats
+from data.chat import chats
 
-from qtarget.data.conversation import Conversation
-from qtarget.data.faults import RowFault
-from qtarget.data.learned_turns import learned_stretches
+from qtarget.data.bad_rows.faults import RowFault
+from qtarget.data.chat.conversation import Conversation
+from qtarget.data.learned.learned_turns import learned_stretches
 
 TALK = chats.talk(
     ("user", "What is 2+2?"), ("assistant", "It is 4."), ("user", "And 3+3?"), ("assistant", "That is 6.")

@@ -1,9 +1,9 @@
 """Messages that a template loses or rewrites are found out; what it only writes otherwise is not taken for lost."""
 
 import pytest
-from data import chats
+from data.chat import chats
 
-from qtarget.data.faults import RowFault
+from qtarget.data.bad_rows.faults import RowFault
 
 CALL = {"function": {"name": "weather", "arguments": {"city": "Bonn", "when": {"day": "Monday"}, "hours": [1, "two"]}}}
 

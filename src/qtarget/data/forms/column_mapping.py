@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qtarget.data.asker import Asker
-from qtarget.data.faults import spelled_out
-from qtarget.data.forms import (
+from qtarget.data.bad_rows.faults import spelled_out
+from qtarget.data.forms.row_form import (
     ALWAYS_READ,
     CONVERSATION_NAMES,
     INPUT_NAMES,

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, IterableDataset, Value
 
 from qtarget.data.asker import Asker
-from qtarget.data.faults import RowFault, spelled_out
+from qtarget.data.bad_rows.faults import RowFault, spelled_out
 from qtarget.outcomes import UnusableRow
 
 ReadRow = Callable[[Mapping[str, Any]], Mapping[str, Any]]

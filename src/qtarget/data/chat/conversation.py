@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from qtarget.data.asker import Asker
-from qtarget.data.faults import RowFault
+from qtarget.data.bad_rows.faults import RowFault
 
 Message = dict[str, Any]
 Stretch = tuple[int, int]

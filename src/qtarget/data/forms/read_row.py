@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qtarget.data.faults import RowFault, kind_of, shown, text_of
-from qtarget.data.forms import ALWAYS_READ, RowForm
-from qtarget.data.turns import ChatStyle, check_answer, read_turns, without_nulls
+from qtarget.data.bad_rows.faults import RowFault, kind_of, shown, text_of
+from qtarget.data.chat.chat_style import ChatStyle
+from qtarget.data.forms.row_form import ALWAYS_READ, RowForm
+from qtarget.data.forms.turns import check_answer, read_turns, without_nulls
 
 INPUT_GIVEN = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "

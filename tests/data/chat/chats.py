@@ -6,8 +6,8 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
-from qtarget.data.conversation import ChatTemplate, Conversation
-from qtarget.data.message_search import MessageSearch
+from qtarget.data.chat.conversation import ChatTemplate, Conversation
+from qtarget.data.chat.message_search import MessageSearch
 
 CHATML = (
     "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"

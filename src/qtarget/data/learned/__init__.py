@@ -1,0 +1,6 @@
+"""What of a conversation is learned. Begin with `labels`.
+
+labels           conversations as tokens, with labels on what is learned
+learned_turns    which characters are learned: the assistant's turns, the last of them, or all
+rendering_check  whether the template takes the conversation at all
+"""
