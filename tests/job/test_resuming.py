@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.seal import SEAL, damage, read_seal
-from qtarget.train.checkpoints.whole_checkpoints import checkpoint_fault, checkpoints_in
+from qtarget.train.resumption.whole_checkpoints import checkpoint_fault, checkpoints_in
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_the_card_states_the_run(finished, home):
         f"`{rows_fingerprint(rows)}`",
         "| training rows | 16 rows; ",
         "| training data | `rows.jsonl`, columns ",
-        f"torch {torch.__version__}",
+        f"torch {version('torch')}",
     ):
         assert stated in body
     metrics = json.loads((finished / "metrics.json").read_text())

@@ -28,9 +28,9 @@ from qtarget.outcomes import Interruption
 from qtarget.target.statistics import dense_logits
 from qtarget.teacher import LiveModel, frozen
 from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer, stop_with_checkpoint
-from qtarget.train.checkpoints.whole_checkpoints import checkpoint_fault
 from qtarget.train.forward import TargetCall, add_target_loss
 from qtarget.train.reference import Snapshot
+from qtarget.train.resumption.whole_checkpoints import checkpoint_fault
 
 STEPS = 5
 CPU = torch.device("cpu")

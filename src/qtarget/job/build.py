@@ -18,7 +18,7 @@ from qtarget.job.resume_checks import check_checkpoint_fits
 from qtarget.job.rows.layout import evaluation_rows, training_rows
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
-from qtarget.train.checkpoints.whole_checkpoints import Checkpoints
+from qtarget.train.resumption.whole_checkpoints import Checkpoints
 
 NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
 FIGURE_NAMES = {"train_loss": "mean_loss", "train_runtime": "runtime"}

@@ -10,7 +10,7 @@ from qtarget.data.json_lines import printable
 from qtarget.job.facts import DataFacts, Facts
 from qtarget.job.method_pages import Entry, entry
 from qtarget.job.training_picture import PICTURE
-from qtarget.train.checkpoints.run_history import Stretch, history_sentences
+from qtarget.train.resumption.run_history import RunPart, history_sentences
 
 LEFT_OUT = ("hub_token", "resume_from_checkpoint", "resume_changed", "resume_unsealed")
 """Keys that a run's own `train.yaml` is without: a secret, and how this very run went on."""
@@ -22,7 +22,7 @@ _LEGEND = (
 
 
 def model_card(
-    facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: int, history: Sequence[Stretch] = ()
+    facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: int, history: Sequence[RunPart] = ()
 ) -> str:
     """The card as Markdown.
 
@@ -64,7 +64,7 @@ def configuration(facts: Facts) -> str:
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 
 
-def _history(history: Sequence[Stretch], steps: int) -> list[str]:
+def _history(history: Sequence[RunPart], steps: int) -> list[str]:
     """What changed while the run was on; nothing for a run that was one all through."""
     changed = history_sentences(history, steps)
     text = "The run was resumed with changes. What stands above and below is of its last steps."

@@ -5,7 +5,7 @@ from pathlib import Path
 from qtarget.data import Asker
 from qtarget.disk.place import check_place, free_name
 from qtarget.job.config.checked_job import Job
-from qtarget.train.checkpoints.whole_checkpoints import BrokenCheckpoint, Checkpoints, checkpoint_fault, checkpoints_in
+from qtarget.train.resumption.whole_checkpoints import BrokenCheckpoint, Checkpoints, checkpoint_fault, checkpoints_in
 
 line = Asker.COMMAND_LINE.line
 MODEL_FILES = ("config.json", "adapter_config.json")

@@ -15,8 +15,8 @@ from qtarget.job.training_picture import draw_training
 from qtarget.outcomes import Interruption
 from qtarget.teacher.served.transport import TeacherUnavailableError
 from qtarget.train import NonFiniteLossError, stop_with_checkpoint
-from qtarget.train.checkpoints.whole_checkpoints import last_checkpoint
 from qtarget.train.missed_evaluation import is_evaluated
+from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 from qtarget.train.stopping import StopAtStepEnd
 
 NOT_OF_THE_RESULT = ("checkpoint-*", "last-good-*", ".*", "*.log", "runs", "logs")

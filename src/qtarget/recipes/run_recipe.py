@@ -30,7 +30,7 @@ from qtarget.recipes.run_options import RunOptions
 from qtarget.recipes.table import RecipeScore, arm_score, comparison
 from qtarget.recipes.to_job import job_of
 from qtarget.study.quiet import quiet
-from qtarget.train.checkpoints.whole_checkpoints import last_checkpoint
+from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 
 RESULTS_FILE, EVALUATION = "results.json", "evaluation"
 

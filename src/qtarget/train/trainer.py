@@ -28,7 +28,6 @@ from qtarget.models.balancing import can_balance
 from qtarget.teacher import EvidenceSource, ReadsAhead, check_head
 from qtarget.train import checks
 from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, causal_lm
-from qtarget.train.checkpoints.sealed_run import SealedRun
 from qtarget.train.end_of_turn import EndCheck, check_ends, end_tokens
 from qtarget.train.forward import ModelEvidence, TargetCall, TargetOutput, add_target_loss, text_inputs
 from qtarget.train.learn_rows import without_trl_masks
@@ -49,6 +48,7 @@ from qtarget.train.open_student import open_student
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
+from qtarget.train.resumption.sealed_run import SealedRun
 from qtarget.train.row_door import RowDoor, student_processor
 from qtarget.train.target_sft_config import as_target_config, refuse_other_losses
 from qtarget.train.trl_private import OpenSFTTrainer, Preparation, Prepare

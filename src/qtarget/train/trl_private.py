@@ -23,10 +23,10 @@ from trl.trainer.utils import create_model_from_path as create_model_from_path
 
 from qtarget.data import Asker
 from qtarget.disk.files import sync_folder
-from qtarget.train.checkpoints.pruning import prune_checkpoints
 from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
 from qtarget.train.probes import check_hooks, check_label_count, check_state
+from qtarget.train.resumption.pruning import prune_checkpoints
 
 Prepare = Callable[[Any, SFTConfig, bool], Any]
 UNFINISHED = ".unfinished"
@@ -206,7 +206,8 @@ class OpenSFTTrainer(SFTTrainer):
             error = refused
         if self.accelerator.num_processes == 1:
             return error
-        failed = self.accelerator.reduce(torch.tensor(float(error is not None), device=self.accelerator.device), "sum")
+        failed: Any = torch.tensor(float(error is not None), device=self.accelerator.device)
+        failed = self.accelerator.reduce(failed, "sum")
         return error or (OSError("another rank could not write its part") if failed.item() else None)
 
     @contextmanager

@@ -10,10 +10,10 @@ from typing import Any
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.os_errors import os_error_in_words
 from qtarget.disk.seal import seal
-from qtarget.train.checkpoints.resuming import checkpoint_to_resume, history_behind, on_first_rank
-from qtarget.train.checkpoints.run_history import ResumeRequest, Stretch
-from qtarget.train.checkpoints.run_identity import keys_of, run_identity
-from qtarget.train.checkpoints.whole_checkpoints import last_checkpoint
+from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, on_first_rank
+from qtarget.train.resumption.run_history import ResumeRequest, RunPart
+from qtarget.train.resumption.run_identity import keys_of, run_identity
+from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 
 
 class SaveError(ValueError):
@@ -30,7 +30,7 @@ class SealedRun:
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
-        self.history: list[Stretch] = []
+        self.history: list[RunPart] = []
         self.verified: Path | None = None
         self._is_writing = False
 

@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from qtarget.disk.seal import SEAL, read_seal
-from qtarget.train.checkpoints.run_history import ResumeRequest, Stretch, check_same_run, stretches_of
-from qtarget.train.checkpoints.whole_checkpoints import checkpoint_fault, checkpoints_in, step_of
+from qtarget.train.resumption.run_history import ResumeRequest, RunPart, check_same_run, parts_of_history
+from qtarget.train.resumption.whole_checkpoints import checkpoint_fault, checkpoints_in, step_of
 
-Answer = TypeVar("Answer")
+Told = TypeVar("Told")
 
 
 def checkpoint_to_resume(
@@ -55,25 +55,25 @@ def _named(folder: Path, accepts_unsealed: bool, hashed: bool) -> Path:
 
 def history_behind(
     checkpoint: Path | None, identity: dict[str, Any], request: ResumeRequest, accelerator: Accelerator
-) -> list[Stretch]:
+) -> list[RunPart]:
     """The history of the run that begins now, behind a checkpoint or anew.
 
     Raises:
         ValueError: the checkpoint is of another run, and the difference is not allowed.
     """
     if checkpoint is None:
-        return [Stretch(0, identity)]
+        return [RunPart(0, identity)]
     return on_first_rank(accelerator, lambda: _continued(checkpoint, identity, request))
 
 
-def _continued(checkpoint: Path, identity: dict[str, Any], request: ResumeRequest) -> list[Stretch]:
+def _continued(checkpoint: Path, identity: dict[str, Any], request: ResumeRequest) -> list[RunPart]:
     if not (checkpoint / SEAL).is_file():
         warnings.warn(unsealed_sentence(checkpoint), stacklevel=6)
-        return [Stretch(step_of(checkpoint), identity)]
-    history = stretches_of(read_seal(checkpoint).facts)
+        return [RunPart(step_of(checkpoint), identity)]
+    history = parts_of_history(read_seal(checkpoint).facts)
     if history and not check_same_run(history[-1].identity, identity, request):
         return history
-    return [*history, Stretch(step_of(checkpoint), identity)]
+    return [*history, RunPart(step_of(checkpoint), identity)]
 
 
 def unsealed_sentence(checkpoint: Path) -> str:
@@ -84,7 +84,7 @@ def unsealed_sentence(checkpoint: Path) -> str:
     )
 
 
-def on_first_rank(accelerator: Accelerator, ask: Callable[[], Answer]) -> Answer:
+def on_first_rank(accelerator: Accelerator, ask: Callable[[], Told]) -> Told:
     """What `ask` gives on the first rank, on every rank; a ValueError of it is raised on all."""
     told: list[Any] = [None, None]
     if accelerator.is_main_process:

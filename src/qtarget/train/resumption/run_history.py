@@ -43,7 +43,7 @@ class Difference(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stretch:
+class RunPart:
     """Steps that were run as the same run.
 
     Attributes:
@@ -55,19 +55,19 @@ class Stretch:
     identity: Mapping[str, Any]
 
 
-def stretches_of(facts: Mapping[str, Any]) -> list[Stretch]:
+def parts_of_history(facts: Mapping[str, Any]) -> list[RunPart]:
     """The history that the manifest of a checkpoint tells; empty where it tells none."""
-    return [Stretch(int(each["after"]), dict(each["identity"])) for each in facts.get("history", [])]
+    return [RunPart(int(each["after"]), dict(each["identity"])) for each in facts.get("history", [])]
 
 
-def history_sentences(history: Sequence[Stretch], steps: int) -> list[str]:
-    """What changed in a run, a sentence for each stretch behind the first; none for one that is one run all through."""
+def history_sentences(history: Sequence[RunPart], steps: int) -> list[str]:
+    """What changed in a run, a sentence for each part behind the first; none for one that is one run all through."""
     ends = [*(each.after for each in history[2:]), steps]
     pairs = zip(history, history[1:], ends, strict=False)
-    return [_stretch_sentence(before, now, end) for before, now, end in pairs]
+    return [_part_sentence(before, now, end) for before, now, end in pairs]
 
 
-def _stretch_sentence(before: Stretch, now: Stretch, end: int) -> str:
+def _part_sentence(before: RunPart, now: RunPart, end: int) -> str:
     changes = (
         f"{each.name} {_short(each.now)} (before: {_short(each.before)})"
         for each in differences(before.identity, now.identity)

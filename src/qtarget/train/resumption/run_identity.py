@@ -80,7 +80,7 @@ BY_CONTENT = frozenset(
     }
 )
 """Keys in whose place something stands that says more: the method itself, contents of models, the tokenizer."""
-PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft")
+VERSIONED = ("torch", "transformers", "trl", "accelerate", "peft")
 _ROWS = 1000
 _SAMPLE = 4096
 """Elements of each tensor that are looked at: other weights differ in nearly all."""
@@ -143,23 +143,26 @@ def _is_free(name: str) -> bool:
 
 def canonical(value: Any) -> Any:
     """A value as JSON can hold it, equal for equal values: of functions the name, of sets the sorted members."""
-    match value:
-        case Enum():
-            return canonical(value.value)
-        case None | bool() | int() | float() | str():
-            return value
-        case Mapping():
-            return {str(name): canonical(each) for name, each in value.items()}
-        case set() | frozenset():
-            return sorted(map(str, value))
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: canonical(getattr(value, field.name)) for field in fields(value) if field.compare}
-    if hasattr(value, "_asdict"):
-        return canonical(value._asdict())
-    if isinstance(value, list | tuple):
-        return [canonical(each) for each in value]
+    if isinstance(value, Enum):
+        return canonical(value.value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
     if isinstance(value, torch.dtype | torch.device):
         return str(value)
+    return _canonical_insides(value)
+
+
+def _canonical_insides(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): canonical(each) for name, each in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return canonical(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(value, list | tuple):
+        return [canonical(each) for each in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: canonical(getattr(value, field.name)) for field in fields(value) if field.compare}
     kind = value if callable(value) and hasattr(value, "__qualname__") else type(value)
     return f"{kind.__module__}.{kind.__qualname__}"
 
@@ -261,7 +264,7 @@ def _given_optimizer(trainer: IdentifiableTrainer) -> Any:
 
 def _versions() -> dict[str, str]:
     found = {"qtarget": qt.__version__}
-    for name in PACKAGES:
+    for name in VERSIONED:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

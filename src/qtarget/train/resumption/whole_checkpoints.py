@@ -41,7 +41,7 @@ class Checkpoints(NamedTuple):
     skipped: tuple[BrokenCheckpoint, ...] = ()
 
 
-def numbered(folder: Path) -> list[tuple[int, Path]]:
+def numbered_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """The folders in an output directory that are named as checkpoints are, with their steps, the highest first."""
     named = [(NAME.fullmatch(each.name), each) for each in folder.iterdir()] if folder.is_dir() else []
     return sorted(((int(match[1]), each) for match, each in named if match and each.is_dir()), reverse=True)
@@ -53,7 +53,7 @@ def checkpoints_in(folder: Path, accepts_unsealed: bool = False, hashed: bool = 
     Args: as of `checkpoint_fault`.
     """
     skipped: list[BrokenCheckpoint] = []
-    for _, each in numbered(folder):
+    for _, each in numbered_checkpoints(folder):
         reason = checkpoint_fault(each, accepts_unsealed, hashed)
         if reason is None:
             return Checkpoints(each, tuple(skipped))

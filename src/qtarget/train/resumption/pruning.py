@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from qtarget.disk.seal import SEAL
-from qtarget.train.checkpoints.whole_checkpoints import numbered
+from qtarget.train.resumption.whole_checkpoints import numbered_checkpoints
 
 
 def prune_checkpoints(run: Path, limit: int | None, kept: Collection[Path]) -> None:
@@ -17,7 +17,7 @@ def prune_checkpoints(run: Path, limit: int | None, kept: Collection[Path]) -> N
         limit: None or 0 for all.
         kept: these stay, and are counted: the one just written, and the best.
     """
-    sealed = [folder for _, folder in numbered(run) if (folder / SEAL).is_file()]
+    sealed = [folder for _, folder in numbered_checkpoints(run) if (folder / SEAL).is_file()]
     sealed.sort(key=lambda folder: (folder / SEAL).stat().st_mtime_ns)
     spare = [folder for folder in sealed if folder not in kept]
     too_many = len(sealed) - limit if limit else 0
