@@ -15,7 +15,7 @@ from transformers import Trainer
 from trl import SFTTrainer
 
 from qtarget.job.build import JobTrainer
-from qtarget.job.whole_checkpoints import checkpoint_fault
+from qtarget.train.resumption.whole_checkpoints import checkpoint_fault
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 TRAIN = ("train", "config.yaml", "--teacher", "null", "--method", "dft", "--eta", "null")

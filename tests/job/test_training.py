@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from job.command import run as command
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from qtarget.disk.seal import read_seal, seal
 from qtarget.job.config.checked_job import DataSource
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
@@ -47,7 +49,7 @@ def test_the_card_states_the_run(finished, home):
         f"`{rows_fingerprint(rows)}`",
         "| training rows | 16 rows; ",
         "| training data | `rows.jsonl`, columns ",
-        f"torch {torch.__version__}",
+        f"torch {version('torch')}",
     ):
         assert stated in body
     metrics = json.loads((finished / "metrics.json").read_text())
@@ -82,6 +84,7 @@ def test_resuming_ends_where_the_whole_run_ends(finished, here, capsys):
     kept = json.loads(state.read_text())
     kept["log_history"][0]["mark"] = 77  # shows that this very checkpoint is read
     state.write_text(json.dumps(kept))
+    seal(state.parent, read_seal(state.parent).facts)
     assert command(capsys, "train", "config.yaml", "--resume-from-checkpoint").code == 0
     resumed, whole = load_file(here / "out" / "model.safetensors"), load_file(finished / "model.safetensors")
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())

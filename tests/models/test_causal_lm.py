@@ -22,6 +22,7 @@ from transformers import (
 
 import qtarget as qt
 from qtarget.models.balancing import load_balancing_loss
+from qtarget.models.head_check import rounds_products
 from qtarget.target.statistics import head_logits
 from qtarget.teacher import check_head, eval_mode, head_of
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
@@ -239,3 +240,12 @@ def test_routers_are_counted_by_their_logits():
     torch.testing.assert_close(load_balancing_loss(model, outputs, mask), own)
     outputs.router_logits = None
     assert load_balancing_loss(model, outputs, mask) is None
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch has the old setting alone")
+@pytest.mark.parametrize(("precision", "rounds"), [("tf32", True), ("ieee", False)])
+def test_rounded_products_are_known_under_torchs_new_setting_too(monkeypatch, precision, rounds):
+    """It is what transformers sets; the old setting cannot be read once it was."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", precision)
+    assert rounds_products() is rounds
+    monkeypatch.undo()

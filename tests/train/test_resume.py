@@ -49,7 +49,7 @@ def test_a_stream_goes_on_where_it_stopped(tmp_path, rows, accumulation, shuffle
 def test_a_longer_run_goes_on_behind_the_shorter_one(tmp_path):
     """The first run's length, not the second's, says where it stopped."""
     trainer(tmp_path, 8, max_steps=6).train()
-    whole, again = trainer(tmp_path / "whole", 8), trainer(tmp_path, 8)
+    whole, again = trainer(tmp_path / "whole", 8), trainer(tmp_path, 8, resume_changed=["max_steps"])
     whole.train()
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
     assert again.rows == whole.rows[6:]

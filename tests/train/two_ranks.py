@@ -23,7 +23,6 @@ from train.test_teachers_adapter import ran, save_base_and_adapter
 from transformers import TrainerCallback
 
 import qtarget as qt
-from qtarget.job.whole_checkpoints import checkpoint_fault
 from qtarget.models.sharding import shard
 from qtarget.outcomes import Interruption
 from qtarget.target.statistics import dense_logits
@@ -31,6 +30,7 @@ from qtarget.teacher import LiveModel, frozen
 from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer, stop_with_checkpoint
 from qtarget.train.forward import TargetCall, add_target_loss
 from qtarget.train.reference import Snapshot
+from qtarget.train.resumption.whole_checkpoints import checkpoint_fault
 
 STEPS = 5
 CPU = torch.device("cpu")

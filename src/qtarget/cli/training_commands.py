@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -62,12 +62,12 @@ and TRL's model_name_or_path and dataset_name. Other trainers' words
     help="Fine-tune a model." + RUN_HELP,
 )
 def train_command(arguments: ConfigArguments = None) -> None:
-    with diverted_noise() as noise:
+    with diverted_noise() as noise, ExitStack() as held:
         from qtarget.job.announce import announce_result, announce_run
         from qtarget.job.config.flags import parse_arguments
         from qtarget.job.config.read_job import read_job
         from qtarget.job.teacher_mass import announce_mass
-        from qtarget.job.training import prepare_training, run_training
+        from qtarget.job.training import claimed_output, prepare_training, run_training
         from qtarget.job.training_table import TrainingTable
 
         with preparation(), _untrained():
@@ -75,6 +75,7 @@ def train_command(arguments: ConfigArguments = None) -> None:
             if job.args.log_level != "passive":
                 noise.show_from(job.args.get_process_log_level())
             trainer = prepare_training(job)
+            held.enter_context(claimed_output(trainer))
         noise.keep(job.output)
         announce_run(trainer)
         announce_mass(trainer)

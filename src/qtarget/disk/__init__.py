@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, folders with one writer at a time, and pages written in part by code."""
+"""Files written whole or not at all, sealed folders, folders with one writer at a time, pages that code fills in."""

@@ -4,6 +4,7 @@ Results, records, manifests, cards and pages are written here and nowhere else, 
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -42,7 +43,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -95,6 +96,12 @@ def reading_fields(path: Path, remedy: str) -> Iterator[None]:
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}.") from error
 
 
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def is_draft(path: Path) -> bool:
     """Whether a file is one that `replacing` had begun when its process was killed, or is writing now."""
     return DRAFT.fullmatch(path.name) is not None
@@ -107,8 +114,8 @@ def remove_drafts(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Write the folder's entries to the disk, where the system can."""
+def sync_folder(folder: Path) -> None:
+    """Write a folder's entries to the disk, where the system can."""
     if os.name == "nt":  # folders cannot be opened there
         return
     with suppress(PermissionError):

@@ -16,9 +16,9 @@ from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.resume_checks import check_checkpoint_fits
 from qtarget.job.rows.layout import evaluation_rows, training_rows
-from qtarget.job.whole_checkpoints import Checkpoints
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
+from qtarget.train.resumption.whole_checkpoints import Checkpoints
 
 NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
 FIGURE_NAMES = {"train_loss": "mean_loss", "train_runtime": "runtime"}
@@ -38,9 +38,18 @@ class JobTrainer(TargetSFTTrainer):
     start: Checkpoints = Checkpoints(None)
     asker = Asker.COMMAND_LINE
 
+    def start_from(self, start: Checkpoints) -> None:
+        """Go on from a checkpoint that was found whole, and refuse it if it is of another run.
+
+        Raises:
+            ValueError: lists what differs.
+        """
+        self.start, self.sealed_run.verified = start, start.newest
+        self.sealed_run.begin(None if start.newest is None else str(start.newest))
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.is_world_process_zero():
-            card = model_card(self.facts, self.measures(), self.state.global_step)
+            card = model_card(self.facts, self.measures(), self.state.global_step, self.sealed_run.history)
             folder = Path(str(self.args.output_dir))
             folder.mkdir(parents=True, exist_ok=True)  # the first checkpoint's card comes before the checkpoint
             replace_text(folder / CARD, card)

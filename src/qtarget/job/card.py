@@ -1,6 +1,6 @@
 """The model card, `README.md` beside a trained model: made from the facts of its run and the figures logged so far."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ from qtarget.console import printable
 from qtarget.job.facts import DataFacts, Facts
 from qtarget.job.method_pages import Entry, entry
 from qtarget.job.training_picture import PICTURE
+from qtarget.train.resumption.run_history import RunPart, history_sentences
 
-LEFT_OUT = ("hub_token", "resume_from_checkpoint")
-"""Keys that a run's own `train.yaml` is without: a secret, and where this very run went on."""
+LEFT_OUT = ("hub_token", "resume_from_checkpoint", "resume_changed", "resume_unsealed")
+"""Keys that a run's own `train.yaml` is without: a secret, and how this very run went on."""
 _LEGEND = (
     "`p` is the student, `p_y` its probability of the observed token `y`, `d` the one-hot label, `r` the "
     "reference, `t` the teacher. At every supervised token the gradient is `s·(p − Q)` with "
@@ -20,12 +21,15 @@ _LEGEND = (
 )
 
 
-def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: int) -> str:
+def model_card(
+    facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: int, history: Sequence[RunPart] = ()
+) -> str:
     """The card as Markdown.
 
     Args:
         metrics: "train" or "eval", name, value, as `JobTrainer.measures` gives them.
         steps: optimizer steps taken.
+        history: which of them were run as what.
     """
     method = entry(facts.job.method.name)
     parts = [
@@ -37,6 +41,7 @@ def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: 
         f"{method.summary}\n",
         _table(_objective(method, facts)),
         _LEGEND + "\n",
+        *_history(history, steps),
         "## Data\n",
         _table([row for data in _data(facts) for row in data]),
         "## Result\n",
@@ -57,6 +62,13 @@ def configuration(facts: Facts) -> str:
     """The run's keys as YAML, as `train.yaml` holds them; secrets, and where it was resumed, are left out."""
     given = {key: value for key, value in facts.job.given.items() if key not in LEFT_OUT}
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+
+
+def _history(history: Sequence[RunPart], steps: int) -> list[str]:
+    """What changed while the run was on; nothing for a run that was one all through."""
+    changed = history_sentences(history, steps)
+    text = "The run was resumed with changes. What stands above and below is of its last steps."
+    return ["## History\n", text + "\n", *(f"- {sentence}" for sentence in changed), ""] if changed else []
 
 
 def _front_matter(facts: Facts) -> dict[str, Any]:

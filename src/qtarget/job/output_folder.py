@@ -5,7 +5,7 @@ from pathlib import Path
 from qtarget.data import Asker
 from qtarget.disk.place import check_place, free_name
 from qtarget.job.config.checked_job import Job
-from qtarget.job.whole_checkpoints import BrokenCheckpoint, Checkpoints, checkpoint_fault, checkpoints_in
+from qtarget.train.resumption.whole_checkpoints import BrokenCheckpoint, Checkpoints, checkpoint_fault, checkpoints_in
 
 line = Asker.COMMAND_LINE.line
 MODEL_FILES = ("config.json", "adapter_config.json")
@@ -21,7 +21,8 @@ def check_output(job: Job) -> Checkpoints:
     Raises:
         ValueError: any of these; with the line to write.
     """
-    found, resume = checkpoints_in(job.output), job.args.resume_from_checkpoint
+    resume = job.args.resume_from_checkpoint
+    found = checkpoints_in(job.output, job.args.resume_unsealed, hashed=resume is True)
     if isinstance(resume, str):
         return _named_checkpoint(Path(resume), job, found)
     if resume:
@@ -32,7 +33,7 @@ def check_output(job: Job) -> Checkpoints:
 
 
 def _named_checkpoint(folder: Path, job: Job, found: Checkpoints) -> Checkpoints:
-    reason = checkpoint_fault(folder) if folder.is_dir() else "is not there"
+    reason = checkpoint_fault(folder, job.args.resume_unsealed) if folder.is_dir() else "is not there"
     if reason is None:
         check_place(job.output, f"`output_dir: {job.output}`")
         return Checkpoints(folder)

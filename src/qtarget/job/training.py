@@ -1,22 +1,26 @@
 """`qtarget train`: prepare a run, train, and save the model with its record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from qtarget.disk.files import replace_text, write_json
+from qtarget.disk.seal import SEAL
 from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.card import configuration
 from qtarget.job.config.checked_job import Job
 from qtarget.job.output_folder import check_output
 from qtarget.job.training_picture import draw_training
-from qtarget.job.whole_checkpoints import last_checkpoint
 from qtarget.outcomes import Interruption
 from qtarget.teacher.served.transport import TeacherUnavailableError
 from qtarget.train import NonFiniteLossError, stop_with_checkpoint
 from qtarget.train.missed_evaluation import is_evaluated
+from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 from qtarget.train.stopping import StopAtStepEnd
 
+NOT_OF_THE_RESULT = ("checkpoint-*", "last-good-*", ".*", "*.log", "runs", "logs")
+"""What else stands in an output directory, by patterns: no part of the trained model."""
 METRICS, CONFIGURATION = "metrics.json", "train.yaml"
 GO_ON = "the same command and `--resume-from-checkpoint`"
 
@@ -31,7 +35,7 @@ def prepare_training(job: Job) -> JobTrainer:
     start = check_output(job)
     with remove_if_empty(job.output):
         trainer = build_trainer(job)
-    trainer.start = start
+    trainer.start_from(start)
     return trainer
 
 
@@ -63,7 +67,26 @@ def run_training(trainer: JobTrainer, go_on: str = GO_ON, say: Callable[[str], N
         NonFiniteLossError: the message says where the last good weights were saved.
         TeacherUnavailableError: the message names the checkpoint to resume from.
         Interruption: on Ctrl-C or SIGTERM; the message says what is kept.
+        ValueError: another process trains into the same folder, or has done so in the meantime.
     """
+    with claimed_output(trainer):
+        _run(trainer, go_on, say)
+
+
+@contextmanager
+def claimed_output(trainer: JobTrainer) -> Iterator[None]:
+    """While the block runs, no other process may train into the run's output directory.
+
+    Raises:
+        ValueError: another process does so, or has begun and ended a run there since the trainer was prepared.
+    """
+    with trainer.sealed_run.only_writer():
+        if trainer.start.newest is None and not trainer.state.global_step:
+            check_output(trainer.facts.job)
+        yield
+
+
+def _run(trainer: JobTrainer, go_on: str, say: Callable[[str], None]) -> None:
     notice = StopNotice(say if trainer.is_world_process_zero() else lambda line: None)
     with stop_with_checkpoint(trainer, lambda _: go_on, notice) as stop:
         try:
@@ -76,6 +99,8 @@ def run_training(trainer: JobTrainer, go_on: str = GO_ON, say: Callable[[str], N
 
 def _train(trainer: JobTrainer, go_on: str) -> None:
     try:
+        if trainer.args.should_save:
+            (Path(trainer.args.output_dir) / SEAL).unlink(missing_ok=True)  # of a result that this run changes
         trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{error} {_save_last_good(trainer)}") from error
@@ -120,13 +145,15 @@ def _evaluate(trainer: JobTrainer, stop: StopAtStepEnd) -> bool:
 
 
 def write_record(trainer: JobTrainer) -> None:
-    """Write card, metrics and configuration beside the model."""
+    """Write card, metrics and configuration beside the model, and seal all of it."""
     trainer.create_model_card()
     if trainer.is_world_process_zero():
         output = Path(trainer.args.output_dir)
         record = {"steps": trainer.state.global_step, **trainer.measures()}
         write_json(output / METRICS, record, indent=2)
         replace_text(output / CONFIGURATION, configuration(trainer.facts))
+    if trainer.args.should_save:
+        trainer.sealed_run.seal(Path(trainer.args.output_dir), "result", NOT_OF_THE_RESULT)
 
 
 def _save_last_good(trainer: JobTrainer) -> str:

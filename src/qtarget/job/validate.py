@@ -91,7 +91,7 @@ def validate_job(job: Job, quick: bool = False) -> Rehearsal:
     job = replace(job, sample=SAMPLE_ROWS) if quick else job
     with remove_if_empty(job.output):
         trainer = build_trainer(job)
-        trainer.start = start
+        trainer.start_from(start)
         return rehearse(trainer)
 
 

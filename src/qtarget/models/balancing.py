@@ -48,8 +48,11 @@ def can_balance(model: PreTrainedModel) -> bool:
 
 def balancing_function(model: PreTrainedModel) -> Callable[..., Any] | None:
     """The balancing loss that the module of the model's class, or of a class it derives from, defines."""
-    modules = (sys.modules.get(kind.__module__) for kind in type(model).__mro__)
-    return next((function for module in modules if (function := getattr(module, FUNCTION, None)) is not None), None)
+    for kind in type(model).__mro__:
+        function = getattr(sys.modules.get(kind.__module__), FUNCTION, None)
+        if function is not None:
+            return function
+    return None
 
 
 def _routers(outputs: Any) -> tuple[Tensor, ...]:

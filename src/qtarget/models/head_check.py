@@ -133,8 +133,20 @@ def _tolerance(model: PreTrainedModel) -> float:
     """`EXACT` where everything is computed in single precision or better, as far as the weights say."""
     kinds = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
     is_single = all(torch.finfo(kind).bits >= 32 for kind in kinds) and not getattr(model, "is_quantized", False)
-    rounds = torch.cuda.is_available() and torch.get_float32_matmul_precision() != "highest"
-    return EXACT if is_single and not rounds else HALF_PRECISION
+    return EXACT if is_single and not (torch.cuda.is_available() and rounds_products()) else HALF_PRECISION
+
+
+def rounds_products() -> bool:
+    """Whether products of float32 matrices may be rounded (TF32) on CUDA.
+
+    torch has an old and a new setting of it, and refuses to tell the old one once the new one was set, as transformers
+    does under `tf32: true`.
+    """
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:
+        own, of_all = torch.backends.cuda.matmul.fp32_precision, torch.backends.fp32_precision
+        return (of_all if own == "none" else own) not in ("none", "ieee")
 
 
 def _check_finite(model: PreTrainedModel, name: str, logits: Logits) -> None:

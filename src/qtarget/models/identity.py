@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from qtarget.disk.files import file_digest
 from qtarget.models.gguf_file import checkpoint_folder
 
 WEIGHTS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin", "*.pt", "*.pth")
@@ -47,12 +48,6 @@ def weights_identity(model: str | PreTrainedModel, revision: str | None = None) 
     path = cached_file(model, "config.json", revision=revision, _raise_exceptions_for_missing_entries=False)
     path = path or cached_file(model, "adapter_config.json", revision=revision)
     return f"{model}@{extract_commit_hash(path, None)}"
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _of_folder(folder: Path) -> str:

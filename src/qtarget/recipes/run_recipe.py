@@ -20,7 +20,6 @@ from qtarget.evaluate.tasks.questions import sample_rows
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.yaml_file import read_yaml
 from qtarget.job.training import CONFIGURATION, prepare_training, run_training
-from qtarget.job.whole_checkpoints import last_checkpoint
 from qtarget.recipes.dry import DRY_PROTOCOL, DRY_QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
 from qtarget.recipes.launch import arm_values, write_config
@@ -31,6 +30,7 @@ from qtarget.recipes.run_options import RunOptions
 from qtarget.recipes.table import RecipeScore, arm_score, comparison
 from qtarget.recipes.to_job import job_of
 from qtarget.study.quiet import quiet
+from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 
 RESULTS_FILE, EVALUATION = "results.json", "evaluation"
 

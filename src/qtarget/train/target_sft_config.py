@@ -50,6 +50,12 @@ class TargetSFTConfig(SFTConfig):
             "all" (every token); of a prompt and its completion as texts the completion, or with "all" both. None is
             TRL's own default: every token of `messages`, and the completion behind a prompt. The command line's
             default is "assistant".
+        resume_changed: names of what may differ from the run that wrote the checkpoint that training goes on from, as
+            in `["max_steps"]`; anything else that differs is refused.
+        resume_unsealed: go on from a checkpoint without a manifest, as transformers and TRL write them: nothing of
+            what is in it can be checked.
+        on_save_error: what follows a checkpoint that could not be written, because the disk is full for example:
+            "stop", or "continue" without it.
         logging_nan_inf_filter: off, where the Trainer has it on: it reads every micro-batch's loss to keep NaN out of
             the log, and here such a loss stops training.
     """
@@ -112,6 +118,16 @@ class TargetSFTConfig(SFTConfig):
     learn: str | None = field(
         default=None,
         metadata={"help": "What is learned of conversations: 'assistant', 'last' (its last turn) or 'all'."},
+    )
+
+    resume_changed: list[str] | None = field(
+        default=None, metadata={"help": "What may differ from the run that is resumed, for example 'max_steps'."}
+    )
+    resume_unsealed: bool = field(
+        default=False, metadata={"help": "Go on from a checkpoint that has no manifest, unchecked."}
+    )
+    on_save_error: Literal["stop", "continue"] = field(
+        default="stop", metadata={"help": "What follows a checkpoint that cannot be written: 'stop' or 'continue'."}
     )
 
     logging_nan_inf_filter: bool = field(

@@ -48,6 +48,7 @@ from qtarget.train.open_student import open_student
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
+from qtarget.train.resumption.sealed_run import SealedRun
 from qtarget.train.row_door import RowDoor, student_processor
 from qtarget.train.target_sft_config import as_target_config, refuse_other_losses
 from qtarget.train.trl_private import OpenSFTTrainer, Preparation, Prepare
@@ -78,6 +79,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     in characters of the completion, of the text, or (one list for each message) of the messages' contents.
 
     Attributes:
+        sealed_run: what the run is, for the manifests of its checkpoints.
         row_counts: how many rows and tokens of each data set are trained on, "train" and "eval" (or each evaluation set
             by its name), and what became of the others.
 
@@ -132,6 +134,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         for callback in (self._finite_losses, self._log_window, MissedEvaluation(self)):
             self.add_callback(callback)
         self._add_evidence(teachers, given)
+        self.sealed_run = SealedRun(self)
         self.count_labels()
         ahead = {name: source.read for name, source in self.sources.items() if isinstance(source, ReadsAhead)}
         self.data_collator = PerTokenCollator(self.data_collator, ahead=ahead)
@@ -308,7 +311,29 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def _over_ranks(self, table: Tensor) -> Any:
         return self.accelerator.reduce(table, "sum")
 
-    # What is saved
+    # What is saved, and where a run goes on
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer's, from a checkpoint that is whole and of this very run.
+
+        Args:
+            resume_from_checkpoint: a folder, or True for the newest whole checkpoint in `args.output_dir`; newer ones
+                that are not whole are passed over, with a warning.
+
+        Raises:
+            ValueError: there is no whole checkpoint, or it is of another run (`args.resume_changed` names what may
+                differ); or another process trains into the same folder.
+            NonFiniteLossError: before the weights are touched.
+        """
+        with self.sealed_run.only_writer():
+            start = self.sealed_run.begin(resume_from_checkpoint)
+            return super().train(None if start is None else str(start), *args, **kwargs)
+
+    def seal(self, folder: Path) -> None:
+        self.sealed_run.seal(folder, "checkpoint")
+
+    def checkpoint_lost(self, folder: Path, error: Exception) -> None:
+        self.sealed_run.lose(folder, error)
 
     def save_beside(self, folder: Path) -> None:
         self._log_window.save(folder)

@@ -5,6 +5,7 @@ else in the package names them.
 """
 
 import copy
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,21 +13,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import SaveStrategy, has_length, rotate_checkpoints
+from transformers.trainer_utils import SaveStrategy, has_length
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import create_model_from_path as create_model_from_path
 
 from qtarget.data import Asker
+from qtarget.disk.files import sync_folder
 from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
 from qtarget.train.probes import check_hooks, check_label_count, check_state
+from qtarget.train.resumption.pruning import prune_checkpoints
 
 Prepare = Callable[[Any, SFTConfig, bool], Any]
 UNFINISHED = ".unfinished"
 """Folder in an output directory that holds the checkpoint being written; it is renamed once it is whole."""
+_TORCH_WRITER = re.compile("PytorchStreamWriter|file write failed|unexpected pos|open file", re.IGNORECASE)
+"""What torch says in a RuntimeError where a file cannot be written."""
 
 
 class Preparation(NamedTuple):
@@ -98,8 +104,21 @@ class OpenSFTTrainer(SFTTrainer):
     def save_beside(self, folder: Path) -> None:
         """Called after a checkpoint is written to `folder`, on every rank."""
 
+    def seal(self, folder: Path) -> None:
+        """Called on the rank that saves, when a checkpoint is written to `folder` and not yet at its place."""
+
+    def checkpoint_lost(self, folder: Path, error: Exception) -> None:
+        """Called on every rank, when the checkpoint `folder` could not be written."""
+        raise error
+
     def load_beside(self, folder: Path) -> None:
         """Called after the model's weights are read from a checkpoint, on every rank."""
+
+    @property
+    def read_columns(self) -> list[str]:
+        """Columns of the prepared rows that reach the collator."""
+        self._set_signature_columns_if_needed()
+        return list(self._signature_columns or [])
 
     @property
     def is_vision(self) -> bool:
@@ -143,30 +162,57 @@ class OpenSFTTrainer(SFTTrainer):
         self._signature_columns = [*self._signature_columns, *missing]
 
     def _save_checkpoint(self, model, trial) -> None:
-        """A checkpoint appears whole or not at all: written to `UNFINISHED`, and renamed once all ranks are done."""
+        """A checkpoint appears whole or not at all: written to `UNFINISHED`, sealed and renamed once all ranks are
+        done. What cannot be written is left to `on_save_error`."""
         run, name = Path(self._get_output_dir(trial=trial)), f"checkpoint-{self.state.global_step}"
-        limit = self.args.save_total_limit
         with self._drafting(run):
-            self.args.save_total_limit = None  # old checkpoints go once the new one is there
-            super()._save_checkpoint(model, trial)
-            self.args.save_total_limit = limit
-            if not self.args.save_only_model:
-                self.save_beside(run / UNFINISHED / name)
-            if self.args.should_save:
-                self._name_best(run, name)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                _move(run / UNFINISHED / name, run / name)
-            self.accelerator.wait_for_everyone()
+            error = self._attempt(lambda: self._write_draft(run / UNFINISHED / name, model, trial))
+            error = error or self._attempt(lambda: self._finish_draft(run, name))
+        if error is not None:
+            return self.checkpoint_lost(run / name, error)
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(run / name))
         if self.args.should_save:
-            rotate_checkpoints(str(run), limit, self.state.best_model_checkpoint, use_mtime=True)
+            best = self.state.best_model_checkpoint
+            kept = {run / name, *([Path(best)] if best else [])}
+            prune_checkpoints(run, self.args.save_total_limit, kept)
+
+    def _write_draft(self, draft: Path, model, trial) -> None:
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # old ones go once the new one is there
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        if not self.args.save_only_model:
+            self.save_beside(draft)
+
+    def _finish_draft(self, run: Path, name: str) -> None:
+        """On the rank that saves, after all ranks have written: seal the checkpoint and give it its name."""
+        if self.args.should_save:
+            self._name_best(run, name)
+            self.seal(run / UNFINISHED / name)
+            _move(run / UNFINISHED / name, run / name)
+
+    def _attempt(self, write: Callable[[], None]) -> Exception | None:
+        """What went wrong with files on this rank, or on another, if anything did. All ranks wait for each other."""
+        error: Exception | None = None
+        try:
+            write()
+        except (OSError, SafetensorError) as refused:
+            error = refused
+        except RuntimeError as refused:
+            if not _TORCH_WRITER.search(str(refused)):
+                raise
+            error = refused
+        if self.accelerator.num_processes == 1:
+            return error
+        failed: Any = torch.tensor(float(error is not None), device=self.accelerator.device)
+        failed = self.accelerator.reduce(failed, "sum")
+        return error or (OSError("another rank could not write its part") if failed.item() else None)
 
     @contextmanager
     def _drafting(self, run: Path) -> Iterator[None]:
         """While the block runs, checkpoints are written below `UNFINISHED`, which is empty before and gone after."""
-        limit = self.args.save_total_limit
         if self.args.should_save:
             shutil.rmtree(run / UNFINISHED, ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -174,7 +220,7 @@ class OpenSFTTrainer(SFTTrainer):
         try:
             yield
         finally:
-            self._draft, self.args.save_total_limit = None, limit
+            self._draft = None
             if self.args.should_save:
                 shutil.rmtree(run / UNFINISHED, ignore_errors=True)
 
@@ -225,8 +271,9 @@ class OpenSFTTrainer(SFTTrainer):
 def _move(draft: Path, folder: Path) -> None:
     """Give a finished checkpoint its name. An earlier one of the same step goes."""
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.replace(draft.with_name("replaced"))
     draft.replace(folder)
+    sync_folder(folder.parent)
 
 
 def place_in_stream(state: TrainerState, accumulation: int) -> tuple[int, int]:

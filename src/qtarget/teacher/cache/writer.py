@@ -10,9 +10,8 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from qtarget.disk.files import is_draft, read_json_object, replace_file
+from qtarget.disk.files import file_digest, is_draft, read_json_object, replace_file
 from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
-from qtarget.models.identity import file_digest
 from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
 from qtarget.teacher.cache.format import (
     MANIFEST,

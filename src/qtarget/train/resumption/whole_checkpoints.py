@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
+from qtarget.disk.seal import SEAL, damage, read_seal
+
 STATE, INDEX = "trainer_state.json", "model.safetensors.index.json"
 SAFE_WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin")
 SHARDED_STATES = ("pytorch_model_fsdp_*", "global_step*")
 """Folders of FSDP's and DeepSpeed's own checkpoints, which hold optimizer and weights; their contents are not read."""
+UNSEALED = f"it has no {SEAL}, which says that it is whole; `resume_unsealed: true` takes it unchecked"
 NAME = re.compile(r"checkpoint-(\d+)", re.ASCII)
 
 
@@ -38,29 +41,62 @@ class Checkpoints(NamedTuple):
     skipped: tuple[BrokenCheckpoint, ...] = ()
 
 
-def checkpoints_in(folder: Path) -> Checkpoints:
-    """The newest whole checkpoint of an output directory, and those above it that are not whole."""
+def numbered_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """The folders in an output directory that are named as checkpoints are, with their steps, the highest first."""
     named = [(NAME.fullmatch(each.name), each) for each in folder.iterdir()] if folder.is_dir() else []
-    steps = sorted(((int(match[1]), each) for match, each in named if match and each.is_dir()), reverse=True)
+    return sorted(((int(match[1]), each) for match, each in named if match and each.is_dir()), reverse=True)
+
+
+def checkpoints_in(folder: Path, accepts_unsealed: bool = False, hashed: bool = True) -> Checkpoints:
+    """The newest whole checkpoint of an output directory, and those above it that are not whole.
+
+    Args: as of `checkpoint_fault`.
+    """
     skipped: list[BrokenCheckpoint] = []
-    for _, each in steps:
-        reason = checkpoint_fault(each)
+    for _, each in numbered_checkpoints(folder):
+        reason = checkpoint_fault(each, accepts_unsealed, hashed)
         if reason is None:
             return Checkpoints(each, tuple(skipped))
         skipped.append(BrokenCheckpoint(each, reason))
     return Checkpoints(None, tuple(skipped))
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint is of."""
+    return int(json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["global_step"])
+
+
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a run's output directory, if there is one."""
-    return checkpoints_in(folder).newest
+    """The newest whole checkpoint in a run's output directory, if there is one; its files are not hashed again."""
+    return checkpoints_in(folder, hashed=False).newest
 
 
-def checkpoint_fault(folder: Path) -> str | None:
-    """Why training cannot go on from a folder, or None. The bytes of weights are not read, only whether the files are
-    there and end where they should."""
+def checkpoint_fault(folder: Path, accepts_unsealed: bool = False, hashed: bool = True) -> str | None:
+    """Why training cannot go on from a folder, or None.
+
+    Args:
+        accepts_unsealed: whether a folder without a manifest will do, as plain transformers and TRL write them. Of
+            such a one only this is looked at: whether the files are there, and end where they should.
+        hashed: whether the files of a sealed folder are read and hashed, and not only measured.
+    """
     if not any(folder.iterdir()):
         return "it is empty"
+    if (folder / SEAL).is_file():
+        return _seal_fault(folder, hashed) or _contents_fault(folder)
+    if accepts_unsealed:
+        return _contents_fault(folder)
+    return _contents_fault(folder) or UNSEALED
+
+
+def _seal_fault(folder: Path, hashed: bool) -> str | None:
+    try:
+        wrong = damage(folder, read_seal(folder), hashed)
+    except ValueError as error:
+        return str(error)
+    return None if not wrong else "; ".join(wrong)
+
+
+def _contents_fault(folder: Path) -> str | None:
     try:
         step = json.loads((folder / STATE).read_text(encoding="utf-8"))["global_step"]
     except FileNotFoundError:

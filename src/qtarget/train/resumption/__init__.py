@@ -1,0 +1,11 @@
+"""Checkpoints that are sealed, and runs that go on from them as the same run.
+
+    sealed_run           a run that begins or goes on, and seals what it writes
+    run_identity         what a run is: everything that decides the weights it ends with, by name
+    run_history          which steps were run as what, and how two identities differ
+    whole_checkpoints    which checkpoints of a folder are whole, and what is wrong with the others
+    resuming             whether a run may go on from a checkpoint
+    pruning              which old checkpoints go
+
+A checkpoint is sealed by `qtarget.disk.seal`: its manifest holds every file's size and sha256, and the run's history.
+"""

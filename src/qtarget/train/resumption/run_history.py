@@ -1,0 +1,187 @@
+"""Which steps of a run were run as what: a run that is resumed with changes is no longer one run all through."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from qtarget.data import Asker
+
+KEPT_BY_CHECKPOINTS = frozenset(
+    {
+        "learning_rate",
+        "weight_decay",
+        "optim",
+        "optim_args",
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
+        "optimizer",
+        "adapter",
+        "dtypes",
+    }
+)
+"""What the states in a checkpoint decide: another value would have no effect on a run that goes on from it."""
+_DIGEST, _SHOWN = 64, 12
+"""Characters of a sha256, and of those shown."""
+
+
+class Difference(NamedTuple):
+    """A part of a run's identity that differs. before, now: its values; None where there was none."""
+
+    name: str
+    before: Any
+    now: Any
+
+    @property
+    def part(self) -> str:
+        """The part of the identity that it is in: "versions" of "versions.torch"."""
+        return self.name.partition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {_short(self.before)} then, {_short(self.now)} now"
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """Steps that were run as the same run.
+
+    Attributes:
+        after: the step behind which it begins, 0 for the first.
+        identity: `run_identity` of it.
+    """
+
+    after: int
+    identity: Mapping[str, Any]
+
+
+def parts_of_history(facts: Mapping[str, Any]) -> list[RunPart]:
+    """The history that the manifest of a checkpoint tells; empty where it tells none."""
+    return [RunPart(int(each["after"]), dict(each["identity"])) for each in facts.get("history", [])]
+
+
+def history_sentences(history: Sequence[RunPart], steps: int) -> list[str]:
+    """What changed in a run, a sentence for each part behind the first; none for one that is one run all through."""
+    ends = [*(each.after for each in history[2:]), steps]
+    pairs = zip(history, history[1:], ends, strict=False)
+    return [_part_sentence(before, now, end) for before, now, end in pairs]
+
+
+def _part_sentence(before: RunPart, now: RunPart, end: int) -> str:
+    changes = (
+        f"{each.name} {_short(each.now)} (before: {_short(each.before)})"
+        for each in differences(before.identity, now.identity)
+    )
+    return f"Steps {now.after + 1} to {end} were run with {', '.join(changes)}."
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """The parts in which two identities differ, the insides of mappings (`versions.torch`) each for itself.
+
+    A part that one of them lacks is one that its version of the libraries does not know: no difference.
+    """
+    found = _differences({name: before[name] for name in now if name in before}, now)
+    if any(each.part in ("method", "hyperparameters") for each in found):  # they say it better
+        found = [each for each in found if each.name != "formula"]
+    return sorted(found, key=lambda each: each.name)
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[Difference]:
+    found = []
+    for name in before if not prefix else {**before, **now}:
+        first, second = before.get(name), now.get(name)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            found += _differences(first, second, f"{prefix}{name}.")
+        elif first != second:
+            found.append(Difference(prefix + name, first, second))
+    return found
+
+
+class ResumeRequest(NamedTuple):
+    """What a run that is to go on says of itself.
+
+    Attributes:
+        checkpoint: where it is to go on from.
+        allowed: names of parts of the identity that may differ.
+        keys: the names that are keys of a configuration.
+        asker: in whose language errors say what to write.
+    """
+
+    checkpoint: Path
+    allowed: Collection[str]
+    keys: Collection[str]
+    asker: Asker
+
+
+def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], request: ResumeRequest) -> list[Difference]:
+    """Refuse to go on from a checkpoint as another run than the one that wrote it.
+
+    Returns:
+        What differs and is allowed to.
+
+    Raises:
+        ValueError: lists what differs, with the line to write for each.
+    """
+    changed, fixed = differences(before, now), _without_effect(before)
+    if vain := [name for name in request.allowed if name in fixed]:
+        raise ValueError(
+            f"`resume_changed` names {', '.join(vain)}, which the states in a checkpoint decide: another value would "
+            "have no effect. To train on from its weights in another way, begin a new run with "
+            f"{_key_line('model', str(request.checkpoint), request)}."
+        )
+    refused = [each for each in changed if not {each.name, each.part} & set(request.allowed)]
+    if refused:
+        raise ValueError(_refusal(refused, fixed, request))
+    return changed
+
+
+def _without_effect(identity: Mapping[str, Any]) -> frozenset[str]:
+    """Parts that a change of would change nothing: the first weights too, unless an adapter stands on them."""
+    return KEPT_BY_CHECKPOINTS if identity.get("adapter") else KEPT_BY_CHECKPOINTS | {"weights"}
+
+
+def _refusal(refused: list[Difference], fixed: frozenset[str], request: ResumeRequest) -> str:
+    lines = [f"{request.checkpoint} is of another run, and this one would not be its continuation:"]
+    lines += [f"  {each}{_remedy(each, request)}" for each in refused]
+    if free := sorted({each.part for each in refused} - fixed):
+        lines.append(
+            f"If the change is meant, write {_key_line('resume_changed', free, request)}: card and manifest then say "
+            "which steps were run as what. Else begin anew in another `output_dir`."
+        )
+    else:
+        lines.append("Or begin a new run in another `output_dir`.")
+    return "\n".join(lines)
+
+
+def _remedy(each: Difference, request: ResumeRequest) -> str:
+    """The line that undoes a change, where one line does."""
+    if each.part == "versions":
+        return f"; `pip install {each.name.partition('.')[2]}=={each.before}`"
+    key = _key_of(each.name, request)
+    return "" if key is None else f"; write {_key_line(key, each.before, request)}"
+
+
+def _key_of(name: str, request: ResumeRequest) -> str | None:
+    """The key of a configuration that sets a part of an identity."""
+    is_command_line = request.asker is Asker.COMMAND_LINE
+    match name.split("."):
+        case ["hyperparameters", hyperparameter] if is_command_line:
+            return hyperparameter
+        case ["adapter", "r"] if is_command_line:
+            return "lora_r"
+        case ["adapter", setting] if is_command_line and setting.startswith(("lora_", "use_")):
+            return setting
+        case [key] if key in request.keys or key == "method":
+            return key
+    return None
+
+
+def _key_line(key: str, value: Any, request: ResumeRequest) -> str:
+    if key == "model" and request.asker is Asker.PYTHON:
+        return f"`model={value!r}`"
+    return request.asker.line(key, value)
+
+
+def _short(value: Any) -> str:
+    words = str(value).split(" ")
+    return " ".join(word[:_SHOWN] if len(word) == _DIGEST else word for word in words)

@@ -1,0 +1,272 @@
+"""What a run is: everything that decides which weights it ends with, by name, as values that JSON can hold.
+
+Two runs of equal identity on equal machines end with equal weights. What a run prints, where it writes and how often it
+saves are not part of it. Models, rows and teachers are known by their contents, and not by their names or paths.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from accelerate.utils import is_peft_model
+from datasets import Dataset
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+import qtarget as qt
+from qtarget.models.adapters import SecondAdapter
+from qtarget.models.identity import template_identity, tokenizer_identity
+from qtarget.teacher import EvidenceSource, KeptSource, LiveModel
+from qtarget.teacher.cache import Cache
+from qtarget.teacher.cache.contents import key_of
+from qtarget.teacher.served.client import ServedTeacher
+from qtarget.train.reference import Snapshot
+
+FREE_KEYS = frozenset(
+    {
+        "output_dir",
+        "restore_callback_states_from_checkpoint",
+        "resume_from_checkpoint",
+        "resume_changed",
+        "resume_unsealed",
+        "on_save_error",
+        "run_name",
+        "report_to",
+        "project",
+        "disable_tqdm",
+        "diagnostics",
+        "teacher_timeout",
+        "debug",
+        "local_rank",
+        "skip_memory_metrics",
+        "do_train",
+        "do_eval",
+        "do_predict",
+        "include_num_input_tokens_seen",
+        "include_for_metrics",
+        "batch_eval_metrics",
+        "eval_accumulation_steps",
+        "torch_empty_cache_steps",
+        "dataset_num_proc",
+        "ddp_timeout",
+        "remove_unused_columns",
+        "push_to_hub",
+        "enable_jit_checkpoint",
+        "dataloader_num_workers",
+        "dataloader_pin_memory",
+        "dataloader_persistent_workers",
+        "dataloader_prefetch_factor",
+        "dataloader_multiprocessing_context",
+    }
+)
+"""Keys that change neither the weights nor the rows that are read."""
+FREE_PREFIXES = ("logging_", "log_", "save_", "hub_", "trackio_")
+BY_CONTENT = frozenset(
+    {
+        "method",
+        "method_kwargs",
+        "teacher",
+        "teacher_cache",
+        "reference",
+        "reference_cache",
+        "eos_token",
+    }
+)
+"""Keys in whose place something stands that says more: the method itself, contents of models, the tokenizer."""
+VERSIONED = ("torch", "transformers", "trl", "accelerate", "peft")
+_ROWS = 1000
+_SAMPLE = 4096
+"""Elements of each tensor that are looked at: other weights differ in nearly all."""
+
+
+class IdentifiableTrainer(Protocol):
+    """The part of a trainer that says what its run is; `TargetSFTTrainer` has it."""
+
+    args: Any
+    model: Any
+    method: qt.Method
+    accelerator: Any
+    train_dataset: Any
+    eval_dataset: Any
+    chat_template: Any
+    optimizer: Any
+    optimizer_cls_and_kwargs: Any
+
+    @property
+    def text_tokenizer(self) -> Any: ...
+    @property
+    def sources(self) -> dict[str, EvidenceSource]: ...
+    @property
+    def read_columns(self) -> list[str]: ...
+
+
+def run_identity(trainer: IdentifiableTrainer) -> dict[str, Any]:
+    """The identity of a run that has not begun, by name. Costs one pass over the prepared rows."""
+    tokenizer = trainer.text_tokenizer
+    facts = {
+        "method": trainer.method.name,
+        "hyperparameters": trainer.method.hyperparameters,
+        "formula": _digest(canonical(trainer.method)),
+        "rows": _rows_identity(trainer.train_dataset, trainer.read_columns),
+        "evaluation_rows": _rows_identity(trainer.eval_dataset, trainer.read_columns),
+        "weights": weights_sample(_given_weights(trainer.model)),
+        "adapter": _adapter(trainer.model),
+        "tokenizer": tokenizer_identity(tokenizer),
+        "chat_template": template_identity(trainer.chat_template or tokenizer.chat_template),
+        "ends_with": tokenizer.eos_token,
+        **{name: _source_identity(source) for name, source in trainer.sources.items()},
+        "optimizer": _given_optimizer(trainer),
+        "ranks": trainer.accelerator.num_processes,
+        "device": trainer.accelerator.device.type,
+        "dtypes": sorted({str(weight.dtype) for weight in trainer.model.parameters()}),
+        "versions": _versions(),
+    }
+    return canonical({**keys_of(trainer.args), **facts})
+
+
+def keys_of(args: Any) -> dict[str, Any]:
+    """The keys of a configuration that are part of a run's identity."""
+    return {name: getattr(args, name) for name in (field.name for field in fields(args)) if not _is_free(name)}
+
+
+def _is_free(name: str) -> bool:
+    is_secret = name.endswith("_token") and name not in ("eos_token", "pad_token")
+    return name in FREE_KEYS or name in BY_CONTENT or name.startswith(FREE_PREFIXES) or is_secret
+
+
+def canonical(value: Any) -> Any:
+    """A value as JSON can hold it, equal for equal values: of functions the name, of sets the sorted members."""
+    if isinstance(value, Enum):
+        return canonical(value.value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, torch.dtype | torch.device):
+        return str(value)
+    return _canonical_insides(value)
+
+
+def _canonical_insides(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): canonical(each) for name, each in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return canonical(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(value, list | tuple):
+        return [canonical(each) for each in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: canonical(getattr(value, field.name)) for field in fields(value) if field.compare}
+    kind = value if callable(value) and hasattr(value, "__qualname__") else type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _rows_identity(rows: Any, columns: list[str]) -> Any:
+    if isinstance(rows, Mapping):
+        return {str(name): _rows_identity(each, columns) for name, each in rows.items()}
+    if rows is None or not isinstance(rows, Dataset):
+        return None if rows is None else "a stream, which is not read ahead"
+    return f"{len(rows)} rows, sha256 {rows_digest(rows, columns)}"
+
+
+def rows_digest(rows: Dataset, columns: list[str]) -> str:
+    """sha256 over the values of the named columns that the rows have, in the rows' order, however they are stored."""
+    digest, names = hashlib.sha256(), sorted(set(rows.column_names) & set(columns))
+    for batch in rows.with_format("arrow").iter(_ROWS):
+        for name in names:
+            digest.update(name.encode())
+            for part in _bytes_of(batch[name].combine_chunks()):  # pyright: ignore[reportCallIssue, reportArgumentType]
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _bytes_of(array: Any) -> Iterator[bytes]:
+    """The values of an Arrow array: lengths of its lists and what is in them, numbers as 64 bits, others as JSON."""
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    yield np.asarray(array.is_null()).tobytes() if array.null_count else b""
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        yield np.asarray(array.value_lengths().fill_null(-1)).astype(np.int64).tobytes()
+        yield from _bytes_of(array.flatten())
+    elif pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_boolean(array.type):
+        wide = np.float64 if pa.types.is_floating(array.type) else np.int64
+        yield np.asarray(array.fill_null(0)).astype(wide).tobytes()
+    else:
+        yield json.dumps(array.to_pylist(), sort_keys=True, default=str).encode()
+
+
+@torch.no_grad()
+def weights_sample(weights: Iterable[tuple[str, Tensor]]) -> str:
+    """sha256 over names, shapes, dtypes and some elements of all weights.
+
+    Equal weights have equal samples. Of a weight that is cut over ranks this rank's part is looked at.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights, key=lambda each: each[0]):
+        if weight.is_meta:
+            continue
+        local = weight.to_local() if isinstance(weight, DTensor) else weight
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+        digest.update(_some_elements(local.detach()).numpy().data)
+    return digest.hexdigest()
+
+
+def _some_elements(weight: Tensor) -> Tensor:
+    flat = weight.flatten()
+    return flat[:: max(1, len(flat) // _SAMPLE)].cpu().contiguous().view(torch.uint8)
+
+
+def _given_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """The weights that training begins with; of a peft model those that it leaves as they are."""
+    is_peft = is_peft_model(model)
+    return ((name, weight) for name, weight in model.named_parameters() if not (is_peft and weight.requires_grad))
+
+
+def _adapter(model: Any) -> Any:
+    if not is_peft_model(model):
+        return None
+    config = model.active_peft_config.to_dict()
+    left_out = ("base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version")
+    return {name: value for name, value in config.items() if name not in left_out and value is not None}
+
+
+def _source_identity(source: EvidenceSource) -> Any:
+    match source:
+        case LiveModel():
+            return f"a model, {weights_sample(source.model.named_parameters())}"
+        case SecondAdapter():
+            named = source.student.named_parameters()
+            return f"an adapter, {weights_sample(each for each in named if source.adapter in each[0])}"
+        case KeptSource(store=Cache() as cache):
+            return f"a cache, {key_of(cache.manifest.parts)}"
+        case KeptSource(store=ServedTeacher() as served):
+            return f"a server's model, {served.health.identity}"
+        case Snapshot():
+            return f"the student, every {source.every} steps"
+    return f"{canonical(source)}, which is not looked into"
+
+
+def _given_optimizer(trainer: IdentifiableTrainer) -> Any:
+    """The optimizer that was given as an object or a class; None for the one that `args.optim` names."""
+    given = trainer.optimizer if trainer.optimizer is not None else trainer.optimizer_cls_and_kwargs
+    return None if given is None else canonical(given)
+
+
+def _versions() -> dict[str, str]:
+    found = {"qtarget": qt.__version__}
+    for name in VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

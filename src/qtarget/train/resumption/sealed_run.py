@@ -1,0 +1,97 @@
+"""A run whose checkpoints say what they are: it begins anew or goes on, and seals what it writes."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from qtarget.disk.one_writer import one_writer
+from qtarget.disk.os_errors import os_error_in_words
+from qtarget.disk.seal import seal
+from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, on_first_rank
+from qtarget.train.resumption.run_history import ResumeRequest, RunPart
+from qtarget.train.resumption.run_identity import keys_of, run_identity
+from qtarget.train.resumption.whole_checkpoints import last_checkpoint
+
+
+class SaveError(ValueError):
+    """A checkpoint could not be written; the last whole one is there as it was."""
+
+
+class SealedRun:
+    """The run of a trainer.
+
+    Attributes:
+        history: which steps were run as what; empty before the run begins.
+        verified: a checkpoint whose files were hashed by now, and are not hashed again.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self.history: list[RunPart] = []
+        self.verified: Path | None = None
+        self._is_writing = False
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the run is; see `run_identity`. Asked for before the first step, and on all ranks together."""
+        return on_first_rank(self.trainer.accelerator, lambda: run_identity(self.trainer))
+
+    def begin(self, resume: str | bool | None) -> Path | None:
+        """Begin anew, or behind a checkpoint, which is returned.
+
+        Raises:
+            ValueError: the checkpoint is not whole, or is of another run.
+        """
+        args = self.trainer.args
+        accelerator = self.trainer.accelerator
+        found = checkpoint_to_resume(resume, args, accelerator, self.verified)
+        self.history = history_behind(found, self.identity, self._request(found), accelerator)
+        return found
+
+    def _request(self, checkpoint: Path | None) -> ResumeRequest:
+        args = self.trainer.args
+        return ResumeRequest(checkpoint or Path(), args.resume_changed or (), keys_of(args).keys(), self.trainer.asker)
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """While the block runs, no other process may train into `args.output_dir`; blocks may stand in each other.
+
+        Raises:
+            ValueError: another process does so now.
+        """
+        if self._is_writing or not self.trainer.args.should_save:
+            yield
+            return
+        folder = Path(str(self.trainer.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        with one_writer(folder):
+            self._is_writing = True
+            try:
+                yield
+            finally:
+                self._is_writing = False
+
+    def seal(self, folder: Path, kind: str, left_out: Sequence[str] = ()) -> None:
+        """Seal a "checkpoint" or a "result" with the step, the number of ranks and the run's history."""
+        history = [{"after": each.after, "identity": each.identity} for each in self.history]
+        step, ranks = self.trainer.state.global_step, self.trainer.accelerator.num_processes
+        seal(folder, {"kind": kind, "step": step, "ranks": ranks, "history": history}, left_out)
+
+    def lose(self, folder: Path, error: Exception) -> None:
+        """A checkpoint could not be written: warn, or stop, as `args.on_save_error` says.
+
+        Raises:
+            SaveError: says what is kept.
+        """
+        reason = os_error_in_words(error) if isinstance(error, OSError) else str(error)
+        said = f"{folder} could not be written, and nothing of it is kept: {reason}"
+        if self.trainer.args.on_save_error == "continue":
+            warnings.warn(f"{said} Training goes on.", stacklevel=2)
+            return
+        newest = last_checkpoint(folder.parent)
+        kept = f"The last whole checkpoint is {newest}." if newest else "No checkpoint was written before it."
+        line = self.trainer.asker.line("on_save_error", "continue")
+        raise SaveError(f"{said} {kept} To train on without a checkpoint, write {line}.")

@@ -1,0 +1,237 @@
+"""Which folders are whole checkpoints, and what `train` and `validate` say of the others."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from job.command import Said
+from job.command import run as command
+from job.directories import model_directory
+from safetensors.torch import load_file
+
+from qtarget.disk.one_writer import one_writer
+from qtarget.disk.seal import SEAL, damage, read_seal
+from qtarget.train.resumption.whole_checkpoints import checkpoint_fault, checkpoints_in
+
+
+@pytest.fixture
+def whole(finished, tmp_path) -> Path:
+    return shutil.copytree(finished / "checkpoint-4", tmp_path / "copy" / "checkpoint-4")
+
+
+@pytest.fixture
+def unsealed(whole) -> Path:
+    (whole / SEAL).unlink()
+    return whole
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_a_checkpoint_without_a_manifest_is_taken_only_when_that_is_asked_for(whole):
+    assert checkpoint_fault(whole) is None
+    (whole / SEAL).unlink()
+    assert "it has no manifest.json" in str(checkpoint_fault(whole))
+    assert checkpoint_fault(whole, accepts_unsealed=True) is None
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"])
+def test_one_without_a_part_is_not_whole_then_either(unsealed, name):
+    (unsealed / name).unlink()
+    assert checkpoint_fault(unsealed, accepts_unsealed=True) == f"it has no {name}"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"])
+def test_nor_is_one_with_a_part_cut_off(unsealed, name):
+    cut(unsealed / name)
+    assert checkpoint_fault(unsealed, accepts_unsealed=True) == f"{name} is damaged"
+
+
+def test_nor_one_without_weights_or_of_another_step(unsealed):
+    (unsealed.parent / "checkpoint-9").mkdir()
+    assert checkpoint_fault(unsealed.parent / "checkpoint-9") == "it is empty"
+    renamed = unsealed.rename(unsealed.parent / "checkpoint-7")
+    assert checkpoint_fault(renamed, accepts_unsealed=True) == "trainer_state.json is of step 4"
+    (renamed / "model.safetensors").unlink()
+    state = json.loads((renamed / "trainer_state.json").read_text())
+    (renamed / "trainer_state.json").write_text(json.dumps({**state, "global_step": 7}))
+    assert checkpoint_fault(renamed, accepts_unsealed=True) == "it has no weights"
+    assert checkpoints_in(unsealed.parent).newest is None
+
+
+def test_weights_in_several_files_are_all_needed(unsealed):
+    (unsealed / "model.safetensors").rename(unsealed / "model-1.safetensors")
+    weights = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (unsealed / "model.safetensors.index.json").write_text(json.dumps(weights))
+    assert checkpoint_fault(unsealed, accepts_unsealed=True) == "it has no model-2.safetensors"
+    shutil.copy(unsealed / "model-1.safetensors", unsealed / "model-2.safetensors")
+    assert checkpoint_fault(unsealed, accepts_unsealed=True) is None
+
+
+def test_resuming_takes_the_newest_whole_one_and_says_what_it_skips(finished, here, capsys):
+    shutil.copytree(finished / "checkpoint-2", here / "out" / "checkpoint-2")
+    flip(shutil.copytree(finished / "checkpoint-4", here / "out" / "checkpoint-4") / "optimizer.pt")
+    (here / "out" / "checkpoint-99").mkdir()
+    skipped = (
+        "out/checkpoint-99 (it is empty), out/checkpoint-4 (optimizer.pt has other content than when it was sealed)"
+    )
+    said = command(capsys, "validate", "config.yaml", "--resume-from-checkpoint")
+    assert f"skipped {skipped}" in " ".join(said.out.split()), said.out
+    said = command(capsys, "train", "config.yaml", "--resume-from-checkpoint")
+    assert said.code == 0, said.err
+    assert "resumes   out/checkpoint-2" in said.out
+    assert f"skipped   {skipped}" in said.out
+    assert "training  4 optimizer steps, of which 2 are done" in said.out
+    assert "resume_from_checkpoint" not in (here / "out" / "train.yaml").read_text()
+
+
+def flip(path: Path) -> None:
+    """One bit in the middle, which no reader of the file would see."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def resumed(finished, here, capfd):
+    """Runs `train` from the finished run's checkpoint at step 2, with other words."""
+    shutil.copytree(finished / "checkpoint-2", here / "out" / "checkpoint-2")
+
+    def run(*words: str) -> Said:
+        return command(capfd, "train", "config.yaml", "--resume-from-checkpoint", *words)
+
+    return run
+
+
+OTHER_RUNS = [
+    (["--seed", "7"], "seed: 42 then, 7 now; write `seed: 42` (or --seed 42)"),
+    (["--learning-rate", "1e-3"], "learning_rate: 0.01 then, 0.001 now; write `learning_rate: 0.01`"),
+    (["--max-steps", "6"], "max_steps: 4 then, 6 now; write `max_steps: 4` (or --max-steps 4)"),
+    (["--eta", "0.7"], "hyperparameters.eta: 0.3 then, 0.7 now; write `eta: 0.3` (or --eta 0.3)"),
+    (["--method", "kd", "--eta", "null"], "method: target-sft then, kd now; write `method: target-sft`"),
+    (["--teacher", "other"], "teacher 0: a model, "),
+    (["--model", "other"], "weights: "),
+    (["--train-dataset", "fewer.jsonl"], "rows: 16 rows, sha256 "),
+    (["--gradient-accumulation-steps", "2"], "gradient_accumulation_steps: 1 then, 2 now"),
+    (["--per-device-train-batch-size", "4"], "per_device_train_batch_size: 2 then, 4 now"),
+    (["--max-length", "9"], "max_length: "),
+    (["--optim", "adafactor"], "optim"),
+    (["--dtype", "bfloat16"], "dtypes: ['torch.float32'] then, ['torch.bfloat16'] now"),
+    (["--lr-scheduler-type", "constant"], "lr_scheduler_type: linear then, constant now"),
+]
+
+
+@pytest.mark.parametrize(("words", "difference"), OTHER_RUNS, ids=[words[0] for words, _ in OTHER_RUNS])
+def test_a_run_under_another_configuration_is_refused_with_the_difference(here, home, resumed, words, difference):
+    model_directory(here / "other", "qwen2", seed=9)
+    rows = (home / "rows.jsonl").read_text().splitlines(keepends=True)
+    (here / "fewer.jsonl").write_text("".join(rows[:-1]))
+    said = resumed(*words)
+    assert said.code == 2, said.out
+    assert difference in said.err
+    assert not (here / "out" / "model.safetensors").exists()
+
+
+def test_what_changes_no_result_may_change(finished, here, resumed):
+    words = "--save-steps 1 --logging-steps 2 --save-total-limit 3 --report-to none --run-name other"
+    assert resumed(*words.split(), "--teacher", str(here / "teacher")).code == 0
+    ours, whole = load_file(here / "out" / "model.safetensors"), load_file(finished / "model.safetensors")
+    assert all(torch.equal(ours[name], weight) for name, weight in whole.items())
+    assert "## History" not in (here / "out" / "README.md").read_text()
+
+
+def test_a_meant_change_is_told_by_card_and_manifest(here, resumed):
+    said = resumed("--max-steps", "6", "--eta", "0.7", "--resume-changed", "max_steps", "hyperparameters")
+    assert said.code == 0, said.err
+    told = "Steps 3 to 6 were run with hyperparameters.eta 0.7 (before: 0.3), max_steps 6 (before: 4)."
+    assert told in (here / "out" / "README.md").read_text()
+    for folder in ("out", "out/checkpoint-6"):
+        facts = read_seal(here / folder).facts
+        assert [(each["after"], each["identity"]["max_steps"]) for each in facts["history"]] == [(0, 4), (2, 6)]
+    assert "resume_changed" not in (here / "out" / "train.yaml").read_text()
+
+
+def test_a_change_without_effect_cannot_be_allowed(resumed):
+    said = resumed("--learning-rate", "1e-3", "--resume-changed", "learning_rate")
+    assert said.code == 2
+    assert "`resume_changed` names learning_rate, which the states in a checkpoint decide" in said.err
+    assert "`model: out/checkpoint-2` (or --model out/checkpoint-2)" in said.err
+
+
+def test_a_checkpoint_of_plain_transformers_is_taken_with_a_flag_that_says_what_is_not_checked(here, resumed):
+    (here / "out" / "checkpoint-2" / SEAL).unlink()
+    said = resumed()
+    assert said.code == 2
+    assert (
+        "it has no manifest.json, which says that it is whole; `resume_unsealed: true` takes it unchecked" in said.err
+    )
+    said = resumed("--resume-unsealed", "true")
+    assert said.code == 0, said.err
+    assert "cannot be checked" in said.err
+
+
+def test_the_result_is_sealed(finished):
+    facts = read_seal(finished).facts
+    assert (facts["kind"], facts["step"], facts["ranks"]) == ("result", 4, 1)
+    assert damage(finished, read_seal(finished)) == []
+    assert {"model.safetensors", "README.md", "train.yaml"} <= set(read_seal(finished).files)
+    flip(shutil.copytree(finished, finished.parent / "copy") / "model.safetensors")
+    assert damage(finished.parent / "copy", read_seal(finished)) == [
+        "model.safetensors has other content than when it was sealed"
+    ]
+
+
+def test_one_process_at_a_time_trains_into_a_folder(here, capsys):
+    (here / "out").mkdir()
+    with one_writer(here / "out"):
+        said = command(capsys, "train", "config.yaml")
+    assert said.code == 2
+    assert "out is being written by process" in said.err
+
+
+@pytest.mark.parametrize("subcommand", ["train", "validate"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "--resume-from-checkpoint",
+            "there is no checkpoint in out to resume from: not whole: out/checkpoint-99 (it is empty); leave "
+            "`resume_from_checkpoint` out, and write `output_dir: out-2` (or --output-dir out-2).",
+        ),
+        (
+            "--resume-from-checkpoint out/checkpoint-99",
+            "`resume_from_checkpoint: out/checkpoint-99` is not whole (it is empty), so training cannot go on from it; "
+            "out has no whole checkpoint, so leave the key out.",
+        ),
+        (
+            "",
+            "`output_dir: out` holds an earlier run, which left no whole checkpoint to go on from: not whole: "
+            "out/checkpoint-99 (it is empty); write `output_dir: out-2` (or --output-dir out-2).",
+        ),
+    ],
+)
+def test_where_no_checkpoint_is_whole(here, capsys, subcommand, words, message):
+    (here / "out" / "checkpoint-99").mkdir(parents=True)
+    said = command(capsys, subcommand, "config.yaml", *words.split())
+    assert (said.code, said.err) == (2, message + "\n")
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("rows.jsonl", "`output_dir: rows.jsonl` is a file; write `output_dir: rows.jsonl-2`.\n"),
+        (
+            "rows.jsonl/out",
+            "`output_dir: rows.jsonl/out` cannot be made, as {here}/rows.jsonl is a file; write `output_dir: out`.\n",
+        ),
+        ("/proc/out", "`output_dir: /proc/out` cannot be written to (/proc: "),
+    ],
+)
+def test_an_output_folder_that_cannot_be_written_is_said_before_the_work(here, capsys, output, message):
+    said = command(capsys, "train", "config.yaml", "--output-dir", output, "--model", "qwen2")
+    assert said.code == 2
+    assert said.err.startswith(message.format(here=here)), said.err
+    assert said.out == ""
