@@ -3,8 +3,9 @@
     python benchmarks/real_training.py MODEL rows.jsonl [--steps 60] [--rows-a-step 16] [--json FILE]
 
 MODEL is a folder, a .gguf file or a hub name. A row holds `messages`; the last turn is learned, by every trainer alike.
-The teacher of target-sft is a frozen copy of the model. Weights are float32; on a GPU steps are bf16 mixed precision. All trainers see the same batches in the same order, and TRL
-comes twice, first and last: what lies between its two figures is noise. Memory is measured on a GPU alone.
+The teacher of target-sft is a frozen copy of the model. Weights are float32; on a GPU steps are bf16 mixed precision.
+All trainers see the same batches in the same order, and TRL comes twice, first and last: what lies between its two
+figures is noise. Memory is measured on a GPU alone.
 """
 
 import argparse
