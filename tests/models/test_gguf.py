@@ -1,7 +1,8 @@
-"""A GGUF file as a model. The files are written here, by the package gguf; without it these tests are skipped."""
+"""A GGUF file as a model. The files are written here, by the package gguf."""
 
 import sys
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -43,7 +44,6 @@ def little_llama(tied=False):
 
 def write_gguf(path, model, *, architecture="llama", split="smollm", head_noise=None):
     """The file that llama.cpp would make of a model: its names, and rotary dimensions interleaved."""
-    gguf = pytest.importorskip("gguf")
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(LAYERS)
     writer.add_context_length(128)
@@ -159,7 +159,6 @@ def test_what_cannot_be_converted_is_refused_and_leaves_nothing(changes, said, t
 
 
 def test_a_damaged_file_is_refused(tmp_path):
-    pytest.importorskip("gguf")
     (tmp_path / "model.gguf").write_bytes(b"not a model at all" * 10)
     with pytest.raises(ValueError, match=r"model\.gguf cannot be read as a GGUF file"):
         checkpoint_folder(str(tmp_path / "model.gguf"))

@@ -5,11 +5,12 @@ import threading
 from dataclasses import replace
 
 import pytest
-from evaluate.generators.cases import STUDENT, asked, requests
+from evaluate.generators.cases import STUDENT, WORLD, asked, requests
 from evaluate.generators.serving import KEY, NAME, VERSION, serving
 from evaluate.generators.test_huggingface import texts
 from teacher.serving import answering
 
+from qtarget import lab
 from qtarget.evaluate.generators.endpoint import KEY_VARIABLE, Endpoint
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.servers import patience
@@ -162,3 +163,19 @@ def test_a_refusal_is_not_repeated():
     assert len(times) == 1
     with pytest.raises(ValueError, match="--batch-size 1"):
         replace(endpoint("http://host"), batch_size=0)
+
+
+def test_a_server_is_told_the_end_token_of_the_models_tokenizer(tmp_path):
+    """It may serve an adapter on a base that ends otherwise, or have no generation_config.json beside the weights."""
+    tokenizer = lab.tokenizer(WORLD)
+    tokenizer.eos_token = tokenizer.pad_token
+    tokenizer.save_pretrained(tmp_path)
+    bodies = []
+
+    def answer(path, body):
+        bodies.append(body)
+        return (200, {}, json.dumps(GOOD).encode()) if path == "/v1/completions" else (404, {}, b"")
+
+    with answering(answer) as url:
+        texts(replace(endpoint(url), model=str(tmp_path)), asked(1, k=1))
+    assert json.loads(bodies[-1])["stop_token_ids"] == [tokenizer.pad_token_id]

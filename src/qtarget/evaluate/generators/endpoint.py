@@ -129,6 +129,7 @@ class Endpoint:
             "top_p": ask.top_p,
             "seed": request.seed,
             "n": 1,
+            "stop_token_ids": [] if (end := self.tokenizer.eos_token_id) is None else [end],
             **NOTHING_ELSE,
         }
         return self._completion(request, self._ask("/v1/completions", body, stopped))
