@@ -5,11 +5,13 @@ from types import SimpleNamespace
 import pytest
 import tiny_models
 import torch
+from accelerate.utils import DistributedType
 from train import parity
 
 from qtarget.teacher import LiveModel
 from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer
-from qtarget.train.nonfinite import FiniteLossCheck, MicroBatch
+from qtarget.train.nonfinite import FiniteStepCheck
+from qtarget.train.nonfinite_rows import MicroBatch
 
 
 class BrokenOnce:
@@ -129,10 +131,12 @@ def test_an_optimizer_that_steps_in_every_backward_pass_has_every_loss_read_befo
     accelerator = SimpleNamespace(
         sync_gradients=False,
         has_lomo_optimizer=steps_each_time,
+        distributed_type=DistributedType.NO,
         gather=lambda flag: gathered.append(flag) or flag,
     )
-    check = FiniteLossCheck()
-    check.add(MicroBatch(torch.tensor(1.0), {}, {}), SimpleNamespace(accelerator=accelerator))
+    args = SimpleNamespace(optim="adamw_torch")
+    check = FiniteStepCheck(SimpleNamespace(accelerator=accelerator, args=args))
+    check.add(MicroBatch(torch.tensor(1.0), {}, {}))
     assert len(gathered) == read
     assert len(check.unread) == 1 - read
 
@@ -145,7 +149,7 @@ def test_a_label_of_probability_zero_stops_training_though_its_loss_is_a_number(
         processing_class=tiny_models.tiny_tokenizer(),
     )
     bias = torch.zeros(tiny_models.VOCAB)
-    bias[trainer.text_tokenizer.convert_tokens_to_ids("w94")] = -torch.inf
+    bias[trainer.text_tokenizer.convert_tokens_to_ids("w94")] = -1e30
     trainer.model.lm_head.bias = torch.nn.Parameter(bias)
     before = trainer.model.lm_head.weight.detach().clone()
     with pytest.raises(NonFiniteLossError, match=r"step 1 is that of a probability of zero .*row 0 \('"):

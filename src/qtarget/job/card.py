@@ -31,8 +31,8 @@ def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: 
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---\n",
         f"# {facts.job.output.absolute().name}\n",
-        f"`{facts.job.given['model']}`, fine-tuned by **{method.name}** for {steps} optimizer steps with "
-        f"qtarget {facts.versions['qtarget']}.\n",
+        f"`{facts.job.given['model']}`, fine-tuned by **{method.name}** for {steps} optimizer steps"
+        f"{_skipped(metrics)} with qtarget {facts.versions['qtarget']}.\n",
         "## Objective\n",
         f"{method.summary}\n",
         _table(_objective(method, facts)),
@@ -51,6 +51,11 @@ def model_card(facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: 
         ", ".join(f"{name} {number}" for name, number in facts.versions.items()) + "\n",
     ]
     return "\n".join(parts)
+
+
+def _skipped(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    number = metrics.get("train", {}).get("skipped_steps", 0)
+    return f" (of which {number:.0f} left out, as loss or gradient was not finite)" if number else ""
 
 
 def configuration(facts: Facts) -> str:

@@ -10,6 +10,8 @@ import qtarget as qt
 from qtarget.data import LEARN
 from qtarget.fused.arguments import DIAGNOSTICS
 
+ON_NONFINITE = ("stop", "skip")
+
 
 @dataclass
 class TargetSFTConfig(SFTConfig):
@@ -50,6 +52,10 @@ class TargetSFTConfig(SFTConfig):
             "all" (every token); of a prompt and its completion as texts the completion, or with "all" both. None is
             TRL's own default: every token of `messages`, and the completion behind a prompt. The command line's
             default is "assistant".
+        on_nonfinite: what becomes of an optimizer step whose loss or gradient is NaN or infinite: "stop" ends the run
+            before the weights are touched, "skip" leaves the step out, counts it (`skipped_steps` in the log) and goes
+            on.
+        max_skipped_steps: how many steps of a run may be left out before it stops after all.
         logging_nan_inf_filter: off, where the Trainer has it on: it reads every micro-batch's loss to keep NaN out of
             the log, and here such a loss stops training.
     """
@@ -114,6 +120,14 @@ class TargetSFTConfig(SFTConfig):
         metadata={"help": "What is learned of conversations: 'assistant', 'last' (its last turn) or 'all'."},
     )
 
+    on_nonfinite: Literal["stop", "skip"] = field(
+        default="stop",
+        metadata={"help": "What becomes of a step whose loss or gradient is not finite: 'stop' or 'skip'."},
+    )
+    max_skipped_steps: int = field(
+        default=10, metadata={"help": "Steps of a run that may be skipped for that before it stops after all."}
+    )
+
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Leave losses that are not finite out of the log; here they stop training."}
     )
@@ -121,6 +135,11 @@ class TargetSFTConfig(SFTConfig):
     def __post_init__(self) -> None:
         if self.learn not in (None, *LEARN):
             raise ValueError(f"learn is {self.learn!r}; expected one of {', '.join(LEARN)}, as in `learn: assistant`.")
+        if self.on_nonfinite not in ON_NONFINITE:
+            raise ValueError(
+                f"on_nonfinite is {self.on_nonfinite!r}; expected {' or '.join(ON_NONFINITE)}, as in "
+                "`on_nonfinite: stop`."
+            )
         super().__post_init__()
         refuse_other_losses(self)
         self.build_method()

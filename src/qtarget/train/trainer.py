@@ -43,12 +43,14 @@ from qtarget.train.lookup import (
 )
 from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
 from qtarget.train.missed_evaluation import MissedEvaluation
-from qtarget.train.nonfinite import FiniteLossCheck, MicroBatch
+from qtarget.train.nonfinite import FiniteStepCheck, refuse_skipping
+from qtarget.train.nonfinite_rows import MicroBatch
 from qtarget.train.open_student import open_student
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.row_door import RowDoor, student_processor
+from qtarget.train.skipped_steps import SkippedSteps
 from qtarget.train.target_sft_config import as_target_config, refuse_other_losses
 from qtarget.train.trl_private import OpenSFTTrainer, Preparation, Prepare
 
@@ -84,6 +86,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     Raises:
         ValueError: for what cannot be trained, when the trainer is built; each names the line to write.
         NonFiniteLossError: in training, before the weights are touched.
+        NonFiniteWeightsError: where weights that are NaN or infinite would be trained or written.
     """
 
     loss_is_scaled_for_ga = True
@@ -124,12 +127,14 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_weights(self.method, train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
+        refuse_skipping(args, self.accelerator, self.asker)
         self._check_tokens()
         self._check_ends(train_dataset)
         self.meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
         self.tokens_seen = 0
-        self._finite_losses, self._log_window = FiniteLossCheck(), LogWindow(self)
-        for callback in (self._finite_losses, self._log_window, MissedEvaluation(self)):
+        self.skipped_steps = SkippedSteps(self)
+        self._finite_steps, self._log_window = FiniteStepCheck(self), LogWindow(self)
+        for callback in (self._finite_steps, self._log_window, MissedEvaluation(self)):
             self.add_callback(callback)
         self._add_evidence(teachers, given)
         self.count_labels()
@@ -204,7 +209,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self._measure(mode, out, batch)
         loss = self._whole_loss(out, num_items_in_batch)
         if mode == "train":
-            self._finite_losses.add(MicroBatch(loss.detach(), texts, batch), self)
+            self._finite_steps.add(MicroBatch(loss.detach(), texts, batch))
         return (loss, self._with_logits(model, texts)) if return_outputs else loss
 
     def _call(self, texts: dict, batch: dict, num_items: Tensor | None) -> TargetCall:
@@ -251,8 +256,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         """The loss of one row of a batch alone, for saying which row was at fault."""
         labels = batch["labels"].masked_fill(batch_rows(batch) != row, -100)
         call = self._call(texts, {**batch, "labels": labels}, None)
-        with torch.no_grad():
-            return self.model(**texts, labels=labels, q_target=call).loss
+        return self.model(**texts, labels=labels, q_target=call).loss
 
     def _with_logits(self, model: Any, texts: dict) -> Any:
         """Outputs with logits, for `predict` and `compute_metrics`, at the price of a forward pass."""
@@ -286,6 +290,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         """Adds the token means since the last log to a training log."""
         if self.model.training:
             logs.update(self._means("train"))
+            self.skipped_steps.mend(logs)
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:

@@ -20,6 +20,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import create_model_from_path as create_model_from_path
 
 from qtarget.data import Asker
+from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
 from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
 from qtarget.train.probes import check_hooks, check_label_count, check_state
@@ -95,6 +96,24 @@ class OpenSFTTrainer(SFTTrainer):
     def log_window(self, window: tuple[torch.Tensor, int]) -> None:
         self._tr_loss, self._globalstep_last_logged = window
 
+    gradient_norm: torch.Tensor | float | None = None
+    """Of the optimizer step under way, over all weights and ranks, before it is clipped."""
+
+    def leave_step_out(self) -> None:
+        """The optimizer does nothing when it is next asked for a step: weights and its state stay as they are. The
+        schedule goes on. A loss scaler is asked, as it has to know, and finds no gradients."""
+        self.model_wrapped.zero_grad(set_to_none=True)
+        if self.accelerator.scaler is None:
+            self._taken_step = self.optimizer.step
+            self.optimizer.step = _no_step
+
+    _taken_step: Callable | None = None
+
+    def take_steps(self) -> None:
+        """End what `leave_step_out` began."""
+        if self._taken_step is not None:
+            self.optimizer.step, self._taken_step = self._taken_step, None
+
     def save_beside(self, folder: Path) -> None:
         """Called after a checkpoint is written to `folder`, on every rank."""
 
@@ -142,9 +161,29 @@ class OpenSFTTrainer(SFTTrainer):
         missing = [name for name in self.carried_columns if name not in self._signature_columns]
         self._signature_columns = [*self._signature_columns, *missing]
 
+    def _get_grad_norm(self, model, grad_norm=None):
+        self.gradient_norm = super()._get_grad_norm(model, grad_norm)
+        return self.gradient_norm
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the Trainer's.
+
+        Raises:
+            NonFiniteWeightsError: before anything is written, where a weight is NaN or infinite.
+        """
+        self._check_finite(output_dir or self.args.output_dir, None)
+        super().save_model(output_dir, _internal_call)
+
+    def _check_finite(self, folder: str | Path, optimizer: Any) -> None:
+        try:
+            check_finite_weights(self.model, optimizer)
+        except NonFiniteWeightsError as error:
+            raise NonFiniteWeightsError(f"{error} {folder} was not written.") from error
+
     def _save_checkpoint(self, model, trial) -> None:
         """A checkpoint appears whole or not at all: written to `UNFINISHED`, and renamed once all ranks are done."""
         run, name = Path(self._get_output_dir(trial=trial)), f"checkpoint-{self.state.global_step}"
+        self._check_finite(run / name, self.optimizer)
         limit = self.args.save_total_limit
         with self._drafting(run):
             self.args.save_total_limit = None  # old checkpoints go once the new one is there
@@ -220,6 +259,10 @@ class OpenSFTTrainer(SFTTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_beside(Path(resume_from_checkpoint))
+
+
+def _no_step(closure: Any = None) -> None:
+    """In the place of an optimizer's step that is left out."""
 
 
 def _move(draft: Path, folder: Path) -> None:
