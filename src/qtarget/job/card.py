@@ -7,11 +7,12 @@ from typing import Any
 import yaml
 
 from qtarget.data.json_lines import printable
+from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.facts import DataFacts, Facts
 from qtarget.job.method_pages import Entry, entry
 from qtarget.job.training_picture import PICTURE
 
-LEFT_OUT = ("hub_token", "resume_from_checkpoint")
+LEFT_OUT = (*HELD_BACK, "resume_from_checkpoint")
 """Keys that a run's own `train.yaml` is without: a secret, and where this very run went on."""
 _LEGEND = (
     "`p` is the student, `p_y` its probability of the observed token `y`, `d` the one-hot label, `r` the "

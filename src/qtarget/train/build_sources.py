@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import qtarget as qt
 from qtarget.models.loading import tokenizer_of
+from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
 from qtarget.models.sharding import OverRanks
 from qtarget.teacher import (
     EvidenceSource,
@@ -92,13 +93,16 @@ def _source(given: SourceLike, name: str, student: Student, dtype: str, init_kwa
             "time, as in "
             f"`{name}=AutoModelForCausalLM.from_pretrained(...)`."
         )
+    if isinstance(given, str) and not args.allow_pickled_weights:
+        refuse_pickled_weights(given)
     tokenizer = tokenizer_of(given)
     if tokenizer is not None:
         check_same_tokens(student.tokenizer, tokenizer, name)
     if isinstance(given, str) and dtype == "auto" and not init_kwargs and _has_base_of(given, student):
         return add_adapter(given, student.model, _shared_vocabulary(student, student.base, tokenizer))
+    loading = {**(init_kwargs or {}), ALLOW: args.allow_pickled_weights}
     model = load_live_model(
-        given, name, device=student.device, dtype=dtype, init_kwargs=init_kwargs, over_ranks=_launched_sharded()
+        given, name, device=student.device, dtype=dtype, init_kwargs=loading, over_ranks=_launched_sharded()
     )
     live = LiveModel(model, _shared_vocabulary(student, model, tokenizer))
     check_padding(live, tokenizer or student.tokenizer, name)

@@ -56,6 +56,7 @@ class TargetSFTConfig(SFTConfig):
             before the weights are touched, "skip" leaves the step out, counts it (`skipped_steps` in the log) and goes
             on.
         max_skipped_steps: how many steps of a run may be left out before it stops after all.
+        allow_pickled_weights: read weights of model folders and checkpoints that are a pickle (`pytorch_model.bin`), too.
         logging_nan_inf_filter: off, where the Trainer has it on: it reads every micro-batch's loss to keep NaN out of
             the log, and here such a loss stops training.
     """
@@ -126,6 +127,9 @@ class TargetSFTConfig(SFTConfig):
     )
     max_skipped_steps: int = field(
         default=10, metadata={"help": "Steps of a run that may be skipped for that before it stops after all."}
+    )
+    allow_pickled_weights: bool = field(
+        default=False, metadata={"help": "Read weights that are stored as a pickle (pytorch_model.bin) too."}
     )
 
     logging_nan_inf_filter: bool = field(

@@ -119,7 +119,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
         checks.check_learn(args.learn, args.assistant_only_loss or None, args.completion_only_loss, self.asker)
         self.only_turns, args = args.assistant_only_loss and args.learn is not None, without_trl_masks(args)
-        model, processing_class, args = open_student(model, processing_class, args, kwargs.get("quantization_config"))
+        quantisation = kwargs.get("quantization_config")
+        model, processing_class, args = open_student(model, processing_class, args, quantisation, self.asker)
         processing_class = student_processor(model, args, processing_class)
         self.row_counts: dict[str, RowCounts] = {}
         self.door = RowDoor(args, processing_class, kwargs.get("formatting_func") is not None, self.asker)

@@ -5,6 +5,7 @@ else in the package names them.
 """
 
 import copy
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
+from transformers import trainer as trainer_module
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import SaveStrategy, has_length, rotate_checkpoints
 from trl.trainer.sft_config import SFTConfig
@@ -20,6 +22,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import create_model_from_path as create_model_from_path
 
 from qtarget.data import Asker
+from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
+from qtarget.train.checkpoint_pickles import check_checkpoint_pickles
 from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
 from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
@@ -178,7 +182,9 @@ class OpenSFTTrainer(SFTTrainer):
         try:
             check_finite_weights(self.model, optimizer)
         except NonFiniteWeightsError as error:
-            raise NonFiniteWeightsError(f"{error} {folder} was not written.") from error
+            raise NonFiniteWeightsError(
+                f"{error} {folder} was not written. Training has diverged: lower `learning_rate` or `max_grad_norm`."
+            ) from error
 
     def _save_checkpoint(self, model, trial) -> None:
         """A checkpoint appears whole or not at all: written to `UNFINISHED`, and renamed once all ranks are done."""
@@ -228,7 +234,12 @@ class OpenSFTTrainer(SFTTrainer):
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self._draft is None:  # not before it has its name
-            super()._push_from_checkpoint(checkpoint_folder)
+            with _without_pickled_arguments():
+                super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        with _without_pickled_arguments():
+            super()._save(output_dir, state_dict)
 
     def _run_epoch(self, *args, **kwargs) -> None:
         """As the Trainer's, which takes a step too many of a run that is resumed at its end."""
@@ -257,8 +268,23 @@ class OpenSFTTrainer(SFTTrainer):
         return place_in_stream(TrainerState.load_from_json(str(file)), self.args.gradient_accumulation_steps)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
+        check_checkpoint_pickles(Path(resume_from_checkpoint))
+        if not getattr(self.args, ALLOW, False):
+            refuse_pickled_weights(str(resume_from_checkpoint), self.asker.line(ALLOW, True))
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_beside(Path(resume_from_checkpoint))
+
+
+@contextmanager
+def _without_pickled_arguments() -> Iterator[None]:
+    """While the block runs, the Trainer's `training_args.bin` goes nowhere: a pickle that nothing reads, and that holds
+    `hub_token` in clear."""
+    name = trainer_module.TRAINING_ARGS_NAME
+    trainer_module.TRAINING_ARGS_NAME = os.devnull  # an absolute path, so the folder before it is dropped
+    try:
+        yield
+    finally:
+        trainer_module.TRAINING_ARGS_NAME = name
 
 
 def _no_step(closure: Any = None) -> None:
