@@ -64,7 +64,9 @@ def test_a_skipped_step_stands_in_table_metrics_and_card(here, capsys, monkeypat
         return loss * torch.nan if self.model.training and self.state.global_step == 1 else loss
 
     monkeypatch.setattr(TargetSFTTrainer, "_whole_loss", broken_once)
-    said = run(capsys, "train", "config.yaml", *ALONE, "--max-steps", "3", "--save-steps", "1", "--on-nonfinite", "skip")
+    said = run(
+        capsys, "train", "config.yaml", *ALONE, "--max-steps", "3", "--save-steps", "1", "--on-nonfinite", "skip"
+    )
     assert said.code == 0, said.err
     assert "skipped" in said.out
     record = json.loads((here / "out" / "metrics.json").read_text("utf-8"))

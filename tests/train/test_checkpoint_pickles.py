@@ -35,7 +35,7 @@ def test_pickles_in_a_checkpoint_are_torchs_states_alone_and_planted_ones_are_no
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         whole = (checkpoint / name).read_bytes()
         assert runs(torch_file(marker, checkpoint / name), marker)
-        with pytest.raises(pickle.UnpicklingError, match="(?i)weights"):
+        with pytest.raises(pickle.UnpicklingError, match=r"(?i)weights"):
             again.train(resume_from_checkpoint=str(checkpoint))
         assert not marker.exists()
         (checkpoint / name).write_bytes(whole)
@@ -77,5 +77,5 @@ def test_what_could_run_code_is_not_reached_by_a_longer_way(tmp_path, name):
     for module in ("torch", "torch.distributed.checkpoint.metadata", "builtins", "os", "posix"):
         body = f"c{module}\n{name}\n.".encode()
         (tmp_path / ".metadata").write_bytes(body)
-        with pytest.raises(ValueError, match="it names|Can.t get attribute"):
+        with pytest.raises(ValueError, match=r"it names|Can.t get attribute"):
             check_checkpoint_pickles(tmp_path)

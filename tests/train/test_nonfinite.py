@@ -8,6 +8,7 @@ import torch
 from accelerate.utils import DistributedType
 from train import parity
 
+from qtarget.data import Asker
 from qtarget.teacher import LiveModel
 from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.nonfinite import FiniteStepCheck
@@ -155,3 +156,33 @@ def test_a_label_of_probability_zero_stops_training_though_its_loss_is_a_number(
     with pytest.raises(NonFiniteLossError, match=r"step 1 is that of a probability of zero .*row 0 \('"):
         trainer.train()
     assert torch.equal(trainer.model.lm_head.weight, before)
+
+
+@pytest.mark.parametrize(("bias", "kind"), [(-1e30, "that of a probability of zero"), (torch.nan, "not finite")])
+def test_an_evaluation_at_an_impossible_label_says_so(bias, kind):
+    trainer = TargetSFTTrainer(
+        tiny_models.tiny_model(),
+        TargetSFTConfig(method="sft", **parity.common_args(per_device_eval_batch_size=1)),
+        train_dataset=tiny_models.prompt_completion(4),
+        eval_dataset=tiny_models.prompt_completion(4).map(
+            lambda row, i: {"completion": "w94 w1" if i == 1 else "w1"}, with_indices=True
+        ),
+        processing_class=tiny_models.tiny_tokenizer(),
+    )
+    weights = torch.zeros(tiny_models.VOCAB)
+    weights[trainer.text_tokenizer.convert_tokens_to_ids("w94")] = bias
+    trainer.model.lm_head.bias = torch.nn.Parameter(weights)
+    with pytest.warns(UserWarning, match=f"as that of .* % of the batches is {kind}"):
+        metrics = trainer.evaluate()
+    assert "eval_unsound" not in metrics
+
+
+def test_a_loss_scaler_that_takes_no_step_any_more_ends_the_run():
+    accelerator = SimpleNamespace(scaler=object(), optimizer_step_was_skipped=True)
+    trainer = SimpleNamespace(accelerator=accelerator, asker=Asker.PYTHON, take_steps=lambda: None)
+    check, state = FiniteStepCheck(trainer), SimpleNamespace(global_step=7)
+    for skipped in [*[True] * 40, False, *[True] * 40]:
+        accelerator.optimizer_step_was_skipped = skipped
+        check.on_optimizer_step(None, state, None)
+    with pytest.raises(NonFiniteLossError, match="41 optimizer steps in a row"):
+        check.on_optimizer_step(None, state, None)

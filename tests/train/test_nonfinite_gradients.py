@@ -114,7 +114,7 @@ def test_an_adapter_and_frozen_weights():
         processing_class=tiny_models.tiny_tokenizer(),
         peft_config=LoraConfig(r=2, target_modules=["q_proj"]),
     )
-    broken = [w for name, w in trainer.model.named_parameters() if "lora_A" in name][0]
+    broken = next(w for name, w in trainer.model.named_parameters() if "lora_A" in name)
     broken.register_hook(lambda grad: grad * torch.inf if trainer.state.global_step == 1 else grad)
     with pytest.raises(NonFiniteLossError, match="The gradient of optimizer step 2"):
         trainer.train()

@@ -70,8 +70,8 @@ def _base_of(adapter: Path) -> str | None:
 
 def _conversion(folder: Path) -> str:
     return (
-        f"`python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('{folder}').save_pretrained"
-        f"('{folder}-safe')\"`, and copy the tokenizer's files."
+        f'`python -c "from transformers import AutoModelForCausalLM as M; '
+        f"M.from_pretrained('{folder}').save_pretrained('{folder}-safe')\"`, and copy the tokenizer's files."
     )
 
 

@@ -4,7 +4,7 @@ The other pickles of a checkpoint (optimizer, schedule, random numbers) are read
 """
 
 import io
-import pickle  # noqa: S403  (this is what keeps a pickle from being run)
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -26,6 +26,9 @@ ADVICE = (
     "their text and weights."
 )
 
+MOST_OVERFLOWS = 40
+"""Steps in a row that a loss scaler may leave out: each halves its scale, which begins at 65,536."""
+
 
 class SteppingTrainer(RowTrainer, Protocol):
     """The part of a trainer that takes optimizer steps."""
@@ -52,6 +55,7 @@ class FiniteStepCheck(TrainerCallback):
     def __init__(self, trainer: SteppingTrainer) -> None:
         self.trainer = trainer
         self.unread: list[MicroBatch] = []
+        self.overflows = 0
 
     def add(self, part: MicroBatch) -> None:
         """Note a micro-batch; look at all noted ones now if its backward pass changes weights.
@@ -61,12 +65,14 @@ class FiniteStepCheck(TrainerCallback):
         """
         self.unread.append(part)
         accelerator = self.trainer.accelerator
-        if changes_weights_in_backward(self.trainer.args, accelerator):
-            if accelerator.sync_gradients or accelerator.distributed_type != DistributedType.DEEPSPEED:
-                self._look(None)
+        is_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED  # which steps with the last one
+        if changes_weights_in_backward(self.trainer.args, accelerator) and (
+            accelerator.sync_gradients or not is_deepspeed
+        ):
+            self._look(None)
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.unread = []  # of a run that was broken off
+        self.unread, self.overflows = [], 0  # of a run that was broken off
         self._check_weights(
             "Training cannot begin with them: the model's files are damaged, or were saved by a run that had diverged."
         )
@@ -81,6 +87,15 @@ class FiniteStepCheck(TrainerCallback):
 
     def on_optimizer_step(self, args, state, control, **kwargs) -> None:
         self.trainer.take_steps()
+        accelerator = self.trainer.accelerator
+        is_overflow = accelerator.scaler is not None and accelerator.optimizer_step_was_skipped
+        self.overflows = self.overflows + 1 if is_overflow else 0
+        if self.overflows > MOST_OVERFLOWS:
+            raise NonFiniteLossError(
+                f"The loss scaler of fp16 has left out {self.overflows} optimizer steps in a row, down to step "
+                f"{state.global_step + 1}: the gradient is not finite at any scale. Lower `learning_rate`, or write "
+                f"{self.trainer.asker.line('bf16', True)}."
+            )
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         self._check_weights(
@@ -136,8 +151,8 @@ def refuse_skipping(args: Any, accelerator: Any, asker: Asker) -> None:
     if args.on_nonfinite == "skip" and changes_weights_in_backward(args, accelerator):
         name = "DeepSpeed" if accelerator.distributed_type == DistributedType.DEEPSPEED else f"`optim: {args.optim}`"
         raise ValueError(
-            f"`on_nonfinite: skip` leaves out an optimizer step after its gradient is known, and {name} takes it within "
-            f"the backward pass; write {asker.line('on_nonfinite', 'stop')}, or another `optim`."
+            f"`on_nonfinite: skip` leaves out an optimizer step after its gradient is known, and {name} takes it "
+            f"within the backward pass; write {asker.line('on_nonfinite', 'stop')}, or another `optim`."
         )
 
 

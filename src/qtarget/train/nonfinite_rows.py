@@ -1,6 +1,8 @@
 """Which rows a loss or a gradient that is not finite came from: each is tried alone, and named in the error."""
 
-from collections.abc import Callable
+import math
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -14,6 +16,8 @@ from qtarget.train.repeats import batch_rows
 
 IMPOSSIBLE = 1e15
 """A loss beyond it is that of an event of probability zero: logarithms stop at -1e30. No real loss comes near."""
+UNSOUND = "unsound"
+"""Name of the measure that counts evaluation batches whose loss is not sound."""
 PROBABILITY_ZERO = (
     "that of a probability of zero (the model gives a label, or all that a teacher or reference expects, a logit of "
     "minus infinity)"
@@ -78,6 +82,23 @@ class RowTrainer(Protocol):
 def is_sound(loss: Tensor) -> Tensor:
     """Whether each loss is finite, and not that of an event that the model holds impossible."""
     return loss.isfinite() & (loss.abs() < IMPOSSIBLE)
+
+
+def say_unsound(share: float, means: Mapping[str, float]) -> None:
+    """Warn of an evaluation that holds losses that are not sound, as they decide its mean.
+
+    Args:
+        share: of the batches that hold one.
+        means: of the evaluation, by name.
+    """
+    if share:
+        loss = torch.tensor(means.get("loss", math.nan))
+        warnings.warn(
+            f"The loss on the evaluation rows is {loss.item():.3g}, as that of {100 * share:.3g} % of the batches is "
+            f"{_kind(loss) if not is_sound(loss) else 'no number'}. It says nothing of the other rows; find these with "
+            "`per_device_eval_batch_size: 1`, or look at their labels.",
+            stacklevel=2,
+        )
 
 
 def lost_weights(trainer: RowTrainer) -> NonFiniteLossError | None:

@@ -56,7 +56,8 @@ class TargetSFTConfig(SFTConfig):
             before the weights are touched, "skip" leaves the step out, counts it (`skipped_steps` in the log) and goes
             on.
         max_skipped_steps: how many steps of a run may be left out before it stops after all.
-        allow_pickled_weights: read weights of model folders and checkpoints that are a pickle (`pytorch_model.bin`), too.
+        allow_pickled_weights: read weights of model folders and checkpoints that are a pickle (`pytorch_model.bin`)
+            too.
         logging_nan_inf_filter: off, where the Trainer has it on: it reads every micro-batch's loss to keep NaN out of
             the log, and here such a loss stops training.
     """

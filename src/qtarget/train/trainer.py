@@ -44,7 +44,7 @@ from qtarget.train.lookup import (
 from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
 from qtarget.train.missed_evaluation import MissedEvaluation
 from qtarget.train.nonfinite import FiniteStepCheck, refuse_skipping
-from qtarget.train.nonfinite_rows import MicroBatch
+from qtarget.train.nonfinite_rows import UNSOUND, MicroBatch, is_sound, say_unsound
 from qtarget.train.open_student import open_student
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
@@ -283,6 +283,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         else:
             labels = (batch["labels"][:, 1:] != -100).sum()
             meter.add("loss", out.loss * labels, labels)
+            meter.add(UNSOUND, ~(is_sound(out.loss) & is_sound(out.nll)), 1)
 
     def _is_logged(self) -> bool:
         return not self.model.training or logs_next(self.args, self.state)
@@ -300,7 +301,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics: Any = output.metrics
-        metrics.update({f"{prefix}_{name}": value for name, value in self._means("eval").items()})
+        means = self._means("eval")
+        say_unsound(means.pop(UNSOUND, 0.0), means)
+        metrics.update({f"{prefix}_{name}": value for name, value in means.items()})
         return output
 
     def _means(self, mode: str) -> dict[str, float]:
