@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 
 from qtarget.models.sharding import is_sharded
@@ -29,7 +30,8 @@ def check_finite_weights(model: nn.Module, optimizer: Any = None) -> None:
         NonFiniteWeightsError: names the first tensors of this rank that are not.
     """
     names = nonfinite_names([*model.named_parameters(), *_states(model, optimizer)])
-    is_shared = optimizer is not None or is_sharded(model)
+    is_cut = is_sharded(model) or any(isinstance(part, FullyShardedDataParallel) for part in model.modules())
+    is_shared = is_cut or optimizer is not None
     if _anywhere(bool(names)) if is_shared else names:
         raise NonFiniteWeightsError(_in_words(names))
 
@@ -80,8 +82,8 @@ def _anywhere(found: bool) -> bool:
     """Whether any rank has found something. All ranks ask together."""
     if not (dist.is_available() and dist.is_initialized()):
         return found
-    place = torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
-    flag = torch.full((), float(found), device=place)
+    device = None if dist.get_backend() in ("gloo", "mpi") else torch.accelerator.current_accelerator()
+    flag = torch.full((), float(found), device=device or torch.device("cpu"))
     dist.all_reduce(flag, dist.ReduceOp.MAX)
     return bool(flag)
 

@@ -59,12 +59,12 @@ class LogWindow(TrainerCallback):
         if path.is_file():
             self._sums = load_file(path, device=str(self.trainer.accelerator.device))
             with safe_open(path, "pt") as file:
-                self._counts = {name: int(count) for name, count in file.metadata().items()}
+                self._counts = {name: int(count) for name, count in (file.metadata() or {}).items()}
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         skipped = self.trainer.skipped_steps
         skipped.begin_run()
-        if not self._sums:
+        if LOSS not in self._sums or "since" not in self._counts:
             return
         self.trainer.log_window = self._sums.pop(LOSS), self._counts["since"]
         self.trainer.tokens_seen = self._counts["tokens"]

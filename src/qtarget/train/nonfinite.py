@@ -78,8 +78,7 @@ class FiniteStepCheck(TrainerCallback):
         )
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
-        if args.on_nonfinite == "skip":
-            self.trainer.skipped_steps.begin_step()
+        self.trainer.skipped_steps.begin_step(keeps=args.on_nonfinite == "skip")
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
         if not changes_weights_in_backward(args, self.trainer.accelerator):
@@ -121,7 +120,7 @@ class FiniteStepCheck(TrainerCallback):
             raise NonFiniteLossError(f"{what} {self._ending()}")
         skipped.leave_out()
         self.trainer.leave_step_out()
-        warnings.warn(f"{what} The step is left out, the {_nth(skipped.of_run)} of this run.", stacklevel=2)
+        warnings.warn(f"{what} The step is left out, number {skipped.of_run} of this run.", stacklevel=2)
 
     def _ending(self) -> str:
         """How the run stands after the error, and what to write."""
@@ -168,7 +167,3 @@ def _whole_norm(norm: Tensor | float) -> Tensor:
     """A gradient's norm as a scalar tensor, summed over ranks where the gradient is cut over them."""
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
     return norm.detach() if isinstance(norm, Tensor) else torch.tensor(norm)
-
-
-def _nth(number: int) -> str:
-    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")

@@ -42,10 +42,10 @@ class SkippedSteps:
         self.of_run = self.of_window = self.of_call = 0
         self._began_at = self.trainer.state.global_step
 
-    def begin_step(self) -> None:
-        """Note the sums before a step."""
+    def begin_step(self, keeps: bool) -> None:
+        """Note when the last log was and, with `keeps`, the sums before a step, so that it can be left out."""
         loss, self._logged_at = self.trainer.log_window
-        self._before = loss.clone(), dict(self.trainer.meters["train"].sums)
+        self._before = (loss.clone(), dict(self.trainer.meters["train"].sums)) if keeps else None
 
     def leave_out(self) -> None:
         """Count the step under way, and take what it added out of the sums again."""
