@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_WEIGHTS_NAME
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME as INDEX_OF_WEIGHTS
 
+INDEX_OF_WEIGHTS = "model.safetensors.index.json"
+ADAPTER_PICKLE, ADAPTER_WEIGHTS = "adapter_model.bin", "adapter_model.safetensors"
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "model*.bin")
 ALLOW = "allow_pickled_weights"
 """The key that lets them be read."""
@@ -30,7 +30,7 @@ def refuse_pickled_weights(source: str, line: str = f"`{ALLOW}: true` into the r
     """
     folder = Path(source).expanduser()
     for file in _pickles_read(folder) if folder.is_dir() else ():
-        is_adapter = file.name == ADAPTER_WEIGHTS_NAME
+        is_adapter = file.name == ADAPTER_PICKLE
         raise ValueError(
             f"{file} is a pickle, a format that can carry code, and the only weights in {folder}. Convert it once: "
             f"{_adapter_conversion(folder) if is_adapter else _conversion(folder)} Or, if you trust where it is from, "
@@ -46,8 +46,8 @@ def _pickles_read(folder: Path) -> Iterator[Path]:
     if index.is_file():
         yield from (folder / name for name in _shards(index) if not name.endswith(".safetensors"))
     is_adapter = (folder / "adapter_config.json").is_file()
-    if is_adapter and not (folder / ADAPTER_SAFE_WEIGHTS_NAME).is_file():
-        yield from folder.glob(ADAPTER_WEIGHTS_NAME)
+    if is_adapter and not (folder / ADAPTER_WEIGHTS).is_file():
+        yield from folder.glob(ADAPTER_PICKLE)
     if not is_adapter and not any(folder.glob("*.safetensors")) and not any(folder.glob("*.gguf")):
         left_out = {path for pattern in NO_WEIGHTS for path in folder.glob(pattern)}
         yield from sorted({path for pattern in PICKLES for path in folder.glob(pattern)} - left_out)
@@ -78,5 +78,5 @@ def _conversion(folder: Path) -> str:
 def _adapter_conversion(folder: Path) -> str:
     return (
         f"`python -c \"import torch; from safetensors.torch import save_file as s; s(torch.load('{folder}/"
-        f"{ADAPTER_WEIGHTS_NAME}', weights_only=True), '{folder}/{ADAPTER_SAFE_WEIGHTS_NAME}')\"`."
+        f"{ADAPTER_PICKLE}', weights_only=True), '{folder}/{ADAPTER_WEIGHTS}')\"`."
     )

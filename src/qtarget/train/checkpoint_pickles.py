@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-MODULES = ("torch.distributed.checkpoint.metadata",)
+METADATA_MODULES = ("torch.distributed.checkpoint.metadata",)
 """Modules of which every class may be named."""
-NAMES = {
+HARMLESS_NAMES = {
     ("torch", "Size"),
     ("torch", "device"),
     ("torch.serialization", "_get_layout"),
@@ -23,7 +23,7 @@ NAMES = {
     ("pathlib", "WindowsPath"),
     ("collections", "OrderedDict"),
 }
-FORMATS = (torch.dtype, torch.layout, torch.memory_format)
+TENSOR_FORMATS = (torch.dtype, torch.layout, torch.memory_format)
 
 
 def check_checkpoint_pickles(folder: Path) -> None:
@@ -52,10 +52,10 @@ class MetadataUnpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(content))
 
     def find_class(self, module: str, name: str) -> Any:
-        if "." not in name and (module in MODULES or module == "torch" or (module, name) in NAMES):
+        if "." not in name and (module in METADATA_MODULES or module == "torch" or (module, name) in HARMLESS_NAMES):
             found = super().find_class(module, name)
-            is_own = isinstance(found, type) and found.__module__ == module and module in MODULES
-            if is_own or isinstance(found, FORMATS) or (module, name) in NAMES:
+            is_own = isinstance(found, type) and found.__module__ == module and module in METADATA_MODULES
+            if is_own or isinstance(found, TENSOR_FORMATS) or (module, name) in HARMLESS_NAMES:
                 return found
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 

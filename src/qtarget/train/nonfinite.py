@@ -78,7 +78,7 @@ class FiniteStepCheck(TrainerCallback):
         )
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
-        self.trainer.skipped_steps.begin_step(keeps=args.on_nonfinite == "skip")
+        self.trainer.skipped_steps.begin_step(keeps=self.trainer.args.on_nonfinite == "skip")
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
         if not changes_weights_in_backward(args, self.trainer.accelerator):

@@ -106,17 +106,18 @@ class OpenSFTTrainer(SFTTrainer):
     def leave_step_out(self) -> None:
         """The optimizer does nothing when it is next asked for a step: weights and its state stay as they are. The
         schedule goes on. A loss scaler is asked, as it has to know, and finds no gradients."""
-        self.model_wrapped.zero_grad(set_to_none=True)
+        optimizer: Any = self.optimizer
+        self.model.zero_grad(set_to_none=True)
         if self.accelerator.scaler is None:
-            self._taken_step = self.optimizer.step
-            self.optimizer.step = _no_step
+            self._taken_step, optimizer.step = optimizer.step, _no_step
 
     _taken_step: Callable | None = None
 
     def take_steps(self) -> None:
         """End what `leave_step_out` began."""
+        optimizer: Any = self.optimizer
         if self._taken_step is not None:
-            self.optimizer.step, self._taken_step = self._taken_step, None
+            optimizer.step, self._taken_step = self._taken_step, None
 
     def save_beside(self, folder: Path) -> None:
         """Called after a checkpoint is written to `folder`, on every rank."""
