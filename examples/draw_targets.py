@@ -29,7 +29,7 @@ def two_tokens(world: lab.World) -> tuple[list[int], int, int]:
         ids = tokenizer(row["prompt"] + row["completion"])["input_ids"]
         words = tokenizer.convert_ids_to_tokens(ids)
         results = [i + 1 for i, word in enumerate(words) if word == "="]
-        wrong = [i for i in results if int(words[i]) != eval("".join(words[i - 4 : i - 1])) % 10]
+        wrong = [i for i in results if int(words[i]) != eval("".join(words[i - 4 : i - 1])) % 10]  # noqa: S307  (ours)
         if wrong and wrong[0] > results[0]:  # the connective is taken before the chain goes wrong
             return ids, results[0] + 1, wrong[0]
     raise AssertionError("every demonstration is right")

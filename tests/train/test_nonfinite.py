@@ -5,11 +5,14 @@ from types import SimpleNamespace
 import pytest
 import tiny_models
 import torch
+from accelerate.utils import DistributedType
 from train import parity
 
+from qtarget.data import Asker
 from qtarget.teacher import LiveModel
 from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer
-from qtarget.train.nonfinite import FiniteLossCheck, MicroBatch
+from qtarget.train.nonfinite import FiniteStepCheck
+from qtarget.train.nonfinite_rows import MicroBatch
 
 
 class BrokenOnce:
@@ -128,10 +131,12 @@ def test_an_optimizer_that_steps_in_every_backward_pass_has_every_loss_read_befo
     accelerator = SimpleNamespace(
         sync_gradients=False,
         has_lomo_optimizer=steps_each_time,
+        distributed_type=DistributedType.NO,
         gather=lambda flag: gathered.append(flag) or flag,
     )
-    check = FiniteLossCheck()
-    check.add(MicroBatch(torch.tensor(1.0), {}, {}), SimpleNamespace(accelerator=accelerator))
+    args = SimpleNamespace(optim="adamw_torch")
+    check = FiniteStepCheck(SimpleNamespace(accelerator=accelerator, args=args))
+    check.add(MicroBatch(torch.tensor(1.0), {}, {}))
     assert len(gathered) == read
     assert len(check.unread) == 1 - read
 
@@ -144,9 +149,39 @@ def test_a_label_of_probability_zero_stops_training_though_its_loss_is_a_number(
         processing_class=tiny_models.tiny_tokenizer(),
     )
     bias = torch.zeros(tiny_models.VOCAB)
-    bias[trainer.text_tokenizer.convert_tokens_to_ids("w94")] = -torch.inf
+    bias[trainer.text_tokenizer.convert_tokens_to_ids("w94")] = -1e30
     trainer.model.lm_head.bias = torch.nn.Parameter(bias)
     before = trainer.model.lm_head.weight.detach().clone()
     with pytest.raises(NonFiniteLossError, match=r"step 1 is that of a probability of zero .*row 0 \('"):
         trainer.train()
     assert torch.equal(trainer.model.lm_head.weight, before)
+
+
+@pytest.mark.parametrize(("bias", "kind"), [(-1e30, "that of a probability of zero"), (torch.nan, "not finite")])
+def test_an_evaluation_at_an_impossible_label_says_so(bias, kind):
+    trainer = TargetSFTTrainer(
+        tiny_models.tiny_model(),
+        TargetSFTConfig(method="sft", **parity.common_args(per_device_eval_batch_size=1)),
+        train_dataset=tiny_models.prompt_completion(4),
+        eval_dataset=tiny_models.prompt_completion(4).map(
+            lambda row, i: {"completion": "w94 w1" if i == 1 else "w1"}, with_indices=True
+        ),
+        processing_class=tiny_models.tiny_tokenizer(),
+    )
+    weights = torch.zeros(tiny_models.VOCAB)
+    weights[trainer.text_tokenizer.convert_tokens_to_ids("w94")] = bias
+    trainer.model.lm_head.bias = torch.nn.Parameter(weights)
+    with pytest.warns(UserWarning, match=f"as that of .* % of the batches is {kind}"):
+        metrics = trainer.evaluate()
+    assert "eval_unsound" not in metrics
+
+
+def test_a_loss_scaler_that_takes_no_step_any_more_ends_the_run():
+    accelerator = SimpleNamespace(scaler=object(), optimizer_step_was_skipped=True)
+    trainer = SimpleNamespace(accelerator=accelerator, asker=Asker.PYTHON, take_steps=lambda: None)
+    check, state = FiniteStepCheck(trainer), SimpleNamespace(global_step=7)
+    for skipped in [*[True] * 40, False, *[True] * 40]:
+        accelerator.optimizer_step_was_skipped = skipped
+        check.on_optimizer_step(None, state, None)
+    with pytest.raises(NonFiniteLossError, match="41 optimizer steps in a row"):
+        check.on_optimizer_step(None, state, None)

@@ -12,6 +12,7 @@ METHODS = ("sft", "dft", "target-sft", "sft-kl", "psft")
 @pytest.fixture(scope="module")
 def two(once):
     reports = (*METHODS, "flat", "heard", "fsdp", "adapter", "broken", "broken in parts", "collectives")
+    reports += ("broken gradient",)
     reports += ("interrupted", "interrupted in evaluation")
     return once("two_ranks", lambda: parity.launch(*reports))
 
@@ -81,6 +82,20 @@ def test_one_ranks_broken_row_stops_all_ranks_and_is_named(two):
     assert "another rank" in first
     assert "optimizer step 3" in second
     assert "rank 1 has nan, from row 1 ('" in second
+
+
+def test_one_ranks_broken_gradient_stops_all_ranks_and_its_row_is_named(two):
+    first, second = two["broken gradient"]
+    assert first[0].startswith("The gradient of optimizer step 2 is not finite, though its loss is: its norm is nan")
+    assert "rank 0 has it from no row alone of its micro-batch 2 of 2" in first[0]
+    assert "rank 1 has it from row 1 ('" in second[0]
+    assert first[1] == second[1] < 1e3
+
+
+def test_a_state_that_one_rank_lost_stops_all(two):
+    first, second = two["broken gradient"]
+    assert "another rank" in first[2]
+    assert "lm_head.weight: exp_avg" in second[2]
 
 
 @pytest.mark.parametrize(("when", "step"), [("interrupted", 3), ("interrupted in evaluation", 2)])

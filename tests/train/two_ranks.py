@@ -14,6 +14,7 @@ from typing import Any
 import tiny_models
 import torch
 import torch.distributed as dist
+from datasets import Dataset
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -27,7 +28,14 @@ from qtarget.models.sharding import shard
 from qtarget.outcomes import Interruption
 from qtarget.target.statistics import dense_logits
 from qtarget.teacher import LiveModel, frozen
-from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer, stop_with_checkpoint
+from qtarget.train import (
+    NonFiniteLossError,
+    NonFiniteWeightsError,
+    TargetSFTConfig,
+    TargetSFTTrainer,
+    check_finite_weights,
+    stop_with_checkpoint,
+)
 from qtarget.train.forward import TargetCall, add_target_loss
 from qtarget.train.reference import Snapshot
 from qtarget.train.resumption.whole_checkpoints import checkpoint_fault
@@ -227,6 +235,65 @@ def stopped_on_all(rank: int, ranks: int, accumulation: int = 1) -> list[str]:
     return errors
 
 
+class BrokenGradient(TargetSFTTrainer):
+    """Makes the gradient of one row's tokens NaN on rank 1 from the second step on, under a loss that is finite."""
+
+    def row_is_broken(self) -> bool:
+        return dist.get_rank() == 1 and self.state.global_step >= 1
+
+    def plant(self, first_token: int) -> None:
+        def watch(module, args, output):
+            if self.row_is_broken() and output.requires_grad:
+                at = (args[0][:, :1] == first_token)[..., None]
+                output.register_hook(lambda grad: torch.where(at, torch.nan, grad))
+
+        self.model.get_input_embeddings().register_forward_hook(watch)
+
+
+def broken_gradient(rank: int, ranks: int) -> list[list[Any]]:
+    """What each rank says, its weights, and whether a check of a weight that one rank alone lost stops both."""
+    rows = [{"input_ids": [first, 40, 41], "labels": [-100, 40, 41]} for first in range(10, 26)]
+    trainer = BrokenGradient(
+        tiny_models.tiny_model(),
+        TargetSFTConfig(
+            method="sft",
+            **parity.common_args(
+                max_steps=3, per_device_train_batch_size=2, gradient_accumulation_steps=2, ddp_backend="gloo",
+                optim="adamw_torch",
+            ),
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tiny_models.tiny_tokenizer(),
+    )  # fmt: skip
+    seen: list[int] = []
+    load = trainer.compute_loss
+
+    def noting(model, inputs, *args, **kwargs):
+        seen.append(int(inputs["input_ids"][1, 0]))
+        if trainer.state.global_step == 1 and len(seen) == 4:  # the second micro-batch of the second step
+            trainer.plant(seen[-1])
+        return load(model, inputs, *args, **kwargs)
+
+    trainer.compute_loss = noting
+    error = ""
+    try:
+        trainer.train()
+    except NonFiniteLossError as stopped_by:
+        error = str(stopped_by)
+    weights = torch.cat([w.detach().flatten() for w in trainer.model.parameters()])
+    if rank == 1:
+        state = trainer.optimizer.state[trainer.model.lm_head.weight]
+        state["exp_avg"][0, 0] = torch.nan
+    lost = ""
+    try:
+        check_finite_weights(trainer.model, trainer.optimizer)
+    except NonFiniteWeightsError as stopped_by:
+        lost = str(stopped_by)
+    said: Any = [None] * ranks
+    dist.all_gather_object(said, [error, weights.double().norm().item(), lost])
+    return said
+
+
 class SignalOnRankOne(TrainerCallback):
     """One SIGTERM to the second rank alone, in its second step, or in the evaluation after it."""
 
@@ -283,6 +350,7 @@ def main(report: str, *wanted: str) -> None:
     rank, ranks = dist.get_rank(), dist.get_world_size()
     others = {
         "broken": lambda: stopped_on_all(rank, ranks),
+        "broken gradient": lambda: broken_gradient(rank, ranks),
         "broken in parts": lambda: stopped_on_all(rank, ranks, accumulation=2),
         "collectives": collectives,
         "interrupted": lambda: interrupted(rank, ranks, "on_step_end"),

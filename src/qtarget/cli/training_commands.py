@@ -24,6 +24,7 @@ ConfigArguments = Annotated[
     list[str] | None,
     typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]", show_default=False, help="The run, and keys over its own."),
 ]
+NOT_REPEATED = ("--resume-from-checkpoint", "--hub-token")
 RUN_HELP = """
 
 CONFIG.yaml holds `key: value` lines, and `--key value` behind it overrides one.
@@ -95,14 +96,15 @@ def _untrained() -> Iterator[None]:
 
 
 def _resuming(arguments: list[str]) -> str:
-    """The command that goes on with a run that was stopped; its launcher is unknown where there is one."""
+    """The command that goes on with a run that was stopped, without a token of the hub's; its launcher is unknown where
+    there is one."""
     if "WORLD_SIZE" in os.environ:
         return "the same command and `--resume-from-checkpoint`"
     words, is_value = [], False
     for word in arguments:
-        is_flag = word.startswith("--")
-        is_value = word.replace("_", "-") == "--resume-from-checkpoint" if is_flag else is_value
-        if not is_value and not word.replace("_", "-").startswith("--resume-from-checkpoint="):
+        is_flag, name = word.startswith("--"), word.replace("_", "-")
+        is_value = name in NOT_REPEATED if is_flag else is_value
+        if not is_value and not name.startswith(tuple(f"{flag}=" for flag in NOT_REPEATED)):
             words.append(word)
     return f"`{shlex.join(['qtarget', 'train', *words])} --resume-from-checkpoint`"
 

@@ -7,12 +7,13 @@ from typing import Any
 import yaml
 
 from qtarget.console import printable
+from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.facts import DataFacts, Facts
 from qtarget.job.method_pages import Entry, entry
 from qtarget.job.training_picture import PICTURE
 from qtarget.train.resumption.run_history import RunPart, history_sentences
 
-LEFT_OUT = ("hub_token", "resume_from_checkpoint", "resume_changed", "resume_unsealed")
+LEFT_OUT = (*HELD_BACK, "resume_from_checkpoint", "resume_changed", "resume_unsealed")
 """Keys that a run's own `train.yaml` is without: a secret, and how this very run went on."""
 _LEGEND = (
     "`p` is the student, `p_y` its probability of the observed token `y`, `d` the one-hot label, `r` the "
@@ -35,8 +36,8 @@ def model_card(
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---\n",
         f"# {facts.job.output.absolute().name}\n",
-        f"`{facts.job.given['model']}`, fine-tuned by **{method.name}** for {steps} optimizer steps with "
-        f"qtarget {facts.versions['qtarget']}.\n",
+        f"`{facts.job.given['model']}`, fine-tuned by **{method.name}** for {steps} optimizer steps"
+        f"{_skipped(metrics)} with qtarget {facts.versions['qtarget']}.\n",
         "## Objective\n",
         f"{method.summary}\n",
         _table(_objective(method, facts)),
@@ -56,6 +57,11 @@ def model_card(
         ", ".join(f"{name} {number}" for name, number in facts.versions.items()) + "\n",
     ]
     return "\n".join(parts)
+
+
+def _skipped(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    number = metrics.get("train", {}).get("skipped_steps", 0)
+    return f" (of which {number:.0f} left out, as loss or gradient was not finite)" if number else ""
 
 
 def configuration(facts: Facts) -> str:

@@ -15,6 +15,7 @@ from qtarget.job.rows.rendering import RenderedRows, render
 from qtarget.job.teacher_cache_view import CacheProgress, print_summary
 from qtarget.models.identity import weights_identity
 from qtarget.models.loading import tokenizer_of
+from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.sharding import OVER_RANKS
 from qtarget.outcomes import Interruption, Refusal
 from qtarget.teacher import (
@@ -146,7 +147,7 @@ def _model_to_cache(job: Job, name: str, cached: CacheReference) -> ModelToCache
             )
         init_kwargs = {"revision": job.model_args.model_revision, "trust_remote_code": args.trust_remote_code}
         dtype = args.reference_dtype or _student_dtype(job)
-        return ModelToCache(name, job.model, Path(cached.folder), keep, dtype, init_kwargs)
+        return ModelToCache(name, job.model, Path(cached.folder), keep, dtype, {**init_kwargs, **_pickles(job)})
     init_kwargs: Any = (args.teacher_init_kwargs if role == "teacher" else args.reference_init_kwargs) or {}
     if init_kwargs.get("device_map") in OVER_RANKS:
         raise ValueError(
@@ -154,7 +155,12 @@ def _model_to_cache(job: Job, name: str, cached: CacheReference) -> ModelToCache
             "write `device_map: auto`, and start one process."
         )
     dtype = args.teacher_dtype if role == "teacher" else args.reference_dtype or "auto"
-    return ModelToCache(name, cached.of, Path(cached.folder), keep, dtype, init_kwargs)
+    return ModelToCache(name, cached.of, Path(cached.folder), keep, dtype, {**init_kwargs, **_pickles(job)})
+
+
+def _pickles(job: Job) -> dict[str, bool]:
+    """The argument of a loader that lets weights be a pickle, where the run does."""
+    return {ALLOW: True} if job.args.allow_pickled_weights else {}
 
 
 def _student_dtype(job: Job) -> str:

@@ -14,7 +14,7 @@ from qtarget.job.output_folder import check_output
 from qtarget.job.training_picture import draw_training
 from qtarget.outcomes import Interruption
 from qtarget.teacher.served.transport import TeacherUnavailableError
-from qtarget.train import NonFiniteLossError, stop_with_checkpoint
+from qtarget.train import NonFiniteLossError, NonFiniteWeightsError, stop_with_checkpoint
 from qtarget.train.missed_evaluation import is_evaluated
 from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 from qtarget.train.stopping import StopAtStepEnd
@@ -65,6 +65,7 @@ def run_training(trainer: JobTrainer, go_on: str = GO_ON, say: Callable[[str], N
 
     Raises:
         NonFiniteLossError: the message says where the last good weights were saved.
+        NonFiniteWeightsError: the weights themselves are lost; the message names the last whole checkpoint.
         TeacherUnavailableError: the message names the checkpoint to resume from.
         Interruption: on Ctrl-C or SIGTERM; the message says what is kept.
         ValueError: another process trains into the same folder, or has done so in the meantime.
@@ -103,7 +104,9 @@ def _train(trainer: JobTrainer, go_on: str) -> None:
             (Path(trainer.args.output_dir) / SEAL).unlink(missing_ok=True)  # of a result that this run changes
         trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     except NonFiniteLossError as error:
-        raise NonFiniteLossError(f"{error} {_save_last_good(trainer)}") from error
+        raise NonFiniteLossError(f"{error} {_save_last_good(trainer, go_on)}") from error
+    except NonFiniteWeightsError as error:
+        raise NonFiniteWeightsError(f"{error} {_kept(trainer, go_on)}") from error
     except TeacherUnavailableError as error:
         raise TeacherUnavailableError(f"{error} {_save_checkpoint(trainer, go_on)}") from error
 
@@ -156,13 +159,16 @@ def write_record(trainer: JobTrainer) -> None:
         trainer.sealed_run.seal(Path(trainer.args.output_dir), "result", NOT_OF_THE_RESULT)
 
 
-def _save_last_good(trainer: JobTrainer) -> str:
-    """Save the weights of the last finite step in a folder of their own, and say where."""
+def _save_last_good(trainer: JobTrainer, go_on: str) -> str:
+    """Save the weights of the last step in a folder of their own, if they are finite, and say where."""
     step = trainer.state.global_step
     if not step:
         return "No step was taken, so nothing was saved."
     folder = Path(trainer.args.output_dir) / f"last-good-{step}"
-    trainer.save_model(str(folder))
+    try:
+        trainer.save_model(str(folder))
+    except NonFiniteWeightsError:
+        return _kept(trainer, go_on)
     return f"The weights after step {step} are in {folder}."
 
 

@@ -43,12 +43,14 @@ class Column(NamedTuple):
 
 
 STEP = Column("step", "step", 12, "optimizer steps so far; eval: measured on the evaluation rows", _counted)
+SKIPPED = Column("skipped_steps", "skipped", 7, "steps left out so far: loss or gradient was not finite", _counted)
 TABLE_COLUMNS = (
     Column("loss", "loss", 7, "the objective that is minimised, per learned token"),
     Column("nll", "nll", 7, "-log p of the labels in nats a token; compares across methods"),
     Column("trust", "trust", 7, "share of the target that lies on the label; the rest is residual"),
     Column("grad_norm", "grad norm", 9, "length of the gradient, before it is clipped", lambda value: f"{value:.4g}"),
     Column("learning_rate", "rate", 8, "learning rate of the step", lambda value: f"{value:.2e}"),
+    SKIPPED,
     Column("num_tokens", "tokens", 7, "tokens read so far, prompts included", _counted),
     Column("left", "left", 8, "time left at the pace of this run, h:mm:ss", clock),
     Column("aux_loss", "aux loss", 8, "load-balancing loss of the experts"),

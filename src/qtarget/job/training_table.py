@@ -11,7 +11,7 @@ from rich.text import Text
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerState
 
 from qtarget.console import SafeConsole
-from qtarget.job.training_columns import STEP, Column, chosen_columns, clock, heading, row
+from qtarget.job.training_columns import SKIPPED, STEP, Column, chosen_columns, clock, heading, row
 
 ALWAYS_LOGGED = ("loss", "nll", "grad_norm", "learning_rate", "num_tokens")
 """What a training log holds, so that an evaluation that comes first leaves room for it."""
@@ -86,7 +86,8 @@ class TrainingTable(TrainerCallback):
             self._print(f"trained   {taken:,} steps in {clock(time.monotonic() - self._began)}")
 
     def _row(self, state: TrainerState, values: Mapping[str, Any], mark: str) -> None:
-        if not self.columns:
+        is_first_skip = "skipped_steps" in values and SKIPPED not in self.columns
+        if not self.columns or is_first_skip:
             self.columns = chosen_columns({*values, *ALWAYS_LOGGED}, self.console.width)
             for column in (STEP, *self.columns):
                 self._print(f"  {column.heading:<11}{column.meaning}", style="dim")

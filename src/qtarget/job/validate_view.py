@@ -9,6 +9,7 @@ from rich.text import Text
 
 from qtarget.console import spelled_out
 from qtarget.job.config.checked_job import Job
+from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.facts import DataFacts
 from qtarget.job.validate import Rehearsal, Token
 
@@ -25,7 +26,8 @@ def resolved_configuration(job: Job) -> dict[str, Any]:
     defaults = {name: getattr(job.args, name) for name in ALWAYS_SHOWN if name not in job.given}
     shown = {name: getattr(value, "value", value) for name, value in defaults.items()}
     kwargs = {name: _as_list(value) for name, value in job.method.hyperparameters.items()}
-    return {"method": job.method.name, "method_kwargs": kwargs, **job.given, **shown} | {"method_kwargs": kwargs}
+    given = {key: "…" if key in HELD_BACK else value for key, value in job.given.items()}
+    return {"method": job.method.name, "method_kwargs": kwargs, **given, **shown} | {"method_kwargs": kwargs}
 
 
 def rehearsal_view(job: Job, rehearsal: Rehearsal) -> RenderableType:

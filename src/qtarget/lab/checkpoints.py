@@ -37,4 +37,4 @@ def tokenizer(world: World) -> PreTrainedTokenizerFast:
 
 def load(folder: Path) -> PreTrainedModel:
     """A model of the lab, in float32."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)

@@ -17,6 +17,7 @@ from transformers import (
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from qtarget.models.gguf_file import checkpoint_folder
+from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
 from qtarget.models.sharding import OVER_RANKS, OverRanks, is_sharded
 
 BITSANDBYTES = ("load_in_4bit", "load_in_8bit", "bnb_4bit_", "llm_int8_")
@@ -35,7 +36,18 @@ def split_over_ranks(init_kwargs: Mapping[str, Any]) -> tuple[OverRanks | None, 
 
 
 def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedModel:
-    """`AutoModelForCausalLM.from_pretrained`, of a GGUF file too; settings of bitsandbytes may be arguments."""
+    """`AutoModelForCausalLM.from_pretrained`, of a GGUF file too; settings of bitsandbytes may be arguments.
+
+    With `allow_pickled_weights` among them, weights may be a pickle.
+
+    Raises:
+        ValueError: a folder's weights are a pickle, or settings contradict each other.
+    """
+    init_kwargs = dict(init_kwargs)
+    if not init_kwargs.pop(ALLOW, False):
+        refuse_pickled_weights(checkpoint_folder(source))
+        if not Path(checkpoint_folder(source)).expanduser().is_dir():
+            init_kwargs.setdefault("use_safetensors", True)
     quantisation = {name: value for name, value in init_kwargs.items() if name.startswith(BITSANDBYTES)}
     rest = {name: value for name, value in init_kwargs.items() if name not in quantisation}
     if quantisation and "quantization_config" in rest:

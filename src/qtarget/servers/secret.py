@@ -2,6 +2,9 @@
 
 import os
 
+SECRET_ARGUMENTS = ("token", "use_auth_token", "api_key", "password", "secret")
+"""Names of arguments, of `from_pretrained` and its like, that hold a secret."""
+
 
 def secret_in(variable: str) -> str | None:
     """The secret in an environment variable, or None where it is empty or not set.

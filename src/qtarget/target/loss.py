@@ -8,7 +8,7 @@ Q and s are under stop-gradient; the value reported is the paper's own (see `Met
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -172,6 +172,25 @@ def method_value(method: Method, frame: Frame, target: Target) -> Tensor:
     return per_token(method.value(frame), frame[LOGP_Y])
 
 
+class _Floor(torch.autograd.Function):
+    """`FLOOR` in the place of minus infinity. The gradient passes as if it stood there: that of a loss at a label the
+    student cannot produce is s(p − Q) too."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logp_TV: Tensor) -> Tensor:
+        return logp_TV.clamp(min=FLOOR)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: Any, grad_TV: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grad_TV
+
+
 def target_kl(q_TV: Tensor, logp_TV: Tensor) -> Tensor:
     """KL(Q‖p) in nats, [T]; NaN where Q is improper."""
     gap_TV = torch.special.xlogy(q_TV.clamp(min=0), q_TV.clamp(min=0)) - q_TV * logp_TV
@@ -216,7 +235,7 @@ def _begin(
     tokens = supervised_tokens(labels, method, logits.shape[-1], given, ignore_index, drop_weightless)
     rows = logits.reshape(-1, logits.shape[-1])[tokens.where]
     rows = rows if rows.dtype == torch.float64 else rows.float()
-    return method, tokens, rows.log_softmax(-1).clamp(min=FLOOR)
+    return method, tokens, _Floor.apply(rows.log_softmax(-1))
 
 
 def per_token(number: Tensor | float, like_T: Tensor) -> Tensor:

@@ -7,9 +7,17 @@ with needs_extra("qtarget.train"):
 
     check_versions()  # before anything of TRL's is touched
     with known_parts():
-        from qtarget.train.nonfinite import NonFiniteLossError
+        from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
+        from qtarget.train.nonfinite_rows import NonFiniteLossError
         from qtarget.train.stopping import stop_with_checkpoint
         from qtarget.train.target_sft_config import TargetSFTConfig
         from qtarget.train.trainer import TargetSFTTrainer
 
-__all__ = ["NonFiniteLossError", "TargetSFTConfig", "TargetSFTTrainer", "stop_with_checkpoint"]
+__all__ = [
+    "NonFiniteLossError",
+    "NonFiniteWeightsError",
+    "TargetSFTConfig",
+    "TargetSFTTrainer",
+    "check_finite_weights",
+    "stop_with_checkpoint",
+]

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import qtarget as qt
 from qtarget.models.loading import tokenizer_of
+from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
 from qtarget.models.sharding import OverRanks
 from qtarget.teacher import (
     EvidenceSource,
@@ -63,7 +64,8 @@ def as_teachers(given: Any) -> tuple[SourceLike, ...]:
 def build_teachers(given: Sequence[SourceLike], student: Student, args: TargetSFTConfig) -> tuple[EvidenceSource, ...]:
     """Frozen teachers that share the student's tokens."""
     return tuple(
-        _source(teacher, "teacher", student, args.teacher_dtype, args.teacher_init_kwargs) for teacher in given
+        _source(each, "teacher", student, args.teacher_dtype, args.teacher_init_kwargs, args.allow_pickled_weights)
+        for each in given
     )
 
 
@@ -74,7 +76,8 @@ def build_reference(
     if "reference" not in method.needs or given is None:
         return None
     if given != "initial":
-        return _source(given, "reference", student, args.reference_dtype or "auto", args.reference_init_kwargs)
+        dtype, loading = args.reference_dtype or "auto", args.reference_init_kwargs
+        return _source(given, "reference", student, dtype, loading, args.allow_pickled_weights)
     if method.refresh_every is not None:
         return Snapshot(student.model, method.refresh_every)
     if is_peft_model(student.model):
@@ -83,7 +86,9 @@ def build_reference(
     return LiveModel(frozen_copy(student.base, student.device, args.reference_dtype, _launched_sharded()))
 
 
-def _source(given: SourceLike, name: str, student: Student, dtype: str, init_kwargs: Any) -> EvidenceSource:
+def _source(
+    given: SourceLike, name: str, student: Student, dtype: str, init_kwargs: Any, pickles: bool
+) -> EvidenceSource:
     if not isinstance(given, str | PreTrainedModel):
         return given
     if given is student.base:
@@ -92,13 +97,16 @@ def _source(given: SourceLike, name: str, student: Student, dtype: str, init_kwa
             "time, as in "
             f"`{name}=AutoModelForCausalLM.from_pretrained(...)`."
         )
+    if isinstance(given, str) and not pickles:
+        refuse_pickled_weights(given)
     tokenizer = tokenizer_of(given)
     if tokenizer is not None:
         check_same_tokens(student.tokenizer, tokenizer, name)
     if isinstance(given, str) and dtype == "auto" and not init_kwargs and _has_base_of(given, student):
         return add_adapter(given, student.model, _shared_vocabulary(student, student.base, tokenizer))
+    loading = {**(init_kwargs or {}), ALLOW: pickles}
     model = load_live_model(
-        given, name, device=student.device, dtype=dtype, init_kwargs=init_kwargs, over_ranks=_launched_sharded()
+        given, name, device=student.device, dtype=dtype, init_kwargs=loading, over_ranks=_launched_sharded()
     )
     live = LiveModel(model, _shared_vocabulary(student, model, tokenizer))
     check_padding(live, tokenizer or student.tokenizer, name)

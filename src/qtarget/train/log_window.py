@@ -4,9 +4,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import TrainerCallback
 
 from qtarget.train.metrics import Meter
+from qtarget.train.skipped_steps import SkippedSteps
+
+LOSS = "loss"
+METERS = ("train", "seen")
 
 
 class LoggingTrainer(Protocol):
@@ -15,6 +22,7 @@ class LoggingTrainer(Protocol):
     accelerator: Any
     meters: dict[str, Meter]
     tokens_seen: int
+    skipped_steps: SkippedSteps
 
     @property
     def log_window(self) -> tuple[torch.Tensor, int]: ...
@@ -28,29 +36,45 @@ class LogWindow(TrainerCallback):
 
     def __init__(self, trainer: LoggingTrainer) -> None:
         self.trainer = trainer
-        self._read: dict[str, Any] | None = None
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
 
     def save(self, folder: Path) -> None:
         loss, since = self.trainer.log_window
-        meters = {name: self.trainer.meters[name].sums for name in ("train", "seen")}
-        content = {"loss": loss, "since": since, "meters": meters, "tokens": self.trainer.tokens_seen}
-        torch.save(content, folder / self._name)
+        sums = {f"{meter}/{name}": pair for meter in METERS for name, pair in self.trainer.meters[meter].sums.items()}
+        skipped = self.trainer.skipped_steps
+        counts = {
+            "since": since,
+            "tokens": self.trainer.tokens_seen,
+            "skipped_of_run": skipped.of_run,
+            "skipped_of_window": skipped.of_window,
+        }
+        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in {LOSS: loss, **sums}.items()}
+        save_file(tensors, folder / self._name, metadata={name: str(count) for name, count in counts.items()})
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote, as far as this rank finds it: not under another number of ranks."""
-        device, path = self.trainer.accelerator.device, folder / self._name
-        self._read = torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
+        path = folder / self._name
+        self._sums, self._counts = {}, {}
+        if path.is_file():
+            self._sums = load_file(path, device=str(self.trainer.accelerator.device))
+            with safe_open(path, "pt") as file:
+                self._counts = {name: int(count) for name, count in (file.metadata() or {}).items()}
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        if self._read is None:
+        skipped = self.trainer.skipped_steps
+        skipped.begin_run()
+        if LOSS not in self._sums or "since" not in self._counts:
             return
-        self.trainer.log_window = self._read["loss"], self._read["since"]
-        self.trainer.tokens_seen = self._read["tokens"]
-        for name, sums in self._read["meters"].items():
-            self.trainer.meters[name].sums = sums
-        self._read = None
+        self.trainer.log_window = self._sums.pop(LOSS), self._counts["since"]
+        self.trainer.tokens_seen = self._counts["tokens"]
+        skipped.of_run, skipped.of_window = self._counts["skipped_of_run"], self._counts["skipped_of_window"]
+        for meter in METERS:
+            own = {name: pair for name, pair in self._sums.items() if name.startswith(f"{meter}/")}
+            self.trainer.meters[meter].sums = {name.removeprefix(f"{meter}/"): pair for name, pair in own.items()}
+        self._sums = {}
 
     @property
     def _name(self) -> str:
         accelerator = self.trainer.accelerator
-        return f"log_window_{accelerator.process_index}_of_{accelerator.num_processes}.pt"
+        return f"log_window_{accelerator.process_index}_of_{accelerator.num_processes}.safetensors"

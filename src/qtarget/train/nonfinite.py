@@ -1,125 +1,169 @@
-"""A loss that is NaN or infinite stops training before the optimizer step that would apply it."""
+"""A loss or a gradient that is NaN or infinite is kept from the weights: the optimizer step is not taken."""
 
-from typing import Any, NamedTuple, Protocol
+import warnings
+from typing import Any, Protocol
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
+from torch.distributed.tensor import DTensor
+from transformers import TrainerCallback
 
 from qtarget.data import Asker
-from qtarget.train.repeats import batch_rows
+from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
+from qtarget.train.nonfinite_rows import (
+    MicroBatch,
+    NonFiniteLossError,
+    RowTrainer,
+    is_sound,
+    lost_weights,
+    nonfinite_words,
+)
+from qtarget.train.skipped_steps import SkippedSteps
+
+ADVICE = (
+    "If every row is named, training has diverged: lower `learning_rate` or `max_grad_norm`. If some are, look at "
+    "their text and weights."
+)
+
+MOST_OVERFLOWS = 40
+"""Steps in a row that a loss scaler may leave out: each halves its scale, which begins at 65,536."""
 
 
-class NonFiniteLossError(ValueError):
-    """A training loss was NaN or infinite. The weights are those of the last good optimizer step."""
+class SteppingTrainer(RowTrainer, Protocol):
+    """The part of a trainer that takes optimizer steps."""
 
-
-class MicroBatch(NamedTuple):
-    """One forward pass of an accumulated optimizer step.
-
-    Attributes:
-        loss: its share of the step's loss, a detached scalar.
-        texts: the model's inputs.  batch: these, the labels and what else the loss reads.
-    """
-
-    loss: Tensor
-    texts: dict[str, Any]
-    batch: dict[str, Any]
-
-
-IMPOSSIBLE = 1e15
-"""A loss beyond it is that of an event of probability zero: logarithms stop at -1e30. No real loss comes near."""
-
-
-def is_sound(loss: Tensor) -> Tensor:
-    """Whether each loss is finite, and not that of an event that the model holds impossible."""
-    return loss.isfinite() & (loss.abs() < IMPOSSIBLE)
-
-
-class LossReader(Protocol):
-    """The part of a trainer that can say which rows were at fault."""
-
-    state: TrainerState
-    accelerator: Any
+    args: Any
     asker: Asker
+    gradient_norm: Tensor | float | None
+    skipped_steps: SkippedSteps
 
-    @property
-    def text_tokenizer(self) -> PreTrainedTokenizerBase: ...
-
-    def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor: ...
+    def leave_step_out(self) -> None: ...
+    def take_steps(self) -> None: ...
 
 
-class FiniteLossCheck(TrainerCallback):
-    """Looks at the losses of an optimizer step together, before the backward pass of its last micro-batch.
+class FiniteStepCheck(TrainerCallback):
+    """Looks at the losses of an optimizer step and at the norm of its gradient together, once, before the optimizer.
 
-    A look makes the host wait for the device and each rank for the others, so there is one a step. It comes before
-    that backward pass because DeepSpeed steps at the end of it.
+    A look makes the host wait for the device and each rank for the others, so there is one a step. Where weights
+    change within the backward pass (DeepSpeed, LOMO, layer-wise optimizers) it comes before that pass, and sees the
+    losses alone. Under fp16 the gradient is the loss scaler's, which leaves out a step of infinite gradients itself.
+
+    The weights are looked at when training begins and when it ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trainer: SteppingTrainer) -> None:
+        self.trainer = trainer
         self.unread: list[MicroBatch] = []
+        self.overflows = 0
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.unread = []  # of a run that was broken off
-
-    def add(self, part: MicroBatch, trainer: LossReader) -> None:
-        """Note a micro-batch; look at all noted ones if an optimizer step follows it.
+    def add(self, part: MicroBatch) -> None:
+        """Note a micro-batch; look at all noted ones now if its backward pass changes weights.
 
         Raises:
             NonFiniteLossError: on every rank, if any rank's loss of any micro-batch was not finite.
         """
         self.unread.append(part)
-        if _steps_after_backward(trainer.accelerator):
-            parts, self.unread = self.unread, []
-            if not _all_finite(parts, trainer.accelerator):
-                raise nonfinite_error(trainer, parts)
+        accelerator = self.trainer.accelerator
+        is_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED  # which steps with the last one
+        if changes_weights_in_backward(self.trainer.args, accelerator) and (
+            accelerator.sync_gradients or not is_deepspeed
+        ):
+            self._look(None)
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.unread, self.overflows = [], 0  # of a run that was broken off
+        self._check_weights(
+            "Training cannot begin with them: the model's files are damaged, or were saved by a run that had diverged."
+        )
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self.trainer.skipped_steps.begin_step(keeps=self.trainer.args.on_nonfinite == "skip")
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
+        if not changes_weights_in_backward(args, self.trainer.accelerator):
+            self._look(None if self.trainer.accelerator.scaler is not None else self.trainer.gradient_norm)
+
+    def on_optimizer_step(self, args, state, control, **kwargs) -> None:
+        self.trainer.take_steps()
+        accelerator = self.trainer.accelerator
+        is_overflow = accelerator.scaler is not None and accelerator.optimizer_step_was_skipped
+        self.overflows = self.overflows + 1 if is_overflow else 0
+        if self.overflows > MOST_OVERFLOWS:
+            raise NonFiniteLossError(
+                f"The loss scaler of fp16 has left out {self.overflows} optimizer steps in a row, down to step "
+                f"{state.global_step + 1}: the gradient is not finite at any scale. Lower `learning_rate`, or write "
+                f"{self.trainer.asker.line('bf16', True)}."
+            )
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self._check_weights(
+            f"Training has diverged: the update of optimizer step {state.global_step}, the last one, was too large. "
+            "Lower `learning_rate` or `max_grad_norm`."
+        )
+
+    def _check_weights(self, meaning: str) -> None:
+        try:
+            check_finite_weights(self.trainer.model)
+        except NonFiniteWeightsError as error:
+            raise NonFiniteWeightsError(f"{error} {meaning}") from error
+
+    def _look(self, given: Tensor | float | None) -> None:
+        parts, self.unread = self.unread, []
+        norm = None if given is None else _whole_norm(given)
+        if _all_sound(parts, norm, self.trainer.accelerator):
+            return
+        if lost := lost_weights(self.trainer):
+            raise lost
+        what, skipped = nonfinite_words(self.trainer, parts, norm), self.trainer.skipped_steps
+        if self.trainer.args.on_nonfinite != "skip" or skipped.of_run >= self.trainer.args.max_skipped_steps:
+            raise NonFiniteLossError(f"{what} {self._ending()}")
+        skipped.leave_out()
+        self.trainer.leave_step_out()
+        warnings.warn(f"{what} The step is left out, number {skipped.of_run} of this run.", stacklevel=2)
+
+    def _ending(self) -> str:
+        """How the run stands after the error, and what to write."""
+        step, asker, args = self.trainer.state.global_step, self.trainer.asker, self.trainer.args
+        keep = ", and `trainer.save_model('last_good')` keeps them" if asker is Asker.PYTHON else ""
+        skip = f"{asker.line('on_nonfinite', 'skip')} leaves such steps out."
+        if args.on_nonfinite == "skip":
+            skip = f"{self.trainer.skipped_steps.of_run} steps were left out before it (`max_skipped_steps`)."
+        return (
+            f"Training stopped before the weights were touched: they are those after step {step}{keep}. {ADVICE} {skip}"
+        )
 
 
-def _steps_after_backward(accelerator: Any) -> bool:
-    """Whether weights change before the next forward pass. LOMO changes them inside every backward pass."""
-    return accelerator.sync_gradients or accelerator.has_lomo_optimizer
+def changes_weights_in_backward(args: Any, accelerator: Any) -> bool:
+    """Whether there is no moment between the backward pass and the optimizer."""
+    name = str(getattr(args.optim, "value", args.optim))
+    in_hooks = accelerator.has_lomo_optimizer or "lomo" in name or "layerwise" in name
+    return in_hooks or accelerator.distributed_type == DistributedType.DEEPSPEED
 
 
-def _all_finite(parts: list[MicroBatch], accelerator: Any) -> bool:
-    """Whether every loss of every rank is finite: ranks stop together, none waits for another's gradient."""
-    finite = is_sound(torch.stack([part.loss for part in parts])).all()
-    return bool(accelerator.gather(finite.reshape(1)).all())
+def refuse_skipping(args: Any, accelerator: Any, asker: Asker) -> None:
+    """Refuse to leave steps out where the optimizer has taken them before anything could be looked at.
+
+    Raises:
+        ValueError: with the line to write.
+    """
+    if args.on_nonfinite == "skip" and changes_weights_in_backward(args, accelerator):
+        name = "DeepSpeed" if accelerator.distributed_type == DistributedType.DEEPSPEED else f"`optim: {args.optim}`"
+        raise ValueError(
+            f"`on_nonfinite: skip` leaves out an optimizer step after its gradient is known, and {name} takes it "
+            f"within the backward pass; write {asker.line('on_nonfinite', 'stop')}, or another `optim`."
+        )
 
 
-def nonfinite_error(trainer: LossReader, parts: list[MicroBatch]) -> NonFiniteLossError:
-    """The error that names the step and this rank's rows. Costs a forward pass for each row of a micro-batch."""
-    at = next((i for i, part in enumerate(parts) if not is_sound(part.loss)), len(parts) - 1)
-    _, texts, batch = parts[at]
-    rows = range(int(batch_rows(batch).max()) + 1)
-    bad = [row for row in rows if not is_sound(trainer.row_loss(texts, batch, row))]
-    step = trainer.state.global_step + 1
-    keep = ", and `trainer.save_model('last_good')` keeps them" if trainer.asker is Asker.PYTHON else ""
-    return NonFiniteLossError(
-        f"The loss of optimizer step {step} is {_kind(parts[at].loss)}: {_where(trainer, parts, at, bad)}. "
-        f"Training stopped before the weights were touched: they are those after step {step - 1}{keep}. If every row "
-        "is named, training has diverged: lower `learning_rate` or `max_grad_norm`. If some are, look at their text "
-        "and weights."
-    )
+def _all_sound(parts: list[MicroBatch], norm: Tensor | None, accelerator: Any) -> bool:
+    """Whether every loss of every rank is sound, and the norm finite: ranks stop together."""
+    flags = [is_sound(part.loss) for part in parts]
+    if norm is not None:
+        flags.append(norm.isfinite().to(flags[0].device if flags else norm.device))
+    return not flags or bool(accelerator.gather(torch.stack(flags).all().reshape(1)).all())
 
 
-def _kind(loss: Tensor) -> str:
-    if not loss.isfinite() or is_sound(loss):
-        return "not finite"
-    return (
-        "that of a probability of zero (the model gives a label, or all that a teacher or reference expects, a logit "
-        "of minus infinity)"
-    )
-
-
-def _where(trainer: LossReader, parts: list[MicroBatch], at: int, bad: list[int]) -> str:
-    loss, _, batch = parts[at]
-    rank, which = trainer.accelerator.process_index, f" {at + 1} of {len(parts)}" if len(parts) > 1 else ""
-    if is_sound(loss):
-        return f"rank {rank} has {sum(part.loss.item() for part in parts):.4g}, another rank reports its own"
-    shown = "; ".join(f"row {row} ({_excerpt(trainer.text_tokenizer, batch, row)!r})" for row in bad)
-    return f"rank {rank} has {loss.item()}, from {shown or 'no row alone'} of its micro-batch{which}"
-
-
-def _excerpt(tokenizer: PreTrainedTokenizerBase, batch: dict, row: int, tokens: int = 16) -> str:
-    ids = batch["input_ids"]
-    return str(tokenizer.decode(ids[(batch_rows(batch) == row).expand(ids.shape)][:tokens].tolist()))
+def _whole_norm(norm: Tensor | float) -> Tensor:
+    """A gradient's norm as a scalar tensor, summed over ranks where the gradient is cut over them."""
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    return norm.detach() if isinstance(norm, Tensor) else torch.tensor(norm)

@@ -48,6 +48,9 @@ HOOKS = (
     Hook(Trainer, "_push_from_checkpoint", ("checkpoint_folder",)),
     Hook(Trainer, "_evaluate", ("trial", "ignore_keys_for_eval", "skip_scheduler")),
     Hook(Trainer, "_determine_best_metric", ("metrics", "trial")),
+    Hook(Trainer, "_get_grad_norm", ("model", "grad_norm")),
+    Hook(Trainer, "_save", ("output_dir", "state_dict")),
+    Hook(Trainer, "save_model", ("output_dir", "_internal_call")),
     Hook(Trainer, "_get_num_items_in_batch", ("batch_samples", "device")),
     Hook(
         Trainer,
@@ -120,9 +123,12 @@ def _loop_faults() -> Iterator[str]:
     reader = Trainer.training_step if hasattr(Trainer, "loss_is_scaled_for_ga") else _BaseTrainer.__init__
     if not _names(reader, "loss_is_scaled_for_ga"):
         yield f"{reader.__qualname__} reads no `loss_is_scaled_for_ga`"
-    for name in ("current_gradient_accumulation_steps", "_tr_loss"):
+    for name in ("current_gradient_accumulation_steps", "_tr_loss", "_get_grad_norm", "on_pre_optimizer_step"):
         if not _names(getattr(Trainer, "_run_epoch", None), name):
             yield f"Trainer._run_epoch uses no `{name}`"
+    for name in ("_save", "_push_from_checkpoint"):
+        if not _names(getattr(Trainer, name, None), "TRAINING_ARGS_NAME"):
+            yield f"Trainer.{name} uses no `TRAINING_ARGS_NAME`"
     if not _names(getattr(Trainer, "_inner_training_loop", None), "_globalstep_last_logged"):
         yield "Trainer._inner_training_loop sets no `_globalstep_last_logged`"
 

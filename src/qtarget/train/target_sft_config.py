@@ -10,6 +10,8 @@ import qtarget as qt
 from qtarget.data import LEARN
 from qtarget.fused.arguments import DIAGNOSTICS
 
+ON_NONFINITE = ("stop", "skip")
+
 
 @dataclass
 class TargetSFTConfig(SFTConfig):
@@ -56,6 +58,12 @@ class TargetSFTConfig(SFTConfig):
             what is in it can be checked.
         on_save_error: what follows a checkpoint that could not be written, because the disk is full for example:
             "stop", or "continue" without it.
+        on_nonfinite: what becomes of an optimizer step whose loss or gradient is NaN or infinite: "stop" ends the run
+            before the weights are touched, "skip" leaves the step out, counts it (`skipped_steps` in the log) and goes
+            on.
+        max_skipped_steps: how many steps of a run may be left out before it stops after all.
+        allow_pickled_weights: read weights of model folders and checkpoints that are a pickle (`pytorch_model.bin`)
+            too.
         logging_nan_inf_filter: off, where the Trainer has it on: it reads every micro-batch's loss to keep NaN out of
             the log, and here such a loss stops training.
     """
@@ -129,6 +137,16 @@ class TargetSFTConfig(SFTConfig):
     on_save_error: Literal["stop", "continue"] = field(
         default="stop", metadata={"help": "What follows a checkpoint that cannot be written: 'stop' or 'continue'."}
     )
+    on_nonfinite: Literal["stop", "skip"] = field(
+        default="stop",
+        metadata={"help": "What becomes of a step whose loss or gradient is not finite: 'stop' or 'skip'."},
+    )
+    max_skipped_steps: int = field(
+        default=10, metadata={"help": "Steps of a run that may be skipped for that before it stops after all."}
+    )
+    allow_pickled_weights: bool = field(
+        default=False, metadata={"help": "Read weights that are stored as a pickle (pytorch_model.bin) too."}
+    )
 
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Leave losses that are not finite out of the log; here they stop training."}
@@ -137,6 +155,11 @@ class TargetSFTConfig(SFTConfig):
     def __post_init__(self) -> None:
         if self.learn not in (None, *LEARN):
             raise ValueError(f"learn is {self.learn!r}; expected one of {', '.join(LEARN)}, as in `learn: assistant`.")
+        if self.on_nonfinite not in ON_NONFINITE:
+            raise ValueError(
+                f"on_nonfinite is {self.on_nonfinite!r}; expected {' or '.join(ON_NONFINITE)}, as in "
+                "`on_nonfinite: stop`."
+            )
         super().__post_init__()
         refuse_other_losses(self)
         self.build_method()

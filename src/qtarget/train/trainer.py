@@ -43,13 +43,15 @@ from qtarget.train.lookup import (
 )
 from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
 from qtarget.train.missed_evaluation import MissedEvaluation
-from qtarget.train.nonfinite import FiniteLossCheck, MicroBatch
+from qtarget.train.nonfinite import FiniteStepCheck, refuse_skipping
+from qtarget.train.nonfinite_rows import UNSOUND, MicroBatch, is_sound, say_unsound
 from qtarget.train.open_student import open_student
 from qtarget.train.prepare_rows import prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.resumption.sealed_run import SealedRun
 from qtarget.train.row_door import RowDoor, student_processor
+from qtarget.train.skipped_steps import SkippedSteps
 from qtarget.train.target_sft_config import as_target_config, refuse_other_losses
 from qtarget.train.trl_private import OpenSFTTrainer, Preparation, Prepare
 
@@ -86,6 +88,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     Raises:
         ValueError: for what cannot be trained, when the trainer is built; each names the line to write.
         NonFiniteLossError: in training, before the weights are touched.
+        NonFiniteWeightsError: where weights that are NaN or infinite would be trained or written.
     """
 
     loss_is_scaled_for_ga = True
@@ -118,7 +121,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
         checks.check_learn(args.learn, args.assistant_only_loss or None, args.completion_only_loss, self.asker)
         self.only_turns, args = args.assistant_only_loss and args.learn is not None, without_trl_masks(args)
-        model, processing_class, args = open_student(model, processing_class, args, kwargs.get("quantization_config"))
+        quantisation = kwargs.get("quantization_config")
+        model, processing_class, args = open_student(model, processing_class, args, quantisation, self.asker)
         processing_class = student_processor(model, args, processing_class)
         self.row_counts: dict[str, RowCounts] = {}
         self.door = RowDoor(args, processing_class, kwargs.get("formatting_func") is not None, self.asker)
@@ -126,12 +130,14 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_weights(self.method, train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
+        refuse_skipping(args, self.accelerator, self.asker)
         self._check_tokens()
         self._check_ends(train_dataset)
         self.meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
         self.tokens_seen = 0
-        self._finite_losses, self._log_window = FiniteLossCheck(), LogWindow(self)
-        for callback in (self._finite_losses, self._log_window, MissedEvaluation(self)):
+        self.skipped_steps = SkippedSteps(self)
+        self._finite_steps, self._log_window = FiniteStepCheck(self), LogWindow(self)
+        for callback in (self._finite_steps, self._log_window, MissedEvaluation(self)):
             self.add_callback(callback)
         self._add_evidence(teachers, given)
         self.sealed_run = SealedRun(self)
@@ -207,7 +213,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self._measure(mode, out, batch)
         loss = self._whole_loss(out, num_items_in_batch)
         if mode == "train":
-            self._finite_losses.add(MicroBatch(loss.detach(), texts, batch), self)
+            self._finite_steps.add(MicroBatch(loss.detach(), texts, batch))
         return (loss, self._with_logits(model, texts)) if return_outputs else loss
 
     def _call(self, texts: dict, batch: dict, num_items: Tensor | None) -> TargetCall:
@@ -254,8 +260,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         """The loss of one row of a batch alone, for saying which row was at fault."""
         labels = batch["labels"].masked_fill(batch_rows(batch) != row, -100)
         call = self._call(texts, {**batch, "labels": labels}, None)
-        with torch.no_grad():
-            return self.model(**texts, labels=labels, q_target=call).loss
+        return self.model(**texts, labels=labels, q_target=call).loss
 
     def _with_logits(self, model: Any, texts: dict) -> Any:
         """Outputs with logits, for `predict` and `compute_metrics`, at the price of a forward pass."""
@@ -281,6 +286,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         else:
             labels = (batch["labels"][:, 1:] != -100).sum()
             meter.add("loss", out.loss * labels, labels)
+            meter.add(UNSOUND, ~(is_sound(out.loss) & is_sound(out.nll)), 1)
 
     def _is_logged(self) -> bool:
         return not self.model.training or logs_next(self.args, self.state)
@@ -289,6 +295,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         """Adds the token means since the last log to a training log."""
         if self.model.training:
             logs.update(self._means("train"))
+            self.skipped_steps.mend(logs)
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
@@ -297,7 +304,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics: Any = output.metrics
-        metrics.update({f"{prefix}_{name}": value for name, value in self._means("eval").items()})
+        means = self._means("eval")
+        say_unsound(means.pop(UNSOUND, 0.0), means)
+        metrics.update({f"{prefix}_{name}": value for name, value in means.items()})
         return output
 
     def _means(self, mode: str) -> dict[str, float]:

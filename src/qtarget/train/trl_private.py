@@ -5,6 +5,7 @@ else in the package names them.
 """
 
 import copy
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
+from transformers import trainer as trainer_module
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import SaveStrategy, has_length
 from trl.trainer.sft_config import SFTConfig
@@ -23,6 +25,9 @@ from trl.trainer.utils import create_model_from_path as create_model_from_path
 
 from qtarget.data import Asker
 from qtarget.disk.files import sync_folder
+from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
+from qtarget.train.checkpoint_pickles import check_checkpoint_pickles
+from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
 from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
 from qtarget.train.probes import check_hooks, check_label_count, check_state
@@ -101,6 +106,25 @@ class OpenSFTTrainer(SFTTrainer):
     def log_window(self, window: tuple[torch.Tensor, int]) -> None:
         self._tr_loss, self._globalstep_last_logged = window
 
+    gradient_norm: torch.Tensor | float | None = None
+    """Of the optimizer step under way, over all weights and ranks, before it is clipped."""
+
+    def leave_step_out(self) -> None:
+        """The optimizer does nothing when it is next asked for a step: weights and its state stay as they are. The
+        schedule goes on. A loss scaler is asked, as it has to know, and finds no gradients."""
+        optimizer: Any = self.optimizer
+        self.model.zero_grad(set_to_none=True)
+        if self.accelerator.scaler is None:
+            self._taken_step, optimizer.step = optimizer.step, _no_step
+
+    _taken_step: Callable | None = None
+
+    def take_steps(self) -> None:
+        """End what `leave_step_out` began."""
+        optimizer: Any = self.optimizer
+        if self._taken_step is not None:
+            optimizer.step, self._taken_step = self._taken_step, None
+
     def save_beside(self, folder: Path) -> None:
         """Called after a checkpoint is written to `folder`, on every rank."""
 
@@ -161,10 +185,32 @@ class OpenSFTTrainer(SFTTrainer):
         missing = [name for name in self.carried_columns if name not in self._signature_columns]
         self._signature_columns = [*self._signature_columns, *missing]
 
+    def _get_grad_norm(self, model, grad_norm=None):
+        self.gradient_norm = super()._get_grad_norm(model, grad_norm)
+        return self.gradient_norm
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the Trainer's.
+
+        Raises:
+            NonFiniteWeightsError: before anything is written, where a weight is NaN or infinite.
+        """
+        self._check_finite(output_dir or self.args.output_dir, None)
+        super().save_model(output_dir, _internal_call)
+
+    def _check_finite(self, folder: str | Path, optimizer: Any) -> None:
+        try:
+            check_finite_weights(self.model, optimizer)
+        except NonFiniteWeightsError as error:
+            raise NonFiniteWeightsError(
+                f"{error} {folder} was not written. Training has diverged: lower `learning_rate` or `max_grad_norm`."
+            ) from error
+
     def _save_checkpoint(self, model, trial) -> None:
         """A checkpoint appears whole or not at all: written to `UNFINISHED`, sealed and renamed once all ranks are
         done. What cannot be written is left to `on_save_error`."""
         run, name = Path(self._get_output_dir(trial=trial)), f"checkpoint-{self.state.global_step}"
+        self._check_finite(run / name, self.optimizer)
         with self._drafting(run):
             error = self._attempt(lambda: self._write_draft(run / UNFINISHED / name, model, trial))
             error = error or self._attempt(lambda: self._finish_draft(run, name))
@@ -235,7 +281,12 @@ class OpenSFTTrainer(SFTTrainer):
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self._draft is None:  # not before it has its name
-            super()._push_from_checkpoint(checkpoint_folder)
+            with _without_pickled_arguments():
+                super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        with _without_pickled_arguments():
+            super()._save(output_dir, state_dict)
 
     def _run_epoch(self, *args, **kwargs) -> None:
         """As the Trainer's, which takes a step too many of a run that is resumed at its end."""
@@ -264,8 +315,27 @@ class OpenSFTTrainer(SFTTrainer):
         return place_in_stream(TrainerState.load_from_json(str(file)), self.args.gradient_accumulation_steps)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
+        check_checkpoint_pickles(Path(resume_from_checkpoint))
+        if not getattr(self.args, ALLOW, False):
+            refuse_pickled_weights(str(resume_from_checkpoint), self.asker.line(ALLOW, True))
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_beside(Path(resume_from_checkpoint))
+
+
+@contextmanager
+def _without_pickled_arguments() -> Iterator[None]:
+    """While the block runs, the Trainer's `training_args.bin` goes nowhere: a pickle that nothing reads, and that holds
+    `hub_token` in clear."""
+    name = trainer_module.TRAINING_ARGS_NAME
+    trainer_module.TRAINING_ARGS_NAME = os.devnull  # an absolute path, so the folder before it is dropped
+    try:
+        yield
+    finally:
+        trainer_module.TRAINING_ARGS_NAME = name
+
+
+def _no_step(closure: Any = None) -> None:
+    """In the place of an optimizer's step that is left out."""
 
 
 def _move(draft: Path, folder: Path) -> None:

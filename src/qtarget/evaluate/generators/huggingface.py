@@ -16,6 +16,7 @@ from qtarget.models.causal_lm import keep_head_input_contiguous
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.models.loading import adapter_config, causal_lm_from, tokenizer_of
+from qtarget.models.pickled_weights import refuse_pickled_weights
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class HuggingFace:
             },
         )
         if self.adapter is not None:
+            refuse_pickled_weights(self.adapter)
             network.load_adapter(self.adapter)
         network.requires_grad_(False).eval()
         keep_head_input_contiguous(network)

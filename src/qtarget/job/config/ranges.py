@@ -51,6 +51,7 @@ NUMBER_RANGES = {
     "adam_beta2": SHARE,
     "adam_epsilon": NumberRange(0, math.inf, 1e-8, open_=True),
     "max_grad_norm": NumberRange(0, math.inf, 1.0),
+    "max_skipped_steps": NumberRange(0, math.inf, 10),
     "max_length": NumberRange(2, math.inf, 2048),
     "pad_to_multiple_of": COUNT,
     "logging_steps": STEPS,

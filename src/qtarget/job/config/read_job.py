@@ -20,6 +20,7 @@ from qtarget.job.config.learn import learn_keys
 from qtarget.job.config.machine import machine_choices
 from qtarget.job.config.paths import looks_local, not_found
 from qtarget.job.config.ranges import range_complaints
+from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.job.config.yaml_file import YamlFile, read_yaml
 from qtarget.models.gguf_file import checkpoint_folder
@@ -187,7 +188,7 @@ def _descriptions(error: ValidationError, given: UserInput, said: set[str]) -> I
             yield f"the configuration gives no `{key}`; write `{key}: {example}`."
         elif key not in said:
             reasons = " or ".join(dict.fromkeys(each["msg"] for each in mine))
-            shown = shortened(repr(given.values[key]))
+            shown = "…" if key in HELD_BACK else shortened(repr(given.values[key]))
             yield f"{given.place(key)}: `{key}: {shown}` is not accepted: {reasons}. {_example(key, given.values[key])}"
 
 

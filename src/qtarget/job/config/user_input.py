@@ -7,6 +7,7 @@ from typing import Any
 import qtarget as qt
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import TRL_NAMES, all_keys
+from qtarget.job.config.secrets_given import refuse_secrets
 from qtarget.job.config.unknown_keys import unknown_keys
 from qtarget.job.config.yaml_file import YamlFile, parse_scalar
 from qtarget.target.hyperparameters import hyperparameters, suggestion
@@ -35,12 +36,13 @@ def user_input(file: YamlFile, arguments: RunArguments) -> UserInput:
     """File and flags together, under our names for keys; a flag overrides the file.
 
     Raises:
-        ValueError: the same thing given under two names.
+        ValueError: the same thing given under two names, or a secret that would be saved with the run.
     """
     places = {key: f"{arguments.config}, line {line}" for key, line in file.lines.items()}
     values, places = _with_our_names(file.values, places)
     flags = {key: _flag_value(key, texts) for key, texts in arguments.flags.items()}
     flags, flag_places = _with_our_names(flags, {key: f"--{key}" for key in flags})
+    refuse_secrets({**values, **flags}, {**places, **flag_places})
     return _with_hyperparameters(UserInput({**values, **flags}, {**places, **flag_places}), from_flags=set(flags))
 
 

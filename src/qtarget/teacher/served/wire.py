@@ -24,7 +24,7 @@ from qtarget.teacher.documents import Document
 WIRE_VERSION = 1
 IDENTITY_HEADER = "x-qtarget-teacher"
 BINARY = "application/octet-stream"
-TOKEN_VARIABLE = "QTARGET_TEACHER_TOKEN"
+TOKEN_VARIABLE = "QTARGET_TEACHER_TOKEN"  # noqa: S105  (a name)
 """The environment variable that holds a server's secret, on both sides."""
 HEADER_BYTES = 4096
 """Room for the header of safetensors."""

@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor
 import qtarget as qt
 from qtarget.models.adapters import SecondAdapter
 from qtarget.models.identity import template_identity, tokenizer_identity
+from qtarget.servers.secret import SECRET_ARGUMENTS
 from qtarget.teacher import EvidenceSource, KeptSource, LiveModel
 from qtarget.teacher.cache import Cache
 from qtarget.teacher.cache.contents import key_of
@@ -37,6 +38,9 @@ FREE_KEYS = frozenset(
         "resume_changed",
         "resume_unsealed",
         "on_save_error",
+        "on_nonfinite",
+        "max_skipped_steps",
+        "allow_pickled_weights",
         "run_name",
         "report_to",
         "project",
@@ -156,7 +160,7 @@ def canonical(value: Any) -> Any:
 
 def _canonical_insides(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(name): canonical(each) for name, each in value.items()}
+        return {str(name): canonical(each) for name, each in value.items() if name not in SECRET_ARGUMENTS}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return canonical(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(value, list | tuple):

@@ -1,0 +1,69 @@
+"""FSDP's sharded checkpoints hold pickles that torch reads without limits: what they name is looked at first.
+
+The other pickles of a checkpoint (optimizer, schedule, random numbers) are read with `weights_only` by transformers.
+"""
+
+import io
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+METADATA_MODULES = ("torch.distributed.checkpoint.metadata",)
+"""Modules of which every class may be named."""
+HARMLESS_NAMES = {
+    ("torch", "Size"),
+    ("torch", "device"),
+    ("torch.serialization", "_get_layout"),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+    ("pathlib", "PosixPath"),
+    ("pathlib", "PurePosixPath"),
+    ("pathlib", "WindowsPath"),
+    ("collections", "OrderedDict"),
+}
+TENSOR_FORMATS = (torch.dtype, torch.layout, torch.memory_format)
+
+
+def check_checkpoint_pickles(folder: Path) -> None:
+    """Refuse a checkpoint of torch's distributed kind that holds more than numbers, texts and torch's own records.
+
+    Raises:
+        ValueError: names the file, and what it would have called.
+    """
+    for path in sorted(folder.rglob("*.metadata")):
+        try:
+            found = MetadataUnpickler(path.read_bytes()).load()
+            for entry in _entries(path.parent, found):
+                torch.load(io.BytesIO(entry), map_location="cpu", weights_only=True)
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"{path}, or a file beside it, holds more than a checkpoint's numbers ({reason}), and could run code "
+                "when it is read; resume from another checkpoint."
+            ) from error
+
+
+class MetadataUnpickler(pickle.Unpickler):
+    """Reads the metadata of a distributed checkpoint, and makes nothing but what belongs into one."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content))
+
+    def find_class(self, module: str, name: str) -> Any:
+        if "." not in name and (module in METADATA_MODULES or module == "torch" or (module, name) in HARMLESS_NAMES):
+            found = super().find_class(module, name)
+            is_own = isinstance(found, type) and found.__module__ == module and module in METADATA_MODULES
+            if is_own or isinstance(found, TENSOR_FORMATS) or (module, name) in HARMLESS_NAMES:
+                return found
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def _entries(folder: Path, metadata: Any) -> Iterator[bytes]:
+    """The pickles among a distributed checkpoint's entries: whatever is no tensor."""
+    for index, stored in (metadata.storage_data or {}).items():
+        if type(metadata.state_dict_metadata[index.fqn]).__name__ == "BytesStorageMetadata":
+            with (folder / stored.relative_path).open("rb") as file:
+                file.seek(stored.offset)
+                yield file.read(stored.length)

@@ -1,0 +1,77 @@
+"""`qtarget train` of a run that diverges: an error, and no file with a number that is not finite."""
+
+import json
+
+import pytest
+import torch
+from job.command import run
+from safetensors.torch import load_file
+
+from qtarget.job.build import JobTrainer
+from qtarget.train import TargetSFTTrainer
+
+ALONE = ("--teacher", "null", "--method", "sft", "--eta", "null")
+
+
+def weights_in(folder):
+    """Every tensor that stands in a safetensors file, by file and name."""
+    files = folder.rglob("*.safetensors")
+    return {f"{file}: {name}": value for file in files for name, value in load_file(file).items()}
+
+
+@pytest.mark.parametrize(
+    "words", [("--learning-rate", "1e38"), ("--learning-rate", "1e20", "--max-grad-norm", "0")], ids=["clipped", "not"]
+)
+def test_nothing_that_is_not_finite_is_written(here, capsys, words):
+    said = run(capsys, "train", "config.yaml", *ALONE, "--save-steps", "1", "--max-steps", "30", *words)
+    assert said.code == 1
+    assert "learning_rate" in said.err
+    assert "Traceback" not in said.err
+    kept = weights_in(here / "out")
+    assert [name for name, value in kept.items() if not value.isfinite().all()] == []
+    assert not (here / "out" / "model.safetensors").exists()
+
+
+def test_a_last_update_that_overflows_leaves_no_model_with_a_card(here, capsys, monkeypatch):
+    build = JobTrainer.create_optimizer
+
+    def overflowing(self, *args, **kwargs):
+        optimizer = build(self, *args, **kwargs)
+        optimizer.register_step_post_hook(lambda *_: self.state.global_step == 3 and lose(self))
+        return optimizer
+
+    def lose(trainer):
+        trainer.model.lm_head.weight.data[0, 0] = torch.inf
+
+    monkeypatch.setattr(JobTrainer, "create_optimizer", overflowing)
+    said = run(capsys, "train", "config.yaml", *ALONE)
+    assert said.code == 1
+    assert "lm_head.weight" in said.err
+    assert "The last whole checkpoint is out/checkpoint-2; the 2 steps after it are lost" in said.err
+    assert not (here / "out" / "model.safetensors").exists()
+    assert not (here / "out" / "checkpoint-4").exists()
+    said = run(capsys, "train", "config.yaml", *ALONE, "--save-strategy", "no", "--output-dir", "o2")
+    assert said.code == 1
+    assert "optimizer step 4, the last one" in said.err
+    assert not list((here / "o2").glob("*.safetensors"))
+
+
+def test_a_skipped_step_stands_in_table_metrics_and_card(here, capsys, monkeypatch):
+    whole = TargetSFTTrainer._whole_loss
+
+    def broken_once(self, out, num_items):
+        loss = whole(self, out, num_items)
+        return loss * torch.nan if self.model.training and self.state.global_step == 1 else loss
+
+    monkeypatch.setattr(TargetSFTTrainer, "_whole_loss", broken_once)
+    said = run(
+        capsys, "train", "config.yaml", *ALONE, "--max-steps", "3", "--save-steps", "1", "--on-nonfinite", "skip"
+    )
+    assert said.code == 0, said.err
+    assert "skipped" in said.out
+    record = json.loads((here / "out" / "metrics.json").read_text("utf-8"))
+    assert record["train"]["skipped_steps"] == 1
+    assert "for 3 optimizer steps (of which 1 left out, " in (here / "out" / "README.md").read_text("utf-8")
+    state = (here / "out" / "checkpoint-3" / "trainer_state.json").read_text("utf-8")
+    assert "NaN" not in state
+    assert "Infinity" not in state
