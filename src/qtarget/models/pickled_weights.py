@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-
 INDEX_OF_WEIGHTS = "model.safetensors.index.json"
 ADAPTER_PICKLE, ADAPTER_WEIGHTS = "adapter_model.bin", "adapter_model.safetensors"
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "model*.bin")
