@@ -145,7 +145,7 @@ def rounds_products() -> bool:
     try:
         return torch.get_float32_matmul_precision() != "highest"
     except RuntimeError:
-        own, of_all = torch.backends.cuda.matmul.fp32_precision, torch.backends.fp32_precision
+        own, of_all = torch.backends.cuda.matmul.fp32_precision, getattr(torch.backends, "fp32_precision")  # noqa: B009
         return (of_all if own == "none" else own) not in ("none", "ieee")
 
 
