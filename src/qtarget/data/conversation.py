@@ -1,9 +1,12 @@
 """A row's conversation, and its text as the chat template writes it."""
 
 import json
+import os
 import re
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,6 +23,25 @@ Stretch = tuple[int, int]
 
 ASSISTANT = "assistant"
 GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+_held = threading.RLock()
+
+
+def rendering_lock() -> AbstractContextManager[Any]:
+    """Held while a template or a tokenizer works: `datasets` reads the streams of a mixture in threads, and compiled
+    templates keep notes on what they are writing."""
+    return _held
+
+
+def _release_in_child() -> None:
+    """A process that is forked while a thread holds the lock has not that thread."""
+    global _held
+    _held = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_in_child)
 
 
 @dataclass(frozen=True)
@@ -99,16 +121,17 @@ class ChatTemplate:
             RowFault: the template refuses the conversation.
         """
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    talk.messages,
-                    tools=talk.tools,
-                    chat_template=self.template,
-                    add_generation_prompt=asks,
-                    tokenize=False,
-                    **talk.template_kwargs,
+            with rendering_lock():
+                return str(
+                    self.tokenizer.apply_chat_template(
+                        talk.messages,
+                        tools=talk.tools,
+                        chat_template=self.template,
+                        add_generation_prompt=asks,
+                        tokenize=False,
+                        **talk.template_kwargs,
+                    )
                 )
-            )
         except Exception as error:  # a template is a program of somebody else's, which may raise anything
             if _is_no_template(error):
                 raise
@@ -118,13 +141,14 @@ class ChatTemplate:
         """The rendered conversation, and the stretches between its template's generation marks; those that touch are
         joined."""
         try:
-            rendered: Any = render_jinja_template(
-                conversations=[talk.messages],
-                tools=talk.tools,
-                chat_template=self._source(talk),
-                return_assistant_tokens_mask=True,
-                **{**self.tokenizer.special_tokens_map, **talk.template_kwargs},
-            )
+            with rendering_lock():
+                rendered: Any = render_jinja_template(
+                    conversations=[talk.messages],
+                    tools=talk.tools,
+                    chat_template=self._source(talk),
+                    return_assistant_tokens_mask=True,
+                    **{**self.tokenizer.special_tokens_map, **talk.template_kwargs},
+                )
         except Exception as error:  # a template is a program of somebody else's, which may raise anything
             if _is_no_template(error):
                 raise

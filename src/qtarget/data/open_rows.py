@@ -14,7 +14,7 @@ from qtarget.data.column_mapping import forgotten_input, input_line, mapped
 from qtarget.data.columns import AnyDataset, column_names
 from qtarget.data.forms import RowForm, recognised
 from qtarget.data.read_row import FormReader
-from qtarget.data.sift import RowLook, RowPolicy, Sifting, sift, sift_stream
+from qtarget.data.sift import RowLook, RowPolicy, Sifting, StreamCounts, sift, sift_stream
 from qtarget.data.token_rows import TokenLook, read_tokens
 from qtarget.data.turns import ChatStyle
 from qtarget.outcomes import UnusableRow
@@ -87,7 +87,7 @@ def open_rows(
         return OpenRows(
             _turned(rows, sifting, reader, consumed, policy), form, len(rows), sifting.dropped, sifting.good
         )
-    dropped: Counter[str] = Counter()
+    dropped = StreamCounts()
     return OpenRows(sift_stream(rows, reader, policy, names, dropped, consumed), form, None, dropped)
 
 
@@ -126,7 +126,7 @@ def _check_input(
 
 def _open_tokens(rows: AnyDataset, form: RowForm, policy: RowPolicy, names: list[str]) -> OpenRows:
     if not isinstance(rows, Dataset):
-        dropped: Counter[str] = Counter()
+        dropped = StreamCounts()
         return OpenRows(sift_stream(rows, read_tokens, policy, names, dropped), form, None, dropped)
     sifting = sift(rows.select_columns(list(form.reads.values())).with_format("arrow"), TokenLook(), policy)
     good = rows if sifting.good is None else rows.select(sifting.good)

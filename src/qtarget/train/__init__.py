@@ -8,8 +8,17 @@ with needs_extra("qtarget.train"):
     check_versions()  # before anything of TRL's is touched
     with known_parts():
         from qtarget.train.nonfinite import NonFiniteLossError
+        from qtarget.train.row_mixture import MixtureStopping, RowMixture, RowSet
         from qtarget.train.stopping import stop_with_checkpoint
         from qtarget.train.target_sft_config import TargetSFTConfig
         from qtarget.train.trainer import TargetSFTTrainer
 
-__all__ = ["NonFiniteLossError", "TargetSFTConfig", "TargetSFTTrainer", "stop_with_checkpoint"]
+__all__ = [
+    "MixtureStopping",
+    "NonFiniteLossError",
+    "RowMixture",
+    "RowSet",
+    "TargetSFTConfig",
+    "TargetSFTTrainer",
+    "stop_with_checkpoint",
+]
