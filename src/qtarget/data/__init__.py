@@ -9,6 +9,7 @@ have a value per token: weights, and what a teacher says.
     column_mapping  the key `columns`, a user's own word on that
     read_row     a row of any form, checked and turned into the columns that are tokenised
     turns        conversations, turn by turn
+    turn_training  a message's own word on whether it is learned
     chat_style   what a chat template does with unusual turns
     token_rows   rows of token ids, checked
     sift         every row looked at: bad ones are refused, or left out and counted

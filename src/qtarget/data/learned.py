@@ -176,10 +176,22 @@ class _FoundBatch:
         talk = Conversation.of(row)
         whole = range(talk.first, len(talk.messages)) if self.learn == "all" else talk.turns
         try:
+            _check_no_wishes(talk, self.policy)
             search.check(talk, search.template.text(talk), whole)
         except RowFault as fault:
             return fault.as_text()
         return None
+
+
+def _check_no_wishes(talk: Conversation, policy: RowPolicy) -> None:
+    """Refuse messages that say whether they are learned where the labels are TRL's, which does not ask them."""
+    if wishes := sorted(talk.unlearned | talk.asked):
+        raise RowFault(
+            "message that says whether it is learned",
+            talk.place(wishes[0]),
+            "says whether it is learned, and TRL's own masks do not read that",
+            f"Write {policy.asker.line('learn', 'assistant')}, which does.",
+        )
 
 
 def _search(rendering: RowRendering, policy: RowPolicy) -> MessageSearch:

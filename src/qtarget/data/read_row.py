@@ -7,6 +7,7 @@ from typing import Any
 
 from qtarget.data.faults import RowFault, kind_of, shown, text_of
 from qtarget.data.forms import ALWAYS_READ, RowForm
+from qtarget.data.turn_training import TRAINED
 from qtarget.data.turns import ChatStyle, check_answer, read_turns, without_nulls
 
 INPUT_GIVEN = (
@@ -76,7 +77,10 @@ class FormReader:
     def _last_answer(self, completion: Any, column: str) -> str:
         turns = read_turns(completion, column, self.style)
         check_answer(turns, column)
-        return next(turn["content"] for turn in reversed(turns) if turn["role"] == "assistant")
+        last = next(turn for turn in reversed(turns) if turn["role"] == "assistant")
+        if last.get(TRAINED) == 0:
+            raise RowFault("answer that is not to be learned", column, "ends with an answer that is not to be learned")
+        return last["content"]
 
     def _messages(self, row: Mapping[str, Any]) -> dict[str, Any]:
         column = self.parts["messages"]

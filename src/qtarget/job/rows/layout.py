@@ -23,6 +23,7 @@ from qtarget.data import (
     sift,
     sift_stream,
 )
+from qtarget.data.turn_training import TRAINED
 from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import prompt_ids
 from qtarget.job.config.checked_job import DataSource, Job
@@ -235,6 +236,13 @@ def _question_and_answer(row: Any) -> tuple[str, str]:
             field,
             f"has the turns {', '.join(roles)}, and `prompt_format` asks one question that is answered",
             "Remove `prompt_format` to train on whole conversations.",
+        )
+    if turns[1].get(TRAINED) == 0 or turns[0].get(TRAINED) == 1:
+        raise RowFault(
+            "message that is learned otherwise",
+            "messages" if "messages" in row else "completion",
+            "says that its answer is not learned, or its question is, and `prompt_format` learns the answer alone",
+            "Remove `prompt_format`.",
         )
     return turns[0]["content"], turns[1]["content"]
 
