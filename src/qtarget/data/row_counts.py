@@ -80,10 +80,13 @@ class RowCounts:
         share = f"; {self.share}" if self.share else ""
         return f"{rows}; {self.tokens:,} tokens, {self.learned:,} of them learned{self._lost()}{share}"
 
-    def sentences_of_sets(self) -> tuple[str, ...]:
-        """Of a mixture, a sentence on each of its sets."""
-        forms = {name: f"{counts.form}; " if counts.form else "" for name, counts in self.sets.items()}
-        return tuple(f"{name}: {forms[name]}{counts.sentence()}" for name, counts in self.sets.items())
+    def sentences_of_sets(self, sampled: bool = False) -> tuple[str, ...]:
+        """Of a mixture, a sentence on each of its sets; of a sample without what an epoch of it has."""
+        said = []
+        for name, counts in self.sets.items():
+            part = replace(counts, share=counts.share.partition(":")[0]) if sampled else counts
+            said.append(f"{name}: {f'{counts.form}; ' if counts.form else ''}{part.sentence()}")
+        return tuple(said)
 
     def _lost(self) -> str:
         lost = [

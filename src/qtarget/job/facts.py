@@ -48,12 +48,13 @@ class DataFacts:
     @property
     def remarks(self) -> tuple[str, ...]:
         """The notes, and of a mixture a sentence on each of its sets."""
-        return (*self.counts.sentences_of_sets(), *self.notes)
+        return (*self.counts.sentences_of_sets(self.sampled), *self.notes)
 
     def sentence(self) -> str:
         """What is trained on, in words."""
         form = f"{self.counts.form}; " if self.counts.form else ""
-        rest = "a sample, the first " if self.sampled and self.rows is not None else ""
+        first = "a sample, the first rows of each of " if self.counts.sets else "a sample, the first "
+        rest = first if self.sampled and self.rows is not None else ""
         return f"{form}{rest}{self.counts.sentence()}{'; the rest was not looked at' * self.sampled}"
 
 
