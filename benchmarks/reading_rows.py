@@ -1,6 +1,6 @@
 """What a run does before its first step with a large file of JSON lines, beside `datasets` and TRL alone.
 
-    python benchmarks/reading_rows.py [--rows 100000] [--record]
+    python benchmarks/reading_rows.py [--rows 100000] [--tokens 200] [--record]
 
 Each side runs in a process of its own, from an empty cache: `datasets` loads the file and `trl.SFTTrainer` tokenises
 it; `qtarget train` reads, checks, tokenises, counts and fingerprints it. Seconds of the clock and of the CPU, and the
@@ -25,17 +25,19 @@ from qtarget.disk.files import write_json
 RESULT = Path(__file__).parent / "results" / "reading_rows.json"
 TARGET = 1.2
 TOKENS = 200
-"""Of a row's completion, about."""
+"""Of a row's completion, about, where nothing else is asked for."""
+LONGEST = 400
+"""Tokens at which rows are cut."""
 SIDES = {"datasets and TRL": "peer", "qtarget": "ours", "qtarget, read before": "again"}
 
 
-def write_rows(path: Path, rows: int) -> None:
-    """Rows of a prompt and a completion of about `TOKENS` tokens, no two alike."""
+def write_rows(path: Path, rows: int, tokens: int) -> None:
+    """Rows of a prompt and a completion of about so many tokens, no two alike."""
     from qtarget import lab
 
     made = lab.demonstrations(lab.world("weak-operator"), seed=0)
     texts = [row["prompt"] + row["completion"] for row in made]
-    each = max(1, TOKENS // max(1, len(texts[0].split())))
+    each = max(1, tokens // max(1, len(texts[0].split())))
     with path.open("w", encoding="utf-8") as file:
         for index in range(rows):
             parts = [texts[(index * 7 + step * 13 + index // len(texts)) % len(texts)] for step in range(each)]
@@ -46,7 +48,7 @@ def write_rows(path: Path, rows: int) -> None:
 def settings(folder: Path) -> dict[str, Any]:
     return {
         "output_dir": str(folder / "run"),
-        "max_length": 2 * TOKENS,
+        "max_length": LONGEST,
         "bf16": False,
         "report_to": "none",
         "disable_tqdm": True,
@@ -108,12 +110,12 @@ def measure(side: str, file: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def run(rows: int) -> dict[str, Any]:
+def run(rows: int, tokens: int) -> dict[str, Any]:
     """Both sides, one after the other, and ours once more over what it kept."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "rows.jsonl"
-        write_rows(file, rows)
+        write_rows(file, rows, tokens)
         for title, side in SIDES.items():
             folder = Path(name) / ("peer" if side == "peer" else "ours")
             folder.mkdir(exist_ok=True)
@@ -123,6 +125,7 @@ def run(rows: int) -> dict[str, Any]:
     cpu = {title: found[title]["cpu_seconds"] for title in found}
     return {
         "rows": rows,
+        "tokens_of_a_completion": tokens,
         "bytes": size,
         "target": TARGET,
         "ratio_seconds": found["qtarget"]["seconds"] / found["datasets and TRL"]["seconds"],
@@ -148,13 +151,14 @@ def machine() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of a completion, about")
     parser.add_argument("--record", action="store_true", help=f"write {RESULT.name}")
     for hidden in ("--side", "--file", "--folder"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
         return print(json.dumps(measure(given.side, Path(given.file), Path(given.folder))))
-    found = run(given.rows)
+    found = run(given.rows, given.tokens)
     if given.record:
         write_json(RESULT, found)
     for title in SIDES:

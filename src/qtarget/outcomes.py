@@ -29,6 +29,18 @@ class Interruption(Exception):
         self.exit_code = 128 + (number or signal.SIGINT)
 
 
+class Termination(KeyboardInterrupt):
+    """SIGTERM, raised as Ctrl-C is."""
+
+
+def stopped_by(stopped: KeyboardInterrupt, what: str) -> Interruption:
+    """The error of a command that a signal has stopped: "stopped by SIGTERM " and `what`, which says when, what is kept
+    and how to go on."""
+    is_termination = isinstance(stopped, Termination)
+    name, number = ("SIGTERM", signal.SIGTERM) if is_termination else ("Ctrl-C", signal.SIGINT)
+    return Interruption(f"stopped by {name} {what}.", number)
+
+
 class UnusableRow(ValueError):
     """A row, or a data set, that cannot be trained on. The message names the row and the line to write; a stream raises
     it when it comes to the row."""

@@ -4,9 +4,12 @@ import os
 import signal
 
 import pytest
+from job.stopped import Signalling, ended
 
+from qtarget import lab
 from qtarget.cli.interrupts import interruptible
-from qtarget.outcomes import Interruption
+from qtarget.evaluate.store import SAMPLES, Appender
+from qtarget.outcomes import Interruption, stopped_by
 from qtarget.train.stop_signals import StopSignals
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
@@ -24,8 +27,8 @@ def test_a_command_without_words_of_its_own(number, code, name):
 
 @pytest.mark.parametrize(("number", "code", "name"), BOTH)
 def test_a_command_that_says_what_is_kept(number, code, name):
-    """As `qtarget eval` and `teacher cache` do, which know of KeyboardInterrupt only."""
-    with pytest.raises(Interruption, match="10 of 20 samples stay") as stopped, interruptible():
+    """As `qtarget eval` and `teacher cache` do."""
+    with pytest.raises(Interruption, match=f"^stopped by {name} with 10 of 20 samples") as stopped, interruptible():
         say_what_is_kept(number)
     assert stopped.value.exit_code == code
 
@@ -34,7 +37,7 @@ def say_what_is_kept(number: int) -> None:
     try:
         signal.raise_signal(number)
     except KeyboardInterrupt as stop:
-        raise Interruption("10 of 20 samples stay") from stop
+        raise stopped_by(stop, "with 10 of 20 samples") from stop
 
 
 def test_the_first_signal_is_noted_and_the_second_raised():
@@ -56,3 +59,19 @@ def test_a_launcher_that_hands_the_terminals_signal_on_gives_no_second_one(monke
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signals.received == signal.SIGINT
+
+
+@pytest.mark.parametrize(("number", "code", "name"), BOTH)
+def test_an_evaluation_that_is_stopped_keeps_every_sample(tmp_path, monkeypatch, number, code, name):
+    monkeypatch.chdir(tmp_path)
+    words = ["eval", str(lab.student_path(lab.world("weak-operator"))), "--task", "lab-weak-operator", "--out", "out"]
+    words += ["--limit", "2", "--k", "2", "--max-new-tokens", "4", "--batch-size", "1"]
+    said = ended(words, Signalling(Appender, "append", 2, number=number), folder=tmp_path)
+    assert said.code == code, said.err
+    assert f"stopped by {name} with 2 of 4 samples in out. They stay: the same command goes on from " in said.err
+    samples = tmp_path / "out" / "lab-weak-operator" / SAMPLES
+    kept = samples.read_bytes()
+    assert kept.count(b"\n") == 2
+    assert ended(words, folder=tmp_path).code == 0
+    assert samples.read_bytes().startswith(kept)
+    assert samples.read_bytes().count(b"\n") == 4

@@ -140,15 +140,16 @@ def test_killed_and_started_again_it_goes_on(here, capsys):
     assert "nothing: every shard was there" in said.out
 
 
-def test_stopped_by_the_user_it_says_what_stays(here):
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_stopped_by_the_user_it_says_what_stays(here, number, code, name):
     many_rows(here)
     with start(*WRITE, *SMALL) as process:
         wait_for(here / "cache" / "shard-00003.json", process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
     done = len(list((here / "cache").glob("shard-*.json")))
-    assert process.returncode == 130, err
-    assert f"stopped: {done} of " in err
+    assert process.returncode == code, err
+    assert f"stopped by {name} with {done} of " in " ".join(err.split())
     assert "the same command goes on from there" in " ".join(err.split())
     assert not list((here / "cache").glob("*.tmp"))
 

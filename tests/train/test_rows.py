@@ -9,7 +9,7 @@ from train import parity
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from qtarget.outcomes import UnusableRow
-from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+from qtarget.train import RowMixture, RowSet, TargetSFTConfig, TargetSFTTrainer
 
 
 def build(rows, *, model=None, tokenizer=None, eval_dataset=None, **config):
@@ -150,3 +150,83 @@ def test_columns_may_come_as_text_from_a_command_line():
         method="sft", **parity.common_args(), columns=json.dumps({"prompt": "q", "completion": "a"})
     )
     assert config.columns == {"prompt": "q", "completion": "a"}
+
+
+def test_sets_of_several_forms_are_one_from_python():
+    chats = Dataset.from_list([{"messages": turns("user", "assistant")}] * 6)
+    texts = Dataset.from_list([{"q": "w3", "a": "w4"}] * 6)
+    mixture = RowMixture((RowSet(chats, "chats", 1), RowSet(texts, "", 1, {"question": "q", "answer": "a"})))
+    trainer = build(mixture, eval_dataset={"both": mixture, "one": chats}, learn="assistant")
+    learned = {
+        trainer.text_tokenizer.decode([at for at in row["labels"] if at != -100]) for row in trainer.train_dataset
+    }
+    assert learned == {"w1 <eos>", "w4 <eos>"}
+    assert list(trainer.row_counts["train"].sets) == ["chats (set 1 of train)", "rows (set 2 of train)"]
+    assert len(trainer.eval_dataset["both"]) == len(trainer.train_dataset)
+    assert trainer.evaluate(mixture)["eval_nll"] == pytest.approx(
+        trainer.evaluate(trainer.eval_dataset["both"])["eval_nll"]
+    )
+    assert trainer.train().training_loss > 0
+    streams = RowMixture(
+        (
+            RowSet(chats, "chats", 1),
+            RowSet(texts.rename_columns({"q": "question", "a": "answer"}).to_iterable_dataset(), "", 1),
+        )
+    )
+    with pytest.raises(ValueError, match=r"assistant_only_loss=True\)` cannot mask the streams of a mixture; write"):
+        build(streams, assistant_only_loss=True, max_steps=1)
+    assert build(streams, learn="assistant", max_steps=1).train().training_loss > 0
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        ((), "RowMixture has no set"),
+        ((RowSet([1]),), r"Set 1 of the RowMixture is a list; write RowSet\(rows\)"),
+        ((RowSet(tiny_models.plain_text(2), share=0),), "share=0; expected a number above 0"),
+        ((RowSet(tiny_models.plain_text(2), share=1), RowSet(tiny_models.plain_text(2))), "Set 2 .* has no `share`"),
+    ],
+)
+def test_what_is_no_mixture_is_refused(sets, said):
+    with pytest.raises(ValueError, match=said):
+        RowMixture(sets)
+
+
+def test_evaluation_rows_of_another_form_are_learned_as_alone():
+    """TRL looks at the first training row to decide whether completions alone are learned, of every set."""
+    pairs_alone = build(tiny_models.prompt_completion(4), learn="assistant").train_dataset["labels"]
+    trainer = build(tiny_models.plain_text(4), eval_dataset=tiny_models.prompt_completion(4), learn="assistant")
+    assert trainer.eval_dataset["labels"] == pairs_alone
+    assert all(-100 not in labels for labels in trainer.train_dataset["labels"])
+
+
+def test_the_bad_rows_of_a_stream_are_counted_once():
+    """Whatever is looked at ahead, and however often the stream begins anew."""
+    made = [{"prompt": "w1 ", "completion": "" if i % 3 == 1 else "w2"} for i in range(12)]
+    rows = IterableDataset.from_generator(lambda: iter(made))
+    trainer = build(rows, bad_rows="skip", max_steps=20, per_device_train_batch_size=2)
+    trainer.train()
+    assert trainer.state.epoch > 1
+    counts = trainer.row_counts["train"].by_now()
+    assert (counts.read, counts.dropped) == (12, {"empty text": 4})
+    assert counts.sentence() == "a stream; of the 12 rows read so far 4 were left out (4 empty text)"
+    elsewhere = build(rows, bad_rows="skip", max_steps=1, dataloader_num_workers=1).row_counts["train"]
+    assert elsewhere.sentence().startswith("a stream; rows that are left out are not counted, for other processes read")
+
+
+def test_the_bad_rows_of_streams_in_a_mixture_are_counted_once():
+    made = [{"prompt": "w1 ", "completion": "" if i % 3 == 1 else "w2"} for i in range(12)]
+    sets = [RowSet(IterableDataset.from_generator(lambda: iter(made)), "s", 1) for _ in range(2)]
+    trainer = build(
+        RowMixture(tuple(sets), "all_exhausted"), bad_rows="skip", max_steps=20, per_device_train_batch_size=2
+    )
+    trainer.train()
+    counts = trainer.row_counts["train"].by_now()
+    assert [(each.read, each.dropped) for each in counts.sets.values()] == [(12, {"empty text": 4})] * 2
+    assert "of the 24 rows read so far 8 were left out (8 empty text)" in counts.sentence()
+
+
+def test_a_stream_without_a_good_row_is_refused_in_words():
+    rows = IterableDataset.from_generator(lambda: iter([{"prompt": "w1", "completion": ""}] * 3))
+    with pytest.raises(UnusableRow, match="The train data set has no row left; look at the columns"):
+        build(rows, bad_rows="skip", max_steps=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-from qtarget.outcomes import Interruption
+from qtarget.outcomes import Termination, stopped_by
 
 
 class InterruptibleGroup(TyperGroup):
@@ -20,24 +20,12 @@ class InterruptibleGroup(TyperGroup):
             return super().invoke(ctx)
 
 
-class Termination(KeyboardInterrupt):
-    """SIGTERM, raised as Ctrl-C is."""
-
-
-def stopped_by(stopped: KeyboardInterrupt, what: str) -> Interruption:
-    """The error of a command that a signal has stopped; `what` says when, and what is kept."""
-    is_termination = isinstance(stopped, Termination)
-    name, number = ("SIGTERM", signal.SIGTERM) if is_termination else ("Ctrl-C", signal.SIGINT)
-    return Interruption(f"stopped by {name} {what}.", number)
-
-
 @contextmanager
 def interruptible() -> Iterator[None]:
     """While the block runs, SIGTERM raises `Termination`, so that it stops whatever Ctrl-C stops.
 
     Raises:
-        Interruption: in the place of a `KeyboardInterrupt` that the command itself has no words for. Its exit code, and
-            that of the command's own, is of the signal that came.
+        Interruption: in the place of a `KeyboardInterrupt` that the command itself has no words for.
     """
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _terminate) if is_main else None
@@ -45,10 +33,6 @@ def interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stopped:
         raise stopped_by(stopped, "before it was done; no file is left half-written") from stopped
-    except Interruption as stopped:
-        if isinstance(stopped.__cause__, Termination):
-            stopped.exit_code = 128 + signal.SIGTERM
-        raise
     finally:
         if is_main:
             signal.signal(signal.SIGTERM, before)

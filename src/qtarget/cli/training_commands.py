@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from qtarget.cli.interrupts import stopped_by
 from qtarget.cli.library_noise import diverted_noise
 from qtarget.cli.terminal import AsJson, preparation, print_json, print_view
 from qtarget.console import SafeConsole
+from qtarget.outcomes import stopped_by
 
 training_app = typer.Typer()
 

@@ -25,7 +25,7 @@ def announce_run(trainer: JobTrainer) -> None:
         "model": facts.job.given["model"],
         "rows": f"{facts.train.counts.sentence()}, from {facts.train.source}{_digest(facts.train)}",
         "form": facts.train.counts.form,
-        **{f"note {index}": note for index, note in enumerate(facts.train.notes, 1)},
+        **{f"note {index}": note for index, note in enumerate(facts.train.remarks, 1)},
         "precision": facts.job.note,
         "output": str(facts.job.output),
         "resumes": str(trainer.start.newest or ""),

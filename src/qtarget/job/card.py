@@ -120,8 +120,8 @@ def _data_rows(name: str, data: DataFacts) -> list[tuple[str, str]]:
     return [
         (f"{name} rows", data.counts.sentence()),
         (f"{name} data", f"`{data.source}`, columns {', '.join(f'`{printable(c)}`' for c in data.columns)}"),
-        (f"{name} form", data.counts.form),
-        *[(f"{name} rows", note) for note in data.notes],
+        *([(f"{name} form", data.counts.form)] if data.counts.form else []),
+        *[(f"{name} rows", note) for note in data.remarks],
         (f"{name} sha256", f"`{data.sha256}`" if data.sha256 else "none: a stream is not read ahead"),
     ]
 

@@ -14,6 +14,7 @@ import qtarget as qt
 from qtarget.data import RowCounts, column_names
 from qtarget.job.config.checked_job import DataSource, Job
 from qtarget.job.rows.layout import RunRows
+from qtarget.train.row_mixture import sets_of
 
 _PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "peft")
 
@@ -44,10 +45,16 @@ class DataFacts:
         """The same, with what became of the rows of a stream until now."""
         return replace(self, counts=self.counts.by_now())
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and of a mixture a sentence on each of its sets."""
+        return (*self.counts.sentences_of_sets(self.sampled), *self.notes)
+
     def sentence(self) -> str:
         """What is trained on, in words."""
         form = f"{self.counts.form}; " if self.counts.form else ""
-        rest = "a sample, the first " if self.sampled and self.rows is not None else ""
+        first = "a sample, the first rows of each of " if self.counts.sets else "a sample, the first "
+        rest = first if self.sampled and self.rows is not None else ""
         return f"{form}{rest}{self.counts.sentence()}{'; the rest was not looked at' * self.sampled}"
 
 
@@ -79,17 +86,20 @@ def facts_of(job: Job, train: RunRows, evaluation: RunRows | None, counts: Mappi
 
 def data_facts(source: DataSource, rows: RunRows, counts: RowCounts) -> DataFacts:
     """The facts of the rows of one source."""
-    name, columns, counts = ", ".join(source.names), tuple(column_names(rows.taken)), rows.counted(counts)
-    if not isinstance(rows.taken, Dataset):
+    sets, counts = sets_of(rows.taken), rows.counted(counts)
+    name, columns = ", ".join(source.names), tuple(dict.fromkeys(name for each in sets for name in column_names(each)))
+    whole = [each for each in sets if isinstance(each, Dataset)]
+    if len(whole) < len(sets):
         return DataFacts(name, None, columns, "", counts, rows.notes)
-    return DataFacts(name, len(rows.taken), columns, rows_fingerprint(rows.taken), counts, rows.notes)
+    return DataFacts(name, sum(map(len, whole)), columns, rows_fingerprint(*whole), counts, rows.notes)
 
 
-def rows_fingerprint(rows: Dataset) -> str:
-    """sha256 over the rows in order, each as a line of JSON with sorted keys: the same in every file format."""
+def rows_fingerprint(*sets: Dataset) -> str:
+    """sha256 over the rows in order, each as a line of JSON with sorted keys: the same in every file format. Of several
+    sets the rows of one follow those of the other."""
     digest = hashlib.sha256()
     encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str).encode
-    for batch in rows.iter(1000):
+    for batch in (each for rows in sets for each in rows.iter(1000)):
         columns: Any = batch
         for values in zip(*columns.values(), strict=True):
             digest.update(encode(dict(zip(columns, values, strict=True))).encode() + b"\n")

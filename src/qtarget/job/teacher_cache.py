@@ -17,7 +17,7 @@ from qtarget.models.identity import weights_identity
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.sharding import OVER_RANKS
-from qtarget.outcomes import Interruption, Refusal
+from qtarget.outcomes import Refusal, stopped_by
 from qtarget.teacher import (
     Document,
     Keep,
@@ -193,7 +193,7 @@ def write_caches(prepared: PreparedCaches) -> None:
 
     Raises:
         Refusal: a model does not load or fit, its folder holds another cache, or another process is writing to it.
-        Interruption: on Ctrl-C; finished shards stay.
+        Interruption: on Ctrl-C or SIGTERM; finished shards stay.
         OSError: the disk is full; finished shards stay.
     """
     job, rendered = prepared.job, prepared.rendered
@@ -252,7 +252,8 @@ def _write_cache(model: ModelToCache, plan: CachePlan, live: LiveModel, prepared
         raise Refusal(str(error)) from error
     except KeyboardInterrupt as stopped:
         finished = len(shards_on_disk(model.folder, plan))
-        raise Interruption(
-            f"stopped: {finished} of {len(plan.shards)} shards of {model.folder} are finished and stay; the same "
-            "command goes on from there."
+        raise stopped_by(
+            stopped,
+            f"with {finished} of {len(plan.shards)} shards of {model.folder} finished. They stay: the same command "
+            "goes on from there",
         ) from stopped

@@ -126,9 +126,9 @@ def _finish(trainer: JobTrainer, stop: StopAtStepEnd, notice: StopNotice) -> Non
         trainer.end()
     if not is_evaluated:
         raise Interruption(
-            f"stopped by {stop.signals.name} after the last step: model, card and record are in "
+            f"stopped by {stop.name} after the last step: model, card and record are in "
             f"{trainer.args.output_dir}, without the loss on the evaluation rows.",
-            stop.signals.received,
+            stop.cause or stop.signals.received,
         )
 
 

@@ -65,7 +65,7 @@ def _facts_table(job: Job, rehearsal: Rehearsal) -> Table:
     table.add_row("  training", Text(_rows_text(rehearsal.train)))
     if rehearsal.evaluation is not None:
         table.add_row("  evaluation", Text(_rows_text(rehearsal.evaluation)))
-    for note in (each for counts in (rehearsal.train, rehearsal.evaluation) if counts for each in counts.notes):
+    for note in (each for counts in (rehearsal.train, rehearsal.evaluation) if counts for each in counts.remarks):
         table.add_row("  note", Text(note))
     table.add_row("  steps", _steps_text(rehearsal))
     step = rehearsal.step

@@ -9,13 +9,17 @@ with needs_extra("qtarget.train"):
     with known_parts():
         from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
         from qtarget.train.nonfinite_rows import NonFiniteLossError
+        from qtarget.train.row_mixture import MixtureStopping, RowMixture, RowSet
         from qtarget.train.stopping import stop_with_checkpoint
         from qtarget.train.target_sft_config import TargetSFTConfig
         from qtarget.train.trainer import TargetSFTTrainer
 
 __all__ = [
+    "MixtureStopping",
     "NonFiniteLossError",
     "NonFiniteWeightsError",
+    "RowMixture",
+    "RowSet",
     "TargetSFTConfig",
     "TargetSFTTrainer",
     "check_finite_weights",

@@ -7,6 +7,7 @@ from transformers import ProcessorMixin
 
 import qtarget as qt
 from qtarget.data import SPANS, WEIGHT, Asker, carries_weight, column_names
+from qtarget.train.row_mixture import sets_of
 
 
 def check_method(method: qt.Method, teachers: Sequence[Any], reference: Any, packing_strategy: str | None) -> None:
@@ -47,10 +48,12 @@ def _teachers_differ(method: qt.Method, given: int) -> str:
 
 def check_weights(method: qt.Method, dataset: Any) -> None:
     """Refuse a method that reads token weights when the data carry none."""
-    if dataset is not None and "token_weight" in method.needs and not carries_weight(dataset):
+    if "token_weight" not in method.needs:
+        return
+    if columns := next((column_names(rows) for rows in sets_of(dataset) if not carries_weight(rows)), None):
         raise ValueError(
             f'"{method.name}" reads a weight for every token, and the training data have the columns '
-            f"{sorted(column_names(dataset))}; add `{SPANS}` ([start, end, weight] in characters of the "
+            f"{sorted(columns)}; add `{SPANS}` ([start, end, weight] in characters of the "
             "completion) or, for "
             f"pre-tokenised rows, `{WEIGHT}` (one number per token)."
         )
@@ -63,7 +66,7 @@ def check_surroundings(compute_loss_func: Callable | None, processing_class: Any
             "`compute_loss_func` is given beside `method`. Remove `compute_loss_func=...`; "
             "`qtarget.Method(...)` composes an objective of your own."
         )
-    columns = set(column_names(dataset)) if dataset is not None else set()
+    columns = {name for rows in sets_of(dataset) for name in column_names(rows)}
     if isinstance(processing_class, ProcessorMixin) or {"image", "images"} & columns:
         raise ValueError(
             "Vision-language models are not supported: the targets here are over text. Pass a tokenizer as "

@@ -47,7 +47,8 @@ def conversations_learned(
 def _check_texts(sample: Mapping[str, Any], args: TargetSFTConfig, request: Preparation) -> None:
     """Refuse `learn: last` and `assistant_only_loss` on rows without turns. A completion of text is its last turn."""
     has_turns = isinstance(sample.get("completion"), str) and not request.has_formatter
-    said = "learn" if args.learn == "last" and not has_turns else "assistant_only_loss" if request.only_turns else None
+    only_turns = request.only_turns or (args.assistant_only_loss and "input_ids" not in sample)
+    said = "learn" if args.learn == "last" and not has_turns else "assistant_only_loss" if only_turns else None
     if said is not None:
         asker: Asker = request.asker
         line = asker.line(said, "last" if said == "learn" else True)

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 from transformers import AutoProcessor, AutoTokenizer
 
-from qtarget.data import Asker, ChatStyle, OpenRows, RowForm, RowPolicy, chat_style, open_rows
+from qtarget.data import Asker, ChatStyle, OpenRows, RowForm, RowPolicy, chat_style, is_conversation, open_rows
+from qtarget.outcomes import UnusableRow
+from qtarget.train.row_mixture import RowMixture, RowSet
 from qtarget.train.target_sft_config import TargetSFTConfig
 
 
@@ -24,9 +27,10 @@ class RowDoor:
         self.args, self.asker = args, asker
         self.style = _style(args, processor)
         kwargs: Any = args.dataset_kwargs or {}
-        is_unprepared = bool(kwargs.get("skip_prepare_dataset"))
-        self.is_closed = has_formatter or is_unprepared
+        self.is_unprepared = bool(kwargs.get("skip_prepare_dataset"))
+        self.is_closed = has_formatter or self.is_unprepared
         self._opened: list[OpenRows] = []
+        self._stand_ins: list[tuple[Any, RowMixture]] = []
 
     def through(self, rows: Any, name: str) -> Any:
         """A data set's rows, or those of several by name, behind the door; anything else as it is.
@@ -36,20 +40,61 @@ class RowDoor:
         """
         if isinstance(rows, Mapping):
             return {key: self.through(each, f"{name}_{key}") for key, each in rows.items()}
+        if isinstance(rows, RowMixture):
+            return self._stand_in(rows, name)
         opened = self.open_set(rows, name)
         return rows if opened is None else opened.rows
 
-    def open_set(self, rows: Any, name: str) -> OpenRows | None:
-        """What came through the door for these rows, or these rows made; None where the door is closed to them."""
+    def mixture_of(self, rows: Any) -> RowMixture | None:
+        """The mixture that something given as a data set is, or stands for."""
+        if isinstance(rows, RowMixture):
+            return rows
+        return next((mixture for standing, mixture in self._stand_ins if standing is rows), None)
+
+    def _stand_in(self, mixture: RowMixture, name: str) -> Any:
+        """A data set in the place of a mixture, for TRL to look at until the mixture is prepared: the first row of a
+        set, of conversations where there are some. Every set goes through the door."""
+        if self.is_unprepared:
+            raise ValueError(
+                "`dataset_kwargs` has `skip_prepare_dataset`, and a RowMixture mixes rows that were prepared here; "
+                "remove it, or mix your sets of token ids by `datasets.interleave_datasets`."
+            )
+        names = mixture.names(name)
+        opened = [self.open_set(each.rows, own, each) for each, own in zip(mixture.sets, names, strict=True)]
+        rows = [each.rows if one is None else one.rows for each, one in zip(mixture.sets, opened, strict=True)]
+        chats = (one for one in rows if is_conversation(next(iter(one), {})))
+        first = next(chats, rows[0])
+        is_stream = any(isinstance(one, IterableDataset) for one in rows)
+        standing = first.select([0]) if isinstance(first, Dataset) else first.take(1)
+        standing = standing.to_iterable_dataset() if is_stream and isinstance(standing, Dataset) else standing
+        sets = tuple(replace(each, rows=own) for each, own in zip(mixture.sets, rows, strict=True))
+        self._stand_ins.append((standing, replace(mixture, sets=sets)))
+        return standing
+
+    def open_set(self, rows: Any, name: str, of: RowSet | None = None) -> OpenRows | None:
+        """What came through the door for these rows, or these rows made; None where the door is closed to them.
+
+        Args:
+            of: the set of a mixture that they are.
+        """
         if before := next((each for each in self._opened if each.rows is rows), None):
             return before
         if self.is_closed or not isinstance(rows, Dataset | IterableDataset) or _is_transformed(rows):
             return None
         with self.args.main_process_first(desc="checking rows"):
             opened = open_rows(
-                rows, self.policy(name), self.style, columns=self._columns(), text_field=self.args.dataset_text_field
+                rows,
+                self.policy(name),
+                self.style,
+                columns=self._columns(of),
+                text_field=self.args.dataset_text_field,
             )
         _check_completion_loss(opened.form, self.args, self.asker, list(rows.column_names or []))
+        if opened.given is None and next(iter(opened.rows), None) is None:
+            line = self.asker.line("bad_rows", "refuse")
+            raise UnusableRow(
+                f"The {name} data set has no row left; look at the columns that are read; {line} names the first row."
+            )
         self._opened.append(opened)
         return opened
 
@@ -57,7 +102,9 @@ class RowDoor:
         """What becomes of a data set's bad rows."""
         return RowPolicy(name, self.args.bad_rows, self.asker, self.args.dataset_num_proc)
 
-    def _columns(self) -> dict[str, Any] | None:
+    def _columns(self, of: RowSet | None) -> Mapping[str, Any] | None:
+        if of is not None and of.columns:
+            return of.columns
         columns = self.args.columns
         if columns is not None and not isinstance(columns, dict):
             line = self.asker.line("columns", {"prompt": "question", "completion": "answer"})

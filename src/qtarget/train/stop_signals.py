@@ -33,7 +33,7 @@ class StopSignals:
     @property
     def name(self) -> str:
         """What the user did: "Ctrl-C" or "SIGTERM"."""
-        return "SIGTERM" if self.received == signal.SIGTERM else "Ctrl-C"
+        return name_of(self.received)
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
@@ -54,6 +54,11 @@ class StopSignals:
                 self._on_first(self.name)
         elif not (_is_launched() and time.monotonic() - self._at < HANDED_ON_SECONDS):
             raise KeyboardInterrupt
+
+
+def name_of(number: int | None) -> str:
+    """What a signal is called in messages."""
+    return "SIGTERM" if number == signal.SIGTERM else "Ctrl-C"
 
 
 def _is_launched() -> bool:

@@ -1,5 +1,6 @@
 """A run that is stopped by a signal ends with its step, leaves a checkpoint, and loses nothing."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,10 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerState
 
 from qtarget.outcomes import Interruption
-from qtarget.train.stop_signals import StopSignals
+from qtarget.train.stop_signals import StopSignals, name_of
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""Signals that stop a run; where ranks have noted both, the first is named."""
 
 
 class StoppableTrainer(Protocol):
@@ -62,12 +66,17 @@ class StopAtStepEnd(TrainerCallback):
     """Ends training once a signal was noted on any rank; see `stop_with_checkpoint`.
 
     Ranks must stop at the same step. Each adds its signal to a sum over ranks at the end of each step, and reads the
-    sum of the step before, which is there by then: nobody waits. So several ranks take one step more.
+    sum of the step before, which is there by then: nobody waits. So several ranks take one step more. The sum says
+    which signals there were, so all ranks name the same one.
+
+    Attributes:
+        cause: the signal for which the run stops, on whichever rank it came; None as long as none did.
     """
 
     def __init__(self, trainer: StoppableTrainer, signals: StopSignals, go_on: Callable[[Path], str]) -> None:
         self.trainer, self.signals, self.go_on = trainer, signals, go_on
         self.stops = False
+        self.cause: signal.Signals | None = None
         self._sum: Tensor | None = None
         self._began_at = 0
         self._random: list[Tensor] = []
@@ -102,11 +111,16 @@ class StopAtStepEnd(TrainerCallback):
 
     def is_asked_anywhere(self) -> bool:
         """Whether a signal was noted on any rank by now. All ranks ask together, and wait for each other."""
-        return self._over_ranks().item() > 0
+        return self._is_noted(self._over_ranks())
+
+    @property
+    def name(self) -> str:
+        """What stopped the run, in words: "Ctrl-C" or "SIGTERM"."""
+        return name_of(self.cause or self.signals.received)
 
     def interruption(self) -> Interruption:
         """The error that says where the run stopped, which checkpoint is of that step, and how to go on."""
-        return Interruption(f"stopped by {self.signals.name} {self._where()}.", self.signals.received)
+        return Interruption(f"stopped by {self.name} {self._where()}.", self.cause or self.signals.received)
 
     def _where(self) -> str:
         step, last = self.trainer.state.global_step, self.trainer.state.max_steps
@@ -123,14 +137,23 @@ class StopAtStepEnd(TrainerCallback):
 
     def _is_agreed(self) -> bool:
         if self.trainer.accelerator.num_processes == 1:
-            return self.signals.received is not None
+            return self._is_noted(self._over_ranks())
         before, self._sum = self._sum, self._over_ranks()
-        return before is not None and before.item() > 0
+        return before is not None and self._is_noted(before)
+
+    def _is_noted(self, counts: Tensor) -> bool:
+        """Whether any rank has a signal; the one that counts is then the cause, SIGTERM before Ctrl-C."""
+        noted = [number for number, count in zip(SIGNALS, counts.tolist(), strict=True) if count]
+        self.cause = self.cause or (noted[0] if noted else None)
+        return bool(noted)
 
     def _over_ranks(self) -> Tensor:
-        accelerator = self.trainer.accelerator
-        mine = torch.full((), float(self.signals.received is not None), device=accelerator.device)
-        return accelerator.reduce(mine, "sum") if accelerator.num_processes > 1 else mine
+        """How many ranks have noted each of `SIGNALS`."""
+        accelerator, received = self.trainer.accelerator, self.signals.received
+        if accelerator.num_processes == 1:
+            return torch.tensor([float(received == number) for number in SIGNALS])
+        mine = torch.tensor([float(received == number) for number in SIGNALS], device=accelerator.device)
+        return accelerator.reduce(mine, "sum")
 
     def _note_random(self, control: Any) -> None:
         """Remember the random numbers' state before an evaluation: a broken one must leave no trace in it."""

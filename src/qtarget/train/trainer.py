@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -46,11 +48,12 @@ from qtarget.train.missed_evaluation import MissedEvaluation
 from qtarget.train.nonfinite import FiniteStepCheck, refuse_skipping
 from qtarget.train.nonfinite_rows import UNSOUND, MicroBatch, is_sound, say_unsound
 from qtarget.train.open_student import open_student
-from qtarget.train.prepare_rows import prepared_rows
+from qtarget.train.prepare_rows import PreparedRows, RowPreparation, prepared_rows
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.resumption.sealed_run import SealedRun
 from qtarget.train.row_door import RowDoor, student_processor
+from qtarget.train.row_mixture import sets_of
 from qtarget.train.skipped_steps import SkippedSteps
 from qtarget.train.target_sft_config import as_target_config, refuse_other_losses
 from qtarget.train.trl_private import OpenSFTTrainer, Preparation, Prepare
@@ -119,6 +122,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.method, given = stand_in(method or args.build_method(), given, train_dataset)
         checks.check_method(self.method, teachers, given, args.packing_strategy if args.packing else None)
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
+        self.prepared: list[PreparedRows] = []
         checks.check_learn(args.learn, args.assistant_only_loss or None, args.completion_only_loss, self.asker)
         self.only_turns, args = args.assistant_only_loss and args.learn is not None, without_trl_masks(args)
         quantisation = kwargs.get("quantization_config")
@@ -127,7 +131,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.row_counts: dict[str, RowCounts] = {}
         self.door = RowDoor(args, processing_class, kwargs.get("formatting_func") is not None, self.asker)
         train_dataset, eval_dataset = self.door.through(train_dataset, "train"), self.door.through(eval_dataset, "eval")
-        checks.check_weights(self.method, train_dataset)
+        checks.check_weights(self.method, self.door.mixture_of(train_dataset) or train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
         refuse_skipping(args, self.accelerator, self.asker)
@@ -147,24 +151,47 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
     def _check_tokens(self) -> None:
         """Every token has an embedding, and every row has positions; of a stream each row when it comes."""
-        embeddings = self.model.get_input_embeddings().weight.shape[0]
-        check = partial(check_positions, model=causal_lm(self.model), asker=self.asker, limit=self.args.max_length)
         for key, name in (("train_dataset", "train"), ("eval_dataset", "eval")):
-            rows = checked_ids(getattr(self, key), key, embeddings, self.text_tokenizer, self.asker)
+            rows = getattr(self, key)
             if isinstance(rows, dict):
-                rows = {part: check(each, self.row_counts.get(part), part) for part, each in rows.items()}
+                rows = {part: self._checked(each, f"{key}[{part!r}]", part) for part, each in rows.items()}
             elif rows is not None:
-                rows = check(rows, self.row_counts.get(name), name)
+                rows = self._checked(rows, key, name)
             setattr(self, key, rows)
 
+    def _checked(self, rows: Any, key: str, name: str) -> Any:
+        """Prepared rows after those checks; of a mixture each set is checked for itself."""
+        mixture = self._mixture_behind(rows)
+        if mixture is None:
+            return self._checked_set(rows, key, name, self.row_counts.get(name))
+        counts = {} if mixture.counts is None else mixture.counts.sets
+        sets = {own: self._checked_set(each, own, own, counts[own]) for own, each in mixture.sets.items()}
+        if not isinstance(rows, Dataset):  # a stream's rows are checked as they come
+            rows = mixture.finished(list(sets.values()))
+            self.prepared.append(replace(mixture, rows=rows, sets=sets))
+        return rows
+
+    def _mixture_behind(self, rows: Any) -> PreparedRows | None:
+        return next((each for each in self.prepared if each.rows is rows), None)
+
+    def _checked_set(self, rows: Any, key: str, name: str, counts: RowCounts | None) -> Any:
+        embeddings = self.model.get_input_embeddings().weight.shape[0]
+        rows = checked_ids(rows, key, embeddings, self.text_tokenizer, self.asker)
+        return check_positions(rows, counts, name, causal_lm(self.model), self.asker, self.args.max_length)
+
     def _check_ends(self, rows: Any) -> None:
-        """Refuse training rows that do not teach the model to stop; warn a Python user, and of rows of token ids."""
-        opened = self.door.open_set(rows, "train")
-        is_refused = self.asker is Asker.COMMAND_LINE and opened is not None and opened.form.becomes != "tokens"
-        check = EndCheck("train", self.text_tokenizer, self.args.max_length, self.asker, is_refused)
-        check_ends(self.train_dataset, end_tokens(self.model, self.text_tokenizer), check)
-        if opened is not None and opened.given is None:
-            opened.dropped.clear()  # rows of a stream that were looked at ahead come again, and are counted then
+        """Refuse training rows that do not teach the model to stop; warn a Python user, and of rows of token ids. Of a
+        mixture each set is looked at."""
+        mixture, prepared = self.door.mixture_of(rows), self._mixture_behind(self.train_dataset)
+        sets = {"train": (rows, self.train_dataset)}
+        if mixture is not None and prepared is not None:
+            given = [each.rows for each in mixture.sets]
+            sets = {name: (one, prepared.sets[name]) for name, one in zip(prepared.sets, given, strict=True)}
+        ends = end_tokens(self.model, self.text_tokenizer)
+        for name, (given, made) in sets.items():
+            opened = self.door.open_set(given, name)
+            is_refused = self.asker is Asker.COMMAND_LINE and opened is not None and opened.form.becomes != "tokens"
+            check_ends(made, ends, EndCheck(name, self.text_tokenizer, self.args.max_length, self.asker, is_refused))
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
@@ -187,7 +214,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         add_target_loss(base)
 
     def prepare_rows(self, dataset: Any, prepare: Prepare, args: Any, packing: bool, request: Preparation) -> Any:
-        prepared = prepared_rows(dataset, prepare, args, packing, request, self.door)
+        prepared = prepared_rows(dataset, RowPreparation(prepare, args, packing, request, self.door))
+        self.prepared += [prepared] if prepared.sets else []
         if prepared.counts is not None:
             self.row_counts.setdefault(request.name, prepared.counts)
         return prepared.rows
@@ -357,7 +385,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
 def stand_in(method: qt.Method, reference: Any, dataset: Any) -> tuple[qt.Method, Any]:
     """The method to run and its reference: weighted rows may bring what a reference would give (iw-sft)."""
-    if method.without_reference is None or (reference is not None and not carries_weight(dataset)):
+    is_weighted = bool(sets_of(dataset)) and all(map(carries_weight, sets_of(dataset)))
+    if method.without_reference is None or (reference is not None and not is_weighted):
         return method, reference
     return method.without_reference, None
 

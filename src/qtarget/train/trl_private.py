@@ -170,15 +170,28 @@ class OpenSFTTrainer(SFTTrainer):
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         def prepare(dataset: Any, args: SFTConfig, packing: bool) -> Any:
-            return super(OpenSFTTrainer, self)._prepare_dataset(
-                dataset, processing_class, args, packing, formatting_func, dataset_name
-            )
+            with self._completions_of(dataset, args):
+                return super(OpenSFTTrainer, self)._prepare_dataset(
+                    dataset, processing_class, args, packing, formatting_func, dataset_name
+                )
 
         has_formatter = formatting_func is not None
         request = Preparation(
             dataset_name, self._tokenizer, self.chat_template, has_formatter, self.asker, self.only_turns
         )
         return self.prepare_rows(dataset, prepare, args, packing, request)
+
+    @contextmanager
+    def _completions_of(self, dataset: Any, args: SFTConfig) -> Iterator[None]:
+        """While the block runs, completions alone are learned of a data set that has some, where the configuration does
+        not say: TRL decides that by the first training row, for all data sets."""
+        before = self.completion_only_loss
+        if args.completion_only_loss is None:
+            self.completion_only_loss = {"prompt", "completion"} <= next(iter(dataset), {}).keys()
+        try:
+            yield
+        finally:
+            self.completion_only_loss = before
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

@@ -63,6 +63,35 @@ class RowPolicy:
         )
 
 
+class StreamCounts(Counter[str]):
+    """How many rows of a stream were left out, by reason: each once, however often the stream is begun anew.
+
+    Attributes:
+        read: how many of its rows were looked at.
+    """
+
+    read = 0
+
+
+class CountedOnce:
+    """Counts the rows of a stream, which is read in order and may begin anew: no row is counted twice."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self.counts, self._next = counts, 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CountedOnce":
+        """The same: `datasets` copies the streams that it mixes, and a copy's rows are the stream's."""
+        return self
+
+    def look(self, index: int, reason: str | None) -> None:
+        """The row at `index` was looked at, and is left out for `reason`, or taken (None)."""
+        if reason is not None and index >= self._next:
+            self.counts[reason] += 1
+            self._next = index + 1
+        if isinstance(self.counts, StreamCounts):  # later looks have smaller indices, as rows were left out before
+            self.counts.read = max(self.counts.read, index + 1)
+
+
 def reasons_text(counts: Mapping[str, int]) -> str:
     """Counts by reason in words: "3 empty text, 1 null"."""
     ordered = sorted(counts.items(), key=lambda pair: -pair[1])
@@ -126,7 +155,7 @@ def sift_stream(
         columns: of the rows.  dropped: counts the rows that are left out, by reason, as they come.
         consumed: the columns that the stream loses.
     """
-    look = _StreamLook(read, policy, frozenset(consumed), dropped)
+    look = _StreamLook(read, policy, frozenset(consumed), CountedOnce(dropped))
     return rows.map(look, batched=True, batch_size=1, with_indices=True, remove_columns=columns)
 
 
@@ -173,15 +202,17 @@ class _StreamLook:
     read: ReadRow
     policy: RowPolicy
     consumed: frozenset[str]
-    counts: Counter[str]
+    once: CountedOnce
 
     def __call__(self, batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         row = {name: values[0] for name, values in batch.items()}
         kept = {name: value for name, value in row.items() if name not in self.consumed}
         try:
-            return {name: [value] for name, value in {**kept, **self.read(row)}.items()}
+            taken = {name: [value] for name, value in {**kept, **self.read(row)}.items()}
+            self.once.look(indices[0], None)
+            return taken
         except RowFault as fault:
             if self.policy.bad_rows == "refuse":
                 raise self.policy.error(indices[0], fault, {fault.reason: 1}) from fault
-            self.counts[fault.reason] += 1
+            self.once.look(indices[0], fault.reason)
             return {name: [] for name in batch}

@@ -1,5 +1,6 @@
 """How many rows and tokens a run trains on, and what became of the others: counted once."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ class RowCounts:
         form: what its rows were, and what they are read as; "" where a function of the user made them.
         given: rows of the data set; None for a stream.
         dropped: bad rows that were left out, by reason; of a stream, so far.
+        read: of a stream, how many rows were looked at so far, some of them ahead of training.
+        is_uncounted: a stream that other processes read, so what they left out is not known.
         unlearned: rows without any label, left out.
         masked: rows of which `max_length` cuts every label off, left out.
         cut: rows cut at `max_length` of which some labels are left.
@@ -31,11 +34,16 @@ class RowCounts:
         sequences: what they were packed into; the rows themselves where they are not packed.
         tokens, learned: of all sequences, and of these with a label to predict.
         longest: tokens of the longest document.
+        sets: of a mixture, each of its sets by name; the numbers above are then of an epoch (`rows`, `sequences`,
+            `tokens`, `learned`) or sums over the sets.
+        share: of a set in a mixture, its part of the rows, and how often they come in an epoch.
     """
 
     form: str
     given: int | None
     dropped: Mapping[str, int] = field(default_factory=dict)
+    read: int = 0
+    is_uncounted: bool = False
     unlearned: int = 0
     masked: int = 0
     cut: int = 0
@@ -44,33 +52,73 @@ class RowCounts:
     tokens: int = 0
     learned: int = 0
     longest: int = 0
+    sets: Mapping[str, "RowCounts"] = field(default_factory=dict)
+    share: str = ""
 
     def by_now(self) -> "RowCounts":
-        """The same, with the rows of a stream that were left out until now."""
-        return replace(self, dropped=dict(self.dropped))
+        """The same, with the rows of streams that were read, and left out, until now."""
+        if not self.sets:
+            return replace(self, dropped=dict(self.dropped), read=getattr(self.dropped, "read", self.read))
+        return replace(self, **_sums({name: counts.by_now() for name, counts in self.sets.items()}))
+
+    @staticmethod
+    def of_sets(sets: Mapping[str, "RowCounts"]) -> "RowCounts":
+        """What a mixture was made of: the sums over its sets."""
+        return RowCounts("", **_sums(sets))
 
     def sentence(self) -> str:
         """All of it in words, without the form: "80 rows, 40 of them trained on: …"."""
         if self.given is None:
-            return self._of_a_stream()
+            return self.by_now()._of_a_stream()
+        packed = "" if self.sequences == self.rows else f" packed into {self.sequences:,}"
+        if self.sets:
+            rows = f"{len(self.sets)} sets with {self.given:,} rows; {self.rows:,} rows in an epoch{packed}"
+        else:
+            rows = (
+                f"{self.given:,} rows{'' if self.rows == self.given else f', {self.rows:,} of them trained on'}{packed}"
+            )
+        share = f"; {self.share}" if self.share else ""
+        return f"{rows}; {self.tokens:,} tokens, {self.learned:,} of them learned{self._lost()}{share}"
+
+    def sentences_of_sets(self, sampled: bool = False) -> tuple[str, ...]:
+        """Of a mixture, a sentence on each of its sets; of a sample without what an epoch of it has."""
+        said = []
+        for name, counts in self.sets.items():
+            part = replace(counts, share=counts.share.partition(":")[0]) if sampled else counts
+            said.append(f"{name}: {f'{counts.form}; ' if counts.form else ''}{part.sentence()}")
+        return tuple(said)
+
+    def _lost(self) -> str:
         lost = [
             (sum(self.dropped.values()), f"left out ({reasons_text(self.dropped)})"),
             (self.unlearned, "left out, for they have no label"),
             (self.masked, "left out, for max_length cuts off every label"),
             (self.cut, "cut at max_length"),
         ]
-        said = "".join(f"; {count:,} {what}" for count, what in lost if count)
-        trained = "" if self.rows == self.given else f", {self.rows:,} of them trained on"
-        packed = "" if self.sequences == self.rows else f" packed into {self.sequences:,}"
-        return f"{self.given:,} rows{trained}{packed}; {self.tokens:,} tokens, {self.learned:,} of them learned{said}"
+        return "".join(f"; {count:,} {what}" for count, what in lost if count)
 
     def _of_a_stream(self) -> str:
-        looked = left_out = ""
+        said = f"a mixture of {len(self.sets)} streams" if self.sets else "a stream"
         if self.rows is not None:
-            looked = f"; its first {self.rows:,} rows have {self.tokens:,} tokens, {self.learned:,} of them learned"
-        if self.dropped:
-            left_out = f"; left out so far: {reasons_text(self.dropped)}"
-        return f"a stream{looked}{left_out}"
+            said += f"; its first {self.rows:,} rows have {self.tokens:,} tokens, {self.learned:,} of them learned"
+        if self.is_uncounted:
+            said += "; rows that are left out are not counted, for other processes read it (`dataloader_num_workers`)"
+        elif self.dropped:
+            bad = f"{sum(self.dropped.values()):,} were left out ({reasons_text(self.dropped)})"
+            said += f"; of the {self.read:,} rows read so far {bad}" if self.read else f"; so far {bad}"
+        return said + (f"; {self.share}" if self.share else "")
+
+
+def _sums(sets: Mapping[str, RowCounts]) -> dict[str, Any]:
+    every = list(sets.values())
+    given = [counts.given for counts in every if counts.given is not None]
+    return {
+        "given": sum(given) if len(given) == len(every) else None,
+        "dropped": dict(sum((Counter(counts.dropped) for counts in every), Counter[str]())),
+        **{name: sum(getattr(counts, name) for counts in every) for name in ("read", "unlearned", "masked", "cut")},
+        "is_uncounted": any(counts.is_uncounted for counts in every),
+        "sets": dict(sets),
+    }
 
 
 class RowLabels(NamedTuple):

@@ -1,9 +1,11 @@
 """A conversation's text, as the chat template of a tokenizer writes it."""
 
 import json
+import os
 import re
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,6 +22,25 @@ from qtarget.models.template_errors import is_no_template, place_in_template, wo
 Stretch = tuple[int, int]
 """Characters `start` up to, but not including, `end` of a rendered conversation."""
 GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+_held = threading.RLock()
+
+
+def rendering_lock() -> AbstractContextManager[Any]:
+    """Held while a template or a tokenizer works: `datasets` reads the streams of a mixture in threads, and compiled
+    templates keep notes on what they are writing."""
+    return _held
+
+
+def _release_in_child() -> None:
+    """A process that is forked while a thread holds the lock has not that thread."""
+    global _held
+    _held = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_in_child)
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,7 @@ class ChatTemplate:
         Raises:
             RowFault: the template refuses the conversation.
         """
-        with self._refusals(talk):
+        with self._refusals(talk), rendering_lock():
             return str(
                 self.tokenizer.apply_chat_template(
                     talk.messages,
@@ -57,7 +78,7 @@ class ChatTemplate:
     def marked_text(self, talk: Conversation) -> tuple[str, list[Stretch]]:
         """The rendered conversation, and the stretches between its template's generation marks; those that touch are
         joined."""
-        with self._refusals(talk):
+        with self._refusals(talk), rendering_lock():
             rendered: Any = render_jinja_template(
                 conversations=[talk.messages],
                 tools=talk.tools,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qtarget.console import spelled_out
+from qtarget.data.chat.turn_training import TRAINED
 
 Message = dict[str, Any]
 
@@ -21,12 +22,16 @@ class Conversation:
         first: index of the first message that may be learned: those before it are the prompt.
         tools: descriptions of functions, or None.
         template_kwargs: more variables of the template.
+        unlearned: indices of messages that say that they are not learned.
+        asked: indices of messages of others than the assistant that say that they are.
     """
 
     messages: list[Message]
     first: int = 0
     tools: Any = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    unlearned: frozenset[int] = frozenset()
+    asked: frozenset[int] = frozenset()
 
     @staticmethod
     def of(row: Mapping[str, Any]) -> "Conversation":
@@ -40,6 +45,8 @@ class Conversation:
             len(prompt),
             (json.loads(tools) if isinstance(tools, str) else tools) or None,
             row.get("chat_template_kwargs") or {},
+            frozenset(at for at, message in enumerate(messages) if message.get(TRAINED) == 0),
+            frozenset(at for at, message in enumerate(messages) if message.get(TRAINED) == 1),
         )
 
     @property
@@ -64,5 +71,10 @@ class Conversation:
 
 
 def _without_nothing(message: Message) -> Message:
-    """A message without keys that hold nothing: columns of files and data sets fill in nulls where a row has no key."""
-    return {key: value for key, value in message.items() if value is not None and (key, value) != ("tool_calls", [])}
+    """A message without keys that hold nothing: columns of files and data sets fill in nulls where a row has no key.
+    What it says about training is not shown to the template either."""
+    return {
+        key: value
+        for key, value in message.items()
+        if value is not None and key != TRAINED and (key, value) != ("tool_calls", [])
+    }

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset, Features, Value
 from datasets.features import Json, List
 
-from qtarget.data.bad_rows.sift import RowLook, RowPolicy, Sifting, sift, sift_stream
+from qtarget.data.bad_rows.sift import RowLook, RowPolicy, Sifting, StreamCounts, sift, sift_stream
 from qtarget.data.chat.chat_style import ChatStyle
 from qtarget.data.columns import AnyDataset, column_names
 from qtarget.data.forms.column_mapping import forgotten_input, input_line, mapped
@@ -86,7 +86,7 @@ def _open_form(rows: AnyDataset, reader: FormReader, policy: RowPolicy, names: l
         sifting = sift(rows.select_columns(read), RowLook(reader, reader.source), policy)
         turned = _turned(rows, sifting, reader, consumed, policy)
         return OpenRows(turned, form, len(rows), sifting.dropped, sifting.good)
-    dropped: Counter[str] = Counter()
+    dropped = StreamCounts()
     return OpenRows(sift_stream(rows, reader, policy, names, dropped, consumed), form, None, dropped)
 
 
@@ -127,7 +127,7 @@ def _check_input(
 
 def _open_tokens(rows: AnyDataset, form: RowForm, policy: RowPolicy, names: list[str]) -> OpenRows:
     if not isinstance(rows, Dataset):
-        dropped: Counter[str] = Counter()
+        dropped = StreamCounts()
         return OpenRows(sift_stream(rows, read_tokens, policy, names, dropped), form, None, dropped)
     sifting = sift(rows.select_columns(list(form.reads.values())).with_format("arrow"), TokenLook(), policy)
     good = rows if sifting.good is None else rows.select(sifting.good)

@@ -7,6 +7,7 @@ from typing import Any
 
 from qtarget.data.bad_rows.faults import RowFault, kind_of, shown, text_of
 from qtarget.data.chat.chat_style import ChatStyle
+from qtarget.data.chat.turn_training import TRAINED
 from qtarget.data.forms.row_form import ALWAYS_READ, RowForm
 from qtarget.data.forms.turns import check_answer, read_turns, without_nulls
 
@@ -77,7 +78,10 @@ class FormReader:
     def _last_answer(self, completion: Any, column: str) -> str:
         turns = read_turns(completion, column, self.style)
         check_answer(turns, column)
-        return next(turn["content"] for turn in reversed(turns) if turn["role"] == "assistant")
+        last = next(turn for turn in reversed(turns) if turn["role"] == "assistant")
+        if last.get(TRAINED) == 0:
+            raise RowFault("answer that is not to be learned", column, "ends with an answer that is not to be learned")
+        return last["content"]
 
     def _messages(self, row: Mapping[str, Any]) -> dict[str, Any]:
         column = self.parts["messages"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from qtarget.data.bad_rows.faults import RowFault, kind_of, shown, text_of
 from qtarget.data.chat.chat_style import ChatStyle
+from qtarget.data.chat.turn_training import TRAINED, TRAINING_KEYS, trained
 
 ROLES = {
     **{name: name for name in ("system", "developer", "user", "assistant", "tool")},
@@ -81,14 +82,20 @@ def _read_turn(turn: Any, field: str, style: ChatStyle) -> dict[str, Any]:
         raise RowFault("no message", field, f"is {kind_of(turn)}, and a message with a role and content is expected")
     is_own = turn.get("role") is not None
     said, content = (turn.get("role" if is_own else "from"), turn.get("content" if is_own else "value"))
-    extras = {key: value for key, value in turn.items() if key not in _TURN_KEYS and value is not None}
+    extras = {
+        key: value for key, value in turn.items() if key not in (*_TURN_KEYS, *TRAINING_KEYS) and value is not None
+    }
+    is_trained = trained(turn, field)
     if extras.get("tool_calls") == []:  # a template may write the empty list
         del extras["tool_calls"]
     if said in CALLERS and not is_own:
-        return {"role": "assistant", "content": None, "tool_calls": _calls_of_text(content, f"{field}.value", style)}
+        calls = _calls_of_text(content, f"{field}.value", style)
+        return {"role": "assistant", "content": None, "tool_calls": calls, **({TRAINED: 0} if is_trained == 0 else {})}
     role = _role(said, f"{field}.{'role' if is_own else 'from'}", style, is_own)
     if calls := extras.get("tool_calls"):
         extras["tool_calls"] = [_call(call, f"{field}.tool_calls", style) for call in calls]
+    if is_trained is not None and is_trained != (role not in NOT_ANSWERING):  # else it is what is done anyhow
+        extras[TRAINED] = is_trained
     place = f"{field}.{'content' if is_own else 'value'}"
     return {"role": role, "content": _content(content, place, role, extras), **extras}
 
@@ -132,6 +139,13 @@ def _part(part: Any, field: str) -> str:
         what = f"of type {shown(kind)}" if kind is not None else kind_of(part)
         raise RowFault(
             "content that is not text", field, f"is a part {what}, and the targets here are over text", "Remove it."
+        )
+    if trained(part, field) == 0:
+        raise RowFault(
+            "part of a content that is not trained",
+            field,
+            "is not to be trained, and a message is learned whole or not at all",
+            "Write a column `weight_spans`: for each message a list of [start, end, weight], in characters.",
         )
     return text_of(part.get("text"), f"{field}.text", may_be_blank=True)
 

@@ -13,8 +13,8 @@ from datasets import Features, IterableDataset, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.data.bad_rows.faults import RowFault
-from qtarget.data.bad_rows.sift import RowPolicy, good_rows
-from qtarget.data.chat.chat_template import ChatTemplate, Stretch
+from qtarget.data.bad_rows.sift import CountedOnce, RowPolicy, good_rows
+from qtarget.data.chat.chat_template import ChatTemplate, Stretch, rendering_lock
 from qtarget.data.chat.conversation import Conversation
 from qtarget.data.chat.message_search import MessageSearch
 from qtarget.data.columns import AnyDataset, column_names
@@ -115,6 +115,7 @@ class _LearnedBatch:
     def __init__(self, rendering: RowRendering, learn: Learn, policy: RowPolicy, counts: Counter[str]) -> None:
         self.rendering, self.policy, self.counts = rendering, policy, counts
         self.learn: Learn = learn
+        self.once = CountedOnce(counts)
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         rows, search = _rows(batch), _search(self.rendering, self.policy)
@@ -138,7 +139,7 @@ class _LearnedBatch:
     def of_stream(self, batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         """The same of a stream's batch, without the rows that have a fault."""
         rows = {name: values for name, values in batch.items() if name not in CHAT_COLUMNS}
-        return _without_faults({**rows, **self(batch)}, indices, self.policy, self.counts)
+        return _without_faults({**rows, **self(batch)}, indices, self.policy, self.once)
 
     def _labels(self, ids: list[int], offsets: Offsets, text: str, stretches: list[Stretch]) -> list[int]:
         """The ids where a stretch has a character of the token, and −100 elsewhere."""
@@ -166,6 +167,7 @@ class _FoundBatch:
     def __init__(self, rendering: RowRendering, learn: Learn, policy: RowPolicy, counts: Counter[str]) -> None:
         self.rendering, self.policy, self.counts = rendering, policy, counts
         self.learn: Learn = learn
+        self.once = CountedOnce(counts)
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         search = _search(self.rendering, self.policy)
@@ -173,7 +175,7 @@ class _FoundBatch:
 
     def of_stream(self, batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         """The rows of a stream's batch without those that have a fault."""
-        return _without_faults({**batch, **self(batch)}, indices, self.policy, self.counts)
+        return _without_faults({**batch, **self(batch)}, indices, self.policy, self.once)
 
     def _fault(self, row: dict[str, Any], search: MessageSearch) -> str | None:
         talk = Conversation.of(row)
@@ -181,10 +183,22 @@ class _FoundBatch:
         try:
             if talk.first:  # TRL renders the prompt by itself too
                 search.template.text(talk.until(talk.first), asks=True)
+            _check_no_wishes(talk, self.policy)
             search.check(talk, search.template.text(talk), whole)
         except RowFault as fault:
             return fault.as_text()
         return None
+
+
+def _check_no_wishes(talk: Conversation, policy: RowPolicy) -> None:
+    """Refuse messages that say whether they are learned where the labels are TRL's, which does not ask them."""
+    if wishes := sorted(talk.unlearned | talk.asked):
+        raise RowFault(
+            "message that says whether it is learned",
+            talk.place(wishes[0]),
+            "says whether it is learned, and TRL's own masks do not read that",
+            f"Write {policy.asker.line('learn', 'assistant')}, which does.",
+        )
 
 
 def _search(rendering: RowRendering, policy: RowPolicy) -> MessageSearch:
@@ -196,13 +210,14 @@ def _rows(batch: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 def _without_faults(
-    batch: dict[str, list[Any]], indices: list[int], policy: RowPolicy, counts: Counter[str]
+    batch: dict[str, list[Any]], indices: list[int], policy: RowPolicy, once: CountedOnce
 ) -> dict[str, list[Any]]:
     faults = {at: RowFault.of_text(text) for at, text in enumerate(batch.pop(FAULT)) if text is not None}
     if faults and policy.bad_rows == "refuse":
         first = min(faults)
         raise policy.error(indices[first], faults[first], {faults[first].reason: 1})
-    counts.update(fault.reason for fault in faults.values())
+    for at, fault in faults.items():
+        once.look(indices[at], fault.reason)
     return {name: [value for at, value in enumerate(values) if at not in faults] for name, values in batch.items()}
 
 
@@ -223,9 +238,10 @@ def _tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[tuple[
     written in Python know no offsets."""
     if not texts:
         return []
-    if not tokenizer.is_fast:
-        return [(list(tokenizer(text, add_special_tokens=False)["input_ids"]), []) for text in texts]  # pyright: ignore
-    made = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
+    with rendering_lock():
+        if not tokenizer.is_fast:
+            return [(list(tokenizer(text, add_special_tokens=False)["input_ids"]), []) for text in texts]  # pyright: ignore
+        made = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
     return list(zip(made["input_ids"], made["offset_mapping"], strict=True))  # pyright: ignore
 
 

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from qtarget.data.bad_rows.faults import RowFault
 from qtarget.data.chat.chat_template import ChatTemplate, Stretch, shared_start
-from qtarget.data.chat.conversation import Conversation
+from qtarget.data.chat.conversation import ASSISTANT, Conversation
 from qtarget.data.chat.message_search import MessageSearch, end_of_words
 
 Learn = Literal["assistant", "last", "all"]
@@ -22,25 +22,55 @@ def learned_stretches(talk: Conversation, search: MessageSearch, learn: Learn) -
     where turns lie. Else the conversation is rendered up to each turn and through it, and both must be how the whole
     begins.
 
+    A turn that says of itself that it is not trained is not learned.
+
     Raises:
         RowFault: no turn is the assistant's, a message is not in the text, or the template writes a turn otherwise
             once more messages follow.
     """
     template, turns = search.template, talk.turns[-1:] if learn == "last" else talk.turns
+    _check_wishes(talk, learn, template)
     marked = learn == "assistant" and template.has_marks(talk)
     text, marks = template.marked_text(talk) if marked else (template.text(talk), [])
     search.check(talk, text, range(len(talk.messages)) if learn == "all" else turns)
-    if learn == "all":
-        return text, [(0, len(text))]
-    if not turns:
+    if not turns and learn != "all":
         raise _nobody_answers(talk)
     by_turn = _marks_of_turns(talk, marks)
-    return text, [
-        _marked_turn(text, by_turn[at], at, template, talk)
-        if at in by_turn
-        else _rendered_turn(text, at, template, talk)
-        for at in turns
-    ]
+
+    def stretch(at: int) -> Stretch:
+        if at in by_turn:
+            return _marked_turn(text, by_turn[at], at, template, talk)
+        return _rendered_turn(text, at, template, talk)
+
+    if learn == "all":
+        return text, _between([stretch(at) for at in sorted(talk.unlearned)], len(text))
+    return text, [stretch(at) for at in turns if at not in talk.unlearned]
+
+
+def _between(stretches: Sequence[Stretch], length: int) -> list[Stretch]:
+    """What of a text is left beside some stretches of it."""
+    edges = [0, *(edge for stretch in stretches for edge in stretch), length]
+    return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
+
+
+def _check_wishes(talk: Conversation, learn: Learn, template: ChatTemplate) -> None:
+    """Refuse what messages say about themselves where `learn` says otherwise."""
+    others = sorted(at for at in talk.unlearned if talk.messages[at].get("role") != ASSISTANT)
+    if learn == "all" and others:
+        raise RowFault(
+            "message that is not to be learned",
+            talk.place(others[0]),
+            f"says that it is not learned, and every token is ({template.asker.line('learn', 'all')})",
+            f"Write {template.asker.line('learn', 'assistant')}, which learns the assistant's turns alone.",
+        )
+    if learn != "all" and talk.asked:
+        at = min(talk.asked)
+        raise RowFault(
+            f"message of {talk.messages[at].get('role')!r} that is to be learned",
+            talk.place(at),
+            "says that it is learned, and only the assistant's turns are",
+            f"Write {template.asker.line('learn', 'all')}, or leave its key out.",
+        )
 
 
 def _nobody_answers(talk: Conversation) -> RowFault:

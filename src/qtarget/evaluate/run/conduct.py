@@ -26,7 +26,7 @@ from qtarget.evaluate.store import (
     write_json,
     write_task,
 )
-from qtarget.outcomes import Interruption
+from qtarget.outcomes import stopped_by
 
 RESULTS = "results.json"
 
@@ -36,7 +36,7 @@ def run_evaluation(plan: EvaluationPlan, watch: ProgressWatch | None = None) -> 
 
     Raises:
         ValueError: the plan cannot be run, its folder holds another evaluation, or a sample is damaged.
-        Interruption: on Ctrl-C; the samples drawn so far stay.
+        Interruption: on Ctrl-C or SIGTERM; the samples drawn so far stay.
     """
     return conduct_evaluation(prepare_evaluation(plan), watch)
 
@@ -71,16 +71,16 @@ def _measure(prepared: PreparedEvaluation) -> RunEffects | None:
 
 @contextmanager
 def _resumable(prepared: PreparedEvaluation) -> Iterator[None]:
-    """Turn Ctrl-C into `Interrupted`, which says how many samples are on disk."""
+    """Turn Ctrl-C or SIGTERM into an `Interruption`, which says how many samples are on disk."""
     try:
         yield
     except KeyboardInterrupt as stopped:
         paths = [prepared.plan.out / run.task.name / SAMPLES for run in prepared.task_runs]
         drawn = sum(path.read_bytes().count(b"\n") for path in paths if path.is_file())
         total = sum(len(run.questions) * run.ask.k for run in prepared.task_runs)
-        raise Interruption(
-            f"stopped: {drawn} of {total} samples are in {prepared.plan.out} and stay; the same command goes on from "
-            "there."
+        raise stopped_by(
+            stopped,
+            f"with {drawn} of {total} samples in {prepared.plan.out}. They stay: the same command goes on from there",
         ) from stopped
 
 

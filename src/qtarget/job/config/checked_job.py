@@ -7,9 +7,7 @@ from typing import Any, Literal, NamedTuple
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 import qtarget as qt
-from qtarget.train import TargetSFTConfig
-
-MixtureStopping = Literal["first_exhausted", "all_exhausted", "all_exhausted_without_replacement"]
+from qtarget.train import MixtureStopping, TargetSFTConfig
 
 
 class DataSource(NamedTuple):

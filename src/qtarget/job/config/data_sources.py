@@ -91,7 +91,10 @@ def _share(share: Any, key: str, name: str) -> float | None:
     if share is None:
         return None
     if isinstance(share, bool) or not isinstance(share, int | float) or not (0 < share < math.inf):
-        raise ValueError(f"`{key}`: `share: {share}` of {name} is no number above 0; write `share: 0.5`.")
+        raise ValueError(
+            f"`{key}`: `share: {share}` of {name} is no number above 0; write `share: 0.5`, or remove a set "
+            "that is to give no rows."
+        )
     return float(share)
 
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, create_model
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
-from qtarget.job.config.checked_job import MixtureStopping
-from qtarget.train import TargetSFTConfig
+from qtarget.train import MixtureStopping, TargetSFTConfig
 
 TRL_NAMES = {"model_name_or_path": "model", "dataset_name": "train_dataset"}
 """Keys of TRL's own scripts, and our names for the same."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset, IterableDataset
@@ -23,11 +23,13 @@ from qtarget.data import (
     sift,
     sift_stream,
 )
+from qtarget.data.chat.turn_training import TRAINED
 from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import prompt_ids
 from qtarget.job.config.checked_job import DataSource, Job
-from qtarget.job.rows.mixtures import AnyRows, load_sets
+from qtarget.job.rows.mixtures import AnyRows, SourceRows, load_sets, mixture_of
 from qtarget.target.types import IGNORED
+from qtarget.train import RowMixture
 
 ANY_TEMPLATE = ChatStyle("")
 """Evaluation's prompts are no chat template, so rows need none: a question is the user's only turn."""
@@ -38,29 +40,51 @@ class RunRows:
     """The rows of a source that a run takes.
 
     Attributes:
-        taken: with the columns of the source.
+        taken: with the columns of the source; of a list of sets a mixture.
         laid_out: what the trainer is given: the same, or `input_ids` and `labels`.
         questions: where the run names a prompt, the text that each row of `laid_out` asks.
         form: what rows were before they were laid out, and how they are read; "" where the trainer says it.
         notes: sentences about what was made of files and sets.
         dropped: rows that were left out to lay the others out, by reason; the trainer leaves out others.
+        sets: of a mixture that was laid out, each of its sets.
     """
 
-    taken: AnyRows
-    laid_out: AnyRows
+    taken: AnyRows | RowMixture
+    laid_out: AnyRows | RowMixture
     questions: tuple[str, ...] = ()
     form: str = ""
     dropped: Counter[str] = field(default_factory=Counter)
     notes: tuple[str, ...] = ()
+    sets: tuple["RunRows", ...] = ()
 
     def counted(self, counts: RowCounts) -> RowCounts:
         """The trainer's counts, with what came before it."""
+        if self.sets:
+            own = zip(self.sets, counts.sets.items(), strict=True)
+            whole = replace(counts, sets={name: rows.counted(of_set) for rows, (name, of_set) in own})
+            return whole if counts.given is None else whole.by_now()
         if not self.form:
             return counts
         if counts.given is None:
-            return replace(counts, form=self.form, dropped=self.dropped)
+            return replace(counts, form=self.form, dropped={} if counts.is_uncounted else self.dropped)
         given = counts.given + sum(self.dropped.values())
         return replace(counts, form=self.form, given=given, dropped={**self.dropped, **counts.dropped})
+
+
+class _Asking(NamedTuple):
+    """How one set of rows is asked.
+
+    Attributes:
+        key: of the configuration.  name: of the set, for errors.
+        columns: what its columns are.
+        take: how many rows are taken; None for all.
+    """
+
+    job: Job
+    key: str
+    name: str
+    columns: Any
+    take: int | None
 
 
 def training_rows(job: Job) -> RunRows:
@@ -78,18 +102,40 @@ def evaluation_rows(job: Job) -> RunRows | None:
 
 
 def _take_rows(job: Job, source: DataSource, key: str) -> RunRows:
-    (rows, notes), layout = load_sets(job, source, key), job.layout
+    loaded, layout = load_sets(job, source, key), job.layout
+    take = layout.take if layout is not None and key == "train_dataset" else None
+    if source.sets:
+        return _take_sets(job, loaded, key, take)
+    rows, notes = loaded.rows[0], loaded.notes
     if layout is None:
         return RunRows(rows, rows, notes=notes)
-    take = layout.take if key == "train_dataset" else None
     if key == "train_dataset" and layout.seed is not None:
         rows = rows.shuffle(seed=layout.seed)
     if not layout.drop_longer:
         rows = _first(rows, take, key, job)
     if layout.prompt is None:
         return RunRows(rows, rows, notes=notes)
-    asked = _asked_stream if isinstance(rows, IterableDataset) else _asked
-    return replace(asked(rows, job, key, take), notes=notes)  # pyright: ignore[reportArgumentType]
+    name = "train" if key == "train_dataset" else "eval"
+    return replace(_asked(rows, _Asking(job, key, name, job.args.columns, take)), notes=notes)
+
+
+def _take_sets(job: Job, loaded: SourceRows, key: str, take: int | None) -> RunRows:
+    """Every set for itself; of what comes of them, mixed, the run takes rows."""
+    layout, name = job.layout, "train" if key == "train_dataset" else "eval"
+
+    def select(rows: Any) -> Any:
+        seed = layout.seed if layout is not None and key == "train_dataset" else None
+        return _first(rows if seed is None else rows.shuffle(seed=seed), take, key, job)
+
+    given = mixture_of(job, loaded, loaded.rows, select)
+    if layout is None or layout.prompt is None:
+        return RunRows(given, given, notes=loaded.notes)
+    columns = [part.columns or job.args.columns for part in loaded.source]
+    asking = [_Asking(job, key, own, each, None) for own, each in zip(given.names(name), columns, strict=True)]
+    sets = tuple(_asked(rows, how) for rows, how in zip(loaded.rows, asking, strict=True))
+    laid_out = mixture_of(job, loaded, [each.laid_out for each in sets], select)
+    questions = tuple(text for each in sets for text in each.questions)
+    return RunRows(given, laid_out, questions, notes=loaded.notes, sets=sets)
 
 
 def _first(rows: Any, take: int | None, key: str, job: Job) -> Any:
@@ -106,10 +152,15 @@ def _first(rows: Any, take: int | None, key: str, job: Job) -> Any:
     return rows.select(range(take))
 
 
-def _asked(rows: Dataset, job: Job, key: str, take: int | None) -> RunRows:
+def _asked(rows: Any, how: _Asking) -> RunRows:
     """The rows as token ids: evaluation's prompt, the completion and the end token; the latter two are learned."""
+    return _asked_stream(rows, how) if isinstance(rows, IterableDataset) else _asked_whole(rows, how)
+
+
+def _asked_whole(rows: Dataset, how: _Asking) -> RunRows:
+    job, key, take = how.job, how.key, how.take
     assert job.layout is not None
-    opened = _questions(rows, job, key)
+    opened = _questions(rows, how)
     questions: Any = opened.rows
     indices = np.arange(len(rows)) if opened.good is None else opened.good
     laid_out = questions.map(
@@ -125,10 +176,11 @@ def _asked(rows: Dataset, job: Job, key: str, take: int | None) -> RunRows:
     return RunRows(rows, laid_out, texts, opened.form.sentence(), opened.dropped)
 
 
-def _asked_stream(rows: IterableDataset, job: Job, key: str, take: int | None) -> RunRows:
+def _asked_stream(rows: IterableDataset, how: _Asking) -> RunRows:
     """A stream of the same; which rows are left out is known once they come."""
+    job, key, take = how.job, how.key, how.take
     assert job.layout is not None
-    opened = _questions(rows, job, key)
+    opened = _questions(rows, how)
     laid_out: Any = opened.rows.map(_token_row_of(job), remove_columns=column_names(opened.rows))
     if job.layout.drop_longer:
         longest = job.args.max_length or 0
@@ -144,17 +196,16 @@ def _token_row_of(job: Job) -> Callable[[dict[str, Any]], dict[str, list[int]]]:
     return partial(_token_row, prompt=str(job.layout.prompt), tokenizer=_tokenizer(job))
 
 
-def _questions(rows: AnyRows, job: Job, key: str) -> OpenRows:
+def _questions(rows: AnyRows, how: _Asking) -> OpenRows:
     """The good rows behind the door, and of these the ones that ask once."""
-    name = "train" if key == "train_dataset" else "eval"
-    policy = RowPolicy(name, job.args.bad_rows, Asker.COMMAND_LINE, job.args.dataset_num_proc)
-    columns: Any = job.args.columns
-    opened = open_rows(rows, policy, ANY_TEMPLATE, columns=columns, text_field="text", takes_last_answer=True)
+    job = how.job
+    policy = RowPolicy(how.name, job.args.bad_rows, Asker.COMMAND_LINE, job.args.dataset_num_proc)
+    opened = open_rows(rows, policy, ANY_TEMPLATE, columns=how.columns, text_field="text", takes_last_answer=True)
     if opened.form.becomes not in ("prompt and completion", "messages"):
         line = Asker.COMMAND_LINE.line("columns", {"prompt": "question", "completion": "answer"})
         raise ValueError(
-            f"`prompt_format` asks a question, and `{key}` has {opened.form.sentence()}, which ask none; write {line}, "
-            "or remove `prompt_format`."
+            f"`prompt_format` asks a question, and the {how.name} data set has {opened.form.sentence()}, which ask "
+            f"none; write {line}, or remove `prompt_format`."
         )
     if not isinstance(opened.rows, Dataset):
         names = column_names(opened.rows)
@@ -185,6 +236,13 @@ def _question_and_answer(row: Any) -> tuple[str, str]:
             field,
             f"has the turns {', '.join(roles)}, and `prompt_format` asks one question that is answered",
             "Remove `prompt_format` to train on whole conversations.",
+        )
+    if turns[1].get(TRAINED) == 0 or turns[0].get(TRAINED) == 1:
+        raise RowFault(
+            "message that is learned otherwise",
+            "messages" if "messages" in row else "completion",
+            "says that its answer is not learned, or its question is, and `prompt_format` learns the answer alone",
+            "Remove `prompt_format`.",
         )
     return turns[0]["content"], turns[1]["content"]
 
