@@ -33,7 +33,7 @@ class StopSignals:
     @property
     def name(self) -> str:
         """What the user did: "Ctrl-C" or "SIGTERM"."""
-        return name_of(self.received)
+        return signal_name(self.received)
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
@@ -56,7 +56,7 @@ class StopSignals:
             raise KeyboardInterrupt
 
 
-def name_of(number: int | None) -> str:
+def signal_name(number: int | None) -> str:
     """What a signal is called in messages."""
     return "SIGTERM" if number == signal.SIGTERM else "Ctrl-C"
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerState
 
 from qtarget.outcomes import Interruption
-from qtarget.train.stop_signals import StopSignals, name_of
+from qtarget.train.stop_signals import StopSignals, signal_name
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """Signals that stop a run; where ranks have noted both, the first is named."""
@@ -116,7 +116,7 @@ class StopAtStepEnd(TrainerCallback):
     @property
     def name(self) -> str:
         """What stopped the run, in words: "Ctrl-C" or "SIGTERM"."""
-        return name_of(self.cause or self.signals.received)
+        return signal_name(self.cause or self.signals.received)
 
     def interruption(self) -> Interruption:
         """The error that says where the run stopped, which checkpoint is of that step, and how to go on."""
