@@ -69,7 +69,11 @@ REFUSED = [
     ([user(), answer("w2", train="no")], {}, r"`messages\[1\].train` is 'no'"),
     ([user(), answer("w2", train=True, weight=0)], {}, "contradict each other"),
     ([user(), answer("w2", train_detail=[{"begin_offset": 0}])], {}, r"train_detail` says which characters.*weight_sp"),
-    ([user(), answer([{"type": "text", "text": "w2", "weight": 0}])], {}, r"content\[0\]` is not to be trained"),
+    (
+        [user(content=[{"type": "text", "text": "w1"}]), answer([{"type": "text", "text": "w2", "weight": 0}])],
+        {},
+        r"content\[0\]` is not to be trained",
+    ),
     ([user(train=True), answer("w2")], {"learn": "assistant"}, r"`messages\[0\]` says that it is learned.*learn='all'"),
     ([user(train=False), answer("w2")], {"learn": "all"}, r"`messages\[0\]` says that it is not.*learn='assistant'"),
     (

@@ -94,7 +94,7 @@ def _read_turn(turn: Any, field: str, style: ChatStyle) -> dict[str, Any]:
     role = _role(said, f"{field}.{'role' if is_own else 'from'}", style, is_own)
     if calls := extras.get("tool_calls"):
         extras["tool_calls"] = [_call(call, f"{field}.tool_calls", style) for call in calls]
-    if is_trained is not None and is_trained != (role not in NOT_ANSWERING):  # else it is what is done anyhow
+    if is_trained == 0 or (is_trained == 1 and role in NOT_ANSWERING):  # else it is what is done anyhow
         extras[TRAINED] = is_trained
     place = f"{field}.{'content' if is_own else 'value'}"
     return {"role": role, "content": _content(content, place, role, extras), **extras}

@@ -3,7 +3,7 @@
 import warnings
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from operator import itemgetter
@@ -183,16 +183,16 @@ class _FoundBatch:
         try:
             if talk.first:  # TRL renders the prompt by itself too
                 search.template.text(talk.until(talk.first), asks=True)
-            _check_no_wishes(talk, self.policy)
+            _check_no_wishes(talk, whole, self.policy)
             search.check(talk, search.template.text(talk), whole)
         except RowFault as fault:
             return fault.as_text()
         return None
 
 
-def _check_no_wishes(talk: Conversation, policy: RowPolicy) -> None:
-    """Refuse messages that say whether they are learned where the labels are TRL's, which does not ask them."""
-    if wishes := sorted(talk.unlearned | talk.asked):
+def _check_no_wishes(talk: Conversation, learned: Collection[int], policy: RowPolicy) -> None:
+    """Refuse messages that say of themselves another thing than TRL's labels, which do not ask them."""
+    if wishes := sorted((talk.unlearned & set(learned)) | (talk.asked - set(learned))):
         raise RowFault(
             "message that says whether it is learned",
             talk.place(wishes[0]),
