@@ -61,12 +61,13 @@ def vision_checkpoint(tmp_path_factory):
     return str(folder)
 
 
-def test_a_path_to_a_vision_model_is_its_text_model_as_student_and_as_teacher(vision_checkpoint, tmp_path):
+@pytest.mark.parametrize("given", [{}, {"processing_class": tiny_models.tiny_tokenizer()}], ids=["alone", "tokenizer"])
+def test_a_path_to_a_vision_model_is_its_text_model_as_student_and_as_teacher(vision_checkpoint, tmp_path, given):
     trainer = TargetSFTTrainer(
         vision_checkpoint,
         TargetSFTConfig(method="sft", model_init_kwargs={"dtype": "float32"}, **parity.common_args(max_steps=1)),
         train_dataset=tiny_models.token_rows(8),
-        processing_class=tiny_models.tiny_tokenizer(),
+        **given,
     )
     assert type(causal_lm_from(vision_checkpoint, {})) is type(trainer.model)
     assert type(trainer.model).__name__ == "Qwen3_5ForCausalLM"
