@@ -230,3 +230,9 @@ def test_a_stream_without_a_good_row_is_refused_in_words():
     rows = IterableDataset.from_generator(lambda: iter([{"prompt": "w1", "completion": ""}] * 3))
     with pytest.raises(UnusableRow, match="The train data set has no row left; look at the columns"):
         build(rows, bad_rows="skip", max_steps=1)
+
+
+def test_rows_whose_only_label_has_nothing_before_it_are_refused_in_words():
+    rows = Dataset.from_list([{"input_ids": [5], "labels": [5]}] * 4)
+    with pytest.raises(UnusableRow, match="no label but on the first token"):
+        parity.run("sft", data=rows)

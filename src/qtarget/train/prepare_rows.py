@@ -200,6 +200,12 @@ def _nothing_left(counts: RowCounts, how: RowPreparation) -> str:
             f"The {request.name} data set has no label left: of {counts.masked:,} rows `max_length` ({args.max_length} "
             f"tokens) cuts off every one, so there is nothing to learn. Write {longer}, or rows with shorter prompts."
         )
+    if not counts.unlearned:
+        return (
+            f"The {request.name} data set has no label but on the first token of its rows, which nothing stands before "
+            "that it could be predicted from. Look at the rows' token ids: a tokenizer that does not know their words "
+            "may leave the end token alone."
+        )
     return (
         f"The {request.name} data set has no label ({counts.unlearned:,} rows without one), so there is no loss to "
         "compute. Look at the `labels` or mask columns, `completion_only_loss` and `assistant_only_loss`."
