@@ -9,6 +9,7 @@ with needs_extra("qtarget.train"):
     with known_parts():
         from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
         from qtarget.train.nonfinite_rows import NonFiniteLossError
+        from qtarget.train.resumption.sealed_run import SaveError
         from qtarget.train.row_mixture import MixtureStopping, RowMixture, RowSet
         from qtarget.train.stopping import stop_with_checkpoint
         from qtarget.train.target_sft_config import TargetSFTConfig
@@ -20,6 +21,7 @@ __all__ = [
     "NonFiniteWeightsError",
     "RowMixture",
     "RowSet",
+    "SaveError",
     "TargetSFTConfig",
     "TargetSFTTrainer",
     "check_finite_weights",
