@@ -1,10 +1,12 @@
 """What the operating system refused, in words: which path, why, and what to do."""
 
 import errno
+import re
+from typing import NamedTuple
 
 REASONS = {
-    errno.ENOSPC: "the disk is full; make room, and give the same command again",
-    errno.EDQUOT: "your share of the disk is used up; make room, and give the same command again",
+    errno.ENOSPC: "the disk is full; make room",
+    errno.EDQUOT: "your share of the disk is used up; make room",
     errno.EFBIG: "the file would be larger than this system allows (`ulimit -f`, or the file system's own limit)",
     errno.EACCES: "you have no permission; write another path, or change the permissions",
     errno.EPERM: "you have no permission; write another path, or change the permissions",
@@ -20,6 +22,38 @@ REASONS = {
     errno.EIO: "the disk or its connection failed; look at the system's log",
 }
 """What errors of the system mean to a user."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors, which is written in Rust, names an error of the system."""
+TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
+"""What torch names when a file that it writes cannot grow."""
+
+
+class WriteFault(NamedTuple):
+    """A file that could not be written.
+
+    Attributes:
+        words: what happened, a sentence.
+        is_full: whether there is no room.
+    """
+
+    words: str
+    is_full: bool
+
+
+def write_fault(error: BaseException | None) -> WriteFault | None:
+    """What an error, or one behind it, says of a file that could not be written, whatever library was writing it."""
+    while error is not None:
+        text = str(error)
+        found = SYSTEM_ERROR.search(text)
+        if isinstance(error, OSError) and error.errno in REASONS:
+            return WriteFault(os_error_in_words(error), error.errno in DISK_FULL)
+        if found and int(found[1]) in REASONS:
+            return WriteFault(f"A file could not be written: {REASONS[int(found[1])]}.", int(found[1]) in DISK_FULL)
+        if any(name in text for name in TORCH_WRITER):
+            return WriteFault("A file could not be written, most likely because the disk is full; make room.", True)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def os_error_in_words(error: OSError) -> str:

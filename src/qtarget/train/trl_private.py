@@ -6,7 +6,6 @@ else in the package names them.
 
 import copy
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from transformers import trainer as trainer_module
 from transformers.trainer import TRAINER_STATE_NAME
@@ -25,6 +23,7 @@ from trl.trainer.utils import create_model_from_path as create_model_from_path
 
 from qtarget.data import Asker
 from qtarget.disk.files import sync_folder
+from qtarget.disk.os_errors import write_fault
 from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
 from qtarget.train.checkpoint_pickles import check_checkpoint_pickles
 from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
@@ -36,8 +35,6 @@ from qtarget.train.resumption.pruning import prune_checkpoints
 Prepare = Callable[[Any, SFTConfig, bool], Any]
 UNFINISHED = ".unfinished"
 """Folder in an output directory that holds the checkpoint being written; it is renamed once it is whole."""
-_TORCH_WRITER = re.compile("PytorchStreamWriter|file write failed|unexpected pos|open file", re.IGNORECASE)
-"""What torch says in a RuntimeError where a file cannot be written."""
 
 
 class Preparation(NamedTuple):
@@ -257,10 +254,8 @@ class OpenSFTTrainer(SFTTrainer):
         error: Exception | None = None
         try:
             write()
-        except (OSError, SafetensorError) as refused:
-            error = refused
-        except RuntimeError as refused:
-            if not _TORCH_WRITER.search(str(refused)):
+        except Exception as refused:
+            if write_fault(refused) is None:
                 raise
             error = refused
         if self.accelerator.num_processes == 1:

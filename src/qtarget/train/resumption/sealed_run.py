@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qtarget.disk.one_writer import one_writer
-from qtarget.disk.os_errors import os_error_in_words
+from qtarget.disk.os_errors import write_fault
 from qtarget.disk.seal import seal
 from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, on_first_rank
 from qtarget.train.resumption.run_history import ResumeRequest, RunPart
@@ -86,8 +86,8 @@ class SealedRun:
         Raises:
             SaveError: says what is kept.
         """
-        reason = os_error_in_words(error) if isinstance(error, OSError) else str(error)
-        said = f"{folder} could not be written, and nothing of it is kept: {reason}"
+        fault = write_fault(error)
+        said = f"{folder} could not be written, and nothing of it is kept. {fault.words if fault else error}"
         if self.trainer.args.on_save_error == "continue":
             warnings.warn(f"{said} Training goes on.", stacklevel=2)
             return
