@@ -6,7 +6,7 @@ import pytest
 import torch
 from job.command import run as command
 from job.directories import model_directory
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from qtarget.cli.main import main
 from qtarget.outcomes import Refusal
@@ -162,19 +162,21 @@ def test_debug_shows_the_traceback(here):
         main(["train", "config.yaml", "--eta", "3", "--debug"])
 
 
-def poisoned(folder, token: int) -> str:
-    """A model that says NaN after one token."""
-    model_directory(folder, "llama", seed=3)
-    weights = load_file(folder / "model.safetensors")
-    weights["model.embed_tokens.weight"][token] = float("nan")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder.name
+def poison(monkeypatch, token: int) -> None:
+    """Every model says NaN after one token, though its weights are sound."""
+    embed = torch.nn.Embedding.forward
+
+    def poisoned(self, ids):
+        return embed(self, ids).masked_fill((ids == token)[..., None], torch.nan)
+
+    monkeypatch.setattr(torch.nn.Embedding, "forward", poisoned)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_weights(here, capsys, written):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_weights(here, capsys, written, monkeypatch):
     good, bad = {"input_ids": [5, 6, 7, 8]}, {"input_ids": [9, 99, 10, 11]}
     written("some.jsonl", good, good, good, bad)
-    words = f"--model {poisoned(here / 'poisoned', 99)} --train-dataset some.jsonl --eval-dataset null --method sft"
+    poison(monkeypatch, 99)
+    words = "--model llama --train-dataset some.jsonl --eval-dataset null --method sft"
     words += " --eta null --teacher null --per-device-train-batch-size 1 --train-sampling-strategy sequential"
     said = command(capsys, "train", "config.yaml", *words.split(), "--save-strategy", "no")
     assert said.code == 1
@@ -182,6 +184,5 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_weights
     assert "w4 w94 w5 w6" in said.err
     assert "The weights after step 3 are in out/last-good-3." in said.err
     kept = load_file(here / "out" / "last-good-3" / "model.safetensors")
-    clean = {name: weight for name, weight in kept.items() if "embed_tokens" not in name}
-    assert all(bool(torch.isfinite(weight).all()) for weight in clean.values())
+    assert all(bool(torch.isfinite(weight).all()) for weight in kept.values())
     assert not (here / "out" / "README.md").exists()

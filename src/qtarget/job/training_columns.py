@@ -43,14 +43,12 @@ class Column(NamedTuple):
 
 
 STEP = Column("step", "step", 12, "optimizer steps so far; eval: measured on the evaluation rows", _counted)
-SKIPPED = Column("skipped_steps", "skipped", 7, "steps left out so far: loss or gradient was not finite", _counted)
 TABLE_COLUMNS = (
     Column("loss", "loss", 7, "the objective that is minimised, per learned token"),
     Column("nll", "nll", 7, "-log p of the labels in nats a token; compares across methods"),
     Column("trust", "trust", 7, "share of the target that lies on the label; the rest is residual"),
     Column("grad_norm", "grad norm", 9, "length of the gradient, before it is clipped", lambda value: f"{value:.4g}"),
     Column("learning_rate", "rate", 8, "learning rate of the step", lambda value: f"{value:.2e}"),
-    SKIPPED,
     Column("num_tokens", "tokens", 7, "tokens read so far, prompts included", _counted),
     Column("left", "left", 8, "time left at the pace of this run, h:mm:ss", clock),
     Column("aux_loss", "aux loss", 8, "load-balancing loss of the experts"),
@@ -60,13 +58,15 @@ TABLE_COLUMNS = (
     Column("mean_token_accuracy", "top-1", 7, "share of learned tokens that the model ranks first"),
     Column("scale", "scale", 7, "mean weight of a token in the gradient"),
 )
+SKIPPED = Column("skipped_steps", "skipped", 7, "steps left out so far: loss or gradient was not finite", _counted)
+"""Of a run that has left a step out, in front of the others."""
 GAP = 2
 
 
 def chosen_columns(logged: Iterable[str], width: int) -> list[Column]:
     """The columns of the numbers that are logged, the first of `TABLE_COLUMNS` that fit `width` characters."""
     names, room, chosen = {*logged, "left"}, width - STEP.width, []
-    for column in TABLE_COLUMNS:
+    for column in (SKIPPED, *TABLE_COLUMNS):
         if column.name in names and room >= GAP + column.width:
             chosen.append(column)
             room -= GAP + column.width
