@@ -112,7 +112,7 @@ OTHER_RUNS = [
     (["--max-steps", "6"], "max_steps: 4 then, 6 now; write `max_steps: 4` (or --max-steps 4)"),
     (["--eta", "0.7"], "hyperparameters.eta: 0.3 then, 0.7 now; write `eta: 0.3` (or --eta 0.3)"),
     (["--method", "kd", "--eta", "null"], "method: target-sft then, kd now; write `method: target-sft`"),
-    (["--teacher", "other"], "teacher 0: a model, "),
+    (["--teacher", "other"], "teachers.0: a model, "),
     (["--model", "other"], "weights: "),
     (["--train-dataset", "fewer.jsonl"], "rows: 16 rows, sha256 "),
     (["--gradient-accumulation-steps", "2"], "gradient_accumulation_steps: 1 then, 2 now"),

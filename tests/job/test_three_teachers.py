@@ -87,5 +87,9 @@ def test_a_server_that_is_gone_for_good_leaves_a_checkpoint_to_go_on_from(here, 
     resumed = command(
         capsys, "train", "config.yaml", "--output-dir", "out", "--teacher", TEACHER, "--resume-from-checkpoint"
     )
+    assert resumed.code == 2
+    assert "teachers.0: a server's model, " in resumed.err
+    going_on = ("--resume-from-checkpoint", "--resume-changed", "teachers")
+    resumed = command(capsys, "train", "config.yaml", "--output-dir", "out", "--teacher", TEACHER, *going_on)
     assert resumed.code == 0, resumed.err
     assert json.loads(Path("out/trainer_state.json").read_text())["global_step"] == 6

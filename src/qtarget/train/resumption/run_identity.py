@@ -114,6 +114,7 @@ class IdentifiableTrainer(Protocol):
 def run_identity(trainer: IdentifiableTrainer) -> dict[str, Any]:
     """The identity of a run that has not begun, by name. Costs one pass over the prepared rows."""
     tokenizer = trainer.text_tokenizer
+    sources = {name: _source_identity(source) for name, source in trainer.sources.items()}
     facts = {
         "method": trainer.method.name,
         "hyperparameters": trainer.method.hyperparameters,
@@ -125,7 +126,8 @@ def run_identity(trainer: IdentifiableTrainer) -> dict[str, Any]:
         "tokenizer": tokenizer_identity(tokenizer),
         "chat_template": template_identity(trainer.chat_template or tokenizer.chat_template),
         "ends_with": tokenizer.eos_token,
-        **{name: _source_identity(source) for name, source in trainer.sources.items()},
+        "teachers": {name.split()[1]: each for name, each in sources.items() if name != "reference"},
+        "reference": sources.get("reference"),
         "optimizer": _given_optimizer(trainer),
         "ranks": trainer.accelerator.num_processes,
         "device": trainer.accelerator.device.type,
