@@ -1,5 +1,8 @@
 """A model is its hidden states and its head: soft-caps, scales and biases included."""
 
+import subprocess
+import sys
+
 import pytest
 import tiny_models
 import torch
@@ -22,7 +25,6 @@ from transformers import (
 
 import qtarget as qt
 from qtarget.models.balancing import load_balancing_loss
-from qtarget.models.head_check import rounds_products
 from qtarget.target.statistics import head_logits
 from qtarget.teacher import check_head, eval_mode, head_of
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
@@ -244,8 +246,15 @@ def test_routers_are_counted_by_their_logits():
 
 @pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch has the old setting alone")
 @pytest.mark.parametrize(("precision", "rounds"), [("tf32", True), ("ieee", False)])
-def test_rounded_products_are_known_under_torchs_new_setting_too(monkeypatch, precision, rounds):
-    """It is what transformers sets; the old setting cannot be read once it was."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", precision)
-    assert rounds_products() is rounds
-    monkeypatch.undo()
+def test_rounded_products_are_known_under_both_of_torchs_settings(precision, rounds):
+    """transformers sets the new one; the old one cannot be read once it was."""
+    code = f"""
+import torch
+from qtarget.models.head_check import rounds_products
+assert rounds_products() is False
+torch.set_float32_matmul_precision("{"high" if rounds else "highest"}")
+assert rounds_products() is {rounds}
+torch.backends.cuda.matmul.fp32_precision = "{"ieee" if rounds else "tf32"}"
+assert rounds_products() is {not rounds}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

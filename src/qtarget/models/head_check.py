@@ -139,14 +139,14 @@ def _tolerance(model: PreTrainedModel) -> float:
 def rounds_products() -> bool:
     """Whether products of float32 matrices may be rounded (TF32) on CUDA.
 
-    torch has an old and a new setting of it, and refuses to tell the old one once the new one was set, as transformers
-    does under `tf32: true`.
+    torch 2.9 and later have a setting of each kind of operation, which the older one for all follows; the older one cannot
+    be read once the newer was set, as transformers does under `tf32: true`.
     """
-    try:
+    own: str | None = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
+    if own is None:
         return torch.get_float32_matmul_precision() != "highest"
-    except RuntimeError:
-        own, of_all = torch.backends.cuda.matmul.fp32_precision, getattr(torch.backends, "fp32_precision")  # noqa: B009
-        return (of_all if own == "none" else own) not in ("none", "ieee")
+    of_all = getattr(torch.backends, "fp32_precision", "none")
+    return (of_all if own == "none" else own) not in ("none", "ieee")
 
 
 def _check_finite(model: PreTrainedModel, name: str, logits: Logits) -> None:

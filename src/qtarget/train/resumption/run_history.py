@@ -143,6 +143,8 @@ def _without_effect(identity: Mapping[str, Any]) -> frozenset[str]:
 def _refusal(refused: list[Difference], fixed: frozenset[str], request: ResumeRequest) -> str:
     lines = [f"{request.checkpoint} is of another run, and this one would not be its continuation:"]
     lines += [f"  {each}{_remedy(each, request)}" for each in refused]
+    if decided := sorted({each.part for each in refused} & fixed):
+        lines.append(f"The checkpoint decides {', '.join(decided)}: another value would have no effect.")
     if free := sorted({each.part for each in refused} - fixed):
         lines.append(
             f"If the change is meant, write {_key_line('resume_changed', free, request)}: card and manifest then say "
