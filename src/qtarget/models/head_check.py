@@ -139,8 +139,8 @@ def _tolerance(model: PreTrainedModel) -> float:
 def rounds_products() -> bool:
     """Whether products of float32 matrices may be rounded (TF32) on CUDA.
 
-    torch 2.9 and later have a setting of each kind of operation, which the older one for all follows; the older one cannot
-    be read once the newer was set, as transformers does under `tf32: true`.
+    torch 2.9 and later have a setting for each kind of operation. Setting the older one for all sets these too, and it
+    cannot be read once one of these was set, as transformers does under `tf32: true`.
     """
     own: str | None = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
     if own is None:
