@@ -9,6 +9,7 @@ import datasets
 import pytest
 import yaml
 
+from qtarget.disk.seal import read_seal, seal
 from qtarget.recipes.dry import DRY_ROWS, dry_models
 from qtarget.recipes.recipe_files import Recipe, recipe
 from qtarget.recipes.run_recipe import RunOptions, run_recipe
@@ -69,6 +70,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(local):
     state = json.loads((newest / "trainer_state.json").read_text())
     state["log_history"].append({"mark": 77, "step": 1})
     (newest / "trainer_state.json").write_text(json.dumps(state))
+    seal(newest, read_seal(newest).facts)
     for name in ("train.yaml", "metrics.json", "trainer_state.json", "model.safetensors"):
         (model / name).unlink()
     assert not any("trained already" in line for line in run(local, "target-sft"))
