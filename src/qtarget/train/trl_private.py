@@ -206,7 +206,7 @@ class OpenSFTTrainer(SFTTrainer):
             NonFiniteWeightsError: before anything is written, where a weight is NaN or infinite.
         """
         self._check_finite(output_dir or self.args.output_dir, None)
-        super().save_model(output_dir, _internal_call)
+        super().save_model(output_dir, _internal_call=_internal_call)
 
     def _check_finite(self, folder: str | Path, optimizer: Any) -> None:
         try:
