@@ -214,7 +214,21 @@ def test_errors_name_the_set_and_its_own_row(job, here, rows, words, said):
     [
         ("train_dataset: []", "`train_dataset` is empty; write `train_dataset: rows.jsonl`"),
         ("train_dataset:\n- path: a.jsonl\n- b.csv", "holds sets and the bare name b.csv; write that as a set too"),
-        ("train_dataset:\n- {path: a.jsonl, shares: 1}", 'a set has no key `shares`; did you mean "share"?'),
+        ("train_dataset:\n- {path: a.jsonl, shares: 1}", 'set 1 has no key `shares`; did you mean "share"?'),
+        (
+            "train_dataset:\n- {pth: a.jsonl, shares: 1}\n- {path: b.csv, weight: 2}",
+            '`train_dataset`: set 1 has no key `pth`; did you mean "path"? there is: path, share, '
+            "split, config, columns\n"
+            '`train_dataset`: set 1 has no key `shares`; did you mean "share"? there is: path, share, '
+            "split, config, columns\n"
+            "`train_dataset`: set 2 has no key `weight`; ",
+        ),
+        ("train_dataset:\n- path: a.jsonl\n- path: empty.jsonl", "set 2 of `train_dataset`: empty.jsonl has no rows; "),
+        ("train_dataset:\n- path: a.jsonl\n- path: none.jsonl", "set 2 of `train_dataset`: "),
+        (
+            "train_dataset:\n- path: a.jsonl\n- {path: b.csv, split: dev}",
+            "set 2 of `train_dataset`: b.csv has no splits",
+        ),
         ("train_dataset:\n- {share: 1}", "gives no `path`; write `path: rows.jsonl`"),
         ("train_dataset:\n- {path: a.jsonl, share: -1}", "`share: -1` of a.jsonl is no number above 0"),
         ("train_dataset:\n- {path: a.jsonl, share: .nan}", "of a.jsonl is no number above 0"),
@@ -244,7 +258,8 @@ def test_errors_name_the_set_and_its_own_row(job, here, rows, words, said):
         ),
     ],
 )
-def test_what_is_no_list_of_sets_is_refused(job, lines, said):
+def test_what_is_no_list_of_sets_is_refused(job, here, lines, said):
+    (here / "empty.jsonl").write_text("")
     with pytest.raises(ValueError, match=re.escape(said)):
         prepare_training(job(lines + "\n"))
 
