@@ -51,8 +51,8 @@ def check_no_split(source: DataSource, key: str) -> None:
     if source.split in ("train", RUN_KEYS[split_key][1]):
         return
     raise ValueError(
-        f"`{key}`: {', '.join(source.names)} has no splits and is taken whole, so there is no split {source.split!r} in "
-        f"it; remove `{split_key}: {source.split}` (or `split: {source.split}` of its set). Rows for evaluation are "
+        f"`{key}`: {', '.join(source.names)} has no splits and is taken whole, so there is no split {source.split!r} "
+        f"in it; remove `{split_key}: {source.split}` (or `split: {source.split}` of its set). Rows for evaluation are "
         "a file of their own: `eval_dataset: path/to/rows.jsonl`."
     )
 
