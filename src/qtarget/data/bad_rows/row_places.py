@@ -47,7 +47,7 @@ class RowPlaces(NamedTuple):
 
 
 def row_places(rows: Any) -> RowPlaces | None:
-    """Where the rows of a data set stand that was read from files, selected or shuffled or not. None where the files are
+    """Where rows that were read from files stand, all of them, selected or shuffled ones. None where the files are
     not known, and where a row's number in the data set is its number in the file."""
     info = rows.info if isinstance(rows, Dataset) else None
     indices = getattr(rows, "_indices", None)
