@@ -3,7 +3,9 @@
 import json
 import math
 
+import pytest
 from job.command import run as command
+from job.directories import write_rows
 
 
 def test_everything_is_shown_and_nothing_is_left(here, capsys):
@@ -90,3 +92,24 @@ def test_of_a_stream_the_first_rows_are_looked_at(here, capsys):
     shown = " ".join(said.out.split())
     assert "read as prompt and completion; a stream; its first 16 rows have " in shown
     assert "4 optimizer steps of 2 rows" in shown
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_bad_rows_of_a_stream_are_counted_as_they_are_read(here, capsys, alone):
+    """Those that only the look at the first rows has read are among them."""
+    good, bad = {"prompt": "w1 ", "completion": "w2 w3"}, [{"prompt": "w1 ", "completion": each} for each in ("", None)]
+    write_rows(here / "good.jsonl", [good] * 8)
+    write_rows(here / "bad.jsonl", [good] * 5 + bad + [good])
+    source = (
+        "train_dataset: [good.jsonl, bad.jsonl]\n"
+        if alone
+        else "train_dataset:\n- {path: good.jsonl, share: .5}\n- {path: [good.jsonl, bad.jsonl], share: .5}\n"
+        "mixture_stopping: all_exhausted\n"
+    )
+    lines = "model: llama\nmethod: sft\noutput_dir: out\nmax_steps: 1\nstreaming: true\nbad_rows: skip\nbf16: false\n"
+    (here / "run.yaml").write_text(lines + source)
+    found = json.loads(command(capsys, "validate", "run.yaml", "--json").out)["train"]["counts"]
+    read = 16 if alone else 24
+    assert (found["read"], found["dropped"]) == (read, {"empty text": 1, "null": 1})
+    shown = " ".join(command(capsys, "validate", "run.yaml").out.split())
+    assert f"of the {read} rows read so far 2 were left out (1 empty text, 1 null)" in shown

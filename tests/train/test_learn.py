@@ -95,7 +95,7 @@ def test_of_plain_text_everything_is_learned(learn):
 
 @pytest.mark.parametrize("row", [{"text": "w1 w2"}, {"input_ids": [5, 6, EOS]}])
 def test_the_last_turn_of_rows_without_turns(row):
-    with pytest.raises(ValueError, match=r"learn='last'.*learn='assistant'"):
+    with pytest.raises(ValueError, match=r"learn='last'.*Write .*learn='assistant'.* in its place, which"):
         trainer_of([row], learn="last")
 
 

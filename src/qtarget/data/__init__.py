@@ -21,6 +21,7 @@ have a value per token: weights, and what a teacher says.
 
 from qtarget.data.asker import Asker
 from qtarget.data.bad_rows.faults import RowFault
+from qtarget.data.bad_rows.row_places import FilesInfo
 from qtarget.data.bad_rows.sift import RowLook, RowPolicy, sift, sift_stream
 from qtarget.data.batches.collate import EVIDENCE, PerTokenCollator, sequence_ids
 from qtarget.data.batches.packing import pack_rows, truncate_rows
@@ -43,6 +44,7 @@ __all__ = [
     "WEIGHT",
     "Asker",
     "ChatStyle",
+    "FilesInfo",
     "OpenRows",
     "PerTokenCollator",
     "RowCounts",

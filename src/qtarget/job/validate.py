@@ -140,10 +140,10 @@ def _vocabulary(trainer: JobTrainer) -> dict[str, int]:
 
 def _looked_at(data: DataFacts, prepared: Any) -> DataFacts:
     """The facts of a set; of a stream with what its first rows are made of."""
-    data = data.by_now()
     if isinstance(prepared, Dataset):
-        return data
+        return data.by_now()
     first = Dataset.from_list(list(prepared.take(SAMPLE_ROWS)))
+    data = data.by_now()  # what was left out is known once rows were read
     tokens, learned, longest = learned_tokens(first)
     counts = replace(
         data.counts, rows=len(first), sequences=len(first), tokens=tokens, learned=learned, longest=longest

@@ -54,6 +54,6 @@ def _check_texts(sample: Mapping[str, Any], args: TargetSFTConfig, request: Prep
         line = asker.line(said, "last" if said == "learn" else True)
         raise ValueError(
             f"{line} means turns of a conversation, and rows of the {request.name} data set have none: their columns "
-            f"are {', '.join(sample)}. Write {asker.line('learn', 'assistant')} without it, which learns the "
+            f"are {', '.join(sample)}. Write {asker.line('learn', 'assistant')} in its place, which learns the "
             "completion of `prompt` and `completion`, every token of a text, and what the labels of token ids say."
         )

@@ -151,7 +151,8 @@ def _labelled(dataset: Any, how: RowPreparation, of: RowSet | None) -> tuple[Any
     opened = door.open_set(dataset, request.name, of)
     dropped = Counter[str]() if opened is None else opened.dropped
     rows = dataset if opened is None else opened.rows
-    rows = conversations_learned(rows, args, request, door.policy(request.name), dropped)
+    policy = replace(door.policy(request.name), places=None if opened is None else opened.places)
+    rows = conversations_learned(rows, args, request, policy, dropped)
     whole = _weighed(how.prepare(rows, without_cutting(args), False), args, request)
     given = len(dataset) if isinstance(dataset, Dataset) else None
     form, given = ("", given) if opened is None else (opened.form.sentence(), opened.given)

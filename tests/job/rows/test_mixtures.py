@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,21 @@ def test_errors_name_the_set_and_its_own_row(job, here, rows, words, said):
     [
         ("train_dataset: []", "`train_dataset` is empty; write `train_dataset: rows.jsonl`"),
         ("train_dataset:\n- path: a.jsonl\n- b.csv", "holds sets and the bare name b.csv; write that as a set too"),
-        ("train_dataset:\n- {path: a.jsonl, shares: 1}", 'a set has no key `shares`; did you mean "share"?'),
+        ("train_dataset:\n- {path: a.jsonl, shares: 1}", 'set 1 has no key `shares`; did you mean "share"?'),
+        (
+            "train_dataset:\n- {pth: a.jsonl, shares: 1}\n- {path: b.csv, weight: 2}",
+            '`train_dataset`: set 1 has no key `pth`; did you mean "path"? there is: path, share, '
+            "split, config, columns\n"
+            '`train_dataset`: set 1 has no key `shares`; did you mean "share"? there is: path, share, '
+            "split, config, columns\n"
+            "`train_dataset`: set 2 has no key `weight`; ",
+        ),
+        ("train_dataset:\n- path: a.jsonl\n- path: empty.jsonl", "set 2 of `train_dataset`: empty.jsonl has no rows; "),
+        ("train_dataset:\n- path: a.jsonl\n- path: none.jsonl", "set 2 of `train_dataset`: "),
+        (
+            "train_dataset:\n- path: a.jsonl\n- {path: b.csv, split: dev}",
+            "set 2 of `train_dataset`: b.csv has no splits",
+        ),
         ("train_dataset:\n- {share: 1}", "gives no `path`; write `path: rows.jsonl`"),
         ("train_dataset:\n- {path: a.jsonl, share: -1}", "`share: -1` of a.jsonl is no number above 0"),
         ("train_dataset:\n- {path: a.jsonl, share: .nan}", "of a.jsonl is no number above 0"),
@@ -244,7 +259,8 @@ def test_errors_name_the_set_and_its_own_row(job, here, rows, words, said):
         ),
     ],
 )
-def test_what_is_no_list_of_sets_is_refused(job, lines, said):
+def test_what_is_no_list_of_sets_is_refused(job, here, lines, said):
+    (here / "empty.jsonl").write_text("")
     with pytest.raises(ValueError, match=re.escape(said)):
         prepare_training(job(lines + "\n"))
 
@@ -257,3 +273,51 @@ def test_a_run_says_how_often_rows_come(here, capsys, job):
     assert "0.75 of the rows: " in said.out
     assert "0.25 of the rows: " in (here / "out" / "README.md").read_text()
     assert json.loads((here / "out" / "trainer_state.json").read_text())["global_step"] == 1
+
+
+FILES = {
+    "a set": (
+        "- path: a.jsonl\n- {path: [a.jsonl, c.jsonl]}\n",
+        "Row 95 of the a.jsonl, c.jsonl (set 2 of train) data set",
+    ),
+    "files": ("[a.jsonl, c.jsonl]\n", "Row 95 of the train data set"),
+    "the same file twice": (
+        "[a.jsonl, b.csv, a.jsonl, c.jsonl]\ncolumns: {prompt: prompt, completion: completion}\n",
+        "",
+    ),
+    "a folder": ("folder\n", "Row 95 of the train data set"),
+    "drawn": ("[a.jsonl, c.jsonl]\ntrain_rows: 98\ntrain_rows_seed: 1\n", "of the train data set"),
+    "a file that is drawn from": ("c.jsonl\ntrain_rows: 8\ntrain_rows_seed: 1\n", "of the train data set"),
+    "asked": ("[a.jsonl, c.jsonl]\nprompt_format: plain\n", "Row 95 of the train data set"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+@pytest.mark.parametrize("sample", [None, 1000])
+def test_a_bad_row_is_named_by_its_file_and_its_number_there(job, here, case, sample):
+    lines, named = FILES[case]
+    write_rows(here / "c.jsonl", [{**a_row(i), "completion": "" if i == 5 else " w1"} for i in range(8)])
+    (here / "b.csv").write_text("prompt,completion\nw1,w2\n")
+    (here / "folder").mkdir()
+    for name in ("a.jsonl", "c.jsonl"):
+        (here / "folder" / name).write_bytes((here / name).read_bytes())
+    with pytest.raises(
+        ValueError, match=r"\(counted from 0; (folder/)?c\.jsonl, row 5\): `completion` is empty"
+    ) as error:
+        prepare_training(replace(job(f"train_dataset:{' ' if lines[0] != '-' else chr(10)}{lines}"), sample=sample))
+    assert named in str(error.value)
+
+
+@pytest.mark.parametrize("drawn", ["", "train_rows: 6\ntrain_rows_seed: 1\n"])
+def test_a_conversation_that_cannot_be_learned_is_named_by_its_file(job, here, drawn):
+    """Which is found once it is rendered."""
+    write_rows(here / "good.jsonl", [{"messages": TURNS}] * 4)
+    write_rows(here / "c.jsonl", [{"messages": TURNS}, {"messages": [{"role": "user", "content": "w1"}]}])
+    with pytest.raises(ValueError, match=r"\(counted from 0; c\.jsonl, row 1\): `messages"):
+        prepare_training(job("train_dataset: [good.jsonl, c.jsonl]\n" + drawn))
+
+
+def test_a_bad_row_of_one_file_needs_no_other_place(job, here):
+    write_rows(here / "c.jsonl", [a_row(0), EMPTY])
+    with pytest.raises(ValueError, match=r"Row 1 of the train data set \(counted from 0\): "):
+        prepare_training(job("train_dataset: c.jsonl\n"))

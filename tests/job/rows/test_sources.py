@@ -181,3 +181,32 @@ def test_a_sample_is_the_first_rows_and_reads_no_others(tmp_path, home, name):
     saved(tmp_path / "saved", "train")
     hub_like(tmp_path / "hub", "train")
     assert list(loaded(tmp_path / name, sample=4).rows) == ROWS[:4]
+
+
+@pytest.mark.parametrize("maker", ["files", "folder", "saved"])
+@pytest.mark.parametrize(
+    ("key", "split", "line"),
+    [
+        ("train_dataset", "validation", "dataset_train_split: validation"),
+        ("train_dataset", "train[:2]", "dataset_train_split: train[:2]"),
+        ("eval_dataset", "validation", "dataset_test_split: validation"),
+    ],
+)
+@pytest.mark.parametrize("reading", [{}, {"streaming": True}, {"sample": 2}])
+def test_rows_without_splits_are_not_taken_for_one(tmp_path, home, maker, key, split, line, reading):
+    if maker == "folder" and not split.isidentifier():
+        pytest.skip("`datasets` itself takes such a part of a folder")
+    names = [write(tmp_path / "rows" / name, *ROWS) for name in ("a.jsonl", "b.jsonl")]
+    if maker != "files":
+        names = [names[0].parent if maker == "folder" else saved(tmp_path / "saved")]
+    with pytest.raises(ValueError, match=re.escape(f"remove `{line}` (or `split: {split}` of its set)")) as error:
+        loaded(*names, split=split, key=key, **reading)
+    assert "has no splits" in str(error.value)
+    assert "`eval_dataset: path/to/rows.jsonl`" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "split"), [("train_dataset", "train"), ("eval_dataset", "test"), ("eval_dataset", "train")]
+)
+def test_the_default_split_is_all_rows_where_there_are_no_splits(tmp_path, home, key, split):
+    assert list(loaded(write(tmp_path / "a.jsonl", *ROWS), split=split, key=key).rows) == ROWS

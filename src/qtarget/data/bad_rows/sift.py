@@ -12,6 +12,7 @@ from datasets import Dataset, Features, IterableDataset, Value
 from qtarget.console import spelled_out
 from qtarget.data.asker import Asker
 from qtarget.data.bad_rows.faults import RowFault
+from qtarget.data.bad_rows.row_places import RowPlaces
 from qtarget.outcomes import UnusableRow
 
 ReadRow = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -45,20 +46,24 @@ class RowPolicy:
         bad_rows: "refuse" stops at them, "skip" leaves them out.
         asker: in whose language errors say what to write.
         num_proc: processes that look at rows; None for this one.
+        places: where the rows stand in files, for errors; None where the row's number says it, or it is not known.
     """
 
     name: str
     bad_rows: Literal["refuse", "skip"] = "refuse"
     asker: Asker = Asker.PYTHON
     num_proc: int | None = None
+    places: RowPlaces | None = None
 
     def error(self, row: int, fault: RowFault, counts: Mapping[str, int]) -> UnusableRow:
         """The refusal of a row, with how many others are bad."""
         more = sum(counts.values()) - 1
         others = f" {sum(counts.values())} rows are bad: {reasons_text(counts)}." if more > 0 else ""
         remedy = f" {fault.remedy}" if fault.remedy else ""
+        place = "" if self.places is None else f"; {self.places.place(row)}"
         return UnusableRow(
-            f"Row {row} of the {self.name} data set (counted from 0): `{spelled_out(fault.field)}` {fault.found}."
+            f"Row {row} of the {self.name} data set (counted from 0{place}): `{spelled_out(fault.field)}` "
+            f"{fault.found}."
             f"{remedy}{others} Mend such rows, or leave them out: write {self.asker.line('bad_rows', 'skip')}."
         )
 

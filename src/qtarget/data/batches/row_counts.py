@@ -72,13 +72,13 @@ class RowCounts:
             return self.by_now()._of_a_stream()
         packed = "" if self.sequences == self.rows else f" packed into {self.sequences:,}"
         if self.sets:
-            rows = f"{len(self.sets)} sets with {self.given:,} rows; {self.rows:,} rows in an epoch{packed}"
+            sets = _number(len(self.sets), "set")
+            rows = f"{sets} with {_number(self.given, 'row')}; {_number(self.rows or 0, 'row')} in an epoch{packed}"
         else:
-            rows = (
-                f"{self.given:,} rows{'' if self.rows == self.given else f', {self.rows:,} of them trained on'}{packed}"
-            )
+            trained = "" if self.rows == self.given else f", {self.rows:,} of them trained on"
+            rows = f"{_number(self.given, 'row')}{trained}{packed}"
         share = f"; {self.share}" if self.share else ""
-        return f"{rows}; {self.tokens:,} tokens, {self.learned:,} of them learned{self._lost()}{share}"
+        return f"{rows}; {_number(self.tokens, 'token')}, {self.learned:,} of them learned{self._lost()}{share}"
 
     def sentences_of_sets(self, sampled: bool = False) -> tuple[str, ...]:
         """Of a mixture, a sentence on each of its sets; of a sample without what an epoch of it has."""
@@ -98,24 +98,32 @@ class RowCounts:
         return "".join(f"; {count:,} {what}" for count, what in lost if count)
 
     def _of_a_stream(self) -> str:
-        said = f"a mixture of {len(self.sets)} streams" if self.sets else "a stream"
+        said = f"a mixture of {_number(len(self.sets), 'stream')}" if self.sets else "a stream"
         if self.rows is not None:
-            said += f"; its first {self.rows:,} rows have {self.tokens:,} tokens, {self.learned:,} of them learned"
+            first = "row has" if self.rows == 1 else f"{self.rows:,} rows have"
+            said += f"; its first {first} {_number(self.tokens, 'token')}, {self.learned:,} of them learned"
         if self.is_uncounted:
             said += "; rows that are left out are not counted, for other processes read it (`dataloader_num_workers`)"
         elif self.dropped:
-            bad = f"{sum(self.dropped.values()):,} were left out ({reasons_text(self.dropped)})"
-            said += f"; of the {self.read:,} rows read so far {bad}" if self.read else f"; so far {bad}"
+            count = sum(self.dropped.values())
+            bad = f"{count:,} {'was' if count == 1 else 'were'} left out ({reasons_text(self.dropped)})"
+            said += f"; of the {_number(self.read, 'row')} read so far {bad}" if self.read else f"; so far {bad}"
         return said + (f"; {self.share}" if self.share else "")
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _sums(sets: Mapping[str, RowCounts]) -> dict[str, Any]:
     every = list(sets.values())
     given = [counts.given for counts in every if counts.given is not None]
+    is_stream = len(given) < len(every)
     return {
-        "given": sum(given) if len(given) == len(every) else None,
+        "given": None if is_stream else sum(given),
+        "read": sum(counts.read for counts in every) + (sum(given) if is_stream else 0),  # finite sets are read whole
         "dropped": dict(sum((Counter(counts.dropped) for counts in every), Counter[str]())),
-        **{name: sum(getattr(counts, name) for counts in every) for name in ("read", "unlearned", "masked", "cut")},
+        **{name: sum(getattr(counts, name) for counts in every) for name in ("unlearned", "masked", "cut")},
         "is_uncounted": any(counts.is_uncounted for counts in every),
         "sets": dict(sets),
     }

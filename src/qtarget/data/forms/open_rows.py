@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset, Features, Value
 from datasets.features import Json, List
 
+from qtarget.data.bad_rows.row_places import RowPlaces, row_places
 from qtarget.data.bad_rows.sift import RowLook, RowPolicy, Sifting, StreamCounts, sift, sift_stream
 from qtarget.data.chat.chat_style import ChatStyle
 from qtarget.data.columns import AnyDataset, column_names
@@ -35,6 +36,7 @@ class OpenRows:
         given: how many rows there were; None for a stream.
         dropped: how many were left out, by reason; of a stream, so far.
         good: the numbers of the rows that were not left out; None where all are there, and for a stream.
+        places: where the rows stand in files, as they were given; None as in `RowPolicy`.
     """
 
     rows: AnyDataset
@@ -42,6 +44,7 @@ class OpenRows:
     given: int | None
     dropped: Counter[str] = field(default_factory=Counter)
     good: np.ndarray | None = None
+    places: RowPlaces | None = None
 
 
 def open_rows(
@@ -65,6 +68,7 @@ def open_rows(
         UnusableRow: no rows, or a bad row (of a stream: when it comes).
         ValueError: no form, or several; a mapping that does not fit.
     """
+    policy = replace(policy, places=row_places(rows))
     if isinstance(rows, Dataset):
         rows = rows.with_format(None)
     names, peeked = column_names(rows), list(islice(rows, PEEKED if isinstance(rows, Dataset) else 1))
@@ -85,7 +89,7 @@ def _open_form(rows: AnyDataset, reader: FormReader, policy: RowPolicy, names: l
         read = [name for name in names if name in form.reads.values()]
         sifting = sift(rows.select_columns(read), RowLook(reader, reader.source), policy)
         turned = _turned(rows, sifting, reader, consumed, policy)
-        return OpenRows(turned, form, len(rows), sifting.dropped, sifting.good)
+        return OpenRows(turned, form, len(rows), sifting.dropped, sifting.good, policy.places)
     dropped = StreamCounts()
     return OpenRows(sift_stream(rows, reader, policy, names, dropped, consumed), form, None, dropped)
 
@@ -131,7 +135,7 @@ def _open_tokens(rows: AnyDataset, form: RowForm, policy: RowPolicy, names: list
         return OpenRows(sift_stream(rows, read_tokens, policy, names, dropped), form, None, dropped)
     sifting = sift(rows.select_columns(list(form.reads.values())).with_format("arrow"), TokenLook(), policy)
     good = rows if sifting.good is None else rows.select(sifting.good)
-    return OpenRows(good, form, len(rows), sifting.dropped, sifting.good)
+    return OpenRows(good, form, len(rows), sifting.dropped, sifting.good, policy.places)
 
 
 def _turned(rows: Dataset, sifting: Sifting, reader: FormReader, consumed: Iterable[str], policy: RowPolicy) -> Dataset:

@@ -4,7 +4,7 @@ import warnings
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from operator import itemgetter
 from typing import Any
@@ -63,7 +63,7 @@ def learned_rows(
     Raises:
         UnusableRow: naming the first row that cannot be learned, where `policy` refuses them.
     """
-    make = _LearnedBatch(rendering, learn, policy, dropped)
+    make = _LearnedBatch(rendering, learn, replace(policy, places=None), dropped)
     return _mapped(dataset, make, policy, f"Tokenizing {policy.name} dataset", tokens=True)
 
 
@@ -78,7 +78,7 @@ def found_rows(
     Raises:
         UnusableRow: as `learned_rows`.
     """
-    make = _FoundBatch(rendering, learn, policy, dropped)
+    make = _FoundBatch(rendering, learn, replace(policy, places=None), dropped)
     return _mapped(dataset, make, policy, f"Looking for messages of {policy.name} dataset", tokens=False)
 
 

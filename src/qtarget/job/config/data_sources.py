@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qtarget.console import shortened
 from qtarget.job.config.checked_job import DataSource
 from qtarget.job.config.keys import RUN_KEYS
 from qtarget.target.hyperparameters import suggestion
@@ -63,17 +64,27 @@ def _source(values: Mapping[str, Any], key: str, split_key: str) -> DataSource:
         raise ValueError(f"`{key}` is an empty list; write the name of a file, a directory or a data set on the hub.")
     if not any(isinstance(part, dict) for part in each):
         return DataSource(tuple(each), config, split)
+    _check_keys(each, key)
     sets = tuple(_set(part, key, config, split) for part in each)
     _check_shares(sets, key)
     return DataSource(tuple(name for part in sets for name in part.names), config, split, sets=sets)
 
 
+def _check_keys(parts: list[Any], key: str) -> None:
+    """Refuse keys that no set has, all of them at once."""
+    complaints = [
+        f"`{key}`: set {number} has no key `{shortened(str(name))}`; {suggestion(str(name), SET_KEYS)}"
+        for number, part in enumerate(parts, 1)
+        for name in (part if isinstance(part, dict) else ())
+        if name not in SET_KEYS
+    ]
+    if complaints:
+        raise ValueError("\n".join(complaints))
+
+
 def _set(part: Any, key: str, config: str | None, split: str) -> DataSource:
     if not isinstance(part, dict):
         raise ValueError(f"`{key}` holds sets and the bare name {part}; write that as a set too: `- path: {part}`.")
-    unknown = next((name for name in part if name not in SET_KEYS), None)
-    if unknown is not None:
-        raise ValueError(f"`{key}`: a set has no key `{unknown}`; {suggestion(str(unknown), SET_KEYS)}")
     path, columns = part.get("path"), part.get("columns")
     names: list[Any] = path if isinstance(path, list) else [path]
     if not names or not all(isinstance(name, str) and name for name in names):

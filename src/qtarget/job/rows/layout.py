@@ -210,12 +210,14 @@ def _questions(rows: AnyRows, how: _Asking) -> OpenRows:
     if not isinstance(opened.rows, Dataset):
         names = column_names(opened.rows)
         return replace(opened, rows=sift_stream(opened.rows, _checked_question, policy, names, opened.dropped))
-    sifting = sift(opened.rows, RowLook(_checked_question), policy)
+    sifting = sift(opened.rows, RowLook(_checked_question), replace(policy, places=opened.places))
     if sifting.good is None:
         return opened
     good = np.arange(len(opened.rows)) if opened.good is None else opened.good
     kept = opened.rows.select(sifting.good)
-    return OpenRows(kept, opened.form, opened.given, opened.dropped + sifting.dropped, good[sifting.good])
+    return OpenRows(
+        kept, opened.form, opened.given, opened.dropped + sifting.dropped, good[sifting.good], opened.places
+    )
 
 
 def _checked_question(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,8 +36,18 @@ def load_sets(job: Job, source: DataSource, key: str) -> SourceRows:
     """
     reading = ReadOptions(job.streaming and key == "train_dataset", job.sample)
     parts = list(source.sets or (source,))
-    loaded: list[FileRows] = [load_rows(part, key, reading) for part in parts]
+    loaded = [_load_set(part, key, reading, i if source.sets else None) for i, part in enumerate(parts, 1)]
     return SourceRows([each.rows for each in loaded], parts, tuple(note for each in loaded for note in each.notes))
+
+
+def _load_set(part: DataSource, key: str, reading: ReadOptions, number: int | None) -> FileRows:
+    """The rows of a source; an error says which set of a list it is, by its number."""
+    try:
+        return load_rows(part, key, reading)
+    except ValueError as error:
+        if number is None:
+            raise
+        raise ValueError(f"set {number} of `{key}`: {str(error).removeprefix(f'`{key}`: ')}") from error
 
 
 def mixture_of(job: Job, loaded: SourceRows, rows: list[Any], select: Callable[[Any], Any]) -> RowMixture:

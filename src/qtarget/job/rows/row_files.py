@@ -14,6 +14,7 @@ from datasets.table import InMemoryTable
 from filelock import FileLock
 
 from qtarget.console import printable
+from qtarget.data import FilesInfo
 from qtarget.data.json_lines import PlacedRow, kind_of_value
 from qtarget.disk.files import replacing, write_json
 from qtarget.job.rows.formats import rows_in
@@ -22,7 +23,7 @@ from qtarget.job.rows.row_chunks import CHUNK_ROWS, row_chunks
 from qtarget.job.rows.typed_columns import ColumnTypes, filled_column
 from qtarget.outcomes import UnusableRow
 
-_VERSION = 1
+_VERSION = 2
 """Of what is made of files; part of the names of what was made."""
 
 
@@ -72,7 +73,9 @@ def read_files(paths: Sequence[Path]) -> FileRows:
     with FileLock(folder / ".lock"):  # the ranks of a run read the same files: the first one reads, the others wait
         if not table.is_file():
             _write(paths, table, notes)
-    return FileRows(Dataset.from_file(str(table)), tuple(json.loads(notes.read_text(encoding="utf-8"))))
+    made = json.loads(notes.read_text(encoding="utf-8"))
+    info = _files_info(paths, made["rows"], made["columns"])
+    return FileRows(Dataset.from_file(str(table), info=info), tuple(made["notes"]))
 
 
 def first_rows(paths: Sequence[Path], count: int) -> FileRows:
@@ -125,14 +128,17 @@ def _first_rows(paths: Sequence[Path], each: int) -> tuple[FileRows, ColumnTypes
     """The first `each` rows of every file."""
     types, columns = ColumnTypes(), _ColumnsOfFiles()
     parts: list[tuple[dict[str, pa.Array], int]] = []
-    for path in paths:
+    counts = [0] * len(paths)
+    for i, path in enumerate(paths):
         for chunk in row_chunks([path], each):
+            counts[i] += len(chunk.rows)
             arrays = types.take(path, chunk.rows)
             columns.add(path, list(arrays))
             parts.append((arrays, len(chunk.rows)))
     schema = types.features.arrow_schema
     table = pa.concat_tables([pa.Table.from_batches([_batch(arrays, schema, rows)]) for arrays, rows in parts])
-    return FileRows(Dataset(InMemoryTable(table)), columns.notes()), types
+    info = _files_info(paths, counts, schema.names)
+    return FileRows(Dataset(InMemoryTable(table), info=info), columns.notes()), types
 
 
 def _write(paths: Sequence[Path], table: Path, notes: Path) -> None:
@@ -156,15 +162,23 @@ def _write_table(paths: Sequence[Path], types: ColumnTypes, table: Path, notes: 
         _WiderColumnsError: a row does not fit them.
     """
     schema, known, columns = types.features.arrow_schema, dict(types.types), _ColumnsOfFiles()
+    counts = [0] * len(paths)
     with reading_progress("reading", paths) as progress, replacing(table) as file:
         with pa.ipc.new_stream(file, schema) as writer:
-            for chunk in row_chunks(paths, progress=progress):
-                arrays = types.take(chunk.path, chunk.rows)
-                if types.types != known:
-                    raise _WiderColumnsError
-                columns.add(chunk.path, list(arrays))
-                writer.write_batch(_batch(arrays, schema, len(chunk.rows)))
-        write_json(notes, columns.notes())
+            for i, path in enumerate(paths):
+                for chunk in row_chunks([path], progress=progress):
+                    arrays = types.take(path, chunk.rows)
+                    if types.types != known:
+                        raise _WiderColumnsError
+                    columns.add(path, list(arrays))
+                    writer.write_batch(_batch(arrays, schema, len(chunk.rows)))
+                    counts[i] += len(chunk.rows)
+        write_json(notes, {"notes": columns.notes(), "rows": counts, "columns": schema.names})
+
+
+def _files_info(paths: Sequence[Path], counts: Sequence[int], columns: Sequence[str]) -> FilesInfo:
+    files = [(str(path), count) for path, count in zip(paths, counts, strict=True)]
+    return FilesInfo(files=files, columns=list(columns))
 
 
 def _batch(arrays: dict[str, pa.Array], schema: pa.Schema, rows: int) -> pa.RecordBatch:

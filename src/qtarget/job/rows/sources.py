@@ -21,7 +21,7 @@ from qtarget.job.config.checked_job import DataSource
 from qtarget.job.config.paths import looks_local, not_found
 from qtarget.job.rows.formats import format_endings, reader_of
 from qtarget.job.rows.row_files import FileRows, first_rows, read_files, stream_files
-from qtarget.job.rows.splits import no_such_split, splits_of_files
+from qtarget.job.rows.splits import check_no_split, no_such_split, splits_of_files
 
 SAMPLE_ROWS = 1000
 """How many rows of a source `qtarget validate --quick` looks at."""
@@ -54,6 +54,7 @@ def load_rows(source: DataSource, key: str, reading: ReadOptions = _WHOLE) -> Fi
     paths = [Path(name).expanduser() for name in source.names]
     if all(path.is_file() for path in paths):
         _check_endings(paths, key)
+        check_no_split(source, key)
         return _from_files(paths, reading)
     for path, name in zip(paths, source.names, strict=True):
         if not path.exists() and (looks_local(name) or len(paths) > 1):
@@ -108,6 +109,7 @@ def _from_folder(folder: Path, source: DataSource, key: str, reading: ReadOption
     if list(splits) == [""]:
         if source.held_out:
             raise no_such_split(source, key, ["train"])
+        check_no_split(source, key)
         return _from_files(files, reading)
     named = [split for split in splits if split]
     if source.split not in named:
@@ -136,6 +138,8 @@ def _from_saved(path: Path, source: DataSource, key: str, reading: ReadOptions) 
         saved = saved[source.split]
     elif source.held_out:
         raise no_such_split(source, key, ["train"])
+    else:
+        check_no_split(source, key)
     if reading.sample is not None:
         saved = saved.select(range(min(reading.sample, len(saved))))
     return FileRows(saved.to_iterable_dataset() if reading.streaming and reading.sample is None else saved, ())

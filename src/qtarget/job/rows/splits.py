@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qtarget.console import printable
 from qtarget.job.config.checked_job import DataSource
+from qtarget.job.config.keys import RUN_KEYS
 
 HELD_OUT = ("validation", "valid", "val", "dev", "test")
 """Names of splits that are not trained on, in the order in which they are advised for evaluation."""
@@ -35,6 +36,25 @@ def no_such_split(source: DataSource, key: str, splits: Iterable[str]) -> ValueE
             "that are not trained on, or leave `eval_strategy` out."
         )
     return ValueError(f"{there}; write `dataset_test_split: {advised}`.")
+
+
+def check_no_split(source: DataSource, key: str) -> None:
+    """Refuse a split of rows that have none: they would be taken whole, without a word.
+
+    Args:
+        key: of the configuration, "train_dataset" or "eval_dataset".
+
+    Raises:
+        ValueError: another split is asked for than the default of the key, or `train`.
+    """
+    split_key = "dataset_train_split" if key == "train_dataset" else "dataset_test_split"
+    if source.split in ("train", RUN_KEYS[split_key][1]):
+        return
+    raise ValueError(
+        f"`{key}`: {', '.join(source.names)} has no splits and is taken whole, so there is no split {source.split!r} "
+        f"in it; remove `{split_key}: {source.split}` (or `split: {source.split}` of its set). Rows for evaluation are "
+        "a file of their own: `eval_dataset: path/to/rows.jsonl`."
+    )
 
 
 def _for_training(names: Sequence[str]) -> str:
