@@ -113,6 +113,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         compute_loss_func: Callable | None = None,
         **kwargs: Any,
     ) -> None:
+        checks.check_data_sets(train_dataset, eval_dataset)
         args = as_target_config(args)
         refuse_other_losses(args)
         teachers = as_teachers(args.teacher if teacher is None else teacher)
