@@ -45,12 +45,14 @@ class RowPolicy:
         bad_rows: "refuse" stops at them, "skip" leaves them out.
         asker: in whose language errors say what to write.
         num_proc: processes that look at rows; None for this one.
+        shares_columns: whether the key `columns` is for every set of a mixture, this one among them.
     """
 
     name: str
     bad_rows: Literal["refuse", "skip"] = "refuse"
     asker: Asker = Asker.PYTHON
     num_proc: int | None = None
+    shares_columns: bool = False
 
     def error(self, row: int, fault: RowFault, counts: Mapping[str, int]) -> UnusableRow:
         """The refusal of a row, with how many others are bad."""
