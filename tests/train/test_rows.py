@@ -1,10 +1,11 @@
 """Rows at the trainer: every set goes through the door, and what became of it is counted."""
 
 import json
+import warnings
 
 import pytest
 import tiny_models
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset
 from train import parity
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -183,6 +184,10 @@ def test_sets_of_several_forms_are_one_from_python():
     [
         ((), "RowMixture has no set"),
         ((RowSet([1]),), r"Set 1 of the RowMixture is a list; write RowSet\(rows\)"),
+        ([{"rows": tiny_models.plain_text(2)}], r"Set 1 of the RowMixture is a dict; write RowSet\(rows\)"),
+        (RowSet(tiny_models.plain_text(2)), r"is given a RowSet, .* write RowMixture\(\[RowSet\("),
+        (tiny_models.plain_text(2), "is given a Dataset, and expects a list of sets"),
+        ([RowSet(tiny_models.plain_text(2), columns="body")], "columns='body'; expected parts of a row"),
         ((RowSet(tiny_models.plain_text(2), share=0),), "share=0; expected a number above 0"),
         ((RowSet(tiny_models.plain_text(2), share=1), RowSet(tiny_models.plain_text(2))), "Set 2 .* has no `share`"),
     ],
@@ -190,6 +195,84 @@ def test_sets_of_several_forms_are_one_from_python():
 def test_what_is_no_mixture_is_refused(sets, said):
     with pytest.raises(ValueError, match=said):
         RowMixture(sets)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"seed": "x"}, r"seed='x'; expected a whole number of 0 or more, as RowMixture\(…, seed=42\)"),
+        ({"seed": -1}, "seed=-1; expected a whole number"),
+        ({"seed": None}, "seed=None; expected a whole number"),
+        ({"select": 5}, "select=5; expected a function of the rows"),
+    ],
+)
+def test_what_a_mixture_is_given_beside_its_sets_is_looked_at(more, said):
+    with pytest.raises(ValueError, match=said):
+        RowMixture([RowSet(tiny_models.plain_text(2))], **more)
+
+
+ROWS = tiny_models.plain_text(2)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "said"),
+    [
+        (
+            "train_dataset",
+            [ROWS, ROWS],
+            r"is a list, .* train_dataset=RowMixture\(\[RowSet\(rows_1\), RowSet\(rows_2\)\]\)",
+        ),
+        ("train_dataset", [{"text": "w1 w2"}], r"write train_dataset=datasets.Dataset.from_list\(rows\)"),
+        ("train_dataset", RowSet(ROWS), r"is a RowSet, .* train_dataset=RowMixture\(\[row_set\]\)"),
+        ("train_dataset", DatasetDict(train=ROWS), r"write train_dataset=sets\['train'\]"),
+        ("train_dataset", {"text": ["w1"]}, r"write train_dataset=datasets.Dataset.from_dict\(rows\)"),
+        ("train_dataset", "rows", "write train_dataset=datasets.load_dataset"),
+        ("eval_dataset", [ROWS], r"write eval_dataset=RowMixture\(\[RowSet\(rows_1\)\]\)"),
+        ("eval_dataset", {"a": [ROWS]}, r"`eval_dataset\['a'\]` is a list"),
+    ],
+)
+def test_what_holds_data_sets_and_is_none_is_refused_with_the_line(key, given, said):
+    with pytest.raises(ValueError, match=said):
+        TargetSFTTrainer("nowhere", None, **{"train_dataset": ROWS, key: given})
+
+
+def mixed(share, stopping="all_exhausted", stream=False):
+    texts, pairs = tiny_models.plain_text(8), tiny_models.prompt_completion(8)
+    texts = texts.to_iterable_dataset() if stream else texts
+    return build(RowMixture((RowSet(texts, "a", share), RowSet(pairs, "b", 1)), stopping), max_steps=1)
+
+
+@pytest.mark.parametrize("share", [1e-12, 1e-320])
+@pytest.mark.parametrize("stopping", ["all_exhausted", "all_exhausted_without_replacement"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_share_that_makes_an_epoch_endless_is_refused_before_drawing(share, stopping, stream):
+    with pytest.raises(
+        ValueError, match=r"every row of a \(set 1 of train\) has come.* Write `RowSet\(…, share=0\."
+    ) as refusal:
+        mixed(share, stopping, stream)
+    assert "`RowMixture(…, stopping='first_exhausted')`" in str(refusal.value)
+
+
+def test_the_share_that_is_said_is_enough():
+    with pytest.raises(ValueError, match=r"share=0\.058") as refusal:
+        mixed(1e-12)
+    assert "takes about 8,000,000,000,008 draws, and its sets hold 16 rows" in str(refusal.value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert len(mixed(0.058).train_dataset) < 16 * 20
+    assert len(mixed(1e-12, "first_exhausted").train_dataset) == 8
+
+
+def test_a_long_epoch_is_said():
+    with pytest.warns(UserWarning, match=r"takes about 8,008 draws, and its sets hold 16 rows"):
+        assert len(mixed(1e-3).train_dataset) > 1000
+
+
+def test_shares_near_the_ends_of_floats():
+    mixture = RowMixture([RowSet(ROWS, share=1e308), RowSet(ROWS, share=1e308)])
+    assert mixture.probabilities == [0.5, 0.5]
+    with pytest.raises(ValueError, match="expected a number above 0"):
+        RowMixture([RowSet(ROWS, share=10**400)])
 
 
 def test_evaluation_rows_of_another_form_are_learned_as_alone():

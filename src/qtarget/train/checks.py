@@ -1,13 +1,51 @@
 """Refuses methods, data and models that the trainer cannot train, where possible before any model is loaded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from datasets import Dataset, IterableDataset
 from transformers import ProcessorMixin
 
 import qtarget as qt
 from qtarget.data import SPANS, WEIGHT, Asker, carries_weight, column_names
-from qtarget.train.row_mixture import sets_of
+from qtarget.train.row_mixture import RowSet, sets_of
+
+
+def check_data_sets(train: Any, evaluation: Any) -> None:
+    """Refuse what holds data sets, or rows, and is none, with the line that makes one of it.
+
+    Args:
+        evaluation: a data set, or several by name.
+
+    Raises:
+        ValueError: a list, a mapping to train on, a name or a `RowSet` outside a `RowMixture`.
+    """
+    named = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}
+    given = {
+        "train_dataset": train,
+        **{f"eval_dataset[{key!r}]" if key else "eval_dataset": named[key] for key in named},
+    }
+    for key, rows in given.items():
+        if isinstance(rows, list | tuple | Mapping | str | RowSet):
+            raise ValueError(f"`{key}` is a {type(rows).__name__}, and no data set; write {_data_set_line(key, rows)}.")
+
+
+def _data_set_line(key: str, rows: Any) -> str:
+    kinds = Dataset | IterableDataset | RowSet
+    if isinstance(rows, RowSet):
+        return f"{key}=RowMixture([row_set])"
+    if isinstance(rows, str):
+        return f"{key}=datasets.load_dataset({rows!r}, split='train')"
+    if isinstance(rows, Mapping):
+        first = next(iter(rows.items()), ("train", None))
+        is_set = isinstance(first[1], Dataset | IterableDataset)
+        return f"{key}=sets[{first[0]!r}]" if is_set else f"{key}=datasets.Dataset.from_dict(rows)"
+    if rows and all(isinstance(each, kinds) for each in rows):
+        sets = ", ".join(
+            f"set_{i}" if isinstance(each, RowSet) else f"RowSet(rows_{i})" for i, each in enumerate(rows, 1)
+        )
+        return f"{key}=RowMixture([{sets}])"
+    return f"{key}=datasets.Dataset.from_list(rows)"
 
 
 def check_method(method: qt.Method, teachers: Sequence[Any], reference: Any, packing_strategy: str | None) -> None:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.data import Asker
+from qtarget.data import Asker, OpenRows, is_conversation
 from qtarget.outcomes import UnusableRow
 from qtarget.target.types import IGNORED
 
@@ -27,6 +27,7 @@ class EndCheck(NamedTuple):
         name: of the data set, for errors.
         max_length: tokens at which rows are cut, or None; a row of this length may have lost its end.
         is_refused: whether rows without an end are refused; else a warning is given.
+        takes_end_token: as `takes_end_token` says of the rows.
     """
 
     name: str
@@ -34,6 +35,7 @@ class EndCheck(NamedTuple):
     max_length: int | None
     asker: Asker
     is_refused: bool
+    takes_end_token: bool = False
 
 
 def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -45,30 +47,80 @@ def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return {int(end) for end in ends if end is not None}
 
 
-def check_ends(rows: Any, ends: Collection[int], check: EndCheck) -> None:
-    """Look at the last learned token of each row, blanks aside; one that is an end token is enough.
+def takes_end_token(opened: OpenRows | None) -> bool:
+    """Whether rows are ended with the tokenizer's end token when they are tokenised, as texts are: conversations end as
+    the chat template says, and token ids as they come."""
+    if opened is None or opened.form.becomes in ("tokens", "messages"):
+        return False
+    return not is_conversation(next(_first_of_stream(opened.rows), {}))
+
+
+def check_ends(sets: Sequence[tuple[Any, EndCheck]], ends: Collection[int]) -> None:
+    """Look at the last learned token of each row, blanks aside; of each set, one that is an end token is enough.
 
     Args:
-        rows: prepared: `input_ids`, `labels`, and `seq_lengths` where several documents are packed into one.
+        sets: prepared rows (`input_ids`, `labels`, and `seq_lengths` where several documents are packed into one), and
+            what is known of them; several where they are a mixture.
 
     Raises:
-        ValueError: no row that is whole ends with an end token, and `check` refuses that; the message has the line to
-            write.
+        ValueError: no row of a set that is whole ends with an end token, and its `EndCheck` refuses that; the message
+            has the line to write.
     """
+    looked = [each for rows, check in sets if (each := _look(rows, ends, check)) is not None]
+    endless = [each for each in looked if not each.stops]
+    apart = [each for each in endless if each.is_sign and any(_contradicts(each, other) for other in looked)]
+    said = [(each.check.is_refused, _words(each, ends)) for each in endless if each not in apart]
+    if apart:
+        said.insert(0, (any(each.check.is_refused for each in apart), _mixture_words(looked, apart, ends)))
+    for is_refused, words in said:
+        if is_refused:
+            raise ValueError(words)
+        warnings.warn(words, stacklevel=2)
+
+
+class _End(NamedTuple):
+    """How the rows of a set end.
+
+    Attributes:
+        token: an end token, where a row has one; else the last one of most rows.
+        count: of the rows that were looked at, those with this end.
+        total: of the rows that were looked at.
+        stops: whether generation stops there.
+    """
+
+    check: EndCheck
+    token: int
+    count: int
+    total: int
+    stops: bool = False
+
+    @property
+    def is_sign(self) -> bool:
+        """Whether most rows end with one token that is no word."""
+        return self.token in self.check.tokenizer.added_tokens_decoder and 2 * self.count > self.total
+
+    @property
+    def shown(self) -> str:
+        return _shown(self.token, self.check.tokenizer)
+
+
+def _look(rows: Any, ends: Collection[int], check: EndCheck) -> _End | None:
+    """How whole rows end; None where there is none."""
     last: Counter[int] = Counter()
     for labels in _documents(rows):
         if check.max_length is not None and len(labels) >= check.max_length:
             continue
         token = _last_token(labels, ends, check.tokenizer)
         if token in ends:
-            return
+            return _End(check, token, 1, 1, True)
         if token is not None:
             last[token] += 1
-    if not last:
-        return
-    if check.is_refused:
-        raise ValueError(_words(last, ends, check))
-    warnings.warn(_words(last, ends, check), stacklevel=2)
+    return _End(check, *last.most_common(1)[0], last.total()) if last else None
+
+
+def _contradicts(one: _End, other: _End) -> bool:
+    """Whether rows that `other` is of would end with another token still, were `one`'s the tokenizer's end token."""
+    return (other.stops or other.is_sign) and other.token != one.token and not other.check.takes_end_token
 
 
 def _documents(rows: Any) -> Iterator[np.ndarray]:
@@ -101,20 +153,42 @@ def _last_token(labels: np.ndarray, ends: Collection[int], tokenizer: PreTrained
     return None
 
 
-def _words(last: Counter[int], ends: Collection[int], check: EndCheck) -> str:
-    token, count = last.most_common(1)[0]
-    text = str(check.tokenizer.convert_ids_to_tokens(token))
-    stops = " or ".join(sorted(repr(check.tokenizer.convert_ids_to_tokens(end)) for end in ends)) or "nowhere"
-    is_sign = token in check.tokenizer.added_tokens_decoder and 2 * count > last.total()
-    shown = text if token in check.tokenizer.added_tokens_decoder else str(check.tokenizer.decode([token]))
+def _shown(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    is_added = token in tokenizer.added_tokens_decoder
+    return repr(str(tokenizer.convert_ids_to_tokens(token) if is_added else tokenizer.decode([token])))
+
+
+def _stops(ends: Collection[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    return " or ".join(sorted(repr(tokenizer.convert_ids_to_tokens(end)) for end in ends)) or "nowhere"
+
+
+def _mixture_words(looked: Sequence[_End], apart: Sequence[_End], ends: Collection[int]) -> str:
+    """What to say of a mixture whose sets end with several tokens, for which no one `eos_token` is right."""
+    check = apart[0].check
+    each_set = ", ".join(f"{each.check.name} with {each.shown}" for each in looked)
+    names = " and ".join(each.check.name for each in apart)
+    kept = [each.token for each in looked if each.stops]
+    token = min(kept, key=lambda end: (-kept.count(end), end)) if kept else min(ends, default=None)
+    end = "the end token" if token is None else f"{_shown(token, check.tokenizer)} (token {token})"
+    return (
+        f"The sets of the mixture end differently: {each_set}; generation stops at {_stops(ends, check.tokenizer)}, so "
+        f"{names} {'does' if len(apart) == 1 else 'do'} not teach the model to stop. End the rows there with {end}: "
+        "texts and token ids in the rows, conversations in the chat template "
+        f"({check.asker.line('chat_template_path', 'template.jinja')}). Leave `eos_token` as it is: it is one "
+        "token for all sets."
+    )
+
+
+def _words(end: _End, ends: Collection[int]) -> str:
+    check = end.check
     remedy = (
-        f"Write {check.asker.line('eos_token', text)}: the model then stops there, and its saved generation "
-        "configuration says so."
-        if is_sign
+        f"Write {check.asker.line('eos_token', str(check.tokenizer.convert_ids_to_tokens(end.token)))}: the model then "
+        "stops there, and its saved generation configuration says so."
+        if end.is_sign
         else "Let each answer end with such a token: write it at the end of the assistant's turn in the chat template "
         f"({check.asker.line('chat_template_path', 'template.jinja')}), or at the end of each text."
     )
     return (
-        f"No row of the {check.name} data set teaches the model to stop: the last token that is learned is {shown!r} "
-        f"in {count:,} of {last.total():,} rows, and generation stops at {stops}. {remedy}"
+        f"No row of the {check.name} data set teaches the model to stop: the last token that is learned is {end.shown} "
+        f"in {end.count:,} of {end.total:,} rows, and generation stops at {_stops(ends, check.tokenizer)}. {remedy}"
     )

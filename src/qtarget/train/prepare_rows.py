@@ -23,6 +23,7 @@ from qtarget.data import (
 )
 from qtarget.outcomes import UnusableRow
 from qtarget.train.learn_rows import conversations_learned
+from qtarget.train.mixture_epoch import check_epoch
 from qtarget.train.row_door import RowDoor
 from qtarget.train.row_mixture import RowMixture, RowSet
 from qtarget.train.target_sft_config import TargetSFTConfig
@@ -95,6 +96,7 @@ def _prepared_mixture(mixture: RowMixture, how: RowPreparation) -> PreparedRows:
     of_sets = [how._replace(request=how.request._replace(name=name)) for name in names]
     made = [_part(one, of_set) for one, of_set in zip(mixture.sets, of_sets, strict=True)]
     parts = [rows for rows, _ in made]
+    check_epoch(mixture, parts, how.request.name, how.door.asker)
 
     def finished(parts: list[Any]) -> Any:
         joined = mixture.joined(parts)

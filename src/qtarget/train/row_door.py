@@ -82,9 +82,10 @@ class RowDoor:
         if self.is_closed or not isinstance(rows, Dataset | IterableDataset) or _is_transformed(rows):
             return None
         with self.args.main_process_first(desc="checking rows"):
+            is_shared = of is not None and not of.columns
             opened = open_rows(
                 rows,
-                self.policy(name),
+                replace(self.policy(name), shares_columns=is_shared),
                 self.style,
                 columns=self._columns(of),
                 text_field=self.args.dataset_text_field,

@@ -5,7 +5,7 @@ that come out. So a completion is learned of a prompt-completion row, the assist
 of a text, whatever stands beside it.
 """
 
-import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,11 +63,16 @@ class RowMixture:
     select: Callable[[Any], Any] = field(default=lambda rows: rows)
 
     def __post_init__(self) -> None:
-        shares = [each.share for each in self.sets]
+        if not isinstance(self.sets, list | tuple):
+            raise ValueError(
+                f"RowMixture is given a {type(self.sets).__name__}, and expects a list of sets; write "
+                "RowMixture([RowSet(rows, share=0.7), …])."
+            )
         if not self.sets:
             raise ValueError("RowMixture has no set; write RowMixture((RowSet(rows, share=0.7), …)).")
         for number, each in enumerate(self.sets, 1):
             _check_set(each, number)
+        shares = [each.share for each in self.sets]
         if None in shares and any(share is not None for share in shares):
             number = shares.index(None) + 1
             raise ValueError(
@@ -77,12 +82,24 @@ class RowMixture:
             raise ValueError(
                 f"RowMixture has stopping={self.stopping!r}; expected one of {', '.join(get_args(MixtureStopping))}."
             )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(
+                f"RowMixture has seed={self.seed!r}; expected a whole number of 0 or more, as RowMixture(…, seed=42)."
+            )
+        if not callable(self.select):
+            raise ValueError(
+                f"RowMixture has select={self.select!r}; expected a function of the rows, as RowMixture(…, "
+                "select=lambda rows: rows.take(100))."
+            )
 
     @property
     def probabilities(self) -> list[float] | None:
         """Of each set to give the next row; None where sets come one after the other."""
-        shares = [each.share or 0.0 for each in self.sets]
-        return None if self.sets[0].share is None else [share / sum(shares) for share in shares]
+        if self.sets[0].share is None:
+            return None
+        given = [each.share or 0.0 for each in self.sets]
+        shares = [share / max(given) for share in given]  # a sum of large ones could be infinite
+        return [share / sum(shares) for share in shares]
 
     def names(self, data_set: str) -> list[str]:
         """What each set is called, for errors: "b.csv (set 2 of train)"."""
@@ -124,10 +141,15 @@ def _check_set(one: RowSet, number: int) -> None:
     if not isinstance(one, RowSet) or not isinstance(one.rows, Dataset | IterableDataset):
         kind = type(one.rows if isinstance(one, RowSet) else one).__name__
         raise ValueError(f"Set {number} of the RowMixture is a {kind}; write RowSet(rows) with a `datasets.Dataset`.")
+    if one.columns is not None and not isinstance(one.columns, Mapping):
+        raise ValueError(
+            f"Set {number} of the RowMixture has columns={one.columns!r}; expected parts of a row and their columns, "
+            "as RowSet(rows, columns={'prompt': 'question', 'completion': 'answer'})."
+        )
     share = one.share
     if share is None:
         return
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= sys.float_info.max:
         raise ValueError(
             f"Set {number} of the RowMixture has share={share!r}; expected a number above 0 (remove a set that gives "
             "no rows)."

@@ -30,7 +30,7 @@ from qtarget.models.balancing import can_balance
 from qtarget.teacher import EvidenceSource, ReadsAhead, check_head
 from qtarget.train import checks
 from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, causal_lm
-from qtarget.train.end_of_turn import EndCheck, check_ends, end_tokens
+from qtarget.train.end_of_turn import EndCheck, check_ends, end_tokens, takes_end_token
 from qtarget.train.forward import ModelEvidence, TargetCall, TargetOutput, add_target_loss, text_inputs
 from qtarget.train.learn_rows import without_trl_masks
 from qtarget.train.log_window import LogWindow
@@ -113,6 +113,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         compute_loss_func: Callable | None = None,
         **kwargs: Any,
     ) -> None:
+        checks.check_data_sets(train_dataset, eval_dataset)
         args = as_target_config(args)
         refuse_other_losses(args)
         teachers = as_teachers(args.teacher if teacher is None else teacher)
@@ -187,11 +188,13 @@ class TargetSFTTrainer(OpenSFTTrainer):
         if mixture is not None and prepared is not None:
             given = [each.rows for each in mixture.sets]
             sets = {name: (one, prepared.sets[name]) for name, one in zip(prepared.sets, given, strict=True)}
-        ends = end_tokens(self.model, self.text_tokenizer)
+        looked = []
         for name, (given, made) in sets.items():
             opened = self.door.open_set(given, name)
             is_refused = self.asker is Asker.COMMAND_LINE and opened is not None and opened.form.becomes != "tokens"
-            check_ends(made, ends, EndCheck(name, self.text_tokenizer, self.args.max_length, self.asker, is_refused))
+            about = (self.text_tokenizer, self.args.max_length, self.asker, is_refused, takes_end_token(opened))
+            looked.append((made, EndCheck(name, *about)))
+        check_ends(looked, end_tokens(self.model, self.text_tokenizer))
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""

@@ -173,6 +173,16 @@ def test_a_mapping_may_turn_names_around():
         ({"prompt": "a", "completion": "b"}, {"prompt": "promt"}, "write `columns: {prompt: prompt}`"),
         ({"question": "a", "answer": "b"}, {"promt": "question"}, "did you mean `prompt`"),
         ({"question": "a", "answer": "b"}, {"answer": "completion"}, "`columns` reads `answer` from `completion`"),
+        (
+            {"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]},
+            {"text": "body"},
+            r"has the columns `conversations`; remove `columns`: without it the rows are ShareGPT "
+            r"rows \(conversations\)",
+        ),
+        ({"dialog": [{"from": "human", "value": "x"}]}, {"text": "body"}, "write `columns: {messages: dialog}`"),
+        ({"n": 5, "body": "x"}, {"text": "txt"}, "write `columns: {text: body}`"),
+        ({"n": 5}, {"text": "txt"}, "and no column holds what `text` may be; name columns of text or of messages"),
+        ({"q": "x", "answer": "y"}, {"prompt": "question", "completion": "answer"}, "{prompt: q, completion: answer}"),
         ({"q": "a", "prompt": "b"}, {"q": "prompt"}, "the part stands first: write `columns: {prompt: q}`"),
         ({"q": "a", "answer": "b"}, {"prompt": "q"}, "have a `completion`|with a `completion`"),
         ({"q": "a", "t": "b"}, {"prompt": "q", "text": "t"}, "parts of prompt-completion and of text rows"),

@@ -265,6 +265,19 @@ def test_what_is_no_list_of_sets_is_refused(job, here, lines, said):
         prepare_training(job(lines + "\n"))
 
 
+@pytest.mark.parametrize("more", ["", "prompt_format: plain\n"])
+def test_columns_of_all_sets_that_one_set_does_not_have(job, here, more):
+    write_rows(here / "sg.jsonl", [FORMS["share.jsonl"][0]] * 2)
+    sets = "train_dataset:\n- path: sg.jsonl\n- path: a.jsonl\n"
+    with pytest.raises(ValueError, match="which is for every set without its own") as refusal:
+        prepare_training(job(sets + "columns: {text: body}\n" + more))
+    assert "the sg.jsonl (set 1 of train) data set has the columns `conversations`" in str(refusal.value)
+    assert "into the set that it is meant for, as `- {path: …, columns: {text: body}}`, or remove it" in str(
+        refusal.value
+    )
+    assert "text: conversations" not in str(refusal.value)
+
+
 def test_a_run_says_how_often_rows_come(here, capsys, job):
     job(MIXTURE)
     words = "--bf16 false --save-strategy no --per-device-train-batch-size 2 --disable-tqdm"

@@ -47,6 +47,7 @@ class RowPolicy:
         asker: in whose language errors say what to write.
         num_proc: processes that look at rows; None for this one.
         places: where the rows stand in files, for errors; None where the row's number says it, or it is not known.
+        shares_columns: whether the key `columns` is for every set of a mixture, this one among them.
     """
 
     name: str
@@ -54,6 +55,7 @@ class RowPolicy:
     asker: Asker = Asker.PYTHON
     num_proc: int | None = None
     places: RowPlaces | None = None
+    shares_columns: bool = False
 
     def error(self, row: int, fault: RowFault, counts: Mapping[str, int]) -> UnusableRow:
         """The refusal of a row, with how many others are bad."""

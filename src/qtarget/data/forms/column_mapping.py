@@ -1,11 +1,13 @@
 """The key `columns`: a user's own word on which column is which part of a row."""
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from qtarget.console import spelled_out
 from qtarget.data.asker import Asker
+from qtarget.data.bad_rows.sift import RowPolicy
 from qtarget.data.forms.row_form import (
     ALWAYS_READ,
     CONVERSATION_NAMES,
@@ -25,21 +27,22 @@ PARTS = tuple(
 
 
 def mapped(
-    mapping: Mapping[str, Any], row: Mapping[str, Any], columns: Sequence[str], name: str, text_field: str, asker: Asker
+    mapping: Mapping[str, Any], row: Mapping[str, Any], columns: Sequence[str], policy: RowPolicy, text_field: str
 ) -> RowForm:
     """The form that the key `columns` gives rows.
 
     A part that the form may have and the mapping does not name is read under its own name, unless it is mapped to null.
 
     Args:
-        row: the first row, or what is known of it.  name: of the data set, for errors.
+        row: the first row, or what is known of it.  policy: of the data set, for errors.
         text_field: the column that plain text is read from.
 
     Raises:
         ValueError: a name that no form has, a column that the rows do not have, or parts of two forms.
     """
     given = {"messages" if key in CONVERSATION_NAMES else key: column for key, column in mapping.items()}
-    _check_names(given, columns, name, asker)
+    name, asker = policy.name, policy.asker
+    _check_names(given, _Columns(row, columns, text_field), policy)
     form = _named_form(given, asker)
     extras = {part: given[part] for part in ALWAYS_READ if given.get(part)}
     if form is None:
@@ -90,17 +93,63 @@ def _named_form(given: Mapping[str, Any], asker: Asker) -> str | None:
     return forms[0] if forms else None
 
 
-def _check_names(given: Mapping[str, Any], columns: Sequence[str], name: str, asker: Asker) -> None:
+class _Columns(NamedTuple):
+    """The columns of a data set.
+
+    Attributes:
+        row: the first row, or what is known of it.
+        names: of all columns.
+        text_field: the column that plain text is read from.
+    """
+
+    row: Mapping[str, Any]
+    names: Sequence[str]
+    text_field: str
+
+    def fitting(self, part: str, taken: Collection[Any]) -> list[str]:
+        """The columns that may hold a part and are not taken by others."""
+        return [name for name in self.names if name not in taken and _may_be(part, self.row.get(name))]
+
+
+def _check_names(given: Mapping[str, Any], columns: _Columns, policy: RowPolicy) -> None:
     for part, column in given.items():
         if part not in PARTS:
-            raise ValueError(_no_part(str(part), column, columns, asker))
-        if column is not None and column not in columns:
-            near = difflib.get_close_matches(str(column), columns, n=1, cutoff=0.5)
-            line = asker.line("columns", {**given, part: spelled_out(near[0] if near else columns[0])})
+            raise ValueError(_no_part(str(part), column, columns.names, policy.asker))
+        if column is not None and column not in columns.names:
             raise ValueError(
-                f"`columns` reads `{part}` from `{spelled_out(str(column))}`, and the {name} data set has the columns "
-                f"{listed(columns)}; write {line}."
+                f"`columns` reads `{part}` from `{spelled_out(str(column))}`, and the {policy.name} data set has the "
+                f"columns {listed(columns.names)}{_remedy(part, given, columns, policy)}."
             )
+
+
+def _remedy(part: str, given: Mapping[str, Any], columns: _Columns, policy: RowPolicy) -> str:
+    """What to write where a part is read from a column that is not there."""
+    asker = policy.asker
+    if policy.shares_columns:
+        inner = asker.line("columns", dict(given)).strip("`")
+        own = f"- {{path: …, {inner}}}" if asker is Asker.COMMAND_LINE else f"RowSet(rows, columns={dict(given)!r})"
+        return (
+            "; put `columns`, which is for every set without its own, into the set that it is meant for, as "
+            f"`{own}`, or remove it"
+        )
+    fitting = columns.fitting(part, given.values())
+    if fitting:
+        near = difflib.get_close_matches(str(given[part]), fitting, n=1, cutoff=0.5) or fitting
+        return f"; write {asker.line('columns', {**given, part: spelled_out(near[0])})}"
+    with suppress(ValueError):
+        form = recognised(columns.row, columns.names, policy.name, columns.text_field, asker)
+        return f"; remove `columns`: without it the rows are {form.sentence()}"
+    if chats := columns.fitting("messages", ()):
+        return f"; write {asker.line('columns', {'messages': spelled_out(chats[0])})}"
+    return f", and no column holds what `{part}` may be; name columns of text or of messages"
+
+
+def _may_be(part: str, value: Any) -> bool:
+    """Whether a column with such a value may be read as a part; one that is not known may."""
+    if value is None or part in (*ALWAYS_READ, *TARGETS["tokens"], *OPTIONAL["tokens"], "history"):
+        return True
+    takes_messages = part in ("messages", *TARGETS["prompt-completion"])
+    return isinstance(value, str) or (takes_messages and isinstance(value, list))
 
 
 def _no_part(part: str, column: Any, columns: Sequence[str], asker: Asker) -> str:

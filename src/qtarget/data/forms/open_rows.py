@@ -107,7 +107,7 @@ def _form(
 ) -> RowForm:
     is_prepared = "input_ids" in names and not set((columns or {}).values()) & set(names)
     if columns and not is_prepared:  # the mapping was of what these rows were made of
-        return mapped(columns, sample, names, policy.name, text_field, policy.asker)
+        return mapped(columns, sample, names, policy, text_field)
     return recognised(sample, names, policy.name, text_field, policy.asker)
 
 

@@ -78,6 +78,7 @@ class _Asking(NamedTuple):
         key: of the configuration.  name: of the set, for errors.
         columns: what its columns are.
         take: how many rows are taken; None for all.
+        shares_columns: whether they are those of every set of a mixture.
     """
 
     job: Job
@@ -85,6 +86,7 @@ class _Asking(NamedTuple):
     name: str
     columns: Any
     take: int | None
+    shares_columns: bool = False
 
 
 def training_rows(job: Job) -> RunRows:
@@ -130,8 +132,10 @@ def _take_sets(job: Job, loaded: SourceRows, key: str, take: int | None) -> RunR
     given = mixture_of(job, loaded, loaded.rows, select)
     if layout is None or layout.prompt is None:
         return RunRows(given, given, notes=loaded.notes)
-    columns = [part.columns or job.args.columns for part in loaded.source]
-    asking = [_Asking(job, key, own, each, None) for own, each in zip(given.names(name), columns, strict=True)]
+    asking = [
+        _Asking(job, key, own, part.columns or job.args.columns, None, not part.columns)
+        for own, part in zip(given.names(name), loaded.source, strict=True)
+    ]
     sets = tuple(_asked(rows, how) for rows, how in zip(loaded.rows, asking, strict=True))
     laid_out = mixture_of(job, loaded, [each.laid_out for each in sets], select)
     questions = tuple(text for each in sets for text in each.questions)
@@ -199,7 +203,8 @@ def _token_row_of(job: Job) -> Callable[[dict[str, Any]], dict[str, list[int]]]:
 def _questions(rows: AnyRows, how: _Asking) -> OpenRows:
     """The good rows behind the door, and of these the ones that ask once."""
     job = how.job
-    policy = RowPolicy(how.name, job.args.bad_rows, Asker.COMMAND_LINE, job.args.dataset_num_proc)
+    processes = job.args.dataset_num_proc
+    policy = RowPolicy(how.name, job.args.bad_rows, Asker.COMMAND_LINE, processes, how.shares_columns)
     opened = open_rows(rows, policy, ANY_TEMPLATE, columns=how.columns, text_field="text", takes_last_answer=True)
     if opened.form.becomes not in ("prompt and completion", "messages"):
         line = Asker.COMMAND_LINE.line("columns", {"prompt": "question", "completion": "answer"})
