@@ -111,10 +111,11 @@ def _look(rows: Any, ends: Collection[int], check: EndCheck) -> _End | None:
         if check.max_length is not None and len(labels) >= check.max_length:
             continue
         token = _last_token(labels, ends, check.tokenizer)
+        if token is None:
+            continue
         if token in ends:
             return _End(check, token, 1, 1, True)
-        if token is not None:
-            last[token] += 1
+        last[token] += 1
     return _End(check, *last.most_common(1)[0], last.total()) if last else None
 
 

@@ -204,7 +204,7 @@ def _questions(rows: AnyRows, how: _Asking) -> OpenRows:
     """The good rows behind the door, and of these the ones that ask once."""
     job = how.job
     processes = job.args.dataset_num_proc
-    policy = RowPolicy(how.name, job.args.bad_rows, Asker.COMMAND_LINE, processes, how.shares_columns)
+    policy = RowPolicy(how.name, job.args.bad_rows, Asker.COMMAND_LINE, processes, shares_columns=how.shares_columns)
     opened = open_rows(rows, policy, ANY_TEMPLATE, columns=how.columns, text_field="text", takes_last_answer=True)
     if opened.form.becomes not in ("prompt and completion", "messages"):
         line = Asker.COMMAND_LINE.line("columns", {"prompt": "question", "completion": "answer"})
