@@ -9,6 +9,7 @@ import torch.distributed.checkpoint as dcp
 from models.planted import CreatesFile, plain_file, runs, torch_file
 from train import parity
 
+from qtarget.disk.seal import SEAL
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.checkpoint_pickles import check_checkpoint_pickles
 
@@ -31,7 +32,8 @@ def test_pickles_in_a_checkpoint_are_torchs_states_alone_and_planted_ones_are_no
     kinds = ("*.bin", "*.pt", "*.pth", "*.pkl")
     pickles = {path.name for kind in kinds for path in (tmp_path / "out").rglob(kind)}
     assert pickles == {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
-    again = trainer(tmp_path / "out")
+    (checkpoint / SEAL).unlink()  # whoever plants a file can seal it too
+    again = trainer(tmp_path / "out", resume_unsealed=True)
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         whole = (checkpoint / name).read_bytes()
         assert runs(torch_file(marker, checkpoint / name), marker)
