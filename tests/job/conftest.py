@@ -5,7 +5,7 @@ from pathlib import Path
 
 import datasets
 import pytest
-from job.directories import model_directory, write_rows
+from job.directories import link_into, model_directory, write_rows
 from tiny_models import messages, prompt_completion
 
 from qtarget.job.config.flags import RunArguments
@@ -53,8 +53,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture
 def here(home, tmp_path, monkeypatch) -> Path:
     """A folder of the test's own, with everything of `home` in it by link."""
-    for entry in home.iterdir():
-        (tmp_path / entry.name).symlink_to(entry)
+    link_into(tmp_path, home)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -63,8 +62,7 @@ def here(home, tmp_path, monkeypatch) -> Path:
 def finished(home, tmp_path_factory) -> Path:
     """The result of the configuration above."""
     folder = tmp_path_factory.mktemp("finished")
-    for entry in home.iterdir():
-        (folder / entry.name).symlink_to(entry)
+    link_into(folder, home)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run_training(prepare_training(read_job(RunArguments(Path("config.yaml"), {}))))

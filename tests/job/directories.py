@@ -41,3 +41,9 @@ def write_rows(path: Path, rows: list) -> str:
     """JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
+
+
+def link_into(folder: Path, home: Path) -> None:
+    """Everything of a folder in another one, by link."""
+    for entry in home.iterdir():
+        (folder / entry.name).symlink_to(entry)

@@ -16,6 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 import transformers.modeling_utils
+from job.directories import link_into
 from job.stopped import ended
 from safetensors.torch import load_file
 
@@ -91,8 +92,7 @@ def _changes(name: str, arguments: tuple) -> bool:
 @pytest.fixture(scope="module")
 def uninterrupted(home, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    for entry in home.iterdir():
-        (folder / entry.name).symlink_to(entry)
+    link_into(folder, home)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert ended(TRAIN, AtEvent(0, record=folder / "events"), folder=folder).code == 0

@@ -45,7 +45,8 @@ class JobTrainer(TargetSFTTrainer):
             ValueError: lists what differs.
         """
         self.start, self.sealed_run.verified = start, start.newest
-        self.sealed_run.begin(None if start.newest is None else str(start.newest))
+        if start.newest is not None and self.facts.job.sample is None:  # a sample's rows are never those of the run
+            self.sealed_run.begin(str(start.newest))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.is_world_process_zero():

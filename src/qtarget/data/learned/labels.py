@@ -109,13 +109,17 @@ def _with_tokens(features: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "input_ids": List(Value("int64")), "labels": List(Value("int64")), **weight}
 
 
-class _LearnedBatch:
-    """Turns a batch of conversations into tokens; a row with a fault has none, and says what is wrong with it."""
+class _Batch:
+    """What is asked of a batch of conversations: what of them is learned, and what becomes of rows with a fault."""
 
     def __init__(self, rendering: RowRendering, learn: Learn, policy: RowPolicy, counts: Counter[str]) -> None:
         self.rendering, self.policy, self.counts = rendering, policy, counts
         self.learn: Learn = learn
         self.once = CountedOnce(counts)
+
+
+class _LearnedBatch(_Batch):
+    """Turns a batch of conversations into tokens; a row with a fault has none, and says what is wrong with it."""
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         rows, search = _rows(batch), _search(self.rendering, self.policy)
@@ -161,13 +165,8 @@ class _LearnedBatch:
             return fault
 
 
-class _FoundBatch:
+class _FoundBatch(_Batch):
     """Looks for the messages of a batch of conversations in their renderings."""
-
-    def __init__(self, rendering: RowRendering, learn: Learn, policy: RowPolicy, counts: Counter[str]) -> None:
-        self.rendering, self.policy, self.counts = rendering, policy, counts
-        self.learn: Learn = learn
-        self.once = CountedOnce(counts)
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         search = _search(self.rendering, self.policy)
