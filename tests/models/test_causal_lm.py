@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny_models
@@ -25,6 +27,7 @@ from transformers import (
 
 import qtarget as qt
 from qtarget.models.balancing import load_balancing_loss
+from qtarget.models.causal_lm import hidden_states
 from qtarget.target.statistics import head_logits
 from qtarget.teacher import check_head, eval_mode, head_of
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
@@ -74,6 +77,26 @@ def test_hidden_states_and_head_give_the_models_own_logits(make):
         hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         torch.testing.assert_close(head_logits(hidden, head_of(model)), model(input_ids=ids).logits)
     check_head(model, "model")
+
+
+def test_two_threads_that_ask_one_model_get_each_its_own_hidden_states():
+    """As a server's threads, or batches read ahead in the background, do: both are in the backbone at once."""
+    model = tiny_models.tiny_model().eval()
+    rows = [torch.tensor([[5, 6, 7]]), torch.tensor([[8, 9, 10]])]
+    with torch.no_grad():
+        alone = [hidden_states(model, {"input_ids": ids}) for ids in rows]
+    both = threading.Barrier(2)
+
+    def meet(*_) -> None:
+        both.wait(30)
+
+    for part in (model.model, model.lm_head):
+        part.register_forward_pre_hook(meet)
+    with ThreadPoolExecutor(2) as threads:
+        asked = torch.no_grad()(hidden_states)
+        together = list(threads.map(lambda ids: asked(model, {"input_ids": ids}), rows))
+    for one, other in zip(together, alone, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_model_that_does_more_is_refused():

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -119,18 +120,24 @@ def hidden_states(
     """The hidden states that go into the output layer, `[B, S, H]`. Logits are built for one position a row only.
 
     The whole model is called, and a hook takes the output of its backbone. FSDP, DeepSpeed and device maps put hooks
-    on the outermost module, which a call of the backbone alone would miss.
+    on the outermost module, which a call of the backbone alone would miss. Several threads may ask one model at once.
 
     Args:
         wrapper: called in the model's place: the peft model around it.
     """
     captured: list[Tensor] = []
+    thread = get_ident()
+
+    def capture(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        # Another thread's call of the same model runs this hook too. torch.compile cannot ask for the thread.
+        if torch.compiler.is_compiling() or get_ident() == thread:
+            captured.append(output.last_hidden_state)
+
     inputs = {**inputs, "use_cache": False}  # a cache would make packed documents see one another
     named = inspect.signature(type(model).forward).parameters
     if "logits_to_keep" in named:
         own = {"logits_to_keep": 1, **without_routers(named)}
-        capture = backbone_of(model).register_forward_hook(lambda *call: captured.append(call[2].last_hidden_state))
-        handles = capture, keep_head_input_contiguous(model)
+        handles = backbone_of(model).register_forward_hook(capture), keep_head_input_contiguous(model)
         try:
             (wrapper or model)(**{**inputs, **own})
         finally:
