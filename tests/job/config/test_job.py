@@ -1,11 +1,13 @@
 """What the user wrote becomes a checked `Job`."""
 
 import inspect
+import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from pydantic import ValidationError
 from trl import ModelConfig, SFTConfig
 
@@ -113,6 +115,44 @@ def test_a_trl_configuration_carries_over(here):
     assert (job.model, job.train.names) == (str(here / "llama"), ("rows.jsonl",))
     assert (job.model_args.lora_target_modules, job.model_args.lora_r) == ("all-linear", 8)
     assert (job.args.learning_rate, job.model_args.dtype, job.evaluation) == (2e-4, "bfloat16", None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("train_dataset: rows.jsonl\ndataset_config: main\n", "remove `dataset_config`"),
+        ("train_dataset: [rows.jsonl, rows.jsonl]\ndataset_config: main\n", "remove `dataset_config`"),
+        ("train_dataset: saved\ndataset_config: main\n", "remove `dataset_config`"),
+        ("train_dataset: [{path: rows.jsonl}]\ndataset_config: main\n", "remove `dataset_config`"),
+        ("train_dataset: [{path: rows.jsonl, config: main}, {path: owner/rows}]\n", "remove `config: main`"),
+        (
+            "train_dataset: rows.jsonl\neval_dataset: owner/rows\ndataset_config: main\n",
+            "`- {path: its/name, config: main}` under `eval_dataset:`",
+        ),
+    ],
+)
+def test_a_configuration_of_rows_that_have_none_is_refused(here, rows, said):
+    Dataset.from_list([{"text": "a"}]).save_to_disk(here / "saved")
+    (here / "config.yaml").write_text(f"model: llama\n{rows}")
+    with pytest.raises(ValueError, match=re.escape(said)):
+        read_job(parse_arguments(["config.yaml"]))
+
+
+def test_a_configuration_goes_to_the_rows_that_have_some(here):
+    (here / "described").mkdir()
+    (here / "described" / "README.md").write_text("---\nconfigs:\n- config_name: main\n---\n")
+    for rows in ("owner/rows", "described", "[{path: rows.jsonl}, {path: owner/rows}]"):
+        (here / "config.yaml").write_text(
+            f"model: llama\ntrain_dataset: {rows}\neval_dataset: rows.jsonl\ndataset_config: main\n"
+        )
+        job = read_job(parse_arguments(["config.yaml"]))
+        assert [part.config for part in job.train.sets or (job.train,)][-1] == "main"
+    (here / "config.yaml").write_text(
+        "model: llama\ntrain_dataset: rows.jsonl\neval_dataset: [{path: owner/rows, config: main}]\n"
+    )
+    job = read_job(parse_arguments(["config.yaml"]))
+    assert job.evaluation is not None
+    assert job.evaluation.sets[0].config == "main"
 
 
 def test_one_name_is_enough(here):

@@ -8,6 +8,7 @@ from typing import Any
 from qtarget.console import shortened
 from qtarget.job.config.checked_job import DataSource
 from qtarget.job.config.keys import RUN_KEYS
+from qtarget.job.config.paths import describes_itself
 from qtarget.target.hyperparameters import suggestion
 
 SET_KEYS = ("path", "share", "split", "config", "columns")
@@ -21,6 +22,7 @@ def training_source(values: Mapping[str, Any]) -> DataSource:
         ValueError: a list of sets is not one, or `streaming` lacks what a stream needs.
     """
     source = _source(values, "train_dataset", "dataset_train_split")
+    _check_config(source, values)
     if values.get("streaming"):
         _check_streaming(values)
     if values.get("mixture_stopping") is not None and not any(part.share for part in source.sets):
@@ -94,6 +96,8 @@ def _set(part: Any, key: str, config: str | None, split: str) -> DataSource:
     for name in ("split", "config"):
         if not isinstance(part.get(name), str | None):
             raise ValueError(f"`{key}`: `{name}: {part[name]}` is no text; write `{name}: train`.")
+    if part.get("config") is not None and not any(map(_has_configs, names)):
+        raise ValueError(f"`{key}`: {', '.join(names)} has no configurations; remove `config: {part['config']}`.")
     share = _share(part.get("share"), key, names[0])
     return DataSource(tuple(names), part.get("config", config), part.get("split", split), share, columns)
 
@@ -117,6 +121,24 @@ def _check_shares(sets: tuple[DataSource, ...], key: str) -> None:
         raise ValueError(f"`{key}` takes every row of its sets, so shares mean nothing there; remove `share`.")
     if without:
         raise ValueError(f"`{key}`: {', '.join(without)} has no `share`, and others have; write `share: 0.5` for each.")
+
+
+def _check_config(source: DataSource, values: Mapping[str, Any]) -> None:
+    """Refuse a configuration of rows that have none: it would be passed over, without a word."""
+    config = values.get("dataset_config")
+    if config is None or any(_has_configs(name) for name in source.names):
+        return
+    raise ValueError(
+        f"`dataset_config: {config}` names a part of a data set on the hub, and `train_dataset` is {source.names[0]}, "
+        "which has none; remove `dataset_config`. Where `eval_dataset` is the one on the hub, write "
+        f"`- {{path: its/name, config: {config}}}` under `eval_dataset:`."
+    )
+
+
+def _has_configs(name: str) -> bool:
+    """Whether rows may have several configurations: on the hub, or in a folder that describes itself."""
+    path = Path(name).expanduser()
+    return not path.exists() or describes_itself(path)
 
 
 def _check_streaming(values: Mapping[str, Any]) -> None:

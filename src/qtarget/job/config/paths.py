@@ -76,3 +76,10 @@ def looks_local(name: str) -> bool:
 
 def _listing(there: list[str]) -> str:
     return f"the directory holds {', '.join(there[:8])}{', …' if len(there) > 8 else ''}" if there else "it is empty"
+
+
+def describes_itself(folder: Path) -> bool:
+    """Whether a folder's README.md says, as on the hub, which of its files are which split and configuration."""
+    readme = folder / "README.md"
+    head = readme.read_text(encoding="utf-8", errors="replace").partition("\n---")[0] if readme.is_file() else ""
+    return head.startswith("---") and "configs:" in head

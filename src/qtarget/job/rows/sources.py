@@ -18,7 +18,7 @@ from pyarrow import ArrowInvalid
 
 from qtarget.console import printable
 from qtarget.job.config.checked_job import DataSource
-from qtarget.job.config.paths import looks_local, not_found
+from qtarget.job.config.paths import describes_itself, looks_local, not_found
 from qtarget.job.rows.formats import format_endings, reader_of
 from qtarget.job.rows.row_files import FileRows, first_rows, read_files, stream_files
 from qtarget.job.rows.splits import check_no_split, no_such_split, splits_of_files
@@ -71,18 +71,11 @@ def load_rows(source: DataSource, key: str, reading: ReadOptions = _WHOLE) -> Fi
 def _from_one(path: Path, source: DataSource, key: str, reading: ReadOptions) -> FileRows:
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         return _from_saved(path, source, key, reading)
-    if path.is_dir() and not _describes_itself(path) and source.split.isidentifier():
+    if path.is_dir() and not describes_itself(path) and source.split.isidentifier():
         return _from_folder(path, source, key, reading)
     if path.exists() and not path.is_dir():
         raise ValueError(f"`{key}`: {path} is neither a file nor a directory; write its rows to a file.")
     return _from_hub(source, key, reading)
-
-
-def _describes_itself(folder: Path) -> bool:
-    """Whether a folder's README.md says, as on the hub, which of its files are which split."""
-    readme = folder / "README.md"
-    head = readme.read_text(encoding="utf-8", errors="replace").partition("\n---")[0] if readme.is_file() else ""
-    return head.startswith("---") and "configs:" in head
 
 
 def _check_endings(paths: Sequence[Path], key: str) -> None:
