@@ -1,6 +1,7 @@
 """Rows at the trainer: every set goes through the door, and what became of it is counted."""
 
 import json
+import re
 import warnings
 
 import pytest
@@ -144,6 +145,17 @@ def test_a_set_given_to_evaluate_goes_through_the_door_too():
     rows = [{"question": "w1", "answer": "w2"}] * 2
     assert trainer.evaluate(Dataset.from_list(rows))["eval_nll"] > 0
     assert trainer.evaluate(trainer.train_dataset)["eval_nll"] > 0
+
+
+def test_token_ids_given_to_evaluate_are_checked_too():
+    trainer = build(tiny_models.prompt_completion(4))
+    bad = Dataset.from_list([{"input_ids": [5, 999], "labels": [-100, 6]}])
+    for given in (bad, {"mine": bad}):
+        with pytest.raises(UnusableRow, match=r"prepared row 0: input_ids holds 999"):
+            trainer.evaluate(given)
+    for given, key in ((list(bad), "eval_dataset"), ({"mine": list(bad)}, "eval_dataset['mine']")):
+        with pytest.raises(ValueError, match=re.escape(f"`{key}` is a list, and no data set")):
+            trainer.evaluate(given)
 
 
 def test_columns_may_come_as_text_from_a_command_line():

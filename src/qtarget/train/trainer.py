@@ -329,6 +329,16 @@ class TargetSFTTrainer(OpenSFTTrainer):
             self.skipped_steps.mend(logs)
         super().log(logs, start_time)
 
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As the Trainer's. Rows that are given here go through the same door as those given when it was built."""
+        checks.check_data_sets(None, None if isinstance(eval_dataset, str) else eval_dataset)
+        return super().evaluate(eval_dataset, *args, **kwargs)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self._checked(eval_dataset, "eval_dataset", "eval")
+        return super().get_eval_dataloader(eval_dataset)
+
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As the Trainer's, with `loss` and the other measures averaged over tokens, not over batches."""
         self.meters["eval"] = Meter()
