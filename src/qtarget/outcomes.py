@@ -29,6 +29,19 @@ class Interruption(Exception):
         self.exit_code = 128 + (number or signal.SIGINT)
 
 
+class LostRankError(RuntimeError):
+    """Another rank of the run has ended, so that this one cannot go on. The message names it and what it left to say.
+
+    Args:
+        exit_code: the one that the other rank ends with, and this one.
+        is_told: whether another rank says it on the terminal.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1, is_told: bool = False) -> None:
+        super().__init__(message)
+        self.exit_code, self.is_told = exit_code, is_told
+
+
 class Termination(KeyboardInterrupt):
     """SIGTERM, raised as Ctrl-C is."""
 

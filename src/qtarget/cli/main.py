@@ -23,7 +23,7 @@ from qtarget.cli.terminal import EXIT_FAILED, EXIT_REFUSED
 from qtarget.cli.training_commands import training_app
 from qtarget.cli.versions_report import print_versions
 from qtarget.console import SafeConsole, accept_any_encoding, visible
-from qtarget.outcomes import Interruption, Refusal, UnusableRow, missing_library
+from qtarget.outcomes import Interruption, LostRankError, Refusal, UnusableRow, missing_library
 
 app = typer.Typer(
     name="qtarget",
@@ -64,10 +64,13 @@ def main(argv: list[str] | None = None) -> None:
         code = app(arguments, prog_name="qtarget", standalone_mode=False)
     except Exception as error:
         code = _exit_code(error)
+        before = _before_last_words(error)
+        if before is None:
+            sys.exit(EXIT_FAILED if code is None else code)
         if debug or code is None:
+            print(before or _first_rank(), end="", file=sys.stderr)
             raise
-        if not isinstance(error, Refusal) or _is_first_rank():
-            _print_error(error)
+        _print_error(error, before)
     finally:
         sys.excepthook = _show_traceback  # Typer has put its own in its place
     sys.exit(code if isinstance(code, int) else 0)
@@ -75,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _exit_code(error: Exception) -> int | None:
     """The code of an error that a user can cause; None for a fault of ours, which keeps its traceback."""
-    if isinstance(error, Interruption):
+    if isinstance(error, Interruption | LostRankError):
         return error.exit_code
     codes: dict[type[Exception], int] = {
         Refusal: EXIT_REFUSED,
@@ -92,16 +95,40 @@ def _exit_code(error: Exception) -> int | None:
     return EXIT_FAILED if code is None and fault_in_words(error) else code
 
 
-def _print_error(error: Exception) -> None:
-    """Print an error in red; of words that Typer cannot read, how the command is called besides."""
+def _print_error(error: Exception, before: str = "") -> None:
+    """Print an error in red; of words that Typer cannot read, how the command is called besides.
+
+    Args:
+        before: stands in front of it.
+    """
     console = SafeConsole(stderr=True, soft_wrap=True)
     if isinstance(error, typer.Abort):
         return console.print("stopped", style="red")
-    known = isinstance(error, Refusal | Interruption | ImportError | UnusableRow)
+    known = isinstance(error, Refusal | Interruption | ImportError | UnusableRow | LostRankError)
     text = _message(error) if known else fault_in_words(error) or str(error)
     text = _usage(error) if hasattr(error, "format_message") else text
     if text:
-        console.print(Text(text, style="red"))
+        console.print(Text("\n".join([before + text, *getattr(error, "__notes__", ())]), style="red"))
+
+
+def _before_last_words(error: Exception) -> str | None:
+    """What stands in front of an error on the terminal: which of several ranks it is of. None where another rank says
+    the same."""
+    if isinstance(error, LostRankError):
+        return None if error.is_told else ""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return ""
+    from qtarget.train.roll_call import RollCall
+
+    call = RollCall.join()
+    if call is None:
+        return None if isinstance(error, Refusal) and os.environ.get("RANK", "0") != "0" else ""
+    return call.says(f"{type(error).__name__}: {error}")
+
+
+def _first_rank() -> str:
+    """What stands in front of a traceback of the first of several ranks."""
+    return "" if os.environ.get("WORLD_SIZE", "1") == "1" else "rank 0: "
 
 
 def _message(error: Exception) -> str:
@@ -123,8 +150,3 @@ def _usage(error: Any) -> str:
 def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Python's own traceback, in which what came from elsewhere cannot command the terminal."""
     print(visible("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
-
-
-def _is_first_rank() -> bool:
-    """Whether this process prints a refusal for all ranks, which all see the same configuration."""
-    return os.environ.get("RANK", "0") == "0"

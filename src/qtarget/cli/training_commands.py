@@ -70,7 +70,9 @@ def train_command(arguments: ConfigArguments = None) -> None:
         from qtarget.job.teacher_mass import announce_mass
         from qtarget.job.training import claimed_output, prepare_training, run_training
         from qtarget.job.training_table import TrainingTable
+        from qtarget.train.roll_call import ranks_told
 
+        held.enter_context(ranks_told(ends_process=True))
         with preparation(), _untrained():
             job = read_job(parse_arguments(arguments or []))
             if job.args.log_level != "passive":

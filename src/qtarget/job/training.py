@@ -14,7 +14,7 @@ from qtarget.job.output_folder import check_output
 from qtarget.job.training_picture import draw_training
 from qtarget.outcomes import Interruption
 from qtarget.teacher.served.transport import TeacherUnavailableError
-from qtarget.train import NonFiniteLossError, NonFiniteWeightsError, stop_with_checkpoint
+from qtarget.train import NonFiniteLossError, NonFiniteWeightsError, SaveError, stop_with_checkpoint
 from qtarget.train.missed_evaluation import is_evaluated
 from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 from qtarget.train.stopping import StopAtStepEnd
@@ -22,6 +22,7 @@ from qtarget.train.stopping import StopAtStepEnd
 NOT_OF_THE_RESULT = ("checkpoint-*", "last-good-*", ".*", "*.log", "runs", "logs")
 """What else stands in an output directory, by patterns: no part of the trained model."""
 METRICS, CONFIGURATION = "metrics.json", "train.yaml"
+SAYING_WHAT_IS_KEPT = (Interruption, NonFiniteLossError, NonFiniteWeightsError, SaveError, TeacherUnavailableError)
 GO_ON = "the same command and `--resume-from-checkpoint`"
 
 
@@ -96,6 +97,12 @@ def _run(trainer: JobTrainer, go_on: str, say: Callable[[str], None]) -> None:
             _finish(trainer, stop, notice)
         except KeyboardInterrupt as second:
             raise Interruption(_ended_at_once(trainer, notice, go_on), stop.signals.received) from second
+        except SAYING_WHAT_IS_KEPT:
+            raise
+        except Exception as error:
+            if trainer.accelerator.num_processes > 1:
+                error.add_note(_kept(trainer, go_on))
+            raise
 
 
 def _train(trainer: JobTrainer, go_on: str) -> None:
@@ -200,5 +207,6 @@ def _kept(trainer: JobTrainer, go_on: str) -> str:
             f"{trainer.args.save_steps:g}`), so nothing of it is kept."
         )
     saved = int(checkpoint.name.removeprefix("checkpoint-"))
-    lost = f"the {step - saved} steps after it are lost" if step > saved else "nothing is lost"
+    many = "step after it is" if step == saved + 1 else f"{step - saved} steps after it are"
+    lost = f"the {many} lost" if step > saved else "nothing is lost"
     return f"The last whole checkpoint is {checkpoint}; {lost}. Go on with {go_on}."

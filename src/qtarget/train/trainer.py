@@ -49,9 +49,11 @@ from qtarget.train.nonfinite import FiniteStepCheck, refuse_skipping
 from qtarget.train.nonfinite_rows import UNSOUND, MicroBatch, is_sound, say_unsound
 from qtarget.train.open_student import open_student
 from qtarget.train.prepare_rows import PreparedRows, RowPreparation, prepared_rows
+from qtarget.train.process_group import check_group
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.resumption.sealed_run import SealedRun
+from qtarget.train.roll_call import ranks_told
 from qtarget.train.row_door import RowDoor, student_processor
 from qtarget.train.row_mixture import sets_of
 from qtarget.train.skipped_steps import SkippedSteps
@@ -135,6 +137,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_weights(self.method, self.door.mixture_of(train_dataset) or train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
+        check_group(args, self.accelerator, self.asker)
         refuse_skipping(args, self.accelerator, self.asker)
         self._check_tokens()
         self._check_ends(train_dataset)
@@ -374,8 +377,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
             ValueError: there is no whole checkpoint, or it is of another run (`args.resume_changed` names what may
                 differ); or another process trains into the same folder.
             NonFiniteLossError: before the weights are touched.
+            LostRankError: another rank has ended; the message names it and its words.
         """
-        with self.sealed_run.only_writer():
+        with ranks_told(), self.sealed_run.only_writer():
             start = self.sealed_run.begin(resume_from_checkpoint)
             return super().train(None if start is None else str(start), *args, **kwargs)
 

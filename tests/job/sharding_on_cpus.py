@@ -1,0 +1,23 @@
+"""FSDP2 between processes on CPUs: accelerate has it on accelerators alone, though torch has it on CPUs."""
+
+import os
+from typing import NamedTuple
+
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+
+
+class ShardingOnCPUs(NamedTuple):
+    """accelerate takes CPUs for accelerators when it decides whether to cut the model, and nowhere else."""
+
+    def install(self) -> None:
+        begin = PartialState.__init__
+
+        def beginning(state, *args, **kwargs):
+            is_first = not state.initialized
+            begin(state, *args, **kwargs)
+            if is_first and state.distributed_type == DistributedType.MULTI_CPU:
+                state.distributed_type = DistributedType.MULTI_GPU
+
+        PartialState.__init__ = beginning
+        os.environ["ACCELERATE_USE_FSDP"] = "true"
