@@ -5,6 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,6 +74,7 @@ def _run(words: list[str], signals: Sequence[Signalling], out: Path, err: Path) 
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):  # a full disk, which a test makes
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)

@@ -1,4 +1,4 @@
-"""The four commands that run for long, at the quickest settings there are, and what of their results must be the same."""
+"""The four commands that run for long, at the quickest settings there are, and what of their results is compared."""
 
 import hashlib
 import json

@@ -1,7 +1,7 @@
 """Commands in a process of their own, killed at a moment of their progress: the n-th event that an audit hook sees.
 
-Events are of any kind (a file opened, a module imported, a tensor made), so they go on while a step is computed, and the
-n-th of a command is the same on a busy machine and on an idle one.
+Events are of any kind (a file opened, a module imported, a tensor made), so they go on while a step is computed, and
+the n-th of a command is the same on a busy machine and on an idle one.
 """
 
 import gc
@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from job.stopped import Ended, ended
+from job.stopped import ended
 
 CHAOS = bool(os.environ.get("QTARGET_CHAOS"))
 """Whether many moments are looked at, and not only some."""
