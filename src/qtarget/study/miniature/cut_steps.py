@@ -1,4 +1,4 @@
-"""The share of its steps to which a study was cut: kept beside the results, so that one that is stopped goes on with it."""
+"""The share of its steps to which a study was cut, kept beside the results: one that is stopped goes on with it."""
 
 import json
 from dataclasses import asdict

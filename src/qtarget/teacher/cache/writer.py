@@ -176,9 +176,9 @@ def _full_disk(folder: Path, plan: CachePlan, error: OSError) -> str:
     done = shards_on_disk(folder, plan)
     missing = plan.bytes - sum(path.stat().st_size for path in done)
     return (
-        f"{error.filename or folder} could not be written ({error.strerror}): {len(done)} of {len(plan.shards)} shards are "
-        f"finished and stay, and the others need {readable(missing)} more. Make room, and start the same command "
-        "again; it goes on from there."
+        f"{error.filename or folder} could not be written ({error.strerror}): {len(done)} of {len(plan.shards)} "
+        f"shards are finished and stay, and the others need {readable(missing)} more. Make room, and start the same "
+        "command again; it goes on from there."
     )
 
 
