@@ -5,6 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,12 +50,22 @@ class Signalling(NamedTuple):
 
 def ended(words: Sequence[str], *signals: Signalling, folder: Path) -> Ended:
     """Run a command in a child process until it ends; a negative code is the signal that killed it."""
-    out, err = folder / "stdout.txt", folder / "stderr.txt"
+    return end_of(started(words, *signals, folder=folder), folder)
+
+
+def started(words: Sequence[str], *signals: Signalling, folder: Path) -> int:
+    """Start a command in a child process, which writes what it prints into a folder; returns its number."""
     child = os.fork()
     if child == 0:
-        _run(list(words), signals, out, err)
+        _run(list(words), signals, folder / "stdout.txt", folder / "stderr.txt")
+    return child
+
+
+def end_of(child: int, folder: Path) -> Ended:
+    """Wait until a child process ends."""
     _, status = os.waitpid(child, 0)
-    return Ended(os.waitstatus_to_exitcode(status), out.read_text("utf-8"), err.read_text("utf-8"))
+    said = ((folder / name).read_text("utf-8") for name in ("stdout.txt", "stderr.txt"))
+    return Ended(os.waitstatus_to_exitcode(status), *said)
 
 
 def _run(words: list[str], signals: Sequence[Signalling], out: Path, err: Path) -> None:
@@ -73,6 +84,7 @@ def _run(words: list[str], signals: Sequence[Signalling], out: Path, err: Path) 
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):  # a full disk, which a test makes
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)

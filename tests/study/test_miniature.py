@@ -1,6 +1,8 @@
 """The study: what it asks for, that it goes on where it stopped, what it concludes. The runs are real, only few."""
 
 import json
+import os
+import signal
 from collections import Counter
 from dataclasses import replace
 from io import StringIO
@@ -218,3 +220,48 @@ def test_the_page_is_written_from_the_results_and_no_table_is_left_out(place, tm
     assert (tmp_path / "study.png").stat().st_size > 10_000
     write_page(page, TINY.settings, place.results)
     assert page.read_text() == text
+
+
+def test_two_runs_train_at_the_same_time(place, tmp_path):
+    """As those of two workers do."""
+    started = []
+
+    def train_another(done: int, total: int) -> None:
+        if not started:
+            started.append(done)
+            study_outcome(TINY.run(SETTING, "dft", 0), SETTING.world, place.models, tmp_path, lambda done, total: None)
+
+    study_outcome(TINY.run(SETTING, "sft", 0), SETTING.world, place.models, tmp_path, train_another)
+    assert {path.name for path in (tmp_path / SETTING.name).iterdir()} == {"sft-test-0.json", "dft-test-0.json"}
+
+
+def test_a_study_that_was_cut_goes_on_with_the_steps_that_it_began_with(tmp_path, monkeypatch):
+    place, said = StudyFolders(tmp_path / "results", tmp_path / "models"), console()
+    monkeypatch.setattr(schedule, "_time_of_a_run", lambda study, folders: lambda run: 10.0)
+    whole = replace(TINY, share=1.0)
+    cut = schedule._cut_to_hours(whole, place, 1, console(), hours=0.01)
+    assert cut.share < 1
+    monkeypatch.setattr(schedule, "_time_of_a_run", lambda study, folders: lambda run: 30.0)
+    assert schedule._cut_to_hours(whole, place, 1, said, hours=0.01) == cut
+    assert "as when this study of 0.01 hours began" in said.file.getvalue()
+    assert schedule._cut_to_hours(whole, place, 1, console(), hours=0.02).share != cut.share
+
+
+def test_a_study_that_fitted_is_not_cut_when_it_goes_on(tmp_path, monkeypatch):
+    place, whole = StudyFolders(tmp_path / "results", tmp_path / "models"), replace(TINY, share=1.0)
+    monkeypatch.setattr(schedule, "_time_of_a_run", lambda study, folders: lambda run: 1.0)
+    assert schedule._cut_to_hours(whole, place, 1, console(), hours=1) == whole
+    monkeypatch.setattr(schedule, "_time_of_a_run", lambda study, folders: lambda run: 3600.0)
+    assert schedule._cut_to_hours(whole, place, 1, console(), hours=1) == whole
+
+
+def test_a_worker_that_is_killed_is_said_in_words(tmp_path, monkeypatch):
+    place = StudyFolders(tmp_path / "results", tmp_path / "models")
+    runs = [TINY.run(SETTING, method, 0) for method in ("base", "teacher")]
+    monkeypatch.setattr(schedule, "_conduct_quietly", killed_worker)
+    with pytest.raises(ValueError, match=r"was killed.*stays in .*results, and the same command goes on from there"):
+        list(schedule._conduct(runs, {SETTING.name: SETTING.world}, place, 2))
+
+
+def killed_worker(*args) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,6 @@
 """Errors of libraries that a user can cause, in words: a chat template that fails, a disk that is full."""
 
-from qtarget.disk.os_errors import write_fault
+from qtarget.disk.os_errors import FullDiskError, write_fault
 from qtarget.models.template_errors import is_of_template, place_in_template, words_of_template
 
 KEPT = "What was whole before stays, and the same command goes on from it (training: with `--resume-from-checkpoint`)."
@@ -23,6 +23,8 @@ def _template_fault(error: BaseException) -> str | None:
 
 
 def _disk_fault(error: BaseException) -> str | None:
+    if isinstance(error, FullDiskError):
+        return str(error)
     fault = write_fault(error)
     if fault is None:
         return None

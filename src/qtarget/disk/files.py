@@ -107,11 +107,17 @@ def is_draft(path: Path) -> bool:
     return DRAFT.fullmatch(path.name) is not None
 
 
-def remove_drafts(folder: Path) -> None:
-    """Delete what killed processes left unfinished in a folder and those inside it. Nobody may be writing there."""
-    for path in folder.rglob(".*.draft"):
-        if is_draft(path):
-            path.unlink(missing_ok=True)
+def remove_drafts(folder: Path, lock: str) -> None:
+    """Delete what killed processes left unfinished in a folder and those inside it. Nobody may be writing there.
+
+    Args:
+        lock: name of a file; folders inside that have one are left to whoever locks them.
+    """
+    for where, inside, names in os.walk(folder):
+        inside[:] = [name for name in inside if not os.path.exists(os.path.join(where, name, lock))]
+        for path in (Path(where, name) for name in names):
+            if is_draft(path):
+                path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,6 +14,10 @@ from qtarget.disk.files import remove_drafts
 LOCK, HOLDER = ".lock", ".writer"
 
 
+class WrittenElsewhereError(ValueError):
+    """Another process is writing to the folder; nothing was done."""
+
+
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
     """Lock a folder for writing, and delete what a killed writer left unfinished in it.
@@ -21,18 +25,20 @@ def one_writer(folder: Path) -> Iterator[None]:
     The system releases the lock when the process ends, however it ends.
 
     Raises:
-        ValueError: another process holds the lock.
+        WrittenElsewhereError: another process holds the lock; names the folder, the process, and what to do.
+        OSError: the folder cannot be written to.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ValueError(
+        raise WrittenElsewhereError(
             f"{folder} is being written by {_holder(folder)}. Wait until it has finished, or stop it; a process that "
             "was killed holds nothing."
         ) from error
     try:
-        remove_drafts(folder)
+        remove_drafts(folder, LOCK)
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         (folder / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
         yield

@@ -25,8 +25,12 @@ REASONS = {
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """How safetensors, which is written in Rust, names an error of the system."""
-TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
+TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "iostream error")
 """What torch names when a file that it writes cannot grow."""
+
+
+class FullDiskError(OSError):
+    """A disk that is full, in words that say what is kept and how to go on."""
 
 
 class WriteFault(NamedTuple):

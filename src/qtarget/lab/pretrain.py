@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from qtarget.console import SafeConsole
 from qtarget.disk.files import read_json_object, write_json
+from qtarget.disk.one_writer import one_writer
 from qtarget.lab.tokens import END, END_ID, PAD_ID, VOCABULARY_SIZE, make_tokenizer
 from qtarget.lab.worlds import Demonstration, Model, World, pretraining_text
 
@@ -29,12 +30,16 @@ def build(world: World, seed: int, out_dir: Path, progress: Progress | None = No
     The same world, seed, machine and number of threads give the same weights. A model that an earlier,
     interrupted build with the same settings already finished is kept. Progress is shown by rich; pass your
     own `rich.progress.Progress` to show it elsewhere.
+
+    Raises:
+        WrittenElsewhereError: another process is writing to `out_dir`.
     """
     if progress is None:
         with Progress(console=SafeConsole(stderr=True)) as display:
             return build(world, seed, out_dir, display)
-    build_model(world.student, f"{world.name} student", seed, out_dir / "student", progress)
-    build_model(world.teacher, f"{world.name} teacher", seed + 1, out_dir / "teacher", progress)
+    with one_writer(out_dir):
+        build_model(world.student, f"{world.name} student", seed, out_dir / "student", progress)
+        build_model(world.teacher, f"{world.name} teacher", seed + 1, out_dir / "teacher", progress)
 
 
 def build_model(model: Model, title: str, seed: int, folder: Path, progress: Progress) -> None:

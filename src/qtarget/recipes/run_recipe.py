@@ -11,6 +11,7 @@ from rich.text import Text
 from transformers import PrinterCallback
 
 from qtarget.disk.files import read_json_object, reading_fields, write_json
+from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.run.view import ProgressDisplay
@@ -44,9 +45,15 @@ def run_recipe(recipe: Recipe, options: RunOptions, print_line: Callable[[str], 
     Raises:
         ValueError: an unknown arm, a folder that holds another run, a damaged `results.json`, or rows and models that
             do not fit.
+        WrittenElsewhereError: another process runs the same recipe there.
         Interruption: on Ctrl-C; the same command goes on from there.
     """
     home = options.out / recipe.name
+    with one_writer(home):
+        return _run_arms(recipe, options, home, print_line)
+
+
+def _run_arms(recipe: Recipe, options: RunOptions, home: Path, print_line: Callable[[str], None]) -> list[RecipeScore]:
     _earlier(recipe, options, home)  # so that a damaged file is refused before any work
     scores = []
     for arm in options.arms_of(recipe):

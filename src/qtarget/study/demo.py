@@ -23,6 +23,7 @@ import qtarget as qt
 from qtarget import lab
 from qtarget.console import SafeConsole
 from qtarget.disk.files import replace_text, write_json
+from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate import paired_difference
 from qtarget.lab import World
 from qtarget.study.experiment import LabModels, conduct_run
@@ -70,11 +71,13 @@ def run_demo(out: Path, world: str | None = None, seed: int = 0, quick: bool = F
 
     Raises:
         ValueError: no such world.
+        WrittenElsewhereError: another process is writing to `out`.
     """
     worlds = [lab.world(name) for name in ([world] if world else DEMO_WORLDS)]
     console, outcomes = SafeConsole(), []
-    for each in worlds:
-        outcomes += _run_world(each, demo_budget(each, quick), seed, out / each.name, console)
+    with one_writer(out):
+        for each in worlds:
+            outcomes += _run_world(each, demo_budget(each, quick), seed, out / each.name, console)
     console.print(Text.assemble("On a model and rows of your own: ", ("qtarget train --help", "bold")))
     return outcomes
 

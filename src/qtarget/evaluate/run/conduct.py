@@ -12,7 +12,7 @@ from qtarget.evaluate.nouns import TaskRun
 from qtarget.evaluate.run.draw import SampleOrigin, draw_missing
 from qtarget.evaluate.run.grade import grade_records
 from qtarget.evaluate.run.plan import EvaluationPlan
-from qtarget.evaluate.run.prepare import PreparedEvaluation, prepare_evaluation
+from qtarget.evaluate.run.prepare import PreparedEvaluation, check_same_evaluation, prepare_evaluation
 from qtarget.evaluate.run.progress import ProgressWatch, SilentWatch
 from qtarget.evaluate.run.results import Results, TaskResult, summarise
 from qtarget.evaluate.store import (
@@ -36,6 +36,7 @@ def run_evaluation(plan: EvaluationPlan, watch: ProgressWatch | None = None) -> 
 
     Raises:
         ValueError: the plan cannot be run, its folder holds another evaluation, or a sample is damaged.
+        WrittenElsewhereError: another process is writing to the folder.
         Interruption: on Ctrl-C or SIGTERM; the samples drawn so far stay.
     """
     return conduct_evaluation(prepare_evaluation(plan), watch)
@@ -44,8 +45,8 @@ def run_evaluation(plan: EvaluationPlan, watch: ProgressWatch | None = None) -> 
 def conduct_evaluation(prepared: PreparedEvaluation, watch: ProgressWatch | None = None) -> Results:
     """Like `run_evaluation`, for a plan that `prepare_evaluation` has already checked."""
     watch, out = watch or SilentWatch(), prepared.plan.out
-    out.mkdir(parents=True, exist_ok=True)
     with one_writer(out), _resumable(prepared):
+        check_same_evaluation(prepared)  # another may have begun and ended here since this one was prepared
         if not (out / RUN).is_file():
             write_json(out / RUN, prepared.facts)
         notices = [_draw(prepared, run, watch) for run in prepared.task_runs]

@@ -53,11 +53,16 @@ def prepare_evaluation(plan: EvaluationPlan) -> PreparedEvaluation:
         run.task.name: tuple(prompt_ids(run.ask.prompt, question, generator.tokenizer) for question in run.questions)
         for run in task_runs
     }
-    facts = generator.fingerprint()
-    _check_same_run(plan, facts)
-    for run in task_runs:
-        _check_same_task(plan, run)
-    return PreparedEvaluation(plan, task_runs, prompts, facts, generator)
+    prepared = PreparedEvaluation(plan, task_runs, prompts, generator.fingerprint(), generator)
+    check_same_evaluation(prepared)
+    return prepared
+
+
+def check_same_evaluation(prepared: PreparedEvaluation) -> None:
+    """Refuse a folder that holds samples of another evaluation; ValueError lists what differs."""
+    _check_same_run(prepared.plan, prepared.facts)
+    for run in prepared.task_runs:
+        _check_same_task(prepared.plan, run)
 
 
 def _regrading(plan: EvaluationPlan) -> PreparedEvaluation:

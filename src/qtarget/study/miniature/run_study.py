@@ -7,6 +7,7 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from qtarget.console import SafeConsole
+from qtarget.disk.one_writer import one_writer
 from qtarget.study.miniature.analysis import load_outcomes, verdicts
 from qtarget.study.miniature.design import Study
 from qtarget.study.miniature.page import scores_table, verdict_sentence, verdict_table, write_page
@@ -31,12 +32,18 @@ def run_study(
         workers: processes; each keeps one core busy.
         hours: of the study, without the sweep: where the estimate is above it, steps are cut, never seeds.
         quick: one setting and no sweep.
+
+    Raises:
+        WrittenElsewhereError: another process makes a study in `results`, or pre-trains into `models`.
+        ValueError: a worker was killed; the runs that had ended stay.
+        OSError: the disk is full; likewise.
     """
     console, folders = SafeConsole(), StudyFolders(results, models)
-    done = conduct_study(QUICK if quick else WHOLE, folders, workers, console, hours)
-    if not quick:
-        sweep(SWEPT, folders, workers, console)
-    show(done, results, console)
+    with one_writer(results):
+        done = conduct_study(QUICK if quick else WHOLE, folders, workers, console, hours)
+        if not quick:
+            sweep(SWEPT, folders, workers, console)
+        show(done, results, console)
 
 
 def rewrite_study_page(page: Path, results: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -41,8 +42,9 @@ def study_outcome(run: Run, world: World, models: Path, results: Path, step: Ste
     if (finished := finished_outcome(run, results)) is not None:
         return finished
     measure = partial(_measure, run=run, world=world, models=models)
-    questions, scratch = split_questions(run, world), models.parent / "trainer"
-    outcome = conduct_run(run, world, lab_models(world, models), questions, scratch, step, measure=measure)
+    questions, folders = split_questions(run, world), lab_models(world, models)
+    with TemporaryDirectory(prefix="qtarget-study-") as scratch:  # another for each run that trains at the same time
+        outcome = conduct_run(run, world, folders, questions, Path(scratch), step, measure=measure)
     save_outcome(outcome, path_of(run, results))
     return outcome
 

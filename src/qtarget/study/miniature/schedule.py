@@ -1,17 +1,23 @@
 """The study's schedule: which runs are missing, how long they will take, and making them in one process or several."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from qtarget.disk.one_writer import one_writer
 from qtarget.lab import World
+from qtarget.study.miniature.cut_steps import keep_share, kept_share
 from qtarget.study.miniature.design import Study, choose_eta
 from qtarget.study.miniature.model_folders import build_models, missing_models
 from qtarget.study.miniature.runs import finished_outcome, path_of, study_outcome
@@ -53,15 +59,23 @@ def sweep(study: Study, folders: StudyFolders, workers: int, console: Console) -
 
 def build_missing_models(study: Study, folders: StudyFolders, console: Console) -> None:
     """Pre-train the students and teachers that do not ship."""
-    missing = missing_models([setting.world for setting in study.settings], folders.models)
-    if missing:
+    worlds = [setting.world for setting in study.settings]
+    if not missing_models(worlds, folders.models):
+        return
+    with one_writer(folders.models), quiet(), _progress(console) as progress:
+        missing = missing_models(worlds, folders.models)  # another study may have made some in the meantime
         console.print(f"{len(missing)} models to pre-train first, about a minute each, into {folders.models}")
-        with quiet(), _progress(console) as progress:
-            build_models(missing, progress)
+        build_models(missing, progress)
 
 
 def _cut_to_hours(study: Study, folders: StudyFolders, workers: int, console: Console, hours: float | None) -> Study:
-    """The study with its steps cut to the hours given; prints how many runs are missing and how long they take."""
+    """The study with its steps cut to the hours given; prints how many runs are missing and how long they take.
+
+    A study that is stopped goes on with the steps that it began with, whatever the time that is left.
+    """
+    if hours is not None and (share := kept_share(study, hours, folders.results)) is not None:
+        console.print(f"{share / study.share:.0%} of the steps, as when this study of {hours:g} hours began")
+        study, hours = replace(study, share=share), None
     tried = [finished_outcome(run, folders.results) for run in study.choice_runs()]
     known = choose_eta([outcome for outcome in tried if outcome is not None]) if None not in tried else {}
     chosen = {setting.name: study.etas[0] for setting in study.settings} | known
@@ -75,10 +89,12 @@ def _cut_to_hours(study: Study, folders: StudyFolders, workers: int, console: Co
         f"{len(expected)} runs, at most {len(missing)} of them to do: about {_hours_or_minutes(total)} on {workers} "
         f"process{'es' if workers > 1 else ''}. Each run is kept as it ends; the same command goes on from there."
     )
-    if hours is None or total <= 3600 * hours:
+    if hours is None:
         return study
-    cut = replace(study, share=study.share * 3600 * hours / total)
-    console.print(f"cut to {cut.share:.0%} of the steps, to fit {hours:g} hours; every seed stays")
+    cut = replace(study, share=study.share * min(1.0, 3600 * hours / total))
+    if cut.share < study.share:
+        console.print(f"cut to {cut.share:.0%} of the steps, to fit {hours:g} hours; every seed stays")
+    keep_share(study, hours, cut.share, folders.results)
     return cut
 
 
@@ -88,13 +104,11 @@ def _time_of_a_run(study: Study, folders: StudyFolders) -> Callable[[Run], float
     run = study.run(setting, "target-sft", 0, "test", study.etas[0])
     few = replace(run, budget=replace(run.budget, demonstrations=320, steps=10, test=20))
     base = replace(few, method="base", hyperparameters={})
-    scratch = folders.models / "probe"
-    with quiet():
+    with quiet(), TemporaryDirectory(prefix="qtarget-study-") as kept:
         seconds = {}
         for name, short in (("trained", few), ("base", base)):
             started = time.monotonic()
-            study_outcome(short, setting.world, folders.models, scratch, _ignore_progress)
-            path_of(short, scratch).unlink()
+            study_outcome(short, setting.world, folders.models, Path(kept), _ignore_progress)
             seconds[name] = time.monotonic() - started
     a_step = max(seconds["trained"] - seconds["base"], 0.0) / 10
     a_question = seconds["base"] / 20
@@ -137,13 +151,25 @@ def _conduct(
     if workers == 1 or not runs:
         yield from (_conduct_quietly(run, worlds[run.setting], folders) for run in runs)
         return
-    with ProcessPoolExecutor(min(workers, len(runs)), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(workers, len(runs)), get_context("spawn"), _end_with_parent) as pool:
         futures: list[Future] = [pool.submit(_conduct_quietly, run, worlds[run.setting], folders) for run in runs]
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise ValueError(
+                "A process of the study was killed, by the system if it was short of memory; fewer `--workers` need "
+                f"less. What is finished stays in {folders.results}, and the same command goes on from there."
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed; it would wait forever for work."""
+    parent = parent_process()
+    assert parent is not None
+    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _conduct_quietly(run: Run, world: World, folders: StudyFolders) -> Outcome:

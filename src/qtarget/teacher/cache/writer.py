@@ -1,6 +1,5 @@
 """Writing a cache shard by shard: a run that was killed goes on with the next one, and several ranks share the work."""
 
-import errno
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from safetensors.torch import save
 
 from qtarget.disk.files import file_digest, is_draft, read_json_object, replace_file
 from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
+from qtarget.disk.os_errors import DISK_FULL, FullDiskError
 from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
 from qtarget.teacher.cache.format import (
     MANIFEST,
@@ -30,7 +30,6 @@ from qtarget.teacher.cache.format import (
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
 
-FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _OWN_FILES = {LOCK, HOLDER}
 Answer = Callable[[Sequence[Document]], KeptLogprobs]
 
@@ -162,8 +161,8 @@ def _full_disk_explained(folder: Path, plan: CachePlan) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
-            raise OSError(_full_disk(folder, plan, error)) from error
+        if error.errno in DISK_FULL:
+            raise FullDiskError(_full_disk(folder, plan, error)) from error
         raise
 
 
@@ -177,9 +176,9 @@ def _full_disk(folder: Path, plan: CachePlan, error: OSError) -> str:
     done = shards_on_disk(folder, plan)
     missing = plan.bytes - sum(path.stat().st_size for path in done)
     return (
-        f"{folder} could not be written further ({error.strerror}): {len(done)} of {len(plan.shards)} shards are "
-        f"finished and stay, and the others need {readable(missing)} more. Make room, and start the same command "
-        "again; it goes on from there."
+        f"{error.filename or folder} could not be written ({error.strerror}): {len(done)} of {len(plan.shards)} "
+        f"shards are finished and stay, and the others need {readable(missing)} more. Make room, and start the same "
+        "command again; it goes on from there."
     )
 
 

@@ -1,0 +1,91 @@
+"""A full disk at every file of a command that runs for long: one error that names the file, and nothing is lost.
+
+Once there is room, the same command goes on to the bytes of a run that had room all along. CI looks at some of the
+moments, `QTARGET_CHAOS=1` at all.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import datasets
+import pytest
+from job.stopped import Ended, ended
+from reliability.commands import COMMANDS, TINY_STUDY, Command, make_workplace, remove_results
+from reliability.full_disks import FullFrom, LimitedFiles
+from reliability.moments import CHAOS, EventCount, warm_up
+
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="limits a process"),
+    pytest.mark.failure_case(21),
+]
+SOME = {"train": 0, "teacher cache": 4, "eval": 4, "study": 2}
+"""Events that CI looks at, spread over all of them; a training's are those of tests/job/test_killed.py."""
+NAMED = re.compile(r"\b(out|cache|eval|results|models)([/:`]| (could|cannot))")
+"""A path of a command's own, as errors have it."""
+LEAST = 3000
+"""Bytes: what the command itself prints goes to files too, and is to be read."""
+FULL = ("the disk is full", "No space left on device", "larger than this system allows", "File too large")
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / ".cache")
+    monkeypatch.setattr("qtarget.study.miniature.run_study.QUICK", TINY_STUDY)
+    make_workplace(tmp_path)
+    return tmp_path
+
+
+def results(folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / name for name in ("out", "cache", "eval", "study"))
+
+
+def check_words(said: Ended, name: str) -> None:
+    """One clear error, which names a file or folder of the command's."""
+    words = " ".join(said.err.split())
+    assert said.code in (1, 2), said
+    assert "Traceback" not in said.err, said.err
+    assert any(each in words for each in FULL), words
+    assert NAMED.search(words), words
+
+
+def check_going_on(command: Command, folder: Path, expected: dict[str, str], full, name: str) -> None:
+    said = ended(command.words, full, folder=folder)
+    try:
+        if said.code != 0:
+            check_words(said, name)
+            again = ended((*command.words, *command.go_on), folder=folder)
+            if again.code == 2 and command.go_on:
+                again = ended(command.words, folder=folder)
+            assert again.code == 0, again.err
+        assert command.content(folder) == expected
+    except AssertionError as error:
+        raise AssertionError(f"`{name}`, the disk full {full}: {error}") from error
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if SOME[name] or CHAOS])
+def test_at_every_event(workplace, name):
+    command, events = COMMANDS[name], EventCount()
+    warm_up(command.words, workplace)
+    remove_results(workplace)
+    assert ended(command.words, FullFrom(0, results(workplace), events), folder=workplace).code == 0
+    expected, total = command.content(workplace), events.value
+    assert total > 5
+    some = {1 + round(place * (total - 1) / (SOME[name] - 1)) for place in range(SOME[name])}
+    for event in range(1, total + 1) if CHAOS else sorted(some):
+        remove_results(workplace)
+        check_going_on(command, workplace, expected, FullFrom(event, results(workplace), EventCount()), name)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_at_every_size(workplace, name):
+    """Writes of C++ and Rust, and into files that are open, have no events: they fail beyond a size."""
+    command = COMMANDS[name]
+    warm_up(command.words, workplace)
+    expected = command.content(workplace)
+    sizes = {path.stat().st_size for folder in results(workplace) for path in folder.rglob("*") if path.is_file()}
+    limits = sorted(size - 1 for size in sizes if size > LEAST)
+    for limit in limits if CHAOS else limits[-1:]:
+        remove_results(workplace)
+        check_going_on(command, workplace, expected, LimitedFiles(limit), name)

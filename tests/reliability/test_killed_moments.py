@@ -1,0 +1,61 @@
+"""kill -9 at random moments of every command that runs for long: the same command goes on, to the same bytes.
+
+CI looks at a few moments. `QTARGET_CHAOS=1` looks at fifty of each command.
+"""
+
+import os
+import random
+from pathlib import Path
+
+import datasets
+import pytest
+from job.stopped import ended
+from reliability.commands import COMMANDS, TINY_STUDY, Command, make_workplace, remove_results
+from reliability.moments import CHAOS, killed, kills, warm_up
+
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="kills processes"),
+    pytest.mark.failure_case(1),
+]
+FEW = {"train": 2, "teacher cache": 4, "eval": 4, "study": 2}
+MANY = (40, 10)
+"""Moments by events and by the processor's time."""
+SEED = os.environ.get("QTARGET_CHAOS_SEED", "1")
+"""Of the moments; CI's are always the same."""
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / ".cache")
+    monkeypatch.setattr("qtarget.study.miniature.run_study.QUICK", TINY_STUDY)
+    make_workplace(tmp_path)
+    return tmp_path
+
+
+def goes_on(command: Command, folder: Path) -> None:
+    """Go on with a command that was killed; a training that had no checkpoint yet says so, and begins anew."""
+    again = ended((*command.words, *command.go_on), folder=folder)
+    if again.code == 2 and command.go_on:
+        assert "there is no checkpoint in out to resume from; leave `resume_from_checkpoint` out" in again.err
+        again = ended(command.words, folder=folder)
+    assert again.code == 0, again.err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_at_a_random_moment_it_goes_on_to_the_same_bytes(workplace, name):
+    command, rng = COMMANDS[name], random.Random(f"{SEED} {name}")
+    warm_up(command.words, workplace)
+    remove_results(workplace)
+    drawn = kills(command.words, workplace, rng, *(MANY if CHAOS else (FEW[name], 0)))
+    uninterrupted, landed = command.content(workplace), 0
+    for kill in drawn:
+        remove_results(workplace)
+        try:
+            if killed(kill, command.words, workplace):
+                landed += 1
+                goes_on(command, workplace)
+            assert command.content(workplace) == uninterrupted
+        except AssertionError as error:
+            raise AssertionError(f"`{name}`, killed {kill} (QTARGET_CHAOS_SEED={SEED}): {error}") from error
+    assert landed > len(drawn) / 2
