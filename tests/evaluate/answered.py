@@ -5,8 +5,9 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
+from qtarget.disk.files import write_digested_json
 from qtarget.evaluate.nouns import Answers, Question, Record, SamplingProtocol, TaskFacts, TaskRun
-from qtarget.evaluate.store import line_of, write_json, write_task
+from qtarget.evaluate.store import line_of, write_task
 
 MODEL, GENERATION = {"name": "m"}, {"engine": "transformers", "version": "5.0", "dtype": "float32"}
 
@@ -59,7 +60,7 @@ def changed(one, **changes):
 def write_folder(folder, *several, effects=None):
     """A folder as `qtarget eval` leaves it."""
     folder.mkdir(parents=True)
-    write_json(folder / "run.json", {"model": MODEL, "generation": GENERATION})
+    write_digested_json(folder / "run.json", {"model": MODEL, "generation": GENERATION})
     for one in several:
         write_task(folder / one.task.name, TaskRun(one.task, one.ask, one.questions))
         lines = [line_of(record) for own in one.records for record in own]

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from qtarget.disk.files import write_digested_json
 from qtarget.evaluate.nouns import Question, Record, SamplingProtocol, TaskFacts, TaskRun
 from qtarget.evaluate.store import (
     RUN,
@@ -16,7 +17,6 @@ from qtarget.evaluate.store import (
     read_records,
     read_task,
     task_sha,
-    write_json,
     write_records,
     write_task,
 )
@@ -111,7 +111,7 @@ def test_replacing_the_records_leaves_the_old_ones_until_the_new_ones_are_whole(
 
 
 def written(folder, records):
-    write_json(folder / RUN, {"model": {"name": "m"}, "generation": {"version": "1"}})
+    write_digested_json(folder / RUN, {"model": {"name": "m"}, "generation": {"version": "1"}})
     write_task(folder / "tiny", ASKED)
     write_records(folder / "tiny" / SAMPLES, records)
     return folder

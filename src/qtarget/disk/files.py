@@ -9,13 +9,15 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 DRAFT = re.compile(r"\..+\.\d+-\d+\.draft", re.ASCII)
 """Names of files that are not finished: hidden, with the process and the thread that write them."""
+CONTENT_SHA256 = "content_sha256"
+"""The key of a JSON object that holds the sha256 of all its other keys and values."""
 NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
 """Errors of file systems that cannot, or may not, write a folder's entries to the disk on demand."""
 
@@ -57,21 +59,44 @@ def replace_text(path: Path, text: str) -> None:
     replace_file(path, text.encode())
 
 
-def write_json(path: Path, value: Any, indent: int = 1) -> None:
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     """Replace a JSON file, in UTF-8; values that JSON does not know are written as their `str`. See `replacing`."""
     replace_text(path, json.dumps(value, indent=indent, ensure_ascii=False, default=str) + "\n")
 
 
-def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
-    """The object in a JSON file.
+def write_digested_json(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
+    """Like `write_json`, of an object that is read back: its sha256 stands in it, and `read_json_object` checks it."""
+    written = json.loads(json.dumps(value, default=str))
+    write_json(path, {**written, CONTENT_SHA256: json_digest(written)}, indent)
+
+
+def json_digest(value: Any) -> str:
+    """sha256 of a value of JSON, however it is indented and in whatever order its keys stand."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def read_json_object(path: Path, remedy: str, keys: Collection[str] | None = None) -> dict[str, Any]:
+    """The object in a JSON file; where it holds its own sha256, that is checked and left out.
 
     Args:
         remedy: what to do about a damaged file, as the end of the error's sentence: "delete it and start anew".
+        keys: those that the object may have; None for any.
 
     Raises:
-        ValueError: the file holds no JSON object; names file and remedy.
+        ValueError: the file holds no JSON object, another one than was written, or unknown keys; names file and remedy.
         OSError: there is no such file.
     """
+    value = _json_object(path, remedy)
+    digest = value.pop(CONTENT_SHA256, None)
+    if digest is not None and digest != json_digest(value):
+        raise ValueError(f"{path} is damaged (it holds other values than were written); {remedy}.")
+    unknown = [] if keys is None else sorted(value.keys() - set(keys))
+    if unknown:
+        raise ValueError(f"{path} is damaged (unknown key {unknown[0]!r}); {remedy}.")
+    return value
+
+
+def _json_object(path: Path, remedy: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -11,9 +11,10 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from qtarget.disk.files import file_digest, is_draft, read_json_object, sync_folder, write_json
+from qtarget.disk.files import file_digest, is_draft, read_json_object, sync_folder, write_digested_json
 
 SEAL = "manifest.json"
+KEYS = ("files", "left_out", "facts")
 _THREADS = 4
 """Files that are hashed at once; hashing leaves Python's lock, and two threads are faster than most disks."""
 
@@ -64,7 +65,7 @@ def seal(folder: Path, facts: Mapping[str, Any], left_out: Sequence[str] = ()) -
         sync_folder(inside)
     sealed = SealedFolder(dict(zip(names, seals, strict=True)), dict(facts), tuple(left_out))
     files = {name: file._asdict() for name, file in sealed.files.items()}
-    write_json(folder / SEAL, {"files": files, "left_out": list(left_out), "facts": sealed.facts})
+    write_digested_json(folder / SEAL, {"files": files, "left_out": list(left_out), "facts": sealed.facts})
     return sealed
 
 
@@ -77,7 +78,7 @@ def read_seal(folder: Path) -> SealedFolder:
     path = folder / SEAL
     if not path.is_file():
         raise ValueError(f"{folder} has no {SEAL}, so it was never finished")
-    content = read_json_object(path, "the folder cannot be trusted")
+    content = read_json_object(path, "the folder cannot be trusted", KEYS)
     try:
         files = {
             _inside(name): FileSeal(int(each["size"]), str(each["sha256"])) for name, each in content["files"].items()
@@ -102,9 +103,14 @@ def damage(folder: Path, sealed: SealedFolder, hashed: bool = True) -> list[str]
     """
     there = _file_names(folder, sealed.left_out)
     wrong = [f"{name} was added after the folder was sealed" for name in there if name not in sealed.files]
+    return [*file_damage(folder, sealed, list(sealed.files), hashed), *wrong]
+
+
+def file_damage(folder: Path, sealed: SealedFolder, names: Sequence[str], hashed: bool = True) -> list[str]:
+    """Like `damage`, of the named files alone, of which none can have been added."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda item: _damage(folder, item[0], item[1], hashed), sealed.files.items())
-        return [*(sentence for sentence in found if sentence), *wrong]
+        found = pool.map(lambda name: _damage(folder, name, sealed.files[name], hashed), names)
+        return [sentence for sentence in found if sentence]
 
 
 def _damage(folder: Path, name: str, sealed: FileSeal, hashed: bool) -> str | None:

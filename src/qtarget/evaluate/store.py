@@ -3,7 +3,10 @@
 out/run.json               the fingerprint of model and generator
 out/effects.json           the effects besides accuracy, where they were measured
 out/TASK/task.json         the `TaskRun`: protocol, questions, where the rows are from
-out/TASK/samples.jsonl     the samples, one `Record` a line
+out/TASK/samples.jsonl     the samples, one `Record` a line, each with a checksum of its own
+
+All of it is read back, and what was changed since it was written is refused with its file and line. Files of versions
+that wrote no checksums are read as they are.
 """
 
 import errno
@@ -12,13 +15,13 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from qtarget.disk.files import read_json_object, reading_fields, replace_file, write_json
+from qtarget.disk.files import json_digest, read_json_object, reading_fields, replace_file, write_digested_json
 from qtarget.evaluate.nouns import Answers, Question, Record, SamplingProtocol, TaskFacts, TaskRun
 
 RUN, TASK, SAMPLES = "run.json", "task.json", "samples.jsonl"
@@ -26,7 +29,11 @@ EFFECTS_FILE = "effects.json"
 RESTORE = "write another --out, or restore it"
 SYNC_RECORDS, SYNC_SECONDS = 64, 5.0
 """The file is synced to disk after so many records or seconds: what a power cut may lose."""
+CHECK, _CHECK_DIGITS = "check", 16
+"""The key of a line's checksum: the first digits of the sha256 of its other keys and values."""
 _FIELDS = {field.name for field in fields(Record)}
+_RUN_KEYS = ("model", "generation")
+_TASK_KEYS = ("task_sha", *(field.name for field in fields(TaskRun)))
 FIELD_TYPES: dict[str, Any] = {
     "sample_i": int, "seed": int, "n_tokens": int, "extracted": str | None, "grade": int | None
 }  # fmt: skip
@@ -70,7 +77,12 @@ def appending(path: Path) -> Iterator[Appender]:
 
 def line_of(record: Record) -> bytes:
     """A record as a line of JSON. Text that is no Unicode (lone surrogates) is written with backslashes."""
-    return json.dumps(asdict(record), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    values = asdict(record)
+    return json.dumps({**values, CHECK: _check(values)}, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _check(values: Mapping[str, Any]) -> str:
+    return json_digest(values)[:_CHECK_DIGITS]
 
 
 def cut_torn_line(path: Path) -> str | None:
@@ -114,7 +126,8 @@ def read_records(path: Path) -> list[Record]:
 def _parsed(line: bytes, path: Path, number: int) -> Record:
     try:
         values = json.loads(line.decode())
-        trouble = _trouble(values)
+        check = values.pop(CHECK, None) if isinstance(values, dict) else None
+        trouble = _trouble(values) or _changed(values, check)
     except (ValueError, RecursionError) as error:
         values, trouble = None, f"this is not JSON ({error})"
     if values is None or trouble:
@@ -133,6 +146,11 @@ def _trouble(values: Any) -> str | None:
         return f"missing {missing}, unknown {unknown}"
     wrong = [name for name in sorted(_FIELDS) if not isinstance(values[name], FIELD_TYPES.get(name, str))]
     return f"{', '.join(wrong)} of another type than a sample has" if wrong else None
+
+
+def _changed(values: Mapping[str, Any], check: str | None) -> str | None:
+    is_as_written = check is None or check == _check(values)
+    return None if is_as_written else "it holds another sample than was written"
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
@@ -159,12 +177,18 @@ def identity(facts: Mapping[str, Any]) -> str:
 def write_task(folder: Path, run: TaskRun) -> None:
     """Write the task as it is asked into its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / TASK, {"task_sha": task_sha(run), **asdict(run)})
+    write_digested_json(folder / TASK, {"task_sha": task_sha(run), **asdict(run)})
 
 
 def read_task(folder: Path) -> TaskRun:
-    """The task as it was asked in a folder."""
-    values = _read_json(folder / TASK)
+    """The task as it was asked in a folder.
+
+    Raises:
+        ValueError: its file is damaged or missing.
+    """
+    if not (folder / TASK).is_file():
+        raise ValueError(f"{folder / TASK} is missing; {RESTORE}.")
+    values = _read_json(folder / TASK, _TASK_KEYS)
     with reading_fields(folder / TASK, RESTORE):
         questions = tuple(Question(**{**fields, "options": tuple(fields["options"])}) for fields in values["questions"])
         facts, ask = TaskFacts(**values["task"]), SamplingProtocol(**values["ask"])
@@ -175,15 +199,15 @@ def read_run(out: Path) -> Mapping[str, Any] | None:
     """The fingerprint of model and generator, if anything was drawn into the folder."""
     if not (out / RUN).is_file():
         return None
-    values = _read_json(out / RUN)
-    for part in ("model", "generation"):
+    values = _read_json(out / RUN, _RUN_KEYS)
+    for part in _RUN_KEYS:
         if not isinstance(values.get(part), dict):
             raise ValueError(f"{out / RUN} is damaged (it has no {part}); {RESTORE}.")
     return values
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return read_json_object(path, RESTORE)
+def _read_json(path: Path, keys: Collection[str]) -> dict[str, Any]:
+    return read_json_object(path, RESTORE, keys)
 
 
 def load_answers(folder: Path) -> list[Answers]:
@@ -194,10 +218,13 @@ def load_answers(folder: Path) -> list[Answers]:
     Raises:
         ValueError: no run is there, it is not graded yet, or a sample is damaged.
     """
-    facts, tasks = read_run(folder), sorted(folder.glob(f"*/{TASK}"))
+    facts = read_run(folder)
+    tasks = sorted({path.parent for name in (TASK, SAMPLES) for path in folder.glob(f"*/{name}")})
+    if facts is None and tasks:
+        raise ValueError(f"{folder / RUN} is missing; {RESTORE}.")
     if facts is None or not tasks:
         raise ValueError(f"{folder} holds no evaluation; write the folder that was given to `qtarget eval … --out`.")
-    return [answers_in(path.parent, facts) for path in tasks]
+    return [answers_in(task, facts) for task in tasks]
 
 
 def answers_in(folder: Path, facts: Mapping[str, Any]) -> Answers:
@@ -220,6 +247,7 @@ def answers_of(run: TaskRun, records: Sequence[Record], facts: Mapping[str, Any]
                 "again, which goes on where it stopped."
             )
     strange = by_question.keys() - {question.qid for question in run.questions}
+    strange |= {record.qid for record in records if record.task != run.task.name}
     if strange:
         raise ValueError(
             f"{run.task.name}: {SAMPLES} has samples of questions that {TASK} does not have: {sorted(strange)[:3]}. "

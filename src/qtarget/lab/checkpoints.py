@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from qtarget.lab.worlds import World
+from qtarget.models.model_seal import refuse_damaged_model
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -36,5 +37,6 @@ def tokenizer(world: World) -> PreTrainedTokenizerFast:
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """A model of the lab, in float32."""
+    """A model of the lab, in float32; ValueError where it was sealed and is damaged."""
+    refuse_damaged_model(str(folder))
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)

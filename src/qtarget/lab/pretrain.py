@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from qtarget.console import SafeConsole
 from qtarget.disk.files import read_json_object, write_json
 from qtarget.disk.one_writer import one_writer
+from qtarget.disk.seal import SEAL, damage, read_seal, seal
 from qtarget.lab.tokens import END, END_ID, PAD_ID, VOCABULARY_SIZE, make_tokenizer
 from qtarget.lab.worlds import Demonstration, Model, World, pretraining_text
 
@@ -59,7 +60,9 @@ def build_model(model: Model, title: str, seed: int, folder: Path, progress: Pro
 
 def _is_finished(folder: Path, record: dict) -> bool:
     path = folder / RECORD  # written last, so its presence means the rest is complete
-    return path.exists() and read_json_object(path, "delete its folder") == json.loads(json.dumps(record))
+    if not path.exists() or read_json_object(path, "delete its folder") != json.loads(json.dumps(record)):
+        return False
+    return not (folder / SEAL).is_file() or not damage(folder, read_seal(folder))
 
 
 def make_network(model: Model) -> LlamaForCausalLM:
@@ -131,4 +134,5 @@ def _save(network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, record:
     config = read_json_object(folder / "config.json", "pre-train anew")
     config["dtype"] = "float32"  # what `from_pretrained` loads by default: fine-tuning wants full precision
     write_json(folder / "config.json", config, indent=2)
+    seal(folder, {"kind": "lab model"}, [RECORD])
     write_json(folder / RECORD, record, indent=2)

@@ -5,6 +5,7 @@ causal_lm        a model as a backbone and an output layer
 sharding         a frozen model cut over the ranks of a run
 adapters         a second LoRA adapter on the student's base
 identity         hashes that tell models, tokenizers and chat templates apart
+model_seal       whether a folder that qtarget sealed is as it was written
 gguf_file        a GGUF file as a folder, converted once (gguf_conversion, gguf_tokenizer)
 head_check       whether logits are what the output layer makes of hidden states
 logit_steps      scales and soft-caps of model families, by their names

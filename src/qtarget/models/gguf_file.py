@@ -9,6 +9,9 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from qtarget.disk.seal import damage, read_seal, seal
+from qtarget.models.model_seal import refuse_damaged_model
+
 CACHE_VARIABLE = "QTARGET_CACHE"
 """The environment variable that names another folder than `~/.cache/qtarget`."""
 CONVERSION = "v1"
@@ -18,13 +21,16 @@ CONVERSION = "v1"
 def checkpoint_folder(source: str) -> str:
     """The folder of a model: for a GGUF file, or a folder with one, that of its conversion; else the source itself.
 
-    The conversion is named by the sha256 of the file, so a file is converted once, and again only when it changes.
+    The conversion is named by the sha256 of the file, so a file is converted once, and again only when it or the
+    conversion changes.
 
     Raises:
-        ValueError: the package gguf is not installed, the folder holds several files, or the file cannot be converted.
+        ValueError: the package gguf is not installed, the folder holds several files, the file cannot be converted, or
+            a folder that qtarget sealed was damaged since.
     """
     file = gguf_file_of(source)
     if file is None:
+        refuse_damaged_model(source)
         return source
     state = file.stat()
     return _converted(str(file.absolute()), state.st_size, state.st_mtime_ns)
@@ -60,9 +66,16 @@ def _converted(file: str, size: int, changed_ns: int) -> str:
     with open(file, "rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     folder = conversions() / f"{digest[:32]}-{CONVERSION}"
-    if not folder.is_dir():
+    if not _is_whole(folder):
         _convert_into(Path(file), folder)
     return str(folder)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return not damage(folder, read_seal(folder))
+    except ValueError:  # not sealed, or not there
+        return False
 
 
 def conversions() -> Path:
@@ -78,9 +91,12 @@ def _convert_into(file: Path, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
     try:
-        convert(file, draft)
+        convert(file, draft / "new")
+        seal(draft / "new", {"gguf": file.name})
         with suppress(OSError):  # another process was first
-            draft.rename(folder)
+            if folder.is_dir():
+                folder.rename(draft / "damaged")
+            (draft / "new").rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     assert folder.is_dir()

@@ -35,7 +35,7 @@ def refuse_pickled_weights(source: str, line: str = f"`{ALLOW}: true` into the r
             f"{_adapter_conversion(folder) if is_adapter else _conversion(folder)} Or, if you trust where it is from, "
             f"write {line}: it is then read by torch's `weights_only`, which runs nothing."
         )
-    if folder.is_dir() and (base := _base_of(folder)):
+    if folder.is_dir() and (base := base_of_adapter(folder)):
         refuse_pickled_weights(base, line)
 
 
@@ -59,7 +59,8 @@ def _shards(index: Path) -> list[str]:
         return []  # damaged: transformers says so
 
 
-def _base_of(adapter: Path) -> str | None:
+def base_of_adapter(adapter: Path) -> str | None:
+    """The model that the adapter in a folder is on; None for a folder that holds no adapter, or a damaged one."""
     try:
         found = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
         return found.get("base_model_name_or_path")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PrinterCallback
 
-from qtarget.disk.files import read_json_object, reading_fields, write_json
+from qtarget.disk.files import read_json_object, reading_fields, write_digested_json
 from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import EvaluationPlan
@@ -175,7 +175,7 @@ def _save(recipe: Recipe, scores: Sequence[RecipeScore], options: RunOptions, ho
         "arms": [asdict(score) for score in every],
     }
     home.mkdir(parents=True, exist_ok=True)
-    write_json(home / RESULTS_FILE, record, indent=2)
+    write_digested_json(home / RESULTS_FILE, record, indent=2)
     return every
 
 

@@ -1,13 +1,12 @@
 """A run of an experiment on the lab, and its outcome, which is kept as a JSON file."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from qtarget.disk.files import read_json_object, write_digested_json
 from qtarget.evaluate.confidence import Estimate, average_at_k
-from qtarget.evaluate.store import replace_file
 
 Split = Literal["development", "test"]
 UNTRAINED = ("base", "teacher")
@@ -120,7 +119,7 @@ class Outcome:
 def save_outcome(outcome: Outcome, path: Path) -> None:
     """Write the outcome as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, (json.dumps(asdict(outcome), ensure_ascii=False) + "\n").encode())
+    write_digested_json(path, asdict(outcome), indent=None)
 
 
 def read_outcome(path: Path) -> Outcome:
@@ -130,7 +129,7 @@ def read_outcome(path: Path) -> Outcome:
         ValueError: the file holds something else, as that of another version of qtarget does.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json_object(path, "remove it")
         run = Run(**{**values["run"], "budget": Budget(**values["run"]["budget"])})
         return Outcome(**{**values, "run": run})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

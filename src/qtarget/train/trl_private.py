@@ -24,6 +24,7 @@ from trl.trainer.utils import create_model_from_path as create_model_from_path
 from qtarget.data import Asker
 from qtarget.disk.files import sync_folder
 from qtarget.disk.os_errors import write_fault
+from qtarget.disk.seal import SEAL
 from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
 from qtarget.train.checkpoint_pickles import check_checkpoint_pickles
 from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
@@ -205,7 +206,10 @@ class OpenSFTTrainer(SFTTrainer):
         Raises:
             NonFiniteWeightsError: before anything is written, where a weight is NaN or infinite.
         """
-        self._check_finite(output_dir or self.args.output_dir, None)
+        folder = Path(output_dir or str(self.args.output_dir))
+        self._check_finite(folder, None)
+        if self.args.should_save:
+            (folder / SEAL).unlink(missing_ok=True)  # of what was saved there before
         super().save_model(output_dir, _internal_call=_internal_call)
 
     def _check_finite(self, folder: str | Path, optimizer: Any) -> None:

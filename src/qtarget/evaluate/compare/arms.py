@@ -7,8 +7,9 @@ from typing import Any
 
 from qtarget.disk.files import read_json_object, reading_fields
 from qtarget.evaluate.confidence import shares_of
+from qtarget.evaluate.effects.run_effects import RunEffects
 from qtarget.evaluate.nouns import Answers, SamplingProtocol
-from qtarget.evaluate.store import EFFECTS_FILE, load_answers
+from qtarget.evaluate.store import EFFECTS_FILE, SAMPLES, load_answers
 
 SEEDS_ENOUGH = 3
 """Training seeds from which on their own spread is known well enough to go without a warning."""
@@ -74,7 +75,7 @@ def read_arm(name: str, folders: Sequence[Path]) -> Arm:
 def _effects_in(file: Path) -> dict[str, Any]:
     """What a run's `effects.json` holds, of which comparisons read the calibration and the forgetting."""
     remedy = "delete it, and run the same `qtarget eval` again"
-    effects = read_json_object(file, remedy)
+    effects = read_json_object(file, remedy, [field.name for field in fields(RunEffects)])
     with reading_fields(file, remedy):
         for part, name in (("calibration", "ece"), ("forgetting", "kl")):
             _ = float(effects[part][name]) if effects.get(part) else None
@@ -107,7 +108,7 @@ def check_comparable(arms: Sequence[Arm], tasks: Sequence[str]) -> None:
     most = max(len(arm.seeds) for arm in arms)
     for arm in arms:
         for task in tasks:
-            arm.shares(task)  # refuses a question without exactly k samples
+            _check_complete(arm, task)
         if len(arm.seeds) not in (1, most):
             raise ValueError(
                 f"{arm.name} has {len(arm.seeds)} training seeds and another arm {most}; give every arm the same "
@@ -118,6 +119,14 @@ def check_comparable(arms: Sequence[Arm], tasks: Sequence[str]) -> None:
         for other, answers in [(arm.name, answers) for arm in arms for answers in arm.answers(task)]:
             if difference := next(_differences(first, answers), None):
                 raise ValueError(f"{task}: {arms[0].name} and {other} cannot be compared: {difference}")
+
+
+def _check_complete(arm: Arm, task: str) -> None:
+    """Refuse questions without exactly k samples."""
+    try:
+        arm.shares(task)
+    except ValueError as error:
+        raise ValueError(f"{arm.name}, {task}/{SAMPLES}: {error}") from error
 
 
 def _differences(first: Answers, other: Answers) -> Iterator[str]:

@@ -16,6 +16,7 @@ from qtarget.models.causal_lm import keep_head_input_contiguous
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.models.loading import adapter_config, causal_lm_from, tokenizer_of
+from qtarget.models.model_seal import refuse_damaged_model
 from qtarget.models.pickled_weights import refuse_pickled_weights
 
 
@@ -134,6 +135,8 @@ def tokenizer_for(model: str, revision: str | None, trust_remote_code: bool) -> 
 def ends_as_trained(tokenizer: PreTrainedTokenizerBase, adapter: str | None) -> PreTrainedTokenizerBase:
     """The base's tokenizer, with the end token of the one that was saved beside an adapter: an adapter may have been
     taught another, and it has no generation configuration of its own."""
+    if adapter is not None:
+        refuse_damaged_model(adapter)
     if adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file():
         end = AutoTokenizer.from_pretrained(adapter).eos_token
         if end in tokenizer.get_vocab():

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from qtarget.disk.files import write_digested_json, write_json
 from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.effects.run_effects import RunEffects, measure_effects
 from qtarget.evaluate.generators.huggingface import HuggingFace
@@ -23,7 +24,6 @@ from qtarget.evaluate.store import (
     answers_in,
     answers_of,
     cut_torn_line,
-    write_json,
     write_task,
 )
 from qtarget.outcomes import stopped_by
@@ -48,7 +48,7 @@ def conduct_evaluation(prepared: PreparedEvaluation, watch: ProgressWatch | None
     with one_writer(out), _resumable(prepared):
         check_same_evaluation(prepared)  # another may have begun and ended here since this one was prepared
         if not (out / RUN).is_file():
-            write_json(out / RUN, prepared.facts)
+            write_digested_json(out / RUN, prepared.facts)
         notices = [_draw(prepared, run, watch) for run in prepared.task_runs]
         tasks = tuple(_grade(prepared, run, watch) for run in prepared.task_runs)
         facts, effects = prepared.facts, _measure(prepared)
@@ -66,7 +66,7 @@ def _measure(prepared: PreparedEvaluation) -> RunEffects | None:
     answers = [answers_in(plan.out / name, prepared.facts) for name in names]
     prompts = [ids for name in names for ids in prepared.prompts[name]]
     effects = measure_effects(answers, model, prompts, plan.base, plan.reference_rows)
-    write_json(plan.out / EFFECTS_FILE, asdict(effects))
+    write_digested_json(plan.out / EFFECTS_FILE, asdict(effects))
     return effects
 
 

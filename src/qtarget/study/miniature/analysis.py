@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from qtarget.evaluate.confidence import SeedsDifference, holm, paired_seeds
+from qtarget.study.miniature.runs import path_of
 from qtarget.study.miniature.settings import Setting
 from qtarget.study.run_record import Outcome, read_outcome
 
@@ -100,6 +101,10 @@ def _arms(setting: Setting, results: Path, split: str) -> list[MethodRuns]:
     by_arm: dict[tuple, dict[int, Outcome]] = {}
     for path in sorted((results / setting.name).glob(f"*-{split}-*.json")):
         outcome = read_outcome(path)
+        if path_of(outcome.run, results) != path:
+            raise ValueError(
+                f"{path} holds the outcome of {outcome.run.setting}/{outcome.run.name}; remove it to run it again."
+            )
         key = (outcome.run.method, *sorted(outcome.run.hyperparameters.items()))
         by_arm.setdefault(key, {})[outcome.run.seed] = outcome
     if not by_arm:

@@ -1,0 +1,60 @@
+"""Model folders that qtarget wrote and sealed: whether what a loader reads of them is as it was written."""
+
+from fnmatch import fnmatch
+from functools import lru_cache
+from pathlib import Path
+
+from qtarget.disk.files import read_json_object
+from qtarget.disk.seal import SEAL, SealedFolder, file_damage, read_seal
+from qtarget.models.pickled_weights import base_of_adapter
+
+NOT_LOADED = ("*.md", "*.png", "*.log", "metrics.json", "train.yaml", "trainer_state.json", "log_window_*")
+"""Names of sealed files that no model is loaded from: they may be edited."""
+STATES = ("optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*", "reference_snapshot.safetensors")
+"""Files of a checkpoint beside its model, which training alone reads."""
+
+
+def refuse_damaged_model(source: str) -> None:
+    """Refuse a model's folder whose manifest says that its weights, tokenizer or configuration were others.
+
+    A folder without a manifest, or with one of somebody else's, is not looked at; nor is a name on the hub. Of an
+    adapter, its base is looked at too. Files are not hashed again in this process as long as they do not change.
+
+    Raises:
+        ValueError: names the file that was changed, cut or removed since, and what to do.
+    """
+    folder = Path(source).expanduser()
+    if (folder / SEAL).is_file() and _is_ours(folder):
+        seal = read_seal(folder)
+        names = _loaded(seal)
+        state = tuple(_state(folder / name) for name in (SEAL, *names))
+        _refuse_damage(folder, state, tuple(names))
+    if folder.is_dir() and (base := base_of_adapter(folder)):
+        refuse_damaged_model(base)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a manifest is a seal, or what is left of one. Other programs name files so too."""
+    try:
+        return {"files", "facts"} <= read_json_object(folder / SEAL, "").keys()
+    except ValueError:
+        return b'"left_out"' in (folder / SEAL).read_bytes() or b'"sha256"' in (folder / SEAL).read_bytes()
+
+
+def _loaded(seal: SealedFolder) -> list[str]:
+    return [name for name in seal.files if not any(fnmatch(name, pattern) for pattern in (*NOT_LOADED, *STATES))]
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@lru_cache(maxsize=64)
+def _refuse_damage(folder: Path, state: tuple, names: tuple[str, ...]) -> None:
+    """`state` is of the files, so that what changes is looked at again."""
+    found = file_damage(folder, read_seal(folder), names)
+    if found:
+        raise ValueError(
+            f"{folder} is damaged: {'; '.join(found)}. Bring the folder back as it was written (copy it, or train or "
+            f"build it, again); if the change is yours and meant, delete {folder / SEAL}."
+        )

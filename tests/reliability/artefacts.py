@@ -1,0 +1,302 @@
+"""Everything that runs leave behind, made once by the commands themselves, and what reads each of it next."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import chdir
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import datasets
+import pytest
+from evaluate.generators.cases import STUDENT, TEACHER
+from job.command import Said
+from job.conftest import CONFIG, spaced
+from job.directories import link_into, model_directory, write_rows
+from models.test_gguf import little_llama, write_gguf
+from rich.progress import Progress
+from safetensors.torch import load_file
+from tiny_models import prompt_completion
+
+from qtarget import lab
+from qtarget.cli.main import main
+from qtarget.models.gguf_file import _converted
+from qtarget.models.loading import causal_lm_from, tokenizer_of
+from qtarget.study.miniature.analysis import load_outcomes
+from qtarget.study.miniature.design import Study
+from qtarget.study.miniature.runs import study_outcome
+from qtarget.study.miniature.settings import STUDY
+from qtarget.study.run_record import UNTRAINED
+
+Command = Callable[..., Said]
+FULL = ("train", "config.yaml", "--eval-dataset", "null", "--teacher", "null", "--eta", "null", "--method", "psft")
+ADAPTER = (*FULL[:-1], "sft", "--use-peft", "--lora-target-modules", "all-linear", "--output-dir", "lora")
+CACHE = ("teacher", "cache", "config.yaml", "--teacher-cache", "cache", "--cache-shard-tokens", "60")
+FROM_CACHE = ("train", "config.yaml", "--teacher", "null", "--teacher-cache", "cache", "--output-dir", "cached")
+TASK = "lab-weak-operator"
+FEW = ("--task", TASK, "--limit", "3", "--k", "2", "--max-new-tokens", "8")
+EVALUATE = ("eval", str(STUDENT), *FEW, "--base", str(TEACHER), "--out", "runs/one")
+
+PROSE = {
+    "README.md": "the model card, for people",
+    "training.png": "a picture",
+    "metrics.json": "figures for people and their scripts; nothing here reads them again",
+    "train.yaml": "the run's configuration, to be run anew by its user",
+    "trainer_state.json": "of a result: what was logged, for people and plots",
+}
+"""Files of a result that no model is loaded from, and what they are."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reads an artefact next.
+
+    Attributes:
+        read: reads it in a folder that is the working directory; what it makes of it, or what it said where it refused.
+        names_file: whether a refusal must name the file. Where what is damaged is passed over, or made anew, `read`
+            gives the undamaged result.
+    """
+
+    name: str
+    read: Callable[[Command], str | Said]
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A folder that a run leaves.
+
+    Attributes:
+        home: a folder with the artefact and all that its readings need.
+        place: of the artefact's files in it.
+        twins: a folder with files of the same names; a file may be swapped with its twin there.
+        without_effect: files that no reading reads, by name, and why.
+    """
+
+    home: Path
+    place: str
+    readings: tuple[Reading, ...]
+    twins: str | None = None
+    without_effect: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[str]:
+        """Paths in `home`."""
+        inside = sorted(path for path in (self.home / self.place).rglob("*") if path.is_file())
+        names = [path.relative_to(self.home).as_posix() for path in inside if not path.name.startswith(".")]
+        return [name for name in names if not any(part in name for part in self.left_out)]
+
+    def twins_of(self, file: str) -> tuple[str, ...]:
+        return () if self.twins is None else (file.replace(self.place, self.twins, 1),)
+
+
+def quietly(*words: str) -> None:
+    """A command that must succeed."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    assert not ended.value.code, words
+
+
+def user_home(folder: Path) -> Path:
+    """Models, rows and a configuration."""
+    datasets.config.HF_DATASETS_CACHE = folder / ".cache"
+    model_directory(folder / "qwen2", "qwen2", seed=1)
+    model_directory(folder / "teacher", "qwen2", seed=2)
+    write_rows(folder / "rows.jsonl", [spaced(row) for row in prompt_completion(16, seed=1)])
+    prompt_completion(4, seed=2).to_parquet(folder / "eval.parquet")
+    (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    return folder
+
+
+def of_home(folder: Path, home: Path) -> Path:
+    folder.mkdir()
+    link_into(folder, home)
+    return folder
+
+
+def trained(folder: Path, home: Path) -> dict[str, Artefact]:
+    """Checkpoint and result of a run that trains all weights and keeps an old policy, and of one of an adapter."""
+    made = {}
+    for name, words, out in (("full", FULL, "out"), ("adapter", ADAPTER, "lora")):
+        place = of_home(folder / name, home)
+        with chdir(place):
+            quietly(*words)
+        named = Reading(
+            "resume, by name", partial(resumed, (*words, "--resume-from-checkpoint", f"{out}/checkpoint-4"))
+        )
+        newest = Reading("resume", partial(resumed, (*words, "--resume-from-checkpoint")))
+        made[f"{name} checkpoint"] = Artefact(place, f"{out}/checkpoint-4", (named, newest), f"{out}/checkpoint-2")
+        used = Reading("eval", partial(evaluated, ("eval", out, *FEW, "--out", "runs/of-it")))
+        made[f"{name} result"] = Artefact(place, out, (used,), None, PROSE, ("/checkpoint-", ".log"))
+    return made
+
+
+def resumed(words: tuple[str, ...], command: Command) -> str | Said:
+    """Weights of a run that goes on."""
+    out = Path("lora" if "lora" in words else "out")
+    for name in ("model.safetensors", "adapter_model.safetensors", "config.json"):
+        (out / name).unlink(missing_ok=True)
+    said = command(*words)
+    return said if said.code else weights_in(out)
+
+
+def weights_in(folder: Path) -> str:
+    (file,) = [*folder.glob("model.safetensors"), *folder.glob("adapter_model.safetensors")]
+    named = sorted(load_file(file).items())
+    return digest(b"".join(name.encode() + weight.numpy().tobytes() for name, weight in named))
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def evaluated(words: tuple[str, ...], command: Command) -> str | Said:
+    """Samples and results of an evaluation, and of its effects."""
+    said = command(*words)
+    if said.code:
+        return said
+    out = Path(words[-1])
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    del results["notices"]
+    files = [out / TASK / "samples.jsonl", *([out / "effects.json"] if (out / "effects.json").is_file() else [])]
+    lines = b"".join(b"\n".join(sorted(file.read_bytes().splitlines())) for file in files)
+    return digest(lines + json.dumps([results["tasks"], results["generation"]]).encode())
+
+
+def teacher_cache(folder: Path, home: Path) -> Artefact:
+    place = of_home(folder / "cache", home)
+    with chdir(place):
+        quietly(*CACHE)
+    readings = (
+        Reading("verify", verified),
+        Reading("train", trained_from_cache),
+        Reading("teacher cache", written_again),
+    )
+    return Artefact(place, "cache", readings)
+
+
+def verified(command: Command) -> str | Said:
+    said = command("teacher", "verify", "cache", "--json")
+    return said if said.code else said.out
+
+
+def trained_from_cache(command: Command) -> str | Said:
+    said = command(*FROM_CACHE)
+    return said if said.code else weights_in(Path("cached"))
+
+
+def written_again(command: Command) -> str | Said:
+    said = command(*CACHE)
+    whole = (path for path in sorted(Path("cache").glob("shard-*.safetensors")))
+    return said if said.code else digest(b"".join(path.read_bytes() for path in whole))
+
+
+def evaluation(folder: Path) -> Artefact:
+    """An evaluation with effects, beside another one to be compared with."""
+    place = folder / "evaluation"
+    place.mkdir()
+    with chdir(place):
+        quietly(*EVALUATE)
+        quietly("eval", str(TEACHER), *FEW, "--out", "runs/other")
+    readings = Reading("compare", compared), Reading("eval", partial(evaluated, EVALUATE))
+    reason = {"results.json": "written anew by each eval; nothing reads it"}
+    return Artefact(place, "runs/one", readings, None, reason)
+
+
+def compared(command: Command) -> str | Said:
+    said = command("compare", "runs/one", "runs/other", "--json")
+    return said if said.code else said.out
+
+
+SMALL = Study(STUDY[1:2], seeds=(0, 1), share=0.0, development=2, test=3, samples=2)
+RUNS = [SMALL.run(SMALL.settings[0], method, seed) for method in UNTRAINED for seed in SMALL.seeds]
+"""Models as they come, which take no training."""
+
+
+def study(folder: Path) -> Artefact:
+    """Outcomes of a study."""
+    place = folder / "study"
+    place.mkdir()
+    with chdir(place):
+        summarised(quietly)
+    return Artefact(place, "results", (Reading("study", summarised),))
+
+
+def summarised(command: Command) -> str | Said:
+    """What a study concludes from its runs, of which it makes those that are missing."""
+    try:
+        for run in RUNS:
+            study_outcome(run, SMALL.settings[0].world, Path("models"), Path("results"), lambda done, total: None)
+        arms = load_outcomes(SMALL.settings, Path("results"))
+    except ValueError as refused:
+        return Said(2, "", str(refused))
+    return repr([replace(outcome, seconds=0.0) for arm in arms for outcome in arm.outcomes])
+
+
+def lab_model(folder: Path) -> Artefact:
+    """A student that a study pre-trains."""
+    place = folder / "lab"
+    world = lab.world("strong-prior")
+    model = replace(world.student, width=16, layers=1, heads=2, feed_forward=16, school_steps=1, steps=1)
+    with Progress(disable=True) as progress:
+        lab.build_model(model, "student", 0, place / "student", progress)
+    reason = {"build.json": "says what was asked for; the folder's name says it too"}
+    return Artefact(place, "student", (Reading("load", loaded),), None, reason)
+
+
+def loaded(command: Command) -> str | Said:
+    try:
+        return weights_of(lab.load(Path("student").absolute()))
+    except ValueError as refused:
+        return Said(2, "", str(refused))
+
+
+def weights_of(model) -> str:
+    named = sorted(model.state_dict().items())
+    return digest(b"".join(name.encode() + weight.numpy().tobytes() for name, weight in named))
+
+
+def conversion(folder: Path) -> Artefact:
+    """The folder that a GGUF file was converted into."""
+    place = folder / "gguf"
+    place.mkdir()
+    write_gguf(place / "model.gguf", little_llama())
+    with chdir(place), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QTARGET_CACHE", "cache")
+        opened(quietly)
+    return Artefact(place, "cache/gguf", (Reading("load", opened),))
+
+
+def opened(command: Command) -> str | Said:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QTARGET_CACHE", "cache")
+        _converted.cache_clear()
+        try:
+            model, tokenizer = causal_lm_from("model.gguf", {}), tokenizer_of("model.gguf")
+        except ValueError as refused:
+            return Said(2, "", str(refused))
+    ends = json.dumps(
+        [model.generation_config.eos_token_id, sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
+    )
+    return weights_of(model) + digest(ends.encode())
+
+
+def every_artefact(folder: Path) -> dict[str, Artefact]:
+    """All of them, by name."""
+    (folder / "home").mkdir()
+    home = user_home(folder / "home")
+    return {
+        **trained(folder, home),
+        "teacher cache": teacher_cache(folder, home),
+        "evaluation": evaluation(folder),
+        "study": study(folder),
+        "lab model": lab_model(folder),
+        "conversion": conversion(folder),
+    }
+
+
+def copied(artefact: Artefact, folder: Path) -> Path:
+    """A copy of an artefact's home, models and rows by link."""
+    return shutil.copytree(artefact.home, folder, symlinks=True)
