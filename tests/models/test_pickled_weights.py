@@ -2,14 +2,22 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import tiny_models
 import torch
 from models.planted import runs, torch_file
+from typer.main import get_command
 
+from qtarget.cli.main import app
+from qtarget.evaluate.generators.huggingface import HuggingFace
+from qtarget.evaluate.run.plan import EvaluationPlan
+from qtarget.evaluate.run.prepare import generator_of
 from qtarget.models.loading import causal_lm_from
 from qtarget.models.pickled_weights import refuse_pickled_weights
+from qtarget.teacher.served.model import load_served_model
+from qtarget.teacher.served.wire import Limits
 
 
 @pytest.fixture
@@ -66,3 +74,28 @@ def test_a_checkpoint_with_safetensors_is_let_through(tmp_path):
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
         (tmp_path / name).touch()
     refuse_pickled_weights(str(tmp_path))
+
+
+def test_an_evaluation_names_the_flag_that_it_has(folder, tmp_path):
+    tiny_models.tiny_tokenizer().save_pretrained(folder)
+    plan = EvaluationPlan(str(folder), ("lab-weak",), tmp_path / "out")
+    with pytest.raises(ValueError, match="`--allow-pickled-weights` behind the command"):
+        generator_of(plan)
+    generator = generator_of(replace(plan, allow_pickled_weights=True))
+    assert isinstance(generator, HuggingFace)
+    assert generator.network.get_output_embeddings() is not None
+
+
+def test_a_served_teacher_reads_them_where_that_is_asked_for(folder):
+    tiny_models.tiny_tokenizer().save_pretrained(folder)
+    with pytest.raises(ValueError, match="`--allow-pickled-weights` behind the command"):
+        load_served_model(str(folder), "float32", Limits())
+    assert load_served_model(str(folder), "float32", Limits(), allow_pickled_weights=True).live is not None
+
+
+@pytest.mark.parametrize("words", [("eval",), ("teacher", "serve")])
+def test_the_flag_is_one_of_the_command(words):
+    command = get_command(app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    assert "--allow-pickled-weights" in {option for parameter in command.params for option in parameter.opts}

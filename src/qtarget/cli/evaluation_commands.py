@@ -59,6 +59,9 @@ class EvalOptions:
     dtype: Annotated[str, typer.Option(help="A torch dtype's name, or auto.")] = "auto"
     device: Annotated[str, typer.Option(help="As torch names it, or auto.")] = "auto"
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model's.")] = False
+    allow_pickled_weights: Annotated[
+        bool, typer.Option("--allow-pickled-weights", help="Read weights that are a pickle too.")
+    ] = False
     regrade: Annotated[bool, typer.Option("--regrade", help="Only grade the samples again.")] = False
     base: Annotated[str | None, typer.Option(help="Model before training: forgetting.", show_default=False)] = None
     reference_rows: Annotated[Path | None, typer.Option(help="Rows for calibration.", show_default=False)] = None

@@ -70,6 +70,9 @@ def serve_command(
     top_k_limit: Annotated[int, typer.Option(help="The most tokens kept of a distribution.", min=0)] = 256,
     batch_tokens: Annotated[int, typer.Option(help="Tokens through the model at once.", min=1)] = 8192,
     waiting: Annotated[int, typer.Option(help="Requests that may wait; more are sent away.", min=0)] = 16,
+    allow_pickled_weights: Annotated[
+        bool, typer.Option("--allow-pickled-weights", help="Read weights that are a pickle too.")
+    ] = False,
 ) -> None:
     """Answer trainings over HTTP with what a teacher expects at each token."""
     from qtarget.job.config.paths import check_model_name
@@ -78,5 +81,6 @@ def serve_command(
 
     with preparation():
         check_model_name(model, "MODEL")
-        server = open_server(model, host, port, dtype, Limits(top_k_limit, batch_tokens, waiting))
+        limits = Limits(top_k_limit, batch_tokens, waiting)
+        server = open_server(model, host, port, dtype, limits, allow_pickled_weights=allow_pickled_weights)
     server.run()

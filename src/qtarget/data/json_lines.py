@@ -204,6 +204,9 @@ class _ArrayText:
                 self.at = stop
                 return value
             except json.JSONDecodeError as error:
+                if len(self.text) - self.at > LONGEST_LINE:
+                    what = f"a value is longer than {LONGEST_LINE >> 20} MiB; is this a file of rows?"
+                    raise ValueError(f"{self.place}: {what}") from error
                 if self._may_go_on(error) and self.more():
                     continue
                 self.at = error.pos

@@ -222,7 +222,10 @@ class Generator(Protocol):
 
 @runtime_checkable
 class Grader(Protocol):
-    """Judges completions. `grade` never raises on what a model wrote."""
+    """Judges completions. `grade` never raises on what a model wrote.
+
+    One with an attribute `at_once` above 1 is asked by so many threads; one with a `close` is closed in the end.
+    """
 
     def fingerprint(self) -> str:
         """Name, version and limits of the grader, and the libraries that grades depend on."""

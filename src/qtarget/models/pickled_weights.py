@@ -17,7 +17,13 @@ NO_WEIGHTS = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "lo
 """Pickles of a Trainer's checkpoint that no model is loaded from."""
 
 
-def refuse_pickled_weights(source: str, line: str = f"`{ALLOW}: true` into the run's configuration") -> None:
+LINE = (
+    f"`--{ALLOW.replace('_', '-')}` behind the command, `{ALLOW}: true` into a configuration, or in Python {ALLOW}=True"
+)
+"""What every command and class takes that reads weights."""
+
+
+def refuse_pickled_weights(source: str, line: str = LINE) -> None:
     """Refuse a folder whose weights would be read from a pickle. Of an adapter, its base is looked at too.
 
     Args:

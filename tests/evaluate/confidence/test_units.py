@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -54,6 +55,16 @@ def test_questions_asked_twice_are_no_more_evidence_than_once():
         (paired_difference(a, b, 4).low, paired_difference(a, b, 4).high)
     )
     assert average_at_k(grades(counts * 2, 4), 4, units=list("abcdefgh") * 2).n_units == 8
+
+
+def test_clusters_take_memory_in_proportion_to_the_questions():
+    """A table of questions by clusters would take 144 MB."""
+    units = [str(question // 2) for question in range(6_000)]
+    tracemalloc.start()
+    by_unit(np.zeros((3, 6_000)), units)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 def test_units_must_be_one_a_question():

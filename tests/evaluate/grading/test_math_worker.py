@@ -10,18 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from qtarget.evaluate.grading import MathGrader
-from qtarget.evaluate.grading.worker import SCRIPT
+from qtarget.evaluate.grading.worker import SCRIPT, WorkerDied
 from qtarget.evaluate.nouns import Grade, Question
 
 SEVEN = Question("q", "How many?", "7")
 RIGHT = r"\boxed{6+1}"  # not the gold's own letters: those need no worker
+AGAIN = r"\boxed{5+2}"  # equal pairs of gold and answer are judged once
 BOMB = r"\boxed{9^{9^{9^{9^{9}}}}}"
 UNKNOWN = (None, "timeout")
 
 
 @pytest.fixture
 def grader():
-    made = MathGrader(seconds=1)
+    made = MathGrader(seconds=1, at_once=1)
     yield made
     made.close()
 
@@ -31,17 +32,18 @@ def verdict(grade: Grade) -> tuple:
 
 
 def process_of(grader: MathGrader) -> subprocess.Popen:
-    assert grader.worker.process is not None
-    return grader.worker.process
+    process = grader.pool.workers[0].process
+    assert process is not None
+    return process
 
 
 def test_it_starts_when_first_needed_and_stays(grader: MathGrader):
     grader.grade(SEVEN, r"\boxed{7}")
     grader.grade(SEVEN, "no box")
-    assert grader.worker.process is None
+    assert grader.pool.workers[0].process is None
     grader.grade(SEVEN, RIGHT)
     first = process_of(grader)
-    grader.grade(SEVEN, RIGHT)
+    grader.grade(SEVEN, AGAIN)
     assert process_of(grader) is first
 
 
@@ -67,7 +69,7 @@ def test_the_system_holds_the_worker_to_its_memory(grader: MathGrader):
     import resource
 
     grader.grade(SEVEN, RIGHT)
-    assert resource.prlimit(process_of(grader).pid, resource.RLIMIT_AS)[0] == grader.worker.memory_bytes
+    assert resource.prlimit(process_of(grader).pid, resource.RLIMIT_AS)[0] == grader.pool.memory_bytes
 
 
 def test_a_worker_that_was_killed_between_answers_is_replaced(grader: MathGrader):
@@ -75,18 +77,18 @@ def test_a_worker_that_was_killed_between_answers_is_replaced(grader: MathGrader
     first = process_of(grader)
     first.kill()
     first.wait()
-    assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "ok")
+    assert verdict(grader.grade(SEVEN, AGAIN)) == (1, "ok")
     assert process_of(grader) is not first
 
 
 @pytest.mark.skipif(os.name != "posix", reason="stops a process by a signal")
 def test_a_worker_that_dies_over_an_answer_is_asked_once_more():
-    grader = MathGrader(seconds=60)
+    grader = MathGrader(seconds=60, at_once=1)
     grader.grade(SEVEN, RIGHT)
     first = process_of(grader)
     os.kill(first.pid, signal.SIGSTOP)  # so that it dies with the question in hand
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(grader.grade, SEVEN, RIGHT)
+        waiting = pool.submit(grader.grade, SEVEN, AGAIN)
         time.sleep(0.05)
         first.kill()
         assert verdict(waiting.result(timeout=60)) == (1, "ok")
@@ -94,7 +96,7 @@ def test_a_worker_that_dies_over_an_answer_is_asked_once_more():
 
 
 def test_threads_get_the_verdicts_of_their_own_answers():
-    grader = MathGrader(seconds=1)
+    grader = MathGrader(seconds=1, at_once=2)
     questions = [Question(str(n), "?", str(n)) for n in range(24)]
     answers = [BOMB if n == 5 else rf"\boxed{{{n}.0}}" if n % 2 else rf"\boxed{{{n}+1}}" for n in range(24)]
     with ThreadPoolExecutor(8) as pool:
@@ -108,8 +110,29 @@ def test_ctrl_c_does_not_reach_the_worker(grader: MathGrader):
     grader.grade(SEVEN, RIGHT)
     first = process_of(grader)
     os.kill(first.pid, signal.SIGINT)
-    assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "ok")
+    assert verdict(grader.grade(SEVEN, AGAIN)) == (1, "ok")
     assert process_of(grader) is first
+
+
+def test_an_answer_that_takes_all_its_time_does_not_hold_up_the_others():
+    grader = MathGrader(seconds=60, at_once=2)
+    with ThreadPoolExecutor(1) as pool:
+        bomb = pool.submit(grader.grade, SEVEN, BOMB)
+        while grader.pool.workers[0].process is None:
+            assert not bomb.done()
+        assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "ok")
+        assert not bomb.done()
+        grader.close()  # over an answer too
+        with pytest.raises(WorkerDied):
+            bomb.result(timeout=50)
+
+
+def test_equal_answers_are_judged_once(grader: MathGrader, monkeypatch: pytest.MonkeyPatch):
+    asked, (worker,) = [], grader.pool.workers
+    judge = worker.compare
+    monkeypatch.setattr(worker, "compare", lambda *request: asked.append(request) or judge(*request))
+    assert [verdict(grader.grade(SEVEN, answer)) for answer in (RIGHT, BOMB, RIGHT, BOMB)] == [(1, "ok"), UNKNOWN] * 2
+    assert len(asked) == 2
 
 
 def test_it_ends_with_the_process_that_started_it():

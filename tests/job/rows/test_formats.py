@@ -149,6 +149,15 @@ def test_an_array_is_one_however_it_is_cut(monkeypatch, piece, indent):
     assert [placed.row for placed in json_rows(file, "a.json")] == rows
 
 
+def test_a_value_without_an_end_is_not_read_whole(monkeypatch):
+    monkeypatch.setattr("qtarget.data.json_lines._PIECE", 64)
+    monkeypatch.setattr("qtarget.data.json_lines.LONGEST_LINE", 1 << 20)
+    file = io.BytesIO(b'[{"a": 1},\n{"a": "' + b"x" * (8 << 20))
+    with pytest.raises(ValueError, match=r"bad.json, line 2: a value is longer than 1 MiB; is this a file of rows"):
+        list(json_rows(file, "bad.json"))
+    assert file.tell() < 4 << 20
+
+
 BROKEN = {
     "bytes": (b'{"a": 1}\n{"a": \xff}\n', "bad.json, line 2: not UTF-8 (byte 7)"),
     "bytes in an array": (b'[{"a": 1},\n{"a": \xff}]', "bad.json, line 2: not UTF-8"),

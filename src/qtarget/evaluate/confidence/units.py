@@ -35,6 +35,6 @@ def unit_totals(values: ArrayLike, units: Sequence[str] | None) -> Array:
             "question."
         )
     names, place = np.unique(np.asarray(units), return_inverse=True)
-    member = np.zeros((values.shape[-1], len(names)))
-    member[np.arange(values.shape[-1]), place] = 1
-    return values @ member
+    rows = values.reshape(-1, values.shape[-1])
+    totals = np.array([np.bincount(place, row, len(names)) for row in rows])
+    return totals.reshape(*values.shape[:-1], len(names))

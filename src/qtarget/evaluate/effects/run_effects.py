@@ -67,6 +67,7 @@ def _forgetting(model: HuggingFace, base: str, prompts: Sequence[Sequence[int]])
         device=model.device,
         batch_size=model.batch_size,
         trust_remote_code=model.trust_remote_code,
+        allow_pickled_weights=model.allow_pickled_weights,
     )
     check_same_tokens(model.tokenizer, other.tokenizer, "base")
     return forgetting(

@@ -17,7 +17,7 @@ from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.models.loading import adapter_config, causal_lm_from, tokenizer_of
 from qtarget.models.model_seal import refuse_damaged_model
-from qtarget.models.pickled_weights import refuse_pickled_weights
+from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class HuggingFace:
         dtype: a torch dtype's name; "auto" is float32 on a CPU, bfloat16 on a GPU that has it, else float16.
         device: as torch names it; "auto" is a GPU where there is one.
         batch_size: completions at once.
+        allow_pickled_weights: read weights that are a pickle too.
     """
 
     model: str
@@ -42,6 +43,7 @@ class HuggingFace:
     device: str = "auto"
     batch_size: int = 32
     trust_remote_code: bool = False
+    allow_pickled_weights: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -62,10 +64,12 @@ class HuggingFace:
                 "dtype": getattr(torch, self._dtype),
                 "revision": self.revision,
                 "trust_remote_code": self.trust_remote_code,
+                ALLOW: self.allow_pickled_weights,
             },
         )
         if self.adapter is not None:
-            refuse_pickled_weights(self.adapter)
+            if not self.allow_pickled_weights:
+                refuse_pickled_weights(self.adapter)
             network.load_adapter(self.adapter)
         network.requires_grad_(False).eval()
         keep_head_input_contiguous(network)

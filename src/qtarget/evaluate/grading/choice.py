@@ -5,13 +5,15 @@ import re
 from qtarget.evaluate.grading.boxed import BOX, last_boxed
 from qtarget.evaluate.nouns import Grade, Question
 
-WRAPPING = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|boldsymbol)\s*\{([^{}]*)\}")
-OPEN, LETTER = r"[\s*_$({\[]*", r"(?P<letter>[A-Z])"
-STATED = re.compile(
-    r"\b[Aa]nswer(?:\s+is)?\s*:?" + OPEN + LETTER + r"(?![\w'’])(?=(?P<rest>[^\n]*))",
-)
-"""As in "the answer is (C)" and "**Answer:** C"; whether the letter is one, and not a word, `_is_letter` says."""
-ALTERNATIVE = re.compile(r"\s*(?:,|/|&|or\b|and\b)\s*[*_$({\[]*[A-Z](?![\w'’])")
+BRACES = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|boldsymbol)\s*+\{|[{}]")
+"""Braces, each opening one with the command that it belongs to, where that only sets a font."""
+OPEN, LETTER = r"[\s*_$({\[]*+", r"(?P<letter>[A-Z])"
+STATED = re.compile(r"\b[Aa]nswer(?:\s++is)?+\s*+:?+" + OPEN + LETTER + r"(?![\w'’])")
+"""As in "the answer is (C)" and "**Answer:** C"; whether the letter is one, and not a word, `_is_letter` says. Nothing
+here is tried twice (`*+`): the time is linear in the length of an answer, whatever a model wrote."""
+ENDS = re.compile(r"[^\S\n]*+(?:[.,;:)\]}*_$(]|$|(?<=\s)(?:or|and)\b)", re.MULTILINE)
+ALTERNATIVE = re.compile(r"[^\S\n]*+(?:,|/|&|or\b|and\b)[^\S\n]*+[*_$({\[]*+[A-Z](?![\w'’])")
+"""Where a sentence ends behind its letter, and where it names a second one, on the same line."""
 LABEL = re.compile(r"[\s*_$({\[]*(?P<letter>[A-Za-z])[\s*_$)}\]]*(?:[.:)]\s*(?P<text>.*))?", re.DOTALL)
 
 
@@ -43,7 +45,8 @@ class ChoiceGrader:
 def option_named(stated: str, options: tuple[str, ...]) -> str | None:
     """The letter of the option that `stated` names and no other; None if it names none."""
     stated = _bare(stated)
-    of_text = [letter(i) for i, option in enumerate(options) if _folded(option) == _folded(stated)]
+    folded = _folded(stated)
+    of_text = [letter(i) for i, option in enumerate(options) if _folded(option) == folded]
     if of_text:
         return of_text[0]
     label = LABEL.fullmatch(stated)
@@ -61,17 +64,18 @@ def letter(place: int) -> str:
 def _stated(completion: str) -> str | None:
     if BOX.search(completion):
         return last_boxed(completion)
-    sentences = [
-        match for match in STATED.finditer(_unwrapped(completion)) if _is_letter(match["letter"], match["rest"])
-    ]
-    if sentences:
-        return sentences[-1]["letter"] if not ALTERNATIVE.match(sentences[-1]["rest"]) else None
-    return completion.strip() or None
+    text = _unwrapped(completion)
+    last = None
+    for sentence in filter(_is_letter, STATED.finditer(text)):
+        last = sentence
+    if last is None:
+        return completion.strip() or None
+    return None if ALTERNATIVE.match(text, last.end()) else last["letter"]
 
 
-def _is_letter(sign: str, rest: str) -> bool:
+def _is_letter(sentence: re.Match[str]) -> bool:
     """Whether a capital is an option's letter: A and I are words too, unless the sentence or a bracket ends there."""
-    return sign not in "AI" or re.match(r"\s*(?:[.,;:)\]}*_$(]|$)|\s+(?:or|and)\b", rest) is not None
+    return sentence["letter"] not in "AI" or ENDS.match(sentence.string, sentence.end()) is not None
 
 
 def _same(chosen: str, question: Question) -> bool:
@@ -86,9 +90,22 @@ def _bare(stated: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    while (inner := WRAPPING.sub(r"\1", text)) != text:
-        text = inner
-    return text
+    r"""Without ``\text{`` and the like and the brace that closes it; around braces that stay, it stays."""
+    pieces: list[str] = []
+    opened: list[int] = []
+    pair, end = -1, 0  # of the last pair of braces that stays, and of what was read
+    for sign in BRACES.finditer(text):
+        pieces += [text[end : sign.start()], sign[0]]
+        end = sign.end()
+        if sign[0] != "}":
+            opened.append(len(pieces) - 1)
+        elif opened:
+            start = opened.pop()
+            if pieces[start] == "{" or pair > start:
+                pair = start
+            else:
+                pieces[start] = pieces[-1] = ""
+    return "".join(pieces) + text[end:]
 
 
 def _folded(text: str) -> str:

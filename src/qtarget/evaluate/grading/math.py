@@ -1,11 +1,11 @@
-"""Grading mathematics: the answer in the last box, compared with the gold by Math-Verify in a process of its own."""
+"""Grading mathematics: the answer in the last box, compared with the gold by Math-Verify in processes of their own."""
 
 from importlib.metadata import version
 from typing import Literal, cast
 
 from qtarget.evaluate.grading.boxed import last_boxed
 from qtarget.evaluate.grading.untrusted import is_unreadable
-from qtarget.evaluate.grading.worker import MathWorker
+from qtarget.evaluate.grading.worker_pool import WorkerPool
 from qtarget.evaluate.nouns import Grade, Question, Reason
 
 LIBRARIES = ("math-verify", "latex2sympy2_extended", "antlr4-python3-runtime", "sympy")
@@ -19,17 +19,19 @@ class MathGrader:
 
     Args:
         seconds: for one answer.
-        memory_bytes: address space of the worker (where the system can limit it).
+        memory_bytes: address space of a worker (where the system can limit it).
+        at_once: answers that are judged at once, each by a worker; None for one a processor, up to 8.
     """
 
     name, version = "math", 1
 
-    def __init__(self, seconds: float = 5.0, memory_bytes: int = 2 * 1024**3) -> None:
-        self.worker = MathWorker(seconds, memory_bytes)
+    def __init__(self, seconds: float = 5.0, memory_bytes: int = 2 * 1024**3, at_once: int | None = None) -> None:
+        self.pool = WorkerPool(seconds, memory_bytes, at_once)
+        self.at_once = len(self.pool.workers)
 
     def fingerprint(self) -> str:
         libraries = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
-        limits = f"{self.worker.seconds:g} s, {self.worker.memory_bytes / 1024**2:g} MiB"
+        limits = f"{self.pool.seconds:g} s, {self.pool.memory_bytes / 1024**2:g} MiB"
         return f"{self.name} {self.version} ({libraries}; {limits})"
 
     def grade(self, question: Question, completion: str) -> Grade:
@@ -42,9 +44,9 @@ class MathGrader:
             return Grade(None, "gold_unparseable", answer)
         if is_unreadable(answer):
             return Grade(0, "parse_error", answer)
-        verdict = self.worker.compare(question.gold, answer)
+        verdict = self.pool.compare(question.gold, answer)
         return Grade(cast(Literal[0, 1] | None, verdict["value"]), cast(Reason, verdict["reason"]), answer)
 
     def close(self) -> None:
-        """End the worker. It ends with this process too."""
-        self.worker.close()
+        """End the workers. They end with this process too."""
+        self.pool.close()

@@ -36,11 +36,18 @@ class MathWorker:
         self.process: subprocess.Popen[str] | None = None
         self._replies: SimpleQueue[str] = SimpleQueue()
         self._turn = threading.Lock()
+        self._closing = False
 
     def compare(self, gold: str, answer: str) -> WorkerReply:
-        """The worker's verdict, or that limits were hit. A worker that died is replaced and asked once more."""
+        """The worker's verdict, or that limits were hit. A worker that died is replaced and asked once more.
+
+        Raises:
+            WorkerDied: it was closed meanwhile.
+        """
         with self._turn:
             for _ in range(2):
+                if self._closing:
+                    raise WorkerDied
                 try:
                     verdict = self._ask({"gold": gold, "answer": answer})
                 except WorkerDied:
@@ -54,8 +61,13 @@ class MathWorker:
             return OUT_OF_LIMITS
 
     def close(self) -> None:
+        """End the process, over an answer too; a later `compare` starts another."""
+        self._closing, process = True, self.process
+        if process is not None:
+            process.kill()
         with self._turn:
             self._stop()
+            self._closing = False
 
     def _ask(self, request: dict[str, str]) -> WorkerReply:
         process = self.process if self.process is not None and self.process.poll() is None else self._start()
@@ -99,6 +111,8 @@ class MathWorker:
         try:
             self._reply(START_SECONDS)
         except (TimeoutError, WorkerDied) as error:
+            if self._closing:
+                raise WorkerDied from error
             self._stop()
             raise RuntimeError(
                 f"The process that grades mathematics does not start; see why: {' '.join(command)}"

@@ -1,12 +1,17 @@
 """Grading the samples of a task's file; nothing is drawn."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from qtarget.evaluate.nouns import Grader, Question, Record, TaskRun
 from qtarget.evaluate.run.progress import ProgressWatch
 from qtarget.evaluate.store import read_records, short_sha, write_records
+
+AHEAD = 4096
+"""Samples that are graded, or wait for it, behind one that takes long."""
 
 
 def grade_records(
@@ -27,16 +32,37 @@ def grade_records(
             return records
         watch.begin(f"grading {run.task.name}", len(records), 0)
         questions = {question.qid: question for question in run.questions}
-        graded = []
-        for record in _in_order(records, run):
+
+        def regraded(record: Record) -> Record:
             fresh = record.grader_fp == fingerprint and not again
-            graded.append(record if fresh else _with_grade(record, questions[record.qid], grader, fingerprint))
+            return record if fresh else _with_grade(record, questions[record.qid], grader, fingerprint)
+
+        graded = []
+        for record in _in_parallel(regraded, _in_order(records, run), getattr(grader, "at_once", 1)):
+            graded.append(record)
             watch.advance()
     finally:
         watch.end()
         getattr(grader, "close", lambda: None)()
     write_records(path, graded)
     return graded
+
+
+def _in_parallel(call: Callable[[Record], Record], records: Sequence[Record], at_once: int) -> Iterator[Record]:
+    """The results in the order of the records. One that takes long holds up those behind it only `AHEAD` samples on."""
+    if at_once == 1:
+        yield from map(call, records)
+        return
+    pool, waiting = ThreadPoolExecutor(at_once), deque[Future[Record]]()
+    try:
+        for record in records:
+            waiting.append(pool.submit(call, record))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C the grader is closed, which ends their waiting
 
 
 def _in_order(records: Sequence[Record], run: TaskRun) -> list[Record]:

@@ -27,6 +27,7 @@ class EvaluationPlan:
         adapter: folder of a LoRA adapter on the model.
         batch_size: completions at once.
         dtype, device: of a model loaded here; see `HuggingFace`.
+        allow_pickled_weights: read weights that are a pickle too (generator "hf"; see docs/security.md).
         regrade: only grade again what the folder holds; nothing is drawn, and no model is loaded.
         base: folder or hub name of the model before training; with it forgetting is measured.
         reference_rows: file of prompts and completions on which calibration is measured.
@@ -47,6 +48,7 @@ class EvaluationPlan:
     dtype: str = "auto"
     device: str = "auto"
     trust_remote_code: bool = False
+    allow_pickled_weights: bool = False
     regrade: bool = False
     base: str | None = None
     reference_rows: Path | None = None

@@ -14,6 +14,8 @@ from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.store import TASK, read_run, read_task, task_sha
 from qtarget.evaluate.tasks import task
 from qtarget.evaluate.tasks.questions import load_questions
+from qtarget.models.gguf_file import checkpoint_folder
+from qtarget.models.pickled_weights import refuse_pickled_weights
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,16 @@ def generator_of(plan: EvaluationPlan) -> Generator:
     """The generator that a plan names: a model loaded here, or a server.
 
     Raises:
-        ValueError: an unknown name, a server without an address, or an adapter for a server.
+        ValueError: an unknown name, a server without an address, an adapter for a server, or weights that are a pickle.
     """
     loading: dict[str, Any] = {"revision": plan.revision, "trust_remote_code": plan.trust_remote_code}
+    if plan.generator != "http" and not plan.allow_pickled_weights:
+        for model in filter(None, (plan.model, plan.adapter, plan.base)):
+            refuse_pickled_weights(checkpoint_folder(model))
     size = {} if plan.batch_size is None else {"batch_size": plan.batch_size}
     if plan.generator == "hf":
-        return HuggingFace(plan.model, adapter=plan.adapter, dtype=plan.dtype, device=plan.device, **size, **loading)
+        here: dict[str, Any] = {"device": plan.device, "allow_pickled_weights": plan.allow_pickled_weights}
+        return HuggingFace(plan.model, adapter=plan.adapter, dtype=plan.dtype, **here, **size, **loading)
     if plan.generator == "vllm":
         return VLLM(plan.model, adapter=plan.adapter, dtype=plan.dtype, **size, **loading)
     if plan.generator != "http":

@@ -11,6 +11,7 @@ import torch
 from qtarget.console import SafeConsole
 from qtarget.models.identity import tokenizer_identity, weights_identity
 from qtarget.models.loading import tokenizer_of
+from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.same_tokens import number_of_tokens
 from qtarget.teacher.cache.captured import CapturedMass
 from qtarget.teacher.distributions import Keep, kept_logprobs
@@ -48,7 +49,7 @@ class ServedModel:
         return pack_answer(kept)
 
 
-def load_served_model(source: str, dtype: str, limits: Limits) -> ServedModel:
+def load_served_model(source: str, dtype: str, limits: Limits, allow_pickled_weights: bool = False) -> ServedModel:
     """Load a model from a directory or the hub, onto the accelerator where there is one.
 
     Raises:
@@ -59,7 +60,8 @@ def load_served_model(source: str, dtype: str, limits: Limits) -> ServedModel:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = tokenizer_of(source)
     assert tokenizer is not None  # a path has one, or was refused
-    model = load_live_model(source, "teacher", device=device, dtype=dtype)
+    loading = {ALLOW: True} if allow_pickled_weights else {}
+    model = load_live_model(source, "teacher", device=device, dtype=dtype, init_kwargs=loading)
     vocab = number_of_tokens(tokenizer.get_vocab())
     rows = model.get_output_embeddings().weight.shape[0]  # type: ignore[union-attr]
     if not 0 < vocab <= rows:

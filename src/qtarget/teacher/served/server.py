@@ -61,11 +61,14 @@ def _exit(*_: object) -> None:
     sys.exit(0)
 
 
-def open_server(model: str, host: str, port: int, dtype: str, limits: Limits) -> Server:
+def open_server(
+    model: str, host: str, port: int, dtype: str, limits: Limits, *, allow_pickled_weights: bool = False
+) -> Server:
     """Bind the address, then load the model. Nothing is answered before `run`.
 
     Args:
         model: directory or hub name.  port: 0 for any that is free.
+        allow_pickled_weights: read weights that are a pickle too.
 
     Raises:
         ValueError: an address that is taken, or that others reach where no token is set; a model that cannot be served.
@@ -78,7 +81,7 @@ def open_server(model: str, host: str, port: int, dtype: str, limits: Limits) ->
         )
     listener = _bound_socket(host, port)
     try:
-        return Server(load_served_model(model, dtype, limits), listener, secret)
+        return Server(load_served_model(model, dtype, limits, allow_pickled_weights), listener, secret)
     except BaseException:
         listener.close()
         raise
