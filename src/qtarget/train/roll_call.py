@@ -61,7 +61,9 @@ class RollCall:
             store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=ANSWER_SECONDS))
         except (RuntimeError, ValueError, OSError):
             return None
-        attempt = "/".join((PREFIX, *(environment.get(f"TORCHELASTIC_{each}", "") for each in ("RUN_ID", "RESTART_COUNT"))))
+        attempt = "/".join(
+            (PREFIX, *(environment.get(f"TORCHELASTIC_{each}", "") for each in ("RUN_ID", "RESTART_COUNT")))
+        )
         return cls(dist.PrefixStore(attempt, store), int(environment["RANK"]), ranks)
 
     def begin(self) -> None:
@@ -100,7 +102,9 @@ class RollCall:
             self.store.set(f"said/{self.rank}", json.dumps(words))
             if self.rank == 0:
                 return ""
-            if self._read("said", [0]).get(0) == words or not self._is_first(hashlib.sha256(words.encode()).hexdigest()):
+            if self._read("said", [0]).get(0) == words or not self._is_first(
+                hashlib.sha256(words.encode()).hexdigest()
+            ):
                 return None
         return f"rank {self.rank}: "
 
