@@ -12,7 +12,7 @@ from accelerate.utils import DistributedType
 from qtarget.data import Asker
 
 GIVEN_BY_A_LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-WHOLE = "FULL_STATE_DICT"
+ONE_FILE = "FULL_STATE_DICT"
 
 
 def join_group(args: Any) -> None:
@@ -47,11 +47,11 @@ def whole_weights(accelerator: Any) -> Iterator[None]:
     """While the block runs, the model that FSDP has cut is saved as one, though its checkpoints are saved in parts
     (`SHARDED_STATE_DICT`): the Trainer writes no model then."""
     plugin = getattr(accelerator.state, "fsdp_plugin", None)
-    if plugin is None or plugin.state_dict_type.name == WHOLE:
+    if plugin is None or plugin.state_dict_type.name == ONE_FILE:
         yield
         return
     before = plugin.state_dict_type.name
-    plugin.set_state_dict_type(WHOLE)
+    plugin.set_state_dict_type(ONE_FILE)
     try:
         yield
     finally:

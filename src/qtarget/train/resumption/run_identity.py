@@ -86,7 +86,7 @@ BY_CONTENT = frozenset(
 )
 """Keys in whose place something stands that says more: the method itself, contents of models, the tokenizer."""
 VERSIONED = ("torch", "transformers", "trl", "accelerate", "peft")
-LIBRARIES = ("qtarget", "transformers", "trl")
+COLLATOR_LIBRARIES = ("qtarget", "transformers", "trl")
 """Collators of these follow from the configuration."""
 STREAM = "a stream, which is not read ahead"
 _ROWS = 1000
@@ -279,7 +279,7 @@ def _own_collator(collator: Any) -> Any:
     """Class and plain public attributes of a collator that was given as an object; None for the libraries' own."""
     collator = collator.inner if isinstance(collator, PerTokenCollator) else collator
     kind = collator if hasattr(collator, "__qualname__") else type(collator)
-    if kind.__module__.partition(".")[0] in LIBRARIES:
+    if kind.__module__.partition(".")[0] in COLLATOR_LIBRARIES:
         return None
     plain = {name: value for name, value in getattr(collator, "__dict__", {}).items() if not name.startswith("_")}
     plain = {
