@@ -12,12 +12,14 @@ from job.stopped import Signalling
 from job.test_killed import AtEvent
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from qtarget.outcomes import Termination, stopped_by
 from qtarget.train.resumption.whole_checkpoints import checkpoint_fault, last_checkpoint
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and sends signals")
 chaos = pytest.mark.skipif(not os.environ.get("QTARGET_CHAOS"), reason="a sibling; QTARGET_CHAOS=1 tries it")
 ALONE = ("train", "config.yaml", "--teacher", "null", "--method", "dft", "--eta", "null", "--eval-dataset", "null")
-TRAIN = (*ALONE, "--use-cpu", "true", "--max-steps", "6")
+ON_CPUS = (*ALONE, "--use-cpu", "true")
+TRAIN = (*ON_CPUS, "--max-steps", "6")
 KEPT = "The last whole checkpoint is out/checkpoint-2; "
 
 
@@ -150,3 +152,21 @@ def test_ranks_that_would_train_each_for_itself_are_refused(here):
         "2 processes were started together, and each would train alone, as there is no accelerator; write "
         "`use_cpu: true` (or --use-cpu true), or start one process.\n"
     )
+
+
+def test_a_signal_that_follows_an_error_of_another_rank_is_not_given_for_the_reason(here):
+    """As the launcher sends it; here the rank that it comes to waits for it, in its preparation."""
+    refused = OnRank(0, Raising(0, ValueError("a row is wrong")))
+    said = launched(TRAIN, refused, OnRank(1, Raising(0, wait_for_termination)), folder=here)
+    assert said.codes[0] == 1
+    assert "a row is wrong" in said.err
+    assert "stopped by" not in said.err
+
+
+def wait_for_termination() -> None:
+    """Until SIGTERM, and then as before the first step."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        signal.pause()
+    except KeyboardInterrupt as stopped:
+        raise stopped_by(Termination(), "before the first step") from stopped
