@@ -2,7 +2,8 @@
 
 import pytest
 import tiny_models
-from datasets import IterableDataset
+import torch
+from datasets import Dataset, IterableDataset
 from train import parity
 
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
@@ -65,3 +66,49 @@ def test_tokens_are_counted_on(tmp_path):
     resumed = {e["step"]: e["num_tokens"] for e in again.state.log_history if "num_tokens" in e}
     assert resumed == counts
     assert counts[8] > counts[6] > counts[4]
+
+
+class Padding:
+    """A collator of the user's own."""
+
+    def __init__(self, side: str = "right"):
+        self.side = side
+
+    def __call__(self, rows):
+        width = max(len(row["input_ids"]) for row in rows)
+        ids = [[*row["input_ids"], *[0] * (width - len(row["input_ids"]))] for row in rows]
+        labels = [[*row["labels"], *[-100] * (width - len(row["labels"]))] for row in rows]
+        return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
+
+
+class OtherPadding(Padding):
+    pass
+
+
+def collating(folder, collator):
+    rows = [{"input_ids": [10, first, 12], "labels": [-100, first, 12]} for first in range(10, 18)]
+    changes = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "per_device_train_batch_size": 2}
+    return TargetSFTTrainer(
+        tiny_models.tiny_model(),
+        TargetSFTConfig(method="sft", **parity.common_args(output_dir=str(folder), **changes)),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tiny_models.tiny_tokenizer(),
+        data_collator=collator,
+    )
+
+
+def test_a_collator_of_ones_own_is_named_and_its_code_is_said_not_to_be_compared(tmp_path):
+    collating(tmp_path, Padding()).train()
+    step = str(tmp_path / "checkpoint-1")
+    with pytest.raises(ValueError, match=r"data_collator\.class: .*\.Padding then, .*\.OtherPadding now"):
+        collating(tmp_path, OtherPadding()).train(resume_from_checkpoint=step)
+    with pytest.raises(ValueError, match=r"data_collator\.side: right then, left now"):
+        collating(tmp_path, Padding("left")).train(resume_from_checkpoint=step)
+    with pytest.warns(UserWarning, match=r"Not compared with the run that wrote .*: the code of .*\.Padding\."):
+        collating(tmp_path, Padding()).train(resume_from_checkpoint=step)
+
+
+def test_that_rows_of_a_stream_are_not_compared_is_said(tmp_path):
+    trainer(tmp_path, 8, max_steps=2).train()
+    with pytest.warns(UserWarning, match=r"Not compared with the run that wrote .*: the rows of a stream\."):
+        trainer(tmp_path, 8, max_steps=2).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))

@@ -54,6 +54,9 @@ def write_fault(error: BaseException | None) -> WriteFault | None:
             return WriteFault(os_error_in_words(error), error.errno in DISK_FULL)
         if found and int(found[1]) in REASONS:
             return WriteFault(f"A file could not be written: {REASONS[int(found[1])]}.", int(found[1]) in DISK_FULL)
+        for failure in getattr(error, "failures", {}).values():  # of ranks that saved together, with their places
+            if (fault := write_fault(failure[0])) is not None:
+                return fault
         if any(name in text for name in TORCH_WRITER):
             return WriteFault("A file could not be written, most likely because the disk is full; make room.", True)
         error = error.__cause__ or error.__context__

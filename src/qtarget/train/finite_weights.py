@@ -33,7 +33,7 @@ def check_finite_weights(model: nn.Module, optimizer: Any = None) -> None:
     is_cut = is_sharded(model) or any(isinstance(part, FullyShardedDataParallel) for part in model.modules())
     is_shared = is_cut or optimizer is not None
     if _anywhere(bool(names)) if is_shared else names:
-        raise NonFiniteWeightsError(_in_words(names))
+        raise NonFiniteWeightsError(_in_words(_of_all_ranks(names) if is_shared else names))
 
 
 def nonfinite_names(tensors: Iterable[NamedTensor]) -> list[str]:
@@ -88,8 +88,17 @@ def _anywhere(found: bool) -> bool:
     return bool(flag)
 
 
+def _of_all_ranks(names: list[str]) -> list[str]:
+    """What any rank has found, with the rank where they differ. All ranks ask together."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return names
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, names)
+    if all(each == names for each in found):
+        return names
+    return [f"{name} of rank {rank}" for rank, each in enumerate(found) for name in each]
+
+
 def _in_words(names: list[str]) -> str:
-    if not names:
-        return "Weights or states of the optimizer of another rank are NaN or infinite; that rank names them."
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"NaN or infinite values stand in {', '.join(names[:SHOWN])}{more}."

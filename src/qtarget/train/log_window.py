@@ -57,7 +57,8 @@ class LogWindow(TrainerCallback):
         path = folder / self._name
         self._sums, self._counts = {}, {}
         if path.is_file():
-            self._sums = load_file(path, device=str(self.trainer.accelerator.device))
+            device = self.trainer.accelerator.device  # which safetensors does not know where it is `cpu:0`
+            self._sums = {name: tensor.to(device) for name, tensor in load_file(path).items()}
             with safe_open(path, "pt") as file:
                 self._counts = {name: int(count) for name, count in (file.metadata() or {}).items()}
 

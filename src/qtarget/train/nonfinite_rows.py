@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, gather_object
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerState
 
@@ -64,6 +64,27 @@ class Culprit(NamedTuple):
 
     at: int
     rows: list[int]
+
+
+class Finding(NamedTuple):
+    """What a rank found.
+
+    Attributes:
+        is_guilty: whether it is at fault.
+        words: which rows, and the rank.
+        kind: what is wrong.
+    """
+
+    is_guilty: bool
+    words: str
+    kind: str
+
+
+def _said_by_all(own: Finding) -> str:
+    """What the ranks at fault found, in the same words on every rank; where none is, what the first one has to say."""
+    found = [Finding(*each) for each in gather_object([tuple(own)])]
+    guilty = [each for each in found if each.is_guilty] or found[:1]
+    return f"{guilty[0].kind}: {'; '.join(each.words for each in guilty)}"
 
 
 class RowTrainer(Protocol):
@@ -127,13 +148,15 @@ def nonfinite_words(trainer: RowTrainer, parts: list[MicroBatch], norm: Tensor |
     with torch.random.fork_rng(_devices(trainer)):
         found = _by_loss(trainer, parts) if by_loss else _by_gradient(trainer, parts)
     step = trainer.state.global_step + 1
-    if by_loss:
-        return f"The loss of optimizer step {step} is {_kind(parts[found.at].loss)}: {_where(trainer, parts, found)}."
     rank, size = trainer.accelerator.process_index, "unknown" if norm is None else norm.item()
-    return (
-        f"The gradient of optimizer step {step} is not finite, though its loss is: its norm is {size}; rank {rank} has "
-        f"it from {_rows(trainer, parts, found)}."
-    )
+    if by_loss:
+        loss = parts[found.at].loss
+        own = Finding(
+            not is_sound(loss), f"rank {rank} has {loss.item()}, from {_rows(trainer, parts, found)}", _kind(loss)
+        )
+        return f"The loss of optimizer step {step} is {_said_by_all(own)}."
+    own = Finding(bool(found.rows), f"rank {rank} has it from {_rows(trainer, parts, found)}", f"its norm is {size}")
+    return f"The gradient of optimizer step {step} is not finite, though its loss is: {_said_by_all(own)}."
 
 
 def _by_loss(trainer: RowTrainer, parts: list[MicroBatch]) -> Culprit:
@@ -197,13 +220,6 @@ def _devices(trainer: RowTrainer) -> list[torch.device]:
 
 def _kind(loss: Tensor) -> str:
     return "not finite" if not loss.isfinite() or is_sound(loss) else PROBABILITY_ZERO
-
-
-def _where(trainer: RowTrainer, parts: list[MicroBatch], found: Culprit) -> str:
-    loss, rank = parts[found.at].loss, trainer.accelerator.process_index
-    if is_sound(loss):
-        return f"rank {rank} has {sum(part.loss.item() for part in parts):.4g}, another rank reports its own"
-    return f"rank {rank} has {loss.item()}, from {_rows(trainer, parts, found)}"
 
 
 def _rows(trainer: RowTrainer, parts: list[MicroBatch], found: Culprit) -> str:

@@ -19,11 +19,13 @@ from typing import Any, NamedTuple
 import psutil
 import torch.distributed as dist
 
-from qtarget.outcomes import LostRankError, Refusal
+from qtarget.outcomes import Interruption, LostRankError, Refusal
 
 ANSWER_SECONDS, PAUSE_SECONDS = 3.0, 0.05
 """How long a rank waits for the words of the others and for the store, and between two looks."""
 PREFIX = "qtarget"
+SIGNALLED = 128
+"""Exit codes from here on are those of signals."""
 
 
 class LastWords(NamedTuple):
@@ -76,19 +78,26 @@ class RollCall:
         """Leave an error's words for the others. Where it says only that others are lost, which they are, and why."""
         mine = LastWords(is_echo(error), f"{type(error).__name__}: {error}", exit_code(error))
         try:
+            if isinstance(error, Interruption) and (cause := self._cause(self._read("end", seconds=0.0), SIGNALLED)):
+                return cause  # whose launcher has sent the signal
             self.store.set(f"end/{self.rank}", json.dumps(mine))
             return self._loss(mine) if mine.is_echo else None
         except RuntimeError:
             return LostRankError("rank 0 has ended, and with it the store of the ranks") if mine.is_echo else None
 
     def _loss(self, mine: LastWords) -> LostRankError:
-        left = {rank: LastWords(*words) for rank, words in self._read("end").items()}
-        cause = next((rank for rank, last in left.items() if not last.is_echo), None)
-        if cause is not None:
-            return LostRankError(f"rank {cause} has ended the run: {left[cause].words}", left[cause].code, is_told=True)
-        return LostRankError(self._silence(left, mine), mine.code, is_told=not self._is_first("told"))
+        left = self._read("end")
+        return self._cause(left) or LostRankError(self._silence(left, mine), mine.code, not self._is_first("told"))
 
-    def _silence(self, left: dict[int, LastWords], mine: LastWords) -> str:
+    def _cause(self, left: dict[int, Any], below: int = 256) -> LostRankError | None:
+        """The first other rank that failed of itself, with an exit code below `below`; it says so."""
+        last = {rank: LastWords(*words) for rank, words in left.items() if rank != self.rank}
+        found = next((rank for rank, each in last.items() if not each.is_echo and each.code < below), None)
+        if found is None:
+            return None
+        return LostRankError(f"rank {found} has ended the run: {last[found].words}", last[found].code, is_told=True)
+
+    def _silence(self, left: dict[int, Any], mine: LastWords) -> str:
         """Which ranks left no word, or why none did that lost the others."""
         missing = [rank for rank in range(self.ranks) if rank not in left and rank != self.rank]
         if missing:
@@ -112,10 +121,10 @@ class RollCall:
         """Whether no rank has asked for this name before."""
         return self.store.add(name, 1) == 1
 
-    def _read(self, name: str, ranks: list[int] | None = None) -> dict[int, Any]:
+    def _read(self, name: str, ranks: list[int] | None = None, seconds: float = ANSWER_SECONDS) -> dict[int, Any]:
         """What ranks, by default all, have set under a name; waits for those that have not, for a while."""
         keys = {rank: f"{name}/{rank}" for rank in (range(self.ranks) if ranks is None else ranks)}
-        until = time.monotonic() + ANSWER_SECONDS
+        until = time.monotonic() + seconds
         while not self.store.check(list(keys.values())) and time.monotonic() < until:
             time.sleep(PAUSE_SECONDS)  # the store's own wait prints warnings when it ends in vain
         return {rank: json.loads(self.store.get(key)) for rank, key in keys.items() if self.store.check([key])}

@@ -8,11 +8,12 @@ import copy
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from transformers import trainer as trainer_module
 from transformers.trainer import TRAINER_STATE_NAME
@@ -31,6 +32,7 @@ from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_wei
 from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
 from qtarget.train.probes import check_hooks, check_label_count, check_state
+from qtarget.train.process_group import whole_weights
 from qtarget.train.resumption.pruning import prune_checkpoints
 
 Prepare = Callable[[Any, SFTConfig, bool], Any]
@@ -210,7 +212,8 @@ class OpenSFTTrainer(SFTTrainer):
         self._check_finite(folder, None)
         if self.args.should_save:
             (folder / SEAL).unlink(missing_ok=True)  # of what was saved there before
-        super().save_model(output_dir, _internal_call=_internal_call)
+        with nullcontext() if _internal_call else whole_weights(self.accelerator):
+            super().save_model(output_dir, _internal_call=_internal_call)
 
     def _check_finite(self, folder: str | Path, optimizer: Any) -> None:
         try:
@@ -226,7 +229,8 @@ class OpenSFTTrainer(SFTTrainer):
         run, name = Path(self._get_output_dir(trial=trial)), f"checkpoint-{self.state.global_step}"
         self._check_finite(run / name, self.optimizer)
         with self._drafting(run):
-            error = self._attempt(lambda: self._write_draft(run / UNFINISHED / name, model, trial))
+            is_cut = self.is_fsdp_enabled or self.is_deepspeed_enabled
+            error = self._attempt(lambda: self._write_draft(run / UNFINISHED / name, model, trial), is_cut)
             error = error or self._attempt(lambda: self._finish_draft(run, name))
         if error is not None:
             return self.checkpoint_lost(run / name, error)
@@ -253,20 +257,31 @@ class OpenSFTTrainer(SFTTrainer):
             self.seal(run / UNFINISHED / name)
             _move(run / UNFINISHED / name, run / name)
 
-    def _attempt(self, write: Callable[[], None]) -> Exception | None:
-        """What went wrong with files on this rank, or on another, if anything did. All ranks wait for each other."""
+    def _attempt(self, write: Callable[[], None], is_exchanging: bool = False) -> Exception | None:
+        """What went wrong with files on this rank, or on another, if anything did. All ranks wait for each other.
+
+        Args:
+            is_exchanging: whether ranks exchange parts as they write. One that fails cannot wait for the others then.
+        """
         error: Exception | None = None
         try:
             write()
         except Exception as refused:
-            if write_fault(refused) is None:
+            is_alone = is_exchanging and self.accelerator.num_processes > 1
+            if write_fault(refused) is None or is_alone:
                 raise
             error = refused
         if self.accelerator.num_processes == 1:
             return error
         failed: Any = torch.tensor(float(error is not None), device=self.accelerator.device)
         failed = self.accelerator.reduce(failed, "sum")
-        return error or (OSError("another rank could not write its part") if failed.item() else None)
+        return self._first_fault(error) if failed.item() else None
+
+    def _first_fault(self, error: Exception | None) -> OSError:
+        """What went wrong on the first rank of those where something did, in the same words on every rank."""
+        fault = write_fault(error)
+        words = gather_object([fault and f"On rank {self.accelerator.process_index}: {fault.words}"])
+        return OSError(next(each for each in words if each is not None))
 
     @contextmanager
     def _drafting(self, run: Path) -> Iterator[None]:

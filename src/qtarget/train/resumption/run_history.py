@@ -19,6 +19,7 @@ KEPT_BY_CHECKPOINTS = frozenset(
         "optimizer",
         "adapter",
         "dtypes",
+        "sharding",
     }
 )
 """What the states in a checkpoint decide: another value would have no effect on a run that goes on from it."""
@@ -159,6 +160,9 @@ def _remedy(each: Difference, request: ResumeRequest) -> str:
     """The line that undoes a change, where one line does."""
     if each.part == "versions":
         return f"; `pip install {each.name.partition('.')[2]}=={each.before}`"
+    if each.name == "ranks":
+        start = f"`torchrun --nproc_per_node {each.before}` or `accelerate launch --num_processes {each.before}`"
+        return f"; start as many processes as then, with {start}"
     key = _key_of(each.name, request)
     return "" if key is None else f"; write {_key_line(key, each.before, request)}"
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 import qtarget as qt
+from qtarget.data import PerTokenCollator
 from qtarget.models.adapters import SecondAdapter
 from qtarget.models.identity import template_identity, tokenizer_identity
 from qtarget.servers.secret import SECRET_ARGUMENTS
@@ -85,6 +86,9 @@ BY_CONTENT = frozenset(
 )
 """Keys in whose place something stands that says more: the method itself, contents of models, the tokenizer."""
 VERSIONED = ("torch", "transformers", "trl", "accelerate", "peft")
+COLLATOR_LIBRARIES = ("qtarget", "transformers", "trl")
+"""Collators of these follow from the configuration."""
+STREAM = "a stream, which is not read ahead"
 _ROWS = 1000
 _SAMPLE = 4096
 """Elements of each tensor that are looked at: other weights differ in nearly all."""
@@ -100,6 +104,7 @@ class IdentifiableTrainer(Protocol):
     train_dataset: Any
     eval_dataset: Any
     chat_template: Any
+    data_collator: Any
     optimizer: Any
     optimizer_cls_and_kwargs: Any
 
@@ -129,7 +134,9 @@ def run_identity(trainer: IdentifiableTrainer) -> dict[str, Any]:
         "teachers": {name.split()[1]: each for name, each in sources.items() if name != "reference"},
         "reference": sources.get("reference"),
         "optimizer": _given_optimizer(trainer),
+        "data_collator": _own_collator(trainer.data_collator),
         "ranks": trainer.accelerator.num_processes,
+        "sharding": _sharding(trainer.accelerator),
         "device": trainer.accelerator.device.type,
         "dtypes": sorted({str(weight.dtype) for weight in trainer.model.parameters()}),
         "versions": _versions(),
@@ -181,7 +188,7 @@ def _rows_identity(rows: Any, columns: list[str]) -> Any:
     if isinstance(rows, Mapping):
         return {str(name): _rows_identity(each, columns) for name, each in rows.items()}
     if rows is None or not isinstance(rows, Dataset):
-        return None if rows is None else "a stream, which is not read ahead"
+        return None if rows is None else STREAM
     return f"{len(rows)} rows, sha256 {rows_digest(rows, columns)}"
 
 
@@ -266,6 +273,40 @@ def _given_optimizer(trainer: IdentifiableTrainer) -> Any:
     """The optimizer that was given as an object or a class; None for the one that `args.optim` names."""
     given = trainer.optimizer if trainer.optimizer is not None else trainer.optimizer_cls_and_kwargs
     return None if given is None else canonical(given)
+
+
+def _own_collator(collator: Any) -> Any:
+    """Class and plain public attributes of a collator that was given as an object; None for the libraries' own."""
+    collator = collator.inner if isinstance(collator, PerTokenCollator) else collator
+    kind = collator if hasattr(collator, "__qualname__") else type(collator)
+    if kind.__module__.partition(".")[0] in COLLATOR_LIBRARIES:
+        return None
+    plain = {name: value for name, value in getattr(collator, "__dict__", {}).items() if not name.startswith("_")}
+    plain = {
+        name: value for name, value in plain.items() if value is None or isinstance(value, bool | int | float | str)
+    }
+    return {"class": f"{kind.__module__}.{kind.__qualname__}", **plain}
+
+
+def not_compared(identity: Mapping[str, Any]) -> list[str]:
+    """What of a run its identity does not see."""
+    sets = [each for name in ("rows", "evaluation_rows") for each in _values(identity.get(name))]
+    collator = identity.get("data_collator")
+    return [
+        *(["the rows of a stream"] if STREAM in sets else []),
+        *([f"the code of {collator['class']}"] if collator else []),
+        *(str(each) for each in _values(identity.get("teachers")) if "is not looked into" in str(each)),
+    ]
+
+
+def _values(part: Any) -> list[Any]:
+    return list(part.values()) if isinstance(part, Mapping) else [part]
+
+
+def _sharding(accelerator: Any) -> str | None:
+    """How weights and optimizer are cut over ranks, and so in a checkpoint; None where each rank has all of them."""
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    return None if plugin is None else f"FSDP{plugin.fsdp_version}, {plugin.state_dict_type.name}"
 
 
 def _versions() -> dict[str, str]:

@@ -89,7 +89,8 @@ class SealedRun:
         fault = write_fault(error)
         said = f"{folder} could not be written, and nothing of it is kept. {fault.words if fault else error}"
         if self.trainer.args.on_save_error == "continue":
-            warnings.warn(f"{said} Training goes on.", stacklevel=2)
+            if self.trainer.accelerator.is_main_process:
+                warnings.warn(f"{said} Training goes on.", stacklevel=2)
             return
         newest = last_checkpoint(folder.parent)
         kept = f"The last whole checkpoint is {newest}." if newest else "No checkpoint was written before it."

@@ -13,6 +13,8 @@ from qtarget.disk.seal import SEAL, damage, read_seal
 STATE, INDEX = "trainer_state.json", "model.safetensors.index.json"
 SAFE_WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "adapter_model.bin")
+GATHERED_WEIGHTS, GATHERED_OPTIMIZER = "pytorch_model_fsdp.bin", "optimizer.bin"
+"""FSDP's own under FULL_STATE_DICT, beside the safetensors."""
 SHARDED_STATES = ("pytorch_model_fsdp_*", "global_step*")
 """Folders of FSDP's and DeepSpeed's own checkpoints, which hold optimizer and weights; their contents are not read."""
 UNSEALED = f"it has no {SEAL}, which says that it is whole; `resume_unsealed: true` takes it unchecked"
@@ -145,7 +147,9 @@ def _state_fault(folder: Path) -> str | None:
     random = sorted(folder.glob("rng_state*.pth"))
     if not random:
         return "it has no rng_state.pth"
-    paths = [folder / "optimizer.pt", folder / "scheduler.pt", *random]
+    is_gathered = (folder / GATHERED_WEIGHTS).is_file()
+    optimizer = (GATHERED_WEIGHTS, GATHERED_OPTIMIZER) if is_gathered else ("optimizer.pt",)
+    paths = [*(folder / name for name in optimizer), folder / "scheduler.pt", *random]
     return next((fault for path in paths if (fault := _zip_fault(path))), None)
 
 
