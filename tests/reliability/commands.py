@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from job.conftest import CONFIG, spaced
 from job.directories import model_directory, write_rows
+from job.stopped import ended
 from tiny_models import prompt_completion
 
 from qtarget import lab
@@ -105,3 +106,12 @@ def make_workplace(folder: Path) -> None:
 def remove_results(folder: Path) -> None:
     for name in FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def go_on_with(command: Command, folder: Path) -> None:
+    """Go on with a command that was stopped; a training that has no checkpoint says so, and begins anew."""
+    again = ended((*command.words, *command.go_on), folder=folder)
+    if again.code == 2 and command.go_on:
+        assert "there is no checkpoint in out to resume from; leave `resume_from_checkpoint` out" in again.err
+        again = ended(command.words, folder=folder)
+    assert again.code == 0, again.err

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import datasets
 import pytest
-from job.stopped import ended
-from reliability.commands import COMMANDS, TINY_STUDY, Command, make_workplace, remove_results
+from reliability.commands import COMMANDS, TINY_STUDY, go_on_with, make_workplace, remove_results
 from reliability.moments import CHAOS, killed, kills, warm_up
 
 pytestmark = [
@@ -33,15 +32,6 @@ def workplace(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def goes_on(command: Command, folder: Path) -> None:
-    """Go on with a command that was killed; a training that had no checkpoint yet says so, and begins anew."""
-    again = ended((*command.words, *command.go_on), folder=folder)
-    if again.code == 2 and command.go_on:
-        assert "there is no checkpoint in out to resume from; leave `resume_from_checkpoint` out" in again.err
-        again = ended(command.words, folder=folder)
-    assert again.code == 0, again.err
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_killed_at_a_random_moment_it_goes_on_to_the_same_bytes(workplace, name):
     command, rng = COMMANDS[name], random.Random(f"{SEED} {name}")
@@ -54,7 +44,7 @@ def test_killed_at_a_random_moment_it_goes_on_to_the_same_bytes(workplace, name)
         try:
             if killed(kill, command.words, workplace):
                 landed += 1
-                goes_on(command, workplace)
+                go_on_with(command, workplace)
             assert command.content(workplace) == uninterrupted
         except AssertionError as error:
             raise AssertionError(f"`{name}`, killed {kill} (QTARGET_CHAOS_SEED={SEED}): {error}") from error

@@ -14,8 +14,8 @@ from qtarget.disk.files import remove_drafts
 LOCK, HOLDER = ".lock", ".writer"
 
 
-class WrittenElsewhereError(ValueError):
-    """Another process is writing to the folder; nothing was done."""
+class SecondWriterError(ValueError):
+    """A process would be the second that writes to a folder; it did nothing."""
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def one_writer(folder: Path) -> Iterator[None]:
     The system releases the lock when the process ends, however it ends.
 
     Raises:
-        WrittenElsewhereError: another process holds the lock; names the folder, the process, and what to do.
+        SecondWriterError: another process holds the lock; names the folder, the process, and what to do.
         OSError: the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def one_writer(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise WrittenElsewhereError(
+        raise SecondWriterError(
             f"{folder} is being written by {_holder(folder)}. Wait until it has finished, or stop it; a process that "
             "was killed holds nothing."
         ) from error

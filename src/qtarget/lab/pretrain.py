@@ -33,7 +33,7 @@ def build(world: World, seed: int, out_dir: Path, progress: Progress | None = No
     own `rich.progress.Progress` to show it elsewhere.
 
     Raises:
-        WrittenElsewhereError: another process is writing to `out_dir`.
+        SecondWriterError: another process is writing to `out_dir`.
     """
     if progress is None:
         with Progress(console=SafeConsole(stderr=True)) as display:

@@ -45,7 +45,7 @@ def run_recipe(recipe: Recipe, options: RunOptions, print_line: Callable[[str], 
     Raises:
         ValueError: an unknown arm, a folder that holds another run, a damaged `results.json`, or rows and models that
             do not fit.
-        WrittenElsewhereError: another process runs the same recipe there.
+        SecondWriterError: another process runs the same recipe there.
         Interruption: on Ctrl-C; the same command goes on from there.
     """
     home = options.out / recipe.name

@@ -71,7 +71,7 @@ def run_demo(out: Path, world: str | None = None, seed: int = 0, quick: bool = F
 
     Raises:
         ValueError: no such world.
-        WrittenElsewhereError: another process is writing to `out`.
+        SecondWriterError: another process is writing to `out`.
     """
     worlds = [lab.world(name) for name in ([world] if world else DEMO_WORLDS)]
     console, outcomes = SafeConsole(), []

@@ -36,7 +36,7 @@ def run_evaluation(plan: EvaluationPlan, watch: ProgressWatch | None = None) -> 
 
     Raises:
         ValueError: the plan cannot be run, its folder holds another evaluation, or a sample is damaged.
-        WrittenElsewhereError: another process is writing to the folder.
+        SecondWriterError: another process is writing to the folder.
         Interruption: on Ctrl-C or SIGTERM; the samples drawn so far stay.
     """
     return conduct_evaluation(prepare_evaluation(plan), watch)

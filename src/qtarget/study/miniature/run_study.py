@@ -34,7 +34,7 @@ def run_study(
         quick: one setting and no sweep.
 
     Raises:
-        WrittenElsewhereError: another process makes a study in `results`, or pre-trains into `models`.
+        SecondWriterError: another process makes a study in `results`, or pre-trains into `models`.
         ValueError: a worker was killed; the runs that had ended stay.
         OSError: the disk is full; likewise.
     """
