@@ -23,7 +23,7 @@ def refuse_damaged_model(source: str) -> None:
     Raises:
         ValueError: names the file that was changed, cut or removed since, and what to do.
     """
-    folder = Path(source).expanduser()
+    folder = Path(source).expanduser().absolute()
     if (folder / SEAL).is_file() and _is_ours(folder):
         seal = read_seal(folder)
         names = _loaded(seal)
