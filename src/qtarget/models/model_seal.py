@@ -29,7 +29,8 @@ def refuse_damaged_model(source: str) -> None:
         names = _loaded(seal)
         state = tuple(_state(folder / name) for name in (SEAL, *names))
         _refuse_damage(folder, state, tuple(names))
-    if folder.is_dir() and (base := base_of_adapter(folder)):
+    base = base_of_adapter(folder) if folder.is_dir() else None
+    if base and Path(base).expanduser().absolute() != folder:
         refuse_damaged_model(base)
 
 
