@@ -10,6 +10,7 @@
 # make bench  the loss and the training step beside plain autograd and other people's, with targets (15 minutes, CPU)
 # make verify the laws, parity with TRL, and speed and memory beside their targets
 # make bench-teacher  how good a teacher cache is, and what it costs, beside their targets
+# make chaos  every file of every artefact damaged in every way, kills and full disks at every event (20 minutes on two cores)
 # make docs   what code writes of the pages: the tables in README.md and docs/tasks.md, and docs/public-api.txt
 # make study  the study in miniature, about two hours on one core; goes on where it stopped, then writes docs/study.md
 # make study-page   only docs/study.md and its pictures, from the results in the repository
@@ -25,7 +26,7 @@ DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
 WORKERS ?= 1
 
-.PHONY: demo install-dev install-oldest test test-oldest test-newest test-python check lint public-api verify bench bench-teacher docs study study-page study-quick clean
+.PHONY: demo install-dev install-oldest test test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -67,10 +68,14 @@ bench: .venv/installed-dev
 bench-teacher: .venv/installed-dev
 	$(BIN)/python benchmarks/teacher_caches.py
 
+chaos: .venv/installed-dev
+	QTARGET_CHAOS=1 $(BIN)/python -m pytest -n 2 -q --disable-warnings tests/reliability tests/job/test_killed.py
+
 docs: .venv/installed public-api
 	$(BIN)/qtarget methods --page README.md
 	$(BIN)/qtarget tasks --page docs/tasks.md
 	$(BIN)/python tests/docs/learned_page.py
+	$(BIN)/python tests/docs/reliability_page.py
 
 study: .venv/installed
 	$(BIN)/qtarget study --results $(STUDY) --workers $(WORKERS)

@@ -18,6 +18,9 @@ HALVES = {
     "binary": "\x00\x01",
     "no arms": json.dumps({"versions": recipe(NAME).versions, "dry_run": True}),
     "arms of another type": json.dumps({"versions": recipe(NAME).versions, "dry_run": True, "arms": [3]}),
+    "other values than were written": json.dumps(
+        {"versions": recipe(NAME).versions, "dry_run": True, "arms": [], "content_sha256": "0" * 64}
+    ),
     "arms of another release": json.dumps(
         {"versions": recipe(NAME).versions, "dry_run": True, "arms": [{"arm": "base"}]}
     ),

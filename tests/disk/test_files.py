@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from qtarget.disk import files
-from qtarget.disk.files import is_draft, read_json_object, replace_file, replace_text, replacing, write_json
+from qtarget.disk.files import (
+    is_draft,
+    read_json_object,
+    replace_file,
+    replace_text,
+    replacing,
+    write_digested_json,
+    write_json,
+)
 from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
 
 FULL = OSError(28, "No space left on device")
@@ -60,6 +68,7 @@ def test_an_error_while_the_content_is_made_leaves_the_old_file(path):
     assert only_old(path)
 
 
+@pytest.mark.failure_case(1)
 def test_a_kill_between_writing_and_replacing_leaves_the_old_file_and_the_next_holder_of_the_folder_clears_up(path):
     program = (
         "import os, pathlib, qtarget.disk.files as files\n"
@@ -119,6 +128,22 @@ def test_json_is_utf_8_whatever_the_systems_code_page_is(path):
     write_json(path, {"η": 0.2, "folder": Path("x")})
     assert path.read_bytes() == '{\n "η": 0.2,\n "folder": "x"\n}\n'.encode()
     assert read_json_object(path, "write it anew") == {"η": 0.2, "folder": "x"}
+
+
+def test_json_that_holds_its_own_sha256_is_read_without_it_and_refused_where_it_was_changed(path):
+    written = {"η": 0.2, "grades": [1, 0], 3: None, "folder": Path("x")}
+    write_digested_json(path, written)
+    assert read_json_object(path, "write it anew") == {"η": 0.2, "grades": [1, 0], "3": None, "folder": "x"}
+    text = path.read_text(encoding="utf-8")
+    path.write_text(json.dumps(json.loads(text)), encoding="utf-8")  # laid out otherwise, it is the same
+    assert read_json_object(path, "write it anew")["grades"] == [1, 0]
+    for changed in (text.replace("0.2", "0.3"), text.replace("grades", "gradez"), text.replace(": null", ": 0")):
+        path.write_text(changed, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"is damaged .it holds other values than were written.; write it anew"):
+            read_json_object(path, "write it anew")
+    path.write_text(text.replace("content_sha256", "content_sha257"), encoding="utf-8")
+    with pytest.raises(ValueError, match="unknown key 'content_sha257'"):
+        read_json_object(path, "write it anew", ["η", "grades", "3", "folder"])
 
 
 def test_json_that_cannot_be_written_leaves_the_old_file(path):

@@ -33,6 +33,7 @@ def test_a_whole_folder_has_no_damage_and_remembers_its_facts(folder: Path):
     assert damage(folder, sealed) == []
 
 
+@pytest.mark.failure_case(2)
 @pytest.mark.parametrize("name", [name for name, content in FILES.items() if content])
 @pytest.mark.parametrize("how", ["flipped", "cut", "removed", "swapped"])
 def test_a_damaged_file_is_named(folder: Path, name: str, how: str):

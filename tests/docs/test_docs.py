@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from docs.failure_cases import FAILURE_CASES
 
 import qtarget as qt
-from docs import learned_page
+from docs import learned_page, reliability_page
 from qtarget.disk.pages import filled, rewrite_page
 from qtarget.job.catalogue_page import catalogue_parts
 
@@ -32,6 +33,14 @@ def test_the_readmes_table_and_count_are_the_catalogues():
 def test_what_is_learned_is_what_validate_shows():
     text = learned_page.PAGE.read_text(encoding="utf-8")
     assert filled(text, learned_page.learned_parts().__getitem__) == text, "out of date; run: make docs"
+
+
+def test_every_failure_case_has_a_test_and_the_page_lists_them():
+    tests = reliability_page.marked_tests()
+    assert {number for number in FAILURE_CASES if not tests[number]} == set()
+    assert set(tests) <= set(FAILURE_CASES) == set(range(1, 27))
+    text = reliability_page.PAGE.read_text(encoding="utf-8")
+    assert filled(text, reliability_page.reliability_parts().__getitem__) == text, "out of date; run: make docs"
 
 
 def test_a_page_that_marks_what_the_command_does_not_write_is_refused(tmp_path):

@@ -25,6 +25,8 @@ USERS = {
     "qtarget-tasks.lock.json": "what the first `qtarget eval` of a task writes",
     "results.json": "what a run writes",
     "run.json": "what `qtarget eval` writes",
+    "effects.json": "what `qtarget eval` writes",
+    "metrics.json": "what `qtarget train` writes",
     "manifest.json": "what seals a checkpoint and a result",
     "trainer_state.json": "what transformers writes in a checkpoint",
     "train-0.jsonl": "stands for a file of a data set's split",

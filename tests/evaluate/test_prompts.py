@@ -104,6 +104,7 @@ def test_a_template_of_another_family_is_refused(name: str, missing: str):
     assert missing in str(refusal.value)
 
 
+@pytest.mark.failure_case(17)
 def test_two_beginnings_are_refused(llama: PreTrainedTokenizerFast):
     doubled = Question("q", "<|begin_of_text|>What is 1 + 1?", "2")
     with pytest.raises(ValueError, match="two beginning-of-sequence tokens"):
@@ -144,6 +145,7 @@ def trained_ids(rows: list[dict]) -> list[int]:
     return trainer.train_dataset[0]["input_ids"]
 
 
+@pytest.mark.failure_case(17)
 def test_evaluation_asks_what_was_trained():
     tokenizer = tiny_models.tiny_tokenizer()
     question = Question("q", "w3 w1 w4", "w1")
@@ -165,6 +167,7 @@ def test_a_row_shorter_than_the_prompt_is_refused():
         check_as_trained(ids, ids[:2], tokenizer)
 
 
+@pytest.mark.failure_case(17)
 def test_prompts_other_than_trainings_are_refused_with_the_place_decoded_on_both_sides():
     tokenizer = lab.tokenizer(lab.world("weak-operator"))
     question, ask = Question("q7", "1 + 2 ?", "3"), SamplingProtocol("plain")

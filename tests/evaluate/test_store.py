@@ -78,6 +78,9 @@ def test_a_line_torn_anywhere_is_cut_off_and_only_that_one(path):
         (lambda line: b"\xff" + line, "this is not JSON"),
         (lambda line: b"[]\n", "expected an object with the fields of a sample, and got"),
         (lambda line: json.dumps({"qid": "q1"}).encode() + b"\n", "missing \\['completion'"),
+        (lambda line: line.replace(b'"grade": 1', b'"grade": 0'), "it holds another sample than was written"),
+        (lambda line: line.replace(b"answer 2", b"answer 3"), "it holds another sample than was written"),
+        (lambda line: line.replace(b'"check"', b'"chock"'), "missing \\[\\], unknown \\['chock'\\]"),
         (lambda line: line.replace(b'"seed"', b'"sead"'), "missing \\['seed'\\], unknown \\['sead'\\]"),
     ],
 )
@@ -133,6 +136,29 @@ def test_answers_that_are_not_graded_yet_or_not_there_are_refused(tmp_path):
     written(tmp_path, [*EVERY, record("q3")])
     with pytest.raises(ValueError, match=r"samples of questions that task.json does not have: .*q3"):
         load_answers(tmp_path)
+
+
+def test_files_of_another_task_or_missing_ones_are_named(tmp_path):
+    written(tmp_path, [replace(one, task="other") for one in EVERY])
+    with pytest.raises(ValueError, match=r"samples of questions that task.json does not have: .*q1"):
+        load_answers(tmp_path)
+    written(tmp_path, EVERY)
+    for name in ("tiny/task.json", RUN):
+        (tmp_path / name).unlink()
+        with pytest.raises(ValueError, match=rf"{name} is missing; write another --out"):
+            load_answers(tmp_path)
+        written(tmp_path, EVERY)
+    content = (tmp_path / RUN).read_text().replace('"m"', '"n"')
+    (tmp_path / RUN).write_text(content)
+    with pytest.raises(ValueError, match=r"run.json is damaged"):
+        load_answers(tmp_path)
+
+
+def test_a_line_of_a_version_without_checksums_is_read(path):
+    values = json.loads(line_of(EVERY[0]))
+    del values["check"]
+    path.write_text(json.dumps(values) + "\n")
+    assert read_records(path) == EVERY[:1]
 
 
 def test_a_task_is_read_back_as_it_was_asked(tmp_path):

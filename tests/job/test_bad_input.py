@@ -64,6 +64,7 @@ CASES = {
 }
 
 
+@pytest.mark.failure_case(25)
 @pytest.mark.parametrize("case", CASES)
 def test_refused_before_anything_is_written(here, capsys, case):
     words, expected = CASES[case]
@@ -118,6 +119,7 @@ ROWS = {
 }
 
 
+@pytest.mark.failure_case(12)
 @pytest.mark.parametrize("case", ROWS)
 def test_rows_that_cannot_be_trained_on(here, capsys, case, written):
     lines, expected = ROWS[case]
@@ -172,6 +174,7 @@ def poison(monkeypatch, token: int) -> None:
     monkeypatch.setattr(torch.nn.Embedding, "forward", poisoned)
 
 
+@pytest.mark.failure_case(3)
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_weights(here, capsys, written, monkeypatch):
     good, bad = {"input_ids": [5, 6, 7, 8]}, {"input_ids": [9, 99, 10, 11]}
     written("some.jsonl", good, good, good, bad)

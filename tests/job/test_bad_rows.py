@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from job.command import run as command
 from job.directories import write_rows
 
@@ -54,6 +55,7 @@ def test_former_keys_name_the_new_one(here, capsys):
     assert "write `columns: {prompt: question, completion: answer}`" in said.err
 
 
+@pytest.mark.failure_case(18)
 def test_a_columns_name_does_not_break_the_cards_table(here, capsys):
     write_rows(here / "own.jsonl", [{**GOOD, "a\nb|c\x1b[31m": 1}] * 4)
     assert command(capsys, "train", "config.yaml", "--train-dataset", "own.jsonl", *ALONE).code == 0

@@ -19,6 +19,7 @@ def weights_in(folder):
     return {f"{file}: {name}": value for file in files for name, value in load_file(file).items()}
 
 
+@pytest.mark.failure_case(3)
 @pytest.mark.parametrize(
     "words", [("--learning-rate", "1e38"), ("--learning-rate", "1e20", "--max-grad-norm", "0")], ids=["clipped", "not"]
 )

@@ -88,6 +88,7 @@ def file_limit():
 CACHE = ("teacher", "cache", "config.yaml", "--teacher-cache", "kept", "--teacher-top-k", "200")
 
 
+@pytest.mark.failure_case(21)
 @pytest.mark.parametrize(("words", "size"), [(("train", "config.yaml", *SFT), 70_000), (CACHE, 70_000)])
 def test_a_disk_that_fills_up(here, capsys, file_limit, words, size):
     file_limit(size)

@@ -71,6 +71,7 @@ def test_weights_in_several_files_are_all_needed(unsealed):
     assert checkpoint_fault(unsealed, accepts_unsealed=True) is None
 
 
+@pytest.mark.failure_case(2)
 def test_resuming_takes_the_newest_whole_one_and_says_what_it_skips(finished, here, capsys):
     shutil.copytree(finished / "checkpoint-2", here / "out" / "checkpoint-2")
     flip(shutil.copytree(finished / "checkpoint-4", here / "out" / "checkpoint-4") / "optimizer.pt")
@@ -124,6 +125,7 @@ OTHER_RUNS = [
 ]
 
 
+@pytest.mark.failure_case(24)
 @pytest.mark.parametrize(("words", "difference"), OTHER_RUNS, ids=[words[0] for words, _ in OTHER_RUNS])
 def test_a_run_under_another_configuration_is_refused_with_the_difference(here, home, resumed, words, difference):
     model_directory(here / "other", "qwen2", seed=9)
@@ -143,6 +145,7 @@ def test_what_changes_no_result_may_change(finished, here, resumed):
     assert "## History" not in (here / "out" / "README.md").read_text()
 
 
+@pytest.mark.failure_case(24)
 def test_a_meant_change_is_told_by_card_and_manifest(here, resumed):
     said = resumed("--max-steps", "6", "--eta", "0.7", "--resume-changed", "max_steps", "hyperparameters")
     assert said.code == 0, said.err
@@ -184,6 +187,7 @@ def test_the_result_is_sealed(finished):
     ]
 
 
+@pytest.mark.failure_case(22)
 def test_one_process_at_a_time_trains_into_a_folder(here, capsys):
     (here / "out").mkdir()
     with one_writer(here / "out"):

@@ -39,6 +39,7 @@ def weights_equal(one: Path, other: Path) -> bool:
     return all(torch.equal(first[name], weight) for name, weight in second.items())
 
 
+@pytest.mark.failure_case(23)
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
 def test_the_first_ends_the_step_and_writes_a_checkpoint(here, number, code, name):
     said = ended([*TRAIN, *NO_SAVES], step_called(1, number=number), folder=here)
@@ -55,6 +56,7 @@ DROPPING = {"attention_dropout": 0.5}
 WINDOWED = ("--logging-steps", "3", "--max-steps", "6", "--eval-strategy", "steps", "--eval-steps", "2")
 
 
+@pytest.mark.failure_case(23)
 def test_a_stopped_and_resumed_run_equals_the_unbroken_one(here):
     """Losses and weights to the bit, where dropout draws random numbers, logs average three steps, and the stop falls
     on a step with an evaluation, or into one."""
@@ -73,6 +75,7 @@ def test_a_stopped_and_resumed_run_equals_the_unbroken_one(here):
     assert weights_equal(here / "out", here / "whole")
 
 
+@pytest.mark.failure_case(23)
 def test_the_second_ends_at_once(here):
     said = ended(TRAIN, step_called(2, times=2), folder=here)
     assert said.code == 130, said.err

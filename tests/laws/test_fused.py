@@ -200,6 +200,7 @@ def test_law_05_masked_tokens_contribute_nothing_fused(row: Row):
     assert (dirty_gradients[0][IGNORED] == 0).all()
 
 
+@pytest.mark.failure_case(9)
 @pytest.mark.parametrize("num_items", [None, 0, torch.tensor(0), 5])
 @pytest.mark.parametrize("scope", ["sft", "iw-sft", "entropy-selected"])
 def test_law_05_all_tokens_masked_give_zero_with_gradients_fused(scope: str, num_items):

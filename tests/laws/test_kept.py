@@ -142,3 +142,50 @@ def test_the_temperature_to_keep_tokens_at(row: Row, temperature: float):
     method = qt.method(row.name, **row.hyperparameters)
     assert temperature_for(method, "teacher 0") == temperature
     assert temperature_for(method, "reference") == 1
+
+
+@pytest.mark.failure_case(8)
+@pytest.mark.parametrize("kept", [1, 2, 4, 8, 16, V])
+@pytest.mark.parametrize("row", [row for row in LINEAR if "temperature" not in row.hyperparameters], ids=str)
+def test_what_a_cut_tail_costs_is_bounded_by_its_mass(row: Row, kept: int):
+    """Where the target is linear in the teacher, with a coefficient c at most 1, |ΔQ|₁ ≤ 2·c·tail. So the gradient is
+    at most so far from the whole teacher's, and Q·log p at most that times the largest |log p|."""
+    case = Case(row)
+    sparse = kept_for(case, kept)
+    tail, wanted = sparse.log_tail.exp(), case.supervised
+    whole = qt.target_distribution(case.logits, case.labels, case.method, **case.logit_evidence)
+    cut = qt.target_distribution(case.logits, case.labels, case.method, teacher=sparse)
+    apart = (whole.scale[:, None] * (whole.q - cut.q)).abs().sum(-1)
+    bound = 2 * whole.scale * tail + 1e-9
+    assert (apart <= bound)[wanted].all()
+    logp = case.logits.log_softmax(-1)
+    losses = (whole.scale[:, None] * (whole.q - cut.q) * logp).sum(-1).abs()
+    assert (losses <= bound * logp.abs().max(-1).values)[wanted].all()
+    gradients = [_gradient(case, teacher) for teacher in (case.logit_evidence["teacher"], sparse)]
+    assert ((gradients[0] - gradients[1]).abs().sum(-1) <= bound)[wanted].all()
+
+
+@pytest.mark.failure_case(8)
+@pytest.mark.parametrize("kept", [1, 4, V])
+def test_the_limits_of_eta_hold_whatever_was_kept(kept: int):
+    """η → 0 takes the teacher out, so nothing that was cut matters; η = 1 is linear, with trust p_y."""
+    near_zero = Case(Row("target-sft", {"eta": 1e-9}))
+    sparse = kept_for(near_zero, kept)
+    whole, cut = (_gradient(near_zero, each) for each in (near_zero.logit_evidence["teacher"], sparse))
+    torch.testing.assert_close(cut, whole, rtol=0, atol=1e-6)
+    one = Case(Row("target-sft", {"eta": 1.0}))
+    p_y = one.logits.softmax(-1).gather(-1, one.labels.clamp(min=0)[:, None])
+    onehot = torch.nn.functional.one_hot(one.labels.clamp(min=0), V)
+    shaped = one.logits.log_softmax(-1).scatter(-1, sparse.ids, -torch.inf).softmax(-1)
+    teacher = torch.where(
+        sparse.log_tail.isneginf()[:, None], 0.0, shaped.nan_to_num() * sparse.log_tail.exp()[:, None]
+    )
+    teacher = teacher.scatter(-1, sparse.ids, sparse.logprobs.exp())
+    found = qt.target_distribution(one.logits, one.labels, one.method, teacher=sparse).q
+    torch.testing.assert_close(found[one.supervised], (p_y * onehot + (1 - p_y) * teacher)[one.supervised])
+
+
+def _gradient(case: Case, teacher) -> torch.Tensor:
+    logits = case.logits.clone().requires_grad_()
+    qt.q_target_loss(logits, case.labels, case.method, teacher=teacher, num_items=1).loss.backward()
+    return logits.grad

@@ -12,6 +12,7 @@ from laws.papers import ROWS
 import qtarget as qt
 
 
+@pytest.mark.failure_case(4)
 def test_law_04_fused_on_several_ranks_equals_one(tmp_path):
     """One launch for everything: starting four processes takes longer than what they do."""
     mp.spawn(ranks.main, (str(tmp_path / "report.json"),), nprocs=ranks.RANKS)

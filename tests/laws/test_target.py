@@ -94,6 +94,7 @@ def test_law_05_masked_tokens_contribute_nothing(row: Row):
     assert (poisoned.grad[IGNORED] == 0).all()
 
 
+@pytest.mark.failure_case(9)
 def test_law_05_all_tokens_masked_give_zero_with_a_gradient():
     logits = torch.randn(4, V, requires_grad=True)
     out = qt.q_target_loss(logits, torch.full((4,), -100), qt.method("sft"))

@@ -11,6 +11,7 @@ def test_equal_token_maps_are_let_through():
     check_same_tokens(tiny_models.tiny_tokenizer(), tiny_models.tiny_tokenizer(), "teacher")
 
 
+@pytest.mark.failure_case(7)
 def test_another_tokenizer_names_the_first_ids_that_differ():
     swapped = [tiny_models.WORDS[1], tiny_models.WORDS[0], *tiny_models.WORDS[2:]]
     with pytest.raises(ValueError, match=r"teacher has another tokenizer.*2 token ids differ, first 5: 'w0' and 'w1'"):

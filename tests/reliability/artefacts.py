@@ -54,13 +54,14 @@ class Reading:
     """What reads an artefact next.
 
     Attributes:
+        name: for messages.
+        is_slow: whether CI leaves it out.
         read: reads it in a folder that is the working directory; what it makes of it, or what it said where it refused.
-        names_file: whether a refusal must name the file. Where what is damaged is passed over, or made anew, `read`
-            gives the undamaged result.
     """
 
     name: str
     read: Callable[[Command], str | Said]
+    is_slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Artefact:
         place: of the artefact's files in it.
         twins: a folder with files of the same names; a file may be swapped with its twin there.
         without_effect: files that no reading reads, by name, and why.
+        left_out: parts of paths of what is another artefact's, or a log.
+        optional: files that a folder may be without, by name, and what that means; their removal is not looked at.
     """
 
     home: Path
@@ -80,6 +83,7 @@ class Artefact:
     twins: str | None = None
     without_effect: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    optional: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:
@@ -126,7 +130,7 @@ def trained(folder: Path, home: Path) -> dict[str, Artefact]:
         named = Reading(
             "resume, by name", partial(resumed, (*words, "--resume-from-checkpoint", f"{out}/checkpoint-4"))
         )
-        newest = Reading("resume", partial(resumed, (*words, "--resume-from-checkpoint")))
+        newest = Reading("resume", partial(resumed, (*words, "--resume-from-checkpoint")), name == "adapter")
         made[f"{name} checkpoint"] = Artefact(place, f"{out}/checkpoint-4", (named, newest), f"{out}/checkpoint-2")
         used = Reading("eval", partial(evaluated, ("eval", out, *FEW, "--out", "runs/of-it")))
         made[f"{name} result"] = Artefact(place, out, (used,), None, PROSE, ("/checkpoint-", ".log"))
@@ -171,7 +175,7 @@ def teacher_cache(folder: Path, home: Path) -> Artefact:
         quietly(*CACHE)
     readings = (
         Reading("verify", verified),
-        Reading("train", trained_from_cache),
+        Reading("train", trained_from_cache, True),
         Reading("teacher cache", written_again),
     )
     return Artefact(place, "cache", readings)
@@ -202,7 +206,8 @@ def evaluation(folder: Path) -> Artefact:
         quietly("eval", str(TEACHER), *FEW, "--out", "runs/other")
     readings = Reading("compare", compared), Reading("eval", partial(evaluated, EVALUATE))
     reason = {"results.json": "written anew by each eval; nothing reads it"}
-    return Artefact(place, "runs/one", readings, None, reason)
+    optional = {"effects.json": "a comparison has the effects of folders that measured them"}
+    return Artefact(place, "runs/one", readings, None, reason, (), optional)
 
 
 def compared(command: Command) -> str | Said:

@@ -1,6 +1,7 @@
 """Every file that a run leaves, damaged: whatever reads it next gives the undamaged result, or refuses and names it.
 
-CI damages each file once, in turn in each way. `QTARGET_CHAOS=1` does all to all.
+CI damages each file once, in turn in each way. `QTARGET_CHAOS=1` does all to all under what reads it first, and each
+kind of damage under everything else that reads it.
 """
 
 import os
@@ -8,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -33,20 +35,26 @@ def looked_at(artefact: Artefact) -> Iterator[tuple[Damage, Reading]]:
     the others."""
     for place, file in enumerate(artefact.files):
         every = list(damages(artefact.home, file, artefact.twins_of(file)))
+        if Path(file).name in artefact.optional:
+            every = [damage for damage in every if damage.kind != "removed"]
         if IS_CHAOS:
-            yield from ((damage, reading) for damage in every for reading in artefact.readings)
+            yield from ((damage, artefact.readings[0]) for damage in every)
+            one_of_each_kind = {damage.kind: damage for damage in every}.values()
+            yield from product(one_of_each_kind, artefact.readings[1:])
             continue
         of_kind = [damage for damage in every if damage.kind == KINDS[place % len(KINDS)]] or every
         if Path(file).name not in artefact.without_effect or place % 4 == 0:
             yield of_kind[0], artefact.readings[0]
         if place == len(artefact.files) // 2:
-            yield from ((of_kind[0], reading) for reading in artefact.readings[1:])
+            yield from ((of_kind[0], reading) for reading in artefact.readings[1:] if not reading.is_slow)
 
 
+@pytest.mark.failure_case(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_damaged_file_is_refused_by_name_or_changes_nothing(name, artefacts, tmp_path, capsys):
     artefact, run = artefacts[name], partial(command, capsys)
-    whole = {reading.name: read(artefact, reading, None, tmp_path, run) for reading in artefact.readings}
+    readings = [reading for reading in artefact.readings if IS_CHAOS or not reading.is_slow]
+    whole = {reading.name: read(artefact, reading, None, tmp_path, run) for reading in readings}
     assert all(isinstance(result, str) for result in whole.values()), whole
     wrong = [
         f"{reading.name}: {damage}: {fault}"

@@ -43,6 +43,7 @@ def rewritten(folder, number: int, change) -> None:
 
 def amended(folder, change) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["content_sha256"]  # as somebody who knows of it would
     change(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
@@ -154,6 +155,7 @@ def shifted(tensors: dict, *names: str) -> dict:
 ALL = ("ids", "logprobs", "log_tail", "label_logprobs", "entropy", "target_ids")
 
 
+@pytest.mark.failure_case(6)
 @pytest.mark.parametrize(
     ("names", "said"),
     [
@@ -171,6 +173,7 @@ def test_a_cache_shifted_by_one_token_is_refused(own, names, said):
         cache.answer(caches.documents())
 
 
+@pytest.mark.failure_case(6)
 def test_a_shifted_cache_is_refused_at_another_temperature_and_in_draws(tmp_path):
     for keep, names in ((Keep(8, temperature=2.0), ALL[:-1]), (Keep(8, "sampled"), ALL)):
         folder = caches.written(tmp_path / keep.how, caches.plan(keep=keep))
@@ -215,12 +218,14 @@ def test_an_unfinished_cache_says_how_far_it_got(own):
         open_cache(own)
 
 
+@pytest.mark.failure_case(2)
 def test_a_missing_shard_is_named(own):
     (own / "shard-00001.safetensors").unlink()
     with pytest.raises(ValueError, match=r"shard-00001.safetensors is missing"):
         open_cache(own)
 
 
+@pytest.mark.failure_case(2)
 def test_a_truncated_shard_is_named(own):
     path = own / "shard-00001.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
@@ -228,6 +233,7 @@ def test_a_truncated_shard_is_named(own):
         open_cache(own)
 
 
+@pytest.mark.failure_case(2)
 @pytest.mark.parametrize("place", [3, 500, -1])
 def test_a_flipped_bit_is_named(own, place):
     path = own / "shard-00001.safetensors"
@@ -238,6 +244,7 @@ def test_a_flipped_bit_is_named(own, place):
         open_cache(own)
 
 
+@pytest.mark.failure_case(19)
 @pytest.mark.parametrize(
     "name", ["../outside.safetensors", "/etc/passwd", "shard-00000.safetensors/../../x", "shard-1.safetensors", 3, ""]
 )
@@ -248,6 +255,7 @@ def test_a_path_that_escapes_the_folder_is_refused(own, name):
         open_cache(own)
 
 
+@pytest.mark.failure_case(19)
 def test_a_link_out_of_the_folder_is_refused(own):
     (own / "shard-00000.safetensors").rename(own.parent / "outside.safetensors")
     (own / "shard-00000.safetensors").symlink_to(own.parent / "outside.safetensors")

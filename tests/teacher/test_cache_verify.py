@@ -27,6 +27,7 @@ def rewritten(folder, change) -> None:
     content = save(tensors)
     path.write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["content_sha256"]
     manifest["shards"][0].update(sha256=sha256(content).hexdigest(), size=len(content))
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
@@ -77,6 +78,7 @@ def set_in(name: str, where, value):
     return change
 
 
+@pytest.mark.failure_case(8)
 @pytest.mark.parametrize(
     ("change", "said"),
     [

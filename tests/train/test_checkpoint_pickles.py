@@ -24,6 +24,7 @@ def trainer(folder, **changes):
     )
 
 
+@pytest.mark.failure_case(20)
 def test_pickles_in_a_checkpoint_are_torchs_states_alone_and_planted_ones_are_not_run(tmp_path):
     first = trainer(tmp_path / "out", max_steps=1, hub_token="hf_planted")
     first.train()

@@ -225,6 +225,7 @@ CHATML = (
 """Turns end with <user>, which is not the tokenizer's end token."""
 
 
+@pytest.mark.failure_case(9)
 def test_a_model_that_would_never_stop_is_refused_on_the_command_line(tmp_path):
     rows = [{"messages": TALK}]
     with pytest.raises(ValueError, match=r"teaches the model to stop.*`eos_token: <user>` \(or --eos-token '<user>'\)"):

@@ -16,6 +16,7 @@ def test_twenty_steps_equal_trls_own(method):
     assert_close(parity.against_trl(method))
 
 
+@pytest.mark.failure_case(4)
 @pytest.mark.parametrize("method", ["sft", "dft", "target-sft"])
 def test_a_batch_of_8_is_2x4_is_1x8(method):
     assert_close(parity.accumulation(method, steps=3))
@@ -55,6 +56,7 @@ def test_every_form_and_layout_trains_as_in_trl(form, layout):
     assert_close(parity.against_trl("sft", data=make(12), **changes))
 
 
+@pytest.mark.failure_case(5)
 @pytest.mark.parametrize("method", ["target-sft", "iw-sft", "sft-kl", "psft"])
 def test_packed_equals_padded(method):
     """One step over all rows; iw-sft weighs whole sequences, so its document boundaries matter."""

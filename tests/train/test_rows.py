@@ -28,6 +28,7 @@ def pairs(prompt_words, rows=4):
     return [{"prompt": "w1 " * prompt_words, "completion": "w2 w3"}] * rows
 
 
+@pytest.mark.failure_case(9)
 def test_rows_that_max_length_masks_are_no_training_rows():
     trainer = build(Dataset.from_list(pairs(2, 40) + pairs(9, 40)), max_length=8)
     counts = trainer.row_counts["train"]

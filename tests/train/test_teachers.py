@@ -36,6 +36,7 @@ def padded(model, rows):
     return wide
 
 
+@pytest.mark.failure_case(7)
 @pytest.mark.parametrize("method", ["target-sft", "kd"])
 def test_padding_of_the_teachers_vocabulary_does_not_matter(method):
     teacher = tiny_models.tiny_model(seed=1)
@@ -44,6 +45,7 @@ def test_padding_of_the_teachers_vocabulary_does_not_matter(method):
         assert max(parity.deviation(ran(padded(teacher, tiny_models.VOCAB + 28), method), own)) < 1e-5
 
 
+@pytest.mark.failure_case(7)
 @pytest.mark.parametrize("rows", [100, 112, 140])
 def test_rows_without_a_token_get_no_mass_where_the_student_has_them_too(rows, tmp_path):
     """A teacher with as many rows as a padded student, with fewer and with more: the tokenizer says which count."""

@@ -22,6 +22,7 @@ def one():
     return {method: single(method) for method in METHODS}
 
 
+@pytest.mark.failure_case(4)
 @pytest.mark.parametrize("layout", parity.LAYOUTS)
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_equal_one(two, one, method, layout):
@@ -76,6 +77,7 @@ def test_a_broken_micro_batch_stops_all_ranks_before_the_step_it_is_part_of(two)
     assert "rank 0" not in first
 
 
+@pytest.mark.failure_case(3)
 def test_one_ranks_broken_row_stops_all_ranks_and_is_named(two):
     first, second = two["broken"]
     assert first == second

@@ -1,5 +1,6 @@
 """The model card, `README.md` beside a trained model: made from the facts of its run and the figures logged so far."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from qtarget.train.resumption.run_history import RunPart, history_sentences
 
 LEFT_OUT = (*HELD_BACK, "resume_from_checkpoint", "resume_changed", "resume_unsealed")
 """Keys that a run's own `train.yaml` is without: a secret, and how this very run went on."""
+_CODE = re.compile(r"(^(?:`{3,})[^`\n]*\n(?:.*\n)*?`{3,}$|(?<!`)(?:`[^`\n]+`|``[^\n]+?``)(?!`))", re.MULTILINE)
+"""Blocks of code, and code within a line."""
 _LEGEND = (
     "`p` is the student, `p_y` its probability of the observed token `y`, `d` the one-hot label, `r` the "
     "reference, `t` the teacher. At every supervised token the gradient is `s·(p − Q)` with "
@@ -35,8 +38,8 @@ def model_card(
     method = entry(facts.job.method.name)
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---\n",
-        f"# {facts.job.output.absolute().name}\n",
-        f"`{facts.job.given['model']}`, fine-tuned by **{method.name}** for {steps} optimizer steps"
+        f"# {printable(facts.job.output.absolute().name)}\n",
+        f"`{printable(str(facts.job.given['model']))}`, fine-tuned by **{method.name}** for {steps} optimizer steps"
         f"{_skipped(metrics)} with qtarget {facts.versions['qtarget']}.\n",
         "## Objective\n",
         f"{method.summary}\n",
@@ -52,11 +55,18 @@ def model_card(
         _usage(facts),
         "## Configuration\n",
         "`train.yaml` beside this card repeats the run: `qtarget train train.yaml --output-dir again`.\n",
-        f"```yaml\n{configuration(facts)}```\n",
+        _fenced(configuration(facts)),
         "## Versions\n",
         ", ".join(f"{name} {number}" for name, number in facts.versions.items()) + "\n",
     ]
-    return "\n".join(parts)
+    return _without_tags("\n".join(parts))
+
+
+def _without_tags(card: str) -> str:
+    """The card with `<` written out where Markdown would take it for HTML: outside of code and of its front matter."""
+    head, rest = card[: card.index("\n---\n")], card[card.index("\n---\n") :]
+    parts = _CODE.split(rest)
+    return head + "".join(part if place % 2 else part.replace("<", "&lt;") for place, part in enumerate(parts))
 
 
 def _skipped(metrics: Mapping[str, Mapping[str, float]]) -> str:
@@ -137,8 +147,14 @@ def _picture(folder: Path) -> list[str]:
     return [f"![loss, nll and trust over the steps of the run]({PICTURE})\n"] if drawn else []
 
 
+def _fenced(text: str) -> str:
+    """A block of YAML that nothing in it can end."""
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+    return f"{fence}yaml\n{text}{fence}\n"
+
+
 def _usage(facts: Facts) -> str:
-    folder = facts.job.output.absolute().name
+    folder = printable(facts.job.output.absolute().name)
     return (
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         f'model = AutoModelForCausalLM.from_pretrained("{folder}")\n'

@@ -6,6 +6,7 @@ sharding         a frozen model cut over the ranks of a run
 adapters         a second LoRA adapter on the student's base
 identity         hashes that tell models, tokenizers and chat templates apart
 model_seal       whether a folder that qtarget sealed is as it was written
+shard_index      the files that an index of weights may name
 gguf_file        a GGUF file as a folder, converted once (gguf_conversion, gguf_tokenizer)
 head_check       whether logits are what the output layer makes of hidden states
 logit_steps      scales and soft-caps of model families, by their names

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from qtarget.disk.seal import damage, read_seal, seal
 from qtarget.models.model_seal import refuse_damaged_model
+from qtarget.models.shard_index import refuse_shards_outside
 
 CACHE_VARIABLE = "QTARGET_CACHE"
 """The environment variable that names another folder than `~/.cache/qtarget`."""
@@ -26,11 +27,12 @@ def checkpoint_folder(source: str) -> str:
 
     Raises:
         ValueError: the package gguf is not installed, the folder holds several files, the file cannot be converted, or
-            a folder that qtarget sealed was damaged since.
+            a folder that qtarget sealed was damaged since, or an index names a file outside of its folder.
     """
     file = gguf_file_of(source)
     if file is None:
         refuse_damaged_model(source)
+        refuse_shards_outside(Path(source).expanduser())
         return source
     state = file.stat()
     return _converted(str(file.absolute()), state.st_size, state.st_mtime_ns)

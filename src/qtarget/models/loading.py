@@ -1,6 +1,5 @@
 """From a name and keyword arguments, as a configuration file gives them, to a model and its tokenizer."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from transformers import (
 )
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from qtarget.disk.files import read_json_object
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
 from qtarget.models.sharding import OVER_RANKS, OverRanks, is_sharded
@@ -57,6 +57,8 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
         )
     if quantisation:
         rest["quantization_config"] = BitsAndBytesConfig(**quantisation)
+    if (Path(source).expanduser() / "adapter_config.json").is_file():
+        adapter_config(source)  # says what is wrong with it
     with _whole_on_every_rank():
         return AutoModelForCausalLM.from_pretrained(checkpoint_folder(source), **rest)
 
@@ -87,10 +89,10 @@ def adapter_config(source: str) -> dict[str, Any] | None:
     path = find_adapter_config_file(source)
     if path is None:
         return None
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); copy the adapter again.") from error
+    config = read_json_object(Path(path), "copy the adapter again")
+    if not isinstance(config.get("base_model_name_or_path"), str):
+        raise ValueError(f"{path} is damaged (it names no base_model_name_or_path); copy the adapter again.")
+    return config
 
 
 def tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None:

@@ -23,13 +23,14 @@ def refuse_damaged_model(source: str) -> None:
     Raises:
         ValueError: names the file that was changed, cut or removed since, and what to do.
     """
-    folder = Path(source).expanduser()
+    folder = Path(source).expanduser().absolute()
     if (folder / SEAL).is_file() and _is_ours(folder):
         seal = read_seal(folder)
         names = _loaded(seal)
         state = tuple(_state(folder / name) for name in (SEAL, *names))
         _refuse_damage(folder, state, tuple(names))
-    if folder.is_dir() and (base := base_of_adapter(folder)):
+    base = base_of_adapter(folder) if folder.is_dir() else None
+    if base and Path(base).expanduser().absolute() != folder:
         refuse_damaged_model(base)
 
 

@@ -49,7 +49,7 @@ def _pickles_read(folder: Path) -> Iterator[Path]:
     """The pickles that a loader would take weights from: where there is no other file, or an index names them."""
     index = folder / INDEX_OF_WEIGHTS
     if index.is_file():
-        yield from (folder / name for name in _shards(index) if not name.endswith(".safetensors"))
+        yield from (folder / name for name in named_shards(index) if not name.endswith(".safetensors"))
     is_adapter = (folder / "adapter_config.json").is_file()
     if is_adapter and not (folder / ADAPTER_WEIGHTS).is_file():
         yield from folder.glob(ADAPTER_PICKLE)
@@ -58,11 +58,12 @@ def _pickles_read(folder: Path) -> Iterator[Path]:
         yield from sorted({path for pattern in PICKLES for path in folder.glob(pattern)} - left_out)
 
 
-def _shards(index: Path) -> list[str]:
+def named_shards(index: Path) -> list[str]:
+    """The files that an index of weights names; none where it is damaged, which transformers says."""
     try:
         return sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return []  # damaged: transformers says so
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return []
 
 
 def base_of_adapter(adapter: Path) -> str | None:

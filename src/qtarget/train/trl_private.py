@@ -27,6 +27,7 @@ from qtarget.disk.files import sync_folder
 from qtarget.disk.os_errors import write_fault
 from qtarget.disk.seal import SEAL
 from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
+from qtarget.models.shard_index import refuse_shards_outside
 from qtarget.train.checkpoint_pickles import check_checkpoint_pickles
 from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
 from qtarget.train.instance_forward import ForwardBeforeTRL
@@ -343,6 +344,7 @@ class OpenSFTTrainer(SFTTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         check_checkpoint_pickles(Path(resume_from_checkpoint))
+        refuse_shards_outside(Path(resume_from_checkpoint))
         if not getattr(self.args, ALLOW, False):
             refuse_pickled_weights(str(resume_from_checkpoint), self.asker.line(ALLOW, True))
         super()._load_from_checkpoint(resume_from_checkpoint, model)

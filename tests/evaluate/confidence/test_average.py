@@ -67,6 +67,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(n, a, b):
     assert covered >= 0.92
 
 
+@pytest.mark.failure_case(13)
 @pytest.mark.parametrize(("samples", "k"), [(15, 16), (17, 16), (0, 16)])
 def test_a_question_without_exactly_k_samples_is_refused(samples, k):
     correct = [[True] * k, [True] * samples]

@@ -47,6 +47,7 @@ def test_it_starts_when_first_needed_and_stays(grader: MathGrader):
     assert process_of(grader) is first
 
 
+@pytest.mark.failure_case(15)
 @pytest.mark.parametrize("bomb", [BOMB, r"\boxed{(10^9)!}", r"\boxed{\binom{10^7}{5 \cdot 10^6}}"])
 def test_a_bomb_is_unknown_and_the_next_answer_is_graded(grader: MathGrader, bomb: str):
     assert verdict(grader.grade(SEVEN, bomb)) == UNKNOWN
@@ -57,6 +58,7 @@ def test_a_bomb_in_the_gold_is_unknown(grader: MathGrader):
     assert verdict(grader.grade(Question("q", "?", "9^{9^{9^{9^{9}}}}"), RIGHT)) == UNKNOWN
 
 
+@pytest.mark.failure_case(15)
 def test_an_answer_that_eats_memory_is_unknown_and_the_next_one_is_graded():
     grader = MathGrader(seconds=60, memory_bytes=256 * 1024**2)  # less than this process has
     assert verdict(grader.grade(SEVEN, r"\boxed{2^{500000000}}")) == UNKNOWN
@@ -95,6 +97,7 @@ def test_a_worker_that_dies_over_an_answer_is_asked_once_more():
     grader.close()
 
 
+@pytest.mark.failure_case(15)
 def test_threads_get_the_verdicts_of_their_own_answers():
     grader = MathGrader(seconds=1, at_once=2)
     questions = [Question(str(n), "?", str(n)) for n in range(24)]

@@ -157,6 +157,7 @@ def test_gpqa_takes_biology_alone_and_its_right_answer_wherever_it_is_shown():
     assert {question.gold for question in questions} == set("ABCD")
 
 
+@pytest.mark.failure_case(16)
 def test_the_order_of_options_is_that_of_every_process_and_machine():
     assert order.shuffled(4, "Which?") == [1, 0, 2, 3]
     script = f"import runpy; print(runpy.run_path({str(Path(order.__file__))!r})['shuffled'](10, 'Which?'))"

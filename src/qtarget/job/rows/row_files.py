@@ -17,6 +17,7 @@ from qtarget.console import printable
 from qtarget.data import FilesInfo
 from qtarget.data.json_lines import PlacedRow, kind_of_value
 from qtarget.disk.files import replacing, write_json
+from qtarget.disk.place import check_place
 from qtarget.job.rows.formats import rows_in
 from qtarget.job.rows.reading_progress import reading_progress
 from qtarget.job.rows.row_chunks import CHUNK_ROWS, row_chunks
@@ -64,10 +65,13 @@ def read_files(paths: Sequence[Path]) -> FileRows:
     They are kept in the folder of `datasets`' own files, so the same files are read once.
 
     Raises:
-        ValueError: a file cannot be read, has no rows, or a column has two types; names the file and the place.
+        ValueError: a file cannot be read, has no rows, or a column has two types; names the file and the place. Or the
+            folder of `datasets`' files cannot be written to.
         OSError: there is no room for the rows on the disk.
     """
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "qtarget-rows" / _identity(paths)
+    kept = Path(datasets.config.HF_DATASETS_CACHE)
+    check_place(kept, f"`HF_DATASETS_CACHE={kept}`")
+    folder = kept / "qtarget-rows" / _identity(paths)
     table, notes = folder / "rows.arrow", folder / "notes.json"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # the ranks of a run read the same files: the first one reads, the others wait

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtarget.disk.files import read_json_object
+from qtarget.disk.files import CONTENT_SHA256, json_digest, read_json_object
 from qtarget.teacher.cache.contents import CACHE_DTYPES, VERSION, keep_of, key_of
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
@@ -29,6 +29,8 @@ from qtarget.teacher.documents import Document
 PLAN, MANIFEST = "plan.json", "manifest.json"
 SHARD = re.compile(r"shard-\d{5,9}\.safetensors", re.ASCII)
 PER_DOCUMENT = {"digests", "offsets"}
+KEYS = ("key", "parts", "shards")
+"""Of plan and manifest."""
 REMEDY = "write it anew with `qtarget teacher cache`"
 PLAN_REMEDY = "delete this cache, and write it anew with `qtarget teacher cache`"
 """What to do about a damaged manifest, and about a damaged plan, without which no shard can be trusted."""
@@ -127,9 +129,9 @@ def readable(size: float) -> str:
     return f"{size:,.1f} GB"
 
 
-def to_json(value: Any) -> bytes:
-    """JSON as all files of a cache have it; the same value gives the same bytes."""
-    return (json.dumps(value, indent=1) + "\n").encode()
+def to_json(value: Mapping[str, Any]) -> bytes:
+    """JSON as all files of a cache have it, with its own sha256; the same value gives the same bytes."""
+    return (json.dumps({**value, CONTENT_SHA256: json_digest(value)}, indent=1) + "\n").encode()
 
 
 def is_cache(folder: Path) -> bool:
@@ -160,7 +162,7 @@ def read_manifest(folder: Path) -> Manifest:
         _ = keep_of(manifest.parts), manifest.parts["vocabulary"], CACHE_DTYPES[manifest.parts["storage_dtype"]]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); {REMEDY}.") from error
-    if len(keys) > 1 or not manifest.shards:
+    if len(keys) > 1 or not manifest.shards or content.keys() - set(KEYS):
         raise ValueError(f"{path} is damaged (its parts do not give its key); {REMEDY}.")
     return manifest
 
@@ -176,9 +178,9 @@ def _no_manifest(folder: Path) -> str:
         return (
             f"{folder} is no teacher cache: it has no {MANIFEST}. Write one with `qtarget teacher cache config.yaml`."
         )
-    shards = read_json_object(plan, PLAN_REMEDY).get("shards", [])
+    shards = read_json_object(plan, PLAN_REMEDY, KEYS).get("shards", [])
     done = sum((folder / sidecar_name(shard_name(i))).is_file() for i in range(len(shards)))
     return (
-        f"{folder} is not finished: {done} of {len(shards)} shards are written. Start the command that was "
-        "writing it again (`qtarget teacher cache config.yaml`); it goes on from there."
+        f"{folder} is not finished: {done} of {len(shards)} shards are written, and no {MANIFEST}. Start the command "
+        "that was writing it again (`qtarget teacher cache config.yaml`); it goes on from there."
     )

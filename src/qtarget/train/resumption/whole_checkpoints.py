@@ -92,9 +92,13 @@ def checkpoint_fault(folder: Path, accepts_unsealed: bool = False, hashed: bool 
 
 def _seal_fault(folder: Path, hashed: bool) -> str | None:
     try:
-        wrong = damage(folder, read_seal(folder), hashed)
+        sealed = read_seal(folder)
+        wrong = damage(folder, sealed, hashed)
     except ValueError as error:
         return str(error)
+    step, match = sealed.facts.get("step"), NAME.fullmatch(folder.name)
+    if match and step is not None and step != int(match[1]):
+        return f"{SEAL} is of step {step}"
     return None if not wrong else "; ".join(wrong)
 
 

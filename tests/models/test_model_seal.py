@@ -1,0 +1,70 @@
+"""Folders of models that qtarget sealed: what a loader reads must be as it was written; the rest may be edited."""
+
+import json
+from pathlib import Path
+
+import pytest
+from job.directories import model_directory
+from peft import LoraConfig, get_peft_model
+
+from qtarget.disk.seal import SEAL, seal
+from qtarget.models.gguf_file import checkpoint_folder
+from qtarget.models.loading import causal_lm_from, tokenizer_of
+from qtarget.models.model_seal import refuse_damaged_model
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    made = Path(model_directory(tmp_path / "model"))
+    (made / "README.md").write_text("card")
+    (made / "trainer_state.json").write_text("{}")
+    seal(made, {"kind": "result"})
+    return made
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_whole_one_is_opened_and_what_no_loader_reads_may_be_edited_or_added(folder):
+    (folder / "README.md").write_text("a better card")
+    (folder / "trainer_state.json").unlink()
+    (folder / "notes.txt").write_text("mine")
+    causal_lm_from(str(folder), {})
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("open_it", [lambda name: causal_lm_from(name, {}), tokenizer_of, checkpoint_folder])
+def test_a_damaged_one_is_refused_by_everything_that_opens_it(folder, name, open_it):
+    open_it(str(folder))  # what was hashed once is looked at again when it changes
+    flip(folder / name)
+    with pytest.raises(
+        ValueError, match=rf"{name} has other content.*if the change is yours and meant, delete .*{SEAL}"
+    ):
+        open_it(str(folder))
+    (folder / SEAL).unlink()
+    refuse_damaged_model(str(folder))
+
+
+def test_the_base_of_an_adapter_is_looked_at_too(folder, tmp_path):
+    adapter = tmp_path / "adapter"
+    get_peft_model(causal_lm_from(str(folder), {}), LoraConfig(target_modules="all-linear")).save_pretrained(adapter)
+    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == str(folder)
+    refuse_damaged_model(str(adapter))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"model.safetensors is missing"):
+        checkpoint_folder(str(adapter))
+
+
+@pytest.mark.parametrize("content", ['{"name": "an app", "icons": []}', "[]", "no json", ""])
+def test_a_manifest_of_somebody_elses_says_nothing(folder, content):
+    (folder / SEAL).write_text(content)
+    checkpoint_folder(str(folder))
+
+
+def test_what_is_left_of_ours_is_refused(folder):
+    (folder / SEAL).write_bytes((folder / SEAL).read_bytes()[:-200])
+    with pytest.raises(ValueError, match=f"{SEAL} is damaged"):
+        checkpoint_folder(str(folder))
