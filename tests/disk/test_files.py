@@ -1,6 +1,7 @@
 """Files are written whole or not at all, and what is damaged is refused by name."""
 
 import json
+import math
 import os
 import stat
 import subprocess
@@ -11,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from qtarget.disk import files
-from qtarget.disk.files import is_draft, read_json_object, replace_file, replace_text, replacing, write_json
+from qtarget.disk.files import (
+    is_draft,
+    make_json_valid,
+    read_json_object,
+    replace_file,
+    replace_text,
+    replacing,
+    write_json,
+)
 from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
 
 FULL = OSError(28, "No space left on device")
@@ -119,6 +128,25 @@ def test_json_is_utf_8_whatever_the_systems_code_page_is(path):
     write_json(path, {"η": 0.2, "folder": Path("x")})
     assert path.read_bytes() == '{\n "η": 0.2,\n "folder": "x"\n}\n'.encode()
     assert read_json_object(path, "write it anew") == {"η": 0.2, "folder": "x"}
+
+
+def test_what_is_no_number_is_null(path):
+    write_json(path, {"a": math.nan, "b": [1.5, -math.inf, {"c": (math.inf, 2)}], "d": "NaN"}, indent=0)
+    assert strict(path) == {"a": None, "b": [1.5, None, {"c": [None, 2]}], "d": "NaN"}
+
+
+def test_a_librarys_json_is_made_valid_and_otherwise_left_alone(path):
+    path.write_text('{"b": NaN, "a": [Infinity, -Infinity, 1]}', encoding="utf-8")
+    make_json_valid(path)
+    assert strict(path) == {"a": [None, None, 1], "b": None}
+    path.write_text('{"b":   1, "a": "NaN"}', encoding="utf-8")
+    make_json_valid(path)
+    assert path.read_text(encoding="utf-8") == '{"b":   1, "a": "NaN"}'
+
+
+def strict(path: Path):
+    """A file's JSON, read as other languages read it."""
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
 
 def test_json_that_cannot_be_written_leaves_the_old_file(path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from qtarget.disk.files import json_text
 from qtarget.evaluate.confidence import Estimate, average_at_k
 from qtarget.evaluate.store import replace_file
 
@@ -120,7 +121,7 @@ class Outcome:
 def save_outcome(outcome: Outcome, path: Path) -> None:
     """Write the outcome as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, (json.dumps(asdict(outcome), ensure_ascii=False) + "\n").encode())
+    replace_file(path, (json_text(asdict(outcome)) + "\n").encode())
 
 
 def read_outcome(path: Path) -> Outcome:
