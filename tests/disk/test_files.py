@@ -1,6 +1,7 @@
 """Files are written whole or not at all, and what is damaged is refused by name."""
 
 import json
+import math
 import os
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from qtarget.disk import files
 from qtarget.disk.files import (
     is_draft,
+    make_json_valid,
     read_json_object,
     replace_file,
     replace_text,
@@ -144,6 +146,30 @@ def test_json_that_holds_its_own_sha256_is_read_without_it_and_refused_where_it_
     path.write_text(text.replace("content_sha256", "content_sha257"), encoding="utf-8")
     with pytest.raises(ValueError, match="unknown key 'content_sha257'"):
         read_json_object(path, "write it anew", ["η", "grades", "3", "folder"])
+
+
+def test_what_is_no_number_is_null_under_a_sha256_too(path):
+    write_digested_json(path, {"a": math.nan, "b": [math.inf]})
+    assert read_json_object(path, "write it anew") == {"a": None, "b": [None]}
+
+
+def test_what_is_no_number_is_null(path):
+    write_json(path, {"a": math.nan, "b": [1.5, -math.inf, {"c": (math.inf, 2)}], "d": "NaN"}, indent=0)
+    assert strict(path) == {"a": None, "b": [1.5, None, {"c": [None, 2]}], "d": "NaN"}
+
+
+def test_a_librarys_json_is_made_valid_and_otherwise_left_alone(path):
+    path.write_text('{"b": NaN, "a": [Infinity, -Infinity, 1]}', encoding="utf-8")
+    make_json_valid(path)
+    assert strict(path) == {"a": [None, None, 1], "b": None}
+    path.write_text('{"b":   1, "a": "NaN"}', encoding="utf-8")
+    make_json_valid(path)
+    assert path.read_text(encoding="utf-8") == '{"b":   1, "a": "NaN"}'
+
+
+def strict(path: Path):
+    """A file's JSON, read as other languages read it."""
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
 
 def test_json_that_cannot_be_written_leaves_the_old_file(path):

@@ -76,3 +76,29 @@ def test_a_skipped_step_stands_in_table_metrics_and_card(here, capsys, monkeypat
     state = (here / "out" / "checkpoint-3" / "trainer_state.json").read_text("utf-8")
     assert "NaN" not in state
     assert "Infinity" not in state
+
+
+def test_a_loss_on_the_evaluation_rows_that_is_no_number_is_null_and_said(here, capfd, monkeypatch):
+    measure = TargetSFTTrainer._measure
+
+    def broken_in_evaluation(self, mode, out, batch):
+        measure(self, mode, out if mode == "train" else out._replace(loss=out.loss * torch.nan), batch)
+
+    monkeypatch.setattr(TargetSFTTrainer, "_measure", broken_in_evaluation)
+    words = ("train", "config.yaml", *ALONE, "--eval-strategy", "steps", "--eval-steps", "1", "--save-steps", "1")
+    for going_on in ((), ("--resume-from-checkpoint", "out/checkpoint-1")):
+        said = run(capfd, *words, "--max-steps", "2", *going_on)
+        assert said.code == 0, said.err
+        assert "The loss on the evaluation rows is nan" in " ".join((said.out + said.err).split())
+        check_json(here / "out")
+
+
+def check_json(folder):
+    """Every file of JSON is one for any reader, and the record says what the loss was."""
+    read = {
+        file.relative_to(folder).as_posix(): json.loads(file.read_text("utf-8"), parse_constant=pytest.fail)
+        for file in folder.rglob("*.json")
+    }
+    assert {"metrics.json", "trainer_state.json", "checkpoint-2/trainer_state.json"} <= read.keys()
+    assert read["metrics.json"]["eval"]["loss"] is None
+    assert read["metrics.json"]["not_finite"] == {"eval.loss": "nan"}

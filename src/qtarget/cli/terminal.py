@@ -1,6 +1,5 @@
 """What the commands share: exit codes, the part of a command before anything runs, and how results are printed."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ import typer
 
 from qtarget.cli.fault_words import fault_in_words
 from qtarget.console import COMMANDING, SafeConsole
+from qtarget.disk.files import json_text
 from qtarget.disk.os_errors import os_error_in_words
 from qtarget.outcomes import Refusal
 
@@ -43,11 +43,11 @@ def print_view(view: Callable[[Any, int], Any], value: Any) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON; what JSON cannot hold, such as a path, as text.
+    """Print a value as JSON, as `json_text` makes it.
 
     Characters that would command a terminal, and those that the output's encoding lacks, are written as ``\\u001b``.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=not _is_unicode(), default=str)
+    text = json_text(value, indent=2, ensure_ascii=not _is_unicode())
     print(COMMANDING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 

@@ -6,11 +6,13 @@ Results, records, manifests, cards and pages are written here and nowhere else, 
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -60,13 +62,41 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Replace a JSON file, in UTF-8; values that JSON does not know are written as their `str`. See `replacing`."""
-    replace_text(path, json.dumps(value, indent=indent, ensure_ascii=False, default=str) + "\n")
+    """Replace a JSON file, in UTF-8, with `json_text`; see `replacing`."""
+    replace_text(path, json_text(value, indent=indent) + "\n")
+
+
+def json_text(value: Any, *, indent: int | None = None, ensure_ascii: bool = False, sort_keys: bool = False) -> str:
+    """A value as JSON. NaN and infinities, which JSON does not have, are null; what else it does not know is written
+    as its `str`."""
+    dump = partial(
+        json.dumps, indent=indent, ensure_ascii=ensure_ascii, sort_keys=sort_keys, default=str, allow_nan=False
+    )
+    try:
+        return dump(value)
+    except ValueError:
+        return dump(_with_nulls(value))
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _with_nulls(each) for name, each in value.items()}
+    return [_with_nulls(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def make_json_valid(path: Path) -> None:
+    """Write a JSON file of another library anew, with null where it holds NaN or an infinity."""
+    strange: list[str] = []
+    value = json.loads(path.read_text(encoding="utf-8"), parse_constant=strange.append)
+    if strange:
+        replace_text(path, json_text(value, indent=2, sort_keys=True) + "\n")
 
 
 def write_digested_json(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
     """Like `write_json`, of an object that is read back: its sha256 stands in it, and `read_json_object` checks it."""
-    written = json.loads(json.dumps(value, default=str))
+    written = json.loads(json_text(value))
     write_json(path, {**written, CONTENT_SHA256: json_digest(written)}, indent)
 
 

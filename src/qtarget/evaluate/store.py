@@ -35,9 +35,10 @@ _FIELDS = {field.name for field in fields(Record)}
 _RUN_KEYS = ("model", "generation")
 _TASK_KEYS = ("task_sha", *(field.name for field in fields(TaskRun)))
 FIELD_TYPES: dict[str, Any] = {
-    "sample_i": int, "seed": int, "n_tokens": int, "extracted": str | None, "grade": int | None
+    "sample_i": int, "seed": int, "n_tokens": int, "extracted": (str, type(None)), "grade": (int, type(None))
 }  # fmt: skip
 """Types of a record's fields in JSON; of all others: text."""
+_TYPES = [(name, FIELD_TYPES.get(name, str)) for name in sorted(_FIELDS)]
 
 
 class Appender:
@@ -141,10 +142,9 @@ def _parsed(line: bytes, path: Path, number: int) -> Record:
 def _trouble(values: Any) -> str | None:
     if not isinstance(values, dict):
         return f"expected an object with the fields of a sample, and got {str(values)[:40]!r}"
-    missing, unknown = sorted(_FIELDS - values.keys()), sorted(values.keys() - _FIELDS)
-    if missing or unknown:
-        return f"missing {missing}, unknown {unknown}"
-    wrong = [name for name in sorted(_FIELDS) if not isinstance(values[name], FIELD_TYPES.get(name, str))]
+    if values.keys() != _FIELDS:
+        return f"missing {sorted(_FIELDS - values.keys())}, unknown {sorted(values.keys() - _FIELDS)}"
+    wrong = [name for name, kind in _TYPES if not isinstance(values[name], kind)]
     return f"{', '.join(wrong)} of another type than a sample has" if wrong else None
 
 

@@ -1,5 +1,6 @@
 """From a checked `Job` to its trainer: rows and models are opened here."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -62,7 +63,8 @@ class JobTrainer(TargetSFTTrainer):
             for name, value in logged.items():
                 part = "eval" if name.startswith("eval_") else "train"
                 if name not in NOT_FIGURES and not name.endswith("_per_second"):
-                    parts[part][FIGURE_NAMES.get(name, name.removeprefix("eval_"))] = float(value)
+                    number = math.nan if value is None else float(value)  # null in a checkpoint's log
+                    parts[part][FIGURE_NAMES.get(name, name.removeprefix("eval_"))] = number
         return {part: values for part, values in parts.items() if values}
 
 

@@ -1,9 +1,11 @@
 """`qtarget train`: prepare a run, train, and save the model with its record."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qtarget.disk.files import replace_text, write_json
 from qtarget.disk.seal import SEAL
@@ -159,11 +161,22 @@ def write_record(trainer: JobTrainer) -> None:
     trainer.create_model_card()
     if trainer.is_world_process_zero():
         output = Path(trainer.args.output_dir)
-        record = {"steps": trainer.state.global_step, **trainer.measures()}
-        write_json(output / METRICS, record, indent=2)
+        write_json(output / METRICS, _record(trainer.state.global_step, trainer.measures()), indent=2)
         replace_text(output / CONFIGURATION, configuration(trainer.facts))
     if trainer.args.should_save:
         trainer.sealed_run.seal(Path(trainer.args.output_dir), "result", NOT_OF_THE_RESULT)
+
+
+def _record(steps: int, measures: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """The content of metrics.json. Figures that are no number are null, as JSON has none, and `not_finite` says what
+    they were."""
+    strange = {
+        f"{part}.{name}": str(value)
+        for part, values in measures.items()
+        for name, value in values.items()
+        if not math.isfinite(value)
+    }
+    return {"steps": steps, **measures, **({"not_finite": strange} if strange else {})}
 
 
 def _save_last_good(trainer: JobTrainer, go_on: str) -> str:

@@ -44,7 +44,8 @@ def draw_training(history: Sequence[Mapping[str, Any]], method: str, folder: Pat
 
 
 def _points(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
-    return [(entry["step"], float(entry[name])) for entry in history if name in entry and "step" in entry]
+    """Steps and figures; of a checkpoint's log, a figure that was no number is None."""
+    return [(entry["step"], float(entry[name])) for entry in history if entry.get(name) is not None and "step" in entry]
 
 
 def _draw_panel(axes: Any, history: Sequence[Mapping[str, Any]], name: str, title: str) -> None:

@@ -23,7 +23,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import create_model_from_path as create_model_from_path
 
 from qtarget.data import Asker
-from qtarget.disk.files import sync_folder
+from qtarget.disk.files import make_json_valid, sync_folder
 from qtarget.disk.os_errors import write_fault
 from qtarget.disk.seal import SEAL
 from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
@@ -255,6 +255,7 @@ class OpenSFTTrainer(SFTTrainer):
         """On the rank that saves, after all ranks have written: seal the checkpoint and give it its name."""
         if self.args.should_save:
             self._name_best(run, name)
+            make_json_valid(run / UNFINISHED / name / TRAINER_STATE_NAME)
             self.seal(run / UNFINISHED / name)
             _move(run / UNFINISHED / name, run / name)
 
@@ -303,6 +304,12 @@ class OpenSFTTrainer(SFTTrainer):
         if self.state.best_model_checkpoint == str(run / UNFINISHED / name):
             self.state.best_model_checkpoint = str(run / name)
             self.state.save_to_json(str(run / UNFINISHED / name / "trainer_state.json"))
+
+    def save_state(self) -> None:
+        """As the Trainer's, in JSON that every reader takes: a loss that is not a number is null."""
+        super().save_state()
+        if self.args.should_save:
+            make_json_valid(Path(self.args.output_dir or ".") / TRAINER_STATE_NAME)
 
     def _get_output_dir(self, trial) -> str:
         return super()._get_output_dir(trial) if self._draft is None else str(self._draft)

@@ -4,7 +4,6 @@ A log is one JSON file a task and training seed, in version 2 of Inspect's log f
 them stand the tasks as data sets that `inspect_ai.dataset.json_dataset` reads.
 """
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qtarget.disk.files import replace_text, write_json
+from qtarget.disk.files import json_text, replace_text, write_json
 from qtarget.evaluate.compare.arms import Arm
 from qtarget.evaluate.confidence import average_at_k, shares_of
 from qtarget.evaluate.confidence.intervals import squared_error
@@ -50,7 +49,7 @@ def export_inspect(arms: Sequence[Arm], folder: Path, created: datetime | None =
 
 def _write_rows(path: Path, answers: Answers) -> None:
     rows = [{"id": q.qid, **_sample_facts(q)} for q in answers.questions]
-    replace_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    replace_text(path, "".join(json_text(row) + "\n" for row in rows))
 
 
 def log_of(answers: Answers, arm: str, seed: int, created: datetime) -> dict[str, Any]:
