@@ -124,7 +124,7 @@ def _before_last_words(error: Exception) -> str | None:
 
     call = RollCall.join()
     if call is None:
-        return None if isinstance(error, Refusal) and os.environ.get("RANK", "0") != "0" else ""
+        return None if isinstance(error, Refusal | Interruption) and os.environ.get("RANK", "0") != "0" else ""
     if isinstance(error, Interruption) and call.answer(error) is not None:
         return None
     return call.says(f"{type(error).__name__}: {error}")

@@ -60,6 +60,8 @@ class RollCall:
             return None
         try:
             address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+            with socket.create_connection((address, port), ANSWER_SECONDS):
+                pass  # where nobody listens, torch's own attempt prints a stack
             store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=ANSWER_SECONDS))
         except (RuntimeError, ValueError, OSError):
             return None
