@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -136,6 +137,16 @@ def test_equal_answers_are_judged_once(grader: MathGrader, monkeypatch: pytest.M
     monkeypatch.setattr(worker, "compare", lambda *request: asked.append(request) or judge(*request))
     assert [verdict(grader.grade(SEVEN, answer)) for answer in (RIGHT, BOMB, RIGHT, BOMB)] == [(1, "ok"), UNKNOWN] * 2
     assert len(asked) == 2
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads another process's environment in /proc")
+def test_the_worker_is_told_no_secret(grader: MathGrader, monkeypatch: pytest.MonkeyPatch):
+    for name in ("HF_TOKEN", "QTARGET_API_KEY", "QTARGET_TEACHER_TOKEN", "DB_PASSWORD"):
+        monkeypatch.setenv(name, "hunter2hunter2")
+    grader.grade(SEVEN, RIGHT)
+    environment = Path(f"/proc/{process_of(grader).pid}/environ").read_bytes()
+    assert b"PATH=" in environment
+    assert b"hunter2" not in environment
 
 
 def test_it_ends_with_the_process_that_started_it():

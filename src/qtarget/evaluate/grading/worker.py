@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ from qtarget.evaluate.grading.math_worker import OUT_OF_LIMITS
 SCRIPT = Path(__file__).with_name("math_worker.py")
 START_SECONDS = 120.0
 """Time to start the process, which imports sympy, on a busy machine; not part of an answer's time."""
+SECRET_NAMES = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+"""Names of environment variables that hold a secret."""
 WorkerReply = dict[str, Any]
 
 
@@ -101,10 +104,7 @@ class MathWorker:
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
-            env={
-                **os.environ,
-                "PYTHONHASHSEED": "0",
-            },  # sympy's order of terms, and so its time, is then always the same
+            env=_environment(),
         )
         self._replies = SimpleQueue()
         threading.Thread(target=_read, args=(self.process, self._replies), daemon=True).start()
@@ -128,6 +128,13 @@ class MathWorker:
         with suppress(OSError):  # a request that never left
             self.process.stdin.close()
         self.process = None
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without its secrets, which nothing that parses a model's words needs. With the hash
+    seed, sympy's order of terms, and so its time, is always the same."""
+    kept = {name: value for name, value in os.environ.items() if not SECRET_NAMES.search(name)}
+    return {**kept, "PYTHONHASHSEED": "0"}
 
 
 def _read(process: subprocess.Popen[str], replies: SimpleQueue[str]) -> None:
