@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import psutil
-import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.outcomes import Interruption, LostRankError, Refusal
 
@@ -45,7 +45,7 @@ class LastWords(NamedTuple):
 class RollCall:
     """What the ranks of a run tell each other beside training, in the launcher's store."""
 
-    def __init__(self, store: dist.Store, rank: int, ranks: int) -> None:
+    def __init__(self, store: Store, rank: int, ranks: int) -> None:
         self.store, self.rank, self.ranks = store, rank, ranks
 
     @classmethod
@@ -62,13 +62,13 @@ class RollCall:
             address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
             with socket.create_connection((address, port), ANSWER_SECONDS):
                 pass  # where nobody listens, torch's own attempt prints a stack
-            store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=ANSWER_SECONDS))
+            store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=ANSWER_SECONDS))
         except (RuntimeError, ValueError, OSError):
             return None
         attempt = "/".join(
             (PREFIX, *(environment.get(f"TORCHELASTIC_{each}", "") for each in ("RUN_ID", "RESTART_COUNT")))
         )
-        return cls(dist.PrefixStore(attempt, store), int(environment["RANK"]), ranks)
+        return cls(PrefixStore(attempt, store), int(environment["RANK"]), ranks)
 
     def begin(self) -> None:
         """Say where this rank is, and take back what it left before."""

@@ -335,7 +335,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As the Trainer's. Rows that are given here go through the same door as those given when it was built."""
         checks.check_data_sets(None, None if isinstance(eval_dataset, str) else eval_dataset)
-        return super().evaluate(eval_dataset, *args, **kwargs)
+        return super().evaluate(eval_dataset, *args, **kwargs)  # pyright: ignore[reportArgumentType]  (a set's name, too)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         if eval_dataset is not None and not isinstance(eval_dataset, str):

@@ -36,5 +36,5 @@ def unit_totals(values: ArrayLike, units: Sequence[str] | None) -> Array:
         )
     names, place = np.unique(np.asarray(units), return_inverse=True)
     rows = values.reshape(-1, values.shape[-1])
-    totals = np.array([np.bincount(place, row, len(names)) for row in rows])
+    totals = np.array([np.bincount(place, row, len(names)) for row in rows], dtype=np.float64)
     return totals.reshape(*values.shape[:-1], len(names))

@@ -10,6 +10,7 @@ Tensors of a shard, for its N tokens and D documents: `ids` [N, K] int32, `logpr
 `offsets` [D + 1] int64. In float16 a token takes 14 + 6·K bytes (398 at K = 64), and a document 24.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
