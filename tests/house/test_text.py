@@ -31,6 +31,7 @@ OTHERS_FLAGS = {
     "--mixed_precision": "accelerate launch",
     "--num_machines": "accelerate launch",
     "--num_processes": "accelerate launch",
+    "--nproc_per_node": "torchrun",
     "--use_fsdp": "accelerate launch",
     "--log-dir": "inspect view",
     "--config": "TRL's scripts, whose flag for the file `qtarget train` accepts too",

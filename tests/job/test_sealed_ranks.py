@@ -125,5 +125,7 @@ def test_a_full_disk_at_rank_0_of_a_cut_model_stops_both(here, kind, event):
     said = run(kind, here, faults=(OnRank(0, AtEvent(event, fills_disk=True)),))
     assert said.codes in ([1, 1], [0, 0]), said.err
     assert said.killed == []
+    assert "Traceback" not in said.err
+    assert said.codes[0] == 0 or said.err.count("the disk is full; make room") == 1, said.err
     assert not (here / "out" / "checkpoint-4").exists() or checkpoint_fault(here / "out" / "checkpoint-4") is None
     assert checkpoint_fault(here / "out" / "checkpoint-2") is None

@@ -1,6 +1,7 @@
 """From a checked `Job` to its trainer: rows and models are opened here."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -118,11 +119,15 @@ def _model_kwargs(job: Job) -> dict[str, Any]:
 
 @contextmanager
 def remove_if_empty(folder: Path) -> Iterator[None]:
-    """At the end remove `folder` if it is new and empty: a trainer makes its output directory when it is built."""
-    existed = folder.exists()
+    """At the end remove `folder` if it is new and empty: a trainer makes its output directory when it is built.
+
+    Of several ranks one that was refused does so; else another may be about to write there.
+    """
+    existed, is_refused = folder.exists(), True
     try:
         yield
+        is_refused = False
     finally:
-        if not existed:
+        if not existed and (is_refused or os.environ.get("WORLD_SIZE", "1") == "1"):
             with suppress(OSError):  # not empty, or another rank removed it first
                 folder.rmdir()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from transformers import trainer as trainer_module
 from transformers.trainer import TRAINER_STATE_NAME
@@ -268,11 +269,13 @@ class OpenSFTTrainer(SFTTrainer):
         error: Exception | None = None
         try:
             write()
-        except Exception as refused:
-            is_alone = is_exchanging and self.accelerator.num_processes > 1
-            if write_fault(refused) is None or is_alone:
+        except (Exception, CheckpointException) as refused:  # the second, torch's of all ranks, is no Exception
+            fault = write_fault(refused)
+            if fault is None:
                 raise
-            error = refused
+            if is_exchanging and self.accelerator.num_processes > 1:
+                raise OSError(fault.words) from refused
+            error = OSError(fault.words) if isinstance(refused, CheckpointException) else refused
         if self.accelerator.num_processes == 1:
             return error
         failed: Any = torch.tensor(float(error is not None), device=self.accelerator.device)
