@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from qtarget.disk.files import file_digest, is_draft, read_json_object, sync_folder, write_digested_json
 
 SEAL = "manifest.json"
-KEYS = ("files", "left_out", "facts")
+_KEYS = ("files", "left_out", "facts")
 _THREADS = 4
 """Files that are hashed at once; hashing leaves Python's lock, and two threads are faster than most disks."""
 
@@ -78,7 +78,7 @@ def read_seal(folder: Path) -> SealedFolder:
     path = folder / SEAL
     if not path.is_file():
         raise ValueError(f"{folder} has no {SEAL}, so it was never finished")
-    content = read_json_object(path, "the folder cannot be trusted", KEYS)
+    content = read_json_object(path, "the folder cannot be trusted", _KEYS)
     try:
         files = {
             _inside(name): FileSeal(int(each["size"]), str(each["sha256"])) for name, each in content["files"].items()

@@ -29,7 +29,7 @@ from qtarget.teacher.documents import Document
 PLAN, MANIFEST = "plan.json", "manifest.json"
 SHARD = re.compile(r"shard-\d{5,9}\.safetensors", re.ASCII)
 PER_DOCUMENT = {"digests", "offsets"}
-KEYS = ("key", "parts", "shards")
+PLAN_KEYS = ("key", "parts", "shards")
 """Of plan and manifest."""
 REMEDY = "write it anew with `qtarget teacher cache`"
 PLAN_REMEDY = "delete this cache, and write it anew with `qtarget teacher cache`"
@@ -163,7 +163,7 @@ def read_manifest(folder: Path) -> Manifest:
         _ = keep_of(manifest.parts), manifest.parts["vocabulary"], CACHE_DTYPES[manifest.parts["storage_dtype"]]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); {REMEDY}.") from error
-    if len(keys) > 1 or not manifest.shards or content.keys() - set(KEYS):
+    if len(keys) > 1 or not manifest.shards or content.keys() - set(PLAN_KEYS):
         raise ValueError(f"{path} is damaged (its parts do not give its key); {REMEDY}.")
     return manifest
 
@@ -179,7 +179,7 @@ def _no_manifest(folder: Path) -> str:
         return (
             f"{folder} is no teacher cache: it has no {MANIFEST}. Write one with `qtarget teacher cache config.yaml`."
         )
-    shards = read_json_object(plan, PLAN_REMEDY, KEYS).get("shards", [])
+    shards = read_json_object(plan, PLAN_REMEDY, PLAN_KEYS).get("shards", [])
     done = sum((folder / sidecar_name(shard_name(i))).is_file() for i in range(len(shards)))
     return (
         f"{folder} is not finished: {done} of {len(shards)} shards are written, and no {MANIFEST}. Start the command "

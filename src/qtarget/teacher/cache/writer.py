@@ -14,9 +14,9 @@ from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
 from qtarget.disk.os_errors import DISK_FULL, FullDiskError
 from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
 from qtarget.teacher.cache.format import (
-    KEYS,
     MANIFEST,
     PLAN,
+    PLAN_KEYS,
     PLAN_REMEDY,
     REMEDY,
     CacheShard,
@@ -105,7 +105,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_plan(folder: Path, plan: CachePlan) -> None:
-    written = read_json_object(folder / PLAN, PLAN_REMEDY, KEYS).get("parts")
+    written = read_json_object(folder / PLAN, PLAN_REMEDY, PLAN_KEYS).get("parts")
     parts = written if isinstance(written, dict) else {}
     if key_of(parts) != plan.key:
         differ = "; ".join(changed_parts(parts, plan.parts)) or "it was written by another version"
