@@ -54,6 +54,7 @@ def test_every_option_of_eval_reaches_the_plan(tmp_path):
         "k": 3, "temperature": 0.5, "top_p": 0.9, "max_new_tokens": 7, "prompt": "plain", "seed": 5, "limit": 2,
         "generator": "http", "url": "http://host", "adapter": "a", "revision": "r", "batch_size": 4, "dtype": "float32",
         "device": "cpu", "trust_remote_code": True, "regrade": True, "base": "b", "reference_rows": tmp_path,
+        "allow_pickled_weights": True,
     }  # fmt: skip
     options = EvalOptions("m", ["aime24,amc23", "aime24"], tmp_path, rows=["aime24=x.jsonl"], as_json=True, **given)
     assert set(given) | {"model", "task", "out", "rows", "as_json"} == set(vars(options))
