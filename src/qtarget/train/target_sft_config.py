@@ -65,8 +65,6 @@ class TargetSFTConfig(SFTConfig):
         max_skipped_steps: how many steps of a run may be left out before it stops after all.
         allow_pickled_weights: read weights of model folders and checkpoints that are a pickle (`pytorch_model.bin`)
             too.
-        ddp_timeout: seconds that a rank waits for the others, in each exchange: 600, where the Trainer has 1800. The
-            first rank's work alone (tokenising, hashing a checkpoint) has to fit in.
         logging_nan_inf_filter: off, where the Trainer has it on: it reads every micro-batch's loss to keep NaN out of
             the log, and here such a loss stops training.
     """
@@ -151,7 +149,6 @@ class TargetSFTConfig(SFTConfig):
         default=False, metadata={"help": "Read weights that are stored as a pickle (pytorch_model.bin) too."}
     )
 
-    ddp_timeout: int = field(default=600, metadata={"help": "Seconds that a rank waits for the others in an exchange."})
 
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Leave losses that are not finite out of the log; here they stop training."}
