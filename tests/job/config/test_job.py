@@ -133,24 +133,24 @@ def test_a_trl_configuration_carries_over(here):
 )
 def test_a_configuration_of_rows_that_have_none_is_refused(here, rows, said):
     Dataset.from_list([{"text": "a"}]).save_to_disk(here / "saved")
-    (here / "config.yaml").write_text(f"model: llama\n{rows}")
+    (here / "mine.yaml").write_text(f"model: llama\n{rows}")
     with pytest.raises(ValueError, match=re.escape(said)):
-        read_job(parse_arguments(["config.yaml"]))
+        read_job(parse_arguments(["mine.yaml"]))
 
 
 def test_a_configuration_goes_to_the_rows_that_have_some(here):
     (here / "described").mkdir()
     (here / "described" / "README.md").write_text("---\nconfigs:\n- config_name: main\n---\n")
     for rows in ("owner/rows", "described", "[{path: rows.jsonl}, {path: owner/rows}]"):
-        (here / "config.yaml").write_text(
+        (here / "mine.yaml").write_text(
             f"model: llama\ntrain_dataset: {rows}\neval_dataset: rows.jsonl\ndataset_config: main\n"
         )
-        job = read_job(parse_arguments(["config.yaml"]))
+        job = read_job(parse_arguments(["mine.yaml"]))
         assert [part.config for part in job.train.sets or (job.train,)][-1] == "main"
-    (here / "config.yaml").write_text(
+    (here / "mine.yaml").write_text(
         "model: llama\ntrain_dataset: rows.jsonl\neval_dataset: [{path: owner/rows, config: main}]\n"
     )
-    job = read_job(parse_arguments(["config.yaml"]))
+    job = read_job(parse_arguments(["mine.yaml"]))
     assert job.evaluation is not None
     assert job.evaluation.sets[0].config == "main"
 
