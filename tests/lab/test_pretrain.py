@@ -42,18 +42,21 @@ def test_building_trains_and_leaves_the_callers_random_state_alone(tiny_world, t
     assert change > 1e-4  # storing them in half precision moves such weights by a tenth of that
 
 
-def test_a_finished_model_is_kept_and_an_unfinished_or_changed_one_is_built_again(tiny_world, tmp_path):
+def test_a_finished_model_is_kept_and_an_unfinished_damaged_or_changed_one_is_built_again(tiny_world, tmp_path):
     lab.build(tiny_world, 5, tmp_path)
-    finished = weights(tmp_path / "student")
-    (tmp_path / "student" / "model.safetensors").write_bytes(b"kept")
+    student, finished = tmp_path / "student" / "model.safetensors", weights(tmp_path / "student")
+    written = student.stat()
     (tmp_path / "teacher" / "build.json").unlink()
     (tmp_path / "teacher" / "model.safetensors").write_bytes(b"half")
     lab.build(tiny_world, 5, tmp_path)
-    assert weights(tmp_path / "student") == b"kept"
+    assert (student.stat().st_ino, student.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
     assert weights(tmp_path / "teacher") != b"half"
+    student.write_bytes(b"damaged")
+    lab.build(tiny_world, 5, tmp_path)
+    assert weights(tmp_path / "student") == finished
     changed = replace(tiny_world, student=replace(tiny_world.student, steps=3))
     lab.build(changed, 5, tmp_path)
-    assert weights(tmp_path / "student") not in (b"kept", finished)
+    assert weights(tmp_path / "student") != finished
 
 
 def test_progress_reaches_the_callers_display(tiny_world, tmp_path):
