@@ -149,7 +149,6 @@ class TargetSFTConfig(SFTConfig):
         default=False, metadata={"help": "Read weights that are stored as a pickle (pytorch_model.bin) too."}
     )
 
-
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Leave losses that are not finite out of the log; here they stop training."}
     )
