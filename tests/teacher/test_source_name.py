@@ -49,3 +49,12 @@ def test_a_new_scheme_is_one_line(monkeypatch):
         SourceName.parse("vllm+http://host:8000")
     monkeypatch.setitem(SCHEMES, "vllm+http", SourceKind.SERVER)
     assert SourceName.parse("vllm+http://host:8000").kind is SourceKind.SERVER
+
+
+def test_a_sealed_model_is_no_cache(tmp_path):
+    """The result of a run and a model of the lab hold a manifest.json, as a cache does."""
+    for name, file in (("whole", "config.json"), ("adapter", "adapter_config.json")):
+        (tmp_path / name).mkdir()
+        for written in (file, "manifest.json"):
+            (tmp_path / name / written).write_text("{}", encoding="utf-8")
+        assert SourceName.parse(str(tmp_path / name)).kind is SourceKind.MODEL

@@ -136,8 +136,9 @@ def to_json(value: Mapping[str, Any]) -> bytes:
 
 
 def is_cache(folder: Path) -> bool:
-    """Whether a folder holds a teacher cache, be it finished or begun."""
-    return (folder / MANIFEST).is_file() or (folder / PLAN).is_file()
+    """Whether a folder holds a teacher cache, be it finished or begun. A sealed model has a manifest of its own."""
+    is_model = any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+    return (folder / PLAN).is_file() or ((folder / MANIFEST).is_file() and not is_model)
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -1,5 +1,6 @@
 """Writing a cache shard by shard: a run that was killed goes on with the next one, and several ranks share the work."""
 
+import errno
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +12,7 @@ from safetensors.torch import save
 
 from qtarget.disk.files import file_digest, is_draft, read_json_object, replace_file
 from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
-from qtarget.disk.os_errors import DISK_FULL, FullDiskError
+from qtarget.disk.os_errors import DISK_FULL, REASONS, FullDiskError
 from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
 from qtarget.teacher.cache.format import (
     MANIFEST,
@@ -177,9 +178,9 @@ def _full_disk(folder: Path, plan: CachePlan, error: OSError) -> str:
     done = shards_on_disk(folder, plan)
     missing = plan.bytes - sum(path.stat().st_size for path in done)
     return (
-        f"{error.filename or folder} could not be written ({error.strerror}): {len(done)} of {len(plan.shards)} "
-        f"shards are finished and stay, and the others need {readable(missing)} more. Make room, and start the same "
-        "command again; it goes on from there."
+        f"{error.filename or folder} could not be written: {REASONS[error.errno or errno.ENOSPC]}. {len(done)} of "
+        f"{len(plan.shards)} shards are finished and stay, and the others need {readable(missing)} more. Make room, "
+        "and start the same command again; it goes on from there."
     )
 
 
