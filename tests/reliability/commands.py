@@ -41,7 +41,7 @@ class BriefStudy(Study):
 
 TINY_STUDY = BriefStudy((Setting("tiny", "noisy", "8 wide", WORLD),), (0,), (0.2,), development=2, test=2, samples=1)
 FOLDERS = ("out", "cache", "eval", "study", ".cache")
-TIMED = ("seconds",)
+TIMED = ("seconds", "content_sha256")
 """Fields of a result that hold a time."""
 
 
