@@ -10,10 +10,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import datasets
 import pytest
 from job.stopped import Ended, ended
-from reliability.commands import COMMANDS, TINY_STUDY, Command, go_on_with, make_workplace, remove_results
+from reliability.commands import COMMANDS, Command, go_on_with, remove_results
 from reliability.full_disks import FullFrom, LimitedFiles
 from reliability.moments import CHAOS, EventCount, warm_up
 
@@ -30,15 +29,6 @@ LEAST = 3000
 DISKS = {"train": "out", "teacher cache": "cache", "eval": "eval", "study": "study"}
 MOUNT, UMOUNT = shutil.which("mount") or "", shutil.which("umount") or ""
 FULL = ("the disk is full", "No space left on device", "larger than this system allows", "File too large")
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / ".cache")
-    monkeypatch.setattr("qtarget.study.miniature.run_study.QUICK", TINY_STUDY)
-    make_workplace(tmp_path)
-    return tmp_path
 
 
 def results(folder: Path) -> tuple[Path, ...]:

@@ -5,11 +5,9 @@ CI looks at a few moments. `QTARGET_CHAOS=1` looks at fifty of each command.
 
 import os
 import random
-from pathlib import Path
 
-import datasets
 import pytest
-from reliability.commands import COMMANDS, TINY_STUDY, go_on_with, make_workplace, remove_results
+from reliability.commands import COMMANDS, go_on_with, remove_results
 from reliability.moments import CHAOS, killed, kills, warm_up
 
 pytestmark = [
@@ -21,15 +19,6 @@ MANY = (40, 10)
 """Moments by events and by the processor's time."""
 SEED = os.environ.get("QTARGET_CHAOS_SEED", "1")
 """Of the moments; CI's are always the same."""
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / ".cache")
-    monkeypatch.setattr("qtarget.study.miniature.run_study.QUICK", TINY_STUDY)
-    make_workplace(tmp_path)
-    return tmp_path
 
 
 @pytest.mark.parametrize("name", COMMANDS)

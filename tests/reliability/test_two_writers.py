@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import datasets
 import pytest
 from job.stopped import end_of, ended, started
-from reliability.commands import COMMANDS, TINY_STUDY, make_workplace, remove_results
+from reliability.commands import COMMANDS, remove_results
 
 from qtarget import lab
 from qtarget.disk.one_writer import one_writer
@@ -35,15 +34,6 @@ SIBLINGS = {
         "all/numinamath-cot-qwen3-1.7b",
     ),
 }
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / ".cache")
-    monkeypatch.setattr("qtarget.study.miniature.run_study.QUICK", TINY_STUDY)
-    make_workplace(tmp_path)
-    return tmp_path
 
 
 class HeldAtFirstFile(NamedTuple):

@@ -96,8 +96,13 @@ def make_json_valid(path: Path) -> None:
 
 def write_digested_json(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
     """Like `write_json`, of an object that is read back: its sha256 stands in it, and `read_json_object` checks it."""
+    write_json(path, digested(value), indent)
+
+
+def digested(value: Mapping[str, Any]) -> dict[str, Any]:
+    """An object as JSON holds it, with its own sha256."""
     written = json.loads(json_text(value))
-    write_json(path, {**written, CONTENT_SHA256: json_digest(written)}, indent)
+    return {**written, CONTENT_SHA256: json_digest(written)}
 
 
 def json_digest(value: Any) -> str:

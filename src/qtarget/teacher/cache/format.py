@@ -10,7 +10,6 @@ Tensors of a shard, for its N tokens and D documents: `ids` [N, K] int32, `logpr
 `offsets` [D + 1] int64. In float16 a token takes 14 + 6·K bytes (398 at K = 64), and a document 24.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtarget.disk.files import CONTENT_SHA256, json_digest, json_text, read_json_object
+from qtarget.disk.files import digested, json_text, read_json_object
 from qtarget.teacher.cache.contents import CACHE_DTYPES, VERSION, keep_of, key_of
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
@@ -131,8 +130,7 @@ def readable(size: float) -> str:
 
 def to_json(value: Mapping[str, Any]) -> bytes:
     """JSON as all files of a cache have it, with its own sha256; the same value gives the same bytes."""
-    written = json.loads(json_text(value))
-    return (json_text({**written, CONTENT_SHA256: json_digest(written)}, indent=1, ensure_ascii=True) + "\n").encode()
+    return (json_text(digested(value), indent=1, ensure_ascii=True) + "\n").encode()
 
 
 def is_cache(folder: Path) -> bool:
