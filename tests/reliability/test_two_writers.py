@@ -93,8 +93,9 @@ def test_models_of_two_studies_are_made_by_one_at_a_time(workplace):
     assert "study/models is being written by process" in said.err
 
 
-def test_an_evaluation_of_another_model_that_ended_in_between_is_not_mixed(tmp_path):
+def test_an_evaluation_of_another_model_that_ended_in_between_is_not_mixed(tmp_path, monkeypatch):
     """Both are prepared while the folder is empty."""
+    monkeypatch.chdir(tmp_path)  # the lock of the tasks is written to the working directory
     world = lab.world("weak-operator")
     protocol = {"k": 1, "max_new_tokens": 2}
     plans = [
