@@ -386,6 +386,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def seal(self, folder: Path) -> None:
         self.sealed_run.seal(folder, "checkpoint")
 
+    def check_best(self, folder: Path) -> None:
+        self.sealed_run.check_best(folder)
+
     def checkpoint_lost(self, folder: Path, error: Exception) -> None:
         self.sealed_run.lose(folder, error)
 

@@ -35,6 +35,7 @@ from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
 from qtarget.train.probes import check_hooks, check_label_count, check_state
 from qtarget.train.process_group import whole_weights
+from qtarget.train.resumption.best_checkpoint import best_beside
 from qtarget.train.resumption.pruning import prune_checkpoints
 
 Prepare = Callable[[Any, SFTConfig, bool], Any]
@@ -136,6 +137,9 @@ class OpenSFTTrainer(SFTTrainer):
     def checkpoint_lost(self, folder: Path, error: Exception) -> None:
         """Called on every rank, when the checkpoint `folder` could not be written."""
         raise error
+
+    def check_best(self, folder: Path) -> None:
+        """Called on every rank, before the weights of the best checkpoint are taken for the result."""
 
     def load_beside(self, folder: Path) -> None:
         """Called after the model's weights are read from a checkpoint, on every rank."""
@@ -347,10 +351,17 @@ class OpenSFTTrainer(SFTTrainer):
         begun = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
+        if resume_from_checkpoint is not None and self.state.global_step:
+            best = best_beside(Path(str(resume_from_checkpoint)))
+            self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None
         if self.state.global_step == 0 or has_length(self.train_dataset) or self.args.ignore_data_skip:
             return begun
         file = Path(str(resume_from_checkpoint)) / TRAINER_STATE_NAME
         return place_in_stream(TrainerState.load_from_json(str(file)), self.args.gradient_accumulation_steps)
+
+    def _load_best_model(self) -> None:
+        self.check_best(Path(str(self.state.best_model_checkpoint)))
+        super()._load_best_model()
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         check_checkpoint_pickles(Path(resume_from_checkpoint))

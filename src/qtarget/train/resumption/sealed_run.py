@@ -10,6 +10,7 @@ from typing import Any
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.os_errors import write_fault
 from qtarget.disk.seal import seal
+from qtarget.train.resumption.best_checkpoint import BestCheckpointError, best_beside, best_fault
 from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, on_first_rank
 from qtarget.train.resumption.run_history import ResumeRequest, RunPart
 from qtarget.train.resumption.run_identity import keys_of, run_identity
@@ -43,13 +44,36 @@ class SealedRun:
         """Begin anew, or behind a checkpoint, which is returned.
 
         Raises:
-            ValueError: the checkpoint is not whole, or is of another run.
+            ValueError: the checkpoint is not whole, or is of another run; or the best one is, which the run would take
+                for its result.
         """
         args = self.trainer.args
         accelerator = self.trainer.accelerator
         found = checkpoint_to_resume(resume, args, accelerator, self.verified)
         self.history = history_behind(found, self.identity, self._request(found), accelerator)
+        if found is not None and args.load_best_model_at_end:
+            on_first_rank(accelerator, lambda: self._check_best(best_beside(found), ""))
         return found
+
+    def check_best(self, best: Path) -> None:
+        """Refuse to take a checkpoint's weights for the result if it is not whole, or is of another run.
+
+        Raises:
+            BestCheckpointError: says what is kept.
+        """
+        newest = last_checkpoint(Path(str(self.trainer.args.output_dir)))
+        kept = f" All steps are done, and {newest} holds the last of them." if newest else ""
+        on_first_rank(self.trainer.accelerator, lambda: self._check_best(best, kept))
+
+    def _check_best(self, best: Path | None, kept: str) -> None:
+        fault = None if best is None else best_fault(best, self.history, self.trainer.args.resume_unsealed)
+        if fault is not None:
+            key, line = "load_best_model_at_end", self.trainer.asker.line
+            follow = ["greater_is_better", "metric_for_best_model"]  # which the Trainer sets by the key
+            raise BestCheckpointError(
+                f"the run's best checkpoint {best} {fault}, and `{key}` would take its weights.{kept} To take "
+                f"the last weights, go on with {line(key, False)} and {line('resume_changed', follow)}."
+            )
 
     def _request(self, checkpoint: Path | None) -> ResumeRequest:
         args = self.trainer.args
