@@ -81,9 +81,17 @@ def test_going_on_is_refused_where_the_best_checkpoint_is_damaged(there, capsys,
     assert f"out/{best.name}" in words
     assert ("is not there" if harm == "removed" else "model.safetensors") in words
     assert "load_best_model_at_end: false" in words
-    assert "resume_changed: [greater_is_better, metric_for_best_model]" in words
+    assert "resume_changed: [load_best_model_at_end, greater_is_better, metric_for_best_model]" in words
     assert weights(there / "out") == before
-    said = run(capsys, *LAST, RESUME, "--resume-changed", "greater_is_better", "metric_for_best_model")
+    said = run(
+        capsys,
+        *LAST,
+        RESUME,
+        "--resume-changed",
+        "load_best_model_at_end",
+        "greater_is_better",
+        "metric_for_best_model",
+    )
     assert said.code == 0, said.err
     assert weights(there / "out") == weights(there / "out" / "checkpoint-6")
 

@@ -69,7 +69,7 @@ class SealedRun:
         fault = None if best is None else best_fault(best, self.history, self.trainer.args.resume_unsealed)
         if fault is not None:
             key, line = "load_best_model_at_end", self.trainer.asker.line
-            follow = ["greater_is_better", "metric_for_best_model"]  # which the Trainer sets by the key
+            follow = [key, "greater_is_better", "metric_for_best_model"]  # which the Trainer sets by the key
             raise BestCheckpointError(
                 f"the run's best checkpoint {best} {fault}, and `{key}` would take its weights.{kept} To take "
                 f"the last weights, go on with {line(key, False)} and {line('resume_changed', follow)}."
