@@ -18,14 +18,18 @@ from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.resume_checks import check_checkpoint_fits
 from qtarget.job.rows.layout import evaluation_rows, training_rows
+from qtarget.job.training_picture import PICTURE
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
 from qtarget.train.resumption.whole_checkpoints import Checkpoints
+from qtarget.train.trl_private import CARD
 
 NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
 FIGURE_NAMES = {"train_loss": "mean_loss", "train_runtime": "runtime"}
 """transformers' names of figures, and ours."""
-CARD = "README.md"
+METRICS, CONFIGURATION = "metrics.json", "train.yaml"
+RECORD = (CARD, METRICS, CONFIGURATION, PICTURE)
+"""Files beside a model that tell of the run that made it."""
 
 
 class JobTrainer(TargetSFTTrainer):
@@ -52,10 +56,14 @@ class JobTrainer(TargetSFTTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.is_world_process_zero():
-            card = model_card(self.facts, self.measures(), self.state.global_step, self.sealed_run.history)
-            folder = Path(str(self.args.output_dir))
-            folder.mkdir(parents=True, exist_ok=True)  # the first checkpoint's card comes before the checkpoint
-            replace_text(folder / CARD, card)
+            facts = self.facts, self.measures(), self.state.global_step, self.sealed_run.history
+            card = model_card(*facts, self.card_folder)
+            self.card_folder.mkdir(parents=True, exist_ok=True)  # a checkpoint's card comes before the checkpoint
+            replace_text(self.card_folder / CARD, card)
+
+    def replaced(self, folder: Path) -> None:
+        for name in RECORD:  # of the model that was there before
+            (folder / name).unlink(missing_ok=True)
 
     def measures(self) -> dict[str, dict[str, float]]:
         """The latest figures of training and evaluation in the log: "train" or "eval", name, value."""

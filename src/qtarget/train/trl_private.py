@@ -39,6 +39,7 @@ from qtarget.train.resumption.best_checkpoint import best_beside
 from qtarget.train.resumption.pruning import prune_checkpoints
 
 Prepare = Callable[[Any, SFTConfig, bool], Any]
+CARD = "README.md"
 UNFINISHED = ".unfinished"
 """Folder in an output directory that holds the checkpoint being written; it is renamed once it is whole."""
 
@@ -216,10 +217,28 @@ class OpenSFTTrainer(SFTTrainer):
         """
         folder = Path(output_dir or str(self.args.output_dir))
         self._check_finite(folder, None)
-        if self.args.should_save:
-            (folder / SEAL).unlink(missing_ok=True)  # of what was saved there before
         with nullcontext() if _internal_call else whole_weights(self.accelerator):
             super().save_model(output_dir, _internal_call=_internal_call)
+        if self.args.should_save and self._draft is None:
+            self.replaced(folder)
+            (folder / SEAL).unlink(missing_ok=True)  # while files were replaced, it told that not all are one model's
+
+    @property
+    def card_folder(self) -> Path:
+        """Where a card is written: into the checkpoint that is being written, else beside the result."""
+        name = f"checkpoint-{self.state.global_step}"
+        return Path(str(self.args.output_dir)) if self._draft is None else self._draft / name
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """As TRL's; the card of a checkpoint stands in it, so that none speaks of weights that it is not beside."""
+        before, self.args.output_dir = self.args.output_dir, str(self.card_folder)
+        try:
+            super().create_model_card(*args, **kwargs)
+        finally:
+            self.args.output_dir = before
+
+    def replaced(self, folder: Path) -> None:
+        """Called on the rank that saves, when a model was written to `folder`, perhaps in the place of another."""
 
     def _check_finite(self, folder: str | Path, optimizer: Any) -> None:
         try:
@@ -323,6 +342,12 @@ class OpenSFTTrainer(SFTTrainer):
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self._draft is None:  # not before it has its name
+            output = Path(str(self.args.output_dir))
+            if self.is_world_process_zero() and (card := Path(checkpoint_folder) / CARD).is_file():
+                (output / SEAL).unlink(
+                    missing_ok=True
+                )  # the Trainer puts the checkpoint's weights in the result's place
+                shutil.copyfile(card, output / CARD)
             with _without_pickled_arguments():
                 super()._push_from_checkpoint(checkpoint_folder)
 

@@ -1,7 +1,8 @@
 """Which steps of a run were run as what: a run that is resumed with changes is no longer one run all through."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,7 +66,17 @@ def history_sentences(history: Sequence[RunPart], steps: int) -> list[str]:
     """What changed in a run, a sentence for each part behind the first; none for one that is one run all through."""
     ends = [*(each.after for each in history[2:]), steps]
     pairs = zip(history, history[1:], ends, strict=False)
-    return [_part_sentence(before, now, end) for before, now, end in pairs]
+    return [
+        *map(_unknown_sentence, history[:1] if history and history[0].after else ()),
+        *(_part_sentence(before, now, end) for before, now, end in pairs),
+    ]
+
+
+def _unknown_sentence(first: RunPart) -> str:
+    return (
+        f"Steps 1 to {first.after} are of a checkpoint without a manifest: what they were run as is not known. The "
+        "learning rate and the optimizer are those that its states hold, and not those of the configuration below."
+    )
 
 
 def _part_sentence(before: RunPart, now: RunPart, end: int) -> str:
@@ -104,13 +115,15 @@ class ResumeRequest(NamedTuple):
     Attributes:
         checkpoint: where it is to go on from.
         allowed: names of parts of the identity that may differ.
-        keys: the names that are keys of a configuration.
+        keys: the names that are keys of a configuration and part of the identity.
+        settings: all keys of a configuration.
         asker: in whose language errors say what to write.
     """
 
     checkpoint: Path
     allowed: Collection[str]
     keys: Collection[str]
+    settings: Collection[str]
     asker: Asker
 
 
@@ -124,16 +137,37 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], request: R
         ValueError: lists what differs, with the line to write for each.
     """
     changed, fixed = differences(before, now), _without_effect(before)
+    _refuse_unknown(request, {*_names(before), *_names(now)})
     if vain := [name for name in request.allowed if name in fixed]:
         raise ValueError(
             f"`resume_changed` names {', '.join(vain)}, which the states in a checkpoint decide: another value would "
             "have no effect. To train on from its weights in another way, begin a new run with "
             f"{_key_line('model', str(request.checkpoint), request)}."
         )
-    refused = [each for each in changed if not {each.name, each.part} & set(request.allowed)]
+    refused = [
+        each for each in changed if not {each.name, each.part, _key_of(each.name, request)} & set(request.allowed)
+    ]
     if refused:
         raise ValueError(_refusal(refused, fixed, request))
     return changed
+
+
+def _names(identity: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the parts of an identity, and of what is in them."""
+    for name, value in identity.items():
+        yield name
+        yield from (f"{name}.{inner}" for inner in (value if isinstance(value, Mapping) else ()))
+
+
+def _refuse_unknown(request: ResumeRequest, parts: Collection[str]) -> None:
+    known = {*parts, *request.settings, *(key for name in parts if (key := _key_of(name, request)))}
+    for name in request.allowed:
+        if name not in known:
+            near = get_close_matches(name, sorted(known), n=1)
+            raise ValueError(
+                f"`resume_changed` names {name}, which is no key of a configuration and no part of a run"
+                + (f"; did you mean {near[0]}?" if near else ".")
+            )
 
 
 def _without_effect(identity: Mapping[str, Any]) -> frozenset[str]:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ class SealedRun:
 
     def _request(self, checkpoint: Path | None) -> ResumeRequest:
         args = self.trainer.args
-        return ResumeRequest(checkpoint or Path(), args.resume_changed or (), keys_of(args).keys(), self.trainer.asker)
+        settings = [field.name for field in fields(args)]
+        allowed, keys = args.resume_changed or (), keys_of(args).keys()
+        return ResumeRequest(checkpoint or Path(), allowed, keys, settings, self.trainer.asker)
 
     @contextmanager
     def only_writer(self) -> Iterator[None]:
