@@ -12,6 +12,7 @@ from trl import get_peft_config, get_quantization_config  # pyright: ignore[repo
 
 from qtarget.data import Asker
 from qtarget.disk.files import replace_text
+from qtarget.disk.os_errors import DISK_FULL
 from qtarget.job.card import model_card
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.paths import not_found
@@ -96,6 +97,8 @@ def build_trainer(job: Job) -> JobTrainer:
             quantization_config=get_quantization_config(job.model_args),
         )
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
         raise ValueError(_unreachable(job, error)) from error
     except SafetensorError as error:
         raise ValueError(f"weights of {', '.join(_models(job))} are damaged ({error}); copy them again.") from error

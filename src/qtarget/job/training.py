@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qtarget.disk.files import replace_text, write_json
+from qtarget.disk.os_errors import FullDiskError, write_fault
 from qtarget.job.build import CONFIGURATION, METRICS, JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.card import configuration
 from qtarget.job.config.checked_job import Job
@@ -100,6 +101,9 @@ def _run(trainer: JobTrainer, go_on: str, say: Callable[[str], None]) -> None:
         except SAYING_WHAT_IS_KEPT:
             raise
         except Exception as error:
+            if (fault := write_fault(error)) is not None and fault.is_full:
+                said = f"{trainer.args.output_dir} could not be written to. {fault.words} {_kept(trainer, go_on)}"
+                raise FullDiskError(said) from error
             if trainer.accelerator.num_processes > 1:
                 error.add_note(_kept(trainer, go_on))
             raise
