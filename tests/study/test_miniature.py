@@ -83,6 +83,24 @@ def test_the_best_eta_is_chosen_and_of_equals_the_smallest(place):
     assert choose_eta([scored(0.1, 1), scored(0.2, 2), scored(0.5, 2), scored(0.8, 0)]) == {SETTING.name: 0.2}
 
 
+@pytest.mark.parametrize(
+    "harm", [{"right": None}, {"right": [None]}, {"right": [float("nan")]}, {"right": [-1]}, {"right": [99]},
+             {"losses": [None]}, {"mean_tokens": "3"}, {"effects": {"ece": "x"}}], ids=str
+)  # fmt: skip
+def test_an_outcome_with_figures_that_no_run_gives_is_refused_by_name(place, tmp_path, harm):
+    path = next((place.results / SETTING.name).glob("sft-test-*.json"))
+    values = {name: value for name, value in json.loads(path.read_text()).items() if name != "content_sha256"}
+    (tmp_path / "old.json").write_text(json.dumps({**values, **harm}))
+    with pytest.raises(ValueError, match=r"old\.json is not an outcome as this version writes it; remove it"):
+        read_outcome(tmp_path / "old.json")
+
+
+def test_a_file_that_is_no_outcome_is_not_advised_to_be_removed(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no outcome of a study, so its folder holds something else"):
+        read_outcome(tmp_path / "config.json")
+
+
 def test_every_run_is_kept_with_what_it_was(place):
     kept = [read_outcome(path) for path in (place.results / SETTING.name).glob("*.json")]
     assert Counter(outcome.run.split for outcome in kept) == {"development": 2, "test": len(ARM_NAMES)}
@@ -165,7 +183,7 @@ def with_shares(place, method: str, right: list[int], seeds: int = 5, setting: s
         run = replace(run, budget=replace(run.budget, samples=16))
         wobble = [min(16, max(0, n + (seed + i) % 2)) for i, n in enumerate(right)]
         effects = {"forgetting_kl": 0.1, "ece": 0.1, "overconfidence": 0.1, "true_nll": 0.1}
-        outcome = Outcome(run, wobble, 0.0, 9.0, 2.0, [], 1.0, effects, {"torch": "2"})
+        outcome = Outcome(run, wobble, 0.0, 9.0, 2.0, [], 1.0, None, effects, {"torch": "2"})
         save_outcome(outcome, path_of(run, place))
 
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,13 @@ class JobTrainer(TargetSFTTrainer):
         self.start, self.sealed_run.verified = start, start.newest
         if start.newest is not None and self.facts.job.sample is None:  # a sample's rows are never those of the run
             self.sealed_run.begin(str(start.newest))
+
+    @property
+    def stream_settings(self) -> Mapping[str, Any]:
+        job = self.facts.job
+        shares = {", ".join(each.names): each.share for each in job.train.sets} if job.train.sets else None
+        rows = None if job.layout is None else job.layout.take
+        return {"train_rows": rows, "shares": shares, "mixture_stopping": job.mixture_stopping}
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.is_world_process_zero():

@@ -1,7 +1,7 @@
 """`TargetSFTTrainer`: TRL's `SFTTrainer` with its loss replaced by any target's."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -382,6 +382,11 @@ class TargetSFTTrainer(OpenSFTTrainer):
         with ranks_told(), self.sealed_run.only_writer():
             start = self.sealed_run.begin(resume_from_checkpoint)
             return super().train(None if start is None else str(start), *args, **kwargs)
+
+    @property
+    def stream_settings(self) -> Mapping[str, Any]:
+        """By name, what a caller has set that decides which rows of a stream are read."""
+        return {}
 
     def seal(self, folder: Path) -> None:
         self.sealed_run.seal(folder, "checkpoint")

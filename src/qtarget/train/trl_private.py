@@ -386,14 +386,16 @@ class OpenSFTTrainer(SFTTrainer):
 
     def _load_best_model(self) -> None:
         self.check_best(Path(str(self.state.best_model_checkpoint)))
-        super()._load_best_model()
+        with _dtypes_kept(self.model):
+            super()._load_best_model()
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         check_checkpoint_pickles(Path(resume_from_checkpoint))
         refuse_shards_outside(Path(resume_from_checkpoint))
         if not getattr(self.args, ALLOW, False):
             refuse_pickled_weights(str(resume_from_checkpoint), self.asker.line(ALLOW, True))
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        with _dtypes_kept(model or self.model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_beside(Path(resume_from_checkpoint))
 
 
@@ -407,6 +409,17 @@ def _without_pickled_arguments() -> Iterator[None]:
         yield
     finally:
         trainer_module.TRAINING_ARGS_NAME = name
+
+
+@contextmanager
+def _dtypes_kept(model: Any) -> Iterator[None]:
+    """While the block reads weights into a model they stay of the types that they had. peft reads an adapter as float32
+    where TRL, for a quantised model, trains it in bfloat16."""
+    before = {name: weight.dtype for name, weight in model.named_parameters()}
+    yield
+    for name, weight in model.named_parameters():
+        if weight.dtype != before.get(name, weight.dtype):
+            weight.data = weight.data.to(before[name])
 
 
 def _no_step(closure: Any = None) -> None:

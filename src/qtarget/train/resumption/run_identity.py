@@ -71,7 +71,7 @@ FREE_KEYS = frozenset(
         "dataloader_multiprocessing_context",
     }
 )
-"""Keys that change neither the weights nor the rows that are read."""
+"""Keys that change neither the weights nor the rows that are read; of a stream see `_order_of_streams`."""
 FREE_PREFIXES = ("logging_", "log_", "save_", "hub_", "trackio_")
 BY_CONTENT = frozenset(
     {
@@ -109,6 +109,8 @@ class IdentifiableTrainer(Protocol):
     optimizer_cls_and_kwargs: Any
 
     @property
+    def stream_settings(self) -> Mapping[str, Any]: ...
+    @property
     def text_tokenizer(self) -> Any: ...
     @property
     def sources(self) -> dict[str, EvidenceSource]: ...
@@ -141,7 +143,15 @@ def run_identity(trainer: IdentifiableTrainer) -> dict[str, Any]:
         "dtypes": sorted({str(weight.dtype) for weight in trainer.model.parameters()}),
         "versions": _versions(),
     }
-    return canonical({**keys_of(trainer.args), **facts})
+    return canonical({**keys_of(trainer.args), **facts, **_order_of_streams(trainer)})
+
+
+def _order_of_streams(trainer: IdentifiableTrainer) -> dict[str, Any]:
+    """What decides which rows of a stream come when, as its rows are not compared; nothing for rows that are."""
+    sets = trainer.train_dataset.values() if isinstance(trainer.train_dataset, Mapping) else [trainer.train_dataset]
+    if all(isinstance(each, Dataset) for each in sets):
+        return {}
+    return {"dataloader_num_workers": trainer.args.dataloader_num_workers, **trainer.stream_settings}
 
 
 def keys_of(args: Any) -> dict[str, Any]:
