@@ -1,38 +1,29 @@
-"""Cases that pin what graders say; `why` names the trap."""
+"""The golden corpus: what the graders say of each case, and why."""
 
-import json
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
-import pytest
+from evaluate.golden_cases import cases, cases_in_every_letter, misjudged
 
-from qtarget.evaluate.grading import GRADERS, MathGrader
-from qtarget.evaluate.nouns import Question
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from qtarget.evaluate.grading import ChoiceGrader, MathGrader
 
 
-def cases(name: str) -> list:
-    lines = (GOLDEN / f"{name}.jsonl").read_text().splitlines()
-    return [pytest.param(case, id=case["why"]) for case in map(json.loads, lines)]
-
-
-@pytest.fixture(scope="module")
-def mathematics():
-    grader = MathGrader()
-    yield grader
+def test_mathematics():
+    grader, asked = MathGrader(seconds=20), cases("math")
+    with ThreadPoolExecutor(grader.at_once) as pool:
+        grades = list(pool.map(lambda case: grader.grade(case.question, case.completion), asked))
     grader.close()
+    assert misjudged(grader, asked, grades) == []
 
 
-@pytest.mark.parametrize("case", cases("math"))
-def test_mathematics(case: dict, mathematics: MathGrader):
-    grade = mathematics.grade(Question("q", "?", case["gold"]), case["completion"])
-    assert (grade.value, grade.reason) == (case["value"], case["reason"])
+def test_multiple_choice():
+    assert misjudged(ChoiceGrader(), cases("choice")) == []
 
 
-@pytest.mark.parametrize("case", cases("choice"))
-def test_multiple_choice(case: dict):
-    question = Question("q", "?", case["gold"], tuple(case["options"]))
-    grade = GRADERS["choice"]().grade(question, case["completion"])
-    assert (grade.value, grade.reason) == (case["value"], case["reason"])
-    if case["extracted"]:
-        assert grade.extracted == case["extracted"]
+def test_multiple_choice_never_depends_on_the_letter():
+    assert misjudged(ChoiceGrader(), list(cases_in_every_letter())) == []
+
+
+def test_the_corpus_is_large_and_says_each_case_once():
+    asked = [*cases("math"), *cases("choice")]
+    assert len(asked) >= 300
+    assert len({(case.question, case.completion) for case in asked}) == len(asked)
