@@ -5,7 +5,8 @@ from collections import deque
 from typing import NamedTuple
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-JOINS = re.compile(r"\$?\s*+(?:,|;|/|&|\\?(?:,|;|quad|\s)|\s|\\text\{\s*(?:and|or)\s*\}|and|or){1,6}+\s*+\$?")
+WORDS = r"(?:,\s*)?(?:and|or|\\text\s?\{\s*(?:and|or)\s*\})"
+JOINS = re.compile(rf"\s*(?:\$|\\\))?\s*(?:{WORDS}|[,;/&])\s*(?:\$|\\\()?\s*(?:[a-z]\s*=\s*)?")
 AT_ONCE = 16
 """Boxes that may be one answer: ``\\boxed{1} and \\boxed{2}``."""
 

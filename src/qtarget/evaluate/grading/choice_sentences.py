@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from qtarget.evaluate.grading import choice_words as words
-from qtarget.evaluate.grading.option_names import OPENS, Options, closed, named, two
+from qtarget.evaluate.grading.option_names import OPENS, TEXT_END, Options, closed, named, two
 
 SENTENCES, WINDOW = 1000, 160
 """Sentences of a completion that are read, from the last one on, and characters around an answer that are looked at."""
@@ -15,10 +15,6 @@ LETTER = re.compile(r"[A-Za-z](?![A-Za-z0-9_\u00aa-\u052f]|['’](?!d[iıuüa]r)
 PAIRS = {"(": ")", "[": "]", "{": "}", "*": "*", "_": "_", "$": "$", "`": "`", '"': '"', "'": "'"}
 LETTER_END = re.compile(r"[^\S\n]*+(?:[.,;:!)\]}*_$\"'`|\\([(。、、]|</|—|–|…|-(?!\w)|$)", re.MULTILINE)
 STRICT_END = re.compile(r"[\s*_$\"'`)\]}]*?(?:[.!。](?!\s?[a-z])|$)", re.MULTILINE)
-TEXT_END = re.compile(
-    r"[^\S\n]*+(?:[.!;:)\]}*_$\"'`<|。！；\n]|$|\(|—|–|-\s|,?\s?(?:because|since|as|due to|which|so|not|but|given"
-    r"|based)\b|,\s(?:and not|it|this)\b)"
-)
 SPECIES = re.compile(r"\.\s?(?P<word>[a-z]{4,})")
 """As in "E. coli"."""
 STOP = re.compile(r"[.!?。！？\n]")
@@ -96,7 +92,7 @@ def _named_at(text: str, at: int, linked: bool, options: Options) -> Statement |
     if sign is None or (option := options.by_letter(sign[0])) is None:
         return _other(text, start, sign, linked)
     end = closed(text, sign.end())
-    if two(text, sign.end(), options) or _is_list(text, end, option, linked):
+    if two(text, sign.end(), option, options) or _is_list(text, end, option, linked):
         return Statement(start, end, None, "right")
     if words.DENIAL.match(text, end):
         return Statement(start, end, option, "wrong")

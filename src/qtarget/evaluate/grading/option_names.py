@@ -13,14 +13,13 @@ LABEL = re.compile(
     rf"(?P<letter>[A-Za-z])(?![^\W_])(?P<sign>{CLOSES}(?:[.:=—–]|-(?!\w))?+)\s*+(?P<text>.*)$",
     re.DOTALL | re.IGNORECASE,
 )
-SECOND = re.compile(
-    rf"[^\S\n]*+(?:(?:[.,]?\s*+(?:and/or|or|and|to|through|oder|und|ou|et|y|o|e|или|и)(?:\salso|\smaybe|\spossibly"
-    rf"|\seven)?\s"
-    rf"(?:maybe\s|possibly\s|option\s|choice\s|answer\s)?|\s*+[&/|,;+、，–-]\s*+(?:and\s|or\s)?|\s*+(?:和|与|與|及|或|或者|と"
-    rf"|や|및|또는|와|과)\s*+)"
-    rf"(?P<wrap>{OPENS})(?P<letter>[A-Za-z]))(?![^\W_]|['’]\w)",
-    re.IGNORECASE,
+JOINER = (
+    r"[^\S\n]*+(?:[.,]?\s*+(?:and/or|or|and|to|through|oder|und|ou|et|y|o|e|или|и)(?:\salso|\smaybe|\spossibly|\seven)?\s"
+    r"(?:maybe\s|possibly\s|option\s|choice\s|answer\s)?|\s*+[&/|,;+、，–-]\s*+(?:and\s|or\s)?"
+    r"|\s*+(?:和|与|與|及|或|或者|と|や|및|또는|와|과)\s*+)"
 )
+JOINS_TEXT = re.compile(JOINER, re.IGNORECASE)
+SECOND = re.compile(rf"(?:{JOINER}(?P<wrap>{OPENS})(?P<letter>[A-Za-z]))(?![^\W_]|['’]\w)", re.IGNORECASE)
 """Behind an option's letter: a second one."""
 ALONE = re.compile(
     r"[*_`$\"')}\]]*+\s*+(?:[.,;:!?)\]}*_$/&|、，。]|$|(?:and|or|because|are|since|as|in|for|would|both|is (?:also"
@@ -28,6 +27,12 @@ ALONE = re.compile(
     re.IGNORECASE,
 )
 """Behind that one: it is a letter, and no word such as "I"."""
+TEXT_END = re.compile(
+    r"[^\S\n]*+(?:[.!;:)\]}*_$\"'`<|。！；\n]|$|\(|—|–|-\s|,?\s?(?:because|since|as|due to|which|so|not|but|given"
+    r"|based)\b|,\s(?:and not|it|this)\b)"
+)
+MARGIN = 40
+"""Characters that are looked at behind an option's text."""
 CLOSERS = re.compile(r"[*_`$\"')}\]]*+")
 
 
@@ -93,7 +98,7 @@ def named(stated: str, options: Options) -> Naming | None:
         return Naming(found)
     if label is None or (found := options.by_letter(label["letter"])) is None:
         return None
-    if two(stated, label.end("letter"), options):
+    if two(stated, label.end("letter"), found, options):
         return Naming(None)
     text = label["text"]
     of_text = options.by_text(text) or options.by_text(text.strip().removeprefix("(").removesuffix(")"))
@@ -102,12 +107,24 @@ def named(stated: str, options: Options) -> Naming | None:
     return Naming(None) if label["sign"].strip() and of_text else None
 
 
-def two(text: str, end: int, options: Options) -> bool:
-    """Whether a second option's letter follows one that ends at `end`."""
-    other = SECOND.match(text, closed(text, end))
-    if other is None or options.by_letter(other["letter"]) is None:
-        return False
-    return bool(other["wrap"].strip()) or ALONE.match(text, other.end()) is not None
+def two(text: str, end: int, option: str, options: Options) -> bool:
+    """Whether a second option, by letter or by text, follows the letter of `option` that ends at `end`."""
+    end = closed(text, end)
+    other = SECOND.match(text, end)
+    if other and options.by_letter(other["letter"]) and (other["wrap"].strip() or ALONE.match(text, other.end())):
+        return True
+    joined = JOINS_TEXT.match(text, end)
+    second = joined and text_at(text, joined.end(), options)
+    return bool(second) and not options.same(second, option)
+
+
+def text_at(text: str, start: int, options: Options) -> str | None:
+    """The option whose whole text stands at `start`, where the clause ends behind it."""
+    rest = " ".join(text[start : start + 2 * options.longest + MARGIN].split("\n")[0].split())
+    for own in sorted({own for own in options.texts if len(own) > 1}, key=len, reverse=True):
+        if rest.casefold().startswith(own):
+            return options.by_text(rest[: len(own)]) if TEXT_END.match(rest, len(own)) else None
+    return None
 
 
 def closed(text: str, end: int) -> int:
