@@ -118,7 +118,7 @@ class Task:
     """A versioned set of questions with the way to ask and to grade them.
 
     Attributes:
-        version: raised whenever prompts, extraction or grading of the task change.
+        version: raised whenever what the task asks changes; a grader has a version of its own.
         suite: "math", "medical" or "lab": what is averaged together.
         rows: number of questions that the published set has; None where it is not fixed.
         ask: how it is asked unless a run overrides it.

@@ -28,10 +28,12 @@ SPELLINGS = (
 """Spellings of numbers that math-verify reads as something else: 4.5e33 as 4.5·e·33, "4.5 x 10^33" with a variable,
 1./3 and what ends in a full stop not at all. Of Minerva's 272 golds, 58 are written in the first way."""
 
-PAIR = re.compile(r"([(\[])[^()\[\]]*,[^()\[\]]*([)\]])")
+PAIR = re.compile(r"(\\\{|[(\[])[^()\[\]{}]*,[^()\[\]{}]*(\\\}|[)\]])")
 NOTHING = re.compile(r"\\emptyset|\\\{\\\}")
 APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])|≈")
-NEGATED = re.compile(r"(?<!\\)\b(?:not|n't|wrong|incorrect|neither|nor|except)\b|\\(?:not|neq?|lnot|neg)(?![A-Za-z])")
+NEGATED = re.compile(
+    r"(?<!\\)\b(?:not(?!\s(?:know|sure|possible|exist|enough|determin))|wrong|incorrect|neither|nor|except)\b|\\(?:not|neq?|lnot|neg)(?![A-Za-z])"
+)
 ARROW = re.compile(r"\\(?:to|rightarrow)(?![A-Za-z])")
 INTERVAL = re.compile(r"\\infty|\\cup|\[[^\[\]()]*,[^\[\]()]*[\])]|\([^\[\]()]*,[^\[\]()]*\]")
 LETTER = re.compile(r"\s*(?!\\pi(?![A-Za-z]))\\?[A-Za-z]+(?:_\{?\w+\}?)?\s*(?:\(\s*\w+\s*\))?\s*")
@@ -92,8 +94,8 @@ def _equal(gold: list[Any], answer: list[Any], written: str) -> bool:
 
 
 def _apart(gold: list[Any], answer: list[Any]) -> bool:
-    """Whether two pairs that Math-Verify calls equal have other brackets, or are both intervals without a point, as (5, 2)
-    and [4, 1]."""
+    """Whether two pairs that Math-Verify calls equal have other brackets, braces included, or no point lies in their
+    intervals, as in (5, 2) and [4, 1]."""
     one, other = (re.sub(r"\s|\\left|\\right", "", forms[-1]) for forms in (gold, answer))
     pairs = PAIR.fullmatch(one), PAIR.fullmatch(other)
     if pairs[0] and pairs[1] and pairs[0].groups() != pairs[1].groups():
@@ -174,8 +176,10 @@ def _parsed(expression: str) -> list[Any]:
 
 
 def _number(parsed: list[Any]) -> Any:
-    """The real number that an expression is, or that an equation ends in; None where there is none. Unlike Python's
-    numbers, it does not become zero where it is very small."""
+    """The real number that an expression is, or that an equation ends in; None where there is none, and for one in per
+    cent, which Math-Verify reads in two ways. Unlike Python's, it does not become zero where it is very small."""
+    if "%" in str(parsed[-1:]):
+        return None
     try:
         value = getattr(parsed[0], "rhs", parsed[0]).doit()
         value = value if value.is_Rational else value.evalf(20)
