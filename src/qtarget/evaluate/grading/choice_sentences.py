@@ -14,7 +14,7 @@ OPENING = re.compile(OPENS)
 LETTER = re.compile(r"[A-Za-z](?![A-Za-z0-9_\u00aa-\u052f]|['’](?!d[iıuüa]r)\w)")
 PAIRS = {"(": ")", "[": "]", "{": "}", "*": "*", "_": "_", "$": "$", "`": "`", '"': '"', "'": "'"}
 LETTER_END = re.compile(r"[^\S\n]*+(?:[.,;:!)\]}*_$\"'`|\\([(。、、]|</|—|–|…|-(?!\w)|$)", re.MULTILINE)
-STRICT_END = re.compile(r"[\s*_$\"'`)\]}]*?(?:[.!。](?!\s?[a-z])|$)", re.MULTILINE)
+STRICT_END = re.compile(r"(?:'d[iıuü]r)?[\s*_$\"'`)\]}]*?(?:[.!。](?!\s?[a-z])|$)", re.MULTILINE)
 SPECIES = re.compile(r"\.\s?(?P<word>[a-z]{4,})")
 """As in "E. coli"."""
 STOP = re.compile(r"[.!?。！？\n]")

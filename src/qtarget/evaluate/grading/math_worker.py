@@ -32,7 +32,8 @@ PAIR = re.compile(r"(\\\{|[(\[])[^()\[\]{}]*,[^()\[\]{}]*(\\\}|[)\]])")
 NOTHING = re.compile(r"\\emptyset|\\\{\\\}")
 APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])|≈")
 NEGATED = re.compile(
-    r"(?<!\\)\b(?:not(?!\s(?:know|sure|possible|exist|enough|determin))|wrong|incorrect|neither|nor|except)\b|\\(?:not|neq?|lnot|neg)(?![A-Za-z])"
+    r"(?<!\\)\b(?:not(?!\s(?:know|sure|possible|exist|enough|determin))|wrong|incorrect|neither|nor|except)\b"
+    r"|\\(?:not|neq?|lnot|neg)(?![A-Za-z])"
 )
 ARROW = re.compile(r"\\(?:to|rightarrow)(?![A-Za-z])")
 INTERVAL = re.compile(r"\\infty|\\cup|\[[^\[\]()]*,[^\[\]()]*[\])]|\([^\[\]()]*,[^\[\]()]*\]")
