@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from qtarget.evaluate.grading import choice_words as words
 from qtarget.evaluate.grading.option_names import OPENS, TEXT_END, Options, closed, named, two
 
-SENTENCES, WINDOW = 1000, 160
+SENTENCES, WINDOW = 200, 160
 """Sentences of a completion that are read, from the last one on, and characters around an answer that are looked at."""
 OPENING = re.compile(OPENS)
 LETTER = re.compile(r"[A-Za-z](?![A-Za-z0-9_\u00aa-\u052f]|['’](?!d[iıuüa]r)\w)")
