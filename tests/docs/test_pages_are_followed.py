@@ -78,7 +78,7 @@ def test_a_task_is_a_reader_a_row_and_samples(tmp_path):
 
 def test_a_format_of_rows_is_one_line(tmp_path):
     folder = project_with(edits_of("docs/extend.md", "A format of rows"), tmp_path)
-    printed = python(folder, "-m", "pytest", "-v", "-p", "no:cacheprovider", "tests/job/rows/test_formats.py")
+    printed = python(folder, "-m", "pytest", "-v", "-p", "no:cacheprovider", "tests/data/files/test_formats.py")
     assert "[a.ndjson] PASSED" in printed
     assert "[a.ndjson.gz] PASSED" in printed
     check_style(folder)

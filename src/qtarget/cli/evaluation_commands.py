@@ -117,10 +117,10 @@ def tasks_command(
 )
 @options_from(EvalOptions)
 def eval_command(options: EvalOptions) -> None:
+    from qtarget.data.files.paths import check_model_name
     from qtarget.evaluate.run.conduct import conduct_evaluation
     from qtarget.evaluate.run.prepare import prepare_evaluation
     from qtarget.evaluate.run.view import quiet_progress, results_view
-    from qtarget.job.config.paths import check_model_name
 
     progress = quiet_progress()
     with preparation():

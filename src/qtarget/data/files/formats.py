@@ -7,9 +7,9 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from qtarget.data.files.delimited import csv_rows, tsv_rows
+from qtarget.data.files.parquet import parquet_rows
 from qtarget.data.json_lines import PlacedRow, json_rows
-from qtarget.job.rows.delimited import csv_rows, tsv_rows
-from qtarget.job.rows.parquet import parquet_rows
 
 RowReader = Callable[[BinaryIO, str], Iterator[PlacedRow]]
 """Reads the rows of an open file one after the other; the second argument is its name, for error messages."""
