@@ -39,7 +39,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto -q --disable-warnings
 
 test-oldest: $(OLDEST)/installed
-	$(OLDEST)/bin/python -m pytest -n auto -q --disable-warnings tests/job/test_training.py tests/data/files/test_formats.py \
+	$(OLDEST)/bin/python -m pytest -n auto -q --disable-warnings tests/job/test_training.py tests/job/rows/test_formats.py \
 		$(addprefix tests/train/test_,$(addsuffix .py,config forward lookup metrics nonfinite parity probes resume rows students trl_private versions))
 
 test-newest: $(NEWEST)/installed

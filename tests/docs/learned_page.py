@@ -16,7 +16,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from qtarget.data.files.yaml_file import YamlFile
+from qtarget.data.user_files.yaml_file import YamlFile
 from qtarget.disk.pages import rewrite_page
 from qtarget.job.build import build_trainer
 from qtarget.job.config.flags import RunArguments

@@ -71,14 +71,14 @@ def test_a_statistic_is_one_expression(tmp_path):
 
 def test_a_task_is_a_reader_a_row_and_samples(tmp_path):
     folder = project_with(edits_of("docs/extend.md", "An evaluation task"), tmp_path)
-    assert "| `gsm8k` | 1319 | openai/gsm8k, main, test |" in write_page(folder, "docs/tasks.md")
+    assert "| `svamp` | 300 | ChilleD/SVAMP, test |" in write_page(folder, "docs/tasks.md")
     python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/evaluate/tasks/test_catalogue.py")
     check_style(folder)
 
 
 def test_a_format_of_rows_is_one_line(tmp_path):
     folder = project_with(edits_of("docs/extend.md", "A format of rows"), tmp_path)
-    printed = python(folder, "-m", "pytest", "-v", "-p", "no:cacheprovider", "tests/data/files/test_formats.py")
+    printed = python(folder, "-m", "pytest", "-v", "-p", "no:cacheprovider", "tests/job/rows/test_formats.py")
     assert "[a.ndjson] PASSED" in printed
     assert "[a.ndjson.gz] PASSED" in printed
     check_style(folder)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from trl import get_peft_config, get_quantization_config  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.data import Asker
-from qtarget.data.files.paths import not_found
+from qtarget.data.user_files.paths import not_found
 from qtarget.disk.files import replace_text
 from qtarget.job.card import model_card
 from qtarget.job.config.checked_job import Job

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PrinterCallback
 
-from qtarget.data.files.yaml_file import read_yaml
+from qtarget.data.user_files.yaml_file import read_yaml
 from qtarget.disk.files import read_json_object, reading_fields, write_digested_json
 from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.run.conduct import run_evaluation

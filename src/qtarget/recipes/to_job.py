@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from qtarget.data.files.yaml_file import YamlFile
+from qtarget.data.user_files.yaml_file import YamlFile
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import check_job

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from trl import ModelConfig, SFTConfig
 
 import qtarget as qt
-from qtarget.data.files.yaml_file import parse_scalar, read_yaml
+from qtarget.data.user_files.yaml_file import parse_scalar, read_yaml
 from qtarget.job.config.flags import RunArguments, parse_arguments
 from qtarget.job.config.keys import RUN_KEYS, TRL_NAMES, all_keys, schema
 from qtarget.job.config.machine import machine_choices

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from qtarget.data.files.yaml_file import parse_scalar, read_yaml
+from qtarget.data.user_files.yaml_file import parse_scalar, read_yaml
 from qtarget.job.config.flags import parse_arguments
 from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.job.config.other_words import LINES, SAME_VALUE, SPLIT_WORDS, UNNEEDED, WORDS, other_words_line

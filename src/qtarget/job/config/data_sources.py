@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qtarget.console import shortened
-from qtarget.data.files.paths import describes_itself
+from qtarget.data.user_files.paths import describes_itself
 from qtarget.job.config.checked_job import DataSource
 from qtarget.job.config.keys import RUN_KEYS
 from qtarget.target.hyperparameters import suggestion

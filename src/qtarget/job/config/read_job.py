@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.console import shortened
-from qtarget.data.files.paths import looks_local, not_found
-from qtarget.data.files.yaml_file import YamlFile, read_yaml
+from qtarget.data.user_files.paths import looks_local, not_found
+from qtarget.data.user_files.yaml_file import YamlFile, read_yaml
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.job.config.checked_job import CacheOptions, Job, Layout
 from qtarget.job.config.choices import choice_complaints

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import qtarget as qt
-from qtarget.data.files.yaml_file import YamlFile, parse_scalar
+from qtarget.data.user_files.yaml_file import YamlFile, parse_scalar
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.job.config.secrets_given import refuse_secrets

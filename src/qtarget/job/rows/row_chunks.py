@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from qtarget.data.files.formats import rows_in
 from qtarget.data.json_lines import PlacedRow
+from qtarget.data.user_files.formats import rows_in
 from qtarget.job.rows.reading_progress import ReadingProgress
 
 CHUNK_ROWS = 1000

@@ -15,8 +15,8 @@ from filelock import FileLock
 
 from qtarget.console import printable
 from qtarget.data import FilesInfo
-from qtarget.data.files.formats import rows_in
 from qtarget.data.json_lines import PlacedRow, kind_of_value
+from qtarget.data.user_files.formats import rows_in
 from qtarget.disk.files import replacing, write_json
 from qtarget.disk.place import check_place
 from qtarget.job.rows.reading_progress import reading_progress

@@ -12,10 +12,10 @@ import datasets
 import pytest
 from tiny_models import prompt_completion
 
-from qtarget.data.files.delimited import csv_rows, tsv_rows
-from qtarget.data.files.formats import FORMATS, RowReader
-from qtarget.data.files.parquet import parquet_rows
 from qtarget.data.json_lines import json_rows
+from qtarget.data.user_files.delimited import csv_rows, tsv_rows
+from qtarget.data.user_files.formats import FORMATS, RowReader
+from qtarget.data.user_files.parquet import parquet_rows
 from qtarget.job.config.checked_job import DataSource
 from qtarget.job.facts import rows_fingerprint
 from qtarget.job.rows.sources import load_rows

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from qtarget.console import shortened
-from qtarget.data.files.paths import existing_file
+from qtarget.data.user_files.paths import existing_file
 
 FLOAT, BOOL, TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("float", "bool", "timestamp"))
 
