@@ -2,10 +2,10 @@
 
 import re
 
-NAMES = r"(?:think|thinking|thoughts?|reasoning|reflection|scratchpad|seed:think)"
-TAG = re.compile(
-    rf"(?P<opens><{NAMES}>|<\|begin_of_thought\|>|\[THINK\]|◁think▷|<unused94>|<\|channel\|>analysis<\|message\|>)"
-    rf"|(?:</{NAMES}\s?>|<\|end_of_thought\|>|\[/THINK\]|◁/think▷|<unused95>|<\|channel\|>final<\|message\|>)",
+TAG_NAMES = r"(?:think|thinking|thoughts?|reasoning|reflection|scratchpad|seed:think)"
+THINKING_TAG = re.compile(
+    rf"(?P<opens><{TAG_NAMES}>|<\|begin_of_thought\|>|\[THINK\]|◁think▷|<unused94>|<\|channel\|>analysis<\|message\|>)"
+    rf"|(?:</{TAG_NAMES}\s?>|<\|end_of_thought\|>|\[/THINK\]|◁/think▷|<unused95>|<\|channel\|>final<\|message\|>)",
     re.IGNORECASE,
 )
 """The tags of DeepSeek-R1, Qwen3 and their kin, of Magistral, Kimi, Seed, OpenThinker, MedGemma and gpt-oss."""
@@ -18,7 +18,7 @@ def said(completion: str) -> str | None:
     """
     kept: list[str] = []
     end, thinks = 0, False
-    for tag in TAG.finditer(completion):
+    for tag in THINKING_TAG.finditer(completion):
         if tag["opens"]:
             kept += [] if thinks else [completion[end : tag.start()]]
         elif not thinks:
