@@ -11,10 +11,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-Reason = Literal["ok", "no_answer", "parse_error", "timeout", "gold_unparseable", "grader_failed"]
-"""Why a grade is what it is: "ok" for a completion that was compared with the gold, right or wrong; "timeout" for one
-that could not be judged within the grader's limits of time and memory; "grader_failed" for one on which the grader
-itself failed."""
+Reason = Literal[
+    "ok", "boxed", "tagged", "stated", "whole", "untrue",
+    "no_answer", "cut_off", "several", "withdrawn", "unfinished_thinking",
+    "parse_error", "timeout", "gold_unparseable", "grader_failed",
+]  # fmt: skip
+"""Why a grade is what it is; docs/tasks.md has what each means. "ok" and the five behind it are of completions that
+were compared with the gold, right or wrong, and say where the answer stood; "timeout" is of one that could not be
+judged within the grader's limits of time and memory; "grader_failed" of one on which the grader itself failed."""
+NO_ANSWER: frozenset[str] = frozenset({"no_answer", "cut_off", "several", "withdrawn", "unfinished_thinking"})
+"""The reasons of completions that give no answer, or not one."""
 Finish = Literal["stop", "length"]
 """How a completion ended: by an end token, or cut off at the limit."""
 OWN = "own"
@@ -131,7 +137,7 @@ class Task:
     """A versioned set of questions with the way to ask and to grade them.
 
     Attributes:
-        version: raised whenever prompts, extraction or grading of the task change.
+        version: raised whenever what the task asks changes; a grader has a version of its own.
         suite: "math", "medical", "lab", … or "own": what is averaged together.
         rows: number of questions that the published set has; None where it is not fixed.
         ask: how it is asked unless a run overrides it.

@@ -74,7 +74,7 @@ def verdicts(file: Path, function: str, *completions: str, **limits) -> list[tup
 
 def test_what_a_function_returns_is_the_grade(file: Path, monkeypatch: pytest.MonkeyPatch):
     assert verdicts(file, "right", "5 ", "6", "<think>6</think>5", "<think>5") == [
-        (1, "ok", None, ""), (0, "ok", None, ""), (1, "ok", None, ""), (0, "no_answer", None, ""),
+        (1, "ok", None, ""), (0, "ok", None, ""), (1, "ok", None, ""), (0, "unfinished_thinking", None, ""),
     ]  # fmt: skip
     assert verdicts(file, "close", "5.9", "7") == [(1, "ok", "5.9", ""), (0, "ok", "7", "")]
     assert verdicts(file, "unsure", "5") == [(None, "grader_failed", "?", "it returned None: not known")]

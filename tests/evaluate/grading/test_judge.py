@@ -34,7 +34,7 @@ def test_it_asks_reads_the_last_line_and_keeps_the_words(server: JudgeServer, mo
     assert server.keys == {"Bearer sk-of-the-judge"}
     assert server.asked[0]["temperature"] == 0
     assert "Rome" not in server.asked[0]["messages"][0]["content"]
-    assert judge.grade(QUESTION, "<think>Paris").reason == "no_answer"
+    assert judge.grade(QUESTION, "<think>Paris").reason == "unfinished_thinking"
 
 
 def test_what_gives_no_verdict_is_unknown(server: JudgeServer):

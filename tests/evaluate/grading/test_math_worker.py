@@ -52,7 +52,7 @@ def test_it_starts_when_first_needed_and_stays(grader: MathGrader):
 @pytest.mark.parametrize("bomb", [BOMB, r"\boxed{(10^9)!}", r"\boxed{\binom{10^7}{5 \cdot 10^6}}"])
 def test_a_bomb_is_unknown_and_the_next_answer_is_graded(grader: MathGrader, bomb: str):
     assert verdict(grader.grade(SEVEN, bomb)) == UNKNOWN
-    assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "ok")
+    assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "boxed")
 
 
 def test_a_bomb_in_the_gold_is_unknown(grader: MathGrader):
@@ -63,7 +63,7 @@ def test_a_bomb_in_the_gold_is_unknown(grader: MathGrader):
 def test_an_answer_that_eats_memory_is_unknown_and_the_next_one_is_graded():
     grader = MathGrader(seconds=60, memory_bytes=256 * 1024**2)  # less than this process has
     assert verdict(grader.grade(SEVEN, r"\boxed{2^{500000000}}")) == UNKNOWN
-    assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "ok")
+    assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "boxed")
     grader.close()
 
 
@@ -80,7 +80,7 @@ def test_a_worker_that_was_killed_between_answers_is_replaced(grader: MathGrader
     first = process_of(grader)
     first.kill()
     first.wait()
-    assert verdict(grader.grade(SEVEN, AGAIN)) == (1, "ok")
+    assert verdict(grader.grade(SEVEN, AGAIN)) == (1, "boxed")
     assert process_of(grader) is not first
 
 
@@ -94,7 +94,7 @@ def test_a_worker_that_dies_over_an_answer_is_asked_once_more():
         waiting = pool.submit(grader.grade, SEVEN, AGAIN)
         time.sleep(0.05)
         first.kill()
-        assert verdict(waiting.result(timeout=60)) == (1, "ok")
+        assert verdict(waiting.result(timeout=60)) == (1, "boxed")
     grader.close()
 
 
@@ -114,7 +114,7 @@ def test_ctrl_c_does_not_reach_the_worker(grader: MathGrader):
     grader.grade(SEVEN, RIGHT)
     first = process_of(grader)
     os.kill(first.pid, signal.SIGINT)
-    assert verdict(grader.grade(SEVEN, AGAIN)) == (1, "ok")
+    assert verdict(grader.grade(SEVEN, AGAIN)) == (1, "boxed")
     assert process_of(grader) is first
 
 
@@ -124,7 +124,7 @@ def test_an_answer_that_takes_all_its_time_does_not_hold_up_the_others():
         bomb = pool.submit(grader.grade, SEVEN, BOMB)
         while grader.pool.workers[0].process is None:
             assert not bomb.done()
-        assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "ok")
+        assert verdict(grader.grade(SEVEN, RIGHT)) == (1, "boxed")
         assert not bomb.done()
         grader.close()  # over an answer too
         with pytest.raises(WorkerDied):
@@ -135,7 +135,10 @@ def test_equal_answers_are_judged_once(grader: MathGrader, monkeypatch: pytest.M
     asked, (worker,) = [], grader.pool.workers
     judge = worker.ask
     monkeypatch.setattr(worker, "ask", lambda *request: asked.append(request) or judge(*request))
-    assert [verdict(grader.grade(SEVEN, answer)) for answer in (RIGHT, BOMB, RIGHT, BOMB)] == [(1, "ok"), UNKNOWN] * 2
+    assert [verdict(grader.grade(SEVEN, answer)) for answer in (RIGHT, BOMB, RIGHT, BOMB)] == [
+        (1, "boxed"),
+        UNKNOWN,
+    ] * 2
     assert len(asked) == 2
 
 
@@ -165,5 +168,5 @@ def test_a_python_without_math_verify_is_told_what_to_install(grader: MathGrader
 
 def test_the_fingerprint_names_libraries_and_limits(grader: MathGrader):
     said = grader.fingerprint()
-    assert said.startswith("math 1 (math-verify 0.9.")
+    assert said.startswith("math 2 (math-verify 0.9.")
     assert all(part in said for part in ("latex2sympy2_extended", "antlr4", "sympy", "1 s", "2048 MiB"))

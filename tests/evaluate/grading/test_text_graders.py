@@ -67,8 +67,11 @@ def test_tolerances():
 def test_reasons():
     assert verdict(NumberGrader(), "5", "I do not know") == (0, "no_answer")
     assert verdict(NumberGrader(), "5", "2^10") == (0, "parse_error")
+    assert verdict(NumberGrader(), "7", r"it is 7: \boxed{7") == (0, "cut_off")
+    assert verdict(NumberGrader(), "7", r"\boxed{6} or \boxed{7}") == (0, "several")
+    assert verdict(NumberGrader(), "7", r"it is 7: \boxed{}") == (0, "no_answer")
     assert verdict(NumberGrader(), "five", "5") == (None, "gold_unparseable")
-    assert verdict(ExactGrader(), "5", "<think>5") == (0, "no_answer")
+    assert verdict(ExactGrader(), "5", "<think>5") == (0, "unfinished_thinking")
     assert verdict(ContainsGrader(), "5", " \n") == (0, "no_answer")
 
 

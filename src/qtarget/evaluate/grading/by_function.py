@@ -104,7 +104,7 @@ class PythonGrader:
     def grade(self, question: Question, completion: str) -> Grade:
         text = completion if self.thinking else said(completion)
         if text is None:
-            return Grade(0, "no_answer")
+            return Grade(0, "unfinished_thinking")
         return self.pool.grade(text, question.gold, json.loads(question.row or "{}"))
 
     def close(self) -> None:
@@ -145,7 +145,9 @@ class RegexGrader:
 
     def grade(self, question: Question, completion: str) -> Grade:
         text = said(completion)
-        if not text or text.isspace():
+        if text is None:
+            return Grade(0, "unfinished_thinking")
+        if not text.strip():
             return Grade(0, "no_answer")
         grade = self.pool.grade(text, list(question.answers), self.pattern, self.ignore_case)
         return Grade(0, "no_answer") if grade.reason == "ok" and grade.extracted is None else grade

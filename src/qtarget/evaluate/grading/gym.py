@@ -33,7 +33,10 @@ class GymGrader:
         return f"{self.name} {self.version} (reasoning-gym {version('reasoning-gym')}; {self.pool.limits})"
 
     def grade(self, question: Question, completion: str) -> Grade:
-        found = deque(ANSWER.finditer(said(completion) or ""), 1)
+        text = said(completion)
+        if text is None:
+            return Grade(0, "unfinished_thinking")
+        found = deque(ANSWER.finditer(text), 1)
         if not found or not (answer := found[0][1].strip()):
             return Grade(0, "no_answer")
         return self.pool.grade(answer, json.loads(question.row))

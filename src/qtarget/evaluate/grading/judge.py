@@ -84,7 +84,9 @@ class JudgeGrader:
 
     def grade(self, question: Question, completion: str) -> Grade:
         answer = said(completion)
-        if answer is None or not answer.strip():
+        if answer is None:
+            return Grade(0, "unfinished_thinking")
+        if not answer.strip():
             return Grade(0, "no_answer")
         values = {"{question}": question.text, "{gold}": question.gold, "{answer}": answer.strip()}
         return self._judged(re.sub(r"\{question\}|\{gold\}|\{answer\}", lambda found: values[found[0]], self.prompt))

@@ -14,7 +14,7 @@ from qtarget.evaluate.grading.judge import JudgeGrader
 from qtarget.evaluate.nouns import Grader, Question, TaskRun
 
 DRAWS_OF_ANSWERS = 2000
-RIGHT, WRONG = ("1", "true", "right", "correct", "yes"), ("0", "false", "wrong", "incorrect", "no")
+RIGHT_WORDS, WRONG_WORDS = ("1", "true", "right", "correct", "yes"), ("0", "false", "wrong", "incorrect", "no")
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ def _hand_grade(place: str, row: Mapping[str, Any], questions: Mapping[str, Ques
     if not isinstance(completion, str):
         raise ValueError(f"{place} has no `completion`, the answer that was graded.")
     said = str(grade).strip().casefold()
-    if said not in (*RIGHT, *WRONG):
+    if said not in (*RIGHT_WORDS, *WRONG_WORDS):
         raise ValueError(f"{place} has {grade!r} for `grade`; write 1 for right and 0 for wrong.")
-    return HandGrade(questions[str(name)], completion, int(said in RIGHT))
+    return HandGrade(questions[str(name)], completion, int(said in RIGHT_WORDS))
 
 
 def judge_agreement(grader: Grader, run: TaskRun) -> Agreement | None:

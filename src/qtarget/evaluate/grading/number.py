@@ -5,7 +5,7 @@ from collections import deque
 from fractions import Fraction
 from typing import NamedTuple
 
-from qtarget.evaluate.grading.boxed import last_boxed
+from qtarget.evaluate.grading.boxed import last_box
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.nouns import Grade, Question
 
@@ -17,7 +17,7 @@ TOKEN = re.compile(
 PLAIN_NUMBER = re.compile(rf"([-+]?)(\d+|\d{{1,3}}(?:[,{SPACE}]\d{{3}})+)?(\.\d+)?(?:[eE]([-+]?\d{{1,3}}))?")
 FRACTION = re.compile(r"([-+]?\d+)/(\d+)")
 FRAC = re.compile(r"\\[dt]?frac\s?(?:{(\d{1,30})}{(\d{1,30})}|(\d)(\d))")
-FONTS = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s?{([^{}]*)}|\\[,;!:$%]|\\(?:quad|degree|circ|dollar)\b|\^\\circ")
+UNITS = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s?{([^{}]*)}|\\[,;!:$%]|\\(?:quad|degree|circ|dollar)\b|\^\\circ")
 """What a box may hold besides a number: words, spaces and units."""
 LONGEST_NUMBER = 60
 """Characters of a number that is read."""
@@ -58,9 +58,13 @@ class NumberGrader:
         return f"has the answer {unread[0]!r}, which is not one number" if unread else None
 
     def grade(self, question: Question, completion: str) -> Grade:
-        text = said(completion) or ""
-        boxed = last_boxed(text)
-        answer = _last_number(text) if boxed is None else _boxed_number(boxed)
+        text = said(completion)
+        if text is None:
+            return Grade(0, "unfinished_thinking")
+        box = last_box(text)
+        if box is not None and (box.inside is None or box.beside):
+            return Grade(0, "cut_off" if box.inside is None else "several")
+        answer = _last_number(text) if box is None else _boxed_number(box.inside or "")
         if answer.value is None:
             return Grade(0, "parse_error", answer.text) if answer.text else Grade(0, "no_answer")
         golds = [value for gold in question.answers if (value := _gold(gold)) is not None]
@@ -80,7 +84,7 @@ def _last_number(text: str) -> NumberReading:
 
 def _boxed_number(boxed: str) -> NumberReading:
     """The number of a box that holds one and no formula."""
-    plain = FONTS.sub(r" \1", FRAC.sub(_as_slash, boxed))
+    plain = UNITS.sub(r" \1", FRAC.sub(_as_slash, boxed))
     return NumberReading(boxed, None) if re.search(r"[\\^{}]", plain) else NumberReading(boxed, _gold(plain))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.nouns import Grade, Question
 
-UNSPACED = re.compile(
+NO_SPACES = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af"
     "\uf900-\ufaff\U00020000-\U0003ffff]"
 )
@@ -45,7 +45,9 @@ class ExactGrader:
 
     def grade(self, question: Question, completion: str) -> Grade:
         text = said(completion)
-        if text is None or not (answer := self._folded(_last_line(text) if self.last_line else text)):
+        if text is None:
+            return Grade(0, "unfinished_thinking")
+        if not (answer := self._folded(_last_line(text) if self.last_line else text)):
             return Grade(0, "no_answer")
         return Grade(1 if answer in map(self._folded, question.answers) else 0, "ok", answer)
 
@@ -75,8 +77,10 @@ class ContainsGrader:
         return "has an empty answer" if not all(answer.strip() for answer in question.answers) else None
 
     def grade(self, question: Question, completion: str) -> Grade:
-        text = folded(said(completion) or "", self.ignore_case)
-        if not text:
+        spoken = said(completion)
+        if spoken is None:
+            return Grade(0, "unfinished_thinking")
+        if not (text := folded(spoken, self.ignore_case)):
             return Grade(0, "no_answer")
         found = (gold for gold in question.answers if stands_in(folded(gold, self.ignore_case), text))
         gold = next(found, None)
@@ -111,7 +115,7 @@ def _goes_on(text: str, start: int, end: int) -> bool:
 
 def _one_word(left: str, right: str) -> bool:
     is_word = all(sign.isalnum() or sign == "_" for sign in (left, right)) and bool(left) and bool(right)
-    return is_word and not UNSPACED.match(left) and not UNSPACED.match(right)
+    return is_word and not NO_SPACES.match(left) and not NO_SPACES.match(right)
 
 
 def _last_line(text: str) -> str:

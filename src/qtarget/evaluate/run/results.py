@@ -10,7 +10,7 @@ from typing import Any
 from qtarget.evaluate.confidence import Estimate, average_at_k, pass_at_k
 from qtarget.evaluate.effects.run_effects import RunEffects
 from qtarget.evaluate.grading.judge_agreement import Agreement
-from qtarget.evaluate.nouns import Answers, Record, SamplingProtocol, TaskRun
+from qtarget.evaluate.nouns import NO_ANSWER, Answers, Record, SamplingProtocol, TaskRun
 from qtarget.evaluate.store import task_sha
 
 TRUNCATED = 0.05
@@ -100,7 +100,7 @@ def summarise(run: TaskRun, answers: Answers) -> TaskResult:
         pass_at_k=passed,
         unknown=dict(Counter(record.grade_reason for record in every if record.grade is None)),
         truncated=_share(every, lambda record: record.finish_reason == "length"),
-        no_answer=_share(every, lambda record: record.grade_reason == "no_answer"),
+        no_answer=_share(every, lambda record: record.grade_reason in NO_ANSWER),
         mean_tokens=fmean(record.n_tokens for record in every),
         warnings=(*run.remarks, *warnings_of(answers)),
         grader=facts.grader,

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from qtarget.evaluate.grading.choice import letter
+from qtarget.evaluate.grading.option_names import letter
 from qtarget.evaluate.nouns import Question, QuestionSet
 from qtarget.evaluate.tasks.fields import Fields, Row, content_id, numbered
 from qtarget.evaluate.tasks.order import shuffled

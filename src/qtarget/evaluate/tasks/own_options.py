@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from qtarget.evaluate.grading.choice import letter
+from qtarget.evaluate.grading.option_names import letter
 from qtarget.evaluate.tasks.fields import Row
 
 OPTION_NAMES = ("options", "choices")
