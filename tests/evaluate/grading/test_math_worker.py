@@ -161,8 +161,8 @@ def test_an_answer_that_takes_all_its_time_does_not_hold_up_the_others():
 
 def test_equal_answers_are_judged_once(grader: MathGrader, monkeypatch: pytest.MonkeyPatch):
     asked, (worker,) = [], grader.pool.workers
-    judge = worker.compare
-    monkeypatch.setattr(worker, "compare", lambda *request: asked.append(request) or judge(*request))
+    judge = worker.ask
+    monkeypatch.setattr(worker, "ask", lambda *request: asked.append(request) or judge(*request))
     assert [verdict(grader.grade(SEVEN, answer)) for answer in (RIGHT, BOMB, RIGHT, BOMB)] == [
         (1, "boxed"),
         UNKNOWN,

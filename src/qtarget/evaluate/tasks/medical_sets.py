@@ -48,6 +48,16 @@ def mmlu_pro_health(rows: Sequence[Row]) -> QuestionSet:
     return _question_set(_mmlu_pro(fields) for fields in health)
 
 
+def mmlu_pro(rows: Sequence[Row]) -> QuestionSet:
+    """MMLU-Pro, all of its categories."""
+    return _question_set(_mmlu_pro(fields) for fields in numbered(rows))
+
+
+def gpqa_whole(rows: Sequence[Row]) -> QuestionSet:
+    """A subset of GPQA, all of its domains; see `gpqa`."""
+    return _question_set(_gpqa(fields) for fields in numbered(rows))
+
+
 def gpqa(rows: Sequence[Row]) -> QuestionSet:
     """GPQA's biology: one right and three wrong answers, shown in an order that the question's text decides."""
     biology = [fields for fields in numbered(rows) if fields.text("High-level domain") == "Biology"]
