@@ -33,7 +33,7 @@ def test_on_this_machine_runs_work(found):
     assert "loss" in by_name["trainer", "one step"].found
     assert {"float32 on cpu", "bfloat16 on cpu"} <= {name for part, name in by_name if part == "precision"}
     assert {"runs", "models of the hub", "rows", "GGUF conversions"} == {n for p, n in by_name if p == "disks"}
-    assert {"train", "qlora", "gguf", "inspect", "vllm"} == {name for part, name in by_name if part == "extras"}
+    assert {"train", "qlora", "gguf", "inspect", "vllm"} <= {name for part, name in by_name if part == "extras"}
 
 
 def test_the_command_prints_it_at_80_columns_or_as_json(found, capsys, monkeypatch, tmp_path):

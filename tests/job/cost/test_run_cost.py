@@ -40,7 +40,7 @@ def test_live_bytes_are_those_of_tensors_that_live():
 
 
 def test_memory_of_a_step_is_counted_by_part(here):
-    job = job_with(here, method="sft", teacher="null", eta="null")
+    job = job_with(here, method="sft", teacher="null", eta="null", gradient_accumulation_steps=2)
     shape = BatchShape(2, 16, 32.0, True)
     memory, student = run_memory(job, shape, "cpu", 100)
     weights = 4 * student.parameters
@@ -57,12 +57,14 @@ def test_memory_of_a_step_is_counted_by_part(here):
 
 def test_an_adapter_trains_little_and_a_teacher_weighs(here):
     shape = BatchShape(2, 16, 32.0, True)
-    whole, _ = run_memory(job_with(here), shape, "cpu", 0)
-    adapter, student = run_memory(job_with(here, use_peft=True, lora_target_modules="all-linear"), shape, "cpu", 0)
+    twice = {"gradient_accumulation_steps": 2}  # so that gradients are there in the forward pass
+    whole, _ = run_memory(job_with(here, **twice), shape, "cpu", 0)
+    words = {"use_peft": True, "lora_target_modules": "all-linear", **twice}
+    adapter, student = run_memory(job_with(here, **words), shape, "cpu", 0)
     assert student.trained < student.parameters / 2
     assert (adapter.gradients, adapter.optimizer) == (4 * student.trained, 8 * student.trained)
     assert adapter.gradients < whole.gradients
-    assert whole.teacher == adapter.teacher > 4 * 305 * 32
+    assert min(whole.teacher, adapter.teacher) > 4 * 320 * 32
 
 
 def test_references_weigh_where_one_is_kept(here):
@@ -87,7 +89,7 @@ def test_checkpointing_saves_activations_and_methods_differ_in_loss(here):
 def test_families_are_rehearsed(here, family):
     model_directory(here / f"a-{family}", family)
     memory, student = run_memory(
-        job_with(here, model=f"a-{family}", method="sft", teacher="null", eta="null", train_dataset="chat.jsonl"),
+        job_with(here, model=f"a-{family}", method="sft", teacher="null", eta="null", gradient_accumulation_steps=2),
         BatchShape(2, 16, 32.0, True),
         "cpu",
         0,
@@ -117,8 +119,9 @@ def test_without_a_pilot_no_weight_is_read(here, capsys, monkeypatch):
     said = command(capsys, "estimate", "config.yaml", "--no-pilot", "--task", "math-500")
     assert said.code == 0, said.err
     assert max(map(cell_len, said.out.splitlines())) <= 80
+    shown = " ".join(said.out.split())
     for part in ("weights", "gradients", "optimizer", "activations", "teacher", "4 steps", "a pilot tells more"):
-        assert part in said.out
+        assert part in shown
     assert {path.name for path in here.iterdir()} == before
     found = json.loads(command(capsys, "estimate", "config.yaml", "--no-pilot", "--json").out)
     assert found["memory"]["total"] >= found["memory"]["step"] > found["memory"]["weights"] > 0

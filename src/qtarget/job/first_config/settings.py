@@ -18,6 +18,10 @@ TOKENS_AT_ONCE = {"cuda": 8192, "cpu": 2048}
 STEPS_WANTED = 50
 """Optimizer steps below which a run learns little: batches are made smaller before there are fewer."""
 MOST_ROWS_A_STEP = 32
+TEACHER_KEYS = {
+    "teacher": "what the model learns from beside the rows; it has the model's own tokens",
+    "teacher_cache": "what the teacher said about the rows, on disk",
+}
 
 
 class Setting(NamedTuple):
@@ -97,6 +101,9 @@ def _objective(given: Mapping[str, Any]) -> Iterator[Setting]:
         else entry(name).summary.rstrip(".")
     )
     yield Setting("method", name, why)
+    for key, what in TEACHER_KEYS.items():
+        if given.get(key) is not None:
+            yield Setting(key, given[key], what)
     kwargs = given.get("method_kwargs") or {}
     for parameter in entry(name).parameters if name in qt.METHODS else ():
         if parameter.default is not None and parameter.name not in kwargs:
