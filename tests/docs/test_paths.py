@@ -8,7 +8,7 @@ import pytest
 from docs.page_edits import edits_of
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOLDERS = (".ci", ".github", "benchmarks", "docs", "examples", "src", "tests")
 
 CODE = re.compile(r"^```.*?^```|`([^`\n]+)`", re.DOTALL | re.MULTILINE)
