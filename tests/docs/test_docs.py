@@ -23,11 +23,22 @@ def test_links_lead_somewhere(page: Path):
     assert all((page.parent / link).exists() for link in links), links
 
 
-def test_the_readmes_table_and_count_are_the_catalogues():
+def test_the_readmes_count_is_the_catalogues():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text.count("| `") == len(qt.METHODS)
     assert f"<!-- number: further_count -->{len(qt.METHODS) - 1}<!-- end -->" in text
-    assert filled(text, catalogue_parts().__getitem__) == text, "README.md is out of date; run: make docs"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/methods.md", "docs/which-target.md"])
+def test_tables_of_methods_are_the_catalogues(page: str):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text.count("\n| `") == (0 if page == "README.md" else len(qt.METHODS))
+    assert filled(text, catalogue_parts().__getitem__) == text, f"{page} is out of date; run: make docs"
+
+
+def test_every_method_says_when_to_use_it():
+    said = {name: qt.method(name).use_when for name in qt.METHODS}
+    assert [name for name, text in said.items() if not 40 <= len(text) <= 240 or not text.endswith(".")] == []
+    assert len(set(said.values())) == len(said)
 
 
 def test_what_is_learned_is_what_validate_shows():
