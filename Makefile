@@ -87,7 +87,7 @@ docs: .venv/installed public-api
 
 site: .venv/installed-docs
 	$(BIN)/python docs/site/write_source.py build/site/source
-	$(BIN)/python -m sphinx -q -W --keep-going -c docs/site -d build/site/doctrees build/site/source build/site/html
+	$(BIN)/python -m sphinx -q -W --keep-going -j auto -c docs/site -d build/site/doctrees build/site/source build/site/html
 	@echo "build/site/html/index.html"
 
 site-links: site

@@ -2,7 +2,9 @@
 
 import re
 from dataclasses import fields
-from typing import Any
+from enum import Enum
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from transformers import TrainingArguments
 from trl import SFTConfig
@@ -22,6 +24,7 @@ are known; the hyperparameters of methods stand with [every method](methods.md).
 The sections "TRL's" and "transformers'" quote those libraries' own help texts (both Apache-2.0), where they say
 something.
 """
+WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "mapping", Any: "anything"}
 
 
 def key_pages() -> dict[str, str]:
@@ -50,18 +53,27 @@ def _names(config: type) -> set[str]:
 def _table(keys: dict[str, Any]) -> str:
     described = key_descriptions()
     rows = [
-        (f"`{key}`", f"`{_type(hint)}`", _default(described[key].default), _cell(described[key].text))
+        (f"`{key}`", _type(hint), _default(described[key].default), _cell(described[key].text))
         for key, hint in keys.items()
     ]
     return markdown(("key", "type", "default", "meaning"), rows)
 
 
 def _type(hint: Any) -> str:
-    """A type as one writes it, without the names of modules and what only a checker reads."""
+    """A type in words: what one writes behind the key."""
     if getattr(hint, "__metadata__", None) is not None:
         return _type(hint.__origin__)
-    text = hint.__name__ if isinstance(hint, type) and not getattr(hint, "__args__", None) else str(hint)
-    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text).replace("NoneType", "None").replace("|", "\\|")
+    inner = [part for part in get_args(hint) if part is not type(None)]
+    if get_origin(hint) is Literal:
+        return " or ".join(f"`{part}`" for part in inner)
+    if get_origin(hint) in (Union, UnionType):
+        words = list(dict.fromkeys(map(_type, inner)))
+        return " or ".join([*words, *(["null"] if len(inner) < len(get_args(hint)) else [])])
+    if get_origin(hint) in (list, tuple):
+        return f"list of {_type(inner[0])}" if inner else "list"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return " or ".join(f"`{member.value}`" for member in hint)
+    return WORDS.get(get_origin(hint) or hint, "mapping")
 
 
 def _default(value: Any) -> str:

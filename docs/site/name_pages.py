@@ -23,6 +23,11 @@ INTRODUCTION = {
     "qtarget.data": "Rows.",
     "qtarget.lab": "The embedded lab: small worlds with student, teacher, demonstrations and questions.",
 }
+MAPPINGS = {
+    "METHODS": "Every method of the catalogue by its name: the function that makes it from its hyperparameters.",
+    "WORLDS": "Every world of the lab by its name.",
+}
+"""Dictionaries, of which autodoc would show what a dictionary is."""
 HEAD = """# Every public name
 
 Signatures and docstrings, read off the code when the site is built. `docs/public-api.txt` has the signatures alone, and
@@ -63,4 +68,6 @@ def _directive(module: str, name: str) -> str:
         return f".. autoclass:: {name}{'(**fields)' if many else ''}\n   :members:\n   :show-inheritance:\n"
     if inspect.isroutine(value) or hasattr(value, "__wrapped__"):
         return f".. autofunction:: {name}\n"
+    if isinstance(value, dict):
+        return f".. py:data:: {name}\n\n   {MAPPINGS[name]}\n"
     return f".. autodata:: {name}\n   :no-value:\n"

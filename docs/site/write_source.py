@@ -21,7 +21,7 @@ from project_facts import ROOT, project_facts
 DOCS = ROOT / "docs"
 TOP_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "reporting.md"}
 """Pages of the repository's top, and what they are called on the site."""
-PAGE_FILES = (".md", ".png", ".txt", ".ipynb")
+PAGE_FILES = (".md", ".png", ".txt")
 REFERENCE = "Look up"
 """The section of docs/index.md to which the generated pages belong."""
 REFERENCE_LINES = """- [Every command](reference/commands.md)
@@ -63,7 +63,9 @@ def _with_tree(section: str) -> str:
     title = section.partition("\n")[0]
     pages = [target.removesuffix(".md") for _, target in LINK.findall(section) if "#" not in target]
     pages = list(dict.fromkeys([*pages, *(REFERENCE_PAGES if title == REFERENCE else [])]))
-    extra = REFERENCE_LINES if title == REFERENCE else ""
+    extra = ""
+    if title == REFERENCE:
+        section, extra = re.sub(r"\nThe website .*", "", section), REFERENCE_LINES
     tree = "\n".join(["```{toctree}", ":hidden:", f":caption: {title}", "", *pages, "```"])
     return f"{section.rstrip()}\n{extra}\n{tree}\n"
 
@@ -93,19 +95,13 @@ def _link(match: re.Match[str], page: Path) -> str:
     if re.match(r"\w+:", target) or not path:
         return match[0]
     file = Path(os.path.normpath(page.parent / path))
-    if file.parent == ROOT and file.name in TOP_PAGES:
-        return f"[{words}]({_relative(DOCS / TOP_PAGES[file.name], page)}{hash_}{anchor})"
-    if page.parent == ROOT and file.is_relative_to(DOCS) and file.suffix in PAGE_FILES:
-        return f"[{words}]({_relative(file, DOCS / page.name)}{hash_}{anchor})"
-    if file.is_relative_to(DOCS) and file.suffix in PAGE_FILES:
-        return match[0]
+    there = DOCS / TOP_PAGES[file.name] if file.parent == ROOT and file.name in TOP_PAGES else file
+    if there.is_relative_to(DOCS) and there.suffix in PAGE_FILES:
+        folder = DOCS if page.parent == ROOT else page.parent
+        return f"[{words}]({Path(os.path.relpath(there, folder)).as_posix()}{hash_}{anchor})"
     facts = project_facts()
     kind = "tree" if file.is_dir() else "blob"
     return f"[{words}]({facts.repository}/{kind}/main/{file.relative_to(ROOT).as_posix()})" if facts else words
-
-
-def _relative(file: Path, page: Path) -> str:
-    return Path(os.path.relpath(file, page.parent)).as_posix()
 
 
 if __name__ == "__main__":
