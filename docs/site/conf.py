@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from docstrings import read_docstring, skip_member
 from project_facts import project_facts
 
 import qtarget
@@ -51,3 +52,9 @@ html_theme_options = {
 linkcheck_timeout = 20
 linkcheck_retries = 2
 linkcheck_ignore = [r"http://127\.0\.0\.1.*", r"http://host.*"]
+
+
+def setup(app):
+    """Sphinx's hook."""
+    app.connect("autodoc-process-docstring", read_docstring, priority=1)  # ahead of napoleon, which reads the sections
+    app.connect("autodoc-skip-member", skip_member)

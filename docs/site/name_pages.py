@@ -59,13 +59,27 @@ def _page(module: str, names: list[str]) -> str:
     return f"# {module}\n\n{INTRODUCTION[module]}\n{words}\n{listed}\n"
 
 
+def _signature(value: type) -> str:
+    """A signature where autodoc's would be no help: too long, or with a default that is no expression; else ""."""
+    if len(getattr(value, "__dataclass_fields__", ())) > 40:
+        return "(**fields)"
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except ValueError:
+        return ""
+    if not any(callable(each.default) and each.default is not each.empty for each in parameters):
+        return ""
+    return f"({', '.join(each.name if each.default is each.empty else f'{each.name}=...' for each in parameters)})"
+
+
 def _directive(module: str, name: str) -> str:
     value = getattr(import_module(module), name)
     if inspect.ismodule(value):
         return f":doc:`{value.__name__.replace('.target.', '.')}`\n"
     if inspect.isclass(value):
-        many = len(getattr(value, "__dataclass_fields__", ())) > 40
-        return f".. autoclass:: {name}{'(**fields)' if many else ''}\n   :members:\n   :show-inheritance:\n"
+        bases = [base for base in value.__bases__ if base.__name__ not in ("object", "tuple", "Protocol", "Generic")]
+        options = "   :members:\n" + ("   :show-inheritance:\n" if bases else "")
+        return f".. autoclass:: {name}{_signature(value)}\n{options}"
     if inspect.isroutine(value) or hasattr(value, "__wrapped__"):
         return f".. autofunction:: {name}\n"
     if isinstance(value, dict):
