@@ -15,6 +15,7 @@
 # make site   the pages as a website, in build/site/html: warnings are errors, links within it are checked
 # make site-links  the same, and every link that leads elsewhere is asked (needs the internet)
 # make notebooks  runs the notebooks of examples/ from the first cell to the last
+# make tutorial  follows docs/tutorial.md with its real model, and writes what each command prints into it (half an hour)
 # make package  wheel and sdist, and the wheel tried in empty environments, with and without its extra
 # make study  the study in miniature, about two hours on one core; goes on where it stopped, then writes docs/study.md
 # make study-page   only docs/study.md and its pictures, from the results in the repository
@@ -30,7 +31,7 @@ DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
 WORKERS ?= 1
 
-.PHONY: site site-links notebooks package install-docs demo install-dev install-oldest test test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick clean
+.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -95,6 +96,9 @@ site-links: site
 
 notebooks: .venv/installed-docs
 	$(BIN)/python examples/notebooks/run_notebooks.py
+
+tutorial: .venv/installed-docs
+	$(BIN)/python tests/docs/tutorial_replay.py build/tutorial --write
 
 package: .venv/installed-docs
 	$(BIN)/python tests/package/try_package.py build/package

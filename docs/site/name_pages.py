@@ -25,6 +25,7 @@ INTRODUCTION = {
 }
 MAPPINGS = {
     "METHODS": "Every method of the catalogue by its name: the function that makes it from its hyperparameters.",
+    "MOMENTS": "How each number that the fused loss measures of a distribution is computed from its log-probabilities.",
     "WORLDS": "Every world of the lab by its name.",
 }
 """Dictionaries, of which autodoc would show what a dictionary is."""
