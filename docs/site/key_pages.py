@@ -36,7 +36,8 @@ def key_pages() -> dict[str, str]:
 
 def key_sections() -> dict[str, dict[str, Any]]:
     """Keys and types, under the heading of the class that has them."""
-    trainers, trl, theirs = trainer_keys(), _names(SFTConfig), _names(TrainingArguments)
+    trl, theirs = _names(SFTConfig), _names(TrainingArguments)
+    trainers = {key: hint for key, hint in trainer_keys().items() if key not in RUN_KEYS}
     return {
         "The run's own": {key: hint for key, (hint, _) in RUN_KEYS.items()},
         "The objective, its models, and rows": {k: h for k, h in trainers.items() if k not in trl},

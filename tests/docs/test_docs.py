@@ -57,7 +57,7 @@ def test_every_failure_case_has_a_test_and_the_page_lists_them():
 def test_a_page_that_marks_what_the_command_does_not_write_is_refused(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- table: metods -->\n<!-- end -->\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r'page.md marks a part "metods"; this command writes methods, method_count'):
+    with pytest.raises(ValueError, match=r'page.md marks a part "metods"; this command writes methods, uses'):
         rewrite_page(page, catalogue_parts())
 
 

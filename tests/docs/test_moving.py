@@ -33,7 +33,13 @@ class Pair(NamedTuple):
 
     def keys(self) -> set[str]:
         """The keys of ours that the line names."""
-        return {key for code in CODE.findall(self.ours) for key in yaml.safe_load(code)}
+        return keys_in(self.ours)
+
+
+def keys_in(text: str) -> set[str]:
+    """The keys of the lines that a text quotes."""
+    lines = [yaml.safe_load(code) for code in CODE.findall(text) if ": " in code]
+    return {key for line in lines for key in line}
 
 
 def pairs(page: str) -> list[Pair]:
@@ -54,7 +60,7 @@ def test_a_line_says_what_the_reader_says(page: str, pair: Pair):
     assert pair.keys() <= known
     said = other_words_line(pair.key, pair.value)
     if said is not None and pair.keys():
-        assert {key for code in CODE.findall(said) for key in yaml.safe_load(code)} == pair.keys()
+        assert keys_in(said) in (pair.keys(), set())
     elif said is not None:
         assert pair.key in UNNEEDED, f"{page} leaves out what the reader has a line for: {said}"
     elif pair.key not in known:
@@ -63,6 +69,7 @@ def test_a_line_says_what_the_reader_says(page: str, pair: Pair):
 
 NOT_KNOWN = {
     "saves_per_epoch": "counts where we have steps",
+    "finetuning_type": "of its values `full` is the default here",
     "evals_per_epoch": "counts where we have steps",
 }
 """Others' words on the pages for which the reader has no line, and why."""
