@@ -11,6 +11,7 @@ from pathlib import Path
 
 from qtarget.disk.seal import damage, read_seal, seal
 from qtarget.models.model_seal import refuse_damaged_model
+from qtarget.models.pickled_weights import chain_of_bases, path_of_model
 from qtarget.models.shard_index import refuse_shards_outside
 
 CACHE_VARIABLE = "QTARGET_CACHE"
@@ -32,7 +33,8 @@ def checkpoint_folder(source: str) -> str:
     file = gguf_file_of(source)
     if file is None:
         refuse_damaged_model(source)
-        refuse_shards_outside(Path(source).expanduser())
+        for each in chain_of_bases(source):
+            refuse_shards_outside(path_of_model(each))
         return source
     state = file.stat()
     return _converted(str(file.absolute()), state.st_size, state.st_mtime_ns)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qtarget.disk.files import read_json_object
 from qtarget.disk.seal import SEAL, SealedFolder, file_damage, read_seal
-from qtarget.models.pickled_weights import base_of_adapter
+from qtarget.models.pickled_weights import chain_of_bases, path_of_model
 
 NOT_LOADED = ("*.md", "*.png", "*.log", "metrics.json", "train.yaml", "trainer_state.json", "log_window_*")
 """Names of sealed files that no model is loaded from: they may be edited."""
@@ -21,17 +21,15 @@ def refuse_damaged_model(source: str) -> None:
     adapter, its base is looked at too. Files are not hashed again in this process as long as they do not change.
 
     Raises:
-        ValueError: names the file that was changed, cut or removed since, and what to do.
+        ValueError: names the file that was changed, cut or removed since, and what to do; or adapters that stand on
+            each other.
     """
-    folder = Path(source).expanduser().absolute()
-    if (folder / SEAL).is_file() and _is_ours(folder):
-        seal = read_seal(folder)
-        names = _loaded(seal)
-        state = tuple(_state(folder / name) for name in (SEAL, *names))
-        _refuse_damage(folder, state, tuple(names))
-    base = base_of_adapter(folder) if folder.is_dir() else None
-    if base and Path(base).expanduser().absolute() != folder:
-        refuse_damaged_model(base)
+    for each in chain_of_bases(source):
+        folder = path_of_model(each).absolute()
+        if (folder / SEAL).is_file() and _is_ours(folder):
+            names = _loaded(read_seal(folder))
+            state = tuple(_state(folder / name) for name in (SEAL, *names))
+            _refuse_damage(folder, state, tuple(names))
 
 
 def _is_ours(folder: Path) -> bool:

@@ -27,7 +27,7 @@ from qtarget.data import Asker
 from qtarget.disk.files import make_json_valid, sync_folder
 from qtarget.disk.os_errors import write_fault
 from qtarget.disk.seal import SEAL
-from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
+from qtarget.models.pickled_weights import ALLOW, refuse_pickled_checkpoint
 from qtarget.models.shard_index import refuse_shards_outside
 from qtarget.train.checkpoint_pickles import check_checkpoint_pickles
 from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
@@ -393,7 +393,7 @@ class OpenSFTTrainer(SFTTrainer):
         check_checkpoint_pickles(Path(resume_from_checkpoint))
         refuse_shards_outside(Path(resume_from_checkpoint))
         if not getattr(self.args, ALLOW, False):
-            refuse_pickled_weights(str(resume_from_checkpoint), self.asker.line(ALLOW, True))
+            refuse_pickled_checkpoint(Path(resume_from_checkpoint), self.asker.line(ALLOW, True))
         with _dtypes_kept(model or self.model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_beside(Path(resume_from_checkpoint))

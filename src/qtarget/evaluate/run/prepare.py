@@ -160,7 +160,8 @@ def generator_of(plan: EvaluationPlan) -> Generator:
         here: dict[str, Any] = {"device": plan.device, "allow_pickled_weights": plan.allow_pickled_weights}
         return HuggingFace(plan.model, adapter=plan.adapter, dtype=plan.dtype, **here, **size, **loading)
     if plan.generator == "vllm":
-        return VLLM(plan.model, adapter=plan.adapter, dtype=plan.dtype, **size, **loading)
+        pickles = {"allow_pickled_weights": plan.allow_pickled_weights}
+        return VLLM(plan.model, adapter=plan.adapter, dtype=plan.dtype, **pickles, **size, **loading)
     if plan.generator != "http":
         raise ValueError(f"Unknown generator {plan.generator!r}; write --generator hf, http or vllm.")
     if plan.url is None:

@@ -1,5 +1,7 @@
 """Which steps of a run were run as what: a run that is resumed with changes is no longer one run all through."""
 
+import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -24,6 +26,16 @@ KEPT_BY_CHECKPOINTS = frozenset(
     }
 )
 """What the states in a checkpoint decide: another value would have no effect on a run that goes on from it."""
+_SAMPLED = re.compile(r"((a model|an adapter), )?[0-9a-f]{64}", re.ASCII)
+"""What earlier versions wrote of weights: sha256 over a sample of them, which no other digest can be held against."""
+_WEIGHT_KEYS = {"weights": "model", "teachers": "teacher", "reference": "reference"}
+"""Parts of an identity that are weights, and the keys that name them."""
+_CONFIG_PARTS = ("model_config", "teacher_configs", "reference_config")
+"""Parts of an identity that stand in a model's config.json."""
+_FORMAT = "model_init_kwargs.use_safetensors"
+"""Decides no weight; earlier versions wrote it of models on the hub."""
+_LINES = 6
+"""Differences that are listed of one part; two models of different families differ in some thirty fields."""
 _DIGEST, _SHOWN = 64, 12
 """Characters of a sha256, and of those shown."""
 
@@ -102,11 +114,29 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
     found = []
     for name in before if not prefix else {**before, **now}:
         first, second = before.get(name), now.get(name)
+        if _is_sample((prefix + name).partition(".")[0], first) or prefix + name == _FORMAT:
+            continue
         if isinstance(first, Mapping) and isinstance(second, Mapping):
             found += _differences(first, second, f"{prefix}{name}.")
         elif first != second:
             found.append(Difference(prefix + name, first, second))
     return found
+
+
+def _is_sample(part: str, value: Any) -> bool:
+    """Whether a part of an identity is of a version that looked at a sample of the weights."""
+    return part in _WEIGHT_KEYS and isinstance(value, str) and _SAMPLED.fullmatch(value) is not None
+
+
+def unknown_then(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The parts of an identity that an earlier version of ours did not write, or of which it wrote a sample."""
+    of_models = [name for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS) if now.get(name)]
+    return [name for name in of_models if name not in before or _has_sample(name, before[name])]
+
+
+def _has_sample(part: str, value: Any) -> bool:
+    values = value.values() if isinstance(value, Mapping) else [value]
+    return any(_is_sample(part, each) for each in values)
 
 
 class ResumeRequest(NamedTuple):
@@ -177,7 +207,10 @@ def _without_effect(identity: Mapping[str, Any]) -> frozenset[str]:
 
 def _refusal(refused: list[Difference], fixed: frozenset[str], request: ResumeRequest) -> str:
     lines = [f"{request.checkpoint} is of another run, and this one would not be its continuation:"]
-    lines += [f"  {each}{_remedy(each, request)}" for each in refused]
+    for part in dict.fromkeys(each.part for each in refused):
+        of_part = [each for each in refused if each.part == part]
+        lines += [f"  {each}{_remedy(each, request)}" for each in of_part[:_LINES]]
+        lines += [f"  {part}: {len(of_part) - _LINES} more fields"] if len(of_part) > _LINES else []
     if decided := sorted({each.part for each in refused} & fixed):
         lines.append(f"The checkpoint decides {', '.join(decided)}: another value would have no effect.")
     if free := sorted({each.part for each in refused} - fixed):
@@ -197,8 +230,26 @@ def _remedy(each: Difference, request: ResumeRequest) -> str:
     if each.name == "ranks":
         start = f"`torchrun --nproc_per_node {each.before}` or `accelerate launch --num_processes {each.before}`"
         return f"; start as many processes as then, with {start}"
+    if each.part in _CONFIG_PARTS:
+        return _config_remedy(each)
+    if each.part in _WEIGHT_KEYS:
+        return f"; give as `{_WEIGHT_KEYS[each.part]}` what was given then"
     key = _key_of(each.name, request)
     return "" if key is None else f"; write {_key_line(key, each.before, request)}"
+
+
+def _config_remedy(each: Difference) -> str:
+    """What to write into a model's config.json; nothing for one that is there on one side alone."""
+    path = each.name.split(".")[2 if each.part == "teacher_configs" else 1 :]
+    if not path:
+        return ""
+    whose = {"model_config": "the model's", "reference_config": "the reference's"}.get(each.part, "the teacher's")
+    file, field = ("config.json", ".".join(path))
+    if path[0] == "adapters":
+        file, field = "adapter_config.json", ".".join(path[2:])
+    if each.before is None:
+        return f"; remove {json.dumps(field)} from {whose} {file}"
+    return f"; write {json.dumps(field)}: {json.dumps(each.before)} into {whose} {file}"
 
 
 def _key_of(name: str, request: ResumeRequest) -> str | None:

@@ -14,7 +14,7 @@ from qtarget.disk.seal import seal
 from qtarget.train.resumption.best_checkpoint import BestCheckpointError, best_beside, best_fault
 from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, on_first_rank
 from qtarget.train.resumption.run_history import ResumeRequest, RunPart
-from qtarget.train.resumption.run_identity import keys_of, run_identity
+from qtarget.train.resumption.run_identity import digests_of_weights, keys_of, run_identity
 from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 
 
@@ -39,7 +39,8 @@ class SealedRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the run is; see `run_identity`. Asked for before the first step, and on all ranks together."""
-        return on_first_rank(self.trainer.accelerator, lambda: run_identity(self.trainer))
+        weights = digests_of_weights(self.trainer)
+        return on_first_rank(self.trainer.accelerator, lambda: run_identity(self.trainer, weights))
 
     def begin(self, resume: str | bool | None) -> Path | None:
         """Begin anew, or behind a checkpoint, which is returned.
