@@ -11,7 +11,7 @@ from qtarget.evaluate.generators.vllm import VLLM
 from qtarget.evaluate.nouns import Generator, SamplingProtocol, Task, TaskFacts, TaskRun
 from qtarget.evaluate.prompts import PromptIds, prompt_ids
 from qtarget.evaluate.run.plan import EvaluationPlan
-from qtarget.evaluate.store import TASK, read_run, read_task, task_sha
+from qtarget.evaluate.store import RUN, SAMPLES, TASK, read_run, read_task, task_sha
 from qtarget.evaluate.tasks import task
 from qtarget.evaluate.tasks.questions import load_questions
 from qtarget.models.gguf_file import checkpoint_folder
@@ -70,9 +70,11 @@ def check_same_evaluation(prepared: PreparedEvaluation) -> None:
 def _regrading(plan: EvaluationPlan) -> PreparedEvaluation:
     facts = read_run(plan.out)
     for name in plan.tasks:
-        if facts is None or not (plan.out / name / TASK).is_file():
+        missing = [file for file in (RUN, f"{name}/{TASK}", f"{name}/{SAMPLES}") if not (plan.out / file).is_file()]
+        if missing:
             raise ValueError(
-                f"{plan.out} holds no samples of {name} to grade again; draw them first, without --regrade."
+                f"{plan.out} holds no samples of {name} to grade again ({missing[0]} is missing); draw them first, "
+                "without --regrade."
             )
     return PreparedEvaluation(plan, tuple(read_task(plan.out / name) for name in plan.tasks), {}, facts or {}, None)
 
@@ -149,7 +151,7 @@ def _check_same_run(plan: EvaluationPlan, facts: Mapping[str, Any]) -> None:
         if name not in ("name", "adapter") and earlier[part].get(name) != facts[part].get(name)
     ]
     if different:
-        raise ValueError(_holds_another(plan, "", different))
+        raise ValueError(_holds_another(plan, "", RUN, different))
 
 
 def _check_same_task(plan: EvaluationPlan, run: TaskRun) -> None:
@@ -167,12 +169,12 @@ def _check_same_task(plan: EvaluationPlan, run: TaskRun) -> None:
     if earlier.questions != run.questions and len(earlier.questions) == len(run.questions):
         old, new = next((a, b) for a, b in zip(earlier.questions, run.questions, strict=True) if a != b)
         different.append(f"question {new.qid!r}: {old.text[:40]!r}, gold {old.gold!r} there, {new.gold!r} now")
-    raise ValueError(_holds_another(plan, f" of {run.task.name}", different))
+    raise ValueError(_holds_another(plan, f" of {run.task.name}", f"{run.task.name}/{TASK}", different))
 
 
-def _holds_another(plan: EvaluationPlan, of: str, different: list[str]) -> str:
+def _holds_another(plan: EvaluationPlan, of: str, file: str, different: list[str]) -> str:
     lines = "\n".join(f"  {line}" for line in different)
     return (
-        f"{plan.out} holds another evaluation{of}, and the two are not mixed:\n{lines}\n"
+        f"{plan.out} holds another evaluation{of}, as its {file} says, and the two are not mixed:\n{lines}\n"
         "Ask for the same again to go on with it, or write another --out."
     )
