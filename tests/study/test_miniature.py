@@ -9,13 +9,15 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from qtarget import lab
 from qtarget.lab.checkpoints import ASSETS
 from qtarget.study.miniature import schedule
 from qtarget.study.miniature.analysis import cells, load_outcomes, verdicts
+from qtarget.study.miniature.cut_steps import CUT, keep_share, kept_share
 from qtarget.study.miniature.design import ARM_NAMES, Study, choose_eta
-from qtarget.study.miniature.model_folders import missing_models, model_path
+from qtarget.study.miniature.model_folders import build_models, missing_models, model_path
 from qtarget.study.miniature.page import study_tables, write_page
 from qtarget.study.miniature.run_study import SWEPT, WHOLE
 from qtarget.study.miniature.runs import finished_outcome, path_of, split_questions, study_outcome
@@ -263,6 +265,32 @@ def test_a_study_that_was_cut_goes_on_with_the_steps_that_it_began_with(tmp_path
     assert schedule._cut_to_hours(whole, place, 1, said, hours=0.01) == cut
     assert "as when this study of 0.01 hours began" in said.file.getvalue()
     assert schedule._cut_to_hours(whole, place, 1, console(), hours=0.02).share != cut.share
+
+
+def test_a_share_of_the_steps_that_was_changed_is_refused_and_one_of_an_earlier_version_is_read(tmp_path):
+    keep_share(TINY, 2.0, 0.35, tmp_path)
+    path = tmp_path / CUT
+    assert kept_share(TINY, 2.0, tmp_path) == 0.35
+    path.write_text(path.read_text().replace("0.35", "0.25"))
+    with pytest.raises(ValueError, match=r"cut.json is damaged .*delete it to run the study with the steps that fit"):
+        kept_share(TINY, 2.0, tmp_path)
+    values = json.loads(path.read_text())
+    del values["content_sha256"]
+    path.write_text(json.dumps(values))
+    assert kept_share(TINY, 2.0, tmp_path) == 0.25
+
+
+def test_a_model_in_the_place_of_another_is_still_to_be_pretrained(tmp_path):
+    model = replace(SETTING.world.student, width=16, layers=1, heads=2, feed_forward=16, school_steps=1, steps=1)
+    world = replace(SETTING.world, student=model)
+    missing = missing_models([world], tmp_path)
+    with Progress(disable=True) as progress:
+        build_models(missing, progress)
+    assert missing_models([world], tmp_path) == {}
+    other = replace(world, student=replace(model, steps=2))
+    (one,), (two,) = missing, missing_models([other], tmp_path)
+    one.rename(two)
+    assert list(missing_models([other], tmp_path)) == [two]
 
 
 def test_a_study_that_fitted_is_not_cut_when_it_goes_on(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -244,7 +244,7 @@ def answers_of(run: TaskRun, records: Sequence[Record], facts: Mapping[str, Any]
     """The records of a task by question, each question's in the order of the samples.
 
     Raises:
-        ValueError: a record that is not graded, or of a question that was not asked.
+        ValueError: a record that is not graded, of a question that was not asked, or as `check_origin`.
     """
     by_question: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -261,5 +261,25 @@ def answers_of(run: TaskRun, records: Sequence[Record], facts: Mapping[str, Any]
             f"{run.task.name}: {SAMPLES} has samples of questions that {TASK} does not have: {sorted(strange)[:3]}. "
             "The two files are of different evaluations; restore them, or write another --out."
         )
+    check_origin(run, records, facts)
     ordered = tuple(tuple(sorted(by_question[q.qid], key=lambda r: r.sample_i)) for q in run.questions)
     return Answers(run.task, run.ask, run.questions, ordered, facts["model"], facts["generation"], run.overridden)
+
+
+def check_origin(run: TaskRun, records: Iterable[Record], facts: Mapping[str, Any]) -> None:
+    """Refuse a record that was drawn for another task, or by another model, than the files beside it say.
+
+    Raises:
+        ValueError: names the sample, the file that says otherwise, and what to do.
+    """
+    expected = (task_sha(run), identity(facts["model"]), identity(facts["generation"]))
+    for record in records:
+        found = (record.task_sha, record.model_fp, record.gen_fp)
+        if found != expected:
+            said = (f"for another task or protocol than {TASK} has", f"by another model than {RUN} names",
+                    f"in another way than {RUN} says")  # fmt: skip
+            how = next(words for words, old, new in zip(said, found, expected, strict=True) if old != new)
+            raise ValueError(
+                f"{run.task.name}/{SAMPLES}: sample {record.sample_i} of question {record.qid!r} was drawn {how}. "
+                "The files are of different evaluations; restore them, or write another --out."
+            )

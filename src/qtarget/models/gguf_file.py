@@ -18,6 +18,8 @@ CACHE_VARIABLE = "QTARGET_CACHE"
 """The environment variable that names another folder than `~/.cache/qtarget`."""
 CONVERSION = "v1"
 """Changes when a conversion gives something else than before."""
+FILE_SHA256 = "gguf_sha256"
+"""Where a conversion's manifest says which file it is of."""
 
 
 def checkpoint_folder(source: str) -> str:
@@ -70,14 +72,16 @@ def _converted(file: str, size: int, changed_ns: int) -> str:
     with open(file, "rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     folder = conversions() / f"{digest[:32]}-{CONVERSION}"
-    if not _is_whole(folder):
-        _convert_into(Path(file), folder)
+    if not _is_whole(folder, digest):
+        _convert_into(Path(file), folder, digest)
     return str(folder)
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, digest: str) -> bool:
+    """Whether a folder is as it was written, and of the file with this sha256; earlier versions did not write it."""
     try:
-        return not damage(folder, read_seal(folder))
+        sealed = read_seal(folder)
+        return sealed.facts.get(FILE_SHA256, digest) == digest and not damage(folder, sealed)
     except ValueError:  # not sealed, or not there
         return False
 
@@ -88,7 +92,7 @@ def conversions() -> Path:
     return Path(base).expanduser().absolute() / "gguf"
 
 
-def _convert_into(file: Path, folder: Path) -> None:
+def _convert_into(file: Path, folder: Path, digest: str) -> None:
     """Convert into a draft beside the folder, which appears whole or not at all."""
     from qtarget.models.gguf_conversion import convert
 
@@ -96,7 +100,7 @@ def _convert_into(file: Path, folder: Path) -> None:
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
     try:
         convert(file, draft / "new")
-        seal(draft / "new", {"gguf": file.name})
+        seal(draft / "new", {"gguf": file.name, FILE_SHA256: digest})
         with suppress(OSError):  # another process was first
             if folder.is_dir():
                 folder.rename(draft / "damaged")

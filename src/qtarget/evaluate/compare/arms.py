@@ -5,9 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from qtarget.disk.files import read_json_object, reading_fields
 from qtarget.evaluate.confidence import shares_of
-from qtarget.evaluate.effects.run_effects import RunEffects
+from qtarget.evaluate.effects.effects_on_disk import read_effects
 from qtarget.evaluate.nouns import Answers, SamplingProtocol
 from qtarget.evaluate.store import EFFECTS_FILE, SAMPLES, load_answers
 
@@ -68,18 +67,8 @@ def _named(word: str) -> tuple[str, list[Path]]:
 def read_arm(name: str, folders: Sequence[Path]) -> Arm:
     """An arm from the folders of its training seeds, in their order."""
     seeds = tuple({answers.task.name: answers for answers in load_answers(folder)} for folder in folders)
-    files = [folder / EFFECTS_FILE for folder in folders]
-    return Arm(name, seeds, tuple(_effects_in(file) for file in files if file.is_file()))
-
-
-def _effects_in(file: Path) -> dict[str, Any]:
-    """What a run's `effects.json` holds, of which comparisons read the calibration and the forgetting."""
-    remedy = "delete it, and run the same `qtarget eval` again"
-    effects = read_json_object(file, remedy, [field.name for field in fields(RunEffects)])
-    with reading_fields(file, remedy):
-        for part, name in (("calibration", "ece"), ("forgetting", "kl")):
-            _ = float(effects[part][name]) if effects.get(part) else None
-    return effects
+    files = [(folder / EFFECTS_FILE, answered) for folder, answered in zip(folders, seeds, strict=True)]
+    return Arm(name, seeds, tuple(read_effects(file, answered) for file, answered in files if file.is_file()))
 
 
 def tasks_of(arms: Sequence[Arm]) -> tuple[list[str], list[str]]:

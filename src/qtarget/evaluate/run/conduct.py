@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 from qtarget.disk.files import write_digested_json, write_json
 from qtarget.disk.one_writer import one_writer
+from qtarget.evaluate.effects.effects_on_disk import write_effects
 from qtarget.evaluate.effects.run_effects import RunEffects, measure_effects
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.grading.grader_settings import make_grader
@@ -19,13 +20,14 @@ from qtarget.evaluate.run.prepare import PreparedEvaluation, check_same_evaluati
 from qtarget.evaluate.run.progress import ProgressWatch, SilentWatch
 from qtarget.evaluate.run.results import Results, TaskResult, summarise
 from qtarget.evaluate.store import (
-    EFFECTS_FILE,
     RUN,
     SAMPLES,
     TASK,
     answers_in,
     answers_of,
+    check_origin,
     cut_torn_line,
+    read_records,
     read_task,
     write_task,
 )
@@ -69,7 +71,7 @@ def _measure(prepared: PreparedEvaluation) -> RunEffects | None:
     answers = [answers_in(plan.out / name, prepared.facts) for name in names]
     prompts = [ids for name in names for ids in prepared.prompts[name]]
     effects = measure_effects(answers, model, prompts, plan.base, plan.reference_rows)
-    write_digested_json(plan.out / EFFECTS_FILE, asdict(effects))
+    write_effects(plan.out, effects, prepared.facts, prepared.task_runs)
     return effects
 
 
@@ -96,6 +98,8 @@ def _draw(prepared: PreparedEvaluation, run: TaskRun, watch: ProgressWatch) -> s
     notice = cut_torn_line(folder / SAMPLES)
     if prepared.generator is not None:
         draw_missing(folder / SAMPLES, run, SampleOrigin.of(prepared, run), prepared.generator, watch)
+    else:
+        check_origin(run, read_records(folder / SAMPLES), prepared.facts)
     return notice
 
 

@@ -14,7 +14,7 @@ from qtarget.evaluate.grading.judge_agreement import read_hand_grades
 from qtarget.evaluate.nouns import OWN, Generator, SamplingProtocol, Task, TaskFacts, TaskRun
 from qtarget.evaluate.prompts import PromptIds, check_prompt, chosen_prompt, prompt_ids
 from qtarget.evaluate.run.plan import EvaluationPlan
-from qtarget.evaluate.store import TASK, read_run, read_task, task_sha
+from qtarget.evaluate.store import RUN, SAMPLES, TASK, read_run, read_task, task_sha
 from qtarget.evaluate.tasks.find import TaskName, find_task, find_tasks
 from qtarget.evaluate.tasks.protocols import under_protocol
 from qtarget.evaluate.tasks.questions import load_questions
@@ -77,12 +77,19 @@ def check_same_evaluation(prepared: PreparedEvaluation) -> None:
 
 def _regrading(plan: EvaluationPlan) -> PreparedEvaluation:
     facts = read_run(plan.out)
-    runs = tuple(_run_on_disk(plan, given) for given in plan.tasks if facts is not None)
     if facts is None:
-        raise ValueError(f"{plan.out} holds no samples to grade again; draw them first, without --regrade.")
+        raise ValueError(_nothing_to_grade(plan, "a task", RUN))
+    runs = tuple(_run_on_disk(plan, given) for given in plan.tasks)
     for run in runs:
         _check_grader(run)
     return PreparedEvaluation(plan, runs, {}, facts, None)
+
+
+def _nothing_to_grade(plan: EvaluationPlan, name: str, missing: str) -> str:
+    return (
+        f"{plan.out} holds no samples of {name} to grade again ({missing} is missing); draw them first, without "
+        "--regrade."
+    )
 
 
 def _run_on_disk(plan: EvaluationPlan, given: TaskName) -> TaskRun:
@@ -90,8 +97,9 @@ def _run_on_disk(plan: EvaluationPlan, given: TaskName) -> TaskRun:
     is_there = isinstance(given, str) and (plan.out / given / TASK).is_file()
     task = None if is_there else find_task(given)
     name = str(given) if task is None else task.name
-    if not (plan.out / name / TASK).is_file():
-        raise ValueError(f"{plan.out} holds no samples of {name} to grade again; draw them first, without --regrade.")
+    missing = [file for file in (f"{name}/{TASK}", f"{name}/{SAMPLES}") if not (plan.out / file).is_file()]
+    if missing:
+        raise ValueError(_nothing_to_grade(plan, name, missing[0]))
     run = read_task(plan.out / name)
     return replace(run, task=TaskFacts.of(task)) if task is not None and task.suite == OWN == run.task.suite else run
 
@@ -186,7 +194,7 @@ def _check_same_run(plan: EvaluationPlan, facts: Mapping[str, Any]) -> None:
         if name not in ("name", "adapter") and earlier[part].get(name) != facts[part].get(name)
     ]
     if different:
-        raise ValueError(_holds_another(plan, "", different))
+        raise ValueError(_holds_another(plan, "", RUN, different))
 
 
 def _check_same_task(plan: EvaluationPlan, run: TaskRun) -> None:
@@ -205,12 +213,12 @@ def _check_same_task(plan: EvaluationPlan, run: TaskRun) -> None:
     if earlier.questions != run.questions and len(earlier.questions) == len(run.questions):
         old, new = next((a, b) for a, b in zip(earlier.questions, run.questions, strict=True) if a != b)
         different.append(f"question {new.qid!r}: {old.text[:40]!r}, gold {old.gold!r} there, {new.gold!r} now")
-    raise ValueError(_holds_another(plan, f" of {run.task.name}", different))
+    raise ValueError(_holds_another(plan, f" of {run.task.name}", f"{run.task.name}/{TASK}", different))
 
 
-def _holds_another(plan: EvaluationPlan, of: str, different: list[str]) -> str:
+def _holds_another(plan: EvaluationPlan, of: str, file: str, different: list[str]) -> str:
     lines = "\n".join(f"  {line}" for line in different)
     return (
-        f"{plan.out} holds another evaluation{of}, and the two are not mixed:\n{lines}\n"
+        f"{plan.out} holds another evaluation{of}, as its {file} says, and the two are not mixed:\n{lines}\n"
         "Ask for the same again to go on with it, or write another --out."
     )

@@ -11,7 +11,7 @@ from qtarget.evaluate.confidence import Estimate, average_at_k, pass_at_k
 from qtarget.evaluate.effects.run_effects import RunEffects
 from qtarget.evaluate.grading.judge_agreement import Agreement
 from qtarget.evaluate.nouns import NO_ANSWER, Answers, Record, SamplingProtocol, TaskRun
-from qtarget.evaluate.store import task_sha
+from qtarget.evaluate.store import SAMPLES, task_sha
 
 TRUNCATED = 0.05
 """Above this share of completions cut off at the limit, a score says little of the model."""
@@ -117,7 +117,7 @@ def average_of(answers: Answers) -> tuple[Estimate, float]:
     try:
         average = average_at_k(grades, k, units=units, names=answers.qids)
     except ValueError as error:
-        raise ValueError(f"{answers.task.name}: {error}") from error
+        raise ValueError(f"{answers.task.name}/{SAMPLES}: {error}") from error
     return average, pass_at_k(grades, k, k, units=units).mean
 
 
