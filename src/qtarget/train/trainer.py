@@ -184,8 +184,15 @@ class TargetSFTTrainer(OpenSFTTrainer):
         return check_positions(rows, counts, name, causal_lm(self.model), self.asker, self.args.max_length)
 
     def _check_ends(self, rows: Any) -> None:
-        """Refuse training rows that do not teach the model to stop; warn a Python user, and of rows of token ids. Of a
-        mixture each set is looked at."""
+        """Refuse training rows that do not teach the model to stop; warn a Python user, and of rows of token ids."""
+        check_ends(self.end_checks(rows), end_tokens(self.model, self.text_tokenizer))
+
+    def end_checks(self, rows: Any) -> list[tuple[Any, EndCheck]]:
+        """The prepared training rows, of a mixture each set, and what is known of their ends.
+
+        Args:
+            rows: as they were before they were prepared.
+        """
         mixture, prepared = self.door.mixture_of(rows), self._mixture_behind(self.train_dataset)
         sets = {"train": (rows, self.train_dataset)}
         if mixture is not None and prepared is not None:
@@ -197,7 +204,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
             is_refused = self.asker is Asker.COMMAND_LINE and opened is not None and opened.form.becomes != "tokens"
             about = (self.text_tokenizer, self.args.max_length, self.asker, is_refused, takes_end_token(opened))
             looked.append((made, EndCheck(name, *about)))
-        check_ends(looked, end_tokens(self.model, self.text_tokenizer))
+        return looked
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
