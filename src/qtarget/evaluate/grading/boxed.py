@@ -5,8 +5,8 @@ from collections import deque
 from typing import NamedTuple
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-WORDS = r"(?:,\s*)?(?:and|or|\\text\s?\{\s*(?:and|or)\s*\})"
-JOINS = re.compile(rf"\s*(?:\$|\\\))?\s*(?:{WORDS}|[,;/&])\s*(?:\$|\\\()?\s*(?:[a-z]\s*=\s*)?")
+JOINING_WORDS = r"(?:,\s*)?(?:and|or|\\text\s?\{\s*(?:and|or)\s*\})"
+JOINS = re.compile(rf"\s*(?:\$|\\\))?\s*(?:{JOINING_WORDS}|[,;/&])\s*(?:\$|\\\()?\s*(?:[a-z]\s*=\s*)?")
 AT_ONCE = 16
 """Boxes that may be one answer: ``\\boxed{1} and \\boxed{2}``."""
 

@@ -8,13 +8,13 @@ from typing import Literal, NamedTuple
 from qtarget.evaluate.grading import choice_words as words
 from qtarget.evaluate.grading.option_names import OPENS, TEXT_END, Options, closed, named, two
 
-SENTENCES, WINDOW = 1000, 160
+SENTENCES, WINDOW = 200, 160
 """Sentences of a completion that are read, from the last one on, and characters around an answer that are looked at."""
 OPENING = re.compile(OPENS)
 LETTER = re.compile(r"[A-Za-z](?![A-Za-z0-9_\u00aa-\u052f]|['’](?!d[iıuüa]r)\w)")
 PAIRS = {"(": ")", "[": "]", "{": "}", "*": "*", "_": "_", "$": "$", "`": "`", '"': '"', "'": "'"}
 LETTER_END = re.compile(r"[^\S\n]*+(?:[.,;:!)\]}*_$\"'`|\\([(。、、]|</|—|–|…|-(?!\w)|$)", re.MULTILINE)
-STRICT_END = re.compile(r"[\s*_$\"'`)\]}]*?(?:[.!。](?!\s?[a-z])|$)", re.MULTILINE)
+STRICT_END = re.compile(r"(?:'d[iıuü]r)?[\s*_$\"'`)\]}]*?(?:[.!。](?!\s?[a-z])|$)", re.MULTILINE)
 SPECIES = re.compile(r"\.\s?(?P<word>[a-z]{4,})")
 """As in "E. coli"."""
 STOP = re.compile(r"[.!?。！？\n]")

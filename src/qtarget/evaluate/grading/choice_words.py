@@ -10,10 +10,11 @@ RIGHT = (
     r"|suitable)"
 )
 ANSWERS = (
-    r"answer|ans|solution|respuesta|r[ée]ponse|antwort|lösung|risposta|resposta|gabarito|antwoord|odpověď|odpoveď"
+    r"answer|ans\.|ans|solution|respuesta|r[ée]ponse|antwort|lösung|risposta|resposta|gabarito|antwoord|odpověď"
+    r"|odpoveď"
     r"|ответ|відповідь|отговорът|отговор|одговор|odgovor|cevap|cevabı|yanıt|đáp án|câu trả lời|jawabannya|jawaban"
     r"|jawapan"
-    r"|svaret|svar|vastaus|válasz|odpowiedź|răspunsul|răspuns|απάντηση|jibu|atsakymas|vastus|atbilde"
+    r"|svaret|svar|vastaus|válasz|odpowiedzią|odpowiedź|răspunsul|răspuns|απάντηση|jibu|atsakymas|vastus|atbilde"
 )
 CHOICES = (
     rf"{RIGHT} (?:option|choice|alternative|response|letter|one)|(?:my|final) (?:choice|option|pick)"
@@ -21,7 +22,7 @@ CHOICES = (
     r"|richtige option|richtig|juiste optie|правильный вариант|верный вариант"
 )
 UNSPACED = (
-    r"答案|答え|正解|解答|回答|正确选项|正確選項|正しい選択肢|정답|해답|답변|답|คำตอบ|उत्तर|जवाब|উত্তর"
+    r"答案|答え|選択肢(?=は)|正解|解答|回答|正确选项|正確選項|正しい選択肢|정답|해답|답변|답|คำตอบ|उत्तर|जवाब|উত্তর"
     r"|الإجابة|الاجابة|إجابة|الجواب|جواب|پاسخ|התשובה|תשובה|பதில்|సమాధానం"
 )
 BEHIND = (
@@ -36,13 +37,16 @@ TO = (
 LINKS = (
     r"is(?:\sthat)?(?=[\s:*_$(\"'`{\[])|was|would be|should be|must be|has to be|will be|appears to be|seems to be"
     r"|['’]s"
-    r"|es|sería|est|serait|ist|lautet|wäre|è|é|seria|to jest|je|е|є|là|adalah|är|er|este|είναι|ni|az|yra|ir"
+    r"|é a(?=\s[*(]{0,3}[A-Z](?![A-Za-z]))|è la|est la|es la|es|sería|est|serait|ist|lautet|wäre|è|é|seria|to jest"
+    r"|jest|je|е|є|là|adalah|är|er|este"
+    r"|είναι|ni|az|yra|ir"
     r"|является|هي|هو|है|হল|হলো|היא|הוא|است"
 )
 LINK_SIGNS = r"::?|=>|=|->|→|⇒|—|–|-(?=\s)|是|为|為|は|が|은|는|คือ|应该是|應該是|应为|选|選|:"
 FILLERS = (
     r"(?:definitely|clearly|probably|likely|most likely|therefore|thus|indeed|simply|obviously|hence|actually|still"
-    r"|surely|certainly|only|undoubtedly|then|just|also|the|option|choice|letter|number|la|le|die|das|el|il|o"
+    r"|surely|certainly|only|donc|dus|also|entonces|quindi|portanto|então|somit|daher|dunque|alors|a alternativa"
+    r"|a opção|undoubtedly|then|just|also|the|option|choice|letter|number|la|le|die|das|el|il|o"
     r"|opción|option"
     r"|opción|lettre|a letra|letra|lettera|buchstabe|alternativa|optie|вариант|буква|выбор|选项|選項|选|選|옵션|선택지"
     r"|ตัวเลือก|विकल्प"
@@ -61,7 +65,7 @@ CUE = re.compile(
     rf"(?:(?<![^\W_])(?:(?P<tied>odpowiedź to|vastaus on)|(?P<noun>{CHOICES}|{ANSWERS}))(?![^\W\d_])"
     rf"|(?P<unspaced>{UNSPACED})|(?P<picks>{PICKS}))"
     rf"(?:\s(?:{BEHIND})(?!\w))?+(?:,?\s{TO},?)?+(?:,?\s(?:therefore|thus|then|hence|here),?)?+{MARKS}"
-    rf"(?P<link>(?:{LINK_SIGNS})|(?:{LINKS})(?!\w))?+{MARKS}(?P<second>(?:is|:|=)(?!\w))?+{MARKS}(?:,\s)?+"
+    rf"(?P<link>(?:{LINK_SIGNS})|(?:{LINKS})(?!\w))?+{MARKS}(?P<second>(?:is(?!\w)|:|=))?+{MARKS}(?:,\s)?+"
     rf"(?:{FILLERS}(?![^\W_]){MARKS}:?+{MARKS}){{0,3}}+",
     re.IGNORECASE,
 )
@@ -81,7 +85,7 @@ BE = (
     r"(?:(?:also|clearly|definitely|obviously|therefore|probably)\s)*+"
 )
 DENIAL = re.compile(
-    rf"[^\S\n]*+,?[^\S\n]*+(?:(?:which|that|this|it)\s?)?+{BE}(?:{BAD}|(?:not|never)\b)"
+    rf"[^\S\n]*+{BE}(?:{BAD}|(?:not|never)\b)|[^\S\n]*+,?[^\S\n]*+(?:which|that|this|it)\s?{BE}{BAD}"
     rf"|[\s.,;)—–-]*+(?:that|this|it)\s?{BE}{BAD}(?=\s*+(?:[.,;!]|\Z|because\b|since\b))"
     r"|[^\S\n]*+,?[^\S\n]*+(?:(?:which|that|this|it)\s)?+(?:isn['’]t|wasn['’]t|cannot|can['’]t|couldn['’]t|can not)\b"
     rf"|[^\S\n]*+[:(,—–-]\s*+{BAD}"
@@ -103,7 +107,8 @@ FOLLOWERS = re.compile(
     r"|this|the|these|they|porque|ya que|pues|puesto|car|parce|puisque|weil|da|denn|perché|poiché|pois|omdat|want"
     r"|ponieważ"
     r"|bo|protože|потому|так как|поскольку|çünkü|vì|karena|fordi|olduğu|dır|dir|是)\b"
-    r"|です|だ[。！!\s]|だ$|である|になり|となり|でし|と考|입니다|이다|예요|이에요|번|임|因|项|項|选项|選項|和|而|ครับ|ค่ะ|เพราะ|正确|正しい|है|درست|است|।",
+    r"|['’]d[iıuüa]r|です|だ[。！!\s]|だ$|である|になり|となり|でし|と考|입니다|이다|예요|이에요|번|임|因|项|項|选项|選項|和|而|ครับ|ค่ะ|เพราะ|正确|正しい|है"
+    r"|درست|است|।",
     re.IGNORECASE,
 )
 """Words that go on behind a letter. Any other word may make the letter part of a name: "B cells", "A common one"."""

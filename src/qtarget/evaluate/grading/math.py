@@ -6,6 +6,7 @@ from typing import Literal, cast
 from qtarget.evaluate.grading.boxed import last_box
 from qtarget.evaluate.grading.math_spelling import spelled
 from qtarget.evaluate.grading.thinking import said
+from qtarget.evaluate.grading.too_large import is_too_large
 from qtarget.evaluate.grading.untrusted import is_unreadable
 from qtarget.evaluate.grading.worker_pool import WorkerPool
 from qtarget.evaluate.nouns import Grade, Question, Reason
@@ -48,12 +49,14 @@ class MathGrader:
         return self._judged(question.gold.strip(), answer) if answer else Grade(0, "no_answer")
 
     def _judged(self, gold: str, answer: str) -> Grade:
-        if answer == gold:
+        if answer == gold or (not is_unreadable(answer) and spelled(answer) == spelled(gold)):
             return Grade(1, "boxed", answer)
         if is_unreadable(gold):
             return Grade(None, "gold_unparseable", answer)
         if is_unreadable(answer) or is_unreadable(spelled(answer)):
             return Grade(0, "parse_error", answer)
+        if is_too_large(gold) or is_too_large(answer):
+            return Grade(None, "timeout", answer)
         verdict = self.pool.compare(spelled(gold), spelled(answer))
         reason = "boxed" if verdict["reason"] == "ok" else verdict["reason"]
         return Grade(cast(Literal[0, 1] | None, verdict["value"]), cast(Reason, reason), answer)

@@ -2,11 +2,13 @@
 
 import re
 
-GAP = (
+DIGIT_GAP = (
     r"(?:\\[,;:!]|\\ |\\thinspace\s?|\\enspace\s?|\{\s*,\s*\}(?:\\!)?|,\\!\s?|\{\s*\\[,;:]\s*\}|\{\s*\}"
     r"|\\hspace\{[^{}]{0,9}\}|[ ~'’٬˙])"
 )
-GROUPS = re.compile(rf"(?<![\w.,^_])(\d{{1,3}})(?:({GAP})(?=\d{{3}}(?!\d)))(\d{{3}})(?:\2\d{{3}})*+(?![\d/])(?!\s*/)")
+GROUPS = re.compile(
+    rf"(?<![\w.,^_])(\d{{1,3}})(?:({DIGIT_GAP})(?=\d{{3}}(?!\d)))(\d{{3}})(?:\2\d{{3}})*+(?![\d/])(?!\s*/)"
+)
 COMMAS = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?!\d)(?!,\s*\d)")
 INDIAN = re.compile(r"(?<![\w.,])\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])")
 SURROUNDED = re.compile(r"[(\[{,;]|\\(?:cup|cap|in|text\s?\{\s*(?:and|or))|\b(?:and|or)\b")

@@ -39,7 +39,7 @@ STYLES = re.compile(
 """Commands that only set colour, font or line; those of text only around a number or π, as other text is a unit."""
 BARE_BRACES = re.compile(r"(?<![\w}\]^_\\])\{((?:[^{}A-Za-z\\]*\d[^{}A-Za-z\\]*|\\pi\s*))\}(?![{^_])")
 ROMAN = r"\\(?:mathrm|mathit|mathbf|mathsf|text|rm)\s*\{\s*([ei])\s*\}"
-PLAIN = (
+SPELLING_RULES = (
     (re.compile(rf"(?<=[A-Za-z]){ROMAN}"), r" \1"),
     (re.compile(rf"{ROMAN}(?=[A-Za-z])"), r"\1 "),
     (re.compile(ROMAN), r"\1"),
@@ -58,7 +58,7 @@ PLAIN = (
     (re.compile(r"^\s*\\text\s*\{\s*(?:the\s)?(?:final\s)?answer(?:\sis)?\s*:?\s*\}", re.IGNORECASE), ""),
     (re.compile(r"(?<![\w.)}])(\d+)(?:\s|\\,|\\ )+(?=\\[dt]?frac\s*\{\d+\}\s*\{\d+\}|\\[dt]?frac\s*\d\s*\d)"), r"\1"),
 )
-MIXED = re.compile(r"(?<![\w.)}])(\d+)(?:\s|\\,|\\ )+(\d+)\s*/\s*(\d+)(?![\d.^!])")
+MIXED_NUMBER = re.compile(r"(?<![\w.)}])(\d+)(?:\s|\\,|\\ )+(\d+)\s*/\s*(\d+)(?![\d.^!])")
 ENDS = re.compile(r"(?:\s|(?<!\\)[.,;$])+$")
 
 
@@ -67,9 +67,9 @@ def spelled(expression: str) -> str:
     text = _roots(_scripts(_fractions(BLANKS.sub("~", expression))))
     text = STYLES.sub("", text.translate(LETTERS))
     text = grouped(BARE_BRACES.sub(r"\1", text))
-    for spelling, plain in PLAIN:
+    for spelling, plain in SPELLING_RULES:
         text = spelling.sub(plain, text)
-    text = MIXED.sub(_mixed, text)
+    text = MIXED_NUMBER.sub(_mixed, text)
     return ENDS.sub("", numerals(text)).strip(" $")
 
 

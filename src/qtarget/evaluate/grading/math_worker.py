@@ -32,11 +32,12 @@ PAIR = re.compile(r"(\\\{|[(\[])[^()\[\]{}]*,[^()\[\]{}]*(\\\}|[)\]])")
 NOTHING = re.compile(r"\\emptyset|\\\{\\\}")
 APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])|≈")
 NEGATED = re.compile(
-    r"(?<!\\)\b(?:not(?!\s(?:know|sure|possible|exist|enough|determin))|wrong|incorrect|neither|nor|except)\b|\\(?:not|neq?|lnot|neg)(?![A-Za-z])"
+    r"(?<!\\)\b(?:not(?!\s(?:know|sure|possible|exist|enough|determin))|wrong|incorrect|neither|nor|except)\b"
+    r"|\\(?:not|neq?|lnot|neg)(?![A-Za-z])"
 )
 ARROW = re.compile(r"\\(?:to|rightarrow)(?![A-Za-z])")
 INTERVAL = re.compile(r"\\infty|\\cup|\[[^\[\]()]*,[^\[\]()]*[\])]|\([^\[\]()]*,[^\[\]()]*\]")
-LETTER = re.compile(r"\s*(?!\\pi(?![A-Za-z]))\\?[A-Za-z]+(?:_\{?\w+\}?)?\s*(?:\(\s*\w+\s*\))?\s*")
+LONE_LETTER = re.compile(r"\s*(?!\\pi(?![A-Za-z]))\\?[A-Za-z]+(?:_\{?\w+\}?)?\s*(?:\(\s*\w+\s*\))?\s*")
 TURNED = re.compile(r"\s*(-?(?:[\d.]+|\\frac\{-?\d+\}\{\d+\}|\\?[a-z]*\{?\d+\}?))\s*=\s*([A-Za-z])\s*")
 MEASURED = re.compile(r"\\(?:text|mathrm|circ|operatorname|pmod|bmod|mod|equiv|lim|pm|mp)(?![A-Za-z])|[%$°]|\bmod\b")
 """Equations that hold of units, degrees and remainders, which are not read."""
@@ -117,7 +118,7 @@ def _differ(one: Any, other: Any) -> bool:
 
 def _readings(expression: str) -> list[list[Any]]:
     """An expression as a whole; both sides of "10/3 ≈ 3.33"; and "3 = x" turned round."""
-    sides = [side for side in APPROXIMATELY.split(expression) if not LETTER.fullmatch(side)]
+    sides = [side for side in APPROXIMATELY.split(expression) if not LONE_LETTER.fullmatch(side)]
     if len(sides) > 1 or APPROXIMATELY.search(expression):
         return [_parsed(side) for side in dict.fromkeys((sides[:1] + sides[-1:]) or [expression])]
     turned = TURNED.fullmatch(expression)
@@ -138,7 +139,7 @@ def _holds(answer: str) -> bool:
 
 
 def _value(side: str) -> Any:
-    return None if LETTER.fullmatch(side) else _number(_parsed(side))
+    return None if LONE_LETTER.fullmatch(side) else _number(_parsed(side))
 
 
 def _step(side: str, near: bool) -> Any:
