@@ -73,7 +73,7 @@ def test_a_statistic_is_one_expression(tmp_path):
 
 def test_a_task_is_a_reader_a_row_and_samples(tmp_path):
     folder = project_with(edits_of("docs/maintainers/extend.md", "An evaluation task"), tmp_path)
-    assert "| `gsm8k` | 1319 | openai/gsm8k, main, test |" in write_page(folder, "docs/tasks.md")
+    assert "| `svamp` | 300 | ChilleD/SVAMP, test |" in write_page(folder, "docs/tasks.md")
     python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/evaluate/tasks/test_catalogue.py")
     check_style(folder)
 

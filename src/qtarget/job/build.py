@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from trl import get_peft_config, get_quantization_config  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.data import Asker
+from qtarget.data.user_files.paths import not_found
 from qtarget.disk.files import replace_text
 from qtarget.job.card import model_card
 from qtarget.job.config.checked_job import Job
-from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.resume_checks import check_checkpoint_fits
 from qtarget.job.rows.layout import evaluation_rows, training_rows

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PrinterCallback
 
+from qtarget.data.user_files.yaml_file import read_yaml
 from qtarget.disk.files import read_json_object, reading_fields, write_digested_json
 from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.run.conduct import run_evaluation
@@ -19,7 +20,6 @@ from qtarget.evaluate.tasks import task
 from qtarget.evaluate.tasks.lock_file import LOCK_NAME
 from qtarget.evaluate.tasks.questions import sample_rows
 from qtarget.job.config.checked_job import Job
-from qtarget.job.config.yaml_file import read_yaml
 from qtarget.job.training import CONFIGURATION, prepare_training, run_training
 from qtarget.recipes.dry import DRY_PROTOCOL, DRY_QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory

@@ -97,8 +97,11 @@ def tasks_of(arms: Sequence[Arm]) -> tuple[list[str], list[str]]:
     return common, [task for task in every if task not in common]
 
 
-def check_comparable(arms: Sequence[Arm], tasks: Sequence[str]) -> None:
+def check_comparable(arms: Sequence[Arm], tasks: Sequence[str], any_budget: bool = False) -> None:
     """Refuse arms whose questions, protocol, prompts or graders differ, or whose seeds cannot be paired.
+
+    Args:
+        any_budget: `max_new_tokens` may differ from arm to arm.
 
     Raises:
         ValueError: fewer than two arms; or the first difference, and what to do.
@@ -117,7 +120,7 @@ def check_comparable(arms: Sequence[Arm], tasks: Sequence[str]) -> None:
     for task in tasks:
         first = arms[0].seeds[0][task]
         for other, answers in [(arm.name, answers) for arm in arms for answers in arm.answers(task)]:
-            if difference := next(_differences(first, answers), None):
+            if difference := next(_differences(first, answers, any_budget), None):
                 raise ValueError(f"{task}: {arms[0].name} and {other} cannot be compared: {difference}")
 
 
@@ -129,15 +132,17 @@ def _check_complete(arm: Arm, task: str) -> None:
         raise ValueError(f"{arm.name}, {task}/{SAMPLES}: {error}") from error
 
 
-def _differences(first: Answers, other: Answers) -> Iterator[str]:
+def _differences(first: Answers, other: Answers, any_budget: bool) -> Iterator[str]:
+    free = ("seed", "max_new_tokens") if any_budget else ("seed",)
     for name in ("version", "grader"):
         old, new = getattr(first.task, name), getattr(other.task, name)
         if old != new:
             yield f"{name} of the task {old} and {new}. Evaluate both with one release."
-    for name in (field.name for field in fields(SamplingProtocol) if field.name != "seed"):
+    for name in (field.name for field in fields(SamplingProtocol) if field.name not in free):
         old, new = getattr(first.ask, name), getattr(other.ask, name)
         if old != new:
-            yield f"{name} {old} and {new}. Evaluate one again with --{name.replace('_', '-')} {old}."
+            asked = " Or write --any-budget, to compare them all the same." if name == "max_new_tokens" else ""
+            yield f"{name} {old} and {new}. Evaluate one again with --{name.replace('_', '-')} {old}.{asked}"
     yield from _question_differences(first, other)
     yield from _record_differences(first, other)
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 
 from qtarget.disk.files import write_digested_json, write_json
 from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.effects.run_effects import RunEffects, measure_effects
 from qtarget.evaluate.generators.huggingface import HuggingFace
-from qtarget.evaluate.grading import GRADERS
+from qtarget.evaluate.grading.grader_settings import make_grader
+from qtarget.evaluate.grading.judge_agreement import judge_agreement
 from qtarget.evaluate.nouns import TaskRun
 from qtarget.evaluate.run.draw import SampleOrigin, draw_missing
 from qtarget.evaluate.run.grade import grade_records
@@ -24,6 +26,7 @@ from qtarget.evaluate.store import (
     answers_in,
     answers_of,
     cut_torn_line,
+    read_task,
     write_task,
 )
 from qtarget.outcomes import stopped_by
@@ -88,7 +91,7 @@ def _resumable(prepared: PreparedEvaluation) -> Iterator[None]:
 def _draw(prepared: PreparedEvaluation, run: TaskRun, watch: ProgressWatch) -> str | None:
     """Draw the samples of a task that are not on disk yet. Returns a notice where a torn line was cut off the file."""
     folder = prepared.plan.out / run.task.name
-    if not (folder / TASK).is_file():
+    if not (folder / TASK).is_file() or read_task(folder).task != run.task:  # own questions may be graded anew
         write_task(folder, run)
     notice = cut_torn_line(folder / SAMPLES)
     if prepared.generator is not None:
@@ -98,5 +101,6 @@ def _draw(prepared: PreparedEvaluation, run: TaskRun, watch: ProgressWatch) -> s
 
 def _grade(prepared: PreparedEvaluation, run: TaskRun, watch: ProgressWatch) -> TaskResult:
     path = prepared.plan.out / run.task.name / SAMPLES
-    records = grade_records(path, run, GRADERS[run.task.grader], watch, again=prepared.plan.regrade)
-    return summarise(run, answers_of(run, records, prepared.facts))
+    make = partial(make_grader, run.task.grader, run.task.settings)
+    records = grade_records(path, run, make, watch, again=prepared.plan.regrade)
+    return replace(summarise(run, answers_of(run, records, prepared.facts)), agreement=judge_agreement(make(), run))
