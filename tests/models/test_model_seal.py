@@ -51,7 +51,7 @@ def test_a_damaged_one_is_refused_by_everything_that_opens_it(folder, name, open
 ADDED = (
     "adapter_config.json", "adapter_model.safetensors", "model.safetensors.index.json", "model-00001.safetensors",
     "pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "quantize_config.json", "added_tokens.json",
-    "special_tokens_map.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja",
+    "special_tokens_map.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.json",
     "additional_chat_templates/tool.jinja",
 )  # fmt: skip
 HARMLESS = (

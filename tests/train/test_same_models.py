@@ -30,7 +30,7 @@ def trainer(folder: Path, model: Any = None, teacher: Any = None, changed: tuple
         ),
         train_dataset=tiny_models.token_rows(4),
         processing_class=tiny_models.tiny_tokenizer(),
-        **({"teachers": teacher} if teacher is not None else {}),
+        **({"teacher": teacher} if teacher is not None else {}),
         **given,
     )
 
@@ -91,6 +91,6 @@ def test_a_checkpoint_of_before_is_gone_on_from_and_what_is_not_compared_is_said
         for name in ("model_config", "teacher_configs", "reference_config"):
             del part["identity"][name]
         part["identity"].update(weights=64 * "0", teachers={"0": f"a model, {64 * '1'}"})
-    write_digested_json(path, {name: value for name, value in manifest.items() if name != "sha256"})
+    write_digested_json(path, {name: value for name, value in manifest.items() if name != "content_sha256"})
     with pytest.warns(UserWarning, match=r"weights \(an earlier .*teachers \(an.*model_config \(.*teacher_configs \("):
         go_on(tmp_path, teacher=changed_model(""))
