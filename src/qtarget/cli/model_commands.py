@@ -1,7 +1,7 @@
 """`qtarget chat` and `merge`: what one does with a model once it is trained."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,16 +46,16 @@ def chat_command(
     ] = False,
 ) -> None:
     with diverted_noise():
-        from qtarget.cli.chat_loop import chat
+        from qtarget.cli.chat_loop import converse
+        from qtarget.data.user_files.paths import check_model_name
         from qtarget.evaluate.dialogue import AnswerSettings, Dialogue, Partner
         from qtarget.evaluate.generators.huggingface import HuggingFace
-        from qtarget.job.config.paths import check_model_name
 
         with preparation():
             settings = AnswerSettings(temperature, top_p, max_new_tokens, seed)
             settings.check()
             check_model_name(model, "MODEL")
-            options = {"trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights}
+            options: Any = {"trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights}
             source = HuggingFace(model, revision=revision, dtype=dtype, device=device, **options)
             dialogue = Dialogue(source.tokenizer, system)
             dialogue.check()
@@ -64,7 +64,7 @@ def chat_command(
     console = SafeConsole(stderr=True, soft_wrap=True)
     if not dialogue.has_template:
         console.print(f"{model} has no chat template: it goes on with your text, and answers no questions", style="dim")
-    raise typer.Exit(chat(dialogue, partner))
+    raise typer.Exit(converse(dialogue, partner))
 
 
 @model_app.command("merge", short_help="Merge a LoRA adapter into its base.", help=MERGE_HELP)
@@ -81,7 +81,7 @@ def merge_command(
     as_json: AsJson = False,
 ) -> None:
     with diverted_noise():
-        from qtarget.job.config.paths import check_model_name
+        from qtarget.data.user_files.paths import check_model_name
         from qtarget.job.merged_model import check_free, write_merged
         from qtarget.models.merging import plan_merge
 
@@ -90,7 +90,7 @@ def merge_command(
             for given, name in {"ADAPTER": adapter, "--base": base}.items():
                 if name is not None:
                     check_model_name(name, given)
-            options = {"trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights}
+            options: Any = {"trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights}
             plan = plan_merge(adapter, base, **options)
         probe = write_merged(plan, out)
     if as_json:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ def weights_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
 def _plain(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
     """The tensors that one is made of: a DTensor of its part, a quantised one of numbers and scales."""
     if hasattr(tensor, "__tensor_flatten__"):
-        for inside in tensor.__tensor_flatten__()[0]:
+        for inside in cast(Any, tensor).__tensor_flatten__()[0]:
             yield from _plain(f"{name}/{inside}", getattr(tensor, inside))
     elif not tensor.is_meta:
         yield name, tensor

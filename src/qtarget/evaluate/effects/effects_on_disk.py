@@ -7,7 +7,7 @@ from typing import Any
 
 from qtarget.disk.files import read_json_object, reading_fields, write_digested_json
 from qtarget.evaluate.effects.run_effects import RunEffects
-from qtarget.evaluate.nouns import Answers, TaskRun
+from qtarget.evaluate.nouns import Answers, Task, TaskFacts, TaskRun
 from qtarget.evaluate.store import EFFECTS_FILE, RUN, TASK, identity, task_sha
 
 ORIGIN = "of"
@@ -44,10 +44,14 @@ def read_effects(file: Path, answered: Mapping[str, Answers]) -> dict[str, Any]:
     return effects
 
 
+def _facts(task: Task | TaskFacts) -> TaskFacts:
+    return task if isinstance(task, TaskFacts) else TaskFacts.of(task)
+
+
 def _check_origin(origin: Mapping[str, Any], file: Path, answered: Mapping[str, Answers]) -> None:
     one = next(iter(answered.values()))
     same_model = _fingerprints({"model": one.model, "generation": one.generation}).items() <= origin.items()
-    runs = {name: TaskRun(task.task, task.ask, task.questions) for name, task in answered.items()}
+    runs = {name: TaskRun(_facts(task.task), task.ask, task.questions) for name, task in answered.items()}
     same_tasks = all(name in runs and task_sha(runs[name]) == sha for name, sha in origin["tasks"].items())
     if not (same_model and same_tasks):
         than = f"the tasks in {TASK}" if same_model else f"the model in {RUN}"

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 _OUT_OF_LIMITS = {"value": None, "reason": "timeout"}
 _SHOWN = 200
@@ -72,7 +72,7 @@ def _verdict(returned: Any) -> dict[str, Any]:
     if isinstance(value, str | bytes) or not _is_zero_or_one(value):
         what = f"it returned {repr(returned)[:_SHOWN]}, and True, False or None is expected"
         return {"value": None, "reason": "grader_failed", "note": what}
-    return {"value": int(value), "reason": "ok", "extracted": text}
+    return {"value": int(cast(int, value)), "reason": "ok", "extracted": text}
 
 
 def _is_zero_or_one(value: Any) -> bool:

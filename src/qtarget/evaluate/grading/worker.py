@@ -51,7 +51,7 @@ class KillableWorker:
         self._turn = threading.Lock()
         self._closing = False
 
-    def ask(self, request: dict[str, Any]) -> WorkerReply:
+    def ask(self, request: Any) -> WorkerReply:
         """The worker's reply, or that limits were hit. A worker that died is replaced and asked once more.
 
         Raises:
@@ -90,7 +90,7 @@ class KillableWorker:
         """
         return self.process if self.process is not None and self.process.poll() is None else self._start()
 
-    def _ask(self, request: dict[str, Any]) -> WorkerReply:
+    def _ask(self, request: Any) -> WorkerReply:
         process = self.start()
         assert process.stdin is not None
         try:

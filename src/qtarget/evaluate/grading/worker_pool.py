@@ -41,7 +41,7 @@ class WorkerPool:
         """The verdict on two expressions; see `KillableWorker.ask`."""
         return self.ask({"gold": gold, "answer": answer})
 
-    def ask(self, request: dict[str, Any]) -> WorkerReply:
+    def ask(self, request: Any) -> WorkerReply:
         """A worker's reply to a request of JSON; see `KillableWorker.ask`."""
         return self._asked(json.dumps(request))
 

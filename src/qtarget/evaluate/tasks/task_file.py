@@ -66,7 +66,7 @@ def _faults(file: YamlFile) -> Iterator[str]:
         if key in KEYS and (why := _not_of(KEYS[key], value)):
             yield f"line {file.lines[key]}: `{key}: {printable(str(value))}`: {why}"
         elif key in ("protocol", "fields"):
-            parts = PROTOCOL if key == "protocol" else dict.fromkeys(OWN_PARTS, Any)
+            parts: Any = PROTOCOL if key == "protocol" else dict.fromkeys(OWN_PARTS, Any)
             yield from _unknown(value, parts, lambda part, key=key: f"line {file.lines[key]}, in `{key}`: ")
             yield from _wrong_values(value, parts, f"line {file.lines[key]}, in `{key}`: ")
         elif key == "grader" and isinstance(value, dict) and not isinstance(value.get("name"), str):

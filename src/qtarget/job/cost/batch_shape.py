@@ -44,5 +44,5 @@ def batch_shape(rows: Any, job: Job) -> BatchShape:
     return BatchShape(count, longest, count * _multiple(float(widths.mean()), args.pad_to_multiple_of), True)
 
 
-def _multiple(length: Any, of: int | None) -> Any:
-    return length if not of else int(np.ceil(length / of)) * of
+def _multiple(length: Any, of: Any) -> Any:
+    return length if not of else int(np.ceil(length / int(of))) * int(of)

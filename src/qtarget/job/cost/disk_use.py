@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.run_memory import RunMemory
@@ -13,7 +14,7 @@ from qtarget.job.cost.student_memory import StudentMemory
 from qtarget.target.types import IGNORED
 from qtarget.teacher.cache.contents import bytes_per_token
 
-PER_DOCUMENT = 24
+BYTES_A_ROW = 24
 """Bytes of a cache for a row."""
 
 
@@ -56,14 +57,16 @@ def disk_use(job: Job, memory: RunMemory, student: StudentMemory, steps: int, ro
 
 def saves_of(job: Job, steps: int) -> int:
     """How many checkpoints a run writes."""
-    return _times(str(job.args.save_strategy.value), job.args.save_steps, job, steps)
+    return _times(SaveStrategy(job.args.save_strategy).value, job.args.save_steps, job, steps)
 
 
 def evaluations_of(job: Job, steps: int) -> int:
     """How often a run measures the loss on its evaluation rows, the last time at its end."""
     if job.evaluation is None:
         return 0
-    times = _times(str(job.args.eval_strategy.value), job.args.eval_steps or job.args.logging_steps, job, steps)
+    times = _times(
+        IntervalStrategy(job.args.eval_strategy).value, job.args.eval_steps or job.args.logging_steps, job, steps
+    )
     return max(1, times)
 
 
@@ -81,7 +84,7 @@ def _cache(job: Job, rows: Any) -> int:
         return 0
     numbers = rows.with_format("numpy")
     asked = sum(int((np.asarray(labels)[1:] != IGNORED).sum()) for labels in numbers["labels"])
-    one = asked * bytes_per_token(job.args.teacher_top_k, job.cache.dtype) + PER_DOCUMENT * len(rows)
+    one = asked * bytes_per_token(job.args.teacher_top_k, job.cache.dtype) + BYTES_A_ROW * len(rows)
     return one * job.method.num_teachers_read
 
 

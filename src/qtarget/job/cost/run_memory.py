@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import torch
 from transformers import AutoConfig
+from transformers.training_args import OptimizerNames
 
 import qtarget as qt
 from qtarget.fused.arguments import CHUNK_TOKENS
@@ -83,7 +84,7 @@ def run_memory(job: Job, shape: BatchShape, device: str, libraries: int) -> tupl
         libraries=libraries,
         weights=student.weights,
         gradients=student.gradients,
-        optimizer=int(_state_bytes(str(job.args.optim.value)) * student.trained),
+        optimizer=int(_state_bytes(OptimizerNames(job.args.optim).value) * student.trained),
         activations=student.activations,
         loss=student.loss,
         teacher=of_teachers + student.evidence,
@@ -110,7 +111,7 @@ def _live(job: Job, role: str) -> list[tuple[str, Any]]:
     """Sources and configurations of the models that are loaded beside the student."""
     if getattr(job.args, f"{role}_cache") is not None or role not in job.method.needs:
         return []
-    names = [name for name in as_teachers(getattr(job.args, role)) if name is not None]
+    names = [str(name) for name in as_teachers(getattr(job.args, role)) if name is not None]
     models = [name for name in names if SourceName.parse(name).kind is SourceKind.MODEL]
     return [(name, AutoConfig.from_pretrained(name, trust_remote_code=job.args.trust_remote_code)) for name in models]
 

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -108,7 +109,10 @@ def model_without_weights(source: str, hub_options: dict[str, Any]) -> PreTraine
     """A model of the source's configuration on torch's `meta` device, where tensors have shapes and no numbers."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, **hub_options))
+    revision: Any = hub_options.get("revision")
     with suppress(OSError):  # a model need not have any
-        model.generation_config = GenerationConfig.from_pretrained(source, revision=hub_options.get("revision"))
+        model.generation_config = GenerationConfig.from_pretrained(source, revision=revision)
+    # a chat template of another tokenizer may bring tokens, and their embeddings cannot be drawn from numbers here
+    model.resize_token_embeddings = partial(model.resize_token_embeddings, mean_resizing=False)
     model.hf_device_map = {"": "meta"}  # the Trainer takes it for placed then, and does not move it
     return model

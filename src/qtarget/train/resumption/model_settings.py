@@ -35,7 +35,7 @@ ADAPTER_WITHOUT_EFFECT = (
 
 def model_settings(model: Any) -> dict[str, Any] | None:
     """The fields of a model's configuration, and of adapters that stand in it outside of a peft model; None without."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if not hasattr(config, "to_dict"):
         return None
     settings = _with_effect(config.to_dict())
