@@ -182,7 +182,8 @@ def _keep_generation(model: PreTrainedModel, plan: MergePlan, tokenizer: PreTrai
     """Generation stops where it did, and at the end token of the tokenizer that was trained with."""
     config = model.generation_config or GenerationConfig()
     given: Any = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    ends = list(_distinct([*given, tokenizer.eos_token_id]))
+    both: Any = [*given, tokenizer.eos_token_id]
+    ends = list(_distinct(both))
     config.eos_token_id = ends[0] if len(ends) == 1 else ends or None
     model.generation_config = config
 

@@ -52,6 +52,7 @@ def _step() -> float:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes))
+    chosen: Any = machine_choices({"use_cpu": not torch.cuda.is_available()}).keys
     rows = Dataset.from_list([{"input_ids": [5, 6, 7, 8]}] * 2)
     with tempfile.TemporaryDirectory() as folder:
         args = TargetSFTConfig(
@@ -63,7 +64,7 @@ def _step() -> float:
             report_to="none",
             disable_tqdm=True,
             use_cpu=not torch.accelerator.is_available(),
-            **machine_choices({"use_cpu": not torch.cuda.is_available()}).keys,
+            **chosen,
         )
         trainer = TargetSFTTrainer(model, args, train_dataset=rows, processing_class=tokenizer)
         return trainer.train().training_loss
