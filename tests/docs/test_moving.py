@@ -10,12 +10,12 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from qtarget.data.user_files.yaml_file import YamlFile
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.job.config.other_words import UNNEEDED, other_words_line
 from qtarget.job.config.read_job import check_job
 from qtarget.job.config.user_input import user_input
-from qtarget.job.config.yaml_file import YamlFile
 
 ROOT = Path(__file__).parents[2]
 MOVING = ("docs/from-trl.md", "docs/from-axolotl.md", "docs/from-llama-factory.md")

@@ -47,9 +47,9 @@ def chat_command(
 ) -> None:
     with diverted_noise():
         from qtarget.cli.chat_loop import chat
+        from qtarget.data.user_files.paths import check_model_name
         from qtarget.evaluate.dialogue import AnswerSettings, Dialogue, Partner
         from qtarget.evaluate.generators.huggingface import HuggingFace
-        from qtarget.job.config.paths import check_model_name
 
         with preparation():
             settings = AnswerSettings(temperature, top_p, max_new_tokens, seed)
@@ -81,7 +81,7 @@ def merge_command(
     as_json: AsJson = False,
 ) -> None:
     with diverted_noise():
-        from qtarget.job.config.paths import check_model_name
+        from qtarget.data.user_files.paths import check_model_name
         from qtarget.job.merged_model import check_free, write_merged
         from qtarget.models.merging import plan_merge
 

@@ -10,9 +10,9 @@ import yaml
 from job.command import run as command
 
 import qtarget as qt
+from qtarget.data.user_files.yaml_file import CoreLoader
 from qtarget.job.config.config_schema import configuration_schema
 from qtarget.job.config.keys import all_keys
-from qtarget.job.config.yaml_file import CoreLoader
 from qtarget.recipes.launch import arm_values
 from qtarget.recipes.recipe_files import recipe, recipe_names
 from qtarget.recipes.resolve import trained_arms, without_sources

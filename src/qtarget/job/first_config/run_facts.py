@@ -12,10 +12,10 @@ from transformers import PreTrainedTokenizerBase
 
 from qtarget.data import Asker, RowCounts, checked_ids
 from qtarget.data.batches.positions import positions_of
+from qtarget.data.user_files.formats import reader_of
 from qtarget.fused.memory import free_bytes
 from qtarget.job.build import remove_if_empty
 from qtarget.job.config.checked_job import DataSource, Job
-from qtarget.job.rows.formats import reader_of
 from qtarget.job.rows.rendering import RowsTrainer, rows_trainer
 from qtarget.job.rows.sources import SAMPLE_ROWS
 from qtarget.job.rows.splits import HELD_OUT, splits_of_files

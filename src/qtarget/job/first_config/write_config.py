@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qtarget.data.user_files.yaml_file import YamlFile
 from qtarget.disk.files import json_text, replace_text
 from qtarget.disk.place import check_place, free_name
 from qtarget.job.config.config_schema import TITLE, configuration_schema
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import check_job
 from qtarget.job.config.user_input import UserInput, user_input
-from qtarget.job.config.yaml_file import YamlFile
 from qtarget.job.first_config.commented_yaml import commented_yaml
 from qtarget.job.first_config.run_facts import RunFacts, look_at_run
 from qtarget.job.first_config.settings import Sections, chosen_settings
