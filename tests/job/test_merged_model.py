@@ -8,7 +8,6 @@ import torch
 from job.command import run as command
 from job.directories import model_directory
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
-from tiny_models import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qtarget.disk.seal import damage, read_seal
@@ -127,9 +126,8 @@ def test_what_cannot_be_merged_is_refused_before_the_work(base, tmp_path, capsys
     config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (quantised / "config.json").write_text(json.dumps(config), encoding="utf-8")
     prompt = tmp_path / "prompt"
-    get_peft_model(
-        tiny_model("llama"), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    ).save_pretrained(prompt)
+    tuning = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), tuning).save_pretrained(prompt)
     out = str(tmp_path / "out")
     cases = [
         ((str(base), "--out", out), "holds no adapter"),

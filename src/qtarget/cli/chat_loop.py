@@ -12,7 +12,7 @@ COMMANDS_OF_CHAT = {"/reset": "forget the conversation", "/exit": "end (Ctrl-D t
 FINISHES = {"length": "cut off: --max-new-tokens allows more", "interrupted": "stopped"}
 
 
-def chat(dialogue: Dialogue, partner: Partner) -> int:
+def converse(dialogue: Dialogue, partner: Partner) -> int:
     """Read lines and answer them, until the user ends it.
 
     Returns:

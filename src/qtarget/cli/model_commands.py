@@ -46,7 +46,7 @@ def chat_command(
     ] = False,
 ) -> None:
     with diverted_noise():
-        from qtarget.cli.chat_loop import chat
+        from qtarget.cli.chat_loop import converse
         from qtarget.data.user_files.paths import check_model_name
         from qtarget.evaluate.dialogue import AnswerSettings, Dialogue, Partner
         from qtarget.evaluate.generators.huggingface import HuggingFace
@@ -64,7 +64,7 @@ def chat_command(
     console = SafeConsole(stderr=True, soft_wrap=True)
     if not dialogue.has_template:
         console.print(f"{model} has no chat template: it goes on with your text, and answers no questions", style="dim")
-    raise typer.Exit(chat(dialogue, partner))
+    raise typer.Exit(converse(dialogue, partner))
 
 
 @model_app.command("merge", short_help="Merge a LoRA adapter into its base.", help=MERGE_HELP)

@@ -88,7 +88,7 @@ def build_trainer(job: Job) -> JobTrainer:
             quantization_config=get_quantization_config(job.model_args),
         )
     except OSError as error:
-        raise ValueError(_unreachable(job, error)) from error
+        raise ValueError(unreachable_models(job, error)) from error
     except SafetensorError as error:
         raise ValueError(f"weights of {', '.join(_models(job))} are damaged ({error}); copy them again.") from error
     trainer.facts = facts_of(job, train, evaluation, trainer.row_counts)
@@ -104,7 +104,7 @@ def _models(job: Job) -> list[str]:
     return [name for name in names if SourceName.parse(name).kind is SourceKind.MODEL]
 
 
-def _unreachable(job: Job, error: OSError) -> str:
+def unreachable_models(job: Job, error: OSError) -> str:
     """transformers' message about a model it cannot open, and for each name looked up on the hub, why it is no path."""
     not_paths = [not_found(Path(name), "the directory") for name in _models(job) if not Path(name).is_absolute()]
     return "\n".join([str(error), *not_paths])

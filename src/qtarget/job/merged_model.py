@@ -9,12 +9,13 @@ from pathlib import Path
 import yaml
 
 from qtarget.console import spelled_out
-from qtarget.disk.files import replace_text
+from qtarget.disk.files import file_digest, replace_text
 from qtarget.disk.place import check_place, free_name
 from qtarget.disk.seal import seal
 from qtarget.job.facts import versions
 from qtarget.models.identity import weights_identity
 from qtarget.models.merging import PROBE_ROWS, PROBE_TOKENS, MergePlan, MergeProbe, merge_adapter
+from qtarget.models.pickled_weights import ADAPTER_PICKLE, ADAPTER_WEIGHTS
 
 
 def check_free(out: Path) -> None:
@@ -67,11 +68,17 @@ def merge_card(plan: MergePlan, probe: MergeProbe) -> str:
 The weights are those of the base with the adapter's change added, computed in float32 and stored in {_name(plan)}.
 
 - Base: {_code(plan.base)} (weights {_code(weights_identity(plan.base))})
-- Adapter: {_code(plan.adapter)} (weights {_code(weights_identity(plan.adapter))})
+- Adapter: {_code(plan.adapter)} (weights {_code(_adapter_identity(plan.adapter))})
 - On {PROBE_ROWS * PROBE_TOKENS} token ids its logits are at most {probe.difference:.3g} from those of the adapter on
   its base; the largest logit is {probe.largest:.3g}, and the adapter changes the base's by up to {probe.moved:.3g}.
 - Made by `qtarget merge` with {installed}.
 {_training_card(plan)}"""
+
+
+def _adapter_identity(adapter: str) -> str:
+    """sha256 of the adapter's own weights, wherever its base is now; of one on the hub its commit."""
+    files = [Path(adapter) / name for name in (ADAPTER_WEIGHTS, ADAPTER_PICKLE)]
+    return next((file_digest(file) for file in files if file.is_file()), None) or weights_identity(adapter)
 
 
 def _training_card(plan: MergePlan) -> str:

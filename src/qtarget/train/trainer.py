@@ -185,9 +185,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
     def _check_ends(self, rows: Any) -> None:
         """Refuse training rows that do not teach the model to stop; warn a Python user, and of rows of token ids."""
-        check_ends(self.end_checks(rows), end_tokens(self.model, self.text_tokenizer))
+        check_ends(self._end_checks(rows), end_tokens(self.model, self.text_tokenizer))
 
-    def end_checks(self, rows: Any) -> list[tuple[Any, EndCheck]]:
+    def _end_checks(self, rows: Any) -> list[tuple[Any, EndCheck]]:
         """The prepared training rows, of a mixture each set, and what is known of their ends.
 
         Args:

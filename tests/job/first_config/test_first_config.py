@@ -17,6 +17,12 @@ from qtarget.job.config.read_job import read_job
 from qtarget.job.training import prepare_training, run_training
 
 
+@pytest.fixture(autouse=True)
+def own_config(here):
+    """The configuration of the other tests is out of the way."""
+    (here / "config.yaml").unlink()
+
+
 def written_config(path) -> dict:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
@@ -154,9 +160,9 @@ def test_nothing_is_overwritten_without_force(here, capsys):
     assert command(capsys, "init", *words, "--out", "mine.yaml", "--force").code == 0
     assert written_config(here / "mine.yaml")["model"] == "llama"
     (here / "other").mkdir()
-    (here / "other" / "qtarget.schema.json").write_text("{}")
+    (here / "other" / "qtarget-schema.json").write_text("{}")
     assert command(capsys, "init", *words, "--out", "other/config.yaml").code == 2
-    assert (here / "other" / "qtarget.schema.json").read_text() == "{}"
+    assert (here / "other" / "qtarget-schema.json").read_text() == "{}"
 
 
 def test_a_place_for_results_that_is_free(here, capsys):

@@ -13,7 +13,7 @@ from qtarget.job.cost.student_memory import StudentMemory
 from qtarget.target.types import IGNORED
 from qtarget.teacher.cache.contents import bytes_per_token
 
-PER_DOCUMENT = 24
+BYTES_A_ROW = 24
 """Bytes of a cache for a row."""
 
 
@@ -81,7 +81,7 @@ def _cache(job: Job, rows: Any) -> int:
         return 0
     numbers = rows.with_format("numpy")
     asked = sum(int((np.asarray(labels)[1:] != IGNORED).sum()) for labels in numbers["labels"])
-    one = asked * bytes_per_token(job.args.teacher_top_k, job.cache.dtype) + PER_DOCUMENT * len(rows)
+    one = asked * bytes_per_token(job.args.teacher_top_k, job.cache.dtype) + BYTES_A_ROW * len(rows)
     return one * job.method.num_teachers_read
 
 

@@ -13,7 +13,7 @@ from qtarget.job.config.checked_job import Job
 
 STEPS_TIMED = 3
 """Steps that count; one before them warms up."""
-DRAWN, PROMPT_TOKENS, NEW_TOKENS = 8, 32, 16
+DRAWN, PROMPT_TOKENS, TOKENS_DRAWN = 8, 32, 16
 """Completions that are drawn at once to time generation, tokens of their prompts, and of each."""
 
 
@@ -93,7 +93,7 @@ def _generate(trainer: JobTrainer) -> float:
     """Tokens a second; no end token ends a completion."""
     model: Any = trainer.model.eval()
     ids = torch.ones(DRAWN, PROMPT_TOKENS, dtype=torch.long, device=model.device)
-    options = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False}
+    options = {"max_new_tokens": TOKENS_DRAWN, "min_new_tokens": TOKENS_DRAWN, "do_sample": False}
     seconds = []
     for _ in range(2):
         start = _now()

@@ -86,6 +86,6 @@ def _writing(disk: DiskUse) -> float:
     return (disk.saves * disk.checkpoint + disk.result) / DISK_SPEED
 
 
-def tokens_in(rows: Any) -> int:
+def tokens_of_rows(rows: Any) -> int:
     """Tokens of prepared rows."""
     return 0 if rows is None else sum(len(ids) for ids in rows.with_format("numpy")["input_ids"])

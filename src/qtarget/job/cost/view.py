@@ -11,7 +11,7 @@ from qtarget.job.cost.pilot import DRAWN
 from qtarget.job.cost.run_cost import RunCost
 from qtarget.job.cost.task_time import TaskTime
 
-GIB, GB = 2**30, 10**9
+_GIB, _GB = 2**30, 10**9
 MEANINGS = {
     "libraries": "torch, transformers, the rows",
     "weights": "of the model",
@@ -23,12 +23,16 @@ MEANINGS = {
     "reference": "weights that the model is compared with",
 }
 
+ALWAYS = ("weights", "gradients", "optimizer", "activations")
+
 
 def cost_view(job: Job, cost: RunCost) -> RenderableType:
     """Memory by part, hours, disk, and what does not fit."""
     return Group(
         _heading("memory", _memory_remark(cost)),
-        _table([(name, _gib(size), MEANINGS[name]) for name, size in cost.memory.parts().items() if size]),
+        _table(
+            [(name, _gib(size), MEANINGS[name]) for name, size in cost.memory.parts().items() if size or name in ALWAYS]
+        ),
         Text(),
         _table(list(_totals(cost))),
         _heading("time", cost.time.basis),
@@ -57,12 +61,12 @@ def _totals(cost: RunCost) -> Iterator[tuple[str, str, str]]:
 def _times(cost: RunCost) -> Iterator[tuple[str, str, str]]:
     time = cost.time
     of_model = f"{cost.trained:,} of {cost.parameters:,} weights are trained"
-    yield "training", duration(time.training), f"{time.steps:,} steps; {of_model}"
+    yield "training", _duration(time.training), f"{time.steps:,} steps; {of_model}"
     if time.evaluations:
-        yield "evaluations", duration(time.evaluations), "of the loss on the evaluation rows"
+        yield "evaluations", _duration(time.evaluations), "of the loss on the evaluation rows"
     if time.checkpoints:
-        yield "checkpoints", duration(time.checkpoints), f"{cost.disk.saves}, written at 400 MB/s"
-    yield "together", duration(time.total), ""
+        yield "checkpoints", _duration(time.checkpoints), f"{cost.disk.saves}, written at 400 MB/s"
+    yield "together", _duration(time.total), ""
 
 
 def _disk(job: Job, cost: RunCost) -> Iterator[tuple[str, str, str]]:
@@ -85,7 +89,7 @@ def _tasks(cost: RunCost) -> list[RenderableType]:
 
 def _task(each: TaskTime) -> tuple[str, str, str]:
     answers = "how many questions it has is not fixed" if each.answers is None else f"{each.answers:,} answers"
-    shown = "?" if each.seconds is None else duration(each.seconds)
+    shown = "?" if each.seconds is None else _duration(each.seconds)
     return each.task, shown, f"{answers}, of up to {each.tokens:,} tokens"
 
 
@@ -100,6 +104,8 @@ def _warnings(cost: RunCost) -> Iterator[str]:
             f"{_gb(cost.disk.run)} are written and {_gb(cost.disk.free)} are free: keep fewer checkpoints "
             "(`save_total_limit: 1`), or write elsewhere (`output_dir`)."
         )
+    if cost.is_rough:
+        yield "Activations are by a rule of thumb: this model cannot be rehearsed without numbers."
     if cost.sampled:
         yield "The rows are a stream: only the first were looked at."
 
@@ -119,14 +125,14 @@ def _table(rows: list[tuple[str, str, str]]) -> Table:
 
 
 def _gib(size: int) -> str:
-    return f"{size / GIB:.2f}"
+    return f"{size / _GIB:.2f}"
 
 
 def _gb(size: int) -> str:
-    return f"{size / GB:.1f} GB" if size >= GB else f"{size / 1e6:.1f} MB"
+    return f"{size / _GB:.1f} GB" if size >= _GB else f"{size / 1e6:.1f} MB"
 
 
-def duration(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     """Seconds in words: "40 s", "12 min", "3.4 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -9,10 +9,10 @@ from qtarget.console import spelled_out
 from qtarget.job.config.config_schema import SCHEMA_LINE
 from qtarget.job.config.key_descriptions import key_descriptions
 from qtarget.job.config.keys import all_keys
+from qtarget.job.first_config.key_choices import KeyChoice, Sections, millions
 from qtarget.job.first_config.run_facts import RunFacts
-from qtarget.job.first_config.settings import Sections, Setting, millions
 
-WIDTH = 96
+COMMENT_WIDTH = 96
 """Characters of a line of comments."""
 NOT_WRITTEN = ("hub_token", "method_kwargs")
 
@@ -38,9 +38,9 @@ def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in NOT_WRITTEN and value is not None}
 
 
-def _as_given(key: str, value: Any) -> Setting:
+def _as_given(key: str, value: Any) -> KeyChoice:
     text = key_descriptions()[key].text if key in all_keys() else "a hyperparameter of the method"
-    return Setting(key, value, text.partition(". ")[0].rstrip(".") or "as given")
+    return KeyChoice(key, value, text.partition(". ")[0].rstrip(".") or "as given")
 
 
 def _head(facts: RunFacts, path: str) -> list[str]:
@@ -56,7 +56,7 @@ def _head(facts: RunFacts, path: str) -> list[str]:
     ]
 
 
-def _setting(setting: Setting, given: Mapping[str, Any]) -> list[str]:
+def _setting(setting: KeyChoice, given: Mapping[str, Any]) -> list[str]:
     value = _flat(given).get(setting.key, setting.value)
     is_own = setting.key in _flat(given) and value != setting.value
     reason = _as_given(setting.key, value).reason if is_own else setting.reason
@@ -67,7 +67,7 @@ def _setting(setting: Setting, given: Mapping[str, Any]) -> list[str]:
 def _wrapped(reason: str) -> list[str]:
     words, lines = reason.split(" "), [""]
     for word in words:
-        if len(lines[-1]) + len(word) > WIDTH:
+        if len(lines[-1]) + len(word) > COMMENT_WIDTH:
             lines.append("")
         lines[-1] += f" {word}"
     return [f"#{line}" for line in lines]

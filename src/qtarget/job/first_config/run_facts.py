@@ -14,7 +14,7 @@ from qtarget.data import Asker, RowCounts, checked_ids
 from qtarget.data.batches.positions import positions_of
 from qtarget.data.user_files.formats import reader_of
 from qtarget.fused.memory import free_bytes
-from qtarget.job.build import remove_if_empty
+from qtarget.job.build import remove_if_empty, unreachable_models
 from qtarget.job.config.checked_job import DataSource, Job
 from qtarget.job.rows.rendering import RowsTrainer, rows_trainer
 from qtarget.job.rows.sources import SAMPLE_ROWS
@@ -100,7 +100,7 @@ class LookTrainer(RowsTrainer):
         return checked_ids(rows, key, embeddings, self.text_tokenizer, self.asker)
 
     def _check_ends(self, rows: Any) -> None:
-        looked, ends = self.end_checks(rows), end_tokens(self.model, self.text_tokenizer)
+        looked, ends = self._end_checks(rows), end_tokens(self.model, self.text_tokenizer)
         self.ends = tuple(map(str, self.text_tokenizer.convert_ids_to_tokens(sorted(ends))))
         self.eos_token = end_token_to_write(looked, ends)
         if self.eos_token is None:
@@ -116,8 +116,11 @@ def look_at_run(job: Job) -> RunFacts:
     _check_model(job)
     sampled = job.streaming or job.sample is not None
     looked = replace(job, streaming=False, sample=SAMPLE_ROWS) if sampled else job
-    with remove_if_empty(job.output):
-        trainer = rows_trainer(looked, LookTrainer, max_length=None, packing=False)
+    try:
+        with remove_if_empty(job.output):
+            trainer = rows_trainer(looked, LookTrainer, max_length=None, packing=False)
+    except OSError as error:
+        raise ValueError(unreachable_models(job, error)) from error
     _check_teachers(job, trainer.text_tokenizer)
     rows: Any = trainer.train_dataset
     counts = trainer.row_counts["train"]

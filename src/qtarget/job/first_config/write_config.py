@@ -13,12 +13,12 @@ from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import check_job
 from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.job.first_config.commented_yaml import commented_yaml
+from qtarget.job.first_config.key_choices import Sections, chosen_settings
 from qtarget.job.first_config.run_facts import RunFacts, look_at_run
-from qtarget.job.first_config.settings import Sections, chosen_settings
 from qtarget.job.output_folder import check_output
 from qtarget.job.rows.sources import SAMPLE_ROWS
 
-OUTPUT, SCHEMA_FILE = "out", "qtarget.schema.json"
+OUTPUT, SCHEMA_FILE = "out", "qtarget-schema.json"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def _check_file(path: Path, force: bool) -> None:
     if path.is_dir():
         raise ValueError(f"`--out {path}` is a directory; name the file, as in --out {path / 'config.yaml'}.")
     if path.exists() and not force:
-        free = free_name(path.with_suffix("")).with_suffix(path.suffix)
+        names = (path.with_stem(f"{path.stem}-{number}") for number in range(2, 10_000))
+        free = next(name for name in names if not name.exists())
         raise ValueError(f"`--out {path}` is there already; write --force to replace it, or --out {free}.")
     schema = path.with_name(SCHEMA_FILE)
     if schema.exists() and TITLE not in schema.read_text(encoding="utf-8", errors="replace")[:200]:

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -110,5 +111,7 @@ def model_without_weights(source: str, hub_options: dict[str, Any]) -> PreTraine
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, **hub_options))
     with suppress(OSError):  # a model need not have any
         model.generation_config = GenerationConfig.from_pretrained(source, revision=hub_options.get("revision"))
+    # a chat template of another tokenizer may bring tokens, and their embeddings cannot be drawn from numbers here
+    model.resize_token_embeddings = partial(model.resize_token_embeddings, mean_resizing=False)
     model.hf_device_map = {"": "meta"}  # the Trainer takes it for placed then, and does not move it
     return model

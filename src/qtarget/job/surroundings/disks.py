@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qtarget.disk.place import check_place
-from qtarget.job.surroundings.finding import Finding
+from qtarget.job.surroundings.observation import Observation
 
-GB = 10**9
+_GB = 10**9
 BLOCK_BYTES, BLOCKS = 2**22, 8
 """What is written to measure a disk: 32 MiB."""
-LITTLE_ROOM = 5 * GB
+LITTLE_ROOM = 5 * _GB
 SLOW_DISK = 50e6
 """Bytes a second below which a checkpoint of a gigabyte takes longer than a minute with its optimizer."""
 
 
-def disks_found(runs: Path) -> Iterator[Finding]:
+def disks_found(runs: Path) -> Iterator[Observation]:
     """The folders of runs, of the hub's files, of `datasets`' and of GGUF conversions.
 
     Args:
@@ -52,21 +52,21 @@ def _caches() -> dict[str, Path]:
     return folders
 
 
-def _disk(name: str, folder: Path) -> Finding:
+def _disk(name: str, folder: Path) -> Observation:
     try:
         check_place(folder, str(folder))
         there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
         free, speed = shutil.disk_usage(there).free, _write_speed(there)
     except ValueError as error:
-        return Finding("disks", name, str(error), "fails")
+        return Observation("disks", name, str(error), "fails")
     except OSError as error:
-        return Finding("disks", name, f"{folder} cannot be written to ({error.strerror})", "fails")
-    found = f"{folder}: {free / GB:,.0f} GB free, writes {speed / 1e6:,.0f} MB/s"
+        return Observation("disks", name, f"{folder} cannot be written to ({error.strerror})", "fails")
+    found = f"{folder}: {free / _GB:,.0f} GB free, writes {speed / 1e6:,.0f} MB/s"
     if free < LITTLE_ROOM:
-        return Finding("disks", name, found, "note", "little room: a checkpoint takes three times the weights")
+        return Observation("disks", name, found, "note", "little room: a checkpoint takes three times the weights")
     if speed < SLOW_DISK:
-        return Finding("disks", name, found, "note", "slow: save seldom (`save_steps`), or write elsewhere")
-    return Finding("disks", name, found)
+        return Observation("disks", name, found, "note", "slow: save seldom (`save_steps`), or write elsewhere")
+    return Observation("disks", name, found)
 
 
 def _write_speed(folder: Path) -> float:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from qtarget.job.surroundings.devices import devices_found, precisions_found
 from qtarget.job.surroundings.disks import disks_found
-from qtarget.job.surroundings.finding import Finding
 from qtarget.job.surroundings.libraries import extras_found, versions_found
+from qtarget.job.surroundings.observation import Observation
 from qtarget.job.surroundings.trial import trainer_found
 
 VARIABLES = {
@@ -19,7 +19,7 @@ VARIABLES = {
 """Variables of the environment that change what a run does."""
 
 
-def examine(runs: Path) -> list[Finding]:
+def examine(runs: Path) -> list[Observation]:
     """Look at this machine. A temporary file is written where runs and caches go; nothing stays.
 
     Args:
@@ -36,7 +36,7 @@ def examine(runs: Path) -> list[Finding]:
     ]
 
 
-def _environment() -> Iterator[Finding]:
+def _environment() -> Iterator[Observation]:
     for name, meaning in VARIABLES.items():
         if name in os.environ:
-            yield Finding("environment", name, f"{os.environ[name]}: {meaning}")
+            yield Observation("environment", name, f"{os.environ[name]}: {meaning}")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib import metadata
 from types import ModuleType
 
-from qtarget.job.surroundings.finding import Finding
+from qtarget.job.surroundings.observation import Observation
 
 NEEDED = "train"
 """The extra without which the command line trains nothing."""
@@ -22,13 +22,13 @@ WHAT_FOR = {
 }
 
 
-def versions_found() -> Iterator[Finding]:
+def versions_found() -> Iterator[Observation]:
     """Python, qtarget, and every library of which versions were tested."""
-    yield Finding("versions", "python", platform.python_version())
-    yield Finding("versions", "qtarget", _version("qtarget") or "not installed as a package")
+    yield Observation("versions", "python", platform.python_version())
+    yield Observation("versions", "qtarget", _version("qtarget") or "not installed as a package")
     tested = _tested()
     if tested is None:
-        yield Finding(
+        yield Observation(
             "versions", "packaging", "is not installed, so versions cannot be compared", "fails", _pip(NEEDED)
         )
         return
@@ -36,17 +36,17 @@ def versions_found() -> Iterator[Finding]:
         yield _compared(name, versions)
 
 
-def _compared(name: str, tested) -> Finding:
+def _compared(name: str, tested) -> Observation:
     version = _version(name)
     upgrade = f"pip install '{name}{tested.requirement}'"
     of = f"tested: {tested.oldest} to {tested.newest}"
     if version is None:
-        return Finding("versions", name, f"is not installed; {of}", "fails", upgrade)
+        return Observation("versions", name, f"is not installed; {of}", "fails", upgrade)
     if tested.is_older(version):
-        return Finding("versions", name, f"{version} is too old; {of}", "fails", upgrade)
+        return Observation("versions", name, f"{version} is too old; {of}", "fails", upgrade)
     if tested.is_newer(version):
-        return Finding("versions", name, f"{version} is newer; {of}", "note", f"should something fail: {upgrade}")
-    return Finding("versions", name, f"{version}; {of}")
+        return Observation("versions", name, f"{version} is newer; {of}", "note", f"should something fail: {upgrade}")
+    return Observation("versions", name, f"{version}; {of}")
 
 
 def _tested() -> ModuleType | None:
@@ -58,7 +58,7 @@ def _tested() -> ModuleType | None:
     return sys.modules.get(name)
 
 
-def extras_found() -> Iterator[Finding]:
+def extras_found() -> Iterator[Observation]:
     """Each extra, with what it is for, and what of it is missing or too old."""
     try:
         from packaging.requirements import Requirement
@@ -74,10 +74,10 @@ def extras_found() -> Iterator[Finding]:
         lacking = [name for each in mine if (name := _lacking(each))]
         use = WHAT_FOR.get(extra, "")
         if not lacking:
-            yield Finding("extras", extra, f"installed: {use}")
+            yield Observation("extras", extra, f"installed: {use}")
         else:
             state = "fails" if extra == NEEDED else "note"
-            yield Finding("extras", extra, f"lacks {', '.join(lacking)}: {use}", state, _pip(extra))
+            yield Observation("extras", extra, f"lacks {', '.join(lacking)}: {use}", state, _pip(extra))
 
 
 def _lacking(requirement) -> str | None:

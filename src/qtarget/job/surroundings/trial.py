@@ -4,30 +4,34 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from qtarget.job.surroundings.finding import Finding
+from qtarget.job.surroundings.observation import Observation
 
 FAULTS = (ImportError, RuntimeError, ValueError, TypeError, AttributeError, OSError)
 """Errors of libraries that do not fit each other."""
 
 
-def trainer_found() -> Iterator[Finding]:
+def trainer_found() -> Iterator[Observation]:
     """The parts of TRL and transformers that the trainer leans on, and a step of training on a tiny model."""
     try:
         from qtarget.train.probes import HOOKS, STATE_KINDS, check_hooks
 
         check_hooks()
     except FAULTS as error:
-        yield Finding("trainer", "private parts of TRL", _first_line(error), "fails", _remedy(error))
+        yield Observation("trainer", "private parts of TRL", _first_line(error), "fails", _remedy(error))
         return
-    yield Finding("trainer", "private parts of TRL", f"{len(HOOKS)} methods and {len(STATE_KINDS)} attributes as known")
+    yield Observation(
+        "trainer", "private parts of TRL", f"{len(HOOKS)} methods and {len(STATE_KINDS)} attributes as known"
+    )
     try:
         start = time.perf_counter()
         loss = _step()
     except FAULTS as error:
-        yield Finding("trainer", "one step", f"{type(error).__name__}: {_first_line(error)}", "fails", _remedy(error))
+        yield Observation(
+            "trainer", "one step", f"{type(error).__name__}: {_first_line(error)}", "fails", _remedy(error)
+        )
         return
     state = "fine" if 0 < loss < float("inf") else "fails"
-    yield Finding(
+    yield Observation(
         "trainer", "one step", f"of a tiny model: loss {loss:.3f}, {time.perf_counter() - start:.1f} s", state
     )
 

@@ -6,12 +6,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.job.surroundings.finding import Finding
+from qtarget.job.surroundings.observation import Observation
 
 SIGNS = {"fine": ("ok", "green"), "note": ("note", "yellow"), "fails": ("FAILS", "bold red")}
 
 
-def surroundings_view(findings: Sequence[Finding], width: int) -> RenderableType:
+def surroundings_view(findings: Sequence[Observation], width: int) -> RenderableType:
     """A line for each finding, with its remedy beneath it, and what it comes to at the end."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
@@ -29,7 +29,7 @@ def surroundings_view(findings: Sequence[Finding], width: int) -> RenderableType
     return Group(table, Text(), _verdict(findings))
 
 
-def _verdict(findings: Sequence[Finding]) -> Text:
+def _verdict(findings: Sequence[Observation]) -> Text:
     failing = [each.name for each in findings if each.state == "fails"]
     if failing:
         return Text(f"a run would fail here: {', '.join(failing)}", style="bold red")

@@ -8,7 +8,7 @@ State = Literal["fine", "note", "fails"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Observation:
     """One thing that was looked at.
 
     Attributes:

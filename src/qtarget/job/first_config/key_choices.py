@@ -8,7 +8,7 @@ import qtarget as qt
 from qtarget.job.first_config.run_facts import RunFacts
 from qtarget.job.method_pages import entry
 
-GIB = 2**30
+_GIB = 2**30
 SHARE_OF_FREE = 0.8
 """Of the memory that is free, what a run is let take."""
 BYTES_FULL, BYTES_FROZEN = 16, 4
@@ -24,7 +24,7 @@ TEACHER_KEYS = {
 }
 
 
-class Setting(NamedTuple):
+class KeyChoice(NamedTuple):
     """A key of the file, its value, and why it has that value: a line of a comment.
 
     Attributes:
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
     is_off: bool = False
 
 
-Sections = dict[str, list[Setting]]
+Sections = dict[str, list[KeyChoice]]
 """Settings under the headings that they stand under."""
 
 
@@ -58,26 +58,26 @@ def chosen_settings(given: Mapping[str, Any], facts: RunFacts) -> Sections:
     }
 
 
-def _sources(given: Mapping[str, Any], facts: RunFacts) -> Iterator[Setting]:
+def _sources(given: Mapping[str, Any], facts: RunFacts) -> Iterator[KeyChoice]:
     model = facts.model
     layers = f", {model.layers} layers" if model.layers else ""
-    yield Setting("model", given["model"], f"{model.architecture}: {millions(model.parameters)} parameters{layers}")
-    yield Setting("train_dataset", given["train_dataset"], facts.counts.sentence())
+    yield KeyChoice("model", given["model"], f"{model.architecture}: {millions(model.parameters)} parameters{layers}")
+    yield KeyChoice("train_dataset", given["train_dataset"], facts.counts.sentence())
 
 
-def _rows(facts: RunFacts) -> Iterator[Setting]:
+def _rows(facts: RunFacts) -> Iterator[KeyChoice]:
     if {"messages", "prompt and completion"} & set(facts.becomes):
-        yield Setting(
+        yield KeyChoice(
             "learn", "assistant", "the model learns its own turns, and not the questions; `all` is every token"
         )
     if facts.eos_token is not None:
         ends = " or ".join(facts.model.ends) or "no token"
-        yield Setting(
+        yield KeyChoice(
             "eos_token", facts.eos_token, f"answers in the rows end with it, and generation would stop at {ends} only"
         )
 
 
-def _length(given: Mapping[str, Any], facts: RunFacts) -> Setting:
+def _length(given: Mapping[str, Any], facts: RunFacts) -> KeyChoice:
     lengths, positions = facts.lengths, facts.model.positions
     longest = 8 * math.ceil(lengths.longest / 8)
     of_rows = f"half of the rows have at most {lengths.half:,} tokens, 95 % at most {lengths.most:,}"
@@ -85,11 +85,13 @@ def _length(given: Mapping[str, Any], facts: RunFacts) -> Setting:
     if positions is not None and longest > positions:
         is_cut = lengths.longest > positions
         end = "longer ones are cut" if is_cut else "none is cut"
-        return Setting("max_length", positions, f"{of_rows}, {whole} {lengths.longest:,}; the model's positions, {end}")
-    return Setting("max_length", longest, f"{of_rows}, {whole} {lengths.longest:,}: none is cut")
+        return KeyChoice(
+            "max_length", positions, f"{of_rows}, {whole} {lengths.longest:,}; the model's positions, {end}"
+        )
+    return KeyChoice("max_length", longest, f"{of_rows}, {whole} {lengths.longest:,}: none is cut")
 
 
-def _objective(given: Mapping[str, Any]) -> Iterator[Setting]:
+def _objective(given: Mapping[str, Any]) -> Iterator[KeyChoice]:
     has_teacher = any(given.get(key) for key in ("teacher", "teacher_cache"))
     name = str(given.get("method") or ("target-sft" if has_teacher else "sft"))
     why = (
@@ -100,39 +102,40 @@ def _objective(given: Mapping[str, Any]) -> Iterator[Setting]:
         if name == "sft"
         else entry(name).summary.rstrip(".")
     )
-    yield Setting("method", name, why)
+    yield KeyChoice("method", name, why)
     for key, what in TEACHER_KEYS.items():
         if given.get(key) is not None:
-            yield Setting(key, given[key], what)
+            yield KeyChoice(key, given[key], what)
     kwargs = given.get("method_kwargs") or {}
     for parameter in entry(name).parameters if name in qt.METHODS else ():
         if parameter.default is not None and parameter.name not in kwargs:
             default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
-            yield Setting(parameter.name, default, f"{parameter.meaning}; the default")
+            yield KeyChoice(parameter.name, default, f"{parameter.meaning}; the default")
 
 
-def _adapter(given: Mapping[str, Any], facts: RunFacts) -> list[Setting]:
+def _adapter(given: Mapping[str, Any], facts: RunFacts) -> list[KeyChoice]:
     """LoRA where a full fine-tune does not fit, or where the user asks for it."""
     need, free = _bytes_needed(facts, BYTES_FULL), facts.free
     is_small = free is not None and need > SHARE_OF_FREE * free
     if not given.get("use_peft", is_small):
         return []
-    fits = (
-        f"{need / GIB:.1f} GiB for all weights, gradients and Adam's moments, and {(free or 0) / GIB:.1f} GiB are free"
-    )
+    there = f"{(free or 0) / _GIB:.1f} GiB are free"
+    fits = f"{need / _GIB:.1f} GiB for all weights, gradients and Adam's moments, and {there}"
     why = (
         "as given: an adapter is trained"
         if "use_peft" in given
         else f"an adapter is trained, as a full run takes {fits}"
     )
-    settings = [Setting("use_peft", True, why)]
+    settings = [KeyChoice("use_peft", True, why)]
     if facts.device == "cuda" or _bytes_needed(facts, BYTES_FROZEN) > SHARE_OF_FREE * (free or math.inf):
-        settings.append(Setting("dtype", "bfloat16", "the frozen weights take two bytes each; the adapter has its own"))
+        settings.append(
+            KeyChoice("dtype", "bfloat16", "the frozen weights take two bytes each; the adapter has its own")
+        )
     return [
         *settings,
-        Setting("lora_r", 16, "rank of the adapter: more holds more, and takes more memory"),
-        Setting("lora_alpha", 32, "twice the rank, as is usual"),
-        Setting("lora_target_modules", "all-linear", "every linear layer but the output layer"),
+        KeyChoice("lora_r", 16, "rank of the adapter: more holds more, and takes more memory"),
+        KeyChoice("lora_alpha", 32, "twice the rank, as is usual"),
+        KeyChoice("lora_target_modules", "all-linear", "every linear layer but the output layer"),
     ]
 
 
@@ -140,7 +143,7 @@ def _bytes_needed(facts: RunFacts, of_a_weight: int) -> int:
     return of_a_weight * facts.model.parameters + facts.teacher_bytes
 
 
-def _batch(given: Mapping[str, Any], facts: RunFacts, length: int) -> list[Setting]:
+def _batch(given: Mapping[str, Any], facts: RunFacts, length: int) -> list[KeyChoice]:
     rows = facts.counts.rows or 1
     wanted = max(1, min(MOST_ROWS_A_STEP, rows * _epochs(rows) // STEPS_WANTED))
     wanted = 2 ** int(math.log2(wanted))
@@ -150,10 +153,10 @@ def _batch(given: Mapping[str, Any], facts: RunFacts, length: int) -> list[Setti
         at_once = min(wanted, 2 ** int(math.log2(max(1, budget // length))))
     steps = max(1, wanted // at_once)
     return [
-        Setting(
+        KeyChoice(
             "per_device_train_batch_size", at_once, f"rows at once: about {budget:,} tokens; fewer take less memory"
         ),
-        Setting(
+        KeyChoice(
             "gradient_accumulation_steps", steps, f"batches a step: {at_once * steps} rows are learned from in each"
         ),
     ]
@@ -163,13 +166,13 @@ def _epochs(rows: int) -> int:
     return 3 if rows < 2_000 else 2 if rows < 20_000 else 1
 
 
-def _duration(given: Mapping[str, Any], facts: RunFacts) -> Iterator[Setting]:
+def _duration(given: Mapping[str, Any], facts: RunFacts) -> Iterator[KeyChoice]:
     if "max_steps" not in given:
         epochs = _epochs(facts.counts.rows or 1)
-        yield Setting("num_train_epochs", epochs, "how often each row is seen: more for few rows, fewer for many")
+        yield KeyChoice("num_train_epochs", epochs, "how often each row is seen: more for few rows, fewer for many")
 
 
-def _rate(facts: RunFacts, adapter: list[Setting]) -> list[Setting]:
+def _rate(facts: RunFacts, adapter: list[KeyChoice]) -> list[KeyChoice]:
     parameters = facts.model.parameters
     if adapter:
         rate, why = 2e-4, "usual for adapters, some ten times that of a full run"
@@ -179,48 +182,50 @@ def _rate(facts: RunFacts, adapter: list[Setting]) -> list[Setting]:
             f"usual for all weights of a model of {millions(parameters)}; a third and three times of it are worth a try"
         )
     return [
-        Setting("learning_rate", rate, why),
-        Setting("lr_scheduler_type", "cosine", "falls to 0 at the end, where single rows would show most"),
-        Setting("warmup_steps", 0.03, "below 1 a share of all steps: the first ones are small"),
+        KeyChoice("learning_rate", rate, why),
+        KeyChoice("lr_scheduler_type", "cosine", "falls to 0 at the end, where single rows would show most"),
+        KeyChoice("warmup_steps", 0.03, "below 1 a share of all steps: the first ones are small"),
     ]
 
 
-def _precision(facts: RunFacts) -> Iterator[Setting]:
+def _precision(facts: RunFacts) -> Iterator[KeyChoice]:
     from qtarget.job.config.machine import machine_choices
 
     choices = machine_choices({}).keys
     if facts.device == "cpu":
-        yield Setting("bf16", False, "float32, as no GPU is used; `true` is faster on processors that have bf16")
+        yield KeyChoice("bf16", False, "float32, as no GPU is used; `true` is faster on processors that have bf16")
     elif choices.get("fp16"):
-        yield Setting("fp16", True, "this GPU has no bf16")
+        yield KeyChoice("fp16", True, "this GPU has no bf16")
     else:
-        yield Setting("bf16", True, "mixed precision, which this GPU has; weights stay in float32")
-    yield Setting("gradient_checkpointing", True, "saves memory for a third more time; `false` where there is enough")
+        yield KeyChoice("bf16", True, "mixed precision, which this GPU has; weights stay in float32")
+    yield KeyChoice("gradient_checkpointing", True, "saves memory for a third more time; `false` where there is enough")
 
 
-def _saves(given: Mapping[str, Any]) -> list[Setting]:
+def _saves(given: Mapping[str, Any]) -> list[KeyChoice]:
     return [
-        Setting("output_dir", given["output_dir"], "model, card and checkpoints; nothing is overwritten"),
-        Setting(
+        KeyChoice("output_dir", given["output_dir"], "model, card and checkpoints; nothing is overwritten"),
+        KeyChoice(
             "save_steps", 0.25, "below 1 a share of all steps: four checkpoints, each of which a run can go on from"
         ),
-        Setting("save_total_limit", 2, "older ones are deleted"),
-        Setting("logging_steps", 10, "steps between two lines of figures"),
-        Setting("seed", 42, "of the order of rows and of dropout: the same seed gives the same run"),
+        KeyChoice("save_total_limit", 2, "older ones are deleted"),
+        KeyChoice("logging_steps", 10, "steps between two lines of figures"),
+        KeyChoice("seed", 42, "of the order of rows and of dropout: the same seed gives the same run"),
     ]
 
 
-def _evaluation(given: Mapping[str, Any], facts: RunFacts) -> list[Setting]:
+def _evaluation(given: Mapping[str, Any], facts: RunFacts) -> list[KeyChoice]:
     steps = [
-        Setting("eval_strategy", "steps", "measures loss and nll on rows that are not trained on, while training runs"),
-        Setting("eval_steps", 0.25, "as often as a checkpoint is written"),
+        KeyChoice(
+            "eval_strategy", "steps", "measures loss and nll on rows that are not trained on, while training runs"
+        ),
+        KeyChoice("eval_steps", 0.25, "as often as a checkpoint is written"),
     ]
     if given.get("eval_dataset") is not None:
-        return [Setting("eval_dataset", given["eval_dataset"], "rows that are not trained on"), *steps]
+        return [KeyChoice("eval_dataset", given["eval_dataset"], "rows that are not trained on"), *steps]
     if facts.held_out is not None:
-        return [Setting("dataset_test_split", facts.held_out, "a split of the data that is not trained on"), *steps]
+        return [KeyChoice("dataset_test_split", facts.held_out, "a split of the data that is not trained on"), *steps]
     why = "write rows that are not trained on to a file of their own, and take the # away: is the model still learning?"
-    return [Setting("eval_dataset", "held_out.jsonl", why, True), *(each._replace(is_off=True) for each in steps)]
+    return [KeyChoice("eval_dataset", "held_out.jsonl", why, True), *(each._replace(is_off=True) for each in steps)]
 
 
 def millions(count: int) -> str:
