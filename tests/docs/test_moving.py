@@ -11,6 +11,7 @@ import pytest
 import yaml
 from qtarget.job.config.yaml_file import YamlFile
 
+from qtarget.data.user_files.yaml_file import YamlFile
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.job.config.other_words import UNNEEDED, other_words_line

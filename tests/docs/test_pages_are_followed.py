@@ -54,6 +54,8 @@ def test_a_method_is_three_edits(tmp_path):
     assert [Path(edit.path).name for edit in edits] == ["trust.py", "methods_beyond.py", "papers_beyond.py"]
     folder = project_with(edits, tmp_path)
     assert "| `tailr` | p_y/(ε + (1−ε) p_y) | p |" in write_page(folder, "docs/methods.md")
+    assert "| `tailr` | As dft, where you can say which" in write_page(folder, "docs/which-target.md")
+    assert "-->26<!-- end --> further" in write_page(folder, "README.md")
     assert "tailr(noise_share in (0, 1] = 0.1)" in write_page(folder, "docs/public-api.txt")
     printed = python(
         folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *pytest_line_of("docs/maintainers/add-a-method.md")

@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import tiny_model, tiny_tokenizer
 from transformers import AutoTokenizer
 
-from qtarget.evaluate.dialogue import AnswerSettings, Dialogue, Partner, Reply, TextStream
+from qtarget.evaluate.dialogue import AnswerSettings, Dialogue, ModelAnswer, Partner, TextStream
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.generators.sampling import complete
 from qtarget.evaluate.nouns import Request, SamplingProtocol
@@ -91,7 +91,7 @@ def test_a_base_model_goes_on_with_the_text_and_says_so(base_folder, capsys, mon
     assert "has no chat template: it goes on with your text" in said.err
     dialogue = Dialogue(AutoTokenizer.from_pretrained(base_folder))
     dialogue.ask("w1")
-    dialogue.take(Reply(" w2", "length"))
+    dialogue.take(ModelAnswer(" w2", "length"))
     assert dialogue.ask(" w3") == AutoTokenizer.from_pretrained(base_folder)("w1 w2 w3")["input_ids"]
     refused = command(capsys, "chat", str(base_folder), "--system", "be brief")
     assert (refused.code, "--system" in refused.err) == (2, True)
@@ -128,7 +128,7 @@ def test_what_would_command_the_terminal_is_spelled_out(tmp_path, capsys, monkey
         for ids in (prompt_ids, [clear], [clear]):
             stream.put(torch.tensor([ids]))
         stream.end()
-        return Reply(stream.text, "length")
+        return ModelAnswer(stream.text, "length")
 
     monkeypatch.setattr(Partner, "answer", hostile)
     type_in(monkeypatch, "w1\n")

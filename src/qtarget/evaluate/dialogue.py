@@ -47,7 +47,7 @@ class AnswerSettings(NamedTuple):
             raise ValueError(f"--max-new-tokens {self.max_new_tokens} leaves no room for an answer; write 1 or more.")
 
 
-class Reply(NamedTuple):
+class ModelAnswer(NamedTuple):
     """What came of a turn.
 
     Attributes:
@@ -103,7 +103,7 @@ class Dialogue:
         refuse_two_bos(ids, self.tokenizer, "chat")
         return list(ids)
 
-    def take(self, answer: Reply) -> None:
+    def take(self, answer: ModelAnswer) -> None:
         """Take what the model said, as far as it came."""
         if self.has_template:
             self.turns.append({"role": "assistant", "content": answer.text})
@@ -168,7 +168,7 @@ class Partner:
     def network(self) -> PreTrainedModel:
         return self.source.network
 
-    def answer(self, prompt_ids: list[int], show: Callable[[str], None]) -> Reply:
+    def answer(self, prompt_ids: list[int], show: Callable[[str], None]) -> ModelAnswer:
         """Draw an answer, and show it piece by piece.
 
         Ctrl-C ends the answer, and what came of it is kept.
@@ -188,11 +188,11 @@ class Partner:
             if type(stopped) is not KeyboardInterrupt:  # SIGTERM ends the command
                 raise
             stream.end()
-            return Reply(stream.text, "interrupted")
+            return ModelAnswer(stream.text, "interrupted")
         finally:
             network.generation_config = before
         stopped_at_end = bool(stream.ids) and stream.ids[-1] in ends
-        return Reply(stream.text, "stop" if stopped_at_end else "length")
+        return ModelAnswer(stream.text, "stop" if stopped_at_end else "length")
 
     def _config(self, ends: list[int], room: int) -> GenerationConfig:
         settings, padding = self.settings, self.source.tokenizer.pad_token_id

@@ -11,6 +11,7 @@ from job.command import run as command
 from qtarget.job.config.yaml_file import CoreLoader
 
 import qtarget as qt
+from qtarget.data.user_files.yaml_file import CoreLoader
 from qtarget.job.config.config_schema import configuration_schema
 from qtarget.job.config.keys import all_keys
 from qtarget.recipes.launch import arm_values
