@@ -22,7 +22,7 @@ from timing import versions
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from qtarget import lab
-from qtarget.disk.files import write_json
+from qtarget.disk.files import replace_text, write_json
 
 TARGET = 0.15
 GIB = 2**30
@@ -63,7 +63,7 @@ def write_model(config: Any, folder: Path) -> None:
 def write_rows(file: Path) -> None:
     rng = random.Random(0)
     rows = [{"input_ids": [rng.randrange(5, 100) for _ in range(TOKENS)]} for _ in range(ROWS)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    replace_text(file, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def words(here: Path, keys: dict[str, Any]) -> list[str]:
@@ -83,7 +83,7 @@ def words(here: Path, keys: dict[str, Any]) -> list[str]:
 
 def estimated(here: Path, keys: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "qtarget", "estimate", *words(here, keys), "--no-pilot", "--json"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8").stdout)
 
 
 def measured(here: Path, keys: dict[str, Any]) -> int:
@@ -91,7 +91,7 @@ def measured(here: Path, keys: dict[str, Any]) -> int:
     command = [sys.executable, "-m", "qtarget", "train", *words(here, keys)]
     code = f"import subprocess, resource; subprocess.run({command!r}, check=True, stdout=2)\n"
     code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         raise RuntimeError(done.stderr)
     return 1024 * int(done.stdout)

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from timing import processor
 
-from qtarget.disk.files import write_json
+from qtarget.disk.files import replace_text, write_json
 
 RESULT = Path(__file__).parent / "results" / "soak.json"
 WORLD = "strong-prior"
@@ -62,15 +62,14 @@ class Reading(NamedTuple):
 
 def write_job(folder: Path, name: str, **more: object) -> None:
     """A configuration; JSON is YAML."""
-    (folder / name).write_text(json.dumps({**CONFIG, **more}), encoding="utf-8")
+    replace_text(folder / name, json.dumps({**CONFIG, **more}))
 
 
 def write_rows(folder: Path, model: Path) -> None:
     from qtarget import lab
 
-    with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
-        for row in lab.demonstrations(lab.world(WORLD), seed=0):
-            file.write(json.dumps(dict(row)) + "\n")
+    rows = [json.dumps(dict(row)) for row in lab.demonstrations(lab.world(WORLD), seed=0)]
+    replace_text(folder / "rows.jsonl", "\n".join(rows) + "\n")
     write_job(folder, "cache.yaml", model=str(model), output_dir="unused", teacher_cache="cache", max_steps=1)
 
 

@@ -64,12 +64,12 @@ def _next_line() -> str | None:
         line = sys.stdin.readline()
         return line.rstrip("\n") if line else None
     except EOFError:
-        print()
+        _print("\n")
         return None
     except KeyboardInterrupt as stopped:
         if type(stopped) is not KeyboardInterrupt:
             raise
-        print()
+        _print("\n")
         return None
 
 

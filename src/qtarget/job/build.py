@@ -29,7 +29,7 @@ NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens"
 FIGURE_NAMES = {"train_loss": "mean_loss", "train_runtime": "runtime"}
 """transformers' names of figures, and ours."""
 METRICS, CONFIGURATION = "metrics.json", "train.yaml"
-RECORD = (CARD, METRICS, CONFIGURATION, PICTURE)
+RECORD_FILES = (CARD, METRICS, CONFIGURATION, PICTURE)
 """Files beside a model that tell of the run that made it."""
 
 
@@ -70,7 +70,7 @@ class JobTrainer(TargetSFTTrainer):
             replace_text(self.card_folder / CARD, card)
 
     def replaced(self, folder: Path) -> None:
-        for name in RECORD:  # of the model that was there before
+        for name in RECORD_FILES:  # of the model that was there before
             (folder / name).unlink(missing_ok=True)
 
     def measures(self) -> dict[str, dict[str, float]]:
