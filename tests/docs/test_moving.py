@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from qtarget.job.config.yaml_file import YamlFile
 
 from qtarget.data.user_files.yaml_file import YamlFile
 from qtarget.job.config.flags import RunArguments

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 from job.command import run as command
-from qtarget.job.config.yaml_file import CoreLoader
 
 import qtarget as qt
 from qtarget.data.user_files.yaml_file import CoreLoader
