@@ -30,7 +30,7 @@ USERS = {
     "capitals.yaml": "stands for a task of one's own",
     "hand.jsonl": "stands for answers graded by hand",
     "mine.jsonl": "stands for questions of one's own",
-    "qtarget.schema.json": "what `qtarget init` writes, for editors",
+    "qtarget-schema.json": "what `qtarget init` writes, for editors",
     "held_out.jsonl": "stands for a file of rows",
     "training.png": "what `qtarget train` writes",
     "qtarget-tasks.lock.json": "what the first `qtarget eval` of a task writes",
