@@ -1,7 +1,7 @@
 """`qtarget chat` and `merge`: what one does with a model once it is trained."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,7 +55,10 @@ def chat_command(
             settings = AnswerSettings(temperature, top_p, max_new_tokens, seed)
             settings.check()
             check_model_name(model, "MODEL")
-            options = {"trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights}
+            options: dict[str, Any] = {
+                "trust_remote_code": trust_remote_code,
+                "allow_pickled_weights": allow_pickled_weights,
+            }
             source = HuggingFace(model, revision=revision, dtype=dtype, device=device, **options)
             dialogue = Dialogue(source.tokenizer, system)
             dialogue.check()
@@ -90,7 +93,10 @@ def merge_command(
             for given, name in {"ADAPTER": adapter, "--base": base}.items():
                 if name is not None:
                     check_model_name(name, given)
-            options = {"trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights}
+            options: dict[str, Any] = {
+                "trust_remote_code": trust_remote_code,
+                "allow_pickled_weights": allow_pickled_weights,
+            }
             plan = plan_merge(adapter, base, **options)
         probe = write_merged(plan, out)
     if as_json:

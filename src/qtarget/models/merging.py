@@ -71,13 +71,13 @@ def plan_merge(
         raise ValueError(
             f"{adapter} is an adapter of the type {config.get('peft_type')}, and only LoRA adapters are merged here."
         )
-    base = base or config["base_model_name_or_path"]
-    _check_base(adapter, base, allow_pickled_weights)
-    described = AutoConfig.from_pretrained(checkpoint_folder(base), trust_remote_code=trust_remote_code)
-    _refuse_quantised(base, described)
+    place = str(base or config["base_model_name_or_path"])
+    _check_base(adapter, place, allow_pickled_weights)
+    described: Any = AutoConfig.from_pretrained(checkpoint_folder(place), trust_remote_code=trust_remote_code)
+    _refuse_quantised(place, described)
     dtype = getattr(described.get_text_config(), "dtype", None)
     dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    return MergePlan(adapter, base, dtype or torch.float32, trust_remote_code, allow_pickled_weights)
+    return MergePlan(adapter, place, dtype or torch.float32, trust_remote_code, allow_pickled_weights)
 
 
 def _check_base(adapter: str, base: str, allow_pickled_weights: bool) -> None:
@@ -132,7 +132,7 @@ def merge_adapter(plan: MergePlan, folder: Path) -> MergeProbe:
 
 def _merge_and_save(plan: MergePlan, tokenizer: PreTrainedTokenizerBase, folder: Path) -> tuple[Tensor, Tensor, Tensor]:
     """The probe's token ids, and the logits of the adapter on its base, and of the base alone, before the merge."""
-    base = causal_lm_from(
+    base: Any = causal_lm_from(
         plan.base,
         {"dtype": torch.float32, "trust_remote_code": plan.trust_remote_code, ALLOW: plan.allow_pickled_weights},
     )
@@ -180,7 +180,7 @@ def _adapts(layer: nn.Module, base: PreTrainedModel, adapter: str) -> bool:
 
 def _keep_generation(model: PreTrainedModel, plan: MergePlan, tokenizer: PreTrainedTokenizerBase) -> None:
     """Generation stops where it did, and at the end token of the tokenizer that was trained with."""
-    config = model.generation_config or GenerationConfig()
+    config: Any = model.generation_config or GenerationConfig()
     given = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     ends = list(_distinct([*given, tokenizer.eos_token_id]))
     config.eos_token_id = ends[0] if len(ends) == 1 else ends or None

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from qtarget.job.surroundings.observation import Observation
 
@@ -47,11 +48,17 @@ def _step() -> float:
     from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
     tokenizer = lab.tokenizer(lab.world("weak-operator"))
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes))
     rows = Dataset.from_list([{"input_ids": [5, 6, 7, 8]}] * 2)
+    precision: dict[str, Any] = machine_choices({"use_cpu": not torch.cuda.is_available()}).keys
     with tempfile.TemporaryDirectory() as folder:
         args = TargetSFTConfig(
             folder,
@@ -61,8 +68,7 @@ def _step() -> float:
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
-            use_cpu=not torch.accelerator.is_available(),
-            **machine_choices({"use_cpu": not torch.cuda.is_available()}).keys,
+            **{"use_cpu": not torch.accelerator.is_available(), **precision},
         )
         trainer = TargetSFTTrainer(model, args, train_dataset=rows, processing_class=tokenizer)
         return trainer.train().training_loss
