@@ -4,7 +4,7 @@
 # make test-newest  the trainer's tests on the newest TRL and transformers that pip finds, in .venv-newest (weekly, not in check)
 # make test-python PYTHON=python3.13  the core's tests and one training run on another Python, in .venv-python (weekly;
 #             TORCH=2.6.0 for another torch)
-# make check  what CI runs (.ci/run, which also says how long each part took): lint, test, test-oldest, site, study-quick
+# make check  what CI runs (.ci/run, which also says how long each part took): lint, test, test-oldest, study-quick
 # make lint   format, lint, types, import contracts
 # make public-api   writes docs/public-api.txt anew, when a public signature was changed on purpose
 # make bench  the loss and the training step beside plain autograd and other people's, with targets (15 minutes, CPU)
@@ -61,7 +61,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-check: lint test test-oldest site study-quick
+check: lint test test-oldest study-quick
 
 public-api: .venv/installed-dev
 	$(BIN)/python tests/house/public.py

@@ -35,6 +35,7 @@ USERS = {
     "training.png": "what `qtarget train` writes",
     "qtarget-tasks.lock.json": "what the first `qtarget eval` of a task writes",
     "results.json": "what a run writes",
+    "task.json": "what an evaluation writes",
     "run.json": "what `qtarget eval` writes",
     "effects.json": "what `qtarget eval` writes",
     "metrics.json": "what `qtarget train` writes",
