@@ -36,6 +36,7 @@ _FORMAT = "model_init_kwargs.use_safetensors"
 """Decides no weight; earlier versions wrote it of models on the hub."""
 _LINES = 6
 """Differences that are listed of one part; two models of different families differ in some thirty fields."""
+_SOURCE_CONFIGS = ("teacher_configs", "reference_config")
 _DIGEST, _SHOWN = 64, 12
 """Characters of a sha256, and of those shown."""
 
@@ -102,12 +103,19 @@ def _part_sentence(before: RunPart, now: RunPart, end: int) -> str:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
     """The parts in which two identities differ, the insides of mappings (`versions.torch`) each for itself.
 
-    A part that one of them lacks is one that its version of the libraries does not know: no difference.
+    A part that one of them lacks is one that its version of the libraries does not know: no difference. Nor is the
+    configuration of a source that has none, a cache or a server: that the source is another is said already.
     """
     found = _differences({name: before[name] for name in now if name in before}, now)
+    found = [each for each in found if not _is_of_another_source(each)]
     if any(each.part in ("method", "hyperparameters") for each in found):  # they say it better
         found = [each for each in found if each.name != "formula"]
     return sorted(found, key=lambda each: each.name)
+
+
+def _is_of_another_source(each: Difference) -> bool:
+    kinds = {type(each.before), type(each.now)}
+    return each.part in _SOURCE_CONFIGS and type(None) in kinds and dict in kinds
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[Difference]:
