@@ -140,7 +140,7 @@ def quantised(folder):
         train_dataset=tiny_models.token_rows(),
         eval_dataset=tiny_models.token_rows(),
         processing_class=tiny_models.tiny_tokenizer(),
-        quantization_config=BitsAndBytesConfig(load_in_4bit=True),
+        quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
         peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
     )
 
