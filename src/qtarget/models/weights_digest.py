@@ -57,7 +57,8 @@ def _plain(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
     """The tensors that one is made of: a DTensor of its part, a quantised one of numbers and scales."""
     if hasattr(tensor, "__tensor_flatten__"):
         for inside in cast(Any, tensor).__tensor_flatten__()[0]:
-            yield from _plain(f"{name}/{inside}", getattr(tensor, inside))
+            if isinstance(part := getattr(tensor, inside), Tensor):  # a DTensor has its mesh of devices there too
+                yield from _plain(f"{name}/{inside}", part)
     elif not tensor.is_meta:
         yield name, tensor
 
