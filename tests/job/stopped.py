@@ -1,8 +1,10 @@
 """Commands in a process of their own, forked from this one with its imports, that send themselves signals."""
 
+import faulthandler
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,7 +12,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tqdm import tqdm
+
 from qtarget.cli.main import main
+
+HANGS_AFTER = 1200
+"""Seconds after which a command that has not ended says where it is, and ends."""
 
 
 class Ended(NamedTuple):
@@ -70,10 +77,12 @@ def end_of(child: int, folder: Path) -> Ended:
 
 def _run(words: list[str], signals: Sequence[Signalling], out: Path, err: Path) -> None:
     code = 99
+    tqdm.set_lock(threading.RLock())  # the parent's is shared with a child that was killed while it held it
     try:
         for number, path in ((1, out), (2, err)):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, encoding="utf-8", closefd=False) for number in (1, 2))
+        faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
         for handled in (signal.SIGINT, signal.SIGTERM):
             signal.signal(handled, signal.default_int_handler if handled == signal.SIGINT else signal.SIG_DFL)
         for each in signals:
