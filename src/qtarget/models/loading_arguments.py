@@ -55,7 +55,8 @@ def unknown_arguments(source: str, given: Mapping[str, Any]) -> list[str]:
 
 def _config_of(source: str, given: Mapping[str, Any]) -> PreTrainedConfig | None:
     try:
-        return AutoConfig.from_pretrained(chain_of_bases(checkpoint_folder(source))[-1], **given)
+        asked = {"trust_remote_code": False, **given}  # or it asks the user
+        return AutoConfig.from_pretrained(chain_of_bases(checkpoint_folder(source))[-1], **asked)
     except (OSError, ValueError, TypeError):  # whoever loads the model says what is wrong
         return None
 

@@ -29,8 +29,15 @@ HARMLESS_NAMES = {
 TENSOR_FORMATS = (torch.dtype, torch.layout, torch.memory_format)
 
 
-STATES = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", "pytorch_model_fsdp*.bin")
-REMEDY = "resume from another checkpoint"
+STATE_PICKLES = (
+    "optimizer.pt",
+    "optimizer.bin",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "pytorch_model_fsdp*.bin",
+)
+OTHER_CHECKPOINT = "resume from another checkpoint"
 
 
 def check_checkpoint_pickles(folder: Path) -> None:
@@ -39,7 +46,7 @@ def check_checkpoint_pickles(folder: Path) -> None:
     Raises:
         ValueError: names the file, and what it would have called.
     """
-    check_pickles((path for pattern in STATES for path in sorted(folder.glob(pattern))), REMEDY)
+    check_pickles((path for pattern in STATE_PICKLES for path in sorted(folder.glob(pattern))), OTHER_CHECKPOINT)
     for path in sorted(folder.rglob("*.metadata")):
         try:
             found = MetadataUnpickler(path.read_bytes()).load()
@@ -49,7 +56,7 @@ def check_checkpoint_pickles(folder: Path) -> None:
             reason = str(error).partition("\n")[0]
             raise ValueError(
                 f"{path}, or a file beside it, holds more than a checkpoint's numbers ({reason}), and could run code "
-                f"when it is read; {REMEDY}."
+                f"when it is read; {OTHER_CHECKPOINT}."
             ) from error
 
 

@@ -30,7 +30,7 @@ from qtarget.disk.seal import SEAL
 from qtarget.models.pickle_contents import check_pickles
 from qtarget.models.pickled_weights import ALLOW, pickles_of_checkpoint, refuse_pickled_checkpoint
 from qtarget.models.shard_index import refuse_shards_outside
-from qtarget.train.checkpoint_pickles import REMEDY, check_checkpoint_pickles
+from qtarget.train.checkpoint_pickles import OTHER_CHECKPOINT, check_checkpoint_pickles
 from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
 from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
@@ -394,7 +394,7 @@ class OpenSFTTrainer(SFTTrainer):
     def _check_weights_of(self, checkpoint: Path) -> None:
         refuse_shards_outside(checkpoint)
         if getattr(self.args, ALLOW, False):
-            check_pickles(pickles_of_checkpoint(checkpoint), REMEDY)
+            check_pickles(pickles_of_checkpoint(checkpoint), OTHER_CHECKPOINT)
         else:
             refuse_pickled_checkpoint(checkpoint, self.asker.line(ALLOW, True))
 

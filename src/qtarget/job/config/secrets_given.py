@@ -9,7 +9,7 @@ from qtarget.teacher.served.wire import TOKEN_VARIABLE
 
 HELD_BACK = ("hub_token",)
 """Keys that hold a secret and are taken: no record and no message repeats them."""
-VARIABLES = {"teacher": TOKEN_VARIABLE, "reference": TOKEN_VARIABLE}
+VARIABLES_OF_KEYS = {"teacher": TOKEN_VARIABLE, "reference": TOKEN_VARIABLE}
 """Variables of the environment for the secrets of servers, by the key that names the server."""
 
 
@@ -27,7 +27,7 @@ def refuse_secrets(values: Mapping[str, Any], places: Mapping[str, str]) -> None
         refuse_secret(key, f"{places.get(key, 'the configuration')}: a key")
         for path, text in _texts(key, value):
             where = places.get(key, "the configuration")
-            refuse_secret(text, f"{where}: `{without_secrets(path)}`", VARIABLES.get(key, HUB_OR_NETRC))
+            refuse_secret(text, f"{where}: `{without_secrets(path)}`", VARIABLES_OF_KEYS.get(key, HUB_OR_NETRC))
             if key.endswith("kwargs") and path.rpartition(".")[2] in SECRET_ARGUMENTS:
                 raise ValueError(
                     f"{where}: `{path}` holds a secret, which would be saved with the run; remove it, and put the "

@@ -112,7 +112,8 @@ def _outcomes_of(setting: Setting, results: Path, split: str, study: Study | Non
                 f"{path} holds the outcome of {outcome.run.setting}/{outcome.run.name}; remove it to run it again."
             )
     found = found if study is None else of_study(found, study.budget(setting))
-    check_one_budget(found)
+    if found:
+        check_one_budget(found)
     return list(found.values())
 
 

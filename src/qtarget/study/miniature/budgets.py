@@ -29,14 +29,14 @@ def refuse_other_budgets(study: Study, results: Path) -> None:
 
 
 def check_one_budget(outcomes: Mapping[Path, Outcome]) -> None:
-    """Refuse to show outcomes of several budgets as if they were of one.
+    """Refuse to show outcomes of several budgets as if they were of one; there is at least one outcome.
 
     Raises:
         ValueError: names two files, and what differs.
     """
-    (first, one), *others = outcomes.items() or [(Path(), None)]
+    (first, one), *others = outcomes.items()
     for path, other in others:
-        if one is not None and (unlike := differing(one.run.budget, other.run.budget)):
+        if unlike := differing(one.run.budget, other.run.budget):
             raise ValueError(
                 f"{first} and {path} are of two studies ({_words(unlike)}), and no table compares them; move the "
                 "outcomes of one of the two to another folder."

@@ -43,14 +43,14 @@ def run_study(
     """
     console, folders = SafeConsole(), StudyFolders(results, models)
     with one_writer(results):
-        check_results(results, quick)
+        check_study_results(results, quick)
         done = conduct_study(QUICK if quick else WHOLE, folders, workers, console, hours)
         if not quick:
             sweep(SWEPT, folders, workers, console)
         show(done, results, console)
 
 
-def check_results(results: Path, quick: bool) -> None:
+def check_study_results(results: Path, quick: bool) -> None:
     """Refuse a folder in which an outcome is damaged or of another study, before any work.
 
     Raises:
