@@ -16,6 +16,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from qtarget.servers.address_secrets import without_secrets
+
 COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that move a cursor, colour or reorder what follows, or are no characters at all; not \\n and \\t."""
 FALLBACK = "qtarget-plain"
@@ -41,7 +43,9 @@ def visible(text: str) -> str:
 
 
 def shortened(text: str, most: int = 120) -> str:
-    """The text, or its beginning where it is longer than anybody reads in an error."""
+    """The text, or its beginning where it is longer than anybody reads in an error. A secret in an address is struck
+    out before it is cut: of one that is cut nobody sees that it is one."""
+    text = without_secrets(text)
     return text if len(text) <= most else f"{text[:most]}…"
 
 

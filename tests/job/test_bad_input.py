@@ -60,6 +60,26 @@ CASES = {
     ),
     "an unreachable name": ("config.yaml --model qwen", ["qwen is not there", "did you mean qwen2?"]),
     "a tracker that is not installed": ("config.yaml --report-to dvclive", ["dvclive to be installed"]),
+    "an argument that no model takes": (
+        "config.yaml --model-init-kwargs {typo:\u00a01,\u00a0use_cache:\u00a0false}",
+        ["`model_init_kwargs` holds `typo`", "write `model_init_kwargs: {use_cache: false}`"],
+    ),
+    "an argument that no teacher takes": (
+        "config.yaml --teacher-init-kwargs {dtpe:\u00a0float32}",
+        ["`teacher_init_kwargs` holds `dtpe` (did you mean `dtype`?)", "write `teacher_init_kwargs: null`"],
+    ),
+    "offloading from a device that there is not": (
+        "config.yaml --activation-offloading --use-cpu",
+        ["`activation_offloading: true` moves", "on the CPU", "write `activation_offloading: false`"],
+    ),
+    "a rate beyond arithmetic": (
+        "config.yaml --learning-rate 3e38",
+        ["`learning_rate: 3e+38` is out of range", "at most 1e+38", "`learning_rate: 2e-05`"],
+    ),
+    "a count beyond arithmetic": (
+        "config.yaml --per-device-train-batch-size 10000000000000000000000000",
+        ["is out of range", "at most 2.14748e+09"],
+    ),
     "no chat mask": ("config.yaml --assistant-only-loss", ["assistant_only_loss"]),
 }
 

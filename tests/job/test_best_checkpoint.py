@@ -96,6 +96,7 @@ def test_going_on_is_refused_where_the_best_checkpoint_is_damaged(there, capsys,
     assert weights(there / "out") == weights(there / "out" / "checkpoint-6")
 
 
+@pytest.mark.failure_case(2)
 def test_a_run_that_was_moved_finds_its_own_best_checkpoint_and_no_other_runs(there, capsys):
     before = weights(there / "out")
     (there / "out").rename(there / "moved")
@@ -106,6 +107,7 @@ def test_a_run_that_was_moved_finds_its_own_best_checkpoint_and_no_other_runs(th
     assert weights(there / "moved") == before
 
 
+@pytest.mark.failure_case(2)
 def test_one_of_another_run_at_its_place_is_refused(there, capsys):
     best = best_of(there / "out")
     assert run(capsys, *TRAIN, "--seed", "7", "--output-dir", "other").code == 0

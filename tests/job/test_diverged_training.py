@@ -33,6 +33,7 @@ def test_nothing_that_is_not_finite_is_written(here, capsys, words):
     assert not (here / "out" / "model.safetensors").exists()
 
 
+@pytest.mark.failure_case(3)
 def test_a_last_update_that_overflows_leaves_no_model_with_a_card(here, capsys, monkeypatch):
     build = JobTrainer.create_optimizer
 

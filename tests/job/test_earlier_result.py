@@ -112,6 +112,7 @@ def test_the_last_good_weights_are_sealed(here, capsys, monkeypatch):
     assert damage(folder, read_seal(folder)) == []
 
 
+@pytest.mark.failure_case(21)
 def test_a_stop_whose_checkpoint_cannot_be_written_says_what_is_lost(here):
     words = (*ALONE, "--on-save-error", "continue", "--save-steps", "2", "--max-steps", "9")
     stopped = ended(words, FullFrom(4), Signalling(Trainer, "training_step", 5, signal.SIGTERM), folder=here)

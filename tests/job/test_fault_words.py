@@ -75,6 +75,18 @@ def test_a_checkpoint_of_another_adapter_or_optimizer(here, capsys, began, goes_
     assert command(capsys, "train", "config.yaml", *SFT, *longer, *began).code == 0
 
 
+@pytest.mark.failure_case(3)
+@pytest.mark.parametrize(
+    "words",
+    [("--learning-rate", "1e30", "--weight-decay", "1e30"), ("--optim", "adamw_torch", "--learning-rate", "1e38")],
+)
+def test_numbers_that_are_too_large_together(here, capsys, words):
+    found = command(capsys, "train", "config.yaml", *SFT, *words)
+    assert (found.code, "Traceback" in found.err) == (1, False), found.err
+    assert "learning_rate" in found.err
+    assert not (here / "out" / "model.safetensors").exists()
+
+
 @pytest.fixture
 def file_limit():
     """No file can grow beyond so many bytes, as on a disk that is almost full."""

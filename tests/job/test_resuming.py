@@ -164,6 +164,7 @@ def test_a_change_without_effect_cannot_be_allowed(resumed):
     assert "`model: out/checkpoint-2` (or --model out/checkpoint-2)" in said.err
 
 
+@pytest.mark.failure_case(24)
 def test_a_checkpoint_of_plain_transformers_is_taken_with_a_flag_that_says_what_is_not_checked(here, resumed):
     (here / "out" / "checkpoint-2" / SEAL).unlink()
     said = resumed()
@@ -196,6 +197,7 @@ def test_one_process_at_a_time_trains_into_a_folder(here, capsys):
     assert "out is being written by process" in said.err
 
 
+@pytest.mark.failure_case(2)
 @pytest.mark.parametrize("subcommand", ["train", "validate"])
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -249,6 +251,7 @@ def test_a_sample_of_the_rows_is_not_taken_for_other_rows(finished, here, capsys
     assert "resumes" in said.out
 
 
+@pytest.mark.failure_case(24)
 def test_what_an_unsealed_checkpoint_was_run_as_is_not_stated(here, resumed):
     (here / "out" / "checkpoint-2" / SEAL).unlink()
     said = resumed(
@@ -262,6 +265,7 @@ def test_what_an_unsealed_checkpoint_was_run_as_is_not_stated(here, resumed):
     assert "repeats the run" not in card
 
 
+@pytest.mark.failure_case(24)
 def test_the_configuration_of_a_run_resumed_with_changes_is_not_said_to_repeat_it(here, resumed):
     assert resumed("--max-steps", "6", "--eta", "0.7", "--resume-changed", "max_steps", "eta").code == 0
     card = " ".join((here / "out" / "README.md").read_text().split())

@@ -35,6 +35,7 @@ def test_a_whole_one_is_opened_and_what_no_loader_reads_may_be_edited_or_added(f
     causal_lm_from(str(folder), {})
 
 
+@pytest.mark.failure_case(2)
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("open_it", [lambda name: causal_lm_from(name, {}), tokenizer_of, checkpoint_folder])
 def test_a_damaged_one_is_refused_by_everything_that_opens_it(folder, name, open_it):
@@ -60,6 +61,7 @@ HARMLESS = (
 )  # fmt: skip
 
 
+@pytest.mark.failure_case(2)
 def test_a_file_that_a_loader_would_read_cannot_be_added(folder):
     checkpoint_folder(str(folder))
     for name in ADDED:
@@ -90,6 +92,7 @@ def test_code_cannot_be_added_to_a_model_with_code_of_its_own(folder):
         checkpoint_folder(str(folder))
 
 
+@pytest.mark.failure_case(2)
 def test_an_adapter_of_another_run_added_to_a_result_is_refused(folder, tmp_path):
     other = Path(model_directory(tmp_path / "other"))
     get_peft_model(causal_lm_from(str(other), {}), LoraConfig(target_modules="all-linear")).save_pretrained(folder)

@@ -45,8 +45,30 @@ def test_they_are_read_where_that_is_asked_for(folder):
 def test_planted_code_is_not_run(folder, tmp_path, allowed):
     marker = tmp_path / "marker"
     assert runs(torch_file(marker, folder / "pytorch_model.bin"), marker)
-    with pytest.raises(Exception, match=r"(?i)pickle|weights_only|unsupported"):
-        causal_lm_from(str(folder), {"allow_pickled_weights": allowed})
+    for name in ("pytorch_model.bin", "pytorch_model-00001-of-00002.bin"):
+        (folder / "pytorch_model.bin").exists() and (folder / "pytorch_model.bin").rename(folder / name)
+        said = rf"{name} is a pickle that holds more than numbers \(it names" if allowed else f"{name} is a pickle"
+        with pytest.raises(ValueError, match=said):
+            causal_lm_from(str(folder), {"allow_pickled_weights": allowed})
+    assert not marker.exists()
+
+
+def test_a_damaged_pickle_is_named(folder):
+    path = folder / "pytorch_model.bin"
+    for content in (b"", path.read_bytes()[:-50], b"no pickle"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"pytorch_model.bin is .*; take the weights from where they came"):
+            causal_lm_from(str(folder), {"allow_pickled_weights": True})
+
+
+@pytest.mark.failure_case(20)
+def test_planted_code_in_an_adapter_is_not_run(folder, tmp_path):
+    adapter, marker = tmp_path / "adapter", tmp_path / "marker"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}), encoding="utf-8")
+    torch_file(marker, adapter / "adapter_model.bin")
+    with pytest.raises(ValueError, match=r"adapter_model.bin is a pickle that holds more than numbers"):
+        causal_lm_from(str(adapter), {"allow_pickled_weights": True})
     assert not marker.exists()
 
 

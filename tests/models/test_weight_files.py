@@ -68,6 +68,7 @@ OPENED: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.failure_case(20)
 @pytest.mark.parametrize("opened", OPENED)
 def test_a_pickle_is_refused_by_whatever_name_it_would_be_read(folder, opened):
     pickle_of(folder)
@@ -81,6 +82,7 @@ def test_a_pickle_is_refused_by_whatever_name_it_would_be_read(folder, opened):
                 OPENED[opened](folder)
 
 
+@pytest.mark.failure_case(19)
 @pytest.mark.parametrize("opened", OPENED)
 def test_nothing_leads_out_of_the_folder(folder, opened):
     moved(folder)
@@ -151,6 +153,7 @@ def test_folders_as_the_hub_has_them_are_let_through(folder):
     refuse_pickled_weights(str(folder))
 
 
+@pytest.mark.failure_case(20)
 def test_a_checkpoint_is_refused_of_which_the_trainer_would_read_a_pickle(folder):
     refuse_pickled_checkpoint(folder, "LINE")
     adapter = folder / "frozen"

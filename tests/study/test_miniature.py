@@ -8,18 +8,20 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
+from job.command import run as command
 from rich.console import Console
 from rich.progress import Progress
 
 from qtarget import lab
 from qtarget.lab.checkpoints import ASSETS
-from qtarget.study.miniature import schedule
+from qtarget.study.miniature import run_study, schedule
 from qtarget.study.miniature.analysis import cells, load_outcomes, verdicts
+from qtarget.study.miniature.budgets import number_of_others
 from qtarget.study.miniature.cut_steps import CUT, keep_share, kept_share
 from qtarget.study.miniature.design import ARM_NAMES, Study, choose_eta
 from qtarget.study.miniature.model_folders import build_models, missing_models, model_path
 from qtarget.study.miniature.page import study_tables, write_page
-from qtarget.study.miniature.run_study import SWEPT, WHOLE
+from qtarget.study.miniature.run_study import QUICK, SWEPT, WHOLE
 from qtarget.study.miniature.runs import finished_outcome, path_of, split_questions, study_outcome
 from qtarget.study.miniature.schedule import StudyFolders
 from qtarget.study.miniature.settings import STUDY, SWEEP
@@ -187,6 +189,41 @@ def with_shares(place, method: str, right: list[int], seeds: int = 5, setting: s
         effects = {"forgetting_kl": 0.1, "ece": 0.1, "overconfidence": 0.1, "true_nll": 0.1}
         outcome = Outcome(run, wobble, 0.0, 9.0, 2.0, [], 1.0, None, effects, {"torch": "2"})
         save_outcome(outcome, path_of(run, place))
+
+
+def kept_by(study: Study, results, monkeypatch, quick: bool, capsys):
+    """What the command says of a folder that holds a run of a study."""
+    outcome = Outcome(study.run(SETTING, "base", 0), [0] * study.test, 0.0, 9.0, 2.0, [], 1.0)
+    save_outcome(outcome, path_of(outcome.run, results))
+    monkeypatch.setattr(run_study, "conduct_study", lambda *given: pytest.fail("it began to work"))
+    return command(capsys, "study", "--results", str(results), *(["--quick"] if quick else []))
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_outcomes_of_another_study_are_refused_before_work_and_stay(tmp_path, monkeypatch, capsys, quick):
+    said = kept_by(WHOLE if quick else QUICK, tmp_path / "results", monkeypatch, quick, capsys)
+    assert said.code == 2
+    for words in ("base-test-0.json is of another study", "samples 16 and 8" if quick else "samples 8 and 16"):
+        assert words in said.err
+    assert "--results" in said.err
+    (path,) = tmp_path.rglob("*.json")
+    assert read_outcome(path).run.budget == (WHOLE if quick else QUICK).budget(SETTING)
+
+
+def test_outcomes_of_other_steps_are_in_no_table_with_others(tmp_path):
+    cut = replace(TINY, share=1.0)
+    for study, methods in ((TINY, ("base", "sft", "target-sft")), (cut, ("base", "sft", "kd", "target-sft"))):
+        for method in methods:
+            eta = {"eta": 0.5 if study is cut else 0.2} if method == "target-sft" else {}
+            one = replace(study.run(SETTING, method, 0), hyperparameters=eta)
+            path = path_of(one, tmp_path)
+            if not path.exists():
+                save_outcome(Outcome(one, [0] * study.test, 0.0, 9.0, 2.0, [], 1.0), path)
+    with pytest.raises(ValueError, match=r"(?s)are of two studies \(steps \d+ and \d+\).*move the outcomes"):
+        load_outcomes(TINY.settings, tmp_path)
+    arms = load_outcomes(TINY.settings, tmp_path, study=TINY)
+    assert {(arm.method, arm.eta) for arm in arms} == {("base", None), ("sft", None), ("target-sft", 0.2)}
+    assert number_of_others(TINY, tmp_path) == 2
 
 
 def test_first_is_ahead_of_every_rival_and_clearly_first_beyond_chance(tmp_path):

@@ -142,6 +142,7 @@ def test_an_optimizer_that_steps_in_every_backward_pass_has_every_loss_read_befo
     assert len(check.unread) == 1 - read
 
 
+@pytest.mark.failure_case(3)
 def test_a_label_of_probability_zero_stops_training_though_its_loss_is_a_number():
     trainer = TargetSFTTrainer(
         tiny_models.tiny_model(),

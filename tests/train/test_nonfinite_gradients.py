@@ -94,6 +94,7 @@ def test_the_step_is_not_taken_and_the_row_is_named(case):
         assert_same(state_of(trainer), after[step])
 
 
+@pytest.mark.failure_case(3)
 def test_one_that_comes_at_the_very_last_step_is_not_taken():
     trainer, plant = built(max_steps=3)
     plant.is_on = False
@@ -122,6 +123,7 @@ def test_an_adapter_and_frozen_weights():
     assert all(weight.isfinite().all() for weight in trainer.model.parameters())
 
 
+@pytest.mark.failure_case(3)
 def test_a_skipped_step_changes_nothing_and_the_run_goes_on(tmp_path):
     trainer, _ = built(on_nonfinite="skip", optim="adamw_torch", max_grad_norm=1.0, output_dir=str(tmp_path))
     after = kept_after_steps(trainer)

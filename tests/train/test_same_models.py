@@ -59,6 +59,7 @@ def go_on(folder: Path, **given) -> None:
     trainer(folder, **given).train(resume_from_checkpoint=str(folder / "checkpoint-1"))
 
 
+@pytest.mark.failure_case(24)
 def test_another_configuration_of_the_model_or_the_teacher_is_refused_with_the_line_that_undoes_it(tmp_path):
     trainer(tmp_path, teacher=tiny_models.tiny_model(seed=3)).train()
     for config, told in CONFIGS:
@@ -71,6 +72,7 @@ def test_another_configuration_of_the_model_or_the_teacher_is_refused_with_the_l
     go_on(tmp_path, model=changed_model("", use_cache=False), teacher=tiny_models.tiny_model(seed=3, use_cache=False))
 
 
+@pytest.mark.failure_case(24)
 def test_one_element_of_a_teacher_or_of_an_adapters_base_is_refused(tmp_path):
     teacher = {"peft_config": LoraConfig(target_modules="all-linear")}
     trainer(tmp_path, teacher=changed_model(""), **teacher).train()

@@ -85,6 +85,7 @@ def test_one_ranks_broken_row_stops_all_ranks_and_is_named(two):
     assert "rank 1 has nan, from row 1 ('" in first
 
 
+@pytest.mark.failure_case(3)
 def test_one_ranks_broken_gradient_stops_all_ranks_and_its_row_is_named(two):
     first, second = two["broken gradient"]
     assert first[0].startswith("The gradient of optimizer step 2 is not finite, though its loss is: its norm is nan")
@@ -99,6 +100,7 @@ def test_a_state_that_one_rank_lost_stops_all(two):
     assert first[2] == second[2]
 
 
+@pytest.mark.failure_case(23)
 @pytest.mark.parametrize(("when", "step"), [("interrupted", 3), ("interrupted in evaluation", 2)])
 def test_a_signal_to_one_rank_stops_all_at_the_same_step(two, when, step):
     """One step later than alone, as ranks read the sum of the step before; an evaluation is broken off. Both say what

@@ -44,8 +44,7 @@ def study_command(
 
     It runs for hours, prints its estimate first, keeps each run as it ends, and goes on from there.
     """
-    from qtarget.study.miniature.run_study import rewrite_study_page, run_study
-    from qtarget.study.run_record import check_outcomes
+    from qtarget.study.miniature.run_study import check_study_results, rewrite_study_page, run_study
 
     if page is not None:
         with preparation():
@@ -53,7 +52,7 @@ def study_command(
     with preparation():
         check_place(results, f"`--results {results}`")
         check_place(models, f"`--models {models}`")
-        check_outcomes(results)
+        check_study_results(results, quick)
     run_study(results, models, workers=workers, hours=hours, quick=quick)
 
 

@@ -18,6 +18,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from qtarget.servers.address_secrets import without_secrets
+
 LOG = "train.log"
 KEPT_LOGGERS = ("transformers", "datasets", "huggingface_hub", "torch")
 """Libraries that keep their records from the root logger."""
@@ -48,7 +50,7 @@ class DivertedError(io.TextIOBase):
         if "\r" in text:
             self._show(text.split("\r")[-1].strip())
         elif text.strip("\n\x1b[A "):
-            self.log.write(text.encode("utf-8", "replace"))
+            self.log.write(without_secrets(text).encode("utf-8", "replace"))
         return len(text)
 
     def fileno(self) -> int:
@@ -59,7 +61,7 @@ class DivertedError(io.TextIOBase):
 
     def say(self, line: str) -> None:
         """Print a line on the terminal, over a line of progress; may be called in a signal handler."""
-        self._put(f"{line}\n")
+        self._put(f"{without_secrets(line)}\n")
 
     def _put(self, text: str) -> None:
         clear = "\r\x1b[2K" if os.isatty(self.terminal) else ""

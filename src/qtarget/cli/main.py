@@ -19,6 +19,7 @@ from qtarget.cli.lab_commands import experiments_app, lab_app
 from qtarget.cli.library_noise import shows_all_noise
 from qtarget.cli.model_commands import model_app
 from qtarget.cli.recipe_commands import recipes_app
+from qtarget.cli.secret_words import refuse_secret_words
 from qtarget.cli.setup_commands import setup_app
 from qtarget.cli.teacher_commands import teacher_app
 from qtarget.cli.terminal import EXIT_FAILED, EXIT_REFUSED
@@ -27,6 +28,7 @@ from qtarget.cli.versions_report import print_versions
 from qtarget.console import SafeConsole, accept_any_encoding, visible
 from qtarget.disk.one_writer import SecondWriterError
 from qtarget.outcomes import Interruption, LostRankError, Refusal, UnusableRow, missing_library
+from qtarget.servers.address_secrets import without_secrets
 
 app = typer.Typer(
     name="qtarget",
@@ -64,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     shows_all_noise.set(debug)
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
+        refuse_secret_words(arguments)
         code = app(arguments, prog_name="qtarget", standalone_mode=False)
     except Exception as error:
         code = _exit_code(error)
@@ -112,7 +115,8 @@ def _print_error(error: Exception, before: str = "") -> None:
     text = _message(error) if known else fault_in_words(error) or str(error)
     text = _usage(error) if hasattr(error, "format_message") else text
     if text:
-        console.print(Text("\n".join([before + text, *getattr(error, "__notes__", ())]), style="red"))
+        said = "\n".join([before + text, *getattr(error, "__notes__", ())])
+        console.print(Text(without_secrets(said), style="red"))
 
 
 def _before_last_words(error: Exception) -> str | None:
@@ -154,5 +158,7 @@ def _usage(error: Any) -> str:
 
 
 def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Python's own traceback, in which what came from elsewhere cannot command the terminal."""
-    print(visible("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+    """Python's own traceback, in which what came from elsewhere cannot command the terminal, and no address says its
+    secret."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(visible(without_secrets(text)), end="", file=sys.stderr)

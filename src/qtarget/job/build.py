@@ -20,11 +20,13 @@ from qtarget.job.facts import Facts, facts_of
 from qtarget.job.resume_checks import check_checkpoint_fits
 from qtarget.job.rows.layout import evaluation_rows, training_rows
 from qtarget.job.training_picture import PICTURE
+from qtarget.models.loading_arguments import check_arguments
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
 from qtarget.train.resumption.whole_checkpoints import Checkpoints
 from qtarget.train.trl_private import CARD
 
+ASKER = Asker.COMMAND_LINE
 NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
 FIGURE_NAMES = {"train_loss": "mean_loss", "train_runtime": "runtime"}
 """transformers' names of figures, and ours."""
@@ -43,7 +45,7 @@ class JobTrainer(TargetSFTTrainer):
 
     facts: Facts
     start: Checkpoints = Checkpoints(None)
-    asker = Asker.COMMAND_LINE
+    asker = ASKER
 
     def start_from(self, start: Checkpoints) -> None:
         """Go on from a checkpoint that was found whole, and refuse it if it is of another run.
@@ -92,6 +94,7 @@ def build_trainer(job: Job) -> JobTrainer:
         ValueError: rows or models that are missing, damaged, or do not fit each other or the method.
     """
     check_checkpoint_fits(job)
+    _check_loading(job)
     train, evaluation = training_rows(job), evaluation_rows(job)
     job.args.model_init_kwargs = _model_kwargs(job)
     try:
@@ -111,6 +114,19 @@ def build_trainer(job: Job) -> JobTrainer:
         raise ValueError(f"weights of {', '.join(_models(job))} are damaged ({error}); copy them again.") from error
     trainer.facts = facts_of(job, train, evaluation, trainer.row_counts)
     return trainer
+
+
+def _check_loading(job: Job) -> None:
+    """Refuse arguments that no model takes, before rows are read."""
+    teacher = job.args.teacher if job.args.teacher_cache is None else None
+    named = {"model": [job.model], "teacher": teacher if isinstance(teacher, list) else [teacher]}
+    named["reference"] = [job.args.reference] if job.args.reference != "initial" else []
+    for role, models in named.items():
+        key = f"{role}_init_kwargs"
+        given = getattr(job.args, key)
+        for model in models if isinstance(given, dict) else ():
+            if model and SourceName.parse(model).kind is SourceKind.MODEL:
+                check_arguments(model, given, f"`{key}`", lambda known, key=key: f"write {ASKER.line(key, known)}")
 
 
 def _models(job: Job) -> list[str]:

@@ -17,9 +17,10 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from qtarget.disk.files import read_json_object
 from qtarget.models.gguf_file import checkpoint_folder
+from qtarget.models.loading_arguments import check_arguments
 from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.sharding import OVER_RANKS, OverRanks, is_sharded
-from qtarget.models.weight_files import safe_loading
+from qtarget.models.weight_files import PASSED, safe_loading
 
 BITSANDBYTES = ("load_in_4bit", "load_in_8bit", "bnb_4bit_", "llm_int8_")
 """How the names of bitsandbytes' settings begin."""
@@ -42,7 +43,8 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
     With `allow_pickled_weights` among them, weights may be a pickle.
 
     Raises:
-        ValueError: a folder's weights are a pickle, arguments lead elsewhere, or settings contradict each other.
+        ValueError: a folder's weights are a pickle, arguments lead elsewhere or are not known, or settings contradict
+            each other.
     """
     given = {name: value for name, value in init_kwargs.items() if name != ALLOW}
     init_kwargs = safe_loading(checkpoint_folder(source), given, bool(init_kwargs.get(ALLOW)))
@@ -57,6 +59,7 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
         rest["quantization_config"] = BitsAndBytesConfig(**quantisation)
     if (Path(source).expanduser() / "adapter_config.json").is_file():
         adapter_config(source)  # says what is wrong with it
+    check_arguments(source, given, PASSED, lambda known: "remove it")
     with _whole_on_every_rank():
         return AutoModelForCausalLM.from_pretrained(checkpoint_folder(source), **rest)
 

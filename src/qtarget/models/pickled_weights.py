@@ -78,10 +78,30 @@ def refuse_pickled_checkpoint(folder: Path, line: str) -> None:
     Raises:
         ValueError: as of `refuse_pickled_weights`.
     """
-    for each in (folder, *sorted(inside.parent for inside in folder.glob("*/adapter_config.json"))):
+    for each in _folders_of_checkpoint(folder):
         refuse_pickled_weights(str(each), line)
     if (folder / _PICKLE).is_file() and not (folder / _WHOLE).is_file():
         raise ValueError(_refusal(folder / _PICKLE, folder, line))
+
+
+def pickles_of_checkpoint(folder: Path) -> Iterator[Path]:
+    """The pickles that a Trainer could read weights from."""
+    for each in _folders_of_checkpoint(folder):
+        yield from pickles_of_model(str(each))
+    if not (folder / _WHOLE).is_file():
+        yield folder / _PICKLE
+
+
+def _folders_of_checkpoint(folder: Path) -> list[Path]:
+    return [folder, *sorted(inside.parent for inside in folder.glob("*/adapter_config.json"))]
+
+
+def pickles_of_model(source: str, subfolder: str = "", variant: str | None = None) -> Iterator[Path]:
+    """The pickles that a model's weights, or those of an adapter's base, could be read from; arguments as of
+    `refuse_pickled_weights`."""
+    first, *bases = chain_of_bases(source)
+    for folder in (path_of_model(first) / subfolder, *map(path_of_model, bases)):
+        yield from _pickles_read(folder, variant) if folder.is_dir() else ()
 
 
 def _refusal(file: Path, folder: Path, line: str) -> str:

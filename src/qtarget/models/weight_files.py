@@ -6,10 +6,17 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from qtarget.models.model_seal import refuse_damaged_model
-from qtarget.models.pickled_weights import LINE, NAMED_IN_CONFIG, path_of_model, refuse_pickled_weights
+from qtarget.models.pickle_contents import check_pickles
+from qtarget.models.pickled_weights import (
+    LINE,
+    NAMED_IN_CONFIG,
+    path_of_model,
+    pickles_of_model,
+    refuse_pickled_weights,
+)
 from qtarget.models.shard_index import refuse_shards_outside
 
-_KEYS = "model_init_kwargs, teacher_init_kwargs or reference_init_kwargs"
+PASSED = "model_init_kwargs, teacher_init_kwargs or reference_init_kwargs"
 _POINT_ELSEWHERE = ("config", "state_dict", NAMED_IN_CONFIG, "_adapter_model_path")
 _OF_ADAPTERS = ("revision", "token")
 """What `adapter_kwargs` may say: neither moves an adapter to another folder."""
@@ -26,7 +33,7 @@ def safe_loading(folder: str, init_kwargs: Mapping[str, Any], pickles: bool, lin
 
     Raises:
         ValueError: the arguments lead to files that were not looked at or to code, or the folder that they mean is
-            damaged, holds its weights as a pickle, or names files outside of it.
+            damaged, holds its weights as a pickle that may not be read, or names files outside of it.
     """
     given = dict(init_kwargs)
     _check_arguments(given, pickles, line)
@@ -36,6 +43,7 @@ def safe_loading(folder: str, init_kwargs: Mapping[str, Any], pickles: bool, lin
         refuse_damaged_model(str(inside))
         refuse_shards_outside(inside)
     if pickles:
+        check_pickles(pickles_of_model(folder, subfolder, variant), "take the weights from where they came once more")
         return given
     refuse_pickled_weights(folder, line, subfolder, variant)
     return {**given, "use_safetensors": True}
@@ -47,16 +55,16 @@ def _check_arguments(given: Mapping[str, Any], pickles: bool, line: str) -> None
     elsewhere += [f"adapter_kwargs.{name}" for name in given.get("adapter_kwargs") or () if name not in _OF_ADAPTERS]
     if elsewhere:
         raise ValueError(
-            f"{', '.join(elsewhere)} among the arguments of a model ({_KEYS}) would take it from other files than "
+            f"{', '.join(elsewhere)} among the arguments of a model ({PASSED}) would take it from other files than "
             "those that are looked at; remove it, and name the folder that holds the model."
         )
     if given.get("weights_only") not in (None, True):
         raise ValueError(
-            f"`weights_only: {given['weights_only']}` among the arguments of a model ({_KEYS}) would run what a pickle "
-            f"says; remove it. Weights that are a pickle are read without it, if you write {line}."
+            f"`weights_only: {given['weights_only']}` among the arguments of a model ({PASSED}) would run what a "
+            f"pickle says; remove it. Weights that are a pickle are read without it, if you write {line}."
         )
     if given.get("use_safetensors") is False and not pickles:
         raise ValueError(
-            f"`use_safetensors: false` among the arguments of a model ({_KEYS}) asks for weights that are a pickle, a "
+            f"`use_safetensors: false` among the arguments of a model ({PASSED}) asks for weights that are a pickle, a "
             f"format that can carry code; remove it or, if you trust where they are from, write {line} too."
         )

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 from urllib3.exceptions import HTTPError, LocationValueError, ProtocolError, SSLError
 
+from qtarget.servers.address_secrets import without_secrets
 from qtarget.servers.patience import Away, retry_after
 from qtarget.servers.secret import bearer, redacted, secret_in
 
@@ -130,7 +131,8 @@ def checked_url(url: str, option: str, variable: str) -> str:
             f"{clean} and put the secret into {variable}."
         )
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or not _port(parts):
-        raise ValueError(f"{url} is no address of a server; write it as in {option.format('http://127.0.0.1:8000')}.")
+        shown = without_secrets(url)
+        raise ValueError(f"{shown} is no address of a server; write it as in {option.format('http://127.0.0.1:8000')}.")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
@@ -144,5 +146,5 @@ def _port(parts: SplitResult) -> int | None:
 
 def in_one_line(text: str) -> str:
     """The beginning of a text, as an error repeats it."""
-    line = " ".join(text.split()) or "nothing"
+    line = without_secrets(" ".join(text.split())) or "nothing"
     return line if len(line) <= REFUSAL_CHARACTERS else f"{line[:REFUSAL_CHARACTERS]}…"

@@ -1,6 +1,7 @@
-"""FSDP's sharded checkpoints hold pickles that torch reads without limits: what they name is looked at first.
+"""The pickles of a checkpoint are looked at before they are read.
 
-The other pickles of a checkpoint (optimizer, schedule, random numbers) are read with `weights_only` by transformers.
+Those of FSDP's sharded checkpoints torch reads without limits. The others (optimizer, schedule, random numbers)
+transformers reads with `weights_only`, which runs nothing and does not name the file that it refuses.
 """
 
 import io
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from qtarget.models.pickle_contents import check_pickles
 
 METADATA_MODULES = ("torch.distributed.checkpoint.metadata",)
 """Modules of which every class may be named."""
@@ -26,12 +29,24 @@ HARMLESS_NAMES = {
 TENSOR_FORMATS = (torch.dtype, torch.layout, torch.memory_format)
 
 
+STATE_PICKLES = (
+    "optimizer.pt",
+    "optimizer.bin",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "pytorch_model_fsdp*.bin",
+)
+OTHER_CHECKPOINT = "resume from another checkpoint"
+
+
 def check_checkpoint_pickles(folder: Path) -> None:
-    """Refuse a checkpoint of torch's distributed kind that holds more than numbers, texts and torch's own records.
+    """Refuse a checkpoint that holds more than numbers, texts and torch's own records.
 
     Raises:
         ValueError: names the file, and what it would have called.
     """
+    check_pickles((path for pattern in STATE_PICKLES for path in sorted(folder.glob(pattern))), OTHER_CHECKPOINT)
     for path in sorted(folder.rglob("*.metadata")):
         try:
             found = MetadataUnpickler(path.read_bytes()).load()
@@ -41,7 +56,7 @@ def check_checkpoint_pickles(folder: Path) -> None:
             reason = str(error).partition("\n")[0]
             raise ValueError(
                 f"{path}, or a file beside it, holds more than a checkpoint's numbers ({reason}), and could run code "
-                "when it is read; resume from another checkpoint."
+                f"when it is read; {OTHER_CHECKPOINT}."
             ) from error
 
 

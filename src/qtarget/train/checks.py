@@ -117,6 +117,19 @@ def check_surroundings(compute_loss_func: Callable | None, processing_class: Any
         )
 
 
+def check_device(args: Any, asker: Asker) -> None:
+    """Refuse what needs an accelerator in a run on the CPU.
+
+    Raises:
+        ValueError: with the line to write.
+    """
+    if args.activation_offloading and args.device.type == "cpu":
+        raise ValueError(
+            "`activation_offloading: true` moves what the backward pass needs from an accelerator into the machine's "
+            f"memory, and this run is on the CPU; write {asker.line('activation_offloading', False)}."
+        )
+
+
 def check_batch(batch: Any) -> None:
     """Refuse a batch of a user's collator without labels, or with labels of another shape or shifted already."""
     if "labels" not in batch or "shift_labels" in batch:

@@ -9,6 +9,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from qtarget.data import Asker
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.loading import tokenizer_of
+from qtarget.models.loading_arguments import check_arguments
 from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.weight_files import safe_loading
 from qtarget.train.target_sft_config import TargetSFTConfig
@@ -30,6 +31,8 @@ def open_student(
         return model, processing_class, args
     folder = checkpoint_folder(model)
     kwargs: dict[str, Any] = {**args.model_init_kwargs} if isinstance(args.model_init_kwargs, dict) else {}
+    key = "model_init_kwargs"
+    check_arguments(folder, kwargs, f"`{key}`", lambda known: f"write {asker.line(key, known)}")
     kwargs = safe_loading(folder, kwargs, args.allow_pickled_weights, asker.line(ALLOW, True))
     if kwargs:
         args = copy.copy(args)

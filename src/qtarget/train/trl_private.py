@@ -27,9 +27,10 @@ from qtarget.data import Asker
 from qtarget.disk.files import make_json_valid, sync_folder
 from qtarget.disk.os_errors import write_fault
 from qtarget.disk.seal import SEAL
-from qtarget.models.pickled_weights import ALLOW, refuse_pickled_checkpoint
+from qtarget.models.pickle_contents import check_pickles
+from qtarget.models.pickled_weights import ALLOW, pickles_of_checkpoint, refuse_pickled_checkpoint
 from qtarget.models.shard_index import refuse_shards_outside
-from qtarget.train.checkpoint_pickles import check_checkpoint_pickles
+from qtarget.train.checkpoint_pickles import OTHER_CHECKPOINT, check_checkpoint_pickles
 from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
 from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
@@ -264,7 +265,7 @@ class OpenSFTTrainer(SFTTrainer):
         if self.args.should_save:
             best = self.state.best_model_checkpoint
             kept = {run / name, *([Path(best)] if best else [])}
-            prune_checkpoints(run, self.args.save_total_limit, kept)
+            prune_checkpoints(run, self.args.save_total_limit, kept, self.state.global_step)
 
     def _write_draft(self, draft: Path, model, trial) -> None:
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # old ones go once the new one is there
@@ -386,14 +387,20 @@ class OpenSFTTrainer(SFTTrainer):
 
     def _load_best_model(self) -> None:
         self.check_best(Path(str(self.state.best_model_checkpoint)))
+        self._check_weights_of(Path(str(self.state.best_model_checkpoint)))
         with _dtypes_kept(self.model):
             super()._load_best_model()
 
+    def _check_weights_of(self, checkpoint: Path) -> None:
+        refuse_shards_outside(checkpoint)
+        if getattr(self.args, ALLOW, False):
+            check_pickles(pickles_of_checkpoint(checkpoint), OTHER_CHECKPOINT)
+        else:
+            refuse_pickled_checkpoint(checkpoint, self.asker.line(ALLOW, True))
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         check_checkpoint_pickles(Path(resume_from_checkpoint))
-        refuse_shards_outside(Path(resume_from_checkpoint))
-        if not getattr(self.args, ALLOW, False):
-            refuse_pickled_checkpoint(Path(resume_from_checkpoint), self.asker.line(ALLOW, True))
+        self._check_weights_of(Path(resume_from_checkpoint))
         with _dtypes_kept(model or self.model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_beside(Path(resume_from_checkpoint))

@@ -14,6 +14,7 @@ from qtarget.evaluate.grading.grader_settings import parse_grader
 from qtarget.evaluate.nouns import SamplingProtocol, Task
 from qtarget.evaluate.tasks.own_questions import OWN_PARTS
 from qtarget.evaluate.tasks.own_task import name_of_file, own_ask, own_task
+from qtarget.servers.address_secrets import refuse_secret
 
 ENDINGS = (".yaml", ".yml")
 KEYS: dict[str, Any] = {
@@ -38,6 +39,8 @@ def read_task_file(path: Path) -> Task:
     """
     path = path.expanduser()
     file = read_yaml(path, "the task file", "`rows:` and `grader:`")
+    for key, value in file.values.items():
+        refuse_secret(f"{key}: {value}", f"{path}, line {file.lines[key]},")
     if faults := list(_faults(file)):
         raise ValueError(f"{path} does not describe a task:\n" + "\n".join(f"  {fault}" for fault in faults))
     values = file.values

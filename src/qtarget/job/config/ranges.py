@@ -23,24 +23,32 @@ class NumberRange(NamedTuple):
 
     def has(self, number: float) -> bool:
         inside = self.least < number < self.most if self.open_ else self.least <= number <= self.most
-        return (inside or number in self.also) and not math.isinf(number)
+        return (inside or number in self.also) and abs(number) <= LARGEST_NUMBER
 
-    def words(self) -> str:
+    def words(self, number: float = 0) -> str:
+        """What it has; of a number that is too large for it, how large one may be."""
+        has_end = self.most not in (LARGEST_COUNT, math.inf)
+        if number > min(LARGEST_NUMBER, self.most) and not has_end:
+            return f"at most {min(LARGEST_NUMBER, self.most):g}"
         if self.least == 0 and self.open_ and math.isinf(self.most):
             return "a number above 0"
-        if math.isinf(self.most):
+        if self.most > LARGEST_COUNT - 1:
             return " or ".join([f"{self.least:g} or more", *(f"{number:g}" for number in self.also)])
         return f"{self.least:g} or more, and less than 1" if self.most < 1 else f"{self.least:g} to {self.most:,.0f}"
 
 
-COUNT = NumberRange(1, math.inf, 8)
+LARGEST_NUMBER = 1e38
+"""What arithmetic in 32 bits takes, with a little room."""
+LARGEST_COUNT = 2**31 - 1
+"""What counts are held in, by libraries: 31 bits."""
+COUNT = NumberRange(1, LARGEST_COUNT, 8)
 SHARE = NumberRange(0, 1 - 1e-9, 0.9)
 SEED_RANGE = NumberRange(0, 2**32 - 1, 42)
 STEPS = NumberRange(0, math.inf, 100, open_=True)
 NUMBER_RANGES = {
     "learning_rate": NumberRange(0, math.inf, 2e-5, open_=True),
     "num_train_epochs": NumberRange(0, math.inf, 3, open_=True),
-    "max_steps": NumberRange(1, math.inf, 1000, also=(-1,)),
+    "max_steps": NumberRange(1, LARGEST_COUNT, 1000, also=(-1,)),
     "per_device_train_batch_size": COUNT,
     "per_device_eval_batch_size": COUNT,
     "gradient_accumulation_steps": COUNT,
@@ -51,8 +59,8 @@ NUMBER_RANGES = {
     "adam_beta2": SHARE,
     "adam_epsilon": NumberRange(0, math.inf, 1e-8, open_=True),
     "max_grad_norm": NumberRange(0, math.inf, 1.0),
-    "max_skipped_steps": NumberRange(0, math.inf, 10),
-    "max_length": NumberRange(2, math.inf, 2048),
+    "max_skipped_steps": NumberRange(0, LARGEST_COUNT, 10),
+    "max_length": NumberRange(2, LARGEST_COUNT, 2048),
     "pad_to_multiple_of": COUNT,
     "logging_steps": STEPS,
     "save_steps": STEPS,
@@ -63,7 +71,7 @@ NUMBER_RANGES = {
     "seed": SEED_RANGE,
     "data_seed": SEED_RANGE,
     "train_rows_seed": SEED_RANGE,
-    "dataloader_num_workers": NumberRange(0, math.inf, 4),
+    "dataloader_num_workers": NumberRange(0, LARGEST_COUNT, 4),
     "dataloader_prefetch_factor": COUNT,
     "dataset_num_proc": COUNT,
     "ddp_timeout": COUNT,
@@ -71,14 +79,14 @@ NUMBER_RANGES = {
     "neftune_noise_alpha": NumberRange(0, math.inf, 5),
     "router_aux_loss_coef": NumberRange(0, math.inf, 0.001),
     "unspanned_weight": NumberRange(0, math.inf, 1.0),
-    "teacher_top_k": NumberRange(1, math.inf, 64),
+    "teacher_top_k": NumberRange(1, LARGEST_COUNT, 64),
     "teacher_timeout": NumberRange(0, math.inf, 600),
-    "lora_r": NumberRange(1, math.inf, 16),
+    "lora_r": NumberRange(1, LARGEST_COUNT, 16),
     "lora_alpha": NumberRange(1, math.inf, 32),
     "lora_dropout": NumberRange(0, 1 - 1e-9, 0.05),
     "train_rows": COUNT,
-    "cache_batch_tokens": NumberRange(1, math.inf, 8192),
-    "cache_shard_tokens": NumberRange(1, math.inf, 65536),
+    "cache_batch_tokens": NumberRange(1, LARGEST_COUNT, 8192),
+    "cache_shard_tokens": NumberRange(1, LARGEST_COUNT, 65536),
 }
 """Keys that hold a number, and which."""
 
@@ -92,7 +100,10 @@ def range_complaints(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, f"`{key}` stands without a number; write {line}."
         elif (number := _number(value)) is not None and not allowed.has(number):
             line = Asker.COMMAND_LINE.line(key, allowed.example)
-            yield key, f"`{key}: {shortened(str(value))}` is out of range; expected {allowed.words()}, as in {line}."
+            yield (
+                key,
+                f"`{key}: {shortened(str(value))}` is out of range; expected {allowed.words(number)}, as in {line}.",
+            )
 
 
 def _number(value: Any) -> float | None:

@@ -1,19 +1,21 @@
 """Secrets in a configuration: refused where they would be written into a run's record, with the place they belong."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from qtarget.servers.address_secrets import HUB_OR_NETRC, refuse_secret, without_secrets
 from qtarget.servers.secret import SECRET_ARGUMENTS
 from qtarget.teacher.served.wire import TOKEN_VARIABLE
 
-ADDRESS_WITH_USER = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#]*@", re.IGNORECASE)
 HELD_BACK = ("hub_token",)
 """Keys that hold a secret and are taken: no record and no message repeats them."""
+VARIABLES_OF_KEYS = {"teacher": TOKEN_VARIABLE, "reference": TOKEN_VARIABLE}
+"""Variables of the environment for the secrets of servers, by the key that names the server."""
 
 
 def refuse_secrets(values: Mapping[str, Any], places: Mapping[str, str]) -> None:
-    """Refuse addresses with a user or a password, and tokens among arguments: they would be saved with the run.
+    """Refuse addresses with a secret, as values or as names, and tokens among arguments: they would be saved with the
+    run.
 
     Args:
         places: where each key was written.
@@ -22,15 +24,10 @@ def refuse_secrets(values: Mapping[str, Any], places: Mapping[str, str]) -> None
         ValueError: names the key, and where the secret belongs. The secret is not repeated.
     """
     for key, value in values.items():
+        refuse_secret(key, f"{places.get(key, 'the configuration')}: a key")
         for path, text in _texts(key, value):
             where = places.get(key, "the configuration")
-            if ADDRESS_WITH_USER.match(text):
-                host = text.rpartition("@")[2].split("/")[0]
-                raise ValueError(
-                    f"{where}: `{path}` holds an address with a user or a password ({text.partition('://')[0]}://…@"
-                    f"{host}), which would be saved with the run; write it without, and put the secret into "
-                    f"{_variable(key)}."
-                )
+            refuse_secret(text, f"{where}: `{without_secrets(path)}`", VARIABLES_OF_KEYS.get(key, HUB_OR_NETRC))
             if key.endswith("kwargs") and path.rpartition(".")[2] in SECRET_ARGUMENTS:
                 raise ValueError(
                     f"{where}: `{path}` holds a secret, which would be saved with the run; remove it, and put the "
@@ -39,17 +36,13 @@ def refuse_secrets(values: Mapping[str, Any], places: Mapping[str, str]) -> None
 
 
 def _texts(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Every text in a value, with its place, as `teacher_init_kwargs.token`."""
+    """Every text in a value, with its place, as `teacher_init_kwargs.token`; a mapping's names are texts at its own."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
+            yield path, str(name)
             yield from _texts(f"{path}.{name}", inner)
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _texts(path, inner)
-
-
-def _variable(key: str) -> str:
-    is_server = key in ("teacher", "reference")
-    return TOKEN_VARIABLE if is_server else "the environment (HF_TOKEN for the hub, ~/.netrc for other servers)"

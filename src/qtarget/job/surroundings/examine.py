@@ -9,6 +9,7 @@ from qtarget.job.surroundings.disks import disks_found
 from qtarget.job.surroundings.libraries import extras_found, versions_found
 from qtarget.job.surroundings.observation import Observation
 from qtarget.job.surroundings.trial import trainer_found
+from qtarget.servers.address_secrets import without_secrets
 
 VARIABLES = {
     "HF_HUB_OFFLINE": "the hub is not asked for models and rows",
@@ -39,4 +40,4 @@ def examine(runs: Path) -> list[Observation]:
 def _environment() -> Iterator[Observation]:
     for name, meaning in VARIABLES.items():
         if name in os.environ:
-            yield Observation("environment", name, f"{os.environ[name]}: {meaning}")
+            yield Observation("environment", name, f"{without_secrets(os.environ[name])}: {meaning}")

@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import fmean
 
 from qtarget.evaluate.confidence import SeedsDifference, holm, paired_seeds
+from qtarget.study.miniature.budgets import check_one_budget, of_study
+from qtarget.study.miniature.design import Study
 from qtarget.study.miniature.runs import path_of
 from qtarget.study.miniature.settings import Setting
 from qtarget.study.run_record import Outcome, read_outcome
@@ -88,23 +90,36 @@ class Verdict:
         return self.is_first and self.holm < 0.05
 
 
-def load_outcomes(settings: Iterable[Setting], results: Path, split: str = "test") -> list[MethodRuns]:
+def load_outcomes(
+    settings: Iterable[Setting], results: Path, split: str = "test", study: Study | None = None
+) -> list[MethodRuns]:
     """The methods of each setting, from the outcomes on disk, with the seeds that all methods of the setting have.
 
+    Args:
+        study: whose outcomes are meant; None for all there are, which must be of one study then.
+
     Raises:
-        ValueError: a file holds no outcome.
+        ValueError: a file holds no outcome, or outcomes are of several studies.
     """
-    return [arm for setting in settings for arm in _arms(setting, results, split)]
+    return [arm for setting in settings for arm in _arms(setting, results, split, study)]
 
 
-def _arms(setting: Setting, results: Path, split: str) -> list[MethodRuns]:
-    by_arm: dict[tuple, dict[int, Outcome]] = {}
-    for path in sorted((results / setting.name).glob(f"*-{split}-*.json")):
-        outcome = read_outcome(path)
+def _outcomes_of(setting: Setting, results: Path, split: str, study: Study | None) -> list[Outcome]:
+    found = {path: read_outcome(path) for path in sorted((results / setting.name).glob(f"*-{split}-*.json"))}
+    for path, outcome in found.items():
         if path_of(outcome.run, results) != path:
             raise ValueError(
                 f"{path} holds the outcome of {outcome.run.setting}/{outcome.run.name}; remove it to run it again."
             )
+    found = found if study is None else of_study(found, study.budget(setting))
+    if found:
+        check_one_budget(found)
+    return list(found.values())
+
+
+def _arms(setting: Setting, results: Path, split: str, study: Study | None) -> list[MethodRuns]:
+    by_arm: dict[tuple, dict[int, Outcome]] = {}
+    for outcome in _outcomes_of(setting, results, split, study):
         key = (outcome.run.method, *sorted(outcome.run.hyperparameters.items()))
         by_arm.setdefault(key, {})[outcome.run.seed] = outcome
     if not by_arm:

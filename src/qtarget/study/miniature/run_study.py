@@ -9,11 +9,13 @@ from rich.text import Text
 from qtarget.console import SafeConsole
 from qtarget.disk.one_writer import one_writer
 from qtarget.study.miniature.analysis import load_outcomes, verdicts
+from qtarget.study.miniature.budgets import number_of_others, refuse_other_budgets
 from qtarget.study.miniature.design import Study
 from qtarget.study.miniature.page import scores_table, verdict_sentence, verdict_table, write_page
 from qtarget.study.miniature.picture import draw_study
 from qtarget.study.miniature.schedule import StudyFolders, conduct_study, sweep
 from qtarget.study.miniature.settings import STUDY, SWEEP
+from qtarget.study.run_record import check_outcomes
 
 WHOLE = Study(STUDY)
 SWEPT = Study(SWEEP, seeds=(0,), etas=(0.2, 0.5, 0.8), test=100)
@@ -35,15 +37,28 @@ def run_study(
 
     Raises:
         SecondWriterError: another process makes a study in `results`, or pre-trains into `models`.
-        ValueError: a worker was killed; the runs that had ended stay.
+        ValueError: an outcome there is damaged or of another study; or a worker was killed, and the runs that had ended
+            stay.
         OSError: the disk is full; likewise.
     """
     console, folders = SafeConsole(), StudyFolders(results, models)
     with one_writer(results):
+        check_study_results(results, quick)
         done = conduct_study(QUICK if quick else WHOLE, folders, workers, console, hours)
         if not quick:
             sweep(SWEPT, folders, workers, console)
         show(done, results, console)
+
+
+def check_study_results(results: Path, quick: bool) -> None:
+    """Refuse a folder in which an outcome is damaged or of another study, before any work.
+
+    Raises:
+        ValueError: names the file.
+    """
+    check_outcomes(results)
+    for study in (QUICK,) if quick else (WHOLE, SWEPT):
+        refuse_other_budgets(study, results)
 
 
 def rewrite_study_page(page: Path, results: Path) -> None:
@@ -61,7 +76,9 @@ def rewrite_study_page(page: Path, results: Path) -> None:
 
 def show(study: Study, results: Path, console: Console) -> None:
     """Print the tables, and draw the picture beside the results."""
-    arms = load_outcomes(study.settings, results)
+    arms = load_outcomes(study.settings, results, study=study)
+    if others := number_of_others(study, results):
+        console.print(f"{others} outcomes in {results} are of other steps, and not in the tables.")
     drawn = verdicts(arms)
     for table in (scores_table(study.settings, arms), verdict_table(drawn), verdict_sentence(drawn)):
         console.print(Markdown(table))

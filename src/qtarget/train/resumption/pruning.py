@@ -1,4 +1,4 @@
-"""Which old checkpoints go: whole ones alone, those written first."""
+"""Which old checkpoints go: whole ones alone, those of the earliest steps."""
 
 import shutil
 from collections.abc import Collection
@@ -8,8 +8,8 @@ from qtarget.disk.seal import SEAL
 from qtarget.train.resumption.whole_checkpoints import numbered_checkpoints
 
 
-def prune_checkpoints(run: Path, limit: int | None, kept: Collection[Path]) -> None:
-    """Delete sealed checkpoints of a run until `limit` are left, those that were written first.
+def prune_checkpoints(run: Path, limit: int | None, kept: Collection[Path], step: int) -> None:
+    """Delete sealed checkpoints of a run until `limit` are left, those that were written first by their steps.
 
     Checkpoints without a manifest are not counted and not touched: they may be all that is left of something. Nor are
     links to checkpoints elsewhere: somebody keeps those.
@@ -17,10 +17,12 @@ def prune_checkpoints(run: Path, limit: int | None, kept: Collection[Path]) -> N
     Args:
         limit: None or 0 for all.
         kept: these stay, and are counted: the one just written, and the best.
+        step: the one just written. Those of later steps were written before it, by a run that was gone back on. Clocks
+            are not asked: they may have been set back.
     """
-    own = [folder for _, folder in numbered_checkpoints(run) if not folder.is_symlink()]
-    sealed, stays = [folder for folder in own if (folder / SEAL).is_file()], {folder.resolve() for folder in kept}
-    sealed.sort(key=lambda folder: (folder / SEAL).stat().st_mtime_ns)
+    own = sorted((at <= step, at, folder) for at, folder in numbered_checkpoints(run) if not folder.is_symlink())
+    sealed = [folder for *_, folder in own if (folder / SEAL).is_file()]
+    stays = {folder.resolve() for folder in kept}
     spare = [folder for folder in sealed if folder.resolve() not in stays]
     too_many = len(sealed) - limit if limit else 0
     for folder in spare[: max(too_many, 0)]:

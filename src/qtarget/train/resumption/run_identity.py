@@ -25,6 +25,7 @@ from qtarget.models.adapters import SecondAdapter
 from qtarget.models.identity import template_identity, tokenizer_identity
 from qtarget.models.sharding import is_sharded
 from qtarget.models.weights_digest import stored_tensors, weights_digest
+from qtarget.servers.address_secrets import without_secrets
 from qtarget.servers.secret import SECRET_ARGUMENTS
 from qtarget.teacher import EvidenceSource, KeptSource, LiveModel
 from qtarget.teacher.cache import Cache
@@ -198,10 +199,13 @@ def _is_free(name: str) -> bool:
 
 
 def canonical(value: Any) -> Any:
-    """A value as JSON can hold it, equal for equal values: of functions the name, of sets the sorted members."""
+    """A value as JSON can hold it, equal for equal values: of functions the name, of sets the sorted members, of texts
+    all but the secrets in addresses."""
     if isinstance(value, Enum):
         return canonical(value.value)
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, str):
+        return without_secrets(value)
+    if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
@@ -212,7 +216,9 @@ def canonical(value: Any) -> Any:
 
 def _canonical_insides(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(name): canonical(each) for name, each in value.items() if name not in SECRET_ARGUMENTS}
+        return {
+            without_secrets(str(name)): canonical(each) for name, each in value.items() if name not in SECRET_ARGUMENTS
+        }
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return canonical(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(value, list | tuple):
