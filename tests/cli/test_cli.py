@@ -31,7 +31,7 @@ def test_help_waits_for_nothing_heavy():
 
 
 COMMANDS = {
-    "": "train validate methods tasks eval compare demo study lab teacher recipes",
+    "": "train validate methods tasks eval compare answers demo study lab teacher recipes",
     "lab": "build",
     "teacher": "cache verify serve",
     "recipes": "list show run",

@@ -1,0 +1,156 @@
+"""Questions and their answers as one HTML file, which needs nothing else and runs nothing.
+
+Whatever a model wrote is text here: it is escaped, its control characters are spelled out, and the page's content
+security policy lets no script run, no style but the page's own count, and nothing be fetched.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import get_args
+
+from qtarget.console import visible
+from qtarget.disk.files import replace_text
+from qtarget.disk.place import check_place
+from qtarget.evaluate.browse.question_answers import (
+    WORDS,
+    AnswersReport,
+    Only,
+    QuestionAnswers,
+    SamplePair,
+    length,
+    verdict,
+)
+from qtarget.evaluate.nouns import Record
+
+STYLE = """
+:root { color-scheme: light dark; --line: #d0d4da; --soft: #5c6470; --box: #f6f7f9; --paper: #ffffff; --ink: #1b1f24;
+  --right: #14713d; --wrong: #b3261e; --unknown: #8a5a00; }
+@media (prefers-color-scheme: dark) { :root { --line: #3a4048; --soft: #a2abb6; --box: #1d2127; --paper: #14171b;
+  --ink: #e6e9ed; --right: #6fcf97; --wrong: #ff8a80; --unknown: #ffca6b; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem; max-width: 80rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.4rem; margin: 0 0 .5rem; }
+h2 { font-size: 1rem; margin: 0; overflow-wrap: anywhere; }
+.soft, legend { color: var(--soft); font-weight: normal; }
+.runs, .pair { display: grid; grid-template-columns: repeat(var(--runs, 1), minmax(0, 1fr)); gap: .75rem; }
+.two { --runs: 2; }
+.run, .sample { border: 1px solid var(--line); border-radius: 6px; padding: .5rem .75rem; overflow-wrap: anywhere; }
+fieldset { border: 1px solid var(--line); border-radius: 6px; margin: .75rem 0; }
+label { margin-right: 1rem; white-space: nowrap; }
+article { border-top: 1px solid var(--line); margin-top: 1.25rem; padding-top: .75rem; }
+pre { margin: .4rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
+pre.question { background: var(--box); border-radius: 6px; padding: .6rem .75rem; font: inherit; }
+details { margin-top: .75rem; }
+summary { cursor: pointer; }
+.sample pre { font: 14px/1.45 ui-monospace, monospace; }
+.right > .verdict { color: var(--right); } .wrong > .verdict { color: var(--wrong); }
+.unknown > .verdict { color: var(--unknown); } .verdict { font-weight: 600; margin: 0; unicode-bidi: isolate; }
+@media (max-width: 44rem) { .runs, .pair { grid-template-columns: minmax(0, 1fr); } body { padding: .75rem; } }
+"""
+_FILTERS = "".join(
+    f"body:has(#only-{word}:checked) :is(article, .pair):not(.has-{word}) {{ display: none; }}\n"
+    for word in get_args(Only)
+)
+
+
+def check_page(page: Path) -> None:
+    """Refuse a page that cannot be written, or a name that is no page's.
+
+    Raises:
+        ValueError: a name without .html, a folder of that name, or a place that cannot be written to.
+    """
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--page {page} is to be a page of HTML; write --page {page.with_suffix('.html')}.")
+    if page.is_dir():
+        raise ValueError(f"--page {page} is a folder; write --page {page / 'answers.html'}.")
+    check_place(page.parent, f"`--page {page}`: its folder {page.parent}")
+
+
+def write_page(page: Path, report: AnswersReport) -> None:
+    """Write the page, in the place of an older one."""
+    page.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(page, answers_page(report))
+
+
+def answers_page(report: AnswersReport) -> str:
+    """The page's text."""
+    style = STYLE + _FILTERS
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    title = _text("Answers: " + " and ".join(run.name for run in report.runs))
+    two = " two" if len(report.runs) > 1 else ""
+    parts = [
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="referrer" content="no-referrer">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>",
+        f'<div class="runs{two}">{"".join(_runs(report))}</div>',
+        *(f'<p class="soft">{_text(remark)}</p>' for remark in report.remarks),
+        f'<p class="soft">{_count(report)}</p>\n{_choice(report)}\n</header>\n<main>',
+        *(_question(question, place == 0, two) for place, question in enumerate(report.questions)),
+        "</main>\n</body>\n</html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _text(text: str) -> str:
+    """Text that stands in HTML as what it is, between tags and in quotes; nothing in it commands a browser."""
+    return escape(visible(text), quote=True)
+
+
+def _runs(report: AnswersReport) -> Iterator[str]:
+    for run in report.runs:
+        scores = "<br>".join(_text(score) for score in run.scores)
+        yield f'<div class="run"><strong>{_text(run.name)}</strong><br>{_text(run.model)}<br>{scores}</div>'
+
+
+def _count(report: AnswersReport) -> str:
+    shown, total = len(report.questions), report.total
+    more = f" (write --limit {total} for all)" if shown < total else ""
+    return f"{shown:,} of {total:,} questions{more}, those first that are answered worst or differ most."
+
+
+def _choice(report: AnswersReport) -> str:
+    words = [word for word in get_args(Only) if word != "differ" or len(report.runs) > 1]
+    boxes = [
+        f'<label><input type="radio" name="only" id="only-{word}"{" checked" if word == "all" else ""}> {word}</label>'
+        for word in ["all", *words]
+    ]
+    return f"<fieldset><legend>samples</legend>{''.join(boxes)}</fieldset>"
+
+
+def _question(question: QuestionAnswers, is_open: bool, two: str) -> str:
+    own = question.question
+    counts = " and ".join(f"{right} of {asked}" for right, asked in zip(question.right, question.asked, strict=True))
+    kinds = dict.fromkeys(kind for pair in question.pairs for kind in _kinds(pair))
+    pairs = "\n".join(
+        f'<div class="pair{two} {" ".join(_kinds(pair))}">{"".join(map(_sample, pair.records))}</div>'
+        for pair in question.pairs
+    )
+    return (
+        f'<article class="{" ".join(kinds)}">\n'
+        f'<h2>{_text(own.qid)} <span class="soft">{_text(question.task)}, {counts} right</span></h2>\n'
+        f'<pre class="question" dir="auto">{_text(own.text)}</pre>\n'
+        f"<p>gold: <bdi>{_text(own.gold)}</bdi></p>\n"
+        f"<details{' open' if is_open else ''}><summary>{len(question.pairs)} samples</summary>\n{pairs}\n</details>\n"
+        "</article>"
+    )
+
+
+def _kinds(pair: SamplePair) -> list[str]:
+    return [f"has-{word}" for word in [*dict.fromkeys(pair.words), *(["differ"] if pair.differ else [])]]
+
+
+def _sample(record: Record | None) -> str:
+    if record is None:
+        return '<div class="sample soft">no sample</div>'
+    return (
+        f'<div class="sample {WORDS[record.grade]}"><p class="verdict">{_text(verdict(record))}</p>'
+        f'<span class="soft">sample {record.sample_i}, {length(record)}</span>'
+        f'<pre dir="auto">{_text(record.completion)}</pre></div>'
+    )
