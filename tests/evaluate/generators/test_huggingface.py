@@ -63,7 +63,7 @@ def test_a_completion_ends_where_its_own_prompt_has_used_up_the_positions_whatev
     alone = texts(HuggingFace(str(STUDENT), batch_size=1), one, wanted)
     cut_off = {key: tokens for key, (_, finish, tokens, _) in alone.items() if finish == "length"}
     room = {(r.qid, r.sample): 128 - len(r.prompt_ids) for r in wanted}
-    assert len(cut_off) > 4
+    assert len(cut_off) > 2
     assert cut_off == {key: room[key] for key in cut_off}
     assert texts(HuggingFace(str(STUDENT), batch_size=batch_size), one, wanted) == alone
 

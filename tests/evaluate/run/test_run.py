@@ -266,7 +266,7 @@ def test_identical_samples_and_cut_off_ones_are_warned_of(tmp_path, monkeypatch)
 def test_an_empty_answer_is_an_answer_without_one(tmp_path, monkeypatch):
     own = HuggingFace.generate
     monkeypatch.setattr(
-        HuggingFace, "generate", lambda self, asked, ask: (replace(c, text="", tokens=1) for c in own(self, asked, ask))
+        HuggingFace, "generate", lambda *asked: (replace(completion, text="", tokens=1) for completion in own(*asked))
     )
     (one,) = run_evaluation(plan(tmp_path, limit=2)).tasks
     assert (one.average.mean, one.no_answer) == (0, 1)
