@@ -1,7 +1,7 @@
 """Families whose rows may be padded, or leave and enter a batch: a tiny model says the same in a batch as alone.
 
-Rows that are refilled are held to the model's own logits of a whole row, without padding, cache or neighbours; others to
-what `generate` draws of a prompt alone, since in some families the two differ.
+Rows that are refilled are held to the model's own logits of a whole row, without padding, cache or neighbours; others
+to what `generate` draws of a prompt alone, since in some families the two differ.
 """
 
 import random
