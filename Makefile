@@ -11,7 +11,12 @@
 # make verify the laws, parity with TRL, and speed and memory beside their targets
 # make bench-teacher  how good a teacher cache is, and what it costs, beside their targets
 # make chaos  every file of every artefact damaged in every way, kills and full disks at every event (20 minutes on two cores)
-# make docs   what code writes of the pages: the tables in README.md and docs/tasks.md, and docs/public-api.txt
+# make docs   what code writes of the pages: tables in docs/methods.md, docs/which-target.md and docs/tasks.md, and docs/public-api.txt
+# make site   the pages as a website, in build/site/html: warnings are errors, links within it are checked
+# make site-links  the same, and every link that leads elsewhere is asked (needs the internet)
+# make notebooks  runs the notebooks of examples/ from the first cell to the last
+# make tutorial  follows docs/tutorial.md with its real model, and writes what each command prints into it (half an hour)
+# make package  wheel and sdist, and the wheel tried in empty environments, with and without its extra
 # make study  the study in miniature, about two hours on one core; goes on where it stopped, then writes docs/study.md
 # make study-page   only docs/study.md and its pictures, from the results in the repository
 # make study-quick  one setting of it, under five minutes
@@ -26,7 +31,7 @@ DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
 WORKERS ?= 1
 
-.PHONY: demo install-dev install-oldest test test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick clean
+.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -34,6 +39,8 @@ demo: .venv/installed
 install-dev: .venv/installed-dev
 
 install-oldest: $(OLDEST)/installed
+
+install-docs: .venv/installed-docs
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto -q --disable-warnings
@@ -73,9 +80,28 @@ chaos: .venv/installed-dev
 
 docs: .venv/installed public-api
 	$(BIN)/qtarget methods --page README.md
+	$(BIN)/qtarget methods --page docs/methods.md
+	$(BIN)/qtarget methods --page docs/which-target.md
 	$(BIN)/qtarget tasks --page docs/tasks.md
 	$(BIN)/python tests/docs/learned_page.py
 	$(BIN)/python tests/docs/reliability_page.py
+
+site: .venv/installed-docs
+	$(BIN)/python docs/site/write_source.py build/site/source
+	$(BIN)/python -m sphinx -q -W --keep-going -j auto -c docs/site -d build/site/doctrees build/site/source build/site/html
+	@echo "build/site/html/index.html"
+
+site-links: site
+	$(BIN)/python -m sphinx -q -b linkcheck -c docs/site -d build/site/doctrees build/site/source build/site/links
+
+notebooks: .venv/installed-docs
+	$(BIN)/python examples/notebooks/run_notebooks.py
+
+tutorial: .venv/installed-docs
+	$(BIN)/python tests/docs/tutorial_replay.py build/tutorial --write
+
+package: .venv/installed-docs
+	$(BIN)/python tests/package/try_package.py build/package
 
 study: .venv/installed
 	$(BIN)/qtarget study --results $(STUDY) --workers $(WORKERS)
@@ -93,13 +119,17 @@ clean:
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+.venv/installed: .venv/bin/python pyproject.toml hatch_build.py constraints.txt
 	@echo "Installing into .venv (a minute or two)..."
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
 	@touch $@
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
 # constraints-oldest.txt over constraints.txt: what it leaves out stays as there.

@@ -1,4 +1,4 @@
-"""The tables and the picture of docs/performance.md, made from the results that were kept.
+"""The tables and the picture of docs/maintainers/performance.md, made from the results that were kept.
 
 python benchmarks/speed_page.py
 """
@@ -19,7 +19,7 @@ from peers import ELSEWHERE, OURS, PLAIN
 from qtarget.disk.files import read_json_object, replace_text, replacing
 from qtarget.disk.pages import filled, markdown
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PAGE = Path(__file__).parents[1] / "docs" / "maintainers" / "performance.md"
 PICTURE = PAGE.with_name("speed.png")
 AXES = {"tokens": "tokens N", "hidden": "width H", "vocab": "vocabulary V"}
 DRAWN = {"peers", "curves"}

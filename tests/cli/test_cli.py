@@ -31,7 +31,8 @@ def test_help_waits_for_nothing_heavy():
 
 
 COMMANDS = {
-    "": "train validate methods tasks eval compare answers demo study lab teacher recipes",
+    "": "init schema doctor estimate train validate methods chat merge tasks eval compare answers demo study lab teacher "
+    "recipes",
     "lab": "build",
     "teacher": "cache verify serve",
     "recipes": "list show run",
@@ -54,12 +55,26 @@ def test_every_option_of_eval_reaches_the_plan(tmp_path):
         "k": 3, "temperature": 0.5, "top_p": 0.9, "max_new_tokens": 7, "prompt": "plain", "seed": 5, "limit": 2,
         "generator": "http", "url": "http://host", "adapter": "a", "revision": "r", "batch_size": 4, "dtype": "float32",
         "device": "cpu", "trust_remote_code": True, "regrade": True, "base": "b", "reference_rows": tmp_path,
-        "allow_pickled_weights": True,
+        "allow_pickled_weights": True, "protocol_name": "thinking",
     }  # fmt: skip
-    options = EvalOptions("m", ["aime24,amc23", "aime24"], tmp_path, rows=["aime24=x.jsonl"], as_json=True, **given)
-    assert set(given) | {"model", "task", "out", "rows", "as_json"} == set(vars(options))
+    (tmp_path / "judge.txt").write_text("{question} {answer}", "utf-8")
+    own = {
+        "questions": [str(tmp_path / "mine.csv")], "grade": "judge", "grade_option": ["at_once=2"],
+        "fields": ["question=q,answer=a"], "judge_url": "http://judge", "judge_model": "j",
+        "judge_prompt": tmp_path / "judge.txt", "hand_grades": tmp_path / "hand.csv",
+    }  # fmt: skip
+    options = EvalOptions(
+        "m", tmp_path, ["aime24,amc23", "aime24"], rows=["aime24=x.jsonl"], as_json=True, **given, **own
+    )
+    assert set(given) | set(own) | {"model", "task", "out", "rows", "as_json"} == set(vars(options))
     plan = options.plan()
-    assert (plan.model, plan.tasks, plan.out) == ("m", ("aime24", "amc23"), tmp_path)
+    assert (plan.model, plan.tasks[:2], plan.out) == ("m", ("aime24", "amc23"), tmp_path)
+    assert [task.name for task in plan.tasks[2:]] == ["mine"]
+    assert plan.tasks[2].read.fields == {"question": "q", "answer": "a"}
+    assert plan.tasks[2].settings == {
+        "url": "http://judge", "model": "j", "prompt": "{question} {answer}", "at_once": 2,
+        "hand_grades": str(tmp_path / "hand.csv"),
+    }  # fmt: skip
     assert plan.rows == {"aime24": Path("x.jsonl")}
     protocol = {name: given.pop(name) for name in ("k", "temperature", "top_p", "max_new_tokens", "prompt", "seed")}
     assert plan.protocol == protocol

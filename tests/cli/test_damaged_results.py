@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from job.command import run as command
 
-from qtarget.evaluate.store import RUN, SAMPLES, TASK, load_answers
+from qtarget.evaluate.nouns import Question, SamplingProtocol, TaskFacts, TaskRun
+from qtarget.evaluate.store import RUN, SAMPLES, TASK, identity, load_answers, task_sha
 from qtarget.recipes.recipe_files import recipe
 
+MODEL, GENERATION = {"name": "m", "weights": "w"}, {"engine": "e"}
 NAME = "openr1-15k-qwen3-1.7b"
 HALVES = {
     "empty": "",
@@ -21,6 +23,7 @@ HALVES = {
     "other values than were written": json.dumps(
         {"versions": recipe(NAME).versions, "dry_run": True, "arms": [], "content_sha256": "0" * 64}
     ),
+    "arms of another recipe": json.dumps({"recipe": "x", "versions": {}, "dry_run": True, "arms": []}),
     "arms of another release": json.dumps(
         {"versions": recipe(NAME).versions, "dry_run": True, "arms": [{"arm": "base"}]}
     ),
@@ -49,7 +52,8 @@ def test_the_results_of_the_study(capsys, tmp_path, case):
         capsys, "study", "--quick", "--results", str(tmp_path / "results"), "--models", str(tmp_path / "models")
     )
     assert (said.code, "Traceback" in said.err) == (2, False)
-    assert f"{path} is not an outcome as this version writes it; remove it" in said.err
+    assert f"{path} is " in said.err
+    assert ("is no outcome of a study" if case == "no arms" else "is damaged; remove it") in said.err
     assert path.read_text() == HALVES[case]
 
 
@@ -58,10 +62,11 @@ def evaluation(tmp_path) -> Path:
     """The files of an evaluation with one sample."""
     ask = {"prompt": "plain", "k": 1}
     question = {"qid": "q", "text": "1 + 1", "gold": "2"}
+    sha = task_sha(TaskRun(TaskFacts("t", 1, "lab", "lab"), SamplingProtocol(**ask), (Question(**question),)))
     record = {
-        "task": "t", "task_sha": "s", "qid": "q", "sample_i": 0, "seed": 1, "prompt_ids_sha256": "p",
+        "task": "t", "task_sha": sha, "qid": "q", "sample_i": 0, "seed": 1, "prompt_ids_sha256": "p",
         "completion": "2", "finish_reason": "stop", "n_tokens": 3, "extracted": "2", "grade": 1,
-        "grade_reason": "right", "model_fp": "m", "gen_fp": "g", "grader_fp": "r",
+        "grade_reason": "right", "model_fp": identity(MODEL), "gen_fp": identity(GENERATION), "grader_fp": "r",
     }  # fmt: skip
     task = {
         "task": {"name": "t", "version": 1, "suite": "lab", "grader": "lab"}, "ask": ask, "rows": "", "remarks": [],
@@ -70,7 +75,7 @@ def evaluation(tmp_path) -> Path:
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / TASK).write_text(json.dumps(task))
     (tmp_path / "t" / SAMPLES).write_text(json.dumps(record) + "\n")
-    (tmp_path / RUN).write_text(json.dumps({"model": {"name": "m"}, "generation": {"engine": "e"}}))
+    (tmp_path / RUN).write_text(json.dumps({"model": MODEL, "generation": GENERATION}))
     assert len(load_answers(tmp_path)[0].records) == 1
     return tmp_path
 

@@ -3,7 +3,7 @@
 import pytest
 
 from qtarget.data.asker import Asker
-from qtarget.job.config.yaml_file import parse_scalar
+from qtarget.data.user_files.yaml_file import parse_scalar
 
 
 @pytest.mark.parametrize("value", ["skip", 3, 0.5, True, None])

@@ -13,6 +13,8 @@ EXCEPTIONS = {
     "src/qtarget/disk/one_writer.py": "a note for people on who holds the lock; nothing depends on it",
     "src/qtarget/evaluate/store.py": "samples are appended a line at a time; a torn last line is cut off",
     "src/qtarget/evaluate/grading/math_worker.py": "a pipe to the parent process",
+    "src/qtarget/evaluate/grading/function_worker.py": "a pipe to the parent process",
+    "benchmarks/soak.py": "logs that processes append to, in a folder of its own that is removed",
     "src/qtarget/cli/library_noise.py": "a log that libraries append to while a command runs",
     "benchmarks/reading_rows.py": "rows to be read, in a folder of its own that is removed",
     "benchmarks/timing.py": "a switch of the system under /proc",

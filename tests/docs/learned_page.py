@@ -16,12 +16,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from qtarget.data.user_files.yaml_file import YamlFile
 from qtarget.disk.pages import rewrite_page
 from qtarget.job.build import build_trainer
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import check_job
 from qtarget.job.config.user_input import user_input
-from qtarget.job.config.yaml_file import YamlFile
 from qtarget.job.validate import rehearse
 from qtarget.job.validate_view import row_text
 

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 ELSEWHERE = {
-    "docs/add-a-method.md": "edits of the package itself; tests/docs/test_pages_are_followed.py makes them in a copy",
-    "docs/extend.md": "as docs/add-a-method.md",
+    "docs/maintainers/add-a-method.md": "edits of the package; tests/docs/test_pages_are_followed.py makes them",
+    "docs/maintainers/extend.md": "as docs/maintainers/add-a-method.md",
 }
 """Pages whose blocks do not run here, and why."""
 
@@ -56,13 +56,17 @@ def own_rows() -> dict[str, Any]:
     return {"data": Dataset.from_list(rows())}
 
 
-AT_HAND: Mapping[str, Callable[[], dict[str, Any]]] = {"README.md": loop, "docs/training.md": own_rows}
+def rows_and_loop() -> dict[str, Any]:
+    return own_rows() | loop()
+
+
+AT_HAND: Mapping[str, Callable[[], dict[str, Any]]] = {"docs/training.md": rows_and_loop}
 """Names that a page's blocks use and do not make."""
 
 
 def pages() -> list[str]:
     """Pages with Python in them."""
-    every = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    every = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     return [p.relative_to(ROOT).as_posix() for p in every if BLOCK.search(p.read_text(encoding="utf-8"))]
 
 

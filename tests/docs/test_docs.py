@@ -13,7 +13,7 @@ from qtarget.disk.pages import filled, rewrite_page
 from qtarget.job.catalogue_page import catalogue_parts
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -23,11 +23,22 @@ def test_links_lead_somewhere(page: Path):
     assert all((page.parent / link).exists() for link in links), links
 
 
-def test_the_readmes_table_and_count_are_the_catalogues():
+def test_the_readmes_count_is_the_catalogues():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text.count("| `") == len(qt.METHODS)
     assert f"<!-- number: further_count -->{len(qt.METHODS) - 1}<!-- end -->" in text
-    assert filled(text, catalogue_parts().__getitem__) == text, "README.md is out of date; run: make docs"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/methods.md", "docs/which-target.md"])
+def test_tables_of_methods_are_the_catalogues(page: str):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text.count("\n| `") == (0 if page == "README.md" else len(qt.METHODS))
+    assert filled(text, catalogue_parts().__getitem__) == text, f"{page} is out of date; run: make docs"
+
+
+def test_every_method_says_when_to_use_it():
+    said = {name: qt.method(name).use_when for name in qt.METHODS}
+    assert [name for name, text in said.items() if not 40 <= len(text) <= 240 or not text.endswith(".")] == []
+    assert len(set(said.values())) == len(said)
 
 
 def test_what_is_learned_is_what_validate_shows():
@@ -46,7 +57,7 @@ def test_every_failure_case_has_a_test_and_the_page_lists_them():
 def test_a_page_that_marks_what_the_command_does_not_write_is_refused(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- table: metods -->\n<!-- end -->\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r'page.md marks a part "metods"; this command writes methods, method_count'):
+    with pytest.raises(ValueError, match=r'page.md marks a part "metods"; this command writes methods, uses'):
         rewrite_page(page, catalogue_parts())
 
 
@@ -79,7 +90,8 @@ NAMED = re.compile(r"`(qt(?:arget)?(?:\.\w+)+)")
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_dotted_names_in_pages_resolve(page: Path):
-    names = {name for name in NAMED.findall(page.read_text(encoding="utf-8")) if not name.endswith((".py", ".md"))}
+    found = NAMED.findall(page.read_text(encoding="utf-8"))
+    names = {name for name in found if not name.endswith((".py", ".md", ".json"))}
     assert {name for name in names if not _resolves(name)} == set()
 
 

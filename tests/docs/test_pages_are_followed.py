@@ -50,18 +50,22 @@ def check_style(folder: Path) -> None:
 
 
 def test_a_method_is_three_edits(tmp_path):
-    edits = edits_of("docs/add-a-method.md")
+    edits = edits_of("docs/maintainers/add-a-method.md")
     assert [Path(edit.path).name for edit in edits] == ["trust.py", "methods_beyond.py", "papers_beyond.py"]
     folder = project_with(edits, tmp_path)
-    assert "| `tailr` | p_y/(ε + (1−ε) p_y) | p |" in write_page(folder, "README.md")
+    assert "| `tailr` | p_y/(ε + (1−ε) p_y) | p |" in write_page(folder, "docs/methods.md")
+    assert "| `tailr` | As dft, where you can say which" in write_page(folder, "docs/which-target.md")
+    assert "-->26<!-- end --> further" in write_page(folder, "README.md")
     assert "tailr(noise_share in (0, 1] = 0.1)" in write_page(folder, "docs/public-api.txt")
-    printed = python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *pytest_line_of("docs/add-a-method.md"))
+    printed = python(
+        folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *pytest_line_of("docs/maintainers/add-a-method.md")
+    )
     assert int(re.search(r"(\d+) passed", printed)[1]) > 40
     check_style(folder)
 
 
 def test_a_statistic_is_one_expression(tmp_path):
-    edits = edits_of("docs/extend.md", "A statistic")
+    edits = edits_of("docs/maintainers/extend.md", "A statistic")
     assert [edit.is_new for edit in edits] == [False, True]
     folder = project_with(edits, tmp_path)
     assert "REFERENCE_ENTROPY" in write_page(folder, "docs/public-api.txt")
@@ -70,14 +74,14 @@ def test_a_statistic_is_one_expression(tmp_path):
 
 
 def test_a_task_is_a_reader_a_row_and_samples(tmp_path):
-    folder = project_with(edits_of("docs/extend.md", "An evaluation task"), tmp_path)
-    assert "| `gsm8k` | 1319 | openai/gsm8k, main, test |" in write_page(folder, "docs/tasks.md")
+    folder = project_with(edits_of("docs/maintainers/extend.md", "An evaluation task"), tmp_path)
+    assert "| `svamp` | 300 | ChilleD/SVAMP, test |" in write_page(folder, "docs/tasks.md")
     python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/evaluate/tasks/test_catalogue.py")
     check_style(folder)
 
 
 def test_a_format_of_rows_is_one_line(tmp_path):
-    folder = project_with(edits_of("docs/extend.md", "A format of rows"), tmp_path)
+    folder = project_with(edits_of("docs/maintainers/extend.md", "A format of rows"), tmp_path)
     printed = python(folder, "-m", "pytest", "-v", "-p", "no:cacheprovider", "tests/job/rows/test_formats.py")
     assert "[a.ndjson] PASSED" in printed
     assert "[a.ndjson.gz] PASSED" in printed
@@ -85,7 +89,7 @@ def test_a_format_of_rows_is_one_line(tmp_path):
 
 
 def test_a_teacher_of_ones_own_edits_nothing(tmp_path):
-    edits = edits_of("docs/extend.md", "A teacher that is no model")
+    edits = edits_of("docs/maintainers/extend.md", "A teacher that is no model")
     assert all(edit.is_new for edit in edits)
     for edit in edits:
         (tmp_path / edit.path).write_text(edit.text, encoding="utf-8")
@@ -104,6 +108,6 @@ def test_a_block_goes_where_its_statements_belong():
 
 
 def test_a_file_that_is_not_there_is_not_edited(tmp_path):
-    edit = edits_of("docs/add-a-method.md")[0]._replace(path="src/qtarget/target/thrust.py")
+    edit = edits_of("docs/maintainers/add-a-method.md")[0]._replace(path="src/qtarget/target/thrust.py")
     with pytest.raises(AssertionError, match="the page says otherwise"):
         project_with([edit], tmp_path)

@@ -8,7 +8,7 @@ import pytest
 from docs.page_edits import edits_of
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOLDERS = (".ci", ".github", "benchmarks", "docs", "examples", "src", "tests")
 
 CODE = re.compile(r"^```.*?^```|`([^`\n]+)`", re.DOTALL | re.MULTILINE)
@@ -22,8 +22,20 @@ USERS = {
     "comparison.json": "what `qtarget compare` writes",
     "comparison.png": "what `qtarget compare` writes",
     "comparison.txt": "what `qtarget compare` writes",
+    "a.jsonl": "stands for a file of rows",
+    "b.jsonl": "stands for a file of rows",
+    "rows.jsonl": "stands for a file of rows",
+    "data/my_rows.json": "stands for a file of rows",
+    "dataset_info.json": "LLaMA-Factory's list of data sets",
+    "capitals.yaml": "stands for a task of one's own",
+    "hand.jsonl": "stands for answers graded by hand",
+    "mine.jsonl": "stands for questions of one's own",
+    "qtarget-schema.json": "what `qtarget init` writes, for editors",
+    "held_out.jsonl": "stands for a file of rows",
+    "training.png": "what `qtarget train` writes",
     "qtarget-tasks.lock.json": "what the first `qtarget eval` of a task writes",
     "results.json": "what a run writes",
+    "task.json": "what an evaluation writes",
     "run.json": "what `qtarget eval` writes",
     "effects.json": "what `qtarget eval` writes",
     "metrics.json": "what `qtarget train` writes",

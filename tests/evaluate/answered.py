@@ -7,7 +7,7 @@ import numpy as np
 
 from qtarget.disk.files import write_digested_json
 from qtarget.evaluate.nouns import Answers, Question, Record, SamplingProtocol, TaskFacts, TaskRun
-from qtarget.evaluate.store import line_of, write_task
+from qtarget.evaluate.store import identity, line_of, task_sha, write_task
 
 MODEL, GENERATION = {"name": "m"}, {"engine": "transformers", "version": "5.0", "dtype": "float32"}
 
@@ -62,8 +62,10 @@ def write_folder(folder, *several, effects=None):
     folder.mkdir(parents=True)
     write_digested_json(folder / "run.json", {"model": MODEL, "generation": GENERATION})
     for one in several:
-        write_task(folder / one.task.name, TaskRun(one.task, one.ask, one.questions))
-        lines = [line_of(record) for own in one.records for record in own]
+        run = TaskRun(one.task, one.ask, one.questions)
+        write_task(folder / one.task.name, run)
+        drawn = {"task_sha": task_sha(run), "model_fp": identity(MODEL), "gen_fp": identity(GENERATION)}
+        lines = [line_of(replace(record, **drawn)) for own in one.records for record in own]
         (folder / one.task.name / "samples.jsonl").write_bytes(b"".join(lines))
     if effects is not None:
         (folder / "effects.json").write_text(json.dumps(effects))

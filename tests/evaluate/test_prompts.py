@@ -1,5 +1,7 @@
 """Prompts as token ids: byte-exact, with one beginning of sequence, and the same as in training."""
 
+from dataclasses import replace
+
 import pytest
 import tiny_models
 from datasets import Dataset
@@ -11,7 +13,14 @@ from transformers import PreTrainedTokenizerFast
 
 from qtarget import lab
 from qtarget.evaluate.nouns import Question, SamplingProtocol
-from qtarget.evaluate.prompts import PROMPTS, check_as_trained, check_prompts_match, prompt_ids
+from qtarget.evaluate.prompts import (
+    BOXED,
+    PROMPTS,
+    check_as_trained,
+    check_prompts_match,
+    chosen_prompt,
+    prompt_ids,
+)
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 QUESTION = Question("q", "What is $\\frac{1}{2}$ of {4}?\nA. two", "2")
@@ -132,7 +141,31 @@ def test_a_tokenizer_without_template_is_refused(qwen: PreTrainedTokenizerFast):
 def test_an_unknown_name_is_told_the_near_one(qwen: PreTrainedTokenizerFast):
     with pytest.raises(ValueError, match="Did you mean 'qwen-boxed'"):
         prompt_ids("qwen_boxed", QUESTION, qwen)
-    assert set(PROMPTS) == {"qwen-boxed", "llama-boxed", "chat", "chat-boxed", "m1", "plain"}
+    names = {"qwen-boxed", "llama-boxed", "chat", "chat-boxed", "m1", "plain", "plain-boxed", "auto", "auto-boxed"}
+    assert set(PROMPTS) == names
+
+
+def test_a_prompt_may_depend_on_whether_there_is_a_chat_template(llama: PreTrainedTokenizerFast):
+    words = "Say in a word: {question}"
+    assert [chosen_prompt(name, llama) for name in ("auto", "auto-boxed", words)] == [
+        "chat",
+        "chat-boxed",
+        f"chat:{words}",
+    ]
+    assert prompt_ids("auto-boxed", QUESTION, llama) == prompt_ids("chat-boxed", QUESTION, llama)
+    asked = replace(QUESTION, text=f"Say in a word: {QUESTION.text}")
+    assert prompt_ids(words, QUESTION, llama) == prompt_ids("chat", asked, llama)
+    assert prompt_ids(f"plain:{words}", QUESTION, llama) == prompt_ids("plain", asked, llama)
+    assert chosen_prompt("plain", llama) == "plain"
+    llama.chat_template = None
+    assert [chosen_prompt(name, llama) for name in ("auto", "auto-boxed", words)] == [
+        "plain",
+        "plain-boxed",
+        f"plain:{words}",
+    ]
+    assert prompt_ids(words, QUESTION, llama) == prompt_ids("plain", asked, llama)
+    decoded = llama.decode(list(prompt_ids("auto-boxed", QUESTION, llama)), skip_special_tokens=True)
+    assert decoded == f"{QUESTION.text}\n{BOXED}\n"
 
 
 def trained_ids(rows: list[dict]) -> list[int]:

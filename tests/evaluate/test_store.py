@@ -12,6 +12,7 @@ from qtarget.evaluate.store import (
     SAMPLES,
     appending,
     cut_torn_line,
+    identity,
     line_of,
     load_answers,
     read_records,
@@ -28,10 +29,12 @@ ASKED = TaskRun(
 )
 
 
+MODEL, GENERATION = {"name": "m", "weights": "w"}, {"version": "1"}
+
+
 def record(qid="q1", sample=0, **changes) -> Record:
-    made = Record(
-        "tiny", task_sha(ASKED), qid, sample, 7, "prompt", "answer 2", "stop", 3, "2", 1, "ok", "model", "gen", "grader"
-    )
+    drawn = identity(MODEL), identity(GENERATION), "grader"
+    made = Record("tiny", task_sha(ASKED), qid, sample, 7, "prompt", "answer 2", "stop", 3, "2", 1, "ok", *drawn)
     return replace(made, **changes)
 
 
@@ -114,7 +117,7 @@ def test_replacing_the_records_leaves_the_old_ones_until_the_new_ones_are_whole(
 
 
 def written(folder, records):
-    write_digested_json(folder / RUN, {"model": {"name": "m"}, "generation": {"version": "1"}})
+    write_digested_json(folder / RUN, {"model": MODEL, "generation": GENERATION})
     write_task(folder / "tiny", ASKED)
     write_records(folder / "tiny" / SAMPLES, records)
     return folder
@@ -124,7 +127,7 @@ def test_answers_come_by_question_and_sample_whatever_the_order_in_the_file(tmp_
     (answers,) = load_answers(written(tmp_path, EVERY[::-1]))
     assert answers.records == ((EVERY[0], EVERY[1]), (EVERY[2], EVERY[3]))
     assert (answers.task, answers.ask, answers.questions) == (ASKED.task, ASKED.ask, ASKED.questions)
-    assert answers.model == {"name": "m"}
+    assert answers.model == MODEL
 
 
 def test_answers_that_are_not_graded_yet_or_not_there_are_refused(tmp_path):
@@ -151,6 +154,20 @@ def test_files_of_another_task_or_missing_ones_are_named(tmp_path):
     content = (tmp_path / RUN).read_text().replace('"m"', '"n"')
     (tmp_path / RUN).write_text(content)
     with pytest.raises(ValueError, match=r"run.json is damaged"):
+        load_answers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_fp": "another"}, "by another model than run.json names"),
+        ({"gen_fp": "another"}, "in another way than run.json says"),
+        ({"task_sha": "another"}, "for another task or protocol than task.json has"),
+    ],
+)
+def test_a_sample_of_another_evaluation_is_refused(tmp_path, changes, said):
+    written(tmp_path, [*EVERY[:2], replace(EVERY[2], **changes), EVERY[3]])
+    with pytest.raises(ValueError, match=rf"tiny/{SAMPLES}: sample 0 of question 'q2' was drawn {said}"):
         load_answers(tmp_path)
 
 

@@ -31,6 +31,11 @@ def test_draw_targets(tmp_path):
     assert (tmp_path / "targets.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_draw_ideas(tmp_path):
+    run("draw_ideas.py", str(tmp_path / "ideas.png"))
+    assert (tmp_path / "ideas.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_train_with_trl(tmp_path):
     world = lab.world("weak-operator")
     rows = tmp_path / "rows.jsonl"

@@ -27,10 +27,14 @@ Written by `make public-api`, compared by tests/house/test_public.py. A class li
 
 def page() -> str:
     """The whole page."""
+    return HEAD + "".join(f"\n{package}\n{_section(package, names)}" for package, names in public_names())
+
+
+def public_names() -> list[tuple[str, list[str]]]:
+    """Every public module, and its public names."""
     parts = [("qtarget", sorted({*qtarget._HOME, *qtarget._MODULES}))]
     parts += [(f"qtarget.{name}", _public(modules()[f"qtarget.target.{name}"])) for name in qtarget._MODULES]
-    parts += [(f"qtarget.{room}", sorted(_all(modules()[f"qtarget.{room}"]))) for room in ROOMS]
-    return HEAD + "".join(f"\n{package}\n{_section(package, names)}" for package, names in parts)
+    return parts + [(f"qtarget.{room}", sorted(_all(modules()[f"qtarget.{room}"]))) for room in ROOMS]
 
 
 def _section(package: str, names: list[str]) -> str:

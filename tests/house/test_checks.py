@@ -1,6 +1,7 @@
 """`make check`, .ci/run and the published workflows do the same things."""
 
 import re
+import subprocess
 
 import yaml
 from house.package import ROOT
@@ -14,10 +15,10 @@ def workflow(name: str) -> dict:
     return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))
 
 
-def parts(name: str, job: str) -> list[str]:
-    """The make targets that a workflow's job runs beside one another."""
+def parts(name: str, job: str, command: str = "make") -> list[str]:
+    """The make targets, or parts of .ci/run, that a workflow's job runs beside one another."""
     job_ = workflow(name)["jobs"][job]
-    assert job_["steps"][-1]["run"] == "make ${{ matrix.part }}"
+    assert job_["steps"][-1]["run"] == f"{command} ${{{{ matrix.part }}}}"
     return job_["strategy"]["matrix"]["part"]
 
 
@@ -25,7 +26,7 @@ def test_ci_runs_what_make_check_runs():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     ran = re.findall(r"^part [\w-]+ make (?:-j2 )?([\w-]+)", script, re.MULTILINE)
     assert ran == ["install-dev", *CHECK]
-    assert parts("ci", "check") == CHECK
+    assert parts("ci", "check", ".ci/run") == CHECK
 
 
 def test_what_runs_weekly_is_a_target_too():
@@ -37,4 +38,10 @@ def test_what_runs_weekly_is_a_target_too():
 def test_every_target_is_explained():
     """At the head of the Makefile, where `head Makefile` shows it."""
     explained = set(re.findall(r"^# make ([\w-]+)", MAKEFILE, re.MULTILINE))
-    assert TARGETS - {"clean", "install-dev", "install-oldest"} == explained
+    assert TARGETS - {"clean", "install-dev", "install-docs", "install-oldest"} == explained
+
+
+def test_a_part_that_there_is_not_is_refused():
+    done = subprocess.run(["bash", ".ci/run", "tset"], cwd=ROOT, capture_output=True, text=True)  # noqa: S607
+    assert done.returncode == 2
+    assert "no part is called tset" in done.stderr

@@ -14,6 +14,7 @@ BROUGHT = {
     "deepspeed": "imported only where transformers runs under it, so it is there",
     "pyarrow": "datasets is made of it",
     "psutil": "accelerate is made of it",
+    "sympy": "math-verify is made of it",
     "tokenizers": "transformers is made of it",
 }
 """What is imported and not declared, and who brings it."""

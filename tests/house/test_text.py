@@ -36,6 +36,9 @@ OTHERS_FLAGS = {
     "--log-dir": "inspect view",
     "--config": "TRL's scripts, whose flag for the file `qtarget train` accepts too",
     "--key": "stands for any key of a configuration",
+    "--model": "a run's own key, which `qtarget train` and `init` take as a flag",
+    "--train-dataset": "likewise",
+    "--use-peft": "a key of TRL's for the model, likewise",
     "--switch": "stands for any switch",
 }
 """Options that texts name and no command of ours has, and whose they are."""

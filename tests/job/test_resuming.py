@@ -247,3 +247,32 @@ def test_a_sample_of_the_rows_is_not_taken_for_other_rows(finished, here, capsys
     said = command(capsys, "validate", "config.yaml", "--quick", "--resume-from-checkpoint")
     assert said.code == 0, said.err
     assert "resumes" in said.out
+
+
+def test_what_an_unsealed_checkpoint_was_run_as_is_not_stated(here, resumed):
+    (here / "out" / "checkpoint-2" / SEAL).unlink()
+    said = resumed(
+        "--resume-unsealed", "true", "--method", "dft", "--teacher", "null", "--eta", "null", "--learning-rate", "1e-3"
+    )
+    assert said.code == 0, said.err
+    card = " ".join((here / "out" / "README.md").read_text().split())
+    assert "fine-tuned by **dft** for 4" not in card
+    assert "Steps 1 to 2 are of a checkpoint without a manifest: what they were run as is not known." in card
+    assert "learning rate" in card[card.index("## History") : card.index("## Data")]
+    assert "repeats the run" not in card
+
+
+def test_the_configuration_of_a_run_resumed_with_changes_is_not_said_to_repeat_it(here, resumed):
+    assert resumed("--max-steps", "6", "--eta", "0.7", "--resume-changed", "max_steps", "eta").code == 0
+    card = " ".join((here / "out" / "README.md").read_text().split())
+    assert "repeats the run" not in card
+    assert "for 6 optimizer steps, the last of them by **target-sft**" in card
+
+
+@pytest.mark.failure_case(25)
+def test_an_unknown_name_in_resume_changed_is_refused_with_the_nearest(here, resumed):
+    said = resumed("--max-steps", "6", "--resume-changed", "max_steps", "max_step")
+    assert said.code == 2
+    assert "`resume_changed` names max_step, which is no key" in said.err
+    assert "did you mean max_steps?" in said.err
+    assert resumed("--max-steps", "6", "--save-steps", "3", "--resume-changed", "max_steps", "save_steps").code == 0

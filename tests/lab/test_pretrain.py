@@ -1,5 +1,6 @@
 """Building a world's models: repeatable by seed, resumed where it stopped, rebuilt when settings change."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -57,6 +58,17 @@ def test_a_finished_model_is_kept_and_an_unfinished_damaged_or_changed_one_is_bu
     changed = replace(tiny_world, student=replace(tiny_world.student, steps=3))
     lab.build(changed, 5, tmp_path)
     assert weights(tmp_path / "student") != finished
+
+
+def test_weights_of_another_build_under_this_ones_record_are_built_again(tiny_world, tmp_path):
+    lab.build(tiny_world, 5, tmp_path)
+    finished = weights(tmp_path / "student")
+    shutil.copy(tmp_path / "student" / "build.json", tmp_path)
+    shutil.rmtree(tmp_path / "student")
+    shutil.copytree(tmp_path / "teacher", tmp_path / "student")
+    shutil.move(tmp_path / "build.json", tmp_path / "student" / "build.json")
+    lab.build(tiny_world, 5, tmp_path)
+    assert weights(tmp_path / "student") == finished
 
 
 def test_progress_reaches_the_callers_display(tiny_world, tmp_path):

@@ -1,6 +1,7 @@
 """A GGUF file as a model. The files are written here, by the package gguf."""
 
 import sys
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from qtarget.models.gguf_file import checkpoint_folder, conversions, gguf_file_of
+from qtarget.disk.seal import seal
+from qtarget.models.gguf_file import _converted, checkpoint_folder, conversions, gguf_file_of
 from qtarget.models.loading import causal_lm_from, tokenizer_of
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -133,6 +135,23 @@ def test_a_folder_with_one_file_is_that_model_and_is_converted_once(tmp_path, mo
     (tmp_path / "second.gguf").write_bytes(b"GGUF")
     with pytest.raises(ValueError, match=r"holds 2 GGUF files \(model.gguf, second.gguf\); name one of them"):
         checkpoint_folder(str(tmp_path))
+
+
+def test_a_conversion_in_the_place_of_another_is_made_anew_and_one_of_an_earlier_version_is_read(tmp_path, monkeypatch):
+    first, second = little_llama(), little_llama()
+    second.model.embed_tokens.weight.data.mul_(0.5)
+    folders = [Path(checkpoint_folder(write_gguf(tmp_path / f"{n}.gguf", m))) for n, m in (("a", first), ("b", second))]
+    between = folders[0].with_name("between")
+    for one, other in ((folders[0], between), (folders[1], folders[0]), (between, folders[1])):
+        one.rename(other)
+    _converted.cache_clear()
+    torch.testing.assert_close(
+        logits_of(causal_lm_from(str(tmp_path / "a.gguf"), {})), logits_of(first), rtol=1e-4, atol=1e-4
+    )
+    seal(folders[0], {"gguf": "a.gguf"})  # as versions wrote it that kept no sha256
+    monkeypatch.setattr("qtarget.models.gguf_file._convert_into", lambda *_: pytest.fail("converted again"))
+    _converted.cache_clear()
+    assert checkpoint_folder(str(tmp_path / "a.gguf")) == str(folders[0])
 
 
 def test_two_quantisations_of_one_matrix_are_tied_again(tmp_path):

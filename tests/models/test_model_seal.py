@@ -48,6 +48,55 @@ def test_a_damaged_one_is_refused_by_everything_that_opens_it(folder, name, open
     refuse_damaged_model(str(folder))
 
 
+ADDED = (
+    "adapter_config.json", "adapter_model.safetensors", "model.safetensors.index.json", "model-00001.safetensors",
+    "pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "quantize_config.json", "added_tokens.json",
+    "special_tokens_map.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.json",
+    "additional_chat_templates/tool.jinja",
+)  # fmt: skip
+HARMLESS = (
+    "card.md", "loss.jpg", "eval.log", "results.json", "events.out.tfevents.1", "notes.txt", "plot.py", "optimizer.pt",
+    "checkpoint-2/model.safetensors", "evaluation/run.json", ".gitattributes", "LICENSE",
+)  # fmt: skip
+
+
+def test_a_file_that_a_loader_would_read_cannot_be_added(folder):
+    checkpoint_folder(str(folder))
+    for name in ADDED:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
+        with pytest.raises(ValueError, match=rf"is damaged: {name} was added after it was sealed.*delete .*{SEAL}"):
+            checkpoint_folder(str(folder))
+        (folder / name).unlink()
+    checkpoint_folder(str(folder))
+
+
+def test_what_no_loader_reads_may_be_added(folder):
+    for name in HARMLESS:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
+        checkpoint_folder(str(folder))
+
+
+def test_code_cannot_be_added_to_a_model_with_code_of_its_own(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling_mine.Mine"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "modeling_mine.py").write_text("")
+    seal(folder, {"kind": "result"})
+    checkpoint_folder(str(folder))
+    (folder / "helper.py").write_text("")
+    with pytest.raises(ValueError, match=r"helper.py was added after it was sealed"):
+        checkpoint_folder(str(folder))
+
+
+def test_an_adapter_of_another_run_added_to_a_result_is_refused(folder, tmp_path):
+    other = Path(model_directory(tmp_path / "other"))
+    get_peft_model(causal_lm_from(str(other), {}), LoraConfig(target_modules="all-linear")).save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"adapter_config.json was added .*; adapter_model.safetensors was added"):
+        causal_lm_from(str(folder), {})
+
+
 def test_the_base_of_an_adapter_is_looked_at_too(folder, tmp_path):
     adapter = tmp_path / "adapter"
     get_peft_model(causal_lm_from(str(folder), {}), LoraConfig(target_modules="all-linear")).save_pretrained(adapter)

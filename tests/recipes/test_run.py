@@ -77,6 +77,23 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(local):
     assert '"mark": 77' in (model / "trainer_state.json").read_text()
 
 
+def test_a_model_of_another_run_beside_this_ones_configuration_is_refused(local):
+    run(local, "target-sft")
+    model = local[1] / "out" / local[0].name / "target-sft" / "model"
+    whole, path = (model / "manifest.json").read_bytes(), model / "train.yaml"
+    ours = path.read_bytes()
+    path.write_bytes(ours.replace(b"eta:", b"ete:"))
+    facts = read_seal(model)
+    seal(model, facts.facts, facts.left_out)  # the model, as its own run of another configuration left it
+    path.write_bytes(ours)
+    try:
+        with pytest.raises(ValueError, match=r"train.yaml is not what the model beside it was sealed with"):
+            run(local, "target-sft")
+    finally:
+        (model / "manifest.json").write_bytes(whole)
+    run(local, "target-sft")
+
+
 def test_a_damaged_table_of_results_is_refused_before_any_work(local):
     path = local[1] / "out" / local[0].name / "results.json"
     path.parent.mkdir(parents=True, exist_ok=True)

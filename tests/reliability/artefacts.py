@@ -16,13 +16,15 @@ from job.command import Said
 from job.conftest import CONFIG, spaced
 from job.directories import link_into, model_directory, write_rows
 from models.test_gguf import little_llama, write_gguf
+from reliability.damages import Damage, added, mixed_up
 from rich.progress import Progress
 from safetensors.torch import load_file
 from tiny_models import prompt_completion
 
 from qtarget import lab
 from qtarget.cli.main import main
-from qtarget.models.gguf_file import _converted
+from qtarget.lab.worlds import Model
+from qtarget.models.gguf_file import _converted, checkpoint_folder
 from qtarget.models.loading import causal_lm_from, tokenizer_of
 from qtarget.study.miniature.analysis import load_outcomes
 from qtarget.study.miniature.design import Study
@@ -72,6 +74,7 @@ class Artefact:
         home: a folder with the artefact and all that its readings need.
         place: of the artefact's files in it.
         twins: a folder with files of the same names; a file may be swapped with its twin there.
+        mixed: what mixes it up with another artefact, by the name of the reading that is to find it.
         without_effect: files that no reading reads, by name, and why.
         left_out: parts of paths of what is another artefact's, or a log.
         optional: files that a folder may be without, by name, and what that means; their removal is not looked at.
@@ -84,6 +87,7 @@ class Artefact:
     without_effect: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     optional: Mapping[str, str] = field(default_factory=dict)
+    mixed: Mapping[str, tuple[Damage, ...]] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:
@@ -131,10 +135,25 @@ def trained(folder: Path, home: Path) -> dict[str, Artefact]:
             "resume, by name", partial(resumed, (*words, "--resume-from-checkpoint", f"{out}/checkpoint-4"))
         )
         newest = Reading("resume", partial(resumed, (*words, "--resume-from-checkpoint")), name == "adapter")
-        made[f"{name} checkpoint"] = Artefact(place, f"{out}/checkpoint-4", (named, newest), f"{out}/checkpoint-2")
+        twin = f"{out}/checkpoint-2"
+        mixed = {named.name: (mixed_up(f"{out}/checkpoint-4", twin),)}
+        made[f"{name} checkpoint"] = Artefact(place, f"{out}/checkpoint-4", (named, newest), twin, mixed=mixed)
         used = Reading("eval", partial(evaluated, ("eval", out, *FEW, "--out", "runs/of-it")))
-        made[f"{name} result"] = Artefact(place, out, (used,), None, PROSE, ("/checkpoint-", ".log"))
-    return made
+        made[f"{name} result"] = Artefact(place, out, (used,), twin, PROSE, ("/checkpoint-", ".log"))
+    full, adapter = made["full result"], made["adapter result"]
+    shutil.copytree(adapter.home / "lora", full.home / "lora", ignore=shutil.ignore_patterns("checkpoint-*"))
+    files = ("adapter_config.json", "adapter_model.safetensors")
+    mixed = {"eval": (added("out", "lora", *files), added("out", "lora", files[1]), *decoys(full.home))}
+    return {**made, "full result": replace(full, mixed=mixed)}
+
+
+def decoys(home: Path) -> list[Damage]:
+    """Files beside a whole model that a loader would take in the place of its own."""
+    (home / "decoys").mkdir()
+    contents = {"model.safetensors.index.json": '{"metadata": {}, "weight_map": {}}', "chat_template.jinja": "x"}
+    for name, content in contents.items():
+        (home / "decoys" / name).write_text(content, encoding="utf-8")
+    return [added("out", "decoys", name) for name in contents if not (home / "out" / name).exists()]
 
 
 def resumed(words: tuple[str, ...], command: Command) -> str | Said:
@@ -156,15 +175,15 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def evaluated(words: tuple[str, ...], command: Command) -> str | Said:
-    """Samples and results of an evaluation, and of its effects."""
+def evaluated(words: tuple[str, ...], command: Command, measured: tuple[str, ...] = ("effects.json",)) -> str | Said:
+    """Samples and results of an evaluation, and what else it measured."""
     said = command(*words)
     if said.code:
         return said
     out = Path(words[-1])
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     del results["notices"]
-    files = [out / TASK / "samples.jsonl", *([out / "effects.json"] if (out / "effects.json").is_file() else [])]
+    files = [out / TASK / "samples.jsonl", *(out / name for name in measured if (out / name).is_file())]
     lines = b"".join(b"\n".join(sorted(file.read_bytes().splitlines())) for file in files)
     return digest(lines + json.dumps([results["tasks"], results["generation"]]).encode())
 
@@ -173,12 +192,19 @@ def teacher_cache(folder: Path, home: Path) -> Artefact:
     place = of_home(folder / "cache", home)
     with chdir(place):
         quietly(*CACHE)
+        quietly(*CACHE[:4], "other", *CACHE[5:], "--cache-dtype", "float32")
+    first = ("shard-00000.safetensors", "shard-00000.json")
+    mixed = {
+        "verify": (mixed_up("cache", "other", *first),),
+        "train": (mixed_up("cache", "other"),),
+        "teacher cache": (mixed_up("cache", "other"), mixed_up("cache", "other", *first)),
+    }
     readings = (
         Reading("verify", verified),
         Reading("train", trained_from_cache, True),
         Reading("teacher cache", written_again),
     )
-    return Artefact(place, "cache", readings)
+    return Artefact(place, "cache", readings, "other", mixed=mixed)
 
 
 def verified(command: Command) -> str | Said:
@@ -203,11 +229,24 @@ def evaluation(folder: Path) -> Artefact:
     place.mkdir()
     with chdir(place):
         quietly(*EVALUATE)
-        quietly("eval", str(TEACHER), *FEW, "--out", "runs/other")
-    readings = Reading("compare", compared), Reading("eval", partial(evaluated, EVALUATE))
+        quietly("eval", str(TEACHER), *FEW, "--base", str(STUDENT), "--out", "runs/other")
+    again = (*EVALUATE[:-4], "--regrade", *EVALUATE[-2:])
+    readings = (
+        Reading("compare", compared),
+        Reading("eval", partial(evaluated, EVALUATE)),
+        Reading("regrade", partial(evaluated, again, measured=())),
+    )
+    task, samples = (
+        mixed_up("runs/one", "runs/other", TASK),
+        mixed_up("runs/one", "runs/other", f"{TASK}/samples.jsonl"),
+    )
+    mixed = {
+        "compare": (task, samples, mixed_up("runs/one", "runs/other", "run.json", "effects.json")),
+        "regrade": (task, samples),
+    }
     reason = {"results.json": "written anew by each eval; nothing reads it"}
     optional = {"effects.json": "a comparison has the effects of folders that measured them"}
-    return Artefact(place, "runs/one", readings, None, reason, (), optional)
+    return Artefact(place, "runs/one", readings, "runs/other", reason, (), optional, mixed)
 
 
 def compared(command: Command) -> str | Said:
@@ -247,8 +286,22 @@ def lab_model(folder: Path) -> Artefact:
     model = replace(world.student, width=16, layers=1, heads=2, feed_forward=16, school_steps=1, steps=1)
     with Progress(disable=True) as progress:
         lab.build_model(model, "student", 0, place / "student", progress)
-    reason = {"build.json": "says what was asked for; the folder's name says it too"}
-    return Artefact(place, "student", (Reading("load", loaded),), None, reason)
+        lab.build_model(replace(model, steps=2), "student", 0, place / "other", progress)
+    reason = {"build.json": "says what was asked for, which building it again asks for anew"}
+    readings = Reading("load", loaded), Reading("build", partial(built, model))
+    all_but_record = [path.name for path in (place / "student").iterdir() if path.name != "build.json"]
+    mixed = {"build": (mixed_up("student", "other"), mixed_up("student", "other", *all_but_record))}
+    return Artefact(place, "student", readings, "other", reason, mixed=mixed)
+
+
+def built(model: Model, command: Command) -> str | Said:
+    """The weights after it was asked for again."""
+    try:
+        with Progress(disable=True) as progress:
+            lab.build_model(model, "student", 0, Path("student"), progress)
+    except ValueError as refused:
+        return Said(2, "", str(refused))
+    return loaded(command)
 
 
 def loaded(command: Command) -> str | Said:
@@ -264,14 +317,18 @@ def weights_of(model) -> str:
 
 
 def conversion(folder: Path) -> Artefact:
-    """The folder that a GGUF file was converted into."""
+    """The folder that a GGUF file was converted into, and that of another file."""
     place = folder / "gguf"
     place.mkdir()
+    other = little_llama()
+    other.lm_head.weight.data.mul_(0.5)
+    write_gguf(place / "other.gguf", other)
     write_gguf(place / "model.gguf", little_llama())
     with chdir(place), pytest.MonkeyPatch.context() as patch:
         patch.setenv("QTARGET_CACHE", "cache")
-        opened(quietly)
-    return Artefact(place, "cache/gguf", (Reading("load", opened),))
+        one, two = (f"cache/gguf/{Path(checkpoint_folder(name)).name}" for name in ("model.gguf", "other.gguf"))
+    mixed = {"load": (mixed_up(one, two),)}
+    return Artefact(place, one, (Reading("load", opened),), two, mixed=mixed)
 
 
 def opened(command: Command) -> str | Said:

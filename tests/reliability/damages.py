@@ -1,4 +1,7 @@
-"""What can happen to a file: a bit flips, its end is cut off, it is removed, another one stands in its place."""
+"""What can happen to a file: a bit flips, its end is cut off, it is removed, another one stands in its place.
+
+And to an artefact of which every file is whole: some are another's, or one more is there.
+"""
 
 import random
 import shutil
@@ -12,26 +15,28 @@ KINDS = ("flipped", "cut", "removed", "swapped")
 
 
 class Damage(NamedTuple):
-    """One damage to one file of a folder.
+    """One damage to one file of a folder, or to several at once.
 
     Attributes:
-        kind: of `KINDS`.
+        kind: of `KINDS`, "mixed up" or "added".
         file: its path in the folder; `other`: the one that it was swapped with, else the same.
         do: does it to a copy of the folder.
+        called: what else an error may call it.
     """
 
     kind: str
     file: str
     other: str
     do: Callable[[Path], None]
+    called: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.file} {self.kind}" + (f" with {self.other}" if self.other != self.file else "")
 
     @property
-    def names(self) -> tuple[str, str]:
+    def names(self) -> tuple[str, ...]:
         """What an error may call the file."""
-        return Path(self.file).name, Path(self.other).name
+        return (*self.called, Path(self.file).name, Path(self.other).name)
 
 
 def damages(folder: Path, file: str, twins: tuple[str, ...] = ()) -> Iterator[Damage]:
@@ -48,7 +53,32 @@ def damages(folder: Path, file: str, twins: tuple[str, ...] = ()) -> Iterator[Da
     yield Damage("removed", file, file, lambda copy: (copy / file).unlink())
     for other in dict.fromkeys([*twins, *_neighbours(folder, file)]):
         if (folder / other).is_file() and (folder / other).read_bytes() != content:
-            yield Damage("swapped", file, other, lambda copy, other=other: swap(copy / file, copy / other))
+            called = _listed(folder / file) if other in twins else ()
+            yield Damage("swapped", file, other, lambda copy, other=other: swap(copy / file, copy / other), called)
+
+
+def mixed_up(one: str, other: str, *names: str) -> Damage:
+    """Files of one folder in the place of another's and the other way round; without names, the folders themselves.
+
+    Each is as it was written. Only what they belong to tells them apart.
+    """
+    pairs = [(f"{one}/{name}", f"{other}/{name}") for name in names] or [(one, other)]
+
+    def do(copy: Path) -> None:
+        for first, second in pairs:
+            swap(copy / first, copy / second)
+
+    return Damage("mixed up", *pairs[0], do, tuple(Path(first).name for first, _ in pairs))
+
+
+def added(place: str, source: str, *names: str) -> Damage:
+    """Files of another folder of the home, where this one has none of the name."""
+
+    def do(copy: Path) -> None:
+        for name in names:
+            shutil.copy(copy / source / name, copy / place / name)
+
+    return Damage("added", f"{place}/{names[0]}", f"{place}/{names[0]}", do, names)
 
 
 def flip(path: Path, place: int) -> None:
@@ -67,6 +97,11 @@ def swap(one: Path, other: Path) -> None:
     shutil.move(one, between)
     shutil.move(other, one)
     shutil.move(between, other)
+
+
+def _listed(path: Path) -> tuple[str, ...]:
+    """What a manifest speaks of; where another one stands in its place, it is these files that differ."""
+    return tuple(each.name for each in path.parent.iterdir()) if path.name == "manifest.json" else ()
 
 
 def _places(file: str, length: int) -> list[int]:

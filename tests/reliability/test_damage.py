@@ -1,7 +1,7 @@
 """Every file that a run leaves, damaged: whatever reads it next gives the undamaged result, or refuses and names it.
 
 CI damages each file once, in turn in each way. `QTARGET_CHAOS=1` does all to all under what reads it first, and each
-kind of damage under everything else that reads it.
+kind of damage under everything else that reads it. Both mix whole artefacts up with others of their kind.
 """
 
 import os
@@ -34,12 +34,13 @@ def looked_at(artefact: Artefact) -> Iterator[tuple[Damage, Reading]]:
     """All damages under all readings; for CI one of each file under the first, the kinds in turn, and one under each of
     the others."""
     for place, file in enumerate(artefact.files):
-        every = list(damages(artefact.home, file, artefact.twins_of(file)))
+        twins = artefact.twins_of(file)
+        every = list(damages(artefact.home, file, twins))
         if Path(file).name in artefact.optional:
             every = [damage for damage in every if damage.kind != "removed"]
         if IS_CHAOS:
             yield from ((damage, artefact.readings[0]) for damage in every)
-            one_of_each_kind = {damage.kind: damage for damage in every}.values()
+            one_of_each_kind = {(damage.kind, damage.other in twins): damage for damage in every}.values()
             yield from product(one_of_each_kind, artefact.readings[1:])
             continue
         of_kind = [damage for damage in every if damage.kind == KINDS[place % len(KINDS)]] or every
@@ -47,6 +48,9 @@ def looked_at(artefact: Artefact) -> Iterator[tuple[Damage, Reading]]:
             yield of_kind[0], artefact.readings[0]
         if place == len(artefact.files) // 2:
             yield from ((of_kind[0], reading) for reading in artefact.readings[1:] if not reading.is_slow)
+    for reading in artefact.readings:
+        if IS_CHAOS or not reading.is_slow:
+            yield from ((damage, reading) for damage in artefact.mixed.get(reading.name, ()))
 
 
 @pytest.mark.failure_case(2)

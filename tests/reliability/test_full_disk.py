@@ -22,7 +22,7 @@ pytestmark = [
 ]
 SOME = {"train": 0, "teacher cache": 4, "eval": 4, "study": 2}
 """Events that CI looks at, spread over all of them; a training's are those of tests/job/test_killed.py."""
-NAMED = re.compile(r"\b(out|cache|eval|results|models)([/:`]| (could|cannot))")
+NAMED = re.compile(r"\b(out|cache|eval|study|results|models)([/:`]| (could|cannot))")
 """A path of a command's own, as errors have it."""
 LEAST = 3000
 """Bytes: what the command itself prints goes to files too, and is to be read."""

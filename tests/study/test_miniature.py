@@ -9,13 +9,15 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from qtarget import lab
 from qtarget.lab.checkpoints import ASSETS
 from qtarget.study.miniature import schedule
 from qtarget.study.miniature.analysis import cells, load_outcomes, verdicts
+from qtarget.study.miniature.cut_steps import CUT, keep_share, kept_share
 from qtarget.study.miniature.design import ARM_NAMES, Study, choose_eta
-from qtarget.study.miniature.model_folders import missing_models, model_path
+from qtarget.study.miniature.model_folders import build_models, missing_models, model_path
 from qtarget.study.miniature.page import study_tables, write_page
 from qtarget.study.miniature.run_study import SWEPT, WHOLE
 from qtarget.study.miniature.runs import finished_outcome, path_of, split_questions, study_outcome
@@ -81,6 +83,24 @@ def test_the_best_eta_is_chosen_and_of_equals_the_smallest(place):
         return replace(template, run=replace(template.run, hyperparameters={"eta": eta}), right=[right])
 
     assert choose_eta([scored(0.1, 1), scored(0.2, 2), scored(0.5, 2), scored(0.8, 0)]) == {SETTING.name: 0.2}
+
+
+@pytest.mark.parametrize(
+    "harm", [{"right": None}, {"right": [None]}, {"right": [float("nan")]}, {"right": [-1]}, {"right": [99]},
+             {"losses": [None]}, {"mean_tokens": "3"}, {"effects": {"ece": "x"}}], ids=str
+)  # fmt: skip
+def test_an_outcome_with_figures_that_no_run_gives_is_refused_by_name(place, tmp_path, harm):
+    path = next((place.results / SETTING.name).glob("sft-test-*.json"))
+    values = {name: value for name, value in json.loads(path.read_text()).items() if name != "content_sha256"}
+    (tmp_path / "old.json").write_text(json.dumps({**values, **harm}))
+    with pytest.raises(ValueError, match=r"old\.json is not an outcome as this version writes it; remove it"):
+        read_outcome(tmp_path / "old.json")
+
+
+def test_a_file_that_is_no_outcome_is_not_advised_to_be_removed(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no outcome of a study, so its folder holds something else"):
+        read_outcome(tmp_path / "config.json")
 
 
 def test_every_run_is_kept_with_what_it_was(place):
@@ -165,7 +185,7 @@ def with_shares(place, method: str, right: list[int], seeds: int = 5, setting: s
         run = replace(run, budget=replace(run.budget, samples=16))
         wobble = [min(16, max(0, n + (seed + i) % 2)) for i, n in enumerate(right)]
         effects = {"forgetting_kl": 0.1, "ece": 0.1, "overconfidence": 0.1, "true_nll": 0.1}
-        outcome = Outcome(run, wobble, 0.0, 9.0, 2.0, [], 1.0, effects, {"torch": "2"})
+        outcome = Outcome(run, wobble, 0.0, 9.0, 2.0, [], 1.0, None, effects, {"torch": "2"})
         save_outcome(outcome, path_of(run, place))
 
 
@@ -245,6 +265,32 @@ def test_a_study_that_was_cut_goes_on_with_the_steps_that_it_began_with(tmp_path
     assert schedule._cut_to_hours(whole, place, 1, said, hours=0.01) == cut
     assert "as when this study of 0.01 hours began" in said.file.getvalue()
     assert schedule._cut_to_hours(whole, place, 1, console(), hours=0.02).share != cut.share
+
+
+def test_a_share_of_the_steps_that_was_changed_is_refused_and_one_of_an_earlier_version_is_read(tmp_path):
+    keep_share(TINY, 2.0, 0.35, tmp_path)
+    path = tmp_path / CUT
+    assert kept_share(TINY, 2.0, tmp_path) == 0.35
+    path.write_text(path.read_text().replace("0.35", "0.25"))
+    with pytest.raises(ValueError, match=r"cut.json is damaged .*delete it to run the study with the steps that fit"):
+        kept_share(TINY, 2.0, tmp_path)
+    values = json.loads(path.read_text())
+    del values["content_sha256"]
+    path.write_text(json.dumps(values))
+    assert kept_share(TINY, 2.0, tmp_path) == 0.25
+
+
+def test_a_model_in_the_place_of_another_is_still_to_be_pretrained(tmp_path):
+    model = replace(SETTING.world.student, width=16, layers=1, heads=2, feed_forward=16, school_steps=1, steps=1)
+    world = replace(SETTING.world, student=model)
+    missing = missing_models([world], tmp_path)
+    with Progress(disable=True) as progress:
+        build_models(missing, progress)
+    assert missing_models([world], tmp_path) == {}
+    other = replace(world, student=replace(model, steps=2))
+    (one,), (two,) = missing, missing_models([other], tmp_path)
+    one.rename(two)
+    assert list(missing_models([other], tmp_path)) == [two]
 
 
 def test_a_study_that_fitted_is_not_cut_when_it_goes_on(tmp_path, monkeypatch):

@@ -164,7 +164,7 @@ def test_ranks_share_the_shards(tmp_path):
 def test_a_folder_of_another_cache_is_refused(whole, keep, changes, said):
     before = caches.contents(whole)
     other = caches.plan(keep=keep, **changes)
-    with pytest.raises(ValueError, match=rf"cache of something else \({said}\)"):
+    with pytest.raises(ValueError, match=rf"cache of something else, as its plan.json says \({said}\)"):
         write_cache(whole, other, refuse)
     assert caches.contents(whole) == before
 

@@ -1,9 +1,12 @@
 """A run that goes on from a checkpoint is the unbroken run: the rows it reads, and the tokens it counts."""
 
+import shutil
+
 import pytest
 import tiny_models
 import torch
 from datasets import Dataset, IterableDataset
+from peft import LoraConfig
 from train import parity
 
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
@@ -112,3 +115,37 @@ def test_that_rows_of_a_stream_are_not_compared_is_said(tmp_path):
     trainer(tmp_path, 8, max_steps=2).train()
     with pytest.warns(UserWarning, match=r"Not compared with the run that wrote .*: the rows of a stream\."):
         trainer(tmp_path, 8, max_steps=2).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_a_quantised_run_goes_on_in_the_precision_that_it_began_in(tmp_path):
+    """Bit for bit, its best adapter too: peft would read the adapter as float32, and TRL trains it in bfloat16."""
+    tiny_models.tiny_model("llama", width=64).save_pretrained(tmp_path / "base")
+    whole, again = quantised(tmp_path / "whole"), quantised(tmp_path / "again")
+    whole.train()
+    shutil.copytree(tmp_path / "whole" / "checkpoint-2", tmp_path / "again" / "checkpoint-2")
+    again.train(resume_from_checkpoint=True)
+    ours, theirs = dict(again.model.named_parameters()), dict(whole.model.named_parameters())
+    assert {str(w.dtype) for n, w in ours.items() if "lora_" in n} == {"torch.bfloat16"}
+    assert all(torch.equal(ours[name], weight) for name, weight in theirs.items())
+
+
+def quantised(folder):
+    from transformers import BitsAndBytesConfig
+
+    args = parity.common_args(output_dir=str(folder), max_steps=4, save_strategy="steps", save_steps=2)
+    best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2}
+    return TargetSFTTrainer(
+        str(folder.parent / "base"),
+        TargetSFTConfig(method="dft", **args, **best),
+        train_dataset=tiny_models.token_rows(),
+        eval_dataset=tiny_models.token_rows(),
+        processing_class=tiny_models.tiny_tokenizer(),
+        quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+        peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
+    )
+
+
+def test_what_orders_a_streams_rows_is_compared(tmp_path):
+    trainer(tmp_path, 100).train()
+    with pytest.raises(ValueError, match="dataloader_num_workers: 0 then, 2 now"):
+        trainer(tmp_path, 100, dataloader_num_workers=2).train(resume_from_checkpoint=True)

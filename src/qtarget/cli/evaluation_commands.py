@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +24,7 @@ it, and the results say so. Every sample is on disk as soon as it is drawn:
 stopped at any moment, the same command goes on from there.
 
     qtarget eval MODEL --task math-500,amc23 --out runs/math
+    qtarget eval MODEL --questions mine.jsonl --grade exact --out runs/mine
     qtarget eval MODEL --task medqa --out runs/med --generator http --url URL
     qtarget eval MODEL --task math-500 --out runs/math --regrade
 """
@@ -34,6 +35,7 @@ seeds of one way of training, as NAME=FOLDER,FOLDER,…; the same order of seeds
 every arm. Differences are paired by question and seed, and p values are adjusted
 for the number of arms.
 """
+GRADE_HELP = "exact, contains, regex, number, choice, math, judge or python:FILE:FUNCTION."
 PROTOCOL_OPTIONS = ("k", "temperature", "top_p", "max_new_tokens", "prompt", "seed")
 
 
@@ -42,8 +44,17 @@ class EvalOptions:
     """Arguments and options of `qtarget eval`, in the order of its help. None: the task's or the engine's own."""
 
     model: Annotated[str, typer.Argument(help="Folder or hub name; of an endpoint, the name it serves.")]
-    task: Annotated[list[str], typer.Option(help="NAME[,NAME…]", show_default=False)]
     out: Annotated[Path, typer.Option(help="Folder of samples and results.", show_default=False)]
+    task: Annotated[list[str] | None, typer.Option(help="NAME or FILE.yaml, several with commas.")] = None
+    questions: Annotated[list[str] | None, typer.Option(help="[NAME=]FILE, questions of your own.")] = None
+    grade: Annotated[str | None, typer.Option(help=GRADE_HELP, show_default=False)] = None
+    grade_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, a setting of the grader.")] = None
+    fields: Annotated[list[str] | None, typer.Option(help="question=F,answer=F,…: where --questions has what.")] = None
+    judge_url: Annotated[str | None, typer.Option(help="The judge's server, for --grade judge.")] = None
+    judge_model: Annotated[str | None, typer.Option(help="The judge's name there.")] = None
+    judge_prompt: Annotated[Path | None, typer.Option(help="File with the judge's prompt.")] = None
+    hand_grades: Annotated[Path | None, typer.Option(help="Answers graded by hand, to check the judge.")] = None
+    protocol_name: Annotated[str, typer.Option("--protocol", help="task, or thinking: 32,768 tokens.")] = "task"
     k: Annotated[int | None, typer.Option("--k", help="Samples of each question.", show_default="the task's")] = None
     temperature: Annotated[float | None, typer.Option(show_default="the task's")] = None
     top_p: Annotated[float | None, typer.Option(show_default="the task's")] = None
@@ -75,11 +86,13 @@ class EvalOptions:
             ValueError: rows for a task that is not evaluated.
         """
         from qtarget.evaluate.run.plan import plan_of
+        from qtarget.evaluate.tasks.own_words import OwnWords, own_tasks_asked
 
         values = dict(vars(self))
         protocol = {name: values.pop(name) for name in PROTOCOL_OPTIONS}
+        own = own_tasks_asked(OwnWords(**{field.name: values.pop(field.name) for field in fields(OwnWords)}))
         model, task, out, rows, _ = (values.pop(name) for name in ("model", "task", "out", "rows", "as_json"))
-        return plan_of(model, task, out, protocol, rows or [], **values)
+        return plan_of(model, task or [], out, protocol, rows or [], own, **values)
 
 
 def options_from(form: type) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
@@ -118,11 +131,11 @@ def tasks_command(
 )
 @options_from(EvalOptions)
 def eval_command(options: EvalOptions) -> None:
+    from qtarget.data.user_files.paths import check_model_name
     from qtarget.evaluate.run.conduct import conduct_evaluation
     from qtarget.evaluate.run.prepare import prepare_evaluation
     from qtarget.evaluate.run.progress_display import quiet_progress
     from qtarget.evaluate.run.view import results_view
-    from qtarget.job.config.paths import check_model_name
 
     progress = quiet_progress()
     with preparation():
@@ -139,6 +152,7 @@ def eval_command(options: EvalOptions) -> None:
 def compare_command(
     arms: Annotated[list[str], typer.Argument(metavar="BASELINE OTHER…", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="Folder for table, picture and JSON.", show_default=False)] = None,
+    any_budget: Annotated[bool, typer.Option("--any-budget", help="Compare over different token budgets.")] = False,
     to: Annotated[str | None, typer.Option(help="inspect: logs for its viewer, in --out.", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -146,7 +160,7 @@ def compare_command(
     from qtarget.evaluate.compare.view import comparison_view
 
     with preparation():
-        comparison = compare_folders(arms, out, to)
+        comparison = compare_folders(arms, out, to, any_budget)
     if out is not None:
         write_comparison(comparison, out)
     if comparison.tables is not None:

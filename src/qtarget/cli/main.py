@@ -17,7 +17,9 @@ from qtarget.cli.fault_words import fault_in_words
 from qtarget.cli.interrupts import InterruptibleGroup
 from qtarget.cli.lab_commands import experiments_app, lab_app
 from qtarget.cli.library_noise import shows_all_noise
+from qtarget.cli.model_commands import model_app
 from qtarget.cli.recipe_commands import recipes_app
+from qtarget.cli.setup_commands import setup_app
 from qtarget.cli.teacher_commands import teacher_app
 from qtarget.cli.terminal import EXIT_FAILED, EXIT_REFUSED
 from qtarget.cli.training_commands import training_app
@@ -33,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fine-tune language models by designing the target distribution.",
 )
-for top_level in (training_app, evaluation_app, experiments_app):
+for top_level in (setup_app, training_app, model_app, evaluation_app, experiments_app):
     app.add_typer(top_level)
 app.add_typer(lab_app, name="lab")
 app.add_typer(teacher_app, name="teacher")

@@ -75,7 +75,7 @@ def serve_command(
     ] = False,
 ) -> None:
     """Answer trainings over HTTP with what a teacher expects at each token."""
-    from qtarget.job.config.paths import check_model_name
+    from qtarget.data.user_files.paths import check_model_name
     from qtarget.teacher.served.server import open_server
     from qtarget.teacher.served.wire import Limits
 

@@ -11,6 +11,7 @@ Rows go through these rooms, from the first to the last:
 and what all of them use:
 
     bad_rows/    what is wrong with a row, and what becomes of it
+    user_files/  files that a user wrote: rows in any format, YAML, paths that are not there
     json_lines   files of JSON rows, with errors that name the line
     columns      names of columns
     asker        who set up a run, and so the language in which errors say what to write

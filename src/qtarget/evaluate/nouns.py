@@ -7,14 +7,24 @@ Each completion and its grade is a Record on disk; a task's records together are
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-Reason = Literal["ok", "no_answer", "parse_error", "timeout", "gold_unparseable"]
-"""Why a grade is what it is: "ok" for a completion that was compared with the gold, right or wrong; "timeout" for one
-that could not be judged within the grader's limits of time and memory."""
+Reason = Literal[
+    "ok", "boxed", "tagged", "stated", "whole", "untrue",
+    "no_answer", "cut_off", "several", "withdrawn", "unfinished_thinking",
+    "parse_error", "timeout", "gold_unparseable", "grader_failed",
+]  # fmt: skip
+"""Why a grade is what it is; docs/tasks.md has what each means. "ok" and the five behind it are of completions that
+were compared with the gold, right or wrong, and say where the answer stood; "timeout" is of one that could not be
+judged within the grader's limits of time and memory; "grader_failed" of one on which the grader itself failed."""
+NO_ANSWER: frozenset[str] = frozenset({"no_answer", "cut_off", "several", "withdrawn", "unfinished_thinking"})
+"""The reasons of completions that give no answer, or not one."""
 Finish = Literal["stop", "length"]
 """How a completion ended: by an end token, or cut off at the limit."""
+OWN = "own"
+"""The suite of a user's own questions. How these are graded is a run's to choose: it makes no other evaluation."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,8 @@ class Question:
         gold: the right answer: an expression, or an option's letter.
         options: as shown, in the order of the letters A, B, C, …; empty for open questions.
         cluster: questions that share a passage or are variants of one another carry the same name here.
+        accepted: other answers that are as right as the gold.
+        row: the whole row as JSON, where a grader may read more of it than the gold; else empty.
     """
 
     qid: str
@@ -34,6 +46,18 @@ class Question:
     gold: str
     options: tuple[str, ...] = ()
     cluster: str = ""
+    accepted: tuple[str, ...] = ()
+    row: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields, of which `accepted` and `row` only where they hold something, so that hashes of it stay."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if value or name not in ("accepted", "row")}
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Every right answer, the gold first."""
+        return (self.gold, *self.accepted)
 
     @property
     def unit(self) -> str:
@@ -48,7 +72,7 @@ class SamplingProtocol:
     In JSON files it stands under the key ``ask``.
 
     Attributes:
-        prompt: a name in `evaluate.prompts.PROMPTS`: "qwen-boxed", "chat", "plain", …
+        prompt: a name in `evaluate.prompts.PROMPTS` ("qwen-boxed", "chat", "plain", …) or a text with ``{question}``.
         k: samples of each question.
         temperature: 0 is greedy.
         top_p: samples are drawn from the likeliest tokens of this much mass; 1 is the whole softmax.
@@ -83,11 +107,12 @@ class RowSource:
     """Where a task's rows come from, unless the user gives a file of them.
 
     Attributes:
-        hub: dataset id, or empty for rows that are made here.
+        hub: dataset id, or empty for rows that are made here or stand in a file.
         revision: branch or commit asked for; the commit found is recorded in the lock file.
         files: in the data set, where it is a folder of files rather than splits; read in this order.
         gated: the hub gives it only to users who agreed to its terms.
         make: returns the rows of a task that comes from no hub.
+        file: of a user's own rows, in any format of `qtarget.data.user_files`.
     """
 
     hub: str = ""
@@ -97,6 +122,7 @@ class RowSource:
     files: tuple[str, ...] = ()
     gated: bool = False
     make: Callable[[], Sequence[Mapping[str, Any]]] | None = None
+    file: Path | None = None
 
 
 class QuestionSet(NamedTuple):
@@ -111,12 +137,13 @@ class Task:
     """A versioned set of questions with the way to ask and to grade them.
 
     Attributes:
-        version: raised whenever prompts, extraction or grading of the task change.
-        suite: "math", "medical" or "lab": what is averaged together.
+        version: raised whenever what the task asks changes; a grader has a version of its own.
+        suite: "math", "medical", "lab", … or "own": what is averaged together.
         rows: number of questions that the published set has; None where it is not fixed.
         ask: how it is asked unless a run overrides it.
         read: raw rows to questions. Raises ValueError naming row and field.
         grader: a name in `evaluate.grading.GRADERS`.
+        settings: of the grader, by name: what its class takes.
     """
 
     name: str
@@ -128,6 +155,7 @@ class Task:
     read: Callable[[Sequence[Mapping[str, Any]]], QuestionSet]
     grader: str
     citation: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,10 +167,17 @@ class TaskFacts:
     suite: str
     grader: str
     citation: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def of(task: Task) -> TaskFacts:
-        return TaskFacts(task.name, task.version, task.suite, task.grader, task.citation)
+        return TaskFacts(task.name, task.version, task.suite, task.grader, task.citation, dict(task.settings))
+
+    @property
+    def identity(self) -> list[Any]:
+        """What makes samples comparable: name, version and, but for a user's own questions, the grader."""
+        named = [self.name, self.version, self.grader]
+        return named[:2] if self.suite == OWN else named + ([dict(self.settings)] if self.settings else [])
 
 
 @dataclass(frozen=True)
@@ -167,12 +202,14 @@ class TaskRun:
 class Grade:
     """What a completion is worth: 1 right, 0 wrong, None unknown (a time-out, a gold that does not parse).
 
-    `extracted` is the answer that the grader read in the completion; None where it read none.
+    `extracted` is the answer that the grader read in the completion; None where it read none. `note` is what else it
+    says of it: why it failed, or what a judge wrote.
     """
 
     value: Literal[0, 1] | None
     reason: Reason
     extracted: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -239,7 +276,10 @@ class Generator(Protocol):
 class Grader(Protocol):
     """Judges completions. `grade` never raises on what a model wrote.
 
-    One with an attribute `at_once` above 1 is asked by so many threads; one with a `close` is closed in the end.
+    One with an attribute `at_once` above 1 is asked by so many threads; one with a `close` is closed in the end. One
+    with a `check` is asked before the work whether it can be done: it raises ValueError if not. One with a `trouble`
+    is asked of each of a user's own questions what is wrong with it, in words; None for nothing. What one with
+    `is_costly` has graded is kept where the grading is broken off.
     """
 
     def fingerprint(self) -> str:
@@ -254,12 +294,13 @@ class Record:
     """One line of the sample store: a generation and its grade. The resume key is `key`; regrading replaces the grade.
 
     Attributes:
-        task_sha: short sha256 of the task's name, version, grader, protocol and questions; see `store.task_sha`.
+        task_sha: short sha256 of the task, its protocol and questions; see `store.task_sha`.
         sample_i: number of the sample among the question's k, from 0.
         prompt_ids_sha256: of the prompt's token ids, as JSON.
         extracted: the answer that the grader read in the completion.
         grade_reason: "ungraded" between the drawing of a sample and the grading of all, and then never again.
         model_fp, gen_fp, grader_fp: short sha256 of the fingerprints of model, generator and grader.
+        grade_note: as of `Grade`; in a file only where it says something.
     """
 
     task: str
@@ -277,6 +318,7 @@ class Record:
     model_fp: str
     gen_fp: str
     grader_fp: str
+    grade_note: str = ""
 
     @property
     def key(self) -> tuple[str, str, int, str, str]:

@@ -5,7 +5,9 @@ way for two evaluations of one model to differ.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
@@ -64,6 +66,21 @@ def plain_prompt(question: Question, tokenizer: PreTrainedTokenizerBase) -> Prom
     return tuple(cast(list[int], tokenizer(question.text)["input_ids"]))
 
 
+def plain_boxed(question: Question, tokenizer: PreTrainedTokenizerBase) -> PromptIds:
+    """`plain_prompt`, with the instruction of ``qwen-boxed`` behind the question, on a line of its own."""
+    return plain_prompt(replace(question, text=f"{question.text}\n{BOXED}\n"), tokenizer)
+
+
+def auto(question: Question, tokenizer: PreTrainedTokenizerBase) -> PromptIds:
+    """`chat` where the tokenizer has a chat template, else `plain_prompt`."""
+    return _prompt(chosen_prompt("auto", tokenizer))(question, tokenizer)
+
+
+def auto_boxed(question: Question, tokenizer: PreTrainedTokenizerBase) -> PromptIds:
+    """`chat_boxed` where the tokenizer has a chat template, else `plain_boxed`."""
+    return _prompt(chosen_prompt("auto-boxed", tokenizer))(question, tokenizer)
+
+
 PROMPTS: dict[str, Prompt] = {
     "qwen-boxed": qwen_boxed,
     "llama-boxed": llama_boxed,
@@ -71,21 +88,59 @@ PROMPTS: dict[str, Prompt] = {
     "chat-boxed": chat_boxed,
     "m1": m1,
     "plain": plain_prompt,
+    "plain-boxed": plain_boxed,
+    "auto": auto,
+    "auto-boxed": auto_boxed,
 }
+HOLE = "{question}"
+"""What makes a text a prompt of one's own: the place of the question in it."""
+WAYS = ("chat:", "plain:")
+"""How a prompt of one's own may begin: as the user's message in the chat template, or as it stands."""
+
+
+def chosen_prompt(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """What a prompt is for this tokenizer, where it depends on whether there is a chat template: "chat" for "auto"."""
+    way = "chat" if tokenizer.chat_template else "plain"
+    if name in ("auto", "auto-boxed"):
+        return name.replace("auto", way)
+    return name if name in PROMPTS or name.startswith(WAYS) else f"{way}:{name}"
+
+
+def check_prompt(name: str) -> None:
+    """Refuse what is neither a prompt's name nor a text with ``{question}``.
+
+    Raises:
+        ValueError: naming the near one.
+    """
+    if name in PROMPTS or HOLE in name:
+        return
+    near = get_close_matches(name, PROMPTS, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise ValueError(
+        f"Unknown prompt {name!r}. {hint}Write one of: {', '.join(map(repr, PROMPTS))}; or a text with {HOLE} in it."
+    )
+
+
+def _prompt(name: str) -> Prompt:
+    return PROMPTS[name] if name in PROMPTS else partial(_own_words, name)
+
+
+def _own_words(words: str, question: Question, tokenizer: PreTrainedTokenizerBase) -> PromptIds:
+    """A prompt of one's own: its words with the question in their hole."""
+    way, _, text = chosen_prompt(words, tokenizer).partition(":")
+    filled = text.replace(HOLE, question.text)
+    return _message(filled, tokenizer) if way == "chat" else plain_prompt(replace(question, text=filled), tokenizer)
 
 
 def prompt_ids(name: str, question: Question, tokenizer: PreTrainedTokenizerBase) -> PromptIds:
-    """The ids of the prompt of that name.
+    """The ids of the prompt of that name, or of these words.
 
     Raises:
         ValueError: an unknown name, a tokenizer without the prompt's special tokens or chat template, or a prompt
             that begins with two beginning-of-sequence tokens.
     """
-    if name not in PROMPTS:
-        near = get_close_matches(name, PROMPTS, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"Unknown prompt {name!r}. {hint}Write one of: {', '.join(map(repr, PROMPTS))}.")
-    ids = PROMPTS[name](question, tokenizer)
+    check_prompt(name)
+    ids = _prompt(name)(question, tokenizer)
     refuse_two_bos(ids, tokenizer, name)
     return ids
 

@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -31,14 +31,16 @@ SYNC_RECORDS, SYNC_SECONDS = 64, 5.0
 """The file is synced to disk after so many records or seconds: what a power cut may lose."""
 CHECK, _CHECK_DIGITS = "check", 16
 """The key of a line's checksum: the first digits of the sha256 of its other keys and values."""
-_FIELDS = {field.name for field in fields(Record)}
+NOTE = "grade_note"
+"""The key of a line that is left out where it would hold nothing."""
+_FIELDS = {field.name for field in fields(Record)} - {NOTE}
 _RUN_KEYS = ("model", "generation")
 _TASK_KEYS = ("task_sha", *(field.name for field in fields(TaskRun)))
 FIELD_TYPES: dict[str, Any] = {
     "sample_i": int, "seed": int, "n_tokens": int, "extracted": (str, type(None)), "grade": (int, type(None))
 }  # fmt: skip
 """Types of a record's fields in JSON; of all others: text."""
-_TYPES = [(name, FIELD_TYPES.get(name, str)) for name in sorted(_FIELDS)]
+_TYPES = [(name, FIELD_TYPES.get(name, str)) for name in sorted({*_FIELDS, NOTE})]
 
 
 class Appender:
@@ -79,6 +81,8 @@ def appending(path: Path) -> Iterator[Appender]:
 def line_of(record: Record) -> bytes:
     """A record as a line of JSON. Text that is no Unicode (lone surrogates) is written with backslashes."""
     values = asdict(record)
+    if not record.grade_note:
+        del values[NOTE]
     return json.dumps({**values, CHECK: _check(values)}, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
@@ -142,9 +146,9 @@ def _parsed(line: bytes, path: Path, number: int) -> Record:
 def _trouble(values: Any) -> str | None:
     if not isinstance(values, dict):
         return f"expected an object with the fields of a sample, and got {str(values)[:40]!r}"
-    if values.keys() != _FIELDS:
-        return f"missing {sorted(_FIELDS - values.keys())}, unknown {sorted(values.keys() - _FIELDS)}"
-    wrong = [name for name, kind in _TYPES if not isinstance(values[name], kind)]
+    if values.keys() - {NOTE} != _FIELDS:
+        return f"missing {sorted(_FIELDS - values.keys())}, unknown {sorted(values.keys() - _FIELDS - {NOTE})}"
+    wrong = [name for name, kind in _TYPES if not isinstance(values.get(name, ""), kind)]
     return f"{', '.join(wrong)} of another type than a sample has" if wrong else None
 
 
@@ -164,9 +168,8 @@ def short_sha(value: Any) -> str:
 
 
 def task_sha(run: TaskRun) -> str:
-    """Short sha256 of what makes samples comparable: the task's name, version and grader, protocol, every question."""
-    facts = run.task
-    return short_sha([facts.name, facts.version, facts.grader, asdict(run.ask), [asdict(q) for q in run.questions]])
+    """Short sha256 of what makes samples comparable: the task's identity, protocol, every question."""
+    return short_sha([*run.task.identity, asdict(run.ask), [question.as_json() for question in run.questions]])
 
 
 def identity(facts: Mapping[str, Any]) -> str:
@@ -190,9 +193,14 @@ def read_task(folder: Path) -> TaskRun:
         raise ValueError(f"{folder / TASK} is missing; {RESTORE}.")
     values = _read_json(folder / TASK, _TASK_KEYS)
     with reading_fields(folder / TASK, RESTORE):
-        questions = tuple(Question(**{**fields, "options": tuple(fields["options"])}) for fields in values["questions"])
+        questions = tuple(map(_question, values["questions"]))
         facts, ask = TaskFacts(**values["task"]), SamplingProtocol(**values["ask"])
         return TaskRun(facts, ask, questions, values["rows"], tuple(values["remarks"]), tuple(values["overridden"]))
+
+
+def _question(values: Mapping[str, Any]) -> Question:
+    lists = {name: tuple(values.get(name, ())) for name in ("options", "accepted")}
+    return Question(**{**values, **lists})
 
 
 def read_run(out: Path) -> Mapping[str, Any] | None:
@@ -239,7 +247,8 @@ def answers_of(run: TaskRun, records: Sequence[Record], facts: Mapping[str, Any]
     """The records of a task by question, each question's in the order of the samples.
 
     Raises:
-        ValueError: a record that is not graded, unless such are taken too, or of a question that was not asked.
+        ValueError: a record that is not graded, unless such are taken too; of a question that was not asked; or as
+            `check_origin`.
     """
     by_question: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -256,5 +265,25 @@ def answers_of(run: TaskRun, records: Sequence[Record], facts: Mapping[str, Any]
             f"{run.task.name}: {SAMPLES} has samples of questions that {TASK} does not have: {sorted(strange)[:3]}. "
             "The two files are of different evaluations; restore them, or write another --out."
         )
+    check_origin(run, records, facts)
     ordered = tuple(tuple(sorted(by_question[q.qid], key=lambda r: r.sample_i)) for q in run.questions)
     return Answers(run.task, run.ask, run.questions, ordered, facts["model"], facts["generation"], run.overridden)
+
+
+def check_origin(run: TaskRun, records: Iterable[Record], facts: Mapping[str, Any]) -> None:
+    """Refuse a record that was drawn for another task, or by another model, than the files beside it say.
+
+    Raises:
+        ValueError: names the sample, the file that says otherwise, and what to do.
+    """
+    expected = (task_sha(run), identity(facts["model"]), identity(facts["generation"]))
+    for record in records:
+        found = (record.task_sha, record.model_fp, record.gen_fp)
+        if found != expected:
+            said = (f"for another task or protocol than {TASK} has", f"by another model than {RUN} names",
+                    f"in another way than {RUN} says")  # fmt: skip
+            how = next(words for words, old, new in zip(said, found, expected, strict=True) if old != new)
+            raise ValueError(
+                f"{run.task.name}/{SAMPLES}: sample {record.sample_i} of question {record.qid!r} was drawn {how}. "
+                "The files are of different evaluations; restore them, or write another --out."
+            )

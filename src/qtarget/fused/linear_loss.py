@@ -59,7 +59,9 @@ def linear_q_target_loss(
             context parallelism. Methods that look beyond a token then look at all of them, sequence_ids being those
             of the whole batch, and num_items defaults to the count of all: loss and gradients sum to the whole over
             the ranks. nll and diagnostics are of the rank's own tokens. Every rank must call.
-        Others as in `q_target_loss`. An output layer cut over ranks is `Head(..., shard=qt.Shard.of(weight, group))`.
+
+    Other arguments are as in `q_target_loss`. An output layer cut over ranks is
+    `Head(..., shard=qt.Shard.of(weight, group))`.
 
     Tokens that are ignored, or of weight 0 in training, are dropped before any matrix product. Arithmetic and gradient
     sums are in fp32 (fp64 for fp64 inputs) until the upstream gradient has been applied. Inside `torch.compile` the

@@ -6,10 +6,9 @@ from pathlib import Path
 from rich.text import Text
 
 from qtarget.console import SafeConsole
-from qtarget.job.build import JobTrainer
+from qtarget.job.build import METRICS, JobTrainer
 from qtarget.job.facts import DataFacts
 from qtarget.job.method_pages import entry
-from qtarget.job.training import METRICS
 from qtarget.job.training_picture import PICTURE
 
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,26 @@ from safetensors import SafetensorError
 from trl import get_peft_config, get_quantization_config  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.data import Asker
+from qtarget.data.user_files.paths import not_found
 from qtarget.disk.files import replace_text
+from qtarget.disk.os_errors import DISK_FULL
 from qtarget.job.card import model_card
 from qtarget.job.config.checked_job import Job
-from qtarget.job.config.paths import not_found
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.resume_checks import check_checkpoint_fits
 from qtarget.job.rows.layout import evaluation_rows, training_rows
+from qtarget.job.training_picture import PICTURE
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
 from qtarget.train.resumption.whole_checkpoints import Checkpoints
+from qtarget.train.trl_private import CARD
 
 NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
 FIGURE_NAMES = {"train_loss": "mean_loss", "train_runtime": "runtime"}
 """transformers' names of figures, and ours."""
-CARD = "README.md"
+METRICS, CONFIGURATION = "metrics.json", "train.yaml"
+RECORD_FILES = (CARD, METRICS, CONFIGURATION, PICTURE)
+"""Files beside a model that tell of the run that made it."""
 
 
 class JobTrainer(TargetSFTTrainer):
@@ -50,12 +55,23 @@ class JobTrainer(TargetSFTTrainer):
         if start.newest is not None and self.facts.job.sample is None:  # a sample's rows are never those of the run
             self.sealed_run.begin(str(start.newest))
 
+    @property
+    def stream_settings(self) -> Mapping[str, Any]:
+        job = self.facts.job
+        shares = {", ".join(each.names): each.share for each in job.train.sets} if job.train.sets else None
+        rows = None if job.layout is None else job.layout.take
+        return {"train_rows": rows, "shares": shares, "mixture_stopping": job.mixture_stopping}
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.is_world_process_zero():
-            card = model_card(self.facts, self.measures(), self.state.global_step, self.sealed_run.history)
-            folder = Path(str(self.args.output_dir))
-            folder.mkdir(parents=True, exist_ok=True)  # the first checkpoint's card comes before the checkpoint
-            replace_text(folder / CARD, card)
+            facts = self.facts, self.measures(), self.state.global_step, self.sealed_run.history
+            card = model_card(*facts, self.card_folder)
+            self.card_folder.mkdir(parents=True, exist_ok=True)  # a checkpoint's card comes before the checkpoint
+            replace_text(self.card_folder / CARD, card)
+
+    def replaced(self, folder: Path) -> None:
+        for name in RECORD_FILES:  # of the model that was there before
+            (folder / name).unlink(missing_ok=True)
 
     def measures(self) -> dict[str, dict[str, float]]:
         """The latest figures of training and evaluation in the log: "train" or "eval", name, value."""
@@ -88,7 +104,9 @@ def build_trainer(job: Job) -> JobTrainer:
             quantization_config=get_quantization_config(job.model_args),
         )
     except OSError as error:
-        raise ValueError(_unreachable(job, error)) from error
+        if error.errno in DISK_FULL:
+            raise
+        raise ValueError(unreachable_models(job, error)) from error
     except SafetensorError as error:
         raise ValueError(f"weights of {', '.join(_models(job))} are damaged ({error}); copy them again.") from error
     trainer.facts = facts_of(job, train, evaluation, trainer.row_counts)
@@ -104,7 +122,7 @@ def _models(job: Job) -> list[str]:
     return [name for name in names if SourceName.parse(name).kind is SourceKind.MODEL]
 
 
-def _unreachable(job: Job, error: OSError) -> str:
+def unreachable_models(job: Job, error: OSError) -> str:
     """transformers' message about a model it cannot open, and for each name looked up on the hub, why it is no path."""
     not_paths = [not_found(Path(name), "the directory") for name in _models(job) if not Path(name).is_absolute()]
     return "\n".join([str(error), *not_paths])

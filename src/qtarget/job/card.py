@@ -14,6 +14,8 @@ from qtarget.job.method_pages import Entry, entry
 from qtarget.job.training_picture import PICTURE
 from qtarget.train.resumption.run_history import RunPart, history_sentences
 
+_REPEATS = "`train.yaml` beside this card repeats the run: `qtarget train train.yaml --output-dir again`."
+_RESUMED = "This is the configuration of the last steps. It does not lead to these weights by itself: see History."
 LEFT_OUT = (*HELD_BACK, "resume_from_checkpoint", "resume_changed", "resume_unsealed")
 """Keys that a run's own `train.yaml` is without: a secret, and how this very run went on."""
 _CODE = re.compile(r"(^(?:`{3,})[^`\n]*\n(?:.*\n)*?`{3,}$|(?<!`)(?:`[^`\n]+`|``[^\n]+?``)(?!`))", re.MULTILINE)
@@ -26,7 +28,11 @@ _LEGEND = (
 
 
 def model_card(
-    facts: Facts, metrics: Mapping[str, Mapping[str, float]], steps: int, history: Sequence[RunPart] = ()
+    facts: Facts,
+    metrics: Mapping[str, Mapping[str, float]],
+    steps: int,
+    history: Sequence[RunPart] = (),
+    folder: Path | None = None,
 ) -> str:
     """The card as Markdown.
 
@@ -34,27 +40,29 @@ def model_card(
         metrics: "train" or "eval", name, value, as `JobTrainer.measures` gives them.
         steps: optimizer steps taken.
         history: which of them were run as what.
+        folder: where the card stands, the output directory or a checkpoint in it.
     """
-    method = entry(facts.job.method.name)
+    method, folder = entry(facts.job.method.name), folder or facts.job.output
+    changed = history_sentences(history, steps)
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---\n",
         f"# {printable(facts.job.output.absolute().name)}\n",
-        f"`{printable(str(facts.job.given['model']))}`, fine-tuned by **{method.name}** for {steps} optimizer steps"
+        f"`{printable(str(facts.job.given['model']))}`, fine-tuned {_by(method.name, steps, changed)}"
         f"{_skipped(metrics)} with qtarget {facts.versions['qtarget']}.\n",
         "## Objective\n",
         f"{method.summary}\n",
         _table(_objective(method, facts)),
         _LEGEND + "\n",
-        *_history(history, steps),
+        *_history(changed),
         "## Data\n",
         _table([row for data in _data(facts) for row in data]),
         "## Result\n",
         _metrics(metrics),
-        *_picture(facts.job.output),
+        *_picture(folder),
         "## Use\n",
-        _usage(facts),
+        _usage(facts.job.output, folder),
         "## Configuration\n",
-        "`train.yaml` beside this card repeats the run: `qtarget train train.yaml --output-dir again`.\n",
+        f"{_RESUMED if changed else _REPEATS}\n",
         _fenced(configuration(facts)),
         "## Versions\n",
         ", ".join(f"{name} {number}" for name, number in facts.versions.items()) + "\n",
@@ -80,9 +88,16 @@ def configuration(facts: Facts) -> str:
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 
 
-def _history(history: Sequence[RunPart], steps: int) -> list[str]:
+def _by(method: str, steps: int, changed: Sequence[str]) -> str:
+    return (
+        f"for {steps} optimizer steps, the last of them by **{method}**"
+        if changed
+        else f"by **{method}** for {steps} optimizer steps"
+    )
+
+
+def _history(changed: Sequence[str]) -> list[str]:
     """What changed while the run was on; nothing for a run that was one all through."""
-    changed = history_sentences(history, steps)
     text = "The run was resumed with changes. What stands above and below is of its last steps."
     return ["## History\n", text + "\n", *(f"- {sentence}" for sentence in changed), ""] if changed else []
 
@@ -153,12 +168,13 @@ def _fenced(text: str) -> str:
     return f"{fence}yaml\n{text}{fence}\n"
 
 
-def _usage(facts: Facts) -> str:
-    folder = printable(facts.job.output.absolute().name)
+def _usage(output: Path, folder: Path) -> str:
+    name = output.absolute().name + ("" if folder == output else f"/{folder.name}")
+    folder_name = printable(name)
     return (
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'model = AutoModelForCausalLM.from_pretrained("{folder}")\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n```\n'
+        f'model = AutoModelForCausalLM.from_pretrained("{folder_name}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder_name}")\n```\n'
     )
 
 

@@ -37,6 +37,7 @@ class Entry:
         limits: which other methods it turns into, and when; "" for none.
         remarks: the other sentences, such as where paper and code differ.
         source: the citation.
+        use_when: when a practitioner would take it.
         needs: what a user has to give, among `USER_NEEDS`.
         scope: what one token's target may depend on: "token", "sequence" or "batch".
     """
@@ -49,6 +50,7 @@ class Entry:
     limits: str
     remarks: str
     source: str
+    use_when: str
     needs: tuple[str, ...]
     scope: str
     parameters: tuple[Parameter, ...]
@@ -81,6 +83,7 @@ def entry(name: str) -> Entry:
         limits=limits[1] if limits else "",
         remarks=_remarks(text, formula, limits),
         source=method.source,
+        use_when=method.use_when,
         needs=tuple(need for need in USER_NEEDS if need in method.needs),
         scope=method.scope,
         parameters=tuple(

@@ -52,6 +52,7 @@ def method_page(entry: Entry, _width: int) -> RenderableType:
     facts.add_column()
     needs = ", ".join(entry.needs) or "nothing besides the data"
     for label, text in (
+        ("use when", entry.use_when),
         ("formula", entry.formula),
         ("trust γ", entry.trust),
         ("residual π̃", entry.residual),

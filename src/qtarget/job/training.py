@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from qtarget.disk.files import replace_text, write_json
-from qtarget.disk.seal import SEAL
-from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
+from qtarget.disk.os_errors import FullDiskError, write_fault
+from qtarget.job.build import CONFIGURATION, METRICS, JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.card import configuration
 from qtarget.job.config.checked_job import Job
 from qtarget.job.output_folder import check_output
@@ -23,7 +23,6 @@ from qtarget.train.stopping import StopAtStepEnd
 
 NOT_OF_THE_RESULT = ("checkpoint-*", "last-good-*", ".*", "*.log", "runs", "logs")
 """What else stands in an output directory, by patterns: no part of the trained model."""
-METRICS, CONFIGURATION = "metrics.json", "train.yaml"
 SAYING_WHAT_IS_KEPT = (Interruption, NonFiniteLossError, NonFiniteWeightsError, SaveError, TeacherUnavailableError)
 GO_ON = "the same command and `--resume-from-checkpoint`"
 
@@ -102,6 +101,9 @@ def _run(trainer: JobTrainer, go_on: str, say: Callable[[str], None]) -> None:
         except SAYING_WHAT_IS_KEPT:
             raise
         except Exception as error:
+            if (fault := write_fault(error)) is not None and fault.is_full:
+                said = f"{trainer.args.output_dir} could not be written to. {fault.words} {_kept(trainer, go_on)}"
+                raise FullDiskError(said) from error
             if trainer.accelerator.num_processes > 1:
                 error.add_note(_kept(trainer, go_on))
             raise
@@ -109,8 +111,6 @@ def _run(trainer: JobTrainer, go_on: str, say: Callable[[str], None]) -> None:
 
 def _train(trainer: JobTrainer, go_on: str) -> None:
     try:
-        if trainer.args.should_save:
-            (Path(trainer.args.output_dir) / SEAL).unlink(missing_ok=True)  # of a result that this run changes
         trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     except NonFiniteLossError as error:
         raise NonFiniteLossError(f"{error} {_save_last_good(trainer, go_on)}") from error
@@ -187,6 +187,8 @@ def _save_last_good(trainer: JobTrainer, go_on: str) -> str:
     folder = Path(trainer.args.output_dir) / f"last-good-{step}"
     try:
         trainer.save_model(str(folder))
+        if trainer.args.should_save:
+            trainer.sealed_run.seal(folder, "last good weights")
     except NonFiniteWeightsError:
         return _kept(trainer, go_on)
     return f"The weights after step {step} are in {folder}."

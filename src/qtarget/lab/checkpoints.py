@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from qtarget.lab.worlds import World
-from qtarget.models.model_seal import refuse_damaged_model
+from qtarget.models.loading import causal_lm_from
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -37,6 +37,5 @@ def tokenizer(world: World) -> PreTrainedTokenizerFast:
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """A model of the lab, in float32; ValueError where it was sealed and is damaged."""
-    refuse_damaged_model(str(folder))
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    """A model of the lab, in float32; ValueError where it was sealed and is damaged, or is no safetensors."""
+    return causal_lm_from(str(folder), {"dtype": torch.float32})

@@ -4,9 +4,10 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import Progress
@@ -23,6 +24,8 @@ BATCH_SIZE = 128
 PEAK_LEARNING_RATE = 4e-3
 WARM_UP_STEPS = 30
 RECORD = "build.json"
+BUILT = "built"
+"""Where a built model's manifest says the same as its record, bound to the weights."""
 
 
 def build(world: World, seed: int, out_dir: Path, progress: Progress | None = None) -> None:
@@ -62,7 +65,17 @@ def _is_finished(folder: Path, record: dict) -> bool:
     path = folder / RECORD  # written last, so its presence means the rest is complete
     if not path.exists() or read_json_object(path, "delete its folder") != json.loads(json.dumps(record)):
         return False
-    return not (folder / SEAL).is_file() or not damage(folder, read_seal(folder))
+    return is_built_as(folder, record) and not ((folder / SEAL).is_file() and damage(folder, read_seal(folder)))
+
+
+def is_built_as(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the weights in a folder were built by this description; of builds of earlier versions nothing says so.
+
+    Raises:
+        ValueError: the folder's manifest is damaged.
+    """
+    built = read_seal(folder).facts.get(BUILT) if (folder / SEAL).is_file() else None
+    return built is None or built == json.loads(json.dumps(record))
 
 
 def make_network(model: Model) -> LlamaForCausalLM:
@@ -134,5 +147,5 @@ def _save(network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, record:
     config = read_json_object(folder / "config.json", "pre-train anew")
     config["dtype"] = "float32"  # what `from_pretrained` loads by default: fine-tuning wants full precision
     write_json(folder / "config.json", config, indent=2)
-    seal(folder, {"kind": "lab model"}, [RECORD])
+    seal(folder, {"kind": "lab model", BUILT: record}, [RECORD])
     write_json(folder / RECORD, record, indent=2)

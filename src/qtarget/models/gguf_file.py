@@ -11,12 +11,15 @@ from pathlib import Path
 
 from qtarget.disk.seal import damage, read_seal, seal
 from qtarget.models.model_seal import refuse_damaged_model
+from qtarget.models.pickled_weights import chain_of_bases, path_of_model
 from qtarget.models.shard_index import refuse_shards_outside
 
 CACHE_VARIABLE = "QTARGET_CACHE"
 """The environment variable that names another folder than `~/.cache/qtarget`."""
 CONVERSION = "v1"
 """Changes when a conversion gives something else than before."""
+FILE_SHA256 = "gguf_sha256"
+"""Where a conversion's manifest says which file it is of."""
 
 
 def checkpoint_folder(source: str) -> str:
@@ -32,7 +35,8 @@ def checkpoint_folder(source: str) -> str:
     file = gguf_file_of(source)
     if file is None:
         refuse_damaged_model(source)
-        refuse_shards_outside(Path(source).expanduser())
+        for each in chain_of_bases(source):
+            refuse_shards_outside(path_of_model(each))
         return source
     state = file.stat()
     return _converted(str(file.absolute()), state.st_size, state.st_mtime_ns)
@@ -68,14 +72,16 @@ def _converted(file: str, size: int, changed_ns: int) -> str:
     with open(file, "rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     folder = conversions() / f"{digest[:32]}-{CONVERSION}"
-    if not _is_whole(folder):
-        _convert_into(Path(file), folder)
+    if not _is_whole(folder, digest):
+        _convert_into(Path(file), folder, digest)
     return str(folder)
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, digest: str) -> bool:
+    """Whether a folder is as it was written, and of the file with this sha256; earlier versions did not write it."""
     try:
-        return not damage(folder, read_seal(folder))
+        sealed = read_seal(folder)
+        return sealed.facts.get(FILE_SHA256, digest) == digest and not damage(folder, sealed)
     except ValueError:  # not sealed, or not there
         return False
 
@@ -86,7 +92,7 @@ def conversions() -> Path:
     return Path(base).expanduser().absolute() / "gguf"
 
 
-def _convert_into(file: Path, folder: Path) -> None:
+def _convert_into(file: Path, folder: Path, digest: str) -> None:
     """Convert into a draft beside the folder, which appears whole or not at all."""
     from qtarget.models.gguf_conversion import convert
 
@@ -94,7 +100,7 @@ def _convert_into(file: Path, folder: Path) -> None:
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
     try:
         convert(file, draft / "new")
-        seal(draft / "new", {"gguf": file.name})
+        seal(draft / "new", {"gguf": file.name, FILE_SHA256: digest})
         with suppress(OSError):  # another process was first
             if folder.is_dir():
                 folder.rename(draft / "damaged")

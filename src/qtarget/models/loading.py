@@ -17,8 +17,9 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from qtarget.disk.files import read_json_object
 from qtarget.models.gguf_file import checkpoint_folder
-from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
+from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.sharding import OVER_RANKS, OverRanks, is_sharded
+from qtarget.models.weight_files import safe_loading
 
 BITSANDBYTES = ("load_in_4bit", "load_in_8bit", "bnb_4bit_", "llm_int8_")
 """How the names of bitsandbytes' settings begin."""
@@ -41,13 +42,10 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
     With `allow_pickled_weights` among them, weights may be a pickle.
 
     Raises:
-        ValueError: a folder's weights are a pickle, or settings contradict each other.
+        ValueError: a folder's weights are a pickle, arguments lead elsewhere, or settings contradict each other.
     """
-    init_kwargs = dict(init_kwargs)
-    if not init_kwargs.pop(ALLOW, False):
-        refuse_pickled_weights(checkpoint_folder(source))
-        if not Path(checkpoint_folder(source)).expanduser().is_dir():
-            init_kwargs.setdefault("use_safetensors", True)
+    given = {name: value for name, value in init_kwargs.items() if name != ALLOW}
+    init_kwargs = safe_loading(checkpoint_folder(source), given, bool(init_kwargs.get(ALLOW)))
     quantisation = {name: value for name, value in init_kwargs.items() if name.startswith(BITSANDBYTES)}
     rest = {name: value for name, value in init_kwargs.items() if name not in quantisation}
     if quantisation and "quantization_config" in rest:

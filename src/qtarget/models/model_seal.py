@@ -6,32 +6,45 @@ from pathlib import Path
 
 from qtarget.disk.files import read_json_object
 from qtarget.disk.seal import SEAL, SealedFolder, file_damage, read_seal
-from qtarget.models.pickled_weights import base_of_adapter
+from qtarget.models.pickled_weights import chain_of_bases, path_of_model
 
 NOT_LOADED = ("*.md", "*.png", "*.log", "metrics.json", "train.yaml", "trainer_state.json", "log_window_*")
 """Names of sealed files that no model is loaded from: they may be edited."""
 STATES = ("optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*", "reference_snapshot.safetensors")
 """Files of a checkpoint beside its model, which training alone reads."""
+WEIGHT_FILES = ("*.safetensors", "*.bin", "*.index.json", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.pkl")
+SETTING_FILES = ("*config.json", "adapter_*", "params.json", "tekken.json", "chat_template*", "*.jinja")
+TOKEN_FILES = (
+    "tokenizer*", "*.tokenizer", "*vocab*", "merges.txt", "*.model", "*.spm", "*.tiktoken", "special_tokens_map.json",
+    "added_tokens.json", "normalizer.json", "bpe.codes", "dict.txt", "emoji.json", "byte_maps.json", "word_*.json",
+)  # fmt: skip
+LOADED = (*WEIGHT_FILES, *SETTING_FILES, *TOKEN_FILES)
+"""Names that transformers, peft or an engine reads, also where nothing in the folder speaks of them."""
+NOT_LOADED_HERE = ("training_args.bin", *STATES)
+"""What is called so, and no model is loaded from."""
+TEMPLATES = "additional_chat_templates"
+"""The one folder inside that transformers looks into."""
 
 
 def refuse_damaged_model(source: str) -> None:
     """Refuse a model's folder whose manifest says that its weights, tokenizer or configuration were others.
 
+    So is one to which a file was added that a loader would read: an adapter, an index of weights, a chat template.
+
     A folder without a manifest, or with one of somebody else's, is not looked at; nor is a name on the hub. Of an
     adapter, its base is looked at too. Files are not hashed again in this process as long as they do not change.
 
     Raises:
-        ValueError: names the file that was changed, cut or removed since, and what to do.
+        ValueError: names the file that was changed, cut, removed or added since, and what to do; or adapters that
+            stand on each other.
     """
-    folder = Path(source).expanduser().absolute()
-    if (folder / SEAL).is_file() and _is_ours(folder):
-        seal = read_seal(folder)
-        names = _loaded(seal)
-        state = tuple(_state(folder / name) for name in (SEAL, *names))
-        _refuse_damage(folder, state, tuple(names))
-    base = base_of_adapter(folder) if folder.is_dir() else None
-    if base and Path(base).expanduser().absolute() != folder:
-        refuse_damaged_model(base)
+    for each in chain_of_bases(source):
+        folder = path_of_model(each).absolute()
+        if (folder / SEAL).is_file() and _is_ours(folder):
+            seal = read_seal(folder)
+            names = _loaded(seal)
+            state = tuple(_state(folder / name) for name in (SEAL, *names))
+            _refuse_damage(folder, state, tuple(names), tuple(_added(folder, seal)))
 
 
 def _is_ours(folder: Path) -> bool:
@@ -46,14 +59,37 @@ def _loaded(seal: SealedFolder) -> list[str]:
     return [name for name in seal.files if not any(fnmatch(name, pattern) for pattern in (*NOT_LOADED, *STATES))]
 
 
+def _added(folder: Path, seal: SealedFolder) -> list[str]:
+    """Files that loaders would read and that were not there when the folder was sealed."""
+    there = (
+        path
+        for path in (*folder.iterdir(), *(folder / TEMPLATES).glob("*"))
+        if not path.is_dir() and path.name[0] != "."
+    )
+    names = sorted(path.relative_to(folder).as_posix() for path in there)
+    read = (*LOADED, "*.py") if _has_own_code(folder) else LOADED
+    return [name for name in names if name not in (SEAL, *seal.files) and _is_loaded(name, read)]
+
+
+def _is_loaded(name: str, read: tuple[str, ...]) -> bool:
+    unread = (*NOT_LOADED, *NOT_LOADED_HERE)
+    return any(fnmatch(name, pattern) for pattern in read) and not any(fnmatch(name, pattern) for pattern in unread)
+
+
+def _has_own_code(folder: Path) -> bool:
+    """Whether the model or its tokenizer names code of its own, which may import from files beside it."""
+    return any(b'"auto_map"' in path.read_bytes() for path in folder.glob("*config.json") if path.is_file())
+
+
 def _state(path: Path) -> tuple[int, int] | None:
     return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 @lru_cache(maxsize=64)
-def _refuse_damage(folder: Path, state: tuple, names: tuple[str, ...]) -> None:
+def _refuse_damage(folder: Path, state: tuple, names: tuple[str, ...], added: tuple[str, ...]) -> None:
     """`state` is of the files, so that what changes is looked at again."""
     found = file_damage(folder, read_seal(folder), names)
+    found += [f"{name} was added after it was sealed, and would be read with the model" for name in added]
     if found:
         raise ValueError(
             f"{folder} is damaged: {'; '.join(found)}. Bring the folder back as it was written (copy it, or train or "

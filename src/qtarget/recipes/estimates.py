@@ -5,7 +5,7 @@ from typing import Literal
 
 GIB = 2**30
 GPU_CHUNK_TOKENS = 1024
-"""Tokens in a chunk of the fused loss on a GPU (docs/performance.md)."""
+"""Tokens in a chunk of the fused loss on a GPU (docs/maintainers/performance.md)."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ def _teacher(shape: Shape, tokens: int, share: int) -> int:
 def training_flops(load: Workload) -> float:
     """Operations of the whole run: for each weight and token 2 forward, 4 backward, 2 to recompute, 2 by the teacher.
 
-    The output layer takes three products (docs/performance.md), not four; embeddings cost nothing. Attention
-    adds 4·heads·head_dim for each token and token before it, forward.
+    The output layer takes three products (docs/maintainers/performance.md), not four; embeddings cost nothing.
+    Attention adds 4·heads·head_dim for each token and token before it, forward.
     """
     student = load.student
     body = 8 * student.layers * student.layer + 6 * student.embedding + 4 * _attention(student, load.length)

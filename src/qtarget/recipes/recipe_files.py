@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from qtarget.job.config.yaml_file import read_yaml
+from qtarget.data.user_files.yaml_file import read_yaml
 from qtarget.recipes.schema import (
     DataFile,
     EvaluationFile,

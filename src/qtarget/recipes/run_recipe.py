@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PrinterCallback
 
+from qtarget.data.user_files.yaml_file import read_yaml
 from qtarget.disk.files import read_json_object, reading_fields, write_digested_json
 from qtarget.disk.one_writer import one_writer
+from qtarget.disk.seal import SEAL, file_damage, read_seal
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.run.progress_display import ProgressDisplay
@@ -19,7 +21,6 @@ from qtarget.evaluate.tasks import task
 from qtarget.evaluate.tasks.lock_file import LOCK_NAME
 from qtarget.evaluate.tasks.questions import sample_rows
 from qtarget.job.config.checked_job import Job
-from qtarget.job.config.yaml_file import read_yaml
 from qtarget.job.training import CONFIGURATION, prepare_training, run_training
 from qtarget.recipes.dry import DRY_PROTOCOL, DRY_QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
@@ -127,7 +128,8 @@ def is_trained(job: Job) -> bool:
     """Whether the run is finished.
 
     Raises:
-        ValueError: its folder holds a run of another configuration; the message names the first key that differs.
+        ValueError: its folder holds a run of another configuration; the message names the first key that differs. Or
+            the configuration there is not the one that its model was sealed with.
     """
     path = job.output / CONFIGURATION
     if not path.is_file():
@@ -139,6 +141,7 @@ def is_trained(job: Job) -> bool:
             f"{path} is damaged, so nothing says what {job.output} was trained with ({error}). Write another `--out`, "
             f"or delete {job.output} to train it again."
         ) from error
+    _check_sealed_with(path)
     may_differ = ("gradient_accumulation_steps", "resume_from_checkpoint", "bf16", "fp16", "dataloader_pin_memory")
     for key in sorted(before.keys() | job.given.keys()):
         if key not in may_differ and before.get(key) != job.given.get(key):
@@ -147,6 +150,17 @@ def is_trained(job: Job) -> bool:
                 f"`{key}: {job.given.get(key)}`; write another `--out`."
             )
     return True
+
+
+def _check_sealed_with(configuration: Path) -> None:
+    """Refuse a configuration beside a model that was sealed with another one."""
+    folder = configuration.parent
+    sealed = read_seal(folder) if (folder / SEAL).is_file() else None
+    if sealed and configuration.name in sealed.files and file_damage(folder, sealed, [configuration.name]):
+        raise ValueError(
+            f"{configuration} is not what the model beside it was sealed with, so the two are of different runs or it "
+            f"was edited. Bring it back, write another `--out`, or delete {folder} to train it again."
+        )
 
 
 def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
@@ -185,6 +199,8 @@ def _earlier(recipe: Recipe, options: RunOptions, home: Path) -> list[RecipeScor
         return []
     remedy = "delete it; arms that are finished are read again from their own folders"
     record = read_json_object(home / RESULTS_FILE, remedy)
+    if (other := record.get("recipe", recipe.name)) != recipe.name:
+        raise ValueError(f"{home / RESULTS_FILE} is damaged (it is of the recipe {other!r}); {remedy}.")
     same = (record.get("versions"), record.get("dry_run")) == (recipe.versions, options.dry)
     with reading_fields(home / RESULTS_FILE, remedy):
         return [RecipeScore(**{**arm, "warnings": tuple(arm["warnings"])}) for arm in record["arms"]] if same else []

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from qtarget.data.user_files.yaml_file import YamlFile
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import check_job
 from qtarget.job.config.user_input import user_input
-from qtarget.job.config.yaml_file import YamlFile
 
 
 def job_of(values: dict[str, Any]) -> Job:

@@ -130,10 +130,30 @@ def read_outcome(path: Path) -> Outcome:
     """
     try:
         values = read_json_object(path, "remove it")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged; remove it to run it again.") from error
+    if not {"run", "right"} & values.keys():
+        raise ValueError(
+            f"{path} is no outcome of a study, so its folder holds something else; write another folder for results."
+        )
+    try:
         run = Run(**{**values["run"], "budget": Budget(**values["run"]["budget"])})
-        return Outcome(**{**values, "run": run})
+        outcome = Outcome(**{**values, "run": run})
+        _check_numbers(outcome)
+        return outcome
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not an outcome as this version writes it; remove it to run it again.") from error
+
+
+def _check_numbers(outcome: Outcome) -> None:
+    """Refuse figures that no run gives: counts that are none, or more right answers than there are."""
+    samples = outcome.run.budget.samples
+    if not outcome.right or any(type(right) is not int or not 0 <= right <= samples for right in outcome.right):
+        raise ValueError(f"right answers of {samples}")
+    figures = [outcome.truncated_share, outcome.mean_tokens, outcome.distinct, outcome.seconds, *outcome.losses]
+    figures += [figure for figure in (outcome.greedy, *outcome.effects.values()) if figure is not None]
+    if not all(isinstance(figure, int | float) for figure in figures):
+        raise ValueError("a figure that is no number")
 
 
 def check_outcomes(results: Path) -> None:

@@ -35,7 +35,16 @@ def sft() -> Method:
 
     γ = 1, π̃ = none, loss −log p_y. Limits: what every other method becomes when it trusts the label fully.
     """
-    return Method("sft", 1.0, value=value.nll(), source="maximum likelihood")
+    return Method(
+        "sft",
+        1.0,
+        value=value.nll(),
+        source="maximum likelihood",
+        use_when=(
+            "The rows are right and the student does not know their matter yet. Start here: everything else is "
+            "compared with it."
+        ),
+    )
 
 
 def dft() -> Method:
@@ -45,7 +54,16 @@ def dft() -> Method:
     Limits: beyond-log at alpha 1; target-sft at eta 0; asft at kl_weight 0.
     The official code normalises per micro-batch; here, as everywhere, by the global token count.
     """
-    return label_trust("dft", trust.label_probability(), "arXiv 2508.05629")
+    return label_trust(
+        "dft",
+        trust.label_probability(),
+        "arXiv 2508.05629",
+        use_when=(
+            "The student knows most of the matter, the rows hold mistakes or foreign wording, and there is no "
+            "teacher. Not for matter that is new to the student: labels that it finds improbable are hardly "
+            "learned."
+        ),
+    )
 
 
 def beyond_log(alpha: Annotated[float, Within(0, 100, "power of p_y")] = 0.5) -> Method:
@@ -56,7 +74,16 @@ def beyond_log(alpha: Annotated[float, Within(0, 100, "power of p_y")] = 0.5) ->
     The paper tries alpha from 0.1 to 10 and names no default; 0.5, half way from sft to dft, is ours. Its "−p^10" is
     coded, here as there, as (1 − p^10)/10.
     """
-    return label_trust("beyond-log", trust.label_probability(alpha), "arXiv 2510.00526", value=value.power_gap(alpha))
+    return label_trust(
+        "beyond-log",
+        trust.label_probability(alpha),
+        "arXiv 2510.00526",
+        value=value.power_gap(alpha),
+        use_when=(
+            "You want a step between sft and dft: the smaller alpha is, the more is learned from labels that "
+            "surprise the student."
+        ),
+    )
 
 
 def profit(
@@ -68,7 +95,12 @@ def profit(
     Limits: threshold 0 is sft.
     The official code keeps p_y = τ too, and has modes (lower, middle, random) that are left out.
     """
-    return label_trust("profit", trust.label_above(threshold), "arXiv 2601.09195")
+    return label_trust(
+        "profit",
+        trust.label_above(threshold),
+        "arXiv 2601.09195",
+        use_when="Labels that the student finds improbable are mostly noise, and should be left out altogether.",
+    )
 
 
 def eaft(
@@ -85,7 +117,15 @@ def eaft(
     The authors' code and LLaMA-Factory divide by 3.0 (normalizer=3.0); axolotl by nothing (normalizer=None), which
     makes the loss three times larger and the target improper.
     """
-    return label_trust("eaft", trust.uncertainty(top_k, power, normalizer), "arXiv 2601.02151")
+    return label_trust(
+        "eaft",
+        trust.uncertainty(top_k, power, normalizer),
+        "arXiv 2601.02151",
+        use_when=(
+            "The student is to learn where it is undecided, and to keep what it is sure of, even where a row says "
+            "otherwise."
+        ),
+    )
 
 
 def iw_sft(
@@ -100,7 +140,15 @@ def iw_sft(
     variant is left out. With weights computed beforehand, give `token_weight` and no reference: they are γ then.
     """
     gamma = trust.trajectory_ratio(temperature, clip_max)
-    method = label_trust("iw-sft", gamma, "arXiv 2507.12856")
+    method = label_trust(
+        "iw-sft",
+        gamma,
+        "arXiv 2507.12856",
+        use_when=(
+            "The rows are answers that passed a filter or a reward, and whole answers that the student comes to "
+            "prefer should count for more."
+        ),
+    )
     weight = trust.given_weight()
     stand_in = replace(method, trust=weight, residual=rest(weight, residual.student()), scope="token")
     return replace(method, without_reference=stand_in)
@@ -113,7 +161,12 @@ def cft() -> Method:
     How tokens are found critical (no alternative reaches the answer) is the data's part. The paper leaves its
     denominator open; ours counts every supervised token.
     """
-    return label_trust("cft", trust.given_weight(), "arXiv 2510.10974")
+    return label_trust(
+        "cft",
+        trust.given_weight(),
+        "arXiv 2510.10974",
+        use_when="You know on which tokens an answer hangs, and have marked them in the rows.",
+    )
 
 
 def label_smoothing(smoothing: Annotated[float, Within(0, 1, "mass spread over all tokens")] = 0.1) -> Method:
@@ -126,6 +179,10 @@ def label_smoothing(smoothing: Annotated[float, Within(0, 1, "mass spread over a
         1 - smoothing,
         (Term(smoothing, residual.uniform()),),
         source="arXiv 1512.00567, 2508.00264",
+        use_when=(
+            "The model shall be less sure of itself and there is no teacher: every label gives a little to all "
+            "tokens alike."
+        ),
     )
 
 
@@ -143,6 +200,10 @@ def sft_kl(kl_weight: Annotated[float, Within(0, 1e3, "λ, weight of KL(r‖p)")
         scale=pull,
         value=value.nll() + kl_weight * value.kl(residual.reference()),
         source="arXiv 2509.04259",
+        use_when=(
+            "The rows are right, and the model must not lose what it could before. The reference costs one frozen "
+            "copy, and nothing under LoRA."
+        ),
     )
 
 
@@ -162,6 +223,7 @@ def asft(kl_weight: Annotated[float, Within(0, 1e3, "λ, weight of KL(r‖p)")] 
         scale=pull,
         value=p_y * value.nll() + kl_weight * value.kl(residual.reference()),
         source="arXiv 2509.23753",
+        use_when="As dft, where the model also drifts too far from the one you began with.",
     )
 
 
@@ -182,6 +244,10 @@ def psft(
         "arXiv 2508.17784",
         value=value.clipped_ratio_loss(clip_low, clip_high),
         refresh_every=refresh_every,
+        use_when=(
+            "Training is long, or followed by reinforcement learning, and no label shall pull further once it is "
+            "a little likelier than a few steps ago."
+        ),
     )
 
 
@@ -210,6 +276,7 @@ def gem(
         (Term(1.0, residual.student()), Term(-1.0 * mass, pool)),
         value=mass * value.less_likely_than(pool),
         source="arXiv 2408.16673",
+        use_when="Answers will be drawn many times (best of n, reinforcement learning later) and must stay various.",
     )
 
 
@@ -226,8 +293,12 @@ def kd(
     shares = residual.per_teacher(teacher_weights)
     if abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f'method "kd": teacher_weights={shares} must sum to 1; write teacher_weights=[0.5, 0.5]')
+    stated: dict[str, Any] = {
+        "source": "arXiv 1503.02531",
+        "use_when": "A better model of the same tokenizer is at hand, and you trust it more than the rows.",
+    }
     if temperature == 1:
-        return Method("kd", 0.0, residual.teachers(shares), source="arXiv 1503.02531")
+        return Method("kd", 0.0, residual.teachers(shares), **stated)
     soft = residual.student(temperature)
     teachers = [residual.teacher(i, temperature) for i in range(len(shares))]
     toward = tuple(Term(temperature * w, pool) for w, pool in zip(shares, teachers, strict=True))
@@ -239,7 +310,7 @@ def kd(
         0.0,
         (Term(1.0, residual.student()), Term(-temperature, soft), *toward),
         value=sum(losses[1:], losses[0]),
-        source="arXiv 1503.02531",
+        **stated,
     )
 
 
@@ -255,7 +326,14 @@ def kd_hybrid(
     loss = value.nll() * label_share
     for weight, pool in terms:
         loss = loss + weight * value.kl(pool)
-    return Method("kd-hybrid", label_share, terms, value=loss, source="arXiv 1503.02531")
+    return Method(
+        "kd-hybrid",
+        label_share,
+        terms,
+        value=loss,
+        source="arXiv 1503.02531",
+        use_when="Teacher and rows are both good, and a fixed share of each is what you want.",
+    )
 
 
 def target_sft(
@@ -268,7 +346,16 @@ def target_sft(
     With several teachers π̃ ∝ p^(1−Ση)·Π t_i^η_i. The paper's default η is not known; 0.5 is ours.
     """
     gamma = trust.label_probability()
-    return Method("target-sft", gamma, rest(gamma, residual.guided(eta)), source="arXiv 2606.11189")
+    return Method(
+        "target-sft",
+        gamma,
+        rest(gamma, residual.guided(eta)),
+        source="arXiv 2606.11189",
+        use_when=(
+            "The rows hold mistakes or foreign wording, the student knows part of the matter, and a teacher knows "
+            "what it lacks. Choose eta on held-out questions: larger for a better teacher."
+        ),
+    )
 
 
 METHODS: dict[str, Callable[..., Method]] = {

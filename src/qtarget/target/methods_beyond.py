@@ -46,7 +46,16 @@ def gift(
             Term(left * (1.0 - uniform_share), residual.reference()),
             Term(left * uniform_share, residual.uniform()),
         )
-    return Method("gift", gamma, terms, source="arXiv 2601.09233")
+    return Method(
+        "gift",
+        gamma,
+        terms,
+        source="arXiv 2601.09233",
+        use_when=(
+            "Reinforcement learning follows, and the model shall stay near the one you began with, with its "
+            "labels raised."
+        ),
+    )
 
 
 def deft() -> Method:
@@ -56,7 +65,11 @@ def deft() -> Method:
     The official code divides by α + 1e-6, which changes nothing that matters.
     """
     return label_trust(
-        "deft", trust.label_probability_by_collision(), "arXiv 2602.11424", value=value.power_gap_by_collision()
+        "deft",
+        trust.label_probability_by_collision(),
+        "arXiv 2602.11424",
+        value=value.power_gap_by_collision(),
+        use_when="As dft, without a power to choose: the student's own sharpness sets it at each token.",
     )
 
 
@@ -76,7 +89,13 @@ def idft(
             f"write exponent_max={exponent_min}"
         )
     return label_trust(
-        "idft", trust.label_probability_by_surprise(beta, exponent_min, exponent_max), "arXiv 2602.12222"
+        "idft",
+        trust.label_probability_by_surprise(beta, exponent_min, exponent_max),
+        "arXiv 2602.12222",
+        use_when=(
+            "As dft, where labels that surprise the student more than its own uncertainty explains should count "
+            "for even less."
+        ),
     )
 
 
@@ -93,6 +112,9 @@ def prift(
         "prift",
         trust.reference_probability() if variant == "prob" else trust.reference_mass(mass_threshold),
         "arXiv 2606.09396",
+        use_when=(
+            "As dft, but what is trusted shall not move while the student learns: the frozen initial model decides."
+        ),
     )
 
 
@@ -104,7 +126,15 @@ def talr(floor: Annotated[float, Within(0, 1, "smallest trust")] = 0.01) -> Meth
     Looks at the whole batch: gradient accumulation and more ranks change which sequences share a median. No official
     code.
     """
-    return label_trust("talr", trust.label_probability_by_difficulty(floor), "arXiv 2509.20758")
+    return label_trust(
+        "talr",
+        trust.label_probability_by_difficulty(floor),
+        "arXiv 2509.20758",
+        use_when=(
+            "Rows are easy and hard by turns: near dft on batches that the student knows, near sft on those that "
+            "it does not. Large micro-batches."
+        ),
+    )
 
 
 def focal(
@@ -117,7 +147,13 @@ def focal(
     Loss −(1−p_y)^f log p_y. Limits: focusing 0 is sft.
     """
     return label_trust(
-        "focal", trust.focal_weight(focusing, detached), "arXiv 1708.02002", value=value.focal_loss(focusing)
+        "focal",
+        trust.focal_weight(focusing, detached),
+        "arXiv 1708.02002",
+        value=value.focal_loss(focusing),
+        use_when=(
+            "The rows are clean, and the student should work on what it still gets wrong. Never with noisy rows."
+        ),
     )
 
 
@@ -138,6 +174,10 @@ def beyond_log_threshold(
         trust.label_probability(alpha) * kept,
         "arXiv 2510.00526",
         value=kept * value.power_gap(alpha),
+        use_when=(
+            "An experiment: whether the labels that the student finds probable, or those that it does not, are "
+            "what teaches."
+        ),
     )
 
 
@@ -149,7 +189,15 @@ def log_one_minus_p(
     γ = p_y/(1−p_y), held at weight_max (improper for p_y > 1/2), π̃ = p, loss log(1 − p_y).
     Limits: dft where p_y is small. The paper does not hold the weight; near p_y = 1 it must be held.
     """
-    return label_trust("log-one-minus-p", trust.label_odds(weight_max), "arXiv 2510.00526", value=value.log_not_label())
+    return label_trust(
+        "log-one-minus-p",
+        trust.label_odds(weight_max),
+        "arXiv 2510.00526",
+        value=value.log_not_label(),
+        use_when=(
+            "An experiment: the far end of beyond-log, where labels that the student already believes pull hardest."
+        ),
+    )
 
 
 def entropy_selected(
@@ -159,7 +207,14 @@ def entropy_selected(
 
     γ = 1[H among the top share], π̃ = p, loss −γ log p_y. Limits: share 1 is sft. Looks at the whole batch.
     """
-    return label_trust("entropy-selected", trust.top_share(trust.entropy(), share), "arXiv 2506.01939, applied to SFT")
+    return label_trust(
+        "entropy-selected",
+        trust.top_share(trust.entropy(), share),
+        "arXiv 2506.01939, applied to SFT",
+        use_when=(
+            "Only the tokens where the student stands at a fork shall be learned, and all others left as they are."
+        ),
+    )
 
 
 def excess_loss_selected(
@@ -170,7 +225,15 @@ def excess_loss_selected(
     γ = 1[log r_y − log p_y among the top share], π̃ = p, loss −γ log p_y. Limits: share 1 is sft. Looks at the whole
     batch.
     """
-    return label_trust("excess-loss-selected", trust.top_share(trust.excess_loss(), share), "arXiv 2404.07965")
+    return label_trust(
+        "excess-loss-selected",
+        trust.top_share(trust.excess_loss(), share),
+        "arXiv 2404.07965",
+        use_when=(
+            "The rows are a mixed lot, and a reference trained on good ones is at hand: only what it knows better "
+            "than the student is learned."
+        ),
+    )
 
 
 def confidence_penalty(
@@ -186,6 +249,7 @@ def confidence_penalty(
         (Term(-weight, residual.entropy_slope()),),
         value=value.nll() - weight * trust.entropy(),
         source="arXiv 1701.06548",
+        use_when="The model shall stay undecided where it may, and there is no teacher to say where that is.",
     )
 
 

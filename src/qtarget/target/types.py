@@ -83,6 +83,7 @@ class Method:
             and looks at no more than its token.
         scope: "token", "sequence" (needs `sequence_ids`) or "batch"; at least as wide as the widest rule.
         source: the citation.
+        use_when: when a practitioner would take it, in a sentence or two; "" where nothing is said.
         refresh_every: for a reference that is a snapshot of the student: optimizer steps between refreshes.
         without_reference: the method that stands in when no reference is given (iw-sft with precomputed weights).
         hyperparameters: those it was made with, for a method of the catalogue.
@@ -102,6 +103,7 @@ class Method:
     value: Rule | None = None
     scope: Scope = "token"
     source: str = ""
+    use_when: str = ""
     refresh_every: int | None = None
     without_reference: Method | None = None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)

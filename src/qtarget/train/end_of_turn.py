@@ -78,6 +78,25 @@ def check_ends(sets: Sequence[tuple[Any, EndCheck]], ends: Collection[int]) -> N
         warnings.warn(words, stacklevel=2)
 
 
+def end_token_to_write(sets: Sequence[tuple[Any, EndCheck]], ends: Collection[int]) -> str | None:
+    """The `eos_token` that a run needs: the one token, no word, that rows end with and generation does not stop at.
+
+    Args:
+        sets: as for `check_ends`.
+
+    Returns:
+        None where generation stops already, or where no one token is right.
+    """
+    looked = [each for rows, check in sets if (each := _look(rows, ends, check)) is not None]
+    signs = {each.token: each for each in looked if not each.stops and each.is_sign}
+    if len(signs) != 1:
+        return None
+    ((token, end),) = signs.items()
+    if any(_contradicts(end, other) for other in looked):
+        return None
+    return str(end.check.tokenizer.convert_ids_to_tokens(token))
+
+
 class _End(NamedTuple):
     """How the rows of a set end.
 

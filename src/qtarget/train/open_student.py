@@ -2,7 +2,6 @@
 GGUF file."""
 
 import copy
-from pathlib import Path
 from typing import Any
 
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
@@ -10,7 +9,8 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from qtarget.data import Asker
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.loading import tokenizer_of
-from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
+from qtarget.models.pickled_weights import ALLOW
+from qtarget.models.weight_files import safe_loading
 from qtarget.train.target_sft_config import TargetSFTConfig
 from qtarget.train.trl_private import create_model_from_path
 
@@ -24,18 +24,16 @@ def open_student(
     as it is for a teacher.
 
     Raises:
-        ValueError: a folder's weights are a pickle, and `allow_pickled_weights` is off.
+        ValueError: a folder's weights are a pickle, and `allow_pickled_weights` is off; or arguments lead elsewhere.
     """
     if not isinstance(model, str):
         return model, processing_class, args
     folder = checkpoint_folder(model)
     kwargs: dict[str, Any] = {**args.model_init_kwargs} if isinstance(args.model_init_kwargs, dict) else {}
-    if not args.allow_pickled_weights:
-        refuse_pickled_weights(folder, asker.line(ALLOW, True))
-        if not Path(folder).expanduser().is_dir():  # on the hub
-            kwargs.setdefault("use_safetensors", True)
-            args = copy.copy(args)
-            args.model_init_kwargs = kwargs
+    kwargs = safe_loading(folder, kwargs, args.allow_pickled_weights, asker.line(ALLOW, True))
+    if kwargs:
+        args = copy.copy(args)
+        args.model_init_kwargs = dict(kwargs)
     if not _is_text_inside(folder, kwargs, args):
         return folder, processing_class, args
     if quantization_config is not None:

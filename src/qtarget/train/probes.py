@@ -44,6 +44,7 @@ HOOKS = (
     Hook(SFTTrainer, "_save_checkpoint", ("model", "trial")),
     Hook(SFTTrainer, "compute_loss", ("model", "inputs", "return_outputs", "num_items_in_batch")),
     Hook(Trainer, "_load_from_checkpoint", ("resume_from_checkpoint", "model")),
+    Hook(Trainer, "_load_best_model", ()),
     Hook(Trainer, "_get_output_dir", ("trial",)),
     Hook(Trainer, "_push_from_checkpoint", ("checkpoint_folder",)),
     Hook(Trainer, "_evaluate", ("trial", "ignore_keys_for_eval", "skip_scheduler")),

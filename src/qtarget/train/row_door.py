@@ -21,6 +21,9 @@ class RowDoor:
     Args:
         processor: the tokenizer, or what holds it.  has_formatter: whether a function of the user turns rows into text
             first; such rows, and those that the trainer is told not to prepare, are left to TRL as they come.
+
+    Attributes:
+        opened: the data sets that came through, in their order.
     """
 
     def __init__(self, args: TargetSFTConfig, processor: Any, has_formatter: bool, asker: Asker) -> None:
@@ -29,7 +32,7 @@ class RowDoor:
         kwargs: Any = args.dataset_kwargs or {}
         self.is_unprepared = bool(kwargs.get("skip_prepare_dataset"))
         self.is_closed = has_formatter or self.is_unprepared
-        self._opened: list[OpenRows] = []
+        self.opened: list[OpenRows] = []
         self._stand_ins: list[tuple[Any, RowMixture]] = []
 
     def through(self, rows: Any, name: str) -> Any:
@@ -77,7 +80,7 @@ class RowDoor:
         Args:
             of: the set of a mixture that they are.
         """
-        if before := next((each for each in self._opened if each.rows is rows), None):
+        if before := next((each for each in self.opened if each.rows is rows), None):
             return before
         if self.is_closed or not isinstance(rows, Dataset | IterableDataset) or _is_transformed(rows):
             return None
@@ -96,7 +99,7 @@ class RowDoor:
             raise UnusableRow(
                 f"The {name} data set has no row left; look at the columns that are read; {line} names the first row."
             )
-        self._opened.append(opened)
+        self.opened.append(opened)
         return opened
 
     def policy(self, name: str) -> RowPolicy:

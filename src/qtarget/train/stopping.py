@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerState
 
 from qtarget.outcomes import Interruption
+from qtarget.train.resumption.whole_checkpoints import last_checkpoint, step_of
 from qtarget.train.stop_signals import StopSignals, signal_name
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -131,9 +132,19 @@ class StopAtStepEnd(TrainerCallback):
         if step == self._began_at:
             return f"before a step was taken: the run is where it was, at step {step} of {last}"
         folder = Path(self.trainer.args.output_dir) / f"checkpoint-{step}"
+        if not folder.is_dir():
+            return f"after step {step} of {last}, and its checkpoint could not be written. {self._kept(step)}"
         return (
             f"after step {step} of {last}. Nothing is lost: {folder} holds all of it. Go on with {self.go_on(folder)}"
         )
+
+    def _kept(self, step: int) -> str:
+        newest = last_checkpoint(Path(self.trainer.args.output_dir))
+        if newest is None:
+            return "No other was written, so nothing of it is kept"
+        lost = step - step_of(newest)
+        steps = "step after it is" if lost == 1 else f"{lost} steps after it are"
+        return f"The last whole checkpoint is {newest}; the {steps} lost. Go on with {self.go_on(newest)}"
 
     def _is_agreed(self) -> bool:
         if self.trainer.accelerator.num_processes == 1:

@@ -1,7 +1,7 @@
 """`TargetSFTTrainer`: TRL's `SFTTrainer` with its loss replaced by any target's."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -184,8 +184,15 @@ class TargetSFTTrainer(OpenSFTTrainer):
         return check_positions(rows, counts, name, causal_lm(self.model), self.asker, self.args.max_length)
 
     def _check_ends(self, rows: Any) -> None:
-        """Refuse training rows that do not teach the model to stop; warn a Python user, and of rows of token ids. Of a
-        mixture each set is looked at."""
+        """Refuse training rows that do not teach the model to stop; warn a Python user, and of rows of token ids."""
+        check_ends(self._end_checks(rows), end_tokens(self.model, self.text_tokenizer))
+
+    def _end_checks(self, rows: Any) -> list[tuple[Any, EndCheck]]:
+        """The prepared training rows, of a mixture each set, and what is known of their ends.
+
+        Args:
+            rows: as they were before they were prepared.
+        """
         mixture, prepared = self.door.mixture_of(rows), self._mixture_behind(self.train_dataset)
         sets = {"train": (rows, self.train_dataset)}
         if mixture is not None and prepared is not None:
@@ -197,7 +204,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
             is_refused = self.asker is Asker.COMMAND_LINE and opened is not None and opened.form.becomes != "tokens"
             about = (self.text_tokenizer, self.args.max_length, self.asker, is_refused, takes_end_token(opened))
             looked.append((made, EndCheck(name, *about)))
-        check_ends(looked, end_tokens(self.model, self.text_tokenizer))
+        return looked
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
@@ -383,8 +390,16 @@ class TargetSFTTrainer(OpenSFTTrainer):
             start = self.sealed_run.begin(resume_from_checkpoint)
             return super().train(None if start is None else str(start), *args, **kwargs)
 
+    @property
+    def stream_settings(self) -> Mapping[str, Any]:
+        """By name, what a caller has set that decides which rows of a stream are read."""
+        return {}
+
     def seal(self, folder: Path) -> None:
         self.sealed_run.seal(folder, "checkpoint")
+
+    def check_best(self, folder: Path) -> None:
+        self.sealed_run.check_best(folder)
 
     def checkpoint_lost(self, folder: Path, error: Exception) -> None:
         self.sealed_run.lose(folder, error)

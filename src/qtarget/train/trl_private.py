@@ -27,7 +27,7 @@ from qtarget.data import Asker
 from qtarget.disk.files import make_json_valid, sync_folder
 from qtarget.disk.os_errors import write_fault
 from qtarget.disk.seal import SEAL
-from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
+from qtarget.models.pickled_weights import ALLOW, refuse_pickled_checkpoint
 from qtarget.models.shard_index import refuse_shards_outside
 from qtarget.train.checkpoint_pickles import check_checkpoint_pickles
 from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
@@ -35,9 +35,11 @@ from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
 from qtarget.train.probes import check_hooks, check_label_count, check_state
 from qtarget.train.process_group import whole_weights
+from qtarget.train.resumption.best_checkpoint import best_beside
 from qtarget.train.resumption.pruning import prune_checkpoints
 
 Prepare = Callable[[Any, SFTConfig, bool], Any]
+CARD = "README.md"
 UNFINISHED = ".unfinished"
 """Folder in an output directory that holds the checkpoint being written; it is renamed once it is whole."""
 
@@ -137,6 +139,9 @@ class OpenSFTTrainer(SFTTrainer):
         """Called on every rank, when the checkpoint `folder` could not be written."""
         raise error
 
+    def check_best(self, folder: Path) -> None:
+        """Called on every rank, before the weights of the best checkpoint are taken for the result."""
+
     def load_beside(self, folder: Path) -> None:
         """Called after the model's weights are read from a checkpoint, on every rank."""
 
@@ -212,10 +217,28 @@ class OpenSFTTrainer(SFTTrainer):
         """
         folder = Path(output_dir or str(self.args.output_dir))
         self._check_finite(folder, None)
-        if self.args.should_save:
-            (folder / SEAL).unlink(missing_ok=True)  # of what was saved there before
         with nullcontext() if _internal_call else whole_weights(self.accelerator):
             super().save_model(output_dir, _internal_call=_internal_call)
+        if self.args.should_save and self._draft is None:
+            self.replaced(folder)
+            (folder / SEAL).unlink(missing_ok=True)  # while files were replaced, it told that not all are one model's
+
+    @property
+    def card_folder(self) -> Path:
+        """Where a card is written: into the checkpoint that is being written, else beside the result."""
+        name = f"checkpoint-{self.state.global_step}"
+        return Path(str(self.args.output_dir)) if self._draft is None else self._draft / name
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """As TRL's; the card of a checkpoint stands in it, so that none speaks of weights that it is not beside."""
+        before, self.args.output_dir = self.args.output_dir, str(self.card_folder)
+        try:
+            super().create_model_card(*args, **kwargs)
+        finally:
+            self.args.output_dir = before
+
+    def replaced(self, folder: Path) -> None:
+        """Called on the rank that saves, when a model was written to `folder`, perhaps in the place of another."""
 
     def _check_finite(self, folder: str | Path, optimizer: Any) -> None:
         try:
@@ -319,6 +342,12 @@ class OpenSFTTrainer(SFTTrainer):
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self._draft is None:  # not before it has its name
+            output = Path(str(self.args.output_dir))
+            if self.is_world_process_zero() and (card := Path(checkpoint_folder) / CARD).is_file():
+                (output / SEAL).unlink(
+                    missing_ok=True
+                )  # the Trainer puts the checkpoint's weights in the result's place
+                shutil.copyfile(card, output / CARD)
             with _without_pickled_arguments():
                 super()._push_from_checkpoint(checkpoint_folder)
 
@@ -347,17 +376,26 @@ class OpenSFTTrainer(SFTTrainer):
         begun = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
+        if resume_from_checkpoint is not None and self.state.global_step:
+            best = best_beside(Path(str(resume_from_checkpoint)))
+            self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None
         if self.state.global_step == 0 or has_length(self.train_dataset) or self.args.ignore_data_skip:
             return begun
         file = Path(str(resume_from_checkpoint)) / TRAINER_STATE_NAME
         return place_in_stream(TrainerState.load_from_json(str(file)), self.args.gradient_accumulation_steps)
 
+    def _load_best_model(self) -> None:
+        self.check_best(Path(str(self.state.best_model_checkpoint)))
+        with _dtypes_kept(self.model):
+            super()._load_best_model()
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         check_checkpoint_pickles(Path(resume_from_checkpoint))
         refuse_shards_outside(Path(resume_from_checkpoint))
         if not getattr(self.args, ALLOW, False):
-            refuse_pickled_weights(str(resume_from_checkpoint), self.asker.line(ALLOW, True))
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+            refuse_pickled_checkpoint(Path(resume_from_checkpoint), self.asker.line(ALLOW, True))
+        with _dtypes_kept(model or self.model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_beside(Path(resume_from_checkpoint))
 
 
@@ -371,6 +409,17 @@ def _without_pickled_arguments() -> Iterator[None]:
         yield
     finally:
         trainer_module.TRAINING_ARGS_NAME = name
+
+
+@contextmanager
+def _dtypes_kept(model: Any) -> Iterator[None]:
+    """While the block reads weights into a model they stay of the types that they had. peft reads an adapter as float32
+    where TRL, for a quantised model, trains it in bfloat16."""
+    before = {name: weight.dtype for name, weight in model.named_parameters()}
+    yield
+    for name, weight in model.named_parameters():
+        if weight.dtype != before.get(name, weight.dtype):
+            weight.data = weight.data.to(before[name])
 
 
 def _no_step(closure: Any = None) -> None:

@@ -213,3 +213,17 @@ def test_what_the_command_cannot_do_is_refused(folders, given, complaint, capsys
         main(["compare", *(word.format(**folders) for word in given)])
     assert left.value.code == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_different_limits_of_tokens_are_compared_only_when_asked():
+    longer = other(ONE, ask=replace(ONE.ask, max_new_tokens=32768))
+    with pytest.raises(ValueError, match=r"max_new_tokens 4096 and 32768.*Or write --any-budget"):
+        compare_arms([arm("a"), longer])
+    found = compare_arms([arm("a"), longer], any_budget=True)
+    assert found.tasks[0].max_new_tokens == (4096, 32768)
+    assert "4 samples each, of at most 4,096 or 32,768 tokens" in shown(found)
+    assert any("different limits of tokens (a 4,096, b 32,768)" in text for text in found.warnings)
+    assert "4 samples each, of at most 4,096 tokens" in shown(compare_arms([arm("a"), arm("b")]))
+    warmer = other(ONE, ask=replace(ONE.ask, max_new_tokens=32768, temperature=0.6))
+    with pytest.raises(ValueError, match="temperature"):
+        compare_arms([arm("a"), warmer], any_budget=True)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
@@ -52,4 +53,6 @@ def test_it_is_told_the_end_token_that_was_trained(tmp_path, has_adapter):
     answers = list(generator.generate(requests(one), one.ask))
     assert [answer.finish for answer in answers] == ["stop", "stop"]
     assert {tuple(sampling.stop_token_ids) for _, sampling in Engine.asked} == {(tokenizer.eos_token_id,)}
+    assert generator.engine_args["load_format"] == "safetensors"
+    assert "load_format" not in replace(generator, allow_pickled_weights=True).engine_args
     assert {sampling.seed for _, sampling in Engine.asked} == {request.seed for request in requests(one)}

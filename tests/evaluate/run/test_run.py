@@ -4,6 +4,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -16,6 +17,7 @@ from rich.console import Console
 from qtarget.cli.main import main
 from qtarget.console import SafeConsole
 from qtarget.disk.one_writer import one_writer
+from qtarget.evaluate.compare.arms import read_arm
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.grading import GRADERS
 from qtarget.evaluate.nouns import Grade, Question
@@ -165,6 +167,14 @@ def test_a_question_with_a_sample_too_few_is_refused_by_statistics_and_filled_by
     assert samples(copy).read_bytes() == b"".join(lines)
 
 
+def test_samples_of_another_model_are_not_graded_again(copy):
+    other = [replace(record, model_fp="another") for record in read_records(samples(copy))]
+    write_records(samples(copy), other)
+    with pytest.raises(ValueError, match=rf"{TASK}/samples.jsonl: sample 0 of .* by another model than run.json names"):
+        run_evaluation(plan(copy, regrade=True))
+    assert read_records(samples(copy)) == other
+
+
 def test_questions_of_one_cluster_are_resampled_together(finished):
     (answers,) = load_answers(finished / "out")
     alike = replace(answers, questions=tuple(replace(one, cluster="all alike") for one in answers.questions))
@@ -298,8 +308,7 @@ def test_the_table_fits_the_terminal(finished, width):
     console.print(results_view(run_evaluation(plan(finished)), width))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= width
-    row = next(line for line in lines if line.startswith(TASK))
-    assert f"{QUESTIONS} × {K}" in row
+    assert any(line.startswith(TASK[:10]) and f"{QUESTIONS} × {K}" in line for line in lines)  # a long name is folded
     assert any("not the task's own: k" in line for line in lines) or width == 80
 
 
@@ -378,6 +387,18 @@ def test_base_and_reference_rows_write_the_effects(tmp_path):
     assert effects["forgetting"]["kl"] > 0.1
     assert effects["calibration"]["tokens"] == 9
     assert effects["answers"][TASK]["mean_tokens"] == results.tasks[0].mean_tokens
+    assert read_arm("of its own", [tmp_path / "out"]).effects[0]["calibration"] == effects["calibration"]
+    for name, changes, said in (
+        ("other model", {"model": str(STUDENT)}, "the model in run.json"),
+        ("other questions", {"model": str(TEACHER), "limit": 3}, "the tasks in task.json"),
+    ):
+        run_evaluation(plan(tmp_path / name, **{"limit": 4, **changes}))
+        shutil.copy(tmp_path / "out" / "effects.json", tmp_path / name / "out")
+        with pytest.raises(ValueError, match=rf"effects.json holds the effects of another evaluation than of {said}"):
+            read_arm(name, [tmp_path / name / "out"])
+    old = {key: value for key, value in effects.items() if key not in ("of", "content_sha256")}
+    (tmp_path / name / "out" / "effects.json").write_text(json.dumps(old))
+    assert read_arm(name, [tmp_path / name / "out"]).effects == (old,)
     rows.write_text('{"text": "1"}\n')
     with pytest.raises(ValueError, match="row 1: a reference row has the texts `prompt` and `completion`"):
         run_evaluation(plan(tmp_path, model=str(TEACHER), limit=4, base=str(STUDENT), reference_rows=rows))

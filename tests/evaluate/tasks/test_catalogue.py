@@ -14,7 +14,10 @@ from qtarget.evaluate.tasks import TASKS, task
 from qtarget.evaluate.tasks.questions import load_questions, sample_rows
 from qtarget.evaluate.tasks.view import task_parts
 
-SUITES = {suite: [name for name, one in TASKS.items() if one.suite == suite] for suite in ("math", "medical", "lab")}
+SUITES = {
+    suite: [name for name, one in TASKS.items() if one.suite == suite]
+    for suite in ("math", "medical", "knowledge", "lab")
+}
 
 
 def test_it_has_the_suites():

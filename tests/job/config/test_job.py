@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from trl import ModelConfig, SFTConfig
 
 import qtarget as qt
+from qtarget.data.user_files.yaml_file import parse_scalar, read_yaml
 from qtarget.job.config.flags import RunArguments, parse_arguments
 from qtarget.job.config.keys import RUN_KEYS, TRL_NAMES, all_keys, schema
 from qtarget.job.config.machine import machine_choices
 from qtarget.job.config.read_job import read_job
-from qtarget.job.config.yaml_file import parse_scalar, read_yaml
 from qtarget.target.hyperparameters import hyperparameters
 
 

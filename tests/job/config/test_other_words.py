@@ -5,12 +5,12 @@ import re
 import pytest
 import yaml
 
+from qtarget.data.user_files.yaml_file import parse_scalar, read_yaml
 from qtarget.job.config.flags import parse_arguments
 from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.job.config.other_words import LINES, SAME_VALUE, SPLIT_WORDS, UNNEEDED, WORDS, other_words_line
 from qtarget.job.config.ranges import NUMBER_RANGES
 from qtarget.job.config.read_job import read_job
-from qtarget.job.config.yaml_file import parse_scalar, read_yaml
 
 BASE = ("--model", "llama", "--train-dataset", "rows.jsonl", "--method", "sft", "--output-dir", "out")
 

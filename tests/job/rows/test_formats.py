@@ -13,11 +13,11 @@ import pytest
 from tiny_models import prompt_completion
 
 from qtarget.data.json_lines import json_rows
+from qtarget.data.user_files.delimited import csv_rows, tsv_rows
+from qtarget.data.user_files.formats import FORMATS, RowReader
+from qtarget.data.user_files.parquet import parquet_rows
 from qtarget.job.config.checked_job import DataSource
 from qtarget.job.facts import rows_fingerprint
-from qtarget.job.rows.delimited import csv_rows, tsv_rows
-from qtarget.job.rows.formats import FORMATS, RowReader
-from qtarget.job.rows.parquet import parquet_rows
 from qtarget.job.rows.sources import load_rows
 
 WRITERS: dict[RowReader, Callable[[datasets.Dataset, Path], object]] = {

@@ -5,9 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from qtarget.disk.files import read_json_object, reading_fields
 from qtarget.evaluate.confidence import shares_of
-from qtarget.evaluate.effects.run_effects import RunEffects
+from qtarget.evaluate.effects.effects_on_disk import read_effects
 from qtarget.evaluate.nouns import Answers, SamplingProtocol
 from qtarget.evaluate.store import EFFECTS_FILE, SAMPLES, load_answers
 
@@ -68,18 +67,8 @@ def _named(word: str) -> tuple[str, list[Path]]:
 def read_arm(name: str, folders: Sequence[Path]) -> Arm:
     """An arm from the folders of its training seeds, in their order."""
     seeds = tuple({answers.task.name: answers for answers in load_answers(folder)} for folder in folders)
-    files = [folder / EFFECTS_FILE for folder in folders]
-    return Arm(name, seeds, tuple(_effects_in(file) for file in files if file.is_file()))
-
-
-def _effects_in(file: Path) -> dict[str, Any]:
-    """What a run's `effects.json` holds, of which comparisons read the calibration and the forgetting."""
-    remedy = "delete it, and run the same `qtarget eval` again"
-    effects = read_json_object(file, remedy, [field.name for field in fields(RunEffects)])
-    with reading_fields(file, remedy):
-        for part, name in (("calibration", "ece"), ("forgetting", "kl")):
-            _ = float(effects[part][name]) if effects.get(part) else None
-    return effects
+    files = [(folder / EFFECTS_FILE, answered) for folder, answered in zip(folders, seeds, strict=True)]
+    return Arm(name, seeds, tuple(read_effects(file, answered) for file, answered in files if file.is_file()))
 
 
 def tasks_of(arms: Sequence[Arm]) -> tuple[list[str], list[str]]:
@@ -97,8 +86,11 @@ def tasks_of(arms: Sequence[Arm]) -> tuple[list[str], list[str]]:
     return common, [task for task in every if task not in common]
 
 
-def check_comparable(arms: Sequence[Arm], tasks: Sequence[str]) -> None:
+def check_comparable(arms: Sequence[Arm], tasks: Sequence[str], any_budget: bool = False) -> None:
     """Refuse arms whose questions, protocol, prompts or graders differ, or whose seeds cannot be paired.
+
+    Args:
+        any_budget: `max_new_tokens` may differ from arm to arm.
 
     Raises:
         ValueError: fewer than two arms; or the first difference, and what to do.
@@ -117,7 +109,7 @@ def check_comparable(arms: Sequence[Arm], tasks: Sequence[str]) -> None:
     for task in tasks:
         first = arms[0].seeds[0][task]
         for other, answers in [(arm.name, answers) for arm in arms for answers in arm.answers(task)]:
-            if difference := next(_differences(first, answers), None):
+            if difference := next(_differences(first, answers, any_budget), None):
                 raise ValueError(f"{task}: {arms[0].name} and {other} cannot be compared: {difference}")
 
 
@@ -129,15 +121,17 @@ def _check_complete(arm: Arm, task: str) -> None:
         raise ValueError(f"{arm.name}, {task}/{SAMPLES}: {error}") from error
 
 
-def _differences(first: Answers, other: Answers) -> Iterator[str]:
+def _differences(first: Answers, other: Answers, any_budget: bool) -> Iterator[str]:
+    free = ("seed", "max_new_tokens") if any_budget else ("seed",)
     for name in ("version", "grader"):
         old, new = getattr(first.task, name), getattr(other.task, name)
         if old != new:
             yield f"{name} of the task {old} and {new}. Evaluate both with one release."
-    for name in (field.name for field in fields(SamplingProtocol) if field.name != "seed"):
+    for name in (field.name for field in fields(SamplingProtocol) if field.name not in free):
         old, new = getattr(first.ask, name), getattr(other.ask, name)
         if old != new:
-            yield f"{name} {old} and {new}. Evaluate one again with --{name.replace('_', '-')} {old}."
+            asked = " Or write --any-budget, to compare them all the same." if name == "max_new_tokens" else ""
+            yield f"{name} {old} and {new}. Evaluate one again with --{name.replace('_', '-')} {old}.{asked}"
     yield from _question_differences(first, other)
     yield from _record_differences(first, other)
 

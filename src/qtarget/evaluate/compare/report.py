@@ -33,13 +33,16 @@ class ComparisonReport:
     written: list[str]
 
 
-def compare_folders(words: Sequence[str], out: Path | None, to: str | None) -> ComparisonReport:
+def compare_folders(
+    words: Sequence[str], out: Path | None, to: str | None, any_budget: bool = False
+) -> ComparisonReport:
     """Read the arms and compare them; nothing is written yet.
 
     Args:
         words: an arm each, as `read_arms` takes them.
         out: folder for the files, if any are to be written.
         to: "inspect" for logs of Inspect besides.
+        any_budget: as of `compare_arms`.
 
     Raises:
         ValueError: arms that cannot be read or compared, or an export without a folder.
@@ -52,7 +55,7 @@ def compare_folders(words: Sequence[str], out: Path | None, to: str | None) -> C
         check_place(out, f"`--out {out}`")
     arms = read_arms(words)
     only_export = to is not None and len(arms) == 1
-    return ComparisonReport(arms, None if only_export else compare_arms(arms), to is not None, [])
+    return ComparisonReport(arms, None if only_export else compare_arms(arms, any_budget), to is not None, [])
 
 
 def write_comparison(report: ComparisonReport, out: Path) -> None:

@@ -70,13 +70,18 @@ class ArmScore:
 
 @dataclass(frozen=True)
 class TaskTable:
-    """A task: the baseline first, then the arms in the order given."""
+    """A task: the baseline first, then the arms in the order given.
+
+    Attributes:
+        max_new_tokens: the limit of an answer, in tokens: one, or every arm's own where they differ.
+    """
 
     task: str
     suite: str
     k: int
     n_questions: int
     n_units: int
+    max_new_tokens: tuple[int, ...]
     scores: tuple[ArmScore, ...]
 
 
@@ -119,14 +124,17 @@ class ComparisonTables:
     warnings: tuple[str, ...]
 
 
-def compare_arms(arms: Sequence[Arm]) -> ComparisonTables:
+def compare_arms(arms: Sequence[Arm], any_budget: bool = False) -> ComparisonTables:
     """Compare every arm with the first.
+
+    Args:
+        any_budget: answers may have had different limits of tokens.
 
     Raises:
         ValueError: arms that cannot be compared; the first difference is named.
     """
     tasks, left_out = tasks_of(arms)
-    check_comparable(arms, tasks)
+    check_comparable(arms, tasks, any_budget)
     tables = tuple(_task_table(arms, task) for task in tasks)
     alone = all(len(arm.seeds) == 1 for arm in arms)
     warnings = [f"{task} was not answered by every arm and is left out" for task in left_out]
@@ -144,8 +152,15 @@ def _task_table(arms: Sequence[Arm], task: str) -> TaskTable:
     scores += [
         _score(arm, task, units, comparison, p) for arm, comparison, p in zip(arms[1:], against, adjusted, strict=True)
     ]
+    budgets = tuple(answers.ask.max_new_tokens for arm in arms for answers in arm.answers(task)[:1])
     return TaskTable(
-        task, first.task.suite, first.ask.k, n_questions, len(set(units or [])) or n_questions, tuple(scores)
+        task=task,
+        suite=first.task.suite,
+        k=first.ask.k,
+        n_questions=n_questions,
+        n_units=len(set(units or [])) or n_questions,
+        max_new_tokens=budgets[:1] if len(set(budgets)) == 1 else budgets,
+        scores=tuple(scores),
     )
 
 
@@ -242,6 +257,9 @@ def _task_warnings(arms: Sequence[Arm], table: TaskTable) -> list[str]:
             f"{table.task}: {cut[high]:.0%} of {high}'s completions were cut off and {cut[low]:.0%} of {low}'s; the "
             "difference may be of length, not of answers"
         )
+    if len(table.max_new_tokens) > 1:
+        limits = ", ".join(f"{arm.name} {limit:,}" for arm, limit in zip(arms, table.max_new_tokens, strict=True))
+        warnings.append(f"{table.task}: the arms had different limits of tokens ({limits}), and so different chances")
     return warnings + _engine_warnings(arms, table.task)
 
 

@@ -40,7 +40,8 @@ def comparison_view(tables: ComparisonTables, width: int) -> RenderableType:
 
 def _heading(table: TaskTable) -> Text:
     clusters = f" in {table.n_units} clusters" if table.n_units < table.n_questions else ""
-    size = f"  {table.n_questions} questions{clusters}, {table.k} samples each"
+    limits = " or ".join(f"{limit:,}" for limit in dict.fromkeys(table.max_new_tokens))
+    size = f"  {table.n_questions} questions{clusters}, {table.k} samples each, of at most {limits} tokens"
     return Text.assemble("\n", (table.task, "bold"), (size, "dim"))
 
 

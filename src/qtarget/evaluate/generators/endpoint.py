@@ -31,13 +31,15 @@ ANSWER_BYTES = 1 << 26
 class Endpoint:
     """A server that serves a model under a name.
 
-    The API key is read from the environment (QTARGET_API_KEY) and is in no file, error or fingerprint.
+    The API key is read from the environment and is in no file, error or fingerprint.
 
     Attributes:
         model: folder or hub name whose tokenizer makes the prompts, and the served name unless only one is served.
         url: up to, and without, ``/v1``.
         batch_size: requests at once.
         patience: seconds that a server may be away.
+        key_variable: the environment variable with the key.
+        option: how a command-line user writes the address, for errors.
     """
 
     model: str
@@ -46,11 +48,13 @@ class Endpoint:
     batch_size: int = 32
     patience: float = 600.0
     trust_remote_code: bool = False
+    key_variable: str = KEY_VARIABLE
+    option: str = "--url"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} was given; write --batch-size 1 or more.")
-        url = checked_url(self.url, "--url {}", KEY_VARIABLE)
+        url = checked_url(self.url, f"{self.option} {{}}", self.key_variable)
         object.__setattr__(self, "url", url.removesuffix("/v1").rstrip("/"))
 
     @cached_property
@@ -134,7 +138,7 @@ class Endpoint:
             "stop_token_ids": [] if (end := self.tokenizer.eos_token_id) is None else [end],
             **NOTHING_ELSE,
         }
-        return self._completion(request, self._ask("/v1/completions", body, stopped))
+        return self._completion(request, self.ask("/v1/completions", body, stopped))
 
     def _completion(self, request: Request, answer: Any) -> Completion:
         try:
@@ -153,14 +157,22 @@ class Endpoint:
 
     def _get(self, path: str, *, optional: bool) -> Any:
         try:
-            return self._ask(path)
+            return self.ask(path)
         except NotThere:
             if optional:
                 return None
             raise
 
-    def _ask(self, path: str, body: Any = None, stopped: threading.Event | None = None) -> Any:
-        """Ask until there is an answer, or the server was away for too long."""
+    def ask(self, path: str, body: Any = None, stopped: threading.Event | None = None) -> Any:
+        """The JSON value that the server answers to one request, asked again while the server is away.
+
+        Args:
+            body: of a POST, as JSON; None for a GET.
+            stopped: ends the waiting.
+
+        Raises:
+            ValueError: the server was away for too long, refuses, or answers with something else.
+        """
         ended = stopped or threading.Event()
 
         def wait(pause: float, tries: int, away: Away) -> None:
@@ -170,7 +182,7 @@ class Endpoint:
         def given_up(tries: int, away: Away) -> Exception:
             return ValueError(
                 f"{self.url} was away for {self.patience:g} s and {tries} tries; the last one said: {away}. Start the "
-                "server, or correct --url; the same command goes on where this one stopped."
+                f"server, or correct {self.option}; the same command goes on where this one stopped."
             )
 
         content = None if body is None else json.dumps(body).encode()
@@ -183,7 +195,7 @@ class Endpoint:
     @cached_property
     def _server(self) -> HttpServer:
         connect_s = min(_CONNECT_S, self.patience)
-        return HttpServer(self.url, self.url, KEY_VARIABLE, LATER, connect_s, _READ_S, self.batch_size)
+        return HttpServer(self.url, self.url, self.key_variable, LATER, connect_s, _READ_S, self.batch_size)
 
     def _value(self, path: str, reply: Reply) -> Any:
         """The JSON value in a reply; an error for a refusal."""
@@ -191,7 +203,7 @@ class Endpoint:
         if reply.status in (404, 405):
             raise NotThere(f"{self.url}{path} is not there {shown}. {_hint(self.url)}")
         if reply.status in (401, 403):
-            raise ValueError(f"{self.url} refuses {shown}. Put its key into the variable {KEY_VARIABLE}.")
+            raise ValueError(f"{self.url} refuses {shown}. Put its key into the variable {self.key_variable}.")
         if reply.status != 200:
             raise ValueError(f"{self.url}{path} refuses {shown}.")
         try:

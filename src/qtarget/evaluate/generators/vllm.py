@@ -12,6 +12,8 @@ from qtarget.evaluate.generators.huggingface import ends_as_trained, model_facts
 from qtarget.evaluate.nouns import Completion, OnTokens, Request, SamplingProtocol, ignore_tokens
 from qtarget.models.gguf_file import checkpoint_folder
 
+NO_ANSWERS = ("model", "revision", "load_format")
+"""Arguments of the engine that stand elsewhere in a fingerprint, or decide no answer."""
 CHUNK = 16
 """Batches handed to the engine at once. More keep it fuller; fewer lose less when the process is killed."""
 
@@ -25,6 +27,7 @@ class VLLM:
         batch_size: completions at once (`max_num_seqs`).
         dtype: a torch dtype's name; "auto" is the checkpoint's own.
         tensor_parallel: GPUs that share the model.
+        allow_pickled_weights: read weights that are a pickle too.
     """
 
     model: str
@@ -34,6 +37,7 @@ class VLLM:
     batch_size: int = 256
     tensor_parallel: int = 1
     trust_remote_code: bool = False
+    allow_pickled_weights: bool = False
 
     def __post_init__(self) -> None:
         _library()
@@ -54,6 +58,7 @@ class VLLM:
             "tensor_parallel_size": self.tensor_parallel,
             "trust_remote_code": self.trust_remote_code,
             "seed": 0,
+            **({} if self.allow_pickled_weights else {"load_format": "safetensors"}),
             **lora,
         }
 
@@ -62,7 +67,7 @@ class VLLM:
         return _library().LLM(**self.engine_args)
 
     def fingerprint(self) -> dict[str, Any]:
-        arguments = {name: value for name, value in self.engine_args.items() if name not in ("model", "revision")}
+        arguments = {name: value for name, value in self.engine_args.items() if name not in NO_ANSWERS}
         return {
             "model": model_facts(self.model, self.adapter, self.revision, self.tokenizer),
             "generation": {"engine": "vllm", "version": _library().__version__, **arguments},

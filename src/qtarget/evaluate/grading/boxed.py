@@ -1,8 +1,41 @@
 """Reading the answer in a completion's last ``\\boxed{…}``."""
 
 import re
+from collections import deque
+from typing import NamedTuple
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+JOINING_WORDS = r"(?:,\s*)?(?:and|or|\\text\s?\{\s*(?:and|or)\s*\})"
+JOINS = re.compile(rf"\s*(?:\$|\\\))?\s*(?:{JOINING_WORDS}|[,;/&])\s*(?:\$|\\\()?\s*(?:[a-z]\s*=\s*)?")
+AT_ONCE = 16
+"""Boxes that may be one answer: ``\\boxed{1} and \\boxed{2}``."""
+
+
+class Box(NamedTuple):
+    """The last box of a text: what it holds, None where it is not closed, and where it ends.
+
+    Attributes:
+        beside: what the boxes directly before it hold, where "and", "or" or a comma joins them to it.
+    """
+
+    inside: str | None
+    end: int
+    beside: tuple[str, ...] = ()
+
+
+def last_box(text: str) -> Box | None:
+    """The last ``\\boxed{…}``, closed or not; None where there is no box."""
+    starts = deque(BOX.finditer(text), AT_ONCE)
+    if not starts:
+        return None
+    last = starts.pop()
+    inside, beside, begin = _inside(text, last.end()), [], last.start()
+    while starts and (before := _inside(text, starts[-1].end(), begin)) is not None:
+        if not JOINS.fullmatch(text, starts[-1].end() + len(before) + 1, begin):
+            break
+        beside.append(before)
+        begin = starts.pop().start()
+    return Box(inside, last.end() + len(inside or "") + 1, tuple(reversed(beside)))
 
 
 def last_boxed(text: str) -> str | None:
@@ -11,14 +44,16 @@ def last_boxed(text: str) -> str | None:
     None where there is no box, where the last one is empty, and where it is not closed: a completion that was cut
     off while it wrote its answer has not given one, whatever it had boxed before.
     """
-    boxes = list(BOX.finditer(text))
-    return (_inside(text, boxes[-1].end()) or "").strip() or None if boxes else None
+    box = last_box(text)
+    return (box.inside or "").strip() or None if box else None
 
 
-def _inside(text: str, start: int) -> str | None:
-    """The text from `start` to the brace that closes it; None if none does. A brace after a backslash is a sign."""
+def _inside(text: str, start: int, end: int | None = None) -> str | None:
+    """The text from `start` to the brace that closes it before `end`; None if none does. A brace after a backslash is a
+    sign."""
     depth, at = 1, start
-    while at < len(text):
+    end = len(text) if end is None else end
+    while at < end:
         if text[at] == "\\":
             at += 1
         elif text[at] in "{}":

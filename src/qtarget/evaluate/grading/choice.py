@@ -1,112 +1,145 @@
 """Grading multiple choice by the option that a completion states as its answer."""
 
 import re
+from collections import deque
+from typing import NamedTuple
 
-from qtarget.evaluate.grading.boxed import BOX, last_boxed
-from qtarget.evaluate.nouns import Grade, Question
+from qtarget.evaluate.grading.boxed import last_box
+from qtarget.evaluate.grading.choice_sentences import WINDOW, Statement, statements
+from qtarget.evaluate.grading.choice_words import TAKEN_BACK
+from qtarget.evaluate.grading.option_names import LABEL, Options, named, options_of
+from qtarget.evaluate.grading.plain_text import plain
+from qtarget.evaluate.grading.thinking import said
+from qtarget.evaluate.nouns import Grade, Question, Reason
 
-BRACES = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|boldsymbol)\s*+\{|[{}]")
-"""Braces, each opening one with the command that it belongs to, where that only sets a font."""
-OPEN, LETTER = r"[\s*_$({\[]*+", r"(?P<letter>[A-Z])"
-STATED = re.compile(r"\b[Aa]nswer(?:\s++is)?+\s*+:?+" + OPEN + LETTER + r"(?![\w'’])")
-"""As in "the answer is (C)" and "**Answer:** C"; whether the letter is one, and not a word, `_is_letter` says. Nothing
-here is tried twice (`*+`): the time is linear in the length of an answer, whatever a model wrote."""
-ENDS = re.compile(r"[^\S\n]*+(?:[.,;:)\]}*_$(]|$|(?<=\s)(?:or|and)\b)", re.MULTILINE)
-ALTERNATIVE = re.compile(r"[^\S\n]*+(?:,|/|&|or\b|and\b)[^\S\n]*+[*_$({\[]*+[A-Z](?![\w'’])")
-"""Where a sentence ends behind its letter, and where it names a second one, on the same line."""
-LABEL = re.compile(r"[\s*_$({\[]*(?P<letter>[A-Za-z])[\s*_$)}\]]*(?:[.:)]\s*(?P<text>.*))?", re.DOTALL)
+ANSWER_TAG = re.compile(r"<(?P<name>answer|final_answer|ans)>(?P<inside>[^<]{0,2000})</(?P=name)>", re.IGNORECASE)
+BARE = re.compile(r"[\s*_$({\[]*+[A-Za-z][\s*_$)}\].:]*+")
+END_LINES, LONGEST_SHOWN, EXCERPT = 50, 300, 40
+"""Lines at either end of a completion, and characters of one, in which an option is looked for; characters behind a
+letter that are shown of a sentence that names no one option."""
+UNREAD = ("parse_error", "no_answer")
+
+
+class StatedAnswer(NamedTuple):
+    """The answer that a completion states: an option's letter, or why there is none, and where it ends."""
+
+    option: str | None
+    reason: Reason
+    extracted: str | None = None
+    end: int = 0
 
 
 class ChoiceGrader:
     r"""Grades multiple choice by an explicit answer.
 
-    In this order: the last ``\boxed{…}``, the last sentence "answer is X" or "Answer: X", and a completion that is
-    nothing but an option. An option is named by its letter, by letter and text, or by its whole text. Anything else
-    is no answer; no likeness, first letter or majority is taken for one. Two options of the same text are the same
-    answer.
+    Explicit are the last ``\boxed{…}``, the last ``<answer>…</answer>``, the last sentence that states an answer ("the
+    correct answer is B", "Answer: B", "La respuesta es B", "答案是B") and a completion that is nothing but an option.
+    Of these, the last one decides. What stands in a model's thinking is not looked at. An option is named by its
+    letter, by letter and text, or by its whole text; which letter it is never matters. Anything else is no answer; no
+    likeness, first letter or majority is taken for one. Two options of the same text are the same answer.
     """
 
-    name, version = "choice", 1
+    name, version = "choice", 2
 
     def fingerprint(self) -> str:
         return f"{self.name} {self.version}"
 
     def grade(self, question: Question, completion: str) -> Grade:
-        stated = _stated(completion)
-        if stated is None:
-            return Grade(0, "no_answer")
-        chosen = option_named(stated, question.options)
-        if chosen is None:
-            boxed = BOX.search(completion) is not None
-            return Grade(0, "parse_error", stated) if boxed or LABEL.fullmatch(stated) else Grade(0, "no_answer")
-        return Grade(1 if _same(chosen, question) else 0, "ok", chosen)
+        options = options_of(question.options)
+        text = said(completion)
+        if text is None:
+            return Grade(0, "unfinished_thinking")
+        answer = _stated(plain(text), options)
+        if answer.option is None:
+            return Grade(0, answer.reason, answer.extracted)
+        return Grade(1 if options.same(answer.option, question.gold) else 0, answer.reason, answer.option)
 
 
-def option_named(stated: str, options: tuple[str, ...]) -> str | None:
-    """The letter of the option that `stated` names and no other; None if it names none."""
-    stated = _bare(stated)
-    folded = _folded(stated)
-    of_text = [letter(i) for i, option in enumerate(options) if _folded(option) == folded]
-    if of_text:
-        return of_text[0]
-    label = LABEL.fullmatch(stated)
-    if label is None or (place := ord(label["letter"].upper()) - ord("A")) not in range(len(options)):
+def _stated(text: str, options: Options) -> StatedAnswer:
+    box, tag = _boxed(text, options), _tagged(text, options)
+    if box and box.reason == "cut_off":
+        return box
+    sentence = _sentence(text, options)
+    found = [found for found in (box, tag, sentence) if found and found.reason not in UNREAD]
+    if not found:
+        return _whole(text, options) or box or tag or sentence or _unread(text)
+    last = max(found, key=lambda answer: answer.end)
+    window = text[last.end : last.end + options.longest + WINDOW]
+    return StatedAnswer(None, "withdrawn", last.option) if last.option and TAKEN_BACK.search(window) else last
+
+
+def _boxed(text: str, options: Options) -> StatedAnswer | None:
+    box = last_box(text)
+    if box is None:
         return None
-    text = _folded(label["text"] or "")
-    return letter(place) if not text or text == _folded(options[place]) else None
+    if box.inside is None:
+        return StatedAnswer(None, "cut_off")
+    held = _held(box.inside, "boxed", box.end, options)
+    if any(_held(beside, "boxed", box.end, options).option != held.option for beside in box.beside):
+        return StatedAnswer(None, "several", ", ".join([*box.beside, box.inside]), box.end)
+    return held
 
 
-def letter(place: int) -> str:
-    """The letter of the option at a place: A for 0."""
-    return chr(ord("A") + place)
+def _tagged(text: str, options: Options) -> StatedAnswer | None:
+    tags = deque(ANSWER_TAG.finditer(text), 1)
+    return _held(tags[0]["inside"], "tagged", tags[0].end(), options) if tags else None
 
 
-def _stated(completion: str) -> str | None:
-    if BOX.search(completion):
-        return last_boxed(completion)
-    text = _unwrapped(completion)
-    last = None
-    for sentence in filter(_is_letter, STATED.finditer(text)):
-        last = sentence
-    if last is None:
-        return completion.strip() or None
-    return None if ALTERNATIVE.match(text, last.end()) else last["letter"]
+def _held(inside: str, place: Reason, end: int, options: Options) -> StatedAnswer:
+    """What a box or a tag holds: an option, a sentence that states one, or neither."""
+    held = inside.strip()
+    if not held:
+        return StatedAnswer(None, "no_answer")
+    if found := named(held, options):
+        return StatedAnswer(found.letter, place if found.letter else "several", held, end)
+    if (stated := _sentence(held, options)) and stated.reason != "parse_error":
+        return stated._replace(reason=place if stated.option else stated.reason, end=end)
+    return StatedAnswer(None, "parse_error", held)
 
 
-def _is_letter(sentence: re.Match[str]) -> bool:
-    """Whether a capital is an option's letter: A and I are words too, unless the sentence or a bracket ends there."""
-    return sentence["letter"] not in "AI" or ENDS.match(sentence.string, sentence.end()) is not None
+def _sentence(text: str, options: Options) -> StatedAnswer | None:
+    """The last sentence that states an answer, unless a later one denies it."""
+    denied, weak = set[str | None](), []
+    for found in statements(text, options):
+        if found.says == "wrong":
+            denied.add(found.option)
+        elif found.weak:
+            weak.append(found)
+        else:
+            return _of_statement(found, denied, text)
+    called = {found.option for found in weak}
+    return _of_statement(weak[0], denied, text) if len(called) == 1 else None
 
 
-def _same(chosen: str, question: Question) -> bool:
-    """Whether the chosen option is the gold, or reads the same."""
-    places = (ord(chosen) - ord("A"), ord(question.gold) - ord("A"))
-    return _folded(question.options[places[0]]) == _folded(question.options[places[1]])
+def _of_statement(found: Statement, denied: set[str | None], text: str) -> StatedAnswer:
+    if not found.option:
+        words = " ".join(text[found.start : found.end + EXCERPT].split("\n")[0].split())[:LONGEST_SHOWN]
+        return StatedAnswer(None, "several" if found.option is None else "parse_error", words, found.end)
+    if found.option in denied:
+        return StatedAnswer(None, "withdrawn", found.option, found.end)
+    return StatedAnswer(found.option, "stated", found.option, found.end)
 
 
-def _bare(stated: str) -> str:
-    r"""Without ``\text{…}`` and the like, dollar signs and stars around it."""
-    return _unwrapped(stated).strip().strip("$*").strip()
+def _whole(text: str, options: Options) -> StatedAnswer | None:
+    """An option that is all of a completion, or its first or last line where no other line is one."""
+    if found := named(text, options):
+        return StatedAnswer(found.letter, "whole" if found.letter else "several", text.strip())
+    lines = [line for line in text.strip().split("\n") if line.strip()]
+    ends = lines if len(lines) <= 2 * END_LINES else lines[:END_LINES] + lines[-END_LINES:]
+    found = [(line, name) for line in ends if (name := _line(line, options))]
+    if len(found) != 1 or found[0][0] not in (lines[0], lines[-1]):
+        return None
+    line, option = found[0]
+    return StatedAnswer(option, "whole", option) if line != lines[-1] or len(line.strip()) > 1 else None
 
 
-def _unwrapped(text: str) -> str:
-    r"""Without ``\text{`` and the like and the brace that closes it; around braces that stay, it stays."""
-    pieces: list[str] = []
-    opened: list[int] = []
-    pair, end = -1, 0  # of the last pair of braces that stays, and of what was read
-    for sign in BRACES.finditer(text):
-        pieces += [text[end : sign.start()], sign[0]]
-        end = sign.end()
-        if sign[0] != "}":
-            opened.append(len(pieces) - 1)
-        elif opened:
-            start = opened.pop()
-            if pieces[start] == "{" or pair > start:
-                pair = start
-            else:
-                pieces[start] = pieces[-1] = ""
-    return "".join(pieces) + text[end:]
+def _line(line: str, options: Options) -> str | None:
+    """The option that a line names by its letter."""
+    if len(line) > LONGEST_SHOWN or not LABEL.match(line):
+        return None
+    found = named(line, options)
+    return found.letter if found else None
 
 
-def _folded(text: str) -> str:
-    return " ".join(_bare(text).casefold().split()).rstrip(".")
+def _unread(text: str) -> StatedAnswer:
+    return StatedAnswer(None, "parse_error", text.strip()) if BARE.fullmatch(text) else StatedAnswer(None, "no_answer")

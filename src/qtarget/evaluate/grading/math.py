@@ -3,7 +3,10 @@
 from importlib.metadata import version
 from typing import Literal, cast
 
-from qtarget.evaluate.grading.boxed import last_boxed
+from qtarget.evaluate.grading.boxed import last_box
+from qtarget.evaluate.grading.math_spelling import spelled
+from qtarget.evaluate.grading.thinking import said
+from qtarget.evaluate.grading.too_large import is_too_large
 from qtarget.evaluate.grading.untrusted import is_unreadable
 from qtarget.evaluate.grading.worker_pool import WorkerPool
 from qtarget.evaluate.nouns import Grade, Question, Reason
@@ -14,7 +17,8 @@ LIBRARIES = ("math-verify", "latex2sympy2_extended", "antlr4-python3-runtime", "
 class MathGrader:
     """Grades `\\boxed{…}` answers.
 
-    A completion without a closed last box is ``no_answer``: nothing else in it is taken for one. What cannot be
+    A completion without a last box is ``no_answer``: nothing else in it is taken for one, nor what stands in a model's
+    thinking. Boxes that "and", "or" or a comma joins are one answer. What cannot be
     judged within the limits is None with the reason ``timeout``, never wrong, and costs no other answer.
 
     Args:
@@ -23,7 +27,7 @@ class MathGrader:
         at_once: answers that are judged at once, each by a worker; None for one a processor, up to 8.
     """
 
-    name, version = "math", 1
+    name, version = "math", 2
 
     def __init__(self, seconds: float = 5.0, memory_bytes: int = 2 * 1024**3, at_once: int | None = None) -> None:
         self.pool = WorkerPool(seconds, memory_bytes, at_once)
@@ -35,17 +39,27 @@ class MathGrader:
         return f"{self.name} {self.version} ({libraries}; {limits})"
 
     def grade(self, question: Question, completion: str) -> Grade:
-        answer = last_boxed(completion)
-        if answer is None:
-            return Grade(0, "no_answer")
-        if answer == question.gold.strip():
-            return Grade(1, "ok", answer)
-        if is_unreadable(question.gold):
+        text = said(completion)
+        if text is None:
+            return Grade(0, "unfinished_thinking")
+        box = last_box(text)
+        if box is None or box.inside is None:
+            return Grade(0, "cut_off" if box else "no_answer")
+        answer = ", ".join(dict.fromkeys(part.strip() for part in (*box.beside, box.inside)))
+        return self._judged(question.gold.strip(), answer) if answer else Grade(0, "no_answer")
+
+    def _judged(self, gold: str, answer: str) -> Grade:
+        if answer == gold or (not is_unreadable(answer) and spelled(answer) == spelled(gold)):
+            return Grade(1, "boxed", answer)
+        if is_unreadable(gold):
             return Grade(None, "gold_unparseable", answer)
-        if is_unreadable(answer):
+        if is_unreadable(answer) or is_unreadable(spelled(answer)):
             return Grade(0, "parse_error", answer)
-        verdict = self.pool.compare(question.gold, answer)
-        return Grade(cast(Literal[0, 1] | None, verdict["value"]), cast(Reason, verdict["reason"]), answer)
+        if is_too_large(gold) or is_too_large(answer):
+            return Grade(None, "timeout", answer)
+        verdict = self.pool.compare(spelled(gold), spelled(answer))
+        reason = "boxed" if verdict["reason"] == "ok" else verdict["reason"]
+        return Grade(cast(Literal[0, 1] | None, verdict["value"]), cast(Reason, reason), answer)
 
     def close(self) -> None:
         """End the workers. They end with this process too."""

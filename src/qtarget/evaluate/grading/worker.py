@@ -1,9 +1,10 @@
-"""Starting, asking and killing the process that compares expressions (`math_worker`)."""
+"""Starting, asking and killing a process that grades: expressions (`math_worker`), or by a user's own function."""
 
 import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -26,23 +27,32 @@ class WorkerDied(Exception):
     """The process ended without a reply."""
 
 
-class MathWorker:
-    """One process at a time, one request at a time, from any thread.
+class KillableWorker:
+    """A script in a process of its own: one process at a time, one request at a time, from any thread.
 
     A thread's time limit cannot stop sympy, and an alarm works in the main thread alone; a process can be killed
     wherever it hangs.
+
+    Args:
+        seconds: for one request.
+        memory_bytes: address space of the process (where the system can limit it).
+        script: is given the memory and the seconds as arguments, and the others behind them. It says a line of JSON
+            when it is ready, and then answers each line of JSON with one.
     """
 
-    def __init__(self, seconds: float, memory_bytes: int) -> None:
+    def __init__(self, seconds: float, memory_bytes: int, script: Path, *arguments: str) -> None:
         self.seconds = seconds
         self.memory_bytes = memory_bytes
+        # -P: the script's folder, which has a math.py, stays out of its path.
+        self.command = [sys.executable, "-P", str(script), str(memory_bytes), str(seconds), *arguments]
         self.process: subprocess.Popen[str] | None = None
+        self.greeting: WorkerReply = {}
         self._replies: SimpleQueue[str] = SimpleQueue()
         self._turn = threading.Lock()
         self._closing = False
 
-    def compare(self, gold: str, answer: str) -> WorkerReply:
-        """The worker's verdict, or that limits were hit. A worker that died is replaced and asked once more.
+    def ask(self, request: Any) -> WorkerReply:
+        """The worker's reply, or that limits were hit. A worker that died is replaced and asked once more.
 
         Raises:
             WorkerDied: it was closed meanwhile.
@@ -52,7 +62,7 @@ class MathWorker:
                 if self._closing:
                     raise WorkerDied
                 try:
-                    verdict = self._ask({"gold": gold, "answer": answer})
+                    verdict = self._ask(request)
                 except WorkerDied:
                     self._stop()
                     continue
@@ -64,7 +74,7 @@ class MathWorker:
             return OUT_OF_LIMITS
 
     def close(self) -> None:
-        """End the process, over an answer too; a later `compare` starts another."""
+        """End the process, over an answer too; a later `ask` starts another."""
         self._closing, process = True, self.process
         if process is not None:
             process.kill()
@@ -72,8 +82,16 @@ class MathWorker:
             self._stop()
             self._closing = False
 
-    def _ask(self, request: dict[str, str]) -> WorkerReply:
-        process = self.process if self.process is not None and self.process.poll() is None else self._start()
+    def start(self) -> subprocess.Popen[str]:
+        """The process, started if none runs; what it said then is `greeting`.
+
+        Raises:
+            RuntimeError: it does not start.
+        """
+        return self.process if self.process is not None and self.process.poll() is None else self._start()
+
+    def _ask(self, request: Any) -> WorkerReply:
+        process = self.start()
         assert process.stdin is not None
         try:
             process.stdin.write(json.dumps(request) + "\n")
@@ -92,13 +110,9 @@ class MathWorker:
         return json.loads(line)
 
     def _start(self) -> subprocess.Popen[str]:
-        if importlib.util.find_spec("math_verify") is None:
-            raise ImportError("grading mathematics needs math-verify; write: pip install 'qtarget[train]'")
         self._stop()
-        # -P: the script's folder, which has a math.py, stays out of its path.
-        command = [sys.executable, "-P", str(SCRIPT), str(self.memory_bytes), str(self.seconds)]
         self.process = subprocess.Popen(
-            command,
+            self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -109,13 +123,13 @@ class MathWorker:
         self._replies = SimpleQueue()
         threading.Thread(target=_read, args=(self.process, self._replies), daemon=True).start()
         try:
-            self._reply(START_SECONDS)
+            self.greeting = self._reply(START_SECONDS)
         except (TimeoutError, WorkerDied) as error:
             if self._closing:
                 raise WorkerDied from error
             self._stop()
             raise RuntimeError(
-                f"The process that grades mathematics does not start; see why: {' '.join(command)}"
+                f"The process that grades answers does not start; see why: {shlex.join(self.command)}"
             ) from error
         return self.process
 
@@ -128,6 +142,22 @@ class MathWorker:
         with suppress(OSError):  # a request that never left
             self.process.stdin.close()
         self.process = None
+
+
+class MathWorker(KillableWorker):
+    """The process that compares expressions."""
+
+    def __init__(self, seconds: float, memory_bytes: int) -> None:
+        super().__init__(seconds, memory_bytes, SCRIPT)
+
+    def compare(self, gold: str, answer: str) -> WorkerReply:
+        """`ask`, for two expressions."""
+        return self.ask({"gold": gold, "answer": answer})
+
+    def _start(self) -> subprocess.Popen[str]:
+        if importlib.util.find_spec("math_verify") is None:
+            raise ImportError("grading mathematics needs math-verify; write: pip install 'qtarget[train]'")
+        return super()._start()
 
 
 def _environment() -> dict[str, str]:

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
+from functools import partial
 
 from qtarget.disk.files import write_digested_json, write_json
 from qtarget.disk.one_writer import one_writer
+from qtarget.evaluate.effects.effects_on_disk import write_effects
 from qtarget.evaluate.effects.run_effects import RunEffects, measure_effects
 from qtarget.evaluate.generators.huggingface import HuggingFace
-from qtarget.evaluate.grading import GRADERS
+from qtarget.evaluate.grading.grader_settings import make_grader
+from qtarget.evaluate.grading.judge_agreement import judge_agreement
 from qtarget.evaluate.nouns import TaskRun
 from qtarget.evaluate.run.draw import SampleOrigin, draw_missing
 from qtarget.evaluate.run.grade import grade_records
@@ -17,13 +20,15 @@ from qtarget.evaluate.run.prepare import PreparedEvaluation, check_same_evaluati
 from qtarget.evaluate.run.progress import ProgressWatch, SilentWatch
 from qtarget.evaluate.run.results import Results, TaskResult, summarise
 from qtarget.evaluate.store import (
-    EFFECTS_FILE,
     RUN,
     SAMPLES,
     TASK,
     answers_in,
     answers_of,
+    check_origin,
     cut_torn_line,
+    read_records,
+    read_task,
     write_task,
 )
 from qtarget.outcomes import stopped_by
@@ -66,7 +71,7 @@ def _measure(prepared: PreparedEvaluation) -> RunEffects | None:
     answers = [answers_in(plan.out / name, prepared.facts) for name in names]
     prompts = [ids for name in names for ids in prepared.prompts[name]]
     effects = measure_effects(answers, model, prompts, plan.base, plan.reference_rows)
-    write_digested_json(plan.out / EFFECTS_FILE, asdict(effects))
+    write_effects(plan.out, effects, prepared.facts, prepared.task_runs)
     return effects
 
 
@@ -88,15 +93,18 @@ def _resumable(prepared: PreparedEvaluation) -> Iterator[None]:
 def _draw(prepared: PreparedEvaluation, run: TaskRun, watch: ProgressWatch) -> str | None:
     """Draw the samples of a task that are not on disk yet. Returns a notice where a torn line was cut off the file."""
     folder = prepared.plan.out / run.task.name
-    if not (folder / TASK).is_file():
+    if not (folder / TASK).is_file() or read_task(folder).task != run.task:  # own questions may be graded anew
         write_task(folder, run)
     notice = cut_torn_line(folder / SAMPLES)
     if prepared.generator is not None:
         draw_missing(folder / SAMPLES, run, SampleOrigin.of(prepared, run), prepared.generator, watch)
+    else:
+        check_origin(run, read_records(folder / SAMPLES), prepared.facts)
     return notice
 
 
 def _grade(prepared: PreparedEvaluation, run: TaskRun, watch: ProgressWatch) -> TaskResult:
     path = prepared.plan.out / run.task.name / SAMPLES
-    records = grade_records(path, run, GRADERS[run.task.grader], watch, again=prepared.plan.regrade)
-    return summarise(run, answers_of(run, records, prepared.facts))
+    make = partial(make_grader, run.task.grader, run.task.settings)
+    records = grade_records(path, run, make, watch, again=prepared.plan.regrade)
+    return replace(summarise(run, answers_of(run, records, prepared.facts)), agreement=judge_agreement(make(), run))

@@ -12,6 +12,8 @@ from qtarget.evaluate.store import read_records, short_sha, write_records
 
 AHEAD = 4096
 """Samples that are graded, or wait for it, behind one that takes long."""
+KEPT_EVERY = 256
+"""Grades of a costly grader after which the file is written, so that what stops the run costs no more than these."""
 
 
 def grade_records(
@@ -26,6 +28,7 @@ def grade_records(
         the graded records, in the order of the questions and samples.
     """
     records, grader = read_records(path), grader_of()
+    is_costly = getattr(grader, "is_costly", False)
     try:
         fingerprint = short_sha(grader.fingerprint())
         if not again and all(record.grader_fp == fingerprint for record in records):
@@ -37,10 +40,17 @@ def grade_records(
             fresh = record.grader_fp == fingerprint and not again
             return record if fresh else _with_grade(record, questions[record.qid], grader, fingerprint)
 
-        graded = []
-        for record in _in_parallel(regraded, _in_order(records, run), getattr(grader, "at_once", 1)):
-            graded.append(record)
-            watch.advance()
+        graded, ordered = [], _in_order(records, run)
+        try:
+            for record in _in_parallel(regraded, ordered, getattr(grader, "at_once", 1)):
+                graded.append(record)
+                watch.advance()
+                if is_costly and len(graded) % KEPT_EVERY == 0:
+                    write_records(path, graded + ordered[len(graded) :])
+        except BaseException:
+            if is_costly:
+                write_records(path, graded + ordered[len(graded) :])
+            raise
     finally:
         watch.end()
         getattr(grader, "close", lambda: None)()
@@ -73,5 +83,10 @@ def _in_order(records: Sequence[Record], run: TaskRun) -> list[Record]:
 def _with_grade(record: Record, question: Question, grader: Grader, fingerprint: str) -> Record:
     grade = grader.grade(question, record.completion)
     return replace(
-        record, extracted=grade.extracted, grade=grade.value, grade_reason=grade.reason, grader_fp=fingerprint
+        record,
+        extracted=grade.extracted,
+        grade=grade.value,
+        grade_reason=grade.reason,
+        grader_fp=fingerprint,
+        grade_note=grade.note,
     )

@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from qtarget.disk.place import check_place
 from qtarget.evaluate.generators.endpoint import Endpoint
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.generators.vllm import VLLM
-from qtarget.evaluate.nouns import Generator, SamplingProtocol, Task, TaskFacts, TaskRun
-from qtarget.evaluate.prompts import PromptIds, prompt_ids
+from qtarget.evaluate.grading.grader_settings import make_grader
+from qtarget.evaluate.grading.judge_agreement import read_hand_grades
+from qtarget.evaluate.nouns import OWN, Generator, SamplingProtocol, Task, TaskFacts, TaskRun
+from qtarget.evaluate.prompts import PromptIds, check_prompt, chosen_prompt, prompt_ids
 from qtarget.evaluate.run.plan import EvaluationPlan
-from qtarget.evaluate.store import TASK, read_run, read_task, task_sha
-from qtarget.evaluate.tasks import task
+from qtarget.evaluate.store import RUN, SAMPLES, TASK, read_run, read_task, task_sha
+from qtarget.evaluate.tasks.find import TaskName, find_task, find_tasks
+from qtarget.evaluate.tasks.protocols import under_protocol
 from qtarget.evaluate.tasks.questions import load_questions
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.pickled_weights import refuse_pickled_weights
@@ -42,15 +46,19 @@ def prepare_evaluation(plan: EvaluationPlan) -> PreparedEvaluation:
     Raises:
         ValueError: what is wrong with the plan.
     """
-    tasks = [task(name) for name in plan.tasks]
-    if not tasks:
-        raise ValueError("No task was given; write --task NAME, as in --task math-500.")
+    if not plan.tasks:
+        raise ValueError(
+            "No task was given; write --task NAME, as in --task math-500, or --questions FILE for your own questions."
+        )
     check_place(plan.out, f"`--out {plan.out}`")
     if plan.regrade:
         return _regrading(plan)
     _check_effects(plan)
-    task_runs = tuple(task_run_of(plan, task) for task in tasks)
+    task_runs = tuple(task_run_of(plan, task) for task in find_tasks(plan.tasks))
+    for run in task_runs:
+        _check_grader(run)
     generator = generator_of(plan)
+    task_runs = tuple(_with_prompt(run, generator) for run in task_runs)
     prompts = {
         run.task.name: tuple(prompt_ids(run.ask.prompt, question, generator.tokenizer) for question in run.questions)
         for run in task_runs
@@ -69,12 +77,47 @@ def check_same_evaluation(prepared: PreparedEvaluation) -> None:
 
 def _regrading(plan: EvaluationPlan) -> PreparedEvaluation:
     facts = read_run(plan.out)
-    for name in plan.tasks:
-        if facts is None or not (plan.out / name / TASK).is_file():
-            raise ValueError(
-                f"{plan.out} holds no samples of {name} to grade again; draw them first, without --regrade."
-            )
-    return PreparedEvaluation(plan, tuple(read_task(plan.out / name) for name in plan.tasks), {}, facts or {}, None)
+    if facts is None:
+        raise ValueError(_nothing_to_grade(plan, "a task", RUN))
+    runs = tuple(_run_on_disk(plan, given) for given in plan.tasks)
+    for run in runs:
+        _check_grader(run)
+    return PreparedEvaluation(plan, runs, {}, facts, None)
+
+
+def _nothing_to_grade(plan: EvaluationPlan, name: str, missing: str) -> str:
+    return (
+        f"{plan.out} holds no samples of {name} to grade again ({missing} is missing); draw them first, without "
+        "--regrade."
+    )
+
+
+def _run_on_disk(plan: EvaluationPlan, given: TaskName) -> TaskRun:
+    """A task as it was asked, to be graded as it was or, of own questions, as it is given now."""
+    is_there = isinstance(given, str) and (plan.out / given / TASK).is_file()
+    task = None if is_there else find_task(given)
+    name = str(given) if task is None else task.name
+    missing = [file for file in (f"{name}/{TASK}", f"{name}/{SAMPLES}") if not (plan.out / file).is_file()]
+    if missing:
+        raise ValueError(_nothing_to_grade(plan, name, missing[0]))
+    run = read_task(plan.out / name)
+    return replace(run, task=TaskFacts.of(task)) if task is not None and task.suite == OWN == run.task.suite else run
+
+
+def _check_grader(run: TaskRun) -> None:
+    """Refuse a grader that cannot do its work, before the work."""
+    grader = make_grader(run.task.grader, run.task.settings)
+    try:
+        getattr(grader, "check", lambda: None)()
+        if isinstance(hand := getattr(grader, "hand_grades", None), str):
+            read_hand_grades(Path(hand), run.questions)
+    finally:
+        getattr(grader, "close", lambda: None)()
+
+
+def _with_prompt(run: TaskRun, generator: Generator) -> TaskRun:
+    """The run with the prompt that its protocol stands for under the generator's tokenizer."""
+    return replace(run, ask=replace(run.ask, prompt=chosen_prompt(run.ask.prompt, generator.tokenizer)))
 
 
 def _check_effects(plan: EvaluationPlan) -> None:
@@ -86,7 +129,8 @@ def _check_effects(plan: EvaluationPlan) -> None:
 
 def task_run_of(plan: EvaluationPlan, task: Task) -> TaskRun:
     """A task with its questions, as the plan asks it."""
-    ask = replace(task.ask, **plan.protocol)
+    ask = replace(under_protocol(plan.protocol_name, task.ask), **plan.protocol)
+    check_prompt(ask.prompt)
     if ask.temperature == 0 and ask.k > 1:
         raise ValueError(f"temperature 0 gives the same answer {ask.k} times; write --k 1, or a temperature above 0.")
     rows = load_questions(task, plan.lock, plan.rows.get(task.name))
@@ -124,7 +168,8 @@ def generator_of(plan: EvaluationPlan) -> Generator:
         here: dict[str, Any] = {"device": plan.device, "allow_pickled_weights": plan.allow_pickled_weights}
         return HuggingFace(plan.model, adapter=plan.adapter, dtype=plan.dtype, **here, **size, **loading)
     if plan.generator == "vllm":
-        return VLLM(plan.model, adapter=plan.adapter, dtype=plan.dtype, **size, **loading)
+        pickles = {"allow_pickled_weights": plan.allow_pickled_weights}
+        return VLLM(plan.model, adapter=plan.adapter, dtype=plan.dtype, **pickles, **size, **loading)
     if plan.generator != "http":
         raise ValueError(f"Unknown generator {plan.generator!r}; write --generator hf, http or vllm.")
     if plan.url is None:
@@ -149,7 +194,7 @@ def _check_same_run(plan: EvaluationPlan, facts: Mapping[str, Any]) -> None:
         if name not in ("name", "adapter") and earlier[part].get(name) != facts[part].get(name)
     ]
     if different:
-        raise ValueError(_holds_another(plan, "", different))
+        raise ValueError(_holds_another(plan, "", RUN, different))
 
 
 def _check_same_task(plan: EvaluationPlan, run: TaskRun) -> None:
@@ -160,19 +205,20 @@ def _check_same_task(plan: EvaluationPlan, run: TaskRun) -> None:
     earlier = read_task(folder)
     if task_sha(earlier) == task_sha(run):
         return
-    pairs = [("version", earlier.task.version, run.task.version), ("grader", earlier.task.grader, run.task.grader)]
+    pairs = [("version", earlier.task.version, run.task.version)]
+    pairs += [("grader", earlier.task.grader, run.task.grader)] if run.task.suite != OWN else []
     pairs += [(f.name, getattr(earlier.ask, f.name), getattr(run.ask, f.name)) for f in fields(SamplingProtocol)]
     pairs += [("questions", len(earlier.questions), len(run.questions))]
     different = [f"{name}: {old!r} there, {new!r} now" for name, old, new in pairs if old != new]
     if earlier.questions != run.questions and len(earlier.questions) == len(run.questions):
         old, new = next((a, b) for a, b in zip(earlier.questions, run.questions, strict=True) if a != b)
         different.append(f"question {new.qid!r}: {old.text[:40]!r}, gold {old.gold!r} there, {new.gold!r} now")
-    raise ValueError(_holds_another(plan, f" of {run.task.name}", different))
+    raise ValueError(_holds_another(plan, f" of {run.task.name}", f"{run.task.name}/{TASK}", different))
 
 
-def _holds_another(plan: EvaluationPlan, of: str, different: list[str]) -> str:
+def _holds_another(plan: EvaluationPlan, of: str, file: str, different: list[str]) -> str:
     lines = "\n".join(f"  {line}" for line in different)
     return (
-        f"{plan.out} holds another evaluation{of}, and the two are not mixed:\n{lines}\n"
+        f"{plan.out} holds another evaluation{of}, as its {file} says, and the two are not mixed:\n{lines}\n"
         "Ask for the same again to go on with it, or write another --out."
     )

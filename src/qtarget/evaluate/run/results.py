@@ -9,8 +9,9 @@ from typing import Any
 
 from qtarget.evaluate.confidence import Estimate, average_at_k, pass_at_k
 from qtarget.evaluate.effects.run_effects import RunEffects
-from qtarget.evaluate.nouns import Answers, Record, SamplingProtocol, TaskRun
-from qtarget.evaluate.store import task_sha
+from qtarget.evaluate.grading.judge_agreement import Agreement
+from qtarget.evaluate.nouns import NO_ANSWER, Answers, Record, SamplingProtocol, TaskRun
+from qtarget.evaluate.store import SAMPLES, task_sha
 
 TRUNCATED = 0.05
 """Above this share of completions cut off at the limit, a score says little of the model."""
@@ -30,6 +31,8 @@ class TaskResult:
         overridden: what of the protocol and the questions is not the task's own.
         questions: their number.
         warnings: what a reader should know before believing the numbers.
+        grader: its name.
+        agreement: of a judge with grades given by hand, where there are some.
     """
 
     task: str
@@ -47,6 +50,8 @@ class TaskResult:
     no_answer: float
     mean_tokens: float
     warnings: tuple[str, ...]
+    grader: str = ""
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,10 @@ def summarise(run: TaskRun, answers: Answers) -> TaskResult:
         pass_at_k=passed,
         unknown=dict(Counter(record.grade_reason for record in every if record.grade is None)),
         truncated=_share(every, lambda record: record.finish_reason == "length"),
-        no_answer=_share(every, lambda record: record.grade_reason == "no_answer"),
+        no_answer=_share(every, lambda record: record.grade_reason in NO_ANSWER),
         mean_tokens=fmean(record.n_tokens for record in every),
         warnings=(*run.remarks, *warnings_of(answers)),
+        grader=facts.grader,
     )
 
 
@@ -111,7 +117,7 @@ def average_of(answers: Answers) -> tuple[Estimate, float]:
     try:
         average = average_at_k(grades, k, units=units, names=answers.qids)
     except ValueError as error:
-        raise ValueError(f"{answers.task.name}: {error}") from error
+        raise ValueError(f"{answers.task.name}/{SAMPLES}: {error}") from error
     return average, pass_at_k(grades, k, k, units=units).mean
 
 
@@ -136,6 +142,9 @@ def warnings_of(answers: Answers) -> list[str]:
         warnings.append(
             f"{unknown} samples have no known grade and count as not right: up to {share:.1%} more could be"
         )
+    if failed := [record for record in every if record.grade_reason == "grader_failed"]:
+        first = failed[0]
+        warnings.append(f"the grader failed on {len(failed)} samples; on {first.qid!r}: {first.grade_note}")
     if answers.generation.get("version") is None:
         warnings.append("the server does not say its version, and scores change with it")
     return warnings

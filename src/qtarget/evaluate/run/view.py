@@ -6,7 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qtarget.evaluate.effects.run_effects import RunEffects
-from qtarget.evaluate.nouns import SamplingProtocol
+from qtarget.evaluate.nouns import OWN, SamplingProtocol
+from qtarget.evaluate.prompts import HOLE
 from qtarget.evaluate.run.results import Results, TaskResult
 
 
@@ -23,7 +24,7 @@ def results_view(results: Results, _width: int) -> RenderableType:
 def _table(tasks: tuple[TaskResult, ...]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("task", overflow="fold")
-    for head in ("n × k", "Average@k", "pass@k", "no answer", "cut off", "tokens"):
+    for head in ("n × k", "Average@k", "pass@k", "no answer", "cut off", "tokens / limit"):
         table.add_column(head, justify="right", no_wrap=True)
     for result in tasks:
         table.add_row(*_row(result))
@@ -39,7 +40,7 @@ def _row(result: TaskResult) -> tuple[Text, ...]:
         Text(percent(result.pass_at_k)),
         Text(percent(result.no_answer)),
         Text(percent(result.truncated)),
-        Text(f"{result.mean_tokens:,.0f}"),
+        Text(f"{result.mean_tokens:,.0f} / {result.ask.max_new_tokens:,}"),
     )
 
 
@@ -62,6 +63,10 @@ def _facts(results: Results) -> Table:
     for result in results.tasks:
         protocol = _protocol_text(result.ask, result.overridden)
         facts.add_row("asked", Text(f"{result.task} v{result.version}: {protocol}"))
+        if result.suite == OWN:
+            facts.add_row("rows", Text(f"{result.task}: {result.rows}; graded by {result.grader}"))
+        if result.agreement is not None:
+            facts.add_row("judge", Text(f"{result.task}: {result.agreement.words()}"))
         if result.unknown:
             reasons = ", ".join(f"{count} {reason}" for reason, count in result.unknown.items())
             facts.add_row("unknown", Text(f"{result.task}: grades of {reasons}"))
@@ -91,8 +96,9 @@ def _effect_rows(effects: RunEffects | None) -> list[tuple[str, str]]:
 
 
 def _protocol_text(ask: SamplingProtocol, overridden: tuple[str, ...]) -> str:
+    prompt = repr(ask.prompt) if HOLE in ask.prompt else ask.prompt
     text = (
-        f"prompt {ask.prompt}, k {ask.k}, temperature {ask.temperature:g}, top_p {ask.top_p:g}, "
+        f"prompt {prompt}, k {ask.k}, temperature {ask.temperature:g}, top_p {ask.top_p:g}, "
         f"{ask.max_new_tokens} tokens, seed {ask.seed}"
     )
     return f"{text}; not the task's own: {', '.join(overridden)}" if overridden else text

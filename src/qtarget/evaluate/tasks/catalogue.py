@@ -9,8 +9,17 @@ from difflib import get_close_matches
 
 from qtarget.evaluate.nouns import RowSource, SamplingProtocol, Task
 from qtarget.evaluate.tasks.lab_sets import LAB_TASKS
-from qtarget.evaluate.tasks.math_sets import olympiadbench, problems
-from qtarget.evaluate.tasks.medical_sets import gpqa, lettered, medbullets, medmcqa, mmlu_pro_health, pubmedqa
+from qtarget.evaluate.tasks.math_sets import gsm8k, olympiadbench, problems
+from qtarget.evaluate.tasks.medical_sets import (
+    gpqa,
+    gpqa_whole,
+    lettered,
+    medbullets,
+    medmcqa,
+    mmlu_pro,
+    mmlu_pro_health,
+    pubmedqa,
+)
 
 QWEN = SamplingProtocol("qwen-boxed", k=16, temperature=1.0, top_p=1.0, max_new_tokens=4096)
 M1 = SamplingProtocol("m1", k=1, temperature=0.0, top_p=1.0, max_new_tokens=2048)
@@ -81,6 +90,39 @@ TASKS: dict[str, Task] = {
         read=problems,
         grader="math",
         citation="American Mathematics Competitions 12, 2023",
+    ),
+    "gsm8k": Task(
+        name="gsm8k",
+        version=1,
+        suite="math",
+        source=RowSource("openai/gsm8k", config="main"),
+        rows=1319,
+        ask=QWEN,
+        read=gsm8k,
+        grader="math",
+        citation="arXiv 2110.14168",
+    ),
+    "aime26": Task(
+        name="aime26",
+        version=1,
+        suite="math",
+        source=RowSource("MathArena/aime_2026", split="train"),
+        rows=30,
+        ask=QWEN,
+        read=problems,
+        grader="math",
+        citation="American Invitational Mathematics Examination 2026, of arXiv 2605.00674",
+    ),
+    "hmmt-feb-2026": Task(
+        name="hmmt-feb-2026",
+        version=1,
+        suite="math",
+        source=RowSource("MathArena/hmmt_feb_2026", split="train"),
+        rows=33,
+        ask=QWEN,
+        read=problems,
+        grader="math",
+        citation="HMMT February 2026, of arXiv 2605.00674",
     ),
     "medqa": Task(
         name="medqa",
@@ -183,6 +225,31 @@ TASKS: dict[str, Task] = {
         grader="choice",
         citation="arXiv 2504.00869",
     ),
+    "mmlu-pro": Task(
+        name="mmlu-pro",
+        version=1,
+        suite="knowledge",
+        source=RowSource("TIGER-Lab/MMLU-Pro"),
+        rows=None,
+        ask=M1,
+        read=mmlu_pro,
+        grader="choice",
+        citation="arXiv 2406.01574",
+    ),
+    **{
+        f"gpqa-{subset}": Task(
+            name=f"gpqa-{subset}",
+            version=1,
+            suite="knowledge",
+            source=RowSource("Idavidrein/gpqa", config=f"gpqa_{subset}", split="train", gated=True),
+            rows=rows,
+            ask=M1,
+            read=gpqa_whole,
+            grader="choice",
+            citation="arXiv 2311.12022",
+        )
+        for subset, rows in (("main", 448), ("diamond", 198), ("extended", 546))
+    },
     **LAB_TASKS,
 }
 

@@ -40,7 +40,7 @@ class LockEntry:
 
 def questions_sha256(questions: Sequence[Question]) -> str:
     """The sha256 of questions in their order: the same for the same questions, whatever file they came in."""
-    lines = (json.dumps(asdict(question), sort_keys=True, ensure_ascii=True) for question in questions)
+    lines = (json.dumps(question.as_json(), sort_keys=True, ensure_ascii=True) for question in questions)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -75,6 +75,16 @@ def hold(path: Path, task: Task, entry: LockEntry) -> None:
         if task.name in locked:
             return _check_same(path, task, locked[task.name], entry)
         _write(path, {**locked, task.name: entry})
+
+
+def check_held(path: Path, task: Task, entry: LockEntry) -> None:
+    """Check rows that are locked already; nothing is written.
+
+    Raises:
+        ValueError: the rows differ, naming old and new.
+    """
+    if (locked := read_lock(path).get(task.name)) is not None:
+        _check_same(path, task, locked, entry)
 
 
 def _check_same(path: Path, task: Task, old: LockEntry, new: LockEntry) -> None:

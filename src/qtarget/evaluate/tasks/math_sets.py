@@ -8,8 +8,13 @@ from qtarget.evaluate.tasks.fields import Fields, Row, content_id, numbered
 
 
 def problems(rows: Sequence[Row]) -> QuestionSet:
-    """MATH-500, AIME, AMC, Minerva: ``problem`` or ``question``, and an ``answer`` or a ``solution`` that boxes it."""
+    """MATH-500, AIME, AMC, HMMT, Minerva: a ``problem`` or ``question`` and an ``answer``, or a boxing ``solution``."""
     return QuestionSet([_problem(fields) for fields in numbered(rows)])
+
+
+def gsm8k(rows: Sequence[Row]) -> QuestionSet:
+    """GSM8K: a ``question``, and an ``answer`` whose last line is ``#### 72``."""
+    return QuestionSet([_word_problem(fields) for fields in numbered(rows)])
 
 
 def olympiadbench(rows: Sequence[Row]) -> QuestionSet:
@@ -19,7 +24,15 @@ def olympiadbench(rows: Sequence[Row]) -> QuestionSet:
 
 def _problem(fields: Fields) -> Question:
     text = fields.text("problem", "question")
-    return Question(_name(fields, text, "unique_id", "id", "idx"), text, _gold(fields))
+    return Question(_name(fields, text, "unique_id", "id", "idx", "problem_idx"), text, _gold(fields))
+
+
+def _word_problem(fields: Fields) -> Question:
+    text = fields.text("question")
+    _, mark, gold = fields.text("answer").rpartition("####")
+    if not mark:
+        raise fields.wrong("has an `answer` without `####`")
+    return Question(content_id(text), text, answer_text(fields, gold.replace(",", "")))
 
 
 def _gold(fields: Fields) -> str:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from qtarget.evaluate.grading.choice import letter
+from qtarget.evaluate.grading.option_names import letter
 from qtarget.evaluate.nouns import Question, QuestionSet
 from qtarget.evaluate.tasks.fields import Fields, Row, content_id, numbered
 from qtarget.evaluate.tasks.order import shuffled
@@ -46,6 +46,16 @@ def mmlu_pro_health(rows: Sequence[Row]) -> QuestionSet:
     if not health:
         raise ValueError(f"None of the {len(rows)} rows has `category` health; give rows of MMLU-Pro's test split.")
     return _question_set(_mmlu_pro(fields) for fields in health)
+
+
+def mmlu_pro(rows: Sequence[Row]) -> QuestionSet:
+    """MMLU-Pro, all of its categories."""
+    return _question_set(_mmlu_pro(fields) for fields in numbered(rows))
+
+
+def gpqa_whole(rows: Sequence[Row]) -> QuestionSet:
+    """A subset of GPQA, all of its domains; see `gpqa`."""
+    return _question_set(_gpqa(fields) for fields in numbered(rows))
 
 
 def gpqa(rows: Sequence[Row]) -> QuestionSet:

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qtarget.data.json_lines import read_json
-from qtarget.evaluate.nouns import Question, QuestionSet, Task
+from qtarget.data.json_lines import PlacedRow, read_json
+from qtarget.data.user_files.formats import reader_of, rows_in, rows_of
+from qtarget.evaluate.nouns import OWN, Question, QuestionSet, Task
+from qtarget.evaluate.tasks.catalogue import TASKS
 from qtarget.evaluate.tasks.hub import Download, from_hub
-from qtarget.evaluate.tasks.lock_file import LockEntry, hold, questions_sha256, read_lock
+from qtarget.evaluate.tasks.lock_file import LockEntry, check_held, hold, questions_sha256, read_lock
 
 SAMPLE_FILES = Path(__file__).parent / "samples"
 """A few invented rows of each task in its own format, to try things on: not the task."""
@@ -38,7 +40,8 @@ def load_questions(
     """The questions of a task, as the lock file has them.
 
     Args:
-        lock: the lock file. What it does not have yet is written down; what it has must be met.
+        lock: the lock file. What it does not have yet is written down; what it has must be met. A user's own rows are
+            never written down.
         file: rows to use in the place of the task's own, in the same format.
 
     Raises:
@@ -46,9 +49,8 @@ def load_questions(
     """
     source, commit, rows = _raw(task, lock, file, download)
     if not rows:
-        raise ValueError(
-            f"{source} has no rows for {task.name}; give a file that has some: --rows {task.name}=FILE.jsonl"
-        )
+        option = "--questions FILE" if task.suite == OWN else f"--rows {task.name}=FILE.jsonl"
+        raise ValueError(f"{source} has no rows for {task.name}; give a file that has some: {option}")
     try:
         read = distinct(task.read(rows))
     except ValueError as error:
@@ -56,8 +58,19 @@ def load_questions(
     questions = tuple(read.questions)
     entry = LockEntry(source, commit, len(questions), questions_sha256(questions), task.version)
     remarks = (*read.remarks, *_check_count(task, entry, complete=file is None))
-    hold(lock, task, entry)
+    if file is not None:
+        check_held(lock, task, entry)
+    elif _is_of_the_catalogue(task):
+        hold(lock, task, entry)
     return TaskRows(task, questions, entry, remarks)
+
+
+def _is_of_the_catalogue(task: Task) -> bool:
+    """Whether a task's rows are those of a task that everybody has, or of the hub under a name of its own."""
+    known, source = TASKS.get(task.name), task.source
+    if known is None or source.file is not None:
+        return bool(source.hub)
+    return (known.source.hub, known.source.make is None) == (source.hub, source.make is None)
 
 
 def sample_rows(task: Task) -> Path:
@@ -88,7 +101,7 @@ def distinct(read: QuestionSet) -> QuestionSet:
     for question in read.questions:
         groups.setdefault(question.qid, []).append(question)
     for qid, same in groups.items():
-        if any(question != same[0] for question in same):
+        if any(replace(question, row="") != replace(same[0], row="") for question in same):
             raise ValueError(f"two different questions are named {qid!r}; give each row an id of its own")
     repeated = {qid: len(same) for qid, same in groups.items() if len(same) > 1}
     if not repeated:
@@ -117,12 +130,23 @@ def _raw(
             raise ValueError(
                 f"--rows {task.name}={file}: there is no such file; write the path of a JSON or JSON-lines file."
             )
-        return file.name, None, read_json(file)
+        return file.name, None, read_json(file) if reader_of(file) is None else list(map(RowOfFile, rows_in(file)))
+    if task.source.file is not None:
+        own = task.source.file
+        return own.name, None, list(map(RowOfFile, rows_of(own, f"the questions of {task.name}:")))
     if task.source.make is not None:
         return "made here", None, task.source.make()
     locked = read_lock(lock).get(task.name)
     commit, rows = download(task, locked.revision if locked else None)
     return task.source.hub, commit, rows
+
+
+class RowOfFile(dict[str, Any]):
+    """A row that knows where it stands in its file: `place` is "line 3" or "row 2"."""
+
+    def __init__(self, placed: PlacedRow) -> None:
+        super().__init__(placed.row)
+        self.place = placed.place
 
 
 def _check_count(task: Task, entry: LockEntry, complete: bool) -> tuple[str, ...]:

@@ -27,14 +27,14 @@ NEVER_EMPTY = {
 def choice_complaints(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each key whose text is empty or is none of its names, with what may be written."""
     for key, value in values.items():
-        names = _names(key)
+        names = names_of_key(key)
         if key in NEVER_EMPTY and value in ("", [], [""]):
             yield key, f"`{key}` is empty; write `{key}: {NEVER_EMPTY[key]}`."
         elif names and isinstance(value, str) and value not in names:
             yield key, f"`{key}: {shortened(value)}` is none of its names; {suggestion(value, names)}"
 
 
-def _names(key: str) -> list[str]:
+def names_of_key(key: str) -> list[str]:
     """The names that a key takes; none for one that takes others too."""
     if key in DTYPES:
         return ["auto", *(name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype))]

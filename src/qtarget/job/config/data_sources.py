@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from qtarget.console import shortened
+from qtarget.data.user_files.paths import describes_itself
 from qtarget.job.config.checked_job import DataSource
 from qtarget.job.config.keys import RUN_KEYS
-from qtarget.job.config.paths import describes_itself
 from qtarget.target.hyperparameters import suggestion
 
 SET_KEYS = ("path", "share", "split", "config", "columns")

@@ -40,7 +40,7 @@ SAME_VALUE = {
     "torch_compile": "compile",
     "chat_template_path": "chat_template",
     "lora_r": "lora_rank r rank lora_dim",
-    "lora_target_modules": "lora_target target_modules lora_attn_modules lora_targets",
+    "lora_target_modules": "target_modules lora_attn_modules lora_targets",
     "lora_alpha": "alpha_lora",
     "load_in_4bit": "use_4bit in_4bit",
     "load_in_8bit": "use_8bit in_8bit",
@@ -119,6 +119,12 @@ def _bits(value: Any) -> dict[str, Any]:
     return {f"load_in_{value}bit": True} if str(value) in ("4", "8") else {}
 
 
+def _modules(value: Any) -> dict[str, Any]:
+    """LLaMA-Factory's modules of an adapter: "all", or names with commas between."""
+    names = value.split(",") if isinstance(value, str) and "," in value else value
+    return {"lora_target_modules": "all-linear" if names == "all" else names}
+
+
 def _precision(value: Any) -> dict[str, Any]:
     names = {"bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16", "half": "fp16"}
     name = names.get(str(value).lower())
@@ -140,10 +146,16 @@ LINES: dict[str, Callable[[Any], dict[str, Any]]] = {
         ("flash_attention", "flash_attn", "use_flash_attn"), _switch({"attn_implementation": "flash_attention_2"})
     ),
     "sdp_attention": _switch({"attn_implementation": "sdpa"}),
+    "lora_target": _modules,
     "lora_target_linear": _switch({"lora_target_modules": "all-linear"}),
     "group_by_length": _switch({"train_sampling_strategy": "group_by_length"}),
     **dict.fromkeys(("quantization_bit", "quant_bits", "bits"), _bits),
     **dict.fromkeys(("mixed_precision", "precision"), _precision),
+    "use_dft_loss": _switch({"method": "dft"}),
+    "use_eaft_loss": _switch({"method": "eaft"}),
+    "use_asft_loss": _switch({"method": "asft"}),
+    **dict.fromkeys(("train_on_inputs", "train_on_prompt"), _switch({"learn": "all"})),
+    "mask_history": _switch({"learn": "last"}),
     "pure_bf16": _switch({"dtype": "bfloat16"}),
     **dict.fromkeys(("wandb_project", "use_wandb", "wandb"), _switch({"report_to": "wandb"})),
     "datasets": _paths,

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.console import shortened
+from qtarget.data.user_files.paths import looks_local, not_found
+from qtarget.data.user_files.yaml_file import YamlFile, read_yaml
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.job.config.checked_job import CacheOptions, Job, Layout
 from qtarget.job.config.choices import choice_complaints
@@ -18,11 +20,9 @@ from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import RUN_KEYS, model_keys, schema, trainer_keys
 from qtarget.job.config.learn import learn_keys
 from qtarget.job.config.machine import machine_choices
-from qtarget.job.config.paths import looks_local, not_found
 from qtarget.job.config.ranges import range_complaints
 from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.config.user_input import UserInput, user_input
-from qtarget.job.config.yaml_file import YamlFile, read_yaml
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.target.hyperparameters import suggestion
 from qtarget.teacher import SourceKind, SourceName

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import qtarget as qt
+from qtarget.data.user_files.yaml_file import YamlFile, parse_scalar
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.job.config.secrets_given import refuse_secrets
 from qtarget.job.config.unknown_keys import unknown_keys
-from qtarget.job.config.yaml_file import YamlFile, parse_scalar
 from qtarget.target.hyperparameters import hyperparameters, suggestion
 
 DEFAULT_METHOD = "target-sft"

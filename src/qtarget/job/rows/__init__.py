@@ -1,6 +1,5 @@
 """Rows of a run: read from where they are, laid out in the columns the trainer reads, made tokens.
 
-formats           files of rows by how their names end; delimited and parquet read two of them
 row_chunks        rows of files in chunks of bounded size
 typed_columns     columns of one type each
 row_files         files as one set: whole, sampled or streamed

@@ -2,11 +2,20 @@
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from qtarget.data import Asker
 from qtarget.job.config.checked_job import Job
@@ -46,6 +55,9 @@ class RowsTrainer(TargetSFTTrainer):
         self.teachers, self.reference = (), None
 
 
+RowsTrainerKind = TypeVar("RowsTrainerKind", bound=RowsTrainer)
+
+
 def render(job: Job) -> RenderedRows:
     """The rows as `qtarget train` would prepare them.
 
@@ -57,17 +69,7 @@ def render(job: Job) -> RenderedRows:
             "`streaming: true` reads rows while training runs, and a cache holds what a teacher says about each of "
             "them; write `streaming: false`."
         )
-    train, evaluation = training_rows(job).laid_out, evaluation_rows(job)
-    hub_options = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
-    tokenizer = AutoTokenizer.from_pretrained(job.model, **hub_options)
-    trainer = RowsTrainer(
-        _model_without_weights(job.model, hub_options),
-        _local_args(job),
-        None,
-        train,
-        None if evaluation is None else evaluation.laid_out,
-        tokenizer,
-    )
+    trainer = rows_trainer(job)
     accelerator = trainer.accelerator
     sets: list[Any] = [rows for rows in (trainer.train_dataset, trainer.eval_dataset) if rows is not None]
     return RenderedRows(
@@ -78,15 +80,39 @@ def render(job: Job) -> RenderedRows:
     )
 
 
-def _local_args(job: Job) -> Any:
+def rows_trainer(job: Job, kind: type[RowsTrainerKind] = RowsTrainer, **changes: Any) -> RowsTrainerKind:
+    """A trainer that has prepared a run's rows; its model has no weights.
+
+    Args:
+        changes: fields of the trainer's configuration that are others than the run's.
+
+    Raises:
+        ValueError: rows that do not exist or cannot be trained on.
+    """
+    train, evaluation = training_rows(job).laid_out, evaluation_rows(job)
+    hub_options = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
+    tokenizer = AutoTokenizer.from_pretrained(job.model, **hub_options)
+    model = model_without_weights(job.model, hub_options)
+    held_out = None if evaluation is None else evaluation.laid_out
+    return kind(model, _local_args(job, changes), None, train, held_out, tokenizer)
+
+
+def _local_args(job: Job, changes: dict[str, Any]) -> Any:
     """The trainer's configuration without what it would do with the hub and with weights when it is built."""
     args = copy.copy(job.args)
-    args.push_to_hub, args.model_init_kwargs = False, None
+    for name, value in {"push_to_hub": False, "model_init_kwargs": None, **changes}.items():
+        setattr(args, name, value)
     return args
 
 
-def _model_without_weights(source: str, hub_options: dict[str, Any]) -> PreTrainedModel:
+def model_without_weights(source: str, hub_options: dict[str, Any]) -> PreTrainedModel:
+    """A model of the source's configuration on torch's `meta` device, where tensors have shapes and no numbers."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, **hub_options))
+    revision: Any = hub_options.get("revision")
+    with suppress(OSError):  # a model need not have any
+        model.generation_config = GenerationConfig.from_pretrained(source, revision=revision)
+    # a chat template of another tokenizer may bring tokens, and their embeddings cannot be drawn from numbers here
+    model.resize_token_embeddings = partial(model.resize_token_embeddings, mean_resizing=False)
     model.hf_device_map = {"": "meta"}  # the Trainer takes it for placed then, and does not move it
     return model

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from qtarget.data.json_lines import PlacedRow
-from qtarget.job.rows.formats import rows_in
+from qtarget.data.user_files.formats import rows_in
 from qtarget.job.rows.reading_progress import ReadingProgress
 
 CHUNK_ROWS = 1000

@@ -16,9 +16,9 @@ from filelock import FileLock
 from qtarget.console import printable
 from qtarget.data import FilesInfo
 from qtarget.data.json_lines import PlacedRow, kind_of_value
+from qtarget.data.user_files.formats import rows_in
 from qtarget.disk.files import replacing, write_json
 from qtarget.disk.place import check_place
-from qtarget.job.rows.formats import rows_in
 from qtarget.job.rows.reading_progress import reading_progress
 from qtarget.job.rows.row_chunks import CHUNK_ROWS, row_chunks
 from qtarget.job.rows.typed_columns import ColumnTypes, filled_column

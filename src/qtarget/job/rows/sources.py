@@ -17,9 +17,9 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from pyarrow import ArrowInvalid
 
 from qtarget.console import printable
+from qtarget.data.user_files.formats import format_endings, reader_of
+from qtarget.data.user_files.paths import describes_itself, looks_local, not_found
 from qtarget.job.config.checked_job import DataSource
-from qtarget.job.config.paths import describes_itself, looks_local, not_found
-from qtarget.job.rows.formats import format_endings, reader_of
 from qtarget.job.rows.row_files import FileRows, first_rows, read_files, stream_files
 from qtarget.job.rows.splits import check_no_split, no_such_split, splits_of_files
 

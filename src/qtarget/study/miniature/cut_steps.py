@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qtarget.disk.files import read_json_object, reading_fields, write_json
+from qtarget.disk.files import read_json_object, reading_fields, write_digested_json
 from qtarget.study.miniature.design import Study
 
 CUT = "cut.json"
@@ -29,7 +29,7 @@ def kept_share(study: Study, hours: float, results: Path) -> float | None:
 def keep_share(study: Study, hours: float, share: float, results: Path) -> None:
     """Write down the share to which a study is cut."""
     results.mkdir(parents=True, exist_ok=True)
-    write_json(results / CUT, {"of": _described(study, hours), "share": share})
+    write_digested_json(results / CUT, {"of": _described(study, hours), "share": share})
 
 
 def _described(study: Study, hours: float) -> dict[str, Any]:

@@ -111,7 +111,8 @@ def _check_plan(folder: Path, plan: CachePlan) -> None:
     if key_of(parts) != plan.key:
         differ = "; ".join(changed_parts(parts, plan.parts)) or "it was written by another version"
         raise ValueError(
-            f"{folder} is the cache of something else ({differ}). Name another folder, or delete this one."
+            f"{folder} is the cache of something else, as its {PLAN} says ({differ}). Name another folder, or "
+            "delete this one."
         )
 
 

@@ -2,6 +2,7 @@
 
     sealed_run           a run that begins or goes on, and seals what it writes
     run_identity         what a run is: everything that decides the weights it ends with, by name
+    model_settings       what of a model's configuration decides what it computes
     run_history          which steps were run as what, and how two identities differ
     whole_checkpoints    which checkpoints of a folder are whole, and what is wrong with the others
     resuming             whether a run may go on from a checkpoint

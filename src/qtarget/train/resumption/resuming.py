@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from qtarget.disk.seal import SEAL, read_seal
-from qtarget.train.resumption.run_history import ResumeRequest, RunPart, check_same_run, parts_of_history
+from qtarget.train.resumption.run_history import ResumeRequest, RunPart, check_same_run, parts_of_history, unknown_then
 from qtarget.train.resumption.run_identity import not_compared
 from qtarget.train.resumption.whole_checkpoints import checkpoint_fault, checkpoints_in, step_of
 
@@ -71,9 +71,13 @@ def _continued(checkpoint: Path, identity: dict[str, Any], request: ResumeReques
     if not (checkpoint / SEAL).is_file():
         warnings.warn(unsealed_sentence(checkpoint), stacklevel=6)
         return [RunPart(step_of(checkpoint), identity)]
-    if unseen := not_compared(identity):
-        warnings.warn(f"Not compared with the run that wrote {checkpoint}: {', '.join(unseen)}.", stacklevel=6)
     history = parts_of_history(read_seal(checkpoint).facts)
+    unwritten = unknown_then(history[-1].identity, identity) if history else []
+    if unseen := [
+        *not_compared(identity),
+        *(f"{name} (an earlier version wrote the checkpoint)" for name in unwritten),
+    ]:
+        warnings.warn(f"Not compared with the run that wrote {checkpoint}: {', '.join(unseen)}.", stacklevel=6)
     if history and not check_same_run(history[-1].identity, identity, request):
         return history
     return [*history, RunPart(step_of(checkpoint), identity)]

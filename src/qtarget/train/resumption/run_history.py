@@ -1,7 +1,10 @@
 """Which steps of a run were run as what: a run that is resumed with changes is no longer one run all through."""
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +26,17 @@ KEPT_BY_CHECKPOINTS = frozenset(
     }
 )
 """What the states in a checkpoint decide: another value would have no effect on a run that goes on from it."""
+_SAMPLED = re.compile(r"((a model|an adapter), )?[0-9a-f]{64}", re.ASCII)
+"""What earlier versions wrote of weights: sha256 over a sample of them, which no other digest can be held against."""
+_WEIGHT_KEYS = {"weights": "model", "teachers": "teacher", "reference": "reference"}
+"""Parts of an identity that are weights, and the keys that name them."""
+_CONFIG_PARTS = ("model_config", "teacher_configs", "reference_config")
+"""Parts of an identity that stand in a model's config.json."""
+_FORMAT = "model_init_kwargs.use_safetensors"
+"""Decides no weight; earlier versions wrote it of models on the hub."""
+_LINES = 6
+"""Differences that are listed of one part; two models of different families differ in some thirty fields."""
+_SOURCE_CONFIGS = ("teacher_configs", "reference_config")
 _DIGEST, _SHOWN = 64, 12
 """Characters of a sha256, and of those shown."""
 
@@ -65,7 +79,17 @@ def history_sentences(history: Sequence[RunPart], steps: int) -> list[str]:
     """What changed in a run, a sentence for each part behind the first; none for one that is one run all through."""
     ends = [*(each.after for each in history[2:]), steps]
     pairs = zip(history, history[1:], ends, strict=False)
-    return [_part_sentence(before, now, end) for before, now, end in pairs]
+    return [
+        *map(_unknown_sentence, history[:1] if history and history[0].after else ()),
+        *(_part_sentence(before, now, end) for before, now, end in pairs),
+    ]
+
+
+def _unknown_sentence(first: RunPart) -> str:
+    return (
+        f"Steps 1 to {first.after} are of a checkpoint without a manifest: what they were run as is not known. The "
+        "learning rate and the optimizer are those that its states hold, and not those of the configuration below."
+    )
 
 
 def _part_sentence(before: RunPart, now: RunPart, end: int) -> str:
@@ -79,23 +103,48 @@ def _part_sentence(before: RunPart, now: RunPart, end: int) -> str:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
     """The parts in which two identities differ, the insides of mappings (`versions.torch`) each for itself.
 
-    A part that one of them lacks is one that its version of the libraries does not know: no difference.
+    A part that one of them lacks is one that its version of the libraries does not know: no difference. Nor is the
+    configuration of a source that has none, a cache or a server: that the source is another is said already.
     """
     found = _differences({name: before[name] for name in now if name in before}, now)
+    found = [each for each in found if not _is_of_another_source(each)]
     if any(each.part in ("method", "hyperparameters") for each in found):  # they say it better
         found = [each for each in found if each.name != "formula"]
     return sorted(found, key=lambda each: each.name)
+
+
+def _is_of_another_source(each: Difference) -> bool:
+    kinds = {type(each.before), type(each.now)}
+    return each.part in _SOURCE_CONFIGS and type(None) in kinds and dict in kinds
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[Difference]:
     found = []
     for name in before if not prefix else {**before, **now}:
         first, second = before.get(name), now.get(name)
+        if _is_sample((prefix + name).partition(".")[0], first) or prefix + name == _FORMAT:
+            continue
         if isinstance(first, Mapping) and isinstance(second, Mapping):
             found += _differences(first, second, f"{prefix}{name}.")
         elif first != second:
             found.append(Difference(prefix + name, first, second))
     return found
+
+
+def _is_sample(part: str, value: Any) -> bool:
+    """Whether a part of an identity is of a version that looked at a sample of the weights."""
+    return part in _WEIGHT_KEYS and isinstance(value, str) and _SAMPLED.fullmatch(value) is not None
+
+
+def unknown_then(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The parts of an identity that an earlier version of ours did not write, or of which it wrote a sample."""
+    of_models = [name for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS) if now.get(name)]
+    return [name for name in of_models if name not in before or _has_sample(name, before[name])]
+
+
+def _has_sample(part: str, value: Any) -> bool:
+    values = value.values() if isinstance(value, Mapping) else [value]
+    return any(_is_sample(part, each) for each in values)
 
 
 class ResumeRequest(NamedTuple):
@@ -104,13 +153,15 @@ class ResumeRequest(NamedTuple):
     Attributes:
         checkpoint: where it is to go on from.
         allowed: names of parts of the identity that may differ.
-        keys: the names that are keys of a configuration.
+        keys: the names that are keys of a configuration and part of the identity.
+        settings: all keys of a configuration.
         asker: in whose language errors say what to write.
     """
 
     checkpoint: Path
     allowed: Collection[str]
     keys: Collection[str]
+    settings: Collection[str]
     asker: Asker
 
 
@@ -124,16 +175,37 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], request: R
         ValueError: lists what differs, with the line to write for each.
     """
     changed, fixed = differences(before, now), _without_effect(before)
+    _refuse_unknown(request, {*_names(before), *_names(now)})
     if vain := [name for name in request.allowed if name in fixed]:
         raise ValueError(
             f"`resume_changed` names {', '.join(vain)}, which the states in a checkpoint decide: another value would "
             "have no effect. To train on from its weights in another way, begin a new run with "
             f"{_key_line('model', str(request.checkpoint), request)}."
         )
-    refused = [each for each in changed if not {each.name, each.part} & set(request.allowed)]
+    refused = [
+        each for each in changed if not {each.name, each.part, _key_of(each.name, request)} & set(request.allowed)
+    ]
     if refused:
         raise ValueError(_refusal(refused, fixed, request))
     return changed
+
+
+def _names(identity: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the parts of an identity, and of what is in them."""
+    for name, value in identity.items():
+        yield name
+        yield from (f"{name}.{inner}" for inner in (value if isinstance(value, Mapping) else ()))
+
+
+def _refuse_unknown(request: ResumeRequest, parts: Collection[str]) -> None:
+    known = {*parts, *request.settings, *(key for name in parts if (key := _key_of(name, request)))}
+    for name in request.allowed:
+        if name not in known:
+            near = get_close_matches(name, sorted(known), n=1)
+            raise ValueError(
+                f"`resume_changed` names {name}, which is no key of a configuration and no part of a run"
+                + (f"; did you mean {near[0]}?" if near else ".")
+            )
 
 
 def _without_effect(identity: Mapping[str, Any]) -> frozenset[str]:
@@ -143,7 +215,10 @@ def _without_effect(identity: Mapping[str, Any]) -> frozenset[str]:
 
 def _refusal(refused: list[Difference], fixed: frozenset[str], request: ResumeRequest) -> str:
     lines = [f"{request.checkpoint} is of another run, and this one would not be its continuation:"]
-    lines += [f"  {each}{_remedy(each, request)}" for each in refused]
+    for part in dict.fromkeys(each.part for each in refused):
+        of_part = [each for each in refused if each.part == part]
+        lines += [f"  {each}{_remedy(each, request)}" for each in of_part[:_LINES]]
+        lines += [f"  {part}: {len(of_part) - _LINES} more fields"] if len(of_part) > _LINES else []
     if decided := sorted({each.part for each in refused} & fixed):
         lines.append(f"The checkpoint decides {', '.join(decided)}: another value would have no effect.")
     if free := sorted({each.part for each in refused} - fixed):
@@ -163,8 +238,26 @@ def _remedy(each: Difference, request: ResumeRequest) -> str:
     if each.name == "ranks":
         start = f"`torchrun --nproc_per_node {each.before}` or `accelerate launch --num_processes {each.before}`"
         return f"; start as many processes as then, with {start}"
+    if each.part in _CONFIG_PARTS:
+        return _config_remedy(each)
+    if each.part in _WEIGHT_KEYS:
+        return f"; give as `{_WEIGHT_KEYS[each.part]}` what was given then"
     key = _key_of(each.name, request)
     return "" if key is None else f"; write {_key_line(key, each.before, request)}"
+
+
+def _config_remedy(each: Difference) -> str:
+    """What to write into a model's config.json; nothing for one that is there on one side alone."""
+    path = each.name.split(".")[2 if each.part == "teacher_configs" else 1 :]
+    if not path:
+        return ""
+    whose = {"model_config": "the model's", "reference_config": "the reference's"}.get(each.part, "the teacher's")
+    file, field = ("config.json", ".".join(path))
+    if path[0] == "adapters":
+        file, field = "adapter_config.json", ".".join(path[2:])
+    if each.before is None:
+        return f"; remove {json.dumps(field)} from {whose} {file}"
+    return f"; write {json.dumps(field)}: {json.dumps(each.before)} into {whose} {file}"
 
 
 def _key_of(name: str, request: ResumeRequest) -> str | None:

@@ -6,7 +6,7 @@ saves are not part of it. Models, rows and teachers are known by their contents,
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
@@ -15,21 +15,23 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import torch
-from accelerate.utils import is_peft_model
+from accelerate.utils import gather_object, is_peft_model
 from datasets import Dataset
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 import qtarget as qt
 from qtarget.data import PerTokenCollator
 from qtarget.models.adapters import SecondAdapter
 from qtarget.models.identity import template_identity, tokenizer_identity
+from qtarget.models.sharding import is_sharded
+from qtarget.models.weights_digest import stored_tensors, weights_digest
 from qtarget.servers.secret import SECRET_ARGUMENTS
 from qtarget.teacher import EvidenceSource, KeptSource, LiveModel
 from qtarget.teacher.cache import Cache
 from qtarget.teacher.cache.contents import key_of
 from qtarget.teacher.served.client import ServedTeacher
 from qtarget.train.reference import Snapshot
+from qtarget.train.resumption.model_settings import adapter_settings, model_settings
 
 FREE_KEYS = frozenset(
     {
@@ -71,7 +73,7 @@ FREE_KEYS = frozenset(
         "dataloader_multiprocessing_context",
     }
 )
-"""Keys that change neither the weights nor the rows that are read."""
+"""Keys that change neither the weights nor the rows that are read; of a stream see `_order_of_streams`."""
 FREE_PREFIXES = ("logging_", "log_", "save_", "hub_", "trackio_")
 BY_CONTENT = frozenset(
     {
@@ -89,9 +91,8 @@ VERSIONED = ("torch", "transformers", "trl", "accelerate", "peft")
 COLLATOR_LIBRARIES = ("qtarget", "transformers", "trl")
 """Collators of these follow from the configuration."""
 STREAM = "a stream, which is not read ahead"
+_STUDENT = "student"
 _ROWS = 1000
-_SAMPLE = 4096
-"""Elements of each tensor that are looked at: other weights differ in nearly all."""
 
 
 class IdentifiableTrainer(Protocol):
@@ -109,6 +110,8 @@ class IdentifiableTrainer(Protocol):
     optimizer_cls_and_kwargs: Any
 
     @property
+    def stream_settings(self) -> Mapping[str, Any]: ...
+    @property
     def text_tokenizer(self) -> Any: ...
     @property
     def sources(self) -> dict[str, EvidenceSource]: ...
@@ -116,23 +119,46 @@ class IdentifiableTrainer(Protocol):
     def read_columns(self) -> list[str]: ...
 
 
-def run_identity(trainer: IdentifiableTrainer) -> dict[str, Any]:
-    """The identity of a run that has not begun, by name. Costs one pass over the prepared rows."""
+def digests_of_weights(trainer: IdentifiableTrainer) -> dict[str, str]:
+    """sha256 over all weights that a run reads, of the student ("student") and of models by their source's name.
+
+    To be called on every rank: of a model that is cut over ranks each hashes its part, any other the first rank alone.
+    """
+    read = {_STUDENT: trainer.model, **{name: _model_of(source) for name, source in trainer.sources.items()}}
+    is_first, digests = trainer.accelerator.is_main_process, {}
+    for name, model in read.items():
+        if model is not None and (is_first or is_sharded(model)):
+            source = trainer.sources.get(name)
+            own = weights_digest(_given_weights(model) if source is None else _weights_of(source))
+            digests[name] = f"sha256 {_digest(gather_object([own])) if is_sharded(model) else own}"
+    return digests
+
+
+def run_identity(trainer: IdentifiableTrainer, weights: Mapping[str, str]) -> dict[str, Any]:
+    """The identity of a run that has not begun, by name. Costs one pass over the prepared rows.
+
+    Args:
+        weights: `digests_of_weights` of it.
+    """
     tokenizer = trainer.text_tokenizer
-    sources = {name: _source_identity(source) for name, source in trainer.sources.items()}
+    sources = {name: _source_identity(source, weights.get(name)) for name, source in trainer.sources.items()}
+    configs = {name: _source_settings(source) for name, source in trainer.sources.items()}
     facts = {
         "method": trainer.method.name,
         "hyperparameters": trainer.method.hyperparameters,
         "formula": _digest(canonical(trainer.method)),
         "rows": _rows_identity(trainer.train_dataset, trainer.read_columns),
         "evaluation_rows": _rows_identity(trainer.eval_dataset, trainer.read_columns),
-        "weights": weights_sample(_given_weights(trainer.model)),
-        "adapter": _adapter(trainer.model),
+        "weights": weights[_STUDENT],
+        "model_config": model_settings(trainer.model),
+        "adapter": adapter_settings(trainer.model.active_peft_config) if is_peft_model(trainer.model) else None,
         "tokenizer": tokenizer_identity(tokenizer),
         "chat_template": template_identity(trainer.chat_template or tokenizer.chat_template),
         "ends_with": tokenizer.eos_token,
-        "teachers": {name.split()[1]: each for name, each in sources.items() if name != "reference"},
+        "teachers": _of_teachers(sources),
+        "teacher_configs": _of_teachers(configs),
         "reference": sources.get("reference"),
+        "reference_config": configs.get("reference"),
         "optimizer": _given_optimizer(trainer),
         "data_collator": _own_collator(trainer.data_collator),
         "ranks": trainer.accelerator.num_processes,
@@ -141,12 +167,29 @@ def run_identity(trainer: IdentifiableTrainer) -> dict[str, Any]:
         "dtypes": sorted({str(weight.dtype) for weight in trainer.model.parameters()}),
         "versions": _versions(),
     }
-    return canonical({**keys_of(trainer.args), **facts})
+    return canonical({**keys_of(trainer.args), **facts, **_order_of_streams(trainer)})
+
+
+def _order_of_streams(trainer: IdentifiableTrainer) -> dict[str, Any]:
+    """What decides which rows of a stream come when, as its rows are not compared; nothing for rows that are."""
+    sets = trainer.train_dataset.values() if isinstance(trainer.train_dataset, Mapping) else [trainer.train_dataset]
+    if all(isinstance(each, Dataset) for each in sets):
+        return {}
+    return {"dataloader_num_workers": trainer.args.dataloader_num_workers, **trainer.stream_settings}
+
+
+def _of_teachers(by_source: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each teacher by its number."""
+    return {name.split()[1]: each for name, each in by_source.items() if name != "reference"}
 
 
 def keys_of(args: Any) -> dict[str, Any]:
     """The keys of a configuration that are part of a run's identity."""
-    return {name: getattr(args, name) for name in (field.name for field in fields(args)) if not _is_free(name)}
+    keys = {name: getattr(args, name) for name in (field.name for field in fields(args)) if not _is_free(name)}
+    loading = keys.get("model_init_kwargs")
+    if isinstance(loading, dict):  # the format of a file decides no weight
+        keys["model_init_kwargs"] = {name: each for name, each in loading.items() if name != "use_safetensors"} or None
+    return keys
 
 
 def _is_free(name: str) -> bool:
@@ -218,48 +261,36 @@ def _bytes_of(array: Any) -> Iterator[bytes]:
         yield json.dumps(array.to_pylist(), sort_keys=True, default=str).encode()
 
 
-@torch.no_grad()
-def weights_sample(weights: Iterable[tuple[str, Tensor]]) -> str:
-    """sha256 over names, shapes, dtypes and some elements of all weights.
-
-    Equal weights have equal samples. Of a weight that is cut over ranks this rank's part is looked at.
-    """
-    digest = hashlib.sha256()
-    for name, weight in sorted(weights, key=lambda each: each[0]):
-        if weight.is_meta:
-            continue
-        local = weight.to_local() if isinstance(weight, DTensor) else weight
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
-        digest.update(_some_elements(local.detach()).numpy().data)
-    return digest.hexdigest()
-
-
-def _some_elements(weight: Tensor) -> Tensor:
-    flat = weight.flatten()
-    return flat[:: max(1, len(flat) // _SAMPLE)].cpu().contiguous().view(torch.uint8)
-
-
 def _given_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     """The weights that training begins with; of a peft model those that it leaves as they are."""
     is_peft = is_peft_model(model)
-    return ((name, weight) for name, weight in model.named_parameters() if not (is_peft and weight.requires_grad))
+    return ((name, weight) for name, weight in stored_tensors(model) if not (is_peft and weight.requires_grad))
 
 
-def _adapter(model: Any) -> Any:
-    if not is_peft_model(model):
-        return None
-    config = model.active_peft_config.to_dict()
-    left_out = ("base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version")
-    return {name: value for name, value in config.items() if name not in left_out and value is not None}
-
-
-def _source_identity(source: EvidenceSource) -> Any:
+def _model_of(source: EvidenceSource) -> Any:
+    """The model in memory that a source asks; None for a source of another kind."""
     match source:
         case LiveModel():
-            return f"a model, {weights_sample(source.model.named_parameters())}"
+            return source.model
         case SecondAdapter():
-            named = source.student.named_parameters()
-            return f"an adapter, {weights_sample(each for each in named if source.adapter in each[0])}"
+            return source.student
+    return None
+
+
+def _weights_of(source: Any) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a model that a source asks, or of its adapter on the student."""
+    if isinstance(source, LiveModel):
+        return stored_tensors(source.model)
+    named = source.student.named_parameters()
+    return ((name, weight) for name, weight in named if source.adapter in name.split("."))
+
+
+def _source_identity(source: EvidenceSource, weights: str | None) -> Any:
+    match source:
+        case LiveModel():
+            return f"a model, {weights}"
+        case SecondAdapter():
+            return f"an adapter, {weights}"
         case KeptSource(store=Cache() as cache):
             return f"a cache, {key_of(cache.manifest.parts)}"
         case KeptSource(store=ServedTeacher() as served):
@@ -267,6 +298,15 @@ def _source_identity(source: EvidenceSource) -> Any:
         case Snapshot():
             return f"the student, every {source.every} steps"
     return f"{canonical(source)}, which is not looked into"
+
+
+def _source_settings(source: EvidenceSource) -> dict[str, Any] | None:
+    match source:
+        case LiveModel():
+            return model_settings(source.model)
+        case SecondAdapter():
+            return adapter_settings(source.student.peft_config[source.adapter])
+    return None
 
 
 def _given_optimizer(trainer: IdentifiableTrainer) -> Any:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.os_errors import write_fault
 from qtarget.disk.seal import seal
+from qtarget.train.resumption.best_checkpoint import BestCheckpointError, best_beside, best_fault
 from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, on_first_rank
 from qtarget.train.resumption.run_history import ResumeRequest, RunPart
-from qtarget.train.resumption.run_identity import keys_of, run_identity
+from qtarget.train.resumption.run_identity import digests_of_weights, keys_of, run_identity
 from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 
 
@@ -37,23 +39,49 @@ class SealedRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the run is; see `run_identity`. Asked for before the first step, and on all ranks together."""
-        return on_first_rank(self.trainer.accelerator, lambda: run_identity(self.trainer))
+        weights = digests_of_weights(self.trainer)
+        return on_first_rank(self.trainer.accelerator, lambda: run_identity(self.trainer, weights))
 
     def begin(self, resume: str | bool | None) -> Path | None:
         """Begin anew, or behind a checkpoint, which is returned.
 
         Raises:
-            ValueError: the checkpoint is not whole, or is of another run.
+            ValueError: the checkpoint is not whole, or is of another run; or the best one is, which the run would take
+                for its result.
         """
         args = self.trainer.args
         accelerator = self.trainer.accelerator
         found = checkpoint_to_resume(resume, args, accelerator, self.verified)
         self.history = history_behind(found, self.identity, self._request(found), accelerator)
+        if found is not None and args.load_best_model_at_end:
+            on_first_rank(accelerator, lambda: self._check_best(best_beside(found), ""))
         return found
+
+    def check_best(self, best: Path) -> None:
+        """Refuse to take a checkpoint's weights for the result if it is not whole, or is of another run.
+
+        Raises:
+            BestCheckpointError: says what is kept.
+        """
+        newest = last_checkpoint(Path(str(self.trainer.args.output_dir)))
+        kept = f" All steps are done, and {newest} holds the last of them." if newest else ""
+        on_first_rank(self.trainer.accelerator, lambda: self._check_best(best, kept))
+
+    def _check_best(self, best: Path | None, kept: str) -> None:
+        fault = None if best is None else best_fault(best, self.history, self.trainer.args.resume_unsealed)
+        if fault is not None:
+            key, line = "load_best_model_at_end", self.trainer.asker.line
+            follow = [key, "greater_is_better", "metric_for_best_model"]  # which the Trainer sets by the key
+            raise BestCheckpointError(
+                f"the run's best checkpoint {best} {fault}, and `{key}` would take its weights.{kept} To take "
+                f"the last weights, go on with {line(key, False)} and {line('resume_changed', follow)}."
+            )
 
     def _request(self, checkpoint: Path | None) -> ResumeRequest:
         args = self.trainer.args
-        return ResumeRequest(checkpoint or Path(), args.resume_changed or (), keys_of(args).keys(), self.trainer.asker)
+        settings = [field.name for field in fields(args)]
+        allowed, keys = args.resume_changed or (), keys_of(args).keys()
+        return ResumeRequest(checkpoint or Path(), allowed, keys, settings, self.trainer.asker)
 
     @contextmanager
     def only_writer(self) -> Iterator[None]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from qtarget.data.json_lines import PlacedRow, json_rows
-from qtarget.job.rows.delimited import csv_rows, tsv_rows
-from qtarget.job.rows.parquet import parquet_rows
+from qtarget.data.user_files.delimited import csv_rows, tsv_rows
+from qtarget.data.user_files.parquet import parquet_rows
+from qtarget.data.user_files.paths import existing_file
 
 RowReader = Callable[[BinaryIO, str], Iterator[PlacedRow]]
 """Reads the rows of an open file one after the other; the second argument is its name, for error messages."""
@@ -63,3 +64,17 @@ def rows_in(path: Path, on_position: Callable[[int], None] = lambda _: None) -> 
         raise ValueError(f"{path} cannot be unpacked ({error}); it is damaged or cut off, copy it again.") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def rows_of(path: Path, what: str) -> list[PlacedRow]:
+    """All rows of a file that a user named, in memory.
+
+    Args:
+        what: names the file in an error, as "the questions".
+
+    Raises:
+        ValueError: there is no such file, its name does not say its format, or as `rows_in`.
+    """
+    if reader_of(existing_file(path, what)) is None:
+        raise ValueError(f"{what} {path}: files of rows end in {format_endings()}; rename it, or save it as one.")
+    return list(rows_in(path))

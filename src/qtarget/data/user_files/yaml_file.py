@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from qtarget.console import shortened
-from qtarget.job.config.paths import existing_file
+from qtarget.data.user_files.paths import existing_file
 
 FLOAT, BOOL, TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("float", "bool", "timestamp"))
 
@@ -42,19 +42,23 @@ class YamlFile(NamedTuple):
     lines: dict[str, int]
 
 
-def read_yaml(path: Path) -> YamlFile:
+def read_yaml(path: Path, what: str = "the configuration", least: str = "`model:` and `train_dataset:`") -> YamlFile:
     """The mapping in a YAML file.
+
+    Args:
+        what: names the file in an error, at its beginning.
+        least: the keys that such a file has at least, as an error names them.
 
     Raises:
         ValueError: no such file (naming the closest), no text, no YAML, no `key: value` lines, or a key written twice.
     """
-    text = _text(path)
+    text = _text(path, what)
     try:
         _check_depth(text)
         loader = CoreLoader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
-            raise ValueError(_no_mapping(path, root))
+            raise ValueError(_no_mapping(path, root, least))
         lines = _lines(root, path)
         _check_size(root, str(path))
         values = _values(loader, root, str(path))
@@ -113,11 +117,11 @@ def _check_written_once(node: yaml.Node, name: str) -> None:
         _check_written_once(child, name)
 
 
-def _text(path: Path) -> str:
-    raw = existing_file(path, "the configuration").read_bytes()
+def _text(path: Path, what: str) -> str:
+    raw = existing_file(path, what).read_bytes()
     if b"\0" in raw or raw.startswith(ARCHIVES):
         kind = f"a {path.suffix} file" if path.suffix in (".gguf", ".safetensors", ".parquet", ".zip") else "no text"
-        raise ValueError(f"the configuration {path} is {kind}; name a YAML file of `key: value` lines first.")
+        raise ValueError(f"{what} {path} is {kind}; name a YAML file of `key: value` lines first.")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -125,11 +129,11 @@ def _text(path: Path) -> str:
         raise ValueError(f"{path}, line {line}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8.") from error
 
 
-def _no_mapping(path: Path, root: yaml.Node | None) -> str:
+def _no_mapping(path: Path, root: yaml.Node | None, least: str) -> str:
     found = {yaml.SequenceNode: "holds a list", yaml.ScalarNode: "holds a single value"}.get(type(root), "is empty")
     if path.suffix in (".json", ".jsonl"):
         found += ", and seems to be rows (`train_dataset: FILE` names those)"
-    return f"{path} {found}: it holds no `key: value` lines; write at least `model:` and `train_dataset:`."
+    return f"{path} {found}: it holds no `key: value` lines; write at least {least}."
 
 
 def _check_size(root: yaml.Node, name: str) -> None:

@@ -1,0 +1,67 @@
+"""A grader as a user writes it: its name, and the settings that its class takes."""
+
+import inspect
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from qtarget.evaluate.grading import GRADERS
+from qtarget.evaluate.nouns import Grader
+
+
+def parse_grader(word: str, folder: Path | None = None) -> tuple[str, dict[str, Any]]:
+    """Name and settings of ``NAME``, ``regex:PATTERN`` or ``python:FILE:FUNCTION``.
+
+    Args:
+        folder: from which FILE is; None for the present one.
+
+    Raises:
+        ValueError: an unknown name, or a python grader without file or function.
+    """
+    name, _, rest = word.partition(":")
+    if name not in GRADERS or (rest and name not in ("regex", "python")):
+        near = get_close_matches(name, GRADERS, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"Unknown grader {word!r}. {hint}Write one of: {', '.join(GRADERS)}, as python:FILE:FUNCTION.")
+    if name != "python":
+        return name, {"pattern": rest} if rest else {}
+    file, _, function = rest.rpartition(":")
+    if rest and not (file and function):
+        raise ValueError(f"--grade {word} was given; write python:FILE:FUNCTION, as in python:grade.py:is_right.")
+    whole = ((folder or Path()) / Path(file).expanduser()).absolute()
+    return name, {"file": str(whole), "function": function} if rest else {}
+
+
+def make_grader(name: str, settings: Mapping[str, Any]) -> Grader:
+    """A grader of that name.
+
+    Raises:
+        ValueError: settings that it does not have, that it lacks, or of another type: all of them.
+    """
+    made = GRADERS[name]
+    known = inspect.signature(made).parameters
+    faults = [_unknown_setting(key, known) for key in settings if key not in known]
+    faults += [f"it needs `{key}`" for key, one in known.items() if one.default is one.empty and key not in settings]
+    hints = get_type_hints(made.__init__) if inspect.isclass(made) else {}
+    for key in settings.keys() & known.keys():
+        faults += [f"`{key}={settings[key]}`: {why}"] if (why := _wrong(hints.get(key, Any), settings[key])) else []
+    if faults:
+        raise ValueError(f"The grader {name!r} cannot be made so: {'; '.join(faults)}.")
+    return made(**settings)
+
+
+def _unknown_setting(key: str, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(key, known, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"it has {', '.join(f'`{name}`' for name in known) or 'none'}"
+    return f"it has no setting `{key}` ({hint})"
+
+
+def _wrong(hint: Any, value: Any) -> str:
+    try:
+        TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        return error.errors()[0]["msg"]
+    return ""

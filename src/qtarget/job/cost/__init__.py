@@ -1,0 +1,13 @@
+"""`qtarget estimate`: what a run will take, before it is run.
+
+live_bytes       how many bytes live while a model runs that has shapes and no numbers
+student_memory   the student's step, rehearsed so: weights, gradients, activations
+run_memory       the parts of a run's memory at its peak
+batch_shape      rows and tokens of a run's batches
+pilot            a few steps, timed
+run_time         hours: training, its evaluations, its checkpoints
+disk_use         bytes on disk: checkpoints, result, teacher cache
+task_time        hours of `qtarget eval` on named tasks
+run_cost         all of it
+view             what is printed
+"""

@@ -1,0 +1,93 @@
+"""Bytes that a run leaves on disk: checkpoints, the result, and the cache of a teacher."""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from qtarget.job.config.checked_job import Job
+from qtarget.job.cost.run_memory import RunMemory
+from qtarget.job.cost.student_memory import StudentMemory
+from qtarget.target.types import IGNORED
+from qtarget.teacher.cache.contents import bytes_per_token
+
+BYTES_A_ROW = 24
+"""Bytes of a cache for a row."""
+
+
+class DiskUse(NamedTuple):
+    """Bytes on disk.
+
+    Attributes:
+        checkpoint: of one.  saves: how many are written.  kept: how many are there at once, at the most.
+        result: of the model in `output_dir`.
+        cache: what `qtarget teacher cache` would write of the teachers; 0 for a method without one.
+        free: where the run writes; None where that cannot be found out.
+    """
+
+    checkpoint: int
+    saves: int
+    kept: int
+    result: int
+    cache: int
+    free: int | None
+
+    @property
+    def run(self) -> int:
+        """Bytes of a run at the most."""
+        return self.checkpoint * self.kept + self.result
+
+
+def disk_use(job: Job, memory: RunMemory, student: StudentMemory, steps: int, rows: Any) -> DiskUse:
+    """What a run writes.
+
+    Args:
+        steps: optimizer steps of the run.  rows: prepared ones, with labels.
+    """
+    args = job.args
+    result = student.trained_bytes if job.model_args.use_peft else student.weights
+    checkpoint = result + (0 if args.save_only_model else memory.optimizer)
+    saves = saves_of(job, steps)
+    kept = min(saves, args.save_total_limit + 1 if args.save_total_limit else saves)
+    return DiskUse(checkpoint, saves, kept, result, _cache(job, rows), _free(job.output))
+
+
+def saves_of(job: Job, steps: int) -> int:
+    """How many checkpoints a run writes."""
+    return _times(SaveStrategy(job.args.save_strategy).value, job.args.save_steps, job, steps)
+
+
+def evaluations_of(job: Job, steps: int) -> int:
+    """How often a run measures the loss on its evaluation rows, the last time at its end."""
+    if job.evaluation is None:
+        return 0
+    times = _times(
+        IntervalStrategy(job.args.eval_strategy).value, job.args.eval_steps or job.args.logging_steps, job, steps
+    )
+    return max(1, times)
+
+
+def _times(strategy: str, every: float, job: Job, steps: int) -> int:
+    if strategy == "no":
+        return 0
+    if strategy == "epoch":
+        return math.ceil(job.args.num_train_epochs)
+    interval = max(1, math.ceil(steps * every)) if every < 1 else int(every)
+    return math.ceil(steps / interval)
+
+
+def _cache(job: Job, rows: Any) -> int:
+    if job.method.num_teachers_read == 0:
+        return 0
+    numbers = rows.with_format("numpy")
+    asked = sum(int((np.asarray(labels)[1:] != IGNORED).sum()) for labels in numbers["labels"])
+    one = asked * bytes_per_token(job.args.teacher_top_k, job.cache.dtype) + BYTES_A_ROW * len(rows)
+    return one * job.method.num_teachers_read
+
+
+def _free(folder: Path) -> int | None:
+    there = next((each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir()), None)
+    return None if there is None else shutil.disk_usage(there).free

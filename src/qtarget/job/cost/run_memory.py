@@ -1,0 +1,167 @@
+"""The memory of a run at its peak, part by part: what one device, or on a CPU the process, holds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import AutoConfig
+from transformers.training_args import OptimizerNames
+
+import qtarget as qt
+from qtarget.fused.arguments import CHUNK_TOKENS
+from qtarget.job.config.checked_job import Job
+from qtarget.job.cost.batch_shape import BatchShape
+from qtarget.job.cost.live_bytes import ACTIVATIONS, LiveBytes
+from qtarget.job.cost.student_memory import StudentMemory, student_memory, weight_dtype
+from qtarget.job.rows.rendering import model_without_weights
+from qtarget.teacher import SourceKind, SourceName
+from qtarget.train.build_sources import as_teachers
+from qtarget.train.metrics import diagnostics_of_step
+
+GPU_CHUNK = 1024
+STATE_BYTES = {"adafactor": 0.1, "sgd": 0, "8bit": 2, "4bit": 1, "lion": 4, "rmsprop": 4, "adagrad": 4}
+"""Bytes that optimizers keep for each trained number, by what their names hold; Adam, and any other, keeps eight."""
+ADAM_BYTES = 8
+TRIED_VOCABULARY, TRIED_WIDTH = 1024, 8
+
+
+@dataclass(frozen=True)
+class RunMemory:
+    """Bytes at the peak of a step, by part; on a CPU the libraries' own are among them.
+
+    Attributes:
+        libraries: torch, transformers and the rows, before any weight is read.
+        loss: buffers of a chunk of logits.
+        teacher: weights of live teachers, and what they said of the batch.
+        reference: weights of a live reference, or of the copy that the student is compared with.
+        loading: of the whole process while weights are read: they stand in memory twice for a moment.
+    """
+
+    libraries: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    loss: int
+    teacher: int
+    reference: int
+    loading: int
+
+    @property
+    def step(self) -> int:
+        """Bytes at the peak of a step."""
+        return sum(getattr(self, f.name) for f in fields(self) if f.name != "loading")
+
+    @property
+    def total(self) -> int:
+        return max(self.step, self.loading)
+
+    def parts(self) -> Mapping[str, int]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "loading"}
+
+
+def own_bytes() -> int:
+    """Bytes of memory that this process has now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def run_memory(job: Job, shape: BatchShape, device: str, libraries: int) -> tuple[RunMemory, StudentMemory]:
+    """The memory of a run, and of its student alone.
+
+    Args:
+        device: "cpu" or "cuda"; libraries: bytes that they take, of a GPU none.
+    """
+    teachers, references = _live(job, "teacher"), _live(job, "reference")
+    evidence = sum(_hidden_bytes(config, shape) for config in (*teachers, *references))
+    student = student_memory(job, shape, loss_bytes(job, shape, device), evidence, device)
+    of_teachers = sum(_weight_bytes(config, job.args.teacher_dtype) for config in teachers)
+    of_references = sum(_weight_bytes(config, job.args.reference_dtype or "auto") for config in references)
+    reference = of_references + _kept_student(job, student)
+    memory = RunMemory(
+        libraries=libraries,
+        weights=student.weights,
+        gradients=student.gradients,
+        optimizer=int(_state_bytes(OptimizerNames(job.args.optim).value) * student.trained),
+        activations=student.activations,
+        loss=student.loss,
+        teacher=of_teachers + student.evidence,
+        reference=reference,
+        loading=libraries + 2 * student.weights,
+    )
+    return memory, student
+
+
+def _state_bytes(optimizer: str) -> float:
+    return next((size for name, size in STATE_BYTES.items() if name in optimizer), ADAM_BYTES)
+
+
+def _kept_student(job: Job, student: StudentMemory) -> int:
+    """Bytes of the copy that a method keeps of the student; with an adapter none, as it is switched off instead."""
+    if "reference" not in job.method.needs or job.args.reference != "initial" or job.args.reference_cache is not None:
+        return 0
+    if job.method.refresh_every is not None:
+        return student.trained_bytes
+    return 0 if job.model_args.use_peft else student.weights
+
+
+def _live(job: Job, role: str) -> list[tuple[str, Any]]:
+    """Sources and configurations of the models that are loaded beside the student."""
+    if getattr(job.args, f"{role}_cache") is not None or role not in job.method.needs:
+        return []
+    names = [str(name) for name in as_teachers(getattr(job.args, role)) if name is not None]
+    models = [name for name in names if SourceName.parse(name).kind is SourceKind.MODEL]
+    return [(name, AutoConfig.from_pretrained(name, trust_remote_code=job.args.trust_remote_code)) for name in models]
+
+
+def _weight_bytes(source: tuple[str, Any], dtype: str) -> int:
+    name, config = source
+    own = getattr(config.get_text_config(), "dtype", None) or torch.float32
+    wanted = own if dtype == "auto" else dtype
+    kind = getattr(torch, wanted) if isinstance(wanted, str) else wanted
+    model = model_without_weights(name, {})
+    return kind.itemsize * sum(weight.numel() for weight in model.parameters())
+
+
+def _hidden_bytes(source: tuple[str, Any], shape: BatchShape) -> int:
+    return 4 * shape.rows * shape.width * source[1].get_text_config().hidden_size
+
+
+def loss_bytes(job: Job, shape: BatchShape, device: str) -> int:
+    """Bytes that the loss holds beside its gradients: a chunk of logits, as often as the method needs it.
+
+    That is tried on a small vocabulary. An output layer of narrow numbers is widened whole besides.
+    """
+    config = AutoConfig.from_pretrained(job.model, trust_remote_code=job.args.trust_remote_code).get_text_config()
+    chunk = min(CHUNK_TOKENS.get(device, GPU_CHUNK), shape.rows * shape.width)
+    widened = 0 if weight_dtype(job) == torch.float32 else 4 * config.vocab_size * config.hidden_size
+    return int(_numbers_per_entry(job.method, tuple(job.args.diagnostics)) * 4 * chunk * config.vocab_size) + widened
+
+
+def _numbers_per_entry(method: qt.Method, diagnostics: tuple[str, ...]) -> float:
+    """How many numbers a method holds for each token of a chunk and each entry of the vocabulary."""
+    tokens = CHUNK_TOKENS["cpu"]
+    hidden = torch.randn(tokens, TRIED_WIDTH, requires_grad=True)
+    head = qt.Head(torch.randn(TRIED_VOCABULARY, TRIED_WIDTH))
+    other = qt.Dense(torch.randn(tokens, TRIED_WIDTH), head)
+    with LiveBytes() as tracker:
+        qt.linear_q_target_loss(
+            hidden,
+            head,
+            torch.zeros(tokens, dtype=torch.long),
+            method,
+            teacher=(other,) * method.num_teachers_read or None,
+            reference=other if "reference" in method.needs else None,
+            token_weight=torch.ones(tokens) if "token_weight" in method.needs else None,
+            sequence_ids=torch.zeros(tokens, dtype=torch.long) if "sequence_ids" in method.needs else None,
+            diagnostics=diagnostics_of_step(list(diagnostics), method, True),
+        )
+    return tracker.peak[ACTIVATIONS] / (4 * tokens * TRIED_VOCABULARY)
+
+
+def file_bytes(folder: str) -> int:
+    """Bytes of a model's weights on disk; 0 for a name on the hub."""
+    path = Path(folder)
+    return sum(file.stat().st_size for file in path.glob("*.safetensors")) if path.is_dir() else 0

@@ -1,0 +1,184 @@
+"""`qtarget estimate`: memory by part, hours, disk. benchmarks/run_cost.py lays its memory beside a real run's."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from job.command import run as command
+from job.directories import model_directory, write_rows
+from rich.cells import cell_len
+
+from qtarget.job.config.flags import RunArguments
+from qtarget.job.config.read_job import read_job
+from qtarget.job.cost.batch_shape import BatchShape
+from qtarget.job.cost.disk_use import saves_of
+from qtarget.job.cost.live_bytes import ACTIVATIONS, LiveBytes
+from qtarget.job.cost.run_memory import loss_bytes, run_memory
+from qtarget.job.cost.run_time import steps_of
+
+MIB = 2**20
+
+
+def job_with(here, **keys):
+    flags = {key: [json.dumps(value) if not isinstance(value, str) else value] for key, value in keys.items()}
+    return read_job(RunArguments(here / "config.yaml", flags))
+
+
+def test_live_bytes_are_those_of_tensors_that_live():
+    with LiveBytes() as tracker:
+        first = torch.ones(1000)
+        second = first + 1
+        del first
+        third = second * 2
+        view = third[:10]
+        del third
+    assert tracker.live[ACTIVATIONS] == 4000 + 4000  # a view keeps what it is of
+    assert tracker.peak.total() == 8000
+    del second, view
+    assert tracker.live.total() == 0
+
+
+def test_memory_of_a_step_is_counted_by_part(here):
+    job = job_with(here, method="sft", teacher="null", eta="null", gradient_accumulation_steps=2)
+    shape = BatchShape(2, 16, 32.0, True)
+    memory, student = run_memory(job, shape, "cpu", 100)
+    weights = 4 * student.parameters
+    assert (memory.weights, memory.gradients, memory.optimizer) == (
+        pytest.approx(weights, rel=0.01),
+        weights,
+        2 * weights,
+    )
+    assert memory.teacher == memory.reference == 0
+    assert memory.step == 100 + sum(size for name, size in memory.parts().items() if name != "libraries")
+    wider, _ = run_memory(job, BatchShape(8, 16, 128.0, True), "cpu", 100)
+    assert memory.activations + memory.loss < wider.activations + wider.loss < 8 * (memory.activations + memory.loss)
+
+
+def test_an_adapter_trains_little_and_a_teacher_weighs(here):
+    shape = BatchShape(2, 16, 32.0, True)
+    twice = {"gradient_accumulation_steps": 2}  # so that gradients are there in the forward pass
+    whole, _ = run_memory(job_with(here, **twice), shape, "cpu", 0)
+    words = {"use_peft": True, "lora_target_modules": "all-linear", **twice}
+    adapter, student = run_memory(job_with(here, **words), shape, "cpu", 0)
+    assert student.trained < student.parameters / 2
+    assert (adapter.gradients, adapter.optimizer) == (4 * student.trained, 8 * student.trained)
+    assert adapter.gradients < whole.gradients
+    assert min(whole.teacher, adapter.teacher) > 4 * 320 * 32
+
+
+def test_references_weigh_where_one_is_kept(here):
+    shape = BatchShape(2, 16, 32.0, True)
+    words = {"teacher": "null", "eta": "null"}
+    kept, student = run_memory(job_with(here, method="sft-kl", **words), shape, "cpu", 0)
+    assert kept.reference == kept.weights
+    assert run_memory(job_with(here, method="sft-kl", use_peft=True, **words), shape, "cpu", 0)[0].reference == 0
+    assert run_memory(job_with(here, method="psft", **words), shape, "cpu", 0)[0].reference == student.trained_bytes
+
+
+def test_checkpointing_saves_activations_and_methods_differ_in_loss(here):
+    shape = BatchShape(4, 64, 256.0, True)
+    whole, _ = run_memory(job_with(here), shape, "cpu", 0)
+    saving, _ = run_memory(job_with(here, gradient_checkpointing=True), shape, "cpu", 0)
+    assert saving.activations < whole.activations
+    sft = loss_bytes(job_with(here, method="sft", teacher="null", eta="null"), shape, "cpu")
+    assert 0 < sft < loss_bytes(job_with(here), shape, "cpu")
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_families_are_rehearsed(here, family):
+    model_directory(here / f"a-{family}", family)
+    memory, student = run_memory(
+        job_with(here, model=f"a-{family}", method="sft", teacher="null", eta="null", gradient_accumulation_steps=2),
+        BatchShape(2, 16, 32.0, True),
+        "cpu",
+        0,
+    )
+    assert memory.gradients == 4 * student.parameters
+
+
+def test_steps_and_saves_are_those_of_the_trainer(here):
+    from qtarget.job.training import prepare_training
+
+    for keys in ({"max_steps": 4}, {"max_steps": -1, "num_train_epochs": 2, "gradient_accumulation_steps": 3}):
+        job = job_with(here, **keys)
+        trainer = prepare_training(job)
+        steps = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
+        assert steps_of(job, 16) == steps
+    assert saves_of(job_with(here), 4) == 2
+    assert saves_of(job_with(here, save_steps="0.25"), 100) == 4
+    assert saves_of(job_with(here, save_strategy="no"), 100) == 0
+
+
+def test_without_a_pilot_no_weight_is_read(here, capsys, monkeypatch):
+    from qtarget.job.cost import run_cost
+
+    monkeypatch.setattr(run_cost, "run_pilot", lambda *_: pytest.fail("a pilot was run"))
+    monkeypatch.setenv("COLUMNS", "80")
+    before = {path.name for path in here.iterdir()}
+    said = command(capsys, "estimate", "config.yaml", "--no-pilot", "--task", "math-500")
+    assert said.code == 0, said.err
+    assert max(map(cell_len, said.out.splitlines())) <= 80
+    shown = " ".join(said.out.split())
+    for part in ("weights", "gradients", "optimizer", "activations", "teacher", "4 steps", "a pilot tells more"):
+        assert part in shown
+    assert {path.name for path in here.iterdir()} == before
+    found = json.loads(command(capsys, "estimate", "config.yaml", "--no-pilot", "--json").out)
+    assert found["memory"]["total"] >= found["memory"]["step"] > found["memory"]["weights"] > 0
+    assert found["disk"]["cache"] > 0
+    assert found["pilot"] is None
+
+
+def test_a_pilot_is_timed_and_said_to_be_one(here, capsys):
+    said = command(capsys, "estimate", "config.yaml", "--task", "math-500", "--json")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert found["pilot"]["train_seconds"] > 0
+    assert found["time"]["basis"].startswith("a pilot of 3 steps")
+    assert found["time"]["total"] > 0
+    (task,) = found["tasks"]
+    assert (task["task"], task["answers"]) == ("math-500", 8000)
+    assert task["seconds"] == pytest.approx(8000 * task["tokens"] / found["pilot"]["generation"])
+    assert not (here / "out").exists()
+
+
+def test_a_stream_is_estimated_by_its_first_rows(here, capsys):
+    words = "--streaming --eval-dataset null --no-pilot --json"
+    found = json.loads(command(capsys, "estimate", "config.yaml", *words.split()).out)
+    assert (found["sampled"], found["time"]["steps"]) == (True, 4)
+
+
+def test_what_does_not_fit_is_said(here, capsys, monkeypatch):
+    from qtarget.job.cost import disk_use, run_cost
+
+    monkeypatch.setattr(run_cost, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(disk_use.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    shown = " ".join(command(capsys, "estimate", "config.yaml", "--no-pilot").out.split())
+    assert "are free: take fewer rows at once (`per_device_train_batch_size`)" in shown
+    assert "keep fewer checkpoints (`save_total_limit: 1`)" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("config.yaml --task math-50", "math-500"),
+        ("confg.yaml", "config.yaml"),
+        ("config.yaml --lr 1", "learning_rate"),
+    ],
+)
+def test_what_cannot_be_is_refused(here, capsys, words, said):
+    found = command(capsys, "estimate", *words.split())
+    assert found.code == 2
+    assert said in found.err
+
+
+def test_the_longest_row_decides_the_largest_batch(here):
+    from qtarget.job.cost.batch_shape import batch_shape
+    from qtarget.job.rows.rendering import rows_trainer
+
+    write_rows(here / "uneven.jsonl", [{"prompt": "w1 ", "completion": " ".join(["w2"] * n)} for n in (2, 2, 2, 30)])
+    words = {"model": "llama", "method": "sft", "teacher": "null", "eta": "null", "eval_dataset": "null"}
+    job = job_with(here, train_dataset="uneven.jsonl", **words)
+    shape = batch_shape(rows_trainer(job).train_dataset, job)
+    assert (shape.rows, shape.width, shape.is_padded) == (2, 32, True)
+    assert shape.tokens == pytest.approx(2 * (32 + 4) / 2)  # of two batches one has the long row

@@ -1,0 +1,137 @@
+"""`load_best_model_at_end`: the checkpoint whose weights become the result is looked at as one that is resumed from."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from job.command import run
+from job.directories import link_into
+
+SETTINGS = {"teacher": "null", "method": "sft", "eta": "null", "learning_rate": "3e-1"}
+BEST = {**SETTINGS, "eval_strategy": "steps", "eval_steps": "2", "load_best_model_at_end": "true"}
+
+
+def words_for(settings: dict[str, str]) -> tuple[str, ...]:
+    return ("train", "config.yaml", "--max-steps", "6", *(w for k, v in settings.items() for w in (f"--{k}", v)))
+
+
+TRAIN, LAST = words_for(BEST), words_for({**BEST, "load_best_model_at_end": "false"})
+RESUME = "--resume-from-checkpoint"
+
+
+@pytest.fixture(scope="module")
+def trained(home, tmp_path_factory) -> Path:
+    """A folder with a finished run, whose best checkpoint is not its last."""
+    folder = tmp_path_factory.mktemp("best")
+    link_into(folder, home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        from qtarget.job.config.flags import parse_arguments
+        from qtarget.job.config.read_job import read_job
+        from qtarget.job.training import prepare_training, run_training
+
+        run_training(prepare_training(read_job(parse_arguments(list(TRAIN[1:])))))
+    return folder
+
+
+@pytest.fixture
+def there(here, trained) -> Path:
+    shutil.copytree(trained / "out", here / "out")
+    return here
+
+
+def best_of(out: Path) -> Path:
+    best = (
+        out / Path(json.loads((out / "checkpoint-6" / "trainer_state.json").read_text())["best_model_checkpoint"]).name
+    )
+    assert best.name != "checkpoint-6"
+    return best
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_result_has_the_weights_of_the_best_checkpoint(there):
+    assert weights(there / "out") == weights(best_of(there / "out"))
+    assert weights(there / "out") != weights(there / "out" / "checkpoint-6")
+
+
+@pytest.mark.failure_case(2)
+@pytest.mark.parametrize("harm", ["flipped", "cut", "removed"])
+def test_going_on_is_refused_where_the_best_checkpoint_is_damaged(there, capsys, harm):
+    best = best_of(there / "out")
+    before = weights(there / "out")
+    if harm == "removed":
+        shutil.rmtree(best)
+    elif harm == "cut":
+        (best / "model.safetensors").write_bytes(before[:1000])
+    else:
+        flip(best / "model.safetensors")
+    said = run(capsys, *TRAIN, RESUME)
+    assert said.code == 2
+    words = " ".join(said.err.split())
+    assert f"out/{best.name}" in words
+    assert ("is not there" if harm == "removed" else "model.safetensors") in words
+    assert "load_best_model_at_end: false" in words
+    assert "resume_changed: [load_best_model_at_end, greater_is_better, metric_for_best_model]" in words
+    assert weights(there / "out") == before
+    said = run(
+        capsys,
+        *LAST,
+        RESUME,
+        "--resume-changed",
+        "load_best_model_at_end",
+        "greater_is_better",
+        "metric_for_best_model",
+    )
+    assert said.code == 0, said.err
+    assert weights(there / "out") == weights(there / "out" / "checkpoint-6")
+
+
+def test_a_run_that_was_moved_finds_its_own_best_checkpoint_and_no_other_runs(there, capsys):
+    before = weights(there / "out")
+    (there / "out").rename(there / "moved")
+    run(capsys, *TRAIN, "--seed", "7")
+    assert (there / "out" / best_of(there / "moved").name).is_dir()
+    said = run(capsys, *TRAIN, "--output-dir", "moved", RESUME)
+    assert said.code == 0, said.err
+    assert weights(there / "moved") == before
+
+
+def test_one_of_another_run_at_its_place_is_refused(there, capsys):
+    best = best_of(there / "out")
+    assert run(capsys, *TRAIN, "--seed", "7", "--output-dir", "other").code == 0
+    shutil.rmtree(best)
+    shutil.copytree(there / "other" / best.name, best)
+    said = run(capsys, *TRAIN, RESUME)
+    assert said.code == 2
+    assert "is of another run" in " ".join(said.err.split())
+
+
+@pytest.mark.failure_case(2)
+def test_damage_while_the_run_is_on_is_found_before_the_weights_are_taken(there, capsys, monkeypatch):
+    from qtarget.job.build import JobTrainer
+
+    seal = JobTrainer.seal
+    best = best_of(there / "out").name
+
+    def harming(self, folder):
+        seal(self, folder)
+        if folder.name == "checkpoint-6":
+            flip(there / "again" / best / "model.safetensors")
+
+    monkeypatch.setattr(JobTrainer, "seal", harming)
+    said = run(capsys, *TRAIN, "--output-dir", "again")
+    assert said.code == 1
+    words = " ".join(said.err.split())
+    assert f"again/{best} is not whole (model.safetensors" in words
+    assert "again/checkpoint-6" in words
+    assert not (there / "again" / "model.safetensors").exists()
