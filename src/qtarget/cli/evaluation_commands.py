@@ -194,7 +194,7 @@ def answers_command(
     full: Annotated[bool, typer.Option("--full", help="Do not shorten texts.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    from qtarget.evaluate.browse.page import check_page, write_page
+    from qtarget.evaluate.browse.answers_page import check_page, write_answers_page
     from qtarget.evaluate.browse.question_answers import read_questions
     from qtarget.evaluate.browse.view import answers_view
 
@@ -205,7 +205,7 @@ def answers_command(
         most = limit if limit is not None else TERMINAL_QUESTIONS if page is None else PAGE_QUESTIONS
         report = read_questions([folder for folder in (run, run2) if folder is not None], names, only, most)
     if page is not None:
-        write_page(page, report)
+        write_answers_page(page, report)
         SafeConsole(stderr=True, soft_wrap=True).print(f"{len(report.questions)} of {report.total} questions: {page}")
     elif as_json:
         print_json(asdict(report))

@@ -105,8 +105,11 @@ def cut_torn_line(path: Path) -> str | None:
     )
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: Path, *, unfinished: bool = False) -> list[Record]:
     """The records of a file in their order; none where there is no file.
+
+    Args:
+        unfinished: leave out a last line without an end, as one that is still being written is.
 
     Raises:
         ValueError: a line that is not a record, or a sample that stands twice, naming file and line.
@@ -117,6 +120,8 @@ def read_records(path: Path) -> list[Record]:
     records = []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if unfinished and not line.endswith(b"\n"):
+                break
             record = _parsed(line, path, number)
             if record.key in line_numbers:
                 raise ValueError(
@@ -224,7 +229,7 @@ def load_answers(folder: Path, *, ungraded: bool = False) -> list[Answers]:
     A question has as many records as there are; statistics refuse one that has not all k.
 
     Args:
-        ungraded: take samples that are not graded yet, too.
+        ungraded: take samples that are not graded yet, too: of a run that is still going on.
 
     Raises:
         ValueError: no run is there, it is not graded yet, or a sample is damaged.
@@ -240,7 +245,8 @@ def load_answers(folder: Path, *, ungraded: bool = False) -> list[Answers]:
 
 def answers_in(folder: Path, facts: Mapping[str, Any], *, ungraded: bool = False) -> Answers:
     """The answers in the folder of a task; `facts` is the run's fingerprint, as `read_run` gives it."""
-    return answers_of(read_task(folder), read_records(folder / SAMPLES), facts, ungraded=ungraded)
+    records = read_records(folder / SAMPLES, unfinished=ungraded)
+    return answers_of(read_task(folder), records, facts, ungraded=ungraded)
 
 
 def answers_of(run: TaskRun, records: Sequence[Record], facts: Mapping[str, Any], *, ungraded: bool = False) -> Answers:

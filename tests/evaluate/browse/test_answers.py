@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import get_args
 
 import pytest
 from evaluate.answered import answers, write_folder
@@ -14,9 +15,10 @@ from job.command import run as command
 from rich.cells import cell_len
 
 from qtarget.console import COMMANDING, SafeConsole, visible
-from qtarget.evaluate.browse.page import answers_page
-from qtarget.evaluate.browse.question_answers import read_questions
+from qtarget.evaluate.browse.answers_page import answers_page
+from qtarget.evaluate.browse.question_answers import PLACE_WORDS, REASON_WORDS, read_questions
 from qtarget.evaluate.browse.view import answers_view
+from qtarget.evaluate.nouns import Reason
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -110,9 +112,45 @@ def test_tasks_and_limits(tmp_path):
 def test_a_run_that_is_still_going_on_can_be_read(tmp_path):
     made = graded([[0, 1], [1, 1]])
     records = (tuple(replace(r, grade=None, grade_reason="ungraded") for r in made.records[0]), made.records[1][:1])
-    report = read_questions([write_folder(tmp_path / "run", replace(made, records=records))])
+    folder = write_folder(tmp_path / "run", replace(made, records=records))
+    with (folder / "t" / "samples.jsonl").open("ab") as samples:
+        samples.write(b'{"task": "t", "comp')  # the next sample is being written
+    report = read_questions([folder])
     assert "1 samples not drawn yet" in report.runs[0].scores[0]
     assert "unknown, not graded yet" in shown(report)
+
+
+def test_every_reason_has_words():
+    assert {*REASON_WORDS, *PLACE_WORDS} == {*get_args(Reason), "ungraded"}
+
+
+def test_a_verdict_says_where_the_answer_stood_and_what_the_grader_noted(tmp_path):
+    made = graded([[0], [None], [0]])
+    changes = (
+        {"grade_reason": "boxed", "extracted": "41"},
+        {"grade_reason": "grader_failed", "extracted": None, "grade_note": "ZeroDivisionError: \x1b[2J" + "z" * 400},
+        {"grade_reason": "several", "extracted": None},
+    )
+    records = tuple((replace(own[0], **new),) for own, new in zip(made.records, changes, strict=True))
+    questions = (replace(made.questions[0], accepted=("seven", "VII")), *made.questions[1:])
+    report = read_questions([write_folder(tmp_path / "run", replace(made, records=records, questions=questions))])
+    text = " ".join(shown(report).split())
+    assert "sample 0: wrong, answer read in the last box: 41; " in text
+    assert "sample 0: unknown, the grader failed; " in text
+    assert "sample 0: wrong, more than one answer; " in text
+    assert "note: ZeroDivisionError: \\x1b[2Jzzz" in text
+    assert "gold: 0, or seven, or VII" in text
+    assert shown(report, full=True).count("z") >= 400 > shown(report).count("z")
+    page = answers_page(report)
+    assert "note: <bdi>ZeroDivisionError: \\x1b[2Jzzz" in page
+    assert "gold: <bdi>0</bdi>, or <bdi>seven</bdi>, or <bdi>VII</bdi>" in page
+
+
+def test_rows_that_changed_beside_the_question_do_not_part_two_runs(tmp_path):
+    made = graded([[1, 1]])
+    runs = [replace(made, questions=(replace(made.questions[0], row=row),)) for row in ('{"a": 1}', '{"a": 2}')]
+    folders = [write_folder(tmp_path / str(place), run) for place, run in enumerate(runs)]
+    assert order(read_questions(folders)) == ["q0"]
 
 
 def test_what_two_runs_were_not_both_asked_is_said(tmp_path, one):

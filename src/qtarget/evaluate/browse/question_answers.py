@@ -9,26 +9,39 @@ from qtarget.evaluate.nouns import Answers, Question, Record, SamplingProtocol
 from qtarget.evaluate.store import load_answers
 
 Only = Literal["wrong", "right", "unknown", "differ"]
-WORDS: Mapping[int | None, Only] = {0: "wrong", None: "unknown", 1: "right"}
+GRADE_WORDS: Mapping[int | None, Only] = {0: "wrong", None: "unknown", 1: "right"}
 """What a grade is called, in the order in which samples are shown."""
-REASONS = {
-    "ok": "",
+REASON_WORDS = {
+    "untrue": "its equation does not hold, or it says what the answer is not",
     "no_answer": "no answer found",
-    "parse_error": "its answer could not be parsed",
+    "cut_off": "its last box is not closed",
+    "several": "more than one answer",
+    "withdrawn": "its answer is taken back",
+    "unfinished_thinking": "it ends while thinking",
+    "parse_error": "its answer could not be read",
     "timeout": "it took too long to judge",
-    "gold_unparseable": "the gold could not be parsed",
+    "gold_unparseable": "the gold could not be read",
+    "grader_failed": "the grader failed",
     "ungraded": "not graded yet",
 }
-"""What a grade's reason is called; others are shown as they are."""
+"""What a grade's reason is called, but for those that say where the answer stood."""
+PLACE_WORDS = {
+    "ok": "",
+    "boxed": " in the last box",
+    "tagged": " in <answer> tags",
+    "stated": " in a sentence",
+    "whole": " on a line of its own",
+}
+"""Where the answer stood that was compared with the gold, by the grade's reason."""
 
 
 def verdict(record: Record) -> str:
-    """What a sample's grade is, and why: ``wrong, answer read: 41``."""
-    parts = [WORDS[record.grade]]
-    if reason := REASONS.get(record.grade_reason, record.grade_reason.replace("_", " ")):
-        parts.append(reason)
+    """What a sample's grade is, and why: ``wrong, answer read in the last box: 41``."""
+    parts = [GRADE_WORDS[record.grade]]
+    if record.grade_reason not in PLACE_WORDS:
+        parts.append(REASON_WORDS.get(record.grade_reason, record.grade_reason))
     if record.extracted is not None:
-        parts.append(f"answer read: {record.extracted}")
+        parts.append(f"answer read{PLACE_WORDS.get(record.grade_reason, '')}: {record.extracted}")
     return ", ".join(parts)
 
 
@@ -45,7 +58,7 @@ class SamplePair:
 
     @property
     def words(self) -> list[Only]:
-        return [WORDS[record.grade] for record in self.records if record is not None]
+        return [GRADE_WORDS[record.grade] for record in self.records if record is not None]
 
     @property
     def differ(self) -> bool:
@@ -75,7 +88,7 @@ class QuestionAnswers:
         return [right / max(asked, 1) for right, asked in zip(self.right, self.asked, strict=True)]
 
 
-class RunFacts(NamedTuple):
+class RunHeading(NamedTuple):
     """A run as a page's head names it: its folder, its model, and what it scored, a line each task."""
 
     name: str
@@ -92,7 +105,7 @@ class AnswersReport:
         remarks: what a reader should know, such as questions that only one of the runs was asked.
     """
 
-    runs: tuple[RunFacts, ...]
+    runs: tuple[RunHeading, ...]
     questions: tuple[QuestionAnswers, ...]
     total: int
     remarks: tuple[str, ...] = ()
@@ -149,7 +162,7 @@ def _questions(answers: Sequence[Answers], folders: Sequence[Path]) -> Iterator[
         found = [other[question.qid] for other in others if question.qid in other]
         if len(found) < len(others):
             continue
-        if any(same != question for same, _ in found):
+        if any(_asked(same) != _asked(question) for same, _ in found):
             raise ValueError(
                 f"Question {question.qid!r} of {answers[0].task.name} has another text, gold or options in "
                 f"{folders[1]} than in {folders[0]}, so its answers cannot stand side by side; name two runs of the "
@@ -158,11 +171,16 @@ def _questions(answers: Sequence[Answers], folders: Sequence[Path]) -> Iterator[
         yield _with_pairs(answers[0].task.name, question, [records, *(other for _, other in found)])
 
 
+def _asked(question: Question) -> tuple[str, ...]:
+    """What was asked and what is right."""
+    return (question.text, *question.options, *question.answers)
+
+
 def _with_pairs(task: str, question: Question, records: Sequence[Sequence[Record]]) -> QuestionAnswers:
     by_number = [{record.sample_i: record for record in own} for own in records]
     numbers = sorted({number for own in by_number for number in own})
     pairs = [SamplePair(tuple(own.get(number) for own in by_number)) for number in numbers]
-    order = list(WORDS.values())
+    order = list(GRADE_WORDS.values())
     pairs.sort(key=lambda pair: (not pair.differ, order.index(pair.words[0])))
     right = tuple(sum(record.grade == 1 for record in own) for own in records)
     return QuestionAnswers(task, question, tuple(pairs), right, tuple(map(len, records)))
@@ -181,9 +199,9 @@ def _only(question: QuestionAnswers, only: Only | str | None) -> QuestionAnswers
     return shown if pairs or only is None else None
 
 
-def _facts(folder: Path, tasks: Sequence[Answers]) -> RunFacts:
+def _facts(folder: Path, tasks: Sequence[Answers]) -> RunHeading:
     model = str(tasks[0].model.get("name", "")) if tasks else ""
-    return RunFacts(str(folder), model, tuple(map(_score, tasks)))
+    return RunHeading(str(folder), model, tuple(map(_score, tasks)))
 
 
 def _score(answers: Answers) -> str:

@@ -8,7 +8,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.console import shortened
+from qtarget.console import shortened, visible
 from qtarget.evaluate.browse.question_answers import (
     AnswersReport,
     QuestionAnswers,
@@ -18,16 +18,16 @@ from qtarget.evaluate.browse.question_answers import (
 )
 from qtarget.evaluate.nouns import Record
 
-LINES, SIGNS, QUESTION_SIGNS = 12, 600, 900
+ANSWER_LINES, ANSWER_SIGNS, QUESTION_SIGNS, NOTE_SIGNS = 12, 600, 900, 300
 """What is shown of an answer: its last lines and characters, where the answer that was read stands; and the beginning
-of a question."""
+of a question and of a note."""
 _STYLES = {1: "green", 0: "red", None: "yellow"}
 
 
 def answers_view(report: AnswersReport, width: int, *, full: bool = False) -> RenderableType:
     """The runs, and the questions with their samples. Long texts are shortened unless they are wanted in full."""
     blocks: list[RenderableType] = [_runs(report)]
-    blocks += [Text(f"notice: {remark}", style="yellow") for remark in report.remarks]
+    blocks += [_text(f"notice: {remark}", "yellow") for remark in report.remarks]
     for question in report.questions:
         blocks += [Text(), *_question(question, len(report.runs), width, full)]
     return Group(*blocks, Text(), Text(_count(report), style="dim"))
@@ -39,7 +39,7 @@ def _runs(report: AnswersReport) -> Table:
     grid.add_column(overflow="fold")
     labels = ("run",) if len(report.runs) == 1 else ("left", "right")
     for label, run in zip(labels, report.runs, strict=True):
-        grid.add_row(label, Text("\n".join([f"{run.name} ({run.model})", *run.scores])))
+        grid.add_row(label, _text("\n".join([f"{run.name} ({run.model})", *run.scores])))
     return grid
 
 
@@ -53,10 +53,10 @@ def _count(report: AnswersReport) -> str:
 
 def _question(question: QuestionAnswers, runs: int, width: int, full: bool) -> Iterator[RenderableType]:
     counts = " and ".join(f"{right} of {asked}" for right, asked in zip(question.right, question.asked, strict=True))
-    title = Text.assemble((question.question.qid, "bold"), f"  {question.task}, {counts} right")
-    yield Rule(title, align="left", style="dim")
-    yield Text(question.question.text if full else shortened(question.question.text, QUESTION_SIGNS))
-    yield Text.assemble(("gold: ", "dim"), question.question.gold)
+    own = question.question
+    yield Rule(_text(own.qid, "bold") + _text(f"  {question.task}, {counts} right"), align="left", style="dim")
+    yield _text(own.text if full else shortened(own.text, QUESTION_SIGNS))
+    yield Text("gold: ", "dim") + _text(", or ".join(own.answers), "not dim")
     yield _pairs(question.pairs, runs, width, full)
 
 
@@ -72,14 +72,20 @@ def _pairs(pairs: tuple[SamplePair, ...], runs: int, width: int, full: bool) -> 
 def _sample(record: Record | None, full: bool) -> RenderableType:
     if record is None:
         return Text("no sample", style="dim")
-    head = Text.assemble(
-        (f"sample {record.sample_i}: ", "dim"), (verdict(record), _STYLES[record.grade]), (f"; {length(record)}", "dim")
-    )
+    head = Text(f"sample {record.sample_i}: ", "dim") + _text(verdict(record), _STYLES[record.grade])
+    lines = [head + Text(f"; {length(record)}", "dim")]
+    if record.grade_note:
+        lines.append(_text(f"note: {record.grade_note if full else shortened(record.grade_note, NOTE_SIGNS)}", "dim"))
     text = record.completion if full else _end(record.completion)
-    return Group(head, Padding(Text(text or "(empty)"), (0, 0, 0, 2)))
+    return Group(*lines, Padding(_text(text or "(empty)"), (0, 0, 0, 2)))
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Text of a file or a model. Rich would drop some of its control characters, and reckon others' width wrongly."""
+    return Text(visible(text), style)
 
 
 def _end(text: str) -> str:
     """The end of an answer, where what was read of it stands."""
-    end = "\n".join(text.strip().split("\n")[-LINES:])[-SIGNS:]
+    end = "\n".join(text.strip().split("\n")[-ANSWER_LINES:])[-ANSWER_SIGNS:]
     return end if len(end) == len(text.strip()) else f"…{end}"

@@ -8,6 +8,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +16,7 @@ from qtarget.console import visible
 from qtarget.disk.files import replace_text
 from qtarget.disk.place import check_place
 from qtarget.evaluate.browse.question_answers import (
-    WORDS,
+    GRADE_WORDS,
     AnswersReport,
     Only,
     QuestionAnswers,
@@ -25,32 +26,6 @@ from qtarget.evaluate.browse.question_answers import (
 )
 from qtarget.evaluate.nouns import Record
 
-STYLE = """
-:root { color-scheme: light dark; --line: #d0d4da; --soft: #5c6470; --box: #f6f7f9; --paper: #ffffff; --ink: #1b1f24;
-  --right: #14713d; --wrong: #b3261e; --unknown: #8a5a00; }
-@media (prefers-color-scheme: dark) { :root { --line: #3a4048; --soft: #a2abb6; --box: #1d2127; --paper: #14171b;
-  --ink: #e6e9ed; --right: #6fcf97; --wrong: #ff8a80; --unknown: #ffca6b; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 80rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.4rem; margin: 0 0 .5rem; }
-h2 { font-size: 1rem; margin: 0; overflow-wrap: anywhere; }
-.soft, legend { color: var(--soft); font-weight: normal; }
-.runs, .pair { display: grid; grid-template-columns: repeat(var(--runs, 1), minmax(0, 1fr)); gap: .75rem; }
-.two { --runs: 2; }
-.run, .sample { border: 1px solid var(--line); border-radius: 6px; padding: .5rem .75rem; overflow-wrap: anywhere; }
-fieldset { border: 1px solid var(--line); border-radius: 6px; margin: .75rem 0; }
-label { margin-right: 1rem; white-space: nowrap; }
-article { border-top: 1px solid var(--line); margin-top: 1.25rem; padding-top: .75rem; }
-pre { margin: .4rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
-pre.question { background: var(--box); border-radius: 6px; padding: .6rem .75rem; font: inherit; }
-details { margin-top: .75rem; }
-summary { cursor: pointer; }
-.sample pre { font: 14px/1.45 ui-monospace, monospace; }
-.right > .verdict { color: var(--right); } .wrong > .verdict { color: var(--wrong); }
-.unknown > .verdict { color: var(--unknown); } .verdict { font-weight: 600; margin: 0; unicode-bidi: isolate; }
-@media (max-width: 44rem) { .runs, .pair { grid-template-columns: minmax(0, 1fr); } body { padding: .75rem; } }
-"""
 _FILTERS = "".join(
     f"body:has(#only-{word}:checked) :is(article, .pair):not(.has-{word}) {{ display: none; }}\n"
     for word in get_args(Only)
@@ -70,7 +45,7 @@ def check_page(page: Path) -> None:
     check_place(page.parent, f"`--page {page}`: its folder {page.parent}")
 
 
-def write_page(page: Path, report: AnswersReport) -> None:
+def write_answers_page(page: Path, report: AnswersReport) -> None:
     """Write the page, in the place of an older one."""
     page.parent.mkdir(parents=True, exist_ok=True)
     replace_text(page, answers_page(report))
@@ -78,7 +53,7 @@ def write_page(page: Path, report: AnswersReport) -> None:
 
 def answers_page(report: AnswersReport) -> str:
     """The page's text."""
-    style = STYLE + _FILTERS
+    style = files(__package__).joinpath("answers_page.css").read_text(encoding="utf-8") + _FILTERS
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     title = _text("Answers: " + " and ".join(run.name for run in report.runs))
@@ -136,7 +111,7 @@ def _question(question: QuestionAnswers, is_open: bool, two: str) -> str:
         f'<article class="{" ".join(kinds)}">\n'
         f'<h2>{_text(own.qid)} <span class="soft">{_text(question.task)}, {counts} right</span></h2>\n'
         f'<pre class="question" dir="auto">{_text(own.text)}</pre>\n'
-        f"<p>gold: <bdi>{_text(own.gold)}</bdi></p>\n"
+        f"<p>gold: {', or '.join(f'<bdi>{_text(gold)}</bdi>' for gold in own.answers)}</p>\n"
         f"<details{' open' if is_open else ''}><summary>{len(question.pairs)} samples</summary>\n{pairs}\n</details>\n"
         "</article>"
     )
@@ -149,8 +124,9 @@ def _kinds(pair: SamplePair) -> list[str]:
 def _sample(record: Record | None) -> str:
     if record is None:
         return '<div class="sample soft">no sample</div>'
+    note = f'<p class="soft note">note: <bdi>{_text(record.grade_note)}</bdi></p>' if record.grade_note else ""
     return (
-        f'<div class="sample {WORDS[record.grade]}"><p class="verdict">{_text(verdict(record))}</p>'
-        f'<span class="soft">sample {record.sample_i}, {length(record)}</span>'
+        f'<div class="sample {GRADE_WORDS[record.grade]}"><p class="verdict">{_text(verdict(record))}</p>'
+        f'<span class="soft">sample {record.sample_i}, {length(record)}</span>{note}'
         f'<pre dir="auto">{_text(record.completion)}</pre></div>'
     )
