@@ -16,7 +16,8 @@ from rich.cells import cell_len
 
 from qtarget.console import COMMANDING, SafeConsole, visible
 from qtarget.evaluate.browse.answers_page import answers_page
-from qtarget.evaluate.browse.question_answers import PLACE_WORDS, REASON_WORDS, read_questions
+from qtarget.evaluate.browse.question_answers import read_questions
+from qtarget.evaluate.browse.verdict_words import PLACE_WORDS, REASON_WORDS
 from qtarget.evaluate.browse.view import answers_view
 from qtarget.evaluate.nouns import Reason
 

@@ -15,15 +15,8 @@ from typing import get_args
 from qtarget.console import visible
 from qtarget.disk.files import replace_text
 from qtarget.disk.place import check_place
-from qtarget.evaluate.browse.question_answers import (
-    GRADE_WORDS,
-    AnswersReport,
-    Only,
-    QuestionAnswers,
-    SamplePair,
-    length,
-    verdict,
-)
+from qtarget.evaluate.browse.question_answers import AnswersReport, QuestionAnswers, SamplePair
+from qtarget.evaluate.browse.verdict_words import GRADE_WORDS, Only, length, verdict
 from qtarget.evaluate.nouns import Record
 
 _FILTERS = "".join(

@@ -9,13 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qtarget.console import shortened, visible
-from qtarget.evaluate.browse.question_answers import (
-    AnswersReport,
-    QuestionAnswers,
-    SamplePair,
-    length,
-    verdict,
-)
+from qtarget.evaluate.browse.question_answers import AnswersReport, QuestionAnswers, SamplePair
+from qtarget.evaluate.browse.verdict_words import length, verdict
 from qtarget.evaluate.nouns import Record
 
 ANSWER_LINES, ANSWER_SIGNS, QUESTION_SIGNS, NOTE_SIGNS = 12, 600, 900, 300

@@ -18,8 +18,8 @@ REFILLED = _named("""
 """)
 """Rows may leave the cache and others may enter it, as long as all of its layers hold keys and values of each token."""
 PADDED = _named("""
-    bamba bert-generation bloom deepseek_v4 falcon_h1 falcon_mamba gpt_neo granitemoehybrid inkling2_text
-    inkling_text jamba lfm2 lfm2_moe lfm3 llama4_text mamba mamba2 minimax moshi mpt nemotron_h olmo_hybrid
-    openai-gpt qwen3_5_moe_text qwen3_5_text qwen3_next recurrent_gemma xlm zamba2 zaya
+    bamba bloom deepseek_v4 falcon_h1 falcon_mamba gpt_neo granitemoehybrid inkling2_text
+    inkling_text jamba lfm2 lfm2_moe lfm3 llama4_text mamba mamba2 minimax mpt nemotron_h olmo_hybrid
+    openai-gpt qwen3_5_moe_text qwen3_5_text qwen3_next recurrent_gemma xlm zaya
 """)
 """Prompts of any length may stand side by side, with padding before the shorter ones."""
