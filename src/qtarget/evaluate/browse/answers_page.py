@@ -6,7 +6,7 @@ security policy lets no script run, no style but the page's own count, and nothi
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import get_args
 from qtarget.console import visible
 from qtarget.disk.files import replace_text
 from qtarget.disk.place import check_place
-from qtarget.evaluate.browse.question_answers import AnswersReport, QuestionAnswers, SamplePair
+from qtarget.evaluate.browse.question_answers import AnswersReport, QuestionAnswers, RunHeading, SamplePair
 from qtarget.evaluate.browse.verdict_words import GRADE_WORDS, Only, length, verdict
 from qtarget.evaluate.nouns import Record
 
@@ -60,7 +60,7 @@ def answers_page(report: AnswersReport) -> str:
         f'<div class="runs{two}">{"".join(_runs(report))}</div>',
         *(f'<p class="soft">{_text(remark)}</p>' for remark in report.remarks),
         f'<p class="soft">{_count(report)}</p>\n{_choice(report)}\n</header>\n<main>',
-        *(_question(question, place == 0, two) for place, question in enumerate(report.questions)),
+        *(_question(question, place == 0, report.runs) for place, question in enumerate(report.questions)),
         "</main>\n</body>\n</html>\n",
     ]
     return "\n".join(parts)
@@ -92,14 +92,11 @@ def _choice(report: AnswersReport) -> str:
     return f"<fieldset><legend>samples</legend>{''.join(boxes)}</fieldset>"
 
 
-def _question(question: QuestionAnswers, is_open: bool, two: str) -> str:
+def _question(question: QuestionAnswers, is_open: bool, runs: Sequence[RunHeading]) -> str:
     own = question.question
     counts = " and ".join(f"{right} of {asked}" for right, asked in zip(question.right, question.asked, strict=True))
     kinds = dict.fromkeys(kind for pair in question.pairs for kind in _kinds(pair))
-    pairs = "\n".join(
-        f'<div class="pair{two} {" ".join(_kinds(pair))}">{"".join(map(_sample, pair.records))}</div>'
-        for pair in question.pairs
-    )
+    pairs = "\n".join(_pair(pair, runs) for pair in question.pairs)
     return (
         f'<article class="{" ".join(kinds)}">\n'
         f'<h2>{_text(own.qid)} <span class="soft">{_text(question.task)}, {counts} right</span></h2>\n'
@@ -114,12 +111,21 @@ def _kinds(pair: SamplePair) -> list[str]:
     return [f"has-{word}" for word in [*dict.fromkeys(pair.words), *(["differ"] if pair.differ else [])]]
 
 
-def _sample(record: Record | None) -> str:
+def _pair(pair: SamplePair, runs: Sequence[RunHeading]) -> str:
+    """Samples of the same number side by side; where the window is narrow, below one another, each with its run."""
+    if len(runs) == 1:
+        return f'<div class="pair {" ".join(_kinds(pair))}">{_sample(pair.records[0], "")}</div>'
+    samples = [_sample(record, run.name) for record, run in zip(pair.records, runs, strict=True)]
+    return f'<div class="pair two {" ".join(_kinds(pair))}">{"".join(samples)}</div>'
+
+
+def _sample(record: Record | None, run: str) -> str:
+    of = f'<span class="of-run"> of {_text(run)}</span>' if run else ""
     if record is None:
-        return '<div class="sample soft">no sample</div>'
+        return f'<div class="sample soft">no sample{of}</div>'
     note = f'<p class="soft note">note: <bdi>{_text(record.grade_note)}</bdi></p>' if record.grade_note else ""
     return (
         f'<div class="sample {GRADE_WORDS[record.grade]}"><p class="verdict">{_text(verdict(record))}</p>'
-        f'<span class="soft">sample {record.sample_i}, {length(record)}</span>{note}'
+        f'<span class="soft">sample {record.sample_i}{of}, {length(record)}</span>{note}'
         f'<pre dir="auto">{_text(record.completion)}</pre></div>'
     )
