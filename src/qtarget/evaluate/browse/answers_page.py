@@ -96,13 +96,14 @@ def _question(question: QuestionAnswers, is_open: bool, runs: Sequence[RunHeadin
     own = question.question
     counts = " and ".join(f"{right} of {asked}" for right, asked in zip(question.right, question.asked, strict=True))
     kinds = dict.fromkeys(kind for pair in question.pairs for kind in _kinds(pair))
+    samples = f"{len(question.pairs)} sample{'s' if len(question.pairs) > 1 else ''}"
     pairs = "\n".join(_pair(pair, runs) for pair in question.pairs)
     return (
         f'<article class="{" ".join(kinds)}">\n'
         f'<h2>{_text(own.qid)} <span class="soft">{_text(question.task)}, {counts} right</span></h2>\n'
         f'<pre class="question" dir="auto">{_text(own.text)}</pre>\n'
         f"<p>gold: {', or '.join(f'<bdi>{_text(gold)}</bdi>' for gold in own.answers)}</p>\n"
-        f"<details{' open' if is_open else ''}><summary>{len(question.pairs)} samples</summary>\n{pairs}\n</details>\n"
+        f"<details{' open' if is_open else ''}><summary>{samples}</summary>\n{pairs}\n</details>\n"
         "</article>"
     )
 
