@@ -126,11 +126,12 @@ def test_every_reason_has_words():
 
 
 def test_a_verdict_says_where_the_answer_stood_and_what_the_grader_noted(tmp_path):
-    made = graded([[0], [None], [0]])
+    made = graded([[0], [None], [0], [1]])
     changes = (
         {"grade_reason": "boxed", "extracted": "41"},
         {"grade_reason": "grader_failed", "extracted": None, "grade_note": "ZeroDivisionError: \x1b[2J" + "z" * 400},
         {"grade_reason": "several", "extracted": None},
+        {"grade_reason": "ok", "completion": " so 7 \n", "extracted": "so 7"},
     )
     records = tuple((replace(own[0], **new),) for own, new in zip(made.records, changes, strict=True))
     questions = (replace(made.questions[0], accepted=("seven", "VII")), *made.questions[1:])
@@ -139,6 +140,7 @@ def test_a_verdict_says_where_the_answer_stood_and_what_the_grader_noted(tmp_pat
     assert "sample 0: wrong, answer read in the last box: 41; " in text
     assert "sample 0: unknown, the grader failed; " in text
     assert "sample 0: wrong, more than one answer; " in text
+    assert "sample 0: right, answer read: all of it; " in text
     assert "note: ZeroDivisionError: \\x1b[2Jzzz" in text
     assert "gold: 0, or seven, or VII" in text
     assert shown(report, full=True).count("z") >= 400 > shown(report).count("z")

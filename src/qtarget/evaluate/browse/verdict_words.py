@@ -38,7 +38,9 @@ def verdict(record: Record) -> str:
     if record.grade_reason not in PLACE_WORDS:
         parts.append(REASON_WORDS.get(record.grade_reason, record.grade_reason))
     if record.extracted is not None:
-        parts.append(f"answer read{PLACE_WORDS.get(record.grade_reason, '')}: {record.extracted}")
+        is_all = record.extracted.strip() == record.completion.strip()
+        place = PLACE_WORDS.get(record.grade_reason, "")
+        parts.append(f"answer read{place}: {'all of it' if is_all else record.extracted}")
     return ", ".join(parts)
 
 
