@@ -36,6 +36,12 @@ def test_on_this_machine_runs_work(found):
     assert {"train", "qlora", "gguf", "inspect", "vllm"} <= {name for part, name in by_name if part == "extras"}
 
 
+def test_the_trial_step_says_nothing_itself(capfd, recwarn):
+    assert [each.state for each in trial.trainer_found()] == ["fine", "fine"]
+    assert capfd.readouterr().out == ""
+    assert not [str(each.message) for each in recwarn if "qtarget" in str(each.filename)]
+
+
 def test_the_command_prints_it_at_80_columns_or_as_json(found, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("qtarget.job.surroundings.examine.examine", lambda runs: found)
     monkeypatch.setenv("COLUMNS", "80")

@@ -50,7 +50,7 @@ def _memory_remark(cost: RunCost) -> str:
 
 
 def _totals(cost: RunCost) -> Iterator[tuple[str, str, str]]:
-    free = "" if cost.free is None else f"{_gib(cost.free)} GiB are free"
+    free = "" if cost.free is None else f"{_gib(cost.free)} are free"
     yield "at the peak", _gib(cost.memory.step), free
     if cost.memory.loading > cost.memory.step:
         yield "loading", _gib(cost.memory.loading), "while weights are read: they are there twice for a moment"
@@ -96,7 +96,7 @@ def _task(each: TaskTime) -> tuple[str, str, str]:
 def _warnings(cost: RunCost) -> Iterator[str]:
     if cost.free is not None and cost.memory.total - cost.memory.libraries > cost.free:
         yield (
-            f"{_gib(cost.memory.total)} GiB are needed and {_gib(cost.free)} GiB are free: take fewer rows at once "
+            f"{_gib(cost.memory.total)} are needed and {_gib(cost.free)} are free: take fewer rows at once "
             "(`per_device_train_batch_size`), cut them (`max_length`), or train an adapter (`use_peft: true`)."
         )
     if cost.disk.free is not None and cost.disk.run > cost.disk.free:
@@ -125,7 +125,7 @@ def _table(rows: list[tuple[str, str, str]]) -> Table:
 
 
 def _gib(size: int) -> str:
-    return f"{size / _GIB:.2f}"
+    return f"{size / _GIB:.2f} GiB" if size >= _GIB / 10 else f"{size / 2**20:.1f} MiB"
 
 
 def _gb(size: int) -> str:

@@ -41,7 +41,7 @@ def _step() -> float:
     """Train one step, where a run would, with the precision that a run would have; its loss."""
     import torch
     from datasets import Dataset
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback
 
     from qtarget import lab
     from qtarget.job.config.machine import machine_choices
@@ -53,7 +53,7 @@ def _step() -> float:
         torch.manual_seed(0)
         model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes))
     chosen: Any = machine_choices({"use_cpu": not torch.cuda.is_available()}).keys
-    rows = Dataset.from_list([{"input_ids": [5, 6, 7, 8]}] * 2)
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7, tokenizer.eos_token_id]}] * 2)
     with tempfile.TemporaryDirectory() as folder:
         args = TargetSFTConfig(
             folder,
@@ -67,6 +67,7 @@ def _step() -> float:
             **chosen,
         )
         trainer = TargetSFTTrainer(model, args, train_dataset=rows, processing_class=tokenizer)
+        trainer.remove_callback(PrinterCallback)  # it prints to standard output
         return trainer.train().training_loss
 
 
