@@ -46,7 +46,7 @@ def write_answers_page(page: Path, report: AnswersReport) -> None:
 
 def answers_page(report: AnswersReport) -> str:
     """The page's text."""
-    style = files(__package__).joinpath("answers_page.css").read_text(encoding="utf-8") + _FILTERS
+    style = files("qtarget.evaluate.browse").joinpath("answers_page.css").read_text(encoding="utf-8") + _FILTERS
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     title = _text("Answers: " + " and ".join(run.name for run in report.runs))

@@ -5,7 +5,7 @@ hides. So a row can be put beside others of any length: only the hidden columns 
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -43,29 +43,32 @@ def empty_cache(model: PreTrainedModel) -> DynamicCache:
 def keep_rows(cache: DynamicCache, rows: Sequence[int], columns: int) -> None:
     """Let a cache hold these of its rows, in this order, a row as often as it is named, and its last columns."""
     index = torch.tensor(rows, dtype=torch.long)
-    for layer in cache.layers:
-        if layer.is_initialized:
-            layer.reorder_cache(index)
-            _resize(layer, columns)
+    for layer in _filled(cache):
+        layer.reorder_cache(index)
+        _resize(layer, columns)
 
 
 def join_rows(cache: DynamicCache, others: DynamicCache) -> None:
     """Put the rows of another cache behind a cache's own. The shorter of the two gets columns before its first."""
-    for layer, other in zip(cache.layers, others.layers, strict=True):
-        if layer.is_initialized:
-            columns = max(layer.get_seq_length(), other.get_seq_length())
-            _resize(layer, columns)
-            _resize(other, columns)
-            layer.keys = torch.cat([layer.keys, other.keys])
-            layer.values = torch.cat([layer.values, other.values])
+    for layer, other in zip(_filled(cache), _filled(others), strict=True):
+        columns = max(layer.get_seq_length(), other.get_seq_length())
+        _resize(layer, columns)
+        _resize(other, columns)
+        layer.keys = torch.cat([layer.keys, other.keys])
+        layer.values = torch.cat([layer.values, other.values])
+
+
+def _filled(cache: DynamicCache) -> list[Any]:
+    """The layers that hold something: layers that share another's keys and values stay empty. All are of `LAYERS`."""
+    return [layer for layer in cast(list[Any], cache.layers) if layer.is_initialized]
 
 
 def _resize(layer: Any, columns: int) -> None:
     """Let a layer have so many columns, the last of its own at the end; one with a window stores only its last ones."""
     stored = columns
-    if isinstance(layer, DynamicSlidingWindowLayer):
-        stored = min(columns, layer.sliding_window - 1)
-        layer.cumulative_length = columns
+    if type(layer) is DynamicSlidingWindowLayer:
+        stored = min(columns, cast(Any, layer).sliding_window - 1)
+        cast(Any, layer).cumulative_length = columns
     layer.keys, layer.values = _last(layer.keys, stored), _last(layer.values, stored)
 
 
