@@ -66,10 +66,10 @@ def _filled(cache: DynamicCache) -> list[Any]:
 def _resize(layer: Any, columns: int) -> None:
     """Let a layer have so many columns, the last of its own at the end; one with a window stores only its last ones."""
     stored = columns
-    if type(layer) is DynamicSlidingWindowLayer:
-        stored = min(columns, cast(Any, layer).sliding_window - 1)
-        cast(Any, layer).cumulative_length = columns
-    layer.keys, layer.values = _last(layer.keys, stored), _last(layer.values, stored)
+    if isinstance(layer, DynamicSlidingWindowLayer):
+        stored = min(columns, layer.sliding_window - 1)
+        layer.cumulative_length = columns
+    layer.keys, layer.values = (_last(cast(Tensor, states), stored) for states in (layer.keys, layer.values))
 
 
 def _last(states: Tensor, columns: int) -> Tensor:
