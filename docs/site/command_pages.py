@@ -14,7 +14,7 @@ from qtarget.disk.pages import markdown
 HEAD = """# Every command
 
 Written from the code when the site is built. [The command line](../command-line.md) explains what a run is, and
-[evaluation](../evaluation.md) what `eval` and `compare` do.
+[evaluation](../evaluation.md) what `eval`, `compare` and `answers` do.
 
 Every command takes `--debug` (show the traceback of an error) and `--help`.
 """

@@ -1,8 +1,9 @@
-"""`qtarget tasks`, `eval` and `compare`."""
+"""`qtarget tasks`, `eval`, `compare` and `answers`."""
 
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,7 +134,8 @@ def eval_command(options: EvalOptions) -> None:
     from qtarget.data.user_files.paths import check_model_name
     from qtarget.evaluate.run.conduct import conduct_evaluation
     from qtarget.evaluate.run.prepare import prepare_evaluation
-    from qtarget.evaluate.run.view import quiet_progress, results_view
+    from qtarget.evaluate.run.progress_display import quiet_progress
+    from qtarget.evaluate.run.view import results_view
 
     progress = quiet_progress()
     with preparation():
@@ -164,3 +166,48 @@ def compare_command(
     if comparison.tables is not None:
         print_json(asdict(comparison.tables)) if as_json else print_view(comparison_view, comparison.tables)
     SafeConsole(stderr=True, soft_wrap=True).print(*comparison.written, sep="\n")
+
+
+ANSWERS_HELP = """Show a run's questions with their answers and grades, wrong ones first.
+
+Two runs stand side by side, those questions first whose answers differ most.
+
+    qtarget answers runs/math --only wrong
+    qtarget answers runs/base runs/tuned --only differ --page answers.html
+"""
+TERMINAL_QUESTIONS, PAGE_QUESTIONS = 10, 500
+"""Questions that are shown where `--limit` does not say."""
+
+
+@evaluation_app.command(
+    "answers", short_help="Show a run's questions with their answers, wrong ones first.", help=ANSWERS_HELP
+)
+def answers_command(
+    run: Annotated[Path, typer.Argument(help="Folder of qtarget eval.", show_default=False)],
+    run2: Annotated[Path | None, typer.Argument(help="Another, beside it.", show_default=False)] = None,
+    task: Annotated[list[str] | None, typer.Option(help="NAME[,NAME…]", show_default="all")] = None,
+    only: Annotated[str | None, typer.Option(help="wrong, right, unknown or differ.", show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Questions.", show_default=f"{TERMINAL_QUESTIONS}, of a page {PAGE_QUESTIONS}")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="Write one HTML file instead.", show_default=False)] = None,
+    full: Annotated[bool, typer.Option("--full", help="Do not shorten texts.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    from qtarget.evaluate.browse.answers_page import check_page, write_answers_page
+    from qtarget.evaluate.browse.question_answers import read_questions
+    from qtarget.evaluate.browse.view import answers_view
+
+    with preparation():
+        if page is not None:
+            check_page(page)
+        names = [name.strip() for words in task or [] for name in words.split(",") if name.strip()]
+        most = limit if limit is not None else TERMINAL_QUESTIONS if page is None else PAGE_QUESTIONS
+        report = read_questions([folder for folder in (run, run2) if folder is not None], names, only, most)
+    if page is not None:
+        write_answers_page(page, report)
+        SafeConsole(stderr=True, soft_wrap=True).print(f"{len(report.questions)} of {report.total} questions: {page}")
+    elif as_json:
+        print_json(asdict(report))
+    else:
+        print_view(partial(answers_view, full=full), report)

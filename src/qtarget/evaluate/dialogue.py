@@ -12,8 +12,8 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
+from qtarget.evaluate.generators.drawing import ends_of
 from qtarget.evaluate.generators.huggingface import HuggingFace
-from qtarget.evaluate.generators.sampling import ends_of
 from qtarget.evaluate.prompts import refuse_two_bos
 
 UNFINISHED_CHARACTER = "\ufffd"

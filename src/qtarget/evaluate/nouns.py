@@ -239,6 +239,14 @@ class Completion:
     ids: tuple[int, ...] | None = None
 
 
+OnTokens = Callable[[int], None]
+"""A callback with a number of tokens."""
+
+
+def ignore_tokens(tokens: int) -> None:
+    """An `OnTokens` that does nothing."""
+
+
 @runtime_checkable
 class Generator(Protocol):
     """Draws completions: from a model loaded here, or from a server."""
@@ -252,8 +260,15 @@ class Generator(Protocol):
         """What the answers depend on: {"model": {...}, "generation": {engine, version, dtype, batch size, …}}."""
         ...
 
-    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
-        """The completions of the requests, in any order, each yielded as soon as it is finished."""
+    def generate(
+        self, requests: Sequence[Request], ask: SamplingProtocol, on_tokens: OnTokens = ignore_tokens
+    ) -> Iterator[Completion]:
+        """The completions of the requests, in any order, each yielded as soon as it is finished.
+
+        Args:
+            on_tokens: called with the number of tokens drawn since its last call, by a generator that knows of them
+                before their completion is finished.
+        """
         ...
 
 

@@ -105,8 +105,11 @@ def cut_torn_line(path: Path) -> str | None:
     )
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: Path, *, unfinished: bool = False) -> list[Record]:
     """The records of a file in their order; none where there is no file.
+
+    Args:
+        unfinished: leave out a last line without an end, as one that is still being written is.
 
     Raises:
         ValueError: a line that is not a record, or a sample that stands twice, naming file and line.
@@ -117,6 +120,8 @@ def read_records(path: Path) -> list[Record]:
     records = []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if unfinished and not line.endswith(b"\n"):
+                break
             record = _parsed(line, path, number)
             if record.key in line_numbers:
                 raise ValueError(
@@ -218,10 +223,13 @@ def _read_json(path: Path, keys: Collection[str]) -> dict[str, Any]:
     return read_json_object(path, RESTORE, keys)
 
 
-def load_answers(folder: Path) -> list[Answers]:
+def load_answers(folder: Path, *, ungraded: bool = False) -> list[Answers]:
     """The answers of a run, a task each, in the order of their names.
 
     A question has as many records as there are; statistics refuse one that has not all k.
+
+    Args:
+        ungraded: take samples that are not graded yet, too: of a run that is still going on.
 
     Raises:
         ValueError: no run is there, it is not graded yet, or a sample is damaged.
@@ -232,24 +240,26 @@ def load_answers(folder: Path) -> list[Answers]:
         raise ValueError(f"{folder / RUN} is missing; {RESTORE}.")
     if facts is None or not tasks:
         raise ValueError(f"{folder} holds no evaluation; write the folder that was given to `qtarget eval … --out`.")
-    return [answers_in(task, facts) for task in tasks]
+    return [answers_in(task, facts, ungraded=ungraded) for task in tasks]
 
 
-def answers_in(folder: Path, facts: Mapping[str, Any]) -> Answers:
+def answers_in(folder: Path, facts: Mapping[str, Any], *, ungraded: bool = False) -> Answers:
     """The answers in the folder of a task; `facts` is the run's fingerprint, as `read_run` gives it."""
-    return answers_of(read_task(folder), read_records(folder / SAMPLES), facts)
+    records = read_records(folder / SAMPLES, unfinished=ungraded)
+    return answers_of(read_task(folder), records, facts, ungraded=ungraded)
 
 
-def answers_of(run: TaskRun, records: Sequence[Record], facts: Mapping[str, Any]) -> Answers:
+def answers_of(run: TaskRun, records: Sequence[Record], facts: Mapping[str, Any], *, ungraded: bool = False) -> Answers:
     """The records of a task by question, each question's in the order of the samples.
 
     Raises:
-        ValueError: a record that is not graded, of a question that was not asked, or as `check_origin`.
+        ValueError: a record that is not graded, unless such are taken too; of a question that was not asked; or as
+            `check_origin`.
     """
     by_question: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_question[record.qid].append(record)
-        if record.grade_reason == "ungraded":
+        if record.grade_reason == "ungraded" and not ungraded:
             raise ValueError(
                 f"The samples of {run.task.name} are not all drawn and graded yet; run the same `qtarget eval` "
                 "again, which goes on where it stopped."

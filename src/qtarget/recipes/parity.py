@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.evaluate.generators.sampling import ends_of
+from qtarget.evaluate.generators.drawing import ends_of
 from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import check_as_trained, prompt_ids
 from qtarget.job.build import JobTrainer

@@ -16,7 +16,7 @@ from qtarget.disk.one_writer import one_writer
 from qtarget.disk.seal import SEAL, file_damage, read_seal
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import EvaluationPlan
-from qtarget.evaluate.run.view import ProgressDisplay
+from qtarget.evaluate.run.progress_display import ProgressDisplay
 from qtarget.evaluate.tasks import task
 from qtarget.evaluate.tasks.lock_file import LOCK_NAME
 from qtarget.evaluate.tasks.questions import sample_rows

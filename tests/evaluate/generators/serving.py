@@ -17,7 +17,7 @@ from starlette.routing import Route
 from transformers import AutoTokenizer
 
 from qtarget import lab
-from qtarget.evaluate.generators.sampling import draw, ends_of
+from qtarget.evaluate.generators.drawing import draw, ends_of
 from qtarget.evaluate.nouns import SamplingProtocol
 
 KEY, NAME, VERSION = "sk-of-the-test", "lab-student", "0.0.1-test"

@@ -54,6 +54,20 @@ def test_a_completion_ends_where_the_model_has_no_more_positions(student):
         list(student.generate([replace(request, prompt_ids=request.prompt_ids * 30)], one.ask))
 
 
+def test_a_completion_ends_where_its_own_prompt_has_used_up_the_positions_whatever_stands_beside_it():
+    """At a temperature at which hardly any ends by itself. Prompts leave 4 to 117 of the student's 128 positions."""
+    one = asked(4, k=2, max_new_tokens=4000, temperature=8.0)
+    long = [replace(r, prompt_ids=(r.prompt_ids * 30)[: 124 - 19 * place]) for place, r in enumerate(requests(one)[:6])]
+    wanted = long + requests(one)[6:]
+    alone = texts(HuggingFace(str(STUDENT), batch_size=1), one, wanted)
+    cut_off = {key: tokens for key, (_, finish, tokens, _) in alone.items() if finish == "length"}
+    room = {(r.qid, r.sample): 128 - len(r.prompt_ids) for r in wanted}
+    assert len(cut_off) > 2
+    assert cut_off == {key: room[key] for key in cut_off}
+    for batch_size in (3, 8):
+        assert texts(HuggingFace(str(STUDENT), batch_size=batch_size), one, wanted) == alone
+
+
 def test_an_adapter_answers_whether_it_is_put_on_the_model_or_named_in_its_place(tmp_path, student):
     network = get_peft_model(
         lab.load(STUDENT), LoraConfig(r=4, target_modules=["q_proj"], base_model_name_or_path=None)

@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from evaluate.generators.test_row_families import Tokenizer
+from models.families import tiny
 
 from qtarget import lab
+from qtarget.evaluate.generators.drawing import draw
 from qtarget.evaluate.generators.sampling import complete, complete_as_they_end, seed_of
 from qtarget.evaluate.nouns import Request, SamplingProtocol
 
@@ -194,3 +197,46 @@ def test_an_error_of_the_model_reaches_the_reader(student, tokenizer):
             list(complete_as_they_end(model, tokenizer, requests_of_all(tokenizer), PROTOCOL))
     finally:
         handle.remove()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen2", "mistral", "falcon_h1", "xlnet"])
+def test_rows_end_at_their_own_limit_and_are_the_same_whatever_the_batch(family):
+    """Of gpt2 the positions are a table of 64: one step beyond it is an IndexError."""
+    model = tiny(family)
+    prompts = [[3 + (7 * place + token) % 60 for token in range(size)] for place, size in enumerate((60, 5, 33, 61, 2))]
+    ask = SamplingProtocol("plain", k=1, max_new_tokens=40, temperature=3.0)
+    alone = [draw(model, Tokenizer(), [ids], [seed], ask)[0] for seed, ids in enumerate(prompts)]
+    most = [min(40, 64 - len(ids)) if family != "xlnet" else 40 for ids in prompts]
+    assert all(len(new) == limit or new[-1] == 2 for new, limit in zip(alone, most, strict=True))
+    assert all(len(new) <= limit for new, limit in zip(alone, most, strict=True))
+    for batch_size in (2, 8):
+        assert draw(model, Tokenizer(), prompts, range(5), ask, batch_size=batch_size) == alone
+
+
+def test_a_prompt_without_a_position_for_an_answer_is_refused():
+    with pytest.raises(ValueError, match="Prompt 1 has 64 tokens, and the model has 64 positions"):
+        draw(tiny("gpt2"), Tokenizer(), [[3], [4] * 64], [0, 1], PROTOCOL)
+
+
+def test_finished_rows_make_room_so_that_a_long_answer_holds_up_no_other(student, tokenizer):
+    """Calls of the model: as many as the busiest place of the batch needs, not as many as the longest answer of each
+    batch."""
+    requests, steps = requests_of_all(tokenizer) * 4, []
+    requests = [replace(r, sample=n, seed=seed_of(1, r.qid, n)) for n, r in enumerate(requests)]
+    handle = student.register_forward_hook(lambda *call: steps.append(1))
+    try:
+        done = list(complete_as_they_end(student, tokenizer, requests, PROTOCOL, batch_size=4))
+    finally:
+        handle.remove()
+    lengths = {completion.request.sample: completion.tokens for completion in done}
+    assert len(lengths) == len(requests)
+    assert len(steps) < sum(lengths.values()) / 2
+
+
+def test_tokens_are_told_of_as_they_are_drawn(student, tokenizer):
+    told, ended = [], []
+    for done in complete_as_they_end(student, tokenizer, requests_of_all(tokenizer), PROTOCOL, 4, told.append):
+        ended.append((sum(told), done.tokens))
+    assert 0 < ended[0][0] <= sum(tokens for _, tokens in ended)
+    assert sum(told) == sum(tokens for _, tokens in ended)
+    assert max(told) == 4

@@ -23,8 +23,9 @@ from qtarget.evaluate.grading import GRADERS
 from qtarget.evaluate.nouns import Grade, Question
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import EvaluationPlan
+from qtarget.evaluate.run.progress_display import Pace, ProgressDisplay
 from qtarget.evaluate.run.results import average_of
-from qtarget.evaluate.run.view import ProgressDisplay, results_view
+from qtarget.evaluate.run.view import results_view
 from qtarget.evaluate.store import load_answers, read_records, write_records
 from qtarget.outcomes import Interruption
 
@@ -123,7 +124,8 @@ class Counted:
     def __init__(self) -> None:
         self.drawn = 0
 
-    def begin(self, what: str, total: int, done: int, at_once: int = 1) -> None: ...
+    def begin(self, what: str, total: int, done: int, at_once: int = 1, most_tokens: int = 0) -> None: ...
+    def add_tokens(self, tokens: int) -> None: ...
 
     def advance(self, tokens: int = 0) -> None:
         self.drawn += tokens > 0
@@ -274,7 +276,7 @@ def test_identical_samples_and_cut_off_ones_are_warned_of(tmp_path, monkeypatch)
 def test_an_empty_answer_is_an_answer_without_one(tmp_path, monkeypatch):
     own = HuggingFace.generate
     monkeypatch.setattr(
-        HuggingFace, "generate", lambda self, asked, ask: (replace(c, text="", tokens=1) for c in own(self, asked, ask))
+        HuggingFace, "generate", lambda *asked: (replace(completion, text="", tokens=1) for completion in own(*asked))
     )
     (one,) = run_evaluation(plan(tmp_path, limit=2)).tasks
     assert (one.average.mean, one.no_answer) == (0, 1)
@@ -323,6 +325,41 @@ def test_progress_off_a_terminal_is_plain_lines(tmp_path):
     assert said[0] == "task: 4 of 10 samples are there already"
     assert said[1].startswith("task: 5 of 10, ")
     assert "\x1b" not in "".join(said)
+
+
+def test_progress_is_shown_from_the_first_token_on_and_the_time_is_a_bound_until_enough_have_ended():
+    pace = Pace(total=100, at_once=32, most_tokens=50)
+    assert pace.text(10.0) == ""
+    pace.told = 40
+    assert pace.text(10.0) == ", 40 tokens, 4 tokens/s, at most 20 min 50 s left"
+    pace.now, pace.ended, pace.told = 7, 70, 400
+    assert pace.text(10.0) == ", 40 tokens/s, at most 1 min 56 s left"
+    pace.now, pace.ended = 8, 80
+    assert pace.text(10.0) == ", 40 tokens/s, 1 min 55 s left"
+    pace.now, pace.told = 20, 100
+    assert pace.text(10.0) == ", 10 tokens/s, 40 s left"
+    assert Pace(total=20, before=10, now=10, told=100).text(10.0) == ", 10 tokens/s, 10 s"
+    assert Pace(total=10, now=1).text(1.0) == ", 1/s, 9 s left"
+
+
+def test_a_run_tells_of_tokens_before_a_sample_ends(tmp_path):
+    events = []
+
+    class Recorded(Counted):
+        def begin(self, what, total, done, at_once=1, most_tokens=0):
+            events.append((total, done, at_once, most_tokens) if "grading" not in what else "grading")
+
+        def add_tokens(self, tokens):
+            events.append("tokens")
+
+        def advance(self, tokens=0):
+            events.append("ended")
+
+    run_evaluation(plan(tmp_path, limit=2), Recorded())
+    assert events[0][:3] == (2 * K, 0, 8)
+    assert events[0][3] > 1
+    assert events[1] == "tokens"
+    assert events[: events.index("grading")].count("ended") == 2 * K
 
 
 def test_the_command_prints_json_and_says_what_is_wrong(finished, capsys, monkeypatch):

@@ -7,7 +7,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from qtarget.evaluate.effects.logprobs import TokenRow, chunks
-from qtarget.evaluate.generators.sampling import draw, seed_of
+from qtarget.evaluate.generators.drawing import draw
+from qtarget.evaluate.generators.sampling import seed_of
 from qtarget.evaluate.nouns import SamplingProtocol
 
 TextOrIds = str | Sequence[int]
@@ -67,14 +68,9 @@ def base_text(
     """One completion of every prompt by the base, at temperature 1."""
     protocol = SamplingProtocol("plain", k=1, temperature=1.0, max_new_tokens=max_new_tokens)
     ids = [_ids(tokenizer, prompt) for prompt in prompts]
-    order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
-    rows: dict[int, TokenRow] = {}
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        seeds = [seed_of(seed, f"base text {place}", 0) for place in places]
-        drawn = draw(base, tokenizer, [ids[place] for place in places], seeds, protocol)
-        rows |= {p: TokenRow((*ids[p], *new), len(ids[p])) for p, new in zip(places, drawn, strict=True)}
-    return [rows[place] for place in range(len(ids))]
+    seeds = [seed_of(seed, f"base text {place}", 0) for place in range(len(ids))]
+    drawn = draw(base, tokenizer, ids, seeds, protocol, batch_size=batch_size)
+    return [TokenRow((*prompt, *new), len(prompt)) for prompt, new in zip(ids, drawn, strict=True)]
 
 
 def divergence(

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.evaluate.generators.huggingface import tokenizer_for
-from qtarget.evaluate.nouns import Completion, Finish, Request, SamplingProtocol
+from qtarget.evaluate.nouns import Completion, Finish, OnTokens, Request, SamplingProtocol, ignore_tokens
 from qtarget.models.identity import template_identity, tokenizer_identity
 from qtarget.servers.http import HttpServer, Reply, checked_url, in_one_line
 from qtarget.servers.patience import Away, until_answered
@@ -95,7 +95,9 @@ class Endpoint:
             },
         }
 
-    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
+    def generate(
+        self, requests: Sequence[Request], ask: SamplingProtocol, on_tokens: OnTokens = ignore_tokens
+    ) -> Iterator[Completion]:
         waiting: SimpleQueue[Request] = SimpleQueue()
         done: SimpleQueue[Completion | Exception] = SimpleQueue()
         stopped = threading.Event()

@@ -1,7 +1,7 @@
 """The generator for a model loaded here by transformers, on a CPU or a GPU."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ import torch
 import transformers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from qtarget.evaluate.generators.drawing import positions_of_model
 from qtarget.evaluate.generators.sampling import complete_as_they_end
-from qtarget.evaluate.nouns import Completion, Request, SamplingProtocol
+from qtarget.evaluate.nouns import Completion, OnTokens, Request, SamplingProtocol, ignore_tokens
 from qtarget.models.causal_lm import keep_head_input_contiguous
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
@@ -22,10 +23,11 @@ from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
 
 @dataclass(frozen=True)
 class HuggingFace:
-    """A causal language model that answers in batches of prompts of like length, the longest first.
+    """A causal language model that answers several prompts at once, the longest first; where an answer has ended, the
+    next prompt takes its place.
 
-    The weights are loaded when the first answer is drawn. A batch ends where its longest prompt reaches the model's
-    last position: there, and only there, a sample's length depends on the prompts beside it.
+    The weights are loaded when the first answer is drawn. An answer ends at the latest where its own prompt and it have
+    used up the model's positions.
 
     Attributes:
         model: folder or hub name; a LoRA adapter's folder stands for the adapter on its base.
@@ -90,25 +92,20 @@ class HuggingFace:
             },
         }
 
-    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
-        longest_first = sorted(requests, key=lambda request: -len(request.prompt_ids))
-        if longest_first:
-            self._tokens_left(longest_first[0], ask)
-        for start in range(0, len(longest_first), self.batch_size):
-            batch = longest_first[start : start + self.batch_size]
-            limited = replace(ask, max_new_tokens=self._tokens_left(batch[0], ask))
-            yield from complete_as_they_end(self.network, self.tokenizer, batch, limited)
+    def generate(
+        self, requests: Sequence[Request], ask: SamplingProtocol, on_tokens: OnTokens = ignore_tokens
+    ) -> Iterator[Completion]:
+        if requests:
+            self._check_room(max(requests, key=lambda request: len(request.prompt_ids)))
+        yield from complete_as_they_end(self.network, self.tokenizer, requests, ask, self.batch_size, on_tokens)
 
-    def _tokens_left(self, longest: Request, ask: SamplingProtocol) -> int:
-        """New tokens that a batch may draw: those of the protocol, or as many as the model has positions for."""
-        places = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
-        room = ask.max_new_tokens if places is None else min(ask.max_new_tokens, places - len(longest.prompt_ids))
-        if room < 1:
+    def _check_room(self, longest: Request) -> None:
+        positions = positions_of_model(self.network)
+        if positions is not None and len(longest.prompt_ids) >= positions:
             raise ValueError(
                 f"The prompt of question {longest.qid!r} has {len(longest.prompt_ids)} tokens and {self.model} has "
-                f"{places} positions, so nothing can be answered; use a model with a longer context."
+                f"{positions} positions, so nothing can be answered; use a model with a longer context."
             )
-        return room
 
     @property
     def _device(self) -> torch.device:

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.evaluate.generators.huggingface import ends_as_trained, model_facts, tokenizer_for
-from qtarget.evaluate.nouns import Completion, Request, SamplingProtocol
+from qtarget.evaluate.nouns import Completion, OnTokens, Request, SamplingProtocol, ignore_tokens
 from qtarget.models.gguf_file import checkpoint_folder
 
 NO_ANSWERS = ("model", "revision", "load_format")
@@ -73,7 +73,9 @@ class VLLM:
             "generation": {"engine": "vllm", "version": _library().__version__, **arguments},
         }
 
-    def generate(self, requests: Sequence[Request], ask: SamplingProtocol) -> Iterator[Completion]:
+    def generate(
+        self, requests: Sequence[Request], ask: SamplingProtocol, on_tokens: OnTokens = ignore_tokens
+    ) -> Iterator[Completion]:
         longest_first = sorted(requests, key=lambda request: -len(request.prompt_ids))
         size = self.batch_size * CHUNK
         for start in range(0, len(longest_first), size):

@@ -83,10 +83,11 @@ def draw_missing(path: Path, run: TaskRun, origin: SampleOrigin, generator: Gene
     missing = [request for request in requests if (request.qid, request.sample) not in drawn]
     if not missing:
         return
-    watch.begin(run.task.name, len(requests), len(drawn), getattr(generator, "batch_size", 1))
+    at_once = getattr(generator, "batch_size", 1)
+    watch.begin(run.task.name, len(requests), len(drawn), at_once, run.ask.max_new_tokens)
     try:
         with appending(path) as samples:
-            for completion in generator.generate(missing, run.ask):
+            for completion in generator.generate(missing, run.ask, watch.add_tokens):
                 samples.append(origin.record(completion))
                 watch.advance(completion.tokens)
     finally:

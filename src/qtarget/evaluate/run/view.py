@@ -1,99 +1,14 @@
-"""An evaluation on a terminal: its progress, and the table of its results."""
+"""The results of an evaluation on a terminal."""
 
-import time
-from dataclasses import dataclass, field
-
-import transformers
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.console import SafeConsole
 from qtarget.evaluate.effects.run_effects import RunEffects
 from qtarget.evaluate.nouns import OWN, SamplingProtocol
 from qtarget.evaluate.prompts import HOLE
 from qtarget.evaluate.run.results import Results, TaskResult
-
-_LINE_SECONDS = 10.0
-"""Seconds between two lines of progress where standard error is no terminal."""
-
-
-@dataclass
-class ProgressDisplay:
-    """Samples done, rate and time left, on standard error: a bar on a terminal, else a line now and then."""
-
-    console: Console = field(default_factory=lambda: SafeConsole(stderr=True, soft_wrap=True))
-    what: str = ""
-    total: int = 0
-    before: int = 0
-    now: int = 0
-    tokens: int = 0
-    at_once: int = 1
-    _started: float = 0.0
-    _printed: float = 0.0
-    _bar: Progress | None = None
-    _task: TaskID | None = None
-
-    def begin(self, what: str, total: int, done: int, at_once: int = 1) -> None:
-        self.what, self.total, self.before, self.now, self.tokens = what, total, done, 0, 0
-        self.at_once = at_once
-        self._started = self._printed = time.monotonic()
-        if self.console.is_terminal:
-            columns = (
-                TextColumn("{task.percentage:>3.0f}%"),
-                BarColumn(),
-                TextColumn("{task.description}", markup=False),
-            )
-            self._bar = Progress(*columns, console=self.console)
-            self._task = self._bar.add_task(self.line(), total=total, completed=done)
-            self._bar.start()
-        elif done:
-            self.console.print(Text(f"{what}: {done:,} of {total:,} samples are there already"))
-
-    def advance(self, tokens: int = 0) -> None:
-        self.now += 1
-        self.tokens += tokens
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.before + self.now, description=self.line())
-        elif time.monotonic() - self._printed > _LINE_SECONDS:
-            self._printed = time.monotonic()
-            self.console.print(Text(self.line()))
-
-    def end(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        elif self.what:
-            self.console.print(Text(self.line()))
-        self._bar, self.what = None, ""
-
-    def line(self) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        done = f"{self.what}: {self.before + self.now:,} of {self.total:,}"
-        if not self.now:
-            return done
-        speed = f"{self.tokens / seconds:,.0f} tokens/s" if self.tokens else f"{self.now / seconds:,.0f}/s"
-        remaining = self.total - self.before - self.now
-        if not remaining:
-            return f"{done}, {speed}, {duration(seconds)}"
-        # Items that go on together end one after another, so the first of them say nothing about the others' time.
-        left = f", {duration(remaining * seconds / self.now)} left" if self.now >= self.at_once else ""
-        return f"{done}, {speed}{left}"
-
-
-def quiet_progress() -> ProgressDisplay:
-    """A display for a command: switches off the progress bars and notes of transformers, so that only ours is seen."""
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
-    return ProgressDisplay()
-
-
-def duration(seconds: float) -> str:
-    """``2 h 05 min``, ``3 min 20 s`` or ``14 s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def results_view(results: Results, _width: int) -> RenderableType:
