@@ -25,6 +25,8 @@ GPU_CHUNK = 1024
 STATE_BYTES = {"adafactor": 0.1, "sgd": 0, "8bit": 2, "4bit": 1, "lion": 4, "rmsprop": 4, "adagrad": 4}
 """Bytes that optimizers keep for each trained number, by what their names hold; Adam, and any other, keeps eight."""
 ADAM_BYTES = 8
+HELD_BACK = 0.15
+"""Of the tensors' bytes on a CPU, what the C library holds back between them (`benchmarks/run_cost.py`: 0 to 0.4)."""
 TRIED_VOCABULARY, TRIED_WIDTH = 1024, 8
 
 
@@ -37,6 +39,7 @@ class RunMemory:
         loss: buffers of a chunk of logits.
         teacher: weights of live teachers, and what they said of the batch.
         reference: weights of a live reference, or of the copy that the student is compared with.
+        allocator: on a CPU, what the C library holds back between tensors that were freed.
         loading: of the whole process while weights are read: they stand in memory twice for a moment.
     """
 
@@ -48,6 +51,7 @@ class RunMemory:
     loss: int
     teacher: int
     reference: int
+    allocator: int
     loading: int
 
     @property
@@ -79,19 +83,19 @@ def run_memory(job: Job, shape: BatchShape, device: str, libraries: int) -> tupl
     student = student_memory(job, shape, loss_bytes(job, shape, device), evidence, device)
     of_teachers = sum(_weight_bytes(config, job.args.teacher_dtype) for config in teachers)
     of_references = sum(_weight_bytes(config, job.args.reference_dtype or "auto") for config in references)
-    reference = of_references + _kept_student(job, student)
-    memory = RunMemory(
-        libraries=libraries,
-        weights=student.weights,
-        gradients=student.gradients,
-        optimizer=int(_state_bytes(OptimizerNames(job.args.optim).value) * student.trained),
-        activations=student.activations,
-        loss=student.loss,
-        teacher=of_teachers + student.evidence,
-        reference=reference,
-        loading=libraries + 2 * student.weights,
-    )
-    return memory, student
+    held_back = HELD_BACK if device == "cpu" else 0.0
+    parts = {
+        "weights": student.weights,
+        "gradients": student.gradients,
+        "optimizer": int(_state_bytes(OptimizerNames(job.args.optim).value) * student.trained),
+        "activations": student.activations,
+        "loss": student.loss,
+        "teacher": of_teachers + student.evidence,
+        "reference": of_references + _kept_student(job, student),
+    }
+    allocator = int(held_back * sum(parts.values()))
+    loading = libraries + int((1 + held_back) * 2 * student.weights)
+    return RunMemory(libraries=libraries, **parts, allocator=allocator, loading=loading), student
 
 
 def _state_bytes(optimizer: str) -> float:

@@ -21,6 +21,7 @@ MEANINGS = {
     "loss": "a chunk of logits",
     "teacher": "weights, and what it said of the batch",
     "reference": "weights that the model is compared with",
+    "allocator": "held back by the C library between tensors",
 }
 
 ALWAYS = ("weights", "gradients", "optimizer", "activations")
