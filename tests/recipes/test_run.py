@@ -77,6 +77,36 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(local):
     assert '"mark": 77' in (model / "trainer_state.json").read_text()
 
 
+@pytest.mark.failure_case(21)
+def test_an_arm_that_was_stopped_before_its_first_checkpoint_begins_anew(local):
+    model = local[1] / "out" / local[0].name / "sft" / "model"
+    (model / "checkpoint-1").mkdir(parents=True)
+    for name in ("config.json", "train.log", "checkpoint-1/config.json"):
+        (model / name).write_text("{}")
+    run(local, "sft")
+    assert read_seal(model).files
+    assert any("trained already" in line for line in run(local, "sft"))
+
+
+def test_an_arm_whose_checkpoints_are_all_damaged_is_refused_with_what_to_do(local):
+    model = local[1] / "out" / local[0].name / "dft" / "model"
+    (model / "checkpoint-1").mkdir(parents=True)
+    (model / "checkpoint-1" / "trainer_state.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"cannot go on: .*checkpoint-1 \(.*Delete it to train this arm again"):
+        run(local, "dft")
+    assert (model / "checkpoint-1" / "trainer_state.json").is_file()
+
+
+@pytest.mark.failure_case(21)
+def test_models_of_a_dry_run_that_were_half_written_are_written_again(tmp_path):
+    one = recipe("numinamath-cot-qwen2.5-math-1.5b")
+    folders = [Path(each) for each in dry_models(one, tmp_path).values()]
+    for folder in folders:
+        (folder / "model.safetensors").unlink()
+    dry_models(one, tmp_path)
+    assert all((folder / "model.safetensors").is_file() for folder in folders)
+
+
 def test_a_model_of_another_run_beside_this_ones_configuration_is_refused(local):
     run(local, "target-sft")
     model = local[1] / "out" / local[0].name / "target-sft" / "model"

@@ -1,14 +1,11 @@
 """`qtarget merge`: an adapter and its base as one sealed model folder with a card."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 from qtarget.console import spelled_out
+from qtarget.disk.draft_folder import drafted_folder
 from qtarget.disk.files import file_digest, replace_text
 from qtarget.disk.place import check_place, free_name
 from qtarget.disk.seal import seal
@@ -35,23 +32,11 @@ def write_merged(plan: MergePlan, out: Path) -> MergeProbe:
     Raises:
         ValueError: as `merge_adapter`.
     """
-    with _draft_of(out) as draft:
+    with drafted_folder(out) as draft:
         probe = merge_adapter(plan, draft)
         replace_text(draft / "README.md", merge_card(plan, probe))
         seal(draft, {"merged": {"base": plan.base, "adapter": plan.adapter, **probe._asdict()}})
     return probe
-
-
-@contextmanager
-def _draft_of(out: Path) -> Iterator[Path]:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    around = Path(tempfile.mkdtemp(prefix=".draft-", dir=out.parent))
-    try:
-        (around / "new").mkdir()
-        yield around / "new"
-        (around / "new").rename(out)
-    finally:
-        shutil.rmtree(around, ignore_errors=True)
 
 
 def merge_card(plan: MergePlan, probe: MergeProbe) -> str:

@@ -21,7 +21,9 @@ from qtarget.train.missed_evaluation import is_evaluated
 from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 from qtarget.train.stopping import StopAtStepEnd
 
-NOT_OF_THE_RESULT = ("checkpoint-*", "last-good-*", ".*", "*.log", "runs", "logs")
+LAST_GOOD = "last-good-{}"
+"""The folder of the weights before a step that was not finite."""
+NOT_OF_THE_RESULT = ("checkpoint-*", LAST_GOOD.format("*"), ".*", "*.log", "runs", "logs")
 """What else stands in an output directory, by patterns: no part of the trained model."""
 SAYING_WHAT_IS_KEPT = (Interruption, NonFiniteLossError, NonFiniteWeightsError, SaveError, TeacherUnavailableError)
 GO_ON = "the same command and `--resume-from-checkpoint`"
@@ -184,7 +186,7 @@ def _save_last_good(trainer: JobTrainer, go_on: str) -> str:
     step = trainer.state.global_step
     if not step:
         return "No step was taken, so nothing was saved."
-    folder = Path(trainer.args.output_dir) / f"last-good-{step}"
+    folder = Path(trainer.args.output_dir) / LAST_GOOD.format(step)
     try:
         trainer.save_model(str(folder))
         if trainer.args.should_save:

@@ -2,13 +2,11 @@
 
 import hashlib
 import os
-import shutil
-import tempfile
-from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from qtarget.disk.draft_folder import drafted_folder
 from qtarget.disk.seal import damage, read_seal, seal
 from qtarget.models.model_seal import refuse_damaged_model
 from qtarget.models.pickled_weights import chain_of_bases, path_of_model
@@ -96,15 +94,7 @@ def _convert_into(file: Path, folder: Path, digest: str) -> None:
     """Convert into a draft beside the folder, which appears whole or not at all."""
     from qtarget.models.gguf_conversion import convert
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
-    try:
-        convert(file, draft / "new")
-        seal(draft / "new", {"gguf": file.name, FILE_SHA256: digest})
-        with suppress(OSError):  # another process was first
-            if folder.is_dir():
-                folder.rename(draft / "damaged")
-            (draft / "new").rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with drafted_folder(folder, replaces=True) as draft:
+        convert(file, draft)
+        seal(draft, {"gguf": file.name, FILE_SHA256: digest})
     assert folder.is_dir()

@@ -1,6 +1,7 @@
 """A recipe from beginning to end: every arm trained and evaluated, one table. Finished parts are not repeated."""
 
 import gc
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from qtarget.evaluate.tasks import task
 from qtarget.evaluate.tasks.lock_file import LOCK_NAME
 from qtarget.evaluate.tasks.questions import sample_rows
 from qtarget.job.config.checked_job import Job
-from qtarget.job.training import CONFIGURATION, prepare_training, run_training
+from qtarget.job.training import CONFIGURATION, LAST_GOOD, prepare_training, run_training
 from qtarget.recipes.dry import DRY_PROTOCOL, DRY_QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
 from qtarget.recipes.launch import arm_values, write_config
@@ -32,7 +33,7 @@ from qtarget.recipes.run_options import RunOptions
 from qtarget.recipes.table import RecipeScore, arm_score, comparison
 from qtarget.recipes.to_job import job_of
 from qtarget.study.quiet import quiet
-from qtarget.train.resumption.whole_checkpoints import last_checkpoint
+from qtarget.train.resumption.whole_checkpoints import STATE, checkpoints_in
 
 RESULTS_FILE, EVALUATION = "results.json", "evaluation"
 
@@ -164,8 +165,7 @@ def _check_sealed_with(configuration: Path) -> None:
 
 
 def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
-    if (newest := last_checkpoint(job.output)) is not None:
-        job.args.resume_from_checkpoint = str(newest)
+    _go_on(job)
     if not dry:
         write_config(recipe, arm, folder, gpus=1)
     trainer = prepare_training(job)
@@ -175,6 +175,26 @@ def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
     run_training(trainer, "the same command")
     del trainer
     gc.collect()  # frees this arm's models before the next arm's are loaded
+
+
+def _go_on(job: Job) -> None:
+    """From the newest whole checkpoint; or anew, over what a run left that was stopped before its first checkpoint.
+
+    Raises:
+        ValueError: all its checkpoints are damaged, or it left weights of before a step that was not finite.
+    """
+    found = checkpoints_in(job.output)
+    finished = [each for each in found.skipped if any((each.folder / name).is_file() for name in (SEAL, STATE))]
+    if found.newest is not None:
+        job.args.resume_from_checkpoint = str(found.newest)
+    elif finished or any(job.output.glob(LAST_GOOD.format("*"))):
+        broken = ", ".join(map(str, finished)) or "it has no checkpoint"
+        raise ValueError(
+            f"{job.output} holds a run that cannot go on: {broken}. Delete it to train this arm again, or write "
+            "another `--out`."
+        )
+    else:
+        shutil.rmtree(job.output, ignore_errors=True)
 
 
 def _save(recipe: Recipe, scores: Sequence[RecipeScore], options: RunOptions, home: Path) -> list[RecipeScore]:

@@ -15,6 +15,8 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
+from qtarget.disk.draft_folder import drafted_folder
+
 QWEN_SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 LLAMA_SPECIAL_TOKENS = (
     "<|begin_of_text|>",
@@ -36,10 +38,11 @@ def write_tiny(family: str, role: str, texts: Iterable[str], folder: Path) -> Pa
         role: "student" or "teacher", which is wider. With the same `texts` both have the same tokenizer.
         texts: what the tokenizer is trained on.
     """
-    if not (folder / "config.json").is_file():
+    if not (folder / "model.safetensors").is_file():
         tokenizer = tiny_tokenizer(family, texts)
-        tokenizer.save_pretrained(folder)
-        tiny_model(family, role, tokenizer).save_pretrained(folder)
+        with drafted_folder(folder, replaces=True) as draft:
+            tokenizer.save_pretrained(draft)
+            tiny_model(family, role, tokenizer).save_pretrained(draft)
     return folder
 
 
