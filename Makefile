@@ -43,17 +43,17 @@ install-oldest: $(OLDEST)/installed
 install-docs: .venv/installed-docs
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto -q --disable-warnings
+	$(BIN)/python -m pytest -n auto --dist worksteal -q --disable-warnings
 
 test-oldest: $(OLDEST)/installed
-	$(OLDEST)/bin/python -m pytest -n auto -q --disable-warnings tests/job/test_training.py tests/job/rows/test_formats.py \
+	$(OLDEST)/bin/python -m pytest -n auto --dist worksteal -q --disable-warnings tests/job/test_training.py tests/job/rows/test_formats.py \
 		$(addprefix tests/train/test_,$(addsuffix .py,config forward lookup metrics nonfinite parity probes resume rows students trl_private versions))
 
 test-newest: $(NEWEST)/installed
-	$(NEWEST)/bin/python -m pytest -n auto -q --disable-warnings tests/train tests/job/test_training.py
+	$(NEWEST)/bin/python -m pytest -n auto --dist worksteal -q --disable-warnings tests/train tests/job/test_training.py
 
 test-python: $(OTHER)/installed
-	$(OTHER)/bin/python -m pytest -n auto -q --disable-warnings tests/target tests/fused tests/laws tests/train/test_parity.py tests/job/test_training.py
+	$(OTHER)/bin/python -m pytest -n auto --dist worksteal -q --disable-warnings tests/target tests/fused tests/laws tests/train/test_parity.py tests/job/test_training.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
@@ -76,7 +76,7 @@ bench-teacher: .venv/installed-dev
 	$(BIN)/python benchmarks/teacher_caches.py
 
 chaos: .venv/installed-dev
-	QTARGET_CHAOS=1 $(BIN)/python -m pytest -n 2 -q --disable-warnings tests/reliability tests/job/test_killed.py
+	QTARGET_CHAOS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q --disable-warnings tests/reliability tests/job/test_killed.py
 
 docs: .venv/installed public-api
 	$(BIN)/qtarget methods --page README.md

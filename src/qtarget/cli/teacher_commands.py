@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from qtarget.cli.library_noise import diverted_noise
 from qtarget.cli.terminal import EXIT_FAILED, AsJson, preparation, print_json, print_view
 from qtarget.cli.training_commands import PASS_KEYS_ON, ConfigArguments
 
@@ -41,7 +42,7 @@ def cache_command(arguments: ConfigArguments = None) -> None:
     from qtarget.job.config.read_job import read_job
     from qtarget.job.teacher_cache import prepare_caches, write_caches
 
-    with preparation():
+    with diverted_noise(), preparation():
         prepared = prepare_caches(read_job(parse_arguments(arguments or [])))
     write_caches(prepared)
 
