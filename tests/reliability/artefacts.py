@@ -196,7 +196,7 @@ def teacher_cache(folder: Path, home: Path) -> Artefact:
     first = ("shard-00000.safetensors", "shard-00000.json")
     mixed = {
         "verify": (mixed_up("cache", "other", *first),),
-        "train": (mixed_up("cache", "other"),),
+        "train": (mixed_up("cache", "other", *first),),  # a whole cache of the rows is one, at whatever precision
         "teacher cache": (mixed_up("cache", "other"), mixed_up("cache", "other", *first)),
     }
     readings = (

@@ -25,7 +25,7 @@ GPU_CHUNK = 1024
 STATE_BYTES = {"adafactor": 0.1, "sgd": 0, "8bit": 2, "4bit": 1, "lion": 4, "rmsprop": 4, "adagrad": 4}
 """Bytes that optimizers keep for each trained number, by what their names hold; Adam, and any other, keeps eight."""
 ADAM_BYTES = 8
-HELD_BACK = 0.15
+BETWEEN_TENSORS = 0.15
 """Of the tensors' bytes on a CPU, what the C library holds back between them (`benchmarks/run_cost.py`: 0 to 0.4)."""
 TRIED_VOCABULARY, TRIED_WIDTH = 1024, 8
 
@@ -83,7 +83,7 @@ def run_memory(job: Job, shape: BatchShape, device: str, libraries: int) -> tupl
     student = student_memory(job, shape, loss_bytes(job, shape, device), evidence, device)
     of_teachers = sum(_weight_bytes(config, job.args.teacher_dtype) for config in teachers)
     of_references = sum(_weight_bytes(config, job.args.reference_dtype or "auto") for config in references)
-    held_back = HELD_BACK if device == "cpu" else 0.0
+    held_back = BETWEEN_TENSORS if device == "cpu" else 0.0
     parts = {
         "weights": student.weights,
         "gradients": student.gradients,
