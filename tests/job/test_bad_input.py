@@ -72,6 +72,10 @@ CASES = {
         "config.yaml --activation-offloading --use-cpu",
         ["`activation_offloading: true` moves", "on the CPU", "write `activation_offloading: false`"],
     ),
+    "a batch that shrinks by itself": (
+        "config.yaml --auto-find-batch-size",
+        ["`auto_find_batch_size: true` changes the batch", "write `per_device_train_batch_size: 1`"],
+    ),
     "a rate beyond arithmetic": (
         "config.yaml --learning-rate 3e38",
         ["`learning_rate: 3e+38` is out of range", "at most 1e+38", "`learning_rate: 2e-05`"],

@@ -130,6 +130,22 @@ def check_device(args: Any, asker: Asker) -> None:
         )
 
 
+def check_batch_size(args: Any, asker: Asker) -> None:
+    """Refuse a batch that shrinks by itself: it is part of what a run is, of its record and of going on with it.
+
+    Raises:
+        ValueError: with the line to write.
+    """
+    if args.auto_find_batch_size:
+        rows = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        raise ValueError(
+            "`auto_find_batch_size: true` changes the batch while a run is under way, and its record would state "
+            f"another one. Remove it, and write {asker.line('per_device_train_batch_size', 1)} with "
+            f"{asker.line('gradient_accumulation_steps', rows)}: the same batch in less "
+            "memory. `qtarget estimate` says what fits."
+        )
+
+
 def check_batch(batch: Any) -> None:
     """Refuse a batch of a user's collator without labels, or with labels of another shape or shifted already."""
     if "labels" not in batch or "shift_labels" in batch:
