@@ -1,5 +1,6 @@
 """`load_best_model_at_end`: the checkpoint whose weights become the result is looked at as one that is resumed from."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 from job.command import run
 from job.directories import link_into
+
+from qtarget.train.trl_private import OpenSFTTrainer
 
 SETTINGS = {"teacher": "null", "method": "sft", "eta": "null", "learning_rate": "3e-1"}
 BEST = {**SETTINGS, "eval_strategy": "steps", "eval_steps": "2", "load_best_model_at_end": "true"}
@@ -62,6 +65,43 @@ def flip(path: Path) -> None:
 def test_the_result_has_the_weights_of_the_best_checkpoint(there):
     assert weights(there / "out") == weights(best_of(there / "out"))
     assert weights(there / "out") != weights(there / "out" / "checkpoint-6")
+
+
+def eval_losses(out: Path) -> dict[int, float]:
+    log = json.loads((out / "checkpoint-6" / "trainer_state.json").read_text())["log_history"]
+    return {each["step"]: each["eval_loss"] for each in log if "eval_loss" in each}
+
+
+def with_full_disk_at(steps: set[int], patch: pytest.MonkeyPatch) -> None:
+    write = OpenSFTTrainer._write_draft
+
+    def written(self, draft: Path, *args) -> None:
+        write(self, draft, *args)
+        if self.state.global_step in steps:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    patch.setattr(OpenSFTTrainer, "_write_draft", written)
+
+
+@pytest.mark.failure_case(21)
+def test_a_checkpoint_that_could_not_be_written_is_not_the_best(here, trained, capsys, monkeypatch):
+    losses = eval_losses(trained / "out")
+    best, second, _ = sorted(losses, key=losses.__getitem__)
+    with_full_disk_at({best}, monkeypatch)
+    said = run(capsys, *TRAIN, "--on-save-error", "continue")
+    assert said.code == 0, said.err
+    state = json.loads((here / "out" / "trainer_state.json").read_text())
+    assert Path(state["best_model_checkpoint"]).name == f"checkpoint-{second}"
+    assert state["best_metric"] == losses[second]
+    assert weights(here / "out") == weights(trained / "out" / f"checkpoint-{second}")
+
+
+@pytest.mark.failure_case(21)
+def test_where_no_checkpoint_could_be_written_the_last_weights_are_the_result(here, trained, capsys, monkeypatch):
+    with_full_disk_at({2, 4, 6}, monkeypatch)
+    said = run(capsys, *TRAIN, "--on-save-error", "continue")
+    assert said.code == 0, said.err
+    assert weights(here / "out") == weights(trained / "out" / "checkpoint-6")
 
 
 @pytest.mark.failure_case(2)

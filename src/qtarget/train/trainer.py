@@ -403,8 +403,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def check_best(self, folder: Path) -> None:
         self.sealed_run.check_best(folder)
 
-    def checkpoint_lost(self, folder: Path, error: Exception) -> None:
-        self.sealed_run.lose(folder, error)
+    def checkpoint_lost(self, folder: Path, error: Exception, was_best: bool) -> None:
+        self.sealed_run.lose(folder, error, was_best)
 
     def save_beside(self, folder: Path) -> None:
         self._log_window.save(folder)

@@ -63,6 +63,18 @@ class Preparation(NamedTuple):
     only_turns: bool = False
 
 
+class BestSoFar(NamedTuple):
+    """What a Trainer's state says of the best checkpoint."""
+
+    metric: float | None
+    step: int | None
+    checkpoint: str | None
+
+    @classmethod
+    def of(cls, state: TrainerState) -> "BestSoFar":
+        return cls(state.best_metric, state.best_global_step, state.best_model_checkpoint)
+
+
 class OpenSFTTrainer(SFTTrainer):
     """`SFTTrainer` with its private hooks as public methods, for a subclass to fill in."""
 
@@ -89,6 +101,7 @@ class OpenSFTTrainer(SFTTrainer):
         return prepare(dataset, args, packing)
 
     _draft: Path | None = None
+    _best_before: BestSoFar | None = None
     _is_finished_before = False
 
     def save_checkpoint(self) -> None:
@@ -136,8 +149,8 @@ class OpenSFTTrainer(SFTTrainer):
     def seal(self, folder: Path) -> None:
         """Called on the rank that saves, when a checkpoint is written to `folder` and not yet at its place."""
 
-    def checkpoint_lost(self, folder: Path, error: Exception) -> None:
-        """Called on every rank, when the checkpoint `folder` could not be written."""
+    def checkpoint_lost(self, folder: Path, error: Exception, was_best: bool) -> None:
+        """Called on every rank, when the checkpoint `folder`, which may have been the best, could not be written."""
         raise error
 
     def check_best(self, folder: Path) -> None:
@@ -259,13 +272,28 @@ class OpenSFTTrainer(SFTTrainer):
             error = self._attempt(lambda: self._write_draft(run / UNFINISHED / name, model, trial), is_cut)
             error = error or self._attempt(lambda: self._finish_draft(run, name))
         if error is not None:
-            return self.checkpoint_lost(run / name, error)
+            return self.checkpoint_lost(run / name, error, was_best=self._forget_best(run / UNFINISHED / name))
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(run / name))
         if self.args.should_save:
             best = self.state.best_model_checkpoint
             kept = {run / name, *([Path(best)] if best else [])}
             prune_checkpoints(run, self.args.save_total_limit, kept, self.state.global_step)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        self._best_before = BestSoFar.of(self.state)
+        return super()._determine_best_metric(metrics=metrics, trial=trial)
+
+    def _forget_best(self, lost: Path) -> bool:
+        """Whether the checkpoint that could not be written was to be the best: then the one before it is."""
+        state = self.state
+        if state.best_model_checkpoint == str(lost):
+            state.best_model_checkpoint = None
+        before = self._best_before if state.best_global_step == state.global_step else None
+        if before is not None:
+            state.best_metric, state.best_global_step = before.metric, before.step
+            state.best_model_checkpoint = before.checkpoint
+        return before is not None
 
     def _write_draft(self, draft: Path, model, trial) -> None:
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # old ones go once the new one is there

@@ -108,14 +108,20 @@ class SealedRun:
         step, ranks = self.trainer.state.global_step, self.trainer.accelerator.num_processes
         seal(folder, {"kind": kind, "step": step, "ranks": ranks, "history": history}, left_out)
 
-    def lose(self, folder: Path, error: Exception) -> None:
+    def lose(self, folder: Path, error: Exception, was_best: bool) -> None:
         """A checkpoint could not be written: warn, or stop, as `args.on_save_error` says.
+
+        Args:
+            was_best: its evaluation was the best so far, and its weights would have become the result.
 
         Raises:
             SaveError: says what is kept.
         """
         fault = write_fault(error)
         said = f"{folder} could not be written, and nothing of it is kept. {fault.words if fault else error}"
+        if was_best and self.trainer.args.load_best_model_at_end:
+            best = self.trainer.state.best_model_checkpoint
+            said += f" It was the best so far; now {best or 'no checkpoint'} is, for `load_best_model_at_end`."
         if self.trainer.args.on_save_error == "continue":
             if self.trainer.accelerator.is_main_process:
                 warnings.warn(f"{said} Training goes on.", stacklevel=2)
