@@ -50,7 +50,7 @@ TABLE_COLUMNS = (
     Column("grad_norm", "grad norm", 9, "length of the gradient, before it is clipped", lambda value: f"{value:.4g}"),
     Column("learning_rate", "rate", 8, "learning rate of the step", lambda value: f"{value:.2e}"),
     Column("num_tokens", "tokens", 7, "tokens read so far, prompts included", _counted),
-    Column("left", "left", 8, "time left at the pace of this run, h:mm:ss", clock),
+    Column("left", "left", 8, "time left at the pace of this run, m:ss or h:mm:ss", clock),
     Column("aux_loss", "aux loss", 8, "load-balancing loss of the experts"),
     Column("entropy", "entropy", 7, "of the model's prediction, nats a token"),
     Column("target_kl", "KL(Q||p)", 8, "from the target to the model, nats a token"),

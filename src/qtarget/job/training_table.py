@@ -15,6 +15,8 @@ from qtarget.job.training_columns import SKIPPED, STEP, Column, chosen_columns, 
 
 ALWAYS_LOGGED = ("loss", "nll", "grad_norm", "learning_rate", "num_tokens")
 """What a training log holds, so that an evaluation that comes first leaves room for it."""
+SLOW_SECONDS = 10.0
+"""Where a first step takes longer, its time is said: the first log may be far away."""
 
 
 class TrainingTable(TrainerCallback):
@@ -62,6 +64,8 @@ class TrainingTable(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self._batches = 0
         self._show(state)
+        if state.is_world_process_zero and self._bar is None and state.global_step == self._began_at + 1:
+            self._say_first_step(state)
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs) -> None:
         self._batches += 1
@@ -93,6 +97,11 @@ class TrainingTable(TrainerCallback):
                 self._print(f"  {column.heading:<11}{column.meaning}", style="dim")
             self._print(heading(self.columns), style="bold")
         self._print(row(state.global_step, values, self.columns, mark), style="cyan" if mark else "")
+
+    def _say_first_step(self, state: TrainerState) -> None:
+        seconds, left = time.monotonic() - self._began, self._seconds_left(state)
+        if seconds > SLOW_SECONDS and left:
+            self._print(f"          the first step took {seconds:.0f} s; about {clock(left)} (m:ss) for the rest")
 
     def _seconds_left(self, state: TrainerState) -> float | None:
         taken = state.global_step - self._began_at

@@ -24,7 +24,7 @@ def results_view(results: Results, _width: int) -> RenderableType:
 def _table(tasks: tuple[TaskResult, ...]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("task", overflow="fold")
-    for head in ("n × k", "Average@k", "pass@k", "no answer", "cut off", "tokens / limit"):
+    for head in ("n × k", "Average@k", "pass@k", "no answer", "cut off", "tokens/limit"):
         table.add_column(head, justify="right", no_wrap=True)
     for result in tasks:
         table.add_row(*_row(result))

@@ -12,12 +12,13 @@ from qtarget.job.surroundings.observation import Observation
 
 NEEDED = "train"
 """The extra without which the command line trains nothing."""
-NOT_FOR_USERS = ("dev",)
+NOT_FOR_USERS = ("dev", "docs")
 WHAT_FOR = {
     "train": "training, evaluation, the command line",
     "qlora": "load_in_4bit, load_in_8bit",
     "gguf": "models in GGUF files",
     "inspect": "reads what `qtarget compare --to inspect` writes",
+    "reasoning-gym": "`qtarget eval --task reasoning-gym:NAME`",
     "vllm": "`qtarget eval --generator vllm`",
 }
 
@@ -72,7 +73,7 @@ def extras_found() -> Iterator[Observation]:
             continue
         mine = [each for each in requirements if each.marker is not None and each.marker.evaluate({"extra": extra})]
         lacking = [name for each in mine if (name := _lacking(each))]
-        use = WHAT_FOR.get(extra, "")
+        use = WHAT_FOR[extra]
         if not lacking:
             yield Observation("extras", extra, f"installed: {use}")
         else:
