@@ -1,6 +1,7 @@
 """Which folders are whole checkpoints, and what `train` and `validate` say of the others."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import torch
 from job.command import Said
 from job.command import run as command
 from job.directories import model_directory
+from job.stopped import Signalling, ended
 from safetensors.torch import load_file
 
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.seal import SEAL, damage, read_seal
+from qtarget.train.resumption.branches import Branch, latest, step_left_behind
 from qtarget.train.resumption.whole_checkpoints import checkpoint_fault, checkpoints_in
 
 
@@ -280,3 +283,41 @@ def test_an_unknown_name_in_resume_changed_is_refused_with_the_nearest(here, res
     assert "`resume_changed` names max_step, which is no key" in said.err
     assert "did you mean max_steps?" in said.err
     assert resumed("--max-steps", "6", "--save-steps", "3", "--resume-changed", "max_steps", "save_steps").code == 0
+
+
+DFT = ("--method", "dft", "--eta", "null", "--teacher", "null")
+BACK = (*DFT, "--resume-changed", "method", "hyperparameters", "teachers")
+
+
+@pytest.mark.failure_case(24)
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+def test_checkpoints_of_a_branch_that_was_left_are_not_the_newest(finished, here, capsys):
+    for name in ("checkpoint-2", "checkpoint-4"):
+        shutil.copytree(finished / name, here / "out" / name)
+    train, branch = ("train", "config.yaml", *BACK), ("--resume-from-checkpoint", "out/checkpoint-2")
+    twice = Signalling(torch.optim.AdamW, "step", 0, times=2)
+    said = ended([*train, *branch], twice, folder=here)
+    assert "The last whole checkpoint is out/checkpoint-2; nothing is lost" in said.err
+    assert "--resume-from-checkpoint out/checkpoint-2`" in said.err
+    said = ended([*train, *branch], Signalling(torch.optim.AdamW, "step", 0), folder=here)
+    assert "out/checkpoint-3 holds all of it" in said.err
+    assert "--resume-from-checkpoint`" in said.err
+    left = "out/checkpoint-4 (it is of a branch that was left: the run went back to step 2)"
+    assert [str(each) for each in checkpoints_in(Path("out")).skipped] == [left]
+    said = command(capsys, *train, "--resume-from-checkpoint")
+    assert said.code == 0, said.err
+    assert f"skipped   {left}" in said.out
+    assert "of which 3 are done" in said.out
+    told = "Steps 3 to 4 were run with hyperparameters.eta None (before: 0.3), method dft (before: target-sft)"
+    assert told in (here / "out" / "README.md").read_text()
+
+
+def test_a_line_of_branches_says_which_checkpoints_are_its_own():
+    first, second, third = Branch(1, 0), Branch(2, 4), Branch(3, 2)
+    assert step_left_behind((first,), 4, (first, second)) is None
+    assert step_left_behind((first,), 6, (first, second)) == 4
+    assert step_left_behind((first, second), 5, (first, third)) == 2
+    assert step_left_behind((first, second), 5, (first,)) == 4
+    assert step_left_behind((first, second), 5, (Branch(4, 0),)) == 0
+    assert step_left_behind(None, 5, (first,)) is None
+    assert latest([(first, third), None, (first, second)]) == (first, third)

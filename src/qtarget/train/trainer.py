@@ -396,6 +396,10 @@ class TargetSFTTrainer(OpenSFTTrainer):
         """By name, what a caller has set that decides which rows of a stream are read."""
         return {}
 
+    def last_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint of this run, or the one that it began from."""
+        return self.sealed_run.newest()
+
     def seal(self, folder: Path) -> None:
         self.sealed_run.seal(folder, "checkpoint")
 

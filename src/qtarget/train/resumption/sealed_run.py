@@ -12,10 +12,11 @@ from qtarget.disk.one_writer import one_writer
 from qtarget.disk.os_errors import write_fault
 from qtarget.disk.seal import seal
 from qtarget.train.resumption.best_checkpoint import BestCheckpointError, best_beside, best_fault
-from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, on_first_rank
+from qtarget.train.resumption.branches import BRANCHES, Line
+from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, line_behind, on_first_rank
 from qtarget.train.resumption.run_history import ResumeRequest, RunPart
 from qtarget.train.resumption.run_identity import digests_of_weights, keys_of, run_identity
-from qtarget.train.resumption.whole_checkpoints import last_checkpoint
+from qtarget.train.resumption.whole_checkpoints import checkpoints_in
 
 
 class SaveError(ValueError):
@@ -27,12 +28,16 @@ class SealedRun:
 
     Attributes:
         history: which steps were run as what; empty before the run begins.
+        line: the branches that led to it, in its folder; empty before the run begins.
+        start: the checkpoint that it goes on from, if any.
         verified: a checkpoint whose files were hashed by now, and are not hashed again.
     """
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
         self.history: list[RunPart] = []
+        self.line: Line = ()
+        self.start: Path | None = None
         self.verified: Path | None = None
         self._is_writing = False
 
@@ -53,9 +58,15 @@ class SealedRun:
         accelerator = self.trainer.accelerator
         found = checkpoint_to_resume(resume, args, accelerator, self.verified)
         self.history = history_behind(found, self.identity, self._request(found), accelerator)
+        self.start, self.line = found, line_behind(found, Path(str(args.output_dir)), accelerator)
         if found is not None and args.load_best_model_at_end:
             on_first_rank(accelerator, lambda: self._check_best(best_beside(found), ""))
         return found
+
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint that this run has written, else the one that it began from, if that is there."""
+        written = checkpoints_in(Path(str(self.trainer.args.output_dir)), hashed=False, line=self.line).newest
+        return written or (self.start if self.start is not None and self.start.is_dir() else None)
 
     def check_best(self, best: Path) -> None:
         """Refuse to take a checkpoint's weights for the result if it is not whole, or is of another run.
@@ -63,7 +74,7 @@ class SealedRun:
         Raises:
             BestCheckpointError: says what is kept.
         """
-        newest = last_checkpoint(Path(str(self.trainer.args.output_dir)))
+        newest = self.newest()
         kept = f" All steps are done, and {newest} holds the last of them." if newest else ""
         on_first_rank(self.trainer.accelerator, lambda: self._check_best(best, kept))
 
@@ -106,7 +117,8 @@ class SealedRun:
         """Seal a "checkpoint" or a "result" with the step, the number of ranks and the run's history."""
         history = [{"after": each.after, "identity": each.identity} for each in self.history]
         step, ranks = self.trainer.state.global_step, self.trainer.accelerator.num_processes
-        seal(folder, {"kind": kind, "step": step, "ranks": ranks, "history": history}, left_out)
+        facts = {"kind": kind, "step": step, "ranks": ranks, "history": history, BRANCHES: [*map(list, self.line)]}
+        seal(folder, facts, left_out)
 
     def lose(self, folder: Path, error: Exception) -> None:
         """A checkpoint could not be written: warn, or stop, as `args.on_save_error` says.
@@ -120,7 +132,7 @@ class SealedRun:
             if self.trainer.accelerator.is_main_process:
                 warnings.warn(f"{said} Training goes on.", stacklevel=2)
             return
-        newest = last_checkpoint(folder.parent)
+        newest = self.newest()
         kept = f"The last whole checkpoint is {newest}." if newest else "No checkpoint was written before it."
         line = self.trainer.asker.line("on_save_error", "continue")
         raise SaveError(f"{said} {kept} To train on without a checkpoint, write {line}.")
