@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.seal import SEAL, damage, read_seal
 from qtarget.train.resumption.branches import Branch, latest, step_left_behind
+from qtarget.train.resumption.run_history import RunPart, changes_without_steps, history_sentences
 from qtarget.train.resumption.whole_checkpoints import checkpoint_fault, checkpoints_in
 
 
@@ -321,3 +322,37 @@ def test_a_line_of_branches_says_which_checkpoints_are_its_own():
     assert step_left_behind((first, second), 5, (Branch(4, 0),)) == 0
     assert step_left_behind(None, 5, (first,)) is None
     assert latest([(first, third), None, (first, second)]) == (first, third)
+
+
+@pytest.mark.failure_case(24)
+def test_a_change_that_no_step_is_left_for_is_refused(finished, here, capsys):
+    shutil.copytree(finished / "checkpoint-4", here / "out" / "checkpoint-4")
+    for words in ((), ("--max-steps", "-1", "--num-train-epochs", "0.5")):
+        changed = ("method", "hyperparameters", "teachers", "max_steps", "num_train_epochs")
+        said = command(
+            capsys, "train", "config.yaml", "--resume-from-checkpoint", *DFT, *words, "--resume-changed", *changed
+        )
+        assert said.code == 2, said.out
+        assert "out/checkpoint-4 is of step 4, and the run ends at step 4: no step is left that would be" in said.err
+        assert "method: target-sft then, dft now" in said.err
+    assert not (here / "out" / "README.md").exists()
+
+
+@pytest.mark.failure_case(24)
+def test_nor_are_steps_of_an_unsealed_checkpoint_told_as_what_was_given_afterwards(finished, here, capsys):
+    shutil.copytree(finished / "checkpoint-4", here / "out" / "checkpoint-4")
+    (here / "out" / "checkpoint-4" / SEAL).unlink()
+    said = command(capsys, "train", "config.yaml", "--resume-from-checkpoint", "--resume-unsealed", "true", *DFT)
+    assert said.code == 0, said.err
+    card = " ".join((here / "out" / "README.md").read_text().split())
+    assert "fine-tuned for 4 optimizer steps with" in card
+    assert "No step was run with what stands above and below." in card
+
+
+def test_a_history_tells_no_part_without_steps():
+    parts = [RunPart(0, {"method": "sft"}), RunPart(4, {"method": "dft"})]
+    assert history_sentences(parts, 4) == []
+    assert history_sentences(parts, 5) == ["Steps 5 to 5 were run with method dft (before: sft)."]
+    assert [each.name for each in changes_without_steps(parts)] == ["method"]
+    by_best = [RunPart(0, {"eval_steps": 2}), RunPart(4, {"eval_steps": 3})]
+    assert changes_without_steps(by_best) == []

@@ -403,6 +403,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def seal(self, folder: Path) -> None:
         self.sealed_run.seal(folder, "checkpoint")
 
+    def begin_steps(self, done: int, last: int) -> None:
+        self.sealed_run.begin_steps(done, last)
+
     def check_best(self, folder: Path) -> None:
         self.sealed_run.check_best(folder)
 

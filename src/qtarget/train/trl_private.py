@@ -136,6 +136,9 @@ class OpenSFTTrainer(SFTTrainer):
     def seal(self, folder: Path) -> None:
         """Called on the rank that saves, when a checkpoint is written to `folder` and not yet at its place."""
 
+    def begin_steps(self, done: int, last: int) -> None:
+        """Called when training begins, with the number of steps that are done and of those that will be."""
+
     def checkpoint_lost(self, folder: Path, error: Exception) -> None:
         """Called on every rank, when the checkpoint `folder` could not be written."""
         raise error
@@ -377,6 +380,7 @@ class OpenSFTTrainer(SFTTrainer):
         begun = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
+        self.begin_steps(self.state.global_step, max_steps)
         if resume_from_checkpoint is not None and self.state.global_step:
             best = best_beside(Path(str(resume_from_checkpoint)))
             self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None

@@ -34,6 +34,11 @@ _CONFIG_PARTS = ("model_config", "teacher_configs", "reference_config")
 """Parts of an identity that stand in a model's config.json."""
 _FORMAT = "model_init_kwargs.use_safetensors"
 """Decides no weight; earlier versions wrote it of models on the hub."""
+_OF_RESULTS = frozenset(
+    {"load_best_model_at_end", "greater_is_better", "metric_for_best_model", "evaluation_rows", "bf16_full_eval"}
+)
+_OF_RESULTS_PREFIXES = ("eval_", "per_device_eval_")
+"""Parts that decide which weights become the result, and how it is evaluated, and no step."""
 _LINES = 6
 """Differences that are listed of one part; two models of different families differ in some thirty fields."""
 _SOURCE_CONFIGS = ("teacher_configs", "reference_config")
@@ -77,6 +82,7 @@ def parts_of_history(facts: Mapping[str, Any]) -> list[RunPart]:
 
 def history_sentences(history: Sequence[RunPart], steps: int) -> list[str]:
     """What changed in a run, a sentence for each part behind the first; none for one that is one run all through."""
+    history = [part for place, part in enumerate(history) if not place or part.after < steps]
     ends = [*(each.after for each in history[2:]), steps]
     pairs = zip(history, history[1:], ends, strict=False)
     return [
@@ -188,6 +194,12 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], request: R
     if refused:
         raise ValueError(_refusal(refused, fixed, request))
     return changed
+
+
+def changes_without_steps(history: Sequence[RunPart]) -> list[Difference]:
+    """What the last part of a history changes that has a meaning for steps alone, where it has none."""
+    changed = differences(history[-2].identity, history[-1].identity) if len(history) > 1 else []
+    return [each for each in changed if each.part not in _OF_RESULTS and not each.part.startswith(_OF_RESULTS_PREFIXES)]
 
 
 def _names(identity: Mapping[str, Any]) -> Iterator[str]:

@@ -14,9 +14,9 @@ from qtarget.disk.seal import seal
 from qtarget.train.resumption.best_checkpoint import BestCheckpointError, best_beside, best_fault
 from qtarget.train.resumption.branches import BRANCHES, Line
 from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, line_behind, on_first_rank
-from qtarget.train.resumption.run_history import ResumeRequest, RunPart
+from qtarget.train.resumption.run_history import ResumeRequest, RunPart, changes_without_steps
 from qtarget.train.resumption.run_identity import digests_of_weights, keys_of, run_identity
-from qtarget.train.resumption.whole_checkpoints import checkpoints_in
+from qtarget.train.resumption.whole_checkpoints import checkpoints_in, step_of
 
 
 class SaveError(ValueError):
@@ -59,9 +59,29 @@ class SealedRun:
         found = checkpoint_to_resume(resume, args, accelerator, self.verified)
         self.history = history_behind(found, self.identity, self._request(found), accelerator)
         self.start, self.line = found, line_behind(found, Path(str(args.output_dir)), accelerator)
+        if found is not None and args.max_steps > 0:
+            self.begin_steps(step_of(found), args.max_steps)
         if found is not None and args.load_best_model_at_end:
             on_first_rank(accelerator, lambda: self._check_best(best_beside(found), ""))
         return found
+
+    def begin_steps(self, done: int, last: int) -> None:
+        """Refuse changes of a run that has no steps left: what is done was not done as they say.
+
+        Raises:
+            ValueError: lists the changes.
+        """
+        if done < last or len(self.history) < 2 or self.history[-1].after < done:
+            return
+        if changed := changes_without_steps(self.history):
+            line, words = self.trainer.asker.line, ", ".join(map(str, changed))
+            raise ValueError(
+                f"{self.start} is of step {done}, and the run ends at step {last}: no step is left that would be run "
+                f"with the changes ({words}), and card and manifest would tell what was not done. To train on with "
+                f"them, write a larger {line('max_steps', done + last)} and allow it by `resume_changed`; else leave "
+                "them out."
+            )
+        self.history.pop()
 
     def newest(self) -> Path | None:
         """The newest whole checkpoint that this run has written, else the one that it began from, if that is there."""
