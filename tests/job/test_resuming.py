@@ -356,3 +356,20 @@ def test_a_history_tells_no_part_without_steps():
     assert [each.name for each in changes_without_steps(parts)] == ["method"]
     by_best = [RunPart(0, {"eval_steps": 2}), RunPart(4, {"eval_steps": 3})]
     assert changes_without_steps(by_best) == []
+
+
+@pytest.mark.failure_case(24)
+def test_a_precision_of_the_environment_is_compared_and_told(here, resumed, monkeypatch, capfd):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    said = resumed()
+    assert said.code == 2
+    assert "mixed_precision: no then, bf16 now; start it as then, with ACCELERATE_MIXED_PRECISION=no" in said.err
+    said = resumed("--resume-changed", "mixed_precision")
+    assert said.code == 0, said.err
+    assert "precision bf16 mixed precision, as ACCELERATE_MIXED_PRECISION in the environment says" in said.out
+    card = (here / "out" / "README.md").read_text()
+    assert "| precision | bf16 mixed precision, as ACCELERATE_MIXED_PRECISION in the environment says |" in card
+    assert "Steps 3 to 4 were run with mixed_precision bf16 (before: no)." in card
+    said = command(capfd, "train", "config.yaml", "--bf16", "true", "--resume-from-checkpoint", "out/checkpoint-2")
+    assert "bf16: False then, True now" in said.err
+    assert "mixed_precision" not in said.err

@@ -14,7 +14,7 @@ from qtarget.job.method_pages import Entry, entry
 from qtarget.job.training_picture import PICTURE
 from qtarget.train.resumption.run_history import RunPart, history_sentences
 
-_REPEATS = "`train.yaml` beside this card repeats the run: `qtarget train train.yaml --output-dir again`."
+_REPEATS = "`train.yaml` beside this card repeats the run: `{}qtarget train train.yaml --output-dir again`."
 _RESUMED = "This is the configuration of the last steps. It does not lead to these weights by itself: see History."
 _NOT_TAKEN = "This is the configuration under which the result was written. No step was run with it: see History."
 LEFT_OUT = (*HELD_BACK, "resume_from_checkpoint", "resume_changed", "resume_unsealed")
@@ -64,7 +64,7 @@ def model_card(
         "## Use\n",
         _usage(facts.job.output, folder),
         "## Configuration\n",
-        f"{(_RESUMED if is_taken else _NOT_TAKEN) if changed else _REPEATS}\n",
+        f"{(_RESUMED if is_taken else _NOT_TAKEN) if changed else _repeats(facts)}\n",
         _fenced(configuration(facts)),
         "## Versions\n",
         ", ".join(f"{name} {number}" for name, number in facts.versions.items()) + "\n",
@@ -88,6 +88,11 @@ def configuration(facts: Facts) -> str:
     """The run's keys as YAML, as `train.yaml` holds them; secrets, and where it was resumed, are left out."""
     given = {key: value for key, value in facts.job.given.items() if key not in LEFT_OUT}
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+
+
+def _repeats(facts: Facts) -> str:
+    precision = facts.mixed_precision
+    return _REPEATS.format(f"ACCELERATE_MIXED_PRECISION={precision} " if precision else "")
 
 
 def _by(method: str, steps: int, changed: Sequence[str], is_taken: bool) -> str:
@@ -128,6 +133,7 @@ def _objective(method: Entry, facts: Facts) -> list[tuple[str, str]]:
         ("teacher", _named(job.given, "teacher") or "none"),
         ("reference", reference if "reference" in job.method.needs else "none"),
         ("limits", method.limits or "none stated"),
+        *([("precision", facts.precision)] if facts.mixed_precision else []),
     ]
 
 

@@ -116,6 +116,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diffe
     found = [each for each in found if not _is_of_another_source(each)]
     if any(each.part in ("method", "hyperparameters") for each in found):  # they say it better
         found = [each for each in found if each.name != "formula"]
+    if any(each.part in ("bf16", "fp16") for each in found):
+        found = [each for each in found if each.name != "mixed_precision"]
     return sorted(found, key=lambda each: each.name)
 
 
@@ -250,6 +252,8 @@ def _remedy(each: Difference, request: ResumeRequest) -> str:
     if each.name == "ranks":
         start = f"`torchrun --nproc_per_node {each.before}` or `accelerate launch --num_processes {each.before}`"
         return f"; start as many processes as then, with {start}"
+    if each.name == "mixed_precision":
+        return f"; start it as then, with ACCELERATE_MIXED_PRECISION={each.before} in the environment"
     if each.part in _CONFIG_PARTS:
         return _config_remedy(each)
     if each.part in _WEIGHT_KEYS:
