@@ -373,3 +373,24 @@ def test_a_precision_of_the_environment_is_compared_and_told(here, resumed, monk
     said = command(capfd, "train", "config.yaml", "--bf16", "true", "--resume-from-checkpoint", "out/checkpoint-2")
     assert "bf16: False then, True now" in said.err
     assert "mixed_precision" not in said.err
+
+
+@pytest.mark.failure_case(22)
+def test_a_run_whose_folder_was_taken_by_another_writes_nothing_into_it(here, capsys, monkeypatch):
+    step, taken = torch.optim.AdamW.step, []
+
+    def taking(self, *args, **kwargs):
+        if not taken:
+            shutil.rmtree("out")
+            taken.append(one_writer(Path("out")))
+            taken[0].__enter__()
+            Path("out", "model.safetensors").write_text("of another run")
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", taking)
+    said = command(capsys, "train", "config.yaml", *DFT)
+    taken[0].__exit__(None, None, None)
+    assert said.code == 2, said.out
+    assert "out was removed or replaced while this process was writing into it" in said.err
+    assert {each.name for each in Path("out").iterdir()} - {".lock"} == {"model.safetensors"}
+    assert Path("out", "model.safetensors").read_text() == "of another run"

@@ -134,6 +134,7 @@ def _finish(trainer: JobTrainer, stop: StopAtStepEnd, notice: StopNotice) -> Non
     trainer.save_model()
     notice.is_model_saved, notice.promise = True, "card and record are written first"
     is_evaluated = _evaluate(trainer, stop)
+    trainer.check_writer()
     trainer.save_state()
     if trainer.is_world_process_zero():
         draw_training(trainer.state.log_history, trainer.facts.job.method.name, Path(trainer.args.output_dir))
@@ -167,6 +168,7 @@ def _evaluate(trainer: JobTrainer, stop: StopAtStepEnd) -> bool:
 
 def write_record(trainer: JobTrainer) -> None:
     """Write card, metrics and configuration beside the model, and seal all of it."""
+    trainer.check_writer()
     trainer.create_model_card()
     if trainer.is_world_process_zero():
         output = Path(trainer.args.output_dir)

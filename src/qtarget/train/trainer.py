@@ -403,6 +403,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def seal(self, folder: Path) -> None:
         self.sealed_run.seal(folder, "checkpoint")
 
+    def check_writer(self) -> None:
+        self.sealed_run.check_writer()
+
     def begin_steps(self, done: int, last: int) -> None:
         self.sealed_run.begin_steps(done, last)
 

@@ -139,6 +139,9 @@ class OpenSFTTrainer(SFTTrainer):
     def begin_steps(self, done: int, last: int) -> None:
         """Called when training begins, with the number of steps that are done and of those that will be."""
 
+    def check_writer(self) -> None:
+        """Called before anything is written."""
+
     def checkpoint_lost(self, folder: Path, error: Exception) -> None:
         """Called on every rank, when the checkpoint `folder` could not be written."""
         raise error
@@ -221,6 +224,7 @@ class OpenSFTTrainer(SFTTrainer):
         """
         folder = Path(output_dir or str(self.args.output_dir))
         self._check_finite(folder, None)
+        self.check_writer()
         with nullcontext() if _internal_call else whole_weights(self.accelerator):
             super().save_model(output_dir, _internal_call=_internal_call)
         if self.args.should_save and self._draft is None:
@@ -257,6 +261,7 @@ class OpenSFTTrainer(SFTTrainer):
         done. What cannot be written is left to `on_save_error`."""
         run, name = Path(self._get_output_dir(trial=trial)), f"checkpoint-{self.state.global_step}"
         self._check_finite(run / name, self.optimizer)
+        self.check_writer()
         with self._drafting(run):
             is_cut = self.is_fsdp_enabled or self.is_deepspeed_enabled
             error = self._attempt(lambda: self._write_draft(run / UNFINISHED / name, model, trial), is_cut)

@@ -23,6 +23,10 @@ class SaveError(ValueError):
     """A checkpoint could not be written; the last whole one is there as it was."""
 
 
+def _without_lock() -> None:
+    """Nothing is checked by a rank, or at a time, that holds no lock."""
+
+
 class SealedRun:
     """The run of a trainer.
 
@@ -30,6 +34,7 @@ class SealedRun:
         history: which steps were run as what; empty before the run begins.
         line: the branches that led to it, in its folder; empty before the run begins.
         start: the checkpoint that it goes on from, if any.
+        check_writer: raises a SecondWriterError if `args.output_dir` is no longer the folder that this run locked.
         verified: a checkpoint whose files were hashed by now, and are not hashed again.
     """
 
@@ -40,6 +45,7 @@ class SealedRun:
         self.start: Path | None = None
         self.verified: Path | None = None
         self._is_writing = False
+        self.check_writer = _without_lock
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -126,15 +132,20 @@ class SealedRun:
             return
         folder = Path(str(self.trainer.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        with one_writer(folder):
-            self._is_writing = True
+        with one_writer(folder) as check_writer:
+            self._is_writing, self.check_writer = True, check_writer
             try:
                 yield
             finally:
-                self._is_writing = False
+                self._is_writing, self.check_writer = False, _without_lock
 
     def seal(self, folder: Path, kind: str, left_out: Sequence[str] = ()) -> None:
-        """Seal a "checkpoint" or a "result" with the step, the number of ranks and the run's history."""
+        """Seal a "checkpoint" or a "result" with the step, the number of ranks and the run's history.
+
+        Raises:
+            SecondWriterError: the output directory was removed or replaced since the run began to write.
+        """
+        self.check_writer()
         history = [{"after": each.after, "identity": each.identity} for each in self.history]
         step, ranks = self.trainer.state.global_step, self.trainer.accelerator.num_processes
         facts = {"kind": kind, "step": step, "ranks": ranks, "history": history, BRANCHES: [*map(list, self.line)]}
