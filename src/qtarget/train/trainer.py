@@ -1,5 +1,6 @@
 """`TargetSFTTrainer`: TRL's `SFTTrainer` with its loss replaced by any target's."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -338,6 +339,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         if self.model.training:
             logs.update(self._means("train"))
             self.skipped_steps.mend(logs)
+        self.skipped_steps.mend_mean(logs)
         super().log(logs, start_time)
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -381,6 +383,10 @@ class TargetSFTTrainer(OpenSFTTrainer):
             resume_from_checkpoint: a folder, or True for the newest whole checkpoint in `args.output_dir`; newer ones
                 that are not whole are passed over, with a warning.
 
+        Returns:
+            The Trainer's output. `training_loss` is the mean over the steps of the whole run, also of those before it
+            was resumed; NaN where these are not known, and where no step was left.
+
         Raises:
             ValueError: there is no whole checkpoint, or it is of another run (`args.resume_changed` names what may
                 differ); or another process trains into the same folder.
@@ -389,7 +395,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         """
         with ranks_told(), self.sealed_run.only_writer():
             start = self.sealed_run.begin(resume_from_checkpoint)
-            return super().train(None if start is None else str(start), *args, **kwargs)
+            output = super().train(None if start is None else str(start), *args, **kwargs)
+        return output._replace(training_loss=output.metrics.get("train_loss", math.nan))
 
     @property
     def stream_settings(self) -> Mapping[str, Any]:

@@ -111,6 +111,15 @@ class OpenSFTTrainer(SFTTrainer):
     def log_window(self, window: tuple[torch.Tensor, int]) -> None:
         self._tr_loss, self._globalstep_last_logged = window
 
+    @property
+    def loss_total(self) -> float:
+        """The sum of the losses of all steps, up to the last log; at the end of training with those after it."""
+        return self._total_loss_scalar
+
+    @loss_total.setter
+    def loss_total(self, total: float) -> None:
+        self._total_loss_scalar = total
+
     gradient_norm: torch.Tensor | float | None = None
     """Of the optimizer step under way, over all weights and ranks, before it is clipped."""
 
