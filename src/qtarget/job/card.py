@@ -64,7 +64,7 @@ def model_card(
         "## Use\n",
         _usage(facts.job.output, folder),
         "## Configuration\n",
-        f"{(_RESUMED if is_taken else _NOT_TAKEN) if changed else _repeats(facts)}\n",
+        f"{(_RESUMED if is_taken else _NOT_TAKEN) if changed else _repeats(facts, metrics)}\n",
         _fenced(configuration(facts)),
         "## Versions\n",
         ", ".join(f"{name} {number}" for name, number in facts.versions.items()) + "\n",
@@ -80,8 +80,12 @@ def _without_tags(card: str) -> str:
 
 
 def _skipped(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    number = metrics.get("train", {}).get("skipped_steps", 0)
+    number = _skipped_steps(metrics)
     return f" (of which {number:.0f} left out, as loss or gradient was not finite)" if number else ""
+
+
+def _skipped_steps(metrics: Mapping[str, Mapping[str, float]]) -> float:
+    return metrics.get("train", {}).get("skipped_steps", 0)
 
 
 def configuration(facts: Facts) -> str:
@@ -90,8 +94,15 @@ def configuration(facts: Facts) -> str:
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 
 
-def _repeats(facts: Facts) -> str:
-    precision = facts.mixed_precision
+def _repeats(facts: Facts, metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """Whether the configuration repeats the run, and how; not where it would stop at a step that was left out."""
+    args, skipped, precision = facts.job.args, _skipped_steps(metrics), facts.mixed_precision
+    if skipped > (args.max_skipped_steps if args.on_nonfinite == "skip" else 0):
+        left = "1 step was" if skipped == 1 else f"{skipped:.0f} steps were"
+        return (
+            f"This is the configuration of the last steps. It does not repeat the run: {left} left out under "
+            "`on_nonfinite: skip`, and it would stop there."
+        )
     return _REPEATS.format(f"ACCELERATE_MIXED_PRECISION={precision} " if precision else "")
 
 
