@@ -11,6 +11,7 @@ from typing import Any
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.os_errors import write_fault
 from qtarget.disk.seal import seal
+from qtarget.outcomes import FinishedRunError
 from qtarget.train.resumption.best_checkpoint import BestCheckpointError, best_beside, best_fault
 from qtarget.train.resumption.branches import BRANCHES, Line
 from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, line_behind, on_first_rank
@@ -75,17 +76,17 @@ class SealedRun:
         """Refuse changes of a run that has no steps left: what is done was not done as they say.
 
         Raises:
-            ValueError: lists the changes.
+            FinishedRunError: lists the changes.
         """
         if done < last or len(self.history) < 2 or self.history[-1].after < done:
             return
         if changed := changes_without_steps(self.history):
             line, words = self.trainer.asker.line, ", ".join(map(str, changed))
-            raise ValueError(
+            raise FinishedRunError(
                 f"{self.start} is of step {done}, and the run ends at step {last}: no step is left that would be run "
                 f"with the changes ({words}), and card and manifest would tell what was not done. To train on with "
                 f"them, write a larger {line('max_steps', done + last)} and allow it by `resume_changed`; else leave "
-                "them out."
+                f"them out, or take the model in {self.start} as it is."
             )
         self.history.pop()
 
