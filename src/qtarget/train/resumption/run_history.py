@@ -146,7 +146,7 @@ def _is_sample(part: str, value: Any) -> bool:
 
 def unknown_then(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The parts of an identity that an earlier version of ours did not write, or of which it wrote a sample."""
-    of_models = [name for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS) if now.get(name)]
+    of_models = [name for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS, "mixed_precision") if now.get(name)]
     return [name for name in of_models if name not in before or _has_sample(name, before[name])]
 
 
