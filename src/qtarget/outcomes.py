@@ -54,6 +54,10 @@ def stopped_by(stopped: KeyboardInterrupt, what: str) -> Interruption:
     return Interruption(f"stopped by {name} {what}.", number)
 
 
+class FinishedRunError(ValueError):
+    """A run was to go on with changes, and no step is left that would be run with them; nothing was done."""
+
+
 class UnusableRow(ValueError):
     """A row, or a data set, that cannot be trained on. The message names the row and the line to write; a stream raises
     it when it comes to the row."""

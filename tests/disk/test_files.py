@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -83,6 +84,21 @@ def test_a_kill_between_writing_and_replacing_leaves_the_old_file_and_the_next_h
     (path.parent / ".mine.draft").write_bytes(b"a file of the user's")
     with one_writer(path.parent):
         assert {file.name for file in path.parent.iterdir()} == {path.name, ".mine.draft", LOCK, HOLDER}
+
+
+def test_a_writer_whose_folder_was_replaced_is_told_and_leaves_the_note_of_another(tmp_path):
+    folder = tmp_path / "out"
+    with one_writer(folder) as check:
+        check()
+        shutil.rmtree(folder)
+        with pytest.raises(ValueError, match="was removed or replaced"):
+            check()
+        other = one_writer(folder)
+        other.__enter__()
+        with pytest.raises(ValueError, match="so another may write there now"):
+            check()
+    assert (folder / HOLDER).is_file()
+    other.__exit__(None, None, None)
 
 
 def test_the_content_is_on_the_disk_before_it_gets_its_name_and_the_name_after(path, monkeypatch):

@@ -148,6 +148,18 @@ def test_a_run_that_was_moved_finds_its_own_best_checkpoint_and_no_other_runs(th
 
 
 @pytest.mark.failure_case(2)
+def test_a_run_that_went_on_into_another_folder_finds_the_best_checkpoint_where_it_was(there, capsys):
+    before = weights(there / "out")
+    said = run(capsys, *TRAIN, RESUME, "out/checkpoint-4", "--output-dir", "elsewhere")
+    assert said.code == 0, said.err
+    assert not (there / "elsewhere" / best_of(there / "out").name).exists()
+    (there / "elsewhere" / "model.safetensors").unlink()
+    said = run(capsys, *TRAIN, RESUME, "--output-dir", "elsewhere")
+    assert said.code == 0, said.err
+    assert weights(there / "elsewhere") == before
+
+
+@pytest.mark.failure_case(2)
 def test_one_of_another_run_at_its_place_is_refused(there, capsys):
     best = best_of(there / "out")
     assert run(capsys, *TRAIN, "--seed", "7", "--output-dir", "other").code == 0

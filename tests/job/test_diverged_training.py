@@ -1,6 +1,7 @@
 """`qtarget train` of a run that diverges: an error, and no file with a number that is not finite."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -77,6 +78,13 @@ def test_a_skipped_step_stands_in_table_metrics_and_card(here, capsys, monkeypat
     state = (here / "out" / "checkpoint-3" / "trainer_state.json").read_text("utf-8")
     assert "NaN" not in state
     assert "Infinity" not in state
+    assert "repeats the run" in (here / "out" / "README.md").read_text("utf-8")
+    shutil.rmtree(here / "out" / "checkpoint-3")
+    words = ("--max-steps", "3", "--resume-from-checkpoint", "--on-nonfinite", "stop")
+    assert run(capsys, "train", "config.yaml", *ALONE, *words).code == 0
+    card = " ".join((here / "out" / "README.md").read_text("utf-8").split())
+    assert "repeats the run" not in card
+    assert "It does not repeat the run: 1 step was left out under `on_nonfinite: skip`" in card
 
 
 def test_a_loss_on_the_evaluation_rows_that_is_no_number_is_null_and_said(here, capfd, monkeypatch):

@@ -1,6 +1,7 @@
 """Which folders are whole checkpoints, and what `train` and `validate` say of the others."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import torch
 from job.command import Said
 from job.command import run as command
 from job.directories import model_directory
+from job.stopped import Signalling, ended
 from safetensors.torch import load_file
 
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.seal import SEAL, damage, read_seal
+from qtarget.train.resumption.branches import Branch, latest, step_left_behind
+from qtarget.train.resumption.run_history import RunPart, changes_without_steps, history_sentences
 from qtarget.train.resumption.whole_checkpoints import checkpoint_fault, checkpoints_in
 
 
@@ -280,3 +284,113 @@ def test_an_unknown_name_in_resume_changed_is_refused_with_the_nearest(here, res
     assert "`resume_changed` names max_step, which is no key" in said.err
     assert "did you mean max_steps?" in said.err
     assert resumed("--max-steps", "6", "--save-steps", "3", "--resume-changed", "max_steps", "save_steps").code == 0
+
+
+DFT = ("--method", "dft", "--eta", "null", "--teacher", "null")
+BACK = (*DFT, "--resume-changed", "method", "hyperparameters", "teachers")
+
+
+@pytest.mark.failure_case(24)
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+def test_checkpoints_of_a_branch_that_was_left_are_not_the_newest(finished, here, capsys):
+    for name in ("checkpoint-2", "checkpoint-4"):
+        shutil.copytree(finished / name, here / "out" / name)
+    train, branch = ("train", "config.yaml", *BACK), ("--resume-from-checkpoint", "out/checkpoint-2")
+    twice = Signalling(torch.optim.AdamW, "step", 0, times=2)
+    said = ended([*train, *branch], twice, folder=here)
+    assert "The last whole checkpoint is out/checkpoint-2; nothing is lost" in said.err
+    assert "--resume-from-checkpoint out/checkpoint-2`" in said.err
+    said = ended([*train, *branch], Signalling(torch.optim.AdamW, "step", 0), folder=here)
+    assert "out/checkpoint-3 holds all of it" in said.err
+    assert "--resume-from-checkpoint`" in said.err
+    left = "out/checkpoint-4 (it is of a branch that was left: the run went back to step 2)"
+    assert [str(each) for each in checkpoints_in(Path("out")).skipped] == [left]
+    said = command(capsys, *train, "--resume-from-checkpoint")
+    assert said.code == 0, said.err
+    assert f"skipped   {left}" in said.out
+    assert "of which 3 are done" in said.out
+    told = "Steps 3 to 4 were run with hyperparameters.eta None (before: 0.3), method dft (before: target-sft)"
+    assert told in (here / "out" / "README.md").read_text()
+
+
+def test_a_line_of_branches_says_which_checkpoints_are_its_own():
+    first, second, third = Branch(1, 0), Branch(2, 4), Branch(3, 2)
+    assert step_left_behind((first,), 4, (first, second)) is None
+    assert step_left_behind((first,), 6, (first, second)) == 4
+    assert step_left_behind((first, second), 5, (first, third)) == 2
+    assert step_left_behind((first, second), 5, (first,)) == 4
+    assert step_left_behind((first, second), 5, (Branch(4, 0),)) == 0
+    assert step_left_behind(None, 5, (first,)) is None
+    assert latest([(first, third), None, (first, second)]) == (first, third)
+
+
+@pytest.mark.failure_case(24)
+def test_a_change_that_no_step_is_left_for_is_refused(finished, here, capsys):
+    shutil.copytree(finished / "checkpoint-4", here / "out" / "checkpoint-4")
+    for words in ((), ("--max-steps", "-1", "--num-train-epochs", "0.5")):
+        changed = ("method", "hyperparameters", "teachers", "max_steps", "num_train_epochs")
+        said = command(
+            capsys, "train", "config.yaml", "--resume-from-checkpoint", *DFT, *words, "--resume-changed", *changed
+        )
+        assert said.code == 2, said.out
+        assert "out/checkpoint-4 is of step 4, and the run ends at step 4: no step is left that would be" in said.err
+        assert "method: target-sft then, dft now" in said.err
+    assert not (here / "out" / "README.md").exists()
+
+
+@pytest.mark.failure_case(24)
+def test_nor_are_steps_of_an_unsealed_checkpoint_told_as_what_was_given_afterwards(finished, here, capsys):
+    shutil.copytree(finished / "checkpoint-4", here / "out" / "checkpoint-4")
+    (here / "out" / "checkpoint-4" / SEAL).unlink()
+    said = command(capsys, "train", "config.yaml", "--resume-from-checkpoint", "--resume-unsealed", "true", *DFT)
+    assert said.code == 0, said.err
+    card = " ".join((here / "out" / "README.md").read_text().split())
+    assert "fine-tuned for 4 optimizer steps with" in card
+    assert "No step was run with what stands above and below." in card
+
+
+def test_a_history_tells_no_part_without_steps():
+    parts = [RunPart(0, {"method": "sft"}), RunPart(4, {"method": "dft"})]
+    assert history_sentences(parts, 4) == []
+    assert history_sentences(parts, 5) == ["Steps 5 to 5 were run with method dft (before: sft)."]
+    assert [each.name for each in changes_without_steps(parts)] == ["method"]
+    by_best = [RunPart(0, {"eval_steps": 2}), RunPart(4, {"eval_steps": 3})]
+    assert changes_without_steps(by_best) == []
+
+
+@pytest.mark.failure_case(24)
+def test_a_precision_of_the_environment_is_compared_and_told(here, resumed, monkeypatch, capfd):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    said = resumed()
+    assert said.code == 2
+    assert "mixed_precision: no then, bf16 now; start it as then, with ACCELERATE_MIXED_PRECISION=no" in said.err
+    said = resumed("--resume-changed", "mixed_precision")
+    assert said.code == 0, said.err
+    assert "precision bf16 mixed precision, as ACCELERATE_MIXED_PRECISION in the environment says" in said.out
+    card = (here / "out" / "README.md").read_text()
+    assert "| precision | bf16 mixed precision, as ACCELERATE_MIXED_PRECISION in the environment says |" in card
+    assert "Steps 3 to 4 were run with mixed_precision bf16 (before: no)." in card
+    said = command(capfd, "train", "config.yaml", "--bf16", "true", "--resume-from-checkpoint", "out/checkpoint-2")
+    assert "bf16: False then, True now" in said.err
+    assert "mixed_precision" not in said.err
+
+
+@pytest.mark.failure_case(22)
+def test_a_run_whose_folder_was_taken_by_another_writes_nothing_into_it(here, capsys, monkeypatch):
+    step, taken = torch.optim.AdamW.step, []
+
+    def taking(self, *args, **kwargs):
+        if not taken:
+            shutil.rmtree("out")
+            taken.append(one_writer(Path("out")))
+            taken[0].__enter__()
+            Path("out", "model.safetensors").write_text("of another run")
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", taking)
+    said = command(capsys, "train", "config.yaml", *DFT)
+    taken[0].__exit__(None, None, None)
+    assert said.code == 2, said.out
+    assert "out was removed or replaced while this process was writing into it" in said.err
+    assert {each.name for each in Path("out").iterdir()} - {".lock"} == {"model.safetensors"}
+    assert Path("out", "model.safetensors").read_text() == "of another run"

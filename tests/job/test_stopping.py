@@ -26,7 +26,7 @@ NO_SAVES = ("--save-strategy", "no")
 def log(folder: Path) -> list[dict]:
     """What was logged, without times."""
     history = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-    timed = ("runtime", "per_second", "train_loss", "total_flos")
+    timed = ("runtime", "per_second", "total_flos")
     return [{k: v for k, v in entry.items() if not any(t in k for t in timed)} for entry in history]
 
 

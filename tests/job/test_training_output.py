@@ -152,4 +152,4 @@ def test_a_log_without_losses_has_no_picture(tmp_path):
     ],
 )
 def test_the_line_that_resumes(words, resumed):
-    assert _resuming(words.split()) == f"`qtarget train {resumed} --resume-from-checkpoint`"
+    assert _resuming(words.split())("") == f"`qtarget train {resumed} --resume-from-checkpoint`"

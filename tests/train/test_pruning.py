@@ -42,6 +42,13 @@ def test_a_clock_that_was_set_back_is_not_asked(run, step, stays):
     assert left(run) == stays
 
 
+def test_checkpoints_of_a_branch_that_was_left_go_first(run):
+    for step, line in ((2, [[1, 0]]), (4, [[1, 0]]), (6, [[1, 0], [2, 2]])):
+        seal(run / f"checkpoint-{step}", {"step": step, "branches": line})
+    prune_checkpoints(run, 2, {run / "checkpoint-6"}, 6)
+    assert left(run) == ["checkpoint-2", "checkpoint-6"]
+
+
 @pytest.mark.failure_case(2)
 def test_a_link_to_a_checkpoint_elsewhere_is_left_alone(run):
     elsewhere = (run / "checkpoint-2").rename(run.parent / "archive")

@@ -27,7 +27,7 @@ from qtarget.cli.training_commands import training_app
 from qtarget.cli.versions_report import print_versions
 from qtarget.console import SafeConsole, accept_any_encoding, visible
 from qtarget.disk.one_writer import SecondWriterError
-from qtarget.outcomes import Interruption, LostRankError, Refusal, UnusableRow, missing_library
+from qtarget.outcomes import FinishedRunError, Interruption, LostRankError, Refusal, UnusableRow, missing_library
 from qtarget.servers.address_secrets import without_secrets
 
 app = typer.Typer(
@@ -89,6 +89,7 @@ def _exit_code(error: Exception) -> int | None:
     codes: dict[type[Exception], int] = {
         Refusal: EXIT_REFUSED,
         SecondWriterError: EXIT_REFUSED,
+        FinishedRunError: EXIT_REFUSED,
         UnusableRow: EXIT_REFUSED,  # of a stream: of a finite set it was refused before the run
         ImportError: EXIT_REFUSED,  # a library is missing, or of a version that was not tested
         typer.Abort: Interruption("").exit_code,

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -97,18 +97,21 @@ def _untrained() -> Iterator[None]:
         raise stopped_by(stopped, "before the first step: nothing was trained, and no file was written") from stopped
 
 
-def _resuming(arguments: list[str]) -> str:
-    """The command that goes on with a run that was stopped, without a token of the hub's; its launcher is unknown where
-    there is one."""
+def _resuming(arguments: list[str]) -> Callable[[str], str]:
+    """The command that goes on with a run that was stopped, without a token of the hub's, by the checkpoint that is to
+    be named, or ""; its launcher is unknown where there is one."""
+    from qtarget.job.training import go_on_with
+
     if "WORLD_SIZE" in os.environ:
-        return "the same command and `--resume-from-checkpoint`"
+        return go_on_with
     words, is_value = [], False
     for word in arguments:
         is_flag, name = word.startswith("--"), word.replace("_", "-")
         is_value = name in NOT_REPEATED if is_flag else is_value
         if not is_value and not name.startswith(tuple(f"{flag}=" for flag in NOT_REPEATED)):
             words.append(word)
-    return f"`{shlex.join(['qtarget', 'train', *words])} --resume-from-checkpoint`"
+    command = shlex.join(["qtarget", "train", *words])
+    return lambda checkpoint: f"`{f'{command} --resume-from-checkpoint {checkpoint}'.rstrip()}`"
 
 
 @training_app.command(

@@ -25,7 +25,7 @@ def announce_run(trainer: JobTrainer) -> None:
         "rows": f"{facts.train.counts.sentence()}, from {facts.train.source}{_digest(facts.train)}",
         "form": facts.train.counts.form,
         **{f"note {index}": note for index, note in enumerate(facts.train.remarks, 1)},
-        "precision": facts.job.note,
+        "precision": facts.precision,
         "output": str(facts.job.output),
         "resumes": str(trainer.start.newest or ""),
         "skipped": ", ".join(map(str, trainer.start.skipped)),

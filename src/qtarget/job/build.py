@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,17 @@ def build_trainer(job: Job) -> JobTrainer:
         raise ValueError(unreachable_models(job, error)) from error
     except SafetensorError as error:
         raise ValueError(f"weights of {', '.join(_models(job))} are damaged ({error}); copy them again.") from error
-    trainer.facts = facts_of(job, train, evaluation, trainer.row_counts)
+    facts = facts_of(job, train, evaluation, trainer.row_counts)
+    trainer.facts = replace(facts, mixed_precision=_of_surroundings(trainer))
     return trainer
+
+
+def _of_surroundings(trainer: JobTrainer) -> str:
+    """The mixed precision that accelerate works in where no key says so: of an environment variable, which its
+    launcher sets from its own configuration."""
+    by_keys = "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else "no"
+    used = str(trainer.accelerator.mixed_precision)
+    return "" if used in (by_keys, "no") else used
 
 
 def _check_loading(job: Job) -> None:

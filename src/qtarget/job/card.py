@@ -14,8 +14,9 @@ from qtarget.job.method_pages import Entry, entry
 from qtarget.job.training_picture import PICTURE
 from qtarget.train.resumption.run_history import RunPart, history_sentences
 
-_REPEATS = "`train.yaml` beside this card repeats the run: `qtarget train train.yaml --output-dir again`."
+_REPEATS = "`train.yaml` beside this card repeats the run: `{}qtarget train train.yaml --output-dir again`."
 _RESUMED = "This is the configuration of the last steps. It does not lead to these weights by itself: see History."
+_NOT_TAKEN = "This is the configuration under which the result was written. No step was run with it: see History."
 LEFT_OUT = (*HELD_BACK, "resume_from_checkpoint", "resume_changed", "resume_unsealed")
 """Keys that a run's own `train.yaml` is without: a secret, and how this very run went on."""
 _CODE = re.compile(r"(^(?:`{3,})[^`\n]*\n(?:.*\n)*?`{3,}$|(?<!`)(?:`[^`\n]+`|``[^\n]+?``)(?!`))", re.MULTILINE)
@@ -44,16 +45,17 @@ def model_card(
     """
     method, folder = entry(facts.job.method.name), folder or facts.job.output
     changed = history_sentences(history, steps)
+    is_taken = not changed or history[-1].after < steps
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---\n",
         f"# {printable(facts.job.output.absolute().name)}\n",
-        f"`{printable(str(facts.job.given['model']))}`, fine-tuned {_by(method.name, steps, changed)}"
+        f"`{printable(str(facts.job.given['model']))}`, fine-tuned {_by(method.name, steps, changed, is_taken)}"
         f"{_skipped(metrics)} with qtarget {facts.versions['qtarget']}.\n",
         "## Objective\n",
         f"{method.summary}\n",
         _table(_objective(method, facts)),
         _LEGEND + "\n",
-        *_history(changed),
+        *_history(changed, is_taken),
         "## Data\n",
         _table([row for data in _data(facts) for row in data]),
         "## Result\n",
@@ -62,7 +64,7 @@ def model_card(
         "## Use\n",
         _usage(facts.job.output, folder),
         "## Configuration\n",
-        f"{_RESUMED if changed else _REPEATS}\n",
+        f"{(_RESUMED if is_taken else _NOT_TAKEN) if changed else _repeats(facts, metrics)}\n",
         _fenced(configuration(facts)),
         "## Versions\n",
         ", ".join(f"{name} {number}" for name, number in facts.versions.items()) + "\n",
@@ -78,8 +80,12 @@ def _without_tags(card: str) -> str:
 
 
 def _skipped(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    number = metrics.get("train", {}).get("skipped_steps", 0)
+    number = _skipped_steps(metrics)
     return f" (of which {number:.0f} left out, as loss or gradient was not finite)" if number else ""
+
+
+def _skipped_steps(metrics: Mapping[str, Mapping[str, float]]) -> float:
+    return metrics.get("train", {}).get("skipped_steps", 0)
 
 
 def configuration(facts: Facts) -> str:
@@ -88,7 +94,21 @@ def configuration(facts: Facts) -> str:
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 
 
-def _by(method: str, steps: int, changed: Sequence[str]) -> str:
+def _repeats(facts: Facts, metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """Whether the configuration repeats the run, and how; not where it would stop at a step that was left out."""
+    args, skipped, precision = facts.job.args, _skipped_steps(metrics), facts.mixed_precision
+    if skipped > (args.max_skipped_steps if args.on_nonfinite == "skip" else 0):
+        left = "1 step was" if skipped == 1 else f"{skipped:.0f} steps were"
+        return (
+            f"This is the configuration of the last steps. It does not repeat the run: {left} left out under "
+            "`on_nonfinite: skip`, and it would stop there."
+        )
+    return _REPEATS.format(f"ACCELERATE_MIXED_PRECISION={precision} " if precision else "")
+
+
+def _by(method: str, steps: int, changed: Sequence[str], is_taken: bool) -> str:
+    if not is_taken:
+        return f"for {steps} optimizer steps"
     return (
         f"for {steps} optimizer steps, the last of them by **{method}**"
         if changed
@@ -96,9 +116,10 @@ def _by(method: str, steps: int, changed: Sequence[str]) -> str:
     )
 
 
-def _history(changed: Sequence[str]) -> list[str]:
+def _history(changed: Sequence[str], is_taken: bool) -> list[str]:
     """What changed while the run was on; nothing for a run that was one all through."""
     text = "The run was resumed with changes. What stands above and below is of its last steps."
+    text = text if is_taken else "No step was run with what stands above and below."
     return ["## History\n", text + "\n", *(f"- {sentence}" for sentence in changed), ""] if changed else []
 
 
@@ -123,6 +144,7 @@ def _objective(method: Entry, facts: Facts) -> list[tuple[str, str]]:
         ("teacher", _named(job.given, "teacher") or "none"),
         ("reference", reference if "reference" in job.method.needs else "none"),
         ("limits", method.limits or "none stated"),
+        *([("precision", facts.precision)] if facts.mixed_precision else []),
     ]
 
 

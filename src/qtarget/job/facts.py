@@ -60,12 +60,24 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the card states beside figures."""
+    """What the card states beside figures.
+
+    Attributes:
+        mixed_precision: what the surroundings have set without any key: "bf16", "fp16" or "fp8"; "" where keys decide.
+    """
 
     job: Job
     train: DataFacts
     evaluation: DataFacts | None
     versions: dict[str, str]
+    mixed_precision: str = ""
+
+    @property
+    def precision(self) -> str:
+        """The precision in words, where no key of the user's decided it; else ""."""
+        if not self.mixed_precision:
+            return self.job.note
+        return f"{self.mixed_precision} mixed precision, as ACCELERATE_MIXED_PRECISION in the environment says"
 
 
 def facts_of(job: Job, train: RunRows, evaluation: RunRows | None, counts: Mapping[str, RowCounts]) -> Facts:

@@ -1,6 +1,7 @@
 """`qtarget train`: prepare a run, train, and save the model with its record."""
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from qtarget.outcomes import Interruption
 from qtarget.teacher.served.transport import TeacherUnavailableError
 from qtarget.train import NonFiniteLossError, NonFiniteWeightsError, SaveError, stop_with_checkpoint
 from qtarget.train.missed_evaluation import is_evaluated
-from qtarget.train.resumption.whole_checkpoints import last_checkpoint
+from qtarget.train.resumption.whole_checkpoints import last_checkpoint, step_of
 from qtarget.train.stopping import StopAtStepEnd
 
 LAST_GOOD = "last-good-{}"
@@ -26,7 +27,13 @@ LAST_GOOD = "last-good-{}"
 NOT_OF_THE_RESULT = ("checkpoint-*", LAST_GOOD.format("*"), ".*", "*.log", "runs", "logs")
 """What else stands in an output directory, by patterns: no part of the trained model."""
 SAYING_WHAT_IS_KEPT = (Interruption, NonFiniteLossError, NonFiniteWeightsError, SaveError, TeacherUnavailableError)
-GO_ON = "the same command and `--resume-from-checkpoint`"
+GoOn = Callable[[str], str]
+"""The command that goes on with a run, from the newest checkpoint, "", or from one that is to be named."""
+
+
+def go_on_with(checkpoint: str) -> str:
+    """A command that is not known, for messages; see `GoOn`."""
+    return f"the same command and `{f'--resume-from-checkpoint {checkpoint}'.rstrip()}`"
 
 
 def prepare_training(job: Job) -> JobTrainer:
@@ -60,7 +67,7 @@ class StopNotice:
         self.say(f"{name}: {self.promise}; a second one ends at once.")
 
 
-def run_training(trainer: JobTrainer, go_on: str = GO_ON, say: Callable[[str], None] = lambda line: None) -> None:
+def run_training(trainer: JobTrainer, go_on: GoOn = go_on_with, say: Callable[[str], None] = lambda line: None) -> None:
     """Train; measure the loss on the evaluation rows, where there are some; save model, tokenizer, card and record.
 
     Args:
@@ -93,7 +100,7 @@ def claimed_output(trainer: JobTrainer) -> Iterator[None]:
 
 def _run(trainer: JobTrainer, go_on: str, say: Callable[[str], None]) -> None:
     notice = StopNotice(say if trainer.is_world_process_zero() else lambda line: None)
-    with stop_with_checkpoint(trainer, lambda _: go_on, notice) as stop:
+    with stop_with_checkpoint(trainer, lambda newest: _line(trainer, newest, go_on), notice) as stop:
         try:
             _train(trainer, go_on)
             notice.promise = "the model is saved first"
@@ -111,7 +118,7 @@ def _run(trainer: JobTrainer, go_on: str, say: Callable[[str], None]) -> None:
             raise
 
 
-def _train(trainer: JobTrainer, go_on: str) -> None:
+def _train(trainer: JobTrainer, go_on: GoOn) -> None:
     try:
         trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     except NonFiniteLossError as error:
@@ -127,6 +134,7 @@ def _finish(trainer: JobTrainer, stop: StopAtStepEnd, notice: StopNotice) -> Non
     trainer.save_model()
     notice.is_model_saved, notice.promise = True, "card and record are written first"
     is_evaluated = _evaluate(trainer, stop)
+    trainer.check_writer()
     trainer.save_state()
     if trainer.is_world_process_zero():
         draw_training(trainer.state.log_history, trainer.facts.job.method.name, Path(trainer.args.output_dir))
@@ -160,6 +168,7 @@ def _evaluate(trainer: JobTrainer, stop: StopAtStepEnd) -> bool:
 
 def write_record(trainer: JobTrainer) -> None:
     """Write card, metrics and configuration beside the model, and seal all of it."""
+    trainer.check_writer()
     trainer.create_model_card()
     if trainer.is_world_process_zero():
         output = Path(trainer.args.output_dir)
@@ -181,7 +190,7 @@ def _record(steps: int, measures: Mapping[str, Mapping[str, float]]) -> dict[str
     return {"steps": steps, **measures, **({"not_finite": strange} if strange else {})}
 
 
-def _save_last_good(trainer: JobTrainer, go_on: str) -> str:
+def _save_last_good(trainer: JobTrainer, go_on: GoOn) -> str:
     """Save the weights of the last step in a folder of their own, if they are finite, and say where."""
     step = trainer.state.global_step
     if not step:
@@ -196,18 +205,18 @@ def _save_last_good(trainer: JobTrainer, go_on: str) -> str:
     return f"The weights after step {step} are in {folder}."
 
 
-def _save_checkpoint(trainer: JobTrainer, go_on: str) -> str:
+def _save_checkpoint(trainer: JobTrainer, go_on: GoOn) -> str:
     """Save a checkpoint of this step and say how to resume. With several ranks none is saved: all would have to take
     part, and the others may not have stopped."""
     step = trainer.state.global_step
-    newest = last_checkpoint(Path(trainer.args.output_dir))
-    if step and trainer.accelerator.num_processes == 1 and (newest is None or newest.name != f"checkpoint-{step}"):
+    newest = trainer.last_checkpoint()
+    if step and trainer.accelerator.num_processes == 1 and (newest is None or step_of(newest) != step):
         trainer.args.save_only_model = False
         trainer.save_checkpoint()
     return f"Training stopped after step {step}. {_kept(trainer, go_on)}"
 
 
-def _ended_at_once(trainer: JobTrainer, notice: StopNotice, go_on: str) -> str:
+def _ended_at_once(trainer: JobTrainer, notice: StopNotice, go_on: GoOn) -> str:
     step, output = trainer.state.global_step, trainer.args.output_dir
     if notice.is_model_saved:
         return f"ended at once: the model is in {output}, its card and record may not be."
@@ -215,15 +224,22 @@ def _ended_at_once(trainer: JobTrainer, notice: StopNotice, go_on: str) -> str:
     return f"ended at once, after step {step}, {where}. {_kept(trainer, go_on)}"
 
 
-def _kept(trainer: JobTrainer, go_on: str) -> str:
+def _kept(trainer: JobTrainer, go_on: GoOn) -> str:
     """Which checkpoint is the newest whole one, what it lacks, and how to go on from it."""
-    step, checkpoint = trainer.state.global_step, last_checkpoint(Path(trainer.args.output_dir))
+    step, checkpoint = trainer.state.global_step, trainer.last_checkpoint()
     if checkpoint is None:
         return (
             f"No checkpoint was written yet (`save_strategy: {trainer.args.save_strategy.value}`, `save_steps: "
             f"{trainer.args.save_steps:g}`), so nothing of it is kept."
         )
-    saved = int(checkpoint.name.removeprefix("checkpoint-"))
+    saved = step_of(checkpoint)
     many = "step after it is" if step == saved + 1 else f"{step - saved} steps after it are"
     lost = f"the {many} lost" if step > saved else "nothing is lost"
-    return f"The last whole checkpoint is {checkpoint}; {lost}. Go on with {go_on}."
+    return f"The last whole checkpoint is {checkpoint}; {lost}. Go on with {_line(trainer, checkpoint, go_on)}."
+
+
+def _line(trainer: JobTrainer, checkpoint: Path, go_on: GoOn) -> str:
+    """The command that goes on from a checkpoint, which is named where the command would take another by itself."""
+    newest = last_checkpoint(Path(trainer.args.output_dir))
+    is_taken = newest is not None and newest.samefile(checkpoint)
+    return go_on("" if is_taken else shlex.quote(str(checkpoint)))

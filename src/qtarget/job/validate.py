@@ -119,7 +119,7 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
         steps=steps if is_known or trainer.args.max_steps > 0 else None,
         rows_per_step=rows_per_step,
         step=_step(trainer, next(iter(loader))),
-        note=job.note,
+        note=facts.precision,
         resumes=None if trainer.start.newest is None else str(trainer.start.newest),
         skipped=tuple(map(str, trainer.start.skipped)),
         warnings=tuple(mass_warnings(trainer)),

@@ -172,7 +172,7 @@ def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
     if dry:
         trainer.remove_callback(PrinterCallback)
     check_parity(trainer, prompt_of(recipe))
-    run_training(trainer, "the same command")
+    run_training(trainer, lambda _: "the same command")
     del trainer
     gc.collect()  # frees this arm's models before the next arm's are loaded
 

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from qtarget.train.metrics import Meter
 from qtarget.train.skipped_steps import SkippedSteps
 
-LOSS = "loss"
+LOSS, TOTAL = "loss", "loss_total"
 METERS = ("train", "seen")
 
 
@@ -29,6 +29,10 @@ class LoggingTrainer(Protocol):
 
     @log_window.setter
     def log_window(self, window: tuple[torch.Tensor, int]) -> None: ...
+    @property
+    def loss_total(self) -> float: ...
+    @loss_total.setter
+    def loss_total(self, total: float) -> None: ...
 
 
 class LogWindow(TrainerCallback):
@@ -38,6 +42,7 @@ class LogWindow(TrainerCallback):
         self.trainer = trainer
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._total: float | None = None
 
     def save(self, folder: Path) -> None:
         loss, since = self.trainer.log_window
@@ -48,6 +53,7 @@ class LogWindow(TrainerCallback):
             "tokens": self.trainer.tokens_seen,
             "skipped_of_run": skipped.of_run,
             "skipped_of_window": skipped.of_window,
+            **({TOTAL: self.trainer.loss_total} if skipped.is_total_known else {}),
         }
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in {LOSS: loss, **sums}.items()}
         save_file(tensors, folder / self._name, metadata={name: str(count) for name, count in counts.items()})
@@ -55,12 +61,14 @@ class LogWindow(TrainerCallback):
     def load(self, folder: Path) -> None:
         """Read what `save` wrote, as far as this rank finds it: not under another number of ranks."""
         path = folder / self._name
-        self._sums, self._counts = {}, {}
+        self._sums, self._counts, self._total = {}, {}, None
         if path.is_file():
             device = self.trainer.accelerator.device  # which safetensors does not know where it is `cpu:0`
             self._sums = {name: tensor.to(device) for name, tensor in load_file(path).items()}
             with safe_open(path, "pt") as file:
-                self._counts = {name: int(count) for name, count in (file.metadata() or {}).items()}
+                counts = dict(file.metadata() or {})
+            self._total = float(counts.pop(TOTAL)) if TOTAL in counts else None
+            self._counts = {name: int(count) for name, count in counts.items()}
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         skipped = self.trainer.skipped_steps
@@ -70,6 +78,8 @@ class LogWindow(TrainerCallback):
         self.trainer.log_window = self._sums.pop(LOSS), self._counts["since"]
         self.trainer.tokens_seen = self._counts["tokens"]
         skipped.of_run, skipped.of_window = self._counts["skipped_of_run"], self._counts["skipped_of_window"]
+        if self._total is not None:
+            self.trainer.loss_total, skipped.is_total_known = self._total, True
         for meter in METERS:
             own = {name: pair for name, pair in self._sums.items() if name.startswith(f"{meter}/")}
             self.trainer.meters[meter].sums = {name.removeprefix(f"{meter}/"): pair for name, pair in own.items()}

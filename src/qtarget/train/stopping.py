@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerState
 
 from qtarget.outcomes import Interruption
-from qtarget.train.resumption.whole_checkpoints import last_checkpoint, step_of
+from qtarget.train.resumption.whole_checkpoints import step_of
 from qtarget.train.stop_signals import StopSignals, signal_name
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -27,6 +27,7 @@ class StoppableTrainer(Protocol):
     is_in_train: bool
 
     def save_checkpoint(self) -> None: ...
+    def last_checkpoint(self) -> Path | None: ...
     def add_callback(self, callback: Any) -> None: ...
     def remove_callback(self, callback: Any) -> Any: ...
 
@@ -131,15 +132,15 @@ class StopAtStepEnd(TrainerCallback):
             return "before the first step, so there is nothing to keep"
         if step == self._began_at:
             return f"before a step was taken: the run is where it was, at step {step} of {last}"
-        folder = Path(self.trainer.args.output_dir) / f"checkpoint-{step}"
-        if not folder.is_dir():
-            return f"after step {step} of {last}, and its checkpoint could not be written. {self._kept(step)}"
+        folder = self.trainer.last_checkpoint()
+        if folder is None or step_of(folder) != step:
+            kept = self._kept(folder, step)
+            return f"after step {step} of {last}, and its checkpoint could not be written. {kept}"
         return (
             f"after step {step} of {last}. Nothing is lost: {folder} holds all of it. Go on with {self.go_on(folder)}"
         )
 
-    def _kept(self, step: int) -> str:
-        newest = last_checkpoint(Path(self.trainer.args.output_dir))
+    def _kept(self, newest: Path | None, step: int) -> str:
         if newest is None:
             return "No other was written, so nothing of it is kept"
         lost = step - step_of(newest)

@@ -1,5 +1,6 @@
 """`TargetSFTTrainer`: TRL's `SFTTrainer` with its loss replaced by any target's."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -339,6 +340,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         if self.model.training:
             logs.update(self._means("train"))
             self.skipped_steps.mend(logs)
+        self.skipped_steps.mend_mean(logs)
         super().log(logs, start_time)
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -382,6 +384,10 @@ class TargetSFTTrainer(OpenSFTTrainer):
             resume_from_checkpoint: a folder, or True for the newest whole checkpoint in `args.output_dir`; newer ones
                 that are not whole are passed over, with a warning.
 
+        Returns:
+            The Trainer's output. `training_loss` is the mean over the steps of the whole run, also of those before it
+            was resumed; NaN where these are not known, and where no step was left.
+
         Raises:
             ValueError: there is no whole checkpoint, or it is of another run (`args.resume_changed` names what may
                 differ); or another process trains into the same folder.
@@ -390,15 +396,26 @@ class TargetSFTTrainer(OpenSFTTrainer):
         """
         with ranks_told(), self.sealed_run.only_writer():
             start = self.sealed_run.begin(resume_from_checkpoint)
-            return super().train(None if start is None else str(start), *args, **kwargs)
+            output = super().train(None if start is None else str(start), *args, **kwargs)
+        return output._replace(training_loss=output.metrics.get("train_loss", math.nan))
 
     @property
     def stream_settings(self) -> Mapping[str, Any]:
         """By name, what a caller has set that decides which rows of a stream are read."""
         return {}
 
+    def last_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint of this run, or the one that it began from."""
+        return self.sealed_run.newest()
+
     def seal(self, folder: Path) -> None:
         self.sealed_run.seal(folder, "checkpoint")
+
+    def check_writer(self) -> None:
+        self.sealed_run.check_writer()
+
+    def begin_steps(self, done: int, last: int) -> None:
+        self.sealed_run.begin_steps(done, last)
 
     def check_best(self, folder: Path) -> None:
         self.sealed_run.check_best(folder)

@@ -124,6 +124,15 @@ class OpenSFTTrainer(SFTTrainer):
     def log_window(self, window: tuple[torch.Tensor, int]) -> None:
         self._tr_loss, self._globalstep_last_logged = window
 
+    @property
+    def loss_total(self) -> float:
+        """The sum of the losses of all steps, up to the last log; at the end of training with those after it."""
+        return self._total_loss_scalar
+
+    @loss_total.setter
+    def loss_total(self, total: float) -> None:
+        self._total_loss_scalar = total
+
     gradient_norm: torch.Tensor | float | None = None
     """Of the optimizer step under way, over all weights and ranks, before it is clipped."""
 
@@ -148,6 +157,12 @@ class OpenSFTTrainer(SFTTrainer):
 
     def seal(self, folder: Path) -> None:
         """Called on the rank that saves, when a checkpoint is written to `folder` and not yet at its place."""
+
+    def begin_steps(self, done: int, last: int) -> None:
+        """Called when training begins, with the number of steps that are done and of those that will be."""
+
+    def check_writer(self) -> None:
+        """Called before anything is written."""
 
     def checkpoint_lost(self, folder: Path, error: Exception, was_best: bool) -> None:
         """Called on every rank, when the checkpoint `folder`, which may have been the best, could not be written."""
@@ -231,6 +246,7 @@ class OpenSFTTrainer(SFTTrainer):
         """
         folder = Path(output_dir or str(self.args.output_dir))
         self._check_finite(folder, None)
+        self.check_writer()
         with nullcontext() if _internal_call else whole_weights(self.accelerator):
             super().save_model(output_dir, _internal_call=_internal_call)
         if self.args.should_save and self._draft is None:
@@ -267,6 +283,7 @@ class OpenSFTTrainer(SFTTrainer):
         done. What cannot be written is left to `on_save_error`."""
         run, name = Path(self._get_output_dir(trial=trial)), f"checkpoint-{self.state.global_step}"
         self._check_finite(run / name, self.optimizer)
+        self.check_writer()
         with self._drafting(run):
             is_cut = self.is_fsdp_enabled or self.is_deepspeed_enabled
             error = self._attempt(lambda: self._write_draft(run / UNFINISHED / name, model, trial), is_cut)
@@ -405,6 +422,7 @@ class OpenSFTTrainer(SFTTrainer):
         begun = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
+        self.begin_steps(self.state.global_step, max_steps)
         if resume_from_checkpoint is not None and self.state.global_step:
             best = best_beside(Path(str(resume_from_checkpoint)))
             self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None

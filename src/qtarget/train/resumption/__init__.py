@@ -4,6 +4,7 @@
     run_identity         what a run is: everything that decides the weights it ends with, by name
     model_settings       what of a model's configuration decides what it computes
     run_history          which steps were run as what, and how two identities differ
+    branches             which checkpoints were left by a run that went back behind them
     whole_checkpoints    which checkpoints of a folder are whole, and what is wrong with the others
     resuming             whether a run may go on from a checkpoint
     pruning              which old checkpoints go

@@ -15,9 +15,14 @@ class BestCheckpointError(ValueError):
 
 
 def best_beside(checkpoint: Path) -> Path | None:
-    """Where the best checkpoint lies, of which a checkpoint tells: beside it, as both may have been moved since."""
+    """Where the best checkpoint lies, of which a checkpoint tells: beside it, as both may have been moved since, or
+    where it was, if the run went on into another folder."""
     recorded = json.loads((checkpoint / STATE).read_text(encoding="utf-8")).get("best_model_checkpoint")
-    return None if recorded is None else checkpoint.parent / Path(str(recorded)).name
+    if recorded is None:
+        return None
+    there = Path(str(recorded))
+    beside = checkpoint.parent / there.name
+    return there if there.is_dir() and not beside.is_dir() else beside
 
 
 def best_fault(best: Path, history: Sequence[RunPart], accepts_unsealed: bool) -> str | None:

@@ -1,15 +1,16 @@
-"""Which old checkpoints go: whole ones alone, those of the earliest steps."""
+"""Which old checkpoints go: whole ones alone, those of a branch that was left, then those of the earliest steps."""
 
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from qtarget.disk.seal import SEAL
+from qtarget.train.resumption.branches import latest, line_of, step_left_behind
 from qtarget.train.resumption.whole_checkpoints import numbered_checkpoints
 
 
 def prune_checkpoints(run: Path, limit: int | None, kept: Collection[Path], step: int) -> None:
-    """Delete sealed checkpoints of a run until `limit` are left, those that were written first by their steps.
+    """Delete sealed checkpoints of a run until `limit` are left: first what is of an older branch, then earlier steps.
 
     Checkpoints without a manifest are not counted and not touched: they may be all that is left of something. Nor are
     links to checkpoints elsewhere: somebody keeps those.
@@ -20,7 +21,9 @@ def prune_checkpoints(run: Path, limit: int | None, kept: Collection[Path], step
         step: the one just written. Those of later steps were written before it, by a run that was gone back on. Clocks
             are not asked: they may have been set back.
     """
-    own = sorted((at <= step, at, folder) for at, folder in numbered_checkpoints(run) if not folder.is_symlink())
+    found = [(at, folder, line_of(folder)) for at, folder in numbered_checkpoints(run) if not folder.is_symlink()]
+    line = latest(each for *_, each in found)
+    own = sorted((at <= step and step_left_behind(each, at, line) is None, at, folder) for at, folder, each in found)
     sealed = [folder for *_, folder in own if (folder / SEAL).is_file()]
     stays = {folder.resolve() for folder in kept}
     spare = [folder for folder in sealed if folder.resolve() not in stays]

@@ -9,9 +9,15 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from qtarget.disk.seal import SEAL, read_seal
+from qtarget.train.resumption.branches import Branch, Line, line_of
 from qtarget.train.resumption.run_history import ResumeRequest, RunPart, check_same_run, parts_of_history, unknown_then
 from qtarget.train.resumption.run_identity import not_compared
-from qtarget.train.resumption.whole_checkpoints import checkpoint_fault, checkpoints_in, step_of
+from qtarget.train.resumption.whole_checkpoints import (
+    checkpoint_fault,
+    checkpoints_in,
+    numbered_checkpoints,
+    step_of,
+)
 
 Told = TypeVar("Told")
 
@@ -81,6 +87,22 @@ def _continued(checkpoint: Path, identity: dict[str, Any], request: ResumeReques
     if history and not check_same_run(history[-1].identity, identity, request):
         return history
     return [*history, RunPart(step_of(checkpoint), identity)]
+
+
+def line_behind(checkpoint: Path | None, run: Path, accelerator: Accelerator) -> Line:
+    """The line of branches of the run that begins now: the checkpoint's own if that is the newest in the output
+    directory, else with a new branch."""
+    return on_first_rank(accelerator, lambda: _line_behind(checkpoint, run))
+
+
+def _line_behind(checkpoint: Path | None, run: Path) -> Line:
+    before = () if checkpoint is None else line_of(checkpoint) or (Branch(0, 0),)
+    newest = checkpoints_in(run, accepts_unsealed=True, hashed=False).newest
+    if checkpoint is not None and newest is not None and newest.samefile(checkpoint):
+        return before
+    others = [line_of(each) or () for _, each in numbered_checkpoints(run)]
+    number = 1 + max((branch.number for line in (before, *others) for branch in line), default=0)
+    return (*before, Branch(number, 0 if checkpoint is None else step_of(checkpoint)))
 
 
 def unsealed_sentence(checkpoint: Path) -> str:

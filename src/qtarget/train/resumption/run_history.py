@@ -34,6 +34,11 @@ _CONFIG_PARTS = ("model_config", "teacher_configs", "reference_config")
 """Parts of an identity that stand in a model's config.json."""
 _FORMAT = "model_init_kwargs.use_safetensors"
 """Decides no weight; earlier versions wrote it of models on the hub."""
+_OF_RESULTS = frozenset(
+    {"load_best_model_at_end", "greater_is_better", "metric_for_best_model", "evaluation_rows", "bf16_full_eval"}
+)
+_OF_RESULTS_PREFIXES = ("eval_", "per_device_eval_")
+"""Parts that decide which weights become the result, and how it is evaluated, and no step."""
 _LINES = 6
 """Differences that are listed of one part; two models of different families differ in some thirty fields."""
 _SOURCE_CONFIGS = ("teacher_configs", "reference_config")
@@ -77,6 +82,7 @@ def parts_of_history(facts: Mapping[str, Any]) -> list[RunPart]:
 
 def history_sentences(history: Sequence[RunPart], steps: int) -> list[str]:
     """What changed in a run, a sentence for each part behind the first; none for one that is one run all through."""
+    history = [part for place, part in enumerate(history) if not place or part.after < steps]
     ends = [*(each.after for each in history[2:]), steps]
     pairs = zip(history, history[1:], ends, strict=False)
     return [
@@ -110,6 +116,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diffe
     found = [each for each in found if not _is_of_another_source(each)]
     if any(each.part in ("method", "hyperparameters") for each in found):  # they say it better
         found = [each for each in found if each.name != "formula"]
+    if any(each.part in ("bf16", "fp16") for each in found):
+        found = [each for each in found if each.name != "mixed_precision"]
     return sorted(found, key=lambda each: each.name)
 
 
@@ -138,7 +146,7 @@ def _is_sample(part: str, value: Any) -> bool:
 
 def unknown_then(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The parts of an identity that an earlier version of ours did not write, or of which it wrote a sample."""
-    of_models = [name for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS) if now.get(name)]
+    of_models = [name for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS, "mixed_precision") if now.get(name)]
     return [name for name in of_models if name not in before or _has_sample(name, before[name])]
 
 
@@ -190,6 +198,12 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], request: R
     return changed
 
 
+def changes_without_steps(history: Sequence[RunPart]) -> list[Difference]:
+    """What the last part of a history changes that has a meaning for steps alone, where it has none."""
+    changed = differences(history[-2].identity, history[-1].identity) if len(history) > 1 else []
+    return [each for each in changed if each.part not in _OF_RESULTS and not each.part.startswith(_OF_RESULTS_PREFIXES)]
+
+
 def _names(identity: Mapping[str, Any]) -> Iterator[str]:
     """Names of the parts of an identity, and of what is in them."""
     for name, value in identity.items():
@@ -238,6 +252,8 @@ def _remedy(each: Difference, request: ResumeRequest) -> str:
     if each.name == "ranks":
         start = f"`torchrun --nproc_per_node {each.before}` or `accelerate launch --num_processes {each.before}`"
         return f"; start as many processes as then, with {start}"
+    if each.name == "mixed_precision":
+        return f"; start it as then, with ACCELERATE_MIXED_PRECISION={each.before} in the environment"
     if each.part in _CONFIG_PARTS:
         return _config_remedy(each)
     if each.part in _WEIGHT_KEYS:

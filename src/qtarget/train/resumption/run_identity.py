@@ -165,6 +165,7 @@ def run_identity(trainer: IdentifiableTrainer, weights: Mapping[str, str]) -> di
         "ranks": trainer.accelerator.num_processes,
         "sharding": _sharding(trainer.accelerator),
         "device": trainer.accelerator.device.type,
+        "mixed_precision": trainer.accelerator.mixed_precision,
         "dtypes": sorted({str(weight.dtype) for weight in trainer.model.parameters()}),
         "versions": _versions(),
     }

@@ -11,15 +11,21 @@ from typing import Any
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.os_errors import write_fault
 from qtarget.disk.seal import seal
+from qtarget.outcomes import FinishedRunError
 from qtarget.train.resumption.best_checkpoint import BestCheckpointError, best_beside, best_fault
-from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, on_first_rank
-from qtarget.train.resumption.run_history import ResumeRequest, RunPart
+from qtarget.train.resumption.branches import BRANCHES, Line
+from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, line_behind, on_first_rank
+from qtarget.train.resumption.run_history import ResumeRequest, RunPart, changes_without_steps
 from qtarget.train.resumption.run_identity import digests_of_weights, keys_of, run_identity
-from qtarget.train.resumption.whole_checkpoints import last_checkpoint
+from qtarget.train.resumption.whole_checkpoints import checkpoints_in, step_of
 
 
 class SaveError(ValueError):
     """A checkpoint could not be written; the last whole one is there as it was."""
+
+
+def _without_lock() -> None:
+    """Nothing is checked by a rank, or at a time, that holds no lock."""
 
 
 class SealedRun:
@@ -27,14 +33,20 @@ class SealedRun:
 
     Attributes:
         history: which steps were run as what; empty before the run begins.
+        line: the branches that led to it, in its folder; empty before the run begins.
+        start: the checkpoint that it goes on from, if any.
+        check_writer: raises a SecondWriterError if `args.output_dir` is no longer the folder that this run locked.
         verified: a checkpoint whose files were hashed by now, and are not hashed again.
     """
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
         self.history: list[RunPart] = []
+        self.line: Line = ()
+        self.start: Path | None = None
         self.verified: Path | None = None
         self._is_writing = False
+        self.check_writer = _without_lock
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -53,9 +65,35 @@ class SealedRun:
         accelerator = self.trainer.accelerator
         found = checkpoint_to_resume(resume, args, accelerator, self.verified)
         self.history = history_behind(found, self.identity, self._request(found), accelerator)
+        self.start, self.line = found, line_behind(found, Path(str(args.output_dir)), accelerator)
+        if found is not None and args.max_steps > 0:
+            self.begin_steps(step_of(found), args.max_steps)
         if found is not None and args.load_best_model_at_end:
             on_first_rank(accelerator, lambda: self._check_best(best_beside(found), ""))
         return found
+
+    def begin_steps(self, done: int, last: int) -> None:
+        """Refuse changes of a run that has no steps left: what is done was not done as they say.
+
+        Raises:
+            FinishedRunError: lists the changes.
+        """
+        if done < last or len(self.history) < 2 or self.history[-1].after < done:
+            return
+        if changed := changes_without_steps(self.history):
+            line, words = self.trainer.asker.line, ", ".join(map(str, changed))
+            raise FinishedRunError(
+                f"{self.start} is of step {done}, and the run ends at step {last}: no step is left that would be run "
+                f"with the changes ({words}), and card and manifest would tell what was not done. To train on with "
+                f"them, write a larger {line('max_steps', done + last)} and allow it by `resume_changed`; else leave "
+                f"them out, or take the model in {self.start} as it is."
+            )
+        self.history.pop()
+
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint that this run has written, else the one that it began from, if that is there."""
+        written = checkpoints_in(Path(str(self.trainer.args.output_dir)), hashed=False, line=self.line).newest
+        return written or (self.start if self.start is not None and self.start.is_dir() else None)
 
     def check_best(self, best: Path) -> None:
         """Refuse to take a checkpoint's weights for the result if it is not whole, or is of another run.
@@ -63,7 +101,7 @@ class SealedRun:
         Raises:
             BestCheckpointError: says what is kept.
         """
-        newest = last_checkpoint(Path(str(self.trainer.args.output_dir)))
+        newest = self.newest()
         kept = f" All steps are done, and {newest} holds the last of them." if newest else ""
         on_first_rank(self.trainer.accelerator, lambda: self._check_best(best, kept))
 
@@ -95,18 +133,24 @@ class SealedRun:
             return
         folder = Path(str(self.trainer.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        with one_writer(folder):
-            self._is_writing = True
+        with one_writer(folder) as check_writer:
+            self._is_writing, self.check_writer = True, check_writer
             try:
                 yield
             finally:
-                self._is_writing = False
+                self._is_writing, self.check_writer = False, _without_lock
 
     def seal(self, folder: Path, kind: str, left_out: Sequence[str] = ()) -> None:
-        """Seal a "checkpoint" or a "result" with the step, the number of ranks and the run's history."""
+        """Seal a "checkpoint" or a "result" with the step, the number of ranks and the run's history.
+
+        Raises:
+            SecondWriterError: the output directory was removed or replaced since the run began to write.
+        """
+        self.check_writer()
         history = [{"after": each.after, "identity": each.identity} for each in self.history]
         step, ranks = self.trainer.state.global_step, self.trainer.accelerator.num_processes
-        seal(folder, {"kind": kind, "step": step, "ranks": ranks, "history": history}, left_out)
+        facts = {"kind": kind, "step": step, "ranks": ranks, "history": history, BRANCHES: [*map(list, self.line)]}
+        seal(folder, facts, left_out)
 
     def lose(self, folder: Path, error: Exception, was_best: bool) -> None:
         """A checkpoint could not be written: warn, or stop, as `args.on_save_error` says.
@@ -126,7 +170,7 @@ class SealedRun:
             if self.trainer.accelerator.is_main_process:
                 warnings.warn(f"{said} Training goes on.", stacklevel=2)
             return
-        newest = last_checkpoint(folder.parent)
+        newest = self.newest()
         kept = f"The last whole checkpoint is {newest}." if newest else "No checkpoint was written before it."
         line = self.trainer.asker.line("on_save_error", "continue")
         raise SaveError(f"{said} {kept} To train on without a checkpoint, write {line}.")

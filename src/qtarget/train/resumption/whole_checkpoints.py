@@ -9,6 +9,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from qtarget.disk.seal import SEAL, damage, read_seal
+from qtarget.train.resumption.branches import Line, latest, line_of, step_left_behind
 
 STATE, INDEX = "trainer_state.json", "model.safetensors.index.json"
 SAFE_WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
@@ -35,8 +36,8 @@ class Checkpoints(NamedTuple):
     """What a run's output directory holds.
 
     Attributes:
-        newest: the whole checkpoint of the highest step, or None.
-        skipped: those of higher steps, the highest first.
+        newest: the whole checkpoint of the highest step, of the branch that was written last, or None.
+        skipped: those of higher steps, the highest first: not whole, or of a branch that was left.
     """
 
     newest: Path | None
@@ -49,14 +50,22 @@ def numbered_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted(((int(match[1]), each) for match, each in named if match and each.is_dir()), reverse=True)
 
 
-def checkpoints_in(folder: Path, accepts_unsealed: bool = False, hashed: bool = True) -> Checkpoints:
-    """The newest whole checkpoint of an output directory, and those above it that are not whole.
+def checkpoints_in(
+    folder: Path, accepts_unsealed: bool = False, hashed: bool = True, line: Line | None = None
+) -> Checkpoints:
+    """The newest whole checkpoint of an output directory, and those above it that are not whole, or of a branch that
+    was left.
 
-    Args: as of `checkpoint_fault`.
+    Args: as of `checkpoint_fault`, and
+        line: of the run that is asked for; None for the one that was written last.
     """
     skipped: list[BrokenCheckpoint] = []
-    for _, each in numbered_checkpoints(folder):
-        reason = checkpoint_fault(each, accepts_unsealed, hashed)
+    found = [(step, each, line_of(each)) for step, each in numbered_checkpoints(folder)]
+    line = line or latest(own for *_, own in found)
+    for step, each, own in found:
+        back = step_left_behind(own, step, line)
+        left = None if back is None else f"it is of a branch that was left: the run went back to step {back}"
+        reason = left or checkpoint_fault(each, accepts_unsealed, hashed)
         if reason is None:
             return Checkpoints(each, tuple(skipped))
         skipped.append(BrokenCheckpoint(each, reason))
