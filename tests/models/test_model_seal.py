@@ -110,13 +110,19 @@ def test_the_base_of_an_adapter_is_looked_at_too(folder, tmp_path):
         checkpoint_folder(str(adapter))
 
 
-@pytest.mark.parametrize("content", ['{"name": "an app", "icons": []}', "[]", "no json", ""])
+@pytest.mark.parametrize("content", ['{"name": "an app", "icons": []}', "[]", '\ufeff{"name": "an app"}', "3"])
 def test_a_manifest_of_somebody_elses_says_nothing(folder, content):
-    (folder / SEAL).write_text(content)
+    (folder / SEAL).write_text(content, encoding="utf-8")
     checkpoint_folder(str(folder))
 
 
-def test_what_is_left_of_ours_is_refused(folder):
-    (folder / SEAL).write_bytes((folder / SEAL).read_bytes()[:-200])
-    with pytest.raises(ValueError, match=f"{SEAL} is damaged"):
-        checkpoint_folder(str(folder))
+@pytest.mark.failure_case(2)
+def test_what_is_left_of_ours_is_refused_with_the_remedy(folder):
+    whole = (folder / SEAL).read_bytes()
+    flip(folder / "model.safetensors")
+    left = [whole[:size] for size in (0, 1, 10, 40, len(whole) // 2, len(whole) - 2)]
+    left += [bytes(len(whole)), b"\xff" * 9, b" ", b"[" * 100_000, whole.replace(b'"files"', b'"giles"')]
+    for content in left:
+        (folder / SEAL).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{SEAL} is damaged .*; bring .* back .*, or delete .*{SEAL}"):
+            checkpoint_folder(str(folder))

@@ -1,10 +1,11 @@
 """Model folders that qtarget wrote and sealed: whether what a loader reads of them is as it was written."""
 
+import json
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
-from qtarget.disk.files import read_json_object
+from qtarget.disk.files import CONTENT_SHA256
 from qtarget.disk.seal import SEAL, SealedFolder, file_damage, read_seal
 from qtarget.models.pickled_weights import chain_of_bases, path_of_model
 
@@ -31,8 +32,8 @@ def refuse_damaged_model(source: str) -> None:
 
     So is one to which a file was added that a loader would read: an adapter, an index of weights, a chat template.
 
-    A folder without a manifest, or with one of somebody else's, is not looked at; nor is a name on the hub. Of an
-    adapter, its base is looked at too. Files are not hashed again in this process as long as they do not change.
+    A folder without a manifest, or with a readable one of somebody else's, is not looked at; nor is a name on the hub.
+    Of an adapter, its base is looked at too. Files are not hashed again in this process as long as they do not change.
 
     Raises:
         ValueError: names the file that was changed, cut, removed or added since, and what to do; or adapters that
@@ -41,18 +42,30 @@ def refuse_damaged_model(source: str) -> None:
     for each in chain_of_bases(source):
         folder = path_of_model(each).absolute()
         if (folder / SEAL).is_file() and _is_ours(folder):
-            seal = read_seal(folder)
+            seal = _read_seal(folder)
             names = _loaded(seal)
             state = tuple(_state(folder / name) for name in (SEAL, *names))
             _refuse_damage(folder, state, tuple(names), tuple(_added(folder, seal)))
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a manifest is a seal, or what is left of one. Other programs name files so too."""
+    """Whether a manifest is a seal, or may be what is left of one. Other programs name files so too, but theirs can be
+    read."""
     try:
-        return {"files", "facts"} <= read_json_object(folder / SEAL, "").keys()
-    except ValueError:
-        return b'"left_out"' in (folder / SEAL).read_bytes() or b'"sha256"' in (folder / SEAL).read_bytes()
+        content = json.loads((folder / SEAL).read_bytes())
+    except (ValueError, RecursionError):
+        return True
+    return isinstance(content, dict) and (CONTENT_SHA256 in content or {"files", "facts"} <= content.keys())
+
+
+def _read_seal(folder: Path) -> SealedFolder:
+    try:
+        return read_seal(folder)
+    except ValueError as error:
+        raise ValueError(
+            f"{str(error).removesuffix('.')}: nothing says whether the model's files are as they were written; bring it back (copy the folder "
+            f"again, or train or build it again), or delete {folder / SEAL} if you trust the files without it."
+        ) from error
 
 
 def _loaded(seal: SealedFolder) -> list[str]:

@@ -1,18 +1,39 @@
 """Secrets in addresses: a user or password in front of the host, or a token in the query.
 
 They are struck out of what is shown, and refused where what the user writes comes in: records of runs repeat it.
+Texts come from anywhere, so every step takes time linear in the text.
 """
 
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
-_USER = re.compile(r"(?<=://)(?:[^\s/?#]+|[^\s/?#@:\[]*:(?!\d+[/?#])\S*)@")
-"""Also a password with a slash in it, which no address may have; a port and an @ behind it are no password."""
-_NAMES = "token|key|sig|signature|secret|passwd|password|pwd|auth|authorization|credentials?|jwt|sas"
-_IN_QUERY = re.compile(rf"([?&;#](?:[\w.%-]*[_.%-])?(?:api|access)?(?:{_NAMES})=)[^\s&;#'\"`)\]}},]+", re.IGNORECASE)
+from qtarget.servers.secret_fields import without_secret_fields
+
 HUB_OR_NETRC = "the environment (HF_TOKEN for the hub, ~/.netrc for other servers)"
 """Where a secret belongs that is of no server of qtarget's."""
 _SHOWN = 120
+_SLASHES = re.compile(r":((?:\\?/)+)")
+_BLANK = re.compile(r"\s")
+_SCHEME = re.compile(r"[A-Za-z0-9+.-]*\Z")
+_LONGEST_SCHEME = 32
+_OPENS_ANOTHER = frozenset("\"'`<>()[]{},;=|&?#/")
+"""Signs before an address inside another; behind any other sign, `x://` may be a part of a password."""
+_CLOSED_BY = {'"': '"', "'": "'", "`": "`", "<": ">"}
+_AUTHORITY = re.compile(r"[^/?#]*")
+_BEHIND_BLANKS = re.compile(r"[^@]{0,100}@[\w.\[][^\s]*")
+_ENCODED_USER = re.compile(r"(%3A%2F%2F)(?:(?!%2F|%3F|%40)[^\s&;#@]){1,200}%40", re.IGNORECASE)
+_USER_ALONE = ("ssh", "sftp", "scp", "svn", "file")
+"""How schemes end in which a user without a password is no secret."""
+
+
+class _Address(NamedTuple):
+    """A part of a text: it begins behind the slashes of its scheme, with the user or the host."""
+
+    scheme: str
+    slashes: int
+    start: int
+    end: int
 
 
 def without_secrets(text: str) -> str:
@@ -21,7 +42,11 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("no rows at https://me:word@host/x?part=1&token=abc")
     'no rows at https://…@host/x?part=1&token=…'
     """
-    return _ADDRESS.sub(lambda found: _IN_QUERY.sub(r"\1…", _USER.sub("…@", found[0])), text)
+    parts, done = [], 0
+    for address in _addresses(text):
+        parts += [text[done : address.start], without_secret_fields(_without_user(text, address))]
+        done = address.end
+    return "".join([*parts, text[done:]])
 
 
 def refuse_secret(text: str, where: str, variable: str = HUB_OR_NETRC) -> None:
@@ -34,11 +59,100 @@ def refuse_secret(text: str, where: str, variable: str = HUB_OR_NETRC) -> None:
     Raises:
         ValueError: the place, the address without its secret, and `variable`.
     """
-    for found in _ADDRESS.finditer(text):
-        shown = without_secrets(found[0])
-        if shown != found[0]:
-            what = "a secret in its query" if _USER.sub("…@", found[0]) == found[0] else "a user or a password"
+    for address in _addresses(text):
+        given, no_user = text[address.start : address.end], _without_user(text, address)
+        if (shown := without_secret_fields(no_user)) != given:
+            what = "a secret in its query" if no_user == given else "a user or a password"
+            whole = f"{address.scheme}{_slashes_before(text, address)}{shown}"
             raise ValueError(
-                f"{where} holds an address with {what} ({shown[:_SHOWN]}), which would be saved with the run; write it "
+                f"{where} holds an address with {what} ({whole[:_SHOWN]}), which would be saved with the run; write it "
                 f"without, and put the secret into {variable}."
             )
+
+
+def _slashes_before(text: str, address: _Address) -> str:
+    return text[text.rfind(":", 0, address.start) : address.start]
+
+
+def _addresses(text: str) -> Iterator[_Address]:
+    """Every address, up to a blank, to the quote that closes it, or to another address."""
+    found = [(each, _scheme_before(text, each.start())) for each in _SLASHES.finditer(text)]
+    done = 0
+    for number, (slashes, scheme) in enumerate(found):
+        if slashes.start() < done:
+            continue
+        end, following = slashes.end(), number + 1
+        while following < len(found):
+            begin = found[following][0].start() - len(found[following][1])
+            stop = _stop(text, slashes.start() - len(scheme), end, begin)
+            if stop is not None or (text[begin - 1] in _OPENS_ANOTHER and found[following][0][1].count("/") > 1):
+                break
+            end, following = found[following][0].end(), following + 1
+        limit = found[following][0].start() - len(found[following][1]) if following < len(found) else len(text)
+        stop = _stop(text, slashes.start() - len(scheme), end, limit)
+        address = _Address(scheme.lower(), slashes[1].count("/"), slashes.end(), limit if stop is None else stop)
+        done = _with_blanks(text, address, limit)
+        yield address._replace(end=done)
+
+
+def _scheme_before(text: str, colon: int) -> str:
+    known = _SCHEME.search(text[max(0, colon - _LONGEST_SCHEME) : colon])
+    return known[0] if known else ""
+
+
+def _stop(text: str, begin: int, start: int, limit: int) -> int | None:
+    """Where an address ends that began at `begin`, if it does so between `start` and `limit`."""
+    blank = _BLANK.search(text, start, limit)
+    end = blank.start() if blank else limit
+    before = text[begin - 1 : begin]
+    if before in _CLOSED_BY and before:
+        escaped = text[begin - 2 : begin - 1] == "\\"
+        closes = text.find(_CLOSED_BY[before], start, end)
+        while closes >= 0 and not escaped and text[closes - 1] == "\\":
+            closes = text.find(_CLOSED_BY[before], closes + 1, end)
+        end = closes if closes >= 0 else end
+    return end if end < limit or blank else None
+
+
+def _with_blanks(text: str, address: _Address, limit: int) -> int:
+    """The end of an address whose password holds blanks."""
+    given = text[address.start : address.end]
+    authority = _authority(given)
+    user, _, word = authority.partition(":")
+    if "@" in given or not user or not word or "[" in user or _is_port(word) or address.slashes < 2:
+        return address.end
+    more = _BEHIND_BLANKS.match(text, address.end, limit) if _BLANK.match(text, address.end) else None
+    return more.end() if more else address.end
+
+
+def _without_user(text: str, address: _Address) -> str:
+    given = text[address.start : address.end]
+    end = _user_end(address, given)
+    return _ENCODED_USER.sub(r"\1…%40", f"…{given[end:]}" if end else given)
+
+
+def _user_end(address: _Address, given: str) -> int:
+    """Where the @ behind a user or password stands; 0 where there is no secret."""
+    authority = _authority(given)
+    user, at, _ = authority.rpartition("@")
+    if at and not (address.scheme == "file" and address.slashes > 2):
+        return len(user) if ":" in user or not _is_harmless(user, address) else 0
+    name, colon, word = authority.partition(":")
+    if at or not colon or "[" in name or _is_port(word) or address.slashes != 2 or address.scheme == "file":
+        return 0
+    return max(given.rfind("@"), 0)  # a password with a slash in it, which no address may have
+
+
+def _is_harmless(user: str, address: _Address) -> bool:
+    """Whether a user without a password is none that a token may stand for."""
+    is_list = "," in user  # hosts, or a host and somebody's mail
+    return is_list or address.slashes != 2 or address.scheme.endswith(_USER_ALONE) or user == "git"
+
+
+def _authority(given: str) -> str:
+    found = _AUTHORITY.match(given)
+    return found[0] if found else ""
+
+
+def _is_port(word: str) -> bool:
+    return word.isascii() and word.isdigit() and int(word[:6]) < 65536
