@@ -34,7 +34,7 @@ def line_in(facts: Mapping[str, Any]) -> Line:
     return tuple(Branch(int(number), int(after)) for number, after in facts.get(BRANCHES, [(0, 0)]))
 
 
-def line_of(checkpoint: Path) -> Line | None:
+def branches_to(checkpoint: Path) -> Line | None:
     """The line of a checkpoint; None without a manifest that can be read."""
     try:
         return line_in(read_seal(checkpoint).facts) if (checkpoint / SEAL).is_file() else None

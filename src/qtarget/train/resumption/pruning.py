@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from qtarget.disk.seal import SEAL
-from qtarget.train.resumption.branches import latest, line_of, step_left_behind
+from qtarget.train.resumption.branches import branches_to, latest, step_left_behind
 from qtarget.train.resumption.whole_checkpoints import numbered_checkpoints
 
 
@@ -21,7 +21,7 @@ def prune_checkpoints(run: Path, limit: int | None, kept: Collection[Path], step
         step: the one just written. Those of later steps were written before it, by a run that was gone back on. Clocks
             are not asked: they may have been set back.
     """
-    found = [(at, folder, line_of(folder)) for at, folder in numbered_checkpoints(run) if not folder.is_symlink()]
+    found = [(at, folder, branches_to(folder)) for at, folder in numbered_checkpoints(run) if not folder.is_symlink()]
     line = latest(each for *_, each in found)
     own = sorted((at <= step and step_left_behind(each, at, line) is None, at, folder) for at, folder, each in found)
     sealed = [folder for *_, folder in own if (folder / SEAL).is_file()]

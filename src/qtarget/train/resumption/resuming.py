@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from qtarget.disk.seal import SEAL, read_seal
-from qtarget.train.resumption.branches import Branch, Line, line_of
+from qtarget.train.resumption.branches import Branch, Line, branches_to
 from qtarget.train.resumption.run_history import ResumeRequest, RunPart, check_same_run, parts_of_history, unknown_then
 from qtarget.train.resumption.run_identity import not_compared
 from qtarget.train.resumption.whole_checkpoints import (
@@ -96,11 +96,11 @@ def line_behind(checkpoint: Path | None, run: Path, accelerator: Accelerator) ->
 
 
 def _line_behind(checkpoint: Path | None, run: Path) -> Line:
-    before = () if checkpoint is None else line_of(checkpoint) or (Branch(0, 0),)
+    before = () if checkpoint is None else branches_to(checkpoint) or (Branch(0, 0),)
     newest = checkpoints_in(run, accepts_unsealed=True, hashed=False).newest
     if checkpoint is not None and newest is not None and newest.samefile(checkpoint):
         return before
-    others = [line_of(each) or () for _, each in numbered_checkpoints(run)]
+    others = [branches_to(each) or () for _, each in numbered_checkpoints(run)]
     number = 1 + max((branch.number for line in (before, *others) for branch in line), default=0)
     return (*before, Branch(number, 0 if checkpoint is None else step_of(checkpoint)))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from qtarget.disk.seal import SEAL, damage, read_seal
-from qtarget.train.resumption.branches import Line, latest, line_of, step_left_behind
+from qtarget.train.resumption.branches import Line, branches_to, latest, step_left_behind
 
 STATE, INDEX = "trainer_state.json", "model.safetensors.index.json"
 SAFE_WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
@@ -60,7 +60,7 @@ def checkpoints_in(
         line: of the run that is asked for; None for the one that was written last.
     """
     skipped: list[BrokenCheckpoint] = []
-    found = [(step, each, line_of(each)) for step, each in numbered_checkpoints(folder)]
+    found = [(step, each, branches_to(each)) for step, each in numbered_checkpoints(folder)]
     line = line or latest(own for *_, own in found)
     for step, each, own in found:
         back = step_left_behind(own, step, line)
