@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM
 
 from qtarget.models.loading import causal_lm_from
 from qtarget.models.loading_arguments import unknown_arguments
+from qtarget.models.weight_files import safe_loading
 
 UNKNOWN = {"typo": 1, "hf_token": "x", "dtpe": "float32", "Token": "x", "proxie": {}}
 KNOWN = {
@@ -51,3 +52,7 @@ def test_the_error_names_it_and_the_nearest(folder):
 
 def test_a_model_that_is_not_there_is_left_to_who_loads_it(tmp_path):
     assert unknown_arguments(str(tmp_path / "nothing"), UNKNOWN) == []
+
+
+def test_the_old_name_of_dtype_means_it(folder):
+    assert safe_loading(folder, {"torch_dtype": "bfloat16"}, False) == {"dtype": "bfloat16", "use_safetensors": True}

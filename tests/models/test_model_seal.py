@@ -116,7 +116,6 @@ def test_a_manifest_of_somebody_elses_says_nothing(folder, content):
     checkpoint_folder(str(folder))
 
 
-@pytest.mark.failure_case(2)
 def test_what_is_left_of_ours_is_refused_with_the_remedy(folder):
     whole = (folder / SEAL).read_bytes()
     flip(folder / "model.safetensors")

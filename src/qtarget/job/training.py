@@ -10,6 +10,7 @@ from typing import Any
 
 from qtarget.disk.files import replace_text, write_json
 from qtarget.disk.os_errors import FullDiskError, write_fault
+from qtarget.job.beside_result import beside_result
 from qtarget.job.build import CONFIGURATION, METRICS, JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.card import configuration
 from qtarget.job.config.checked_job import Job
@@ -175,7 +176,8 @@ def write_record(trainer: JobTrainer) -> None:
         write_json(output / METRICS, _record(trainer.state.global_step, trainer.measures()), indent=2)
         replace_text(output / CONFIGURATION, configuration(trainer.facts))
     if trainer.args.should_save:
-        trainer.sealed_run.seal(Path(trainer.args.output_dir), "result", NOT_OF_THE_RESULT)
+        output = Path(trainer.args.output_dir)
+        trainer.sealed_run.seal(output, "result", (*NOT_OF_THE_RESULT, *beside_result(output)))
 
 
 def _record(steps: int, measures: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

@@ -62,8 +62,9 @@ def _read_seal(folder: Path) -> SealedFolder:
     try:
         return read_seal(folder)
     except ValueError as error:
+        said = str(error).removesuffix(".")
         raise ValueError(
-            f"{str(error).removesuffix('.')}: nothing says whether the model's files are as they were written; bring it back (copy the folder "
+            f"{said}: nothing says whether the model's files are as they were written; bring it back (copy the folder "
             f"again, or train or build it again), or delete {folder / SEAL} if you trust the files without it."
         ) from error
 

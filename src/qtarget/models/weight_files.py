@@ -36,6 +36,8 @@ def safe_loading(folder: str, init_kwargs: Mapping[str, Any], pickles: bool, lin
             damaged, holds its weights as a pickle that may not be read, or names files outside of it.
     """
     given = dict(init_kwargs)
+    if "torch_dtype" in given:  # transformers' old name, which TRL would pass over
+        given.setdefault("dtype", given.pop("torch_dtype"))
     _check_arguments(given, pickles, line)
     subfolder, variant = str(given.get("subfolder") or ""), given.get("variant")
     if subfolder and path_of_model(folder).is_dir():
