@@ -99,7 +99,7 @@ def claimed_output(trainer: JobTrainer) -> Iterator[None]:
         yield
 
 
-def _run(trainer: JobTrainer, go_on: str, say: Callable[[str], None]) -> None:
+def _run(trainer: JobTrainer, go_on: GoOn, say: Callable[[str], None]) -> None:
     notice = StopNotice(say if trainer.is_world_process_zero() else lambda line: None)
     with stop_with_checkpoint(trainer, lambda newest: _line(trainer, newest, go_on), notice) as stop:
         try:
