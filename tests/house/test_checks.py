@@ -24,8 +24,15 @@ def parts(name: str, job: str, command: str = "make") -> list[str]:
 
 def test_ci_runs_what_make_check_runs():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    ran = re.findall(r"^part [\w-]+ make (?:-j2 )?([\w-]+)", script, re.MULTILINE)
-    assert ran == ["install-dev", *CHECK]
+    unnamed = re.findall(r"^(?:else\n  )?part [\w,-]+ make (.*)$", script, re.MULTILINE)
+    ran = [word for line in unnamed for word in line.partition(" #")[0].split() if word in TARGETS]
+    assert ran == ["install-dev", "install-oldest", *CHECK]
+    assert re.findall(
+        r"^if .*\n  part ([\w-]+) make ([\w-]+)\n  part ([\w-]+) make ([\w-]+)$", script, re.MULTILINE
+    ) == [
+        ("lint", "lint", "test", "test"),
+        ("site", "site", "package", "package"),
+    ]
     assert parts("ci", "check", ".ci/run") == CHECK
 
 
