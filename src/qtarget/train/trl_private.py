@@ -390,9 +390,8 @@ class OpenSFTTrainer(SFTTrainer):
         if self._draft is None:  # not before it has its name
             output = Path(str(self.args.output_dir))
             if self.is_world_process_zero() and (card := Path(checkpoint_folder) / CARD).is_file():
-                (output / SEAL).unlink(
-                    missing_ok=True
-                )  # the Trainer puts the checkpoint's weights in the result's place
+                # the Trainer puts the checkpoint's weights in the result's place, which the seal does not speak of
+                (output / SEAL).unlink(missing_ok=True)
                 shutil.copyfile(card, output / CARD)
             with _without_pickled_arguments():
                 super()._push_from_checkpoint(checkpoint_folder)
