@@ -32,7 +32,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def in_memory():
-    return without_ids(texts(HuggingFace(str(STUDENT)), ONE))
+    return without_ids(texts(HuggingFace(str(STUDENT), device="cpu"), ONE))
 
 
 def without_ids(found):

@@ -18,7 +18,7 @@ def texts(generator, one, wanted=None):
 
 @pytest.fixture(scope="module")
 def student():
-    return HuggingFace(str(STUDENT), batch_size=7)
+    return HuggingFace(str(STUDENT), batch_size=7, device="cpu")
 
 
 def test_every_request_is_answered_once_and_the_batch_does_not_matter(student):
@@ -59,13 +59,13 @@ def test_a_completion_ends_where_its_own_prompt_has_used_up_the_positions_whatev
     one = asked(4, k=2, max_new_tokens=4000, temperature=8.0)
     long = [replace(r, prompt_ids=(r.prompt_ids * 30)[: 124 - 19 * place]) for place, r in enumerate(requests(one)[:6])]
     wanted = long + requests(one)[6:]
-    alone = texts(HuggingFace(str(STUDENT), batch_size=1), one, wanted)
+    alone = texts(HuggingFace(str(STUDENT), batch_size=1, device="cpu"), one, wanted)
     cut_off = {key: tokens for key, (_, finish, tokens, _) in alone.items() if finish == "length"}
     room = {(r.qid, r.sample): 128 - len(r.prompt_ids) for r in wanted}
     assert len(cut_off) > 2
     assert cut_off == {key: room[key] for key in cut_off}
     for batch_size in (3, 8):
-        assert texts(HuggingFace(str(STUDENT), batch_size=batch_size), one, wanted) == alone
+        assert texts(HuggingFace(str(STUDENT), batch_size=batch_size, device="cpu"), one, wanted) == alone
 
 
 def test_an_adapter_answers_whether_it_is_put_on_the_model_or_named_in_its_place(tmp_path, student):
@@ -88,7 +88,7 @@ def test_the_fingerprint_tells_models_dtypes_and_batches_apart_without_loading(s
     found = student.fingerprint()
     assert found["generation"] | {"dtype": "float32", "device": "cpu", "batch_size": 7} == found["generation"]
     others = [
-        HuggingFace(str(TEACHER), batch_size=7),
+        HuggingFace(str(TEACHER), batch_size=7, device="cpu"),
         replace(student, dtype="bfloat16"),
         replace(student, batch_size=8),
     ]

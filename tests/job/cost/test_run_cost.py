@@ -14,7 +14,8 @@ from qtarget.job.config.read_job import read_job
 from qtarget.job.cost.batch_shape import BatchShape
 from qtarget.job.cost.disk_use import saves_of
 from qtarget.job.cost.live_bytes import ACTIVATIONS, LiveBytes
-from qtarget.job.cost.run_memory import loss_bytes, run_memory
+from qtarget.job.cost.loss_buffers import loss_bytes
+from qtarget.job.cost.run_memory import run_memory
 from qtarget.job.cost.run_time import steps_of
 
 MIB = 2**20
@@ -83,6 +84,26 @@ def test_checkpointing_saves_activations_and_methods_differ_in_loss(here):
     assert saving.activations < whole.activations
     sft = loss_bytes(job_with(here, method="sft", teacher="null", eta="null"), shape, "cpu")
     assert 0 < sft < loss_bytes(job_with(here), shape, "cpu")
+
+
+def test_buffers_of_the_loss_are_told_apart_from_activations(here):
+    job, shape = job_with(here, method="sft", teacher="null", eta="null"), BatchShape(4, 64, 256.0, True)
+    memory, student = run_memory(job, shape, "cpu", 0)
+    assert memory.loss == student.loss == loss_bytes(job, shape, "cpu")
+
+
+def test_a_gpus_kernels_hold_the_logits_once_for_the_student_and_for_each_source(here):
+    pytest.importorskip("triton")
+    shape, alone = BatchShape(4, 64, 256.0, True), {"teacher": "null", "eta": "null"}
+    config = json.loads((here / job_with(here).model / "config.json").read_text(encoding="utf-8"))
+    logits, head = (2 * config["vocab_size"] * numbers for numbers in (256, config["hidden_size"]))
+    one = loss_bytes(job_with(here, method="sft", bf16=True, **alone), shape, "cuda")
+    assert one == logits + head  # the output layer is kept in float32, and multiplied in bf16
+    assert loss_bytes(job_with(here, bf16=True), shape, "cuda") == 2 * logits + head
+    assert loss_bytes(job_with(here, method="sft", bf16=True, dtype="bfloat16", **alone), shape, "cuda") == logits
+    assert loss_bytes(job_with(here, method="sft", **alone), shape, "cuda") == 2 * logits  # float32
+    job = job_with(here, method="confidence-penalty", bf16=True, **alone)
+    assert loss_bytes(job, shape, "cuda") > 4 * logits  # which is for torch's operations
 
 
 @pytest.mark.parametrize("family", ["llama", "mixtral"])

@@ -38,7 +38,7 @@ class LiveBytes(TorchDispatchMode):
         for value in values:
             if isinstance(value, Tensor):
                 self._count_one(value, kind)
-        if self.live.total() > self.peak.total():
+        if self.live.total() >= self.peak.total():
             self.peak = Counter(self.live)
 
     def _count_one(self, tensor: Tensor, kind: str) -> None:

@@ -10,24 +10,19 @@ import torch
 from transformers import AutoConfig
 from transformers.training_args import OptimizerNames
 
-import qtarget as qt
-from qtarget.fused.arguments import CHUNK_TOKENS
 from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.batch_shape import BatchShape
-from qtarget.job.cost.live_bytes import ACTIVATIONS, LiveBytes
-from qtarget.job.cost.student_memory import StudentMemory, student_memory, weight_dtype
+from qtarget.job.cost.loss_buffers import loss_bytes
+from qtarget.job.cost.student_memory import StudentMemory, student_memory
 from qtarget.job.rows.rendering import model_without_weights
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train.build_sources import as_teachers
-from qtarget.train.metrics import diagnostics_of_step
 
-GPU_CHUNK = 1024
 STATE_BYTES = {"adafactor": 0.1, "sgd": 0, "8bit": 2, "4bit": 1, "lion": 4, "rmsprop": 4, "adagrad": 4}
 """Bytes that optimizers keep for each trained number, by what their names hold; Adam, and any other, keeps eight."""
 ADAM_BYTES = 8
 BETWEEN_TENSORS = 0.15
 """Of the tensors' bytes on a CPU, what the C library holds back between them (`benchmarks/run_cost.py`: 0 to 0.4)."""
-TRIED_VOCABULARY, TRIED_WIDTH = 1024, 8
 
 
 @dataclass(frozen=True)
@@ -131,38 +126,6 @@ def _weight_bytes(source: tuple[str, Any], dtype: str) -> int:
 
 def _hidden_bytes(source: tuple[str, Any], shape: BatchShape) -> int:
     return 4 * shape.rows * shape.width * source[1].get_text_config().hidden_size
-
-
-def loss_bytes(job: Job, shape: BatchShape, device: str) -> int:
-    """Bytes that the loss holds beside its gradients: a chunk of logits, as often as the method needs it.
-
-    That is tried on a small vocabulary. An output layer of narrow numbers is widened whole besides.
-    """
-    config = AutoConfig.from_pretrained(job.model, trust_remote_code=job.args.trust_remote_code).get_text_config()
-    chunk = min(CHUNK_TOKENS.get(device, GPU_CHUNK), shape.rows * shape.width)
-    widened = 0 if weight_dtype(job) == torch.float32 else 4 * config.vocab_size * config.hidden_size
-    return int(_numbers_per_entry(job.method, tuple(job.args.diagnostics)) * 4 * chunk * config.vocab_size) + widened
-
-
-def _numbers_per_entry(method: qt.Method, diagnostics: tuple[str, ...]) -> float:
-    """How many numbers a method holds for each token of a chunk and each entry of the vocabulary."""
-    tokens = CHUNK_TOKENS["cpu"]
-    hidden = torch.randn(tokens, TRIED_WIDTH, requires_grad=True)
-    head = qt.Head(torch.randn(TRIED_VOCABULARY, TRIED_WIDTH))
-    other = qt.Dense(torch.randn(tokens, TRIED_WIDTH), head)
-    with LiveBytes() as tracker:
-        qt.linear_q_target_loss(
-            hidden,
-            head,
-            torch.zeros(tokens, dtype=torch.long),
-            method,
-            teacher=(other,) * method.num_teachers_read or None,
-            reference=other if "reference" in method.needs else None,
-            token_weight=torch.ones(tokens) if "token_weight" in method.needs else None,
-            sequence_ids=torch.zeros(tokens, dtype=torch.long) if "sequence_ids" in method.needs else None,
-            diagnostics=diagnostics_of_step(list(diagnostics), method, True),
-        )
-    return tracker.peak[ACTIVATIONS] / (4 * tokens * TRIED_VOCABULARY)
 
 
 def file_bytes(folder: str) -> int:
