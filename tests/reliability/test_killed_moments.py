@@ -17,16 +17,19 @@ pytestmark = [
 FEW = {"train": 2, "teacher cache": 4, "eval": 4, "study": 2}
 MANY = (40, 10)
 """Moments by events and by the processor's time."""
+PARTS = 4 if CHAOS else 1
+"""Tests that a command's moments are shared out among, so that no core is left with one long test."""
 SEED = os.environ.get("QTARGET_CHAOS_SEED", "1")
 """Of the moments; CI's are always the same."""
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_at_a_random_moment_it_goes_on_to_the_same_bytes(workplace, name):
+def test_killed_at_a_random_moment_it_goes_on_to_the_same_bytes(workplace, name, part):
     command, rng = COMMANDS[name], random.Random(f"{SEED} {name}")
     warm_up(command.words, workplace)
     remove_results(workplace)
-    drawn = kills(command.words, workplace, rng, *(MANY if CHAOS else (FEW[name], 0)))
+    drawn = kills(command.words, workplace, rng, *(MANY if CHAOS else (FEW[name], 0)))[part::PARTS]
     uninterrupted, landed = command.content(workplace), 0
     for kill in drawn:
         remove_results(workplace)
