@@ -9,7 +9,7 @@ import pytest
 from job.command import run
 from job.directories import link_into
 
-from qtarget.train.trl_private import OpenSFTTrainer
+from qtarget.train import TargetSFTTrainer
 
 SETTINGS = {"teacher": "null", "method": "sft", "eta": "null", "learning_rate": "3e-1"}
 BEST = {**SETTINGS, "eval_strategy": "steps", "eval_steps": "2", "load_best_model_at_end": "true"}
@@ -73,14 +73,14 @@ def eval_losses(out: Path) -> dict[int, float]:
 
 
 def with_full_disk_at(steps: set[int], patch: pytest.MonkeyPatch) -> None:
-    write = OpenSFTTrainer._write_draft
+    save = TargetSFTTrainer.save_beside
 
-    def written(self, draft: Path, *args) -> None:
-        write(self, draft, *args)
+    def saved(self, draft: Path) -> None:
+        save(self, draft)
         if self.state.global_step in steps:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    patch.setattr(OpenSFTTrainer, "_write_draft", written)
+    patch.setattr(TargetSFTTrainer, "save_beside", saved)
 
 
 @pytest.mark.failure_case(21)

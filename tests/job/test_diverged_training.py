@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from qtarget.job.build import JobTrainer
 from qtarget.train import TargetSFTTrainer
+from qtarget.train.token_means import TokenMeans
 
 ALONE = ("--teacher", "null", "--method", "sft", "--eta", "null")
 
@@ -88,12 +89,12 @@ def test_a_skipped_step_stands_in_table_metrics_and_card(here, capsys, monkeypat
 
 
 def test_a_loss_on_the_evaluation_rows_that_is_no_number_is_null_and_said(here, capfd, monkeypatch):
-    measure = TargetSFTTrainer._measure
+    measure = TokenMeans.add
 
     def broken_in_evaluation(self, mode, out, batch):
         measure(self, mode, out if mode == "train" else out._replace(loss=out.loss * torch.nan), batch)
 
-    monkeypatch.setattr(TargetSFTTrainer, "_measure", broken_in_evaluation)
+    monkeypatch.setattr(TokenMeans, "add", broken_in_evaluation)
     words = ("train", "config.yaml", *ALONE, "--eval-strategy", "steps", "--eval-steps", "1", "--save-steps", "1")
     for going_on in ((), ("--resume-from-checkpoint", "out/checkpoint-1")):
         said = run(capfd, *words, "--max-steps", "2", *going_on)

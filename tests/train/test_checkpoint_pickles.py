@@ -9,7 +9,7 @@ from train import parity
 
 from qtarget.disk.seal import SEAL
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
-from qtarget.train.checkpoint_pickles import check_checkpoint_pickles
+from qtarget.train.checkpoint_files.checkpoint_pickles import check_checkpoint_pickles
 
 
 def trainer(folder, **changes):

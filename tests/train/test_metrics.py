@@ -56,8 +56,8 @@ def test_a_targets_measures_are_logged_in_training_and_evaluation():
 def test_dear_measures_are_taken_at_the_logged_steps_only():
     trainer = build(changes={"logging_steps": 2})
     asked = []
-    original = trainer._call
-    trainer._call = lambda *args: asked.append(original(*args)) or asked[-1]
+    original = trainer.target_calls.of
+    trainer.target_calls.of = lambda *args: asked.append(original(*args)) or asked[-1]
     trainer.train()
     assert ["entropy" in call.diagnostics for call in asked] == [False, True, False, True]
     assert all("trust" in call.diagnostics for call in asked)

@@ -1,16 +1,20 @@
 """Each thing private in TRL and transformers that the trainer leans on: a release that moves it fails here."""
 
+import ast
 import inspect
 
 import pytest
 import tiny_models
 import torch
+from house.package import modules
 from train import parity
 from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.base_trainer import _BaseTrainer
 
-from qtarget.train.trl_private import OpenSFTTrainer, without_cutting
+from qtarget.train.probes import HOOKS, STATE_KINDS
+from qtarget.train.trl_preparation import without_cutting
+from qtarget.train.trl_private import OpenSFTTrainer
 
 SIGNATURES = {
     (SFTTrainer, "_prepare_dataset"): [
@@ -33,6 +37,17 @@ SIGNATURES = {
 @pytest.mark.parametrize(("owner", "name"), SIGNATURES, ids=[name for _, name in SIGNATURES])
 def test_the_hooks_are_where_they_were(owner, name):
     assert list(inspect.signature(getattr(owner, name)).parameters) == SIGNATURES[owner, name]
+
+
+def test_one_module_alone_leans_on_them():
+    """Beside the one that tries them."""
+    private = {name for name in (*(hook.name for hook in HOOKS), *STATE_KINDS, "_tr_loss") if name.startswith("_")}
+    read = {
+        module: {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        for module, tree in modules().items()
+    }
+    leaning = {module for module, names in read.items() if names & private}
+    assert leaning == {"qtarget.train.trl_private", "qtarget.train.probes"}
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ from qtarget.job.training_picture import PICTURE
 from qtarget.models.loading_arguments import check_arguments
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
+from qtarget.train.checkpoint_files.hub_push import CARD
 from qtarget.train.resumption.whole_checkpoints import Checkpoints
-from qtarget.train.trl_private import CARD
 
 ASKER = Asker.COMMAND_LINE
 NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +35,16 @@ def check_finite_weights(model: nn.Module, optimizer: Any = None) -> None:
     is_shared = is_cut or optimizer is not None
     if _anywhere(bool(names)) if is_shared else names:
         raise NonFiniteWeightsError(_in_words(_of_all_ranks(names) if is_shared else names))
+
+
+def check_before_writing(folder: Path, model: nn.Module, optimizer: Any = None) -> None:
+    """As `check_finite_weights`, of weights that are about to be written to a folder, which its error names."""
+    try:
+        check_finite_weights(model, optimizer)
+    except NonFiniteWeightsError as error:
+        raise NonFiniteWeightsError(
+            f"{error} {folder} was not written. Training has diverged: lower `learning_rate` or `max_grad_norm`."
+        ) from error
 
 
 def nonfinite_names(tensors: Iterable[NamedTensor]) -> list[str]:

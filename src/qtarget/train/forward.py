@@ -2,6 +2,7 @@
 
 import functools
 import types
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -136,3 +137,14 @@ def _evidence_without_adapter(model: PreTrainedModel, adapter_off, *args, **kwar
 def text_inputs(batch: dict[str, Any]) -> dict[str, Any]:
     """The entries of a batch that models take, as keyword arguments; the others are for the loss."""
     return {name: value for name, value in batch.items() if name not in NOT_FOR_MODELS}
+
+
+def with_logits(model: Any, texts: dict) -> Any:
+    """Outputs with logits, for `predict` and `compute_metrics`, at the price of a forward pass."""
+    warnings.warn(
+        "`compute_metrics` and `predict` read logits, which the loss never builds: each batch costs one "
+        "more forward pass.",
+        stacklevel=2,
+    )
+    with torch.no_grad():
+        return model(**{**texts, "use_cache": False})

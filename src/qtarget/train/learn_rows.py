@@ -7,7 +7,7 @@ from typing import Any
 
 from qtarget.data import Asker, RowPolicy, RowRendering, found_rows, is_conversation, learned_rows
 from qtarget.train.target_sft_config import TargetSFTConfig
-from qtarget.train.trl_private import Preparation
+from qtarget.train.trl_preparation import Preparation
 
 
 def without_trl_masks(args: TargetSFTConfig) -> TargetSFTConfig:

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
 
-from qtarget.train.metrics import Meter
 from qtarget.train.skipped_steps import SkippedSteps
+from qtarget.train.token_means import TokenMeans
 
 LOSS, TOTAL = "loss", "loss_total"
 METERS = ("train", "seen")
@@ -20,8 +20,7 @@ class LoggingTrainer(Protocol):
     """The part of a trainer that measures between two logs."""
 
     accelerator: Any
-    meters: dict[str, Meter]
-    tokens_seen: int
+    token_means: TokenMeans
     skipped_steps: SkippedSteps
 
     @property
@@ -46,11 +45,11 @@ class LogWindow(TrainerCallback):
 
     def save(self, folder: Path) -> None:
         loss, since = self.trainer.log_window
-        sums = {f"{meter}/{name}": pair for meter in METERS for name, pair in self.trainer.meters[meter].sums.items()}
-        skipped = self.trainer.skipped_steps
+        skipped, means = self.trainer.skipped_steps, self.trainer.token_means
+        sums = {f"{meter}/{name}": pair for meter in METERS for name, pair in means.meters[meter].sums.items()}
         counts = {
             "since": since,
-            "tokens": self.trainer.tokens_seen,
+            "tokens": means.tokens_seen,
             "skipped_of_run": skipped.of_run,
             "skipped_of_window": skipped.of_window,
             **({TOTAL: self.trainer.loss_total} if skipped.is_total_known else {}),
@@ -71,18 +70,18 @@ class LogWindow(TrainerCallback):
             self._counts = {name: int(count) for name, count in counts.items()}
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        skipped = self.trainer.skipped_steps
+        skipped, means = self.trainer.skipped_steps, self.trainer.token_means
         skipped.begin_run()
         if LOSS not in self._sums or "since" not in self._counts:
             return
         self.trainer.log_window = self._sums.pop(LOSS), self._counts["since"]
-        self.trainer.tokens_seen = self._counts["tokens"]
+        means.tokens_seen = self._counts["tokens"]
         skipped.of_run, skipped.of_window = self._counts["skipped_of_run"], self._counts["skipped_of_window"]
         if self._total is not None:
             self.trainer.loss_total, skipped.is_total_known = self._total, True
         for meter in METERS:
             own = {name: pair for name, pair in self._sums.items() if name.startswith(f"{meter}/")}
-            self.trainer.meters[meter].sums = {name.removeprefix(f"{meter}/"): pair for name, pair in own.items()}
+            means.meters[meter].sums = {name.removeprefix(f"{meter}/"): pair for name, pair in own.items()}
         self._sums = {}
 
     @property

@@ -19,6 +19,7 @@ from qtarget.train.nonfinite_rows import (
     lost_weights,
     nonfinite_words,
 )
+from qtarget.train.optimizer_step import OptimizerStep
 from qtarget.train.skipped_steps import SkippedSteps
 
 ADVICE = (
@@ -37,9 +38,7 @@ class SteppingTrainer(RowTrainer, Protocol):
     asker: Asker
     gradient_norm: Tensor | float | None
     skipped_steps: SkippedSteps
-
-    def leave_step_out(self) -> None: ...
-    def take_steps(self) -> None: ...
+    optimizer: Any
 
 
 class FiniteStepCheck(TrainerCallback):
@@ -56,6 +55,7 @@ class FiniteStepCheck(TrainerCallback):
         self.trainer = trainer
         self.unread: list[MicroBatch] = []
         self.overflows = 0
+        self._optimizer_step = OptimizerStep(trainer)
 
     def add(self, part: MicroBatch) -> None:
         """Note a micro-batch; look at all noted ones now if its backward pass changes weights.
@@ -85,7 +85,7 @@ class FiniteStepCheck(TrainerCallback):
             self._look(None if self.trainer.accelerator.scaler is not None else self.trainer.gradient_norm)
 
     def on_optimizer_step(self, args, state, control, **kwargs) -> None:
-        self.trainer.take_steps()
+        self._optimizer_step.take_again()
         accelerator = self.trainer.accelerator
         is_overflow = accelerator.scaler is not None and accelerator.optimizer_step_was_skipped
         self.overflows = self.overflows + 1 if is_overflow else 0
@@ -119,7 +119,7 @@ class FiniteStepCheck(TrainerCallback):
         if self.trainer.args.on_nonfinite != "skip" or skipped.of_run >= self.trainer.args.max_skipped_steps:
             raise NonFiniteLossError(f"{what} {self._ending()}")
         skipped.leave_out()
-        self.trainer.leave_step_out()
+        self._optimizer_step.leave_out()
         warnings.warn(f"{what} The step is left out, number {skipped.of_run} of this run.", stacklevel=2)
 
     def _ending(self) -> str:

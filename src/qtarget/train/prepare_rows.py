@@ -27,7 +27,7 @@ from qtarget.train.mixture_epoch import check_epoch
 from qtarget.train.row_door import RowDoor
 from qtarget.train.row_mixture import RowMixture, RowSet
 from qtarget.train.target_sft_config import TargetSFTConfig
-from qtarget.train.trl_private import Preparation, Prepare, without_cutting
+from qtarget.train.trl_preparation import Preparation, Prepare, without_cutting
 
 PER_TOKEN_COLUMNS = ("input_ids", "labels", WEIGHT)
 

@@ -6,14 +6,14 @@ from typing import Any, Protocol
 from torch import Tensor
 from transformers import TrainerState
 
-from qtarget.train.metrics import Meter
+from qtarget.train.token_means import TokenMeans
 
 
 class MeasuringTrainer(Protocol):
     """The part of a trainer that sums what it logs."""
 
     state: TrainerState
-    meters: dict[str, Meter]
+    token_means: TokenMeans
 
     @property
     def log_window(self) -> tuple[Tensor, int]: ...
@@ -48,12 +48,12 @@ class SkippedSteps:
     def begin_step(self, keeps: bool) -> None:
         """Note when the last log was and, with `keeps`, the sums before a step, so that it can be left out."""
         loss, self._logged_at = self.trainer.log_window
-        self._before = (loss.clone(), dict(self.trainer.meters["train"].sums)) if keeps else None
+        self._before = (loss.clone(), dict(self.trainer.token_means.meters["train"].sums)) if keeps else None
 
     def leave_out(self) -> None:
         """Count the step under way, and take what it added out of the sums again."""
         assert self._before is not None
-        loss, self.trainer.meters["train"].sums = self._before
+        loss, self.trainer.token_means.meters["train"].sums = self._before
         self.trainer.log_window = loss, self._logged_at
         self.of_run, self.of_window = self.of_run + 1, self.of_window + 1
 

@@ -1,65 +1,45 @@
 """`TargetSFTTrainer`: TRL's `SFTTrainer` with its loss replaced by any target's."""
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput
 
 import qtarget as qt
-from qtarget.data import (
-    EVIDENCE,
-    WEIGHT,
-    Asker,
-    PerTokenCollator,
-    RowCounts,
-    carries_weight,
-    check_positions,
-    checked_ids,
-    sequence_ids,
-)
+from qtarget.data import WEIGHT, PerTokenCollator, RowCounts, check_positions, checked_ids
 from qtarget.models.balancing import can_balance
-from qtarget.teacher import EvidenceSource, ReadsAhead, check_head
+from qtarget.teacher import EvidenceSource, check_head
 from qtarget.train import checks
-from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, causal_lm
-from qtarget.train.end_of_turn import EndCheck, check_ends, end_tokens, takes_end_token
-from qtarget.train.forward import ModelEvidence, TargetCall, TargetOutput, add_target_loss, text_inputs
+from qtarget.train.build_sources import Student, causal_lm
+from qtarget.train.end_of_turn import EndCheck, check_ends, end_tokens
+from qtarget.train.forward import TargetOutput, add_target_loss, text_inputs, with_logits
 from qtarget.train.learn_rows import without_trl_masks
 from qtarget.train.log_window import LogWindow
-from qtarget.train.lookup import (
-    CacheReference,
-    check_coverage,
-    check_lookups,
-    lookup_source,
-    name_of,
-    rendering,
-    with_caches,
-)
-from qtarget.train.metrics import Meter, diagnostics_of_step, logs_next
+from qtarget.train.lookup import check_coverage, rendering
 from qtarget.train.missed_evaluation import MissedEvaluation
 from qtarget.train.nonfinite import FiniteStepCheck, refuse_skipping
-from qtarget.train.nonfinite_rows import UNSOUND, MicroBatch, is_sound, say_unsound
+from qtarget.train.nonfinite_rows import UNSOUND, MicroBatch, say_unsound
 from qtarget.train.open_student import open_student
-from qtarget.train.prepare_rows import PreparedRows, RowPreparation, prepared_rows
+from qtarget.train.prepare_rows import RowPreparation
+from qtarget.train.prepared_sets import PreparedSets
 from qtarget.train.process_group import check_group
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.resumption.sealed_run import SealedRun
 from qtarget.train.roll_call import ranks_told
 from qtarget.train.row_door import RowDoor, student_processor
-from qtarget.train.row_mixture import sets_of
+from qtarget.train.run_sources import given_sources, named_sources, open_sources, reads_ahead, stand_in
 from qtarget.train.skipped_steps import SkippedSteps
+from qtarget.train.target_calls import TargetCalls
 from qtarget.train.target_sft_config import as_target_config, refuse_other_losses
-from qtarget.train.trl_private import OpenSFTTrainer, Preparation, Prepare
+from qtarget.train.token_means import TokenMeans
+from qtarget.train.trl_preparation import Preparation, Prepare
+from qtarget.train.trl_private import OpenSFTTrainer
 
 
 class TargetSFTTrainer(OpenSFTTrainer):
@@ -119,14 +99,10 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_data_sets(train_dataset, eval_dataset)
         args = as_target_config(args)
         refuse_other_losses(args)
-        teachers = as_teachers(args.teacher if teacher is None else teacher)
-        teachers = with_caches(teachers, as_teachers(args.teacher_cache), "teacher")
-        given = args.reference if reference is None else reference
-        given = given if args.reference_cache is None else CacheReference(args.reference_cache, name_of(given, model))
+        teachers, given = given_sources(teacher, reference, model, args)
         self.method, given = stand_in(method or args.build_method(), given, train_dataset)
         checks.check_method(self.method, teachers, given, args.packing_strategy if args.packing else None)
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
-        self.prepared: list[PreparedRows] = []
         checks.check_device(args, self.asker)
         checks.check_batch_size(args, self.asker)
         checks.check_learn(args.learn, args.assistant_only_loss or None, args.completion_only_loss, self.asker)
@@ -134,8 +110,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
         quantisation = kwargs.get("quantization_config")
         model, processing_class, args = open_student(model, processing_class, args, quantisation, self.asker)
         processing_class = student_processor(model, args, processing_class)
-        self.row_counts: dict[str, RowCounts] = {}
         self.door = RowDoor(args, processing_class, kwargs.get("formatting_func") is not None, self.asker)
+        self.prepared = PreparedSets(self.door, self._checked_set)
+        self.row_counts = self.prepared.row_counts
         train_dataset, eval_dataset = self.door.through(train_dataset, "train"), self.door.through(eval_dataset, "eval")
         checks.check_weights(self.method, self.door.mixture_of(train_dataset) or train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
@@ -144,8 +121,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         refuse_skipping(args, self.accelerator, self.asker)
         self._check_tokens()
         self._check_ends(train_dataset)
-        self.meters = {"train": Meter(), "eval": Meter(), "seen": Meter()}
-        self.tokens_seen = 0
+        self.token_means, self.target_calls = TokenMeans(self), TargetCalls(self)
         self.skipped_steps = SkippedSteps(self)
         self._finite_steps, self._log_window = FiniteStepCheck(self), LogWindow(self)
         for callback in (self._finite_steps, self._log_window, MissedEvaluation(self)):
@@ -153,33 +129,12 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self._add_evidence(teachers, given)
         self.sealed_run = SealedRun(self)
         self.count_labels()
-        ahead = {name: source.read for name, source in self.sources.items() if isinstance(source, ReadsAhead)}
-        self.data_collator = PerTokenCollator(self.data_collator, ahead=ahead)
+        self.data_collator = PerTokenCollator(self.data_collator, ahead=reads_ahead(self.sources))
 
     def _check_tokens(self) -> None:
         """Every token has an embedding, and every row has positions; of a stream each row when it comes."""
         for key, name in (("train_dataset", "train"), ("eval_dataset", "eval")):
-            rows = getattr(self, key)
-            if isinstance(rows, dict):
-                rows = {part: self._checked(each, f"{key}[{part!r}]", part) for part, each in rows.items()}
-            elif rows is not None:
-                rows = self._checked(rows, key, name)
-            setattr(self, key, rows)
-
-    def _checked(self, rows: Any, key: str, name: str) -> Any:
-        """Prepared rows after those checks; of a mixture each set is checked for itself."""
-        mixture = self._mixture_behind(rows)
-        if mixture is None:
-            return self._checked_set(rows, key, name, self.row_counts.get(name))
-        counts = {} if mixture.counts is None else mixture.counts.sets
-        sets = {own: self._checked_set(each, own, own, counts[own]) for own, each in mixture.sets.items()}
-        if not isinstance(rows, Dataset):  # a stream's rows are checked as they come
-            rows = mixture.finished(list(sets.values()))
-            self.prepared.append(replace(mixture, rows=rows, sets=sets))
-        return rows
-
-    def _mixture_behind(self, rows: Any) -> PreparedRows | None:
-        return next((each for each in self.prepared if each.rows is rows), None)
+            setattr(self, key, self.prepared.all_checked(getattr(self, key), key, name))
 
     def _checked_set(self, rows: Any, key: str, name: str, counts: RowCounts | None) -> Any:
         embeddings = self.model.get_input_embeddings().weight.shape[0]
@@ -191,23 +146,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         check_ends(self._end_checks(rows), end_tokens(self.model, self.text_tokenizer))
 
     def _end_checks(self, rows: Any) -> list[tuple[Any, EndCheck]]:
-        """The prepared training rows, of a mixture each set, and what is known of their ends.
-
-        Args:
-            rows: as they were before they were prepared.
-        """
-        mixture, prepared = self.door.mixture_of(rows), self._mixture_behind(self.train_dataset)
-        sets = {"train": (rows, self.train_dataset)}
-        if mixture is not None and prepared is not None:
-            given = [each.rows for each in mixture.sets]
-            sets = {name: (one, prepared.sets[name]) for name, one in zip(prepared.sets, given, strict=True)}
-        looked = []
-        for name, (given, made) in sets.items():
-            opened = self.door.open_set(given, name)
-            is_refused = self.asker is Asker.COMMAND_LINE and opened is not None and opened.form.becomes != "tokens"
-            about = (self.text_tokenizer, self.args.max_length, self.asker, is_refused, takes_end_token(opened))
-            looked.append((made, EndCheck(name, *about)))
-        return looked
+        """As `PreparedSets.end_checks`, of training rows as they were before they were prepared."""
+        return self.prepared.end_checks(rows, self.train_dataset, self.text_tokenizer, self.args.max_length)
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
@@ -217,30 +157,20 @@ class TargetSFTTrainer(OpenSFTTrainer):
             self.leave_balancing_out(base.config.get_text_config())
         check_head(base, "model")
         student = Student(self.model, base, self.text_tokenizer, self.args.device)
-        find = partial(lookup_source, student=student, method=self.method, args=self.args)
-        self.teachers = build_teachers([find(t, f"teacher {i}") for i, t in enumerate(teachers)], student, self.args)
-        self.reference = build_reference(find(given, "reference"), self.method, student, self.args)
-        check_lookups(self.method, self.sources, student.vocabulary)
+        self.teachers, self.reference, self.adapter_off = open_sources(teachers, given, self.method, student, self.args)
         rendered = rendering(self.args, self.text_tokenizer, self.chat_template)
         check_coverage(self.sources, {"train": self.train_dataset, "eval": self.eval_dataset}, rendered)
-        is_reference_itself = self.reference is None and given is not None and "reference" in self.method.needs
-        self.adapter_off = self.model.disable_adapter if is_reference_itself else None
         if isinstance(self.reference, Snapshot):
             self.add_callback(RefreshSnapshot(self.reference))
         add_target_loss(base)
 
     def prepare_rows(self, dataset: Any, prepare: Prepare, args: Any, packing: bool, request: Preparation) -> Any:
-        prepared = prepared_rows(dataset, RowPreparation(prepare, args, packing, request, self.door))
-        self.prepared += [prepared] if prepared.sets else []
-        if prepared.counts is not None:
-            self.row_counts.setdefault(request.name, prepared.counts)
-        return prepared.rows
+        return self.prepared.prepare(dataset, RowPreparation(prepare, args, packing, request, self.door))
 
     @property
     def sources(self) -> dict[str, EvidenceSource]:
         """Where evidence about a batch comes from, by name: the teachers in their order, then the reference."""
-        named: dict[str, EvidenceSource] = {f"teacher {index}": teacher for index, teacher in enumerate(self.teachers)}
-        return named if self.reference is None else {**named, "reference": self.reference}
+        return named_sources(self.teachers, self.reference)
 
     # The loss
 
@@ -253,38 +183,12 @@ class TargetSFTTrainer(OpenSFTTrainer):
         texts = text_inputs(batch)
         if self.aux_loss_weight is not None:
             texts["output_router_logits"] = True
-        out = model(**texts, labels=batch["labels"], q_target=self._call(texts, batch, num_items_in_batch))
-        self._measure(mode, out, batch)
+        out = model(**texts, labels=batch["labels"], q_target=self.target_calls.of(texts, batch, num_items_in_batch))
+        self.token_means.add(mode, out, batch)
         loss = self._whole_loss(out, num_items_in_batch)
         if mode == "train":
             self._finite_steps.add(MicroBatch(loss.detach(), texts, batch))
-        return (loss, self._with_logits(model, texts)) if return_outputs else loss
-
-    def _call(self, texts: dict, batch: dict, num_items: Tensor | None) -> TargetCall:
-        """The method, and the evidence and weights about this batch that the forward needs."""
-        with self.accelerator.autocast():
-            evidence = {name: self._evidence(name, source, texts, batch) for name, source in self.sources.items()}
-        reference = evidence.pop("reference", None)
-        ids = sequence_ids(texts["input_ids"], texts.get("position_ids"))
-        return TargetCall(
-            self.method,
-            tuple(evidence.values()),
-            reference,
-            self.adapter_off,
-            token_weight(batch, self.method),
-            ids if "sequence_ids" in self.method.needs else None,
-            num_items,
-            diagnostics_of_step(self.args.diagnostics, self.method, self._is_logged()),
-            width=texts["input_ids"].shape[1],
-        )
-
-    def _evidence(self, name: str, source: EvidenceSource, texts: dict, batch: dict) -> ModelEvidence:
-        """One source's evidence about the batch: computed now, or read when the batch was made."""
-        read = batch.get(EVIDENCE, {}).get(name)
-        if read is None:
-            return source.evidence(texts, batch["labels"])
-        assert isinstance(source, ReadsAhead)
-        return source.unpack(read, texts["input_ids"].device)
+        return (loss, with_logits(model, texts)) if return_outputs else loss
 
     def _whole_loss(self, out: TargetOutput, num_items: Tensor | None) -> Tensor:
         """The micro-batch's share of the step's loss, scaled as TRL scales its own.
@@ -303,42 +207,15 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor:
         """The loss of one row of a batch alone, for saying which row was at fault."""
         labels = batch["labels"].masked_fill(batch_rows(batch) != row, -100)
-        call = self._call(texts, {**batch, "labels": labels}, None)
+        call = self.target_calls.of(texts, {**batch, "labels": labels}, None)
         return self.model(**texts, labels=labels, q_target=call).loss
 
-    def _with_logits(self, model: Any, texts: dict) -> Any:
-        """Outputs with logits, for `predict` and `compute_metrics`, at the price of a forward pass."""
-        warnings.warn(
-            "`compute_metrics` and `predict` read logits, which the loss never builds: each batch costs one "
-            "more forward pass.",
-            stacklevel=2,
-        )
-        with torch.no_grad():
-            return model(**{**texts, "use_cache": False})
-
     # What is logged
-
-    def _measure(self, mode: str, out: TargetOutput, batch: dict) -> None:
-        meter = self.meters[mode]
-        meter.add("nll", out.nll * out.num_tokens, out.num_tokens)
-        meter.add_tokens(out.diagnostics)
-        if out.aux_loss is not None:
-            meter.add("aux_loss", out.aux_loss, 1)
-        if mode == "train":
-            mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
-            self.meters["seen"].add("num_tokens", mask.sum(), 1)
-        else:
-            labels = (batch["labels"][:, 1:] != -100).sum()
-            meter.add("loss", out.loss * labels, labels)
-            meter.add(UNSOUND, ~(is_sound(out.loss) & is_sound(out.nll)), 1)
-
-    def _is_logged(self) -> bool:
-        return not self.model.training or logs_next(self.args, self.state)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the token means since the last log to a training log."""
         if self.model.training:
-            logs.update(self._means("train"))
+            logs.update(self.token_means.read("train"))
             self.skipped_steps.mend(logs)
         self.skipped_steps.mend_mean(logs)
         super().log(logs, start_time)
@@ -350,30 +227,19 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self._checked(eval_dataset, "eval_dataset", "eval")
+            eval_dataset = self.prepared.checked(eval_dataset, "eval_dataset", "eval")
         return super().get_eval_dataloader(eval_dataset)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As the Trainer's, with `loss` and the other measures averaged over tokens, not over batches."""
-        self.meters["eval"] = Meter()
+        self.token_means.begin_evaluation()
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics: Any = output.metrics
-        means = self._means("eval")
+        means = self.token_means.read("eval")
         say_unsound(means.pop(UNSOUND, 0.0), means)
         metrics.update({f"{prefix}_{name}": value for name, value in means.items()})
         return output
-
-    def _means(self, mode: str) -> dict[str, float]:
-        """Token means over ranks since the last reading, and how many tokens training has read by now."""
-        sums = self.meters[mode].read(self._over_ranks)
-        new_tokens, _ = self.meters["seen"].read(self._over_ranks).get("num_tokens", (0, 0))
-        self.tokens_seen += int(new_tokens) // self.get_tp_size()
-        means = {name: total / count for name, (total, count) in sums.items() if count > 0}
-        return {**means, "num_tokens": self.tokens_seen} if means else {}
-
-    def _over_ranks(self, table: Tensor) -> Any:
-        return self.accelerator.reduce(table, "sum")
 
     # What is saved, and where a run goes on
 
@@ -432,18 +298,3 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self._log_window.load(folder)
         if isinstance(self.reference, Snapshot):
             self.reference.load(folder)
-
-
-def stand_in(method: qt.Method, reference: Any, dataset: Any) -> tuple[qt.Method, Any]:
-    """The method to run and its reference: weighted rows may bring what a reference would give (iw-sft)."""
-    is_weighted = bool(sets_of(dataset)) and all(map(carries_weight, sets_of(dataset)))
-    if method.without_reference is None or (reference is not None and not is_weighted):
-        return method, reference
-    return method.without_reference, None
-
-
-def token_weight(batch: dict, method: qt.Method) -> Tensor | None:
-    """The batch's weights; 1 for rows without any (an evaluation set's) under a method that reads them."""
-    if WEIGHT not in batch and "token_weight" in method.needs:
-        return torch.ones_like(batch["input_ids"], dtype=torch.float32)
-    return batch.get(WEIGHT)

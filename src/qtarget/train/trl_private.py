@@ -1,21 +1,17 @@
 """Everything private in TRL and transformers that the trainer leans on, under names of our own.
 
 A release that moves one of these is refused in words when a trainer is built (`probes`); beside that module, nothing
-else in the package names them.
+else in the package names them. What is done at these hooks stands elsewhere: with checkpoints in `checkpoint_files/`.
 """
 
-import copy
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from accelerate.utils import gather_object
-from torch.distributed.checkpoint.api import CheckpointException
-from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers import trainer as trainer_module
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import SaveStrategy, has_length
@@ -24,55 +20,20 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import create_model_from_path as create_model_from_path
 
 from qtarget.data import Asker
-from qtarget.disk.files import make_json_valid, sync_folder
-from qtarget.disk.os_errors import write_fault
+from qtarget.disk.files import make_json_valid
 from qtarget.disk.seal import SEAL
-from qtarget.models.pickle_contents import check_pickles
-from qtarget.models.pickled_weights import ALLOW, pickles_of_checkpoint, refuse_pickled_checkpoint
-from qtarget.models.shard_index import refuse_shards_outside
-from qtarget.train.checkpoint_pickles import OTHER_CHECKPOINT, check_checkpoint_pickles
-from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights
+from qtarget.train.checkpoint_files.best_so_far import recall_best
+from qtarget.train.checkpoint_files.checkpoint_pickles import check_checkpoint_pickles
+from qtarget.train.checkpoint_files.checkpoint_weights import check_checkpoint_weights, dtypes_kept
+from qtarget.train.checkpoint_files.checkpoint_writer import CheckpointWriter
+from qtarget.train.checkpoint_files.hub_push import lay_out_card
+from qtarget.train.checkpoint_files.stream_place import place_in_stream
+from qtarget.train.finite_weights import check_before_writing
 from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
 from qtarget.train.probes import check_hooks, check_label_count, check_state
 from qtarget.train.process_group import whole_weights
-from qtarget.train.resumption.best_checkpoint import best_beside
-from qtarget.train.resumption.pruning import prune_checkpoints
-
-Prepare = Callable[[Any, SFTConfig, bool], Any]
-CARD = "README.md"
-UNFINISHED = ".unfinished"
-"""Folder in an output directory that holds the checkpoint being written; it is renamed once it is whole."""
-
-
-class Preparation(NamedTuple):
-    """A data set to prepare, and how its rows are rendered as text.
-
-    Attributes:
-        name: of the data set, "train" or "eval".  chat_template: the one in the place of the tokenizer's own, or None.
-        has_formatter: whether a function of the user turns rows into text first.
-        asker: in whose language errors say what to write.
-        only_turns: whether `assistant_only_loss` was given, which rows without turns contradict.
-    """
-
-    name: str
-    tokenizer: PreTrainedTokenizerBase
-    chat_template: str | None
-    has_formatter: bool
-    asker: Asker = Asker.PYTHON
-    only_turns: bool = False
-
-
-class BestSoFar(NamedTuple):
-    """What a Trainer's state says of the best checkpoint."""
-
-    metric: float | None
-    step: int | None
-    checkpoint: str | None
-
-    @classmethod
-    def of(cls, state: TrainerState) -> "BestSoFar":
-        return cls(state.best_metric, state.best_global_step, state.best_model_checkpoint)
+from qtarget.train.trl_preparation import Preparation, Prepare, completions_learned
 
 
 class OpenSFTTrainer(SFTTrainer):
@@ -89,6 +50,7 @@ class OpenSFTTrainer(SFTTrainer):
 
     def __init__(self, *args: Any, callbacks: list[TrainerCallback] | None = None, **kwargs: Any) -> None:
         check_hooks()
+        self.checkpoint_writer = CheckpointWriter(self)
         before = ForwardBeforeTRL()
         super().__init__(*args, callbacks=[*(callbacks or []), before], **kwargs)
         self.remove_callback(before)
@@ -99,10 +61,6 @@ class OpenSFTTrainer(SFTTrainer):
         """A raw data set tokenised, labelled, truncated or packed. `prepare(dataset, args, packing)` is TRL's
         way to do so."""
         return prepare(dataset, args, packing)
-
-    _draft: Path | None = None
-    _best_before: BestSoFar | None = None
-    _is_finished_before = False
 
     def save_checkpoint(self) -> None:
         """Write `checkpoint-N` of this moment, from which training goes on, whatever `save_strategy` says."""
@@ -135,22 +93,6 @@ class OpenSFTTrainer(SFTTrainer):
 
     gradient_norm: torch.Tensor | float | None = None
     """Of the optimizer step under way, over all weights and ranks, before it is clipped."""
-
-    def leave_step_out(self) -> None:
-        """The optimizer does nothing when it is next asked for a step: weights and its state stay as they are. The
-        schedule goes on. A loss scaler is asked, as it has to know, and finds no gradients."""
-        optimizer: Any = self.optimizer
-        self.model.zero_grad(set_to_none=True)
-        if self.accelerator.scaler is None:
-            self._taken_step, optimizer.step = optimizer.step, _no_step
-
-    _taken_step: Callable | None = None
-
-    def take_steps(self) -> None:
-        """End what `leave_step_out` began."""
-        optimizer: Any = self.optimizer
-        if self._taken_step is not None:
-            optimizer.step, self._taken_step = self._taken_step, None
 
     def save_beside(self, folder: Path) -> None:
         """Called after a checkpoint is written to `folder`, on every rank."""
@@ -206,7 +148,7 @@ class OpenSFTTrainer(SFTTrainer):
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         def prepare(dataset: Any, args: SFTConfig, packing: bool) -> Any:
-            with self._completions_of(dataset, args):
+            with completions_learned(self, dataset, args):
                 return super(OpenSFTTrainer, self)._prepare_dataset(
                     dataset, processing_class, args, packing, formatting_func, dataset_name
                 )
@@ -216,18 +158,6 @@ class OpenSFTTrainer(SFTTrainer):
             dataset_name, self._tokenizer, self.chat_template, has_formatter, self.asker, self.only_turns
         )
         return self.prepare_rows(dataset, prepare, args, packing, request)
-
-    @contextmanager
-    def _completions_of(self, dataset: Any, args: SFTConfig) -> Iterator[None]:
-        """While the block runs, completions alone are learned of a data set that has some, where the configuration does
-        not say: TRL decides that by the first training row, for all data sets."""
-        before = self.completion_only_loss
-        if args.completion_only_loss is None:
-            self.completion_only_loss = {"prompt", "completion"} <= next(iter(dataset), {}).keys()
-        try:
-            yield
-        finally:
-            self.completion_only_loss = before
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -245,19 +175,18 @@ class OpenSFTTrainer(SFTTrainer):
             NonFiniteWeightsError: before anything is written, where a weight is NaN or infinite.
         """
         folder = Path(output_dir or str(self.args.output_dir))
-        self._check_finite(folder, None)
+        check_before_writing(folder, self.model)
         self.check_writer()
         with nullcontext() if _internal_call else whole_weights(self.accelerator):
             super().save_model(output_dir, _internal_call=_internal_call)
-        if self.args.should_save and self._draft is None:
+        if self.args.should_save and self.checkpoint_writer.draft is None:
             self.replaced(folder)
             (folder / SEAL).unlink(missing_ok=True)  # while files were replaced, it told that not all are one model's
 
     @property
     def card_folder(self) -> Path:
         """Where a card is written: into the checkpoint that is being written, else beside the result."""
-        name = f"checkpoint-{self.state.global_step}"
-        return Path(str(self.args.output_dir)) if self._draft is None else self._draft / name
+        return self.checkpoint_writer.draft or Path(str(self.args.output_dir))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """As TRL's; the card of a checkpoint stands in it, so that none speaks of weights that it is not beside."""
@@ -270,112 +199,19 @@ class OpenSFTTrainer(SFTTrainer):
     def replaced(self, folder: Path) -> None:
         """Called on the rank that saves, when a model was written to `folder`, perhaps in the place of another."""
 
-    def _check_finite(self, folder: str | Path, optimizer: Any) -> None:
-        try:
-            check_finite_weights(self.model, optimizer)
-        except NonFiniteWeightsError as error:
-            raise NonFiniteWeightsError(
-                f"{error} {folder} was not written. Training has diverged: lower `learning_rate` or `max_grad_norm`."
-            ) from error
-
     def _save_checkpoint(self, model, trial) -> None:
-        """A checkpoint appears whole or not at all: written to `UNFINISHED`, sealed and renamed once all ranks are
-        done. What cannot be written is left to `on_save_error`."""
-        run, name = Path(self._get_output_dir(trial=trial)), f"checkpoint-{self.state.global_step}"
-        self._check_finite(run / name, self.optimizer)
-        self.check_writer()
-        with self._drafting(run):
-            is_cut = self.is_fsdp_enabled or self.is_deepspeed_enabled
-            error = self._attempt(lambda: self._write_draft(run / UNFINISHED / name, model, trial), is_cut)
-            error = error or self._attempt(lambda: self._finish_draft(run, name))
-        if error is not None:
-            return self.checkpoint_lost(run / name, error, was_best=self._forget_best(run / UNFINISHED / name))
+        save = super()._save_checkpoint
+        run, is_cut = Path(self._get_output_dir(trial=trial)), self.is_fsdp_enabled or self.is_deepspeed_enabled
+        folder = self.checkpoint_writer.write(run, lambda: save(model, trial), is_cut)
+        if folder is None:
+            return
         if self.args.push_to_hub:
-            self._push_from_checkpoint(str(run / name))
-        if self.args.should_save:
-            best = self.state.best_model_checkpoint
-            kept = {run / name, *([Path(best)] if best else [])}
-            prune_checkpoints(run, self.args.save_total_limit, kept, self.state.global_step)
+            self._push_from_checkpoint(str(folder))
+        self.checkpoint_writer.prune(folder)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        self._best_before = BestSoFar.of(self.state)
+        self.checkpoint_writer.note_best()
         return super()._determine_best_metric(metrics=metrics, trial=trial)
-
-    def _forget_best(self, lost: Path) -> bool:
-        """Whether the checkpoint that could not be written was to be the best: then the one before it is."""
-        state = self.state
-        if state.best_model_checkpoint == str(lost):
-            state.best_model_checkpoint = None
-        before = self._best_before if state.best_global_step == state.global_step else None
-        if before is not None:
-            state.best_metric, state.best_global_step = before.metric, before.step
-            state.best_model_checkpoint = before.checkpoint
-        return before is not None
-
-    def _write_draft(self, draft: Path, model, trial) -> None:
-        limit, self.args.save_total_limit = self.args.save_total_limit, None  # old ones go once the new one is there
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self.args.save_total_limit = limit
-        if not self.args.save_only_model:
-            self.save_beside(draft)
-
-    def _finish_draft(self, run: Path, name: str) -> None:
-        """On the rank that saves, after all ranks have written: seal the checkpoint and give it its name."""
-        if self.args.should_save:
-            self._name_best(run, name)
-            make_json_valid(run / UNFINISHED / name / TRAINER_STATE_NAME)
-            self.seal(run / UNFINISHED / name)
-            _move(run / UNFINISHED / name, run / name)
-
-    def _attempt(self, write: Callable[[], None], is_exchanging: bool = False) -> Exception | None:
-        """What went wrong with files on this rank, or on another, if anything did. All ranks wait for each other.
-
-        Args:
-            is_exchanging: whether ranks exchange parts as they write. One that fails cannot wait for the others then.
-        """
-        error: Exception | None = None
-        try:
-            write()
-        except (Exception, CheckpointException) as refused:  # the second, torch's of all ranks, is no Exception
-            fault = write_fault(refused)
-            if fault is None:
-                raise
-            if is_exchanging and self.accelerator.num_processes > 1:
-                raise OSError(fault.words) from refused
-            error = OSError(fault.words) if isinstance(refused, CheckpointException) else refused
-        if self.accelerator.num_processes == 1:
-            return error
-        failed: Any = torch.tensor(float(error is not None), device=self.accelerator.device)
-        failed = self.accelerator.reduce(failed, "sum")
-        return self._first_fault(error) if failed.item() else None
-
-    def _first_fault(self, error: Exception | None) -> OSError:
-        """What went wrong on the first rank of those where something did, in the same words on every rank."""
-        fault = write_fault(error)
-        words = gather_object([fault and f"On rank {self.accelerator.process_index}: {fault.words}"])
-        return OSError(next(each for each in words if each is not None))
-
-    @contextmanager
-    def _drafting(self, run: Path) -> Iterator[None]:
-        """While the block runs, checkpoints are written below `UNFINISHED`, which is empty before and gone after."""
-        if self.args.should_save:
-            shutil.rmtree(run / UNFINISHED, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self._draft = run / UNFINISHED
-        try:
-            yield
-        finally:
-            self._draft = None
-            if self.args.should_save:
-                shutil.rmtree(run / UNFINISHED, ignore_errors=True)
-
-    def _name_best(self, run: Path, name: str) -> None:
-        """Where this checkpoint is the best so far, its state names it by the path that it will have."""
-        if self.state.best_model_checkpoint == str(run / UNFINISHED / name):
-            self.state.best_model_checkpoint = str(run / name)
-            self.state.save_to_json(str(run / UNFINISHED / name / "trainer_state.json"))
 
     def save_state(self) -> None:
         """As the Trainer's, in JSON that every reader takes: a loss that is not a number is null."""
@@ -384,21 +220,21 @@ class OpenSFTTrainer(SFTTrainer):
             make_json_valid(Path(self.args.output_dir or ".") / TRAINER_STATE_NAME)
 
     def _get_output_dir(self, trial) -> str:
-        return super()._get_output_dir(trial) if self._draft is None else str(self._draft)
+        draft = self.checkpoint_writer.draft
+        return super()._get_output_dir(trial) if draft is None else str(draft.parent)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self._draft is None:  # not before it has its name
-            output = Path(str(self.args.output_dir))
-            if self.is_world_process_zero() and (card := Path(checkpoint_folder) / CARD).is_file():
-                # the Trainer puts the checkpoint's weights in the result's place, which the seal does not speak of
-                (output / SEAL).unlink(missing_ok=True)
-                shutil.copyfile(card, output / CARD)
+        if self.checkpoint_writer.draft is None:  # not before it has its name
+            if self.is_world_process_zero():
+                lay_out_card(Path(checkpoint_folder), Path(str(self.args.output_dir)))
             with _without_pickled_arguments():
                 super()._push_from_checkpoint(checkpoint_folder)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         with _without_pickled_arguments():
             super()._save(output_dir, state_dict)
+
+    _is_finished_before = False
 
     def _run_epoch(self, *args, **kwargs) -> None:
         """As the Trainer's, which takes a step too many of a run that is resumed at its end."""
@@ -423,32 +259,25 @@ class OpenSFTTrainer(SFTTrainer):
         )
         self.begin_steps(self.state.global_step, max_steps)
         if resume_from_checkpoint is not None and self.state.global_step:
-            best = best_beside(Path(str(resume_from_checkpoint)))
-            self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None
+            recall_best(self.state, Path(str(resume_from_checkpoint)))
         if self.state.global_step == 0 or has_length(self.train_dataset) or self.args.ignore_data_skip:
             return begun
-        file = Path(str(resume_from_checkpoint)) / TRAINER_STATE_NAME
-        return place_in_stream(TrainerState.load_from_json(str(file)), self.args.gradient_accumulation_steps)
+        return place_in_stream(Path(str(resume_from_checkpoint)), self.args.gradient_accumulation_steps)
 
     def _load_best_model(self) -> None:
-        self.check_best(Path(str(self.state.best_model_checkpoint)))
-        self._check_weights_of(Path(str(self.state.best_model_checkpoint)))
-        with _dtypes_kept(self.model):
+        best = Path(str(self.state.best_model_checkpoint))
+        self.check_best(best)
+        check_checkpoint_weights(best, self.args, self.asker)
+        with dtypes_kept(self.model):
             super()._load_best_model()
 
-    def _check_weights_of(self, checkpoint: Path) -> None:
-        refuse_shards_outside(checkpoint)
-        if getattr(self.args, ALLOW, False):
-            check_pickles(pickles_of_checkpoint(checkpoint), OTHER_CHECKPOINT)
-        else:
-            refuse_pickled_checkpoint(checkpoint, self.asker.line(ALLOW, True))
-
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
-        check_checkpoint_pickles(Path(resume_from_checkpoint))
-        self._check_weights_of(Path(resume_from_checkpoint))
-        with _dtypes_kept(model or self.model):
+        checkpoint = Path(resume_from_checkpoint)
+        check_checkpoint_pickles(checkpoint)
+        check_checkpoint_weights(checkpoint, self.args, self.asker)
+        with dtypes_kept(model or self.model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.load_beside(Path(resume_from_checkpoint))
+        self.load_beside(checkpoint)
 
 
 @contextmanager
@@ -461,47 +290,3 @@ def _without_pickled_arguments() -> Iterator[None]:
         yield
     finally:
         trainer_module.TRAINING_ARGS_NAME = name
-
-
-@contextmanager
-def _dtypes_kept(model: Any) -> Iterator[None]:
-    """While the block reads weights into a model they stay of the types that they had. peft reads an adapter as float32
-    where TRL, for a quantised model, trains it in bfloat16."""
-    before = {name: weight.dtype for name, weight in model.named_parameters()}
-    yield
-    for name, weight in model.named_parameters():
-        if weight.dtype != before.get(name, weight.dtype):
-            weight.data = weight.data.to(before[name])
-
-
-def _no_step(closure: Any = None) -> None:
-    """In the place of an optimizer's step that is left out."""
-
-
-def _move(draft: Path, folder: Path) -> None:
-    """Give a finished checkpoint its name. An earlier one of the same step goes."""
-    if folder.exists():
-        folder.replace(draft.with_name("replaced"))
-    draft.replace(folder)
-    sync_folder(folder.parent)
-
-
-def place_in_stream(state: TrainerState, accumulation: int) -> tuple[int, int]:
-    """Where in a data set without a length a run stopped: passes over it that were begun before the last one, and
-    micro-batches of that one.
-
-    The Trainer takes such a set to be as long as the run, so its own count points past the end of a shorter one. It
-    writes the place into `state.epoch`: the passes, and micro-batches over those of the whole run.
-    """
-    passes, part = divmod(state.epoch or 0.0, 1)
-    of_run = state.max_steps * accumulation
-    if part == 0 and passes:  # the whole run was one pass
-        return int(passes) - 1, of_run
-    return int(passes), round(part * of_run)
-
-
-def without_cutting(args: SFTConfig) -> SFTConfig:
-    """A copy of the configuration under which TRL tokenises and labels rows but neither cuts nor shuffles them."""
-    whole = copy.copy(args)
-    whole.max_length, whole.shuffle_dataset = None, False
-    return whole
