@@ -21,9 +21,10 @@ from qtarget.job.facts import Facts, facts_of
 from qtarget.job.resume_checks import check_checkpoint_fits
 from qtarget.job.rows.layout import evaluation_rows, training_rows
 from qtarget.job.training_picture import PICTURE
-from qtarget.models.loading_arguments import check_arguments
+from qtarget.models.loading_arguments import check_arguments, one_dtype
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
+from qtarget.train.open_student import refuse_quantisation
 from qtarget.train.resumption.whole_checkpoints import Checkpoints
 from qtarget.train.trl_private import CARD
 
@@ -134,6 +135,8 @@ def _check_loading(job: Job) -> None:
     for role, models in named.items():
         key = f"{role}_init_kwargs"
         given = getattr(job.args, key)
+        if role == "model" and isinstance(given, dict):
+            refuse_quantisation(given, ASKER)
         for model in models if isinstance(given, dict) else ():
             if model and SourceName.parse(model).kind is SourceKind.MODEL:
                 check_arguments(model, given, f"`{key}`", lambda known, key=key: f"write {ASKER.line(key, known)}")
@@ -158,7 +161,7 @@ def _model_kwargs(job: Job) -> dict[str, Any]:
     """Arguments of `from_pretrained`, as TRL's own script gives them; the user's `model_init_kwargs` override them."""
     model, kwargs = job.model_args, job.args.model_init_kwargs
     named = {"revision": model.model_revision, "attn_implementation": model.attn_implementation, "dtype": model.dtype}
-    return {**named, **(kwargs if isinstance(kwargs, dict) else {})}
+    return {**named, **one_dtype(kwargs if isinstance(kwargs, dict) else {})}
 
 
 @contextmanager
