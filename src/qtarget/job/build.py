@@ -32,6 +32,8 @@ ASKER = Asker.COMMAND_LINE
 NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
 FIGURE_NAMES = {"train_loss": "mean_loss", "train_runtime": "runtime"}
 """transformers' names of figures, and ours."""
+SINCE_RESUME = {**FIGURE_NAMES, "train_runtime": "runtime_since_resume"}
+"""Likewise of a run that was resumed, whose seconds before that nobody counts."""
 METRICS, CONFIGURATION = "metrics.json", "train.yaml"
 RECORD_FILES = (CARD, METRICS, CONFIGURATION, PICTURE)
 """Files beside a model that tell of the run that made it."""
@@ -80,12 +82,13 @@ class JobTrainer(TargetSFTTrainer):
     def measures(self) -> dict[str, dict[str, float]]:
         """The latest figures of training and evaluation in the log: "train" or "eval", name, value."""
         parts: dict[str, dict[str, float]] = {"train": {}, "eval": {}}
+        names = FIGURE_NAMES if self.sealed_run.start is None else SINCE_RESUME
         for logged in self.state.log_history:
             for name, value in logged.items():
                 part = "eval" if name.startswith("eval_") else "train"
                 if name not in NOT_FIGURES and not name.endswith("_per_second"):
                     number = math.nan if value is None else float(value)  # null in a checkpoint's log
-                    parts[part][FIGURE_NAMES.get(name, name.removeprefix("eval_"))] = number
+                    parts[part][names.get(name, name.removeprefix("eval_"))] = number
         return {part: values for part, values in parts.items() if values}
 
 
