@@ -23,7 +23,8 @@ from qtarget.disk.files import (
     write_digested_json,
     write_json,
 )
-from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
+from qtarget.disk.held_folders import HOLDER, LOCK
+from qtarget.disk.one_writer import one_writer
 
 FULL = OSError(28, "No space left on device")
 

@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +84,41 @@ def test_errors_of_the_system_are_sentences():
     assert os_error_in_words(full).startswith("out/model: the disk is full; make room")
     assert "Errno" not in os_error_in_words(OSError(errno.EEXIST, "File exists", "out"))
     assert os_error_in_words(OSError("qwen is no model on the hub")) == "qwen is no model on the hub"
+
+
+@contextmanager
+def without_rights():
+    """The block runs as somebody who is not the system's owner."""
+    is_root = os.geteuid() == 0
+    try:
+        if is_root:
+            os.seteuid(65534)
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other permissions")
+def test_what_is_not_permitted_is_told_apart(tmp_path, monkeypatch):
+    """A file that cannot be read is no place to write to."""
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    for name in ("closed", "open"):
+        Path(name).mkdir()
+        Path(name, "rows.jsonl").write_text("{}", encoding="utf-8")
+    Path("open").chmod(0o555)
+    Path("open/rows.jsonl").chmod(0o000)
+    Path("closed").chmod(0o000)
+    said = {}
+    with without_rights():
+        for name, mode in (("open/rows.jsonl", "r"), ("open/new", "w"), ("closed/rows.jsonl", "r")):
+            with pytest.raises(PermissionError) as refused:
+                Path(name).open(mode)  # noqa: SIM115
+            said[name] = os_error_in_words(refused.value)
+    for name in ("closed", "open"):
+        Path(name).chmod(0o755)
+    assert said["open/rows.jsonl"].startswith("open/rows.jsonl: you have no permission to read it; ask its owner")
+    assert said["open/new"].startswith("open/new: you have no permission to write there; write another path, or change")
+    assert "you have no permission to look into " in said["closed/rows.jsonl"]
+    assert "another path" not in said["closed/rows.jsonl"] + said["open/rows.jsonl"]

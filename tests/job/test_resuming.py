@@ -159,6 +159,8 @@ def test_a_meant_change_is_told_by_card_and_manifest(here, resumed):
         facts = read_seal(here / folder).facts
         assert [(each["after"], each["identity"]["max_steps"]) for each in facts["history"]] == [(0, 4), (2, 6)]
     assert "resume_changed" not in (here / "out" / "train.yaml").read_text()
+    assert "| train runtime_since_resume |" in (here / "out" / "README.md").read_text()
+    assert "| train runtime |" not in (here / "out" / "README.md").read_text()
 
 
 def test_a_change_without_effect_cannot_be_allowed(resumed):

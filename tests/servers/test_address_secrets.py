@@ -43,6 +43,8 @@ ADDRESSES = (
     "https://h?token%3D{}", "https://h?u=https%3A%2F%2Fh%3Ftoken%3D{}", "https://h?token=a,{}", "https://h?token=a){}",
     "https://h?token=a'{}", "https://h?token='{}", "https://h?u=x?token=({}", "https://h;token={}", "https://h#token={}",
     '"https://me:a\\"{}@h"', "https://a.org,https://me:{}@h", "jdbc:postgresql://me:{}@h/db", "(https://me:a){}@h)",
+    "https://me:123/{}@h", "https://m\te:{}@h", "https://me:\n{}@h", "https://me:a\r\n{}@h", "https://h?token:{}",
+    "https://h?a=1&token%3A{}", "https://h?token&#61;{}", "https://h?k={}", "https://h?x=1&sig={}",
 )  # fmt: skip
 HARMLESS = (
     "https://h?page_token=2", "https://h?nextPageToken=CAUQ", "https://h?sort_key=date", "https://h?sortKey=date",
@@ -53,6 +55,9 @@ HARMLESS = (
     '{"u":"https://h:80","m":"a@b.c"}', '{\\"u\\":\\"https://h\\",\\"m\\":\\"a@b.c\\"}', "['https://h','a@b']",
     "see <https://h>:me@x", "See https://h.org: mail me@x.org", "https://h:80 me@x", "file:///me:x@y/z", "C:/me@x",
     "hf://datasets/me/set@main/x", "https://h:8000/v1@x", "https://medium.com/@me/x", "http://[::1]:80/a@b",
+    "chrome://a@b", "https://h?hl=en#sig=1", "https://host:/@u", "https://h:443/@u/x", "https://h?k=5", "https://h?k=cats",
+    "https://h\nme@x.org", "https://h:80\nm:e@x.org", "http://localhost:123/v1@x", "https://h:81/v1@x", "https://h#a:b",
+    "https://h?q=token:abc", "https://h?u=https://g", "https://h\nmail: me@x.org", "https://h\tme@x",
     "https://h/A:B@C", "https://h?q=a@b", "C:\\\\Users\\\\me@x",
 )  # fmt: skip
 

@@ -103,20 +103,24 @@ def collating(folder, collator):
 
 
 @pytest.mark.failure_case(24)
-def test_a_collator_of_ones_own_is_named_and_its_code_is_said_not_to_be_compared(tmp_path):
+def test_a_collator_of_ones_own_is_compared_by_its_code_and_its_attributes(tmp_path, monkeypatch):
     collating(tmp_path, Padding()).train()
     step = str(tmp_path / "checkpoint-1")
     with pytest.raises(ValueError, match=r"data_collator\.class: .*\.Padding then, .*\.OtherPadding now"):
         collating(tmp_path, OtherPadding()).train(resume_from_checkpoint=step)
     with pytest.raises(ValueError, match=r"data_collator\.side: right then, left now"):
         collating(tmp_path, Padding("left")).train(resume_from_checkpoint=step)
-    with pytest.warns(UserWarning, match=r"Not compared with the run that wrote .*: the code of .*\.Padding\."):
+    collating(tmp_path, Padding()).train(resume_from_checkpoint=step)
+    monkeypatch.setattr(Padding, "__call__", lambda self, rows: OtherPadding.__call__(self, rows))
+    with pytest.raises(ValueError, match=r"code\.data_collator: Python"):
         collating(tmp_path, Padding()).train(resume_from_checkpoint=step)
 
 
 def test_that_rows_of_a_stream_are_not_compared_is_said(tmp_path):
     trainer(tmp_path, 8, max_steps=2).train()
-    with pytest.warns(UserWarning, match=r"Not compared with the run that wrote .*: the rows of a stream\."):
+    with pytest.warns(
+        UserWarning, match=r"Not compared with the run that wrote .*: the rows of a stream, the code of .*\.Noting\."
+    ):
         trainer(tmp_path, 8, max_steps=2).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
 
 

@@ -26,7 +26,7 @@ from qtarget.cli.terminal import EXIT_FAILED, EXIT_REFUSED
 from qtarget.cli.training_commands import training_app
 from qtarget.cli.versions_report import print_versions
 from qtarget.console import SafeConsole, accept_any_encoding, visible
-from qtarget.disk.one_writer import SecondWriterError
+from qtarget.disk.held_folders import SecondWriterError
 from qtarget.outcomes import FinishedRunError, Interruption, LostRankError, Refusal, UnusableRow, missing_library
 from qtarget.servers.address_secrets import without_secrets
 

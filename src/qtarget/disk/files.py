@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from qtarget.disk.held_folders import check_held
+
 DRAFT = re.compile(r"\..+\.\d+-\d+\.draft", re.ASCII)
 """Names of files that are not finished: hidden, with the process and the thread that write them."""
 CONTENT_SHA256 = "content_sha256"
@@ -33,7 +35,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         OSError: the disk is full, the folder cannot be written to, or a device or a pipe is there, which would be gone.
+        SecondWriterError: the folder, or one that it is in, was removed or replaced since this process locked it.
     """
+    check_held(path)
     target = Path(os.path.realpath(path))  # a link stays a link
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise OSError(errno.ENOTSUP, "Not a regular file", str(path))
@@ -43,6 +47,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        check_held(path)
         os.replace(draft, target)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -10,23 +10,20 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from qtarget.disk.files import remove_drafts
-
-LOCK, HOLDER = ".lock", ".writer"
-
-
-class SecondWriterError(ValueError):
-    """A process would be the second that writes to a folder; it did nothing."""
+from qtarget.disk.held_folders import HOLDER, LOCK, SecondWriterError, held_folder, is_same_lock, replaced_folder_error
 
 
 @contextmanager
 def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
     """Lock a folder for writing, and delete what a killed writer left unfinished in it.
 
-    The system releases the lock when the process ends, however it ends. It holds the lock's file, and not its name: the
-    block is given a function that raises the error below once the folder was removed or replaced.
+    The system releases the lock when the process ends, however it ends. It holds the lock's file, and not its name:
+    once the folder was removed or replaced, whatever `qtarget.disk` writes into it is refused, and so is a call of the
+    function that the block is given, for files that others write.
 
     Raises:
-        SecondWriterError: another process holds the lock; names the folder, the process, and what to do.
+        SecondWriterError: another process holds the lock; names the folder, the process, and what to do. Or, out of the
+            block, the folder was removed or replaced.
         OSError: the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,27 +40,17 @@ def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
         remove_drafts(folder, LOCK)
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         (folder / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
-        yield lambda: _check_held(folder, held)
+        with held_folder(folder):
+            yield lambda: _check_same(folder, held)
     finally:
-        if _is_there(folder, held):  # else the note is another's
+        if is_same_lock(folder, held):  # else the note is another's
             (folder / HOLDER).unlink(missing_ok=True)
         lock.release()
 
 
-def _check_held(folder: Path, held: os.stat_result) -> None:
-    if not _is_there(folder, held):
-        raise SecondWriterError(
-            f"{folder} was removed or replaced while this process was writing into it, so another may write there now. "
-            "Nothing more is written: what is there is not of this process."
-        )
-
-
-def _is_there(folder: Path, held: os.stat_result) -> bool:
-    """Whether the lock of a folder is still the file that was locked."""
-    try:
-        return os.path.samestat((folder / LOCK).stat(), held)
-    except FileNotFoundError:
-        return False
+def _check_same(folder: Path, held: os.stat_result) -> None:
+    if not is_same_lock(folder, held):
+        raise replaced_folder_error(folder)
 
 
 def _holder(folder: Path) -> str:

@@ -1,15 +1,17 @@
 """What the operating system refused, in words: which path, why, and what to do."""
 
 import errno
+import os
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 REASONS = {
     errno.ENOSPC: "the disk is full; make room",
     errno.EDQUOT: "your share of the disk is used up; make room",
     errno.EFBIG: "the file would be larger than this system allows (`ulimit -f`, or the file system's own limit)",
-    errno.EACCES: "you have no permission; write another path, or change the permissions",
-    errno.EPERM: "you have no permission; write another path, or change the permissions",
+    errno.EACCES: "you have no permission; change the permissions, or name another path",
+    errno.EPERM: "you have no permission; change the permissions, or name another path",
     errno.EROFS: "it is on a file system that can only be read; write another path",
     errno.EEXIST: "it is there already, and is no folder; write another path",
     errno.ENOTDIR: "a part of the path is a file, and a folder is needed; write another path",
@@ -27,6 +29,9 @@ SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """How safetensors, which is written in Rust, names an error of the system."""
 TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "iostream error")
 """What torch names when a file that it writes cannot grow."""
+
+
+_NOT_PERMITTED = (errno.EACCES, errno.EPERM)
 
 
 class FullDiskError(OSError):
@@ -68,6 +73,33 @@ def os_error_in_words(error: OSError) -> str:
     reason = REASONS.get(error.errno or 0)
     if reason is None or error.strerror is None:
         return str(error)
+    if error.errno in _NOT_PERMITTED and isinstance(error.filename, str | Path):
+        reason = _what_is_not_permitted(Path(error.filename)) or reason
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     where = " -> ".join(names)
     return f"{where}: {reason} ({error.strerror})." if where else f"{reason[0].upper()}{reason[1:]} ({error.strerror})."
+
+
+def _what_is_not_permitted(path: Path) -> str:
+    """Which permission is missing and how to get it, as far as the path tells; else ""."""
+    there = next((each for each in (path, *path.parents) if _is_seen(each)), path)
+    if there.is_dir() and not _may(there, os.R_OK | os.X_OK):
+        whose = "it" if there == path else str(there)
+        return f"you have no permission to look into {whose}; ask its owner for it, or `chmod u+rx` it"
+    if there == path and path.is_file() and not _may(path, os.R_OK):
+        return "you have no permission to read it; ask its owner for it, or `chmod u+r` it"
+    if not _may(there, os.W_OK):
+        return "you have no permission to write there; write another path, or change the permissions"
+    return ""
+
+
+def _is_seen(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)

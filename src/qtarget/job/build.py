@@ -21,16 +21,19 @@ from qtarget.job.facts import Facts, facts_of
 from qtarget.job.resume_checks import check_checkpoint_fits
 from qtarget.job.rows.layout import evaluation_rows, training_rows
 from qtarget.job.training_picture import PICTURE
-from qtarget.models.loading_arguments import check_arguments
+from qtarget.models.loading_arguments import check_arguments, one_dtype
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train import TargetSFTTrainer
 from qtarget.train.checkpoint_files.hub_push import CARD
+from qtarget.train.open_student import refuse_quantisation
 from qtarget.train.resumption.whole_checkpoints import Checkpoints
 
 ASKER = Asker.COMMAND_LINE
 NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens")
 FIGURE_NAMES = {"train_loss": "mean_loss", "train_runtime": "runtime"}
 """transformers' names of figures, and ours."""
+SINCE_RESUME = {**FIGURE_NAMES, "train_runtime": "runtime_since_resume"}
+"""Likewise of a run that was resumed, whose seconds before that nobody counts."""
 METRICS, CONFIGURATION = "metrics.json", "train.yaml"
 RECORD_FILES = (CARD, METRICS, CONFIGURATION, PICTURE)
 """Files beside a model that tell of the run that made it."""
@@ -79,12 +82,13 @@ class JobTrainer(TargetSFTTrainer):
     def measures(self) -> dict[str, dict[str, float]]:
         """The latest figures of training and evaluation in the log: "train" or "eval", name, value."""
         parts: dict[str, dict[str, float]] = {"train": {}, "eval": {}}
+        names = FIGURE_NAMES if self.sealed_run.start is None else SINCE_RESUME
         for logged in self.state.log_history:
             for name, value in logged.items():
                 part = "eval" if name.startswith("eval_") else "train"
                 if name not in NOT_FIGURES and not name.endswith("_per_second"):
                     number = math.nan if value is None else float(value)  # null in a checkpoint's log
-                    parts[part][FIGURE_NAMES.get(name, name.removeprefix("eval_"))] = number
+                    parts[part][names.get(name, name.removeprefix("eval_"))] = number
         return {part: values for part, values in parts.items() if values}
 
 
@@ -134,6 +138,8 @@ def _check_loading(job: Job) -> None:
     for role, models in named.items():
         key = f"{role}_init_kwargs"
         given = getattr(job.args, key)
+        if role == "model" and isinstance(given, dict):
+            refuse_quantisation(given, ASKER)
         for model in models if isinstance(given, dict) else ():
             if model and SourceName.parse(model).kind is SourceKind.MODEL:
                 check_arguments(model, given, f"`{key}`", lambda known, key=key: f"write {ASKER.line(key, known)}")
@@ -158,7 +164,7 @@ def _model_kwargs(job: Job) -> dict[str, Any]:
     """Arguments of `from_pretrained`, as TRL's own script gives them; the user's `model_init_kwargs` override them."""
     model, kwargs = job.model_args, job.args.model_init_kwargs
     named = {"revision": model.model_revision, "attn_implementation": model.attn_implementation, "dtype": model.dtype}
-    return {**named, **(kwargs if isinstance(kwargs, dict) else {})}
+    return {**named, **one_dtype(kwargs if isinstance(kwargs, dict) else {})}
 
 
 @contextmanager

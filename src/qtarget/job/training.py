@@ -10,7 +10,7 @@ from typing import Any
 
 from qtarget.disk.files import replace_text, write_json
 from qtarget.disk.os_errors import FullDiskError, write_fault
-from qtarget.job.beside_result import beside_result
+from qtarget.job.beside_result import FileState, beside_result, file_states
 from qtarget.job.build import CONFIGURATION, METRICS, JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.card import configuration
 from qtarget.job.config.checked_job import Job
@@ -132,6 +132,7 @@ def _train(trainer: JobTrainer, go_on: GoOn) -> None:
 
 def _finish(trainer: JobTrainer, stop: StopAtStepEnd, notice: StopNotice) -> None:
     """Save the model, evaluate and write the record. A signal leaves out the evaluation, or breaks it off."""
+    before = file_states(Path(trainer.args.output_dir))
     trainer.save_model()
     notice.is_model_saved, notice.promise = True, "card and record are written first"
     is_evaluated = _evaluate(trainer, stop)
@@ -139,7 +140,7 @@ def _finish(trainer: JobTrainer, stop: StopAtStepEnd, notice: StopNotice) -> Non
     trainer.save_state()
     if trainer.is_world_process_zero():
         draw_training(trainer.state.log_history, trainer.facts.job.method.name, Path(trainer.args.output_dir))
-    write_record(trainer)
+    write_record(trainer, before)
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
     if hasattr(trainer, "end"):  # transformers 5.18 and later: trackers and process group
@@ -167,8 +168,12 @@ def _evaluate(trainer: JobTrainer, stop: StopAtStepEnd) -> bool:
     return True
 
 
-def write_record(trainer: JobTrainer) -> None:
-    """Write card, metrics and configuration beside the model, and seal all of it."""
+def write_record(trainer: JobTrainer, before: Mapping[str, FileState]) -> None:
+    """Write card, metrics and configuration beside the model, and seal all of it.
+
+    Args:
+        before: `file_states` of the folder before the model was written.
+    """
     trainer.check_writer()
     trainer.create_model_card()
     if trainer.is_world_process_zero():
@@ -177,7 +182,7 @@ def write_record(trainer: JobTrainer) -> None:
         replace_text(output / CONFIGURATION, configuration(trainer.facts))
     if trainer.args.should_save:
         output = Path(trainer.args.output_dir)
-        trainer.sealed_run.seal(output, "result", (*NOT_OF_THE_RESULT, *beside_result(output)))
+        trainer.sealed_run.seal(output, "result", (*NOT_OF_THE_RESULT, *beside_result(output, before)))
 
 
 def _record(steps: int, measures: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

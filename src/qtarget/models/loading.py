@@ -17,13 +17,11 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from qtarget.disk.files import read_json_object
 from qtarget.models.gguf_file import checkpoint_folder
-from qtarget.models.loading_arguments import check_arguments
+from qtarget.models.loading_arguments import BITSANDBYTES, check_arguments
 from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.sharding import OVER_RANKS, OverRanks, is_sharded
 from qtarget.models.weight_files import PASSED, safe_loading
 
-BITSANDBYTES = ("load_in_4bit", "load_in_8bit", "bnb_4bit_", "llm_int8_")
-"""How the names of bitsandbytes' settings begin."""
 LOAD_ON_FIRST_RANK = "FSDP_CPU_RAM_EFFICIENT_LOADING"
 """The environment variable by which accelerate tells transformers to read weights on the first rank only."""
 

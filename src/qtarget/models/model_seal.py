@@ -11,7 +11,10 @@ from qtarget.models.pickled_weights import chain_of_bases, path_of_model
 
 NOT_LOADED = ("*.md", "*.png", "*.log", "metrics.json", "train.yaml", "trainer_state.json", "log_window_*")
 """Names of sealed files that no model is loaded from: they may be edited."""
-STATES = ("optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*", "reference_snapshot.safetensors")
+STATES = (
+    "optimizer.*", "optimizer_*", "scheduler.*", "scaler.*", "rng_state*", "random_states*", "sampler*", "global_step*",
+    "latest", "zero_to_fp32.py", "reference_snapshot.safetensors",
+)  # fmt: skip
 """Files of a checkpoint beside its model, which training alone reads."""
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.index.json", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.pkl")
 SETTING_FILES = ("*config.json", "adapter_*", "params.json", "tekken.json", "chat_template*", "*.jinja")
@@ -81,8 +84,9 @@ def _added(folder: Path, seal: SealedFolder) -> list[str]:
         if not path.is_dir() and path.name[0] != "."
     )
     names = sorted(path.relative_to(folder).as_posix() for path in there)
-    read = (*LOADED, "*.py") if _has_own_code(folder) else LOADED
-    return [name for name in names if name not in (SEAL, *seal.files) and _is_loaded(name, read)]
+    read = (*LOADED, "*.py") if has_own_code(folder) else LOADED
+    left_out = {name for name in names if any(fnmatch(name, pattern) for pattern in seal.left_out)}  # lay there then
+    return [name for name in names if name not in (SEAL, *seal.files, *left_out) and _is_loaded(name, read)]
 
 
 def _is_loaded(name: str, read: tuple[str, ...]) -> bool:
@@ -90,7 +94,7 @@ def _is_loaded(name: str, read: tuple[str, ...]) -> bool:
     return any(fnmatch(name, pattern) for pattern in read) and not any(fnmatch(name, pattern) for pattern in unread)
 
 
-def _has_own_code(folder: Path) -> bool:
+def has_own_code(folder: Path) -> bool:
     """Whether the model or its tokenizer names code of its own, which may import from files beside it."""
     return any(b'"auto_map"' in path.read_bytes() for path in folder.glob("*config.json") if path.is_file())
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from qtarget.models.loading_arguments import one_dtype
 from qtarget.models.model_seal import refuse_damaged_model
 from qtarget.models.pickle_contents import check_pickles
 from qtarget.models.pickled_weights import (
@@ -35,9 +36,8 @@ def safe_loading(folder: str, init_kwargs: Mapping[str, Any], pickles: bool, lin
         ValueError: the arguments lead to files that were not looked at or to code, or the folder that they mean is
             damaged, holds its weights as a pickle that may not be read, or names files outside of it.
     """
-    given = dict(init_kwargs)
-    if "torch_dtype" in given:  # transformers' old name, which TRL would pass over
-        given.setdefault("dtype", given.pop("torch_dtype"))
+    given = one_dtype(init_kwargs)  # TRL would pass over the older name
+    given.pop("torch_dtype", None)
     _check_arguments(given, pickles, line)
     subfolder, variant = str(given.get("subfolder") or ""), given.get("variant")
     if subfolder and path_of_model(folder).is_dir():

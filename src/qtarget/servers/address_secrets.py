@@ -23,7 +23,15 @@ _CLOSED_BY = {'"': '"', "'": "'", "`": "`", "<": ">"}
 _AUTHORITY = re.compile(r"[^/?#]*")
 _BEHIND_BLANKS = re.compile(r"[^@]{0,100}@[\w.\[][^\s]*")
 _ENCODED_USER = re.compile(r"(%3A%2F%2F)(?:(?!%2F|%3F|%40)[^\s&;#@]){1,200}%40", re.IGNORECASE)
-_USER_ALONE = ("ssh", "sftp", "scp", "svn", "file")
+_BROKEN = re.compile(r"(?:[\t\r\n]+[^\s/?#@]{0,100}){1,3}@[\w.\[][^\s]*")
+"""The rest of an address whose user or password was broken over lines or by tabs, which a browser passes over."""
+_CAN_HOLD = re.compile(r"[@=?&#;]|%3D|%3F|%26|%23|%40", re.IGNORECASE)
+"""One of these is in every text with a secret in an address."""
+_LOW_PORTS = frozenset(
+    (21, 22, 25, 53, 80, 81, 88, 110, 143, 389, 443, 444, 445, 465, 587, 591, 631, 636, 873, 989, 990, 993)
+)
+"""Ports below 1024 that somebody serves at."""
+_USER_ALONE = ("ssh", "sftp", "scp", "svn", "file", "chrome", "about", "resource", "vscode")
 """How schemes end in which a user without a password is no secret."""
 
 
@@ -42,6 +50,8 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("no rows at https://me:word@host/x?part=1&token=abc")
     'no rows at https://…@host/x?part=1&token=…'
     """
+    if not _CAN_HOLD.search(text):
+        return text
     parts, done = [], 0
     for address in _addresses(text):
         parts += [text[done : address.start], without_secret_fields(_without_user(text, address))]
@@ -118,7 +128,11 @@ def _with_blanks(text: str, address: _Address, limit: int) -> int:
     """The end of an address whose password holds blanks."""
     given = text[address.start : address.end]
     authority = _authority(given)
-    user, _, word = authority.partition(":")
+    user, colon, word = authority.partition(":")
+    if given == authority and "@" not in given and address.slashes > 1 and not (word and _is_port(word)):
+        broken = _BROKEN.match(text, address.end, limit)
+        if broken and user and (colon or ":" in broken[0].partition("@")[0]):
+            return broken.end()
     if "@" in given or not user or not word or "[" in user or _is_port(word) or address.slashes < 2:
         return address.end
     more = _BEHIND_BLANKS.match(text, address.end, limit) if _BLANK.match(text, address.end) else None
@@ -138,9 +152,10 @@ def _user_end(address: _Address, given: str) -> int:
     if at and not (address.scheme == "file" and address.slashes > 2):
         return len(user) if ":" in user or not _is_harmless(user, address) else 0
     name, colon, word = authority.partition(":")
-    if at or not colon or "[" in name or _is_port(word) or address.slashes != 2 or address.scheme == "file":
+    if at or not colon or "[" in name or _is_port_of(name, word) or address.slashes != 2 or address.scheme == "file":
         return 0
-    return max(given.rfind("@"), 0)  # a password with a slash in it, which no address may have
+    end = given.rfind("@")  # a password with a slash in it, which no address may have
+    return 0 if end < 0 or given[:end] == f"{name}:/" else end
 
 
 def _is_harmless(user: str, address: _Address) -> bool:
@@ -152,6 +167,12 @@ def _is_harmless(user: str, address: _Address) -> bool:
 def _authority(given: str) -> str:
     found = _AUTHORITY.match(given)
     return found[0] if found else ""
+
+
+def _is_port_of(name: str, word: str) -> bool:
+    """Whether digits behind a name are a host's port, and not a password's beginning: few serve below 1024."""
+    is_host = "." in name or name == "localhost"
+    return _is_port(word) and (is_host or int(word) > 1023 or int(word) in _LOW_PORTS)
 
 
 def _is_port(word: str) -> bool:

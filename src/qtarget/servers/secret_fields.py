@@ -3,7 +3,7 @@
 import re
 from urllib.parse import unquote
 
-_FIELD = re.compile(r"(?:[?&;#]|%3F|%26|%23)([\w.%\[\]-]+?)(?:=|%3D)", re.IGNORECASE)
+_FIELD = re.compile(r"(?:[?&;#]|%3F|%26|%23)([\w.%\[\]-]+?)(?:=|%3D|&#61;|&#x3d;|(?::|%3A)(?!/|%2F))", re.IGNORECASE)
 _VALUE_ENDS = re.compile(r"[\s&;#]|%26")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _PEEKED = 64
@@ -26,6 +26,10 @@ _WORD_OR_NUMBER = re.compile(r"[a-z_-]{1,20}|\d{1,6}")
 _NOT_AUTH = re.compile(r"none|basic|true|false|yes|no|on|off|0|1")
 _CODE = 16
 """The fewest characters of a `code` that opens something; shorter ones are of countries, languages and errors."""
+_SIGNATURE = 8
+"""Likewise of a signature; shorter ones are numbers of something."""
+_DRAWN = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.~+/=-]{16,}", re.ASCII)
+"""What a value drawn at random looks like, so that one named by a letter (`k`) can be told to be a key."""
 
 
 def without_secret_fields(query: str) -> str:
@@ -51,6 +55,10 @@ def _is_secret(name: str, behind: str) -> bool:
     last, before = words[-1], words[-2] if len(words) > 1 else ""
     if last == "code":
         return len(value) >= _CODE and before in ("", "auth", "authorization", "access", "function")
+    if last == "k":
+        return not before and bool(_DRAWN.match(value))
+    if last in ("sig", "signature"):
+        return len(value) >= _SIGNATURE
     if last in ("auth", "oauth", "authorization"):
         return not _NOT_AUTH.fullmatch(value.lower())
     if last in ("token", "key"):

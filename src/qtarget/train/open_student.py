@@ -2,6 +2,7 @@
 GGUF file."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
@@ -9,7 +10,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from qtarget.data import Asker
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.loading import tokenizer_of
-from qtarget.models.loading_arguments import check_arguments
+from qtarget.models.loading_arguments import BITSANDBYTES, check_arguments
 from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.weight_files import safe_loading
 from qtarget.train.target_sft_config import TargetSFTConfig
@@ -32,6 +33,7 @@ def open_student(
     folder = checkpoint_folder(model)
     kwargs: dict[str, Any] = {**args.model_init_kwargs} if isinstance(args.model_init_kwargs, dict) else {}
     key = "model_init_kwargs"
+    refuse_quantisation(kwargs, asker)
     check_arguments(folder, kwargs, f"`{key}`", lambda known: f"write {asker.line(key, known)}")
     kwargs = safe_loading(folder, kwargs, args.allow_pickled_weights, asker.line(ALLOW, True))
     if kwargs:
@@ -49,6 +51,24 @@ def open_student(
     architecture: Any = AutoModelForCausalLM
     text = create_model_from_path(folder, architecture, **kwargs)
     return text, tokenizer_of(folder) if processing_class is None else processing_class, opened
+
+
+def refuse_quantisation(given: Mapping[str, Any], asker: Asker) -> None:
+    """Refuse settings of bitsandbytes among the arguments of a student, which stand elsewhere.
+
+    Raises:
+        ValueError: names them, and says where.
+    """
+    if settings := {name: value for name, value in given.items() if name.startswith(BITSANDBYTES)}:
+        rest = {name: value for name, value in given.items() if name not in settings}
+        written = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        line = f"`quantization_config=BitsAndBytesConfig({written})` beside it"
+        if asker is Asker.COMMAND_LINE:
+            line = " and ".join(asker.line(name, value) for name, value in settings.items()) + " instead"
+        raise ValueError(
+            f"`model_init_kwargs` holds {', '.join(settings)}, which are no arguments of a student's loading; write "
+            f"{asker.line('model_init_kwargs', rest or None)}, and {line}."
+        )
 
 
 def _is_text_inside(folder: str, kwargs: dict[str, Any], args: TargetSFTConfig) -> bool:

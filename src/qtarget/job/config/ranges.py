@@ -42,7 +42,8 @@ LARGEST_NUMBER = 1e38
 LARGEST_COUNT = 2**31 - 1
 """What counts are held in, by libraries: 31 bits."""
 COUNT = NumberRange(1, LARGEST_COUNT, 8)
-SHARE = NumberRange(0, 1 - 1e-9, 0.9)
+BELOW_ONE = math.nextafter(1, 0)
+SHARE = NumberRange(0, BELOW_ONE, 0.9)
 SEED_RANGE = NumberRange(0, 2**32 - 1, 42)
 STEPS = NumberRange(0, math.inf, 100, open_=True)
 NUMBER_RANGES = {
@@ -83,7 +84,7 @@ NUMBER_RANGES = {
     "teacher_timeout": NumberRange(0, math.inf, 600),
     "lora_r": NumberRange(1, LARGEST_COUNT, 16),
     "lora_alpha": NumberRange(1, math.inf, 32),
-    "lora_dropout": NumberRange(0, 1 - 1e-9, 0.05),
+    "lora_dropout": NumberRange(0, BELOW_ONE, 0.05),
     "train_rows": COUNT,
     "cache_batch_tokens": NumberRange(1, LARGEST_COUNT, 8192),
     "cache_shard_tokens": NumberRange(1, LARGEST_COUNT, 65536),

@@ -1,11 +1,12 @@
 """The study's schedule: which runs are missing, how long they will take, and making them in one process or several."""
 
+import atexit
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -15,6 +16,7 @@ from threading import Thread
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from qtarget.disk.held_folders import LOCK, held_folder
 from qtarget.disk.one_writer import one_writer
 from qtarget.lab import World
 from qtarget.study.miniature.cut_steps import keep_share, kept_share
@@ -151,7 +153,7 @@ def _conduct(
     if workers == 1 or not runs:
         yield from (_conduct_quietly(run, worlds[run.setting], folders) for run in runs)
         return
-    with ProcessPoolExecutor(min(workers, len(runs)), get_context("spawn"), _end_with_parent) as pool:
+    with ProcessPoolExecutor(min(workers, len(runs)), get_context("spawn"), _begin_worker, (folders,)) as pool:
         futures: list[Future] = [pool.submit(_conduct_quietly, run, worlds[run.setting], folders) for run in runs]
         try:
             for future in as_completed(futures):
@@ -165,8 +167,12 @@ def _conduct(
             pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed; it would wait forever for work."""
+def _begin_worker(folders: StudyFolders) -> None:
+    """End this worker when its parent is killed; it would wait forever for work. The parent's lock is its own too."""
+    if (folders.results / LOCK).is_file():
+        stack = ExitStack()
+        stack.enter_context(held_folder(folders.results))
+        atexit.register(stack.close)
     parent = parent_process()
     assert parent is not None
     Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -11,7 +11,8 @@ from pathlib import Path
 from safetensors.torch import save
 
 from qtarget.disk.files import file_digest, is_draft, read_json_object, replace_file
-from qtarget.disk.one_writer import HOLDER, LOCK, one_writer
+from qtarget.disk.held_folders import HOLDER, LOCK, check_held, held_folder
+from qtarget.disk.one_writer import one_writer
 from qtarget.disk.os_errors import DISK_FULL, REASONS, FullDiskError
 from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
 from qtarget.teacher.cache.format import (
@@ -67,7 +68,8 @@ def write_cache(
         on_shard: called with each shard of this rank, and whether an earlier run had finished it.
 
     Raises:
-        ValueError: another process is writing, or the folder is of another cache or of something else.
+        ValueError: another process is writing, or the folder is of another cache or of something else; or it was
+            removed or replaced meanwhile.
         OSError: the disk is full; what is finished stays.
     """
     ranks = ranks or Ranks()
@@ -75,6 +77,7 @@ def write_cache(
         if ranks.rank == 0:
             stack.enter_context(_locked_folder(folder, plan))
         ranks.barrier()
+        stack.enter_context(held_folder(folder))  # by the first rank, for all
         _RankWriter(folder, plan, answer, on_shard or (lambda shard, was_there: None)).write(ranks)
         ranks.barrier()
         if ranks.rank == 0:
@@ -147,6 +150,7 @@ class _RankWriter:
         content = save(tensors)
         sha256 = hashlib.sha256(content).hexdigest()
         shard = CacheShard(name, sha256, len(content), len(documents), len(tensors["log_tail"]), self.plan.key)
+        check_held(self.folder)
         (self.folder / MANIFEST).unlink(missing_ok=True)  # from here on the cache is unfinished again
         replace_file(self.folder / name, content)
         replace_file(self.folder / sidecar_name(name), to_json(asdict(shard)))

@@ -79,10 +79,7 @@ def _continued(checkpoint: Path, identity: dict[str, Any], request: ResumeReques
         return [RunPart(step_of(checkpoint), identity)]
     history = parts_of_history(read_seal(checkpoint).facts)
     unwritten = unknown_then(history[-1].identity, identity) if history else []
-    if unseen := [
-        *not_compared(identity),
-        *(f"{name} (an earlier version wrote the checkpoint)" for name in unwritten),
-    ]:
+    if unseen := [*not_compared(identity), *unwritten]:
         warnings.warn(f"Not compared with the run that wrote {checkpoint}: {', '.join(unseen)}.", stacklevel=6)
     if history and not check_same_run(history[-1].identity, identity, request):
         return history

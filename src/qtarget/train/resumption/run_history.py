@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qtarget.data import Asker
+from qtarget.train.resumption.code_of_run import CODE, UNSEEN
 
 KEPT_BY_CHECKPOINTS = frozenset(
     {
@@ -20,6 +21,8 @@ KEPT_BY_CHECKPOINTS = frozenset(
         "adam_beta2",
         "adam_epsilon",
         "optimizer",
+        "optimizer_settings",
+        "lr_scheduler",
         "adapter",
         "dtypes",
         "sharding",
@@ -28,6 +31,10 @@ KEPT_BY_CHECKPOINTS = frozenset(
 """What the states in a checkpoint decide: another value would have no effect on a run that goes on from it."""
 _SAMPLED = re.compile(r"((a model|an adapter), )?[0-9a-f]{64}", re.ASCII)
 """What earlier versions wrote of weights: sha256 over a sample of them, which no other digest can be held against."""
+_UNLOOKED = "which is not looked into"
+"""How earlier versions ended what they wrote of a teacher of the user's own, known by its class."""
+_PYTHON = re.compile(r"Python ([0-9.]+), sha256 [0-9a-f]{64}", re.ASCII)
+"""A digest of code, which another version of Python compiles to other bytes."""
 _WEIGHT_KEYS = {"weights": "model", "teachers": "teacher", "reference": "reference"}
 """Parts of an identity that are weights, and the keys that name them."""
 _CONFIG_PARTS = ("model_config", "teacher_configs", "reference_config")
@@ -114,7 +121,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diffe
     """
     found = _differences({name: before[name] for name in now if name in before}, now)
     found = [each for each in found if not _is_of_another_source(each)]
-    if any(each.part in ("method", "hyperparameters") for each in found):  # they say it better
+    if any(each.part in ("method", "hyperparameters", "formula") for each in found):  # they say it better
+        found = [each for each in found if each.name != f"{CODE}.method"]
+    if any(each.part in ("method", "hyperparameters") for each in found):
         found = [each for each in found if each.name != "formula"]
     if any(each.part in ("bf16", "fp16") for each in found):
         found = [each for each in found if each.name != "mixed_precision"]
@@ -130,7 +139,9 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
     found = []
     for name in before if not prefix else {**before, **now}:
         first, second = before.get(name), now.get(name)
-        if _is_sample((prefix + name).partition(".")[0], first) or prefix + name == _FORMAT:
+        if _is_sample((prefix + name).partition(".")[0], first) or prefix + name in (_FORMAT, UNSEEN):
+            continue
+        if _is_of_other_python(first, second):
             continue
         if isinstance(first, Mapping) and isinstance(second, Mapping):
             found += _differences(first, second, f"{prefix}{name}.")
@@ -141,13 +152,34 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
 
 def _is_sample(part: str, value: Any) -> bool:
     """Whether a part of an identity is of a version that looked at a sample of the weights."""
-    return part in _WEIGHT_KEYS and isinstance(value, str) and _SAMPLED.fullmatch(value) is not None
+    if part not in _WEIGHT_KEYS or not isinstance(value, str):
+        return False
+    return _SAMPLED.fullmatch(value) is not None or value.endswith(_UNLOOKED)
+
+
+def _is_of_other_python(first: Any, second: Any) -> bool:
+    if not isinstance(first, str) or not isinstance(second, str):
+        return False
+    before, now = _PYTHON.fullmatch(first), _PYTHON.fullmatch(second)
+    return before is not None and now is not None and before[1] != now[1]
 
 
 def unknown_then(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The parts of an identity that an earlier version of ours did not write, or of which it wrote a sample."""
-    of_models = [name for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS, "mixed_precision") if now.get(name)]
-    return [name for name in of_models if name not in before or _has_sample(name, before[name])]
+    """The parts of an identity that were not written so that they can be compared, and why.
+
+    An earlier version of ours did not write them, or wrote a sample; or another version of Python compiled the code.
+    """
+    written = [name for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS, "mixed_precision", CODE) if now.get(name)]
+    unwritten = [name for name in written if name not in before or _has_sample(name, before[name])]
+    pairs = [(each, now.get(CODE, {}).get(place)) for place, each in before.get(CODE, {}).items()]
+    return [
+        *(f"{name} (an earlier version wrote the checkpoint)" for name in unwritten),
+        *(
+            [f"{CODE} (another version of Python compiled it)"]
+            if any(_is_of_other_python(*pair) for pair in pairs)
+            else []
+        ),
+    ]
 
 
 def _has_sample(part: str, value: Any) -> bool:

@@ -32,6 +32,7 @@ from qtarget.teacher.cache import Cache
 from qtarget.teacher.cache.contents import key_of
 from qtarget.teacher.served.client import ServedTeacher
 from qtarget.train.reference import Snapshot
+from qtarget.train.resumption.code_of_run import UNSEEN, code_parts
 from qtarget.train.resumption.model_settings import adapter_settings, model_settings
 
 FREE_KEYS = frozenset(
@@ -109,6 +110,8 @@ class IdentifiableTrainer(Protocol):
     data_collator: Any
     optimizer: Any
     optimizer_cls_and_kwargs: Any
+    lr_scheduler: Any
+    callback_handler: Any
 
     @property
     def stream_settings(self) -> Mapping[str, Any]: ...
@@ -168,7 +171,9 @@ def run_identity(trainer: IdentifiableTrainer, weights: Mapping[str, str]) -> di
         "mixed_precision": trainer.accelerator.mixed_precision,
         "dtypes": sorted({str(weight.dtype) for weight in trainer.model.parameters()}),
         "versions": _versions(),
+        **code_parts(trainer),
     }
+    facts[UNSEEN] = [*_unseen_rows(facts), *facts[UNSEEN]]
     return canonical({**keys_of(trainer.args), **facts, **_order_of_streams(trainer)})
 
 
@@ -304,7 +309,7 @@ def _source_identity(source: EvidenceSource, weights: str | None) -> Any:
             return f"a server's model, {served.health.identity}"
         case Snapshot():
             return f"the student, every {source.every} steps"
-    return f"{canonical(source)}, which is not looked into"
+    return f"{canonical(source)}, an object"
 
 
 def _source_settings(source: EvidenceSource) -> dict[str, Any] | None:
@@ -337,13 +342,12 @@ def _own_collator(collator: Any) -> Any:
 
 def not_compared(identity: Mapping[str, Any]) -> list[str]:
     """What of a run its identity does not see."""
-    sets = [each for name in ("rows", "evaluation_rows") for each in _values(identity.get(name))]
-    collator = identity.get("data_collator")
-    return [
-        *(["the rows of a stream"] if STREAM in sets else []),
-        *([f"the code of {collator['class']}"] if collator else []),
-        *(str(each) for each in _values(identity.get("teachers")) if "is not looked into" in str(each)),
-    ]
+    return list(identity.get(UNSEEN, ()))
+
+
+def _unseen_rows(facts: Mapping[str, Any]) -> list[str]:
+    sets = [each for name in ("rows", "evaluation_rows") for each in _values(facts.get(name))]
+    return ["the rows of a stream"] if STREAM in sets else []
 
 
 def _values(part: Any) -> list[Any]:
