@@ -1,8 +1,9 @@
 """One thread a process: the suite runs in parallel processes, and small tensors gain nothing from more."""
 
+import gc
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +15,19 @@ import torch
 from filelock import FileLock
 
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected lives to the end: the garbage collector, which every training run calls, and with
+    it every process that a test forks, need not look at it again.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
