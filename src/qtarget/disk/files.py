@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from qtarget.disk.held_folders import check_held
+from qtarget.disk.held_folders import check_not_replaced
 
 DRAFT = re.compile(r"\..+\.\d+-\d+\.draft", re.ASCII)
 """Names of files that are not finished: hidden, with the process and the thread that write them."""
@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         OSError: the disk is full, the folder cannot be written to, or a device or a pipe is there, which would be gone.
         SecondWriterError: the folder, or one that it is in, was removed or replaced since this process locked it.
     """
-    check_held(path)
+    check_not_replaced(path)
     target = Path(os.path.realpath(path))  # a link stays a link
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise OSError(errno.ENOTSUP, "Not a regular file", str(path))
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        check_held(path)
+        check_not_replaced(path)
         os.replace(draft, target)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -34,7 +34,7 @@ def held_folder(folder: Path) -> Iterator[None]:
             del _HELD[name]
 
 
-def check_held(path: Path) -> None:
+def check_not_replaced(path: Path) -> None:
     """Refuse to write a file in a folder that was removed or replaced since it was locked.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from qtarget.disk.files import file_digest, is_draft, read_json_object, sync_folder, write_digested_json
-from qtarget.disk.held_folders import check_held
+from qtarget.disk.held_folders import check_not_replaced
 
 SEAL = "manifest.json"
 _KEYS = ("files", "left_out", "facts")
@@ -59,7 +59,7 @@ def seal(folder: Path, facts: Mapping[str, Any], left_out: Sequence[str] = ()) -
         OSError: the disk is full, or a file cannot be read.
         SecondWriterError: the folder was removed or replaced since this process locked it.
     """
-    check_held(folder)
+    check_not_replaced(folder)
     (folder / SEAL).unlink(missing_ok=True)
     names = _file_names(folder, left_out)
     with ThreadPoolExecutor(_THREADS) as pool:

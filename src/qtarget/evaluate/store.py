@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from qtarget.disk.files import json_digest, read_json_object, reading_fields, replace_file, write_digested_json
-from qtarget.disk.held_folders import check_held
+from qtarget.disk.held_folders import check_not_replaced
 from qtarget.evaluate.nouns import Answers, Question, Record, SamplingProtocol, TaskFacts, TaskRun
 
 RUN, TASK, SAMPLES = "run.json", "task.json", "samples.jsonl"
@@ -53,7 +53,7 @@ class Appender:
         self._waiting, self._since = 0, time.monotonic()
 
     def append(self, record: Record) -> None:
-        check_held(self.path)
+        check_not_replaced(self.path)
         line = line_of(record)
         if self._file.write(line) != len(line):
             raise OSError(errno.ENOSPC, "the disk is full; make room, and the same command goes on", str(self.path))
@@ -186,7 +186,7 @@ def identity(facts: Mapping[str, Any]) -> str:
 
 def write_task(folder: Path, run: TaskRun) -> None:
     """Write the task as it is asked into its folder."""
-    check_held(folder)
+    check_not_replaced(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_digested_json(folder / TASK, {"task_sha": task_sha(run), **asdict(run)})
 

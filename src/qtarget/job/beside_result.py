@@ -9,7 +9,7 @@ from qtarget.models.model_seal import LOADED, SETTING_FILES, STATES, TEMPLATES, 
 
 WRITTEN_BESIDE = ("*.py", "global_step*", "latest", "pytorch_model_fsdp*")
 """A model's own code, and what FSDP and DeepSpeed write beside a model."""
-READ = ("*.safetensors", "*.bin", "*.index.json", *SETTING_FILES, *TOKEN_FILES)
+READ_BESIDE = ("*.safetensors", "*.bin", "*.index.json", *SETTING_FILES, *TOKEN_FILES)
 """What transformers, peft or an engine may read beside weights in safetensors, whoever wrote it."""
 RECORDS = ("README.md", "training.png", "metrics.json", "train.yaml", "trainer_state.json", "log_window_*")
 WRITTEN = (*LOADED, *STATES, *WRITTEN_BESIDE, *RECORDS, TEMPLATES)
@@ -33,7 +33,7 @@ def beside_result(folder: Path, before: Mapping[str, FileState]) -> list[str]:
         before: `file_states` of it when the run began to write its result.
     """
     now, names = file_states(folder), sorted(each.name for each in folder.iterdir())
-    read = (*READ, "*.py") if has_own_code(folder) else READ
+    read = (*READ_BESIDE, "*.py") if has_own_code(folder) else READ_BESIDE
     mine = {name for name, state in before.items() if now.get(name) == state and not _is_one_of(name, read)}
     return [escape(name) for name in names if name in mine or not _is_one_of(name, WRITTEN)]
 

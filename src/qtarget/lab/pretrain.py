@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from qtarget.console import SafeConsole
 from qtarget.disk.files import read_json_object, write_json
-from qtarget.disk.held_folders import check_held
+from qtarget.disk.held_folders import check_not_replaced
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.seal import SEAL, damage, read_seal, seal
 from qtarget.lab.tokens import END, END_ID, PAD_ID, VOCABULARY_SIZE, make_tokenizer
@@ -142,7 +142,7 @@ def _collate(rows: list[Demonstration], tokenizer: PreTrainedTokenizerFast) -> d
 
 def _save(network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, record: dict, folder: Path) -> None:
     """Store the weights in half precision and mark the folder finished."""
-    check_held(folder)
+    check_not_replaced(folder)
     shutil.rmtree(folder, ignore_errors=True)
     network.eval().half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)

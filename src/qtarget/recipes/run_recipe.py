@@ -13,7 +13,7 @@ from transformers import PrinterCallback
 
 from qtarget.data.user_files.yaml_file import read_yaml
 from qtarget.disk.files import read_json_object, reading_fields, write_digested_json
-from qtarget.disk.held_folders import check_held
+from qtarget.disk.held_folders import check_not_replaced
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.seal import SEAL, file_damage, read_seal
 from qtarget.evaluate.run.conduct import run_evaluation
@@ -209,7 +209,7 @@ def _save(recipe: Recipe, scores: Sequence[RecipeScore], options: RunOptions, ho
         "paper": {arm: value.model_dump() for arm, value in recipe.paper.items()},
         "arms": [asdict(score) for score in every],
     }
-    check_held(home)
+    check_not_replaced(home)
     home.mkdir(parents=True, exist_ok=True)
     write_digested_json(home / RESULTS_FILE, record, indent=2)
     return every

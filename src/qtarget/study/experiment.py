@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 import qtarget as qt
 from qtarget import lab
-from qtarget.disk.held_folders import check_held
+from qtarget.disk.held_folders import check_not_replaced
 from qtarget.evaluate.nouns import SamplingProtocol
 from qtarget.lab import LabQuestion, World
 from qtarget.study.fine_tuning import StepCallback, lab_trainer
@@ -93,7 +93,7 @@ def _model(
     )
     trainer.train()
     if save_to is not None:
-        check_held(save_to)
+        check_not_replaced(save_to)
         trainer.save_model(str(save_to))
     return trainer.model, [float(f"{entry['loss']:.6g}") for entry in trainer.state.log_history if "loss" in entry]
 

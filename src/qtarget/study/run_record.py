@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from qtarget.disk.files import read_json_object, write_digested_json
-from qtarget.disk.held_folders import check_held
+from qtarget.disk.held_folders import check_not_replaced
 from qtarget.evaluate.confidence import Estimate, average_at_k
 
 Split = Literal["development", "test"]
@@ -119,7 +119,7 @@ class Outcome:
 
 def save_outcome(outcome: Outcome, path: Path) -> None:
     """Write the outcome as JSON."""
-    check_held(path)
+    check_not_replaced(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_digested_json(path, asdict(outcome), indent=None)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import save
 
 from qtarget.disk.files import file_digest, is_draft, read_json_object, replace_file
-from qtarget.disk.held_folders import HOLDER, LOCK, check_held, held_folder
+from qtarget.disk.held_folders import HOLDER, LOCK, check_not_replaced, held_folder
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.os_errors import DISK_FULL, REASONS, FullDiskError
 from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
@@ -150,7 +150,7 @@ class _RankWriter:
         content = save(tensors)
         sha256 = hashlib.sha256(content).hexdigest()
         shard = CacheShard(name, sha256, len(content), len(documents), len(tensors["log_tail"]), self.plan.key)
-        check_held(self.folder)
+        check_not_replaced(self.folder)
         (self.folder / MANIFEST).unlink(missing_ok=True)  # from here on the cache is unfinished again
         replace_file(self.folder / name, content)
         replace_file(self.folder / sidecar_name(name), to_json(asdict(shard)))

@@ -8,7 +8,7 @@ from transformers import TrainerControl
 from transformers.trainer_callback import ExportableState
 
 from qtarget.data import PerTokenCollator
-from qtarget.train.resumption.own_code import Content, is_own, name_of, python_version
+from qtarget.train.resumption.own_code import Content, full_name, is_own, python_version
 
 CODE, UNSEEN = "code", "not_compared"
 """Parts of a run's identity: digests of what is given as code, by its place; and what of a run is not compared."""
@@ -66,7 +66,7 @@ def _given(trainer: Any) -> Iterator[tuple[str, Any]]:
 def _own_kinds(model: Any) -> list[type]:
     """The classes of the user's in a model."""
     modules = model.modules() if isinstance(model, torch.nn.Module) else ()
-    return sorted({type(each) for each in modules if is_own(type(each))}, key=name_of)
+    return sorted({type(each) for each in modules if is_own(type(each))}, key=full_name)
 
 
 def _settings_of_callbacks(callbacks: list[Any]) -> Iterator[tuple[str, Any]]:
@@ -79,10 +79,10 @@ def _settings_of_callbacks(callbacks: list[Any]) -> Iterator[tuple[str, Any]]:
 def _unlooked(trainer: Any) -> Iterator[str]:
     """What may do anything, and is known by its name alone: a callback, a trainer's own methods."""
     if is_own(type(trainer)):
-        yield f"the code of {name_of(type(trainer))}"
+        yield f"the code of {full_name(type(trainer))}"
     for each in trainer.callback_handler.callbacks:
         if is_own(type(each)):
-            yield f"the callback {name_of(type(each))}"
+            yield f"the callback {full_name(type(each))}"
 
 
 def _functions_of(schedule: Any) -> list[Any]:
@@ -99,7 +99,7 @@ def _schedule_settings(schedule: Any) -> Any:
         return None
     held = {name: each for name, each in vars(schedule).items() if name not in _PROGRESS and isinstance(each, _NUMBERS)}
     inner = [_schedule_settings(each) for each in getattr(schedule, "_schedulers", [])]
-    return {"class": name_of(type(schedule)), **held, **({"schedules": inner} if inner else {})}
+    return {"class": full_name(type(schedule)), **held, **({"schedules": inner} if inner else {})}
 
 
 def _optimizer_settings(optimizer: Any) -> Any:

@@ -105,7 +105,7 @@ class Content:
             case set() | frozenset():
                 return ["set", *sorted(json.dumps(self._of(each)) for each in value)]
             case Enum():
-                return ["member", f"{name_of(type(value))}.{value.name}", self._of(value.value)]
+                return ["member", f"{full_name(type(value))}.{value.name}", self._of(value.value)]
         return self._of_code(value)
 
     def _of_code(self, value: Any) -> Any:
@@ -123,11 +123,11 @@ class Content:
             case types.FunctionType():
                 return self._of_function(value)
             case types.ModuleType() | types.BuiltinFunctionType():
-                return name_of(value)
+                return full_name(value)
             case type():
                 return self._of_class(value)
         if isinstance(value, _SLOTS):
-            return name_of(value)
+            return full_name(value)
         if isinstance(value, _CACHED):
             return ["wrapped", self._of(value.__wrapped__)]
         return self._of_object(value)
@@ -137,17 +137,17 @@ class Content:
         held = (function.__defaults__, function.__kwdefaults__, [*map(_inside, function.__closure__ or ())])
         if not is_own(function):
             is_ours = _package(function) == _OURS  # a library's other functions are what their names say
-            return [name_of(function), *(map(self._of, held) if is_ours else ())]
+            return [full_name(function), *(map(self._of, held) if is_ours else ())]
         self.is_own = True
         read = {name: function.__globals__[name] for name in _globals_of(function.__code__, function.__globals__)}
         return ["function", _code(function.__code__), *map(self._of, held), self._of(read)]
 
     def _of_class(self, kind: type) -> Any:
         if not is_own(kind):
-            return name_of(kind)
+            return full_name(kind)
         self.is_own = True
         own = {name: each for name, each in vars(kind).items() if name not in _OF_CLASSES}
-        return [name_of(kind), self._of(own), *map(self._of, kind.__bases__)]
+        return [full_name(kind), self._of(own), *map(self._of, kind.__bases__)]
 
     def _of_object(self, value: Any) -> Any:
         kind = type(value)
@@ -161,16 +161,16 @@ class Content:
                 {each.name: self._of(getattr(value, each.name)) for each in fields(value) if each.init},
             ]
         if isinstance(value, _UNTOLD) or not (is_own(kind) or _package(kind) == _OURS):
-            return self._untold(f"a {name_of(kind)}")
+            return self._untold(f"a {full_name(kind)}")
         return [self._of(kind), self._of(dict(_state(value)))]
 
     def _of_module(self, module: nn.Module) -> Any:
         if is_sharded(module):
-            return self._untold(f"a {name_of(type(module))} that is cut over ranks")
+            return self._untold(f"a {full_name(type(module))} that is cut over ranks")
         parts = [(name, each) for name, each in module.named_modules() if is_own(type(each))]
         own = [[name, self._of(type(each)), self._of(_plain_attributes(each))] for name, each in parts]
         weights = weights_digest(stored_tensors(module))
-        return ["module", name_of(type(module)), own, weights, self._of(model_settings(module))]
+        return ["module", full_name(type(module)), own, weights, self._of(model_settings(module))]
 
     def _untold(self, name: str) -> str:
         self.unseen += [] if name in self.unseen else [name]
@@ -198,7 +198,7 @@ def _package(value: Any) -> str:
     return (getattr(value, "__module__", None) or "").partition(".")[0]
 
 
-def name_of(value: Any) -> str:
+def full_name(value: Any) -> str:
     """The name of a function or a class and, of a library that says it, the version."""
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
     package = _package(value) or name.partition(".")[0]
