@@ -4,7 +4,7 @@
 # make test-newest  the trainer's tests on the newest TRL and transformers that pip finds, in .venv-newest (weekly, not in check)
 # make test-python PYTHON=python3.13  the core's tests and one training run on another Python, in .venv-python (weekly;
 #             TORCH=2.6.0 for another torch)
-# make check  what CI runs (.ci/run, which also says how long each part took): lint, test, test-oldest, study-quick
+# make check  what CI runs (.ci/run, which also says how long each part took): lint, test, test-oldest, study-quick, site
 # make lint   format, lint, types, import contracts
 # make public-api   writes docs/public-api.txt anew, when a public signature was changed on purpose
 # make bench  the loss and the training step beside plain autograd and other people's, with targets (15 minutes, CPU)
@@ -61,7 +61,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-check: lint test test-oldest study-quick
+check: lint test test-oldest study-quick site
 
 public-api: .venv/installed-dev
 	$(BIN)/python tests/house/public.py
@@ -119,25 +119,39 @@ clean:
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
+# What is installed is compiled on all cores, which pip does on one.
+INSTALL := pip install --quiet --disable-pip-version-check --no-compile
+COMPILE := python -m compileall -qq -j 0
+
 .venv/installed: .venv/bin/python pyproject.toml hatch_build.py constraints.txt
 	@echo "Installing into .venv (a minute or two)..."
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
+	$(BIN)/python -m $(INSTALL) -c constraints.txt -e '.[train]'
+	@$(BIN)/$(COMPILE) .venv/lib || true
 	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m $(INSTALL) -c constraints.txt -e '.[dev]'
+	@$(BIN)/$(COMPILE) .venv/lib || true
 	@touch $@
 
-.venv/installed-docs: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+# Two installations at once, of `make -j check`, would be in each other's way.
+.venv/installed-docs: .venv/installed $(if $(filter check,$(MAKECMDGOALS)),| .venv/installed-dev)
+	$(BIN)/python -m $(INSTALL) -c constraints.txt -e '.[docs]'
+	@$(BIN)/$(COMPILE) .venv/lib || true
 	@touch $@
 
-# constraints-oldest.txt over constraints.txt: what it leaves out stays as there.
-$(OLDEST)/installed: pyproject.toml constraints.txt constraints-oldest.txt
-	@echo "Installing into $(OLDEST) (a minute or two)..."
-	$(PYTHON) -m venv $(OLDEST)
+# constraints-oldest.txt over constraints.txt: what it leaves out stays as there, and is taken from .venv, as hard links.
+# pip deletes a file before it writes another in its place, so .venv keeps its own. Tools that want newer ones, such as import-linter, are not run there.
+LINKED := import os, shutil, sysconfig; at = sysconfig.get_path; \
+	shutil.copytree(at("purelib"), at("purelib", vars={"base": "$(OLDEST)"}), copy_function=os.link, dirs_exist_ok=True)
+
+$(OLDEST)/installed: .venv/installed-dev constraints-oldest.txt
+	@echo "Installing into $(OLDEST) (half a minute)..."
+	$(BIN)/python -m venv --clear --without-pip $(OLDEST)
+	@$(BIN)/python -c '$(LINKED)'
 	awk -F== 'NR == FNR { oldest[$$1] } NR == FNR || !($$1 in oldest)' constraints-oldest.txt constraints.txt > $(OLDEST)/constraints.txt
-	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt -e '.[train,qlora]' pytest pytest-xdist
+	$(OLDEST)/bin/python -m $(INSTALL) --no-warn-conflicts -c $(OLDEST)/constraints.txt -e '.[train,qlora]'
+	@$(OLDEST)/bin/$(COMPILE) $(OLDEST)/lib || true
 	@touch $@
 
 # Without pins but torch's, and anew each time: what was newest last week is not today.

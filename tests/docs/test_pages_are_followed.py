@@ -1,5 +1,6 @@
 """The pages that say how to add something, followed to the letter in a copy of the project."""
 
+import json
 import os
 import re
 import shlex
@@ -33,15 +34,25 @@ def pytest_line_of(page: str) -> list[str]:
     return shlex.split(re.search(r"python -m pytest (.+)", text)[1])
 
 
-def write_page(folder: Path, page: str) -> str:
-    """What `make docs` does for one page; the page as it stands then."""
-    if page == "docs/public-api.txt":
-        python(folder, "tests/house/public.py")
-    else:
-        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        words = re.search(rf"^docs:.*\n(?:\t.*\n)*?\t\$\(BIN\)/qtarget (.+ {page})$", makefile, re.MULTILINE)[1]
-        python(folder, "-m", "qtarget", *words.split())
-    return (folder / page).read_text(encoding="utf-8")
+WRITE = """
+import json, sys
+from qtarget.cli.main import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit as ended:
+        assert not ended.code, words
+"""
+
+
+def write_pages(folder: Path, *pages: str) -> dict[str, str]:
+    """What `make docs` does for some pages, and for the list of public names; the pages as they stand then."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    line = r"^docs:.*\n(?:\t.*\n)*?\t\$\(BIN\)/qtarget (.+ {})$"
+    commands = [re.search(line.format(page), makefile, re.MULTILINE)[1].split() for page in pages]
+    python(folder, "-c", WRITE, json.dumps(commands))
+    python(folder, "tests/house/public.py")
+    return {page: (folder / page).read_text(encoding="utf-8") for page in (*pages, "docs/public-api.txt")}
 
 
 def check_style(folder: Path) -> None:
@@ -49,43 +60,41 @@ def check_style(folder: Path) -> None:
         python(folder, "-m", "ruff", *step.split(), "--no-cache", "src", "tests")
 
 
-def test_a_method_is_three_edits(tmp_path):
-    edits = edits_of("docs/maintainers/add-a-method.md")
-    assert [Path(edit.path).name for edit in edits] == ["trust.py", "methods_beyond.py", "papers_beyond.py"]
-    folder = project_with(edits, tmp_path)
-    assert "| `tailr` | p_y/(ε + (1−ε) p_y) | p |" in write_page(folder, "docs/methods.md")
-    assert "| `tailr` | As dft, where you can say which" in write_page(folder, "docs/which-target.md")
-    assert "-->26<!-- end --> further" in write_page(folder, "README.md")
-    assert "tailr(noise_share in (0, 1] = 0.1)" in write_page(folder, "docs/public-api.txt")
-    printed = python(
-        folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *pytest_line_of("docs/maintainers/add-a-method.md")
-    )
+def test_a_method_a_statistic_a_task_and_a_format_are_added(tmp_path):
+    """All into one copy of the project, as each process that looks at it takes seconds to import it."""
+    method = edits_of("docs/maintainers/add-a-method.md")
+    statistic = edits_of("docs/maintainers/extend.md", "A statistic")
+    task = edits_of("docs/maintainers/extend.md", "An evaluation task")
+    format_ = edits_of("docs/maintainers/extend.md", "A format of rows")
+    assert [Path(edit.path).name for edit in method] == ["trust.py", "methods_beyond.py", "papers_beyond.py"]
+    assert [edit.is_new for edit in statistic] == [False, True]
+    assert len(format_) == 1
+    folder = project_with([*method, *statistic, *task, *format_], tmp_path)
+    pages = write_pages(folder, "docs/methods.md", "docs/which-target.md", "README.md", "docs/tasks.md")
+    check_pages(pages)
+    python(folder, statistic[1].path)
+    check_tests(folder)
+    check_style(folder)
+
+
+def check_pages(pages: dict[str, str]) -> None:
+    assert "| `tailr` | p_y/(ε + (1−ε) p_y) | p |" in pages["docs/methods.md"]
+    assert "| `tailr` | As dft, where you can say which" in pages["docs/which-target.md"]
+    assert "-->26<!-- end --> further" in pages["README.md"]
+    assert "tailr(noise_share in (0, 1] = 0.1)" in pages["docs/public-api.txt"]
+    assert "REFERENCE_ENTROPY" in pages["docs/public-api.txt"]
+    assert "| `svamp` | 300 | ChilleD/SVAMP, test |" in pages["docs/tasks.md"]
+
+
+def check_tests(folder: Path) -> None:
+    """Those that the pages tell to run."""
+    pytest_ = ("-m", "pytest", "-p", "no:cacheprovider")
+    printed = python(folder, *pytest_, "-q", *pytest_line_of("docs/maintainers/add-a-method.md"))
     assert int(re.search(r"(\d+) passed", printed)[1]) > 40
-    check_style(folder)
-
-
-def test_a_statistic_is_one_expression(tmp_path):
-    edits = edits_of("docs/maintainers/extend.md", "A statistic")
-    assert [edit.is_new for edit in edits] == [False, True]
-    folder = project_with(edits, tmp_path)
-    assert "REFERENCE_ENTROPY" in write_page(folder, "docs/public-api.txt")
-    python(folder, edits[1].path)
-    check_style(folder)
-
-
-def test_a_task_is_a_reader_a_row_and_samples(tmp_path):
-    folder = project_with(edits_of("docs/maintainers/extend.md", "An evaluation task"), tmp_path)
-    assert "| `svamp` | 300 | ChilleD/SVAMP, test |" in write_page(folder, "docs/tasks.md")
-    python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/evaluate/tasks/test_catalogue.py")
-    check_style(folder)
-
-
-def test_a_format_of_rows_is_one_line(tmp_path):
-    folder = project_with(edits_of("docs/maintainers/extend.md", "A format of rows"), tmp_path)
-    printed = python(folder, "-m", "pytest", "-v", "-p", "no:cacheprovider", "tests/job/rows/test_formats.py")
-    assert "[a.ndjson] PASSED" in printed
-    assert "[a.ndjson.gz] PASSED" in printed
-    check_style(folder)
+    tests = ("tests/evaluate/tasks/test_catalogue.py", "tests/job/rows/test_formats.py")
+    printed = python(folder, *pytest_, "-v", *tests, "-k", "test_catalogue or ndjson")
+    for passed in ("[a.ndjson] PASSED", "[a.ndjson.gz] PASSED", "[svamp] PASSED"):
+        assert passed in printed
 
 
 def test_a_teacher_of_ones_own_edits_nothing(tmp_path):

@@ -75,27 +75,32 @@ def resolves(name: str) -> bool:
     return definition(name) is not None or name in NO_NAMES
 
 
-@pytest.mark.parametrize("module", modules())
-def test_names_in_strings_and_docstrings_resolve(module: str):
-    missing = [(line, name) for line, text in texts(modules()[module]) for name in names_in(text) if not resolves(name)]
-    assert missing == []
+@cache
+def every_text() -> list[tuple[str, str]]:
+    """The strings of all modules, each with its place."""
+    return [(f"{module}, line {line}", text) for module, tree in modules().items() for line, text in texts(tree)]
 
 
-@pytest.mark.parametrize("module", modules())
-def test_files_and_classes_in_strings_and_docstrings_are_there(module: str):
+def test_names_in_strings_and_docstrings_resolve():
+    assert [(place, name) for place, text in every_text() for name in names_in(text) if not resolves(name)] == []
+
+
+def test_files_and_classes_in_strings_and_docstrings_are_there():
     """`loss.py`, `chunks.Workspace`: names without their package, which nothing else follows when a file moves."""
-    every = texts(modules()[module])
-    assert [(line, name) for line, text in every for name in FILE.findall(text) if not _is_a_file(name)] == []
-    classes = [(line, *pair) for line, text in every for pair in CLASS.findall(text)]
+    assert [(place, name) for place, text in every_text() for name in FILE.findall(text) if not _is_a_file(name)] == []
+    classes = [(place, *pair) for place, text in every_text() for pair in CLASS.findall(text)]
     assert [one for one in classes if one[1] in _stems() and not _is_a_class(*one[1:])] == []
 
 
-@pytest.mark.parametrize("room", [name for name in modules() if (SRC.parent / name.replace(".", "/")).is_dir()])
-def test_rooms_list_the_modules_they_have(room: str):
+def test_rooms_list_the_modules_they_have():
     """A room's docstring may say what each of its modules holds: names, two spaces or more, words."""
+    rooms = [name for name in modules() if (SRC.parent / name.replace(".", "/")).is_dir()]
+    assert [f"{room}.{name}" for room in rooms for name in _listed(room) if f"{room}.{name}" not in modules()] == []
+
+
+def _listed(room: str) -> list[str]:
     listed = [line for line in (ast.get_docstring(modules()[room]) or "").splitlines() if LISTED.match(line)]
-    names = [name for line in listed for name in re.split(r"\s{2,}", line)[0].split(", ")]
-    assert [name for name in names if f"{room}.{name}" not in modules()] == []
+    return [name for line in listed for name in re.split(r"\s{2,}", line)[0].split(", ")]
 
 
 def _stems() -> set[str]:
@@ -169,11 +174,10 @@ def _configuration() -> set[str]:
 PROGRAMS = sorted(path for folder in ("tests", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_strings_of_tests_name_what_is_there(path: Path):
+def test_strings_of_tests_name_what_is_there():
     """'qtarget.fused.triton' in an assertion, in a patch, or in a program that a test runs."""
-    if path == Path(__file__):
-        return
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = [(line, name) for line, text in texts(tree) for name in names_in(text)]
-    assert [(line, name) for line, name in found if not resolves(name)] == []
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PROGRAMS if path != Path(__file__)}
+    found = [
+        (path, line, name) for path, tree in trees.items() for line, text in texts(tree) for name in names_in(text)
+    ]
+    assert [(str(path), line, name) for path, line, name in found if not resolves(name)] == []

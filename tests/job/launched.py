@@ -5,13 +5,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from job.stopped import Ended, _run
+from job.stopped import Ended, Work, run_and_exit
 
 GRACE_SECONDS = 30.0
 """torchrun's, between SIGTERM and SIGKILL."""
@@ -51,7 +50,7 @@ class Launched(NamedTuple):
         return "".join(each.err for each in self.ranks)
 
 
-def launched(words: Sequence[str], *faults: Any, folder: Path, ranks: int = 2, has_agent: bool = True) -> Launched:
+def launched(words: Work, *faults: Any, folder: Path, ranks: int = 2, has_agent: bool = True) -> Launched:
     """Run a command on several ranks until all have ended.
 
     Args:
@@ -92,7 +91,7 @@ def _forked(words, faults, folder, rank, ranks, port, door, has_agent) -> int:
         "TORCHELASTIC_RUN_ID": "none",
         "TORCHELASTIC_USE_AGENT_STORE": str(has_agent),
     }
-    _run(list(words), faults, folder / f"stdout_{rank}.txt", folder / f"stderr_{rank}.txt")
+    run_and_exit(words, faults, folder / f"stdout_{rank}.txt", folder / f"stderr_{rank}.txt")
     raise AssertionError("the child has ended")
 
 

@@ -55,16 +55,20 @@ class Signalling(NamedTuple):
         setattr(self.owner, self.name, calling)
 
 
+Work = Sequence[str] | Callable[[], object]
+"""The words of a command of `qtarget`, or a function."""
+
+
 def ended(words: Sequence[str], *signals: Signalling, folder: Path) -> Ended:
     """Run a command in a child process until it ends; a negative code is the signal that killed it."""
     return end_of(started(words, *signals, folder=folder), folder)
 
 
-def started(words: Sequence[str], *signals: Signalling, folder: Path) -> int:
+def started(words: Work, *signals: Signalling, folder: Path) -> int:
     """Start a command in a child process, which writes what it prints into a folder; returns its number."""
     child = os.fork()
     if child == 0:
-        _run(list(words), signals, folder / "stdout.txt", folder / "stderr.txt")
+        run_and_exit(words, signals, folder / "stdout.txt", folder / "stderr.txt")
     return child
 
 
@@ -75,7 +79,8 @@ def end_of(child: int, folder: Path) -> Ended:
     return Ended(os.waitstatus_to_exitcode(status), *said)
 
 
-def _run(words: list[str], signals: Sequence[Signalling], out: Path, err: Path) -> None:
+def run_and_exit(work: Work, signals: Sequence[Any], out: Path, err: Path) -> None:
+    """Run it with all that it prints in files, and end this process."""
     code = 99
     tqdm.set_lock(threading.RLock())  # the parent's is shared with a child that was killed while it held it
     try:
@@ -87,7 +92,8 @@ def _run(words: list[str], signals: Sequence[Signalling], out: Path, err: Path) 
             signal.signal(handled, signal.default_int_handler if handled == signal.SIGINT else signal.SIG_DFL)
         for each in signals:
             each.install()
-        main(words)
+        work() if callable(work) else main(list(work))
+        code = 0
     except SystemExit as stopped:
         code = int(stopped.code or 0)
     except BaseException:

@@ -5,15 +5,14 @@ import os
 import random
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from job.command import run as command
 from job.directories import write_rows
+from job.launched import launched
+from job.stopped import end_of, started
 from tiny_models import sentence
 
 from qtarget.job.config.flags import RunArguments
@@ -37,22 +36,16 @@ def figures(folder: Path) -> dict[str, dict[str, float]]:
     return {part: {name: metrics[part][name] for name in ("loss", "nll")} for part in ("train", "eval")}
 
 
-def many_rows(folder: Path) -> None:
+def many_rows(folder: Path, count: int = 200) -> None:
     rng = random.Random(3)
     write_rows(
-        folder / "many.jsonl", [{"prompt": sentence(rng), "completion": " " + sentence(rng)} for _ in range(200)]
+        folder / "many.jsonl", [{"prompt": sentence(rng), "completion": " " + sentence(rng)} for _ in range(count)]
     )
 
 
-def start(*words: str, **env: str) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **env}
-    command = [sys.executable, "-m", "qtarget", *words]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
+def wait_for(path: Path, child: int) -> None:
     while not path.exists():
-        assert process.poll() is None, process.communicate()
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
         time.sleep(0.002)
 
 
@@ -123,11 +116,11 @@ def test_a_method_that_reads_the_label_only_gets_no_more(here, capsys):
 
 @pytest.mark.failure_case(1)
 def test_killed_and_started_again_it_goes_on(here, capsys):
-    many_rows(here)
-    with start(*WRITE, *SMALL) as process:
-        wait_for(here / "cache" / "shard-00003.json", process)
-        process.kill()
-        process.communicate()
+    many_rows(here, 100)
+    child = started((*WRITE, *SMALL), folder=here)
+    wait_for(here / "cache" / "shard-00003.json", child)
+    os.kill(child, signal.SIGKILL)
+    assert end_of(child, here).code == -signal.SIGKILL
     done = sorted((here / "cache").glob("shard-*.json"))
     assert not (here / "cache" / "manifest.json").exists()
     before = {path: path.stat().st_mtime_ns for path in done}
@@ -145,12 +138,12 @@ def test_killed_and_started_again_it_goes_on(here, capsys):
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
 def test_stopped_by_the_user_it_says_what_stays(here, number, code, name):
     many_rows(here)
-    with start(*WRITE, *SMALL) as process:
-        wait_for(here / "cache" / "shard-00003.json", process)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+    child = started((*WRITE, *SMALL), folder=here)
+    wait_for(here / "cache" / "shard-00003.json", child)
+    os.kill(child, number)
+    returned, _, err = end_of(child, here)
     done = len(list((here / "cache").glob("shard-*.json")))
-    assert process.returncode == code, err
+    assert returned == code, err
     assert f"stopped by {name} with {done} of " in " ".join(err.split())
     assert "the same command goes on from there" in " ".join(err.split())
     assert not list((here / "cache").glob("*.tmp"))
@@ -158,20 +151,12 @@ def test_stopped_by_the_user_it_says_what_stays(here, number, code, name):
 
 def test_two_processes_write_what_one_writes(here, capsys):
     assert command(capsys, *WRITE, "--cache-shard-tokens", "40").code == 0
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
     words = ("teacher", "cache", "config.yaml", "--teacher-cache", "two", "--cache-shard-tokens", "40")
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    ranks = [
-        start(*words, "--ddp-backend", "gloo", "--use-cpu", **world, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")
-    ]
-    said = [process.communicate(timeout=200) for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], said
+    both = launched((*words, "--ddp-backend", "gloo", "--use-cpu"), folder=here)
+    assert both.codes == [0, 0], both
     assert len(contents(here / "two")) > 10
     assert contents(here / "two") == contents(here / "cache")
-    assert "tokens/s" in said[0][0]
-    assert "tokens/s" not in said[1][0]
+    assert ["tokens/s" in rank.out for rank in both.ranks] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from dataclasses import replace
 from io import StringIO
+from multiprocessing import get_context
 
 import pytest
 from job.command import run as command
@@ -342,6 +343,7 @@ def test_a_worker_that_is_killed_is_said_in_words(tmp_path, monkeypatch):
     place = StudyFolders(tmp_path / "results", tmp_path / "models")
     runs = [TINY.run(SETTING, method, 0) for method in ("base", "teacher")]
     monkeypatch.setattr(schedule, "_conduct_quietly", killed_worker)
+    monkeypatch.setattr(schedule, "get_context", lambda how: get_context("fork"))  # dead before it would be needed
     with pytest.raises(ValueError, match=r"was killed.*stays in .*results, and the same command goes on from there"):
         list(schedule._conduct(runs, {SETTING.name: SETTING.world}, place, 2))
 

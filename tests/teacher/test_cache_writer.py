@@ -3,25 +3,27 @@
 import multiprocessing
 import os
 import re
-import subprocess
-import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 from teacher import caches
-from teacher.writing import write_rank
+from teacher.writing import full, holding, killed_at_every_replace, write_rank
 
 from qtarget.teacher import Document, Keep
 from qtarget.teacher.cache import Ranks, open_cache, plan_cache, write_cache
 
-TESTS = Path(__file__).parents[1]
-PATHS = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
+FORK = multiprocessing.get_context("fork")
 
 
-def start(how: str, folder: Path) -> subprocess.Popen:
-    words = [sys.executable, "-m", "teacher.writing", how, str(folder)]
-    return subprocess.Popen(words, cwd=TESTS, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+def start(how: Callable[[Path, Connection], None], folder: Path) -> tuple[multiprocessing.context.ForkProcess, str]:
+    """A process that writes into a folder, and the first thing that it says."""
+    hears, says = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=how, args=(folder, says))
+    process.start()
+    says.close()  # if the process ends without a word, there is none to wait for
+    return process, hears.recv()
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +47,7 @@ def test_files_are_written_in_the_order_that_makes_them_safe(tmp_path, monkeypat
 
 @pytest.mark.failure_case(1)
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(whole, tmp_path):
-    with start("killed_at_every_replace", tmp_path) as process:
-        process.wait(120)
+    killed_at_every_replace(tmp_path)
     stopped = sorted(tmp_path.iterdir(), key=lambda path: int(path.name))
     files = len(caches.contents(whole))
     assert len(stopped) == 2 * files + 1  # before and behind each file, and once to the end
@@ -101,8 +102,8 @@ def test_a_damaged_shard_is_written_anew(whole, tmp_path, harm):
 @pytest.mark.failure_case(21)
 def test_what_was_finished_outlives_a_full_disk(whole, tmp_path):
     folder = tmp_path / "full"
-    with start("full", folder) as process:
-        said = process.communicate(timeout=120)[0]
+    process, said = start(full, folder)
+    process.join()
     whole_files, files = caches.contents(whole), caches.contents(folder)
     done = sum(name.endswith(".safetensors") for name in files)
     shards = sum(name.endswith(".safetensors") for name in whole_files)
@@ -118,22 +119,21 @@ def test_what_was_finished_outlives_a_full_disk(whole, tmp_path):
 
 @pytest.mark.failure_case(22)
 def test_a_second_writer_is_told_who_writes(tmp_path):
-    with start("holding", tmp_path) as process:
-        assert process.stdout.readline() == "holding\n"
-        try:
-            with pytest.raises(ValueError, match=rf"is being written by process {process.pid} on .* since 2"):
-                caches.written(tmp_path)
-        finally:
-            process.kill()
-        process.wait()
-        caches.written(tmp_path)  # the killed one holds nothing
+    process, said = start(holding, tmp_path)
+    assert said == "holding"
+    try:
+        with pytest.raises(ValueError, match=rf"is being written by process {process.pid} on .* since 2"):
+            caches.written(tmp_path)
+    finally:
+        process.kill()
+    process.join()
+    caches.written(tmp_path)  # the killed one holds nothing
     assert open_cache(tmp_path).missing(caches.documents()) == []
 
 
 def test_two_processes_write_the_same_cache_as_one(whole, tmp_path):
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(2)
-    ranks = [context.Process(target=write_rank, args=(tmp_path, rank, 2, barrier)) for rank in range(2)]
+    barrier = FORK.Barrier(2)
+    ranks = [FORK.Process(target=write_rank, args=(tmp_path, rank, 2, barrier)) for rank in range(2)]
     for process in ranks:
         process.start()
     for process in ranks:

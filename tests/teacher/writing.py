@@ -1,10 +1,10 @@
-"""Processes that write a cache and come to grief: `writing.py HOW FOLDER`."""
+"""Processes that write a cache and come to grief."""
 
 import os
 import resource
 import signal
-import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from teacher import caches
@@ -18,9 +18,11 @@ def killed_at_every_replace(folder: Path) -> None:
     for stop in range(1000):
         child = os.fork()
         if child == 0:
-            _kill_at(stop)
-            caches.written(folder / str(stop))
-            os._exit(0)
+            try:
+                _kill_at(stop)
+                caches.written(folder / str(stop))
+            finally:
+                os._exit(0)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
             break
@@ -42,8 +44,8 @@ def _die_if(now: bool) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def full(folder: Path) -> None:
-    """After two shards, no file can grow beyond 1000 bytes."""
+def full(folder: Path, says: Connection) -> None:
+    """After two shards, no file can grow beyond 1000 bytes; what is said of it."""
     seen = []
 
     def fill(shard, was_there):
@@ -54,14 +56,14 @@ def full(folder: Path) -> None:
     try:
         caches.written(folder, on_shard=fill)
     except OSError as error:
-        print(error)
+        says.send(str(error))
 
 
-def holding(folder: Path) -> None:
+def holding(folder: Path, says: Connection) -> None:
     """Hold the folder until killed."""
 
     def answer(documents):
-        print("holding", flush=True)
+        says.send("holding")
         time.sleep(1000)
 
     write_cache(folder, caches.plan(), answer)
@@ -70,7 +72,3 @@ def holding(folder: Path) -> None:
 def write_rank(folder: Path, rank: int, ranks: int, barrier) -> None:
     """One of several processes on one cache."""
     caches.written(folder, ranks=Ranks(rank, ranks, barrier.wait))
-
-
-if __name__ == "__main__":
-    globals()[sys.argv[1]](Path(sys.argv[2]))
