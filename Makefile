@@ -1,5 +1,6 @@
 # make demo   install, then fine-tune the embedded lab under five targets and compare them
 # make test   install with development extras, then the whole test suite
+# make test-gpu  the tests that a GPU is for: kernels, trainer and generators; `make test` leaves it alone
 # make test-oldest  the trainer's quicker tests on the oldest TRL and transformers supported, in .venv-oldest
 # make test-newest  the trainer's tests on the newest TRL and transformers that pip finds, in .venv-newest (weekly, not in check)
 # make test-python PYTHON=python3.13  the core's tests and one training run on another Python, in .venv-python (weekly;
@@ -31,7 +32,7 @@ DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
 WORKERS ?= 1
 
-.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick clean
+.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-gpu test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -44,6 +45,10 @@ install-docs: .venv/installed-docs
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal -q --disable-warnings
+
+test-gpu: .venv/installed-dev
+	QTARGET_GPU=1 $(BIN)/python -m pytest -n 4 --dist worksteal -q --disable-warnings tests/fused tests/evaluate/generators \
+		$(addprefix tests/train/test_,$(addsuffix .py,finite_weights forward lookup metrics nonfinite nonfinite_gradients parity reference resume teachers token_weights))
 
 test-oldest: $(OLDEST)/installed
 	$(OLDEST)/bin/python -m pytest -n auto --dist worksteal -q --disable-warnings tests/job/test_training.py tests/job/rows/test_formats.py \
