@@ -7,7 +7,9 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-if not os.environ.get("QTARGET_GPU"):  # most tests compare to the bit, and fork: `make test-gpu` runs those that need not
+if not os.environ.get(
+    "QTARGET_GPU"
+):  # most tests compare to the bit, and fork: `make test-gpu` runs those that need not
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
