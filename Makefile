@@ -11,7 +11,7 @@
 # make bench  the loss and the training step beside plain autograd and other people's, with targets (15 minutes, CPU)
 # make verify the laws, parity with TRL, and speed and memory beside their targets
 # make bench-teacher  how good a teacher cache is, and what it costs, beside their targets
-# make chaos  every file of every artefact damaged in every way, kills and full disks at every event (half an hour on two idle cores)
+# make chaos  every file of every artefact damaged in every way, kills and full disks at every event (25 minutes on two cores)
 # make docs   what code writes of the pages: tables in docs/methods.md, docs/which-target.md and docs/tasks.md, and docs/public-api.txt
 # make site   the pages as a website, in build/site/html: warnings are errors, links within it are checked
 # make site-links  the same, and every link that leads elsewhere is asked (needs the internet)
