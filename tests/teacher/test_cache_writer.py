@@ -11,6 +11,7 @@ import pytest
 from teacher import caches
 from teacher.writing import full, holding, killed_at_every_replace, write_rank
 
+from qtarget.disk.held_folders import LOCK
 from qtarget.teacher import Document, Keep
 from qtarget.teacher.cache import Ranks, open_cache, plan_cache, write_cache
 
@@ -144,7 +145,8 @@ def test_two_processes_write_the_same_cache_as_one(whole, tmp_path):
 
 def test_ranks_share_the_shards(tmp_path):
     planned, mine = caches.plan(), []
-    (tmp_path / "plan.json").write_text("{}")  # rank 0's work, as is the manifest
+    for name in ("plan.json", LOCK):
+        (tmp_path / name).write_text("{}")  # rank 0's work, as is the manifest
     with pytest.raises(ZeroDivisionError):
         write_cache(tmp_path, planned, lambda rows: mine.append(rows) or 1 / 0, ranks=Ranks(1, 3))
     assert mine == [planned.shards[1]]

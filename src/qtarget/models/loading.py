@@ -53,11 +53,11 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
             f"{sorted(quantisation)} stand beside quantization_config, which holds settings of the same kind; write "
             "them into `quantization_config: {...}`."
         )
-    if quantisation:
-        rest["quantization_config"] = BitsAndBytesConfig(**quantisation)
     if (Path(source).expanduser() / "adapter_config.json").is_file():
         adapter_config(source)  # says what is wrong with it
     check_arguments(source, given, PASSED, lambda known: "remove it")
+    if quantisation:
+        rest["quantization_config"] = BitsAndBytesConfig(**quantisation)
     with _whole_on_every_rank():
         return AutoModelForCausalLM.from_pretrained(checkpoint_folder(source), **rest)
 

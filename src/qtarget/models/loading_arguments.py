@@ -80,6 +80,8 @@ def _check_quantisation(given: Mapping[str, Any], key: str, line: Callable[[Any]
     if not settings:
         return
     try:
+        if unknown := settings.keys() - inspect.signature(BitsAndBytesConfig).parameters.keys():  # passed over there
+            raise TypeError(f"it has no {', '.join(sorted(unknown))}")
         BitsAndBytesConfig(**settings)
     except ImportError:  # who loads the model says what is missing
         return

@@ -10,7 +10,7 @@ from transformers.trainer_callback import ExportableState
 from qtarget.data import PerTokenCollator
 from qtarget.train.resumption.own_code import Content, full_name, is_own, python_version
 
-CODE, UNSEEN = "code", "not_compared"
+CODE_PART, NOT_COMPARED = "code", "not_compared"
 """Parts of a run's identity: digests of what is given as code, by its place; and what of a run is not compared."""
 _PROGRESS = frozenset(
     {"base_lrs", "last_epoch", "_step_count", "_last_lr", "_is_initial", "_get_lr_called_within_step"}
@@ -33,10 +33,10 @@ def code_parts(trainer: Any) -> dict[str, Any]:
             told[place] = f"Python {python_version()}, sha256 {content.digest}"
             unseen += [f"{each} ({place})" for each in content.unseen]
     return {
-        CODE: told,
+        CODE_PART: told,
         "optimizer_settings": _optimizer_settings(trainer.optimizer),
         "lr_scheduler": _schedule_settings(trainer.lr_scheduler),
-        UNSEEN: [*unseen, *_unlooked(trainer)],
+        NOT_COMPARED: [*unseen, *_unlooked(trainer)],
     }
 
 

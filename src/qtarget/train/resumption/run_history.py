@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qtarget.data import Asker
-from qtarget.train.resumption.code_of_run import CODE, UNSEEN
+from qtarget.train.resumption.code_of_run import CODE_PART, NOT_COMPARED
 
 KEPT_BY_CHECKPOINTS = frozenset(
     {
@@ -122,7 +122,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diffe
     found = _differences({name: before[name] for name in now if name in before}, now)
     found = [each for each in found if not _is_of_another_source(each)]
     if any(each.part in ("method", "hyperparameters", "formula") for each in found):  # they say it better
-        found = [each for each in found if each.name != f"{CODE}.method"]
+        found = [each for each in found if each.name != f"{CODE_PART}.method"]
     if any(each.part in ("method", "hyperparameters") for each in found):
         found = [each for each in found if each.name != "formula"]
     if any(each.part in ("bf16", "fp16") for each in found):
@@ -139,7 +139,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
     found = []
     for name in before if not prefix else {**before, **now}:
         first, second = before.get(name), now.get(name)
-        if _is_sample((prefix + name).partition(".")[0], first) or prefix + name in (_FORMAT, UNSEEN):
+        if _is_sample((prefix + name).partition(".")[0], first) or prefix + name in (_FORMAT, NOT_COMPARED):
             continue
         if _is_of_other_python(first, second):
             continue
@@ -169,13 +169,13 @@ def unknown_then(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
     An earlier version of ours did not write them, or wrote a sample; or another version of Python compiled the code.
     """
-    written = [name for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS, "mixed_precision", CODE) if now.get(name)]
+    written = [name for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS, "mixed_precision", CODE_PART) if now.get(name)]
     unwritten = [name for name in written if name not in before or _has_sample(name, before[name])]
-    pairs = [(each, now.get(CODE, {}).get(place)) for place, each in before.get(CODE, {}).items()]
+    pairs = [(each, now.get(CODE_PART, {}).get(place)) for place, each in before.get(CODE_PART, {}).items()]
     return [
         *(f"{name} (an earlier version wrote the checkpoint)" for name in unwritten),
         *(
-            [f"{CODE} (another version of Python compiled it)"]
+            [f"{CODE_PART} (another version of Python compiled it)"]
             if any(_is_of_other_python(*pair) for pair in pairs)
             else []
         ),

@@ -32,7 +32,7 @@ from qtarget.teacher.cache import Cache
 from qtarget.teacher.cache.contents import key_of
 from qtarget.teacher.served.client import ServedTeacher
 from qtarget.train.reference import Snapshot
-from qtarget.train.resumption.code_of_run import UNSEEN, code_parts
+from qtarget.train.resumption.code_of_run import NOT_COMPARED, code_parts
 from qtarget.train.resumption.model_settings import adapter_settings, model_settings
 
 FREE_KEYS = frozenset(
@@ -173,7 +173,7 @@ def run_identity(trainer: IdentifiableTrainer, weights: Mapping[str, str]) -> di
         "versions": _versions(),
         **code_parts(trainer),
     }
-    facts[UNSEEN] = [*_unseen_rows(facts), *facts[UNSEEN]]
+    facts[NOT_COMPARED] = [*_unseen_rows(facts), *facts[NOT_COMPARED]]
     return canonical({**keys_of(trainer.args), **facts, **_order_of_streams(trainer)})
 
 
@@ -342,7 +342,7 @@ def _own_collator(collator: Any) -> Any:
 
 def not_compared(identity: Mapping[str, Any]) -> list[str]:
     """What of a run its identity does not see."""
-    return list(identity.get(UNSEEN, ()))
+    return list(identity.get(NOT_COMPARED, ()))
 
 
 def _unseen_rows(facts: Mapping[str, Any]) -> list[str]:
