@@ -50,7 +50,6 @@ CHANGED = {
 HARMLESS = (
     "attention_dropout: 0.1",
     "pad_token_id: 3",
-    "rope_theta: 5000.0",
     "num_labels: 3",
     "tie_word_embeddings: false",
 )
