@@ -145,17 +145,12 @@ COMPILE := python -m compileall -qq -j 0
 	@$(BIN)/$(COMPILE) .venv/lib || true
 	@touch $@
 
-# constraints-oldest.txt over constraints.txt: what it leaves out stays as there, and is taken from .venv, as hard links.
-# pip deletes a file before it writes another in its place, so .venv keeps its own. Tools that want newer ones, such as import-linter, are not run there.
-LINKED := import os, shutil, sysconfig; at = sysconfig.get_path; \
-	shutil.copytree(at("purelib"), at("purelib", vars={"base": "$(OLDEST)"}), copy_function=os.link, dirs_exist_ok=True)
-
-$(OLDEST)/installed: .venv/installed-dev constraints-oldest.txt
-	@echo "Installing into $(OLDEST) (half a minute)..."
-	$(BIN)/python -m venv --clear --without-pip $(OLDEST)
-	@$(BIN)/python -c '$(LINKED)'
+# constraints-oldest.txt over constraints.txt: what it leaves out stays as there.
+$(OLDEST)/installed: pyproject.toml constraints.txt constraints-oldest.txt
+	@echo "Installing into $(OLDEST) (a minute or two)..."
+	$(PYTHON) -m venv --clear $(OLDEST)
 	awk -F== 'NR == FNR { oldest[$$1] } NR == FNR || !($$1 in oldest)' constraints-oldest.txt constraints.txt > $(OLDEST)/constraints.txt
-	$(OLDEST)/bin/python -m $(INSTALL) --no-warn-conflicts -c $(OLDEST)/constraints.txt -e '.[train,qlora]'
+	$(OLDEST)/bin/python -m $(INSTALL) -c $(OLDEST)/constraints.txt -e '.[train,qlora]' pytest pytest-xdist
 	@$(OLDEST)/bin/$(COMPILE) $(OLDEST)/lib || true
 	@touch $@
 
