@@ -81,6 +81,14 @@ def test_its_intervals_and_p_are_those_of_compare(finished):
     assert ONE_SEED in table
 
 
+def test_the_table_is_whole_at_80_columns(finished):
+    _, scores = finished
+    narrow = Console(file=StringIO(), width=80)
+    narrow.print(demo.score_table(scores))
+    assert "…" not in narrow.file.getvalue()
+    assert all(average_text(s.average).plain in narrow.file.getvalue() for s in scores)
+
+
 def test_finished_arms_are_read_and_others_made_again(finished, tmp_path):
     folder, scores = finished
     world, target = lab.world("weak-operator"), scores[1]

@@ -154,9 +154,9 @@ def score_table(outcomes: Sequence[Outcome]) -> Group:
 
     Intervals, p and marks are those of `qtarget compare`.
     """
-    table = Table(title=f"Average@{outcomes[0].run.budget.samples}", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("arm", no_wrap=True)
-    for name in ("Average (95 %)", f"minus {BASELINE} (95 %)", "p", "cut off"):
+    for name in (f"Average@{outcomes[0].run.budget.samples}", f"minus {BASELINE}", "p", "cut off"):
         table.add_column(name, justify="right", no_wrap=True)
     differences = differences_of(outcomes)
     for outcome in outcomes:

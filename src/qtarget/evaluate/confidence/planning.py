@@ -77,7 +77,7 @@ def power_of(a: Shares, b: Shares, gain: float = 0.02, *, units: Sequence[str] |
 
 
 def _reach(parts: Sequence[ErrorPart]) -> float:
-    """The true difference that is called clear with 80 % chance: the interval's half, and as much again for luck."""
+    """The true difference that is called clear with 80 % chance: half of the width, and the 80 % quantile besides."""
     return half_width(parts) + half_width(parts, POWER)
 
 
