@@ -44,5 +44,5 @@ def paired_difference(
             f"Arm A has {len(shares_a)} questions and arm B has {len(shares_b)}; "
             "a paired difference needs both on the same questions. Evaluate both on one list."
         )
-    found = paired_seeds([shares_a], [shares_b], units=units)
+    found = paired_seeds(shares_a[None], shares_b[None], units=units)
     return PairedDifference(found.mean, found.low, found.high, found.n_questions, k)
