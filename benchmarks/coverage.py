@@ -32,8 +32,11 @@ PAGE = Path(__file__).parent.parent / "docs" / "statistics.md"
 K, BOOTSTRAP_DRAWS = 16, 1000
 AVERAGES = [(30, 0.09, 0.51), (30, 0.3, 9.7), (30, 0.1, 1.9), (40, 1.9, 2.1), (120, 1.98, 0.02), (272, 0.6, 1.4)]
 """Questions, and the Beta distribution of their chances."""
-SEEDS = [(1, 30), (1, 120), (1, 500), (2, 120), (3, 120), (5, 40), (5, 120), (5, 300), (10, 120)]
-PAIRS = [(0.0, 1.0, 1.0), (0.1, 1.0, 1.0), (0.5, 1.0, 1.0), (0.0, 3.0, 0.15), (0.2, 1.98, 0.02)]
+SEEDS = [(1, 10), (1, 30), (1, 120), (1, 500)]
+SEEDS += [(n_seeds, n) for n in (10, 30, 120) for n_seeds in (2, 3, 5, 10)] + [(5, 300)]
+"""Training seeds, and questions."""
+PAIRS = [(0.0, 1.0, 1.0), (0.1, 1.0, 1.0), (0.5, 1.0, 1.0), (0.0, 3.0, 0.15), (0.5, 3.0, 0.15), (0.2, 1.98, 0.02)]
+PAIRS += [(0.0, 0.1, 1.9), (0.5, 0.1, 1.9)]
 """Spread between seeds, in logits, and the Beta distribution of the questions' chances."""
 GAIN, QUESTION_SPREAD, CELL_SPREAD = 0.4, 0.5, 0.5
 """In logits: of method A, of the gain between questions, and of a seed on a question."""
@@ -42,7 +45,10 @@ Found = dict[str, Interval | tuple[float, float] | None]
 
 
 def tallied(draws: int, truth: float, once: Callable[[int], Found]) -> dict[str, Any]:
-    """Share of intervals that hold the truth, and their mean width in points. None holds nothing and has no width."""
+    """Share of intervals that hold the truth, their mean width in points, and their number.
+
+    None holds nothing and has no width.
+    """
     held: dict[str, list[bool]] = {}
     widths: dict[str, list[float]] = {}
     for draw in range(draws):
@@ -51,7 +57,11 @@ def tallied(draws: int, truth: float, once: Callable[[int], Found]) -> dict[str,
             held.setdefault(name, []).append(low - 1e-12 <= truth <= high + 1e-12)
             widths.setdefault(name, []).append(100 * (high - low))
     return {
-        name: {"coverage": round(float(np.mean(held[name])), 4), "width": round(float(np.mean(widths[name])), 2)}
+        name: {
+            "coverage": round(float(np.mean(held[name])), 4),
+            "width": round(float(np.mean(widths[name])), 2),
+            "draws": len(held[name]),
+        }
         for name in held
     }
 
@@ -63,14 +73,13 @@ def averages(draws: int) -> Iterator[dict[str, Any]]:
         def once(draw: int, n: int = n, a: float = a, b: float = b, rng: np.random.Generator = rng) -> Found:
             right = rng.binomial(K, rng.beta(a, b, n))
             iid = np.sqrt(max(right.mean() / K * (1 - right.mean() / K), 0) / (n * K)) * 1.96
-            found = {
+            return {
                 "all samples alike": (right.mean() / K - iid, right.mean() / K + iid),
                 "t": student_t_interval(right / K),
                 "bootstrap": bootstrap(right / K, BOOTSTRAP_DRAWS, draw),
                 "ours": wilson(right / K, n * K),
+                "Beta-binomial": beta_binomial(right.tolist(), [K] * n),
             }
-            slowest = {"Beta-binomial": beta_binomial(right.tolist(), [K] * n)} if draw < draws // 5 else {}
-            return found | slowest
 
         found = tallied(draws, a / (a + b), once)
         yield {"questions": n, "mean": round(a / (a + b), 4), "intervals": found}
@@ -118,14 +127,31 @@ def _truth(rng: np.random.Generator, world: tuple[float, float, float]) -> float
 
 
 def tables(results: dict[str, Any]) -> str:
-    """As Markdown: coverage in per cent, mean width in points in brackets."""
-    lines = [*_head("questions | mean", results["averages"][0])]
+    """As Markdown: what the cells are, and coverage in per cent with mean width in points in brackets."""
+    lines = [_caption(results), "", *_head("questions | mean", results["averages"][0])]
     lines += [f"| {row['questions']} | {row['mean']:.2f} | {_cells(row)} |" for row in results["averages"]]
-    lines += ["", *_head("seeds | questions | spread of seeds | difference", results["pairs"][0])]
-    for row in results["pairs"]:
-        facts = f"{row['seeds']} | {row['questions']} | {row['seed_spread']:g} | {100 * row['difference']:.1f}"
+    lines += ["", *_head("questions | mean | spread of seeds | difference | seeds", results["pairs"][0])]
+    for row in sorted(results["pairs"], key=_by_population):
+        mean = row["beta"][0] / sum(row["beta"])
+        facts = (
+            f"{row['questions']} | {mean:.2f} | {row['seed_spread']:g} | {100 * row['difference']:.1f} | {row['seeds']}"
+        )
         lines.append(f"| {facts} | {_cells(row)} |")
     return "\n".join(lines)
+
+
+def _by_population(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Rows of one population stand together, in the order of their seeds."""
+    return row["questions"], row["beta"][0] / sum(row["beta"]), row["seed_spread"], row["seeds"]
+
+
+def _caption(results: dict[str, Any]) -> str:
+    draws, k = results["draws"], results["k"]
+    error = 100 * 1.96 * (0.95 * 0.05 / draws) ** 0.5
+    return (
+        "Each cell: per cent of nominal 95 % intervals that held the truth, and in brackets their mean width in "
+        f"points; {k} samples a question, {draws:,} draws in every cell (so ±{error:.1g} at 95)."
+    )
 
 
 def _head(facts: str, row: dict[str, Any]) -> list[str]:
@@ -150,9 +176,14 @@ def main() -> None:
         "pairs": list(pairs(draws)),
     }
     write_json(RESULTS, results)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- coverage -->\n")
+    replace_text(PAGE, page_with(PAGE.read_text(encoding="utf-8"), results))
+
+
+def page_with(page: str, results: dict[str, Any]) -> str:
+    """The page with the tables of these results between its marks."""
+    before, _, rest = page.partition("<!-- coverage -->\n")
     after = rest.partition("<!-- /coverage -->")[2]
-    replace_text(PAGE, f"{before}<!-- coverage -->\n{tables(results)}\n<!-- /coverage -->{after}")
+    return f"{before}<!-- coverage -->\n{tables(results)}\n<!-- /coverage -->{after}"
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """The demo, small: every part is real, only the budget is not."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import StringIO
 
 import pytest
+from evaluate.answered import answers
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qtarget import lab
+from qtarget.evaluate.compare.arms import Arm
+from qtarget.evaluate.compare.tables import ONE_SEED, compare_arms
+from qtarget.evaluate.compare.view import average_text, difference_cells
 from qtarget.study import demo
 from qtarget.study.demo import demo_budget, demo_outcome
 from qtarget.study.run_record import Run
@@ -48,6 +52,41 @@ def test_it_saves_table_results_and_picture(finished):
     table = (folder / "table.txt").read_text()
     assert all(f"{100 * s.mean:.1f}" in table for s in scores)
     assert (folder / "scores.png").stat().st_size > 10_000
+
+
+def as_compared(outcome):
+    """The outcome as an arm of `qtarget compare`: the same grades, question by question."""
+    drawn = answers([1.0] * len(outcome.right), k=outcome.run.budget.samples)
+    rows = zip(drawn.records, outcome.correct, strict=True)
+    records = tuple(
+        tuple(replace(r, grade=int(right)) for r, right in zip(own, grades, strict=True)) for own, grades in rows
+    )
+    return Arm(outcome.run.label, ({"t": replace(drawn, records=records)},))
+
+
+def test_its_intervals_and_p_are_those_of_compare(finished):
+    folder, scores = finished
+    arms = [as_compared(scores[2]), as_compared(scores[0]), as_compared(scores[1])]  # sft is the baseline
+    (compared,) = compare_arms(arms).tasks
+    table = " ".join((folder / "table.txt").read_text(encoding="utf-8").split())
+    for score in compared.scores:
+        assert f"{score.arm} {average_text(score.average)}" in table
+    found = {arm["arm"]["name"]: arm["minus_sft"] for arm in json.loads((folder / "results.json").read_text())["arms"]}
+    assert found.pop("sft") is None
+    for score in compared.scores[1:]:
+        kept = {"comparison": asdict(score.against), "p_holm": score.p_holm}
+        assert found[score.arm] == json.loads(json.dumps(kept))
+        shown = difference_cells(score.against.difference, score.p_holm, score.is_clear)
+        assert " ".join(" ".join(cell.plain for cell in shown).split()) in table
+    assert ONE_SEED in table
+
+
+def test_the_table_is_whole_at_80_columns(finished):
+    _, scores = finished
+    narrow = Console(file=StringIO(), width=80)
+    narrow.print(demo.score_table(scores))
+    assert "…" not in narrow.file.getvalue()
+    assert all(average_text(s.average).plain in narrow.file.getvalue() for s in scores)
 
 
 def test_finished_arms_are_read_and_others_made_again(finished, tmp_path):

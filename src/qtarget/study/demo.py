@@ -14,7 +14,7 @@ import torch
 import transformers
 import trl
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +24,9 @@ from qtarget import lab
 from qtarget.console import SafeConsole
 from qtarget.disk.files import replace_text, write_json
 from qtarget.disk.one_writer import one_writer
-from qtarget.evaluate import paired_difference
+from qtarget.evaluate.compare.tables import ONE_SEED
+from qtarget.evaluate.compare.view import average_text, difference_cells, legend
+from qtarget.evaluate.confidence import BaselineDifference, baseline_differences
 from qtarget.lab import World
 from qtarget.study.experiment import LabModels, conduct_run
 from qtarget.study.fine_tuning import StepCallback
@@ -43,6 +45,7 @@ ARMS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("teacher", {}),
 )
 """Methods and their hyperparameters; "base" and "teacher" are models as they come."""
+BASELINE = "sft"
 
 
 def demo_budget(world: World, quick: bool = False) -> Budget:
@@ -146,35 +149,40 @@ def folder_of(run: Run) -> str:
     return "-".join([run.method, *(f"{key}-{value}" for key, value in run.hyperparameters.items())])
 
 
-def score_table(outcomes: Sequence[Outcome]) -> Table:
-    """Average@k by arm with its interval, the difference to sft on the same questions, and answers cut off."""
-    sft = next((each for each in outcomes if each.run.method == "sft"), None)
-    k = outcomes[0].run.budget.samples
-    table = Table(
-        title=f"Average@{k}: per cent right, 95 % intervals by question", title_justify="left", box=SIMPLE_HEAD
-    )
+def score_table(outcomes: Sequence[Outcome]) -> Group:
+    """Average@k by arm with its interval, the difference to sft on the same questions, and answers cut off.
+
+    Intervals, p and marks are those of `qtarget compare`.
+    """
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("arm", no_wrap=True)
-    for name in ("Average (95 %)", "minus sft (95 %)", "cut off"):
+    for name in (f"Average@{outcomes[0].run.budget.samples}", f"minus {BASELINE}", "p", "cut off"):
         table.add_column(name, justify="right", no_wrap=True)
+    differences = differences_of(outcomes)
     for outcome in outcomes:
-        average = outcome.average
-        table.add_row(
-            outcome.run.label,
-            f"{100 * average.mean:5.1f} ({100 * average.low:4.1f}, {100 * average.high:5.1f})",
-            "" if sft is None or outcome is sft else _difference(outcome, sft),
-            f"{100 * outcome.truncated_share:.1f} %",
-        )
-    return table
+        found = differences.get(outcome.run.label)
+        cells = [Text(""), Text("")]
+        if found is not None:
+            cells = difference_cells(found.comparison.difference, found.p_holm, found.is_clear)
+        cut_off = f"{100 * outcome.truncated_share:.1f} %"
+        table.add_row(outcome.run.label, average_text(outcome.average), *cells, cut_off)
+    said = legend("question", len(differences))
+    return Group(table, Text(said, style="dim"), Text(f"! {ONE_SEED}", style="yellow"))
 
 
-def _difference(outcome: Outcome, other: Outcome) -> str:
-    gap = paired_difference(outcome.correct, other.correct, outcome.run.budget.samples)
-    return f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f}, {100 * gap.high:+.1f})"
+def differences_of(outcomes: Sequence[Outcome]) -> dict[str, BaselineDifference]:
+    """Each arm's difference to sft, by the arm's label; empty where sft is not among the arms."""
+    baseline = next((each for each in outcomes if each.run.label == BASELINE), None)
+    if baseline is None:
+        return {}
+    others = [each for each in outcomes if each is not baseline]
+    found = baseline_differences([baseline.shares], [[each.shares] for each in others])
+    return {each.run.label: difference for each, difference in zip(others, found, strict=True)}
 
 
 def _save(outcomes: Sequence[Outcome], world: World, out: Path, seconds: float) -> None:
     """Write `results.json`, `table.txt` and `scores.png`."""
-    run = outcomes[0].run
+    run, differences = outcomes[0].run, differences_of(outcomes)
     budget = asdict(run.budget)
     del budget["development"]
     results = {
@@ -189,7 +197,7 @@ def _save(outcomes: Sequence[Outcome], world: World, out: Path, seconds: float) 
             "python": platform.python_version(),
         },
         "seconds": round(seconds, 1),
-        "arms": [_arm_record(outcome) for outcome in outcomes],
+        "arms": [_arm_record(outcome, differences.get(outcome.run.label)) for outcome in outcomes],
     }
     write_json(out / "results.json", results)
     table = StringIO()
@@ -198,7 +206,7 @@ def _save(outcomes: Sequence[Outcome], world: World, out: Path, seconds: float) 
     draw_scores(outcomes, world, out / "scores.png")
 
 
-def _arm_record(outcome: Outcome) -> dict[str, Any]:
+def _arm_record(outcome: Outcome, against: BaselineDifference | None) -> dict[str, Any]:
     run, average = outcome.run, outcome.average
     return {
         "arm": {
@@ -209,6 +217,7 @@ def _arm_record(outcome: Outcome) -> dict[str, Any]:
         "mean": average.mean,
         "low": average.low,
         "high": average.high,
+        f"minus_{BASELINE}": None if against is None else asdict(against),
         "truncated_share": outcome.truncated_share,
         "mean_tokens": outcome.mean_tokens,
         "seconds": outcome.seconds,

@@ -96,7 +96,7 @@ def test_pairing_removes_the_difficulty_of_the_questions():
 
 def test_the_paired_interval_is_students_on_the_padded_differences():
     a, b = grades([3, 4, 0, 2, 4], 4), grades([1, 4, 1, 0, 2], 4)
-    padded = [0.5, 0, -0.25, 0.5, 0.5, 1, -1]
+    padded = [0.5, 0, -0.25, 0.5, 0.5, 0.5, -0.5]
     half_width = 2.446912 * stdev(padded) / math.sqrt(7)  # t, 97.5 %, 6 degrees of freedom
     difference = paired_difference(a, b, 4)
     assert difference.mean == pytest.approx(1.25 / 5)

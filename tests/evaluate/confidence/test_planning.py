@@ -16,7 +16,7 @@ from qtarget.evaluate.confidence import (
     power_of,
     variance_split,
 )
-from qtarget.evaluate.confidence.seeds import question_error
+from qtarget.evaluate.confidence.seeds import question_part
 
 
 def grades(counts, k):
@@ -136,6 +136,33 @@ def test_the_smallest_difference_is_seen_four_times_in_five():
     assert 0.72 <= seen / 400 <= 0.88
 
 
+@pytest.mark.parametrize(("n_seeds", "spread"), [(3, 0.0), (5, 0.0), (5, 0.03)])
+def test_with_several_seeds_the_smallest_difference_is_seen_four_times_in_five(n_seeds, spread):
+    rng, seen = np.random.default_rng([n_seeds, int(100 * spread)]), 0
+
+    def arms(gain):
+        levels, seeds = rng.uniform(0.25, 0.6, 80), rng.normal(0, spread, (2, n_seeds, 1))
+        return draw(rng, levels + gain + seeds[0]), draw(rng, levels + seeds[1])
+
+    smallest = np.mean([power_of(*arms(0.0)).smallest for _ in range(60)])
+    for _ in range(300):
+        seen += paired_seeds(*arms(smallest)).low > 0
+    assert 0.72 <= seen / 300 <= 0.97
+
+
+def test_questions_that_a_gain_needs_are_those_with_which_several_seeds_see_it():
+    rng, gain = np.random.default_rng(9), 0.03
+
+    def arms(n):
+        levels = rng.uniform(0.2, 0.7, n)
+        return draw(rng, np.tile(levels + gain, (5, 1))), draw(rng, np.tile(levels, (5, 1)))
+
+    needed = power_of(*arms(1000), gain).questions
+    assert needed is not None
+    seen = np.mean([paired_seeds(*arms(needed)).low > 0 for _ in range(300)])
+    assert 0.72 <= seen <= 0.97
+
+
 def test_where_seeds_hide_a_gain_no_number_of_questions_shows_it():
     rng = np.random.default_rng(5)
     levels, seed = rng.uniform(0.3, 0.6, 200), np.array([[0.1], [-0.1], [0.05], [-0.05], [0.0]])
@@ -152,7 +179,7 @@ def test_a_comparison_says_the_same_three_ways():
     assert found.difference.is_clear
     assert found.sign_flip_p < 0.001
     assert found.bootstrap.low > 0
-    padded, plain = math.sqrt(question_error(a - b)), (a - b).std(ddof=1) / math.sqrt(150)
+    padded, plain = math.sqrt(question_part(a - b).squared), (a - b).std(ddof=1) / math.sqrt(150)
     assert found.bootstrap.high - found.bootstrap.low == pytest.approx(2 * 1.96 * plain, rel=0.05)
     assert padded > plain
     over_seeds = paired_comparison(np.repeat(a, 3, 0), np.repeat(b, 3, 0))

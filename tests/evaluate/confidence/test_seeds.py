@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import cache
 
 import numpy as np
 import pytest
@@ -34,6 +35,67 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(n_seeds, seed_spread)
     assert covered >= 0.92
 
 
+def chances(rng, shape, beta, seed_spread):
+    """Two arms' chances of being right, [seeds][questions]: in logits, the first is better by 0.4 on average."""
+    chance = np.clip(rng.beta(*beta, shape[1]), 1e-6, 1 - 1e-6)
+    level, gain = np.log(chance / (1 - chance)), 0.4 + rng.normal(0, 0.5, shape[1])
+    of_arm = [level + gain, level]
+    noise = [rng.normal(0, seed_spread, (shape[0], 1)) + rng.normal(0, 0.5, shape) for _ in of_arm]
+    return [1 / (1 + np.exp(-logits - cells)) for logits, cells in zip(of_arm, noise, strict=True)]
+
+
+def arms_of(rng, *world):
+    return [rng.binomial(K, of_arm) / K for of_arm in chances(rng, *world)]
+
+
+@cache
+def true_difference(beta, seed_spread):
+    one, other = chances(np.random.default_rng(0), (100, 8000), beta, seed_spread)
+    return float((one - other).mean())
+
+
+NEAR_ONE, NEAR_ZERO, ALL_LEVELS = (3, 0.15), (0.1, 1.9), (1, 1)
+
+
+@pytest.mark.parametrize("beta", [NEAR_ONE, NEAR_ZERO, ALL_LEVELS])
+@pytest.mark.parametrize("n_questions", [10, 30])
+def test_more_seeds_of_one_population_do_not_widen_the_interval(beta, n_questions):
+    rng, widths = np.random.default_rng(n_questions), []
+    for _ in range(60):
+        a, b = arms_of(rng, (10, n_questions), beta, 0.1)
+        found = [paired_seeds(a[:n], b[:n]) for n in (2, 3, 5, 10)]
+        widths.append([f.high - f.low for f in found])
+    mean = np.mean(widths, axis=0)
+    assert (np.diff(mean) < 0).all()
+
+
+def test_the_same_trainings_twice_do_not_widen_the_interval():
+    rng = np.random.default_rng(11)
+    a, b = arms_of(rng, (3, 20), NEAR_ONE, 0.2)
+    once, twice = paired_seeds(a, b), paired_seeds(np.tile(a, (2, 1)), np.tile(b, (2, 1)))
+    assert twice.high - twice.low < once.high - once.low
+
+
+@pytest.mark.parametrize("seed_spread", [0.0, 0.5])
+@pytest.mark.parametrize("beta", [NEAR_ONE, NEAR_ZERO, ALL_LEVELS])
+@pytest.mark.parametrize(("n_seeds", "n_questions"), [(2, 10), (2, 120), (3, 120), (10, 10), (10, 30)])
+def test_the_interval_covers_the_truth_with_few_seeds_few_questions_and_at_the_edges(
+    n_seeds, n_questions, beta, seed_spread
+):
+    rng = np.random.default_rng([n_seeds, n_questions])
+    found = [paired_seeds(*arms_of(rng, (n_seeds, n_questions), beta, seed_spread)) for _ in range(300)]
+    truth = true_difference(beta, seed_spread)
+    assert np.mean([f.low <= truth <= f.high for f in found]) >= 0.92
+
+
+def test_two_seeds_that_agree_by_chance_do_not_pass_for_a_known_spread():
+    questions = np.random.default_rng(12).normal(0, 0.1, 200)
+    table = 0.05 + questions + np.array([[0.02], [-0.02]])
+    seeds_alone = student_quantile(0.975, 1) * 0.02
+    found = paired_seeds(table, np.zeros_like(table))
+    assert found.high - found.mean > seeds_alone
+
+
 def test_no_gain_is_seldom_called_clear():
     rng = np.random.default_rng(7)
     found = [paired_seeds(*draw(rng, 5, 80, 0.0, 0.03)) for _ in range(400)]
@@ -54,21 +116,20 @@ def test_seeds_that_disagree_widen_the_interval_where_questions_alone_would_not(
     by_question = paired_seeds(a.mean(0, keepdims=True), b.mean(0, keepdims=True))
     assert over_both.high - over_both.low > 2 * (by_question.high - by_question.low)
     assert over_both.seed_share > 0.8
-    assert over_both.degrees < 6
 
 
-def test_the_squared_errors_of_seeds_and_of_padded_questions_add_up():
-    a, b = [[0.5, 1.0, 0.25], [0.75, 0.5, 0.0]], [[0.25, 0.5, 0.25], [0.0, 0.5, 0.5]]
-    by_seed, by_question = [0.25, 0.25 / 3], [0.5, 0.25, -0.25]
+def test_the_squared_errors_of_seeds_and_of_padded_questions_add_up_each_with_its_own_t():
+    a = [[0.52, 0.55, 0.50], [0.55, 0.50, 0.45]]
+    by_seed, by_question = [0.07 / 3, 0.0], [0.035, 0.025, -0.025]  # of a - 0.5
     seeds_part = np.var(by_seed, ddof=1) / 2
-    questions_part = np.var([*by_question, 0.75, -0.75], ddof=1) / 5
-    error = np.sqrt(seeds_part + questions_part)
-    degrees = error**4 / (seeds_part**2 / 1 + questions_part**2 / 4)
-    found = paired_seeds(a, b)
+    pseudo = 0.05  # the most different question of either seed, on average
+    questions_part = np.var([*by_question, pseudo, -pseudo], ddof=1) / 5
+    half = np.sqrt(student_quantile(0.975, 1) ** 2 * seeds_part + student_quantile(0.975, 4) ** 2 * questions_part)
+    found = paired_seeds(a, np.full((2, 3), 0.5))
+    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
     assert found.mean == pytest.approx(np.mean(by_seed))
-    assert found.high - found.mean == pytest.approx(student_quantile(0.975, degrees) * error)
-    assert found.degrees == pytest.approx(degrees)
-    assert found.seed_share == pytest.approx(seeds_part / error**2)
+    assert found.error == pytest.approx(np.sqrt(seeds_part + questions_part))
+    assert found.seed_share == pytest.approx(seeds_part / found.error**2)
 
 
 def test_one_seed_is_the_paired_difference_of_single_samples_and_says_that_it_is_evaluation_noise():

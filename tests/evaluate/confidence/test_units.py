@@ -149,4 +149,4 @@ def test_clusters_count_once_in_a_comparison_over_seeds():
     a, b = rng.random((3, 10)), rng.random((3, 10))
     twice = paired_seeds(np.tile(a, 2), np.tile(b, 2), units=[str(i) for i in range(10)] * 2)
     once = paired_seeds(a, b)
-    assert (twice.low, twice.high, twice.degrees) == pytest.approx((once.low, once.high, once.degrees))
+    assert (twice.low, twice.high, twice.p) == pytest.approx((once.low, once.high, once.p))

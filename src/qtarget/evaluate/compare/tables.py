@@ -9,20 +9,24 @@ import numpy as np
 
 from qtarget.evaluate.compare.arms import SEEDS_ENOUGH, Arm, check_comparable, pooled, tasks_of
 from qtarget.evaluate.confidence import (
+    BaselineDifference,
     Comparison,
     Estimate,
     Interval,
     SeedsDifference,
     average_at_k,
+    baseline_differences,
     holm,
     intervals,
-    paired_comparison,
     paired_suite,
+    seeds_paired,
     variance_split,
 )
 from qtarget.evaluate.effects import effects_of
 from qtarget.evaluate.nouns import Answers
 from qtarget.evaluate.run.results import TRUNCATED, warnings_of
+
+ONE_SEED = "one training seed each: the intervals are of evaluation noise only; another training would move them"
 
 
 @dataclass(frozen=True)
@@ -145,13 +149,8 @@ def compare_arms(arms: Sequence[Arm], any_budget: bool = False) -> ComparisonTab
 def _task_table(arms: Sequence[Arm], task: str) -> TaskTable:
     first = arms[0].seeds[0][task]
     units, n_questions = first.units, len(first.questions)
-    baseline = arms[0].shares(task)
-    against = [paired_comparison(*_paired(arm.shares(task), baseline), units=units) for arm in arms[1:]]
-    adjusted = holm([comparison.difference.p for comparison in against])
-    scores = [_score(arms[0], task, units)]
-    scores += [
-        _score(arm, task, units, comparison, p) for arm, comparison, p in zip(arms[1:], against, adjusted, strict=True)
-    ]
+    against = baseline_differences(arms[0].shares(task), [arm.shares(task) for arm in arms[1:]], units=units)
+    scores = [_score(arm, task, units, found) for arm, found in zip(arms, [None, *against], strict=True)]
     budgets = tuple(answers.ask.max_new_tokens for arm in arms for answers in arm.answers(task)[:1])
     return TaskTable(
         task=task,
@@ -164,15 +163,7 @@ def _task_table(arms: Sequence[Arm], task: str) -> TaskTable:
     )
 
 
-def _paired(a: list[list[float]], b: list[list[float]]) -> tuple[list[list[float]], list[list[float]]]:
-    """Both arms at the same number of seeds: a single one beside several is repeated, once for each of them."""
-    most = max(len(a), len(b))
-    return (a if len(a) == most else a * most), (b if len(b) == most else b * most)
-
-
-def _score(
-    arm: Arm, task: str, units: list[str] | None, against: Comparison | None = None, p_holm: float | None = None
-) -> ArmScore:
+def _score(arm: Arm, task: str, units: list[str] | None, against: BaselineDifference | None) -> ArmScore:
     answers = arm.answers(task)
     grades, k = pooled([seed.grades for seed in answers]), answers[0].ask.k * len(answers)
     split = variance_split(grades, k)
@@ -183,8 +174,8 @@ def _score(
         effects=_effects(arm, answers),
         credible=intervals(grades, k, units=units).beta_binomial,
         more_samples=None if split is None else split.more_samples,
-        against=against,
-        p_holm=p_holm,
+        against=None if against is None else against.comparison,
+        p_holm=None if against is None else against.p_holm,
     )
 
 
@@ -216,7 +207,7 @@ def _suite_table(arms: Sequence[Arm], suite: str, tasks: Sequence[str]) -> Suite
     units = [arms[0].seeds[0][task].units for task in tasks]
     against = []
     for arm in arms[1:]:
-        pairs = [_paired(arm.shares(task), arms[0].shares(task)) for task in tasks]
+        pairs = [seeds_paired(arm.shares(task), arms[0].shares(task)) for task in tasks]
         against.append(paired_suite([a for a, _ in pairs], [b for _, b in pairs], units))
     adjusted = holm([difference.p for difference in against])
     means = [fmean(float(np.mean(arm.shares(task))) for task in tasks) for arm in arms]
@@ -230,7 +221,7 @@ def _suite_table(arms: Sequence[Arm], suite: str, tasks: Sequence[str]) -> Suite
 
 def _seed_warnings(arms: Sequence[Arm], alone: bool) -> list[str]:
     if alone:
-        return ["one training seed each: the intervals are of evaluation noise only; another training would move them"]
+        return [ONE_SEED]
     single = [arm.name for arm in arms if len(arm.seeds) == 1]
     few = [arm.name for arm in arms if 1 < len(arm.seeds) < SEEDS_ENOUGH]
     warnings = []
@@ -238,7 +229,7 @@ def _seed_warnings(arms: Sequence[Arm], alone: bool) -> list[str]:
         warnings.append(f"{', '.join(single)}: one folder beside several seeds, right for a model that was not trained")
     if few:
         warnings.append(
-            f"{', '.join(few)}: two training seeds say little of their own spread; intervals are too narrow"
+            f"{', '.join(few)}: two training seeds say little of their own spread, so the intervals are wide"
         )
     return warnings
 

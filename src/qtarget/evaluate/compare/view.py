@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qtarget.evaluate.compare.tables import ArmScore, ComparisonTables, SideEffects, SuiteTable, TaskTable
-from qtarget.evaluate.confidence import SeedsDifference
+from qtarget.evaluate.confidence import Estimate, SeedsDifference
 
 _LEGEND = (
     "Per cent; in brackets 95 % intervals. Differences are paired by {paired}; p is of no difference, adjusted for "
@@ -24,8 +24,7 @@ def comparison_view(tables: ComparisonTables, width: int) -> RenderableType:
     opinions = width >= _WIDE
     arms = len(tables.tasks[0].scores) - 1
     paired = "question" if tables.evaluation_noise_only else "question and training seed"
-    legend = _LEGEND.format(paired=paired, arms="one arm" if arms == 1 else f"{arms} arms")
-    legend += OPINIONS_LEGEND if opinions else ""
+    said = legend(paired, arms) + (OPINIONS_LEGEND if opinions else "")
     blocks: list[RenderableType] = []
     for table in tables.tasks:
         blocks += [_heading(table), _task_table(table, tables.baseline, opinions), *_power_lines(table)]
@@ -34,8 +33,18 @@ def comparison_view(tables: ComparisonTables, width: int) -> RenderableType:
             Text.assemble("\n", (f"{suite.suite}, mean of {len(suite.tasks)} tasks", "bold")),
             _suite(suite, tables.baseline),
         ]
-    blocks += [Text(legend, style="dim"), Text("\nbesides accuracy", style="bold"), _effects(tables.tasks)]
+    blocks += [Text(said, style="dim"), Text("\nbesides accuracy", style="bold"), _effects(tables.tasks)]
     return Group(*blocks, *[Text(f"! {text}", style="yellow") for text in tables.warnings])
+
+
+def legend(paired: str, arms: int) -> str:
+    """What the table's numbers are.
+
+    Args:
+        paired: what differences are paired by.
+        arms: their number, without the baseline.
+    """
+    return _LEGEND.format(paired=paired, arms="one arm" if arms == 1 else f"{arms} arms")
 
 
 def _heading(table: TaskTable) -> Text:
@@ -50,10 +59,8 @@ def _task_table(table: TaskTable, baseline: str, opinions: bool) -> Table:
     seeds = ["seeds"] if several else []
     grid = _grid("arm", *seeds, f"Average@{table.k}", f"minus {baseline}", "p", *(OPINIONS if opinions else []))
     for score in table.scores:
-        average = score.average
         cells = [str(score.n_seeds)] if several else []
-        cells += [f"{_percent(average.mean)} ({_percent(average.low)}, {_percent(average.high)})"]
-        grid.add_row(Text(score.arm), *map(Text, cells), *_against(score, opinions))
+        grid.add_row(Text(score.arm), *map(Text, cells), average_text(score.average), *_against(score, opinions))
     return grid
 
 
@@ -63,13 +70,19 @@ def _against(score: ArmScore, opinions: bool) -> list[Text]:
     against = score.against
     boot = f"({_points(against.bootstrap.low)}, {_points(against.bootstrap.high)})"
     seconds = [Text(_p(against.sign_flip_p), style="dim"), Text(boot, style="dim")]
-    return [_difference(against.difference, score.is_clear), Text(_p(score.p_holm)), *(seconds if opinions else [])]
+    return [*difference_cells(against.difference, score.p_holm, score.is_clear), *(seconds if opinions else [])]
 
 
-def _difference(difference: SeedsDifference, is_clear: bool) -> Text:
+def average_text(average: Estimate) -> Text:
+    """An average with its interval, in per cent."""
+    return Text(f"{_percent(average.mean)} ({_percent(average.low)}, {_percent(average.high)})")
+
+
+def difference_cells(difference: SeedsDifference, p_holm: float, is_clear: bool) -> list[Text]:
+    """A difference in points with its interval, marked where it is clear; and the adjusted p."""
     mark = "*" if is_clear else " "
     text = f"{_points(difference.mean)} ({_points(difference.low)}, {_points(difference.high)}){mark}"
-    return Text(text, style=("green" if difference.mean > 0 else "red") if is_clear else "")
+    return [Text(text, style=("green" if difference.mean > 0 else "red") if is_clear else ""), Text(_p(p_holm))]
 
 
 def _power_lines(table: TaskTable) -> list[Text]:
@@ -100,7 +113,7 @@ def _suite(suite: SuiteTable, baseline: str) -> Table:
     for score in suite.scores:
         cells = [Text(score.arm), Text(_percent(score.mean))]
         if score.against is not None and score.p_holm is not None:
-            cells += [_difference(score.against, score.is_clear), Text(_p(score.p_holm))]
+            cells += difference_cells(score.against, score.p_holm, score.is_clear)
         grid.add_row(*cells)
     return grid
 

@@ -18,7 +18,13 @@ from qtarget.evaluate.confidence.average import (
     intervals,
     shares_of,
 )
-from qtarget.evaluate.confidence.comparison import Comparison, paired_comparison
+from qtarget.evaluate.confidence.comparison import (
+    BaselineDifference,
+    Comparison,
+    baseline_differences,
+    paired_comparison,
+    seeds_paired,
+)
 from qtarget.evaluate.confidence.holm import holm
 from qtarget.evaluate.confidence.intervals import Interval
 from qtarget.evaluate.confidence.paired import PairedDifference, paired_difference
@@ -27,6 +33,7 @@ from qtarget.evaluate.confidence.planning import Power, VarianceSplit, power_of,
 from qtarget.evaluate.confidence.seeds import SeedsDifference, paired_seeds, paired_suite
 
 __all__ = [
+    "BaselineDifference",
     "Comparison",
     "Estimate",
     "Grades",
@@ -38,6 +45,7 @@ __all__ = [
     "SeedsDifference",
     "VarianceSplit",
     "average_at_k",
+    "baseline_differences",
     "holm",
     "intervals",
     "paired_comparison",
@@ -46,6 +54,7 @@ __all__ = [
     "paired_suite",
     "pass_at_k",
     "power_of",
+    "seeds_paired",
     "shares_of",
     "variance_split",
 ]

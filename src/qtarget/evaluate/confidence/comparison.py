@@ -1,8 +1,9 @@
-"""Two arms on one set of questions: the paired difference, two second opinions on it, and power."""
+"""Arms on one set of questions: the paired difference, two second opinions on it, power, and p adjusted for all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qtarget.evaluate.confidence.holm import holm
 from qtarget.evaluate.confidence.intervals import Interval, percentiles
 from qtarget.evaluate.confidence.planning import Power, power_of
 from qtarget.evaluate.confidence.resampling import DRAWS, bootstrap_means, sign_flip_p, two_level_means
@@ -44,3 +45,39 @@ def paired_comparison(
         sign_flip_p=sign_flip_p(unit_totals(table.mean(0), units), draws, seed),
         power=power_of(a, b, units=units),
     )
+
+
+@dataclass(frozen=True)
+class BaselineDifference:
+    """An arm minus the baseline.
+
+    Attributes:
+        p_holm: the difference's p, adjusted for the number of arms.
+    """
+
+    comparison: Comparison
+    p_holm: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the adjusted p is below 0.05."""
+        return self.p_holm < 0.05
+
+
+def baseline_differences(
+    baseline: Shares, arms: Sequence[Shares], *, units: Sequence[str] | None = None
+) -> list[BaselineDifference]:
+    """Every arm compared with the baseline, in the order given; an arm of one seed stands for each of several.
+
+    Raises:
+        ValueError: as `paired_seeds` does.
+    """
+    found = [paired_comparison(*seeds_paired(arm, baseline), units=units) for arm in arms]
+    adjusted = holm([comparison.difference.p for comparison in found])
+    return [BaselineDifference(comparison, p) for comparison, p in zip(found, adjusted, strict=True)]
+
+
+def seeds_paired(a: Shares, b: Shares) -> tuple[Shares, Shares]:
+    """Both arms at the same number of seeds: a single one beside several is repeated, once for each of them."""
+    most = max(len(a), len(b))
+    return (a if len(a) == most else [*a] * most), (b if len(b) == most else [*b] * most)

@@ -1,15 +1,10 @@
 """The paired difference of two single runs on the same questions."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from qtarget.evaluate.confidence.average import Grades, shares_of
-from qtarget.evaluate.confidence.intervals import squared_error
-from qtarget.evaluate.confidence.quantiles import TWO_SIDED_95, student_quantile
-from qtarget.evaluate.confidence.units import by_unit
+from qtarget.evaluate.confidence.seeds import paired_seeds
 
 
 @dataclass(frozen=True)
@@ -31,13 +26,14 @@ class PairedDifference:
 def paired_difference(
     correct_a: Grades, correct_b: Grades, k: int, *, units: Sequence[str] | None = None
 ) -> PairedDifference:
-    """Mean over questions of A's share minus B's, with a 95 % interval by question.
+    """Mean over questions of A's share minus B's, with a 95 % interval by question: `paired_seeds` of one seed, for
+    the grades of two single runs.
 
     Both arms must hold the same questions in the same order; pairing removes the questions' own difficulty. The
-    interval is Student's on the differences, their variance taken with one pseudo-question that A alone gets
-    right and one that B alone gets right, as in the adjusted Wald interval for matched pairs (Bonett and Price
-    2012). So two arms that never differed are not declared equal beyond doubt. With many samples a question and
-    few questions that is more caution than needed: see `paired_seeds`.
+    interval is Student's on the differences, their variance taken with two pseudo-questions as different as the most
+    different question, one in favour of each arm. With one sample a question these are a question that A alone gets
+    right and one that B alone gets right, as in the adjusted Wald interval for matched pairs (Bonett and Price 2012).
+    So two arms that never differed are not declared equal beyond doubt.
 
     Raises:
         ValueError: the arms differ in their number of questions, or a question lacks exactly k samples.
@@ -48,8 +44,5 @@ def paired_difference(
             f"Arm A has {len(shares_a)} questions and arm B has {len(shares_b)}; "
             "a paired difference needs both on the same questions. Evaluate both on one list."
         )
-    differences = by_unit(shares_a - shares_b, units)
-    mean, n = float(differences.mean()), len(differences)
-    error = math.sqrt(squared_error(np.append(differences, (1.0, -1.0))))
-    half_width = student_quantile(TWO_SIDED_95, n + 1) * error
-    return PairedDifference(mean, max(-1.0, mean - half_width), min(1.0, mean + half_width), len(shares_a), k)
+    found = paired_seeds(shares_a[None], shares_b[None], units=units)
+    return PairedDifference(found.mean, found.low, found.high, found.n_questions, k)

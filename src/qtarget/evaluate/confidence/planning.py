@@ -2,13 +2,14 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qtarget.evaluate.confidence.average import Grades, shares_of
+from qtarget.evaluate.confidence.error_parts import ErrorPart, half_width
 from qtarget.evaluate.confidence.intervals import squared_error
 from qtarget.evaluate.confidence.quantiles import TWO_SIDED_95, student_quantile
-from qtarget.evaluate.confidence.seeds import SeedsDifference, Shares, paired_seeds, pseudo_difference, seed_differences
+from qtarget.evaluate.confidence.seeds import Shares, pseudo_difference, question_part, seed_differences, seed_part
 from qtarget.evaluate.confidence.units import Array, by_unit
 
 POWER = 0.8
@@ -68,31 +69,52 @@ def power_of(a: Shares, b: Shares, gain: float = 0.02, *, units: Sequence[str] |
     With several seeds their number stays. The spread is an estimate itself: with 30 questions take the figures as
     an order of magnitude.
     """
-    difference, values = paired_seeds(a, b, units=units), by_unit(seed_differences(a, b), units)
-    smallest = _reach(difference.degrees) * difference.error
-    return Power(smallest, gain, _questions(difference, values, gain))
+    table = seed_differences(a, b)
+    values = by_unit(table, units)
+    return Power(
+        _reach([*seed_part(values.mean(1)), question_part(values)]), gain, _questions(values, table.shape[1], gain)
+    )
 
 
-def _reach(degrees: float) -> float:
-    """The true difference, in standard errors, that is called clear with 80 % chance."""
-    return student_quantile(TWO_SIDED_95, degrees) + student_quantile(POWER, degrees)
+def _reach(parts: Sequence[ErrorPart]) -> float:
+    """The true difference that is called clear with 80 % chance: half of the width, and the 80 % quantile besides."""
+    return half_width(parts) + half_width(parts, POWER)
 
 
-def _questions(difference: SeedsDifference, values: Array, gain: float) -> int | None:
+def _questions(values: Array, n_questions: int, gain: float) -> int | None:
     """The fewest questions with which `gain` is within reach, by bisection; None where no number suffices."""
-    by_seed, units_per_question = difference.error**2 * difference.seed_share, values.shape[1] / difference.n_questions
+    parts_with, units_per_question = _parts_with(values), values.shape[1] / n_questions
 
     def sees(questions: int) -> bool:
-        units = questions * units_per_question
-        by_question = _question_error_of(values, units)
-        total = by_seed + by_question
-        freedom = by_seed**2 / max(difference.n_seeds - 1, 1) + by_question**2 / (units + 1)
-        return _reach(total**2 / freedom) * math.sqrt(total) <= gain
+        return _reach(parts_with(questions * units_per_question)) <= gain
 
     return bisect_left(range(LARGEST), True, lo=2, key=sees) if sees(LARGEST) else None
 
 
-def _question_error_of(values: Array, units: float) -> float:
-    """What `question_error` would be with so many units of the same spread."""
-    variance = float(values.mean(0).var(ddof=1)) if values.shape[1] > 1 else 0.0
-    return ((units - 1) * variance + 2 * pseudo_difference(values) ** 2) / ((units + 1) * (units + 2))
+def _parts_with(values: Array) -> Callable[[float], list[ErrorPart]]:
+    """What `seed_part` and `question_part` would be with so many units of the same spread.
+
+    Of the seeds' part, the noise of single cells shrinks with the units, and the seeds' own spread stays.
+    """
+    n_units = values.shape[1]
+    variance = float(values.mean(0).var(ddof=1)) if n_units > 1 else 0.0
+    pseudo, cells, of_these = pseudo_difference(values), _cell_error(values), seed_part(values.mean(1))
+
+    def parts(units: float) -> list[ErrorPart]:
+        of_questions = ((units - 1) * variance + 2 * pseudo**2) / ((units + 1) * (units + 2))
+        of_seeds = [
+            part._replace(squared=max(part.squared - cells, 0.0) + min(part.squared, cells) * n_units / units)
+            for part in of_these
+        ]
+        return [*of_seeds, ErrorPart(of_questions, units + 1)]
+
+    return parts
+
+
+def _cell_error(values: Array) -> float:
+    """Squared error of the mean of ``[S, C]`` by the noise of single cells: what neither seed nor unit explains."""
+    n_seeds, n_units = values.shape
+    if n_seeds == 1 or n_units == 1:
+        return 0.0
+    rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+    return float((rest**2).sum() / ((n_seeds - 1) * (n_units - 1) * values.size))

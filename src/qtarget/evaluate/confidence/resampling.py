@@ -7,6 +7,7 @@ drawn in the place of questions: the same distribution, ten thousand draws in mi
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qtarget.evaluate.confidence.units import Array
 
@@ -29,9 +30,15 @@ def two_level_means(table: Array, draws: int = DRAWS, seed: int = 0) -> Array:
     drawn = []
     for size in _blocks(draws, n):
         of_seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size)
-        of_questions = rng.multinomial(n, np.full(n, 1 / n), size)
+        of_questions = _counts(rng, n, size)
         drawn.append(((of_seeds @ table) * of_questions).sum(1))
     return np.concatenate(drawn) / (n_seeds * n)
+
+
+def _counts(rng: np.random.Generator, n: int, draws: int) -> NDArray[np.int64]:
+    """``[draws, n]``: how often each of n is drawn in n draws with replacement; ten times as fast as a multinomial."""
+    places = rng.integers(0, n, (draws, n)) + n * np.arange(draws)[:, None]
+    return np.bincount(places.ravel(), minlength=draws * n).reshape(draws, n)
 
 
 def sign_flip_p(totals: Array, draws: int = DRAWS, seed: int = 0) -> float:
