@@ -1,5 +1,7 @@
 """A pickle that was planted in a checkpoint is never run, and none of ours is written."""
 
+import pickle
+
 import pytest
 import tiny_models
 import torch
@@ -93,3 +95,19 @@ def test_what_could_run_code_is_not_reached_by_a_longer_way(tmp_path, name):
         (tmp_path / ".metadata").write_bytes(body)
         with pytest.raises(ValueError, match=r"it names|Can.t get attribute"):
             check_checkpoint_pickles(tmp_path)
+
+
+@pytest.mark.failure_case(19)
+@pytest.mark.parametrize("way", ["up", "absolute"])
+def test_metadata_that_leads_out_of_its_folder_is_refused(tmp_path, way):
+    inside, outside = tmp_path / "checkpoint-2" / "pytorch_model_fsdp_0", tmp_path / "elsewhere"
+    for folder in (inside, outside):
+        dcp.save({"weights": torch.ones(3), "note": folder.name}, checkpoint_id=str(folder), no_dist=True)
+    check_checkpoint_pickles(inside.parent)
+    metadata, other = (pickle.loads((folder / ".metadata").read_bytes()) for folder in (inside, outside))
+    for index, stored in metadata.storage_data.items():
+        name = other.storage_data[index].relative_path
+        stored.relative_path = f"../../elsewhere/{name}" if way == "up" else str(outside / name)
+    (inside / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(ValueError, match=r"\.metadata, or a file beside it, .*is outside of the folder.*resume from"):
+        check_checkpoint_pickles(inside.parent)

@@ -84,15 +84,20 @@ def read_seal(folder: Path) -> SealedFolder:
     content = read_json_object(path, "the folder cannot be trusted", _KEYS)
     try:
         files = {
-            _inside(name): FileSeal(int(each["size"]), str(each["sha256"])) for name, each in content["files"].items()
+            path_inside(name): FileSeal(int(each["size"]), str(each["sha256"]))
+            for name, each in content["files"].items()
         }
         return SealedFolder(files, dict(content["facts"]), tuple(map(str, content["left_out"])))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged (it is no manifest: {error!r}); the folder cannot be trusted") from error
 
 
-def _inside(name: str) -> str:
-    """A file's path, if it does not lead out of the folder."""
+def path_inside(name: str) -> str:
+    """A file's path within a folder, as it was written down.
+
+    Raises:
+        ValueError: it leads out of the folder.
+    """
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise ValueError(f"{name} is outside of the folder")
     return name

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from qtarget.disk.seal import path_inside
 from qtarget.models.pickle_contents import check_pickles
 
 METADATA_MODULES = ("torch.distributed.checkpoint.metadata",)
@@ -56,7 +57,7 @@ def check_checkpoint_pickles(folder: Path) -> None:
             reason = str(error).partition("\n")[0]
             raise ValueError(
                 f"{path}, or a file beside it, holds more than a checkpoint's numbers ({reason}), and could run code "
-                f"when it is read; {OTHER_CHECKPOINT}."
+                f"or read other files when it is read; {OTHER_CHECKPOINT}."
             ) from error
 
 
@@ -76,8 +77,9 @@ class MetadataUnpickler(pickle.Unpickler):
 
 
 def _entries(folder: Path, metadata: Any) -> Iterator[bytes]:
-    """The pickles among a distributed checkpoint's entries: whatever is no tensor."""
+    """The pickles among a distributed checkpoint's entries: whatever is no tensor. No entry may lie elsewhere."""
     for index, stored in (metadata.storage_data or {}).items():
+        path_inside(stored.relative_path)
         if type(metadata.state_dict_metadata[index.fqn]).__name__ == "BytesStorageMetadata":
             with (folder / stored.relative_path).open("rb") as file:
                 file.seek(stored.offset)
