@@ -18,6 +18,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from qtarget.disk.files import read_json_object
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.loading_arguments import BITSANDBYTES, check_arguments
+from qtarget.models.model_config import check_model_config
 from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.sharding import OVER_RANKS, OverRanks, is_sharded
 from qtarget.models.weight_files import PASSED, safe_loading
@@ -55,6 +56,8 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
         )
     if (Path(source).expanduser() / "adapter_config.json").is_file():
         adapter_config(source)  # says what is wrong with it
+    if not given.get("trust_remote_code"):
+        check_model_config(checkpoint_folder(source))
     check_arguments(source, given, PASSED, lambda known: "remove it")
     if quantisation:
         rest["quantization_config"] = BitsAndBytesConfig(**quantisation)

@@ -11,6 +11,7 @@ from qtarget.data import Asker
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.loading_arguments import BITSANDBYTES, check_arguments
+from qtarget.models.model_config import check_model_config
 from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.weight_files import safe_loading
 from qtarget.train.target_sft_config import TargetSFTConfig
@@ -36,6 +37,8 @@ def open_student(
     refuse_quantisation(kwargs, asker)
     check_arguments(folder, kwargs, f"`{key}`", lambda known: f"write {asker.line(key, known)}")
     kwargs = safe_loading(folder, kwargs, args.allow_pickled_weights, asker.line(ALLOW, True))
+    if not args.trust_remote_code:
+        check_model_config(folder)
     if kwargs:
         args = copy.copy(args)
         args.model_init_kwargs = dict(kwargs)
