@@ -121,8 +121,10 @@ class OpenSFTTrainer(SFTTrainer):
         """Called after the model's weights are read from a checkpoint, on every rank."""
 
     @property
-    def read_columns(self) -> list[str]:
-        """Columns of the prepared rows that reach the collator."""
+    def read_columns(self) -> list[str] | None:
+        """Columns of the prepared rows that reach the collator; None for all."""
+        if not self.args.remove_unused_columns:
+            return None
         self._set_signature_columns_if_needed()
         return list(self._signature_columns or [])
 
