@@ -9,6 +9,7 @@ import pytest
 from job.command import run
 from job.directories import link_into
 
+from qtarget.disk.seal import read_seal
 from qtarget.train import TargetSFTTrainer
 
 SETTINGS = {"teacher": "null", "method": "sft", "eta": "null", "learning_rate": "3e-1"}
@@ -65,6 +66,44 @@ def flip(path: Path) -> None:
 def test_the_result_has_the_weights_of_the_best_checkpoint(there):
     assert weights(there / "out") == weights(best_of(there / "out"))
     assert weights(there / "out") != weights(there / "out" / "checkpoint-6")
+
+
+def told_of(out: Path) -> tuple[str, dict, dict]:
+    """The card, the facts of the manifest and the figures of a result."""
+    card = " ".join((out / "README.md").read_text(encoding="utf-8").split())
+    return card, dict(read_seal(out).facts), json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_card_manifest_and_figures_say_which_steps_weights_these_are(there):
+    card, facts, figures = told_of(there / "out")
+    best = int(best_of(there / "out").name.removeprefix("checkpoint-"))
+    words = f"by **sft** for {best} optimizer steps (the run took 6; the weights are those of step {best}, the best by"
+    assert f"{words} `eval_loss`)" in card
+    assert (facts["step"], facts["run_steps"]) == (best, 6)
+    assert (figures["steps"], figures["weights_of_step"]) == (6, best)
+    card = (there / "out" / "checkpoint-6" / "README.md").read_text(encoding="utf-8")
+    assert "for 6 optimizer steps with" in card
+    assert read_seal(there / "out" / "checkpoint-6").facts["step"] == 6
+
+
+def test_what_was_changed_behind_them_is_not_told_of_them(there, capsys):
+    best = best_of(there / "out")
+    after = int(best.name.removeprefix("checkpoint-"))
+    for each in (there / "out").glob("checkpoint-*"):
+        if int(each.name.removeprefix("checkpoint-")) > after:
+            shutil.rmtree(each)
+    before = weights(best)
+    other = words_for({**BEST, "method": "label-smoothing"})
+    said = run(capsys, *other, RESUME, "--resume-changed", "method", "hyperparameters")
+    assert said.code == 0, said.err
+    assert weights(there / "out") == before
+    card, facts, _ = told_of(there / "out")
+    assert (facts["step"], [each["identity"]["method"] for each in facts["history"]]) == (after, ["sft"])
+    assert "the last of them by **label-smoothing**" not in card
+    assert "No step behind these weights was run with what stands above and below." in card
+    assert f"Behind step {after} the run went on with " in card
+    assert "method label-smoothing (before: sft): later than these weights." in card
+    assert "repeats the run" not in card
 
 
 def eval_losses(out: Path) -> dict[int, float]:

@@ -348,7 +348,7 @@ def test_nor_are_steps_of_an_unsealed_checkpoint_told_as_what_was_given_afterwar
     assert said.code == 0, said.err
     card = " ".join((here / "out" / "README.md").read_text().split())
     assert "fine-tuned for 4 optimizer steps with" in card
-    assert "No step was run with what stands above and below." in card
+    assert "No step behind these weights was run with what stands above and below." in card
 
 
 def test_a_history_tells_no_part_without_steps():

@@ -119,3 +119,17 @@ def test_fields_of_a_users_own_are_kept_for_their_callbacks(tmp_path):
 def test_other_objects_are_refused():
     with pytest.raises(ValueError, match="args is a dict; pass a TargetSFTConfig"):
         as_target_config({"output_dir": "x"})
+
+
+@pytest.mark.parametrize("metric", ["eval_nll", "nll", "eval_target_kl", "eval_other_nll", "eval_loss"])
+def test_less_is_better_of_our_own_measures_of_loss(metric):
+    assert TargetSFTConfig(metric_for_best_model=metric, **QUIET).greater_is_better is False
+    assert TargetSFTConfig(metric_for_best_model=metric, greater_is_better=True, **QUIET).greater_is_better is True
+    assert TargetSFTConfig(metric_for_best_model="eval_accuracy", **QUIET).greater_is_better is True
+
+
+def test_another_configuration_that_takes_more_of_them_for_better_is_refused():
+    """transformers sets that by itself where nothing was said."""
+    with pytest.raises(ValueError, match=r"greater_is_better=False"):
+        as_target_config(SFTConfig(metric_for_best_model="eval_nll", **QUIET))
+    assert as_target_config(SFTConfig(metric_for_best_model="eval_accuracy", **QUIET)).greater_is_better is True

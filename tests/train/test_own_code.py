@@ -2,7 +2,9 @@
 
 import functools
 import random
+import sys
 import threading
+import types
 
 import pytest
 import tiny_models
@@ -186,6 +188,54 @@ def test_code_values_and_globals_of_a_function_are_its_content(monkeypatch):
     before = Content(reading, {}).digest
     monkeypatch.setitem(globals(), "RATE", 2.0)
     assert Content(reading, {}).digest != before
+
+
+WAYS = {
+    "global": "import mine_{0}\ndef potential(x):\n    return mine_{0}.likely(x)\n",
+    "alias": "import mine_{0} as own\ndef potential(x):\n    return [own.likely(each) for each in x]\n",
+    "value": "import mine_{0}\ndef potential(x):\n    return x < mine_{0}.FLOOR\n",
+    "package": "import pack_{0}.mine\ndef potential(x):\n    return pack_{0}.mine.likely(x)\n",
+    "inside": "def potential(x):\n    import mine_{0}\n    return mine_{0}.likely(x)\n",
+    "inside, from": "def potential(x):\n    from mine_{0} import likely as own\n    return own(x)\n",
+    "closure": "import mine_{0}\ndef made(own):\n    return lambda x: own.likely(x)\npotential = made(mine_{0})\n",
+}
+
+
+@pytest.mark.failure_case(24)
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_function_reads_of_a_module_of_ones_own_is_its_content(tmp_path, monkeypatch, way):
+    """And nothing else of the module, where a count or a cache may stand."""
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "".join(filter(str.isalpha, way))
+
+    def digest(floor, count=0):
+        text = f"FLOOR, COUNT = {floor}, {count}\ndef likely(x):\n    return x < FLOOR\n"
+        (tmp_path / f"pack_{name}").mkdir(exist_ok=True)
+        for each in (f"mine_{name}", f"pack_{name}.mine"):
+            module = sys.modules.setdefault(each, types.ModuleType(each))
+            module.__file__ = str(tmp_path / "mine.py")
+            exec(text, vars(module))
+        package = sys.modules.setdefault(f"pack_{name}", types.ModuleType(f"pack_{name}"))
+        package.__path__ = [str(tmp_path / f"pack_{name}")]
+        package.mine = sys.modules[f"pack_{name}.mine"]
+        there = {"__name__": "__main__"}
+        exec(WAYS[way].format(name), there)
+        content = Content(there["potential"], {})
+        assert content.unseen == []
+        return content.digest
+
+    try:
+        assert digest(-6.0) == digest(-6.0, count=1)
+        assert digest(-6.0) != digest(-60.0)
+    finally:
+        for each in (f"mine_{name}", f"pack_{name}.mine", f"pack_{name}"):
+            sys.modules.pop(each, None)
+
+
+def test_a_module_of_ones_own_that_no_function_says_what_it_reads_of_is_named():
+    own = types.ModuleType("mine_elsewhere")
+    assert unseen(Likeliest(own)) == ["the module mine_elsewhere"]
+    assert unseen(Likeliest(torch)) == []
 
 
 def test_the_state_of_an_object_is_its_content():

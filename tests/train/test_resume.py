@@ -1,5 +1,6 @@
 """A run that goes on from a checkpoint is the unbroken run: the rows it reads, and the tokens it counts."""
 
+import functools
 import shutil
 
 import pytest
@@ -8,8 +9,10 @@ import torch
 from datasets import Dataset, IterableDataset
 from peft import LoraConfig
 from train import parity
+from transformers import DataCollatorForSeq2Seq
 
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+from qtarget.train.resumption.run_identity import rows_digest
 
 
 class Noting(TargetSFTTrainer):
@@ -90,9 +93,9 @@ class OtherPadding(Padding):
     pass
 
 
-def collating(folder, collator):
-    rows = [{"input_ids": [10, first, 12], "labels": [-100, first, 12]} for first in range(10, 18)]
-    changes = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "per_device_train_batch_size": 2}
+def collating(folder, collator, rows=None, **changes):
+    rows = rows or [{"input_ids": [10, first, 12], "labels": [-100, first, 12]} for first in range(10, 18)]
+    changes |= {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "per_device_train_batch_size": 2}
     return TargetSFTTrainer(
         tiny_models.tiny_model(),
         TargetSFTConfig(method="sft", **parity.common_args(output_dir=str(folder), **changes)),
@@ -114,6 +117,112 @@ def test_a_collator_of_ones_own_is_compared_by_its_code_and_its_attributes(tmp_p
     monkeypatch.setattr(Padding, "__call__", lambda self, rows: OtherPadding.__call__(self, rows))
     with pytest.raises(ValueError, match=r"code\.data_collator: Python"):
         collating(tmp_path, Padding()).train(resume_from_checkpoint=step)
+
+
+def stepping(folder, **changes):
+    given = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "per_device_train_batch_size": 2, **changes}
+    return TargetSFTTrainer(
+        tiny_models.tiny_model(),
+        TargetSFTConfig(method="sft", **parity.common_args(output_dir=str(folder), **given)),
+        train_dataset=Dataset.from_list(tiny_models.token_rows(8)),
+        eval_dataset=Dataset.from_list(tiny_models.token_rows(2)),
+        processing_class=tiny_models.tiny_tokenizer(),
+    )
+
+
+def steps_of(log, name):
+    return [entry["step"] for entry in log if name in entry]
+
+
+@pytest.mark.failure_case(24)
+def test_when_it_saves_evaluates_and_logs_is_what_the_run_that_goes_on_says(tmp_path):
+    """And not what the checkpoint's own run said."""
+    first = stepping(tmp_path, eval_strategy="steps", eval_steps=4, logging_steps=4, max_steps=6)
+    first.train()
+    changes = {"save_steps": 1, "logging_steps": 1, "eval_steps": 1, "resume_changed": ["eval_steps"]}
+    again = stepping(tmp_path / "again", eval_strategy="steps", max_steps=6, **changes)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    saved = sorted(each.name for each in (tmp_path / "again").glob("checkpoint-*"))
+    assert saved == [f"checkpoint-{step}" for step in (3, 4, 5, 6)]
+    assert [step for step in steps_of(again.state.log_history, "eval_loss") if step > 2] == [3, 4, 5, 6]
+    assert steps_of(again.state.log_history, "loss") == [3, 4, 5, 6]
+
+
+PLATEAU = {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "eval_loss", "eval_strategy": "steps"}
+OF_PLATEAUS = {
+    "lr_scheduler_kwargs": {**PLATEAU, "lr_scheduler_kwargs": {"factor": 0.9, "patience": 0}},
+    "lr_scheduler_type": {**PLATEAU, "lr_scheduler_kwargs": {"factor": 0.5}, "lr_scheduler_type": "linear"},
+}
+
+
+@pytest.mark.failure_case(24)
+@pytest.mark.parametrize("name", OF_PLATEAUS)
+def test_of_a_schedule_that_waits_for_plateaus_the_checkpoint_decides_everything(tmp_path, name):
+    stepping(tmp_path, **PLATEAU, eval_steps=2, lr_scheduler_kwargs={"factor": 0.5}).train()
+    step = str(tmp_path / "checkpoint-2")
+    with pytest.raises(ValueError, match=f"`resume_changed` names {name}, which the states in a checkpoint decide"):
+        stepping(tmp_path, eval_steps=2, **OF_PLATEAUS[name], resume_changed=[name]).train(resume_from_checkpoint=step)
+
+
+def test_of_other_schedules_the_arguments_may_change(tmp_path):
+    cosine = {"lr_scheduler_type": "cosine_with_min_lr", "logging_steps": 1}
+    stepping(tmp_path, **cosine, lr_scheduler_kwargs={"min_lr_rate": 0.1}).train()
+    other = {**cosine, "lr_scheduler_kwargs": {"min_lr_rate": 0.9}, "resume_changed": ["lr_scheduler_kwargs"]}
+    again = stepping(tmp_path, **other)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert again.state.log_history[-2]["learning_rate"] > 0.9e-2
+
+
+@pytest.mark.failure_case(24)
+def test_settings_of_a_librarys_collator_that_was_given_are_compared(tmp_path):
+    def padding(**settings):
+        return DataCollatorForSeq2Seq(tiny_models.tiny_tokenizer(), **settings)
+
+    collating(tmp_path, padding()).train()
+    step = str(tmp_path / "checkpoint-1")
+    collating(tmp_path / "same", padding()).train(resume_from_checkpoint=step)
+    with pytest.raises(ValueError, match=r"data_collator\.label_pad_token_id: -100 then, 5 now"):
+        collating(tmp_path, padding(label_pad_token_id=5)).train(resume_from_checkpoint=step)
+    with pytest.raises(ValueError, match=r"data_collator: .* then, None now"):
+        collating(tmp_path, None).train(resume_from_checkpoint=step)
+    partial = [functools.partial(Padding.__call__, Padding()), functools.partial(padding(), return_tensors="pt")]
+    for each in partial:
+        with pytest.raises(ValueError, match=r"code\.data_collator: "):
+            collating(tmp_path, each).train(resume_from_checkpoint=step)
+
+
+def test_a_collator_that_is_put_into_a_trainer_is_compared_too(tmp_path):
+    def put(collator):
+        run = collating(tmp_path, None)
+        run.data_collator = collator
+        return run
+
+    put(Padding()).train()
+    with pytest.raises(ValueError, match=r"data_collator\.side: right then, left now"):
+        put(Padding("left")).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+class Levelled(Padding):
+    """Learns nothing of rows of a level."""
+
+    def __call__(self, rows):
+        batch = super().__call__(rows)
+        batch["labels"][torch.tensor([row["level"] for row in rows]), 1] = -100
+        return batch
+
+
+@pytest.mark.failure_case(24)
+def test_all_columns_that_reach_a_collator_are_compared(tmp_path):
+    def levelled(folder, odd, **changes):
+        rows = [{"input_ids": [10, n, 12], "labels": [-100, n, 12], "level": n % 2 == odd} for n in range(10, 18)]
+        return collating(folder, Levelled(), rows=rows, remove_unused_columns=False, **changes)
+
+    levelled(tmp_path, 0).train()
+    step = str(tmp_path / "checkpoint-1")
+    levelled(tmp_path / "same", 0).train(resume_from_checkpoint=step)
+    assert rows_digest(Dataset.from_list([{"a": True}, {"a": None}]), None)
+    with pytest.raises(ValueError, match=r"  rows: 8 rows, sha256 .* then, 8 rows, sha256"):
+        levelled(tmp_path, 1).train(resume_from_checkpoint=step)
 
 
 def test_that_rows_of_a_stream_are_not_compared_is_said(tmp_path):

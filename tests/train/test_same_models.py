@@ -9,6 +9,7 @@ import tiny_models
 import torch
 from peft import LoraConfig
 from train import parity
+from transformers import AutoModelForCausalLM
 
 from qtarget.disk.files import write_digested_json
 from qtarget.disk.seal import SEAL
@@ -70,6 +71,24 @@ def test_another_configuration_of_the_model_or_the_teacher_is_refused_with_the_l
             go_on(tmp_path, teacher=tiny_models.tiny_model(seed=3, **config))
         assert f"  teacher_configs.0.{told} into the teacher's config.json" in str(refused.value)
     go_on(tmp_path, model=changed_model("", use_cache=False), teacher=tiny_models.tiny_model(seed=3, use_cache=False))
+
+
+@pytest.mark.failure_case(24)
+def test_how_many_tokens_a_teacher_has_is_compared(tmp_path):
+    """A tokenizer beside it says so, and the rows of its output layer behind them get no mass."""
+    wide, folder = tiny_models.VOCAB + 28, tmp_path / "teacher"
+    tiny_models.tiny_model(seed=3, vocab=wide).save_pretrained(folder)
+
+    def given():
+        model = tiny_models.tiny_model(vocab=wide, **WIDE)
+        return {"model": model, "teacher": AutoModelForCausalLM.from_pretrained(folder)}
+
+    trainer(tmp_path, **given()).train()
+    tiny_models.tiny_tokenizer().save_pretrained(folder)
+    with pytest.raises(
+        ValueError, match=r"teachers.0: a model, sha256 \w{12} \(of 128 tokens\) then, .* \(of 100 tokens\)"
+    ):
+        go_on(tmp_path, **given())
 
 
 @pytest.mark.failure_case(24)

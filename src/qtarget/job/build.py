@@ -15,7 +15,7 @@ from qtarget.data import Asker
 from qtarget.data.user_files.paths import not_found
 from qtarget.disk.files import replace_text
 from qtarget.disk.os_errors import DISK_FULL
-from qtarget.job.card import model_card
+from qtarget.job.card import BestWeights, model_card
 from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import Facts, facts_of
 from qtarget.job.resume_checks import check_checkpoint_fits
@@ -70,8 +70,10 @@ class JobTrainer(TargetSFTTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         if self.is_world_process_zero():
-            facts = self.facts, self.measures(), self.state.global_step, self.sealed_run.history
-            card = model_card(*facts, self.card_folder)
+            run_steps, metric = self.state.global_step, str(self.args.metric_for_best_model)
+            best = None if self.best_taken is None else BestWeights(run_steps, f"eval_{metric.removeprefix('eval_')}")
+            figures = self.measures(), self.best_taken or run_steps, self.sealed_run.history
+            card = model_card(self.facts, *figures, self.card_folder, best)
             self.card_folder.mkdir(parents=True, exist_ok=True)  # a checkpoint's card comes before the checkpoint
             replace_text(self.card_folder / CARD, card)
 

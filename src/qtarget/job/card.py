@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -12,7 +12,7 @@ from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.facts import DataFacts, Facts
 from qtarget.job.method_pages import Entry, entry
 from qtarget.job.training_picture import PICTURE
-from qtarget.train.resumption.run_history import RunPart, history_sentences
+from qtarget.train.resumption.run_history import RunPart, history_sentences, later_sentences
 
 _REPEATS = "`train.yaml` beside this card repeats the run: `{}qtarget train train.yaml --output-dir again`."
 _RESUMED = "This is the configuration of the last steps. It does not lead to these weights by itself: see History."
@@ -28,29 +28,38 @@ _LEGEND = (
 )
 
 
+class BestWeights(NamedTuple):
+    """Weights of the best checkpoint. run_steps: how many steps the run took; metric: by which it was the best."""
+
+    run_steps: int
+    metric: str
+
+
 def model_card(
     facts: Facts,
     metrics: Mapping[str, Mapping[str, float]],
     steps: int,
     history: Sequence[RunPart] = (),
     folder: Path | None = None,
+    best: BestWeights | None = None,
 ) -> str:
     """The card as Markdown.
 
     Args:
         metrics: "train" or "eval", name, value, as `JobTrainer.measures` gives them.
-        steps: optimizer steps taken.
-        history: which of them were run as what.
+        steps: optimizer steps that the weights are of.
+        history: which steps of the run were run as what.
         folder: where the card stands, the output directory or a checkpoint in it.
+        best: where the weights are those of the best checkpoint.
     """
     method, folder = entry(facts.job.method.name), folder or facts.job.output
-    changed = history_sentences(history, steps)
+    changed = [*history_sentences(history, steps), *(later_sentences(history, steps) if best else ())]
     is_taken = not changed or history[-1].after < steps
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False)}---\n",
         f"# {printable(facts.job.output.absolute().name)}\n",
         f"`{printable(str(facts.job.given['model']))}`, fine-tuned {_by(method.name, steps, changed, is_taken)}"
-        f"{_skipped(metrics)} with qtarget {facts.versions['qtarget']}.\n",
+        f"{_best(steps, best)}{_skipped(metrics)} with qtarget {facts.versions['qtarget']}.\n",
         "## Objective\n",
         f"{method.summary}\n",
         _table(_objective(method, facts)),
@@ -77,6 +86,12 @@ def _without_tags(card: str) -> str:
     head, rest = card[: card.index("\n---\n")], card[card.index("\n---\n") :]
     parts = _CODE.split(rest)
     return head + "".join(part if place % 2 else part.replace("<", "&lt;") for place, part in enumerate(parts))
+
+
+def _best(steps: int, best: BestWeights | None) -> str:
+    if best is None:
+        return ""
+    return f" (the run took {best.run_steps}; the weights are those of step {steps}, the best by `{best.metric}`)"
 
 
 def _skipped(metrics: Mapping[str, Mapping[str, float]]) -> str:
@@ -119,7 +134,7 @@ def _by(method: str, steps: int, changed: Sequence[str], is_taken: bool) -> str:
 def _history(changed: Sequence[str], is_taken: bool) -> list[str]:
     """What changed while the run was on; nothing for a run that was one all through."""
     text = "The run was resumed with changes. What stands above and below is of its last steps."
-    text = text if is_taken else "No step was run with what stands above and below."
+    text = text if is_taken else "No step behind these weights was run with what stands above and below."
     return ["## History\n", text + "\n", *(f"- {sentence}" for sentence in changed), ""] if changed else []
 
 

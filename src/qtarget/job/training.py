@@ -178,23 +178,25 @@ def write_record(trainer: JobTrainer, before: Mapping[str, FileState]) -> None:
     trainer.create_model_card()
     if trainer.is_world_process_zero():
         output = Path(trainer.args.output_dir)
-        write_json(output / METRICS, _record(trainer.state.global_step, trainer.measures()), indent=2)
+        write_json(output / METRICS, _record(trainer), indent=2)
         replace_text(output / CONFIGURATION, configuration(trainer.facts))
     if trainer.args.should_save:
         output = Path(trainer.args.output_dir)
         trainer.sealed_run.seal(output, "result", (*NOT_OF_THE_RESULT, *beside_result(output, before)))
 
 
-def _record(steps: int, measures: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def _record(trainer: JobTrainer) -> dict[str, Any]:
     """The content of metrics.json. Figures that are no number are null, as JSON has none, and `not_finite` says what
-    they were."""
+    they were; `weights_of_step` says where the weights are those of the best checkpoint."""
+    measures, best = trainer.measures(), trainer.best_taken
     strange = {
         f"{part}.{name}": str(value)
         for part, values in measures.items()
         for name, value in values.items()
         if not math.isfinite(value)
     }
-    return {"steps": steps, **measures, **({"not_finite": strange} if strange else {})}
+    taken = {"steps": trainer.state.global_step, **({} if best is None else {"weights_of_step": best})}
+    return {**taken, **measures, **({"not_finite": strange} if strange else {})}
 
 
 def _save_last_good(trainer: JobTrainer, go_on: GoOn) -> str:

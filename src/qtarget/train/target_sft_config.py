@@ -12,6 +12,8 @@ from qtarget.fused.arguments import DIAGNOSTICS
 from qtarget.train.process_group import join_group
 
 ON_NONFINITE = ("stop", "skip")
+_LESS_IS_BETTER = ("nll", "target_kl")
+"""Measures of an evaluation, by the ends of their names; transformers knows of those that end with "loss"."""
 
 
 @dataclass
@@ -65,6 +67,7 @@ class TargetSFTConfig(SFTConfig):
         max_skipped_steps: how many steps of a run may be left out before it stops after all.
         allow_pickled_weights: read weights of model folders and checkpoints that are a pickle (`pytorch_model.bin`)
             too.
+        greater_is_better: False by default where `metric_for_best_model` is a loss, an `nll` or a `target_kl`.
         logging_nan_inf_filter: off, where the Trainer has it on: it reads every micro-batch's loss to keep NaN out of
             the log, and here such a loss stops training.
     """
@@ -161,6 +164,8 @@ class TargetSFTConfig(SFTConfig):
                 f"on_nonfinite is {self.on_nonfinite!r}; expected {' or '.join(ON_NONFINITE)}, as in "
                 "`on_nonfinite: stop`."
             )
+        if self.greater_is_better is None and _is_better_when_less(self.metric_for_best_model):
+            self.greater_is_better = False
         join_group(self)
         super().__post_init__()
         refuse_other_losses(self)
@@ -179,6 +184,10 @@ class TargetSFTConfig(SFTConfig):
         if not isinstance(kwargs, dict):
             raise ValueError(f"method_kwargs is {kwargs!r}; expected a mapping, as in `method_kwargs: {{eta: 0.5}}`.")
         return qt.method(self.method, **kwargs)
+
+
+def _is_better_when_less(metric: str | None) -> bool:
+    return metric is not None and metric.endswith(_LESS_IS_BETTER)
 
 
 def refuse_other_losses(args: SFTConfig) -> None:
@@ -211,6 +220,11 @@ def as_target_config(args: TrainingArguments | None) -> TargetSFTConfig:
         return TargetSFTConfig(method="sft")
     if not isinstance(args, TrainingArguments):
         raise ValueError(f"args is a {type(args).__name__}; pass a TargetSFTConfig, as in TargetSFTConfig(output_dir).")
+    if args.greater_is_better and _is_better_when_less(args.metric_for_best_model):
+        raise ValueError(
+            f"of {args.metric_for_best_model} less is better, and the {type(args).__name__} takes more for better, as "
+            f"transformers does of all but losses; write {type(args).__name__}(greater_is_better=False)."
+        )
     known = {f.name for f in fields(TargetSFTConfig) if f.init}
     values = {name: value for name, value in args.to_dict().items() if name in known}
     values |= {name: getattr(args, name) for name in known if name.endswith("_token") and hasattr(args, name)}

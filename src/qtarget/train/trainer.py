@@ -130,6 +130,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.sealed_run = SealedRun(self)
         self.count_labels()
         self.data_collator = PerTokenCollator(self.data_collator, ahead=reads_ahead(self.sources))
+        self._own_collator = self.data_collator if data_collator is None else None
 
     def _check_tokens(self) -> None:
         """Every token has an embedding, and every row has positions; of a stream each row when it comes."""
@@ -264,6 +265,11 @@ class TargetSFTTrainer(OpenSFTTrainer):
             start = self.sealed_run.begin(resume_from_checkpoint)
             output = super().train(None if start is None else str(start), *args, **kwargs)
         return output._replace(training_loss=output.metrics.get("train_loss", math.nan))
+
+    @property
+    def has_given_collator(self) -> bool:
+        """Whether the collator is a caller's, and not the one that follows from the configuration."""
+        return self.data_collator is not self._own_collator
 
     @property
     def stream_settings(self) -> Mapping[str, Any]:

@@ -33,6 +33,7 @@ from qtarget.train.instance_forward import ForwardBeforeTRL
 from qtarget.train.missed_evaluation import evaluation_missed
 from qtarget.train.probes import check_hooks, check_label_count, check_state
 from qtarget.train.process_group import whole_weights
+from qtarget.train.resumption.whole_checkpoints import step_of
 from qtarget.train.trl_preparation import Preparation, Prepare, completions_learned
 
 
@@ -91,6 +92,9 @@ class OpenSFTTrainer(SFTTrainer):
     def loss_total(self, total: float) -> None:
         self._total_loss_scalar = total
 
+    best_taken: int | None = None
+    """The step whose weights the model has, once those of the best checkpoint were taken in the place of the last."""
+
     gradient_norm: torch.Tensor | float | None = None
     """Of the optimizer step under way, over all weights and ranks, before it is clipped."""
 
@@ -117,8 +121,10 @@ class OpenSFTTrainer(SFTTrainer):
         """Called after the model's weights are read from a checkpoint, on every rank."""
 
     @property
-    def read_columns(self) -> list[str]:
-        """Columns of the prepared rows that reach the collator."""
+    def read_columns(self) -> list[str] | None:
+        """Columns of the prepared rows that reach the collator; None for all."""
+        if not self.args.remove_unused_columns:
+            return None
         self._set_signature_columns_if_needed()
         return list(self._signature_columns or [])
 
@@ -254,9 +260,11 @@ class OpenSFTTrainer(SFTTrainer):
     def _init_training_state(
         self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
     ) -> tuple[int, int]:
+        self.best_taken = None
         begun = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
+        self.state.compute_steps(self.args, max_steps)  # a checkpoint's state has those of the run that wrote it
         self.begin_steps(self.state.global_step, max_steps)
         if resume_from_checkpoint is not None and self.state.global_step:
             recall_best(self.state, Path(str(resume_from_checkpoint)))
@@ -270,6 +278,7 @@ class OpenSFTTrainer(SFTTrainer):
         check_checkpoint_weights(best, self.args, self.asker)
         with dtypes_kept(self.model):
             super()._load_best_model()
+        self.best_taken = step_of(best)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         checkpoint = Path(resume_from_checkpoint)

@@ -29,9 +29,8 @@ def code_parts(trainer: Any) -> dict[str, Any]:
     told, unseen = {}, []
     for place, given in _given(trainer):
         content = Content(given, known)
-        if content.is_own or place != "data_collator":  # one of a library follows from the configuration
-            told[place] = f"Python {python_version()}, sha256 {content.digest}"
-            unseen += [f"{each} ({place})" for each in content.unseen]
+        told[place] = f"Python {python_version()}, sha256 {content.digest}"
+        unseen += [f"{each} ({place})" for each in content.unseen]
     return {
         CODE_PART: told,
         "optimizer_settings": _optimizer_settings(trainer.optimizer),
@@ -50,8 +49,9 @@ def _given(trainer: Any) -> Iterator[tuple[str, Any]]:
         yield "optimizer", given[0]
     if trainer.lr_scheduler is not None:
         yield "lr_scheduler", _functions_of(trainer.lr_scheduler)
-    collator = trainer.data_collator
-    yield "data_collator", collator.inner if isinstance(collator, PerTokenCollator) else collator
+    if trainer.has_given_collator:  # the Trainer's own follows from the configuration
+        collator = trainer.data_collator
+        yield "data_collator", collator.inner if isinstance(collator, PerTokenCollator) else collator
     for name in ("compute_metrics", "preprocess_logits_for_metrics"):
         if (function := getattr(trainer, name, None)) is not None:
             yield name, function

@@ -13,7 +13,7 @@ import re
 import sys
 import types
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path, PurePath
@@ -64,7 +64,6 @@ class Content:
 
     def __init__(self, whole: Any, known: Mapping[int, str]) -> None:
         self.unseen: list[str] = []
-        self.is_own = False
         self._known = known
         self._seen: list[Any] = []
         self._told_of: dict[int, str] = {}
@@ -122,6 +121,8 @@ class Content:
                 return ["property", self._of(value.func)]
             case types.FunctionType():
                 return self._of_function(value)
+            case types.ModuleType() if is_own_module(value):
+                return self._untold(f"the module {value.__name__}")
             case types.ModuleType() | types.BuiltinFunctionType():
                 return full_name(value)
             case type():
@@ -134,18 +135,19 @@ class Content:
 
     def _of_function(self, function: types.FunctionType) -> Any:
         """Code, defaults and what it reads from outside; of a library's the values that it was made with."""
-        held = (function.__defaults__, function.__kwdefaults__, [*map(_inside, function.__closure__ or ())])
+        cells = [_inside(each) for each in function.__closure__ or ()]
+        if is_own(function):
+            names = _names_in(function.__code__)
+            cells = [_read_of(each, names) if is_own_module(each) else each for each in cells]
+        held = (function.__defaults__, function.__kwdefaults__, cells)
         if not is_own(function):
             is_ours = _package(function) == _OURS  # a library's other functions are what their names say
             return [full_name(function), *(map(self._of, held) if is_ours else ())]
-        self.is_own = True
-        read = {name: function.__globals__[name] for name in _globals_of(function.__code__, function.__globals__)}
-        return ["function", _code(function.__code__), *map(self._of, held), self._of(read)]
+        return ["function", _code(function.__code__), *map(self._of, held), self._of(_read_by(function))]
 
     def _of_class(self, kind: type) -> Any:
         if not is_own(kind):
             return full_name(kind)
-        self.is_own = True
         own = {name: each for name, each in vars(kind).items() if name not in _OF_CLASSES}
         return [full_name(kind), self._of(own), *map(self._of, kind.__bases__)]
 
@@ -250,3 +252,47 @@ def _globals_of(code: types.CodeType, there: Mapping[str, Any]) -> list[str]:
     names = {each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     inner = (name for each in code.co_consts if isinstance(each, types.CodeType) for name in _globals_of(each, there))
     return sorted(name for name in {*names, *inner} if name in there)
+
+
+def _read_by(function: types.FunctionType) -> dict[str, Any]:
+    """What a function reads from outside, by name: of the user's modules what stands in them under a name that is in
+    the code."""
+    code, there = function.__code__, function.__globals__
+    read = {name: there[name] for name in _globals_of(code, there)}
+    read |= {f"import {module.__name__}": module for module in _imported_in(code, there)}
+    names = _names_in(code)
+    return {name: _read_of(each, names) if is_own_module(each) else each for name, each in read.items()}
+
+
+def is_own_module(value: Any) -> bool:
+    """Whether a value is a module of the user's."""
+    if not isinstance(value, types.ModuleType) or value.__name__.partition(".")[0] in _LIBRARIES:
+        return False
+    places = [getattr(value, "__file__", None) or "", *getattr(value, "__path__", ())]
+    return not any(_INSTALLED & set(Path(place).parts) for place in places)
+
+
+def _read_of(module: types.ModuleType, names: Collection[str], within: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The values of a module that stand under one of the names, those of the user's modules in it likewise."""
+    within = (*within, module.__name__)
+    held = {name: vars(module)[name] for name in names if name in vars(module)}
+    return {
+        name: _read_of(each, names, within) if is_own_module(each) else each
+        for name, each in held.items()
+        if not (is_own_module(each) and each.__name__ in within)
+    }
+
+
+def _names_in(code: types.CodeType) -> frozenset[str]:
+    """All names of attributes, globals and modules in a function and in those inside it."""
+    inner = [_names_in(each) for each in code.co_consts if isinstance(each, types.CodeType)]
+    return frozenset(code.co_names).union(*inner)
+
+
+def _imported_in(code: types.CodeType, there: Mapping[str, Any]) -> list[types.ModuleType]:
+    """The modules of the user's that a function imports itself, and that are imported by now."""
+    named = [each.argval for each in dis.get_instructions(code) if each.opname == "IMPORT_NAME"]
+    named = [name for each in named for name in (each, each.partition(".")[0], f"{there.get('__package__')}.{each}")]
+    found = [sys.modules[name] for name in named if name in sys.modules]
+    inner = [each for one in code.co_consts if isinstance(one, types.CodeType) for each in _imported_in(one, there)]
+    return [each for each in (*found, *inner) if is_own_module(each)]

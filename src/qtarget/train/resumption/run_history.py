@@ -1,5 +1,6 @@
 """Which steps of a run were run as what: a run that is resumed with changes is no longer one run all through."""
 
+import itertools
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ KEPT_BY_CHECKPOINTS = frozenset(
     }
 )
 """What the states in a checkpoint decide: another value would have no effect on a run that goes on from it."""
+_MEASURING = ("reduce_lr_on_plateau", "greedy")
+_OF_SCHEDULE = frozenset({"lr_scheduler_type", "lr_scheduler_kwargs"})
+"""Schedules that follow a measure, whose whole state, also how they were made, stands in a checkpoint."""
 _SAMPLED = re.compile(r"((a model|an adapter), )?[0-9a-f]{64}", re.ASCII)
 """What earlier versions wrote of weights: sha256 over a sample of them, which no other digest can be held against."""
 _UNLOOKED = "which is not looked into"
@@ -89,28 +93,45 @@ def parts_of_history(facts: Mapping[str, Any]) -> list[RunPart]:
 
 def history_sentences(history: Sequence[RunPart], steps: int) -> list[str]:
     """What changed in a run, a sentence for each part behind the first; none for one that is one run all through."""
-    history = [part for place, part in enumerate(history) if not place or part.after < steps]
+    history = history_until(history, steps)
     ends = [*(each.after for each in history[2:]), steps]
     pairs = zip(history, history[1:], ends, strict=False)
     return [
-        *map(_unknown_sentence, history[:1] if history and history[0].after else ()),
+        *(_unknown_sentence(min(first.after, steps)) for first in history[:1] if first.after),
         *(_part_sentence(before, now, end) for before, now, end in pairs),
     ]
 
 
-def _unknown_sentence(first: RunPart) -> str:
+def history_until(history: Sequence[RunPart], steps: int) -> list[RunPart]:
+    """The parts of a history that the first steps of a run are of."""
+    return [part for place, part in enumerate(history) if not place or part.after < steps]
+
+
+def later_sentences(history: Sequence[RunPart], steps: int) -> list[str]:
+    """What changed in a run behind the steps that its weights are of, a sentence for each part."""
+    return [
+        f"Behind step {now.after} the run went on with {_changes(before, now)}: later than these weights."
+        for before, now in itertools.pairwise(history)
+        if now.after >= steps
+    ]
+
+
+def _unknown_sentence(last: int) -> str:
     return (
-        f"Steps 1 to {first.after} are of a checkpoint without a manifest: what they were run as is not known. The "
+        f"Steps 1 to {last} are of a checkpoint without a manifest: what they were run as is not known. The "
         "learning rate and the optimizer are those that its states hold, and not those of the configuration below."
     )
 
 
 def _part_sentence(before: RunPart, now: RunPart, end: int) -> str:
-    changes = (
+    return f"Steps {now.after + 1} to {end} were run with {_changes(before, now)}."
+
+
+def _changes(before: RunPart, now: RunPart) -> str:
+    return ", ".join(
         f"{each.name} {_short(each.now)} (before: {_short(each.before)})"
         for each in differences(before.identity, now.identity)
     )
-    return f"Steps {now.after + 1} to {end} were run with {', '.join(changes)}."
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
@@ -256,7 +277,8 @@ def _refuse_unknown(request: ResumeRequest, parts: Collection[str]) -> None:
 
 def _without_effect(identity: Mapping[str, Any]) -> frozenset[str]:
     """Parts that a change of would change nothing: the first weights too, unless an adapter stands on them."""
-    return KEPT_BY_CHECKPOINTS if identity.get("adapter") else KEPT_BY_CHECKPOINTS | {"weights"}
+    of_schedule = _OF_SCHEDULE if identity.get("lr_scheduler_type") in _MEASURING else frozenset()
+    return KEPT_BY_CHECKPOINTS | of_schedule | (frozenset() if identity.get("adapter") else {"weights"})
 
 
 def _refusal(refused: list[Difference], fixed: frozenset[str], request: ResumeRequest) -> str:

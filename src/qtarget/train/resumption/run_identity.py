@@ -90,8 +90,6 @@ BY_CONTENT = frozenset(
 )
 """Keys in whose place something stands that says more: the method itself, contents of models, the tokenizer."""
 VERSIONED = ("torch", "transformers", "trl", "accelerate", "peft")
-COLLATOR_LIBRARIES = ("qtarget", "transformers", "trl")
-"""Collators of these follow from the configuration."""
 STREAM = "a stream, which is not read ahead"
 _STUDENT = "student"
 _ROWS = 1000
@@ -114,13 +112,15 @@ class IdentifiableTrainer(Protocol):
     callback_handler: Any
 
     @property
+    def has_given_collator(self) -> bool: ...
+    @property
     def stream_settings(self) -> Mapping[str, Any]: ...
     @property
     def text_tokenizer(self) -> Any: ...
     @property
     def sources(self) -> dict[str, EvidenceSource]: ...
     @property
-    def read_columns(self) -> list[str]: ...
+    def read_columns(self) -> list[str] | None: ...
 
 
 def digests_of_weights(trainer: IdentifiableTrainer) -> dict[str, str]:
@@ -164,7 +164,7 @@ def run_identity(trainer: IdentifiableTrainer, weights: Mapping[str, str]) -> di
         "reference": sources.get("reference"),
         "reference_config": configs.get("reference"),
         "optimizer": _given_optimizer(trainer),
-        "data_collator": _own_collator(trainer.data_collator),
+        "data_collator": _given_collator(trainer.data_collator) if trainer.has_given_collator else None,
         "ranks": trainer.accelerator.num_processes,
         "sharding": _sharding(trainer.accelerator),
         "device": trainer.accelerator.device.type,
@@ -239,7 +239,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _rows_identity(rows: Any, columns: list[str]) -> Any:
+def _rows_identity(rows: Any, columns: list[str] | None) -> Any:
     if isinstance(rows, Mapping):
         return {str(name): _rows_identity(each, columns) for name, each in rows.items()}
     if rows is None or not isinstance(rows, Dataset):
@@ -247,9 +247,11 @@ def _rows_identity(rows: Any, columns: list[str]) -> Any:
     return f"{len(rows)} rows, sha256 {rows_digest(rows, columns)}"
 
 
-def rows_digest(rows: Dataset, columns: list[str]) -> str:
-    """sha256 over the values of the named columns that the rows have, in the rows' order, however they are stored."""
-    digest, names = hashlib.sha256(), sorted(set(rows.column_names) & set(columns))
+def rows_digest(rows: Dataset, columns: list[str] | None) -> str:
+    """sha256 over the values of the named columns that the rows have, of None all, in the rows' order, however they are
+    stored."""
+    there = set(rows.column_names)
+    digest, names = hashlib.sha256(), sorted(there if columns is None else there & set(columns))
     for batch in rows.with_format("arrow").iter(_ROWS):
         for name in names:
             digest.update(name.encode())
@@ -268,7 +270,8 @@ def _bytes_of(array: Any) -> Iterator[bytes]:
         yield from _bytes_of(array.flatten())
     elif pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_boolean(array.type):
         wide = np.float64 if pa.types.is_floating(array.type) else np.int64
-        yield np.asarray(array.fill_null(0)).astype(wide).tobytes()
+        nothing = False if pa.types.is_boolean(array.type) else 0
+        yield np.asarray(array.fill_null(nothing)).astype(wide).tobytes()
     else:
         yield json.dumps(array.to_pylist(), sort_keys=True, default=str).encode()
 
@@ -300,7 +303,7 @@ def _weights_of(source: Any) -> Iterator[tuple[str, Tensor]]:
 def _source_identity(source: EvidenceSource, weights: str | None) -> Any:
     match source:
         case LiveModel():
-            return f"a model, {weights}"
+            return f"a model, {weights}" + ("" if source.vocab is None else f" (of {source.vocab} tokens)")
         case SecondAdapter():
             return f"an adapter, {weights}"
         case KeptSource(store=Cache() as cache):
@@ -327,12 +330,10 @@ def _given_optimizer(trainer: IdentifiableTrainer) -> Any:
     return None if given is None else canonical(given)
 
 
-def _own_collator(collator: Any) -> Any:
-    """Class and plain public attributes of a collator that was given as an object; None for the libraries' own."""
+def _given_collator(collator: Any) -> dict[str, Any]:
+    """Class and plain public attributes of a collator that was given as an object."""
     collator = collator.inner if isinstance(collator, PerTokenCollator) else collator
     kind = collator if hasattr(collator, "__qualname__") else type(collator)
-    if kind.__module__.partition(".")[0] in COLLATOR_LIBRARIES:
-        return None
     plain = {name: value for name, value in getattr(collator, "__dict__", {}).items() if not name.startswith("_")}
     plain = {
         name: value for name, value in plain.items() if value is None or isinstance(value, bool | int | float | str)

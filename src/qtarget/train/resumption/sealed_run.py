@@ -15,7 +15,7 @@ from qtarget.outcomes import FinishedRunError
 from qtarget.train.resumption.best_checkpoint import BestCheckpointError, best_beside, best_fault
 from qtarget.train.resumption.branches import BRANCHES, Line
 from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, line_behind, on_first_rank
-from qtarget.train.resumption.run_history import ResumeRequest, RunPart, changes_without_steps
+from qtarget.train.resumption.run_history import ResumeRequest, RunPart, changes_without_steps, history_until
 from qtarget.train.resumption.run_identity import digests_of_weights, keys_of, run_identity
 from qtarget.train.resumption.whole_checkpoints import checkpoints_in, step_of
 
@@ -141,16 +141,24 @@ class SealedRun:
                 self._is_writing, self.check_writer = False, _without_lock
 
     def seal(self, folder: Path, kind: str, left_out: Sequence[str] = ()) -> None:
-        """Seal a "checkpoint" or a "result" with the step, the number of ranks and the run's history.
+        """Seal a "checkpoint" or a "result" with the step, the number of ranks and the run's history up to that step.
+
+        Of weights of the best checkpoint that is its step, and `run_steps` tells how many the run took.
 
         Raises:
             SecondWriterError: the output directory was removed or replaced since the run began to write.
         """
         self.check_writer()
-        history = [{"after": each.after, "identity": each.identity} for each in self.history]
-        step, ranks = self.trainer.state.global_step, self.trainer.accelerator.num_processes
-        facts = {"kind": kind, "step": step, "ranks": ranks, "history": history, BRANCHES: [*map(list, self.line)]}
-        seal(folder, facts, left_out)
+        taken, best = self.trainer.state.global_step, self.trainer.best_taken
+        parts = self.history if best is None else history_until(self.history, best)
+        history = [{"after": each.after, "identity": each.identity} for each in parts]
+        steps = {"step": taken} if best is None else {"step": best, "run_steps": taken}
+        ranks = self.trainer.accelerator.num_processes
+        seal(
+            folder,
+            {"kind": kind, **steps, "ranks": ranks, "history": history, BRANCHES: [*map(list, self.line)]},
+            left_out,
+        )
 
     def lose(self, folder: Path, error: Exception, was_best: bool) -> None:
         """A checkpoint could not be written: warn, or stop, as `args.on_save_error` says.
