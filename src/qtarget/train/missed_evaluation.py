@@ -46,5 +46,13 @@ def evaluation_missed(args: TrainingArguments, state: TrainerState) -> bool:
 
 def is_evaluated(state: TrainerState) -> bool:
     """Whether the log holds an evaluation of the last step."""
-    of_step = [logged for logged in state.log_history if logged.get("step") == state.global_step]
-    return any(name.startswith("eval_") for logged in of_step for name in logged)
+    return any(_is_of_evaluation(logged, state) for logged in state.log_history)
+
+
+def forget_evaluation(state: TrainerState) -> None:
+    """Take what the log holds of a broken evaluation of the last step out of it: some of several sets."""
+    state.log_history = [logged for logged in state.log_history if not _is_of_evaluation(logged, state)]
+
+
+def _is_of_evaluation(logged: dict[str, float], state: TrainerState) -> bool:
+    return logged.get("step") == state.global_step and any(name.startswith("eval_") for name in logged)

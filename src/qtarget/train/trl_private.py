@@ -209,6 +209,12 @@ class OpenSFTTrainer(SFTTrainer):
             self._push_from_checkpoint(str(folder))
         self.checkpoint_writer.prune(folder)
 
+    def _evaluate(self, trial, ignore_keys_for_eval, skip_scheduler: bool = False) -> dict[str, float]:
+        """As the Trainer's, without that of `eval_on_start` where a run goes on: the unbroken run has none there."""
+        if skip_scheduler and self.state.global_step:  # which only that of `eval_on_start` does
+            return {}
+        return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler=skip_scheduler)
+
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         self.checkpoint_writer.note_best()
         return super()._determine_best_metric(metrics=metrics, trial=trial)
