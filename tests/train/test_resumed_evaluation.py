@@ -7,7 +7,7 @@ import pytest
 import tiny_models
 from datasets import Dataset
 from train import parity
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from qtarget.outcomes import Interruption
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer, stop_with_checkpoint
@@ -40,7 +40,7 @@ class Ending(TrainerCallback):
 def trainer(folder, evaluation=None, callbacks=(), **changes):
     given = {"max_steps": 6, "save_strategy": "steps", "save_steps": 100, "eval_strategy": "steps", "eval_steps": 1}
     rows = evaluation or Dataset.from_list(tiny_models.token_rows(4, seed=5))
-    args = parity.common_args(output_dir=str(folder), learning_rate=0.5, **{**given, **changes})
+    args = parity.common_args(output_dir=str(folder), **{"learning_rate": 0.5, **given, **changes})
     return TargetSFTTrainer(
         tiny_models.tiny_model(),
         TargetSFTConfig(method="sft", **args),
@@ -91,3 +91,66 @@ def test_one_that_is_broken_between_two_sets_is_made_up_for_with_both(tmp_path):
 
     whole, again = stopped_and_resumed(tmp_path, Ending(3, 2), make)  # each set is one batch
     assert logged(again) == logged(whole)
+
+
+def patient(folder, *patience, callbacks=(), **changes):
+    """A run whose evaluations get worse; it ends after so many of them."""
+    best = {"load_best_model_at_end": True, "save_steps": 1, "metric_for_best_model": "eval_loss", "max_steps": 8}
+    stopping = [EarlyStoppingCallback(each) for each in patience]
+    return trainer(folder, callbacks=[*stopping, *callbacks], **{**best, "learning_rate": 2.0, **changes})
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """A run that ended early, and the step that it ended at."""
+    folder = tmp_path_factory.mktemp("ended")
+    whole = patient(folder, 3)
+    whole.train()
+    assert 3 < whole.state.global_step < 8
+    return folder, whole
+
+
+@pytest.mark.failure_case(1)
+@pytest.mark.parametrize("back", [0, 1, 2])
+def test_early_stopping_counts_on(ended, tmp_path, back):
+    """Also where it had ended the run when the checkpoint was written."""
+    folder, whole = ended
+    again = patient(tmp_path, 3)
+    again.train(resume_from_checkpoint=str(folder / f"checkpoint-{whole.state.global_step - back}"))
+    assert again.state.global_step == whole.state.global_step
+    assert logged(again) == logged(whole)
+    ours, theirs = (dict(run.model.named_parameters()) for run in (again, whole))
+    assert all((ours[name] == weight).all() for name, weight in theirs.items())
+
+
+@pytest.mark.failure_case(1)
+def test_a_missed_evaluation_that_ends_the_run_ends_it_before_the_next_step(ended, tmp_path):
+    _, whole = ended
+    step = whole.state.global_step
+    stopped = patient(tmp_path, 3, callbacks=[Ending(step)])
+    with pytest.raises(Interruption), stop_with_checkpoint(stopped):
+        stopped.train()
+    again = patient(tmp_path, 3)
+    again.train(resume_from_checkpoint=True)
+    assert logged(again) == logged(whole)
+    assert again.state.global_step == step
+
+
+def test_more_patience_trains_on(ended, tmp_path):
+    folder, whole = ended
+    again = patient(tmp_path, 30, resume_changed=["code"])
+    again.train(resume_from_checkpoint=str(folder / f"checkpoint-{whole.state.global_step}"))
+    assert again.state.global_step == 8
+
+
+def test_two_callbacks_of_one_kind_each_count_on_and_a_new_one_begins(ended, tmp_path):
+    folder, _ = ended
+    again = patient(tmp_path / "two", 30, 40, resume_changed=["code"])
+    again.train(resume_from_checkpoint=str(folder / "checkpoint-2"))
+    own = [each for each in again.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback)]
+    third = patient(tmp_path / "two", 30, 40, resume_changed=["code"])
+    third.train(resume_from_checkpoint=str(tmp_path / "two" / "checkpoint-7"))
+    now = [each for each in third.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback)]
+    assert [each.state() for each in now] == [each.state() for each in own]
+    patient(tmp_path / "none", max_steps=2).train()
+    patient(tmp_path / "none", 30, max_steps=4, resume_changed=["max_steps"]).train(resume_from_checkpoint=True)

@@ -1,5 +1,7 @@
 """An evaluation that a stop left out is made up for when training is resumed, before the next step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -31,6 +33,19 @@ class MissedEvaluation(TrainerCallback):
             self._looked = True
             if evaluation_missed(args, state):
                 self.trainer.evaluate_in_training()
+                if control.should_training_stop:
+                    raise _NoStepLeftError
+
+
+class _NoStepLeftError(Exception):
+    """The missed evaluation ended the run, and the step that was about to begin is none of it."""
+
+
+@contextmanager
+def ended_by_evaluation() -> Iterator[None]:
+    """The block, which takes steps, ends where a missed evaluation ends the run."""
+    with suppress(_NoStepLeftError):
+        yield
 
 
 def evaluation_missed(args: TrainingArguments, state: TrainerState) -> bool:
