@@ -153,4 +153,4 @@ def test_two_callbacks_of_one_kind_each_count_on_and_a_new_one_begins(ended, tmp
     now = [each for each in third.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback)]
     assert [each.state() for each in now] == [each.state() for each in own]
     patient(tmp_path / "none", max_steps=2).train()
-    patient(tmp_path / "none", 30, max_steps=4, resume_changed=["max_steps"]).train(resume_from_checkpoint=True)
+    patient(tmp_path / "none", 30, max_steps=4, resume_changed=["max_steps", "code"]).train(resume_from_checkpoint=True)

@@ -2,6 +2,7 @@
 
     sealed_run           a run that begins or goes on, and seals what it writes
     run_identity         what a run is: everything that decides the weights it ends with, by name
+    identity_now         the same of a trainer that may have trained before
     model_settings       what of a model's configuration decides what it computes
     own_code             what functions and objects of a user's own hold, down to their code
     code_of_run          which functions and objects of a run are compared so, and which are only named
