@@ -59,7 +59,7 @@ class JobTrainer(TargetSFTTrainer):
         """
         self.start, self.sealed_run.verified = start, start.newest
         if start.newest is not None and self.facts.job.sample is None:  # a sample's rows are never those of the run
-            self.sealed_run.begin(str(start.newest))
+            self.sealed_run.begin_ahead(str(start.newest))
 
     @property
     def stream_settings(self) -> Mapping[str, Any]:

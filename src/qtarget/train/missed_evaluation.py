@@ -1,5 +1,7 @@
 """An evaluation that a stop left out is made up for when training is resumed, before the next step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -31,6 +33,19 @@ class MissedEvaluation(TrainerCallback):
             self._looked = True
             if evaluation_missed(args, state):
                 self.trainer.evaluate_in_training()
+                if control.should_training_stop:
+                    raise _NoStepLeftError
+
+
+class _NoStepLeftError(Exception):
+    """The missed evaluation ended the run, and the step that was about to begin is none of it."""
+
+
+@contextmanager
+def ended_by_evaluation() -> Iterator[None]:
+    """The block, which takes steps, ends where a missed evaluation ends the run."""
+    with suppress(_NoStepLeftError):
+        yield
 
 
 def evaluation_missed(args: TrainingArguments, state: TrainerState) -> bool:
@@ -46,5 +61,13 @@ def evaluation_missed(args: TrainingArguments, state: TrainerState) -> bool:
 
 def is_evaluated(state: TrainerState) -> bool:
     """Whether the log holds an evaluation of the last step."""
-    of_step = [logged for logged in state.log_history if logged.get("step") == state.global_step]
-    return any(name.startswith("eval_") for logged in of_step for name in logged)
+    return any(_is_of_evaluation(logged, state) for logged in state.log_history)
+
+
+def forget_evaluation(state: TrainerState) -> None:
+    """Take what the log holds of a broken evaluation of the last step out of it: some of several sets."""
+    state.log_history = [logged for logged in state.log_history if not _is_of_evaluation(logged, state)]
+
+
+def _is_of_evaluation(logged: dict[str, float], state: TrainerState) -> bool:
+    return logged.get("step") == state.global_step and any(name.startswith("eval_") for name in logged)

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerState
 
 from qtarget.outcomes import Interruption
+from qtarget.train.missed_evaluation import forget_evaluation
 from qtarget.train.resumption.whole_checkpoints import step_of
 from qtarget.train.stop_signals import StopSignals, signal_name
 
@@ -108,6 +109,7 @@ class StopAtStepEnd(TrainerCallback):
         if self.trainer.is_in_train and state.global_step > self._began_at:
             args.save_only_model = False
             _set_random(self._random)
+            forget_evaluation(state)
             self.trainer.save_checkpoint()
         raise self.interruption()
 

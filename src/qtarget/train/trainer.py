@@ -263,7 +263,10 @@ class TargetSFTTrainer(OpenSFTTrainer):
         """
         with ranks_told(), self.sealed_run.only_writer():
             start = self.sealed_run.begin(resume_from_checkpoint)
-            output = super().train(None if start is None else str(start), *args, **kwargs)
+            try:
+                output = super().train(None if start is None else str(start), *args, **kwargs)
+            finally:
+                self.sealed_run.end()
         return output._replace(training_loss=output.metrics.get("train_loss", math.nan))
 
     @property

@@ -23,6 +23,7 @@ from qtarget.data import Asker
 from qtarget.disk.files import make_json_valid
 from qtarget.disk.seal import SEAL
 from qtarget.train.checkpoint_files.best_so_far import recall_best
+from qtarget.train.checkpoint_files.callback_states import is_ended_early, restore_callbacks
 from qtarget.train.checkpoint_files.checkpoint_pickles import check_checkpoint_pickles
 from qtarget.train.checkpoint_files.checkpoint_weights import check_checkpoint_weights, dtypes_kept
 from qtarget.train.checkpoint_files.checkpoint_writer import CheckpointWriter
@@ -30,7 +31,7 @@ from qtarget.train.checkpoint_files.hub_push import lay_out_card
 from qtarget.train.checkpoint_files.stream_place import place_in_stream
 from qtarget.train.finite_weights import check_before_writing
 from qtarget.train.instance_forward import ForwardBeforeTRL
-from qtarget.train.missed_evaluation import evaluation_missed
+from qtarget.train.missed_evaluation import ended_by_evaluation, evaluation_missed
 from qtarget.train.probes import check_hooks, check_label_count, check_state
 from qtarget.train.process_group import whole_weights
 from qtarget.train.resumption.whole_checkpoints import step_of
@@ -215,6 +216,12 @@ class OpenSFTTrainer(SFTTrainer):
             self._push_from_checkpoint(str(folder))
         self.checkpoint_writer.prune(folder)
 
+    def _evaluate(self, trial, ignore_keys_for_eval, skip_scheduler: bool = False) -> dict[str, float]:
+        """As the Trainer's, without that of `eval_on_start` where a run goes on: the unbroken run has none there."""
+        if skip_scheduler and self.state.global_step:  # which only that of `eval_on_start` does
+            return {}
+        return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler=skip_scheduler)
+
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         self.checkpoint_writer.note_best()
         return super()._determine_best_metric(metrics=metrics, trial=trial)
@@ -241,11 +248,20 @@ class OpenSFTTrainer(SFTTrainer):
             super()._save(output_dir, state_dict)
 
     _is_finished_before = False
+    _resumed_at = 0
+
+    def _is_ended_before(self) -> bool:
+        """Whether a callback had ended the run when the checkpoint was written that it goes on from."""
+        at_its_step = 0 < self.state.global_step == self._resumed_at
+        return at_its_step and is_ended_early(self.callback_handler.callbacks)
 
     def _run_epoch(self, *args, **kwargs) -> None:
         """As the Trainer's, which takes a step too many of a run that is resumed at its end."""
-        if self.state.global_step < self.state.max_steps:
-            return super()._run_epoch(*args, **kwargs)
+        if self.state.global_step < self.state.max_steps and not self._is_ended_before():
+            with ended_by_evaluation():
+                return super()._run_epoch(*args, **kwargs)
+            self._is_finished_before = True
+            return None
         if evaluation_missed(self.args, self.state):
             self.evaluate_in_training()
         self.control.should_training_stop = self._is_finished_before = True
@@ -265,9 +281,12 @@ class OpenSFTTrainer(SFTTrainer):
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
         self.state.compute_steps(self.args, max_steps)  # a checkpoint's state has those of the run that wrote it
+        self._resumed_at = self.state.global_step
         self.begin_steps(self.state.global_step, max_steps)
         if resume_from_checkpoint is not None and self.state.global_step:
             recall_best(self.state, Path(str(resume_from_checkpoint)))
+            restores = not self.args.restore_callback_states_from_checkpoint  # by which the Trainer does so itself
+            restore_callbacks(self.callback_handler.callbacks, self.state, restores)
         if self.state.global_step == 0 or has_length(self.train_dataset) or self.args.ignore_data_skip:
             return begun
         return place_in_stream(Path(str(resume_from_checkpoint)), self.args.gradient_accumulation_steps)

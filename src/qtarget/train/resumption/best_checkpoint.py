@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from qtarget.disk.seal import SEAL, read_seal
-from qtarget.train.resumption.run_history import RunPart, differences, parts_of_history
+from qtarget.train.resumption.other_runs import is_same_part
+from qtarget.train.resumption.run_history import RunPart, parts_of_history
 from qtarget.train.resumption.whole_checkpoints import STATE, checkpoint_fault
 
 
@@ -37,12 +37,4 @@ def best_fault(best: Path, history: Sequence[RunPart], accepts_unsealed: bool) -
     if fault := checkpoint_fault(best, accepts_unsealed):
         return f"is not whole ({fault})"
     own = parts_of_history(read_seal(best).facts) if (best / SEAL).is_file() else []
-    return None if all(map(_is_same, own, history)) and len(own) <= len(history) else "is of another run"
-
-
-def _is_same(one: RunPart, other: RunPart) -> bool:
-    return one.after == other.after and not differences(_as_read(one.identity), _as_read(other.identity))
-
-
-def _as_read(identity: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(identity))
+    return None if all(map(is_same_part, own, history)) and len(own) <= len(history) else "is of another run"

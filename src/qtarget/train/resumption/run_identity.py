@@ -123,8 +123,11 @@ class IdentifiableTrainer(Protocol):
     def read_columns(self) -> list[str] | None: ...
 
 
-def digests_of_weights(trainer: IdentifiableTrainer) -> dict[str, str]:
+def digests_of_weights(trainer: IdentifiableTrainer, is_trained: bool = False) -> dict[str, str]:
     """sha256 over all weights that a run reads, of the student ("student") and of models by their source's name.
+
+    Args:
+        is_trained: whether the student was trained by now; then its adapter is hashed too.
 
     To be called on every rank: of a model that is cut over ranks each hashes its part, any other the first rank alone.
     """
@@ -133,7 +136,7 @@ def digests_of_weights(trainer: IdentifiableTrainer) -> dict[str, str]:
     for name, model in read.items():
         if model is not None and (is_first or is_sharded(model)):
             source = trainer.sources.get(name)
-            own = weights_digest(_given_weights(model) if source is None else _weights_of(source))
+            own = weights_digest(_given_weights(model, is_trained) if source is None else _weights_of(source))
             digests[name] = f"sha256 {_digest(gather_object([own])) if is_sharded(model) else own}"
     return digests
 
@@ -276,9 +279,9 @@ def _bytes_of(array: Any) -> Iterator[bytes]:
         yield json.dumps(array.to_pylist(), sort_keys=True, default=str).encode()
 
 
-def _given_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """The weights that training begins with; of a peft model those that it leaves as they are."""
-    is_peft = is_peft_model(model)
+def _given_weights(model: Any, is_trained: bool) -> Iterator[tuple[str, Tensor]]:
+    """The weights that training begins with; of a peft model that was not trained those that it leaves as they are."""
+    is_peft = is_peft_model(model) and not is_trained
     return ((name, weight) for name, weight in stored_tensors(model) if not (is_peft and weight.requires_grad))
 
 

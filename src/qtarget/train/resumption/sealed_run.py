@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from qtarget.disk.seal import seal
 from qtarget.outcomes import FinishedRunError
 from qtarget.train.resumption.best_checkpoint import BestCheckpointError, best_beside, best_fault
 from qtarget.train.resumption.branches import BRANCHES, Line
+from qtarget.train.resumption.identity_now import IdentityNow
 from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, line_behind, on_first_rank
 from qtarget.train.resumption.run_history import ResumeRequest, RunPart, changes_without_steps, history_until
-from qtarget.train.resumption.run_identity import digests_of_weights, keys_of, run_identity
+from qtarget.train.resumption.run_identity import keys_of
 from qtarget.train.resumption.whole_checkpoints import checkpoints_in, step_of
 
 
@@ -32,6 +32,7 @@ class SealedRun:
     """The run of a trainer.
 
     Attributes:
+        identity: what the run is, as it was when it began; see `run_identity`. Empty before.
         history: which steps were run as what; empty before the run begins.
         line: the branches that led to it, in its folder; empty before the run begins.
         start: the checkpoint that it goes on from, if any.
@@ -41,6 +42,9 @@ class SealedRun:
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
+        self.identity: dict[str, Any] = {}
+        self._identity_now = IdentityNow(trainer)
+        self._is_begun_ahead = False
         self.history: list[RunPart] = []
         self.line: Line = ()
         self.start: Path | None = None
@@ -48,14 +52,8 @@ class SealedRun:
         self._is_writing = False
         self.check_writer = _without_lock
 
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What the run is; see `run_identity`. Asked for before the first step, and on all ranks together."""
-        weights = digests_of_weights(self.trainer)
-        return on_first_rank(self.trainer.accelerator, lambda: run_identity(self.trainer, weights))
-
     def begin(self, resume: str | bool | None) -> Path | None:
-        """Begin anew, or behind a checkpoint, which is returned.
+        """Begin anew, or behind a checkpoint, which is returned. On all ranks together.
 
         Raises:
             ValueError: the checkpoint is not whole, or is of another run; or the best one is, which the run would take
@@ -64,6 +62,8 @@ class SealedRun:
         args = self.trainer.args
         accelerator = self.trainer.accelerator
         found = checkpoint_to_resume(resume, args, accelerator, self.verified)
+        self.identity = self.identity if self._is_begun_ahead else self._identity_now(found is not None)
+        self._is_begun_ahead = False
         self.history = history_behind(found, self.identity, self._request(found), accelerator)
         self.start, self.line = found, line_behind(found, Path(str(args.output_dir)), accelerator)
         if found is not None and args.max_steps > 0:
@@ -71,6 +71,15 @@ class SealedRun:
         if found is not None and args.load_best_model_at_end:
             on_first_rank(accelerator, lambda: self._check_best(best_beside(found), ""))
         return found
+
+    def begin_ahead(self, resume: str) -> None:
+        """As `begin`, which is called next, and then does not look again at what the run is."""
+        self.begin(resume)
+        self._is_begun_ahead = True
+
+    def end(self) -> None:
+        """Training has ended, or was broken off; the trainer may train again."""
+        self._identity_now.note_made()
 
     def begin_steps(self, done: int, last: int) -> None:
         """Refuse changes of a run that has no steps left: what is done was not done as they say.
