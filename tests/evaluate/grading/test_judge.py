@@ -114,3 +114,9 @@ def test_hand_grades_come_from_a_file(server: JudgeServer, tmp_path: Path):
     path.write_text("", "utf-8")
     with pytest.raises(ValueError, match="has no rows"):
         read_hand_grades(path, run.questions)
+
+
+def test_it_is_shown_every_gold(server: JudgeServer):
+    JudgeGrader(server.url, JUDGE).grade(Question("q", "Where?", "London", accepted=("City of London",)), "London")
+    shown = "<right_answer>\nEach of these is right, alone:\n- London\n- City of London\n</right_answer>"
+    assert shown in server.asked[0]["messages"][0]["content"]

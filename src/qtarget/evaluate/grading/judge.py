@@ -51,7 +51,7 @@ class JudgeGrader:
         patience: seconds that the server may be away.
     """
 
-    name, version, is_costly = "judge", 1, True
+    name, version, is_costly = "judge", 2, True
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class JudgeGrader:
             return Grade(0, "unfinished_thinking")
         if not answer.strip():
             return Grade(0, "no_answer")
-        values = {"{question}": question.text, "{gold}": question.gold, "{answer}": answer.strip()}
+        values = {"{question}": question.text, "{gold}": golds_of(question), "{answer}": answer.strip()}
         return self._judged(re.sub(r"\{question\}|\{gold\}|\{answer\}", lambda found: values[found[0]], self.prompt))
 
     def _ask(self, content: str) -> Grade:
@@ -108,6 +108,13 @@ class JudgeGrader:
 
         settings: Any = {"key_variable": KEY_OF_JUDGE, "option": "--judge-url", "patience": patience}
         return Endpoint(self.model, self.url, batch_size=self.at_once, **settings)
+
+
+def golds_of(question: Question) -> str:
+    """The right answer as a judge is shown it; of several, each on a line."""
+    if not question.accepted:
+        return question.gold
+    return "\n".join(("Each of these is right, alone:", *(f"- {answer}" for answer in question.answers)))
 
 
 def verdict_in(reply: Any) -> Grade:

@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from typing import Literal, cast
 
+from qtarget.evaluate.grading.any_right import any_right
 from qtarget.evaluate.grading.boxed import last_box
 from qtarget.evaluate.grading.math_spelling import spelled
 from qtarget.evaluate.grading.thinking import said
@@ -18,7 +19,7 @@ class MathGrader:
     """Grades `\\boxed{…}` answers.
 
     A completion without a last box is ``no_answer``: nothing else in it is taken for one, nor what stands in a model's
-    thinking. Boxes that "and", "or" or a comma joins are one answer. What cannot be
+    thinking. Of several golds one is enough. Boxes that "and", "or" or a comma joins are one answer. What cannot be
     judged within the limits is None with the reason ``timeout``, never wrong, and costs no other answer.
 
     Args:
@@ -27,7 +28,7 @@ class MathGrader:
         at_once: answers that are judged at once, each by a worker; None for one a processor, up to 8.
     """
 
-    name, version = "math", 2
+    name, version = "math", 3
 
     def __init__(self, seconds: float = 5.0, memory_bytes: int = 2 * 1024**3, at_once: int | None = None) -> None:
         self.pool = WorkerPool(seconds, memory_bytes, at_once)
@@ -46,7 +47,9 @@ class MathGrader:
         if box is None or box.inside is None:
             return Grade(0, "cut_off" if box else "no_answer")
         answer = ", ".join(dict.fromkeys(part.strip() for part in (*box.beside, box.inside)))
-        return self._judged(question.gold.strip(), answer) if answer else Grade(0, "no_answer")
+        if not answer:
+            return Grade(0, "no_answer")
+        return any_right(self._judged(gold.strip(), answer) for gold in question.answers)
 
     def _judged(self, gold: str, answer: str) -> Grade:
         if answer == gold or (not is_unreadable(answer) and spelled(answer) == spelled(gold)):
