@@ -191,3 +191,25 @@ def test_of_several_golds_one_is_enough(tmp_path: Path):
         getattr(grader, "close", lambda: None)()
     assert any_right([Grade(0, "ok"), Grade(None, "timeout"), Grade(1, "ok")]).value == 1
     assert any_right([Grade(0, "ok"), Grade(None, "timeout"), Grade(0, "ok")]).value is None
+
+
+HELPERS = {
+    "direct.py": "import through\nA = 1\n", "through.py": "def f():\n    from late import B\n", "late.py": "B = 1\n",
+    "pack/__init__.py": "from .part import C\n", "pack/part.py": "C = 1\n", "named.py": "", "space/inner.py": "D = 1\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", [*HELPERS, "g.py"])
+def test_a_module_beside_the_file_is_part_of_the_grader(tmp_path: Path, changed: str):
+    source = (
+        "import json, direct\nimport pack.part, importlib\nfrom space import inner\nimportlib.import_module('named')\n"
+    )
+    for name, text in {**HELPERS, "g.py": source, "other.py": "", "broken.py": "(:"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    grader = PythonGrader(str(tmp_path / "g.py"), "right", at_once=1)
+    before = grader.fingerprint()
+    (tmp_path / "other.py").write_text("E = 2\n", "utf-8")
+    assert grader.fingerprint() == before
+    (tmp_path / changed).write_text((tmp_path / changed).read_text("utf-8") + "E = 2\n", "utf-8")
+    assert grader.fingerprint() != before

@@ -1,12 +1,12 @@
 """Grading by a Python function of a user's file, or of ours, in processes that can be killed."""
 
-import hashlib
 import json
 import re
 from pathlib import Path
 from typing import Any, ClassVar
 
 from qtarget.evaluate.grading.any_right import any_right
+from qtarget.evaluate.grading.own_code import code_sha256
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.grading.worker import KillableWorker, WorkerReply
 from qtarget.evaluate.grading.worker_pool import WorkerPool
@@ -93,7 +93,7 @@ class PythonGrader:
         self.at_once = self.pool.at_once
 
     def fingerprint(self) -> str:
-        code = hashlib.sha256(self.file.read_bytes()).hexdigest()[:16]
+        code = code_sha256(self.file)[:16]
         return f"{self.name} {self.version} ({self.pool.function}, sha256 {code}, {self.thinking}, {self.pool.limits})"
 
     def check(self) -> None:

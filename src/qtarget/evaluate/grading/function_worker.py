@@ -36,6 +36,7 @@ def main(memory_bytes: int, seconds: float, file: str, function: str) -> None:
 
 def _loaded(file: Path, function: str) -> tuple[Callable[..., Any], str]:
     """The function, and why there is none."""
+    sys.dont_write_bytecode = True  # what is written within a second would be taken for what it was
     sys.path.insert(0, str(file.parent))  # what it imports may stand beside it
     try:
         spec = importlib.util.spec_from_file_location("grader_of_a_user", file)
