@@ -202,7 +202,7 @@ def test_a_command_line_names_files_and_graders(tmp_path: Path):
         ({"questions": ["x.jsonl"], "grade": "number", "grade_option": ["tolerance"]},
          "write --grade-option tolerance=0.01"),
         ({"questions": ["x.jsonl"], "grade": "python"}, "it needs `file`; it needs `function`"),
-        ({"questions": ["x.jsonl"], "grade": "lab:x"}, "Unknown grader 'lab:x'"),
+        ({"questions": ["x.jsonl"], "grade": "exact:x"}, "Unknown grader 'exact:x'"),
     ],
 )  # fmt: skip
 def test_words_that_will_not_do(words: dict, said: str):
@@ -310,3 +310,16 @@ def test_numbers_are_those_of_options_where_it_is_said(tmp_path: Path):
     for answer in (2, "2"):
         assert first(tmp_path, {**row, "answer": answer}, "choice", fields={"options_from": "0"}).gold == "C"
     assert first(tmp_path, {**row, "answer": 2}, "choice", fields={"options_from": "1"}).gold == "B"
+
+
+@pytest.mark.parametrize("grade", ["lab", "reasoning-gym"])
+def test_graders_of_tasks_of_the_catalogue_are_not_for_own_questions(tmp_path: Path, grade: str):
+    path = file_of(tmp_path, Q)
+    said = rf"{grade!r} grades the tasks of that name alone; .*Write one of: math, choice, exact, .*python:FILE"
+    with pytest.raises(ValueError, match=said):
+        own_task(path, grade)
+    (tmp_path / "task.yaml").write_text(f"rows: mine.jsonl\ngrader: {{name: {grade}}}\n", "utf-8")
+    with pytest.raises(ValueError, match=said):
+        find_task(str(tmp_path / "task.yaml"))
+    with pytest.raises(ValueError, match=r"Unknown grader 'labb'\. (?!.*'lab')"):
+        own_task(path, "labb")
