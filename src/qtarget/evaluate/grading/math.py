@@ -6,6 +6,7 @@ from typing import Literal, cast
 from qtarget.evaluate.grading.any_right import any_right
 from qtarget.evaluate.grading.boxed import last_box
 from qtarget.evaluate.grading.math_spelling import spelled
+from qtarget.evaluate.grading.math_unlike import is_denied, is_unlike
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.grading.too_large import is_too_large
 from qtarget.evaluate.grading.untrusted import is_unreadable
@@ -46,6 +47,8 @@ class MathGrader:
         box = last_box(text)
         if box is None or box.inside is None:
             return Grade(0, "cut_off" if box else "no_answer")
+        if is_denied(text, box):
+            return Grade(0, "untrue", box.inside.strip())
         answer = ", ".join(dict.fromkeys(part.strip() for part in (*box.beside, box.inside)))
         if not answer:
             return Grade(0, "no_answer")
@@ -61,6 +64,8 @@ class MathGrader:
         if is_too_large(gold) or is_too_large(answer):
             return Grade(None, "timeout", answer)
         verdict = self.pool.compare(spelled(gold), spelled(answer))
+        if verdict["value"] == 1 and is_unlike(spelled(gold), spelled(answer)):
+            return Grade(0, "boxed", answer)
         reason = "boxed" if verdict["reason"] == "ok" else verdict["reason"]
         return Grade(cast(Literal[0, 1] | None, verdict["value"]), cast(Reason, reason), answer)
 
