@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from qtarget.evaluate.grading import PythonGrader, RegexGrader
-from qtarget.evaluate.nouns import Question
+from qtarget.evaluate.grading import (
+    ContainsGrader,
+    ExactGrader,
+    MathGrader,
+    NumberGrader,
+    PythonGrader,
+    RegexGrader,
+)
+from qtarget.evaluate.grading.any_right import any_right
+from qtarget.evaluate.nouns import Grade, Question
 
 FUNCTIONS = """
 import os
@@ -167,3 +175,41 @@ def test_regular_expressions():
 def test_an_expression_without_end_is_killed():
     assert found("x", "a" * 60, pattern=r"(a|aa)+$|(a*)*b", seconds=1)[:2] in [(0, "ok"), (None, "timeout")]
     assert found("(a*)*b", "a" * 60, seconds=1)[:2] == (None, "timeout")
+
+
+def test_of_several_golds_one_is_enough(tmp_path: Path):
+    """Whatever the grader: each of them is right, and nothing else."""
+    (tmp_path / "g.py").write_text("def same(completion, gold, row):\n    return completion == gold\n", "utf-8")
+    question = Question("q", "?", "5", accepted=("6", "7"), row="{}")
+    graders = (
+        ExactGrader(), ContainsGrader(), NumberGrader(), RegexGrader(), MathGrader(at_once=1),
+        PythonGrader(str(tmp_path / "g.py"), "same", at_once=1),
+    )  # fmt: skip
+    for grader in graders:
+        boxed = r"\boxed{%s}" if grader.name == "math" else "%s"
+        assert [grader.grade(question, boxed % said).value for said in "5678"] == [1, 1, 1, 0], grader.name
+        getattr(grader, "close", lambda: None)()
+    assert any_right([Grade(0, "ok"), Grade(None, "timeout"), Grade(1, "ok")]).value == 1
+    assert any_right([Grade(0, "ok"), Grade(None, "timeout"), Grade(0, "ok")]).value is None
+
+
+HELPERS = {
+    "direct.py": "import through\nA = 1\n", "through.py": "def f():\n    from late import B\n", "late.py": "B = 1\n",
+    "pack/__init__.py": "from .part import C\n", "pack/part.py": "C = 1\n", "named.py": "", "space/inner.py": "D = 1\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", [*HELPERS, "g.py"])
+def test_a_module_beside_the_file_is_part_of_the_grader(tmp_path: Path, changed: str):
+    source = (
+        "import json, direct\nimport pack.part, importlib\nfrom space import inner\nimportlib.import_module('named')\n"
+    )
+    for name, text in {**HELPERS, "g.py": source, "other.py": "", "broken.py": "(:"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    grader = PythonGrader(str(tmp_path / "g.py"), "right", at_once=1)
+    before = grader.fingerprint()
+    (tmp_path / "other.py").write_text("E = 2\n", "utf-8")
+    assert grader.fingerprint() == before
+    (tmp_path / changed).write_text((tmp_path / changed).read_text("utf-8") + "E = 2\n", "utf-8")
+    assert grader.fingerprint() != before

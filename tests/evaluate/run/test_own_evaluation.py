@@ -133,3 +133,15 @@ def test_the_command_line_says_what_is_wrong_before_a_model_is_loaded(rows: Path
     rows.write_text('{"prompt": "1 + 1 ?"}\n', "utf-8")
     assert "none of its rows has an answer" in refused(capsys, *given, "--grade", "exact")
     assert not (tmp_path / "out").exists()
+
+
+def test_words_of_a_grader_that_are_no_unicode_are_written_with_backslashes(rows: Path, tmp_path: Path):
+    says = "def right(completion, gold, row):\n    raise TypeError('half: \\ud800')\n"
+    reads = "def read(completion, gold, row):\n    return True, '\\udfff'\n"
+    (tmp_path / "grade.py").write_text(says + reads, "utf-8")
+    results = run_evaluation(plan(rows, f"python:{tmp_path / 'grade.py'}:right", limit=1))
+    assert any(r"TypeError: half: \ud800" in text for text in results.tasks[0].warnings)
+    SafeConsole(file=io.TextIOWrapper(io.BytesIO(), "utf-8"), width=200).print(results_view(results, 200))
+    run_evaluation(plan(rows, f"python:{tmp_path / 'grade.py'}:read", limit=1))
+    (answers,) = load_answers(rows.parent / "out")
+    assert {record.extracted for records in answers.records for record in records} == {r"\udfff"}

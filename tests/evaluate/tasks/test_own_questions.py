@@ -133,6 +133,7 @@ BAD = [
      r"line 1 and line 2 have the same id, '1'"),
     ([{"id": 1, **Q}, Q], "exact", r"line 2 has None for `id`"),
     ([Q, {"question": "Who?", "answer": "Bob"}], "exact", r"line 1 and line 2 ask the same and give other answers"),
+    ([{**Q, "answer": ["x", ""]}], "math", "line 1 has an empty answer in the list `answer`"),
     ([Q], "number", r"line 1 has the answer 'Ada', which is not one number"),
     ([{"question": "?", "answer": "(a"}], "regex", r"line 1 has the answer '\(a', which is not a regular expression"),
     ([Q], "choice", r"line 1 has \[\] in columns A, B, …, and no `options`"),
@@ -201,7 +202,7 @@ def test_a_command_line_names_files_and_graders(tmp_path: Path):
         ({"questions": ["x.jsonl"], "grade": "number", "grade_option": ["tolerance"]},
          "write --grade-option tolerance=0.01"),
         ({"questions": ["x.jsonl"], "grade": "python"}, "it needs `file`; it needs `function`"),
-        ({"questions": ["x.jsonl"], "grade": "lab:x"}, "Unknown grader 'lab:x'"),
+        ({"questions": ["x.jsonl"], "grade": "exact:x"}, "Unknown grader 'exact:x'"),
     ],
 )  # fmt: skip
 def test_words_that_will_not_do(words: dict, said: str):
@@ -273,3 +274,52 @@ def test_own_rows_pin_no_public_task(tmp_path: Path):
     assert not lock.exists()
     other = file_of(tmp_path, *rows[:3], name="other.jsonl")
     assert len(load_questions(TASKS["aime24"], lock, other).questions) == 3
+
+
+NUMBERED = [
+    # options and answer of each row, and the letters
+    ([([4, 3, 2, 1], 4), ([1, 2, 3, 4], 1)], 'line 1 has the answer 4 in `answer`, which is the text of A and the num'
+     'ber of D .*write the letter of the right one, as in "answer": "A", or, .*options_from=0'),
+    ([(["2", "1", "0"], 2)], "the text of A and the number of B or C"),
+    ([(["2", "1", "0"], 2.0)], "the text of A and the number of B or C"),
+    ([(["x", "y", "z"], "0"), (["x", "y", "z"], "2"), (["2", "1", "0"], "2")], "line 3 .*of A and the number of C"),
+    ([([1, 2, 3, 4], 0), ([4, 3, 2, 1], 3)], "line 2 .*text of B and the number of D"),
+    ([([1, 2, 3], 1), ([1, 2, 3], 2)], "line 1 .*text of A and the number of B"),
+    ([(["2", "1", "0"], "2")], ["A"]), ([([10, 20], 20)], ["B"]), ([([2.0, 4.0], 4)], ["B"]),
+    ([([0, 1, 2], 2), ([0, 1, 2], 0)], ["C", "A"]), ([([1, 2, 3], 1), ([1, 2, 3], 3)], ["A", "C"]),
+    ([(["x", "y"], ["B"])], ["B"]), ([(["x", "y"], ["y", "B"])], ["B"]),
+    ([(["x", "y"], ["A", "B"])], 'which are 2 of its options, and a choice is of one; write .*"answer": "A"'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "expected"), NUMBERED)
+def test_a_number_that_may_be_two_options_is_refused(tmp_path: Path, rows: list, expected: list | str):
+    file = file_of(
+        tmp_path,
+        *[{"question": f"{n}?", "options": options, "answer": answer} for n, (options, answer) in enumerate(rows)],
+    )
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            read(file, "choice")
+    else:
+        assert [question.gold for question in read(file, "choice").questions] == expected
+
+
+def test_numbers_are_those_of_options_where_it_is_said(tmp_path: Path):
+    row = {"question": "?", "options": ["2", "1", "0"]}
+    for answer in (2, "2"):
+        assert first(tmp_path, {**row, "answer": answer}, "choice", fields={"options_from": "0"}).gold == "C"
+    assert first(tmp_path, {**row, "answer": 2}, "choice", fields={"options_from": "1"}).gold == "B"
+
+
+@pytest.mark.parametrize("grade", ["lab", "reasoning-gym"])
+def test_graders_of_tasks_of_the_catalogue_are_not_for_own_questions(tmp_path: Path, grade: str):
+    path = file_of(tmp_path, Q)
+    said = rf"{grade!r} grades the tasks of that name alone; .*Write one of: math, choice, exact, .*python:FILE"
+    with pytest.raises(ValueError, match=said):
+        own_task(path, grade)
+    (tmp_path / "task.yaml").write_text(f"rows: mine.jsonl\ngrader: {{name: {grade}}}\n", "utf-8")
+    with pytest.raises(ValueError, match=said):
+        find_task(str(tmp_path / "task.yaml"))
+    with pytest.raises(ValueError, match=r"Unknown grader 'labb'\. (?!.*'lab')"):
+        own_task(path, "labb")

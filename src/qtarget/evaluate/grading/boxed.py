@@ -16,11 +16,13 @@ class Box(NamedTuple):
 
     Attributes:
         beside: what the boxes directly before it hold, where "and", "or" or a comma joins them to it.
+        start: where it, or the first of these, begins.
     """
 
     inside: str | None
     end: int
     beside: tuple[str, ...] = ()
+    start: int = 0
 
 
 def last_box(text: str) -> Box | None:
@@ -35,7 +37,7 @@ def last_box(text: str) -> Box | None:
             break
         beside.append(before)
         begin = starts.pop().start()
-    return Box(inside, last.end() + len(inside or "") + 1, tuple(reversed(beside)))
+    return Box(inside, last.end() + len(inside or "") + 1, tuple(reversed(beside)), begin)
 
 
 def last_boxed(text: str) -> str | None:

@@ -1,11 +1,12 @@
 """Grading by a Python function of a user's file, or of ours, in processes that can be killed."""
 
-import hashlib
 import json
 import re
 from pathlib import Path
 from typing import Any, ClassVar
 
+from qtarget.evaluate.grading.any_right import any_right
+from qtarget.evaluate.grading.own_code import code_sha256
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.grading.worker import KillableWorker, WorkerReply
 from qtarget.evaluate.grading.worker_pool import WorkerPool
@@ -66,8 +67,9 @@ class PythonGrader:
     """Calls ``function(completion, gold, row)`` of a file: True is right, False wrong, None unknown.
 
     It may return a pair instead, of that and of the answer that it read, as text. `completion` is what the model said
-    (without its thinking, unless `thinking`), `gold` the right answer, `row` the question's whole row. A function that
-    raises, takes too long or too much memory, or returns anything else leaves an unknown grade with the reason.
+    (without its thinking, unless `thinking`), `gold` the right answer, `row` the question's whole row. Where a row has
+    several right answers it is called with each until one is right. A function that raises, takes too long or too much
+    memory, or returns anything else leaves an unknown grade with the reason.
 
     Args:
         file: Python source. It is your code: it runs with your rights.
@@ -75,7 +77,7 @@ class PythonGrader:
         seconds, memory_mib, at_once: as of `FunctionPool`.
     """
 
-    name, version = "python", 1
+    name, version = "python", 2
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class PythonGrader:
         self.at_once = self.pool.at_once
 
     def fingerprint(self) -> str:
-        code = hashlib.sha256(self.file.read_bytes()).hexdigest()[:16]
+        code = code_sha256(self.file)[:16]
         return f"{self.name} {self.version} ({self.pool.function}, sha256 {code}, {self.thinking}, {self.pool.limits})"
 
     def check(self) -> None:
@@ -105,7 +107,8 @@ class PythonGrader:
         text = completion if self.thinking else said(completion)
         if text is None:
             return Grade(0, "unfinished_thinking")
-        return self.pool.grade(text, question.gold, json.loads(question.row or "{}"))
+        row = json.loads(question.row or "{}")
+        return any_right(self.pool.grade(text, gold, row) for gold in question.answers)
 
     def close(self) -> None:
         """End the processes. They end with this one too."""

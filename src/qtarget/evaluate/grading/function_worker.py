@@ -36,6 +36,7 @@ def main(memory_bytes: int, seconds: float, file: str, function: str) -> None:
 
 def _loaded(file: Path, function: str) -> tuple[Callable[..., Any], str]:
     """The function, and why there is none."""
+    sys.dont_write_bytecode = True  # what is written within a second would be taken for what it was
     sys.path.insert(0, str(file.parent))  # what it imports may stand beside it
     try:
         spec = importlib.util.spec_from_file_location("grader_of_a_user", file)
@@ -87,7 +88,8 @@ def _words(error: BaseException) -> str:
     """An error in one line, with the line of the user's code that raised it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:_SHOWN]}{where}"
+    words = f"{type(error).__name__}: {' '.join(str(error).split())[:_SHOWN]}{where}"
+    return words.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _take_stdout() -> TextIO:

@@ -11,6 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 from qtarget.evaluate.grading import GRADERS
 from qtarget.evaluate.nouns import Grader
 
+OF_TASKS = {
+    "lab": "for the lab's questions write --task lab-weak-operator, and for answers written as its are "
+    "--grade 'regex:answer\\s+(\\S+)'",
+    "reasoning-gym": "for its questions write --task reasoning-gym:NAME, as in --task reasoning-gym:chain_sum",
+}
+"""Graders that need what rows of one's own do not have, with what to write instead."""
+
 
 def parse_grader(word: str, folder: Path | None = None) -> tuple[str, dict[str, Any]]:
     """Name and settings of ``NAME``, ``regex:PATTERN`` or ``python:FILE:FUNCTION``.
@@ -22,10 +29,12 @@ def parse_grader(word: str, folder: Path | None = None) -> tuple[str, dict[str, 
         ValueError: an unknown name, or a python grader without file or function.
     """
     name, _, rest = word.partition(":")
+    if name in OF_TASKS:
+        raise ValueError(f"{name!r} grades the tasks of that name alone; {OF_TASKS[name]}. {_write_one_of()}")
     if name not in GRADERS or (rest and name not in ("regex", "python")):
-        near = get_close_matches(name, GRADERS, n=1)
+        near = get_close_matches(name, _own_graders(), n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"Unknown grader {word!r}. {hint}Write one of: {', '.join(GRADERS)}, as python:FILE:FUNCTION.")
+        raise ValueError(f"Unknown grader {word!r}. {hint}{_write_one_of()}")
     if name != "python":
         return name, {"pattern": rest} if rest else {}
     file, _, function = rest.rpartition(":")
@@ -33,6 +42,14 @@ def parse_grader(word: str, folder: Path | None = None) -> tuple[str, dict[str, 
         raise ValueError(f"--grade {word} was given; write python:FILE:FUNCTION, as in python:grade.py:is_right.")
     whole = ((folder or Path()) / Path(file).expanduser()).absolute()
     return name, {"file": str(whole), "function": function} if rest else {}
+
+
+def _own_graders() -> list[str]:
+    return [name for name in GRADERS if name not in OF_TASKS]
+
+
+def _write_one_of() -> str:
+    return f"Write one of: {', '.join(_own_graders())}, as python:FILE:FUNCTION."
 
 
 def make_grader(name: str, settings: Mapping[str, Any]) -> Grader:

@@ -3,8 +3,10 @@
 from importlib.metadata import version
 from typing import Literal, cast
 
+from qtarget.evaluate.grading.any_right import any_right
 from qtarget.evaluate.grading.boxed import last_box
 from qtarget.evaluate.grading.math_spelling import spelled
+from qtarget.evaluate.grading.math_unlike import is_denied, is_unlike
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.grading.too_large import is_too_large
 from qtarget.evaluate.grading.untrusted import is_unreadable
@@ -18,7 +20,7 @@ class MathGrader:
     """Grades `\\boxed{…}` answers.
 
     A completion without a last box is ``no_answer``: nothing else in it is taken for one, nor what stands in a model's
-    thinking. Boxes that "and", "or" or a comma joins are one answer. What cannot be
+    thinking. Of several golds one is enough. Boxes that "and", "or" or a comma joins are one answer. What cannot be
     judged within the limits is None with the reason ``timeout``, never wrong, and costs no other answer.
 
     Args:
@@ -27,7 +29,7 @@ class MathGrader:
         at_once: answers that are judged at once, each by a worker; None for one a processor, up to 8.
     """
 
-    name, version = "math", 2
+    name, version = "math", 3
 
     def __init__(self, seconds: float = 5.0, memory_bytes: int = 2 * 1024**3, at_once: int | None = None) -> None:
         self.pool = WorkerPool(seconds, memory_bytes, at_once)
@@ -45,8 +47,12 @@ class MathGrader:
         box = last_box(text)
         if box is None or box.inside is None:
             return Grade(0, "cut_off" if box else "no_answer")
+        if is_denied(text, box):
+            return Grade(0, "untrue", box.inside.strip())
         answer = ", ".join(dict.fromkeys(part.strip() for part in (*box.beside, box.inside)))
-        return self._judged(question.gold.strip(), answer) if answer else Grade(0, "no_answer")
+        if not answer:
+            return Grade(0, "no_answer")
+        return any_right(self._judged(gold.strip(), answer) for gold in question.answers)
 
     def _judged(self, gold: str, answer: str) -> Grade:
         if answer == gold or (not is_unreadable(answer) and spelled(answer) == spelled(gold)):
@@ -58,6 +64,8 @@ class MathGrader:
         if is_too_large(gold) or is_too_large(answer):
             return Grade(None, "timeout", answer)
         verdict = self.pool.compare(spelled(gold), spelled(answer))
+        if verdict["value"] == 1 and is_unlike(spelled(gold), spelled(answer)):
+            return Grade(0, "boxed", answer)
         reason = "boxed" if verdict["reason"] == "ok" else verdict["reason"]
         return Grade(cast(Literal[0, 1] | None, verdict["value"]), cast(Reason, reason), answer)
 

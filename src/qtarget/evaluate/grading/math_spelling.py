@@ -58,6 +58,18 @@ SPELLING_RULES = (
     (re.compile(r"^\s*\\text\s*\{\s*(?:the\s)?(?:final\s)?answer(?:\sis)?\s*:?\s*\}", re.IGNORECASE), ""),
     (re.compile(r"(?<![\w.)}])(\d+)(?:\s|\\,|\\ )+(?=\\[dt]?frac\s*\{\d+\}\s*\{\d+\}|\\[dt]?frac\s*\d\s*\d)"), r"\1"),
 )
+SCALES = {
+    "hundred": "100",
+    "thousand": "1000",
+    "million": "10^{6}",
+    "billion": "10^{9}",
+    "trillion": "10^{12}",
+    "dozen": "12",
+}
+SCALED = re.compile(
+    rf"(?<=[\d}}])(?:\s|\\,|\\ |~)*(\\(?:text|mathrm|textrm|mbox)\s*\{{)?\s*({'|'.join(SCALES)})(?![A-Za-z])"
+)
+"""A word behind a number that multiplies it, alone or at the beginning of a unit."""
 MIXED_NUMBER = re.compile(r"(?<![\w.)}])(\d+)(?:\s|\\,|\\ )+(\d+)\s*/\s*(\d+)(?![\d.^!])")
 ENDS = re.compile(r"(?:\s|(?<!\\)[.,;$])+$")
 
@@ -69,7 +81,7 @@ def spelled(expression: str) -> str:
     text = grouped(BARE_BRACES.sub(r"\1", text))
     for spelling, plain in SPELLING_RULES:
         text = spelling.sub(plain, text)
-    text = MIXED_NUMBER.sub(_mixed, text)
+    text = MIXED_NUMBER.sub(_mixed, SCALED.sub(_scaled, text))
     return ENDS.sub("", numerals(text)).strip(" $")
 
 
@@ -77,6 +89,10 @@ def _mixed(number: re.Match[str]) -> str:
     """A whole number and a fraction below 1 as one number: 1 1/4."""
     whole, above, below = number.groups()
     return rf"{whole}\frac{{{above}}}{{{below}}}" if int(above[:20]) < int(below[:20]) else number[0]
+
+
+def _scaled(word: re.Match[str]) -> str:
+    return rf"\times {SCALES[word[2]]}{word[1] or ''}"
 
 
 def _fractions(text: str) -> str:

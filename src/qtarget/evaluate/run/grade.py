@@ -84,9 +84,14 @@ def _with_grade(record: Record, question: Question, grader: Grader, fingerprint:
     grade = grader.grade(question, record.completion)
     return replace(
         record,
-        extracted=grade.extracted,
+        extracted=None if grade.extracted is None else _unicode(grade.extracted),
         grade=grade.value,
         grade_reason=grade.reason,
         grader_fp=fingerprint,
-        grade_note=grade.note,
+        grade_note=_unicode(grade.note),
     )
+
+
+def _unicode(text: str) -> str:
+    """The text, with lone surrogates as backslashes: a terminal and a page cannot show them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

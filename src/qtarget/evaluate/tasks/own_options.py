@@ -13,10 +13,19 @@ MOST_OPTIONS = 26
 
 
 class Lettering(NamedTuple):
-    """How rows number their options: the first number, and a remark for the reader of results."""
+    """How rows number their options.
 
-    first: int
-    remark: str
+    Attributes:
+        firsts: the numbers that the first option may have, by what the rows show: 0, 1, either, or neither.
+        remark: for the reader of results.
+        is_shown: some answers are numbers for certain, so that digits that are an option's text may be one too.
+        is_named: the user says it, so that every number that may name an option does.
+    """
+
+    firsts: tuple[int, ...]
+    remark: str = ""
+    is_shown: bool = False
+    is_named: bool = False
 
 
 def options_in(row: Row, fields: Mapping[str, str]) -> tuple[str, ...]:
@@ -68,50 +77,88 @@ def lettering_of(rows: Sequence[Row], answer: str, fields: Mapping[str, str]) ->
             raise ValueError(
                 f"--fields options_from={fields['options_from']}: write 0 or 1, the number of the first option."
             )
-        return Lettering(int(fields["options_from"]), "")
-    numbered = [(int(str(row[answer])), _count(row, fields)) for row in rows if is_number(row.get(answer), row, fields)]
-    if not numbered:
-        return Lettering(0, "")
-    zero, last = any(number == 0 for number, _ in numbered), any(number == count for number, count in numbered)
-    if zero == last:
+        return Lettering((int(fields["options_from"]),), is_shown=True, is_named=True)
+    given = [(row.get(answer), _options(row, fields)) for row in rows]
+    certain = [(int(value), len(options)) for value, options in given if is_number(value, options)]
+    numbers = certain or [(int(value), len(options)) for value, options in given if _is_whole(value)]
+    firsts = _possible([(number, count) for number, count in numbers if 0 <= number <= count])
+    if certain and len(firsts) != 1:
         raise ValueError(
             f"its rows number their options in `{answer}`, and whether from 0 or from 1 they do not show; write "
             "--fields options_from=0, or options_from=1"
         )
-    return Lettering(0 if zero else 1, f"options are numbered from {0 if zero else 1}")
+    remark = f"options are numbered from {firsts[0]}" if numbers and len(firsts) == 1 else ""
+    return Lettering(firsts, remark, is_shown=bool(certain))
 
 
-def is_number(value: Any, row: Row, fields: Mapping[str, str]) -> bool:
-    """Whether an answer names its option by a number: one that is no option's text."""
-    is_digits = (isinstance(value, int) and not isinstance(value, bool)) or (
-        isinstance(value, str) and value.isdecimal()
-    )
+def _possible(numbers: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """The numbers that a first option may have, where options so many as stand beside them have these numbers."""
+    from_zero, from_one = all(number < count for number, count in numbers), all(number > 0 for number, _ in numbers)
+    return (0,) * from_zero + (1,) * from_one
+
+
+def is_number(value: Any, options: Sequence[str]) -> bool:
+    """Whether an answer names its option by a number for certain: one that is no option's text."""
+    is_digits = _is_whole(value) or (isinstance(value, str) and value.strip().isdecimal())
+    return is_digits and bool(options) and not any(_says(option, value) for option in options)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+
+
+def _says(option: str, value: Any) -> bool:
+    """Whether an option's text is an answer, or the same number: "2.0" is 2."""
+    if isinstance(value, str):
+        return option == value.strip()
     try:
-        return is_digits and (isinstance(value, int) or str(value) not in options_in(row, fields))
-    except ValueError:  # it is said where the row is read
+        return float(option) == value
+    except ValueError:
         return False
 
 
-def _count(row: Row, fields: Mapping[str, str]) -> int:
-    return len(options_in(row, fields))
+def _options(row: Row, fields: Mapping[str, str]) -> tuple[str, ...]:
+    try:
+        return options_in(row, fields)
+    except ValueError:  # it is said where the row is read
+        return ()
 
 
-def gold_place(gold: str, raw: Any, options: tuple[str, ...], lettering: Lettering) -> str:
-    """The letter of the right option, which rows name by its letter, its number or its text.
+def gold_place(raw: Any, options: tuple[str, ...], lettering: Lettering, name: str = "answer") -> str:
+    """The letter of the right option, which a row names in the field `name` by its letter, its number or its text.
 
     Raises:
         ValueError: it names none, or may name two.
     """
-    named = {letter(place) for place, option in enumerate(options) if isinstance(raw, str) and option == gold}
-    if len(gold) == 1 and gold.upper() in map(letter, range(len(options))) and isinstance(raw, str):
-        named.add(gold.upper())
-    if not named and gold.isdecimal() and int(gold) - lettering.first in range(len(options)):
-        named.add(letter(int(gold) - lettering.first))
+    shown = ", ".join(f"{letter(place)}. {option}" for place, option in enumerate(options))
+    texts = {letter(place) for place, option in enumerate(options) if _says(option, raw)}
+    texts |= {raw.strip().upper()} & set(map(letter, range(len(options)))) if isinstance(raw, str) else set()
+    numbers = _by_number(raw, options, lettering)
+    if texts and numbers - texts and not lettering.is_named:
+        raise ValueError(
+            f"has the answer {raw!r} in `{name}`, which is the text of {_either(texts)} and the number of "
+            f"{_either(numbers - texts)} of its options {shown}; write the letter of the right one, as in "
+            f'"{name}": "{min(texts)}", or, where numbers are those of options, --fields options_from=0 (or 1)'
+        )
+    named = numbers if numbers and (lettering.is_named or not texts) else texts
     if len(named) != 1:
-        shown = ", ".join(f"{letter(place)}. {option}" for place, option in enumerate(options))
         what = "names none of" if not named else "may be more than one of"
-        raise ValueError(f"has the answer {gold!r}, which {what} its options {shown}")
+        raise ValueError(f"has the answer {raw!r}, which {what} its options {shown}")
     return named.pop()
+
+
+def _by_number(raw: Any, options: Sequence[str], lettering: Lettering) -> set[str]:
+    """The letters of the options that an answer may name by their number."""
+    if not (_is_whole(raw) or (isinstance(raw, str) and raw.strip().isdecimal())):
+        return set()
+    if isinstance(raw, str) and not lettering.is_shown:
+        return set()
+    places = {int(raw) - first for first in lettering.firsts}
+    return {letter(place) for place in places if place in range(len(options))}
+
+
+def _either(letters: set[str]) -> str:
+    return " or ".join(sorted(letters))
 
 
 def with_letters(text: str, options: Sequence[str]) -> str:

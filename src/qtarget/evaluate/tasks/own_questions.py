@@ -96,7 +96,7 @@ class _Reading:
         self.own, self.asked, self.answer, self.id = own, asked, answer, name
         texts = [row.get(answer) for row in rows] if answer else []
         self.marked = bool(texts) and all(isinstance(text, str) and MARK in text for text in texts)
-        self.lettering = Lettering(0, "")
+        self.lettering = Lettering((0,))
         if own.shows_options and answer is not None:
             self.lettering = lettering_of(rows, answer, own.fields)
 
@@ -109,10 +109,12 @@ class _Reading:
         golds = self._golds(row) if self.answer is not None else [said]
         if not golds or not golds[0].strip():
             raise ValueError(f"has no answer{f' in `{self.answer}`' if self.answer else ': nobody replies'}")
+        if not all(gold.strip() for gold in golds):
+            raise ValueError(f"has an empty answer in the list `{self.answer}`")
         options: tuple[str, ...] = ()
         if self.own.shows_options:
             options = options_in(row, self.own.fields)
-            golds = [gold_place(golds[0], row.get(self.answer or ""), options, self.lettering)]
+            golds = [self._right_option(row, golds, options)]
         shown = with_letters(text, options)
         question = Question(
             self._id(row, shown), shown, golds[0], options, self._cluster(row), tuple(golds[1:]), _json(row)
@@ -120,6 +122,19 @@ class _Reading:
         if why := self.own.trouble(question):
             raise ValueError(why)
         return question
+
+    def _right_option(self, row: Row, golds: Sequence[str], options: tuple[str, ...]) -> str:
+        """The letter of the right option. A list of answers must name one."""
+        value, name = row.get(self.answer or "", golds[0]), self.answer or self.asked
+        given = value if isinstance(value, list) and not isinstance(value[0], dict) else [value]
+        given = [golds[0]] if isinstance(given[0], dict) or self.marked else given
+        letters = {gold_place(each, options, self.lettering, name) for each in given}
+        if len(letters) > 1:
+            raise ValueError(
+                f"has the answers {value!r} in `{name}`, which are {len(letters)} of its options, and a choice is of "
+                f'one; write the letter of one, as in "{name}": "{min(letters)}", or grade by another grader'
+            )
+        return letters.pop()
 
     def _id(self, row: Row, text: str) -> str:
         if self.id is None:

@@ -1,0 +1,55 @@
+r"""What Math-Verify takes for equal and is not: anagrams, derivatives, bounds; and boxes whose sentence denies them."""
+
+import re
+
+from qtarget.evaluate.grading.boxed import Box
+from qtarget.evaluate.grading.plain_text import plain
+
+WORDS = re.compile(r"[A-Za-z]+(?: +[A-Za-z]+)*")
+FUNCTIONS = re.compile(r"\b(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?\b|\b(?:log|exp|lim|max|min|gcd|lcm|det|sqrt)\b")
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+PRIMES = re.compile(r"(?<=[A-Za-z)])(?:\s*(?:\^\s*\{?\s*(?:\\prime\s*)+\}?|'))+(?![A-Za-z])")
+RELATION = re.compile(r"\\(?:[gl]eq?|[gl]t|neq?)(?![A-Za-z])|[<>]")
+BOUNDS = re.compile(r"\\infty|[(\[].*,.*[)\]]")
+SETTING = r"(?:\s|\$|\\\(|\\\[|\*\*|\\\)|\\\]|:)*"
+DENIES_BEFORE = re.compile(
+    rf"(?:\b(?:not|cannot|never)|n['’]t|\\neq?|≠)(?:\s+be)?(?:\s+equal(?:\s+to)?)?{SETTING}$", re.IGNORECASE
+)
+DENIES_BEHIND = re.compile(
+    rf"{SETTING}(?:(?:is|was)(?:\s+(?:wrong|incorrect|false)|\s*(?:not|n['’]t)\s+(?:right|correct|the\s+(?:right\s+"
+    r"|correct\s+|final\s+)?answer))\b)",
+    re.IGNORECASE,
+)
+NEAR = 60
+"""Characters beside a box that may deny it."""
+
+
+def is_denied(text: str, box: Box) -> bool:
+    """Whether the words directly beside a box say that it is not the answer."""
+    before = text[max(0, box.start - NEAR) : box.start]
+    return bool(DENIES_BEFORE.search(before) or DENIES_BEHIND.match(text[box.end : box.end + NEAR]))
+
+
+def is_unlike(gold: str, answer: str) -> bool:
+    """Whether an answer that Math-Verify calls equal to the gold is another word, another derivative, or a bound."""
+    if is_word(gold):
+        return _letters(gold) not in _letters(answer)
+    if _primes(gold) != _primes(answer):
+        return True
+    return RELATION.match(answer) is not None and not RELATION.search(gold) and not BOUNDS.search(gold)
+
+
+def is_word(gold: str) -> bool:
+    """Whether a gold is words and no product: "no", or letters of which three or more stand together, and not as in
+    the alphabet (abc, xyz), and that name no function."""
+    if not WORDS.fullmatch(gold) or FUNCTIONS.search(gold):
+        return False
+    return gold.lower() == "no" or any(len(word) > 2 and word.lower() not in ALPHABET for word in gold.split())
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z]", "", plain(text).casefold())
+
+
+def _primes(text: str) -> list[int]:
+    return [run[0].count("'") + run[0].count(r"\prime") for run in PRIMES.finditer(text)]
