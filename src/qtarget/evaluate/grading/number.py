@@ -46,7 +46,7 @@ class NumberGrader:
 
     def __init__(self, tolerance: float = 0.0, relative: float = 0.0) -> None:
         for name, value in (("tolerance", tolerance), ("relative", relative)):
-            if not 0 <= value < float("inf"):
+            if isinstance(value, bool | str) or not 0 <= value < float("inf"):
                 raise ValueError(f"{name}={value} was given; write 0 or more, as {name}=0.01.")
         self.tolerance, self.relative = tolerance, relative
 
