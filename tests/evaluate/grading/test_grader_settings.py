@@ -49,5 +49,5 @@ def test_what_is_not_of_the_type_is_said_with_what_to_write(name: str, key: str,
 
 def test_a_tolerance_that_is_no_number_is_refused_in_python_too():
     for value in (True, "0.01"):
-        with pytest.raises(ValueError, match="write 0 or more, as tolerance=0.01"):
+        with pytest.raises(ValueError, match=r"write 0 or more, as tolerance=0\.01"):
             NumberGrader(tolerance=value)  # pyright: ignore[reportArgumentType]
