@@ -84,6 +84,21 @@ NO_NUMBER = [
 ]  # fmt: skip
 
 
+THINKING_TAGS = [
+    ("<|START_THINKING|>", "<|END_THINKING|>"), ("<|start_thinking|>", "<|end_thinking|>"), ("<reason>", "</reason>"),
+    ("<analysis>", "</analysis>"), ("<inner_monologue>", "</inner_monologue>"), ("< think >", "</ think >"),
+    ("<think >", "< /think>"), ("<Thoughts>", "</Thoughts>"), ("<inner_thoughts>", "</inner_thoughts>"),
+]  # fmt: skip
+
+
+def test_what_stands_between_thinking_tags_is_no_answer():
+    for opens, closes in THINKING_TAGS:
+        for grader in (ExactGrader(), ContainsGrader(), NumberGrader()):
+            assert verdict(grader, "5", f"{opens}5{closes}\n6") == (0, "ok"), opens
+            assert verdict(grader, "5", f"{opens}6{closes}\n5") == (1, "ok"), opens
+            assert verdict(grader, "5", f"{opens}5") == (0, "unfinished_thinking"), opens
+
+
 def test_no_minus_sign_is_lost():
     wrong = [(text, gold) for text in MINUS_FIVE for gold, value in (("-5", 1), ("5", 0))
              if verdict(NumberGrader(), gold, text) != (value, "ok")]  # fmt: skip
