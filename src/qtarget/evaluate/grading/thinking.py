@@ -13,7 +13,7 @@ THINKING_TAG = re.compile(
     r"|<\|channel\|>final<\|message\|>)",
     re.IGNORECASE,
 )
-"""The tags of DeepSeek-R1, Qwen3 and their kin, of Magistral, Kimi, Seed, OpenThinker, MedGemma, Command and gpt-oss."""
+"""The tags of DeepSeek-R1, Qwen3 and their kin, of Magistral, Kimi, Seed, OpenThinker, MedGemma, Command, gpt-oss."""
 
 
 def said(completion: str) -> str | None:
