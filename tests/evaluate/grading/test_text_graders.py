@@ -21,20 +21,105 @@ CONTAINS = [
     ("5", "5^2", 0), ("5", "2^5", 0), ("5", "5,000", 0), ("5", "x5", 0), ("C++", "in C++ and", 1), ("a.b", "axb", 0),
     ("Paris", "paris", 0), ("東京", "答えは東京です", 1), ("서울", "서울은", 1), ("Ann", "Anna", 0),
     ("Ann", "Ann's", 1),
+    ("5", "5'000", 0), ("5", "5’000", 0), ("5", "5 000", 0), ("5", "5\u202f000", 0), ("5", "- 5", 0), ("5", "-$5", 0),
+    ("5", "−€5", 0), ("5", "-(5)", 0), ("5", "5:00", 0), ("5", "5–6", 0), ("5", "3–5", 0), ("5", "5²", 0),
+    ("5", "5!", 1), ("5", "in 2020 5 won", 1),
+    ("000", "1 000", 0), ("5", "10-5", 0), (".5", "1.5", 0), (".5", "0.5", 0), (".5", "it is .5", 1), ("-5", "10-5", 0),
+    ("-5", "x-5", 0), ("-5", "it is -5.", 1), ("-5", "(-5)", 1), ("C", "C++", 0), ("C", "C#", 0), ("C", "in C.", 1),
+    ("C++", "C++.", 1), ("5", "$5", 1), ("5", "x = 5", 1), ("5", "of 5 apples", 1), ("5", "from 4 to 5.", 1),
+    ("5", "it is **5**", 1), ("5", "(5)", 1), ("12", "12 30", 1), ("5", "5, 000", 1),
     ("not said", "", 0), ("Rome", "<think>Rome</think>Paris", 0),
 ]  # fmt: skip
 NUMBER = [
     ("72", "so it is 72", 1), ("72", "72.", 1), ("72", "$72.00", 1), ("72", "72%", 1), ("72", "7,2", 0),
-    ("1250", "1,250 dollars", 1), ("1250", "1 250", 0), ("1250", "1\u202f250", 1), ("5", "1,5", 0),
+    ("1250", "1,250 dollars", 1), ("1250", "1 250", 1), ("1250", "1\u202f250", 1), ("5", "1,5", 0),
     ("-5", "\u22125", 1),
-    ("5", "10-5", 1), ("-5", "10-5", 0), ("0.75", "3/4", 1), ("4", "3/4", 0), ("4", r"\frac{3}{4}", 0),
+    ("5", "10-5", 0), ("-5", "10-5", 0), ("0.75", "3/4", 1), ("4", "3/4", 0), ("4", r"\frac{3}{4}", 0),
     ("3/4", r"it is \frac{3}{4}", 1), ("10", "2^{10}", 0), ("10", "2^10", 0), ("1e-3", "0.001", 1), (".5", "0.5", 1),
     ("72", r"first 3, then \boxed{72}, of 80", 1), ("72", r"\boxed{72\text{ pens}}", 1),
     ("72", r"\boxed{\$1{,}072}", 0),
-    ("2", r"\boxed{\sqrt{2}}", 0), ("3", r"\boxed{3x}", 1), ("30", "10:30", 0), ("1", "2024-05-01x", 1), ("5", "H5", 0),
+    ("2", r"\boxed{\sqrt{2}}", 0), ("3", r"\boxed{3x}", 0), ("30", "10:30", 0), ("1", "2024-05-01x", 0), ("5", "H5", 0),
     ("72", "<think>72</think> I give up", 0), ("100", "1e2", 1), ("1", "1/0", 0), ("3", "1.2.3", 0),
     ("72", "seventy-two", 0), ("12", "12" + "0" * 80, 0),
 ]  # fmt: skip
+
+MINUS_FIVE = [
+    "-$5", r"-\$5", "−£ 5", "-€5", "- 5", "minus 5", "negative 5", "－5", "-(5)", r"\boxed{- 5}", r"\boxed{-$5}",
+    r"\boxed{-\text{5}}", r"\boxed{\text{minus } 5}", r"\boxed{-\,5}", r"\boxed{-(5)}", r"\text{answer is }-5", "$-5$",
+    "It is (exactly) -5", "**-5**", "so x = - 5", "x=−5.0", "<b>-5</b>", "−5 km", "it is $-\\frac{10}{2}$", "(-5)",
+    r"\boxed{-\frac{10}{2}}", r"\boxed{\dfrac{-10}{2}}", r"-\(5\)", "=> -5", "Answer:-5", "is minus $5", "‒5", "-５",
+]  # fmt: skip
+READ = [
+    ("1234", ["1 234", r"1\,234", "1{,}234", "1'234", "1’234", "1\u2009234", "1,234", r"\boxed{1{,}234}",
+              r"\boxed{1\,234}", "$1 234.00", "1234", "１２３４", r"\boxed{1\;234}"]),
+    ("-1234", ["-1 234", r"-1\,234", "-$1,234", "minus 1'234"]), ("1234567", ["1 234 567", r"1\,234\,567"]),
+    ("2.5", ["2½", "2 1/2", r"2\frac{1}{2}", r"2 \frac12", r"\boxed{2\frac{1}{2}}", r"\boxed{2 1/2}", "2 ½", "5/2",
+             r"\dfrac{5}{2}", "2\u00a01/2"]),
+    ("-2.5", ["-2 1/2", r"-2\frac{1}{2}", "-2½"]), ("0.5", ["½", "1 / 2", "1/ 2", r"\tfrac{ 1 }{ 2 }", "1/2 cup"]),
+    ("5e6", ["5 million", "5 million dollars", r"\boxed{5\text{ million}}", "$5 Million.", "5,000 thousand"]),
+    ("60", ["5 dozen"]), ("-3000", ["-3 thousand"]),
+    ("5", ["5 m^2", "5 m/s^2", "≈5", r"\approx 5", "~5", r"5^\circ", r"5^{\circ}", r"5\text{ km}", "5 - that is all",
+           "<answer>5</answer>", '{"answer": 5}', "<<2+3=5>>5", "-> 5", "5</s>", "5<|im_end|>", "| 5 |", "#### 5",
+           "5kg", "5m", "5 H2O", "5 of x_{2}", "1. 5 apples", "It was 3 for 2 and is 5 now", "(5)", "x = 5, as said",
+           "5 apples and pears", "5 - 6 = -1, so 5", "the total is +5", "**Answer:** **5**", r"$x = 5$", "5 a day",
+           r"\[ x = 5 \]", "* 5", "5 - the sum", "5 + the rest", "5% off", r"5\%", "at 5 I left"]),
+]  # fmt: skip
+NO_NUMBER = [
+    ("2", ["x/2", "π/2", r"\frac{\pi}{2}", r"\boxed{\frac{\pi}{2}}", r"\frac{a}{2}", r"\dfrac{-1}{2}", "√2", r"\sqrt 2",
+           r"\sqrt{2}", r"\sqrt[3]{2}", "ln(2)", "log 2", "10**2", "2½", "e^{-2}", "10^(-2)", "2 × 3", "10 ÷ 2", "5√2",
+           "the square root of 2", "x ** 2", "10 / x2", "3*2", "3 * 2", r"3 \times 2", "3·2", "x + 2", "10 + 2", "x-2",
+           "2^10", "2 ^ 10", "1010 mod 2", "5 e^2", r"\boxed{e^2}", "2nd", "the 2nd", r"\boxed{5+2}", "2+", "f(x)-2"]),
+    ("5", ["5²", "⁻5", "²5", "5!", "5k", "5M", "5 k", "5i", "5π", r"5\pi", r"5 \pi", r"5\sqrt{2}", r"\boxed{5x}", "±5",
+           r"\boxed{x<5}", r"\boxed{>5}", r"\boxed{±5}", r"\boxed{\pm 5}", r"\boxed{\text{not }5}", r"\boxed{5i}",
+           "5th",
+           r"\boxed{5 \text{ million}}", "5 million", "5 thousand", "5 hundred", "5 dozen", "5bn", "5 lakh", "5 x",
+           "less than 5", "at least 5", "> 5", "<5", "≥5", r"\ge 5", "≠5", "not 5", "isn't 5", "3 or 5", "3 to 5",
+           "between 3 and 5", "3–5", "3 - 5", "3~5", "2, 3, 5", "{2, 3, 5}", "3 km or 5 km", "x = 2 or x = 5",
+           "5 or 6 x",
+           "5 is wrong", "5 + C", "5 < x", "5(x+1)", "5 and a half", "10-5", "10−5", "x minus 5", "3 plus 5", "--5",
+           "—5",
+           "-(-5)", "-(5+1)x", "f(5)", r"\binom{7}{5}", "3 5", "5xy", "5 squared", r"\boxed{5_{10}}",
+           r"\boxed{5,\ldots}"]),
+    ("3", ["3!", "1/3", r"2\frac{1}{3}", r"\frac123"]), ("10", ["10³", "5 × 10³", "2**10", "2^(10)",
+           r"5 \times 10^{3}"]),
+    ("0.5", ["2 1/2", r"2 \frac12", r"2\frac{1}{2}", r"\boxed{2 1/2}", r"\boxed{- \dfrac{1}{2}}", r"- \frac{1}{2}",
+           "-½",
+             "1/2x", "2 / 1/2", r"x\frac{1}{2}x"]),
+    ("234", ["1 234", r"1\,234", "1{,}234", "1\u2009234", "1'234", "1٬234", "1·234", "12 34 234"]), ("567",
+           ["1 234 567"]),
+    ("7.5", ["5 5/2"]), ("1", ["is-1", "(exactly)-1", r"\text{answer is }-1", "0%-1", "x -1"]), ("8", ["log_2(8)"]),
+]  # fmt: skip
+
+
+THINKING_TAGS = [
+    ("<|START_THINKING|>", "<|END_THINKING|>"), ("<|start_thinking|>", "<|end_thinking|>"), ("<reason>", "</reason>"),
+    ("<analysis>", "</analysis>"), ("<inner_monologue>", "</inner_monologue>"), ("< think >", "</ think >"),
+    ("<think >", "< /think>"), ("<Thoughts>", "</Thoughts>"), ("<inner_thoughts>", "</inner_thoughts>"),
+]  # fmt: skip
+
+
+def test_what_stands_between_thinking_tags_is_no_answer():
+    for opens, closes in THINKING_TAGS:
+        for grader in (ExactGrader(), ContainsGrader(), NumberGrader()):
+            assert verdict(grader, "5", f"{opens}5{closes}\n6") == (0, "ok"), opens
+            assert verdict(grader, "5", f"{opens}6{closes}\n5") == (1, "ok"), opens
+            assert verdict(grader, "5", f"{opens}5") == (0, "unfinished_thinking"), opens
+
+
+def test_no_minus_sign_is_lost():
+    wrong = [(text, gold) for text in MINUS_FIVE for gold, value in (("-5", 1), ("5", 0))
+             if verdict(NumberGrader(), gold, text) != (value, "ok")]  # fmt: skip
+    assert not wrong
+
+
+def test_numbers_that_can_be_read():
+    asked = [(gold, text) for gold, texts in READ for text in texts]
+    assert not [case for case in asked if verdict(NumberGrader(), *case) != (1, "ok")]
+
+
+def test_a_part_of_a_formula_a_bound_or_a_list_is_no_number():
+    asked = [(gold, text) for gold, texts in NO_NUMBER for text in texts]
+    assert not [case for case in asked if verdict(NumberGrader(), *case)[0] != 0]
 
 
 @pytest.mark.parametrize(

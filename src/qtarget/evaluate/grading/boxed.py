@@ -5,7 +5,7 @@ from collections import deque
 from typing import NamedTuple
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-JOINING_WORDS = r"(?:,\s*)?(?:and|or|\\text\s?\{\s*(?:and|or)\s*\})"
+JOINING_WORDS = r"(?:,\s*)?(?:and|or|as well as|\\text\s?\{\s*(?:and|or)\s*\})"
 JOINS = re.compile(rf"\s*(?:\$|\\\))?\s*(?:{JOINING_WORDS}|[,;/&])\s*(?:\$|\\\()?\s*(?:[a-z]\s*=\s*)?")
 AT_ONCE = 16
 """Boxes that may be one answer: ``\\boxed{1} and \\boxed{2}``."""

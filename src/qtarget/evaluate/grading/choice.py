@@ -7,7 +7,7 @@ from typing import NamedTuple
 from qtarget.evaluate.grading.boxed import last_box
 from qtarget.evaluate.grading.choice_sentences import WINDOW, Statement, statements
 from qtarget.evaluate.grading.choice_words import TAKEN_BACK
-from qtarget.evaluate.grading.option_names import LABEL, Options, named, options_of
+from qtarget.evaluate.grading.option_names import LABEL, Options, another, named, options_of
 from qtarget.evaluate.grading.plain_text import plain
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.nouns import Grade, Question, Reason
@@ -39,7 +39,7 @@ class ChoiceGrader:
     likeness, first letter or majority is taken for one. Two options of the same text are the same answer.
     """
 
-    name, version = "choice", 2
+    name, version = "choice", 3
 
     def fingerprint(self) -> str:
         return f"{self.name} {self.version}"
@@ -62,10 +62,19 @@ def _stated(text: str, options: Options) -> StatedAnswer:
     sentence = _sentence(text, options)
     found = [found for found in (box, tag, sentence) if found and found.reason not in UNREAD]
     if not found:
-        return _whole(text, options) or box or tag or sentence or _unread(text)
-    last = max(found, key=lambda answer: answer.end)
-    window = text[last.end : last.end + options.longest + WINDOW]
-    return StatedAnswer(None, "withdrawn", last.option) if last.option and TAKEN_BACK.search(window) else last
+        whole = _whole(text, options)
+        return (whole and _unless_changed(whole, text, options)) or box or tag or sentence or _unread(text)
+    return _unless_changed(max(found, key=lambda answer: answer.end), text, options)
+
+
+def _unless_changed(answer: StatedAnswer, text: str, options: Options) -> StatedAnswer:
+    """The answer, unless what stands behind it takes it back or states another."""
+    window = options.longest + WINDOW
+    if answer.option and TAKEN_BACK.search(text[answer.end : answer.end + window]):
+        return StatedAnswer(None, "withdrawn", answer.option)
+    if answer.option and another(text, answer.end, answer.option, options, window):
+        return StatedAnswer(None, "several", answer.option)
+    return answer
 
 
 def _boxed(text: str, options: Options) -> StatedAnswer | None:
@@ -123,14 +132,15 @@ def _of_statement(found: Statement, denied: set[str | None], text: str) -> State
 def _whole(text: str, options: Options) -> StatedAnswer | None:
     """An option that is all of a completion, or its first or last line where no other line is one."""
     if found := named(text, options):
-        return StatedAnswer(found.letter, "whole" if found.letter else "several", text.strip())
+        return StatedAnswer(found.letter, "whole" if found.letter else "several", text.strip(), len(text))
     lines = [line for line in text.strip().split("\n") if line.strip()]
     ends = lines if len(lines) <= 2 * END_LINES else lines[:END_LINES] + lines[-END_LINES:]
     found = [(line, name) for line in ends if (name := _line(line, options))]
     if len(found) != 1 or found[0][0] not in (lines[0], lines[-1]):
         return None
     line, option = found[0]
-    return StatedAnswer(option, "whole", option) if line != lines[-1] or len(line.strip()) > 1 else None
+    end = text.index(line) + len(line) if line == lines[0] else len(text)
+    return StatedAnswer(option, "whole", option, end) if line != lines[-1] or len(line.strip()) > 1 else None
 
 
 def _line(line: str, options: Options) -> str | None:

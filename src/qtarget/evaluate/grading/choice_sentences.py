@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from qtarget.evaluate.grading import choice_words as words
-from qtarget.evaluate.grading.option_names import OPENS, TEXT_END, Options, closed, named, two
+from qtarget.evaluate.grading.option_names import NUMBER_GOES_ON, OPENS, TEXT_END, Options, closed, named, two
 
 SENTENCES, WINDOW = 200, 160
 """Sentences of a completion that are read, from the last one on, and characters around an answer that are looked at."""
@@ -136,6 +136,8 @@ def _text_at(text: str, start: int, linked: bool, options: Options) -> Statement
         if not _begins(rest, own):
             continue
         end = start + _length(rest, own)
+        if own[-1].isdigit() and NUMBER_GOES_ON.match(text, end):
+            return None
         ends = TEXT_END if linked else STRICT_END
         if not ends.match(text, end) or _is_asked(text, end):
             return None

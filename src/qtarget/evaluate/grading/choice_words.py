@@ -114,7 +114,8 @@ FOLLOWERS = re.compile(
 """Words that go on behind a letter. Any other word may make the letter part of a name: "B cells", "A common one"."""
 TAKEN_BACK = re.compile(
     r"(?:\A|[.!?…\n])[\s.,;!…)\]*_$'\"}—–-]*+(?:wait|hold on|hm+|scratch that|oops|no(?=\s?[.,;!…—–])|correction"
-    r"|on second thoughts?|actually,?\s(?:no|it|i|[A-J])|let me (?:re|double)[\w-]*)\b",
+    r"|on second thoughts?|on reflection|not(?=\s?[.!])|sorry|just kidding|i take (?:it|that) back"
+    r"|i meant|i made an? (?:error|mistake)|actually,?\s(?:no|it|i|[A-J])|let me (?:re|double)[\w-]*)\b",
     re.IGNORECASE,
 )
 """Behind an answer: the model thinks again."""
@@ -135,7 +136,7 @@ HEDGES = re.compile(
     r"|others?|another|second|alternative|tempting|possible|might|may|could|some|many|people|thinks|thought|claims?"
     r"|says|said"
     r"|believes|doubt|unlikely|example|sample|format|template|respond with|reply with|answer with|write|opposite"
-    r"|naive|user\w*|his|her|their|nicht|kein\w*|non"
+    r"|instead of|rather than|before i|when i|mistake|naive|user\w*|his|her|their|nicht|kein\w*|non"
     r"|pas|nie|не|nem|ikke|inte|bukan|tidak|không|falsch\w*|incorrecta?|неправильн\w*|неверн\w*|mauvaise|fausse"
     r"|sbagliata"
     r"|errada|yanlış|salah|verkeerde|błędna|fel|forkert|feil)\b|错误|錯誤|不正确|間違|不|未|别|勿|并非|誤|틀린|오답",

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -63,11 +63,15 @@ def make_grader(name: str, settings: Mapping[str, Any]) -> Grader:
     faults = [_unknown_setting(key, known) for key in settings if key not in known]
     faults += [f"it needs `{key}`" for key, one in known.items() if one.default is one.empty and key not in settings]
     hints = get_type_hints(made.__init__) if inspect.isclass(made) else {}
+    parsed = dict[str, Any]()
     for key in settings.keys() & known.keys():
-        faults += [f"`{key}={settings[key]}`: {why}"] if (why := _wrong(hints.get(key, Any), settings[key])) else []
+        try:
+            parsed[key] = _parsed(key, hints.get(key, Any), settings[key])
+        except ValueError as why:
+            faults.append(f"`{key}={settings[key]}`: {why}")
     if faults:
         raise ValueError(f"The grader {name!r} cannot be made so: {'; '.join(faults)}.")
-    return made(**settings)
+    return made(**parsed)
 
 
 def _unknown_setting(key: str, known: Mapping[str, Any]) -> str:
@@ -76,9 +80,20 @@ def _unknown_setting(key: str, known: Mapping[str, Any]) -> str:
     return f"it has no setting `{key}` ({hint})"
 
 
-def _wrong(hint: Any, value: Any) -> str:
+def _parsed(key: str, hint: Any, value: Any) -> Any:
+    """A setting as its type: a file of YAML or a flag may give "no" for False and "0.01" for 0.01.
+
+    Raises:
+        ValueError: why it is not of that type, and what to write.
+    """
+    numbers = {one for one in (hint, *get_args(hint)) if one in (int, float)}
     try:
-        TypeAdapter(hint).validate_python(value)
+        if isinstance(value, bool) and numbers:
+            raise ValueError("it is no number")
+        return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
-        return error.errors()[0]["msg"]
-    return ""
+        why = error.errors()[0]["msg"]
+    except ValueError as error:
+        why = str(error)
+    as_this = f"`{key}: true` or `{key}: false`" if hint is bool else f"a number, as `{key}: 1`" if numbers else ""
+    raise ValueError(f"{why}; write {as_this}" if as_this else why)

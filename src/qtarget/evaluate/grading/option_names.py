@@ -31,6 +31,20 @@ TEXT_END = re.compile(
     r"[^\S\n]*+(?:[.!;:)\]}*_$\"'`<|。！；\n]|$|\(|—|–|-\s|,?\s?(?:because|since|as|due to|which|so|not|but|given"
     r"|based)\b|,\s(?:and not|it|this)\b)"
 )
+LATER = re.compile(
+    r"(?:^|[.,;:(!?—–>]|(?<![^\W_])(?:(?<![A-Z]\s)or|(?i:but|as well as|mean|meant|change[sd]?(?:\smy\sanswer)?\sto"
+    r"|it is|it['’]s|it must be|it should be|then|take|actually|rather|sometimes|maybe|perhaps|possibly)))"
+    r"[^\S\n]*[*_$(\"'\[]*(?P<letter>[A-Z])(?![^\W_])[*_$)\"'\]]*"
+    r"(?:[.!)]*[^\S\n]*$|[^\S\n](?:is|would be|may be|might be|could be)[^\S\n](?:also|better|right|correct"
+    r"|acceptable|possible|fine|likely|the\s(?:right|correct|best)))",
+    re.MULTILINE,
+)
+"""Somewhere behind an answer: another one, and no explanation of the first, as in "C is also acceptable"."""
+OR_TEXT = re.compile(r"[^\S\n]*[*_$)\"']*[^\S\n]*[(;,—–/][^\S\n]*(?:(?:or|and)\s)?")
+NUMBER_GOES_ON = re.compile(
+    r"[.,:/'’]\d|[^\S\n]*[-–—;)][^\S\n]*(?:or[^\S\n])?\d|[^\S\n]*\((?:or|and)\b|!\s*=|[^\S\n]?[\^*×÷+][^\S\n]?[\w(]|[eE]\d"
+)
+"""Behind an option's text that ends with a digit: it is a part of another number, or of a range or sum."""
 MARGIN = 40
 """Characters that are looked at behind an option's text."""
 CLOSERS = re.compile(r"[*_`$\"')}\]]*+")
@@ -116,6 +130,18 @@ def two(text: str, end: int, option: str, options: Options) -> bool:
     joined = JOINS_TEXT.match(text, end)
     second = joined and text_at(text, joined.end(), options)
     return bool(second) and not options.same(second, option)
+
+
+def another(text: str, end: int, option: str, options: Options, window: int) -> bool:
+    """Whether an option other than the one stated up to `end` is stated behind it too."""
+    behind = text[end : end + window]
+    letters = (options.by_letter(found["letter"]) for found in LATER.finditer(behind))
+    if any(found and not options.same(found, option) for found in letters):
+        return True
+    joined = OR_TEXT.match(behind)
+    line = next(iter(re.findall(r"\A[.*_$)]*[^\S\n]*\n([^\n]+)", behind)), "")
+    named_too = [text_at(behind, joined.end(), options) if joined else None, options.by_text(line) if line else None]
+    return any(found and not options.same(found, option) for found in named_too)
 
 
 def text_at(text: str, start: int, options: Options) -> str | None:

@@ -13,9 +13,13 @@ NO_SPACES = re.compile(
     "\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 """Signs of scripts that write words without spaces, or join particles to them: Chinese, Japanese, Korean, Thai, …"""
-BEFORE_NUMBER = re.compile(r"(?:\d[.,/]|[-−^])\Z")
-AFTER_NUMBER = re.compile(r"[.,/]\d|\^")
-"""What makes digits a part of another number: 3.5, 1/5, -5, 5^2."""
+BEFORE_NUMBER = re.compile(r"(?:\d[.,/:'’_–—~]|(?<![^\W\d_])[-−–‒－⁻^]\s?[$€£¥₹(]?\s?|[^\W_][-−–^]|[-−–][$€£¥₹])\Z")
+AFTER_NUMBER = re.compile(r"[.,/:'’]\d|[ \u00a0\u2009\u202f]\d{3}(?!\d)|[-−–—~]\d|[\^²³⁰¹⁴-⁹½¼¾]")
+"""What makes digits a part of another number: 3.5, 1/5, -5, 5^2, 5 000, - 5."""
+GROUP, GROUPED = re.compile(r"\d{3}(?!\d)"), re.compile(r"\d[ \u00a0\u2009\u202f]\Z")
+SIGNED = re.compile(r"[-−+.]\d")
+AFTER_NAME = re.compile(r"\+\+|[#+](?!\w)")
+"""Behind a letter: it is the name of something else, as C++ and C#."""
 
 
 class ExactGrader:
@@ -65,7 +69,7 @@ class ContainsGrader:
         ignore_case: as of `ExactGrader`.
     """
 
-    name, version = "contains", 1
+    name, version = "contains", 2
 
     def __init__(self, ignore_case: bool = False) -> None:
         self.ignore_case = ignore_case
@@ -109,8 +113,16 @@ def _goes_on(text: str, start: int, end: int) -> bool:
     """Whether the word, or the number, at one of the two ends is longer than what stands between them."""
     if _one_word(text[start - 1 : start], text[start]) or _one_word(text[end - 1], text[end : end + 1]):
         return True
-    before = text[start].isdigit() and BEFORE_NUMBER.search(text[max(0, start - 2) : start])
-    return bool(before or (text[end - 1].isdigit() and AFTER_NUMBER.match(text, end)))
+    digits_before, digits_behind = text[start].isdigit(), text[end - 1].isdigit()
+    if SIGNED.match(text, start) and start and (text[start - 1].isalnum() or text[start - 1] in ")-−+"):
+        return True
+    if text[end - 1].isalpha() and AFTER_NAME.match(text, end):
+        return True
+    if digits_before and GROUP.match(text, start) and GROUPED.search(text[max(0, start - 2) : start]):
+        return True
+    if digits_before and BEFORE_NUMBER.search(text[max(0, start - 5) : start]):
+        return True
+    return digits_behind and AFTER_NUMBER.match(text, end) is not None
 
 
 def _one_word(left: str, right: str) -> bool:

@@ -2,13 +2,18 @@
 
 import re
 
-TAG_NAMES = r"(?:think|thinking|thoughts?|reasoning|reflection|scratchpad|seed:think)"
+TAG_NAMES = (
+    r"(?:think|thinking|thoughts?|reason|reasoning|reflection|analysis|scratchpad|inner_(?:monologue|thoughts?)"
+    r"|seed:think)"
+)
 THINKING_TAG = re.compile(
-    rf"(?P<opens><{TAG_NAMES}>|<\|begin_of_thought\|>|\[THINK\]|◁think▷|<unused94>|<\|channel\|>analysis<\|message\|>)"
-    rf"|(?:</{TAG_NAMES}\s?>|<\|end_of_thought\|>|\[/THINK\]|◁/think▷|<unused95>|<\|channel\|>final<\|message\|>)",
+    rf"(?P<opens><\s?{TAG_NAMES}\s?>|<\|start_thinking\|>|<\|begin_of_thought\|>|\[THINK\]|◁think▷|<unused94>"
+    r"|<\|channel\|>analysis<\|message\|>)"
+    rf"|(?:<\s?/\s?{TAG_NAMES}\s?>|<\|end_thinking\|>|<\|end_of_thought\|>|\[/THINK\]|◁/think▷|<unused95>"
+    r"|<\|channel\|>final<\|message\|>)",
     re.IGNORECASE,
 )
-"""The tags of DeepSeek-R1, Qwen3 and their kin, of Magistral, Kimi, Seed, OpenThinker, MedGemma and gpt-oss."""
+"""The tags of DeepSeek-R1, Qwen3 and their kin, of Magistral, Kimi, Seed, OpenThinker, MedGemma, Command, gpt-oss."""
 
 
 def said(completion: str) -> str | None:
