@@ -83,6 +83,7 @@ PLAIN = {
     "eval_steps": 7,
     "save_strategy": "best",
     "metric_for_best_model": "eval_nll",
+    "greater_is_better": False,
     "weight_decay": 0.1,
     "optim": "sgd",
     "include_num_input_tokens_seen": "all",
