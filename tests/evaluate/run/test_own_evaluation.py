@@ -145,3 +145,15 @@ def test_words_of_a_grader_that_are_no_unicode_are_written_with_backslashes(rows
     run_evaluation(plan(rows, f"python:{tmp_path / 'grade.py'}:read", limit=1))
     (answers,) = load_answers(rows.parent / "out")
     assert {record.extracted for records in answers.records for record in records} == {r"\udfff"}
+
+
+def test_the_difference_is_said_of_other_fields_and_of_the_order(rows: Path):
+    run_evaluation(plan(rows, limit=None))
+    first = [json.loads(line) for line in rows.read_text("utf-8").splitlines()]
+    for changed, said in (
+        ([{**first[0], "note": "x"}, *first[1:]], r"question '\w+': .*, field `note` None there, 'x' now"),
+        ([first[1], first[0], *first[2:]], r"the same rows in another order: question '\w+' .* there, '\w+' .* now"),
+    ):
+        rows.write_text("\n".join(map(json.dumps, changed)), "utf-8")
+        with pytest.raises(ValueError, match=said):
+            run_evaluation(plan(rows))

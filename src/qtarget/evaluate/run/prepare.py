@@ -1,5 +1,6 @@
 """Checking a plan and gathering what it needs: questions, prompts, generator. Errors come before anything is drawn."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.generators.vllm import VLLM
 from qtarget.evaluate.grading.grader_settings import make_grader
 from qtarget.evaluate.grading.judge_agreement import read_hand_grades
-from qtarget.evaluate.nouns import OWN, Generator, SamplingProtocol, Task, TaskFacts, TaskRun
+from qtarget.evaluate.nouns import OWN, Generator, Question, SamplingProtocol, Task, TaskFacts, TaskRun
 from qtarget.evaluate.prompts import PromptIds, check_prompt, chosen_prompt, prompt_ids
 from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.store import RUN, SAMPLES, TASK, read_run, read_task, task_sha
@@ -212,8 +213,26 @@ def _check_same_task(plan: EvaluationPlan, run: TaskRun) -> None:
     different = [f"{name}: {old!r} there, {new!r} now" for name, old, new in pairs if old != new]
     if earlier.questions != run.questions and len(earlier.questions) == len(run.questions):
         old, new = next((a, b) for a, b in zip(earlier.questions, run.questions, strict=True) if a != b)
-        different.append(f"question {new.qid!r}: {old.text[:40]!r}, gold {old.gold!r} there, {new.gold!r} now")
+        different.append(_question_difference(old, new, {one.qid for one in earlier.questions}))
     raise ValueError(_holds_another(plan, f" of {run.task.name}", f"{run.task.name}/{TASK}", different))
+
+
+def _question_difference(old: Question, new: Question, there: set[str]) -> str:
+    """What is other about the first question that differs."""
+    if old.qid != new.qid:
+        order = "the same rows in another order: " if new.qid in there else ""
+        return (
+            f"{order}question {old.qid!r} ({old.text[:40]!r}) there, {new.qid!r} ({new.text[:40]!r}) now, at one place"
+        )
+    said = [
+        f"{part} {getattr(old, part)!r} there, {getattr(new, part)!r} now"
+        for part in ("gold", "accepted", "options", "cluster")
+        if getattr(old, part) != getattr(new, part)
+    ]
+    one, other = (json.loads(question.row or "{}") for question in (old, new))
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    said += [f"field `{name}` {one.get(name)!r} there, {other.get(name)!r} now" for name in names if not said]
+    return f"question {new.qid!r}: {old.text[:40]!r}, {'; '.join(said) or 'its row is written otherwise'}"
 
 
 def _holds_another(plan: EvaluationPlan, of: str, file: str, different: list[str]) -> str:
