@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from train import parity
 from transformers import EarlyStoppingCallback, TrainerCallback
+from trl import BEMACallback
 
 import qtarget as qt
 from qtarget import Sparse, trust
@@ -164,6 +165,19 @@ def test_what_cannot_be_looked_into_is_named(tmp_path):
     with pytest.warns(UserWarning, match=known):
         trainer(tmp_path / "x", **given()).train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
     assert len(run.sealed_run.identity["not_compared"]) == 2
+
+
+@pytest.mark.failure_case(24)
+def test_a_librarys_callback_whose_state_is_in_no_checkpoint_is_named(tmp_path):
+    def averaging(folder):
+        return trainer(folder, callbacks=[BEMACallback(update_freq=1)])
+
+    run = averaging(tmp_path)
+    run.train()
+    known = r"Not compared with the run that wrote .*: the callback .*\.BEMACallback, whose state no checkpoint holds\."
+    with pytest.warns(UserWarning, match=known):
+        averaging(tmp_path / "x").train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert len(run.sealed_run.identity["not_compared"]) == 1
 
 
 def unseen(value):

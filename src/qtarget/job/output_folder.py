@@ -13,6 +13,7 @@ from qtarget.train.resumption.whole_checkpoints import (
     checkpoint_fault,
     checkpoints_in,
     numbered_checkpoints,
+    refuse_taken_names,
 )
 
 line = Asker.COMMAND_LINE.line
@@ -30,6 +31,7 @@ def check_output(job: Job) -> Checkpoints:
         ValueError: any of these; with the line to write.
     """
     resume = job.args.resume_from_checkpoint
+    refuse_taken_names(job.output)
     found = checkpoints_in(job.output, job.args.resume_unsealed, hashed=resume is True)
     if isinstance(resume, str):
         return _named_checkpoint(Path(resume), job, found)

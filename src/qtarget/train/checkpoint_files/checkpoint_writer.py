@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from transformers import TrainerState
 
+from qtarget.disk.exchange import exchanged
 from qtarget.disk.files import make_json_valid, sync_folder
 from qtarget.train.checkpoint_files.best_so_far import BestSoFar
 from qtarget.train.checkpoint_files.rank_faults import fault_on_any_rank
@@ -137,6 +138,9 @@ class CheckpointWriter:
 
 def _move(draft: Path, folder: Path) -> None:
     """Give a finished checkpoint its name. An earlier one of the same step goes."""
+    if folder.is_dir() and exchanged(draft, folder):  # at no time is there neither
+        sync_folder(folder.parent)
+        return
     if folder.exists():
         folder.replace(draft.with_name("replaced"))
     draft.replace(folder)

@@ -16,6 +16,8 @@ _PROGRESS = frozenset(
     {"base_lrs", "last_epoch", "_step_count", "_last_lr", "_is_initial", "_get_lr_called_within_step"}
 )
 """Where a schedule stands, which is not how it was given."""
+_WITHOUT_STATE = ("qtarget", "transformers")
+"""Libraries whose callbacks tell their state to a checkpoint, or have none that decides anything."""
 _NUMBERS = bool | int | float | str
 
 
@@ -83,6 +85,8 @@ def _unlooked(trainer: Any) -> Iterator[str]:
     for each in trainer.callback_handler.callbacks:
         if is_own(type(each)):
             yield f"the callback {full_name(type(each))}"
+        elif type(each).__module__.partition(".")[0] not in _WITHOUT_STATE and not isinstance(each, ExportableState):
+            yield f"the callback {full_name(type(each))}, whose state no checkpoint holds"
 
 
 def _functions_of(schedule: Any) -> list[Any]:

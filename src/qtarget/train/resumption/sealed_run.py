@@ -17,7 +17,7 @@ from qtarget.train.resumption.identity_now import IdentityNow
 from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, line_behind, on_first_rank
 from qtarget.train.resumption.run_history import ResumeRequest, RunPart, changes_without_steps, history_until
 from qtarget.train.resumption.run_identity import keys_of
-from qtarget.train.resumption.whole_checkpoints import checkpoints_in, step_of
+from qtarget.train.resumption.whole_checkpoints import checkpoints_in, refuse_taken_names, step_of
 
 
 class SaveError(ValueError):
@@ -61,6 +61,7 @@ class SealedRun:
         """
         args = self.trainer.args
         accelerator = self.trainer.accelerator
+        on_first_rank(accelerator, lambda: refuse_taken_names(Path(str(args.output_dir))))
         found = checkpoint_to_resume(resume, args, accelerator, self.verified)
         self.identity = self.identity if self._is_begun_ahead else self._identity_now(found is not None)
         self._is_begun_ahead = False

@@ -50,6 +50,21 @@ def numbered_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted(((int(match[1]), each) for match, each in named if match and each.is_dir()), reverse=True)
 
 
+def refuse_taken_names(folder: Path) -> None:
+    """Refuse an output directory in which something that is no folder has the name of a checkpoint.
+
+    Raises:
+        ValueError: names it.
+    """
+    for each in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if NAME.fullmatch(each.name) and not each.is_dir():
+            what = "a link to nothing" if each.is_symlink() else "a file"
+            raise ValueError(
+                f"{each} is {what}, and a checkpoint of that name would take its place; move it away, as in "
+                f"`mv {each} {each}.kept`."
+            )
+
+
 def checkpoints_in(
     folder: Path, accepts_unsealed: bool = False, hashed: bool = True, line: Line | None = None
 ) -> Checkpoints:

@@ -1,0 +1,43 @@
+"""A checkpoint takes the place of an earlier one in one step, and of nothing else."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from qtarget.train.checkpoint_files import checkpoint_writer
+from qtarget.train.resumption.whole_checkpoints import refuse_taken_names
+
+
+@pytest.mark.failure_case(1)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names cannot be exchanged")
+def test_at_no_time_is_neither_the_old_one_nor_the_new_one_there(tmp_path, monkeypatch):
+    folder, draft = tmp_path / "checkpoint-2", tmp_path / ".unfinished" / "checkpoint-2"
+    for each, content in ((folder, "old"), (draft, "new")):
+        each.mkdir(parents=True)
+        (each / "weights").write_text(content)
+    rename = Path.replace
+
+    def watched(self, target):
+        renamed = rename(self, target)
+        assert folder.is_dir()
+        return renamed
+
+    monkeypatch.setattr(Path, "replace", watched)
+    checkpoint_writer._move(draft, folder)
+    assert (folder / "weights").read_text() == "new"
+
+
+@pytest.mark.failure_case(2)
+@pytest.mark.parametrize(("is_link", "what"), [(False, "a file"), (True, "a link to nothing")])
+def test_what_is_no_folder_and_has_the_name_of_a_checkpoint_is_left_alone(tmp_path, is_link, what):
+    taken = tmp_path / "checkpoint-4"
+    if is_link:
+        taken.symlink_to(tmp_path / "nowhere")
+    else:
+        taken.write_text("mine")
+    with pytest.raises(ValueError, match=f"checkpoint-4 is {what}, and a checkpoint of that name would take its place"):
+        refuse_taken_names(tmp_path)
+    (tmp_path / "checkpoint-4.kept").write_text("")
+    taken.unlink()
+    refuse_taken_names(tmp_path)
