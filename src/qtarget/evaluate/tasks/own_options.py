@@ -78,7 +78,7 @@ def lettering_of(rows: Sequence[Row], answer: str, fields: Mapping[str, str]) ->
                 f"--fields options_from={fields['options_from']}: write 0 or 1, the number of the first option."
             )
         return Lettering((int(fields["options_from"]),), is_shown=True, is_named=True)
-    given: list[tuple[Any, list[Any]]] = [(row.get(answer), _options(row, fields)) for row in rows]
+    given: list[tuple[Any, tuple[str, ...]]] = [(row.get(answer), _options(row, fields)) for row in rows]
     certain = [(int(value), len(options)) for value, options in given if is_number(value, options)]
     numbers = certain or [(int(value), len(options)) for value, options in given if _is_whole(value)]
     firsts = _possible([(number, count) for number, count in numbers if 0 <= number <= count])
