@@ -79,10 +79,19 @@ def end_of(child: int, folder: Path) -> Ended:
     return Ended(os.waitstatus_to_exitcode(status), *said)
 
 
+def take_own_locks(bar: type[tqdm]) -> None:
+    """Give a kind of progress bars, and all kinds of it, a lock of this process's own: the parent's is a semaphore that
+    it shares with its children, also with one that was killed while it held it.
+    """
+    bar.set_lock(threading.RLock())
+    for kind in bar.__subclasses__():
+        take_own_locks(kind)
+
+
 def run_and_exit(work: Work, signals: Sequence[Any], out: Path, err: Path) -> None:
     """Run it with all that it prints in files, and end this process."""
     code = 99
-    tqdm.set_lock(threading.RLock())  # the parent's is shared with a child that was killed while it held it
+    take_own_locks(tqdm)
     try:
         for number, path in ((1, out), (2, err)):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
