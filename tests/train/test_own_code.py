@@ -232,7 +232,7 @@ def test_what_a_function_reads_of_a_module_of_ones_own_is_its_content(tmp_path, 
         package = sys.modules.setdefault(f"pack_{name}", types.ModuleType(f"pack_{name}"))
         package.__path__ = [str(tmp_path / f"pack_{name}")]
         package.mine = sys.modules[f"pack_{name}.mine"]
-        there = {"__name__": "__main__"}
+        there = {"__name__": f"script_{name}"}
         exec(WAYS[way].format(name), there)
         content = Content(there["potential"], {})
         assert content.unseen == []
