@@ -57,7 +57,7 @@ def test_every_option_of_eval_reaches_the_plan(tmp_path):
         "device": "cpu", "trust_remote_code": True, "regrade": True, "base": "b", "reference_rows": tmp_path,
         "allow_pickled_weights": True, "protocol_name": "thinking",
     }  # fmt: skip
-    (tmp_path / "judge.txt").write_text("{question} {answer}", "utf-8")
+    (tmp_path / "judge.txt").write_text("{question} {gold} {answer}", "utf-8")
     own = {
         "questions": [str(tmp_path / "mine.csv")], "grade": "judge", "grade_option": ["at_once=2"],
         "fields": ["question=q,answer=a"], "judge_url": "http://judge", "judge_model": "j",
@@ -72,7 +72,7 @@ def test_every_option_of_eval_reaches_the_plan(tmp_path):
     assert [task.name for task in plan.tasks[2:]] == ["mine"]
     assert plan.tasks[2].read.fields == {"question": "q", "answer": "a"}
     assert plan.tasks[2].settings == {
-        "url": "http://judge", "model": "j", "prompt": "{question} {answer}", "at_once": 2,
+        "url": "http://judge", "model": "j", "prompt": "{question} {gold} {answer}", "at_once": 2,
         "hand_grades": str(tmp_path / "hand.csv"),
     }  # fmt: skip
     assert plan.rows == {"aime24": Path("x.jsonl")}

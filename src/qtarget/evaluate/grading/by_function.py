@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from qtarget.evaluate.grading.any_right import any_right
-from qtarget.evaluate.grading.own_code import code_sha256
+from qtarget.evaluate.grading.function_code import code_sha256
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.grading.worker import KillableWorker, WorkerReply
 from qtarget.evaluate.grading.worker_pool import WorkerPool

@@ -18,7 +18,7 @@ STRICT_END = re.compile(r"(?:'d[iıuü]r)?[\s*_$\"'`)\]}]*?(?:[.!。](?!\s?[a-z]
 SPECIES = re.compile(r"\.\s?(?P<word>[a-z]{4,})")
 """As in "E. coli"."""
 STOP = re.compile(r"[.!?。！？\n]")
-LISTED = re.compile(r"[.):][^\n]*+\n\s*+[*(]*(?P<next>[A-Z])[.):]")
+_LISTED = re.compile(r"[.):][^\n]*+\n\s*+[*(]*(?P<next>[A-Z])[.):]")
 
 
 class Statement(NamedTuple):
@@ -167,7 +167,7 @@ def _belies(text: str, end: int, option: str, options: Options) -> bool:
 
 def _is_list(text: str, end: int, option: str, linked: bool) -> bool:
     """Whether a letter begins a list of the options."""
-    line = LISTED.match(text[end : end + WINDOW * 2])
+    line = _LISTED.match(text[end : end + WINDOW * 2])
     return line is not None and ord(line["next"]) == ord(option) + 1
 
 

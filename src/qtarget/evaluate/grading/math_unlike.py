@@ -5,7 +5,7 @@ import re
 from qtarget.evaluate.grading.boxed import Box
 from qtarget.evaluate.grading.plain_text import plain
 
-WORDS = re.compile(r"[A-Za-z]+(?: +[A-Za-z]+)*")
+_WORDS = re.compile(r"[A-Za-z]+(?: +[A-Za-z]+)*")
 FUNCTIONS = re.compile(r"\b(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?\b|\b(?:log|exp|lim|max|min|gcd|lcm|det|sqrt)\b")
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 PRIMES = re.compile(r"(?<=[A-Za-z)])(?:\s*(?:\^\s*\{?\s*(?:\\prime\s*)+\}?|'))+(?![A-Za-z])")
@@ -42,7 +42,7 @@ def is_unlike(gold: str, answer: str) -> bool:
 def is_word(gold: str) -> bool:
     """Whether a gold is words and no product: "no", or letters of which three or more stand together, and not as in
     the alphabet (abc, xyz), and that name no function."""
-    if not WORDS.fullmatch(gold) or FUNCTIONS.search(gold):
+    if not _WORDS.fullmatch(gold) or FUNCTIONS.search(gold):
         return False
     return gold.lower() == "no" or any(len(word) > 2 and word.lower() not in ALPHABET for word in gold.split())
 

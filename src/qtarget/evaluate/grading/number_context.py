@@ -6,13 +6,13 @@ It is asked of a text in one spelling: minus signs are hyphens, without fonts.
 import re
 from typing import Literal
 
-WINDOW = 48
+_WINDOW = 48
 """Characters around a number that are looked at, on its own line."""
-OPENS = re.compile(r"[\s$€£¥₹₩¢*`\"'“(\[]*$")
+_OPENS = re.compile(r"[\s$€£¥₹₩¢*`\"'“(\[]*$")
 SIGN = re.compile(r"(?P<word>(?<![^\W_])(?:minus|negative)\s*)$|(?P<sign>[-+])\s*$", re.IGNORECASE)
 COMMAND_BEFORE = re.compile(r"\\(?!(?:approx|simeq|sim|equiv|implies|therefore|item|to|[rR]ightarrow)$)[A-Za-z]+$")
 TAG_OR_ARROW = re.compile(r"(?:<[/|]?\w[^<>\n]*|[-=>])>$")
-LISTED = re.compile(
+_LISTED = re.compile(
     r"(?:\d[^\S\n]*(?:[,;&~]|and|or|to|through|thru|vs\.?|versus)|\d[^\S\n]?[A-Za-z%°]{1,12}\s(?:or|to))"
     r"[^\S\n]*(?:[A-Za-z]\s*=\s*)?[$*(\[ ]*$",
     re.IGNORECASE,
@@ -48,15 +48,15 @@ GOES_ON = re.compile(
 
 def sign_before(text: str, start: int) -> Literal[1, -1] | None:
     """The sign of the number that begins at `start`; None where it is a part of what stands before."""
-    before = text[max(0, start - WINDOW) : start].rsplit("\n", 1)[-1]
-    opens = OPENS.search(before)
+    before = text[max(0, start - _WINDOW) : start].rsplit("\n", 1)[-1]
+    opens = _OPENS.search(before)
     opening = opens[0] if opens else ""
     rest = before[: len(before) - len(opening)]
     sign = SIGN.search(rest)
     if sign is None or TAG_OR_ARROW.search(rest):
         return None if _belongs(rest, opening) else 1
     begin = start - len(before) + sign.start()
-    is_first = not text[:begin].strip() if begin < WINDOW else False
+    is_first = not text[:begin].strip() if begin < _WINDOW else False
     spaced = any(blank.isspace() for blank in opening + sign[0]) and not sign["word"]
     if _is_binary(before[: sign.start()], sign[0].strip(), spaced, is_first):
         return None
@@ -67,7 +67,7 @@ def _is_binary(before: str, sign: str, spaced: bool, is_first: bool) -> bool:
     """Whether a plus or minus joins two terms, or may: it is a sign where nothing stands that it could join."""
     if before.endswith("$") and before[-2:-1].isalnum():
         return True  # as in $x$-1
-    bare = OPENS.sub("", before)
+    bare = _OPENS.sub("", before)
     if not bare:
         return spaced and not is_first
     if bare[-1] in ")]" or (bare[-1].isalpha() and bare[-2:-1].isalpha()):
@@ -92,15 +92,15 @@ def _belongs(rest: str, opening: str) -> bool:
         return rest[:-1].rstrip()[-1:].isdigit()
     if last in OPERANDS or last == ">" or COMMAND_BEFORE.search(rest):
         return True
-    return bool(LISTED.search(rest + opening) or BOUND_BEFORE.search(rest))
+    return bool(_LISTED.search(rest + opening) or BOUND_BEFORE.search(rest))
 
 
 def goes_on(text: str, end: int) -> bool:
     """Whether the number that ends at `end` is a part of what follows it."""
-    return GOES_ON.match(text[end : end + 2 * WINDOW].split("\n", 1)[0]) is not None
+    return GOES_ON.match(text[end : end + 2 * _WINDOW].split("\n", 1)[0]) is not None
 
 
 def factor_behind(text: str, end: int) -> int:
     """What a word behind the number multiplies it by: 1000 for "thousand", 1 for most."""
-    word = FACTOR.match(text[end : end + WINDOW])
+    word = FACTOR.match(text[end : end + _WINDOW])
     return MULTIPLIERS[word["word"].lower()] if word else 1

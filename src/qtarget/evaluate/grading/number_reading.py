@@ -21,14 +21,14 @@ NUMBER = re.compile(
     rf"|(?P<other>(?:\d|\.(?=\d))(?:[\d.,:/^'’_]*[\d/^])?(?:[eE][-+]?\d+(?!\w))?)"
 )
 """A word or a name such as H2O, or a number with the separators and fractions in it, which decide if it can be read."""
-PLAIN = re.compile(r"(\d+|\d{1,3}(?:,\d{3})+|\d{1,3}(?:'\d{3})+)?(\.\d+)?(?:[eE]([-+]?\d{1,3}))?")
+_PLAIN = re.compile(r"(\d+|\d{1,3}(?:,\d{3})+|\d{1,3}(?:'\d{3})+)?(\.\d+)?(?:[eE]([-+]?\d{1,3}))?")
 FRACTION = re.compile(r"(?:(\d+) )?(\d+)/(\d+)")
 FRAC = re.compile(
     r"(?P<before>\d\s{0,2})?\\[dtc]?frac\s?(?:{\s?(-?\d{1,30})\s?}\s?{\s?(\d{1,30})\s?}|(\d)(\d))(?![\d.])"
 )
 VULGAR = re.compile(r"(?P<before>\d\s{0,1})?(?P<sign>[¼½¾⅐-⅞])")
 SLASH = re.compile(rf"(?<=\d)[ {THIN}]{{1,3}}/[ {THIN}]{{0,3}}(?=\d)|(?<=\d)/[ {THIN}]{{1,3}}(?=\d)")
-SPELLINGS = (
+_SPELLINGS = (
     (re.compile(r"\\[,;: ]"), "\u2009"),
     (re.compile(r"\{([,.])\}"), r"\1"),
     (re.compile(r"\\([$%#&_])"), r"\1"),
@@ -69,7 +69,7 @@ def _numbers(text: str) -> Iterator[re.Match[str]]:
 
 def _spelt(text: str) -> str:
     r"""The text with one spelling of minus signs, of fractions and of LaTeX's spaces, and without fonts."""
-    for pattern, one in SPELLINGS:
+    for pattern, one in _SPELLINGS:
         text = pattern.sub(one, text)
     text = VULGAR.sub(_of_vulgar, plain(text).translate(MINUS))
     return SLASH.sub("/", FRAC.sub(_of_frac, text))
@@ -102,7 +102,7 @@ def _value(number: str) -> Fraction | None:
     spaced = re.sub(rf"[ {THIN}]+", " ", number)
     if fraction := FRACTION.fullmatch(spaced):
         return _of_fraction(*(int(part or 0) for part in fraction.groups()), mixed=bool(fraction[1]))
-    found = PLAIN.fullmatch(spaced.replace(" ", ""))
+    found = _PLAIN.fullmatch(spaced.replace(" ", ""))
     if found is None or not (found[1] or found[2]):
         return None
     whole = re.sub(r"\D", "", found[1] or "0")

@@ -31,7 +31,7 @@ TEXT_END = re.compile(
     r"[^\S\n]*+(?:[.!;:)\]}*_$\"'`<|。！；\n]|$|\(|—|–|-\s|,?\s?(?:because|since|as|due to|which|so|not|but|given"
     r"|based)\b|,\s(?:and not|it|this)\b)"
 )
-LATER = re.compile(
+_LATER = re.compile(
     r"(?:^|[.,;:(!?—–>]|(?<![^\W_])(?:(?<![A-Z]\s)or|(?i:but|as well as|mean|meant|change[sd]?(?:\smy\sanswer)?\sto"
     r"|it is|it['’]s|it must be|it should be|then|take|actually|rather|sometimes|maybe|perhaps|possibly)))"
     r"[^\S\n]*[*_$(\"'\[]*(?P<letter>[A-Z])(?![^\W_])[*_$)\"'\]]*"
@@ -135,7 +135,7 @@ def two(text: str, end: int, option: str, options: Options) -> bool:
 def another(text: str, end: int, option: str, options: Options, window: int) -> bool:
     """Whether an option other than the one stated up to `end` is stated behind it too."""
     behind = text[end : end + window]
-    letters = (options.by_letter(found["letter"]) for found in LATER.finditer(behind))
+    letters = (options.by_letter(found["letter"]) for found in _LATER.finditer(behind))
     if any(found and not options.same(found, option) for found in letters):
         return True
     joined = OR_TEXT.match(behind)

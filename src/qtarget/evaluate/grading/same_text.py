@@ -16,7 +16,7 @@ NO_SPACES = re.compile(
 BEFORE_NUMBER = re.compile(r"(?:\d[.,/:'’_–—~]|(?<![^\W\d_])[-−–‒－⁻^]\s?[$€£¥₹(]?\s?|[^\W_][-−–^]|[-−–][$€£¥₹])\Z")
 AFTER_NUMBER = re.compile(r"[.,/:'’]\d|[ \u00a0\u2009\u202f]\d{3}(?!\d)|[-−–—~]\d|[\^²³⁰¹⁴-⁹½¼¾]")
 """What makes digits a part of another number: 3.5, 1/5, -5, 5^2, 5 000, - 5."""
-GROUP, GROUPED = re.compile(r"\d{3}(?!\d)"), re.compile(r"\d[ \u00a0\u2009\u202f]\Z")
+_GROUP, GROUPED = re.compile(r"\d{3}(?!\d)"), re.compile(r"\d[ \u00a0\u2009\u202f]\Z")
 SIGNED = re.compile(r"[-−+.]\d")
 AFTER_NAME = re.compile(r"\+\+|[#+](?!\w)")
 """Behind a letter: it is the name of something else, as C++ and C#."""
@@ -118,7 +118,7 @@ def _goes_on(text: str, start: int, end: int) -> bool:
         return True
     if text[end - 1].isalpha() and AFTER_NAME.match(text, end):
         return True
-    if digits_before and GROUP.match(text, start) and GROUPED.search(text[max(0, start - 2) : start]):
+    if digits_before and _GROUP.match(text, start) and GROUPED.search(text[max(0, start - 2) : start]):
         return True
     if digits_before and BEFORE_NUMBER.search(text[max(0, start - 5) : start]):
         return True
