@@ -3,9 +3,9 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from qtarget.fused.arguments import ACCELERATOR_CHUNK
+
 GIB = 2**30
-GPU_CHUNK_TOKENS = 1024
-"""Tokens in a chunk of the fused loss on a GPU (docs/maintainers/performance.md)."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def memory(load: Workload) -> Memory:
     student, share = load.student, load.gpus if load.sharded else 1
     copies = 2 * student.layer + student.embedding if load.sharded else student.parameters
     buckets = 2 if share == 1 and load.gpus > 1 else 1
-    chunk = GPU_CHUNK_TOKENS * student.vocabulary * 4 * (1 if load.teacher is None else 2)
+    chunk = ACCELERATOR_CHUNK * student.vocabulary * 4 * (1 if load.teacher is None else 2)
     return Memory(
         weights=4 * student.parameters // share + 2 * copies,
         gradients=4 * buckets * student.parameters // share,

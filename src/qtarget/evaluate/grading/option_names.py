@@ -97,12 +97,6 @@ def options_of(texts: tuple[str, ...]) -> Options:
     return Options(texts)
 
 
-def option_named(stated: str, options: tuple[str, ...]) -> str | None:
-    """The letter of the option that `stated` names and no other; None if it names none."""
-    found = named(plain(stated), options_of(options))
-    return found.letter if found else None
-
-
 def named(stated: str, options: Options) -> Naming | None:
     """What plain words name; None if they name no option. One letter alone is a letter, not an option's text."""
     label = LABEL.match(stated)

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig
 
 import qtarget as qt
-from qtarget.fused.arguments import CHUNK_TOKENS, Call
+from qtarget.fused.arguments import CPU_CHUNK, Call, usual_chunk
 from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.batch_shape import BatchShape
 from qtarget.job.cost.live_bytes import ACTIVATIONS, LiveBytes
@@ -15,9 +15,8 @@ from qtarget.job.cost.student_memory import weight_dtype
 from qtarget.target.evidence import CallInputs
 from qtarget.train.metrics import diagnostics_of_step
 
-GPU_CHUNK = 1024
 TRIED_VOCABULARY, TRIED_WIDTH = 1024, 8
-TOKENS_TRIED = CHUNK_TOKENS["cpu"]
+TOKENS_TRIED = CPU_CHUNK
 
 
 def loss_bytes(job: Job, shape: BatchShape, device: str) -> int:
@@ -27,7 +26,7 @@ def loss_bytes(job: Job, shape: BatchShape, device: str) -> int:
         device: "cpu" or "cuda".
     """
     config = AutoConfig.from_pretrained(job.model, trust_remote_code=job.args.trust_remote_code).get_text_config()
-    chunk = min(CHUNK_TOKENS.get(device, GPU_CHUNK), shape.rows * shape.width)
+    chunk = min(usual_chunk(device), shape.rows * shape.width)
     entries, head = chunk * config.vocab_size, config.vocab_size * config.hidden_size
     forms = _forms_of_kernels(job) if device == "cuda" else None
     if forms is None:  # an output layer of narrow numbers is widened whole

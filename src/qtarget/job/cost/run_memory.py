@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -126,9 +125,3 @@ def _weight_bytes(source: tuple[str, Any], dtype: str) -> int:
 
 def _hidden_bytes(source: tuple[str, Any], shape: BatchShape) -> int:
     return 4 * shape.rows * shape.width * source[1].get_text_config().hidden_size
-
-
-def file_bytes(folder: str) -> int:
-    """Bytes of a model's weights on disk; 0 for a name on the hub."""
-    path = Path(folder)
-    return sum(file.stat().st_size for file in path.glob("*.safetensors")) if path.is_dir() else 0
