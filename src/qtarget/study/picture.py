@@ -26,7 +26,10 @@ def draw_scores(outcomes: Sequence[Outcome], world: World, path: Path) -> None:
     axes.invert_yaxis()
     axes.set_ylim(len(outcomes) - 0.5, -0.7)
     axes.set_xlim(0, 104)
-    axes.set_xlabel(f"Average@{outcomes[0].run.budget.samples}, per cent right; lines are 95 % intervals by question")
+    samples = outcomes[0].run.budget.samples
+    axes.set_xlabel(
+        f"Average@{samples} at temperature 1, per cent right, one training each\nlines are 95 % intervals by question"
+    )
     axes.set_title(f"World {world.name}: {world.description}", fontsize=10, loc="left", wrap=True)
     axes.grid(axis="x", color="#e3e5e8")
     axes.set_axisbelow(True)
