@@ -24,7 +24,9 @@ class Noting(TargetSFTTrainer):
 
 
 def trainer(folder, rows, shuffled=False, **changes):
-    stream = IterableDataset.from_generator(lambda: iter(tiny_models.token_rows(rows)))
+    """On a number of rows, which are streamed, or on a data set."""
+    if isinstance(rows, int):
+        count, rows = rows, IterableDataset.from_generator(lambda: iter(tiny_models.token_rows(count)))
     given = {"max_steps": 9, "save_strategy": "steps", "save_steps": 1, "logging_steps": 2, **changes}
     return Noting(
         tiny_models.tiny_model(),
@@ -32,7 +34,7 @@ def trainer(folder, rows, shuffled=False, **changes):
             method="sft",
             **parity.common_args(output_dir=str(folder), per_device_train_batch_size=2, learning_rate=0.1, **given),
         ),
-        train_dataset=stream.shuffle(seed=1, buffer_size=4) if shuffled else stream,
+        train_dataset=rows.shuffle(seed=1, buffer_size=4) if shuffled else rows,
         processing_class=tiny_models.tiny_tokenizer(),
     )
 
@@ -52,6 +54,32 @@ def test_a_stream_goes_on_where_it_stopped(tmp_path, rows, accumulation, shuffle
     log, first = again.state.log_history[-2], whole.state.log_history[-2]
     assert (log["step"], log["num_tokens"]) == (first["step"], first["num_tokens"])
     assert log["loss"] == pytest.approx(first["loss"], rel=1e-5)
+
+
+@pytest.mark.failure_case(1)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_rows_in_groups_of_like_length_go_on_in_a_later_epoch(tmp_path, workers):
+    """Epochs of 6 steps; the order of the second must not hang on what the first drew."""
+    changes = {
+        "train_sampling_strategy": "group_by_length",
+        "dataloader_num_workers": workers,
+    }
+    rows = Dataset.from_list(tiny_models.token_rows(12))
+    whole = trainer(tmp_path, rows, **changes)
+    whole.train()
+    assert sorted(whole.rows[:6]) != sorted(whole.rows[6:12]), "an order of its own for every epoch"
+    for step in (2, 6, 8):
+        again = trainer(tmp_path, rows, **changes)
+        again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert again.rows == whole.rows[step:], step
+
+
+@pytest.mark.parametrize(
+    "change", [{"ignore_data_skip": True}, {"accelerator_config": {"use_seedable_sampler": False}}]
+)
+def test_an_order_of_rows_that_no_resume_repeats_is_refused(tmp_path, change):
+    with pytest.raises(ValueError, match=f"{next(iter(change))}.*would read other rows"):
+        trainer(tmp_path, tiny_models.token_rows(12), **change)
 
 
 @pytest.mark.failure_case(24)

@@ -146,6 +146,25 @@ def check_batch_size(args: Any, asker: Asker) -> None:
         )
 
 
+def check_row_order(args: Any, asker: Asker) -> None:
+    """Refuse an order of rows that a run which goes on cannot find again.
+
+    Raises:
+        ValueError: with the line to write.
+    """
+    if args.ignore_data_skip:
+        raise ValueError(
+            "`ignore_data_skip: true` begins an epoch anew where a run goes on in the middle of it, so that it would "
+            f"read other rows than the run that was never stopped. Write {asker.line('ignore_data_skip', False)}."
+        )
+    if not args.accelerator_config.use_seedable_sampler:
+        raise ValueError(
+            "`use_seedable_sampler: false` of `accelerator_config` shuffles each epoch by all random numbers drawn "
+            "before it, so that a run which goes on would read other rows than the run that was never stopped. Write "
+            f"{asker.line('accelerator_config', {'use_seedable_sampler': True})}."
+        )
+
+
 def check_batch(batch: Any) -> None:
     """Refuse a batch of a user's collator without labels, or with labels of another shape or shifted already."""
     if "labels" not in batch or "shift_labels" in batch:

@@ -50,6 +50,7 @@ HOOKS = (
     Hook(Trainer, "_evaluate", ("trial", "ignore_keys_for_eval", "skip_scheduler")),
     Hook(Trainer, "_determine_best_metric", ("metrics", "trial")),
     Hook(Trainer, "_get_grad_norm", ("model", "grad_norm")),
+    Hook(Trainer, "_get_train_sampler", ("train_dataset",)),
     Hook(Trainer, "_save", ("output_dir", "state_dict")),
     Hook(Trainer, "save_model", ("output_dir", "_internal_call")),
     Hook(Trainer, "_get_num_items_in_batch", ("batch_samples", "device")),

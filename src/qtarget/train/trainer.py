@@ -105,6 +105,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
         checks.check_device(args, self.asker)
         checks.check_batch_size(args, self.asker)
+        checks.check_row_order(args, self.asker)
         checks.check_learn(args.learn, args.assistant_only_loss or None, args.completion_only_loss, self.asker)
         self.only_turns, args = args.assistant_only_loss and args.learn is not None, without_trl_masks(args)
         quantisation = kwargs.get("quantization_config")

@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers import trainer as trainer_module
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import SaveStrategy, has_length
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -31,6 +32,7 @@ from qtarget.train.checkpoint_files.hub_push import lay_out_card
 from qtarget.train.checkpoint_files.stream_place import place_in_stream
 from qtarget.train.finite_weights import check_before_writing
 from qtarget.train.instance_forward import ForwardBeforeTRL
+from qtarget.train.length_groups import EpochLengthGroups
 from qtarget.train.missed_evaluation import ended_by_evaluation, evaluation_missed
 from qtarget.train.probes import check_hooks, check_label_count, check_state
 from qtarget.train.process_group import whole_weights
@@ -166,6 +168,13 @@ class OpenSFTTrainer(SFTTrainer):
         )
         return self.prepare_rows(dataset, prepare, args, packing, request)
 
+    def _get_train_sampler(self, train_dataset=None):
+        sampler = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            sampler = self._length_groups = EpochLengthGroups(sampler, seed)
+        return sampler
+
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         missing = [name for name in self.carried_columns if name not in self._signature_columns]
@@ -249,6 +258,7 @@ class OpenSFTTrainer(SFTTrainer):
 
     _is_finished_before = False
     _resumed_at = 0
+    _length_groups: EpochLengthGroups | None = None
 
     def _is_ended_before(self) -> bool:
         """Whether a callback had ended the run when the checkpoint was written that it goes on from."""
@@ -257,6 +267,8 @@ class OpenSFTTrainer(SFTTrainer):
 
     def _run_epoch(self, *args, **kwargs) -> None:
         """As the Trainer's, which takes a step too many of a run that is resumed at its end."""
+        if self._length_groups is not None:
+            self._length_groups.epoch = kwargs["epoch"]  # which accelerate does not tell it on several ranks
         if self.state.global_step < self.state.max_steps and not self._is_ended_before():
             with ended_by_evaluation():
                 return super()._run_epoch(*args, **kwargs)
@@ -287,7 +299,7 @@ class OpenSFTTrainer(SFTTrainer):
             recall_best(self.state, Path(str(resume_from_checkpoint)))
             restores = not self.args.restore_callback_states_from_checkpoint  # by which the Trainer does so itself
             restore_callbacks(self.callback_handler.callbacks, self.state, restores)
-        if self.state.global_step == 0 or has_length(self.train_dataset) or self.args.ignore_data_skip:
+        if self.state.global_step == 0 or has_length(self.train_dataset):
             return begun
         return place_in_stream(Path(str(resume_from_checkpoint)), self.args.gradient_accumulation_steps)
 
