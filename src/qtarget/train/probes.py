@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, Trainer
+from trl.trainer import sft_trainer
 from trl.trainer.base_trainer import _BaseTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -131,8 +132,8 @@ def _loop_faults() -> Iterator[str]:
     for name in ("_save", "_push_from_checkpoint"):
         if not _names(getattr(Trainer, name, None), "TRAINING_ARGS_NAME"):
             yield f"Trainer.{name} uses no `TRAINING_ARGS_NAME`"
-    if not _names(SFTTrainer.__init__, "create_model_from_path"):
-        yield "SFTTrainer.__init__ uses no `create_model_from_path`"
+    if not hasattr(sft_trainer, "create_model_from_path"):
+        yield "trl.trainer.sft_trainer has no `create_model_from_path`"
     if not hasattr(PreTrainedModel, READS_WEIGHTS):
         yield f"PreTrainedModel.{READS_WEIGHTS} is gone"
     if not _names(getattr(Trainer, "_inner_training_loop", None), "_globalstep_last_logged"):
