@@ -15,6 +15,10 @@ ADDRESSES = (
     f"https://host/x?X-Amz-Signature={SECRET}&part=1",
     f"https://host/x?sig={SECRET}",
     f"https://host/x#access_token={SECRET}",
+    f"https://me:8000/{SECRET}@host/x",
+    f"//me:{SECRET}@host/x",
+    f"https://host/token={SECRET}/x",
+    f"https://host/x?code={SECRET[:7]}",
 )
 COMMANDS = (
     ("train", "{}"),

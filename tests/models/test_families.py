@@ -3,10 +3,12 @@
 import pytest
 import torch
 from models.families import VOCAB, tiny
+from transformers import AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 import qtarget as qt
 from qtarget.models.balancing import balancing_function
+from qtarget.models.drawn_weights import refuse_drawn_weights
 from qtarget.models.head_check import check_head
 from qtarget.train.forward import TargetCall, add_target_loss
 
@@ -105,6 +107,13 @@ def test_loss_and_gradients_are_the_familys_own(family):
         torch.testing.assert_close(
             found[name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+@pytest.mark.parametrize("family", here(TESTED + REFUSED))
+def test_a_model_that_was_saved_is_opened_without_complaint(family, tmp_path):
+    tiny(family).save_pretrained(tmp_path)
+    with refuse_drawn_weights(str(tmp_path)):
+        AutoModelForCausalLM.from_pretrained(tmp_path)
 
 
 def _gradients(model, loss):

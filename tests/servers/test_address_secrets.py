@@ -9,6 +9,7 @@ from qtarget.servers.address_secrets import refuse_secret, without_secrets
 UNITS = (
     "a", "x://a:b", "://", "=", "&", "?", ":", "/", "@", "a_", "?a-", "&a=", "?token=", "?key=", "%3A%2F%2F", "%3D",
     "x://me:w@h ", "x://a:b ", '"x://', "=x://", "aB", "x:/", ",", "x://\\", ":\\/", "@ ",
+    "//", "//me:w@h ", " //a:b", "/token=", "%2Ftoken=", "x://me:80/a1",
 )  # fmt: skip
 
 
@@ -45,7 +46,15 @@ ADDRESSES = (
     '"https://me:a\\"{}@h"', "https://a.org,https://me:{}@h", "jdbc:postgresql://me:{}@h/db", "(https://me:a){}@h)",
     "https://me:123/{}@h", "https://m\te:{}@h", "https://me:\n{}@h", "https://me:a\r\n{}@h", "https://h?token:{}",
     "https://h?a=1&token%3A{}", "https://h?token&#61;{}", "https://h?k={}", "https://h?x=1&sig={}",
+    "https://me:8000/{}@h", "https://first.last:8000/{}@h", "https://me:8000/a/{}@h", "https://me:443/{}@h",
+    "//me:{}@h", "//me:pa/{}@h", "//h?token={}", "https://h?u=//me:{}@h", "\\/\\/me:{}@h",
+    "https://h/token={}", "https://h/x/api_key={}/y", "https://h/a%2Ftoken={}", "//h/token={}", "s3://b/sig={}/x",
 )  # fmt: skip
+SHORT = (
+    "https://me:8000/{}@h.org", "https://me:8000/{}@h:80/x", "https://h?code={}", "https://h?code=wdjb-{}", "//me:{}@h",
+    "https://h?k={}", "https://h/token={}", "https://h/x?auth_code={}", "https://me:8000/{}@[::1]", "https://me:80/{}@1.2.3.4",
+)  # fmt: skip
+"""What hides a password as short as people choose."""
 HARMLESS = (
     "https://h?page_token=2", "https://h?nextPageToken=CAUQ", "https://h?sort_key=date", "https://h?sortKey=date",
     "https://h?max_token=5", "https://h?max_tokens=5", "https://h?key=name", "https://h?key=1", "https://h?monkey=Ab1",
@@ -58,7 +67,11 @@ HARMLESS = (
     "chrome://a@b", "https://h?hl=en#sig=1", "https://host:/@u", "https://h:443/@u/x", "https://h?k=5", "https://h?k=cats",
     "https://h\nme@x.org", "https://h:80\nm:e@x.org", "http://localhost:123/v1@x", "https://h:81/v1@x", "https://h#a:b",
     "https://h?q=token:abc", "https://h?u=https://g", "https://h\nmail: me@x.org", "https://h\tme@x",
-    "https://h/A:B@C", "https://h?q=a@b", "C:\\\\Users\\\\me@x",
+    "https://h:8000/Qwen/Qwen2.5-7B-Instruct@main", "https://h:8000/pkg@1.2.3", "https://h.org:8000/a@b.c", "// me:a@b",
+    "//h/x", "//h:80/x@y", "a//me:b@c", "//me@h", "https://h?code=gb", "https://h?code=en-GB", "https://h?code=not_found",
+    "s3://b/key=7/part", "s3://b/key=name/part", "s3://b/sort_key=Ab12/part", "s3://b/tokens=100/x", "https://h/token=",
+    "https://h?k=10000000", "https://h?k=cats+dogs", "https://h/x=1/y", "https://h/A:B@C", "https://h?q=a@b",
+    "C:\\\\Users\\\\me@x",
 )  # fmt: skip
 
 
@@ -72,6 +85,14 @@ def test_a_secret_is_struck_out_and_refused(given):
     with pytest.raises(ValueError, match=r"^here holds an address with a") as refused:
         refuse_secret(text, "here")
     assert "SECRET" not in str(refused.value)
+
+
+@pytest.mark.parametrize("given", SHORT)
+def test_a_short_one_too(given):
+    text = given.format("hunter22")
+    assert "hunter" not in without_secrets(f"no rows at {text}")
+    with pytest.raises(ValueError, match=r"^here holds an address with a"):
+        refuse_secret(text, "here")
 
 
 @pytest.mark.parametrize("text", HARMLESS)

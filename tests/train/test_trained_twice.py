@@ -72,3 +72,32 @@ def test_a_run_that_begins_anew_begins_with_trained_weights(tmp_path, has_adapte
     assert [each["weights"] for _, each in parts(tmp_path / "checkpoint-4")] == [second[0][1]["weights"]]
     with pytest.raises(ValueError, match=r"weights: sha256 .* then, sha256 .* now"):
         trainer(tmp_path, **lora).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def content(folder):
+    return {str(each): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+
+
+@pytest.mark.failure_case(2)
+@pytest.mark.failure_case(24)
+def test_a_run_does_not_go_on_among_the_checkpoints_of_another(tmp_path):
+    trainer(tmp_path / "A").train()
+    other = trainer(tmp_path / "B")
+    other.args.learning_rate = 0.2
+    other.train()
+    before = content(tmp_path / "B")
+    for start in (str(tmp_path / "A" / "checkpoint-2"), tmp_path / "A" / "checkpoint-2"):
+        with pytest.raises(
+            ValueError, match=r"B` holds .*checkpoint-4 of another run than .*A/checkpoint-2"
+        ) as refused:
+            trainer(tmp_path / "B").train(resume_from_checkpoint=start)
+        assert f"trainer.train(resume_from_checkpoint='{tmp_path / 'B' / 'checkpoint-4'}')" in str(refused.value)
+        assert f"`TargetSFTConfig(output_dir='{tmp_path / 'B-2'}')`" in str(refused.value)
+    assert content(tmp_path / "B") == before
+
+
+def test_a_run_goes_on_among_checkpoints_of_its_own(tmp_path):
+    trainer(tmp_path / "A").train()
+    for _ in range(2):
+        trainer(tmp_path / "C").train(resume_from_checkpoint=str(tmp_path / "A" / "checkpoint-2"))
+    assert (tmp_path / "C" / "checkpoint-4").is_dir()

@@ -4,20 +4,17 @@ from pathlib import Path
 
 from qtarget.data import Asker
 from qtarget.disk.place import check_place, free_name
-from qtarget.disk.seal import SEAL
 from qtarget.job.config.checked_job import Job
-from qtarget.train.resumption.other_runs import begins_as, sealed_history
+from qtarget.train.resumption.other_runs import MODEL_FILES, refuse_other_run
 from qtarget.train.resumption.whole_checkpoints import (
     BrokenCheckpoint,
     Checkpoints,
     checkpoint_fault,
     checkpoints_in,
-    numbered_checkpoints,
     refuse_taken_names,
 )
 
 line = Asker.COMMAND_LINE.line
-MODEL_FILES = ("config.json", "adapter_config.json")
 
 
 def check_output(job: Job) -> Checkpoints:
@@ -45,7 +42,7 @@ def check_output(job: Job) -> Checkpoints:
 def _named_checkpoint(folder: Path, job: Job, found: Checkpoints) -> Checkpoints:
     reason = checkpoint_fault(folder, job.args.resume_unsealed) if folder.is_dir() else "is not there"
     if reason is None:
-        refuse_other_run(job, folder)
+        refuse_other_run(job.output, folder, job.args.resume_unsealed, Asker.COMMAND_LINE)
         check_place(job.output, f"`output_dir: {job.output}`")
         return Checkpoints(folder)
     whole = found.newest
@@ -79,32 +76,6 @@ def _refuse_earlier_run(job: Job, found: Checkpoints) -> None:
     raise ValueError(
         f"`output_dir: {job.output}` holds an earlier run, which left no whole checkpoint to go on from"
         f"{_skipped(found.skipped)}; write {other}."
-    )
-
-
-def refuse_other_run(job: Job, checkpoint: Path) -> None:
-    """Refuse to go on from a checkpoint elsewhere into an output directory that holds another run, or one of which it
-    is not known.
-
-    Raises:
-        ValueError: names what is of another run, and the line to write.
-    """
-    if job.output.resolve() in (checkpoint.parent.resolve(), checkpoint.resolve().parent):
-        return
-    numbered = [each for _, each in numbered_checkpoints(job.output)]
-    has_model = any((job.output / name).is_file() for name in (*MODEL_FILES, SEAL))
-    held = {each: sealed_history(each) for each in [*numbered, *([job.output] if has_model else [])]}
-    own, known = sealed_history(checkpoint), [each for each in held.values() if each is not None]
-    if not held or (known and all(begins_as(each, own) for each in known)):
-        return
-    place = next(each for each, history in held.items() if history is None or not begins_as(history, own))
-    what = "a model" if place == job.output else str(place)
-    whole = checkpoints_in(job.output, job.args.resume_unsealed, hashed=False).newest
-    instead = f"To go on from the newest whole checkpoint there, write {_resume(whole)}; to" if whole else "To"
-    raise ValueError(
-        f"`output_dir: {job.output}` holds {what} of another run than `resume_from_checkpoint: {checkpoint}`, and it "
-        f"would be written over. {instead} keep it and go on elsewhere, write "
-        f"{line('output_dir', str(free_name(job.output)))}."
     )
 
 

@@ -14,7 +14,7 @@ from qtarget.job.beside_result import FileState, beside_result, file_states
 from qtarget.job.build import CONFIGURATION, METRICS, JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.card import configuration
 from qtarget.job.config.checked_job import Job
-from qtarget.job.output_folder import check_output, refuse_other_run
+from qtarget.job.output_folder import check_output
 from qtarget.job.training_picture import draw_training
 from qtarget.outcomes import Interruption
 from qtarget.teacher.served.transport import TeacherUnavailableError
@@ -97,8 +97,6 @@ def claimed_output(trainer: JobTrainer) -> Iterator[None]:
         job, start = trainer.facts.job, trainer.start.newest
         if start is None and not trainer.state.global_step:
             check_output(job)
-        elif start is not None:
-            refuse_other_run(job, start)
         yield
 
 

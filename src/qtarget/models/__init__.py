@@ -7,6 +7,7 @@ adapters         a second LoRA adapter on the student's base
 identity         hashes that tell models, tokenizers and chat templates apart
 weights_digest   sha256 over every byte of a model in memory
 model_seal       whether a folder that qtarget sealed is as it was written
+drawn_weights    weights that are in no file of a model, or in no place of it
 shard_index      the files that an index of weights or a configuration may name
 weight_files     arguments that keep `from_pretrained` to files that were looked at
 gguf_file        a GGUF file as a folder, converted once (gguf_conversion, gguf_tokenizer)

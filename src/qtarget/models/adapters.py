@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qtarget import Dense
 from qtarget.models.causal_lm import eval_mode, head_of, hidden_states
+from qtarget.models.drawn_weights import refuse_partial_adapter
 from qtarget.models.loading import adapter_config
 
 BASE_KEEPING_INITS = (True, False, "gaussian", "eva", "orthogonal")
@@ -71,7 +72,8 @@ def add_adapter(source: str, student: Any, vocab: int | None) -> SecondAdapter:
     """Load a frozen adapter beside the trained one. Checkpoints still hold the trained one alone."""
     trained, training = student.active_adapter, student.training
     name = f"frozen_{len(student.peft_config)}"
-    student.load_adapter(source, name, is_trainable=False, torch_device=str(student.device))
+    read = student.load_adapter(source, name, is_trainable=False, torch_device=str(student.device))
+    refuse_partial_adapter(source, read.missing_keys, read.unexpected_keys)
     student.train(training)
     if not isinstance(student.save_pretrained, partial):
         student.save_pretrained = partial(student.save_pretrained, selected_adapters=[trained])

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
+from qtarget.models.drawn_weights import refuse_drawn_weights
 from qtarget.models.gguf_tokenizer import GgufTokens, mended_tokenizer
 
 NO_MODELS = {"general", "tokenizer", "t5", "umt5"}
@@ -69,9 +70,10 @@ def _dequantised(file: Path) -> PreTrainedModel:
     settings = getattr(transformers, "GgufConfig", None)
     whole = {} if settings is None else {"quantization_config": settings(dequantize=True)}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, device_map="cpu", **whole
-        )
+        with refuse_drawn_weights(str(file)):
+            model = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32, device_map="cpu", **whole
+            )
     except (RuntimeError, KeyError, ValueError, NotImplementedError) as error:
         raise ValueError(
             f"{file} cannot be converted: {str(error).strip()}. Name the original checkpoint in its place."

@@ -16,6 +16,7 @@ from transformers import (
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from qtarget.disk.files import read_json_object
+from qtarget.models.drawn_weights import refuse_drawn_weights
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.loading_arguments import BITSANDBYTES, check_arguments
 from qtarget.models.model_config import check_model_config
@@ -42,8 +43,8 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
     With `allow_pickled_weights` among them, weights may be a pickle.
 
     Raises:
-        ValueError: a folder's weights are a pickle, arguments lead elsewhere or are not known, or settings contradict
-            each other.
+        ValueError: a folder's weights are a pickle, or not all that the model needs, arguments lead elsewhere or are
+            not known, or settings contradict each other.
     """
     given = {name: value for name, value in init_kwargs.items() if name != ALLOW}
     init_kwargs = safe_loading(checkpoint_folder(source), given, bool(init_kwargs.get(ALLOW)))
@@ -61,7 +62,7 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
     check_arguments(source, given, PASSED, lambda known: "remove it")
     if quantisation:
         rest["quantization_config"] = BitsAndBytesConfig(**quantisation)
-    with _whole_on_every_rank():
+    with _whole_on_every_rank(), refuse_drawn_weights(source):
         return AutoModelForCausalLM.from_pretrained(checkpoint_folder(source), **rest)
 
 

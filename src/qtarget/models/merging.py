@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from qtarget.models.causal_lm import output_layer
+from qtarget.models.drawn_weights import refuse_partial_adapter
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.loading import adapter_config, causal_lm_from, tokenizer_of
 from qtarget.models.model_seal import refuse_damaged_model
@@ -142,6 +143,8 @@ def _merge_and_save(plan: MergePlan, tokenizer: PreTrainedTokenizerBase, folder:
     ids = _probe_ids(base.get_input_embeddings().weight.shape[0])
     of_base = _logits(base, ids)
     adapted: Any = PeftModel.from_pretrained(base, plan.adapter)
+    read = adapted.load_adapter(plan.adapter, adapted.active_adapter)  # once more: the first time, it only warns
+    refuse_partial_adapter(plan.adapter, read.missing_keys, read.unexpected_keys)
     expected = _logits(adapted, ids)
     merged: Any = adapted.merge_and_unload(safe_merge=True)
     _keep_generation(merged, plan, tokenizer)

@@ -13,7 +13,8 @@ from qtarget.servers.secret_fields import without_secret_fields
 HUB_OR_NETRC = "the environment (HF_TOKEN for the hub, ~/.netrc for other servers)"
 """Where a secret belongs that is of no server of qtarget's."""
 _SHOWN = 120
-_SLASHES = re.compile(r":((?:\\?/)+)")
+_SLASHES = re.compile(r":(?P<behind>(?:\\?/)+)|(?<![^\s\"'`<>()\[{,;=|&?#-])(?P<alone>(?:\\?/){2}(?!\\?/))")
+"""Behind a scheme, or alone: `//host` is of the scheme that the page has which it stands in."""
 _BLANK = re.compile(r"\s")
 _SCHEME = re.compile(r"[A-Za-z0-9+.-]*\Z")
 _LONGEST_SCHEME = 32
@@ -27,6 +28,10 @@ _BROKEN = re.compile(r"(?:[\t\r\n]+[^\s/?#@]{0,100}){1,3}@[\w.\[][^\s]*")
 """The rest of an address whose user or password was broken over lines or by tabs, which a browser passes over."""
 _CAN_HOLD = re.compile(r"[@=?&#;]|%3D|%3F|%26|%23|%40", re.IGNORECASE)
 """One of these is in every text with a secret in an address."""
+_DRAWN_RUN = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z]{0,30}\d)(?=\d{0,30}[A-Za-z])[A-Za-z0-9]{12,}")
+_HOST = re.compile(
+    r"\[[\da-fA-F:]+\]|(?:\d{1,3}\.){3}\d{1,3}(?![\w.])|[\w-]{1,63}(?:\.[\w-]{1,63})*(?:\.[A-Za-z]{2,24}(?![\w.])|:\d)"
+)
 _LOW_PORTS = frozenset(
     (21, 22, 25, 53, 80, 81, 88, 110, 143, 389, 443, 444, 445, 465, 587, 591, 631, 636, 873, 989, 990, 993)
 )
@@ -36,12 +41,14 @@ _USER_ALONE = ("ssh", "sftp", "scp", "svn", "file", "chrome", "about", "resource
 
 
 class _Address(NamedTuple):
-    """A part of a text: it begins behind the slashes of its scheme, with the user or the host."""
+    """A part of a text: it begins with its scheme, if it has one, and `start` is where user or host begin."""
 
+    begin: int
     scheme: str
     slashes: int
     start: int
     end: int
+    is_alone: bool = False
 
 
 def without_secrets(text: str) -> str:
@@ -73,15 +80,11 @@ def refuse_secret(text: str, where: str, variable: str = HUB_OR_NETRC) -> None:
         given, no_user = text[address.start : address.end], _without_user(text, address)
         if (shown := without_secret_fields(no_user)) != given:
             what = "a secret in its query" if no_user == given else "a user or a password"
-            whole = f"{address.scheme}{_slashes_before(text, address)}{shown}"
+            whole = f"{text[address.begin : address.start].lower()}{shown}"
             raise ValueError(
                 f"{where} holds an address with {what} ({whole[:_SHOWN]}), which would be saved with the run; write it "
                 f"without, and put the secret into {variable}."
             )
-
-
-def _slashes_before(text: str, address: _Address) -> str:
-    return text[text.rfind(":", 0, address.start) : address.start]
 
 
 def _addresses(text: str) -> Iterator[_Address]:
@@ -95,14 +98,27 @@ def _addresses(text: str) -> Iterator[_Address]:
         while following < len(found):
             begin = found[following][0].start() - len(found[following][1])
             stop = _stop(text, slashes.start() - len(scheme), end, begin)
-            if stop is not None or (text[begin - 1] in _OPENS_ANOTHER and found[following][0][1].count("/") > 1):
+            if stop is not None or (
+                text[begin - 1] in _OPENS_ANOTHER and _before_host(found[following][0]).count("/") > 1
+            ):
                 break
             end, following = found[following][0].end(), following + 1
         limit = found[following][0].start() - len(found[following][1]) if following < len(found) else len(text)
         stop = _stop(text, slashes.start() - len(scheme), end, limit)
-        address = _Address(scheme.lower(), slashes[1].count("/"), slashes.end(), limit if stop is None else stop)
+        address = _Address(
+            slashes.start() - len(scheme),
+            scheme.lower(),
+            _before_host(slashes).count("/"),
+            slashes.end(),
+            limit if stop is None else stop,
+            slashes["alone"] is not None,
+        )
         done = _with_blanks(text, address, limit)
         yield address._replace(end=done)
+
+
+def _before_host(slashes: re.Match[str]) -> str:
+    return slashes["behind"] or slashes["alone"]
 
 
 def _scheme_before(text: str, colon: int) -> str:
@@ -152,16 +168,27 @@ def _user_end(address: _Address, given: str) -> int:
     if at and not (address.scheme == "file" and address.slashes > 2):
         return len(user) if ":" in user or not _is_harmless(user, address) else 0
     name, colon, word = authority.partition(":")
-    if at or not colon or "[" in name or _is_port_of(name, word) or address.slashes != 2 or address.scheme == "file":
+    if at or not colon or "[" in name or address.slashes != 2 or address.scheme == "file":
         return 0
     end = given.rfind("@")  # a password with a slash in it, which no address may have
-    return 0 if end < 0 or given[:end] == f"{name}:/" else end
+    if end < 0 or given[:end] == f"{name}:/" or (_is_port_of(name, word) and not _hides_password(name, given, end)):
+        return 0
+    return end
+
+
+def _hides_password(name: str, given: str, end: int) -> bool:
+    """Whether a path between what looks like a port and an @ is the rest of a password: it looks drawn at random, or
+    another host is behind it and none before."""
+    path = given[:end].partition("/")[2].partition("?")[0]
+    is_host = "." in name or name == "localhost"
+    return bool(_DRAWN_RUN.search(path)) or bool(path and not is_host and _HOST.match(given, end + 1))
 
 
 def _is_harmless(user: str, address: _Address) -> bool:
     """Whether a user without a password is none that a token may stand for."""
     is_list = "," in user  # hosts, or a host and somebody's mail
-    return is_list or address.slashes != 2 or address.scheme.endswith(_USER_ALONE) or user == "git"
+    is_none = address.is_alone or address.slashes != 2 or address.scheme.endswith(_USER_ALONE)
+    return is_list or is_none or user == "git"
 
 
 def _authority(given: str) -> str:

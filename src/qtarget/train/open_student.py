@@ -8,6 +8,7 @@ from typing import Any
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from qtarget.data import Asker
+from qtarget.models.drawn_weights import refuse_drawn_weights
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.loading_arguments import BITSANDBYTES, check_arguments
@@ -52,7 +53,8 @@ def open_student(
     opened = copy.copy(args)
     opened.model_init_kwargs = None  # they have had their effect
     architecture: Any = AutoModelForCausalLM
-    text = create_model_from_path(folder, architecture, **kwargs)
+    with refuse_drawn_weights(folder):
+        text = create_model_from_path(folder, architecture, **kwargs)
     return text, tokenizer_of(folder) if processing_class is None else processing_class, opened
 
 

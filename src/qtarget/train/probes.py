@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
+from trl.trainer import sft_trainer
 from trl.trainer.base_trainer import _BaseTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
+from qtarget.models.drawn_weights import READS_WEIGHTS
 from qtarget.train.versions import moved
 
 
@@ -131,6 +133,10 @@ def _loop_faults() -> Iterator[str]:
     for name in ("_save", "_push_from_checkpoint"):
         if not _names(getattr(Trainer, name, None), "TRAINING_ARGS_NAME"):
             yield f"Trainer.{name} uses no `TRAINING_ARGS_NAME`"
+    if not hasattr(sft_trainer, "create_model_from_path"):
+        yield "trl.trainer.sft_trainer has no `create_model_from_path`"
+    if not hasattr(PreTrainedModel, READS_WEIGHTS):
+        yield f"PreTrainedModel.{READS_WEIGHTS} is gone"
     if not _names(getattr(Trainer, "_inner_training_loop", None), "_globalstep_last_logged"):
         yield "Trainer._inner_training_loop sets no `_globalstep_last_logged`"
 

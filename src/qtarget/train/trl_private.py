@@ -16,6 +16,7 @@ from transformers import trainer as trainer_module
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import SaveStrategy, has_length
+from trl.trainer import sft_trainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 from trl.trainer.utils import create_model_from_path as create_model_from_path
@@ -23,6 +24,7 @@ from trl.trainer.utils import create_model_from_path as create_model_from_path
 from qtarget.data import Asker
 from qtarget.disk.files import make_json_valid
 from qtarget.disk.seal import SEAL
+from qtarget.models.drawn_weights import refuse_drawn_weights
 from qtarget.train.checkpoint_files.best_so_far import recall_best
 from qtarget.train.checkpoint_files.callback_states import is_ended_early, restore_callbacks
 from qtarget.train.checkpoint_files.checkpoint_pickles import check_checkpoint_pickles
@@ -56,7 +58,8 @@ class OpenSFTTrainer(SFTTrainer):
         check_hooks()
         self.checkpoint_writer = CheckpointWriter(self)
         before = ForwardBeforeTRL()
-        super().__init__(*args, callbacks=[*(callbacks or []), before], **kwargs)
+        with _whole_student():
+            super().__init__(*args, callbacks=[*(callbacks or []), before], **kwargs)
         self.remove_callback(before)
         before.restore()
         check_state(self)
@@ -318,6 +321,21 @@ class OpenSFTTrainer(SFTTrainer):
         with dtypes_kept(model or self.model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.load_beside(checkpoint)
+
+
+@contextmanager
+def _whole_student() -> Iterator[None]:
+    """While the block runs, TRL opens no model of which weights would be drawn at random."""
+
+    def create_whole(source: str, *args: Any, **kwargs: Any) -> Any:
+        with refuse_drawn_weights(source):
+            return create_model_from_path(source, *args, **kwargs)
+
+    sft_trainer.create_model_from_path = create_whole
+    try:
+        yield
+    finally:
+        sft_trainer.create_model_from_path = create_model_from_path
 
 
 @contextmanager

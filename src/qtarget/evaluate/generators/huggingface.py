@@ -14,6 +14,7 @@ from qtarget.evaluate.generators.drawing import positions_of_model
 from qtarget.evaluate.generators.sampling import complete_as_they_end
 from qtarget.evaluate.nouns import Completion, OnTokens, Request, SamplingProtocol, ignore_tokens
 from qtarget.models.causal_lm import keep_head_input_contiguous
+from qtarget.models.drawn_weights import refuse_drawn_weights
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.models.loading import adapter_config, causal_lm_from, tokenizer_of
@@ -72,7 +73,8 @@ class HuggingFace:
         if self.adapter is not None:
             if not self.allow_pickled_weights:
                 refuse_pickled_weights(self.adapter)
-            network.load_adapter(self.adapter)
+            with refuse_drawn_weights(self.adapter):
+                network.load_adapter(self.adapter)
         network.requires_grad_(False).eval()
         keep_head_input_contiguous(network)
         return network.to(self._device)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from qtarget.outcomes import FinishedRunError
 from qtarget.train.resumption.best_checkpoint import BestCheckpointError, best_beside, best_fault
 from qtarget.train.resumption.branches import BRANCHES, Line
 from qtarget.train.resumption.identity_now import IdentityNow
+from qtarget.train.resumption.other_runs import refuse_other_run
 from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, line_behind, on_first_rank
 from qtarget.train.resumption.run_history import ResumeRequest, RunPart, changes_without_steps, history_until
 from qtarget.train.resumption.run_identity import keys_of
@@ -56,13 +57,16 @@ class SealedRun:
         """Begin anew, or behind a checkpoint, which is returned. On all ranks together.
 
         Raises:
-            ValueError: the checkpoint is not whole, or is of another run; or the best one is, which the run would take
-                for its result.
+            ValueError: the checkpoint is not whole, or is of another run, as the best one is that the run would take
+                for its result, or what the output directory holds.
         """
         args = self.trainer.args
         accelerator = self.trainer.accelerator
         on_first_rank(accelerator, lambda: refuse_taken_names(Path(str(args.output_dir))))
         found = checkpoint_to_resume(resume, args, accelerator, self.verified)
+        if found is not None:
+            run, unsealed, asker = Path(str(args.output_dir)), args.resume_unsealed, self.trainer.asker
+            on_first_rank(accelerator, lambda: refuse_other_run(run, found, unsealed, asker))
         self.identity = self.identity if self._is_begun_ahead else self._identity_now(found is not None)
         self._is_begun_ahead = False
         self.history = history_behind(found, self.identity, self._request(found), accelerator)
