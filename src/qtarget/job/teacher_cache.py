@@ -97,7 +97,7 @@ def prepare_caches(job: Job) -> PreparedCaches:
     with remove_if_empty(job.output):
         rendered = render(job)
     for model in models:
-        tokenizer = tokenizer_of(model.source)
+        tokenizer = tokenizer_of(model.source, job.args.trust_remote_code)
         assert tokenizer is not None
         check_same_tokens(rendered.tokenizer, tokenizer, model.role)
     return PreparedCaches(job, models, rendered)

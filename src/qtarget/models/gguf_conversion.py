@@ -32,7 +32,9 @@ def convert(file: Path, folder: Path) -> None:
     reader = _opened(file)
     tokens = GgufTokens.of(reader)
     _check_architecture(file, tokens.architecture)
-    tokenizer = mended_tokenizer(AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name), tokens, file)
+    tokenizer = mended_tokenizer(
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False), tokens, file
+    )
     model = _dequantised(file)
     _tie(model)
     model.config.name_or_path = ""
@@ -72,7 +74,12 @@ def _dequantised(file: Path) -> PreTrainedModel:
     try:
         with refuse_drawn_weights(str(file)):
             model = AutoModelForCausalLM.from_pretrained(
-                file.parent, gguf_file=file.name, dtype=torch.float32, device_map="cpu", **whole
+                file.parent,
+                gguf_file=file.name,
+                dtype=torch.float32,
+                device_map="cpu",
+                trust_remote_code=False,
+                **whole,
             )
     except (RuntimeError, KeyError, ValueError, NotImplementedError) as error:
         raise ValueError(

@@ -57,7 +57,8 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
         )
     if (Path(source).expanduser() / "adapter_config.json").is_file():
         adapter_config(source)  # says what is wrong with it
-    if not given.get("trust_remote_code"):
+    rest.setdefault("trust_remote_code", False)  # or transformers asks the user
+    if not rest["trust_remote_code"]:
         check_model_config(checkpoint_folder(source))
     check_arguments(source, given, PASSED, lambda known: "remove it")
     if quantisation:
@@ -98,8 +99,11 @@ def adapter_config(source: str) -> dict[str, Any] | None:
     return config
 
 
-def tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None:
+def tokenizer_of(given: str | PreTrainedModel, trust_remote_code: bool = False) -> PreTrainedTokenizerBase | None:
     """The tokenizer saved beside a model, or beside an adapter's base.
+
+    Args:
+        trust_remote_code: whether code of the folder's own may run.
 
     Returns:
         None for a model given as an object that came from no folder with a tokenizer: nothing can be compared.
@@ -109,11 +113,11 @@ def tokenizer_of(given: str | PreTrainedModel) -> PreTrainedTokenizerBase | None
     """
     path = checkpoint_folder(given) if isinstance(given, str) else given.config._name_or_path
     if path and not _is_bare(Path(path)):
-        return AutoTokenizer.from_pretrained(path)
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     if not isinstance(given, str):
         return None
     if (adapter := adapter_config(given)) is not None:
-        return tokenizer_of(adapter["base_model_name_or_path"])
+        return tokenizer_of(adapter["base_model_name_or_path"], trust_remote_code)
     raise ValueError(
         f"{given} holds no tokenizer, so nothing says whether its tokens are the student's; save it beside the "
         f"model: `tokenizer.save_pretrained('{given}')`."

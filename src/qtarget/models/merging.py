@@ -157,7 +157,7 @@ def _tokenizer(plan: MergePlan) -> PreTrainedTokenizerBase:
     """The tokenizer that was saved beside the adapter, else the base's."""
     if (Path(plan.adapter) / "tokenizer_config.json").is_file():
         return AutoTokenizer.from_pretrained(plan.adapter, trust_remote_code=plan.trust_remote_code)
-    tokenizer = tokenizer_of(plan.base)
+    tokenizer = tokenizer_of(plan.base, plan.trust_remote_code)
     assert tokenizer is not None
     return tokenizer
 

@@ -20,7 +20,7 @@ def check_model_config(folder: str) -> None:
     if not file.is_file():
         return
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)  # or it asks the user
         if not all(isinstance(name, str) for name in config.architectures or []) or isinstance(
             config.architectures, str
         ):

@@ -99,7 +99,7 @@ def _source(
         )
     if isinstance(given, str) and not pickles:
         refuse_pickled_weights(given)
-    tokenizer = tokenizer_of(given)
+    tokenizer = tokenizer_of(given, bool((init_kwargs or {}).get("trust_remote_code")))
     if tokenizer is not None:
         check_same_tokens(student.tokenizer, tokenizer, name)
     if isinstance(given, str) and dtype == "auto" and not init_kwargs and _has_base_of(given, student):

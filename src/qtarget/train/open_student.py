@@ -55,7 +55,7 @@ def open_student(
     architecture: Any = AutoModelForCausalLM
     with refuse_drawn_weights(folder):
         text = create_model_from_path(folder, architecture, **kwargs)
-    return text, tokenizer_of(folder) if processing_class is None else processing_class, opened
+    return text, tokenizer_of(folder, args.trust_remote_code) if processing_class is None else processing_class, opened
 
 
 def refuse_quantisation(given: Mapping[str, Any], asker: Asker) -> None:

@@ -141,7 +141,7 @@ def ends_as_trained(tokenizer: PreTrainedTokenizerBase, adapter: str | None) -> 
     if adapter is not None:
         refuse_damaged_model(adapter)
     if adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file():
-        end = AutoTokenizer.from_pretrained(adapter).eos_token
+        end = AutoTokenizer.from_pretrained(adapter, trust_remote_code=False).eos_token
         if end in tokenizer.get_vocab():
             tokenizer.eos_token = end
     return tokenizer

@@ -119,7 +119,9 @@ def _student(job: Job) -> Any:
     hub = {"revision": options.model_revision, "trust_remote_code": args.trust_remote_code}
     config = AutoConfig.from_pretrained(job.model, **hub)
     attention = {} if options.attn_implementation is None else {"attn_implementation": options.attn_implementation}
-    model: Any = AutoModelForCausalLM.from_config(config, dtype=weight_dtype(job), **attention)
+    model: Any = AutoModelForCausalLM.from_config(
+        config, dtype=weight_dtype(job), trust_remote_code=args.trust_remote_code, **attention
+    )
     peft_config = get_peft_config(options)
     if peft_config is not None:
         with _nothing_moves():
@@ -148,7 +150,11 @@ def weight_dtype(job: Job) -> torch.dtype:
     given = job.model_args.dtype or "float32"
     if given != "auto":
         return given if isinstance(given, torch.dtype) else getattr(torch, str(given))
-    found = getattr(AutoConfig.from_pretrained(job.model).get_text_config(), "dtype", None)
+    found = getattr(
+        AutoConfig.from_pretrained(job.model, trust_remote_code=job.args.trust_remote_code).get_text_config(),
+        "dtype",
+        None,
+    )
     return (getattr(torch, found) if isinstance(found, str) else found) or torch.float32
 
 

@@ -159,7 +159,7 @@ def _check_teachers(job: Job, tokenizer: PreTrainedTokenizerBase) -> None:
     for index, name in enumerate(_loaded_teachers(job)):
         if not job.args.allow_pickled_weights:
             refuse_pickled_weights(name, Asker.COMMAND_LINE.line(ALLOW, True))
-        theirs = tokenizer_of(name)
+        theirs = tokenizer_of(name, job.args.trust_remote_code)
         assert theirs is not None
         check_same_tokens(tokenizer, theirs, f"teacher {index}")
 

@@ -108,7 +108,9 @@ def _local_args(job: Job, changes: dict[str, Any]) -> Any:
 def model_without_weights(source: str, hub_options: dict[str, Any]) -> PreTrainedModel:
     """A model of the source's configuration on torch's `meta` device, where tensors have shapes and no numbers."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, **hub_options))
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(source, **hub_options), trust_remote_code=hub_options["trust_remote_code"]
+        )
     revision: Any = hub_options.get("revision")
     with suppress(OSError):  # a model need not have any
         model.generation_config = GenerationConfig.from_pretrained(source, revision=revision)
