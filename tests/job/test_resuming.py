@@ -141,6 +141,41 @@ def test_a_run_under_another_configuration_is_refused_with_the_difference(here, 
     assert not (here / "out" / "model.safetensors").exists()
 
 
+OTHER_FILES = [
+    ("tokenizer.json", lambda file: file["model"]["merges"].reverse(), "tokenizer_config.rules: "),
+    (
+        "tokenizer_config.json",
+        lambda file: file.update(padding_side="left"),
+        "tokenizer_config.padding_side: right then, left now",
+    ),
+    (
+        "tokenizer_config.json",
+        lambda file: file.update(model_max_length=700),
+        "tokenizer_config.model_max_length: ",
+    ),
+    (
+        "generation_config.json",
+        lambda file: file.update(temperature=0.1),
+        "generation_config.temperature: None then, 0.1 now",
+    ),
+]
+
+
+@pytest.mark.failure_case(24)
+@pytest.mark.parametrize(("file", "change", "difference"), OTHER_FILES)
+def test_files_of_the_model_that_change_rows_or_the_result_are_compared(here, home, resumed, file, change, difference):
+    """Rows are tokenized as before, or hidden from the comparison by a stream: the result carries what changed."""
+    (here / "qwen2").unlink()
+    shutil.copytree(home / "qwen2", here / "qwen2")
+    content = json.loads((here / "qwen2" / file).read_text())
+    change(content)
+    (here / "qwen2" / file).write_text(json.dumps(content))
+    said = resumed("--streaming", "true", "--resume-changed", "[rows, evaluation_rows]")
+    assert said.code == 2, said.out
+    assert difference in said.err
+    assert not (here / "out" / "model.safetensors").exists()
+
+
 def test_what_changes_no_result_may_change(finished, here, resumed):
     words = "--save-steps 1 --logging-steps 2 --save-total-limit 3 --report-to none --run-name other"
     assert resumed(*words.split(), "--teacher", str(here / "teacher")).code == 0

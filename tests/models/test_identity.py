@@ -5,8 +5,9 @@ import json
 import pytest
 import tiny_models
 import torch
+from tokenizers import normalizers, pre_tokenizers, processors
 
-from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
+from qtarget.models.identity import template_identity, tokenizer_identity, tokenizer_settings, weights_identity
 
 
 def test_tokenizers_are_their_token_maps():
@@ -77,3 +78,18 @@ def test_a_hub_name_is_its_commit(tmp_path, monkeypatch):
 def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no weights"):
         weights_identity(str(tmp_path))
+
+
+@pytest.mark.parametrize("part", ["normalizer", "pre_tokenizer", "post_processor"])
+def test_rules_by_which_a_tokenizer_reads_are_seen_and_its_padding_of_the_moment_is_not(part):
+    one, padded, other = (tiny_models.tiny_tokenizer() for _ in range(3))
+    padded(["a", "a b"], padding=True, truncation=True, max_length=2)
+    assert tokenizer_settings(one) == tokenizer_settings(padded)
+    rules = {
+        "normalizer": normalizers.Lowercase(),
+        "pre_tokenizer": pre_tokenizers.Digits(),
+        "post_processor": processors.TemplateProcessing(single="$A $A", pair="$A $B"),
+    }
+    setattr(other.backend_tokenizer, part, rules[part])
+    assert tokenizer_settings(one)["rules"] != tokenizer_settings(other)["rules"]
+    assert tokenizer_identity(one) == tokenizer_identity(other)

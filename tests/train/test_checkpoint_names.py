@@ -41,3 +41,11 @@ def test_what_is_no_folder_and_has_the_name_of_a_checkpoint_is_left_alone(tmp_pa
     (tmp_path / "checkpoint-4.kept").write_text("")
     taken.unlink()
     refuse_taken_names(tmp_path)
+
+
+@pytest.mark.failure_case(2)
+@pytest.mark.parametrize("name", ["README.md", "model.safetensors", "train.yaml", "manifest.json"])
+def test_a_folder_with_the_name_of_a_file_of_the_result_is_refused_before_the_work(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"{name} is a folder, and a file of that name is a part of the result"):
+        refuse_taken_names(tmp_path)

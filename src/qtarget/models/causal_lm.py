@@ -15,6 +15,9 @@ from transformers import PreTrainedModel
 from qtarget import Head
 from qtarget.models.logit_steps import logit_scale, logit_softcap
 
+_REPACKS = "support_avx512bf16_for_cpu"
+"""Attribute of bitsandbytes' layers: whether eval mode repacks their weights for this processor."""
+
 
 def output_layer(model: PreTrainedModel) -> Any:
     """The module that makes logits, None where a model has none. peft may have put a wrapper around it."""
@@ -87,6 +90,14 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in before:
             module.training = training
+
+
+def keep_quantised_layout(model: nn.Module) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights of a model that is trained when it is evaluated on a CPU with
+    AVX512-BF16: what is packed passes on no gradient, and unpacked again it is not what it was (seen with 0.50.2)."""
+    for module in model.modules():
+        if hasattr(module, _REPACKS):
+            setattr(module, _REPACKS, False)
 
 
 def _is_of_bitsandbytes(module: nn.Module) -> bool:

@@ -25,6 +25,22 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
     return _of_json(sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0])))
 
 
+def tokenizer_settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What beside the token→id map decides how a tokenizer reads texts: the rules of a fast one (normaliser, splitter,
+    merges, what it adds) as sha256, special tokens, sides, and the longest text; its padding of the moment not."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = {} if backend is None else json.loads(backend.to_str())
+    rules = {name: part for name, part in rules.items() if name not in ("truncation", "padding", "version")}
+    return {
+        "class": type(tokenizer).__name__,
+        "rules": f"sha256 {_of_json(rules)}" if rules else None,
+        "special_tokens": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "padding_side": tokenizer.padding_side,
+        "truncation_side": tokenizer.truncation_side,
+        "model_max_length": tokenizer.model_max_length,
+    }
+
+
 def template_identity(template: str | dict[str, str] | None) -> str:
     """sha256 of a chat template, or "none"."""
     return "none" if template is None else _of_json(template)

@@ -13,6 +13,7 @@ from transformers.trainer_utils import EvalLoopOutput
 import qtarget as qt
 from qtarget.data import WEIGHT, PerTokenCollator, RowCounts, check_positions, checked_ids
 from qtarget.models.balancing import can_balance
+from qtarget.models.causal_lm import keep_quantised_layout
 from qtarget.teacher import EvidenceSource, check_head
 from qtarget.train import checks
 from qtarget.train.build_sources import Student, causal_lm
@@ -154,6 +155,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         """Teachers, reference and, last, the loss in the forward: copies are taken of the model as it came."""
         base = causal_lm(self.model)
+        keep_quantised_layout(self.model)
         if self.aux_loss_weight is not None and not can_balance(base):
             checks.refuse_balancing(base, self.args.router_aux_loss_coef)
             self.leave_balancing_out(base.config.get_text_config())

@@ -54,6 +54,15 @@ def adapter_settings(config: Any) -> dict[str, Any]:
     return {name: value for name, value in fields if name not in ADAPTER_WITHOUT_EFFECT and value is not None}
 
 
+def generation_settings(model: Any) -> dict[str, Any] | None:
+    """What is set of a model's generation configuration, which its result carries; None without. The Trainer gives it
+    the tokenizer's special tokens."""
+    config: Any = getattr(model, "generation_config", None)
+    if not hasattr(config, "to_diff_dict"):
+        return None
+    return {name: value for name, value in _with_effect(config.to_diff_dict()).items() if name != "pad_token_id"}
+
+
 def _with_effect(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
         str(name): _with_effect(value) if isinstance(value, Mapping) else value

@@ -46,7 +46,14 @@ _CONFIG_PARTS = ("model_config", "teacher_configs", "reference_config")
 _FORMAT = "model_init_kwargs.use_safetensors"
 """Decides no weight; earlier versions wrote it of models on the hub."""
 _OF_RESULTS = frozenset(
-    {"load_best_model_at_end", "greater_is_better", "metric_for_best_model", "evaluation_rows", "bf16_full_eval"}
+    {
+        "load_best_model_at_end",
+        "greater_is_better",
+        "metric_for_best_model",
+        "evaluation_rows",
+        "bf16_full_eval",
+        "generation_config",
+    }
 )
 _OF_RESULTS_PREFIXES = ("eval_", "per_device_eval_")
 """Parts that decide which weights become the result, and how it is evaluated, and no step."""
@@ -190,7 +197,11 @@ def unknown_then(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
     An earlier version of ours did not write them, or wrote a sample; or another version of Python compiled the code.
     """
-    written = [name for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS, "mixed_precision", CODE_PART) if now.get(name)]
+    written = [
+        name
+        for name in (*_WEIGHT_KEYS, *_CONFIG_PARTS, "tokenizer_config", "mixed_precision", CODE_PART)
+        if now.get(name)
+    ]
     unwritten = [name for name in written if name not in before or _has_sample(name, before[name])]
     pairs = [(each, now.get(CODE_PART, {}).get(place)) for place, each in before.get(CODE_PART, {}).items()]
     return [
@@ -310,6 +321,10 @@ def _remedy(each: Difference, request: ResumeRequest) -> str:
         return f"; start it as then, with ACCELERATE_MIXED_PRECISION={each.before} in the environment"
     if each.part in _CONFIG_PARTS:
         return _config_remedy(each)
+    if each.part == "tokenizer_config":
+        return "; give the files of the tokenizer as they were then"
+    if each.part == "generation_config":
+        return "; give the model's generation_config.json as it was then"
     if each.part in _WEIGHT_KEYS:
         return f"; give as `{_WEIGHT_KEYS[each.part]}` what was given then"
     key = _key_of(each.name, request)

@@ -22,7 +22,7 @@ from torch import Tensor
 import qtarget as qt
 from qtarget.data import PerTokenCollator
 from qtarget.models.adapters import SecondAdapter
-from qtarget.models.identity import template_identity, tokenizer_identity
+from qtarget.models.identity import template_identity, tokenizer_identity, tokenizer_settings
 from qtarget.models.sharding import is_sharded
 from qtarget.models.weights_digest import stored_tensors, weights_digest
 from qtarget.servers.address_secrets import without_secrets
@@ -33,7 +33,7 @@ from qtarget.teacher.cache.contents import key_of
 from qtarget.teacher.served.client import ServedTeacher
 from qtarget.train.reference import Snapshot
 from qtarget.train.resumption.code_of_run import NOT_COMPARED, code_parts
-from qtarget.train.resumption.model_settings import adapter_settings, model_settings
+from qtarget.train.resumption.model_settings import adapter_settings, generation_settings, model_settings
 
 FREE_KEYS = frozenset(
     {
@@ -159,7 +159,9 @@ def run_identity(trainer: IdentifiableTrainer, weights: Mapping[str, str]) -> di
         "weights": weights[_STUDENT],
         "model_config": model_settings(trainer.model),
         "adapter": adapter_settings(trainer.model.active_peft_config) if is_peft_model(trainer.model) else None,
+        "generation_config": generation_settings(trainer.model),
         "tokenizer": tokenizer_identity(tokenizer),
+        "tokenizer_config": tokenizer_settings(tokenizer),
         "chat_template": template_identity(trainer.chat_template or tokenizer.chat_template),
         "ends_with": tokenizer.eos_token,
         "teachers": _of_teachers(sources),
@@ -173,7 +175,7 @@ def run_identity(trainer: IdentifiableTrainer, weights: Mapping[str, str]) -> di
         "device": trainer.accelerator.device.type,
         "mixed_precision": trainer.accelerator.mixed_precision,
         "dtypes": sorted({str(weight.dtype) for weight in trainer.model.parameters()}),
-        "versions": _versions(),
+        "versions": _versions(_uses_bitsandbytes(trainer)),
         **code_parts(trainer),
     }
     facts[NOT_COMPARED] = [*_unseen_rows(facts), *facts[NOT_COMPARED]]
@@ -364,9 +366,15 @@ def _sharding(accelerator: Any) -> str | None:
     return None if plugin is None else f"FSDP{plugin.fsdp_version}, {plugin.state_dict_type.name}"
 
 
-def _versions() -> dict[str, str]:
+def _uses_bitsandbytes(trainer: IdentifiableTrainer) -> bool:
+    """Whether weights are quantised by bitsandbytes, or the optimizer is one of its."""
+    is_quantised = getattr(trainer.model, "quantization_method", None) == "bitsandbytes"
+    return is_quantised or any(part in canonical(trainer.args.optim) for part in ("8bit", "32bit", "paged"))
+
+
+def _versions(uses_bitsandbytes: bool) -> dict[str, str]:
     found = {"qtarget": qt.__version__}
-    for name in VERSIONED:
+    for name in (*VERSIONED, *(("bitsandbytes",) if uses_bitsandbytes else ())):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

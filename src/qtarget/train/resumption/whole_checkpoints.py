@@ -19,6 +19,24 @@ GATHERED_WEIGHTS, GATHERED_OPTIMIZER = "pytorch_model_fsdp.bin", "optimizer.bin"
 SHARDED_STATES = ("pytorch_model_fsdp_*", "global_step*")
 """Folders of FSDP's and DeepSpeed's own checkpoints, which hold optimizer and weights; their contents are not read."""
 UNSEALED = f"it has no {SEAL}, which says that it is whole; `resume_unsealed: true` takes it unchecked"
+_RESULT_FILES = frozenset(
+    {
+        *SAFE_WEIGHTS,
+        INDEX,
+        STATE,
+        SEAL,
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "adapter_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "metrics.json",
+        "train.yaml",
+        "training.png",
+    }
+)
 NAME = re.compile(r"checkpoint-(\d+)", re.ASCII)
 
 
@@ -51,7 +69,8 @@ def numbered_checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def refuse_taken_names(folder: Path) -> None:
-    """Refuse an output directory in which something that is no folder has the name of a checkpoint.
+    """Refuse an output directory in which something that is no folder has the name of a checkpoint, or a folder that of
+    a file of the result.
 
     Raises:
         ValueError: names it.
@@ -61,6 +80,11 @@ def refuse_taken_names(folder: Path) -> None:
             what = "a link to nothing" if each.is_symlink() else "a file"
             raise ValueError(
                 f"{each} is {what}, and a checkpoint of that name would take its place; move it away, as in "
+                f"`mv {each} {each}.kept`."
+            )
+        if each.name in _RESULT_FILES and each.is_dir():
+            raise ValueError(
+                f"{each} is a folder, and a file of that name is a part of the result; move it away, as in "
                 f"`mv {each} {each}.kept`."
             )
 
