@@ -1,6 +1,9 @@
 """Graders of own questions that need no process: exact, contains, number."""
 
+import json
+
 import pytest
+from evaluate.golden_cases import GOLDEN
 
 from qtarget.evaluate.grading import ContainsGrader, ExactGrader, NumberGrader
 from qtarget.evaluate.nouns import Question
@@ -28,8 +31,10 @@ CONTAINS = [
     ("-5", "x-5", 0), ("-5", "it is -5.", 1), ("-5", "(-5)", 1), ("C", "C++", 0), ("C", "C#", 0), ("C", "in C.", 1),
     ("C++", "C++.", 1), ("5", "$5", 1), ("5", "x = 5", 1), ("5", "of 5 apples", 1), ("5", "from 4 to 5.", 1),
     ("5", "it is **5**", 1), ("5", "(5)", 1), ("12", "12 30", 1), ("5", "5, 000", 1),
-    ("toxic", "It is non-toxic.", 0), ("C", "Objective-C", 0), ("sugar", "sugar-free", 0), ("Paris", "Paris-Est", 0), ("5", "a 5-year plan", 1),
-    ("Paris", "- Paris", 1), ("Paris", "Lyon - Paris", 1), ("Paris", "Paris—of course", 1), ("aba", "ababa aba", 1), ("5", "15 5", 1),
+    ("toxic", "It is non-toxic.", 0), ("C", "Objective-C", 0), ("sugar", "sugar-free", 0), ("Paris", "Paris-Est", 0),
+    ("5", "a 5-year plan", 1),
+    ("Paris", "- Paris", 1), ("Paris", "Lyon - Paris", 1), ("Paris", "Paris—of course", 1),
+    ("aba", "ababa aba", 1), ("5", "15 5", 1),
     ("5", "- ( 5", 0), ("5", "-( 5", 0), ("5", "a-5", 0), ("234", "1 234", 0), ("234", "1 234 5", 0), ("23", "1 23", 1),
     ("not said", "", 0), ("Rome", "<think>Rome</think>Paris", 0),
 ]  # fmt: skip
@@ -133,34 +138,19 @@ def test_verdicts(grader, cases):
     assert not wrong
 
 
-UNPUNCTUATED = [
-    ("Paris", 1, ["Paris.", "«Paris»", "\"Paris!\"", "“Paris”", "'Paris'", "(Paris)", "**Paris**", "_Paris_", "`Paris`", "Paris,",
-                  "¡Paris!", "Paris。", "**Paris.**", "Paris…", "Paris ...", "Paris?", "「Paris」", "Paris:", "“Paris.”", "$Paris$"]),
-    ("Paris", 0, ["Paris+", "Paris-Est", "#Paris", "Paris/Rome", "Paris & Rome", "Paris, Rome", "not Paris", "@Paris", "Paris's",
-                  "Paris = Rome"]),
-    ("5", 1, ["5", "5.", "(5)", "**5**", "“5”", "5,", "$5$", "5。", "'5'", "5?"]),
-    ("5", 0, ["-5", "−5", "- 5", "+5", "±5", "~5", ".5", ",5", "5%", "5'", '5"', "5!", "$5", "5$", "5/", "<5", ">5", "5+", "5*", "5^",
-              "[5]", "{5}", "-(5)", "(-5)", "5°", "#5", "5…", "5...", "5_", "=5", "|5|", "5€", "!5", "5;5", "5:0", "5-", "(5", "5'.",
-              "5’", "5″", "５％", "5．5"]),
-    ("35", 0, ["3.5", "3,5", "3:5", "3-5", "3/5", "3'5", "3 5", "3. 5", "3, 5", "(3)5", "3_5", "3^5", "3*5", "3;5", "3!5", "3?5"]),
-    ("3 5", 0, ["3.5", "3,5", "3-5", "3, 5", "3/5", "3:5", "3. 5", "35", "3; 5"]),
-    ("3.5", 0, ["3 5", "35", "3,5", "-3.5"]), ("3.5", 1, ["3.5.", "(3.5)"]), ("1,000", 1, ["1,000."]), ("1,000", 0, ["1000,", "1.000"]),
-    ("-5", 1, ["-5.", "(-5)", "-5"]), ("-5", 0, ["5", "--5", "- 5"]), ("50%", 1, ["50%."]), ("50%", 0, ["50"]),
-    ("C", 0, ["C++", "C#", "C--", "C*", "C'", ".C", "C&", "-C", "C_", "C/", "~C", "C.a", "C@"]), ("C", 1, ["C.", "(C)", "**C**", "'C'", "C!"]),
-    ("C++", 1, ["C++", "C++.", "(C++)", "`C++`"]), ("C++", 0, ["C", "C+", "C#"]), ("NET", 0, [".NET"]), (".NET", 1, [".NET", "“.NET”"]),
-    ("x", 0, ["-x", "x'", "x!", "|x|", "x^", "¬x", "!x", "~x", "x²"]), ("[1,2)", 0, ["(1,2]", "(1,2)", "[1,2]", "1,2"]),
-    ("1,2", 0, ["(1,2)", "[1,2]", "1, 2", "1 2"]), ("red, green", 1, ["red, green.", "red green", "red,green", "red; green"]),
-    ("well known", 1, ["well-known"]), ("twenty-five", 1, ["twenty five"]), ("a b", 0, ["a-b", "a+b", "a/b", "a.b", "a*b", "a(b)"]),
-    ("don't", 1, ["don’t", "don't."]), ("dont", 0, ["don't"]), ("Ann's", 1, ["Ann’s"]), ("U.S.", 1, ["U.S"]), ("infinity", 0, ["-infinity"]),
-    ("10:30", 1, ["10:30."]), ("10 30", 0, ["10:30"]), ("he said yes", 1, ["he said “yes”", "he said, 'yes'."]), ("f(x)", 0, ["f x", "fx"]),
-]  # fmt: skip
-"""With punctuation ignored: the gold, whether it is right, and the answers."""
+def misread(grader, file: str) -> list[tuple[str, str, int]]:
+    """The rows of a golden file that the grader takes for something else: gold, answer, and whether it is right."""
+    lines = GOLDEN.joinpath(f"{file}.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [tuple(json.loads(line).values()) for line in lines]
+    return [row for row in rows if verdict(grader, *row[:2])[0] != row[2]]
+
+
+def test_a_reference_is_not_the_answer_nor_is_one_of_two():
+    assert misread(NumberGrader(), "number") == []
 
 
 def test_ignored_punctuation_is_never_a_part_of_a_number_or_a_name():
-    grader = ExactGrader(ignore_punctuation=True)
-    asked = [(gold, text, value) for gold, value, texts in UNPUNCTUATED for text in texts]
-    assert not [case for case in asked if verdict(grader, *case[:2])[0] != case[2]]
+    assert misread(ExactGrader(ignore_punctuation=True), "exact_unpunctuated") == []
 
 
 END_MARKERS = ["</s>", "<|im_end|>", "<eos>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>", "<|end|>", "<|eom_id|>",

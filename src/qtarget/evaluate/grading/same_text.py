@@ -16,8 +16,8 @@ class ExactGrader:
 
     Args:
         ignore_case: "paris" is "Paris".
-        ignore_punctuation: signs that end or part words (. , ; : ! ? and quotes) do not count: "Paris." is "Paris". Signs
-            that mean something do: -5, 50% and 3.5 are not 5, 50 and 35, nor is C++ C. See `without_punctuation`.
+        ignore_punctuation: signs that end or part words (. , ; : ! ? and quotes) do not count: "Paris." is "Paris".
+            Signs that mean something do: -5, 50% and 3.5 are not 5, 50 and 35, nor is C++ C; see `without_punctuation`.
         last_line: the answer is the last line that is not empty.
     """
 
@@ -48,8 +48,8 @@ class ExactGrader:
 
 
 class ContainsGrader:
-    """The gold stands somewhere in the answer, as whole words: "no" does not stand in "nothing", "5" in "15", or "toxic"
-    in "non-toxic".
+    """The gold stands somewhere in the answer, as whole words: "no" does not stand in "nothing", "5" in "15", or
+    "toxic" in "non-toxic".
 
     It does not understand: "not Paris" and "Paris or London" contain "Paris".
 
