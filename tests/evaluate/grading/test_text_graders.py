@@ -153,9 +153,11 @@ def test_ignored_punctuation_is_never_a_part_of_a_number_or_a_name():
     assert misread(ExactGrader(ignore_punctuation=True), "exact_unpunctuated") == []
 
 
-END_MARKERS = ["</s>", "<|im_end|>", "<eos>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>", "<|end|>", "<|eom_id|>",
-               "<｜end▁of▁sentence｜>", "<|return|>", "<|END_OF_TURN_TOKEN|>", "[EOS]", "<pad>", "<|eos|>", "</s></s>", "\n</s>\n",
-               "<|im_end|>\n<|endoftext|>"]  # fmt: skip
+END_MARKERS = [
+    "</s>", "<|im_end|>", "<eos>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>", "<|end|>",
+    "<|eom_id|>", "<｜end▁of▁sentence｜>", "<|return|>", "<|END_OF_TURN_TOKEN|>", "[EOS]", "<pad>", "<|eos|>",
+    "</s></s>", "\n</s>\n", "<|im_end|>\n<|endoftext|>",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("marker", END_MARKERS)

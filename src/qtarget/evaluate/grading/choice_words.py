@@ -61,14 +61,16 @@ PICKS = (
     r"|\bi (?:think|believe|guess|say|would say|['’]d say),? (?:that )?it(?:['’]s| is| must be| should be)"
 )
 NO_PICK = re.compile(
-    r"\b(?:before|until|unless|why|when|whenever|should|could|can|did|do|would|had|have|once|after|how|lest|in case)\s*\Z",
+    r"\b(?:before|until|unless|why|when|whenever|should|could|can|did|do|would|had|have|once|after|how|lest"
+    r"|in case)\s*\Z",
     re.IGNORECASE,
 )
 """Before "I say": it is not said yet."""
 IT = r"\b(?:it|that)(?:['’]s|\s(?:is|must be|should be|would be|has to be))(?=[\s:*_(]{1,4}[A-Z](?![A-Za-z]))"
 """As in "It is B.", which is a statement where nothing else is."""
 THAT_IS = re.compile(
-    r"[\s.:)=—–*_,;(-]*+(?:(?:i\.?\s?e\.?|that is|that['’]s|namely|viz\.?|which is|meaning|or rather|a\.?k\.?a\.?|in other words"
+    r"[\s.:)=—–*_,;(-]*+(?:(?:i\.?\s?e\.?|that is|that['’]s|namely|viz\.?|which is|meaning|or rather|a\.?k\.?a\.?"
+    r"|in other words"
     r"|specifically|this is|it is|it['’]s)(?!\w)[\s,:*_\"']*+)?+\(?",
     re.IGNORECASE,
 )

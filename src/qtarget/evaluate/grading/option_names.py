@@ -35,7 +35,8 @@ _LATER = re.compile(
     r"(?:^|[.,;:(!?—–>]|(?<![^\W_])(?:(?<![A-Z]\s)or|(?i:but|as well as|mean|meant|change[sd]?(?:\smy\sanswer)?\sto"
     r"|it is|it['’]s|it must be|it should be|then|take|actually|rather|sometimes|maybe|perhaps|possibly)))"
     r"[^\S\n]*[*_$(\"'\[]*(?P<letter>[A-Z])(?![^\W_])[*_$)\"'\]]*"
-    r"(?:[.!)]*[^\S\n]*$|[^\S\n]*\(?(?:about\s|~)?\d{1,3}(?:\.\d+)?\s?%|[^\S\n](?:is|would be|may be|might be|could be)[^\S\n](?:also|better|right|correct"
+    r"(?:[.!)]*[^\S\n]*$|[^\S\n]*\(?(?:about\s|~)?\d{1,3}(?:\.\d+)?\s?%"
+    r"|[^\S\n](?:is|would be|may be|might be|could be)[^\S\n](?:also|better|right|correct"
     r"|acceptable|possible|fine|likely|the\s(?:right|correct|best)))",
     re.MULTILINE,
 )
