@@ -47,7 +47,8 @@ class NumberGrader:
             return Grade(0, "cut_off")
         if box is not None and any(beside.strip() != (box.inside or "").strip() for beside in box.beside):
             return Grade(0, "several")
-        if len({read for part in parts_by_question(text) if (read := _said_in(part)) is not None}) > 1:
+        parts = parts_by_question(text)
+        if len(parts) > 1 and len({read for part in parts if (read := _said_in(part)) is not None}) > 1:
             return Grade(0, "several")
         answer = last_number(text) if box is None else only_number(box.inside or "")
         if answer.value is None:

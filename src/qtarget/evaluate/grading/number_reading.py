@@ -5,7 +5,6 @@ A number that belongs to something larger (a power, a product, a range, a bound)
 
 import re
 import unicodedata
-from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
@@ -63,12 +62,13 @@ def last_number(text: str) -> NumberReading:
     """The last number of a text that is no reference, empty where there is none. A year behind another number, as in
     "5 in 2019", leaves it open which of the two is meant."""
     text = _spelt(text)
-    last = deque((found for found in _numbers(text) if not is_reference(text, *found.span())), 2)
-    if not last:
+    counting = (found for found in reversed(list(_numbers(text))) if not is_reference(text, *found.span()))
+    last = next(counting, None)
+    if last is None:
         return NumberReading("", None)
-    if len(last) == 2 and may_be_setting(text, *last[1].span()):
-        return NumberReading(last[1][0], None)
-    return _read(text, last[-1])
+    if may_be_setting(text, *last.span()) and next(counting, None):
+        return NumberReading(last[0], None)
+    return _read(text, last)
 
 
 def only_number(text: str) -> NumberReading:
