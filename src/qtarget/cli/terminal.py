@@ -15,12 +15,12 @@ from qtarget.outcomes import Refusal
 
 EXIT_FAILED, EXIT_REFUSED = 1, 2
 """Exit codes: the run failed; the request is wrong, and nothing was run. `Interruption` has its own."""
-NOTHING: Mapping[str, str | None] = {}
+NONE_OPENED: Mapping[str, str | None] = {}
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @contextmanager
-def preparation(models: Mapping[str, str | None] = NOTHING) -> Iterator[None]:
+def preparation(models: Mapping[str, str | None] = NONE_OPENED) -> Iterator[None]:
     """The part of a command before anything runs: an error in it is about the request, so the exit code is 2.
 
     Args:

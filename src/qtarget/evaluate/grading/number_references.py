@@ -3,7 +3,7 @@
 import re
 
 BEFORE_CHARACTERS, BEHIND_CHARACTERS = 80, 48
-NAMES = (
+NAMES_OF_PLACES = (
     r"sections?|secs?\.?|figures?|figs?\.?|pages?|pp?\.|equations?|eqn?s?\.?|steps?|chapters?|chap\.|ch\.|tables?|tab\."
     r"|theorems?|thm\.?|lemmas?|corollar(?:y|ies)|propositions?|prop\.|definitions?|axioms?|appendix|appendices|parts?"
     r"|lines?|rows?|columns?|questions?|problems?|exercises?|examples?|cases?|items?|notes?|footnotes?|refs?\.?"
@@ -11,7 +11,7 @@ NAMES = (
     r"|articles?|volumes?|vol\.|no\.|nos\.|nr\."
 )
 PLACE = re.compile(
-    rf"(?:(?<![^\W_])(?:{NAMES})|§{{1,2}})[\s*_#(\[$-]*"
+    rf"(?:(?<![^\W_])(?:{NAMES_OF_PLACES})|§{{1,2}})[\s*_#(\[$-]*"
     r"(?:\(?\d[\d.]*\)?[^\S\n]*(?:[,&~–-]|and|or|to|through)[^\S\n]*\(?)*\Z",
     re.IGNORECASE,
 )

@@ -3,7 +3,7 @@
 import re
 
 ONE_SIGN = str.maketrans("，．！？：；（）‘’", ",.!?:;()''", "")
-ALWAYS = re.compile(r"[“”„«»¿¡。、「」『』]")
+EMPTY_SIGNS = re.compile(r"[“”„«»¿¡。、「」『』]")
 """Signs that mean nothing anywhere."""
 BETWEEN_NUMBERS = r"(?<=\d)[.,:;!?]++\s*+(?=\d)"
 INSIDE = r"(?<=\w)[.:'](?=\w)|(?<!\w)[.,](?=\w)"
@@ -29,7 +29,7 @@ def without_punctuation(text: str) -> str:
     before = None
     while before != text:
         before = text
-        text = MEANT.sub(lambda sign: sign["meant"] or " ", QUOTED.sub(r" \g<inside> ", ALWAYS.sub(" ", text)))
+        text = MEANT.sub(lambda sign: sign["meant"] or " ", QUOTED.sub(r" \g<inside> ", EMPTY_SIGNS.sub(" ", text)))
         text = _unwrapped(text.strip())
     return text
 

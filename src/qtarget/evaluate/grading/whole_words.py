@@ -9,14 +9,17 @@ NO_SPACES = (
 )
 """Signs of scripts that write words without spaces, or join particles to them: Chinese, Japanese, Korean, Thai, …"""
 IN_WORD = rf"[^\W{NO_SPACES}]"
-LETTER = rf"[^\W\d_{NO_SPACES}]"
-BLANK, DASH, MONEY = " \u00a0\u2009\u202f", r"-−–‒－⁻^", "$€£¥₹"
+ONE_LETTER = rf"[^\W\d_{NO_SPACES}]"
+BLANK, DASH, CURRENCY_SIGNS = " \u00a0\u2009\u202f", r"-−–‒－⁻^", "$€£¥₹"
 BEFORE_NUMBER = (
     r"\d[.,/:'’_–—~]",
     r"[^\W_][-−–^]",
-    rf"[-−–][{MONEY}]",
-    *(rf"(?<![^\W\d_])[{DASH}]{rest}" for rest in ("", r"\s", rf"[{MONEY}(]", rf"\s[{MONEY}(]", rf"[{MONEY}(]\s")),
-    rf"(?<![^\W\d_])[{DASH}]\s[{MONEY}(]\s",
+    rf"[-−–][{CURRENCY_SIGNS}]",
+    *(
+        rf"(?<![^\W\d_])[{DASH}]{rest}"
+        for rest in ("", r"\s", rf"[{CURRENCY_SIGNS}(]", rf"\s[{CURRENCY_SIGNS}(]", rf"[{CURRENCY_SIGNS}(]\s")
+    ),
+    rf"(?<![^\W\d_])[{DASH}]\s[{CURRENCY_SIGNS}(]\s",
 )
 AFTER_NUMBER = rf"[.,/:'’]\d|[{BLANK}]\d{{3}}(?!\d)|[-−–—~]\d|[\^²³⁰¹⁴-⁹½¼¾]"
 """What makes digits a part of another number: 3.5, 1/5, -5, 5^2, 5 000, - 5."""
@@ -45,13 +48,13 @@ def _found_by(gold: str) -> re.Pattern[str]:
 def _not_before(gold: str) -> list[str]:
     """What makes the word or the number longer at its beginning; each of one length."""
     signs = [IN_WORD] if re.match(IN_WORD, gold) else []
-    signs += [f"{LETTER}-"] if re.match(LETTER, gold) else []
+    signs += [f"{ONE_LETTER}-"] if re.match(ONE_LETTER, gold) else []
     signs += [BEFORE_SIGN] if SIGNED.match(gold) else []
     return signs + (list(BEFORE_NUMBER) if gold[0].isdigit() else [])
 
 
 def _not_behind(gold: str) -> list[str]:
     signs = [IN_WORD] if re.match(IN_WORD, gold[-1]) else []
-    signs += [f"-{LETTER}"] if re.match(LETTER, gold[-1]) else []
+    signs += [f"-{ONE_LETTER}"] if re.match(ONE_LETTER, gold[-1]) else []
     signs += [AFTER_NAME] if gold[-1].isalpha() else []
     return signs + ([AFTER_NUMBER] if gold[-1].isdigit() else [])

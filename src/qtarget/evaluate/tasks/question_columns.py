@@ -19,7 +19,7 @@ ID_NAMES = ("id", "qid", "question_id", "unique_id", "uid")
 CONTEXT_NAMES = (*INPUT_NAMES, "passage", "paragraph", "document", "article", "story", "background", "premise", "text")
 """Names of fields that questions are probably about. Unless it is named, only an instruction's input is asked with it,
 as training reads the same rows."""
-SHOWN = 6
+SHOWN_NAMES = 6
 """Names of fields that a remark shows."""
 
 
@@ -47,15 +47,11 @@ class QuestionColumns(NamedTuple):
         said = []
         if self.unasked:
             likely = next((name for name in self.unasked if name.casefold() in CONTEXT_NAMES), "FIELD")
-            more = ", …" if len(self.unasked) > SHOWN else ""
-            said.append(
-                f"not asked: {_listed(self.unasked[:SHOWN])}{more}; to ask one of them behind the question, write "
-                f"--fields context={likely}"
-            )
+            shown = _listed(self.unasked[:SHOWN_NAMES]) + (", …" if len(self.unasked) > SHOWN_NAMES else "")
+            said.append(f"not asked: {shown}; to ask one of them behind the question, write --fields context={likely}")
         if self.options:
-            said.append(
-                f"{_listed(self.options[:SHOWN])} are not shown; to ask which of them is right, write --grade choice"
-            )
+            shown = _listed(self.options[:SHOWN_NAMES])
+            said.append(f"{shown} are not shown; to ask which of them is right, write --grade choice")
         return tuple(said)
 
 
