@@ -211,3 +211,25 @@ def test_lab_build_makes_models_that_load(capsys, tmp_path, monkeypatch):
     assert said.code == 0
     for role in ("student", "teacher"):
         assert AutoModelForCausalLM.from_pretrained(tmp_path / "built" / role).num_parameters() > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("chat nope", "MODEL 'nope': the directory nope is not there; the directory holds empty, file"),
+        ("chat emty", "did you mean empty?"),
+        ("chat file", "MODEL 'file': the model file is a file, and a directory is wanted here."),
+        ("chat empty", "MODEL 'empty' is a directory without config.json, so it holds no model"),
+        ("eval empty --task aime24 --out out", "MODEL 'empty' is a directory without config.json"),
+        ("merge empty --out out", "ADAPTER 'empty' is a directory without config.json"),
+        ("teacher serve nope", "MODEL 'nope': the directory nope is not there"),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_clear_error(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("{}")
+    found = command(capsys, *words.split())
+    assert found.code == 2
+    assert said in found.err
+    assert len(found.err.strip().splitlines()) == 1

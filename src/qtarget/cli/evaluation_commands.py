@@ -138,10 +138,12 @@ def eval_command(options: EvalOptions) -> None:
     from qtarget.evaluate.run.view import results_view
 
     progress = quiet_progress()
-    with preparation():
-        named = {"MODEL": options.model, "--base": options.base, "--adapter": options.adapter}
+    named = {"MODEL": options.model, "--base": options.base, "--adapter": options.adapter}
+    if options.generator == "http":
+        named = {}
+    with preparation(named):
         for given, name in named.items():
-            if name is not None and options.generator != "http":
+            if name is not None:
                 check_model_name(name, given)
         prepared = prepare_evaluation(options.plan())
     results = conduct_evaluation(prepared, progress)

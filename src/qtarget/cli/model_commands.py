@@ -51,7 +51,7 @@ def chat_command(
         from qtarget.evaluate.dialogue import AnswerSettings, Dialogue, Partner
         from qtarget.evaluate.generators.huggingface import HuggingFace
 
-        with preparation():
+        with preparation({"MODEL": model}):
             settings = AnswerSettings(temperature, top_p, max_new_tokens, seed)
             settings.check()
             check_model_name(model, "MODEL")
@@ -85,9 +85,10 @@ def merge_command(
         from qtarget.job.merged_model import check_free, write_merged
         from qtarget.models.merging import plan_merge
 
-        with preparation():
+        named = {"ADAPTER": adapter, "--base": base}
+        with preparation(named):
             check_free(out)
-            for given, name in {"ADAPTER": adapter, "--base": base}.items():
+            for given, name in named.items():
                 if name is not None:
                     check_model_name(name, given)
             options: Any = {"trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights}

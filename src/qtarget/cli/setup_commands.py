@@ -49,7 +49,7 @@ def init_command(
     with preparation():
         given = parse_arguments(arguments or [])
         if given.config is not None:
-            raise Refusal(f"`qtarget init` reads no file, and {given.config} is named; write --out {given.config}.")
+            raise Refusal(f"`qtarget init` reads no file, and {given.config} is named; write {_meant(given.config)}.")
         flags = {**given.flags, **_asked(given.flags)}
     with diverted_noise(), preparation():
         from qtarget.job.first_config.write_config import prepare_config
@@ -60,6 +60,15 @@ def init_command(
     chosen = [each for settings in config.settings.values() for each in settings if not each.is_off]
     console.print(f"{config.path}: {len(chosen)} keys, each with its reason; {config.schema} is for editors.")
     console.print(f"next: qtarget validate {config.path}")
+
+
+def _meant(word: Path) -> str:
+    """The flags for a word that has none before it."""
+    from qtarget.data.user_files.formats import reader_of
+
+    if word.suffix.lower() in (".yaml", ".yml"):
+        return f"--out {word}"
+    return f"--train-dataset {word}" if reader_of(word) else f"--model {word} --train-dataset rows.jsonl"
 
 
 def _asked(flags: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -80,7 +80,7 @@ def serve_command(
     from qtarget.teacher.served.server import open_server
     from qtarget.teacher.served.wire import Limits
 
-    with preparation():
+    with preparation({"MODEL": model}):
         check_model_name(model, "MODEL")
         limits = Limits(top_k_limit, batch_tokens, waiting)
         server = open_server(model, host, port, dtype, limits, allow_pickled_weights=allow_pickled_weights)

@@ -1,7 +1,7 @@
 """What the commands share: exit codes, the part of a command before anything runs, and how results are printed."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -15,12 +15,16 @@ from qtarget.outcomes import Refusal
 
 EXIT_FAILED, EXIT_REFUSED = 1, 2
 """Exit codes: the run failed; the request is wrong, and nothing was run. `Interruption` has its own."""
+NONE_OPENED: Mapping[str, str | None] = {}
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @contextmanager
-def preparation() -> Iterator[None]:
+def preparation(models: Mapping[str, str | None] = NONE_OPENED) -> Iterator[None]:
     """The part of a command before anything runs: an error in it is about the request, so the exit code is 2.
+
+    Args:
+        models: names of those that it opens, by how the user gave them.
 
     Raises:
         Refusal: in the place of any error that a wrong request can cause.
@@ -28,6 +32,11 @@ def preparation() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        named = {given: name for given, name in models.items() if name is not None}
+        if error.errno is None and named:
+            from qtarget.data.user_files.paths import unopened_models
+
+            raise Refusal(unopened_models(named, error)) from error
         raise Refusal(os_error_in_words(error)) from error
     except Exception as error:
         words = fault_in_words(error)

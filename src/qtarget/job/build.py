@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from trl import get_peft_config, get_quantization_config  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.data import Asker
-from qtarget.data.user_files.paths import not_found
+from qtarget.data.user_files.paths import unopened_models
 from qtarget.disk.files import replace_text
 from qtarget.disk.os_errors import DISK_FULL
 from qtarget.job.card import BestWeights, model_card
@@ -157,9 +157,8 @@ def _models(job: Job) -> list[str]:
 
 
 def unreachable_models(job: Job, error: OSError) -> str:
-    """transformers' message about a model it cannot open, and for each name looked up on the hub, why it is no path."""
-    not_paths = [not_found(Path(name), "the directory") for name in _models(job) if not Path(name).is_absolute()]
-    return "\n".join([str(error), *not_paths])
+    """What to say of an error by which transformers cannot open a model of the run."""
+    return unopened_models({f"model {number}": name for number, name in enumerate(_models(job))}, error)
 
 
 def _model_kwargs(job: Job) -> dict[str, Any]:

@@ -170,6 +170,34 @@ def test_the_view_shows_differences_effects_and_edges():
     assert max(map(len, shown(found, width=80).splitlines())) <= 80
 
 
+def test_the_view_says_what_to_do_to_see_a_smaller_difference():
+    found = compare_arms([arm("a", base=1), arm("b", 0.05, base=2)])
+    (table,), flat = found.tasks, " ".join(shown(found).split())
+    power = table.scores[1].against.power
+    assert power.smallest > power.gain
+    assert f"{table.n_questions} questions show a difference of {100 * power.smallest:.1f} points or more" in flat
+    assert f"To see one of 2: ask {power.questions:,} questions in all." in flat
+    assert "More samples of each question (--k), however many, narrow an average's interval by at most " in flat
+    seeds = compare_arms([arm("a", base=1, seeds=2), arm("b", 0.05, base=2, seeds=2)])
+    hidden = replace_power(seeds, questions=None)
+    assert "To see one of 2: train each arm with more seeds" in " ".join(shown(hidden).split())
+    assert "To see one of" not in " ".join(shown(replace_power(found, smallest=0.01)).split())
+
+
+def replace_power(tables, **changes):
+    """The tables with other figures of power."""
+    (table,) = tables.tasks
+    scores = [
+        score if score.against is None else replace(score, against=against_with(score.against, changes))
+        for score in table.scores
+    ]
+    return replace(tables, tasks=(replace(table, scores=tuple(scores)),))
+
+
+def against_with(against, changes):
+    return replace(against, power=replace(against.power, **changes))
+
+
 @pytest.fixture
 def folders(tmp_path):
     effects = {"calibration": {"ece": 0.25}, "forgetting": {"kl": 0.125}}

@@ -36,3 +36,14 @@ def grader():
 def test_what_is_like_and_what_is_not(grader: MathGrader):
     wrong = [case for case in CASES if grader.grade(Question("q", "?", case[0]), case[1]).value != case[2]]
     assert wrong == []
+
+
+def test_per_cent_is_right_where_it_is_asked_for(grader: MathGrader):
+    asked = [Question("q", text, "50") for text in ("What percent is it?", "How many are there?")]
+    assert [grader.grade(question, r"\boxed{50\%}").value for question in asked] == [1, 0]
+
+
+def test_a_second_question_that_is_answered_otherwise_leaves_no_answer(grader: MathGrader):
+    text = "\\boxed{5}\n\nQuestion 2: what?\n\\boxed{7}"
+    assert [grader.grade(Question("q", "?", gold), text).reason for gold in "57"] == ["several", "several"]
+    assert grader.grade(Question("q", "?", "5"), text.replace("7", "5")).value == 1

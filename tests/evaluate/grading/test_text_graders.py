@@ -1,6 +1,9 @@
 """Graders of own questions that need no process: exact, contains, number."""
 
+import json
+
 import pytest
+from evaluate.golden_cases import GOLDEN
 
 from qtarget.evaluate.grading import ContainsGrader, ExactGrader, NumberGrader
 from qtarget.evaluate.nouns import Question
@@ -28,6 +31,11 @@ CONTAINS = [
     ("-5", "x-5", 0), ("-5", "it is -5.", 1), ("-5", "(-5)", 1), ("C", "C++", 0), ("C", "C#", 0), ("C", "in C.", 1),
     ("C++", "C++.", 1), ("5", "$5", 1), ("5", "x = 5", 1), ("5", "of 5 apples", 1), ("5", "from 4 to 5.", 1),
     ("5", "it is **5**", 1), ("5", "(5)", 1), ("12", "12 30", 1), ("5", "5, 000", 1),
+    ("toxic", "It is non-toxic.", 0), ("C", "Objective-C", 0), ("sugar", "sugar-free", 0), ("Paris", "Paris-Est", 0),
+    ("5", "a 5-year plan", 1),
+    ("Paris", "- Paris", 1), ("Paris", "Lyon - Paris", 1), ("Paris", "Paris—of course", 1),
+    ("aba", "ababa aba", 1), ("5", "15 5", 1),
+    ("5", "- ( 5", 0), ("5", "-( 5", 0), ("5", "a-5", 0), ("234", "1 234", 0), ("234", "1 234 5", 0), ("23", "1 23", 1),
     ("not said", "", 0), ("Rome", "<think>Rome</think>Paris", 0),
 ]  # fmt: skip
 NUMBER = [
@@ -128,6 +136,35 @@ def test_a_part_of_a_formula_a_bound_or_a_list_is_no_number():
 def test_verdicts(grader, cases):
     wrong = [(gold, said, value) for gold, said, value in cases if verdict(grader, gold, said)[0] != value]
     assert not wrong
+
+
+def misread(grader, file: str) -> list[tuple[str, str, int]]:
+    """The rows of a golden file that the grader takes for something else: gold, answer, and whether it is right."""
+    lines = GOLDEN.joinpath(f"{file}.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [tuple(json.loads(line).values()) for line in lines]
+    return [row for row in rows if verdict(grader, *row[:2])[0] != row[2]]
+
+
+def test_a_reference_is_not_the_answer_nor_is_one_of_two():
+    assert misread(NumberGrader(), "number") == []
+
+
+def test_ignored_punctuation_is_never_a_part_of_a_number_or_a_name():
+    assert misread(ExactGrader(ignore_punctuation=True), "exact_unpunctuated") == []
+
+
+END_MARKERS = [
+    "</s>", "<|im_end|>", "<eos>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>", "<|end|>",
+    "<|eom_id|>", "<｜end▁of▁sentence｜>", "<|return|>", "<|END_OF_TURN_TOKEN|>", "[EOS]", "<pad>", "<|eos|>",
+    "</s></s>", "\n</s>\n", "<|im_end|>\n<|endoftext|>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("marker", END_MARKERS)
+def test_the_sign_that_ends_a_text_is_no_part_of_the_answer(marker):
+    graders = (ExactGrader(), ContainsGrader(), NumberGrader())
+    assert [verdict(grader, "5", f"5{marker}") for grader in graders] == [(1, "ok")] * 3
+    assert [verdict(grader, "5", marker) for grader in graders] == [(0, "no_answer")] * 3
 
 
 def test_what_may_be_ignored():

@@ -104,6 +104,9 @@ def test_a_grader_that_fails_is_in_the_table(rows: Path, tmp_path: Path):
     page = io.StringIO()
     SafeConsole(file=page, width=200).print(results_view(results, 200))
     assert "rows" in page.getvalue()
+    assert one.overridden == ("questions (the first 1 of 6)",)
+    assert "sums: not all questions (the first 1 of 6)" in page.getvalue()
+    assert not [said for said in ("sums*", "not asked as", "not the task's own") if said in page.getvalue()]
     assert "sums: sums.jsonl, sha256" in page.getvalue()
 
 

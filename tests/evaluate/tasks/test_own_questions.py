@@ -62,6 +62,7 @@ FIELDS = [
     ({"prompt": TURNS[:1], "completion": TURNS[1:]}, {}), ({"question": "Who?", "answers": {"text": ["Ada"]}}, {}),
     ({"q": "Who?", "a": "Ada"}, {"question": "q", "answer": "a"}), ({"question": "Who?", "answer": ["Ada"]}, {}),
     ({"question": "Who?", "answer": "She wrote it.\n#### Ada"}, {}),
+    ({"Question": "Who?", "ANSWER": "Ada", "ID": "7"}, {}), ({"Messages": TURNS}, {}),
 ]  # fmt: skip
 
 
@@ -70,6 +71,13 @@ def test_fields_are_found_or_named(tmp_path: Path, row: dict, fields: dict):
     question = first(tmp_path, row, fields=fields)
     assert (question.text, question.gold) == ("Who?", "Ada")
     assert json.loads(question.row) == row
+
+
+def test_headers_of_a_table_with_capitals(tmp_path: Path):
+    path = tmp_path / "mine.csv"
+    path.write_text("ID,Question,Answer\na,Who?,Ada\n", "utf-8")
+    (question,) = read(path).questions
+    assert (question.qid, question.text, question.gold) == ("a", "Who?", "Ada")
 
 
 def test_what_an_answer_may_be(tmp_path: Path):
@@ -83,6 +91,52 @@ def test_what_an_answer_may_be(tmp_path: Path):
     assert first(tmp_path, {"question": "?", "answer": "x", "g": 3}, fields={"cluster": "g"}).unit == "3"
 
 
+PASSAGE = {"question": "Who?", "passage": "Ada wrote it.", "answer": "Ada"}
+ASKED_WITH = [
+    ({"instruction": "Who?", "context": "Ada wrote it.", "response": "Ada"}, {}),
+    ({"instruction": "Who?", "input": "Ada wrote it.", "output": "Ada"}, {}),
+    (PASSAGE, {"context": "passage"}),
+    ({"Instruction": "Who?", "Context": "Ada wrote it.", "Response": "Ada"}, {}),
+]
+
+
+@pytest.mark.parametrize(("row", "fields"), ASKED_WITH)
+def test_a_context_is_asked_behind_the_question(tmp_path: Path, row: dict, fields: dict):
+    """As training reads the same rows, or where it is named."""
+    question = first(tmp_path, row, fields=fields)
+    assert (question.text, question.gold) == ("Who?\n\nAda wrote it.", "Ada")
+
+
+def test_a_row_without_a_context_is_asked_without_one(tmp_path: Path):
+    found = read(file_of(tmp_path, PASSAGE, {"question": "Why?", "answer": "x"}), fields={"context": "passage"})
+    assert [question.text for question in found.questions] == ["Who?\n\nAda wrote it.", "Why?"]
+    with pytest.raises(ValueError, match=r"line 1 has \['Ada'\] for `passage`, where text is expected"):
+        first(tmp_path, {**PASSAGE, "passage": ["Ada"]}, fields={"context": "passage"})
+
+
+LEFT = "not asked: {}; to ask one of them behind the question, write --fields context={}"
+UNASKED = [
+    (PASSAGE, {}, "exact", (LEFT.format("`passage`", "passage"),)),
+    (PASSAGE, {"context": "passage"}, "exact", ()),
+    ({"problem": "Who?", "solution": "By Ada.", "answer": "Ada", "level": 5}, {}, "exact",
+     (LEFT.format("`solution`", "FIELD"),)),
+    ({"id": "a", "question": "Who?", "kind": "x", "context": "Ada.", "answer": "Ada", "hint": " "}, {}, "exact",
+     (LEFT.format("`kind`, `context`", "context"),)),
+    ({"question": "Who?", "options": ["Ada", "Bob"], "answer": "Ada"}, {}, "exact",
+     ("`options` are not shown; to ask which of them is right, write --grade choice",)),
+    ({"question": "Who?", "A": "Ada", "B": "Bob", "answer": "A", "topic": "x"}, {}, "choice",
+     (LEFT.format("`topic`", "FIELD"),)),
+    ({"question": "Who?", "options": ["Ada", "Bob"], "answer": "A", "group": "x"}, {"cluster": "group"}, "choice", ()),
+    ({"instruction": "Who?", "input": "Ada.", "output": "Ada", "system": "Be brief."}, {}, "exact",
+     (LEFT.format("`system`", "FIELD"),)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "fields", "grade", "remarks"), UNASKED)
+def test_what_is_not_asked_is_said_with_the_line_to_write(tmp_path: Path, row, fields, grade, remarks):
+    assert read(file_of(tmp_path, row), grade, fields=fields).remarks == remarks
+
+
 OPTIONS = ["Rome", "Paris", "Bern"]
 CHOICES = [
     ({"options": OPTIONS, "answer": "B"}, {}), ({"choices": OPTIONS, "answer": "Paris"}, {}),
@@ -90,6 +144,7 @@ CHOICES = [
     ({"choices": {"text": OPTIONS, "label": ["A", "B", "C"]}, "answer": "B"}, {}),
     ({"A": "Rome", "B": "Paris", "C": "Bern", "answer": "B"}, {}),
     ({"option_a": "Rome", "option_b": "Paris", "option_c": "Bern", "answer": "B"}, {}),
+    ({"Options": OPTIONS, "Answer": "B"}, {}),
     ({"options": OPTIONS, "answer": 1}, {"options_from": "0"}),
     ({"options": OPTIONS, "answer": 2}, {"options_from": "1"}),
     ({"they": OPTIONS, "answer": "2"}, {"options_from": "1", "options": "they"}),
@@ -124,7 +179,10 @@ BAD = [
     ([], "exact", r"mine\.jsonl has no rows for mine; .*--questions FILE"),
     ([{"text": "a", "answer": "b"}], "exact",
      r"none of its rows has a question .*they have `text`, `answer`.*--fields question=text"),
-    ([{"question": "a", "text": "b"}], "exact", r"none of its rows has an answer .*--fields answer=question"),
+    ([{"question": "a", "text": "b"}], "exact", r"none of its rows has an answer .*--fields answer=text$"),
+    ([{"question": "a", "id": 1, "said": "b", "anwser": "c"}], "exact", r"Name the field: --fields answer=anwser$"),
+    ([{"question": "a", "id": 1, "input": "b"}], "exact", r'no other field could be it: write .*"answer": "…"'),
+    ([{"answer": "b", "id": 1}], "exact", r'no other field could be it: write .*"question": "…"'),
     ([Q, {"question": "Why?"}, {"question": "How?", "answer": " "}], "exact",
      r"line 2 has None for `answer`.*1 more row will not do: line 3"),
     ([Q, {"answer": "x"}], "exact", r"line 2 has None for `question`, where the text of a question is expected"),
@@ -163,10 +221,14 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path):
         read(file_of(tmp_path, Q, name="mine.txt"))
     with pytest.raises(ValueError, match=r"a field `qestion` .*did you mean question=question"):
         read(path, fields={"question": "qestion"})
+    for part in ("cluster", "options", "context"):
+        with pytest.raises(ValueError, match=rf"a field `topic` \(--fields {part}=topic\)"):
+            read(path, fields={part: "topic"})
     with pytest.raises(ValueError, match=r"--fields awnser=…: did you mean `answer`"):
         own_task(path, "exact", fields={"awnser": "x"})
-    with pytest.raises(ValueError, match=r"'math-500' is a task of the catalogue.*--questions my-math-500=FILE"):
-        own_task(tmp_path / "math-500.jsonl", "exact")
+    for name in ("math-500", "MATH-500", "Gsm8k"):
+        with pytest.raises(ValueError, match=rf"'{name}' is a task of the catalogue.*--questions my-{name}=FILE"):
+            own_task(tmp_path / f"{name}.jsonl", "exact")
     assert name_of_file(Path("my own (2).jsonl.gz")) == "my-own-2"
     with pytest.raises(ValueError, match="cannot name a task"):
         own_task(path, "exact", name="../out")
@@ -184,8 +246,9 @@ def test_a_command_line_names_files_and_graders(tmp_path: Path):
     assert tasks[0].settings == {"pattern": "answer (.*)", "ignore_case": True}
     assert tasks[0].ask == OWN_ASK
     assert own_task(one, "math").ask.prompt == "auto-boxed"
-    with pytest.raises(ValueError, match=r"Two tasks are called 'mine'.*--questions NAME=FILE"):
-        find_tasks(own_tasks_asked(OwnWords([str(one), str(one)], "exact")))
+    for files in ([str(one), str(one)], [str(one), f"Mine={one}"]):  # one folder, where capitals are the same name
+        with pytest.raises(ValueError, match=r"Two tasks are called '[mM]ine'.*--questions NAME=FILE"):
+            find_tasks(own_tasks_asked(OwnWords(files, "exact")))
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,10 @@ def test_a_place_for_results_that_is_free(here, capsys):
         ("--model llama", "--train-dataset rows.jsonl"),
         ("", "--model MODEL --train-dataset rows.jsonl"),
         ("config.yaml --model llama --train-dataset rows.jsonl", "reads no file"),
-        ("--model lama --train-dataset rows.jsonl", "lama"),
+        ("llama", "write --model llama --train-dataset rows.jsonl"),
+        ("nope", "write --model nope --train-dataset rows.jsonl"),
+        ("rows.jsonl --model llama", "write --train-dataset rows.jsonl"),
+        ("--model lama --train-dataset rows.jsonl", "did you mean llama?"),
         ("--model llama --train-dataset row.jsonl", "did you mean rows.jsonl"),
         ("--model llama --train-dataset rows.jsonl --lr 1e-5", "learning_rate: 1e-05"),
         ("--model llama --train-dataset rows.jsonl --out qwen2", "is a directory"),
@@ -243,6 +246,22 @@ def test_a_large_model_gets_an_adapter(here, monkeypatch):
     assert "use_peft" not in settings(16 * parameters * 2)
     small = settings(16 * parameters)
     assert (small["use_peft"], small["learning_rate"]) == (True, 2e-4)
+
+
+def test_activations_are_recomputed_only_where_memory_needs_it(here, monkeypatch):
+    from qtarget.job.first_config import run_facts, write_config
+
+    def choice(free):
+        monkeypatch.setattr(run_facts, "free_bytes", lambda device: free)
+        flags = {"model": ["llama"], "train_dataset": ["rows.jsonl"], "use_peft": ["false"]}
+        config = write_config.prepare_config(here / "small.yaml", flags)
+        return next(each for part in config.settings.values() for each in part if "checkpointing" in each.key)
+
+    assert choice(64 * 2**30).value is False
+    assert "64.0 GiB are free" in choice(64 * 2**30).reason
+    assert choice(2**20).value is True
+    assert "more time" in choice(2**20).reason
+    assert choice(None).value is True
 
 
 def test_every_key_has_words():

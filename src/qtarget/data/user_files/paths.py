@@ -3,12 +3,17 @@
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from qtarget.console import shortened
 
 HUB_NAME = re.compile(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", re.ASCII)
 """Names of models on the hub: `gpt2`, `Qwen/Qwen2.5-1.5B`."""
+
+OF_A_MODEL = ("config.json", "adapter_config.json", "*.gguf")
+"""Files of which a model's folder has one."""
+NO_MODEL = "is a directory without config.json, so it holds no model; name the directory that `save_pretrained` wrote."
 
 
 def existing_file(path: Path, what: str) -> Path:
@@ -50,7 +55,7 @@ def _strange_kind(path: Path) -> str:
 
 
 def check_model_name(name: str, given: str) -> None:
-    """Refuse a name that is no path here and cannot be one on the hub.
+    """Refuse a path that holds no model, and a name that is no path here and cannot be one on the hub.
 
     Args:
         given: how the user gave it, as "MODEL" or "--base".
@@ -59,8 +64,27 @@ def check_model_name(name: str, given: str) -> None:
         ValueError: the name, and the closest path.
     """
     path = Path(name).expanduser()
-    if not path.exists() and (looks_local(name) or not HUB_NAME.fullmatch(name)):
+    if path.is_dir() and not any(next(path.glob(each), None) for each in OF_A_MODEL):
+        raise ValueError(f"{given} {shortened(name)!r} {NO_MODEL}")
+    is_wrong_file = path.exists() and not path.is_dir() and path.suffix.lower() != ".gguf"
+    if is_wrong_file or (not path.exists() and (looks_local(name) or not HUB_NAME.fullmatch(name))):
         raise ValueError(f"{given} {shortened(name)!r}: " + not_found(path, "the model"))
+
+
+def unopened_models(names: Mapping[str, str], error: OSError) -> str:
+    """What to say of a library's error where models cannot be opened: of those that are no path here, that; of others,
+    the error.
+
+    Args:
+        names: of models, by how the user gave them.
+    """
+    away = {given: name for given, name in names.items() if not Path(name).expanduser().exists()}
+    if not away:
+        return str(error)
+    missing = [
+        f"{given} {name!r}: {not_found(Path(name), 'the directory').removesuffix('.')}" for given, name in away.items()
+    ]
+    return f"{'; '.join(missing)}; and as a name on the hub it cannot be opened: {str(error).partition(chr(10))[0]}"
 
 
 def looks_local(name: str) -> bool:

@@ -86,19 +86,26 @@ def difference_cells(difference: SeedsDifference, p_holm: float, is_clear: bool)
 
 
 def _power_lines(table: TaskTable) -> list[Text]:
-    """The smallest difference these questions can show, and what more questions, samples or seeds would add."""
+    """The smallest difference that these questions show, and what to do to see a smaller one."""
     powers = [score.against.power for score in table.scores if score.against is not None]
     questions = [power.questions for power in powers if power.questions is not None]
-    seeds_hide, reach = len(questions) < len(powers), _percent(max(power.smallest for power in powers))
-    enough = "more training seeds, not only more questions" if seeds_hide else f"{max(questions):,} questions"
-    lines = [
-        f"The least certain of these differences would be seen four times in five from {reach} points on; to "
-        f"see {100 * powers[0].gain:+.0f}: {enough}."
-    ]
-    helps = [score.more_samples for score in table.scores if score.more_samples is not None]
-    lines += (
-        [f"More samples a question narrow an average's interval by {_percent(max(helps))} at most."] if helps else []
+    seeds_hide, reach = len(questions) < len(powers), max(power.smallest for power in powers)
+    enough = (
+        "train each arm with more seeds, as more questions alone do not show it"
+        if seeds_hide
+        else f"ask {max(questions):,} questions in all"
     )
+    shown = (
+        f"{table.n_questions:,} questions show a difference of {_percent(reach)} points or more, four times in five."
+    )
+    wanted = f" To see one of {100 * powers[0].gain:g}: {enough}." if reach > powers[0].gain else ""
+    lines = [shown + wanted]
+    helps = [score.more_samples for score in table.scores if score.more_samples is not None]
+    if helps:
+        lines.append(
+            "More samples of each question (--k), however many, narrow an average's interval by at most "
+            f"{_percent(max(helps))} points on either side."
+        )
     lines += [
         f"{score.arm} is at the edge; Beta-binomial credible interval ({_percent(score.credible.low)}, "
         f"{_percent(score.credible.high)})."

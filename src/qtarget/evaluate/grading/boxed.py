@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 JOINING_WORDS = r"(?:,\s*)?(?:and|or|as well as|\\text\s?\{\s*(?:and|or)\s*\})"
-JOINS = re.compile(rf"\s*(?:\$|\\\))?\s*(?:{JOINING_WORDS}|[,;/&])\s*(?:\$|\\\()?\s*(?:[a-z]\s*=\s*)?")
+JOINS = re.compile(
+    rf"(?:\s|\$|\\[()\[\]]|\*|~|\\(?:quad|qquad|[,;: ]))*+(?:{JOINING_WORDS}|[.,;:/&|+–-]|vs\.?)?+"
+    r"(?:\s|\$|\\[()\[\]]|\*|~|\\(?:quad|qquad|[,;: ]))*+(?:[a-z]\s*=\s*)?"
+)
+"""What stands between two boxes that are given at once: blanks and signs, and at most one word that joins them."""
 AT_ONCE = 16
 """Boxes that may be one answer: ``\\boxed{1} and \\boxed{2}``."""
 
@@ -15,7 +19,7 @@ class Box(NamedTuple):
     """The last box of a text: what it holds, None where it is not closed, and where it ends.
 
     Attributes:
-        beside: what the boxes directly before it hold, where "and", "or" or a comma joins them to it.
+        beside: what the boxes directly before it hold, where no more than "and", "or", a sign or blanks stand between.
         start: where it, or the first of these, begins.
     """
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from qtarget.evaluate.grading.boxed import last_box
 from qtarget.evaluate.grading.choice_sentences import WINDOW, Statement, statements
 from qtarget.evaluate.grading.choice_words import TAKEN_BACK
+from qtarget.evaluate.grading.next_question import parts_by_question
 from qtarget.evaluate.grading.option_names import LABEL, Options, another, named, options_of
 from qtarget.evaluate.grading.plain_text import plain
 from qtarget.evaluate.grading.thinking import said
@@ -14,9 +15,9 @@ from qtarget.evaluate.nouns import Grade, Question, Reason
 
 ANSWER_TAG = re.compile(r"<(?P<name>answer|final_answer|ans)>(?P<inside>[^<]{0,2000})</(?P=name)>", re.IGNORECASE)
 BARE = re.compile(r"[\s*_$({\[]*+[A-Za-z][\s*_$)}\].:]*+")
-END_LINES, LONGEST_SHOWN, EXCERPT = 50, 300, 40
+END_LINES, LONGEST_SHOWN, EXCERPT, AT_MOST_SHOWN = 50, 300, 40, 4
 """Lines at either end of a completion, and characters of one, in which an option is looked for; characters behind a
-letter that are shown of a sentence that names no one option."""
+letter that are shown of a sentence that names no one option; options that are shown of several."""
 UNREAD = ("parse_error", "no_answer")
 
 
@@ -35,11 +36,12 @@ class ChoiceGrader:
     Explicit are the last ``\boxed{…}``, the last ``<answer>…</answer>``, the last sentence that states an answer ("the
     correct answer is B", "Answer: B", "La respuesta es B", "答案是B") and a completion that is nothing but an option.
     Of these, the last one decides. What stands in a model's thinking is not looked at. An option is named by its
-    letter, by letter and text, or by its whole text; which letter it is never matters. Anything else is no answer; no
+    letter, by letter and text, or by its whole text; which letter it is never matters. Two answers, to one question or
+    to two, are no answer. Anything else is no answer; no
     likeness, first letter or majority is taken for one. Two options of the same text are the same answer.
     """
 
-    name, version = "choice", 3
+    name, version = "choice", 4
 
     def fingerprint(self) -> str:
         return f"{self.name} {self.version}"
@@ -49,10 +51,20 @@ class ChoiceGrader:
         text = said(completion)
         if text is None:
             return Grade(0, "unfinished_thinking")
-        answer = _stated(plain(text), options)
+        answer = _of_all_parts(plain(text), options)
         if answer.option is None:
             return Grade(0, answer.reason, answer.extracted)
         return Grade(1 if options.same(answer.option, question.gold) else 0, answer.reason, answer.option)
+
+
+def _of_all_parts(text: str, options: Options) -> StatedAnswer:
+    """What is stated, unless the text goes on to another question and answers that otherwise."""
+    parts = parts_by_question(text)
+    answers = [_stated(part, options) for part in parts] if len(parts) > 1 else []
+    given = [answer.option for answer in answers if answer.option]
+    if any(not options.same(given[0], other) for other in given[1:]):
+        return StatedAnswer(None, "several", ", ".join(given[:AT_MOST_SHOWN]))
+    return _stated(text, options)
 
 
 def _stated(text: str, options: Options) -> StatedAnswer:

@@ -54,9 +54,11 @@ def _after_cue(cue: re.Match[str], options: Options) -> Statement | None:
     if denied := words.NOT.match(text, start):
         found = _named_at(text, denied.end(), True, options)
         return found and found._replace(start=cue.start(), says="wrong")
+    if cue["picks"] and words.NO_PICK.search(text[max(0, cue.start() - WINDOW) : cue.start()]):
+        return None
     linked = any(cue[name] for name in ("link", "second", "unspaced", "picks", "tied"))
     found = _named_at(text, start, linked, options)
-    return found and found._replace(start=cue.start())
+    return found and found._replace(start=cue.start(), weak=bool(cue["it"]))
 
 
 def _before_call(call: re.Match[str], options: Options) -> Statement | None:
@@ -159,7 +161,7 @@ def _length(rest: str, own: str) -> int:
 
 def _belies(text: str, end: int, option: str, options: Options) -> bool:
     """Whether behind a letter stands the whole text of an option that is not the letter's."""
-    rest = re.match(r"[\s.:)=—–*_-]*+\(?", text[end : end + WINDOW])
+    rest = words.THAT_IS.match(text[end : end + WINDOW])
     line = text[end + (rest.end() if rest else 0) :][: options.longest + 40].split("\n")[0]
     other = options.by_text(line) or options.by_text(line.partition(". ")[0]) or options.by_text(line.partition(")")[0])
     return other is not None and not options.same(other, option)

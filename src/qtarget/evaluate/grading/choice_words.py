@@ -60,10 +60,25 @@ PICKS = (
     r"|(?:因此|所以|故|应|應|我)?(?:选择|選擇|选|選)(?=[\s:*(\"'$]*+[A-Za-z](?![A-Za-z]))"
     r"|\bi (?:think|believe|guess|say|would say|['’]d say),? (?:that )?it(?:['’]s| is| must be| should be)"
 )
+NO_PICK = re.compile(
+    r"\b(?:before|until|unless|why|when|whenever|should|could|can|did|do|would|had|have|once|after|how|lest"
+    r"|in case)\s*\Z",
+    re.IGNORECASE,
+)
+"""Before "I say": it is not said yet."""
+IT = r"\b(?:it|that)(?:['’]s|\s(?:is|must be|should be|would be|has to be))(?=[\s:*_(]{1,4}[A-Z](?![A-Za-z]))"
+"""As in "It is B.", which is a statement where nothing else is."""
+THAT_IS = re.compile(
+    r"[\s.:)=—–*_,;(-]*+(?:(?:i\.?\s?e\.?|that is|that['’]s|namely|viz\.?|which is|meaning|or rather|a\.?k\.?a\.?"
+    r"|in other words"
+    r"|specifically|this is|it is|it['’]s)(?!\w)[\s,:*_\"']*+)?+\(?",
+    re.IGNORECASE,
+)
+"""Between an option's letter and its text."""
 MARKS = r"[\s*_`\"'$#)\]]*+"
 CUE = re.compile(
     rf"(?:(?<![^\W_])(?:(?P<tied>odpowiedź to|vastaus on)|(?P<noun>{CHOICES}|{ANSWERS}))(?![^\W\d_])"
-    rf"|(?P<unspaced>{UNSPACED})|(?P<picks>{PICKS}))"
+    rf"|(?P<unspaced>{UNSPACED})|(?P<picks>{PICKS})|(?P<it>{IT}))"
     rf"(?:\s(?:{BEHIND})(?!\w))?+(?:,?\s{TO},?)?+(?:,?\s(?:therefore|thus|then|hence|here),?)?+{MARKS}"
     rf"(?P<link>(?:{LINK_SIGNS})|(?:{LINKS})(?!\w))?+{MARKS}(?P<second>(?:is(?!\w)|:|=))?+{MARKS}(?:,\s)?+"
     rf"(?:{FILLERS}(?![^\W_]){MARKS}:?+{MARKS}){{0,3}}+",

@@ -4,9 +4,10 @@ from importlib.metadata import version
 from typing import Literal, cast
 
 from qtarget.evaluate.grading.any_right import any_right
-from qtarget.evaluate.grading.boxed import last_box
+from qtarget.evaluate.grading.boxed import last_box, last_boxed
 from qtarget.evaluate.grading.math_spelling import spelled
-from qtarget.evaluate.grading.math_unlike import is_denied, is_unlike
+from qtarget.evaluate.grading.math_unlike import is_denied, is_in_percent, is_unlike
+from qtarget.evaluate.grading.next_question import parts_by_question
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.grading.too_large import is_too_large
 from qtarget.evaluate.grading.untrusted import is_unreadable
@@ -29,7 +30,7 @@ class MathGrader:
         at_once: answers that are judged at once, each by a worker; None for one a processor, up to 8.
     """
 
-    name, version = "math", 3
+    name, version = "math", 4
 
     def __init__(self, seconds: float = 5.0, memory_bytes: int = 2 * 1024**3, at_once: int | None = None) -> None:
         self.pool = WorkerPool(seconds, memory_bytes, at_once)
@@ -45,6 +46,8 @@ class MathGrader:
         if text is None:
             return Grade(0, "unfinished_thinking")
         box = last_box(text)
+        if is_answered_otherwise(text):
+            return Grade(0, "several")
         if box is None or box.inside is None:
             return Grade(0, "cut_off" if box else "no_answer")
         if is_denied(text, box):
@@ -52,11 +55,13 @@ class MathGrader:
         answer = ", ".join(dict.fromkeys(part.strip() for part in (*box.beside, box.inside)))
         if not answer:
             return Grade(0, "no_answer")
-        return any_right(self._judged(gold.strip(), answer) for gold in question.answers)
+        return any_right(self._judged(gold.strip(), answer, question.text) for gold in question.answers)
 
-    def _judged(self, gold: str, answer: str) -> Grade:
+    def _judged(self, gold: str, answer: str, asked: str) -> Grade:
         if answer == gold or (not is_unreadable(answer) and spelled(answer) == spelled(gold)):
             return Grade(1, "boxed", answer)
+        if is_in_percent(gold, answer, asked):
+            return Grade(0, "boxed", answer)
         if is_unreadable(gold):
             return Grade(None, "gold_unparseable", answer)
         if is_unreadable(answer) or is_unreadable(spelled(answer)):
@@ -72,3 +77,10 @@ class MathGrader:
     def close(self) -> None:
         """End the workers. They end with this process too."""
         self.pool.close()
+
+
+def is_answered_otherwise(text: str) -> bool:
+    """Whether the text goes on to another question and boxes another answer to that."""
+    parts = parts_by_question(text)
+    boxes = [last_boxed(part) for part in parts] if len(parts) > 1 else []
+    return len({spelled(inside) for inside in boxes if inside and not is_unreadable(inside)}) > 1

@@ -19,7 +19,9 @@ _LISTED = re.compile(
 )
 BOUND_BEFORE = re.compile(
     r"(?:(?<![^\W_])(?:not|never|than|least|most|nor|neither|between|plus|times|by|mod|log|ln|lg|sqrt|root|root of"
-    r"|sin|cos|tan|exp|factorial of)|n['’]t|cannot)(?:\s(?:be|exactly|equal|equal to))?$",
+    r"|sin|cos|tan|exp|factorial of|over|under|up to|nearly|almost|below|above|exceeds|double|twice|triple|thrice|half"
+    r"|(?:\d+|\d+\s?%|percent|half|third|quarter|fifth|tenth|double|square|cube|power|out|one|two|three|four|some|any)"
+    r"\sof)|n['’]t|cannot)(?:\s(?:be|exactly|equal|equal to))?$",
     re.IGNORECASE,
 )
 """Words that make the number behind them a bound, a part of a formula, or what the answer is not."""

@@ -5,12 +5,12 @@ A number that belongs to something larger (a power, a product, a range, a bound)
 
 import re
 import unicodedata
-from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
 from qtarget.evaluate.grading.number_context import factor_behind, goes_on, sign_before
+from qtarget.evaluate.grading.number_references import is_reference, may_be_setting
 from qtarget.evaluate.grading.plain_text import plain
 
 THIN = "\u00a0\u2000-\u200a\u202f"
@@ -35,6 +35,17 @@ _SPELLINGS = (
     (re.compile(r"\^?\{?\\(?:circ|degree)(?![A-Za-z])\}?"), "°"),
     (re.compile(r"(?<=\w)_\{(\w{1,20})\}"), r"_\1"),
 )
+RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+SUPERSCRIPT = re.compile(rf"(?<=10)(⁻?)([{RAISED}]{{1,3}})(?![{RAISED}⁺⁻])")
+_TIMES = r"[^\S\n]?(?:\\times|\\cdot|[×·⋅∙*]|x(?=[^\S\n]?10))[^\S\n]?"
+POWER_OF_TEN = re.compile(
+    rf"(?:(?<![\w.,/^_])(?P<times>\d{{1,3}}(?:,\d{{3}})*(?:\.\d+)?|\.\d+|\d{{4,30}}(?:\.\d+)?){_TIMES}|(?<![\w.,/^_'{{]))"
+    r"10(?:\^|\*\*)(?:\{\s?(-?\d{1,3})\s?\}|\(\s?(-?\d{1,3})\s?\)|(-?\d{1,3}))(?![\d.^/!{(]|,\d)"
+)
+THOUSANDS = re.compile(r"(?<![\w.,/^'])(\d{1,9}(?:\.\d{1,9})?)k(?!\w)")
+MONEY = re.compile(r"(?<=[$€£¥₹])([^\S\n]?\d{1,9}(?:\.\d{1,9})?)([KMB])(?!\w)")
+MONEY_POWERS = {"K": 3, "M": 6, "B": 9}
+VARIABLE_K = re.compile(r"(?<![^\W_])k(?![^\W_])")
 MINUS = str.maketrans(dict.fromkeys("−–‒﹣－˗‐‑", "-") | {"’": "'"})
 LONGEST_NUMBER = 60
 """Characters of a number that is read."""
@@ -48,10 +59,16 @@ class NumberReading(NamedTuple):
 
 
 def last_number(text: str) -> NumberReading:
-    """The last number of a text, empty where there is none."""
+    """The last number of a text that is no reference, empty where there is none. A year behind another number, as in
+    "5 in 2019", leaves it open which of the two is meant."""
     text = _spelt(text)
-    last = deque(_numbers(text), 1)
-    return _read(text, last[0]) if last else NumberReading("", None)
+    counting = (found for found in reversed(list(_numbers(text))) if not is_reference(text, *found.span()))
+    last = next(counting, None)
+    if last is None:
+        return NumberReading("", None)
+    if may_be_setting(text, *last.span()) and next(counting, None):
+        return NumberReading(last[0], None)
+    return _read(text, last)
 
 
 def only_number(text: str) -> NumberReading:
@@ -72,12 +89,25 @@ def _spelt(text: str) -> str:
     for pattern, one in _SPELLINGS:
         text = pattern.sub(one, text)
     text = VULGAR.sub(_of_vulgar, plain(text).translate(MINUS))
+    text = POWER_OF_TEN.sub(_of_power, SUPERSCRIPT.sub(_of_superscript, text))
+    text = MONEY.sub(lambda found: f"{found[1]}e{MONEY_POWERS[found[2]]}", text)
+    text = text if VARIABLE_K.search(text) else THOUSANDS.sub(r"\1e3", text)
     return SLASH.sub("/", FRAC.sub(_of_frac, text))
 
 
 def _of_frac(found: re.Match[str]) -> str:
     above, below = (found[2], found[3]) if found[2] else (found[4], found[5])
     return f"{_and_space(found['before'])}{above}/{below}"
+
+
+def _of_superscript(found: re.Match[str]) -> str:
+    digits = "".join(str(RAISED.index(sign)) for sign in found[2])
+    return f"^{'-' if found[1] else ''}{digits}"
+
+
+def _of_power(found: re.Match[str]) -> str:
+    """5 × 10^3 as 5e3."""
+    return f"{found['times'] or 1}e{found[2] or found[3] or found[4]}"
 
 
 def _of_vulgar(found: re.Match[str]) -> str:

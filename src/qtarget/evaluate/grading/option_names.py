@@ -1,7 +1,7 @@
 """Telling which option a few words name: by its letter, by letter and text, or by its whole text."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -35,7 +35,8 @@ _LATER = re.compile(
     r"(?:^|[.,;:(!?—–>]|(?<![^\W_])(?:(?<![A-Z]\s)or|(?i:but|as well as|mean|meant|change[sd]?(?:\smy\sanswer)?\sto"
     r"|it is|it['’]s|it must be|it should be|then|take|actually|rather|sometimes|maybe|perhaps|possibly)))"
     r"[^\S\n]*[*_$(\"'\[]*(?P<letter>[A-Z])(?![^\W_])[*_$)\"'\]]*"
-    r"(?:[.!)]*[^\S\n]*$|[^\S\n](?:is|would be|may be|might be|could be)[^\S\n](?:also|better|right|correct"
+    r"(?:[.!)]*[^\S\n]*$|[^\S\n]*\(?(?:about\s|~)?\d{1,3}(?:\.\d+)?\s?%"
+    r"|[^\S\n](?:is|would be|may be|might be|could be)[^\S\n](?:also|better|right|correct"
     r"|acceptable|possible|fine|likely|the\s(?:right|correct|best)))",
     re.MULTILINE,
 )
@@ -45,6 +46,9 @@ NUMBER_GOES_ON = re.compile(
     r"[.,:/'’]\d|[^\S\n]*[-–—;)][^\S\n]*(?:or[^\S\n])?\d|[^\S\n]*\((?:or|and)\b|!\s*=|[^\S\n]?[\^*×÷+][^\S\n]?[\w(]|[eE]\d"
 )
 """Behind an option's text that ends with a digit: it is a part of another number, or of a range or sum."""
+DENIED = re.compile(
+    r"\b(?:not|\w+n['’]t|never|no|nor|neither|wrong|false|incorrect\w*|excluded?|ruled|unlike|others?)\b", re.IGNORECASE
+)
 MARGIN = 40
 """Characters that are looked at behind an option's text."""
 CLOSERS = re.compile(r"[*_`$\"')}\]]*+")
@@ -132,10 +136,20 @@ def another(text: str, end: int, option: str, options: Options, window: int) -> 
     letters = (options.by_letter(found["letter"]) for found in _LATER.finditer(behind))
     if any(found and not options.same(found, option) for found in letters):
         return True
+    if any(found and not options.same(found, option) for found in _closing_texts(behind, options)):
+        return True
     joined = OR_TEXT.match(behind)
     line = next(iter(re.findall(r"\A[.*_$)]*[^\S\n]*\n([^\n]+)", behind)), "")
     named_too = [text_at(behind, joined.end(), options) if joined else None, options.by_text(line) if line else None]
     return any(found and not options.same(found, option) for found in named_too)
+
+
+def _closing_texts(behind: str, options: Options) -> Iterator[str | None]:
+    """The options whose whole text ends a sentence that says no more: "After checking, Paris." """
+    for sentence in re.split(r"[.!?;]\s|[.!?;]\Z|\n", behind)[1:]:
+        said, _, last = sentence.rpartition(",") if "," in sentence else sentence.rpartition(":")
+        if len(last.strip()) > 1 and not DENIED.search(said) and "," not in said:
+            yield options.by_text(last)
 
 
 def text_at(text: str, start: int, options: Options) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from qtarget.evaluate.confidence import Estimate, average_at_k, pass_at_k
 from qtarget.evaluate.effects.run_effects import RunEffects
 from qtarget.evaluate.grading.judge_agreement import Agreement
-from qtarget.evaluate.nouns import NO_ANSWER, Answers, Record, SamplingProtocol, TaskRun
+from qtarget.evaluate.nouns import NO_ANSWER, OWN, Answers, Record, SamplingProtocol, TaskRun
 from qtarget.evaluate.store import SAMPLES, task_sha
 
 TRUNCATED = 0.05
@@ -124,7 +124,8 @@ def average_of(answers: Answers) -> tuple[Estimate, float]:
 def warnings_of(answers: Answers) -> list[str]:
     """What a reader should know before believing the numbers."""
     every = [record for records in answers.records for record in records]
-    warnings = [f"not the task's own {name}" for name in answers.overridden if name.startswith("questions")]
+    partly = "not all" if answers.task.suite == OWN else "not the task's own"
+    warnings = [f"{partly} {name}" for name in answers.overridden if name.startswith("questions")]
     cut = _share(every, lambda record: record.finish_reason == "length")
     if cut == 1:
         warnings.append(

@@ -13,7 +13,7 @@ from qtarget.evaluate.run.results import Results, TaskResult
 
 def results_view(results: Results, _width: int) -> RenderableType:
     """The table in per cent, the facts of model, engine and protocol, and what to know before believing it."""
-    star = "; * not asked as the task says" if any(task.overridden for task in results.tasks) else ""
+    star = "; * not asked as the task says" if any(map(_is_asked_otherwise, results.tasks)) else ""
     legend = Text(f"per cent; in brackets the 95 % interval by question{star}\n", style="dim")
     blocks: list[RenderableType] = [_table(results.tasks), legend, _facts(results)]
     blocks += [Text(f"notice: {text}", style="yellow") for text in results.notices]
@@ -34,7 +34,7 @@ def _table(tasks: tuple[TaskResult, ...]) -> Table:
 def _row(result: TaskResult) -> tuple[Text, ...]:
     average = result.average
     return (
-        Text(f"{result.task}{'*' if result.overridden else ''}"),
+        Text(f"{result.task}{'*' if _is_asked_otherwise(result) else ''}"),
         Text(f"{result.questions} × {result.ask.k}"),
         Text.assemble((percent(average.mean), "bold"), f" ({percent(average.low)}–{percent(average.high)})"),
         Text(percent(result.pass_at_k)),
@@ -42,6 +42,11 @@ def _row(result: TaskResult) -> tuple[Text, ...]:
         Text(percent(result.truncated)),
         Text(f"{result.mean_tokens:,.0f} / {result.ask.max_new_tokens:,}"),
     )
+
+
+def _is_asked_otherwise(result: TaskResult) -> bool:
+    """Whether its numbers are others than those that people publish for the task. A user's own questions have none."""
+    return bool(result.overridden) and result.suite != OWN
 
 
 def percent(share: float) -> str:
@@ -61,7 +66,7 @@ def _facts(results: Results) -> Table:
     facts.add_row("model", Text(str(results.model.get("name"))))
     facts.add_row("engine", Text(", ".join([*engine, f"{generation.get('batch_size')} at once"])))
     for result in results.tasks:
-        protocol = _protocol_text(result.ask, result.overridden)
+        protocol = _protocol_text(result.ask, result.overridden if _is_asked_otherwise(result) else ())
         facts.add_row("asked", Text(f"{result.task} v{result.version}: {protocol}"))
         if result.suite == OWN:
             facts.add_row("rows", Text(f"{result.task}: {result.rows}; graded by {result.grader}"))

@@ -258,6 +258,6 @@ def task(name: str) -> Task:
     """The task of that name; `ValueError` naming the near miss for any other."""
     if name in TASKS:
         return TASKS[name]
-    near = get_close_matches(name, TASKS, n=1)
+    near = get_close_matches(name.lower(), TASKS, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise ValueError(f"Unknown task {name!r}. {hint}Write one of: {', '.join(map(repr, TASKS))}.")

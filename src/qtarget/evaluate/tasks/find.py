@@ -1,5 +1,6 @@
 """Finding the task that a user names: of the catalogue, of reasoning-gym, in a YAML file, or given as a `Task`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,11 +38,13 @@ def find_tasks(given: Sequence[TaskName]) -> list[Task]:
     """All of them.
 
     Raises:
-        ValueError: as `find_task`, or two tasks have one name.
+        ValueError: as `find_task`, or two tasks have one name, by which their folders are called: capitals or not.
     """
     found = [find_task(one) for one in given]
-    names = [one.name for one in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"Two tasks are called {name!r}; give one of them another name: --questions NAME=FILE.")
+    names = Counter(one.name.casefold() for one in found)
+    for one in found:
+        if names[one.name.casefold()] > 1:
+            raise ValueError(
+                f"Two tasks are called {one.name!r}; give one of them another name: --questions NAME=FILE."
+            )
     return found

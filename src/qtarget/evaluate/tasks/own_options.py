@@ -34,8 +34,8 @@ def options_in(row: Row, fields: Mapping[str, str]) -> tuple[str, ...]:
     Raises:
         ValueError: fewer than two, more than 26, or something that is no text.
     """
-    name = fields.get("options") or next((name for name in OPTION_NAMES if row.get(name) is not None), None)
-    options = _in_columns(row) if name is None else _in_field(row.get(name), name)
+    name = _list_of_options(row, fields)
+    options = [row[each] for each in option_fields(row, fields)] if name is None else _in_field(row.get(name), name)
     texts = [str(option).strip() if isinstance(option, str | int | float) else "" for option in options]
     if not 2 <= len(texts) <= MOST_OPTIONS or not all(texts):
         where = f"for `{name}`" if name else "in columns A, B, …, and no `options`"
@@ -56,14 +56,23 @@ def _in_field(value: Any, name: str) -> Sequence[Any]:
     return value
 
 
-def _in_columns(row: Row) -> list[Any]:
-    lower = {str(name).lower(): value for name, value in row.items()}
+def option_fields(row: Row, fields: Mapping[str, str]) -> tuple[str, ...]:
+    """The fields that hold the options of a row: one with all of them, or one of each."""
+    name = _list_of_options(row, fields)
+    if name is not None:
+        return (name,)
+    spelled = {str(name).lower(): name for name in row}
     for spelling in SPELLINGS_OF_COLUMNS:
-        found = [lower.get(spelling.format(letter(place).lower())) for place in range(MOST_OPTIONS)]
-        present = [option for option in found if option not in (None, "")]
-        if present and found[: len(present)] == present:
-            return present
-    return []
+        names = [spelled.get(spelling.format(letter(place).lower())) for place in range(MOST_OPTIONS)]
+        present = [name for name in names if name is not None and row[name] not in (None, "")]
+        if present and names[: len(present)] == present:
+            return tuple(present)
+    return ()
+
+
+def _list_of_options(row: Row, fields: Mapping[str, str]) -> str | None:
+    spelled = {name.casefold(): name for name, value in row.items() if value is not None}
+    return fields.get("options") or next((spelled[name] for name in OPTION_NAMES if name in spelled), None)
 
 
 def lettering_of(rows: Sequence[Row], answer: str, fields: Mapping[str, str]) -> Lettering:

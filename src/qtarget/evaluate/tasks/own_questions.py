@@ -1,7 +1,6 @@
 """A user's own rows as questions: which field is what is found, or said."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -13,15 +12,9 @@ from qtarget.data.forms.turns import read_turns
 from qtarget.evaluate.nouns import Question, QuestionSet
 from qtarget.evaluate.tasks.fields import Row, content_id
 from qtarget.evaluate.tasks.own_options import Lettering, gold_place, lettering_of, options_in, with_letters
+from qtarget.evaluate.tasks.question_columns import QuestionColumns, question_columns
 
-ASKING = ("question", "prompt", "problem", "query", "instruction", "input", "messages", "conversations")
-ANSWERING = (
-    "answer", "gold", "target", "label", "answers", "final_answer", "expected", "reference", "ideal", "completion",
-    "response", "output", "solution",
-)  # fmt: skip
-CONVERSATIONS = ("messages", "conversations")
-ID_NAMES = ("id", "qid", "question_id", "unique_id", "uid")
-OWN_PARTS = ("question", "answer", "options", "id", "cluster", "options_from")
+OWN_PARTS = ("question", "context", "answer", "options", "id", "cluster", "options_from")
 """What `fields` may name. `options_from` is no field but where the numbers of options begin, 0 or 1."""
 MARK = "####"
 """Behind the last of these stands the answer in rows as GSM8K writes them."""
@@ -57,55 +50,32 @@ class OwnQuestions:
             ValueError: rows without a question or an answer, ids that stand twice, a gold that the grader cannot use;
                 with the row.
         """
-        reading = _Reading(self, rows, *self._names(rows))
+        columns = question_columns(rows, self.fields, self.shows_options)
+        reading = _Reading(self, rows, columns)
         questions = _all_good(reading.question, rows)
-        _refuse_twice(questions, rows, named=reading.id is not None)
+        _refuse_twice(questions, rows, named=columns.id is not None)
         return QuestionSet(questions, reading.remarks())
-
-    def _names(self, rows: Sequence[Row]) -> tuple[str, str | None, str | None]:
-        """The fields of question, answer and id."""
-        there = Counter(name for row in rows for name, value in row.items() if value is not None)
-        question = self._name("question", ASKING, there)
-        others = {name: count for name, count in there.items() if name != question}
-        answer = self._name("answer", ANSWERING, others)
-        if question is None:
-            raise _lacking("question", ASKING, there)
-        if answer is None and question not in CONVERSATIONS:
-            raise _lacking("answer", ANSWERING, there)
-        return question, answer, self._name("id", ID_NAMES, there)
-
-    def _name(self, part: str, names: Sequence[str], there: Mapping[str, int]) -> str | None:
-        named = self.fields.get(part)
-        if named is None:
-            return next((name for name in names if name in there), None)
-        if named not in there:
-            near = get_close_matches(named, there, n=1)
-            hint = f"did you mean {part}={near[0]}? " if near else ""
-            raise ValueError(
-                f"none of its rows has a field `{named}` (--fields {part}={named}); {hint}They have {_listed(there)}."
-            )
-        return named
 
 
 class _Reading:
     """The rows of one file, with the names of their fields."""
 
-    def __init__(
-        self, own: OwnQuestions, rows: Sequence[Row], asked: str, answer: str | None, name: str | None
-    ) -> None:
-        self.own, self.asked, self.answer, self.id = own, asked, answer, name
-        texts = [row.get(answer) for row in rows] if answer else []
+    def __init__(self, own: OwnQuestions, rows: Sequence[Row], columns: QuestionColumns) -> None:
+        self.own, self.columns, self.answer = own, columns, columns.answer
+        texts = [row.get(self.answer) for row in rows] if self.answer else []
         self.marked = bool(texts) and all(isinstance(text, str) and MARK in text for text in texts)
         self.lettering = Lettering((0,))
-        if own.shows_options and answer is not None:
-            self.lettering = lettering_of(rows, answer, own.fields)
+        if own.shows_options and self.answer is not None:
+            self.lettering = lettering_of(rows, self.answer, own.fields)
 
     def remarks(self) -> tuple[str, ...]:
         marked = (f"the answer of each row is what stands behind its last {MARK}",) if self.marked else ()
-        return marked + ((self.lettering.remark,) if self.lettering.remark else ())
+        lettered = (self.lettering.remark,) if self.lettering.remark else ()
+        return (*marked, *lettered, *self.columns.remarks())
 
     def question(self, row: Row) -> Question:
         text, said = self._asked(row)
+        text = "\n\n".join(filter(None, (text, self._context(row))))
         golds = self._golds(row) if self.answer is not None else [said]
         if not golds or not golds[0].strip():
             raise ValueError(f"has no answer{f' in `{self.answer}`' if self.answer else ': nobody replies'}")
@@ -125,7 +95,7 @@ class _Reading:
 
     def _right_option(self, row: Row, golds: Sequence[str], options: tuple[str, ...]) -> str:
         """The letter of the right option. A list of answers must name one."""
-        value, name = row.get(self.answer or "", golds[0]), self.answer or self.asked
+        value, name = row.get(self.answer or "", golds[0]), self.answer or self.columns.question
         given = value if isinstance(value, list) and not isinstance(value[0], dict) else [value]
         given = [golds[0]] if isinstance(given[0], dict) or self.marked else given
         letters = {gold_place(each, options, self.lettering, name) for each in given}
@@ -137,11 +107,11 @@ class _Reading:
         return letters.pop()
 
     def _id(self, row: Row, text: str) -> str:
-        if self.id is None:
+        if self.columns.id is None:
             return content_id(text)
-        value = row.get(self.id)
+        value = row.get(self.columns.id)
         if value is None or isinstance(value, float | bool | list | dict) or not str(value).strip():
-            raise ValueError(f"has {value!r} for `{self.id}`, which names its question")
+            raise ValueError(f"has {value!r} for `{self.columns.id}`, which names its question")
         return str(value).strip()
 
     def _cluster(self, row: Row) -> str:
@@ -150,15 +120,21 @@ class _Reading:
 
     def _asked(self, row: Row) -> tuple[str, str]:
         """The text of the question and, of a conversation, of the reply to it."""
-        value = row.get(self.asked)
-        if isinstance(value, list) or (isinstance(value, str) and self.asked in CONVERSATIONS):
-            return _of_conversation(value, self.asked)
+        name = self.columns.question
+        value = row.get(name)
+        if isinstance(value, list) or (isinstance(value, str) and self.columns.is_conversation):
+            return _of_conversation(value, name)
         if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"has {value!r} for `{self.asked}`, where the text of a question is expected")
-        context = row.get("input") if self.asked == "instruction" and self.answer != "input" else None
-        return (
-            f"{value.strip()}\n\n{context.strip()}" if isinstance(context, str) and context.strip() else value.strip()
-        ), ""
+            raise ValueError(f"has {value!r} for `{name}`, where the text of a question is expected")
+        return value.strip(), ""
+
+    def _context(self, row: Row) -> str:
+        """What the question is about; "" where the row has no such thing."""
+        name = self.columns.context
+        value = None if name is None else row.get(name)
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"has {value!r} for `{name}`, where text is expected")
+        return (value or "").strip()
 
     def _golds(self, row: Row) -> list[str]:
         assert self.answer is not None
@@ -241,15 +217,3 @@ def place_of(row: Row, number: int) -> str:
 
 def _json(row: Row) -> str:
     return json.dumps(dict(row), default=str, ensure_ascii=False)
-
-
-def _lacking(part: str, names: Sequence[str], there: Mapping[str, int]) -> ValueError:
-    example = next(iter(there), "FIELD")
-    return ValueError(
-        f"none of its rows has {'an' if part == 'answer' else 'a'} {part} ({_listed(names)}); they have "
-        f"{_listed(there)}. Name the field: --fields {part}={example}"
-    )
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "nothing"

@@ -35,7 +35,7 @@ def own_task(
         file: rows in JSON, JSON lines, CSV, TSV or Parquet, also gzipped.
         grade: "exact", "contains", "regex", "number", "choice", "math", "judge", or "python:FILE:FUNCTION".
         name: of the task; the file's, where none is given.
-        fields: the names of the fields that hold question, answer, options, id; those not named are found.
+        fields: the names of the fields that hold question, context, answer, options, id; those not named are found.
         settings: of the grader: what its class takes.
         ask: the protocol; `OWN_ASK` where none is given, with an instruction to box for "math" and "choice".
 
@@ -75,7 +75,7 @@ def checked_name(name: str) -> str:
             f"{name!r} cannot name a task, whose samples stand in a folder of that name: letters, digits, `.`, `_` and "
             "`-`, at most 64. Write --questions NAME=FILE."
         )
-    if name in TASKS:
+    if name.casefold() in {task.casefold() for task in TASKS}:
         raise ValueError(
             f"{name!r} is a task of the catalogue, and questions of your own under its name would be taken for it. "
             f"Write --questions my-{name}=FILE."

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.console import shortened
-from qtarget.data.user_files.paths import looks_local, not_found
+from qtarget.data.user_files.paths import NO_MODEL, looks_local, not_found
 from qtarget.data.user_files.yaml_file import YamlFile, read_yaml
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.job.config.checked_job import CacheOptions, Job, Layout
@@ -122,10 +122,7 @@ def _existing_model(name: str, key: str) -> str:
     if kind is SourceKind.CACHE and key != "model":
         raise ValueError(f"`{key}: {name}` is a teacher cache, and no model; write `{key}_cache: {name}`.")
     if path.is_dir():
-        raise ValueError(
-            f"`{key}: {name}` is a directory without config.json, so it holds no model; name the directory that "
-            "`save_pretrained` wrote."
-        )
+        raise ValueError(f"`{key}: {name}` {NO_MODEL}")
     if path.exists() or looks_local(name):
         raise ValueError(f"`{key}: {name}`: " + not_found(path, "the model"))
     return name

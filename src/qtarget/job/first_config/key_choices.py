@@ -198,7 +198,19 @@ def _precision(facts: RunFacts) -> Iterator[KeyChoice]:
         yield KeyChoice("fp16", True, "this GPU has no bf16")
     else:
         yield KeyChoice("bf16", True, "mixed precision, which this GPU has; weights stay in float32")
-    yield KeyChoice("gradient_checkpointing", True, "saves memory for a third more time; `false` where there is enough")
+
+
+def checkpointing(need: int, free: int | None) -> KeyChoice:
+    """Whether activations are computed a second time rather than kept.
+
+    Args:
+        need: bytes of a run that keeps them.  free: bytes that are free; None where nothing says so.
+    """
+    there = "nothing says how much is free" if free is None else f"{free / _GIB:.1f} GiB are free"
+    is_needed = free is None or need > SHARE_OF_FREE * free
+    size = f"a run takes {need / _GIB:.1f} GiB without it, and {there}"
+    why = "saves memory for a third more time" if is_needed else "`true` would save memory, for a third more time"
+    return KeyChoice("gradient_checkpointing", is_needed, f"{why}: {size}")
 
 
 def _saves(given: Mapping[str, Any]) -> list[KeyChoice]:

@@ -13,7 +13,8 @@ from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import check_job
 from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.job.first_config.commented_yaml import commented_yaml
-from qtarget.job.first_config.key_choices import Sections, chosen_settings
+from qtarget.job.first_config.key_choices import Sections, checkpointing, chosen_settings
+from qtarget.job.first_config.memory_need import bytes_without_checkpointing
 from qtarget.job.first_config.run_facts import RunFacts, look_at_run
 from qtarget.job.output_folder import check_output
 from qtarget.job.rows.sources import SAMPLE_ROWS
@@ -67,7 +68,9 @@ def prepare_config(path: Path, flags: Mapping[str, list[str]], force: bool = Fal
     job = check_job(given)
     check_output(job)
     facts = look_at_run(replace(job, sample=SAMPLE_ROWS) if quick else job)
-    return FirstConfig(path, given.values, facts, chosen_settings(given.values, facts))
+    settings = chosen_settings(given.values, facts)
+    settings["How"].append(checkpointing(bytes_without_checkpointing(given, settings, facts), facts.free))
+    return FirstConfig(path, given.values, facts, settings)
 
 
 def _with_defaults(given: UserInput) -> UserInput:
