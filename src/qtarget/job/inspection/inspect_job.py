@@ -1,0 +1,1 @@
+"""`qtarget inspect`: from a configuration to what its rows would be trained toward."""

@@ -1,0 +1,77 @@
+"""How every method pulls at every token: trust, scale, KL(Q‖p) and the norm of its gradient s·(p − Q).
+
+The definition is `qtarget.target.loss`; here each distribution is built once for all methods, and the many methods whose
+residual is the student itself need none: with Q = γ·d + (1 − γ)·p the gradient is sγ·(p − d).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import qtarget as qt
+from qtarget.job.inspection.whole_frame import WholeFrame
+from qtarget.target.loss import IMPROPER, per_token, target_kl
+from qtarget.target.rule import Statistic, reads, value_of
+from qtarget.target.statistics import LOG_NOT_Y, LOGP_Y
+
+class Pull(NamedTuple):
+    """A method at T tokens, [T] each. target_kl: nats, NaN where Q is improper. gradient: ‖s(p − Q)‖."""
+
+    trust: Tensor
+    scale: Tensor
+    target_kl: Tensor
+    gradient: Tensor
+
+
+def is_label_trust(method: qt.Method) -> bool:
+    """Whether all mass that the label does not get stays with the student."""
+    return all(term.pool.is_student for term in method.residual)
+
+
+def label_gap(frame: WholeFrame) -> Tensor:
+    """‖p − d‖, [T], without the cancellation of 1 − p_y where the student is sure."""
+    label_T1 = frame.tokens.labels_T[:, None]
+    others_T = frame.logp_TV.exp().scatter(-1, label_T1, 0.0).square().sum(-1)
+    return (others_T + (2 * frame[LOG_NOT_Y]).exp()).sqrt()
+
+
+def statistics_of(methods: Sequence[qt.Method]) -> tuple[Statistic, ...]:
+    """What the numbers of methods read."""
+    return tuple(dict.fromkeys(s for method in methods for number in method.numbers for s in reads(number)))
+
+
+def label_trust_pull(method: qt.Method, measured: Mapping[Statistic, Tensor], gap_T: Tensor) -> Pull:
+    """Of a method whose residual is the student, from numbers per token alone; of any scope.
+
+    Args:
+        measured: `LOGP_Y`, `LOG_NOT_Y` and what the method reads, over all tokens that it looks at together.
+        gap_T: `label_gap`.
+    """
+    trust_T, scale_T = (per_token(value_of(number, measured), gap_T) for number in (method.trust, method.scale))
+    p_y = measured[LOGP_Y].exp()
+    label_T = trust_T + (1 - trust_T) * p_y
+    kl_T = torch.special.xlogy(label_T, label_T) - label_T * measured[LOGP_Y]
+    kl_T = kl_T + torch.special.xlog1py((1 - trust_T) * measured[LOG_NOT_Y].exp(), -trust_T.clamp(max=1))
+    is_proper = trust_T <= 1 - IMPROPER.get(trust_T.dtype, -1e-6)
+    return Pull(trust_T, scale_T, kl_T.where(is_proper, torch.nan), scale_T * trust_T.abs() * gap_T)
+
+
+def residual_pull(method: qt.Method, frame: WholeFrame) -> Pull:
+    """Of any method of token scope, from whole distributions."""
+    trust_T, scale_T, *coefficients = (per_token(value_of(n, frame), frame[LOGP_Y]) for n in method.numbers)
+    label_T1, p_TV = frame.tokens.labels_T[:, None], frame.logp_TV.exp()
+    q_TV = torch.zeros_like(p_TV).scatter(-1, label_T1, trust_T[:, None])
+    gap_TV = trust_T[:, None] * p_TV.scatter_add(-1, label_T1, -torch.ones_like(p_TV[:, :1]))
+    for coefficient_T, (_, pool) in zip(coefficients, method.residual, strict=True):
+        toward_TV, share = frame.term_TV(pool), coefficient_T[:, None]
+        q_TV = q_TV + share * toward_TV
+        if not pool.is_student:
+            gap_TV = gap_TV + share * (p_TV - toward_TV if pool.tangent is None else -toward_TV)
+    return Pull(trust_T, scale_T, target_kl(q_TV, frame.logp_TV), scale_T.abs() * gap_TV.norm(dim=-1))
+
+
+def weighted(pull: Pull, multiplier_T: Tensor | float) -> Pull:
+    """The pull where the rows weigh their tokens."""
+    return pull._replace(scale=pull.scale * multiplier_T, gradient=pull.gradient * multiplier_T)
