@@ -2,6 +2,7 @@
 
 import tempfile
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import tiny_models
@@ -15,35 +16,43 @@ from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 BATCH_ROWS = 3
+SCRATCH = Path(tempfile.mkdtemp())
 
 
-def trainer(method: str = "target-sft", data: Any = None, **changes: Any) -> TargetSFTTrainer:
+def trainer(
+    method: str = "target-sft", data: Any = None, tokenizer: Any = None, vocabulary: int = tiny_models.VOCAB, **changes: Any
+) -> TargetSFTTrainer:
     """A trainer that was built and has not trained."""
     needs = method in ("kd", "kd-hybrid", "target-sft")
     return TargetSFTTrainer(
-        tiny_models.tiny_model(seed=1),
+        tiny_models.tiny_model(seed=1, vocab=vocabulary),
         TargetSFTConfig(method=method, **common_args(**changes)),
         train_dataset=tiny_models.token_rows(8, weights=True) if data is None else data,
-        processing_class=tiny_models.tiny_tokenizer(),
-        teacher=tiny_models.tiny_model(seed=2, width=48) if needs else None,
+        processing_class=tokenizer or tiny_models.tiny_tokenizer(),
+        teacher=tiny_models.tiny_model(seed=2, width=48, vocab=vocabulary) if needs else None,
     )
 
 
 @cache
 def plain() -> tuple[TargetSFTTrainer, list[TrainedRow], RowSet]:
     """Weighted rows under Target-SFT with a live teacher: the trainer, the rows and what is measured of them."""
-    built = trainer()
-    rows = list(TrainedRows(built.train_dataset))
-    return built, rows, measure(RowReader(built), rows, built.method, BATCH_ROWS)
+    return read(trainer())
 
 
 @cache
 def with_reference() -> tuple[TargetSFTTrainer, list[TrainedRow], RowSet]:
     """Likewise under SFT with a KL to a reference that is a model of its own."""
+    return read(reference_trainer())
+
+
+def reference_trainer() -> TargetSFTTrainer:
     folder = tempfile.mkdtemp()
     tiny_models.tiny_model(seed=5).save_pretrained(folder)
     tiny_models.tiny_tokenizer().save_pretrained(folder)
-    built = trainer("sft-kl", reference=folder)
+    return trainer("sft-kl", reference=folder)
+
+
+def read(built: TargetSFTTrainer) -> tuple[TargetSFTTrainer, list[TrainedRow], RowSet]:
     rows = list(TrainedRows(built.train_dataset))
     return built, rows, measure(RowReader(built), rows, built.method, BATCH_ROWS)
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
+from qtarget.job.build import build_trainer, remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.inspection.findings import (
     Findings,
@@ -13,12 +13,14 @@ from qtarget.job.inspection.findings import (
     teacher_figures,
     token_shares,
 )
+from qtarget.job.inspection.likeliest_tokens import Keeping
 from qtarget.job.inspection.measured_rows import RowSet, conflict_score, measure
 from qtarget.job.inspection.row_audit import audit_rows
 from qtarget.job.inspection.row_evidence import candidate_targets, row_statistics
 from qtarget.job.inspection.row_forward import RowReader
 from qtarget.job.inspection.token_table import TokenTable, map_regions, token_table
 from qtarget.job.inspection.trained_rows import TrainedRows, choose_rows
+from qtarget.train import TargetSFTTrainer
 from qtarget.train.end_of_turn import end_tokens
 
 
@@ -28,10 +30,12 @@ class Inspection:
 
     Attributes:
         trainer: that prepared the rows and opened the models.
+        prepared: all of its documents.
         found, table: the measured rows, and their tokens as columns.
     """
 
-    trainer: JobTrainer
+    trainer: TargetSFTTrainer
+    prepared: TrainedRows
     found: RowSet
     table: TokenTable
     findings: Findings
@@ -56,8 +60,8 @@ def inspect_job(job: Job, rows: int, scan: int) -> Inspection:
     return inspect_trainer(trainer, rows, scan)
 
 
-def inspect_trainer(trainer: JobTrainer, rows: int, scan: int) -> Inspection:
-    """Look at some rows of a trainer that was built."""
+def inspect_trainer(trainer: TargetSFTTrainer, rows: int, scan: int, keep: Keeping = Keeping()) -> Inspection:
+    """Look at some rows of a trainer that was built. keep: which candidates of each distribution the page gets."""
     prepared, reader, args = TrainedRows(trainer.train_dataset), RowReader(trainer), trainer.args
     ends = end_tokens(trainer.model, trainer.text_tokenizer)
     counts = trainer.row_counts.get("train")
@@ -65,12 +69,12 @@ def inspect_trainer(trainer: JobTrainer, rows: int, scan: int) -> Inspection:
     chosen = choose_rows(prepared, rows, scan, args.seed, lambda row: conflict_score(reader, row))
     if not chosen:
         raise ValueError("no row learns a token, so there is nothing to look at; `qtarget validate` shows a row.")
-    found = measure(reader, chosen, trainer.method, args.per_device_train_batch_size)
+    found = measure(reader, chosen, trainer.method, args.per_device_train_batch_size, keep)
     table = token_table(found, trainer.text_tokenizer, ends)
     sample = table.of_rows("random")
     statistics = row_statistics(sample)
     findings = Findings(
-        trainer.facts.job.model,
+        str(reader.student.name_or_path),
         trainer.method.name,
         tuple((row.row.number, row.row.why) for row in found.rows),
         len(sample.rows),
@@ -86,4 +90,4 @@ def inspect_trainer(trainer: JobTrainer, rows: int, scan: int) -> Inspection:
         tuple(candidate_targets(statistics, bool(table.teachers))),
         args.per_device_train_batch_size,
     )
-    return Inspection(trainer, found, table, findings)
+    return Inspection(trainer, prepared, found, table, findings)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,8 +12,12 @@ from qtarget.job.inspection.whole_frame import WholeFrame
 from qtarget.target.pool import FLOOR
 from qtarget.target.top_k import largest
 
-KEPT, MASS = 24, 0.999
-"""At most so many tokens of a source are kept, and no more than hold this mass; the label always."""
+
+class Keeping(NamedTuple):
+    """At most `kept` tokens of a source are kept, and no more than hold `mass`; the label always."""
+
+    kept: int = 24
+    mass: float = 0.999
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class LikeliestTokens:
     log_tail: Mapping[str, np.ndarray]
 
 
-def likeliest(frame: WholeFrame, sources: Mapping[str, Tensor], kept: int = KEPT, mass: float = MASS) -> LikeliestTokens:
+def likeliest(frame: WholeFrame, sources: Mapping[str, Tensor], keep: Keeping) -> LikeliestTokens:
     """The union over sources.
 
     Args:
@@ -41,9 +46,9 @@ def likeliest(frame: WholeFrame, sources: Mapping[str, Tensor], kept: int = KEPT
     label_T1 = frame.tokens.labels_T[:, None]
     chosen_TV = torch.zeros_like(frame.logp_TV, dtype=torch.bool).scatter(-1, label_T1, True)
     for logp_TV in sources.values():
-        values_TK, ids_TK = largest(logp_TV, min(kept, logp_TV.shape[1]))
+        values_TK, ids_TK = largest(logp_TV, min(keep.kept, logp_TV.shape[1]))
         before_TK = values_TK.exp().cumsum(-1) - values_TK.exp()
-        wanted_TK = (before_TK < mass) & (values_TK > FLOOR / 2)
+        wanted_TK = (before_TK < keep.mass) & (values_TK > FLOOR / 2)
         chosen_TV = chosen_TV.scatter(-1, torch.where(wanted_TK, ids_TK, label_T1), True)
     counts_T = chosen_TV.sum(-1)
     width = int(counts_T.max()) if len(counts_T) else 0

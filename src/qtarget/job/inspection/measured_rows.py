@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import qtarget as qt
-from qtarget.job.inspection.likeliest_tokens import LikeliestTokens, joined, likeliest
+from qtarget.job.inspection.likeliest_tokens import Keeping, LikeliestTokens, joined, likeliest
 from qtarget.job.inspection.open_methods import OpenMethods, open_methods
 from qtarget.job.inspection.pull import Pull, label_gap, label_trust_pull, residual_pull, statistics_of, weighted
 from qtarget.job.inspection.pull import is_label_trust as keeps_rest
@@ -80,12 +80,15 @@ def conflict_score(reader: RowReader, row: TrainedRow) -> float:
 
 
 @torch.no_grad()
-def measure(reader: RowReader, rows: Sequence[TrainedRow], method: qt.Method, batch_rows: int) -> RowSet:
+def measure(
+    reader: RowReader, rows: Sequence[TrainedRow], method: qt.Method, batch_rows: int, keep: Keeping = Keeping()
+) -> RowSet:
     """Measure rows under every method that their sources allow.
 
     Args:
         method: the run's own.
         batch_rows: documents in a micro-batch, for methods that look at one: they are taken in order.
+        keep: which candidates of each distribution are kept.
     """
     measured, found, sources, vocabulary = [], None, (), 0
     for row in rows:
@@ -93,7 +96,7 @@ def measure(reader: RowReader, rows: Sequence[TrainedRow], method: qt.Method, ba
         if found is None:
             found, vocabulary = _opened(method, forward), forward.head.weight.shape[0]
             sources = _names(forward)
-        measured.append((row, _measures(forward, found.methods, sources)))
+        measured.append((row, _measures(forward, found.methods, sources, keep)))
     assert found is not None
     groups = [number // batch_rows for number in range(len(measured))]
     together = list(zip(groups, measured, strict=True))
@@ -117,11 +120,13 @@ def _names(forward: RowForward) -> tuple[str, ...]:
     return tuple(name for name, each in named if not isinstance(each, qt.LabelOnly))
 
 
-def _measures(forward: RowForward, methods: Mapping[str, qt.Method], sources: Sequence[str]) -> RowMeasures:
+def _measures(
+    forward: RowForward, methods: Mapping[str, qt.Method], sources: Sequence[str], keep: Keeping
+) -> RowMeasures:
     out = RowMeasures()
     wanted = {*statistics_of([m for m in methods.values() if keeps_rest(m)]), LOGP_Y, LOG_NOT_Y} - {SEQUENCE_IDS}
     for frame in frames_of(forward):
-        for name, values_T in _numbers(frame, sources):
+        for name, values_T in _numbers(frame, sources, methods["eaft"].hyperparameters["top_k"]):
             out.numbers.setdefault(name, []).append(values_T)
         for statistic in wanted:
             out.statistics.setdefault(statistic, []).append(frame[statistic])
@@ -131,15 +136,15 @@ def _measures(forward: RowForward, methods: Mapping[str, qt.Method], sources: Se
                 out.pulls.setdefault(name, []).append(weighted(residual_pull(method, frame), factor))
         out.gap.append(label_gap(frame))
         whole = {STUDENT: frame.logp_TV, **{name: frame.source_TV(name) for name in sources}}
-        out.likeliest.append(likeliest(frame, whole))
+        out.likeliest.append(likeliest(frame, whole, keep))
     return out
 
 
-def _numbers(frame: WholeFrame, sources: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+def _numbers(frame: WholeFrame, sources: Sequence[str], top_k: int) -> Iterator[tuple[str, Tensor]]:
     yield from _of_source("", frame, frame.logp_TV)
     yield "log_not_y", frame[LOG_NOT_Y]
     yield "collision", frame[COLLISION]
-    yield "top_20_entropy", frame[statistics.top_k_entropy(20)]
+    yield "top_entropy", frame[statistics.top_k_entropy(top_k)]
     yield "reference_logp_y", frame.label_logp(REFERENCE)
     if not isinstance(frame.evidence(REFERENCE), qt.LabelOnly):
         yield "reference_mass_below", frame[REFERENCE_MASS_BELOW]

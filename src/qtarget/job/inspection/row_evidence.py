@@ -126,16 +126,20 @@ def row_interval(parts: np.ndarray, wholes: np.ndarray, seed: int = 0) -> Interv
 def candidate_targets(statistics: list[RowStatistic], has_teacher: bool) -> list[CandidateTarget]:
     """Two or three targets for a pilot, sft among them."""
     values = {each.name: each.value for each in statistics}
+    intervals = {each.name: each.interval for each in statistics}
     p_y, low = values["p_y"], values["p_y below 0.1"]
     baseline = CandidateTarget("method: sft", "what every other target is compared with")
     if not has_teacher:
         return [baseline, *_without_teacher(p_y, low)]
-    gain = values["teacher 0 gain"]
-    eta, of_teacher = (0.5, "likelier") if gain > 0 else (0.2, "less likely")
-    guided = CandidateTarget(
-        f"method: target-sft\neta: {eta}",
-        f"the teacher finds these rows {of_teacher} than the student does, by {abs(gain):.2f} nats a token",
-    )
+    gain, interval = values["teacher 0 gain"], intervals["teacher 0 gain"]
+    by = f"by {abs(gain):.2f} nats a token"
+    if interval is None or interval.low <= 0 <= interval.high:
+        eta, why = 0.5, "whether the teacher finds these rows likelier than the student is not clear"
+    elif gain > 0:
+        eta, why = 0.5, f"the teacher finds these rows likelier than the student does, {by}"
+    else:
+        eta, why = 0.2, f"the teacher finds these rows less likely than the student does, {by}"
+    guided = CandidateTarget(f"method: target-sft\neta: {eta}", f"{why}; {values['teacher 0 contradicts']:.0%} contradicted")
     third = CandidateTarget("method: kd", "the teacher alone: whether the rows' labels add anything to it")
     return [baseline, guided, third]
 

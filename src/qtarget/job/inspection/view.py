@@ -33,6 +33,7 @@ def _heading(title: str, remark: str = "") -> Text:
 
 def _grid(*columns: str) -> Table:
     """Headed columns: words at the left, figures at the right."""
+    columns = (f"  {columns[0]}", *columns[1:])
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for place, name in enumerate(columns):
         table.add_column(name, justify="left" if place == 0 else "right", no_wrap=place > 0)
@@ -49,7 +50,8 @@ def _audit(found: Findings) -> Iterator[Any]:
             rows = f"  (rows {named})" if line.numbers else ""
             yield Text(f"  {line.count:,} of {line.of:,} rows {line.says}{rows}", style="yellow")
     if clean:
-        yield Text(f"  looked for and not found: {', '.join(line.name for line in clean)}", style="dim")
+        names = ", ".join(line.name for line in clean)
+        yield Padding(Text(f"looked for and not found: {names}", style="dim"), (0, 0, 0, 2))
     least, most = (", ".join(map(str, numbers)) for numbers in (audit.least, audit.most))
     yield Text(f"  learn least: rows {least}; learn most: rows {most}", style="dim")
 
@@ -75,7 +77,7 @@ def _methods(found: Findings) -> Iterator[Any]:
     )  # fmt: skip
     for reason in dict.fromkeys(found.closed.values()):
         names = ", ".join(name for name, why in found.closed.items() if why == reason)
-        yield Text(f"  not shown: {names}: {reason}", style="dim")
+        yield Padding(Text(f"not shown: {names}: {reason}", style="dim"), (0, 0, 0, 2))
 
 
 def _settings(each: MethodFigures) -> str:
@@ -84,7 +86,7 @@ def _settings(each: MethodFigures) -> str:
 
 
 def _kinds(found: Findings) -> Iterator[Any]:
-    yield _heading("words by kind", "the student's loss in nats; a mean far above the median may be a systematic fault")
+    yield _heading("words by kind", "loss in nats; a mean far above the median may be a fault")
     table = _grid("kind", "tokens", "mean", "median")
     for each in found.kinds:
         far = each.mean_nll > 1 and each.mean_nll > 3 * each.median_nll
@@ -125,7 +127,7 @@ def _sure_line(inspection: Inspection, each: SurestToken, instead: str) -> Text:
 
 
 def _evidence(found: Findings) -> Iterator[Any]:
-    yield _heading("evidence", "95 % intervals over rows; docs/inspect.md says what each has been seen to go with")
+    yield _heading("evidence", "95 % intervals over rows; the page says what each has been seen with")
     table = _grid("statistic", "value", "interval")
     for each in found.statistics:
         table.add_row(f"  {each.says}", f"{each.value:.3f}", _interval(each))
