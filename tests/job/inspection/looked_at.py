@@ -20,7 +20,11 @@ SCRATCH = Path(tempfile.mkdtemp())
 
 
 def trainer(
-    method: str = "target-sft", data: Any = None, tokenizer: Any = None, vocabulary: int = tiny_models.VOCAB, **changes: Any
+    method: str = "target-sft",
+    data: Any = None,
+    tokenizer: Any = None,
+    vocabulary: int = tiny_models.VOCAB,
+    **changes: Any,
 ) -> TargetSFTTrainer:
     """A trainer that was built and has not trained."""
     needs = method in ("kd", "kd-hybrid", "target-sft")

@@ -47,13 +47,19 @@ def from_stored(made: Inspection, name: str, settings: dict[str, Any]) -> list[t
         evidence: dict[str, Any] = {
             "teacher": stored.get("teacher 0") if "teacher" in method.needs else None,
             "reference": stored.get("reference", stored["student"]) if "reference" in method.needs else None,
-            "token_weight": torch.cat([torch.as_tensor(row.row.weight[row.row.learned]) for row in rows]),
+            "token_weight": torch.cat([weight_of(row) for row in rows]),
             "sequence_ids": torch.cat([torch.full((len(row.row.learned),), row.row.number) for row in rows]),
         }
         labels = torch.cat([torch.as_tensor(row.row.ids[row.row.learned]) for row in rows])
         target = qt.target_distribution(stored["student"], labels, method, **evidence)
         found += zip(target.q, target.trust, target.scale, strict=True)
     return found
+
+
+def weight_of(row: Any) -> torch.Tensor:
+    """[T], 1 where the rows have none."""
+    learned = row.row.learned
+    return torch.ones(len(learned)) if row.row.weight is None else torch.as_tensor(row.row.weight[learned])
 
 
 def dense(row: Any, source: str, vocabulary: int) -> torch.Tensor:

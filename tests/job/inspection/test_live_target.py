@@ -21,6 +21,7 @@ from qtarget.job.inspection.page.page_store import page_store
 CUT = Keeping(12, 0.9)
 CODE = str(files("qtarget.job.inspection.page").joinpath("live_target.js"))
 
+
 @cache
 def inspection(beside: str, keep: Keeping) -> Inspection:
     """A small run, in double precision so that stored numbers are right to single precision."""
@@ -53,7 +54,9 @@ def test_the_page_moves_no_method_that_there_is_not():
 
 def cases(beside: str) -> list[tuple[str, dict[str, Any]]]:
     """Methods that a run with these sources can show, with defaults and other settings."""
-    ties = ("excess-loss-selected",) if beside == "teacher" else ()  # all excess is 0 where the student is the reference
+    ties = (
+        ("excess-loss-selected",) if beside == "teacher" else ()
+    )  # all excess is 0 where the student is the reference
     names = [n for n in twins() if (beside == "teacher" or "teacher" not in qt.method(n).needs) and n not in ties]
     return [(name, settings) for name in names for settings in [{}, *SETTINGS.get(name, [])]]
 
@@ -75,7 +78,10 @@ def by_node(beside: str, keep: Keeping) -> tuple[dict, list[dict]]:
     for one in store["methods"]:
         looked_at.SCRATCH.joinpath("store.json").write_text(json.dumps({**store, "methods": [one]}))
         said = subprocess.run(
-            [node(), str(script), CODE, str(looked_at.SCRATCH / "store.json")], capture_output=True, text=True, check=True
+            [node(), str(script), CODE, str(looked_at.SCRATCH / "store.json")],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         results.append(json.loads(said.stdout)["targets"][one["name"]])
     return store, results

@@ -12,7 +12,6 @@ from qtarget.job.inspection.row_forward import RowReader
 from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows
 from qtarget.train import TargetSFTTrainer
 
-
 NEEDS = {name: qt.method(name).needs for name in qt.METHODS}
 
 
@@ -84,7 +83,8 @@ def test_the_likeliest_tokens_hold_their_mass_and_the_tail_the_rest():
 def test_packed_rows_are_taken_apart_again():
     data = tiny_models.prompt_completion(12)
     whole, packed = (
-        looked_at.trainer("sft", data, packing=packing, max_length=48, padding_free=packing) for packing in (False, True)
+        looked_at.trainer("sft", data, packing=packing, max_length=48, padding_free=packing)
+        for packing in (False, True)
     )
     assert len(packed.train_dataset) < len(whole.train_dataset) == 12
     texts = [

@@ -13,7 +13,7 @@ from qtarget.job.inspection.findings import (
     teacher_figures,
     token_shares,
 )
-from qtarget.job.inspection.likeliest_tokens import Keeping
+from qtarget.job.inspection.likeliest_tokens import OF_PAGE, Keeping
 from qtarget.job.inspection.measured_rows import RowSet, conflict_score, measure
 from qtarget.job.inspection.row_audit import audit_rows
 from qtarget.job.inspection.row_evidence import candidate_targets, row_statistics
@@ -60,7 +60,7 @@ def inspect_job(job: Job, rows: int, scan: int) -> Inspection:
     return inspect_trainer(trainer, rows, scan)
 
 
-def inspect_trainer(trainer: TargetSFTTrainer, rows: int, scan: int, keep: Keeping = Keeping()) -> Inspection:
+def inspect_trainer(trainer: TargetSFTTrainer, rows: int, scan: int, keep: Keeping = OF_PAGE) -> Inspection:
     """Look at some rows of a trainer that was built. keep: which candidates of each distribution the page gets."""
     prepared, reader, args = TrainedRows(trainer.train_dataset), RowReader(trainer), trainer.args
     ends = end_tokens(trainer.model, trainer.text_tokenizer)

@@ -20,6 +20,10 @@ class Keeping(NamedTuple):
     mass: float = 0.999
 
 
+OF_PAGE = Keeping()
+"""What a page gets."""
+
+
 @dataclass(frozen=True)
 class LikeliestTokens:
     """The union of the sources' likeliest tokens at T tokens, laid end to end.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import qtarget as qt
-from qtarget.job.inspection.likeliest_tokens import Keeping, LikeliestTokens, joined, likeliest
+from qtarget.job.inspection.likeliest_tokens import OF_PAGE, Keeping, LikeliestTokens, joined, likeliest
 from qtarget.job.inspection.open_methods import OpenMethods, open_methods
 from qtarget.job.inspection.pull import Pull, label_gap, label_trust_pull, residual_pull, statistics_of, weighted
 from qtarget.job.inspection.pull import is_label_trust as keeps_rest
@@ -18,7 +18,7 @@ from qtarget.job.inspection.trained_rows import TrainedRow
 from qtarget.job.inspection.whole_frame import WholeFrame, frames_of
 from qtarget.target import statistics
 from qtarget.target.rule import Statistic
-from qtarget.target.statistics import COLLISION, ENTROPY, LOG_NOT_Y, LOGP_Y, MOMENTS, REFERENCE_MASS_BELOW, SEQUENCE_IDS
+from qtarget.target.statistics import COLLISION, LOG_NOT_Y, LOGP_Y, MOMENTS, REFERENCE_MASS_BELOW, SEQUENCE_IDS
 from qtarget.target.types import Moment
 
 STUDENT, REFERENCE = "student", "reference"
@@ -81,7 +81,7 @@ def conflict_score(reader: RowReader, row: TrainedRow) -> float:
 
 @torch.no_grad()
 def measure(
-    reader: RowReader, rows: Sequence[TrainedRow], method: qt.Method, batch_rows: int, keep: Keeping = Keeping()
+    reader: RowReader, rows: Sequence[TrainedRow], method: qt.Method, batch_rows: int, keep: Keeping = OF_PAGE
 ) -> RowSet:
     """Measure rows under every method that their sources allow.
 
@@ -167,6 +167,10 @@ def _of_source(prefix: str, frame: WholeFrame, logp_TV: Tensor) -> Iterator[tupl
     yield f"{prefix}top_logp", top.values
 
 
+def _joined(blocks: Sequence[Pull]) -> Pull:
+    return Pull(*(torch.cat(part) for part in zip(*blocks, strict=True)))
+
+
 def _finished(
     measured: Sequence[tuple[TrainedRow, RowMeasures]], methods: Mapping[str, qt.Method], group: int
 ) -> Iterator[MeasuredRow]:
@@ -182,12 +186,12 @@ def _finished(
     for name, method in methods.items():
         if keeps_rest(method):
             factor = torch.cat(weights).to(gap_T) if weights and not method.weight_is_trust else 1.0
-            parts = zip(*(part.split(lengths) for part in weighted(label_trust_pull(method, together, gap_T), factor)))
-            pulls[name] = [Pull(*part) for part in parts]
+            whole = weighted(label_trust_pull(method, together, gap_T), factor)
+            pulls[name] = [Pull(*part) for part in zip(*(part.split(lengths) for part in whole), strict=True)]
     for place, (row, each) in enumerate(measured):
         of_row = {}
         for name in methods:
-            own = pulls[name][place] if name in pulls else Pull(*(torch.cat(p) for p in zip(*each.pulls[name])))
+            own = pulls[name][place] if name in pulls else _joined(each.pulls[name])
             of_row[name] = Pull(*(part.float().cpu().numpy() for part in own))
         numbers = {name: torch.cat(parts).cpu().numpy() for name, parts in each.numbers.items()}
         yield MeasuredRow(row, numbers, joined(each.likeliest), of_row, group)

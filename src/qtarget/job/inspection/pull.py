@@ -1,6 +1,6 @@
 """How every method pulls at every token: trust, scale, KL(Q‖p) and the norm of its gradient s·(p − Q).
 
-The definition is `qtarget.target.loss`; here each distribution is built once for all methods, and the many methods whose
+The definition is `qtarget.target.loss`; here each distribution is built once for all methods, and the many whose
 residual is the student itself need none: with Q = γ·d + (1 − γ)·p the gradient is sγ·(p − d).
 """
 
@@ -15,6 +15,7 @@ from qtarget.job.inspection.whole_frame import WholeFrame
 from qtarget.target.loss import IMPROPER, per_token, target_kl
 from qtarget.target.rule import Statistic, reads, value_of
 from qtarget.target.statistics import LOG_NOT_Y, LOGP_Y
+
 
 class Pull(NamedTuple):
     """A method at T tokens, [T] each. target_kl: nats, NaN where Q is improper. gradient: ‖s(p − Q)‖."""

@@ -110,7 +110,7 @@ def audit_rows(
         sum(census.learned),
         (*_of_prepared(census, looked), *_left_out(counts)),
         tuple(order[:3]),
-        tuple(order[: -4 : -1]),
+        tuple(order[:-4:-1]),
     )
 
 

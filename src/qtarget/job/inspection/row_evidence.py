@@ -60,7 +60,9 @@ TEACHER_SEEN = (
     "A teacher that finds the demonstrations likely is one whose voice is in them, which went with better distillation "
     "(arXiv 2604.13010)."
 )
-OVERLAP_SEEN = "Overlap of student's and teacher's likeliest tokens went with distillation taking hold (arXiv 2604.13016)."
+OVERLAP_SEEN = (
+    "Overlap of student's and teacher's likeliest tokens went with distillation taking hold (arXiv 2604.13016)."
+)
 CONTRADICTED_SEEN = (
     "Wrong labels, or a wrong teacher: read them. In our lab rows with wrong steps were where target-sft was ahead of "
     "sft (docs/study.md); no share is known from which on it pays."
@@ -92,8 +94,13 @@ def _of_teacher(table: TokenTable, teacher: str, name: str) -> list[RowStatistic
     return [
         _mean(table, f"{teacher} nll", f"loss of the rows under the {name}, nats a token", nll, TEACHER_SEEN),
         _mean(table, f"{teacher} gain", "how much lower that is than the student's", gain, TEACHER_SEEN),
-        _mean(table, f"{teacher} overlap", f"mass that student and {name} share", table.number(f"{teacher} overlap"),
-              OVERLAP_SEEN),  # fmt: skip
+        _mean(
+            table,
+            f"{teacher} overlap",
+            f"mass that student and {name} share",
+            table.number(f"{teacher} overlap"),
+            OVERLAP_SEEN,
+        ),
         _mean(table, f"{teacher} contradicts", f"tokens that the {name} contradicts", contradicted, CONTRADICTED_SEEN),
     ]
 
@@ -139,14 +146,18 @@ def candidate_targets(statistics: list[RowStatistic], has_teacher: bool) -> list
         eta, why = 0.5, f"the teacher finds these rows likelier than the student does, {by}"
     else:
         eta, why = 0.2, f"the teacher finds these rows less likely than the student does, {by}"
-    guided = CandidateTarget(f"method: target-sft\neta: {eta}", f"{why}; {values['teacher 0 contradicts']:.0%} contradicted")
+    guided = CandidateTarget(
+        f"method: target-sft\neta: {eta}", f"{why}; {values['teacher 0 contradicts']:.0%} contradicted"
+    )
     third = CandidateTarget("method: kd", "the teacher alone: whether the rows' labels add anything to it")
     return [baseline, guided, third]
 
 
 def _without_teacher(p_y: float, low: float) -> list[CandidateTarget]:
     if p_y < 0.3:
-        return [CandidateTarget("method: beyond-log\nalpha: 0.1", f"mean p_y is {p_y:.2f}, a weak prior: stay near sft")]
+        return [
+            CandidateTarget("method: beyond-log\nalpha: 0.1", f"mean p_y is {p_y:.2f}, a weak prior: stay near sft")
+        ]
     strong = CandidateTarget("method: dft", f"mean p_y is {p_y:.2f}: improbable labels ({low:.0%}) may be slips")
     middle = CandidateTarget("method: beyond-log\nalpha: 0.5", "half way to sft, for where neither is known to win")
     return [strong, middle] if p_y > 0.5 else [middle, strong]

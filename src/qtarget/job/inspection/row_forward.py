@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 import qtarget as qt
+from qtarget.job.inspection.trained_rows import TrainedRow
 from qtarget.models.causal_lm import hidden_states
 from qtarget.target.evidence import CallInputs, Evidence, SupervisedTokens, evidence_rows
 from qtarget.target.inputs import supervised_tokens
@@ -15,8 +16,6 @@ from qtarget.train import TargetSFTTrainer
 from qtarget.train.build_sources import causal_lm
 from qtarget.train.forward import WITH_NEXT
 from qtarget.train.run_sources import batch_evidence
-
-from qtarget.job.inspection.trained_rows import TrainedRow
 
 
 class RowForward(NamedTuple):
@@ -45,9 +44,7 @@ class RowReader:
         self.trainer = trainer
         self.student = causal_lm(trainer.model)
         is_named = trainer.args.reference_cache is not None or trainer.args.reference != "initial"
-        self.sources = {
-            name: source for name, source in trainer.sources.items() if name != "reference" or is_named
-        }
+        self.sources = {name: source for name, source in trainer.sources.items() if name != "reference" or is_named}
         self.teachers = len(trainer.teachers)
 
     @property

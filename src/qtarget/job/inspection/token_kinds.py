@@ -3,11 +3,12 @@
 import re
 
 KINDS = ("digits", "operators", "connectives", "words", "punctuation", "layout", "ends", "others")
-CONNECTIVES = frozenset(
-    "so thus hence therefore then because since but however and or if although though while also first next finally "
-    "thereby consequently moreover furthermore otherwise instead".split()
+CONNECTIVES = (
+    r"so|thus|hence|therefore|then|because|since|but|however|and|or|if|although|though|while|also|first|next|finally|"
+    r"thereby|consequently|moreover|furthermore|otherwise|instead"
 )
 _PATTERNS = {
+    "connectives": re.compile(rf"\s*({CONNECTIVES})\s*", re.IGNORECASE),
     "layout": re.compile(r"\s*"),
     "digits": re.compile(r"\s*[\d.,]*\d[\d.,%]*\s*"),
     "operators": re.compile(r"\s*[-+*/=<>^×÷·±≤≥≠≈∑∏√∫%|&~]+\s*"),
@@ -24,6 +25,4 @@ def kind_of(text: str, is_end: bool) -> str:
     """
     if is_end:
         return "ends"
-    if text.strip().lower() in CONNECTIVES:
-        return "connectives"
     return next((kind for kind, pattern in _PATTERNS.items() if pattern.fullmatch(text)), "others")

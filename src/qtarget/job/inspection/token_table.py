@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -92,7 +93,7 @@ class TokenTable:
 
 def map_regions() -> list[Region]:
     """The map's cells: entropy rises from line to line, p_y from column to column."""
-    columns, lines = list(zip(P_EDGES, P_EDGES[1:])), list(zip(ENTROPY_EDGES, ENTROPY_EDGES[1:]))
+    columns, lines = list(pairwise(P_EDGES)), list(pairwise(ENTROPY_EDGES))
     return [Region(*column, *line) for line in lines for column in columns]
 
 

@@ -28,7 +28,7 @@ def token_texts(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[
 
 
 def candidate_texts(ids: Iterable[int], tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> dict[int, str]:
-    """Tokens that stand alone. One that is no text, or a row of the output layer that stands for no token, has a name."""
+    """Tokens that stand alone. One that is no text, or a row of the output layer without a token, has a name."""
     return {each: _candidate(each, tokenizer) for each in sorted(set(ids)) if each < vocabulary}
 
 

@@ -85,8 +85,8 @@ def choose_rows(
 ) -> list[TrainedRow]:
     """A quarter of `count` from the front, half drawn at random, and a quarter of most conflict among `scan` more.
 
-    Rows that learn nothing are passed over. The random rows are a fair sample of the set; the others are not. A row that
-    was drawn counts as random, wherever it stands.
+    Rows that learn nothing are passed over. The random rows are a fair sample of the set; the others are not.
+    A row that was drawn counts as random, wherever it stands.
 
     Args:
         scan: rows drawn to find conflict among; 0 draws none, and random rows take their places.

@@ -48,9 +48,7 @@ def page_store(inspection: Inspection) -> PageStore:
         "sources": list(inspection.found.sources),
         "ids": ids.tolist(),
         "texts": [page_text(texts[each]) for each in ids.tolist()],
-        "rows": [
-            _row(row, text) for row, text in zip(kept, inspection.table.texts[: len(kept)], strict=True)
-        ],
+        "rows": [_row(row, text) for row, text in zip(kept, inspection.table.texts[: len(kept)], strict=True)],
         "columns": {name: _packed(values) for name, values in _columns(kept, ids, inspection.found.sources).items()},
         "methods": [_method(name, method) for name, method in inspection.found.open.methods.items()],
         "audit_rows": _audit_rows(inspection, tokenizer),
@@ -164,7 +162,8 @@ def _audit_row(row: TrainedRow, tokenizer: PreTrainedTokenizerBase) -> dict[str,
     learned = np.zeros(len(row.ids), bool)
     learned[row.learned] = True
     stretches: list[list[Any]] = []
-    for text, is_learned in zip(token_texts(row.ids[:AUDIT_TOKENS].tolist(), tokenizer), learned.tolist()):
+    texts = token_texts(row.ids[:AUDIT_TOKENS].tolist(), tokenizer)
+    for text, is_learned in zip(texts, learned[:AUDIT_TOKENS].tolist(), strict=True):
         if stretches and stretches[-1][0] == is_learned:
             stretches[-1][1] += page_text(text)
         else:

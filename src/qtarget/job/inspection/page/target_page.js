@@ -395,9 +395,9 @@
   $("all-rows").addEventListener("change", () => { drawMap(); drawRegions(); });
   $("colour").addEventListener("change", recolour);
   $("why").addEventListener("change", () => filterRows($("why").value));
-  const reach = (event) => { const t = event.target.dataset && event.target.dataset.token; if (t !== undefined && event.target.classList.contains("t")) select(Number(t), false); };
+  const reach = (event) => { const t = event.target.dataset && event.target.dataset.token; if (t !== undefined && Number(t) !== state.token && event.target.classList.contains("t")) select(Number(t), false); };
   $("row-list").addEventListener("click", reach);
-  $("row-list").addEventListener("mouseover", reach);
+  $("row-list").addEventListener("mousemove", (event) => { if (event.movementX || event.movementY) reach(event); }); // not where rows scroll beneath
   $("theme").addEventListener("click", () => {
     const root = document.documentElement, isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = isDark ? "light" : "dark";
