@@ -33,7 +33,7 @@ def check_pulls(name: str, built: TargetSFTTrainer, rows: list[TrainedRow], foun
         weightless = torch.cat([torch.as_tensor(row.weight[row.learned]) for row in rows[group]]) == 0
         for part, expected in (("trust", out.trust), ("scale", out.scale), ("target_kl", out.target_kl),
                                ("gradient", gradient)):  # fmt: skip
-            measured = np.concatenate([getattr(row.pulls[name], part) for row in found.rows[group]])
+            measured = np.concatenate([row.pulls[name][part] for row in found.rows[group]])
             seen = ~weightless if method.scope == "token" else torch.ones_like(weightless)  # the loss drops the others
             torch.testing.assert_close(
                 torch.as_tensor(measured).double()[seen], expected.detach()[seen], rtol=2e-4, atol=2e-5, equal_nan=True

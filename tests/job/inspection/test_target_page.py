@@ -1,4 +1,4 @@
-"""The page as a file: nothing in it but what its policy names, no text that ends an element, rows left out where needed."""
+"""The page as a file: nothing in it but what its policy names, no text that ends an element, rows left out by size."""
 
 import base64
 import hashlib

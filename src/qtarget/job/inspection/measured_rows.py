@@ -33,14 +33,14 @@ class MeasuredRow:
         numbers: by name, [T]: `logp_y`, `entropy`, `rank` and what else stands in `_of_source`; of sources besides the
             student the name is "teacher 0 entropy" and the like. Nats.
         likeliest: candidates and tails of every source.
-        pulls: by method.
+        pulls: by method, the parts of its `Pull`.
         group: documents with the same number are one micro-batch to methods that look at a batch.
     """
 
     row: TrainedRow
     numbers: Mapping[str, np.ndarray]
     likeliest: LikeliestTokens
-    pulls: Mapping[str, Pull]
+    pulls: Mapping[str, Mapping[str, np.ndarray]]
     group: int
 
 
@@ -192,6 +192,6 @@ def _finished(
         of_row = {}
         for name in methods:
             own = pulls[name][place] if name in pulls else _joined(each.pulls[name])
-            of_row[name] = Pull(*(part.float().cpu().numpy() for part in own))
+            of_row[name] = {part: values.float().cpu().numpy() for part, values in own._asdict().items()}
         numbers = {name: torch.cat(parts).cpu().numpy() for name, parts in each.numbers.items()}
         yield MeasuredRow(row, numbers, joined(each.likeliest), of_row, group)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -91,9 +92,10 @@ def audit_rows(
         counts: what the trainer says of rows that it left out.
     """
     census, seen = RowCensus(), set()
+    begin: Any = tokenizer.bos_token_id
     looked = min(len(rows), AUDITED_ROWS)
     for row in rows[:looked]:
-        for name in _faults(row, ends, tokenizer.bos_token_id, max_length):
+        for name in _faults(row, ends, begin, max_length):
             census.found[name].append(row.number)
         content = row.ids.tobytes() + row.labels.tobytes()
         if content in seen:

@@ -55,7 +55,7 @@ class TokenTable:
 
     def pull(self, method: str, part: str) -> np.ndarray:
         """A column of a method's `Pull`, [N]."""
-        return np.concatenate([getattr(row.pulls[method], part) for row in self.rows])
+        return np.concatenate([row.pulls[method][part] for row in self.rows])
 
     @property
     def p_y(self) -> np.ndarray:

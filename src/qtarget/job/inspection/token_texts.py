@@ -47,4 +47,4 @@ def _candidate(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _decoded(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)) if len(ids) else ""
+    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)) if len(ids) else ""
