@@ -161,6 +161,24 @@ def test_a_slider_itself_moves_the_target(browser, of_lab):
     assert seen.faults == []
 
 
+def test_a_token_is_shown_under_every_method(browser, of_lab):
+    made, path = of_lab
+    seen = Seen(browser, path)
+    at = seen.page.evaluate("qtargetPage.state.token")
+    seen.page.click("#every-method summary")
+    lines = seen.page.locator("#every-method tbody tr").all_inner_texts()
+    assert len(lines) == len(made.found.open.methods)
+    for line in lines:
+        name, trust, label, *_ = line.split("\t")
+        q, wanted, _ = from_stored(made, name, {})[at]
+        s = seen.page.evaluate(f"(({{row, place}}) => [row, place])(qtargetPage.tokens[{at}])")
+        token = int(made.found.rows[s[0]].row.ids[s[1]])
+        if name != "excess-loss-selected":
+            assert float(trust) == pytest.approx(float(wanted), abs=6e-4, rel=1e-3)
+            assert float(label) == pytest.approx(float(q[token]), abs=6e-4, rel=1e-3)
+    assert seen.faults == []
+
+
 def test_a_region_opens_its_own_tokens(browser, of_lab):
     made, path = of_lab
     seen, table = Seen(browser, path), made.table

@@ -89,7 +89,7 @@ def _kinds(found: Findings) -> Iterator[Any]:
     yield _heading("words by kind", "loss in nats; a mean far above the median may be a fault")
     table = _grid("kind", "tokens", "mean", "median")
     for each in found.kinds:
-        far = each.mean_nll > 1 and each.mean_nll > 3 * each.median_nll
+        far = each.mean_nll > 0.3 and each.mean_nll > 3 * each.median_nll
         name = Text(f"  {each.kind}", style="yellow" if far else "")
         table.add_row(name, f"{each.tokens:,}", f"{each.mean_nll:.2f}", f"{each.median_nll:.2f}")
     yield table

@@ -308,8 +308,28 @@
     $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}, token ${s.place}, under ${state.method.name}`), context,
       ...notes.map((note) => make("p", { class: "flag" }, note)), chart,
       make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", null, name), make("dd", { "data-fact": name }, value)])),
-      make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), ...(cut ? [cut] : []));
+      make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), ...(cut ? [cut] : []), underEveryMethod(s));
     drawBars(chart, series, first, s);
+  }
+
+  /* The token under every method, each as it was measured; the run's own hyperparameters or the defaults. */
+  let isOpen = false;
+  function underEveryMethod(s) {
+    const top = likeliest(s.teachers.length ? s.teacherLogps[0] : s.student);
+    const other = top === s.label ? likeliest(s.student.map((x, k) => (k === s.label ? -Infinity : x))) : top;
+    const box = make("details", { id: "every-method", open: isOpen || null }, make("summary", null, "this token under every method"));
+    const fillIn = () => {
+      const lines = live.map((method) => {
+        const settings = Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
+        const batches = LiveTarget.batchTrusts(tokens, method.name, settings);
+        const target = LiveTarget.targetOf(s, method.name, settings, batches && batches.get(s.group));
+        return { cells: [method.name, number(target.trust), number(target.q[s.label]), number(target.q[other]), number(target.gradient)], class: method.name === state.method.name ? "chosen" : "" };
+      });
+      box.append(table(["method", "trust", `Q(${text(s.candidates[s.label]).trim().slice(0, 8)})`, `Q(${text(s.candidates[other]).trim().slice(0, 8)})`, "pull"], lines));
+    };
+    if (isOpen) fillIn();
+    box.addEventListener("toggle", () => { isOpen = box.open; if (box.open && box.children.length === 1) fillIn(); });
+    return box;
   }
 
   /* Grouped bars: each series has places of its own in a group. */
@@ -363,7 +383,7 @@
 
   function drawWords() {
     const lines = findings.kinds.map((each) => {
-      const far = each.mean_nll > 1 && each.mean_nll > 3 * each.median_nll;
+      const far = each.mean_nll > 0.3 && each.mean_nll > 3 * each.median_nll;
       return { cells: [make("span", { class: far ? "flag" : "" }, each.kind), many(each.tokens), number(each.mean_nll), number(each.median_nll), far ? "mean far above the median" : ""] };
     });
     $("words-body").replaceChildren(make("p", { class: "soft" }, "The model's loss by kind of token, in nats. A mean far above the median says that a few tokens of this kind are very improbable: it may be a systematic fault in the rows."), table(["kind", "tokens", "mean loss", "median loss", ""], lines));
