@@ -48,18 +48,19 @@ def likeliest(frame: WholeFrame, sources: Mapping[str, Tensor], keep: Keeping) -
         sources: log-probabilities by name, [T, V] each, the student's first.
     """
     label_T1 = frame.tokens.labels_T[:, None]
-    chosen_TV = torch.zeros_like(frame.logp_TV, dtype=torch.bool).scatter(-1, label_T1, True)
+    named = [label_T1]
     for logp_TV in sources.values():
         values_TK, ids_TK = largest(logp_TV, min(keep.kept, logp_TV.shape[1]))
         before_TK = values_TK.exp().cumsum(-1) - values_TK.exp()
-        wanted_TK = (before_TK < keep.mass) & (values_TK > FLOOR / 2)
-        chosen_TV = chosen_TV.scatter(-1, torch.where(wanted_TK, ids_TK, label_T1), True)
-    counts_T = chosen_TV.sum(-1)
+        named.append(torch.where((before_TK < keep.mass) & (values_TK > FLOOR / 2), ids_TK, label_T1))
+    ids_TM = torch.cat(named, -1).sort(-1).values
+    is_new_TM = torch.cat([torch.ones_like(label_T1, dtype=torch.bool), ids_TM[:, 1:] != ids_TM[:, :-1]], -1)
+    counts_T = is_new_TM.sum(-1)
+    order_TM = frame.logp_TV.gather(-1, ids_TM).masked_fill(~is_new_TM, -torch.inf).argsort(-1, descending=True)
     width = int(counts_T.max()) if len(counts_T) else 0
-    ranking_TV = frame.logp_TV.masked_fill(~chosen_TV, -torch.inf)
-    ids_TW = ranking_TV.topk(width, -1).indices
+    ids_TW = ids_TM.gather(-1, order_TM[:, :width])
     inside_TW = torch.arange(width, device=ids_TW.device) < counts_T[:, None]
-    tails = {name: logp_TV.masked_fill(chosen_TV, -torch.inf).logsumexp(-1) for name, logp_TV in sources.items()}
+    tails = {name: logp_TV.scatter(-1, ids_TM, -torch.inf).logsumexp(-1) for name, logp_TV in sources.items()}
     return LikeliestTokens(
         counts_T.cpu().numpy(),
         ids_TW[inside_TW].cpu().numpy(),

@@ -34,7 +34,7 @@ def is_label_trust(method: qt.Method) -> bool:
 def label_gap(frame: WholeFrame) -> Tensor:
     """‖p − d‖, [T], without the cancellation of 1 − p_y where the student is sure."""
     label_T1 = frame.tokens.labels_T[:, None]
-    others_T = frame.logp_TV.exp().scatter(-1, label_T1, 0.0).square().sum(-1)
+    others_T = frame.p_TV.scatter(-1, label_T1, 0.0).square().sum(-1)
     return (others_T + (2 * frame[LOG_NOT_Y]).exp()).sqrt()
 
 
@@ -62,15 +62,12 @@ def label_trust_pull(method: qt.Method, measured: Mapping[Statistic, Tensor], ga
 def residual_pull(method: qt.Method, frame: WholeFrame) -> Pull:
     """Of any method of token scope, from whole distributions."""
     trust_T, scale_T, *coefficients = (per_token(value_of(n, frame), frame[LOGP_Y]) for n in method.numbers)
-    label_T1, p_TV = frame.tokens.labels_T[:, None], frame.logp_TV.exp()
-    q_TV = torch.zeros_like(p_TV).scatter(-1, label_T1, trust_T[:, None])
-    gap_TV = trust_T[:, None] * p_TV.scatter_add(-1, label_T1, -torch.ones_like(p_TV[:, :1]))
+    q_TV = torch.zeros_like(frame.logp_TV)
     for coefficient_T, (_, pool) in zip(coefficients, method.residual, strict=True):
-        toward_TV, share = frame.term_TV(pool), coefficient_T[:, None]
-        q_TV = q_TV + share * toward_TV
-        if not pool.is_student:
-            gap_TV = gap_TV + share * (p_TV - toward_TV if pool.tangent is None else -toward_TV)
-    return Pull(trust_T, scale_T, target_kl(q_TV, frame.logp_TV), scale_T.abs() * gap_TV.norm(dim=-1))
+        q_TV.addcmul_(coefficient_T[:, None], frame.term_TV(pool))
+    q_TV.scatter_add_(-1, frame.tokens.labels_T[:, None], trust_T[:, None])
+    gradient_T = scale_T.abs() * (frame.p_TV - q_TV).norm(dim=-1)
+    return Pull(trust_T, scale_T, target_kl(q_TV, frame.logp_TV), gradient_T)
 
 
 def weighted(pull: Pull, multiplier_T: Tensor | float) -> Pull:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
@@ -9,10 +11,12 @@ import qtarget as qt
 from qtarget.job.inspection.row_forward import RowForward
 from qtarget.target.evidence import SupervisedTokens
 from qtarget.target.pool import FLOOR
-from qtarget.target.statistics import Frame, head_logits, term_TV
+from qtarget.target.statistics import Frame, dense_logits, head_logits, term_TV
 
-NUMBERS_AT_ONCE = 2**24
-"""Numbers in a block of log-probabilities: 64 MB in single precision, a few of which are alive at once."""
+LOGITS_AT_ONCE = 2**24
+"""Numbers in a block of logits, which the output layer makes together: 64 MB in single precision."""
+FRAME_NUMBERS = {"cpu": 2**20}
+"""Numbers in a frame, some tens of which are alive at once: on a processor few enough for its cache."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,11 @@ class WholeFrame(Frame):
 
     _sources: dict[str, Tensor] = field(default_factory=dict)
     _terms: dict[qt.Pool, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def p_TV(self) -> Tensor:
+        """The student's probabilities."""
+        return self.logp_TV.exp()
 
     def source_TV(self, source: str) -> Tensor:
         if source not in self._sources:
@@ -39,16 +48,36 @@ class WholeFrame(Frame):
 
 
 def frames_of(row: RowForward) -> Iterator[WholeFrame]:
-    """The learned tokens of a document, in order, a block at a time."""
-    size = max(1, NUMBERS_AT_ONCE // row.head.weight.shape[0])
+    """The learned tokens of a document, in order, a few at a time."""
+    vocabulary = row.head.weight.shape[0]
+    size = max(1, LOGITS_AT_ONCE // vocabulary)
+    few = max(1, FRAME_NUMBERS.get(row.hidden.device.type, LOGITS_AT_ONCE) // vocabulary)
     for start in range(0, len(row.hidden), size):
         part = slice(start, start + size)
         logits = head_logits(row.hidden[part], row.head)
-        logp_TV = (logits if logits.dtype.itemsize == 8 else logits.float()).log_softmax(-1).clamp(min=FLOOR)
-        frame = WholeFrame(logp_TV, _with_student(row.tokens.chunk(part), logp_TV, row.is_student_reference))
-        if row.is_student_reference:
-            frame.keep_source("reference", logp_TV)  # to the bit: excess losses are then zero, as at the first step
-        yield frame
+        tokens = _with_logits(row.tokens.chunk(part))
+        for first in range(0, len(logits), few):
+            inside = slice(first, first + few)
+            yield _frame(logits[inside], tokens.chunk(inside), row.is_student_reference)
+
+
+def _frame(logits_TV: Tensor, tokens: SupervisedTokens, is_student_reference: bool) -> WholeFrame:
+    wide = logits_TV if logits_TV.dtype.itemsize == 8 else logits_TV.float()
+    logp_TV = wide.log_softmax(-1).clamp(min=FLOOR)
+    frame = WholeFrame(logp_TV, _with_student(tokens, logp_TV, is_student_reference))
+    if is_student_reference:
+        frame.keep_source("reference", logp_TV)  # to the bit: excess losses are then zero, as at the first step
+    return frame
+
+
+def _with_logits(tokens: SupervisedTokens) -> SupervisedTokens:
+    """The tokens with the logits of dense sources, which their output layers make together too."""
+    teachers = tuple(_logits(each) for each in tokens.teachers)
+    return replace(tokens, teachers=teachers, reference=_logits(tokens.reference))
+
+
+def _logits(evidence: Any) -> Any:
+    return dense_logits(evidence) if isinstance(evidence, qt.Dense) else evidence
 
 
 def _with_student(tokens: SupervisedTokens, logp_TV: Tensor, is_reference: bool) -> SupervisedTokens:
