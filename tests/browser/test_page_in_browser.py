@@ -19,8 +19,8 @@ from qtarget import lab
 from qtarget.job.build import build_trainer
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
+from qtarget.job.inspection.html_page.target_page import write_target_page
 from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
-from qtarget.job.inspection.page.target_page import write_target_page
 from qtarget.job.inspection.token_table import map_regions
 
 playwright = pytest.importorskip("playwright.sync_api", reason="`make test-browser` installs playwright")

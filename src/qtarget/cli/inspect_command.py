@@ -48,8 +48,8 @@ def inspect_rows_command(
         from qtarget.disk.place import check_place
         from qtarget.job.config.flags import parse_arguments
         from qtarget.job.config.read_job import read_job
+        from qtarget.job.inspection.html_page.target_page import write_target_page
         from qtarget.job.inspection.inspect_job import inspect_job
-        from qtarget.job.inspection.page.target_page import write_target_page
         from qtarget.job.inspection.view import inspection_view
 
         with preparation():

@@ -10,8 +10,8 @@ import torch
 from train.parity import common_args
 
 import qtarget as qt
-from qtarget.job.inspection.measured_rows import RowSet, measure
-from qtarget.job.inspection.row_forward import RowReader
+from qtarget.job.inspection.measured_rows import MeasuredSet, measure
+from qtarget.job.inspection.row_forward import ForwardReader
 from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
@@ -38,13 +38,13 @@ def trainer(
 
 
 @cache
-def plain() -> tuple[TargetSFTTrainer, list[TrainedRow], RowSet]:
+def plain() -> tuple[TargetSFTTrainer, list[TrainedRow], MeasuredSet]:
     """Weighted rows under Target-SFT with a live teacher: the trainer, the rows and what is measured of them."""
     return read(trainer())
 
 
 @cache
-def with_reference() -> tuple[TargetSFTTrainer, list[TrainedRow], RowSet]:
+def with_reference() -> tuple[TargetSFTTrainer, list[TrainedRow], MeasuredSet]:
     """Likewise under SFT with a KL to a reference that is a model of its own."""
     return read(reference_trainer())
 
@@ -56,9 +56,9 @@ def reference_trainer() -> TargetSFTTrainer:
     return trainer("sft-kl", reference=folder)
 
 
-def read(built: TargetSFTTrainer) -> tuple[TargetSFTTrainer, list[TrainedRow], RowSet]:
+def read(built: TargetSFTTrainer) -> tuple[TargetSFTTrainer, list[TrainedRow], MeasuredSet]:
     rows = list(TrainedRows(built.train_dataset))
-    return built, rows, measure(RowReader(built), rows, built.method, BATCH_ROWS)
+    return built, rows, measure(ForwardReader(built), rows, built.method, BATCH_ROWS)
 
 
 def logits_of(model: Any, row: TrainedRow) -> torch.Tensor:

@@ -38,14 +38,18 @@ def test_without_a_teacher_it_says_what_to_write(here, capsys):
 
 
 def test_a_cached_and_a_served_teacher_say_what_a_live_one_says(here, capsys):
-    live = json.loads(command(capsys, *WORDS, "--out", "o", "--json").out)
+    live = figures(capsys)
     cached = command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", "cache", "--teacher-top-k", "305")
     assert cached.code == 0, cached.err
-    found = json.loads(command(capsys, *WORDS, "--out", "o", "--teacher-cache", "cache", "--json").out)
-    close(live, found, 2e-3)
-    with serving(here / "teacher") as server:
-        words = (*WORDS, "--out", "o", "--teacher", server.url, "--teacher-top-k", "305", "--json")
-        close(live, json.loads(command(capsys, *words).out), 2e-3)
+    close(live, figures(capsys, "--teacher-cache", "cache"), 2e-3)
+    with serving(here / "teacher", "--top-k-limit", "305") as server:
+        close(live, figures(capsys, "--teacher", server.url, "--teacher-top-k", "305"), 2e-3)
+
+
+def figures(capsys: pytest.CaptureFixture, *words: str) -> dict:
+    said = command(capsys, *WORDS, "--out", "o", "--json", *words)
+    assert said.code == 0, said.err
+    return json.loads(said.out)
 
 
 def close(one: dict, other: dict, tolerance: float) -> None:

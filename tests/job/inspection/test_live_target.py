@@ -14,12 +14,12 @@ from job.inspection import looked_at
 from job.inspection.stored_targets import ALL, SETTINGS, from_stored
 
 import qtarget as qt
+from qtarget.job.inspection.html_page.page_store import page_store
 from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
 from qtarget.job.inspection.likeliest_tokens import Keeping
-from qtarget.job.inspection.page.page_store import page_store
 
 CUT = Keeping(12, 0.9)
-CODE = str(files("qtarget.job.inspection.page").joinpath("live_target.js"))
+CODE = str(files("qtarget.job.inspection.html_page").joinpath("live_target.js"))
 
 
 @cache

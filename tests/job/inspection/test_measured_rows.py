@@ -7,8 +7,8 @@ import torch
 from job.inspection import looked_at
 
 import qtarget as qt
-from qtarget.job.inspection.measured_rows import RowSet, measure
-from qtarget.job.inspection.row_forward import RowReader
+from qtarget.job.inspection.measured_rows import MeasuredSet, measure
+from qtarget.job.inspection.row_forward import ForwardReader
 from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows
 from qtarget.train import TargetSFTTrainer
 
@@ -25,7 +25,7 @@ def test_every_method_pulls_as_its_loss_does_beside_a_reference(name: str):
     check_pulls(name, *looked_at.with_reference())
 
 
-def check_pulls(name: str, built: TargetSFTTrainer, rows: list[TrainedRow], found: RowSet) -> None:
+def check_pulls(name: str, built: TargetSFTTrainer, rows: list[TrainedRow], found: MeasuredSet) -> None:
     method = found.open.methods[name]
     for start in range(0, len(rows), looked_at.BATCH_ROWS):
         group = slice(start, start + looked_at.BATCH_ROWS)
@@ -98,7 +98,7 @@ def test_packed_rows_are_taken_apart_again():
 def test_methods_without_their_sources_are_closed_and_say_what_to_write():
     built = looked_at.trainer("sft", tiny_models.token_rows(4))
     rows = list(TrainedRows(built.train_dataset))
-    opened = measure(RowReader(built), rows, built.method, 2).open
+    opened = measure(ForwardReader(built), rows, built.method, 2).open
     assert set(opened.methods) | set(opened.closed) == set(qt.METHODS)
     assert set(opened.closed) == {"kd", "kd-hybrid", "target-sft", "cft"}
     assert "`teacher: path/or/hub-name`" in opened.closed["target-sft"]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tiny_models
 
-from qtarget.job.inspection.page.page_store import page_text
+from qtarget.job.inspection.html_page.page_store import page_text
 from qtarget.job.inspection.row_audit import audit_rows
 from qtarget.job.inspection.row_evidence import CandidateTarget, RowStatistic, candidate_targets, row_interval
-from qtarget.job.inspection.token_kinds import kind_of
+from qtarget.job.inspection.token_kinds import token_kind
 from qtarget.job.inspection.token_texts import candidate_texts, token_texts
 from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows, choose_rows
 from qtarget.target.types import IGNORED
@@ -59,7 +59,7 @@ def test_the_audit_names_every_fault_and_its_rows():
     assert found == {
         "duplicate": (1,), "unlearned": (2,), "cut": (3,), "no end": (4,), "end masked": (5,), "two begins": (6,)
     }  # fmt: skip
-    assert (audit.rows, audit.tokens, audit.learned) == (7, 38, 25)
+    assert (audit.rows, audit.tokens, audit.learned) == (7, 38, 23)
     assert audit.least[0] == 2
     assert audit.most[0] == 3
 
@@ -102,8 +102,8 @@ def test_hidden_characters_are_spelled_out_and_line_breaks_seen():
      ("don't", "words"), (",", "punctuation"), ("\n\n", "layout"), ("a1", "others"), ("größer", "words")],
 )  # fmt: skip
 def test_kinds(text: str, kind: str):
-    assert kind_of(text, False) == kind
-    assert kind_of(text, True) == "ends"
+    assert token_kind(text, False) == kind
+    assert token_kind(text, True) == "ends"
 
 
 def test_intervals_take_rows_as_units_and_hold_what_they_promise():

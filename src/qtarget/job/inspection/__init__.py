@@ -11,5 +11,5 @@ token_texts       tokens as texts that join to their sentence
 row_evidence      statistics with intervals, and targets to pilot
 inspect_job       the command, from a configuration to a `Findings`
 findings          what the command found, as a program reads it
-view, page/       on a terminal, and as a page
+view, html_page/       on a terminal, and as a page
 """

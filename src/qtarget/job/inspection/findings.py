@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from qtarget.job.inspection.measured_rows import RowSet
+from qtarget.job.inspection.measured_rows import MeasuredSet
 from qtarget.job.inspection.row_audit import Audit
 from qtarget.job.inspection.row_evidence import CandidateTarget, RowStatistic
-from qtarget.job.inspection.token_kinds import KINDS
+from qtarget.job.inspection.token_kinds import TOKEN_KINDS
 from qtarget.job.inspection.token_table import TokenTable, map_regions
 
 SUREST = 40
@@ -116,7 +116,7 @@ class Findings:
     batch_rows: int
 
 
-def method_figures(found: RowSet, table: TokenTable) -> tuple[MethodFigures, ...]:
+def method_figures(found: MeasuredSet, table: TokenTable) -> tuple[MethodFigures, ...]:
     """Every open method, the run's own first."""
     regions, cells = table.regions, len(map_regions())
     against = table.contradicted(table.teachers[0]) if table.teachers else None
@@ -184,7 +184,7 @@ def surest_against(table: TokenTable) -> tuple[SurestToken, ...]:
 def kind_figures(table: TokenTable) -> tuple[KindFigures, ...]:
     """Every kind that there is a token of."""
     nll = -table.number("logp_y").astype(float)
-    of_kind = {kind: nll[table.kinds == kind] for kind in KINDS}
+    of_kind = {kind: nll[table.kinds == kind] for kind in TOKEN_KINDS}
     return tuple(
         KindFigures(kind, len(values), float(values.mean()), float(np.median(values)))
         for kind, values in of_kind.items()

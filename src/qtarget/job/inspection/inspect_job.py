@@ -14,10 +14,10 @@ from qtarget.job.inspection.findings import (
     token_shares,
 )
 from qtarget.job.inspection.likeliest_tokens import OF_PAGE, Keeping
-from qtarget.job.inspection.measured_rows import RowSet, conflict_score, measure
+from qtarget.job.inspection.measured_rows import MeasuredSet, conflict_score, measure
 from qtarget.job.inspection.row_audit import audit_rows
 from qtarget.job.inspection.row_evidence import candidate_targets, row_statistics
-from qtarget.job.inspection.row_forward import RowReader
+from qtarget.job.inspection.row_forward import ForwardReader
 from qtarget.job.inspection.token_table import TokenTable, map_regions, token_table
 from qtarget.job.inspection.trained_rows import TrainedRows, choose_rows
 from qtarget.train import TargetSFTTrainer
@@ -36,7 +36,7 @@ class Inspection:
 
     trainer: TargetSFTTrainer
     prepared: TrainedRows
-    found: RowSet
+    found: MeasuredSet
     table: TokenTable
     findings: Findings
 
@@ -62,7 +62,7 @@ def inspect_job(job: Job, rows: int, scan: int) -> Inspection:
 
 def inspect_trainer(trainer: TargetSFTTrainer, rows: int, scan: int, keep: Keeping = OF_PAGE) -> Inspection:
     """Look at some rows of a trainer that was built. keep: which candidates of each distribution the page gets."""
-    prepared, reader, args = TrainedRows(trainer.train_dataset), RowReader(trainer), trainer.args
+    prepared, reader, args = TrainedRows(trainer.train_dataset), ForwardReader(trainer), trainer.args
     ends = end_tokens(trainer.model, trainer.text_tokenizer)
     counts = trainer.row_counts.get("train")
     audit = audit_rows(prepared, trainer.text_tokenizer, ends, args.max_length, counts)

@@ -11,9 +11,9 @@ from torch import Tensor
 import qtarget as qt
 from qtarget.job.inspection.likeliest_tokens import OF_PAGE, Keeping, LikeliestTokens, joined, likeliest
 from qtarget.job.inspection.open_methods import OpenMethods, open_methods
-from qtarget.job.inspection.pull import Pull, label_gap, label_trust_pull, residual_pull, statistics_of, weighted
+from qtarget.job.inspection.pull import TokenPull, label_gap, label_trust_pull, residual_pull, statistics_of, weighted
 from qtarget.job.inspection.pull import is_label_trust as keeps_rest
-from qtarget.job.inspection.row_forward import RowForward, RowReader
+from qtarget.job.inspection.row_forward import ForwardReader, RowForward
 from qtarget.job.inspection.trained_rows import TrainedRow
 from qtarget.job.inspection.whole_frame import WholeFrame, frames_of
 from qtarget.target import statistics
@@ -21,7 +21,7 @@ from qtarget.target.rule import Statistic
 from qtarget.target.statistics import COLLISION, LOG_NOT_Y, LOGP_Y, MOMENTS, REFERENCE_MASS_BELOW, SEQUENCE_IDS
 from qtarget.target.types import Moment
 
-STUDENT, REFERENCE = "student", "reference"
+STUDENT_NAME, REFERENCE = "student", "reference"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class MeasuredRow:
         numbers: by name, [T]: `logp_y`, `entropy`, `rank` and what else stands in `_of_source`; of sources besides the
             student the name is "teacher 0 entropy" and the like. Nats.
         likeliest: candidates and tails of every source.
-        pulls: by method, the parts of its `Pull`.
+        pulls: by method, the parts of its `TokenPull`.
         group: documents with the same number are one micro-batch to methods that look at a batch.
     """
 
@@ -50,13 +50,13 @@ class RowMeasures:
 
     numbers: dict[str, list[Tensor]] = field(default_factory=dict)
     statistics: dict[Statistic, list[Tensor]] = field(default_factory=dict)
-    pulls: dict[str, list[Pull]] = field(default_factory=dict)
+    pulls: dict[str, list[TokenPull]] = field(default_factory=dict)
     likeliest: list[LikeliestTokens] = field(default_factory=list)
     gap: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class RowSet:
+class MeasuredSet:
     """The chosen rows, measured.
 
     Attributes:
@@ -70,7 +70,7 @@ class RowSet:
     vocabulary: int
 
 
-def conflict_score(reader: RowReader, row: TrainedRow) -> float:
+def conflict_score(reader: ForwardReader, row: TrainedRow) -> float:
     """How much of a row contradicts a sure student: mean over its tokens of (1 − p_y)·e^(−entropy)."""
     logp_TV = reader.logprobs(row)
     labels_T1 = torch.as_tensor(row.ids[row.learned], device=logp_TV.device)[:, None]
@@ -81,8 +81,8 @@ def conflict_score(reader: RowReader, row: TrainedRow) -> float:
 
 @torch.no_grad()
 def measure(
-    reader: RowReader, rows: Sequence[TrainedRow], method: qt.Method, batch_rows: int, keep: Keeping = OF_PAGE
-) -> RowSet:
+    reader: ForwardReader, rows: Sequence[TrainedRow], method: qt.Method, batch_rows: int, keep: Keeping = OF_PAGE
+) -> MeasuredSet:
     """Measure rows under every method that their sources allow.
 
     Args:
@@ -105,7 +105,7 @@ def measure(
         for group, of_group in groupby(together, key=lambda pair: pair[0])
         for each in _finished([pair[1] for pair in of_group], found.methods, group)
     ]
-    return RowSet(made, found, sources, vocabulary)
+    return MeasuredSet(made, found, sources, vocabulary)
 
 
 def _opened(method: qt.Method, forward: RowForward) -> OpenMethods:
@@ -135,7 +135,7 @@ def _measures(
                 factor = frame.tokens.multiplier(method.weight_is_trust, frame.logp_TV.dtype)
                 out.pulls.setdefault(name, []).append(weighted(residual_pull(method, frame), factor))
         out.gap.append(label_gap(frame))
-        whole = {STUDENT: frame.logp_TV, **{name: frame.source_TV(name) for name in sources}}
+        whole = {STUDENT_NAME: frame.logp_TV, **{name: frame.source_TV(name) for name in sources}}
         out.likeliest.append(likeliest(frame, whole, keep))
     return out
 
@@ -167,8 +167,8 @@ def _of_source(prefix: str, frame: WholeFrame, logp_TV: Tensor) -> Iterator[tupl
     yield f"{prefix}top_logp", top.values
 
 
-def _joined(blocks: Sequence[Pull]) -> Pull:
-    return Pull(*(torch.cat(part) for part in zip(*blocks, strict=True)))
+def _joined(blocks: Sequence[TokenPull]) -> TokenPull:
+    return TokenPull(*(torch.cat(part) for part in zip(*blocks, strict=True)))
 
 
 def _finished(
@@ -187,7 +187,7 @@ def _finished(
         if keeps_rest(method):
             factor = torch.cat(weights).to(gap_T) if weights and not method.weight_is_trust else 1.0
             whole = weighted(label_trust_pull(method, together, gap_T), factor)
-            pulls[name] = [Pull(*part) for part in zip(*(part.split(lengths) for part in whole), strict=True)]
+            pulls[name] = [TokenPull(*part) for part in zip(*(part.split(lengths) for part in whole), strict=True)]
     for place, (row, each) in enumerate(measured):
         of_row = {}
         for name in methods:

@@ -70,7 +70,7 @@ SAYS = {
     "boundary": "are tokenised otherwise where prompt and learned part meet",
 }
 """What is looked for in every prepared row."""
-LEFT_OUT = {
+ROWS_LEFT_OUT = {
     "left out as bad": "were left out as bad rows",
     "left out unlearned": "were left out, for they have no label",
     "left out masked": "were left out, for max_length cuts off every label",
@@ -137,7 +137,7 @@ def _left_out(counts: RowCounts | None) -> list[AuditLine]:
         "left out unlearned": counts.unlearned,
         "left out masked": counts.masked,
     }
-    return [AuditLine(name, LEFT_OUT[name], lost[name], counts.given) for name in LEFT_OUT]
+    return [AuditLine(name, ROWS_LEFT_OUT[name], lost[name], counts.given) for name in ROWS_LEFT_OUT]
 
 
 def _faults(row: TrainedRow, ends: set[int], begin: int | None, max_length: int | None) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from qtarget.evaluate.confidence import Interval
 from qtarget.job.inspection.token_table import TokenTable
 
-DRAWS, LEVEL = 2000, 0.95
+BOOTSTRAP_DRAWS, LEVEL = 2000, 0.95
 FEWEST_ROWS = 8
 """Rows below which no interval is given."""
 
@@ -123,7 +123,7 @@ def row_interval(parts: np.ndarray, wholes: np.ndarray, seed: int = 0) -> Interv
     rows = len(parts)
     if rows < FEWEST_ROWS:
         return None
-    drawn = np.random.default_rng(seed).integers(0, rows, (DRAWS, rows))
+    drawn = np.random.default_rng(seed).integers(0, rows, (BOOTSTRAP_DRAWS, rows))
     sums = wholes[drawn].sum(1)
     ratios = parts[drawn].sum(1) / np.where(sums > 0, sums, 1)
     low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -33,7 +33,7 @@ class RowForward(NamedTuple):
     is_student_reference: bool
 
 
-class RowReader:
+class ForwardReader:
     """Asks a trainer's models about documents, one at a time.
 
     Teachers, and a reference that is a model of its own, are those that the trainer has opened: live, cached or served.

@@ -2,13 +2,13 @@
 
 import re
 
-KINDS = ("digits", "operators", "connectives", "words", "punctuation", "layout", "ends", "others")
-CONNECTIVES = (
+TOKEN_KINDS = ("digits", "operators", "connectives", "words", "punctuation", "layout", "ends", "others")
+CONNECTIVE_WORDS = (
     r"so|thus|hence|therefore|then|because|since|but|however|and|or|if|although|though|while|also|first|next|finally|"
     r"thereby|consequently|moreover|furthermore|otherwise|instead"
 )
 _PATTERNS = {
-    "connectives": re.compile(rf"\s*({CONNECTIVES})\s*", re.IGNORECASE),
+    "connectives": re.compile(rf"\s*({CONNECTIVE_WORDS})\s*", re.IGNORECASE),
     "layout": re.compile(r"\s*"),
     "digits": re.compile(r"\s*[\d.,]*\d[\d.,%]*\s*"),
     "operators": re.compile(r"\s*[-+*/=<>^×÷·±≤≥≠≈∑∏√∫%|&~]+\s*"),
@@ -17,10 +17,10 @@ _PATTERNS = {
 }
 
 
-def kind_of(text: str, is_end: bool) -> str:
+def token_kind(text: str, is_end: bool) -> str:
     """The kind of a token.
 
-    >>> [kind_of(text, False) for text in (" 12", "=", " hence", "ing", ",", "")]
+    >>> [token_kind(text, False) for text in (" 12", "=", " hence", "ing", ",", "")]
     ['digits', 'operators', 'connectives', 'words', 'punctuation', 'layout']
     """
     if is_end:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.job.inspection.measured_rows import MeasuredRow, RowSet
-from qtarget.job.inspection.token_kinds import kind_of
+from qtarget.job.inspection.measured_rows import MeasuredRow, MeasuredSet
+from qtarget.job.inspection.token_kinds import token_kind
 from qtarget.job.inspection.token_texts import token_texts
 
 P_EDGES = (0.0, 0.1, 0.5, 0.9, 1.0)
@@ -39,7 +39,7 @@ class TokenTable:
         row: [N] places in `rows`.
         rows: the rows that they are of.
         texts: of each row, all its tokens.
-        kinds: [N] of `token_kinds.KINDS`.
+        kinds: [N] of `token_kinds.TOKEN_KINDS`.
         sources: names of teachers and reference.
     """
 
@@ -54,7 +54,7 @@ class TokenTable:
         return np.concatenate([row.numbers[name] for row in self.rows])
 
     def pull(self, method: str, part: str) -> np.ndarray:
-        """A column of a method's `Pull`, [N]."""
+        """A column of a method's `TokenPull`, [N]."""
         return np.concatenate([row.pulls[method][part] for row in self.rows])
 
     @property
@@ -97,11 +97,11 @@ def map_regions() -> list[Region]:
     return [Region(*column, *line) for line in lines for column in columns]
 
 
-def token_table(found: RowSet, tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> TokenTable:
+def token_table(found: MeasuredSet, tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> TokenTable:
     """The table of measured rows."""
     texts = [token_texts(row.row.ids.tolist(), tokenizer) for row in found.rows]
     kinds = [
-        kind_of(text[place], int(row.row.ids[place]) in ends)
+        token_kind(text[place], int(row.row.ids[place]) in ends)
         for row, text in zip(found.rows, texts, strict=True)
         for place in row.row.learned
     ]

@@ -12,7 +12,7 @@ from qtarget.job.inspection.findings import Findings, MethodFigures, SurestToken
 from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.row_evidence import RowStatistic
 from qtarget.job.inspection.token_table import CONFLICT, CONTRADICTION
-from qtarget.job.inspection.token_texts import candidate_texts, shown
+from qtarget.job.inspection.token_texts import candidate_texts, shown_token
 
 SURE_SHOWN = 8
 CONTEXT = 28
@@ -114,14 +114,14 @@ def _teachers(inspection: Inspection) -> Iterator[Any]:
 
 
 def _sure_line(inspection: Inspection, each: SurestToken, instead: str) -> Text:
-    before = shown("".join(inspection.table.texts[each.row][: each.token]))[-CONTEXT:]
+    before = shown_token("".join(inspection.table.texts[each.row][: each.token]))[-CONTEXT:]
     number = inspection.findings.rows[each.row][0]
     return Text.assemble(
         (f"  row {number:<6}", "dim"),
         (f"…{before:>{CONTEXT}}", "dim"),
-        (f"⟦{shown(each.label)}⟧ ", "red"),
+        (f"⟦{shown_token(each.label)}⟧ ", "red"),
         f"{each.p_label:.3f}, not ",
-        (f"⟦{shown(instead)}⟧ ", "green"),
+        (f"⟦{shown_token(instead)}⟧ ", "green"),
         f"{each.p_instead:.2f}",
     )
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 import qtarget as qt
 from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.measured_rows import MeasuredRow
-from qtarget.job.inspection.token_texts import candidate_texts, shown, token_texts
+from qtarget.job.inspection.token_texts import candidate_texts, shown_token, token_texts
 from qtarget.job.inspection.trained_rows import TrainedRow
 from qtarget.target.hyperparameters import Count, OneOf, Within, hyperparameters
 
@@ -18,7 +18,7 @@ STORE_BYTES = 7_000_000
 """Of the page's numbers and texts; rows that do not fit are left out."""
 AUDIT_TOKENS, AUDIT_EXAMPLES = 600, 3
 """Rows that are shown for each finding of the audit, and tokens of each."""
-NUMBERS = {
+KEPT_NUMBERS = {
     "entropy": "entropy",
     "top_entropy": "top_entropy",
     "log_not_y": "log_not_y",
@@ -59,7 +59,7 @@ def page_store(inspection: Inspection) -> PageStore:
 def page_text(text: str) -> str:
     """A token as the page shows it: a line break is seen and breaks the line, other hidden characters are spelled
     out."""
-    return "".join("↵\n" if sign == "\n" else "⇥" if sign == "\t" else shown(sign) for sign in _cut(text))
+    return "".join("↵\n" if sign == "\n" else "⇥" if sign == "\t" else shown_token(sign) for sign in _cut(text))
 
 
 def _cut(text: str) -> str:
@@ -99,7 +99,7 @@ def _columns(rows: Sequence[MeasuredRow], ids: np.ndarray, sources: Sequence[str
     for source in ("student", *sources):
         columns[source] = _floats([each.logprobs[source] for each in likeliest])
         columns[f"{source} tail"] = _floats([each.log_tail[source] for each in likeliest])
-    for name, column in NUMBERS.items():
+    for name, column in KEPT_NUMBERS.items():
         if name in rows[0].numbers:
             columns[column] = _floats([row.numbers[name] for row in rows])
     for source in sources:

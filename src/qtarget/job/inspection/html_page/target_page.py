@@ -18,13 +18,13 @@ from typing import Any
 import qtarget as qt
 from qtarget.console import visible
 from qtarget.disk.files import json_text, replace_text
+from qtarget.job.inspection.html_page.page_store import page_store, page_text
 from qtarget.job.inspection.inspect_job import Inspection
-from qtarget.job.inspection.page.page_store import page_store, page_text
 from qtarget.job.inspection.token_table import CONFLICT, CONTRADICTION, ENTROPY_EDGES, P_EDGES, map_regions
 from qtarget.job.inspection.token_texts import candidate_texts
 
-SCRIPTS = ("vendored/uPlot.iife.min.js", "live_target.js", "target_page.js")
-STYLES = ("vendored/uPlot.min.css", "target_page.css")
+SCRIPT_FILES = ("vendored/uPlot.iife.min.js", "live_target.js", "target_page.js")
+STYLE_FILES = ("vendored/uPlot.min.css", "target_page.css")
 WHY = {"first": "one of the first", "random": "drawn at random", "conflict": "contradicts the model most"}
 
 
@@ -43,7 +43,7 @@ def write_target_page(page: Path, inspection: Inspection) -> str:
 
 def target_page(inspection: Inspection, store: dict[str, Any]) -> str:
     """The page's text."""
-    style, scripts = "\n".join(map(_asset, STYLES)), [_asset(name) for name in SCRIPTS]
+    style, scripts = "\n".join(map(_asset, STYLE_FILES)), [_asset(name) for name in SCRIPT_FILES]
     title = escape(visible(f"What {Path(inspection.findings.model).name or 'the model'} would be trained toward"))
     parts = {
         "policy": f"default-src 'none'; script-src {' '.join(map(_source, scripts))}; style-src {_source(style)}; "
@@ -84,7 +84,7 @@ def _json_in_html(value: Any) -> str:
 
 
 def _asset(name: str) -> str:
-    return files("qtarget.job.inspection.page").joinpath(name).read_text(encoding="utf-8")
+    return files("qtarget.job.inspection.html_page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _source(text: str) -> str:
