@@ -46,8 +46,19 @@ def test_a_cached_and_a_served_teacher_say_what_a_live_one_says(here, capsys):
         close(live, figures(capsys, "--teacher", server.url, "--teacher-top-k", "305"), 2e-3)
 
 
+def test_an_adapter_and_packing_change_no_figure(here, capsys):
+    plain = figures(capsys, "--rows", "64")
+    assert plain["sample"] == 16  # all of them, so that no draw differs
+    close(plain, figures(capsys, "--rows", "64", "--use-peft"), 1e-4)  # an adapter is zero when training starts
+    packed = figures(capsys, "--rows", "64", "--packing", "--max-length", "128", "--padding-free")
+    assert packed["sample"] == 16
+    narrow = [name for name in ("sft", "dft", "target-sft", "kd", "sft-kl", "gem")]  # of token scope
+    close(*({**each, "methods": [one for one in each["methods"] if one["name"] in narrow]} for each in (plain, packed)),
+          1e-4)  # fmt: skip
+
+
 def figures(capsys: pytest.CaptureFixture, *words: str) -> dict:
-    said = command(capsys, *WORDS, "--out", "o", "--json", *words)
+    said = command(capsys, *WORDS[:2], *(words if "--rows" in words else (*WORDS[2:], *words)), "--out", "o", "--json")
     assert said.code == 0, said.err
     return json.loads(said.out)
 
