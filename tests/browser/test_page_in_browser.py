@@ -166,6 +166,7 @@ def test_a_token_is_shown_under_every_method(browser, of_lab):
     seen = Seen(browser, path)
     at = seen.page.evaluate("qtargetPage.state.token")
     seen.page.click("#every-method summary")
+    seen.page.wait_for_selector("#every-method tbody tr")
     lines = seen.page.locator("#every-method tbody tr").all_inner_texts()
     assert len(lines) == len(made.found.open.methods)
     for line in lines:
