@@ -11,6 +11,7 @@ from qtarget.cli.training_commands import PASS_KEYS_ON, ConfigArguments
 from qtarget.console import SafeConsole
 
 inspect_app = typer.Typer()
+PAGE_FILE, FIGURES_FILE = "inspect.html", "inspect.json"
 INSPECT_HELP = """Show what each token of your rows would be trained toward.
 
 It takes the file of `qtarget train`, prepares the rows as that would, and passes
@@ -54,12 +55,24 @@ def inspect_rows_command(
 
         with preparation():
             check_place(out, f"`--out {out}`")
+            _check_files(out)
             inspection = inspect_job(read_job(parse_arguments(arguments or [])), rows, scan)
         figures = inspection.as_json()
         out.mkdir(parents=True, exist_ok=True)
-        replace_text(out / "inspect.json", json_text(figures, indent=1) + "\n")
-        page = write_target_page(out / "inspect.html", inspection)
+        replace_text(out / FIGURES_FILE, json_text(figures, indent=1) + "\n")
+        page = write_target_page(out / PAGE_FILE, inspection)
     if as_json:
-        return print_json({**figures, "page": str(out / "inspect.html")})
+        return print_json({**figures, "page": str(out / PAGE_FILE)})
     SafeConsole().print(inspection_view(inspection))
     SafeConsole(soft_wrap=True).print(f"\n{out / 'inspect.html'}: {page}")
+
+
+def _check_files(out: Path) -> None:
+    """Refuse names that are folders, before the work.
+
+    Raises:
+        ValueError: with the line to write.
+    """
+    for name in (PAGE_FILE, FIGURES_FILE):
+        if (out / name).is_dir():
+            raise ValueError(f"{out / name} is a folder, and a file is to be written there; write --out {out / 'new'}.")

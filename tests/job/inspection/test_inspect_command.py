@@ -73,8 +73,10 @@ def close(one: dict, other: dict, tolerance: float) -> None:
 
 def test_bad_input_is_refused_before_the_work(here, capsys):
     (here / "file").write_text("")
+    (here / "taken" / "inspect.html").mkdir(parents=True)
     for words, part in (
         (("--out", "file"), "--out file"),
+        (("--out", "taken"), "inspect.html is a folder"),
         (("--out", "o", "--rows", "0"), "--rows"),
         (("--out", "o", "--train-dataset", "none.jsonl"), "none.jsonl"),
         (("--out", "o", "--methd", "sft"), "method"),
