@@ -24,6 +24,7 @@ def test_it_prints_writes_and_leaves_nothing_else(here, capsys):
     assert {"audit", "methods", "teachers", "kinds", "statistics", "candidates", "regions"} <= set(found)
     written = json.loads((here / "looked" / "inspect.json").read_text())
     assert {**written, "page": "again/inspect.html"} == found
+    assert found["model"] == "qwen2"  # as the configuration has it
     assert found["methods"][0]["name"] == "target-sft"
     assert found["methods"][0]["hyperparameters"] == {"eta": 0.3}
     assert sum(found["methods"][0]["by_region"]) == pytest.approx(1)

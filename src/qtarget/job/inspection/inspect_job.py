@@ -57,11 +57,19 @@ def inspect_job(job: Job, rows: int, scan: int) -> Inspection:
     """
     with remove_if_empty(job.output):
         trainer = build_trainer(job)
-    return inspect_trainer(trainer, rows, scan)
+    return inspect_trainer(trainer, rows, scan, model=str(job.given["model"]))
 
 
-def inspect_trainer(trainer: TargetSFTTrainer, rows: int, scan: int, keep: Keeping = OF_PAGE) -> Inspection:
-    """Look at some rows of a trainer that was built. keep: which candidates of each distribution the page gets."""
+def inspect_trainer(
+    trainer: TargetSFTTrainer, rows: int, scan: int, keep: Keeping = OF_PAGE, model: str = ""
+) -> Inspection:
+    """Look at some rows of a trainer that was built.
+
+    Args:
+        rows, scan: as in `inspect_job`.
+        keep: which candidates of each distribution the page gets.
+        model: what the student is called; by default by its own path.
+    """
     prepared, reader, args = TrainedRows(trainer.train_dataset), ForwardReader(trainer), trainer.args
     ends = end_tokens(trainer.model, trainer.text_tokenizer)
     counts = trainer.row_counts.get("train")
@@ -74,7 +82,7 @@ def inspect_trainer(trainer: TargetSFTTrainer, rows: int, scan: int, keep: Keepi
     sample = table.of_rows("random")
     statistics = row_statistics(sample)
     findings = Findings(
-        str(reader.student.name_or_path),
+        model or str(reader.student.name_or_path),
         trainer.method.name,
         tuple((row.row.number, row.row.why) for row in found.rows),
         len(sample.rows),
