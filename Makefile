@@ -1,5 +1,6 @@
 # make demo   install, then fine-tune the embedded lab under five targets and compare them
 # make test   install with development extras, then the whole test suite
+# make test-browser  the page of `qtarget inspect` in a real browser; installs playwright, and Debian's chromium where there is none
 # make test-gpu  the tests that a GPU is for: kernels, trainer and generators; `make test` leaves it alone
 # make test-oldest  the trainer's quicker tests on the oldest TRL and transformers supported, in .venv-oldest
 # make test-newest  the trainer's tests on the newest TRL and transformers that pip finds, in .venv-newest (weekly, not in check)
@@ -32,7 +33,7 @@ DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
 WORKERS ?= 1
 
-.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-gpu test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick clean
+.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -45,6 +46,10 @@ install-docs: .venv/installed-docs
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal -q --disable-warnings
+
+test-browser: .venv/installed-browser
+	@command -v chromium google-chrome chromium-browser >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
+	$(BIN)/python -m pytest -q --disable-warnings tests/browser
 
 test-gpu: .venv/installed-dev
 	QTARGET_GPU=1 $(BIN)/python -m pytest -n 4 --dist worksteal -q --disable-warnings tests/fused tests/evaluate/generators \
@@ -137,6 +142,10 @@ COMPILE := python -m compileall -qq -j 0
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m $(INSTALL) -c constraints.txt -e '.[dev]'
 	@$(BIN)/$(COMPILE) .venv/lib || true
+	@touch $@
+
+.venv/installed-browser: .venv/installed-dev
+	$(BIN)/python -m $(INSTALL) -c constraints.txt -e '.[browser]'
 	@touch $@
 
 # Two installations at once, of `make -j check`, would be in each other's way.

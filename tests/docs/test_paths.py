@@ -43,6 +43,8 @@ USERS = {
     "trainer_state.json": "what transformers writes in a checkpoint",
     "train-0.jsonl": "stands for a file of a data set's split",
     "tasks/TASK.jsonl": "what `qtarget eval` writes, one file a task",
+    "inspect.json": "what `qtarget inspect` writes",
+    "runs/inspect/": "where `qtarget inspect` writes",
 }
 """Names of files that a user has or a command writes, and which."""
 

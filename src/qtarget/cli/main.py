@@ -14,6 +14,7 @@ except ModuleNotFoundError as missing:
 
 from qtarget.cli.evaluation_commands import evaluation_app
 from qtarget.cli.fault_words import fault_in_words
+from qtarget.cli.inspect_command import inspect_app
 from qtarget.cli.interrupts import InterruptibleGroup
 from qtarget.cli.lab_commands import experiments_app, lab_app
 from qtarget.cli.library_noise import shows_all_noise
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fine-tune language models by designing the target distribution.",
 )
-for top_level in (setup_app, training_app, model_app, evaluation_app, experiments_app):
+for top_level in (setup_app, inspect_app, training_app, model_app, evaluation_app, experiments_app):
     app.add_typer(top_level)
 app.add_typer(lab_app, name="lab")
 app.add_typer(teacher_app, name="teacher")

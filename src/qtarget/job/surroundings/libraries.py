@@ -12,7 +12,7 @@ from qtarget.job.surroundings.observation import Observation
 
 NEEDED = "train"
 """The extra without which the command line trains nothing."""
-NOT_FOR_USERS = ("dev", "docs")
+NOT_FOR_USERS = ("browser", "dev", "docs")
 WHAT_FOR = {
     "train": "training, evaluation, the command line",
     "qlora": "load_in_4bit, load_in_8bit",

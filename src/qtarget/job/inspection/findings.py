@@ -1,0 +1,197 @@
+"""What `qtarget inspect` found, in numbers: what the terminal prints, and what a program reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qtarget.job.inspection.measured_rows import MeasuredSet
+from qtarget.job.inspection.row_audit import Audit
+from qtarget.job.inspection.row_evidence import CandidateTarget, RowStatistic
+from qtarget.job.inspection.token_kinds import TOKEN_KINDS
+from qtarget.job.inspection.token_table import TokenTable, map_regions
+
+SUREST = 40
+"""Tokens that are listed as those at which a teacher is surest against the label."""
+
+
+@dataclass(frozen=True)
+class MethodFigures:
+    """A method over the tokens of the random rows.
+
+    Attributes:
+        mean_trust, mean_kl: means over tokens; mean_kl in nats, over those with a proper target (NaN for none).
+        effective_tokens: (Σg)²/Σg², g the norm of a token's logit gradient: as many tokens of equal pull.
+        gradient_beside_sft: Σg over sft's: what a learning rate should make up for.
+        conflict_share, contradicted_share: of Σg on confident conflicts, and on tokens that the first teacher
+            contradicts (None without one).
+        proper: share of tokens with a proper target.
+        by_region: of Σg in each of `map_regions`.
+    """
+
+    name: str
+    hyperparameters: Mapping[str, Any]
+    mean_trust: float
+    mean_kl: float
+    effective_tokens: float
+    gradient_beside_sft: float
+    conflict_share: float
+    contradicted_share: float | None
+    proper: float
+    by_region: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TeacherFigures:
+    """A teacher, or the reference, beside the student, over the tokens of the random rows.
+
+    Attributes:
+        nll, student_nll: of the demonstrations, nats a token.  overlap: mean of Σ min(p, t).
+        captured: mean of its mass on the candidates that are kept.
+        contradicted: share of tokens that it contradicts.
+        agrees: share of tokens of which its likeliest is the student's.
+    """
+
+    name: str
+    nll: float
+    student_nll: float
+    overlap: float
+    captured: float
+    contradicted: float
+    agrees: float
+
+
+@dataclass(frozen=True)
+class SurestToken:
+    """A label that a source contradicts. row: place among the measured rows; token: place in it."""
+
+    source: str
+    row: int
+    token: int
+    label: str
+    instead: int
+    p_label: float
+    p_instead: float
+
+
+@dataclass(frozen=True)
+class KindFigures:
+    """A kind of token over the random rows: how many, and the student's loss on them in nats."""
+
+    kind: str
+    tokens: int
+    mean_nll: float
+    median_nll: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that was found.
+
+    Attributes:
+        rows: numbers of the measured rows in the prepared set, with why each was chosen.
+        sample: how many of them were drawn at random; all figures but the audit's are of these.
+        audit: over the whole set.
+        methods, closed: the methods shown, and why others are not.
+        token_shares: of the tokens in each region of the map.
+        teachers, surest, kinds, statistics, candidates: as their classes say.
+        batch_rows: rows in a micro-batch, for methods that look at one.
+    """
+
+    model: str
+    configured: str
+    rows: tuple[tuple[int, str], ...]
+    sample: int
+    tokens: int
+    audit: Audit
+    methods: tuple[MethodFigures, ...]
+    closed: Mapping[str, str]
+    token_shares: tuple[float, ...]
+    teachers: tuple[TeacherFigures, ...]
+    surest: tuple[SurestToken, ...]
+    kinds: tuple[KindFigures, ...]
+    statistics: tuple[RowStatistic, ...]
+    candidates: tuple[CandidateTarget, ...]
+    batch_rows: int
+
+
+def method_figures(found: MeasuredSet, table: TokenTable) -> tuple[MethodFigures, ...]:
+    """Every open method, the run's own first."""
+    regions, cells = table.regions, len(map_regions())
+    against = table.contradicted(table.teachers[0]) if table.teachers else None
+    sft = _total(table.pull("sft", "gradient"))
+    made = []
+    for name, method in found.open.methods.items():
+        pull, trust, kl = (table.pull(name, part).astype(float) for part in ("gradient", "trust", "target_kl"))
+        total = _total(pull)
+        made.append(
+            MethodFigures(
+                name,
+                dict(method.hyperparameters),
+                float(trust.mean()),
+                float(np.nanmean(kl)) if not np.isnan(kl).all() else float("nan"),
+                float(total**2 / _total(pull**2)),
+                float(total / sft),
+                float((pull * table.conflicts).sum() / total),
+                None if against is None else float((pull * against).sum() / total),
+                float((~np.isnan(kl)).mean()),
+                tuple((np.bincount(regions, pull, cells) / total).tolist()),
+            )
+        )
+    return tuple(made)
+
+
+def _total(values: np.ndarray) -> float:
+    """The sum; tiny where all are zero, so that shares of it are zero."""
+    return float(values.sum()) or 1e-30
+
+
+def teacher_figures(table: TokenTable) -> tuple[TeacherFigures, ...]:
+    """Every source besides the student whose whole distribution is known."""
+    made = []
+    for name in table.sources:
+        tails = np.concatenate([row.likeliest.log_tail[name] for row in table.rows])
+        made.append(
+            TeacherFigures(
+                name,
+                -float(table.number(f"{name} logp_y").mean()),
+                -float(table.number("logp_y").mean()),
+                float(table.number(f"{name} overlap").mean()),
+                1 - float(np.exp(tails).mean()),
+                float(table.contradicted(name).mean()),
+                float((table.number(f"{name} top") == table.number("top")).mean()),
+            )
+        )
+    return tuple(made)
+
+
+def surest_against(table: TokenTable) -> tuple[SurestToken, ...]:
+    """Of all measured rows, the labels that sources contradict, those first of which they are surest."""
+    made = []
+    for name in table.teachers:
+        label, top = (np.exp(table.number(f"{name} {part}").astype(float)) for part in ("logp_y", "top_logp"))
+        tops = table.number(f"{name} top")
+        places = np.concatenate([row.row.learned for row in table.rows])
+        against = table.contradicted(name).nonzero()[0]
+        for at in against[np.argsort(-(top - label)[against], kind="stable")][:SUREST]:
+            row, token = int(table.row[at]), int(places[at])
+            text = table.texts[row][token]
+            made.append(SurestToken(name, row, token, text, int(tops[at]), float(label[at]), float(top[at])))
+    return tuple(made)
+
+
+def kind_figures(table: TokenTable) -> tuple[KindFigures, ...]:
+    """Every kind that there is a token of."""
+    nll = -table.number("logp_y").astype(float)
+    of_kind = {kind: nll[table.kinds == kind] for kind in TOKEN_KINDS}
+    return tuple(
+        KindFigures(kind, len(values), float(values.mean()), float(np.median(values)))
+        for kind, values in of_kind.items()
+        if len(values)
+    )
+
+
+def token_shares(table: TokenTable) -> tuple[float, ...]:
+    """The share of tokens in each region of the map."""
+    return tuple((np.bincount(table.regions, minlength=len(map_regions())) / max(len(table.row), 1)).tolist())

@@ -1,0 +1,274 @@
+/* The target of a token, computed from what the page keeps of it: the likeliest tokens of every source and the mass of
+the others. The definition is qtarget.target_distribution; tests hold these twins of its methods to it. */
+(function (root) {
+  "use strict";
+  const IMPOSSIBLE = -5e29;
+  const sigmoid = (x) => 1 / (1 + Math.exp(-x));
+  const STUDENT = { student: 1 };
+  const REFERENCE = { reference: 1 };
+  const UNIFORM = {};
+  const teacher = (index, power = 1) => ({ teachers: Object.assign([], { [index]: power }) });
+  const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
+  const total = (values) => values.reduce((a, b) => a + b, 0);
+  const flag = (condition) => (condition ? 1 : 0);
+
+  /* A share of all teachers together, in equal parts, where a method takes one number a teacher. */
+  const perTeacher = (share, s) => s.teachers.map(() => share / s.teachers.length);
+
+  /* trust: γ of a token's statistics and the hyperparameters; terms: [coefficient, pool]; scale: s. Where terms are left
+  out the rest stays with the student. `batch` measures what a method reads of a whole micro-batch. */
+  const METHODS = {
+    sft: { trust: () => 1, terms: () => [] },
+    dft: { trust: (s) => s.p },
+    "beyond-log": { trust: (s, h) => Math.exp(h.alpha * s.logp) },
+    profit: { trust: (s, h) => flag(s.p > h.threshold) },
+    eaft: {
+      trust: (s, h) => Math.pow(s.topEntropy / (h.normalizer === "log_k" ? Math.log(h.top_k) : h.normalizer || 1), h.power),
+    },
+    "iw-sft": {
+      trust: (s, h) => Math.min(Math.exp(h.temperature * s.sequence.ratio), h.clip_max),
+    },
+    cft: { trust: (s) => s.weight },
+    "label-smoothing": { trust: (s, h) => 1 - h.smoothing, terms: (s, h) => [[h.smoothing, UNIFORM]] },
+    "sft-kl": {
+      trust: (s, h) => 1 / (1 + h.kl_weight),
+      terms: (s, h) => [[h.kl_weight / (1 + h.kl_weight), REFERENCE]],
+      scale: (s, h) => 1 + h.kl_weight,
+    },
+    asft: {
+      trust: (s, h) => (h.kl_weight ? s.p / (s.p + h.kl_weight) : 1),
+      terms: (s, h) => (h.kl_weight ? [[h.kl_weight / (s.p + h.kl_weight), REFERENCE]] : []),
+      scale: (s, h) => s.p + h.kl_weight,
+    },
+    psft: {
+      trust: (s, h) => {
+        const ratio = Math.exp(s.logp - s.referenceLogp);
+        return ratio < 1 + h.clip_high ? ratio : 0;
+      },
+    },
+    gem: {
+      trust: (s, h) => (h.h === "linear" ? 1 : likelierMass(s, h)),
+      trustBound: (s, h) => (h.h === "linear" ? 0 : likelierMassBound(s, h)),
+      terms: (s, h, trust) => [[1, STUDENT], [-trust, gemPool(h)]],
+    },
+    kd: {
+      trust: () => 0,
+      terms: (s, h) => {
+        const T = h.temperature, soft = perTeacher(1, s).map((share, i) => [T * share, teacher(i, 1 / T)]);
+        return T === 1 ? soft : [[1, STUDENT], [-T, { student: 1 / T }], ...soft];
+      },
+    },
+    "kd-hybrid": {
+      trust: (s, h) => 1 - h.teacher_weight,
+      terms: (s, h) => perTeacher(h.teacher_weight, s).map((share, i) => [share, teacher(i)]),
+    },
+    "target-sft": {
+      trust: (s) => s.p,
+      terms: (s, h) => [[1 - s.p, { student: 1 - h.eta, teachers: perTeacher(h.eta, s) }]],
+    },
+    gift: {
+      trust: (s, h) => {
+        const uniform = uniformShare(s, h);
+        const label = (1 - uniform) * Math.exp(s.referenceLogp) + uniform / s.vocabulary;
+        return 1 / (1 + 1 / (label * Math.expm1(h.beta)));
+      },
+      terms: (s, h, trust) => {
+        const uniform = uniformShare(s, h);
+        return [[(1 - trust) * (1 - uniform), REFERENCE], [(1 - trust) * uniform, UNIFORM]];
+      },
+    },
+    deft: { trust: (s) => Math.exp(s.collision * s.logp) },
+    idft: {
+      trust: (s, h) => Math.exp(s.logp * clamp(Math.exp(-(s.logp + s.entropy) / h.beta), h.exponent_min, h.exponent_max)),
+    },
+    prift: {
+      trust: (s, h) => (h.variant === "prob" ? Math.exp(s.referenceLogp) : flag(s.referenceBelow >= h.mass_threshold)),
+    },
+    talr: {
+      batch: (members) => {
+        const means = [...bySequence(members).values()].map((each) => -total(each.map((s) => s.logp)) / each.length);
+        means.sort((a, b) => a - b);
+        const tau = Math.max(means[Math.floor((means.length - 1) / 2)], 1e-8);
+        return (s, h) => Math.max(Math.exp(s.logp / tau), h.floor);
+      },
+    },
+    focal: {
+      trust: (s, h) => {
+        const weight = Math.exp(h.focusing * s.logNot);
+        return h.detached ? weight : weight - h.focusing * Math.exp((h.focusing - 1) * s.logNot + s.logp) * s.logp;
+      },
+    },
+    "beyond-log-threshold": {
+      trust: (s, h) =>
+        Math.exp(h.alpha * s.logp) * flag(h.keep === "top" ? s.p >= h.threshold : s.p <= h.threshold),
+    },
+    "log-one-minus-p": { trust: (s, h) => Math.min(Math.exp(s.logp - s.logNot), h.weight_max) },
+    "entropy-selected": { batch: (members, h) => topShare(members, (s) => s.entropy, h.share) },
+    "excess-loss-selected": { batch: (members, h) => topShare(members, (s) => s.referenceLogp - s.logp, h.share) },
+    "confidence-penalty": { trust: () => 1, terms: (s, h) => [[-h.weight, { student: 1, tangent: true }]] },
+  };
+
+  const uniformShare = (s, h) => (h.smoothing + h.floor * s.vocabulary) / (1 + h.floor * s.vocabulary);
+  const GEM_SLOPE = 0.01;
+  const gemPool = (h) => (h.h === "linear" ? { student: 1 / h.beta } : { student: 1 / h.beta, slope: GEM_SLOPE });
+
+  function likelierMass(s, h) {
+    const bare = poolOf(s, { student: 1 / h.beta });
+    return total(bare.q.map((q, k) => q * sigmoid(GEM_SLOPE * (s.student[k] - s.logp))));
+  }
+
+  /* What the tokens that are not kept may add to that mass, or take from it. */
+  function likelierMassBound(s, h) {
+    const bare = poolOf(s, { student: 1 / h.beta });
+    return total(bare.bound) + bare.outside;
+  }
+
+  function topShare(members, number, share) {
+    const order = members.map((s, at) => [number(s), at]).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
+    const chosen = new Set(order.slice(0, Math.ceil(share * members.length - 1e-9)).map(([, at]) => members[at]));
+    return (s) => flag(chosen.has(s));
+  }
+
+  function bySequence(members) {
+    const found = new Map();
+    for (const s of members) found.set(s.row, [...(found.get(s.row) || []), s]);
+    return found;
+  }
+
+  /* The mass that a pool's unnormalised weights may have outside the candidates: [low, high]. */
+  function tailBounds(s, pool, top) {
+    const parts = [];
+    if (pool.student) parts.push([pool.student, s.studentTail]);
+    if (pool.reference) parts.push([pool.reference, s.referenceTail]);
+    (pool.teachers || []).forEach((power, i) => power && parts.push([power, s.teacherTails[i]]));
+    const others = s.others;
+    if (others <= 0) return [0, 0];
+    if (!parts.length) return [others * Math.exp(-top), others * Math.exp(-top)];
+    const together = Math.exp(total(parts.map(([power, tail]) => power * tail)) - top) || 0;
+    const sum = total(parts.map(([power]) => power));
+    const spread = together * Math.pow(others, 1 - sum) || 0;
+    if (parts.length === 1 && !pool.slope) {
+      if (Math.abs(sum - 1) < 1e-12) return [together, together];
+      return sum > 1 ? [spread, together] : [together, spread];
+    }
+    return [0, Math.max(together, spread)];
+  }
+
+  /* A pool over the candidates: q, and how far each may be off for what is not known of the other tokens. */
+  function poolOf(s, pool) {
+    const exponents = s.student.map((logp, k) => {
+      if (logp < IMPOSSIBLE) return -Infinity;
+      let out = (pool.student || 0) * logp;
+      if (pool.reference) out += pool.reference * s.reference[k];
+      (pool.teachers || []).forEach((power, i) => power && (out += power * s.teacherLogps[i][k]));
+      return pool.slope ? out - Math.log1p(Math.exp(-pool.slope * (logp - s.logp))) : out;
+    });
+    const top = Math.max(...exponents);
+    const weights = exponents.map((x) => Math.exp(x - top));
+    const [low, high] = tailBounds(s, pool, top);
+    const sum = total(weights), middle = sum + (low + high) / 2;
+    const off = 1 / (sum + low) - 1 / (sum + high);
+    return { q: weights.map((w) => w / middle), bound: weights.map((w) => w * off), outside: high / (sum + high) };
+  }
+
+  function termOf(s, pool) {
+    if (pool === STUDENT) return { q: s.student.map(Math.exp), bound: s.student.map(() => 0) };
+    if (!pool.tangent) return poolOf(s, pool);
+    return { q: s.student.map((logp) => (logp < IMPOSSIBLE ? 0 : Math.exp(logp) * (logp + s.entropy))), bound: s.student.map(() => 0) };
+  }
+
+  /* A token's target over its candidates: q, the bound of its error, trust, scale, and what follows from them. */
+  function targetOf(s, name, h, batchTrust) {
+    const method = METHODS[name];
+    const trust = batchTrust ? batchTrust(s, h) : method.trust(s, h);
+    const terms = method.terms ? method.terms(s, h, trust) : [[1 - trust, STUDENT]];
+    const weight = name === "cft" ? 1 : s.weight;
+    const scale = (method.scale ? method.scale(s, h) : 1) * weight;
+    const q = s.student.map((_, k) => (k === s.label ? trust : 0)), bound = q.map(() => 0);
+    const trustBound = method.trustBound ? method.trustBound(s, h) : 0;
+    bound[s.label] += trustBound;
+    for (const [coefficient, pool] of terms) {
+      const term = termOf(s, pool);
+      for (let k = 0; k < q.length; k++) {
+        q[k] += coefficient * term.q[k];
+        bound[k] += Math.abs(coefficient) * term.bound[k] + trustBound * term.q[k];
+      }
+    }
+    return { q, bound, trust, scale, ...consequences(s, q, scale) };
+  }
+
+  /* ‖s(p − Q)‖ over the candidates, and KL(Q‖p) with all other tokens as one: at most what it is over the vocabulary. */
+  function consequences(s, q, scale) {
+    let square = 0, kl = 0, improper = false, rest = 1;
+    q.forEach((value, k) => {
+      const p = s.student[k] < IMPOSSIBLE ? 0 : Math.exp(s.student[k]);
+      square += (p - value) ** 2;
+      improper = improper || value < -1e-6;
+      if (value > 0) kl += value * (Math.log(value) - s.student[k]);
+      rest -= value;
+    });
+    if (rest > 1e-9 && s.studentTail > -Infinity) kl += rest * (Math.log(rest) - s.studentTail);
+    return { gradient: scale * Math.sqrt(square), kl: improper || rest < -1e-6 ? NaN : Math.max(kl, 0), improper };
+  }
+
+  /* What a method needs of whole micro-batches, by group: a function for its trust. */
+  function batchTrusts(tokens, name, h) {
+    const method = METHODS[name];
+    if (!method.batch) return null;
+    const groups = new Map();
+    for (const s of tokens) {
+      if (!groups.has(s.group)) groups.set(s.group, []);
+      groups.get(s.group).push(s);
+    }
+    return new Map([...groups].map(([group, members]) => [group, method.batch(members, h)]));
+  }
+
+  /* Every token's target under a method. */
+  function allTargets(tokens, name, h) {
+    const batches = batchTrusts(tokens, name, h);
+    return tokens.map((s) => targetOf(s, name, h, batches && batches.get(s.group)));
+  }
+
+  const KINDS = { f: Float32Array, u: Uint32Array, h: Uint16Array };
+  function column(packed) {
+    const text = atob(packed.data), bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+    return new KINDS[packed.kind](bytes.buffer);
+  }
+
+  /* The tokens of a page's store, each with its candidates and statistics. */
+  function unpack(store) {
+    const columns = Object.fromEntries(Object.entries(store.columns).map(([name, packed]) => [name, column(packed)]));
+    const teachers = store.sources.filter((name) => name.startsWith("teacher"));
+    const ownReference = store.sources.includes("reference");
+    const tokens = [];
+    let at = 0, t = 0;
+    store.rows.forEach((row, r) => {
+      const members = row.learned.map((place) => {
+        const count = columns.counts[t], part = (name) => Array.from(columns[name].subarray(at, at + count));
+        const student = part("student"), label = columns.label[t];
+        const s = {
+          row: r, place, group: row.group, at: t, candidates: part("candidates"), label, student,
+          logp: student[label], p: Math.exp(student[label]), logNot: columns.log_not_y[t],
+          entropy: columns.entropy[t], topEntropy: columns.top_entropy[t], collision: columns.collision[t],
+          rank: columns.rank[t], weight: columns.token_weight ? columns.token_weight[t] : 1,
+          studentTail: columns["student tail"][t], teachers, vocabulary: store.vocabulary,
+          teacherLogps: teachers.map(part), teacherTails: teachers.map((name) => columns[`${name} tail`][t]),
+          teacherEntropies: teachers.map((name) => columns[`${name} entropy`][t]),
+          reference: ownReference ? part("reference") : student,
+          referenceTail: columns[ownReference ? "reference tail" : "student tail"][t],
+          referenceBelow: columns.reference_mass_below ? columns.reference_mass_below[t] : NaN,
+          others: store.vocabulary - count,
+        };
+        s.referenceLogp = columns.reference_logp_y ? columns.reference_logp_y[t] : s.reference[label];
+        at += count; t += 1;
+        return s;
+      });
+      const ratio = total(members.map((s) => s.logp - s.referenceLogp)) / Math.max(members.length, 1);
+      members.forEach((s) => { s.sequence = { ratio }; tokens.push(s); });
+    });
+    return tokens;
+  }
+
+  root.LiveTarget = { METHODS: Object.keys(METHODS), unpack, targetOf, batchTrusts, allTargets };
+})(typeof globalThis === "undefined" ? this : globalThis);

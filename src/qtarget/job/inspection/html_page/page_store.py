@@ -1,0 +1,171 @@
+"""What the page keeps of the measured rows: texts, candidates and statistics, as columns of numbers in base64."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+import qtarget as qt
+from qtarget.job.inspection.inspect_job import Inspection
+from qtarget.job.inspection.measured_rows import MeasuredRow
+from qtarget.job.inspection.token_texts import candidate_texts, shown_token, token_texts
+from qtarget.job.inspection.trained_rows import TrainedRow
+from qtarget.target.hyperparameters import Count, OneOf, Within, hyperparameters
+
+STORE_BYTES = 7_000_000
+"""Of the page's numbers and texts; rows that do not fit are left out."""
+AUDIT_TOKENS, AUDIT_EXAMPLES = 600, 3
+"""Rows that are shown for each finding of the audit, and tokens of each."""
+KEPT_NUMBERS = {
+    "entropy": "entropy",
+    "top_entropy": "top_entropy",
+    "log_not_y": "log_not_y",
+    "collision": "collision",
+    "reference_mass_below": "reference_mass_below",
+    "token_weight": "token_weight",
+}
+"""Measured numbers that the page keeps, and their columns."""
+
+
+class PageStore(NamedTuple):
+    """What goes into the page, and how many measured rows did not fit."""
+
+    data: dict[str, Any]
+    left_out: int
+
+
+def page_store(inspection: Inspection) -> PageStore:
+    """The store of a page, within `STORE_BYTES`."""
+    rows = inspection.found.rows
+    kept = _fitting(rows, inspection.found.sources)
+    ids = np.unique(np.concatenate([row.likeliest.ids for row in kept]))
+    tokenizer = inspection.trainer.text_tokenizer
+    texts = candidate_texts(ids.tolist(), tokenizer, inspection.found.vocabulary)
+    data = {
+        "vocabulary": inspection.found.vocabulary,
+        "sources": list(inspection.found.sources),
+        "ids": ids.tolist(),
+        "texts": [page_text(texts[each]) for each in ids.tolist()],
+        "rows": [_row(row, text) for row, text in zip(kept, inspection.table.texts[: len(kept)], strict=True)],
+        "columns": {name: _packed(values) for name, values in _columns(kept, ids, inspection.found.sources).items()},
+        "methods": [_method(name, method) for name, method in inspection.found.open.methods.items()],
+        "audit_rows": _audit_rows(inspection, tokenizer),
+    }
+    return PageStore(data, len(rows) - len(kept))
+
+
+def page_text(text: str) -> str:
+    """A token as the page shows it: a line break is seen and breaks the line, other hidden characters are spelled
+    out."""
+    return "".join("↵\n" if sign == "\n" else "⇥" if sign == "\t" else shown_token(sign) for sign in _cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}… ({len(text):,} characters)"
+
+
+def _fitting(rows: Sequence[MeasuredRow], sources: Sequence[str]) -> Sequence[MeasuredRow]:
+    """As many rows as fit, in order; one at least."""
+    total = 0
+    for place, row in enumerate(rows):
+        total += _bytes_of(row, len(sources))
+        if total > STORE_BYTES and place:
+            return rows[:place]
+    return rows
+
+
+def _bytes_of(row: MeasuredRow, sources: int) -> int:
+    tokens, candidates = len(row.likeliest.counts), len(row.likeliest.ids)
+    numbers = tokens * (6 + 2 * (sources + 1)) + candidates * (2 + sources)
+    return int(numbers * 4 * 4 / 3) + 8 * len(row.row.ids)
+
+
+def _columns(rows: Sequence[MeasuredRow], ids: np.ndarray, sources: Sequence[str]) -> dict[str, np.ndarray]:
+    """By name; of candidates, of which a token has `counts`, or of tokens."""
+    likeliest = [row.likeliest for row in rows]
+    counts = np.concatenate([each.counts for each in likeliest])
+    candidates = np.searchsorted(ids, np.concatenate([each.ids for each in likeliest]))
+    labels = np.searchsorted(ids, np.concatenate([row.row.ids[row.row.learned] for row in rows]))
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    is_label = candidates == np.repeat(labels, counts)
+    columns = {
+        "counts": counts.astype(np.uint16),
+        "candidates": candidates.astype(np.uint16 if len(ids) < 2**16 else np.uint32),
+        "label": (is_label.nonzero()[0] - starts).astype(np.uint16),
+        "rank": np.concatenate([row.numbers["rank"] for row in rows]).astype(np.uint32),
+    }
+    for source in ("student", *sources):
+        columns[source] = _floats([each.logprobs[source] for each in likeliest])
+        columns[f"{source} tail"] = _floats([each.log_tail[source] for each in likeliest])
+    for name, column in KEPT_NUMBERS.items():
+        if name in rows[0].numbers:
+            columns[column] = _floats([row.numbers[name] for row in rows])
+    for source in sources:
+        columns[f"{source} entropy"] = _floats([row.numbers[f"{source} entropy"] for row in rows])
+    if "reference" not in sources and _differs(rows):  # a reference of which only the label's probability is known
+        columns["reference_logp_y"] = _floats([row.numbers["reference_logp_y"] for row in rows])
+    return columns
+
+
+def _differs(rows: Sequence[MeasuredRow]) -> bool:
+    return any((row.numbers["reference_logp_y"] != row.numbers["logp_y"]).any() for row in rows)
+
+
+def _floats(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _packed(values: np.ndarray) -> dict[str, str]:
+    kind = {"float32": "f", "uint32": "u", "uint16": "h"}[values.dtype.name]
+    return {"kind": kind, "data": base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()}
+
+
+def _row(row: MeasuredRow, texts: Sequence[str]) -> dict[str, Any]:
+    return {
+        "number": row.row.number,
+        "why": row.row.why,
+        "group": row.group,
+        "texts": [page_text(text) for text in texts],
+        "learned": row.row.learned.tolist(),
+    }
+
+
+def _method(name: str, method: qt.Method) -> dict[str, Any]:
+    """A method with its hyperparameters as the page moves them; one number a teacher is moved as their sum."""
+    values: Mapping[str, Any] = method.hyperparameters
+    settings = []
+    for each in hyperparameters(qt.METHODS[name]):
+        value = values[each.name]
+        value = sum(value) if isinstance(value, list | tuple) else value
+        settings.append({"name": each.name, "value": value, "about": each.domain.about, **_domain(each.domain)})
+    return {"name": name, "settings": settings, "source": method.source, "use_when": method.use_when}
+
+
+def _domain(domain: Within | Count | OneOf) -> dict[str, Any]:
+    if isinstance(domain, Within):
+        return {"low": domain.low, "high": domain.high, "open": domain.open_low}
+    return {"choices": list(domain.choices)} if isinstance(domain, OneOf) else {}
+
+
+def _audit_rows(inspection: Inspection, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Rows that the audit names, as text with their mask, by number."""
+    audit = inspection.findings.audit
+    wanted = [number for line in audit.lines for number in line.numbers[:AUDIT_EXAMPLES]]
+    numbers = dict.fromkeys([*wanted, *audit.least, *audit.most])
+    return {str(number): _audit_row(inspection.prepared[number], tokenizer) for number in numbers}
+
+
+def _audit_row(row: TrainedRow, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Stretches that are learned, or not, in order."""
+    learned = np.zeros(len(row.ids), bool)
+    learned[row.learned] = True
+    stretches: list[list[Any]] = []
+    texts = token_texts(row.ids[:AUDIT_TOKENS].tolist(), tokenizer)
+    for text, is_learned in zip(texts, learned[:AUDIT_TOKENS].tolist(), strict=True):
+        if stretches and stretches[-1][0] == is_learned:
+            stretches[-1][1] += page_text(text)
+        else:
+            stretches.append([is_learned, page_text(text)])
+    return {"stretches": stretches, "tokens": len(row.ids), "learned": int(learned.sum())}

@@ -1,0 +1,437 @@
+/* The page over the store: every text from rows goes in as text, never as markup. */
+(function () {
+  "use strict";
+  const page = JSON.parse(document.getElementById("store").textContent);
+  const { store, findings } = page;
+  const tokens = LiveTarget.unpack(store);
+  const teachers = store.sources.filter((name) => name.startsWith("teacher"));
+  const ownReference = store.sources.includes("reference");
+  const $ = (id) => document.getElementById(id);
+  const state = { method: null, settings: {}, targets: [], token: null, region: null };
+  const firstOfRow = [];
+  tokens.forEach((s, t) => { if (firstOfRow[s.row] === undefined) firstOfRow[s.row] = t; });
+
+  function make(tag, attributes, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (name === "class") node.className = value;
+      else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+      else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
+    }
+    node.append(...children.filter((each) => each !== null && each !== undefined));
+    return node;
+  }
+  const number = (x, digits = 3) => (x === null || x === undefined || Number.isNaN(x) ? "–" : Math.abs(x) >= 1e4 ? x.toExponential(1) : x.toFixed(digits));
+  const percent = (x, digits = 0) => (x === null || x === undefined || Number.isNaN(x) ? "–" : `${(100 * x).toFixed(digits)}%`);
+  const many = (x) => Math.round(x).toLocaleString("en");
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const sourceName = (name) => (name === "teacher 0" && teachers.length === 1 ? "teacher" : name);
+  const options = (select, pairs, chosen) => {
+    select.replaceChildren(...pairs.map(([value, text]) => make("option", { value, selected: value === chosen || null }, text)));
+  };
+
+  function table(heads, lines) {
+    const head = make("tr", null, ...heads.map((text, i) => make("th", { class: i ? "n" : "" }, text)));
+    const body = lines.map((line) => {
+      const cells = line.cells.map((cell, i) => make("td", { class: i ? "n" : "" }, cell));
+      return make("tr", { class: line.class || "" }, ...cells);
+    });
+    return make("div", { class: "scroll" }, make("table", null, make("thead", null, head), make("tbody", null, ...body)));
+  }
+
+  /* ---- numbers of a token */
+  const teacherP = (s, i = 0) => (s.teachers.length > i ? Math.exp(s.teacherLogps[i][s.label]) : NaN);
+  const isConflict = (s) => s.p < page.conflict[0] && s.entropy < page.conflict[1];
+  const isContradicted = (s) => s.teachers.length > 0 && teacherP(s) < page.contradiction[0] &&
+    Math.exp(Math.max(...s.teacherLogps[0])) >= page.contradiction[1];
+  const regionOf = (s) => {
+    const place = (edges, x) => { let i = 0; while (i + 2 < edges.length && x >= edges[i + 1]) i++; return i; };
+    return place(page.entropy_edges, s.entropy) * (page.p_edges.length - 1) + place(page.p_edges, s.p);
+  };
+  const text = (candidate) => store.texts[candidate] || "∅";
+  const labelText = (s) => store.rows[s.row].texts[s.place] || text(s.candidates[s.label]);
+  const likeliest = (values) => values.reduce((best, value, k) => (value > values[best] ? k : best), 0);
+
+  /* ---- the method and its hyperparameters */
+  const live = store.methods.filter((each) => LiveTarget.METHODS.includes(each.name));
+
+  function chooseMethod(name, settings) {
+    const method = live.find((each) => each.name === name);
+    if (!method) return;
+    state.method = method;
+    state.settings = settings || Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
+    $("method").value = name;
+    drawSettings();
+    recompute();
+  }
+
+  function drawSettings() {
+    $("settings").replaceChildren(...state.method.settings.map((each) => make("label", { title: each.about }, each.name, ...control(each))));
+  }
+
+  function control(each) {
+    const set = (value) => { state.settings[each.name] = value; recompute(); };
+    if (each.choices) {
+      const select = make("select", { "aria-label": each.name, onchange: () => set(each.choices[select.selectedIndex]) });
+      options(select, each.choices.map((value, i) => [String(i), value === null ? "none" : String(value)]), String(each.choices.indexOf(state.settings[each.name])));
+      return [select];
+    }
+    if (each.low === undefined) return [` ${state.settings[each.name]}`];
+    const value = state.settings[each.name], high = Math.min(each.high, Math.max(1, 4 * each.value));
+    const low = each.open ? high / 200 : each.low;
+    const box = make("input", { type: "number", value, min: low, max: each.high, step: "any", "aria-label": `${each.name}, as a number` });
+    const slider = make("input", { type: "range", min: low, max: high, step: (high - low) / 200, value, "aria-label": each.name });
+    slider.addEventListener("input", () => { box.value = Number(slider.value).toPrecision(4) / 1; set(Number(slider.value)); });
+    box.addEventListener("input", () => {
+      const given = Number(box.value);
+      if (box.value !== "" && given >= each.low && given <= each.high && !(each.open && given === each.low)) { slider.value = given; set(given); }
+    });
+    return [slider, box];
+  }
+
+  let pending = 0;
+  function recompute() {
+    state.targets = LiveTarget.allTargets(tokens, state.method.name, state.settings);
+    if (state.token !== null) drawToken();
+    cancelAnimationFrame(pending);
+    pending = requestAnimationFrame(() => { drawRegions(); recolour(); markMethod(); });
+  }
+
+  /* ---- audit */
+  function drawAudit() {
+    const audit = findings.audit;
+    const heading = make("p", null, `${many(audit.rows)} prepared rows, ${many(audit.tokens)} tokens, ${many(audit.learned)} of them learned.`);
+    const found = audit.lines.filter((line) => line.count), clean = audit.lines.filter((line) => !line.count);
+    const lines = found.map((line) => {
+      const says = make("span", { class: "flag" }, `${many(line.count)} of ${many(line.of)} rows ${line.says}`);
+      return line.numbers.length ? make("details", null, make("summary", null, says), ...shownRows(line.numbers, line.count)) : make("div", null, says);
+    });
+    const extremes = [["learn least", audit.least], ["learn most", audit.most]].map(([says, numbers]) =>
+      make("details", null, make("summary", null, `rows that ${says}`), ...shownRows(numbers, numbers.length)));
+    const none = clean.length ? make("p", { class: "soft" }, `Looked for and not found: rows that ${clean.map((line) => line.says).join("; ")}.`) : null;
+    $("audit-body").replaceChildren(...[heading, ...lines, ...extremes, none].filter(Boolean));
+  }
+
+  function shownRows(numbers, count) {
+    const rows = numbers.filter((n) => store.audit_rows[n]).map((n) => {
+      const row = store.audit_rows[n], on = store.rows.findIndex((each) => each.number === n);
+      const body = make("div", { class: "text", dir: "auto" }, ...row.stretches.map(([learned, part]) => make("span", { class: learned ? "learned" : "masked" }, part)));
+      const open = on >= 0 ? make("button", { type: "button", onclick: () => select(firstOfRow[on], true) }, "its tokens") : null;
+      return make("article", null, make("header", null, `row ${n}: ${many(row.learned)} of ${many(row.tokens)} tokens learned`, open), body);
+    });
+    const others = numbers.filter((n) => !store.audit_rows[n]);
+    const more = count - numbers.length, and = more > 0 ? ` and ${many(more)} more` : "";
+    return others.length || more > 0 ? [...rows, make("p", { class: "soft" }, `also rows ${others.join(", ")}${and}`)] : rows;
+  }
+
+  /* ---- map */
+  const AXES = { p: ["p_y, the model's", (s) => s.p, [0, 1]], entropy: ["entropy, nats", (s) => s.entropy, null] };
+  if (teachers.length) AXES.teacher = ["p_y, the teacher's", (s) => teacherP(s), [0, 1]];
+  const inMap = (s) => $("all-rows").checked || store.rows[s.row].why === "random";
+  let mapChart = null, mapOrder = [];
+
+  function drawMap() {
+    const [xName, x, xRange] = AXES[$("x-axis").value], [yName, y, yRange] = AXES[$("y-axis").value];
+    mapOrder = tokens.filter(inMap).sort((a, b) => x(a) - x(b));
+    const kinds = [(s) => !isConflict(s) && !isContradicted(s), (s) => isContradicted(s) && !isConflict(s), isConflict];
+    const data = [mapOrder.map(x), ...kinds.map((kind) => mapOrder.map((s) => (kind(s) ? y(s) : null)))];
+    const colours = ["--student", "--teacher", "--conflict"].map(css);
+    const ink = css("--soft"), grid = css("--line"), font = "12px system-ui, sans-serif";
+    const axis = (label, size) => ({ label, stroke: ink, font, labelFont: font, size, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid } });
+    const box = $("map-chart");
+    box.replaceChildren();
+    mapChart = new uPlot({
+      width: Math.max(240, box.clientWidth), height: 380,
+      cursor: { points: { show: false }, drag: { x: false, y: false } },
+      scales: { x: { time: false, range: (u, low, high) => xRange || [0, Math.max(high, 0.1)] }, y: { range: (u, low, high) => yRange || [0, Math.max(high || 0, 0.1)] } },
+      axes: [axis(xName, 44), axis(yName, 52)],
+      series: [{}, ...colours.map((stroke, i) => ({ stroke, paths: () => null, points: { show: true, size: i ? 5 : 4, fill: stroke, width: 0 } }))],
+    }, data, box);
+    mapChart.over.addEventListener("click", () => nearest(mapChart, x, y));
+  }
+
+  function nearest(chart, x, y) {
+    const { left, top } = chart.cursor;
+    let best = null, least = 400;
+    for (const s of mapOrder) {
+      const far = (chart.valToPos(x(s), "x") - left) ** 2 + (chart.valToPos(y(s), "y") - top) ** 2;
+      if (far < least) { least = far; best = s; }
+    }
+    if (best) { select(best.at, true); chooseRegion(regionOf(best)); }
+  }
+
+  function drawRegions() {
+    const cells = page.regions.map(() => ({ tokens: 0, pull: 0 }));
+    let count = 0, pull = 0;
+    tokens.forEach((s, t) => {
+      if (!inMap(s)) return;
+      const cell = cells[regionOf(s)], g = state.targets[t].gradient;
+      cell.tokens += 1; count += 1; cell.pull += g; pull += g;
+    });
+    const columns = page.p_edges.length - 1, span = (a, b) => (b === null ? `≥ ${a}` : `${a} – ${b}`);
+    const heads = page.p_edges.slice(0, -1).map((low, i) => make("th", { scope: "col" }, `p_y ${span(low, page.p_edges[i + 1])}`));
+    const lines = page.entropy_edges.slice(0, -1).map((low, line) => make("tr", null,
+      make("th", { scope: "row" }, `entropy ${span(low, page.entropy_edges[line + 1])}`),
+      ...page.regions.slice(line * columns, (line + 1) * columns).map((_, i) => {
+        const at = line * columns + i, cell = cells[at];
+        const says = [`${percent(cell.tokens / Math.max(count, 1), 1)} of tokens`, make("br"), make("strong", null, `${percent(cell.pull / (pull || 1), 1)} of the pull`)];
+        const name = at === 0 ? [make("span", { class: "flag" }, "confident conflicts"), make("br")] : [];
+        return make("td", null, make("button", { type: "button", "data-region": at, "aria-pressed": String(state.region === at), onclick: () => chooseRegion(at) }, ...name, ...says));
+      })));
+    const focused = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.region : undefined;
+    $("regions").replaceChildren(make("tr", null, make("td"), ...heads), ...lines.reverse());
+    if (focused !== undefined) { const again = $("regions").querySelector(`[data-region="${Number(focused)}"]`); if (again) again.focus(); }
+    drawRegionTokens();
+  }
+
+  function chooseRegion(at) { state.region = state.region === at ? null : at; drawRegions(); }
+
+  function drawRegionTokens() {
+    if (state.region === null) return $("region-tokens").replaceChildren(make("li", { class: "soft" }, "Choose a region to read its tokens."));
+    const inside = tokens.filter((s) => inMap(s) && regionOf(s) === state.region).sort((a, b) => state.targets[b.at].gradient - state.targets[a.at].gradient);
+    const shown = inside.slice(0, 200).map((s) => sentence(s));
+    if (inside.length > 200) shown.push(make("li", { class: "soft" }, `and ${many(inside.length - 200)} more, of smaller pull`));
+    $("region-tokens").replaceChildren(...(shown.length ? shown : [make("li", { class: "soft" }, "No token is there.")]));
+  }
+
+  /* A token in its sentence, as a button that opens it. */
+  function sentence(s, instead) {
+    const row = store.rows[s.row].texts, from = Math.max(0, s.place - 14);
+    const before = row.slice(from, s.place).join(""), after = row.slice(s.place + 1, s.place + 5).join("");
+    const parts = [make("span", { class: "soft" }, `${store.rows[s.row].number}  `), (from ? "…" : "") + before.slice(-90), make("b", null, labelText(s)), after.slice(0, 30)];
+    if (instead) parts.push(make("span", { class: "to" }, `   ${instead}`));
+    return make("li", null, make("button", { type: "button", dir: "auto", "data-token": s.at, onclick: () => select(s.at, true) }, ...parts));
+  }
+
+  /* ---- rows */
+  const COLOURS = {
+    mask: ["what is learned", null],
+    p: ["p_y: red where the model finds the label improbable", (s) => 1 - s.p],
+    trust: ["trust γ under the method: green where the label is trusted", (s, target) => target.trust, true],
+    gradient: ["pull: the norm of the token's gradient under the method", (s, target) => target.gradient / Math.SQRT2],
+    kl: ["KL(Q‖p) under the method: how far the target is from the model", (s, target) => target.kl / 2],
+  };
+  if (teachers.length) COLOURS.teacher = ["the teacher's p_y: red where the teacher finds the label improbable", (s) => 1 - teacherP(s)];
+  const spans = new Array(tokens.length), rowNodes = [], visible = new Set();
+  const watcher = typeof IntersectionObserver === "undefined" ? null : new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      const r = Number(entry.target.dataset.row);
+      if (entry.isIntersecting) { visible.add(r); fill(r); colourRow(r); } else visible.delete(r);
+    }
+  }, { root: $("row-list"), rootMargin: "600px" });
+
+  function drawRows() {
+    const why = $("why").value;
+    store.rows.forEach((row, r) => {
+      const body = make("div", { class: "text", dir: "auto", tabindex: 0, role: "group", "aria-label": `row ${row.number}` });
+      const node = make("article", { id: `row-${row.number}`, "data-row": r }, make("header", null, make("strong", null, `row ${row.number}`), make("span", null, page.why[row.why]), make("span", null, `${many(row.learned.length)} of ${many(row.texts.length)} tokens learned`)), body);
+      body.addEventListener("keydown", (event) => step(event, r));
+      rowNodes.push({ node, body, filled: false });
+      if (watcher) watcher.observe(node); else { visible.add(r); fill(r); }
+    });
+    $("row-list").replaceChildren(...rowNodes.map((each) => each.node));
+    filterRows(why);
+  }
+
+  function fill(r) {
+    if (rowNodes[r].filled) return;
+    rowNodes[r].filled = true;
+    const row = store.rows[r], learned = new Map(row.learned.map((place, i) => [place, firstOfRow[r] + i]));
+    let masked = "";
+    const parts = [], flush = () => { if (masked) parts.push(make("span", { class: "prompt" }, masked)); masked = ""; };
+    row.texts.forEach((part, place) => {
+      const t = learned.get(place);
+      if (t === undefined) { masked += part; return; }
+      flush();
+      spans[t] = make("span", { class: "t", "data-token": t }, part || "·");
+      parts.push(spans[t]);
+    });
+    flush();
+    rowNodes[r].body.replaceChildren(...parts);
+    if (state.token !== null && tokens[state.token].row === r && spans[state.token]) spans[state.token].classList.add("here");
+  }
+
+  function colourRow(r) {
+    const [, value, good] = COLOURS[$("colour").value], shade = css(good ? "--shade-good" : "--shade");
+    for (let t = firstOfRow[r]; t < tokens.length && tokens[t].row === r; t++) {
+      if (!spans[t]) continue;
+      spans[t].classList.toggle("learned", !value);
+      const x = value ? Math.min(Math.max(value(tokens[t], state.targets[t]) || 0, 0), 1) : 0;
+      spans[t].style.backgroundColor = value ? `rgba(${shade}, ${(0.75 * x).toFixed(3)})` : "";
+    }
+  }
+  function recolour() { $("scale-note").textContent = `Colour: ${COLOURS[$("colour").value][0]}. Grey text is not learned.`; visible.forEach(colourRow); }
+  function filterRows(why) { rowNodes.forEach((each, r) => { each.node.hidden = why !== "all" && store.rows[r].why !== why; }); }
+
+  function step(event, r) {
+    const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!way) return;
+    event.preventDefault();
+    const inRow = state.token !== null && tokens[state.token].row === r;
+    const next = inRow ? state.token + way : firstOfRow[r];
+    if (tokens[next] && tokens[next].row === r) select(next, false);
+  }
+
+  /* ---- a token */
+  function select(t, scrolls) {
+    if (state.token !== null && spans[state.token]) spans[state.token].classList.remove("here");
+    state.token = t;
+    const r = tokens[t].row;
+    if (rowNodes[r].node.hidden) { $("why").value = "all"; filterRows("all"); }
+    fill(r); colourRow(r);
+    spans[t].classList.add("here");
+    if (scrolls) rowNodes[r].node.scrollIntoView({ block: "center" });
+    drawToken();
+  }
+
+  let bars = null;
+  function drawToken() {
+    const s = tokens[state.token], target = state.targets[state.token], row = store.rows[s.row];
+    const series = [["student", "student", s.student], ...s.teachers.map((name, i) => ["teacher", sourceName(name), s.teacherLogps[i]]), ...(ownReference ? [["reference", "reference", s.reference]] : [])]
+      .map(([key, name, logps]) => [key, name, logps.map((x) => Math.exp(x))]);
+    series.push(["target", "target", target.q]);
+    const order = s.student.map((_, k) => k).sort((a, b) => Math.max(...series.map(([, , v]) => v[b])) - Math.max(...series.map(([, , v]) => v[a])));
+    const first = order.slice(0, 9);
+    if (!first.includes(s.label)) first[first.length - 1] = s.label;
+    const context = make("div", { class: "text context", dir: "auto" }, "…" + row.texts.slice(Math.max(0, s.place - 16), s.place).join("").slice(-140), make("b", null, labelText(s)));
+    const worst = Math.max(...target.bound);
+    const facts = [["p_y", number(s.p, 4)], ["rank", many(s.rank)], ["entropy", number(s.entropy, 2)], ...(s.teachers.length ? [["teacher's p_y", number(teacherP(s), 4)]] : []),
+      ["trust γ", number(target.trust)], ["scale s", number(target.scale)], ["pull", number(target.gradient)], ["KL(Q‖p)", number(target.kl)]];
+    const head = make("tr", null, make("th", null, "token"), ...series.map(([key, name]) => make("th", { class: "n" }, make("span", { class: `key ${key}` }), name)));
+    const lines = first.map((k) => make("tr", { class: k === s.label ? "label" : "", "data-candidate": store.ids[s.candidates[k]] },
+      make("td", null, (k === s.label ? "▸ " : "") + text(s.candidates[k])), ...series.map(([, , values]) => make("td", { class: "n" }, number(values[k], 4)))));
+    const rest = make("tr", { class: "soft" }, make("td", null, "all others"), ...series.map(([, , v]) => make("td", { class: "n" }, number(1 - first.reduce((a, k) => a + v[k], 0), 4))));
+    const chart = make("div", { class: "chart", role: "img", "aria-label": "bars of the probabilities in the table below" });
+    const cut = worst > 1e-6 ? make("p", { class: "soft" }, `The page keeps the likeliest tokens alone: this target is right to ${worst.toExponential(0)}.`) : null;
+    const notes = [target.improper ? "Improper target: some entries are below zero." : "",
+      isConflict(s) ? "A confident conflict." : "", isContradicted(s) ? "The teacher contradicts this label." : ""].filter(Boolean);
+    $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}, token ${s.place}, under ${state.method.name}`), context,
+      ...notes.map((note) => make("p", { class: "flag" }, note)), chart,
+      make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", null, name), make("dd", { "data-fact": name }, value)])),
+      make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), ...(cut ? [cut] : []), underEveryMethod(s));
+    drawBars(chart, series, first, s);
+  }
+
+  /* The token under every method, each as it was measured; the run's own hyperparameters or the defaults. */
+  let isOpen = false;
+  function underEveryMethod(s) {
+    const top = likeliest(s.teachers.length ? s.teacherLogps[0] : s.student);
+    const other = top === s.label ? likeliest(s.student.map((x, k) => (k === s.label ? -Infinity : x))) : top;
+    const box = make("details", { id: "every-method", open: isOpen || null }, make("summary", null, "this token under every method"));
+    const fillIn = () => {
+      const lines = live.map((method) => {
+        const settings = Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
+        const batches = LiveTarget.batchTrusts(tokens, method.name, settings);
+        const target = LiveTarget.targetOf(s, method.name, settings, batches && batches.get(s.group));
+        return { cells: [method.name, number(target.trust), number(target.q[s.label]), number(target.q[other]), number(target.gradient)], class: method.name === state.method.name ? "chosen" : "" };
+      });
+      box.append(table(["method", "trust", `Q(${text(s.candidates[s.label]).trim().slice(0, 8)})`, `Q(${text(s.candidates[other]).trim().slice(0, 8)})`, "pull"], lines));
+    };
+    if (isOpen) fillIn();
+    box.addEventListener("toggle", () => { isOpen = box.open; if (box.open && box.children.length === 1) fillIn(); });
+    return box;
+  }
+
+  /* Grouped bars: each series has places of its own in a group. */
+  function drawBars(box, series, first, s) {
+    const width = series.length + 1, xs = [], columns = series.map(() => []);
+    first.forEach((k, g) => series.forEach(([, , values], j) => {
+      xs.push(g * width + j);
+      columns.forEach((each, i) => each.push(i === j ? values[k] : null));
+    }));
+    const ink = css("--soft"), grid = css("--line"), font = "11px ui-monospace, monospace", centre = (series.length - 1) / 2;
+    const name = (k) => { const label = text(s.candidates[k]).replace(/\s/g, "␣"); return (k === s.label ? "▸" : "") + (label.length > 7 ? label.slice(0, 6) + "…" : label); };
+    if (bars) bars.destroy();
+    bars = new uPlot({
+      width: Math.max(220, box.clientWidth), height: 170, cursor: { show: false },
+      scales: { x: { time: false, range: () => [-1, first.length * width - 1] }, y: { range: (u, low, high) => [Math.min(0, low), Math.max(1e-6, high) * 1.05] } },
+      axes: [{ stroke: ink, font, rotate: -35, size: 46, grid: { show: false }, ticks: { show: false }, splits: () => first.map((_, g) => g * width + centre), values: () => first.map(name) },
+        { stroke: ink, font, size: 40, grid: { stroke: grid, width: 1 }, ticks: { show: false } }],
+      series: [{}, ...series.map(([key]) => ({ stroke: css(`--${key}`), fill: css(`--${key}`), width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.92, 40, 1] }) }))],
+    }, [xs, ...columns], box);
+  }
+
+  /* ---- methods, teacher, words, evidence */
+  function drawMethods() {
+    const against = findings.methods.some((each) => each.contradicted_share !== null);
+    const heads = ["method", "mean trust", "pull beside sft's", "effective tokens", "pull on confident conflicts", ...(against ? ["pull where the teacher contradicts"] : []), "mean KL(Q‖p)", "proper targets"];
+    const lines = findings.methods.map((each) => {
+      const settings = Object.entries(each.hyperparameters).map(([name, value]) => `${name} ${value}`).join(", ");
+      const can = live.some((one) => one.name === each.name);
+      const name = can ? make("button", { type: "button", class: "method", onclick: () => chooseMethod(each.name), "data-method": each.name }, each.name) : each.name;
+      const cell = make("span", null, name, settings ? make("span", { class: "soft" }, ` ${settings}`) : "", each.name === findings.configured ? make("span", { class: "soft" }, " (this run's)") : "");
+      return { cells: [cell, number(each.mean_trust), `${number(each.gradient_beside_sft, 2)}×`, many(each.effective_tokens), percent(each.conflict_share, 1), ...(against ? [percent(each.contradicted_share, 1)] : []), number(each.mean_kl), percent(each.proper)] };
+    });
+    const closed = Object.entries(findings.closed).map(([name, why]) => make("p", { class: "soft" }, make("strong", null, name), ` is not shown: ${why}`));
+    $("methods-body").replaceChildren(
+      make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${many(findings.sample)} random rows, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². Methods that look at a batch see ${findings.batch_rows} rows together. Choose a method to see its targets above.`),
+      table(heads, lines), ...closed);
+  }
+  function markMethod() {
+    document.querySelectorAll("[data-method]").forEach((each) => each.closest("tr").classList.toggle("chosen", each.dataset.method === state.method.name));
+  }
+
+  function drawTeacher() {
+    if (!findings.teachers.length) return $("teacher-body").replaceChildren(make("p", { class: "soft" }, "This run has no teacher. With one, this part shows where it contradicts the rows: qtarget inspect config.yaml --method target-sft --teacher PATH"));
+    const heads = ["source", "loss of the rows under it", "under the model", "shared mass", "same likeliest token", "contradicts", "mass on the kept tokens"];
+    const lines = findings.teachers.map((each) => ({ cells: [sourceName(each.name), number(each.nll), number(each.student_nll), number(each.overlap), percent(each.agrees), percent(each.contradicted, 1), percent(each.captured, 2)] }));
+    const sure = findings.surest.map((each) => tokens.find((s) => s.row === each.row && s.place === each.token) && sentence(tokens.find((s) => s.row === each.row && s.place === each.token), `${sourceName(each.source)}: ${page.instead[each.instead]} ${number(each.p_instead, 2)}, label ${number(each.p_label)}`)).filter(Boolean);
+    $("teacher-body").replaceChildren(table(heads, lines),
+      make("h3", null, "Surest against the label"), make("p", { class: "soft" }, "The rows most worth reading: here a label is wrong, or the teacher is. Of all rows of this page."),
+      make("ul", { class: "list" }, ...(sure.length ? sure : [make("li", { class: "soft" }, "No label is contradicted.")])));
+  }
+
+  function drawWords() {
+    const lines = findings.kinds.map((each) => {
+      const far = each.mean_nll > 0.3 && each.mean_nll > 3 * each.median_nll;
+      return { cells: [make("span", { class: far ? "flag" : "" }, each.kind), many(each.tokens), number(each.mean_nll), number(each.median_nll), far ? "mean far above the median" : ""] };
+    });
+    $("words-body").replaceChildren(make("p", { class: "soft" }, "The model's loss by kind of token, in nats. A mean far above the median says that a few tokens of this kind are very improbable: it may be a systematic fault in the rows."), table(["kind", "tokens", "mean loss", "median loss", ""], lines));
+  }
+
+  function drawEvidence() {
+    const seen = new Map();
+    const lines = findings.statistics.map((each) => {
+      if (!seen.has(each.seen_with)) seen.set(each.seen_with, seen.size + 1);
+      return { cells: [make("span", null, each.says, make("sup", null, ` ${seen.get(each.seen_with)}`)), number(each.value), each.interval ? `${number(each.interval[0])} … ${number(each.interval[1])}` : "too few rows"] };
+    });
+    const notes = [...seen].map(([says, n]) => make("p", { class: "soft" }, make("sup", null, `${n} `), says));
+    const pilots = findings.candidates.map((each) => make("div", null, make("pre", { class: "line" }, each.line), " ", each.why));
+    $("evidence-body").replaceChildren(make("p", { class: "soft" }, `This is evidence, not a verdict. Intervals are 95 %, over the ${many(findings.sample)} random rows as units.`), table(["statistic", "value", "interval"], lines), ...notes,
+      make("h3", null, "To pilot"), make("p", { class: "soft" }, "On development questions, never on the test's."), ...pilots);
+  }
+
+  /* ---- wiring */
+  function draw() { drawMap(); recolour(); if (state.token !== null) drawToken(); }
+  $("about").textContent = page.about;
+  options($("method"), live.map((each) => [each.name, each.name]));
+  options($("x-axis"), Object.entries(AXES).map(([key, [name]]) => [key, name]), "p");
+  options($("y-axis"), Object.entries(AXES).map(([key, [name]]) => [key, name]), "entropy");
+  options($("colour"), Object.entries(COLOURS).map(([key, [name]]) => [key, name.split(":")[0]]), "p");
+  options($("why"), [["all", "all"], ...Object.entries(page.why).filter(([key]) => store.rows.some((row) => row.why === key))], "all");
+  $("map-keys").replaceChildren(make("span", { class: "key conflict" }), "confident conflict ", ...(teachers.length ? [make("span", { class: "key teacher" }), "contradicted by the teacher "] : []), make("span", { class: "key other" }), "other");
+  $("method").addEventListener("change", () => chooseMethod($("method").value));
+  for (const id of ["x-axis", "y-axis"]) $(id).addEventListener("change", drawMap);
+  $("all-rows").addEventListener("change", () => { drawMap(); drawRegions(); });
+  $("colour").addEventListener("change", recolour);
+  $("why").addEventListener("change", () => filterRows($("why").value));
+  const reach = (event) => { const t = event.target.dataset && event.target.dataset.token; if (t !== undefined && Number(t) !== state.token && event.target.classList.contains("t")) select(Number(t), false); };
+  $("row-list").addEventListener("click", reach);
+  $("row-list").addEventListener("mousemove", (event) => { if (event.movementX || event.movementY) reach(event); }); // not where rows scroll beneath
+  $("theme").addEventListener("click", () => {
+    const root = document.documentElement, isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = isDark ? "light" : "dark";
+    draw();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  let resizing = 0;
+  addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(draw, 120); });
+  addEventListener("beforeprint", () => store.rows.forEach((_, r) => { fill(r); colourRow(r); }));
+  drawAudit(); drawRows(); drawMethods(); drawTeacher(); drawWords(); drawEvidence();
+  chooseMethod(live.some((each) => each.name === findings.configured) ? findings.configured : live[0].name);
+  drawMap();
+  const worth = findings.surest.map((each) => tokens.find((s) => s.row === each.row && s.place === each.token)).find(Boolean);
+  const start = worth || tokens.reduce((a, b) => (state.targets[b.at].gradient > state.targets[a.at].gradient ? b : a));
+  select(start.at, false);
+  globalThis.qtargetPage = { state, tokens, store, select, chooseMethod };
+})();

@@ -1,0 +1,197 @@
+"""Everything that is measured of the chosen rows, with one forward pass of each model over each."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import qtarget as qt
+from qtarget.job.inspection.likeliest_tokens import OF_PAGE, Keeping, LikeliestTokens, joined, likeliest
+from qtarget.job.inspection.open_methods import OpenMethods, open_methods
+from qtarget.job.inspection.pull import TokenPull, label_gap, label_trust_pull, residual_pull, statistics_of, weighted
+from qtarget.job.inspection.pull import is_label_trust as keeps_rest
+from qtarget.job.inspection.row_forward import ForwardReader, RowForward
+from qtarget.job.inspection.trained_rows import TrainedRow
+from qtarget.job.inspection.whole_frame import WholeFrame, frames_of
+from qtarget.target import statistics
+from qtarget.target.rule import Statistic
+from qtarget.target.statistics import COLLISION, LOG_NOT_Y, LOGP_Y, MOMENTS, REFERENCE_MASS_BELOW, SEQUENCE_IDS
+from qtarget.target.types import Moment
+
+STUDENT_NAME, REFERENCE = "student", "reference"
+
+
+@dataclass(frozen=True)
+class MeasuredRow:
+    """One document, its T learned tokens measured.
+
+    Attributes:
+        row: as it is trained on.
+        numbers: by name, [T]: `logp_y`, `entropy`, `rank` and what else stands in `_of_source`; of sources besides the
+            student the name is "teacher 0 entropy" and the like. Nats.
+        likeliest: candidates and tails of every source.
+        pulls: by method, the parts of its `TokenPull`.
+        group: documents with the same number are one micro-batch to methods that look at a batch.
+    """
+
+    row: TrainedRow
+    numbers: Mapping[str, np.ndarray]
+    likeliest: LikeliestTokens
+    pulls: Mapping[str, Mapping[str, np.ndarray]]
+    group: int
+
+
+@dataclass
+class RowMeasures:
+    """A document under way: blocks of tokens, and the statistics that methods of wider scope still need."""
+
+    numbers: dict[str, list[Tensor]] = field(default_factory=dict)
+    statistics: dict[Statistic, list[Tensor]] = field(default_factory=dict)
+    pulls: dict[str, list[TokenPull]] = field(default_factory=dict)
+    likeliest: list[LikeliestTokens] = field(default_factory=list)
+    gap: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class MeasuredSet:
+    """The chosen rows, measured.
+
+    Attributes:
+        sources: names of what was asked besides the student, in order; "reference" only where it is not the student.
+        vocabulary: rows of the student's output layer.
+    """
+
+    rows: list[MeasuredRow]
+    open: OpenMethods
+    sources: tuple[str, ...]
+    vocabulary: int
+
+
+def conflict_score(reader: ForwardReader, row: TrainedRow) -> float:
+    """How much of a row contradicts a sure student: mean over its tokens of (1 − p_y)·e^(−entropy)."""
+    logp_TV = reader.logprobs(row)
+    labels_T1 = torch.as_tensor(row.ids[row.learned], device=logp_TV.device)[:, None]
+    p_y = logp_TV.gather(-1, labels_T1).squeeze(-1).exp()
+    entropy = -(logp_TV.exp() * logp_TV.clamp(min=-1e30)).sum(-1)
+    return float(((1 - p_y) * (-entropy).exp()).mean())
+
+
+@torch.no_grad()
+def measure(
+    reader: ForwardReader, rows: Sequence[TrainedRow], method: qt.Method, batch_rows: int, keep: Keeping = OF_PAGE
+) -> MeasuredSet:
+    """Measure rows under every method that their sources allow.
+
+    Args:
+        method: the run's own.
+        batch_rows: documents in a micro-batch, for methods that look at one: they are taken in order.
+        keep: which candidates of each distribution are kept.
+    """
+    measured, found, sources, vocabulary = [], None, (), 0
+    for row in rows:
+        forward = reader.read(row)
+        if found is None:
+            found, vocabulary = _opened(method, forward), forward.head.weight.shape[0]
+            sources = _names(forward)
+        measured.append((row, _measures(forward, found.methods, sources, keep)))
+    assert found is not None
+    groups = [number // batch_rows for number in range(len(measured))]
+    together = list(zip(groups, measured, strict=True))
+    made = [
+        each
+        for group, of_group in groupby(together, key=lambda pair: pair[0])
+        for each in _finished([pair[1] for pair in of_group], found.methods, group)
+    ]
+    return MeasuredSet(made, found, sources, vocabulary)
+
+
+def _opened(method: qt.Method, forward: RowForward) -> OpenMethods:
+    first = next(frames_of(forward))
+    return open_methods(method, first.tokens, forward.head.weight.shape[0])
+
+
+def _names(forward: RowForward) -> tuple[str, ...]:
+    """Sources whose whole distributions are known."""
+    named = [(f"teacher {i}", each) for i, each in enumerate(forward.tokens.teachers)]
+    named += [] if forward.is_student_reference else [(REFERENCE, forward.tokens.reference)]
+    return tuple(name for name, each in named if not isinstance(each, qt.LabelOnly))
+
+
+def _measures(
+    forward: RowForward, methods: Mapping[str, qt.Method], sources: Sequence[str], keep: Keeping
+) -> RowMeasures:
+    out = RowMeasures()
+    wanted = {*statistics_of([m for m in methods.values() if keeps_rest(m)]), LOGP_Y, LOG_NOT_Y} - {SEQUENCE_IDS}
+    for frame in frames_of(forward):
+        for name, values_T in _numbers(frame, sources, methods["eaft"].hyperparameters["top_k"]):
+            out.numbers.setdefault(name, []).append(values_T)
+        for statistic in wanted:
+            out.statistics.setdefault(statistic, []).append(frame[statistic])
+        for name, method in methods.items():
+            if not keeps_rest(method):
+                factor = frame.tokens.multiplier(method.weight_is_trust, frame.logp_TV.dtype)
+                out.pulls.setdefault(name, []).append(weighted(residual_pull(method, frame), factor))
+        out.gap.append(label_gap(frame))
+        whole = {STUDENT_NAME: frame.logp_TV, **{name: frame.source_TV(name) for name in sources}}
+        out.likeliest.append(likeliest(frame, whole, keep))
+    return out
+
+
+def _numbers(frame: WholeFrame, sources: Sequence[str], top_k: int) -> Iterator[tuple[str, Tensor]]:
+    yield from _of_source("", frame, frame.logp_TV)
+    yield "log_not_y", frame[LOG_NOT_Y]
+    yield "collision", frame[COLLISION]
+    yield "top_entropy", frame[statistics.top_k_entropy(top_k)]
+    yield "reference_logp_y", frame.label_logp(REFERENCE)
+    if not isinstance(frame.evidence(REFERENCE), qt.LabelOnly):
+        yield "reference_mass_below", frame[REFERENCE_MASS_BELOW]
+    if frame.tokens.token_weight_T is not None:
+        yield "token_weight", frame.tokens.token_weight_T
+    for name in sources:
+        other_TV = frame.source_TV(name)
+        yield from _of_source(f"{name} ", frame, other_TV)
+        yield f"{name} overlap", torch.minimum(frame.logp_TV, other_TV).exp().sum(-1)
+
+
+def _of_source(prefix: str, frame: WholeFrame, logp_TV: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """A source's own: log-probability and rank of the label, entropy, its likeliest token and that one's."""
+    label_T = frame.pick(logp_TV)
+    top = logp_TV.max(-1)
+    yield f"{prefix}logp_y", label_T
+    yield f"{prefix}entropy", MOMENTS[Moment.ENTROPY](frame, logp_TV)
+    yield f"{prefix}rank", (logp_TV > label_T[:, None]).sum(-1) + 1
+    yield f"{prefix}top", top.indices
+    yield f"{prefix}top_logp", top.values
+
+
+def _joined(blocks: Sequence[TokenPull]) -> TokenPull:
+    return TokenPull(*(torch.cat(part) for part in zip(*blocks, strict=True)))
+
+
+def _finished(
+    measured: Sequence[tuple[TrainedRow, RowMeasures]], methods: Mapping[str, qt.Method], group: int
+) -> Iterator[MeasuredRow]:
+    """The rows of one micro-batch, with the pulls of methods that needed all of it."""
+    lengths = [sum(map(len, each.gap)) for _, each in measured]
+    together = {name: torch.cat([t for _, each in measured for t in each.statistics[name]])
+                for name in measured[0][1].statistics}  # fmt: skip
+    gap_T = torch.cat([t for _, each in measured for t in each.gap])
+    sequence = torch.arange(len(lengths), device=gap_T.device).repeat_interleave(torch.tensor(lengths).to(gap_T.device))
+    together[SEQUENCE_IDS] = sequence
+    weights = [t for _, each in measured for t in each.numbers.get("token_weight", ())]
+    pulls = {}
+    for name, method in methods.items():
+        if keeps_rest(method):
+            factor = torch.cat(weights).to(gap_T) if weights and not method.weight_is_trust else 1.0
+            whole = weighted(label_trust_pull(method, together, gap_T), factor)
+            pulls[name] = [TokenPull(*part) for part in zip(*(part.split(lengths) for part in whole), strict=True)]
+    for place, (row, each) in enumerate(measured):
+        of_row = {}
+        for name in methods:
+            own = pulls[name][place] if name in pulls else _joined(each.pulls[name])
+            of_row[name] = {part: values.float().cpu().numpy() for part, values in own._asdict().items()}
+        numbers = {name: torch.cat(parts).cpu().numpy() for name, parts in each.numbers.items()}
+        yield MeasuredRow(row, numbers, joined(each.likeliest), of_row, group)

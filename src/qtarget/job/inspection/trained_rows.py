@@ -1,0 +1,116 @@
+"""Documents of the data that a trainer has prepared, packed ones taken apart again, and which of them are looked at."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal, overload
+
+import numpy as np
+from datasets import Dataset
+
+from qtarget.data import WEIGHT
+from qtarget.target.types import IGNORED
+
+STREAM_ROWS = 4096
+"""Rows of a stream that are read to choose from."""
+Why = Literal["first", "random", "conflict"]
+
+
+@dataclass(frozen=True)
+class TrainedRow:
+    """A document as it is trained on.
+
+    Attributes:
+        number: its place in the prepared set, counted from 0; of packed rows, counted by document.
+        ids: [n] token ids.
+        labels: [n], −100 where nothing is learned; never the first token, which follows nothing.
+        weight: [n], where the rows weigh their tokens.
+        why: what it was chosen as.
+    """
+
+    number: int
+    ids: np.ndarray
+    labels: np.ndarray
+    weight: np.ndarray | None = None
+    why: Why = "first"
+
+    @property
+    def learned(self) -> np.ndarray:
+        """Places of the learned tokens, [T]."""
+        return (self.labels != IGNORED).nonzero()[0]
+
+
+class TrainedRows(Sequence[TrainedRow]):
+    """The documents of a prepared set, in its order. Of a stream the first rows are read, and nothing else."""
+
+    def __init__(self, prepared: Any) -> None:
+        self._rows: Any = prepared if isinstance(prepared, Dataset) else list(prepared.take(STREAM_ROWS))
+        self._places = _places(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> TrainedRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TrainedRow]: ...
+    def __getitem__(self, index: int | slice) -> TrainedRow | list[TrainedRow]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        at, start, stop = self._places[index]
+        row = self._rows[int(at)]
+        ids, labels = (np.asarray(row[name], np.int64)[start:stop] for name in ("input_ids", "labels"))
+        labels = np.concatenate([[IGNORED], labels[1:]]) if len(labels) else labels
+        weight = row.get(WEIGHT)
+        return TrainedRow(index, ids, labels, None if weight is None else np.asarray(weight, np.float64)[start:stop])
+
+
+def _places(rows: Any) -> list[tuple[int, int, int | None]]:
+    """Row, start and stop of each document."""
+    lengths = _packed_lengths(rows)
+    if lengths is None:
+        return [(at, 0, None) for at in range(len(rows))]
+    bounds = (np.cumsum([0, *each]).tolist() for each in lengths)
+    return [(at, start, stop) for at, each in enumerate(bounds) for start, stop in pairwise(each)]
+
+
+def _packed_lengths(rows: Any) -> Iterable[Sequence[int]] | None:
+    if isinstance(rows, Dataset):
+        return rows["seq_lengths"] if "seq_lengths" in rows.column_names else None
+    return [row["seq_lengths"] for row in rows] if rows and "seq_lengths" in rows[0] else None
+
+
+def choose_rows(
+    rows: Sequence[TrainedRow], count: int, scan: int, seed: int, conflict: Callable[[TrainedRow], float]
+) -> list[TrainedRow]:
+    """A quarter of `count` from the front, half drawn at random, and a quarter of most conflict among `scan` more.
+
+    Rows that learn nothing are passed over. The random rows are a fair sample of the set; the others are not.
+    A row that was drawn counts as random, wherever it stands.
+
+    Args:
+        scan: rows drawn to find conflict among; 0 draws none, and random rows take their places.
+        conflict: how much of a row contradicts the student.
+    """
+    quarter = count // 4
+    drawn = np.random.default_rng(seed).permutation(len(rows)).tolist()
+    random = _learning(rows, drawn, count - quarter - (quarter if scan else 0), "random")
+    taken = {row.number for row in random}
+    front = [number for number in range(min(len(rows), quarter)) if number not in taken]
+    first = _learning(rows, front, quarter, "first")
+    taken |= set(front)
+    scanned = _learning(rows, [number for number in drawn if number not in taken], scan, "conflict")
+    worst = sorted(scanned, key=conflict, reverse=True)[: count - len(first) - len(random)]
+    return [*first, *random, *worst]
+
+
+def _learning(rows: Sequence[TrainedRow], numbers: Iterable[int], count: int, why: Why) -> list[TrainedRow]:
+    """The first `count` of some rows that learn a token."""
+    found: list[TrainedRow] = []
+    for number in numbers:
+        if len(found) == count:
+            break
+        row = rows[number]
+        if len(row.learned):
+            found.append(replace(row, why=why))
+    return found

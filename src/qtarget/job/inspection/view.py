@@ -1,0 +1,142 @@
+"""What `qtarget inspect` prints: audit, methods side by side, words by kind, teacher, evidence."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from qtarget.job.inspection.findings import Findings, MethodFigures, SurestToken
+from qtarget.job.inspection.inspect_job import Inspection
+from qtarget.job.inspection.row_evidence import RowStatistic
+from qtarget.job.inspection.token_table import CONFLICT, CONTRADICTION
+from qtarget.job.inspection.token_texts import candidate_texts, shown_token
+
+SURE_SHOWN = 8
+CONTEXT = 28
+"""Characters of the sentence before a token."""
+
+
+def inspection_view(inspection: Inspection) -> RenderableType:
+    """Everything, at 80 columns or more."""
+    found = inspection.findings
+    parts: list[Any] = [*_audit(found), *_methods(found)]
+    parts += [*_kinds(found), *(_teachers(inspection) if found.teachers else ()), *_evidence(found)]
+    return Group(*parts)
+
+
+def _heading(title: str, remark: str = "") -> Text:
+    return Text.assemble("\n", (title, "bold"), "  ", (remark, "dim"))
+
+
+def _grid(*columns: str) -> Table:
+    """Headed columns: words at the left, figures at the right."""
+    columns = (f"  {columns[0]}", *columns[1:])
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="left" if place == 0 else "right", no_wrap=place > 0)
+    return table
+
+
+def _audit(found: Findings) -> Iterator[Any]:
+    audit = found.audit
+    yield _heading("audit", f"{audit.rows:,} prepared rows; {audit.tokens:,} tokens, {audit.learned:,} learned")
+    clean = [line for line in audit.lines if not line.count]
+    for line in audit.lines:
+        if line.count:
+            named = ", ".join(map(str, line.numbers[:6])) + (" …" if line.count > 6 else "")
+            rows = f"  (rows {named})" if line.numbers else ""
+            yield Text(f"  {line.count:,} of {line.of:,} rows {line.says}{rows}", style="yellow")
+    if clean:
+        names = ", ".join(line.name for line in clean)
+        yield Padding(Text(f"looked for and not found: {names}", style="dim"), (0, 0, 0, 2))
+    least, most = (", ".join(map(str, numbers)) for numbers in (audit.least, audit.most))
+    yield Text(f"  learn least: rows {least}; learn most: rows {most}", style="dim")
+
+
+def _methods(found: Findings) -> Iterator[Any]:
+    yield _heading("methods side by side", f"{found.sample} random rows, {found.tokens:,} learned tokens")
+    contradicted = ["contra-"] * any(each.contradicted_share is not None for each in found.methods)
+    table = _grid("method", "trust", "pull", "tokens", "conflict", *contradicted, "KL(Q‖p)")
+    for each in found.methods:
+        against = [] if each.contradicted_share is None else [f"{each.contradicted_share:.0%}"]
+        style = "bold" if each.name == found.configured else ""
+        name = Text(f"  {each.name}{_settings(each)}", style=style)
+        numbers = [f"{each.mean_trust:.3f}", f"{each.gradient_beside_sft:.2f}×", f"{each.effective_tokens:,.0f}"]
+        improper = "improper" if each.mean_kl != each.mean_kl else f"{each.mean_kl:.3f}"
+        table.add_row(name, *numbers, f"{each.conflict_share:.0%}", *against, improper)
+    yield table
+    yield Text(
+        "  trust: mean γ; pull: gradient beside sft's; tokens: as many of equal pull;\n"
+        f"  conflict: share of the pull on tokens with p_y < {CONFLICT[0]:g} and entropy < {CONFLICT[1]:g} nat"
+        + (f";\n  contra-: on those that the teacher contradicts (t_y < {CONTRADICTION[0]:g}, another ≥ "
+           f"{CONTRADICTION[1]:g})" if contradicted else ""),
+        style="dim",
+    )  # fmt: skip
+    for reason in dict.fromkeys(found.closed.values()):
+        names = ", ".join(name for name, why in found.closed.items() if why == reason)
+        yield Padding(Text(f"not shown: {names}: {reason}", style="dim"), (0, 0, 0, 2))
+
+
+def _settings(each: MethodFigures) -> str:
+    values = [f"{value:g}" if isinstance(value, float) else str(value) for value in each.hyperparameters.values()]
+    return f" ({', '.join(values[:2])})" if values and each.name in ("target-sft", "kd-hybrid", "beyond-log") else ""
+
+
+def _kinds(found: Findings) -> Iterator[Any]:
+    yield _heading("words by kind", "loss in nats; a mean far above the median may be a fault")
+    table = _grid("kind", "tokens", "mean", "median")
+    for each in found.kinds:
+        far = each.mean_nll > 0.3 and each.mean_nll > 3 * each.median_nll
+        name = Text(f"  {each.kind}", style="yellow" if far else "")
+        table.add_row(name, f"{each.tokens:,}", f"{each.mean_nll:.2f}", f"{each.median_nll:.2f}")
+    yield table
+
+
+def _teachers(inspection: Inspection) -> Iterator[Any]:
+    found = inspection.findings
+    yield _heading("teacher", "over the same tokens")
+    table = _grid("source", "its loss", "student's", "overlap", "same top", "contradicts", "kept")
+    for each in found.teachers:
+        numbers = [f"{each.nll:.2f}", f"{each.student_nll:.2f}", f"{each.overlap:.2f}", f"{each.agrees:.0%}"]
+        table.add_row(f"  {each.name}", *numbers, f"{each.contradicted:.1%}", f"{each.captured:.4f}")
+    yield table
+    if found.surest:
+        yield Text("  surest against the label (wrong labels, or a wrong teacher):", style="dim")
+    texts = candidate_texts(
+        [each.instead for each in found.surest[:SURE_SHOWN]], inspection.trainer.text_tokenizer,
+        inspection.found.vocabulary,
+    )  # fmt: skip
+    for each in found.surest[:SURE_SHOWN]:
+        yield _sure_line(inspection, each, texts[each.instead])
+
+
+def _sure_line(inspection: Inspection, each: SurestToken, instead: str) -> Text:
+    before = shown_token("".join(inspection.table.texts[each.row][: each.token]))[-CONTEXT:]
+    number = inspection.findings.rows[each.row][0]
+    return Text.assemble(
+        (f"  row {number:<6}", "dim"),
+        (f"…{before:>{CONTEXT}}", "dim"),
+        (f"⟦{shown_token(each.label)}⟧ ", "red"),
+        f"{each.p_label:.3f}, not ",
+        (f"⟦{shown_token(instead)}⟧ ", "green"),
+        f"{each.p_instead:.2f}",
+    )
+
+
+def _evidence(found: Findings) -> Iterator[Any]:
+    yield _heading("evidence", "95 % intervals over rows; the page says what each has been seen with")
+    table = _grid("statistic", "value", "interval")
+    for each in found.statistics:
+        table.add_row(f"  {each.says}", f"{each.value:.3f}", _interval(each))
+    yield table
+    yield Text("  to pilot, on questions that are not the test's:", style="dim")
+    for each in found.candidates:
+        line = each.line.replace("\n", ", ")
+        yield Padding(Text.assemble((f"{line}: ", "bold"), each.why), (0, 0, 0, 2))
+
+
+def _interval(each: RowStatistic) -> str:
+    return "too few rows" if each.interval is None else f"{each.interval.low:.3f} … {each.interval.high:.3f}"

@@ -1,0 +1,269 @@
+"""The page of `qtarget inspect` in a real browser, over a real run of the lab's models and over hostile rows.
+
+Needs playwright and a Chromium of the machine: `make test-browser` installs both. Screenshots stay in build/browser.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+from job.inspection import looked_at
+from job.inspection.stored_targets import ALL, SETTINGS, from_stored
+
+import qtarget as qt
+from qtarget import lab
+from qtarget.job.build import build_trainer
+from qtarget.job.config.flags import RunArguments
+from qtarget.job.config.read_job import read_job
+from qtarget.job.inspection.html_page.target_page import write_target_page
+from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
+from qtarget.job.inspection.token_table import map_regions
+
+playwright = pytest.importorskip("playwright.sync_api", reason="`make test-browser` installs playwright")
+CHROMIUM = next(
+    (found for name in ("chromium", "google-chrome", "chromium-browser") if (found := shutil.which(name))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="`make test-browser` installs a Chromium")
+SHOTS = Path(__file__).parents[2] / "build" / "browser"
+WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+HOSTILE = [
+    "<script>window.pwned=1;alert(1)</script>",
+    "<img/src=x/onerror=window.pwned=2>",
+    "<svg/onload=window.pwned=3>",
+    "</script><script>window.pwned=4</script>",
+    "<style>*{display:none}</style>",
+    "javascript:window.pwned=5",
+    "\u202egnp.exe\u2066",
+    "a\u200bb\ufeffc\u2060",
+    "\u2028\u2029\x07\x1b[31m",
+    "{{title}}{store}",
+    "&lt;b&gt;&#x3C;i",
+    "x" * 1_000_000,
+]
+
+
+@pytest.fixture(scope="module")
+def of_lab(tmp_path_factory) -> tuple[Inspection, Path]:
+    """The lab's noisy demonstrations under Target-SFT; every token is kept, so that targets are exact."""
+    folder, world = tmp_path_factory.mktemp("lab"), lab.world("weak-operator")
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in lab.demonstrations(world, 0)[:120]))
+    config = folder / "config.yaml"
+    lines = {
+        "model": lab.student_path(world), "teacher": lab.teacher_path(world), "train_dataset": rows,
+        "method": "target-sft", "output_dir": folder / "out", "max_steps": 1, "use_cpu": "true",
+    }  # fmt: skip
+    config.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
+    made = inspect_trainer(build_trainer(read_job(RunArguments(config, {}))), 32, 40, ALL)
+    page = folder / "inspect.html"
+    write_target_page(page, made)
+    return made, page
+
+
+@pytest.fixture(scope="module")
+def of_hostile_rows(tmp_path_factory) -> Path:
+    """Rows whose tokens are hostile texts."""
+    tokenizer = tiny_models.tiny_tokenizer()
+    tokenizer.add_tokens(HOSTILE)
+    tokens = tokenizer.convert_tokens_to_ids(HOSTILE)
+    rows = [{"input_ids": [9, 10, *tokens, 2], "labels": [-100, -100, *tokens, 2]} for _ in range(4)]
+    built = looked_at.trainer(
+        data=tiny_models.Dataset.from_list(rows), tokenizer=tokenizer, vocabulary=len(tokenizer), max_length=64
+    )
+    page = tmp_path_factory.mktemp("hostile") / "inspect.html"
+    write_target_page(page, inspect_trainer(built, 4, 0))
+    return page
+
+
+class Seen:
+    """A page that is open, and what it did that it should not."""
+
+    def __init__(self, browser: Any, path: Path, **context: Any) -> None:
+        self.faults: list[str] = []
+        self.page = browser.new_context(viewport=WIDE, **context).new_page()
+        self.page.on("console", lambda said: self.faults.append(f"console: {said.text}"))
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.page.on("request", lambda asked: self._ask(asked.url, path))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_function("globalThis.qtargetPage !== undefined")
+
+    def _ask(self, url: str, path: Path) -> None:
+        if url != path.as_uri():
+            self.faults.append(f"request: {url[:100]}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def test_sliders_move_every_target_to_the_definitions(browser, of_lab):
+    made, path = of_lab
+    seen = Seen(browser, path)
+    for name, settings in [(each, s) for each in qt.METHODS for s in ({}, *SETTINGS.get(each, []))]:
+        if name not in made.found.open.methods or name == "excess-loss-selected":  # at step 0 all its tokens tie
+            continue
+        seen.page.select_option("#method", name)
+        for key, value in settings.items():
+            move(seen.page, name, key, value)
+        targets = seen.page.evaluate("""() => qtargetPage.state.targets.map((target, t) => [
+            target.trust, target.q, qtargetPage.tokens[t].candidates.map((each) => qtargetPage.store.ids[each])])""")
+        expected = from_stored(made, name, settings)
+        assert len(targets) == len(expected)
+        for (trust, q, ids), (wanted, wanted_trust, _) in zip(targets, expected, strict=True):
+            size = max(1.0, abs(float(wanted_trust)))
+            assert trust == pytest.approx(float(wanted_trust), abs=2e-6, rel=2e-5)
+            assert max(abs(a - b) for a, b in zip(q, wanted[ids].tolist(), strict=True)) <= 2e-6 * size, (
+                name,
+                settings,
+            )
+        shown = seen.page.locator("#token tr.label td").last.inner_text()
+        at = seen.page.evaluate("qtargetPage.state.token")
+        label = seen.page.evaluate(f"qtargetPage.state.targets[{at}].q[qtargetPage.tokens[{at}].label]")
+        assert shown == ("–" if label is None else f"{label:.1e}" if abs(label) >= 1e4 else f"{label:.4f}") or abs(
+            float(shown) - label) <= 6e-5  # fmt: skip
+    assert seen.faults == []
+
+
+def move(page: Any, name: str, key: str, value: Any) -> None:
+    """Move one control, as a person would: choose of a list, or type a number."""
+    choice = page.locator(f'#settings select[aria-label="{key}"]')
+    if choice.count():
+        labels = [str(each) for each in choice.locator("option").all_inner_texts()]
+        wanted = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        if wanted in labels:
+            choice.select_option(label=wanted)
+            return
+        page.evaluate(
+            f"qtargetPage.chooseMethod({json.dumps(name)}, {{...qtargetPage.state.settings, {key}: {value}}})"
+        )
+        return
+    page.fill(f'#settings input[aria-label="{key}, as a number"]', str(value))
+
+
+def test_a_slider_itself_moves_the_target(browser, of_lab):
+    seen = Seen(browser, of_lab[1])
+    trust = lambda: seen.page.locator('[data-fact="KL(Q‖p)"]').inner_text()  # noqa: E731
+    before = trust()
+    seen.page.focus('#settings input[type="range"]')
+    for _ in range(60):
+        seen.page.keyboard.press("ArrowRight")
+    assert seen.page.evaluate("qtargetPage.state.settings.eta") == pytest.approx(0.8)
+    assert trust() != before
+    assert seen.faults == []
+
+
+def test_a_token_is_shown_under_every_method(browser, of_lab):
+    made, path = of_lab
+    seen = Seen(browser, path)
+    at = seen.page.evaluate("qtargetPage.state.token")
+    seen.page.click("#every-method summary")
+    seen.page.wait_for_selector("#every-method tbody tr")
+    lines = seen.page.locator("#every-method tbody tr").all_inner_texts()
+    assert len(lines) == len(made.found.open.methods)
+    for line in lines:
+        name, trust, label, *_ = line.split("\t")
+        q, wanted, _ = from_stored(made, name, {})[at]
+        s = seen.page.evaluate(f"(({{row, place}}) => [row, place])(qtargetPage.tokens[{at}])")
+        token = int(made.found.rows[s[0]].row.ids[s[1]])
+        if name != "excess-loss-selected":
+            assert float(trust) == pytest.approx(float(wanted), abs=6e-4, rel=1e-3)
+            assert float(label) == pytest.approx(float(q[token]), abs=6e-4, rel=1e-3)
+    assert seen.faults == []
+
+
+def test_a_region_opens_its_own_tokens(browser, of_lab):
+    made, path = of_lab
+    seen, table = Seen(browser, path), made.table
+    random = [row.row.why == "random" for row in made.found.rows]
+    for region in range(len(map_regions())):
+        expected = {at for at in (table.regions == region).nonzero()[0].tolist() if random[table.row[at]]}
+        button = seen.page.locator(f'#regions button[data-region="{region}"]')
+        button.click()
+        opened = seen.page.eval_on_selector_all(
+            "#region-tokens button", "nodes => nodes.map((node) => Number(node.dataset.token))"
+        )
+        assert set(opened) <= expected
+        assert len(opened) == min(len(expected), 200)
+        sample = sum(random[row] for row in table.row)
+        assert f"{100 * len(expected) / sample:.1f}% of tokens" in button.inner_text()
+        button.click()
+    assert seen.faults == []
+
+
+def test_filters_keys_and_links_open_the_right_tokens(browser, of_lab):
+    made, path = of_lab
+    seen = Seen(browser, path)
+    seen.page.select_option("#why", "conflict")
+    numbers = {row.row.number for row in made.found.rows if row.row.why == "conflict"}
+    visible = seen.page.eval_on_selector_all(
+        "#row-list article:not([hidden])", "nodes => nodes.map((node) => Number(node.id.slice(4)))"
+    )
+    assert set(visible) == numbers
+    seen.page.locator("#teacher-body .list button").first.click()
+    surest = made.findings.surest[0]
+    at = seen.page.evaluate("(({row, place}) => [row, place])(qtargetPage.tokens[qtargetPage.state.token])")
+    assert at == [surest.row, surest.token]
+    row = seen.page.locator("#row-list article:not([hidden]) .text").first
+    row.focus()
+    seen.page.keyboard.press("ArrowRight")
+    first = seen.page.evaluate("qtargetPage.state.token")
+    seen.page.keyboard.press("ArrowRight")
+    assert seen.page.evaluate("qtargetPage.state.token") == first + 1
+    assert seen.page.locator(".t.here").get_attribute("data-token") == str(first + 1)
+    seen.page.locator('#methods-body button[data-method="kd"]').click()
+    assert seen.page.input_value("#method") == "kd"
+    assert seen.faults == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "viewport"), [("wide", WIDE), ("narrow", NARROW)])
+def test_it_fits_the_screen_and_prints(browser, of_lab, scheme: str, width: str, viewport: dict[str, int]):
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    seen = Seen(browser, of_lab[1], color_scheme=scheme)
+    seen.page.set_viewport_size(viewport)
+    seen.page.wait_for_timeout(300)
+    assert seen.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    dark = seen.page.evaluate(
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((x) => Number(x) < 60)"
+    )
+    assert dark == (scheme == "dark")
+    seen.page.screenshot(path=SHOTS / f"inspect-{width}-{scheme}.png", full_page=True)
+    seen.page.click("#theme")
+    assert dark != seen.page.evaluate(
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((x) => Number(x) < 60)"
+    )
+    assert seen.page.pdf()[:5] == b"%PDF-"
+    assert seen.faults == []
+
+
+def test_hostile_rows_are_shown_as_text(browser, of_hostile_rows):
+    seen = Seen(browser, of_hostile_rows)
+    for at in range(seen.page.evaluate("qtargetPage.tokens.length")):
+        seen.page.evaluate(f"qtargetPage.select({at}, true)")
+    for summary in seen.page.locator("#audit-body summary").all():
+        summary.click()
+    for region in range(len(map_regions())):
+        seen.page.locator(f'#regions button[data-region="{region}"]').click()
+    assert seen.page.evaluate("window.pwned") is None
+    assert seen.page.locator("script").count() == 4
+    assert seen.page.locator("img, svg, iframe, object, embed, main style").count() == 0
+    said = seen.page.locator("main").inner_text()
+    for text in HOSTILE[:6]:
+        assert text in said
+    assert "\\u202egnp.exe\\u2066" in said
+    assert "a\\u200bb\\ufeffc\\u2060" in said
+    assert not set("\u202e\u2066\u200b\ufeff\x07\x1b") & set(said)
+    assert "(1,000,001 characters)" in said  # with the space before it
+    assert of_hostile_rows.stat().st_size < 1_000_000
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    seen.page.screenshot(path=SHOTS / "inspect-hostile.png", full_page=True)
+    assert seen.faults == []

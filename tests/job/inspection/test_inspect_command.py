@@ -1,0 +1,96 @@
+"""`qtarget inspect` as a user calls it: what it prints, writes and refuses; sources live, cached and served."""
+
+import json
+
+import numpy as np
+import pytest
+from job.command import run as command
+from teacher.serving import serving
+
+WORDS = ("inspect", "config.yaml", "--rows", "8", "--scan", "6")
+
+
+def test_it_prints_writes_and_leaves_nothing_else(here, capsys):
+    before = {path.name for path in here.iterdir()}
+    said = command(capsys, *WORDS, "--out", "looked")
+    assert said.code == 0
+    assert {path.name for path in here.iterdir()} == before | {"looked"}
+    assert {path.name for path in (here / "looked").iterdir()} == {"inspect.html", "inspect.json"}
+    for part in ("audit", "methods side by side", "words by kind", "teacher", "evidence", "to pilot"):
+        assert part in said.out
+    assert all(len(line) <= 80 for line in said.out.splitlines()[:-1])
+    found = json.loads(command(capsys, *WORDS, "--out", "again", "--json").out)
+    assert found["page"] == "again/inspect.html"
+    assert {"audit", "methods", "teachers", "kinds", "statistics", "candidates", "regions"} <= set(found)
+    written = json.loads((here / "looked" / "inspect.json").read_text())
+    assert {**written, "page": "again/inspect.html"} == found
+    assert found["model"] == "qwen2"  # as the configuration has it
+    assert found["methods"][0]["name"] == "target-sft"
+    assert found["methods"][0]["hyperparameters"] == {"eta": 0.3}
+    assert sum(found["methods"][0]["by_region"]) == pytest.approx(1)
+
+
+def test_without_a_teacher_it_says_what_to_write(here, capsys):
+    words = (*WORDS, "--out", "o", "--method", "sft", "--eta", "null", "--teacher", "null")
+    found = json.loads(command(capsys, *words, "--json").out)
+    assert found["teachers"] == []
+    assert set(found["closed"]) == {"kd", "kd-hybrid", "target-sft", "cft"}
+    assert "`teacher: path/or/hub-name`" in command(capsys, *words).out.replace("\n", " ").replace("  ", " ")
+
+
+def test_a_cached_and_a_served_teacher_say_what_a_live_one_says(here, capsys):
+    live = figures(capsys)
+    cached = command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", "cache", "--teacher-top-k", "305")
+    assert cached.code == 0, cached.err
+    close(live, figures(capsys, "--teacher-cache", "cache"), 2e-3)
+    with serving(here / "teacher", "--top-k-limit", "305") as server:
+        close(live, figures(capsys, "--teacher", server.url, "--teacher-top-k", "305"), 2e-3)
+
+
+def test_an_adapter_and_packing_change_no_figure(here, capsys):
+    plain = figures(capsys, "--rows", "64")
+    assert plain["sample"] == 16  # all of them, so that no draw differs
+    close(plain, figures(capsys, "--rows", "64", "--use-peft"), 1e-4)  # an adapter is zero when training starts
+    packed = figures(capsys, "--rows", "64", "--packing", "--max-length", "128", "--padding-free")
+    assert packed["sample"] == 16
+    narrow = [name for name in ("sft", "dft", "target-sft", "kd", "sft-kl", "gem")]  # of token scope
+    close(*({**each, "methods": [one for one in each["methods"] if one["name"] in narrow]} for each in (plain, packed)),
+          1e-4)  # fmt: skip
+
+
+def figures(capsys: pytest.CaptureFixture, *words: str) -> dict:
+    said = command(capsys, *WORDS[:2], *(words if "--rows" in words else (*WORDS[2:], *words)), "--out", "o", "--json")
+    assert said.code == 0, said.err
+    return json.loads(said.out)
+
+
+def close(one: dict, other: dict, tolerance: float) -> None:
+    for a, b in zip(one["methods"], other["methods"], strict=True):
+        assert a["name"] == b["name"]
+        for name in ("mean_trust", "gradient_beside_sft", "conflict_share", "contradicted_share"):
+            assert np.isclose(a[name], b[name], rtol=tolerance, atol=tolerance), (a["name"], name, a[name], b[name])
+    assert np.isclose(one["teachers"][0]["nll"], other["teachers"][0]["nll"], atol=tolerance)
+
+
+def test_bad_input_is_refused_before_the_work(here, capsys):
+    (here / "file").write_text("")
+    (here / "taken" / "inspect.html").mkdir(parents=True)
+    for words, part in (
+        (("--out", "file"), "--out file"),
+        (("--out", "taken"), "inspect.html is a folder"),
+        (("--out", "o", "--rows", "0"), "--rows"),
+        (("--out", "o", "--train-dataset", "none.jsonl"), "none.jsonl"),
+        (("--out", "o", "--methd", "sft"), "method"),
+    ):
+        said = command(capsys, *WORDS[:2], *words)
+        assert said.code == 2, words
+        assert part in said.err
+
+
+def test_a_cache_that_lacks_rows_is_refused(here, capsys, written):
+    assert command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", "cache").code == 0
+    written("others.jsonl", {"prompt": "w1", "completion": " w2 w3"})
+    words = (*WORDS, "--out", "o", "--teacher-cache", "cache", "--train-dataset", "others.jsonl")
+    said = command(capsys, *words)
+    assert said.code == 2
+    assert "holds nothing about" in said.err

@@ -1,0 +1,113 @@
+"""The page's own targets, computed by node, are those of `qt.target_distribution`."""
+
+import json
+import shutil
+import subprocess
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from job.inspection import looked_at
+from job.inspection.stored_targets import ALL, SETTINGS, from_stored
+
+import qtarget as qt
+from qtarget.job.inspection.html_page.page_store import page_store
+from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
+from qtarget.job.inspection.likeliest_tokens import Keeping
+
+CUT = Keeping(12, 0.9)
+CODE = str(files("qtarget.job.inspection.html_page").joinpath("live_target.js"))
+
+
+@cache
+def inspection(beside: str, keep: Keeping) -> Inspection:
+    """A small run, in double precision so that stored numbers are right to single precision."""
+    built = looked_at.trainer() if beside == "teacher" else looked_at.reference_trainer()
+    built.model.double()
+    for source in built.sources.values():
+        source.model.double()
+    return inspect_trainer(built, 8, 0, keep)
+
+
+@cache
+def node() -> str:
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("node runs the page's code outside a browser, and is not installed")
+    return found
+
+
+@cache
+def twins() -> list[str]:
+    """Methods that the page can compute by itself; of others it shows the figures alone."""
+    script = f"require({json.dumps(CODE)}); console.log(JSON.stringify(LiveTarget.METHODS))"
+    return json.loads(subprocess.run([node(), "-e", script], capture_output=True, text=True, check=True).stdout)
+
+
+def test_the_page_moves_no_method_that_there_is_not():
+    assert set(twins()) <= set(qt.METHODS)
+    assert len(twins()) >= 26
+
+
+def cases(beside: str) -> list[tuple[str, dict[str, Any]]]:
+    """Methods that a run with these sources can show, with defaults and other settings."""
+    ties = (
+        ("excess-loss-selected",) if beside == "teacher" else ()
+    )  # all excess is 0 where the student is the reference
+    names = [n for n in twins() if (beside == "teacher" or "teacher" not in qt.method(n).needs) and n not in ties]
+    return [(name, settings) for name in names for settings in [{}, *SETTINGS.get(name, [])]]
+
+
+@cache
+def by_node(beside: str, keep: Keeping) -> tuple[dict, list[dict]]:
+    """The store, and what node makes of every case: one run for each kind of source."""
+    made = inspection(beside, keep)
+    store = page_store(made).data
+    assert json.loads(json.dumps(store)) == store
+    defaults = {each["name"]: each["settings"] for each in store["methods"]}
+    store["methods"] = [
+        {"name": name, "settings": [{**each, "value": settings.get(each["name"], each["value"])}
+                                    for each in defaults[name]]}
+        for name, settings in cases(beside)
+    ]  # fmt: skip
+    script = Path(__file__).with_name("page_targets.js")
+    results = []
+    for one in store["methods"]:
+        looked_at.SCRATCH.joinpath("store.json").write_text(json.dumps({**store, "methods": [one]}))
+        said = subprocess.run(
+            [node(), str(script), CODE, str(looked_at.SCRATCH / "store.json")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        results.append(json.loads(said.stdout)["targets"][one["name"]])
+    return store, results
+
+
+@pytest.mark.parametrize("beside", ["teacher", "reference"])
+def test_every_target_is_the_definitions_where_all_tokens_are_kept(beside: str):
+    store, results = by_node(beside, ALL)
+    for (name, settings), tokens in zip(cases(beside), results, strict=True):
+        expected = from_stored(inspection(beside, ALL), name, settings)
+        for token, (q, trust, scale) in zip(tokens, expected, strict=True):
+            size = max(1.0, abs(float(trust)))
+            assert len(token["ids"]) == store["vocabulary"]
+            assert np.abs(np.array(token["q"]) - q[token["ids"]].numpy()).max() <= 1e-6 * size, (name, settings)
+            assert token["trust"] == pytest.approx(float(trust), abs=1e-6, rel=1e-5)
+            assert token["scale"] == pytest.approx(float(scale), abs=1e-6)
+
+
+@pytest.mark.parametrize("beside", ["teacher", "reference"])
+def test_of_fewer_tokens_every_target_is_within_its_bound(beside: str):
+    _, results = by_node(beside, CUT)
+    bounds = []
+    for (name, settings), tokens in zip(cases(beside), results, strict=True):
+        expected = from_stored(inspection(beside, ALL), name, settings)
+        for token, (q, trust, _) in zip(tokens, expected, strict=True):
+            off = np.abs(np.array(token["q"]) - q[token["ids"]].numpy())
+            assert (off <= np.array(token["bound"]) + 2e-6 * max(1.0, abs(float(trust)))).all(), (name, settings)
+            bounds.append(max(token["bound"]))
+    assert max(bounds) > 1e-3  # the test would see a bound that is too small

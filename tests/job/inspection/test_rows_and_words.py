@@ -1,0 +1,138 @@
+"""Which rows are chosen, what the audit finds in them, and how tokens are read."""
+
+import numpy as np
+import pytest
+import tiny_models
+
+from qtarget.job.inspection.html_page.page_store import page_text
+from qtarget.job.inspection.row_audit import audit_rows
+from qtarget.job.inspection.row_evidence import CandidateTarget, RowStatistic, candidate_targets, row_interval
+from qtarget.job.inspection.token_kinds import token_kind
+from qtarget.job.inspection.token_texts import candidate_texts, token_texts
+from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows, choose_rows
+from qtarget.target.types import IGNORED
+
+END, BEGIN = 2, 3
+
+
+def row(number: int, *ids: int, prompt: int = 2) -> TrainedRow:
+    labels = np.array([IGNORED] * prompt + list(ids[prompt:]))
+    return TrainedRow(number, np.array(ids), labels)
+
+
+def test_half_of_the_rows_are_a_fair_sample_and_the_worst_are_found():
+    rows = [row(n, 9, 9, 10 + n % 3, END) for n in range(400)]
+    chosen = choose_rows(rows, 40, 200, 7, lambda each: each.number)
+    by = {why: [each.number for each in chosen if each.why == why] for why in ("first", "random", "conflict")}
+    assert len(by["random"]) == 20
+    assert set(by["first"]) <= set(range(10))
+    assert set(by["first"]) | set(by["random"]) >= set(range(10))
+    assert len(chosen) == 40
+    assert len({each.number for each in chosen}) == 40
+    assert min(by["conflict"]) > 300  # of 200 scanned the ten largest
+    drawn = [choose_rows(rows, 40, 0, seed, lambda each: 0) for seed in range(60)]
+    counts = np.bincount([each.number for many in drawn for each in many if each.why == "random"], minlength=400)
+    halves = counts[:200].sum(), counts[200:].sum()
+    assert abs(halves[0] - halves[1]) < 0.15 * sum(halves)
+
+
+def test_few_rows_are_all_taken_and_those_that_learn_nothing_passed_over():
+    rows = [row(0, 9, 9, 9, END), row(1, 9, 9, prompt=2), row(2, 8, 8, 8, END)]
+    assert sorted(each.number for each in choose_rows(rows, 64, 256, 0, lambda each: 0.0)) == [0, 2]
+
+
+def test_the_audit_names_every_fault_and_its_rows():
+    tokenizer = tiny_models.tiny_tokenizer()
+    tokenizer.bos_token = "<user>"
+    masked = TrainedRow(5, np.array([9, 9, 10, END]), np.array([IGNORED, IGNORED, 10, IGNORED]))
+    rows = [
+        row(0, 9, 9, 10, END),
+        row(1, 9, 9, 10, END),
+        row(2, 9, 9, prompt=2),
+        row(3, *range(20, 36)),
+        row(4, 9, 9, 11, 12),
+        masked,
+        row(6, BEGIN, BEGIN, 10, END),
+    ]
+    audit = audit_rows(rows, tokenizer, {END}, 16, None)
+    found = {line.name: line.numbers for line in audit.lines if line.count}
+    assert found == {
+        "duplicate": (1,), "unlearned": (2,), "cut": (3,), "no end": (4,), "end masked": (5,), "two begins": (6,)
+    }  # fmt: skip
+    assert (audit.rows, audit.tokens, audit.learned) == (7, 38, 23)
+    assert audit.least[0] == 2
+    assert audit.most[0] == 3
+
+
+def test_tokens_that_differ_where_prompt_and_answer_meet_are_seen(home):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(home / "qwen2")
+    whole = tokenizer("w1 w2")["input_ids"]
+    apart = [*tokenizer("w1 ")["input_ids"], *tokenizer("w2")["input_ids"]]
+    assert whole != apart
+    cut = len(tokenizer("w1 ")["input_ids"])
+    rows = [row(0, *apart, END, prompt=cut), row(1, *whole, END, prompt=len(tokenizer("w1")["input_ids"]))]
+    audit = audit_rows(rows, tokenizer, {END}, None, None)
+    assert next(line for line in audit.lines if line.name == "boundary").numbers == (0,)
+
+
+def test_texts_of_tokens_join_to_the_sentence(home):
+    from transformers import AutoTokenizer
+
+    for folder, sentence in (("qwen2", "w1 w22: größer 日本 🙂 end"), ("llama", "w1 w2 w3")):
+        tokenizer = AutoTokenizer.from_pretrained(home / folder)
+        ids = tokenizer(sentence)["input_ids"]
+        assert "".join(token_texts(ids, tokenizer)) == tokenizer.decode(ids)
+        texts = candidate_texts(range(330), tokenizer, 330)
+        assert len(texts) == 330
+        assert all(texts.values())
+
+
+def test_hidden_characters_are_spelled_out_and_line_breaks_seen():
+    assert page_text("a\nb\tc") == "a↵\nb⇥c"
+    assert page_text("\u202ex\u200b\ufeff\x1b\ud800") == "\\u202ex\\u200b\\ufeff\\x1b\\ud800"
+    assert page_text("x" * 10**6).endswith("… (1,000,000 characters)")
+    assert len(page_text("x" * 10**6)) < 250
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [(" 12", "digits"), ("3.5", "digits"), (" =", "operators"), (" Hence", "connectives"), ("ing", "words"),
+     ("don't", "words"), (",", "punctuation"), ("\n\n", "layout"), ("a1", "others"), ("größer", "words")],
+)  # fmt: skip
+def test_kinds(text: str, kind: str):
+    assert token_kind(text, False) == kind
+    assert token_kind(text, True) == "ends"
+
+
+def test_intervals_take_rows_as_units_and_hold_what_they_promise():
+    rng = np.random.default_rng(0)
+    holds = 0
+    for _ in range(200):
+        level = rng.beta(2, 2, 32)  # rows differ, and tokens of one row are alike
+        lengths = rng.integers(5, 50, 32)
+        parts = rng.binomial(lengths, level).astype(float)
+        found = row_interval(parts, lengths.astype(float))
+        holds += found.low <= 0.5 <= found.high
+    assert 0.88 <= holds / 200 <= 0.99
+    assert row_interval(np.ones(7), np.ones(7)) is None
+
+
+def test_candidates_follow_the_statistics_and_begin_with_sft():
+    def lines(has_teacher: bool, **values: float) -> list[str]:
+        named = {"p_y": 0.7, "p_y below 0.1": 0.1, "teacher 0 gain": 0.1, "teacher 0 contradicts": 0.1, **values}
+        statistics = [RowStatistic(name, "", value, None, "") for name, value in named.items()]
+        found: list[CandidateTarget] = candidate_targets(statistics, has_teacher)
+        assert 2 <= len(found) <= 3
+        return [each.line.partition("\n")[0] for each in found]
+
+    assert lines(True) == ["method: sft", "method: target-sft", "method: kd"]
+    assert lines(False) == ["method: sft", "method: dft", "method: beyond-log"]
+    assert lines(False, p_y=0.4) == ["method: sft", "method: beyond-log", "method: dft"]
+    assert lines(False, p_y=0.2) == ["method: sft", "method: beyond-log"]
+
+
+def test_a_stream_is_read_at_its_beginning():
+    stream = tiny_models.token_rows(6).to_iterable_dataset()
+    assert len(TrainedRows(stream)) == 6

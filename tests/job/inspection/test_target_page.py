@@ -1,0 +1,74 @@
+"""The page as a file: nothing in it but what its policy names, no text that ends an element, rows left out by size."""
+
+import base64
+import hashlib
+import json
+import re
+from importlib.resources import files
+
+import pytest
+import tiny_models
+from job.inspection import looked_at
+
+from qtarget.job.inspection.html_page import page_store as store_module
+from qtarget.job.inspection.html_page.target_page import write_target_page
+from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
+
+HOSTILE = ["</script><script>alert(1)</script>", "<!--<script>", "]]>", "\u2028", "{scripts}{store}", "&amp;"]
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Inspection:
+    tokenizer = tiny_models.tiny_tokenizer()
+    tokenizer.add_tokens(HOSTILE)
+    ids = tokenizer.convert_tokens_to_ids(HOSTILE)
+    rows = [{"input_ids": [9, *ids, 2 + n], "labels": [-100, *ids, 2 + n]} for n in range(12)]
+    data = tiny_models.Dataset.from_list(rows)
+    return inspect_trainer(looked_at.trainer(data=data, tokenizer=tokenizer, vocabulary=len(tokenizer)), 12, 0)
+
+
+def test_only_the_pages_own_scripts_and_style_may_run(hostile, tmp_path):
+    write_target_page(tmp_path / "page.html", hostile)
+    text = (tmp_path / "page.html").read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert (len(scripts), len(styles)) == (3, 1)
+    named = set(re.findall(r"'sha256-[^']+'", policy))
+    digests = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in (*scripts, *styles)]
+    assert named == {f"'sha256-{digest}'" for digest in digests}
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+    assert re.findall(r"(?:src|href)=\"(?!#)[^\"]*\"", re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)) == []
+
+
+def test_no_text_of_a_row_ends_the_element_it_stands_in(hostile, tmp_path):
+    write_target_page(tmp_path / "page.html", hostile)
+    text = (tmp_path / "page.html").read_text()
+    held = re.findall(r'<script type="application/json" id="store">(.*?)</script>', text, re.DOTALL)
+    assert len(held) == 1
+    assert not set("<>&") & set(held[0])
+    assert held[0].isascii()
+    said = {part for row in json.loads(held[0])["store"]["rows"] for part in row["texts"]}
+    assert any("</script><script>alert(1)</script>" in each for each in said)
+    assert "\\u2028" in "".join(said)
+
+
+def test_rows_that_do_not_fit_are_left_out_and_that_is_said(hostile, tmp_path, monkeypatch):
+    assert "left" not in write_target_page(tmp_path / "page.html", hostile)
+    monkeypatch.setattr(store_module, "STORE_BYTES", 4000)
+    said = write_target_page(tmp_path / "page.html", hostile)
+    shown, measured = int(said.split()[0]), len(hostile.found.rows)
+    assert 1 <= shown < measured
+    assert f"; {measured - shown} more did not fit" in said
+
+
+def test_files_of_others_are_as_they_came():
+    folder = files("qtarget.job.inspection.html_page").joinpath("vendored")
+    table = re.findall(
+        r"^\| (uPlot\S+) \|.* ([0-9a-f]{64}) \|$", folder.joinpath("README.md").read_text(), re.MULTILINE
+    )
+    assert {name for name, _ in table} == {"uPlot.iife.min.js", "uPlot.min.css"}
+    for name, digest in table:
+        assert hashlib.sha256(folder.joinpath(name).read_bytes()).hexdigest() == digest
+    assert "MIT License" in folder.joinpath("uPlot.LICENSE").read_text()
