@@ -77,12 +77,20 @@ def test_every_console_of_ours_is_a_safe_one():
     assert set(printed) == {"qtarget.cli.terminal", "qtarget.cli.main"} | workers
 
 
+READERS = (
+    "qtarget.evaluate.grading",
+    "qtarget.data",
+    "qtarget.models.gguf_tokenizer",
+    "qtarget.job.inspection.token_kinds",
+)
+
+
 def test_every_character_of_ours_has_plain_words():
-    """But private marks, what the graders read, and texts that a tokenizer is tried with."""
+    """But private marks, what graders and the kinds of tokens read, and texts that a tokenizer is tried with."""
     strings = [
         node.value
         for name, tree in modules().items()
-        if not name.startswith(("qtarget.evaluate.grading", "qtarget.data", "qtarget.models.gguf_tokenizer"))
+        if not name.startswith(READERS)
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
