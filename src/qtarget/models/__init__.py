@@ -10,6 +10,7 @@ model_seal       whether a folder that qtarget sealed is as it was written
 drawn_weights    weights that are in no file of a model, or in no place of it
 shard_index      the files that an index of weights or a configuration may name
 weight_files     arguments that keep `from_pretrained` to files that were looked at
+named_kernels    kernels of the hub that a configuration names
 gguf_file        a GGUF file as a folder, converted once (gguf_conversion, gguf_tokenizer)
 head_check       whether logits are what the output layer makes of hidden states
 logit_steps      scales and soft-caps of model families, by their names

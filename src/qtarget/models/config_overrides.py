@@ -52,6 +52,7 @@ def _weights(kind: Any, config: PreTrainedConfig) -> dict[str, tuple[int, ...]] 
 
 def _shapes(kind: Any, config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a model's weights, those that are tied once. No memory is taken for them."""
+    config._attn_implementation = "eager"  # no kernel of the hub is fetched
     with torch.device("meta"):
         return {name: tuple(weight.shape) for name, weight in kind(config).named_parameters()}
 

@@ -20,6 +20,7 @@ from qtarget.models.drawn_weights import refuse_drawn_weights
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.loading_arguments import BITSANDBYTES, check_arguments
 from qtarget.models.model_config import check_model_config
+from qtarget.models.named_kernels import refuse_named_kernels
 from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.sharding import OVER_RANKS, OverRanks, is_sharded
 from qtarget.models.weight_files import PASSED, safe_loading
@@ -58,6 +59,7 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
     if (Path(source).expanduser() / "adapter_config.json").is_file():
         adapter_config(source)  # says what is wrong with it
     rest.setdefault("trust_remote_code", False)  # or transformers asks the user
+    refuse_named_kernels(checkpoint_folder(source), given)
     if not rest["trust_remote_code"]:
         check_model_config(checkpoint_folder(source))
     check_arguments(source, given, PASSED, lambda known: "remove it")

@@ -1,7 +1,8 @@
 """What names a model's files: indexes of weights in several files, and its configuration. They stay in its folder."""
 
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
+from qtarget.disk.inside import leads_outside
 from qtarget.models.pickled_weights import NAMED_IN_CONFIG, indexes_of, named_shards, weights_in_config
 
 
@@ -20,7 +21,7 @@ def refuse_shards_outside(folder: Path) -> None:
 
 
 def _refuse_outside(where: str, name: str) -> None:
-    if PureWindowsPath(name).anchor or ".." in (*PurePosixPath(name).parts, *PureWindowsPath(name).parts):
+    if leads_outside(name):
         raise ValueError(
             f"{where} names {name!r}, which is no file of that folder: it was tampered with, so do not use it."
         )

@@ -13,6 +13,7 @@ from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.loading_arguments import BITSANDBYTES, check_arguments
 from qtarget.models.model_config import check_model_config
+from qtarget.models.named_kernels import refuse_named_kernels
 from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.weight_files import safe_loading
 from qtarget.train.target_sft_config import TargetSFTConfig
@@ -36,6 +37,7 @@ def open_student(
     kwargs: dict[str, Any] = {**args.model_init_kwargs} if isinstance(args.model_init_kwargs, dict) else {}
     key = "model_init_kwargs"
     refuse_quantisation(kwargs, asker)
+    refuse_named_kernels(folder, {"trust_remote_code": args.trust_remote_code, **kwargs})
     check_arguments(folder, kwargs, f"`{key}`", lambda known: f"write {asker.line(key, known)}")
     kwargs = safe_loading(folder, kwargs, args.allow_pickled_weights, asker.line(ALLOW, True))
     if not args.trust_remote_code:

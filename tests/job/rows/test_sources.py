@@ -210,3 +210,28 @@ def test_rows_without_splits_are_not_taken_for_one(tmp_path, home, maker, key, s
 )
 def test_the_default_split_is_all_rows_where_there_are_no_splits(tmp_path, home, key, split):
     assert list(loaded(write(tmp_path / "a.jsonl", *ROWS), split=split, key=key).rows) == ROWS
+
+
+@pytest.mark.failure_case(19)
+@pytest.mark.parametrize(
+    "name", ["../secret.jsonl", "/etc/passwd", "https://somewhere/rows.jsonl", "zip://a::../b.zip"]
+)
+@pytest.mark.parametrize("where", ["state.json", "dataset_dict.json", "README.md", ".huggingface.yaml", "a slice"])
+def test_a_folder_that_names_rows_outside_of_it_is_refused(tmp_path, where, name):
+    write(tmp_path / "secret.jsonl", *ROWS)
+    folder, file, split = tmp_path / "rows", where, "train"
+    if where == "state.json":
+        saved(folder, "train")
+        file = "train/state.json"
+        state = json.loads((folder / file).read_text(encoding="utf-8"))
+        (folder / file).write_text(json.dumps({**state, "_data_files": [{"filename": name}]}), encoding="utf-8")
+    elif where == "dataset_dict.json":
+        saved(folder, "train")
+        (folder / file).write_text(json.dumps({"splits": ["train", name]}), encoding="utf-8")
+    else:
+        split, file = ("train[:2]", "README.md") if where == "a slice" else ("train", where)
+        hub_like(folder, "train")
+        said = f"configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: ['{name}']\n"
+        (folder / file).write_text(f"---\n{said}---\n" if file == "README.md" else said, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"`train_dataset`: \S*{re.escape(file)} names '{re.escape(name)}', which is"):
+        loaded(folder, split=split)

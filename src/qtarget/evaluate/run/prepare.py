@@ -20,6 +20,7 @@ from qtarget.evaluate.tasks.find import TaskName, find_task, find_tasks
 from qtarget.evaluate.tasks.protocols import under_protocol
 from qtarget.evaluate.tasks.questions import load_questions
 from qtarget.models.gguf_file import checkpoint_folder
+from qtarget.models.named_kernels import refuse_named_kernels
 from qtarget.models.pickled_weights import refuse_pickled_weights
 
 
@@ -164,6 +165,9 @@ def generator_of(plan: EvaluationPlan) -> Generator:
     if plan.generator != "http" and not plan.allow_pickled_weights:
         for model in filter(None, (plan.model, plan.adapter, plan.base)):
             refuse_pickled_weights(checkpoint_folder(model))
+    if plan.generator != "http":
+        for model in filter(None, (plan.model, plan.base)):
+            refuse_named_kernels(checkpoint_folder(model), loading)
     size = {} if plan.batch_size is None else {"batch_size": plan.batch_size}
     if plan.generator == "hf":
         here: dict[str, Any] = {"device": plan.device, "allow_pickled_weights": plan.allow_pickled_weights}

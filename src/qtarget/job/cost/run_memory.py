@@ -14,6 +14,7 @@ from qtarget.job.cost.batch_shape import BatchShape
 from qtarget.job.cost.loss_buffers import loss_bytes
 from qtarget.job.cost.student_memory import StudentMemory, student_memory
 from qtarget.job.rows.rendering import model_without_weights
+from qtarget.models.named_kernels import refuse_named_kernels
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.train.build_sources import as_teachers
 
@@ -113,6 +114,8 @@ def _live(job: Job, role: str) -> list[tuple[str, Any]]:
         return []
     names = [str(name) for name in as_teachers(getattr(job.args, role)) if name is not None]
     models = [name for name in names if SourceName.parse(name).kind is SourceKind.MODEL]
+    for name in models:
+        refuse_named_kernels(name, getattr(job.args, f"{role}_init_kwargs") or {})
     return [(name, AutoConfig.from_pretrained(name, trust_remote_code=job.args.trust_remote_code)) for name in models]
 
 

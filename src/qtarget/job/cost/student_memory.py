@@ -15,7 +15,9 @@ from trl import get_peft_config  # pyright: ignore[reportPrivateImportUsage]
 from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.batch_shape import BatchShape
 from qtarget.job.cost.live_bytes import ACTIVATIONS, GRADIENTS, LiveBytes
+from qtarget.job.rows.rendering import attention_of
 from qtarget.models.causal_lm import backbone_of, output_layer
+from qtarget.models.named_kernels import refuse_named_kernels
 from qtarget.train.build_sources import causal_lm
 
 KEPT_OF_A_LAYER = 34
@@ -118,7 +120,8 @@ def _student(job: Job) -> Any:
     options, args = job.model_args, job.args
     hub = {"revision": options.model_revision, "trust_remote_code": args.trust_remote_code}
     config = AutoConfig.from_pretrained(job.model, **hub)
-    attention = {} if options.attn_implementation is None else {"attn_implementation": options.attn_implementation}
+    attention = attention_of(job)
+    refuse_named_kernels(job.model, {**hub, **attention})
     model: Any = AutoModelForCausalLM.from_config(
         config, dtype=weight_dtype(job), trust_remote_code=args.trust_remote_code, **attention
     )

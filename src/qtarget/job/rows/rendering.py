@@ -20,6 +20,7 @@ from transformers import (
 from qtarget.data import Asker
 from qtarget.job.config.checked_job import Job
 from qtarget.job.rows.layout import evaluation_rows, training_rows
+from qtarget.models.named_kernels import IMPLEMENTATIONS, refuse_named_kernels
 from qtarget.teacher import Document, documents_of_rows
 from qtarget.teacher.cache import Ranks
 from qtarget.train import TargetSFTTrainer
@@ -92,6 +93,7 @@ def rows_trainer(job: Job, kind: type[RowsTrainerKind] = RowsTrainer, **changes:
     train, evaluation = training_rows(job).laid_out, evaluation_rows(job)
     hub_options = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(job.model, **hub_options)
+    refuse_named_kernels(job.model, {**hub_options, **attention_of(job)})
     model = model_without_weights(job.model, hub_options)
     held_out = None if evaluation is None else evaluation.laid_out
     return kind(model, _local_args(job, changes), None, train, held_out, tokenizer)
@@ -105,11 +107,19 @@ def _local_args(job: Job, changes: dict[str, Any]) -> Any:
     return args
 
 
+def attention_of(job: Job) -> dict[str, Any]:
+    """The implementations of attention and experts that a run says itself, as arguments of its student."""
+    named = {"attn_implementation": job.model_args.attn_implementation, **(job.args.model_init_kwargs or {})}
+    return {name: named[name] for name in IMPLEMENTATIONS if named.get(name) is not None}
+
+
 def model_without_weights(source: str, hub_options: dict[str, Any]) -> PreTrainedModel:
     """A model of the source's configuration on torch's `meta` device, where tensors have shapes and no numbers."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
-            AutoConfig.from_pretrained(source, **hub_options), trust_remote_code=hub_options["trust_remote_code"]
+            AutoConfig.from_pretrained(source, **hub_options),
+            trust_remote_code=hub_options["trust_remote_code"],
+            attn_implementation="eager",  # no kernel of the hub is fetched
         )
     revision: Any = hub_options.get("revision")
     with suppress(OSError):  # a model need not have any

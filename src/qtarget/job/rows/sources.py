@@ -20,6 +20,7 @@ from qtarget.console import printable
 from qtarget.data.user_files.formats import format_endings, reader_of
 from qtarget.data.user_files.paths import describes_itself, looks_local, not_found
 from qtarget.job.config.checked_job import DataSource
+from qtarget.job.rows.named_files import refuse_rows_outside
 from qtarget.job.rows.row_files import FileRows, first_rows, read_files, stream_files
 from qtarget.job.rows.splits import check_no_split, no_such_split, splits_of_files
 
@@ -69,6 +70,7 @@ def load_rows(source: DataSource, key: str, reading: ReadOptions = _WHOLE) -> Fi
 
 
 def _from_one(path: Path, source: DataSource, key: str, reading: ReadOptions) -> FileRows:
+    refuse_rows_outside(path, key)
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         return _from_saved(path, source, key, reading)
     if path.is_dir() and not describes_itself(path) and source.split.isidentifier():
