@@ -62,14 +62,19 @@ def test_a_page_that_marks_what_the_command_does_not_write_is_refused(tmp_path):
 
 
 def test_the_study_says_what_its_runs_say():
-    from qtarget.study.miniature.analysis import cells, load_outcomes
-    from qtarget.study.miniature.page import study_tables, sweep_tables
-    from qtarget.study.miniature.settings import STUDY, SWEEP
+    from dataclasses import replace
+
+    from qtarget.study.tuned.analysis import finished_settings
+    from qtarget.study.tuned.page import study_parts, swept_curves
+    from qtarget.study.tuned.protocol import kept_protocol
+    from qtarget.study.tuned.run_study import WHOLE
 
     text, results = (ROOT / "docs" / "study.md").read_text(encoding="utf-8"), ROOT / "benchmarks" / "results" / "study"
-    tables = study_tables(STUDY, load_outcomes(STUDY, results), load_outcomes(STUDY, results, "development"))
-    tables |= sweep_tables(cells(SWEEP, load_outcomes(SWEEP, results)))
-    assert filled(text, tables.__getitem__) == text
+    kept = kept_protocol(WHOLE, results)
+    assert kept is not None
+    study = replace(WHOLE, seeds=kept["seeds"], pretraining_seeds=kept["pretraining_seeds"])
+    parts = study_parts(study, finished_settings(study, results), swept_curves(study, results))
+    assert filled(text, parts.__getitem__) == text
 
 
 def test_the_training_page_knows_every_field_of_the_configuration():
