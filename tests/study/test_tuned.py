@@ -399,7 +399,7 @@ def test_the_page_is_true_at_every_stage(tmp_path):
     write_study_page(page, BIG, results)
     text = page.read_text()
     assert "**Not run yet: 1 of 2 settings.**" in text
-    assert "In 1 settings Target-SFT is clearly ahead of its best tuned rival in **1**" in text
+    assert "In 1 setting Target-SFT is clearly ahead of its best tuned rival in **1**" in text
     assert "**87.5** (" in text  # 14 of 16
     invented(results, {"kd": 0.7, "target-sft": 0.5}, OTHER)
     write_study_page(page, BIG, results)
@@ -416,6 +416,15 @@ def test_the_tables_are_of_the_runs(place):
     assert f"{100 * found.arms['sft'].mean(WHOLE_SOFTMAX):.1f}" in parts["softmax"]
     assert f"{100 * found.base_greedy:.0f} %" in parts["students"]
     assert parts["sweep"].startswith("Not run yet")
+
+
+def test_the_terminal_shows_each_setting_whole_at_80_columns(place):
+    narrow = Console(file=StringIO(), width=80)
+    run_study.show(TINY, place.results, narrow)
+    said = narrow.file.getvalue()
+    assert DEMO_SETTING.name in said
+    assert "sft, decoding tuned" in said
+    assert (place.results / "study.png").stat().st_size > 5000
 
 
 def test_models_that_ship_are_used_and_others_are_pretrained_once_a_seed(tmp_path):

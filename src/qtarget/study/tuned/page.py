@@ -96,9 +96,9 @@ def count_sentence(study: TunedStudy, found: Sequence[SettingResult]) -> str:
     words, named = Counter(verdict.word for verdict in verdicts), Counter(verdict.rival for verdict in verdicts)
     firsts = Counter(result.first for result in found if not result.setting.is_control)
     return (
-        f"In {len(verdicts)} settings Target-SFT is clearly ahead of its best tuned rival in "
-        f"**{words['clearly ahead']}**, clearly behind in **{words['clearly behind']}**, and not told apart from it in "
-        f"**{words['not told apart']}**. The rival was {_listed(named)}. The highest mean in the test has: "
+        f"In {len(verdicts)} setting{'s' if len(verdicts) > 1 else ''} Target-SFT is clearly ahead of its best tuned "
+        f"rival in **{words['clearly ahead']}**, clearly behind in **{words['clearly behind']}**, and not told apart "
+        f"from it in **{words['not told apart']}**. The rival was {_listed(named)}. The highest mean in the test has: "
         f"{_listed(firsts)}."
     )
 
@@ -152,6 +152,21 @@ def scores_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
     return markdown(["setting", *(arm.name for arm in study.arms), TEACHER], rows)
 
 
+def setting_table(study: TunedStudy, result: SettingResult) -> str:
+    """One setting, an arm a row: at the primary decoding, greedy, at temperature 1, and what was chosen."""
+    rows = [
+        [arm.name, _score(result, arm), *(_at(result.arms[arm.name].mean(each)) for each in (GREEDY, WHOLE_SOFTMAX)),
+         _chosen(arm, result.arms[arm.name].choice).partition(":")[0]]
+        for arm in study.arms
+    ]  # fmt: skip
+    rows.append([TEACHER, *(_at(result.teacher_mean(each)) for each in (COMMON, GREEDY, WHOLE_SOFTMAX)), ""])
+    return markdown([result.setting.name, COMMON.label, GREEDY.label, WHOLE_SOFTMAX.label, "chosen"], rows)
+
+
+def _at(mean: float) -> str:
+    return f"{100 * mean:.1f}"
+
+
 def _score(result: SettingResult, arm: StudyArm) -> str:
     own = result.arms[arm.name]
     low, high = own.interval()
@@ -166,7 +181,7 @@ def verdict_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
         return NOTHING_YET
     rows = [[result.setting.name, *_verdict_cells(verdicts[result.setting], result)]
             for result in found if result.setting in verdicts]  # fmt: skip
-    columns = ["setting", "best rival in development", f"{OURS} minus it", "p (Holm)", "verdict", "first in the test"]
+    columns = ["setting", "best rival", f"{OURS} minus it", "p (Holm)", "verdict", "first"]
     return markdown(columns, rows)
 
 

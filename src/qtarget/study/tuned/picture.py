@@ -26,15 +26,15 @@ LOOKS = {
 }
 """Colour and marker of an arm."""
 DECODING_PANELS: dict[str, Decoding | None] = {
-    f"{COMMON.label}, or the arm's own": None,
-    "T0 (greedy)": GREEDY,
-    WHOLE_SOFTMAX.label: WHOLE_SOFTMAX,
+    f"temperature {COMMON.temperature:g}, top_p {COMMON.top_p:g}, or the arm's own": None,
+    "temperature 0": GREEDY,
+    "temperature 1": WHOLE_SOFTMAX,
 }
 
 
 def draw_settings(study: TunedStudy, found: Sequence[SettingResult], path: Path) -> None:
     """Scores of every arm: a column for each setting, those that are not run yet empty; a panel for each decoding."""
-    figure = Figure(figsize=(1.0 * len(study.settings) + 2.5, 10), dpi=130, layout="constrained")
+    figure = Figure(figsize=(max(9.0, 1.0 * len(study.settings) + 2.5), 10), dpi=130, layout="constrained")
     panels = figure.subplots(len(DECODING_PANELS), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (title, decoding) in zip(panels, DECODING_PANELS.items(), strict=True):
         _panel(axes, study, found, decoding)
@@ -51,10 +51,11 @@ def draw_settings(study: TunedStudy, found: Sequence[SettingResult], path: Path)
 
 def _panel(axes: Axes, study: TunedStudy, found: Sequence[SettingResult], decoding: Decoding | None) -> None:
     places = {setting: place for place, setting in enumerate(study.settings)}
-    arms = [arm for arm in study.arms if decoding is None or not arm.tunes_decoding]
-    for index, arm in enumerate(arms):
+    for index, arm in enumerate(study.arms):
+        if decoding is not None and arm.tunes_decoding:
+            continue
         colour, marker = LOOKS[arm.name]
-        at = [places[result.setting] + (index - len(arms) / 2) * 0.08 for result in found]
+        at = [places[result.setting] + (index - len(study.arms) / 2 + 0.5) * 0.08 for result in found]
         drawn = [result.arms[arm.name] for result in found]
         for x, each in zip(at, drawn, strict=True):
             axes.plot([x, x], [100 * end for end in each.interval(decoding)], color=colour, linewidth=1.5, alpha=0.45)
@@ -63,6 +64,8 @@ def _panel(axes: Axes, study: TunedStudy, found: Sequence[SettingResult], decodi
     for result in found:
         height, x = 100 * result.teacher_mean(decoding or COMMON), places[result.setting]
         axes.plot([x - 0.45, x + 0.45], [height, height], color="#8a8f98", linewidth=1, linestyle="--")
+    for x in set(places.values()) - {places[result.setting] for result in found}:
+        axes.text(x, 50, "not run yet", rotation=90, ha="center", va="center", color="#8a8f98", fontsize=8)
     axes.set_xlim(-0.6, len(study.settings) - 0.4)
     axes.set_ylim(0, 103)
     axes.grid(axis="y", color="#e3e5e8")

@@ -12,7 +12,7 @@ from qtarget.disk.one_writer import one_writer
 from qtarget.study.tuned.analysis import finished_settings
 from qtarget.study.tuned.design import TunedStudy
 from qtarget.study.tuned.outcome import check_study_outcomes
-from qtarget.study.tuned.page import count_sentence, scores_table, verdict_table, write_study_page
+from qtarget.study.tuned.page import count_sentence, setting_table, verdict_table, write_study_page
 from qtarget.study.tuned.picture import draw_settings
 from qtarget.study.tuned.protocol import kept_protocol
 from qtarget.study.tuned.schedule import StudyFolders, conduct_study
@@ -55,8 +55,8 @@ def check_study_results(results: Path, quick: bool) -> None:
     Raises:
         ValueError: names the file.
     """
-    kept_protocol(QUICK if quick else WHOLE, results)
     check_study_outcomes(results)
+    kept_protocol(QUICK if quick else WHOLE, results)
 
 
 def rewrite_study_page(page: Path, results: Path) -> None:
@@ -76,7 +76,8 @@ def rewrite_study_page(page: Path, results: Path) -> None:
 def show(study: TunedStudy, results: Path, console: Console) -> None:
     """Print the tables, and draw the picture beside the results."""
     found = finished_settings(study, results)
-    for table in (scores_table(study, found), verdict_table(study, found), count_sentence(study, found)):
+    tables = [setting_table(study, result) for result in found]
+    for table in (*tables, verdict_table(study, found), count_sentence(study, found)):
         console.print(Markdown(table))
     draw_settings(study, found, results / "study.png")
     console.print(Text.assemble("picture and runs: ", (str(results), "bold")))

@@ -133,7 +133,8 @@ def _make(
         known[outcome.run.place, outcome.run.name] = outcome
         share = 100 * sum(outcome.shares(COMMON)) / len(outcome.shares(COMMON))
         where = f"{outcome.run.place}/{outcome.run.name}"
-        console.print(f"{number:3}/{len(missing)} {where:72}{share:6.1f} {outcome.seconds:6.0f} s", highlight=False)
+        line = f"{number:3}/{len(missing)} {share:5.1f} {outcome.seconds:4.0f} s  {where}"
+        console.print(line, highlight=False, soft_wrap=True)
     return [outcome for outcome in known.values() if outcome is not None]
 
 
