@@ -32,7 +32,7 @@ from qtarget.study.tuned.protocol import PROTOCOL_FILE, keep_protocol, kept_prot
 from qtarget.study.tuned.run_study import QUICK, WHOLE
 from qtarget.study.tuned.runs import finished_run, made_outcome
 from qtarget.study.tuned.schedule import StudyFolders, conduct_study
-from qtarget.study.tuned.settings import DEMO_SETTING, SETTINGS, Setting
+from qtarget.study.tuned.settings import CONTROL_SETTING, DEMO_SETTING, SETTINGS, Setting
 from qtarget.study.tuned.tuned_arms import COMMON, DECODINGS, GREEDY, OURS, WHOLE_SOFTMAX, study_arms
 
 FEW = ("base", "base, decoding tuned", "sft", "sft, decoding tuned", OURS)
@@ -306,15 +306,18 @@ BIG = TunedStudy((DEMO_SETTING, OTHER), sweep=(DEMO_SETTING,), arms=study_arms(1
                  pretraining_seeds=3)  # fmt: skip
 
 
-def invented(results: Path, heights: dict[str, float], setting: Setting = DEMO_SETTING, spread: int = 0) -> None:
-    """Outcomes of a whole setting, of so large a share by method."""
+def invented(
+    results: Path, heights: dict[str, float], setting: Setting = DEMO_SETTING, spread: int = 0, **tested: float
+) -> None:
+    """Outcomes of a whole setting, of so large a share by method; `tested`: of another one in the test."""
     for run in BIG.development_runs(setting):
         keep_outcome(outcome_with(run, heights.get(run.method, 0.2), BIG), results)
     tuned = [known_outcome(run, results) for run in BIG.development_runs(setting)]
     chosen = chosen_for(BIG, setting, [outcome for outcome in tuned if outcome])
     for run in BIG.test_runs(setting, chosen):
         wide = spread if run.method == "target-sft" else 0
-        keep_outcome(outcome_with(run, heights.get(run.method, 0.2), BIG, wide), results)
+        height = (heights | tested).get(run.method, 0.2)
+        keep_outcome(outcome_with(run, height, BIG, wide), results)
 
 
 def test_the_best_configuration_is_chosen_and_of_equals_the_first():
@@ -342,6 +345,24 @@ def test_the_primary_contrast_is_with_the_rival_that_was_best_in_development(tmp
     assert verdict.word == word
     assert verdict.holm >= verdict.difference.p
     assert found[0].first == ("target-sft" if height > 0.7 else "kd")
+
+
+def test_a_rival_that_was_best_in_the_test_alone_is_not_the_contrast(tmp_path):
+    invented(tmp_path, {"kd": 0.7, "target-sft": 0.7}, kd=0.5, dft=0.9)
+    found = finished_settings(BIG, tmp_path)
+    (verdict,) = primary_verdicts(BIG, found)
+    assert (verdict.rival, verdict.word, found[0].first) == ("kd", "clearly ahead", "dft")
+
+
+def test_the_control_stands_beside_the_verdicts_and_not_among_them(tmp_path):
+    study = replace(BIG, settings=(DEMO_SETTING, CONTROL_SETTING))
+    for setting in study.settings:
+        invented(tmp_path, {"kd": 0.7, "target-sft": 0.75}, setting, spread=1)
+    found = finished_settings(study, tmp_path)
+    assert len(found) == 2
+    (verdict,) = primary_verdicts(study, found)
+    assert verdict.setting == DEMO_SETTING
+    assert verdict.holm == verdict.difference.p
 
 
 def test_settings_that_are_not_run_count_in_holms_adjustment(tmp_path):
