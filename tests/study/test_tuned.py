@@ -352,6 +352,10 @@ def test_a_rival_that_was_best_in_the_test_alone_is_not_the_contrast(tmp_path):
     found = finished_settings(BIG, tmp_path)
     (verdict,) = primary_verdicts(BIG, found)
     assert (verdict.rival, verdict.word, found[0].first) == ("kd", "clearly ahead", "dft")
+    parts = study_parts(BIG, found, {})
+    assert "| kd | +18.8 (" in parts["verdicts"]  # 11 and 8 of 16
+    assert "| kd | +100.0 (" in parts["others"]  # greedily 1 and 0 of 1
+    assert parts["alike"].count("+18.8 (") == 2
 
 
 def test_the_control_stands_beside_the_verdicts_and_not_among_them(tmp_path):

@@ -1,6 +1,6 @@
 """From outcomes to results: scores with intervals over models, seeds and questions, and the primary contrast."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -11,7 +11,7 @@ from qtarget.evaluate.confidence import SeedsDifference, holm, paired_seeds
 from qtarget.study.tuned.design import TEACHER, Choice, TunedStudy, chosen_for
 from qtarget.study.tuned.outcome import StudyOutcome, known_outcome
 from qtarget.study.tuned.settings import Setting
-from qtarget.study.tuned.tuned_arms import COMMON, GREEDY, OURS, Decoding, rivals
+from qtarget.study.tuned.tuned_arms import COMMON, GREEDY, OURS, Decoding, StudyArm, rivals
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,19 @@ def primary_verdicts(study: TunedStudy, found: Sequence[SettingResult]) -> list[
 
 def _verdict(study: TunedStudy, result: SettingResult) -> PrimaryVerdict:
     """The verdict of a setting, with p not adjusted yet."""
-    rival = max(rivals(study.arms), key=lambda name: result.arms[name].choice.score)
-    difference = paired_seeds(result.arms[OURS].by_model(), result.arms[rival].by_model())
+    rival = best_rival(study.arms, result)
+    difference = ahead_of(result, rival)
     return PrimaryVerdict(result.setting, rival, difference, difference.p)
+
+
+def best_rival(arms: Iterable[StudyArm], result: SettingResult) -> str:
+    """Of some arms the rival that scored best on the development questions; of equals the first."""
+    return max(rivals(arms), key=lambda name: result.arms[name].choice.score)
+
+
+def ahead_of(result: SettingResult, rival: str, decoding: Decoding | None = None) -> SeedsDifference:
+    """Target-SFT minus a rival in the test, each at its own decoding or both at one."""
+    return paired_seeds(result.arms[OURS].by_model(decoding), result.arms[rival].by_model(decoding))
 
 
 @dataclass(frozen=True)

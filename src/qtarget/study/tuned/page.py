@@ -11,6 +11,8 @@ from qtarget.study.tuned.analysis import (
     Curve,
     PrimaryVerdict,
     SettingResult,
+    ahead_of,
+    best_rival,
     curves,
     finished_settings,
     primary_verdicts,
@@ -65,6 +67,8 @@ def study_parts(study: TunedStudy, found: Sequence[SettingResult], swept: dict[S
         "students": students_sentence(study, found),
         "scores": scores_table(study, found),
         "verdicts": verdict_table(study, found),
+        "others": other_decodings_table(study, found),
+        "alike": alike_table(study, found),
         "greedy": decoding_table(study, found, GREEDY),
         "softmax": decoding_table(study, found, WHOLE_SOFTMAX),
         "chosen": choice_table(study, found),
@@ -189,6 +193,32 @@ def _verdict_cells(verdict: PrimaryVerdict, result: SettingResult) -> list[str]:
     return [verdict.rival, _points(verdict.difference), _p(verdict.holm), verdict.word, result.first]
 
 
+def other_decodings_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
+    """The primary contrast's models at temperature 0 and 1, in points."""
+    here = [result for result in found if not result.setting.is_control]
+    return _differences([(result, best_rival(study.arms, result)) for result in here], (GREEDY, WHOLE_SOFTMAX))
+
+
+def alike_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
+    """Target-SFT and the best rival whose decoding is not tuned, at three decodings, in points."""
+    here, arms = [result for result in found if not result.setting.is_control], _plainly_decoded(study)
+    return _differences([(result, best_rival(arms, result)) for result in here], (COMMON, GREEDY, WHOLE_SOFTMAX))
+
+
+def _plainly_decoded(study: TunedStudy) -> list[StudyArm]:
+    return [arm for arm in study.arms if not arm.tunes_decoding]
+
+
+def _differences(pairs: Sequence[tuple[SettingResult, str]], decodings: Sequence[Decoding]) -> str:
+    if not pairs:
+        return NOTHING_YET
+    rows = [
+        [result.setting.name, rival, *(_points(ahead_of(result, rival, each)) for each in decodings)]
+        for result, rival in pairs
+    ]
+    return markdown(["setting", "rival", *(f"{OURS} minus it, {each.label}" for each in decodings)], rows)
+
+
 def _points(gap: SeedsDifference) -> str:
     return f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f} … {100 * gap.high:+.1f})"
 
@@ -199,7 +229,7 @@ def _p(value: float) -> str:
 
 def decoding_table(study: TunedStudy, found: Sequence[SettingResult], decoding: Decoding) -> str:
     """Per cent right at another decoding than the one that was tuned for; the highest arm in bold."""
-    arms = [arm for arm in study.arms if not arm.tunes_decoding]
+    arms = _plainly_decoded(study)
     if not found:
         return NOTHING_YET
     rows = []
