@@ -52,7 +52,7 @@ class TunedStudy:
     arms: tuple[StudyArm, ...] = field(default_factory=study_arms)
     seeds: int = 3
     pretraining_seeds: int = 3
-    demonstrations: int = 3000
+    demonstrations: int = 300
     development: int = 100
     test: int = 200
     samples: int = 16
