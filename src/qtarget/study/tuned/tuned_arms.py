@@ -79,7 +79,7 @@ def spread(levels: Sequence[Mapping[str, Any]], short: int, long: int) -> tuple[
     """As many configurations as the grid has, over rate, steps and three levels of a knob together: each level twice,
     either number of steps three times."""
     low, mid, high = levels
-    cells = ((1.0, short, low), (3.0, short, mid), (10.0, short, high), (1.0, long, mid), (3.0, long, low),
+    cells = ((1.0, short, low), (3.0, short, mid), (10.0, short, high), (10.0, long, mid), (3.0, long, low),
              (3.0, long, high))  # fmt: skip
     return tuple(Configuration(*cell) for cell in cells)
 
