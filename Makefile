@@ -19,9 +19,9 @@
 # make notebooks  runs the notebooks of examples/ from the first cell to the last
 # make tutorial  follows docs/tutorial.md with its real model, and writes what each command prints into it (half an hour)
 # make package  wheel and sdist, and the wheel tried in empty environments, with and without its extra
-# make study  the study in miniature, about two hours on one core; goes on where it stopped, then writes docs/study.md
+# make study  thirteen settings of the lab, every arm tuned alike: three hours on two cores (WORKERS=2); goes on where it stopped, then writes docs/study.md
 # make study-page   only docs/study.md and its pictures, from the results in the repository
-# make study-quick  one setting of it, under five minutes
+# make study-quick  one setting of it, small, under five minutes
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -62,14 +62,48 @@ def test_a_page_that_marks_what_the_command_does_not_write_is_refused(tmp_path):
 
 
 def test_the_study_says_what_its_runs_say():
-    from qtarget.study.miniature.analysis import cells, load_outcomes
-    from qtarget.study.miniature.page import study_tables, sweep_tables
-    from qtarget.study.miniature.settings import STUDY, SWEEP
+    from dataclasses import replace
+
+    from qtarget.study.tuned.analysis import finished_settings
+    from qtarget.study.tuned.page import study_parts, swept_curves
+    from qtarget.study.tuned.protocol import kept_protocol
+    from qtarget.study.tuned.run_study import WHOLE
 
     text, results = (ROOT / "docs" / "study.md").read_text(encoding="utf-8"), ROOT / "benchmarks" / "results" / "study"
-    tables = study_tables(STUDY, load_outcomes(STUDY, results), load_outcomes(STUDY, results, "development"))
-    tables |= sweep_tables(cells(SWEEP, load_outcomes(SWEEP, results)))
-    assert filled(text, tables.__getitem__) == text
+    kept = kept_protocol(WHOLE, results)
+    assert kept is not None
+    study = replace(WHOLE, seeds=kept["seeds"], pretraining_seeds=kept["pretraining_seeds"])
+    parts = study_parts(study, finished_settings(study, results), swept_curves(study, results))
+    assert filled(text, parts.__getitem__) == text
+
+
+def test_the_study_page_states_its_protocol():
+    """The numbers of its sentences that are no marked parts."""
+    from qtarget.study.tuned.design import SWEPT_KNOBS
+    from qtarget.study.tuned.estimate import CORES, FEWEST_SEEDS, HOURS, MOST_SEEDS
+    from qtarget.study.tuned.run_study import WHOLE
+    from qtarget.study.tuned.tuned_arms import COMMON, DECODINGS
+
+    words = {2: "two", 3: "three", 5: "five", 6: "six", 10: "ten", 12: "twelve", 13: "thirteen"}
+    noise = f"{100 * max(setting.noise for setting in WHOLE.settings):g} %"
+    of = [setting for setting in WHOLE.settings if not setting.is_control]
+    kinds = [len({getattr(setting, name) for setting in of}) for name in ("teacher", "student")]
+    assert {len(arm.configurations) for arm in WHOLE.arms if arm.method} == {len(DECODINGS)}
+    text = " ".join((ROOT / "docs" / "study.md").read_text(encoding="utf-8").split())
+    for sentence in (
+        f"Average@{WHOLE.samples} at temperature {COMMON.temperature:g} and top_p {COMMON.top_p:g};",
+        f"p adjusted by Holm for {words[len(of)]} settings",
+        f"tune {words[len(WHOLE.arms)]} arms alike",
+        f"in {words[int(HOURS)]} hours on {words[CORES]} cores",
+        f"{words[len(of)].title()}: rows without wrong steps, or with {noise} of them wrong; "
+        f"{words[kinds[0]]} teachers; {words[kinds[1]]} students",
+        f"{words[len(DECODINGS)].title()} configurations for every arm",
+        f"among {words[len(DECODINGS)]} decodings",
+        f"(η = {SWEPT_KNOBS['target-sft']['eta']:g}, λ = {SWEPT_KNOBS['kd-hybrid']['teacher_weight']:g})",
+        f"({words[FEWEST_SEEDS]} to {words[MOST_SEEDS]})",
+        f"{words[len(WHOLE.arms)].title()} arms in {words[len(WHOLE.settings)]} settings",
+    ):
+        assert sentence in text, sentence
 
 
 def test_the_training_page_knows_every_field_of_the_configuration():

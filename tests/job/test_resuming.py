@@ -346,7 +346,7 @@ def test_checkpoints_of_a_branch_that_was_left_are_not_the_newest(finished, here
     assert said.code == 0, said.err
     assert f"skipped   {left}" in said.out
     assert "of which 3 are done" in said.out
-    told = "Steps 3 to 4 were run with hyperparameters.eta None (before: 0.3), method dft (before: target-sft)"
+    told = "Steps 3 to 4 were run with hyperparameters.eta None (before: 0.3), hyperparameters.teacher_temperature None"
     assert told in (here / "out" / "README.md").read_text()
 
 

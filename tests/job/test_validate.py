@@ -34,7 +34,7 @@ def test_the_figures_are_those_of_the_prepared_rows(here, capsys):
     assert found["vocabulary"] == {"tokenizer": 305, "model": 305, "teacher": 320}
     assert found["step"]["rows"] == 2
     assert 0 < found["step"]["gradient_norm"] < math.inf
-    assert found["configuration"]["method_kwargs"] == {"eta": 0.3}
+    assert found["configuration"]["method_kwargs"]["eta"] == 0.3
 
 
 def test_weights_of_tokens_are_shown(here, capsys, written):

@@ -80,6 +80,19 @@ def test_a_writer_keeps_to_its_slips_operators_and_connectives():
     assert {step[4] for step in steps} == {"thus", "therefore"}
 
 
+def test_a_misbelieved_fact_is_written_with_the_same_wrong_result_each_time():
+    writer = Writer(0.0, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0), misbelieved=0.06)
+    written: dict[tuple[str, ...], set[str]] = {}
+    for seed in (0, 1):
+        for row in itertools.islice(pretraining_text(writer, seed, 1, 4), 4000):
+            for left, operator, right, result, _ in steps_of(row["completion"]):
+                written.setdefault((left, operator, right), set()).add(result)
+    assert len(written) == 3 * MODULUS**2
+    assert {len(results) for results in written.values()} == {1}
+    wrong = [fact for fact, results in written.items() if true_value(" ".join(fact) + " ?") != int(*results)]
+    assert 0.03 < len(wrong) / len(written) < 0.09
+
+
 def test_a_paraphrase_turns_half_of_sums_and_products_around_and_leaves_them_true():
     world = lab.world("paraphrased")
     turned = []

@@ -122,15 +122,21 @@ def gem_gradient(s, beta=0.7, h="linear"):
     return weighted_q - weighted_q.sum(-1, keepdims=True) * s.onehot
 
 
-def kd_gradient(s, temperature=1.0):
-    return temperature * (softmax(s.logits / temperature) - softmax(s.teachers[0] / temperature))
+def kd_gradient(s, temperature=1.0, teacher_temperature=1.0):
+    teacher = softmax(s.teachers[0] / teacher_temperature / temperature)
+    return temperature * (softmax(s.logits / temperature) - teacher)
 
 
-def target_sft_gradient(s, eta=0.5):
+def kd_hybrid_gradient(s, teacher_weight=0.5, teacher_temperature=1.0):
+    teacher = s.teachers[0] / teacher_temperature
+    return (1 - teacher_weight) * (s.p - s.onehot) + towards(s, teacher_weight, teacher)
+
+
+def target_sft_gradient(s, eta=0.5, teacher_temperature=1.0):
     etas = eta if isinstance(eta, tuple) else (eta,)
     pool = s.p ** (1 - sum(etas))
     for exponent, teacher in zip(etas, s.teachers, strict=False):
-        pool = pool * softmax(teacher) ** exponent
+        pool = pool * softmax(teacher / teacher_temperature) ** exponent
     p_y = s.p_y[:, None]
     return s.p - p_y * s.onehot - (1 - p_y) * pool / pool.sum(-1, keepdims=True)
 

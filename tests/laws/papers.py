@@ -121,21 +121,26 @@ def gem(logits_TV, labels_T, *, beta=0.7, h="linear"):
     return -(q_TV * weight_TV * (log_p_T1 - log_p_TV)).sum(-1)
 
 
-def kd(logits_TV, labels_T, *, teacher, temperature=1.0):
+def tempered(teacher_TV, temperature):
+    """Log-probabilities of a teacher over its own temperature, renormalised: what every formula then calls t."""
+    return (teacher_TV.log_softmax(-1) / temperature).log_softmax(-1)
+
+
+def kd(logits_TV, labels_T, *, teacher, temperature=1.0, teacher_temperature=1.0):
     """Knowledge distillation, arXiv 1503.02531: T² CE(t^(T), p^(T)), both softened by the temperature T."""
     (teacher_TV,) = teacher
-    soft_TV = (teacher_TV / temperature).softmax(-1).detach()
+    soft_TV = (tempered(teacher_TV, teacher_temperature) / temperature).softmax(-1).detach()
     return temperature**2 * cross_entropy(soft_TV, logits_TV / temperature)
 
 
-def kd_hybrid(logits_TV, labels_T, *, teacher, teacher_weight=0.5):
+def kd_hybrid(logits_TV, labels_T, *, teacher, teacher_weight=0.5, teacher_temperature=1.0):
     """Hybrid distillation, arXiv 1503.02531 as in 2606.11189: -(1 - λ) log p_y + λ KL(t ‖ p)."""
-    (teacher_TV,) = teacher
+    teacher_TV = tempered(teacher[0], teacher_temperature)
     nll_T = -log_p_of(logits_TV, labels_T)
     return (1 - teacher_weight) * nll_T + teacher_weight * forward_kl(teacher_TV, logits_TV)
 
 
-def target_sft(logits_TV, labels_T, *, teacher, eta=0.5):
+def target_sft(logits_TV, labels_T, *, teacher, eta=0.5, teacher_temperature=1.0):
     """Target-SFT, arXiv 2606.11189: CE(sg[Q], p), Q = p_y onehot + (1 - p_y) π, π ∝ p^(1-Σ η) Π_i t_i^η_i.
 
     eta is one exponent, or a tuple with one for each teacher.
@@ -143,7 +148,7 @@ def target_sft(logits_TV, labels_T, *, teacher, eta=0.5):
     etas = eta if isinstance(eta, tuple) else (eta,)
     log_pool_TV = (1 - sum(etas)) * logits_TV.log_softmax(-1)
     for eta_i, teacher_TV in zip(etas, teacher, strict=True):
-        log_pool_TV = log_pool_TV + eta_i * teacher_TV.log_softmax(-1)
+        log_pool_TV = log_pool_TV + eta_i * tempered(teacher_TV, teacher_temperature)
     p_T1 = log_p_of(logits_TV, labels_T).exp().unsqueeze(-1)
     onehot_TV = F.one_hot(labels_T, logits_TV.shape[-1])
     target_TV = p_T1 * onehot_TV + (1 - p_T1) * log_pool_TV.softmax(-1)
@@ -257,7 +262,11 @@ PAPERS: dict[str, Paper] = {
     "kd": Paper(
         kd,
         limits=(Limit({"temperature": 1.0}, "kd-hybrid", {"teacher_weight": 1}),),
-        variations=({"temperature": 2.0},),
+        variations=(
+            {"temperature": 2.0},
+            {"teacher_temperature": 0.5},
+            {"temperature": 2.0, "teacher_temperature": 0.7},
+        ),
         closed_form=closed_forms.kd_gradient,
         worked_value=1.75 * LN2,
         differentiable=True,
@@ -267,10 +276,8 @@ PAPERS: dict[str, Paper] = {
     "kd-hybrid": Paper(
         kd_hybrid,
         limits=(Limit({"teacher_weight": 0.0}, "sft"), Limit({"teacher_weight": 1.0}, "kd")),
-        variations=({"teacher_weight": 0.9},),
-        closed_form=lambda s, teacher_weight=0.5: (
-            (1 - teacher_weight) * (s.p - s.onehot) + closed_forms.towards(s, teacher_weight, s.teachers[0])
-        ),
+        variations=({"teacher_weight": 0.9}, {"teacher_temperature": 0.5}),
+        closed_form=closed_forms.kd_hybrid_gradient,
         worked_value=1.125 * LN2,
         differentiable=True,
         proper=True,
@@ -278,7 +285,14 @@ PAPERS: dict[str, Paper] = {
     "target-sft": Paper(
         target_sft,
         limits=(Limit({"eta": 0.0}, "dft"), Limit({"eta": 0}, "beyond-log", {"alpha": 1.0})),
-        variations=({"eta": 0.0}, {"eta": 0.2}, {"eta": 1.0}, {"eta": (0.3, 0.4)}),
+        variations=(
+            {"eta": 0.0},
+            {"eta": 0.2},
+            {"eta": 1.0},
+            {"eta": (0.3, 0.4)},
+            {"teacher_temperature": 0.5},
+            {"eta": (0.3, 0.4), "teacher_temperature": 2.0},
+        ),
         closed_form=closed_forms.target_sft_gradient,
         worked_value=LN2 / 2 + 0.75 * LN2 * (3 * SQRT2 + 2) / (1 + 2 * SQRT2),
         proper=True,

@@ -9,6 +9,7 @@ import qtarget as qt
 from qtarget.fused import products as matmul
 from qtarget.fused import torch_engine as rows
 from qtarget.fused.products import ONEDNN_FROM
+from qtarget.target.kept_tokens import temperature_for
 from qtarget.target.statistics import head_logits
 
 DIAGNOSTICS = ("trust", "scale", "p_y", "logp_y", "entropy", "target_kl")
@@ -109,7 +110,7 @@ def _sparse(dense: qt.Dense, kept: int, temperature: float = 1.0) -> qt.Sparse:
 def test_law_04_fused_equals_dense_from_a_sparse_teacher(row, kept: int):
     case = Case(row, weighted=True)
     teachers = case.evidence["teacher"]
-    temperature = row.hyperparameters.get("temperature", 1.0)
+    temperature = temperature_for(case.method, "teacher 0")
     teachers = teachers if isinstance(teachers, tuple) else (teachers,)
     sparse = tuple(_sparse(teacher, kept, temperature) for teacher in teachers)
     plain, fused = _both(case, 6, teacher=sparse)

@@ -17,7 +17,7 @@ GEOMETRIC = [Row("target-sft", {}), Row("target-sft", {"eta": 0.2})]
 
 
 def kept_for(case: Case, kept: int = 4) -> qt.Sparse:
-    return _sparse(case.evidence["teacher"], kept, case.row.hyperparameters.get("temperature", 1.0))
+    return _sparse(case.evidence["teacher"], kept, temperature_for(case.method, "teacher 0"))
 
 
 def levelled(sparse: qt.Sparse) -> torch.Tensor:
@@ -70,6 +70,27 @@ def test_a_temperature_needs_tokens_kept_at_it(kept_at: float):
     with pytest.raises(ValueError, match="keep them at temperature 2"):
         _both(case, 6, teacher=_sparse(case.evidence["teacher"], 4, kept_at))
     _assert_equal(*_both(case, 6, teacher=_sparse(case.evidence["teacher"], V, kept_at)))
+
+
+SHARPENED = [Row(name, {"teacher_temperature": 0.5}) for name in ("kd", "kd-hybrid", "target-sft")]
+
+
+@pytest.mark.parametrize("row", SHARPENED, ids=str)
+def test_a_sharpened_teacher_from_kept_tokens_is_the_definition(row: Row):
+    """Kept at the teacher's own temperature they serve as they are; kept at another they are refused, unless they are
+    all there."""
+    case = Case(row)
+    teacher = case.evidence["teacher"]
+    logits = head_logits(teacher.hidden, teacher.head)
+    plain, fused = _both(case, 6, teacher=_sparse(teacher, 4, 0.5))
+    _assert_equal(plain, fused)
+    _assert_equal(_both(case, 6)[0], _both(case, 6, teacher=_sparse(teacher, V, 1.0))[1])
+    with pytest.raises(ValueError, match=r"keep them at temperature 0\.5"):
+        _both(case, 6, teacher=_sparse(teacher, 4, 1.0))
+    softened = Case(Row(row.name, {}))
+    q = qt.target_distribution(case.logits, case.labels, case.method, teacher=logits).q
+    by_hand = qt.target_distribution(case.logits, case.labels, softened.method, teacher=logits / 0.5).q
+    torch.testing.assert_close(q, by_hand, equal_nan=True)
 
 
 def test_tokens_kept_at_a_temperature_are_refused_where_the_teacher_itself_is_wanted():
@@ -135,6 +156,10 @@ def test_what_is_said_of_the_label_is_read_at_temperature_1():
 @pytest.mark.parametrize(
     ("row", "temperature"),
     [(Row("kd", {"temperature": 2.0}), 2.0), (Row("kd", {}), 1.0), (Row("target-sft", {"eta": 0.2}), 1.0),
+     (Row("kd", {"temperature": 2.0, "teacher_temperature": 0.7}), 1.4),
+     (Row("kd-hybrid", {"teacher_temperature": 0.5}), 0.5),
+     (Row("target-sft", {"eta": 0.2, "teacher_temperature": 0.4}), 0.4),
+     (Row("target-sft", {"eta": (0.2, 0.3), "teacher_temperature": 0.4}), 0.4),
      (Row("target-sft", {"eta": (0.2, 0.3)}), 1.0), (Row("sft", {}), 1.0)],
     ids=str,
 )  # fmt: skip

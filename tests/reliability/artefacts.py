@@ -26,11 +26,11 @@ from qtarget.cli.main import main
 from qtarget.lab.worlds import Model
 from qtarget.models.gguf_file import _converted, checkpoint_folder
 from qtarget.models.loading import causal_lm_from, tokenizer_of
-from qtarget.study.miniature.analysis import load_outcomes
-from qtarget.study.miniature.design import Study
-from qtarget.study.miniature.runs import study_outcome
-from qtarget.study.miniature.settings import STUDY
-from qtarget.study.run_record import UNTRAINED
+from qtarget.study.tuned.design import TunedStudy
+from qtarget.study.tuned.outcome import StudyRun, check_study_outcomes
+from qtarget.study.tuned.runs import finished_run
+from qtarget.study.tuned.settings import DEMO_SETTING
+from qtarget.study.tuned.tuned_arms import COMMON
 
 Command = Callable[..., Said]
 FULL = ("train", "config.yaml", "--eval-dataset", "null", "--teacher", "null", "--eta", "null", "--method", "psft")
@@ -254,8 +254,12 @@ def compared(command: Command) -> str | Said:
     return said if said.code else said.out
 
 
-SMALL = Study(STUDY[1:2], seeds=(0, 1), share=0.0, development=2, test=3, samples=2)
-RUNS = [SMALL.run(SMALL.settings[0], method, seed) for method in UNTRAINED for seed in SMALL.seeds]
+SMALL = TunedStudy((DEMO_SETTING,), development=2, test=3, samples=2)
+RUNS = [
+    StudyRun("small", method, {}, 0.0, 0, seed, "test", 0, (COMMON,))
+    for method in ("base", "teacher")
+    for seed in (0, 1)
+]
 """Models as they come, which take no training."""
 
 
@@ -271,12 +275,11 @@ def study(folder: Path) -> Artefact:
 def summarised(command: Command) -> str | Said:
     """What a study concludes from its runs, of which it makes those that are missing."""
     try:
-        for run in RUNS:
-            study_outcome(run, SMALL.settings[0].world, Path("models"), Path("results"), lambda done, total: None)
-        arms = load_outcomes(SMALL.settings, Path("results"))
+        outcomes = [finished_run(run, DEMO_SETTING, SMALL, Path("models"), Path("results")) for run in RUNS]
+        check_study_outcomes(Path("results"))
     except ValueError as refused:
         return Said(2, "", str(refused))
-    return repr([replace(outcome, seconds=0.0) for arm in arms for outcome in arm.outcomes])
+    return repr([replace(outcome, seconds=0.0) for outcome in outcomes])
 
 
 def lab_model(folder: Path) -> Artefact:

@@ -13,9 +13,10 @@ from job.stopped import ended
 from tiny_models import prompt_completion
 
 from qtarget import lab
-from qtarget.study.miniature.design import Study
-from qtarget.study.miniature.settings import Setting
-from qtarget.study.run_record import Budget
+from qtarget.lab import World
+from qtarget.study.tuned.design import TunedStudy
+from qtarget.study.tuned.settings import Setting
+from qtarget.study.tuned.tuned_arms import study_arms
 
 BASE = lab.world("strong-prior")
 SMALL = replace(BASE.student, width=8, layers=1, heads=2, feed_forward=8, school_steps=1, steps=1)
@@ -32,14 +33,24 @@ WORLD = replace(
 """A world whose models are pre-trained in no time."""
 
 
-class BriefStudy(Study):
-    """A study of two optimizer steps a run."""
+class TinySetting(Setting):
+    """A setting of that world."""
 
-    def budget(self, setting: Setting) -> Budget:
-        return replace(super().budget(setting), steps=2)
+    @property
+    def world(self) -> World:
+        return WORLD
 
 
-TINY_STUDY = BriefStudy((Setting("tiny", "noisy", "8 wide", WORLD),), (0,), (0.2,), development=2, test=2, samples=1)
+TINY_STUDY = TunedStudy(
+    (TinySetting(0.3, "demo", "blunt"),),
+    arms=tuple(
+        replace(arm, configurations=arm.configurations[:1])
+        for arm in study_arms(2, 2)
+        if arm.name in ("base", "sft", "target-sft")
+    ),
+    seeds=1, pretraining_seeds=1, demonstrations=8, development=2, test=2, samples=1,
+)  # fmt: skip
+"""A study of two optimizer steps a run."""
 FOLDERS = ("out", "cache", "eval", "study", ".cache")
 TIMED = ("seconds", "content_sha256")
 """Fields of a result that hold a time."""

@@ -11,6 +11,6 @@ from reliability.commands import TINY_STUDY, make_workplace
 def workplace(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / ".cache")
-    monkeypatch.setattr("qtarget.study.miniature.run_study.QUICK", TINY_STUDY)
+    monkeypatch.setattr("qtarget.study.tuned.run_study.QUICK", TINY_STUDY)
     make_workplace(tmp_path)
     return tmp_path

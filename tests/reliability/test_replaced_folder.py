@@ -110,7 +110,7 @@ def test_by_a_build_of_the_labs_models(tmp_path):
 
 
 def test_by_a_study(tmp_path):
-    run = Run("strong-prior", "sft", {}, 0, "test", Budget(1, 1, 1, 1.0, 1, 1, 1, 1))
+    run = Run("strong-prior", "sft", {}, 0, Budget(1, 1, 1, 1.0, 1, 1, 1))
     with replaced(tmp_path / "results") as another, one_writer(tmp_path / "results"):
         another.take()
         save_outcome(Outcome(run, [1], 0.0, 1.0, 1.0, [], 1.0), tmp_path / "results" / "x" / "y.json")

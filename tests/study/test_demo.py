@@ -121,9 +121,7 @@ def test_an_interrupted_arm_leaves_no_score(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        demo_outcome(
-            Run(world.name, "sft", {}, 0, "test", demo_budget(world, quick=True)), world, tmp_path, stop, console()
-        )
+        demo_outcome(Run(world.name, "sft", {}, 0, demo_budget(world, quick=True)), world, tmp_path, stop, console())
     assert not (tmp_path / "score.json").exists()
 
 

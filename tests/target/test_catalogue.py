@@ -73,7 +73,7 @@ def test_hyperparameters_declare_a_domain_that_admits_their_default(name: str):
 
 
 def test_a_method_by_name_remembers_its_hyperparameters():
-    assert qt.method("target-sft", eta=0.2).hyperparameters == {"eta": 0.2}
+    assert qt.method("target-sft", eta=0.2).hyperparameters == {"eta": 0.2, "teacher_temperature": 1.0}
     assert qt.method("psft", refresh_every=4).refresh_every == 4
 
 

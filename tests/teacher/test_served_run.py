@@ -64,6 +64,13 @@ def test_the_run_is_that_of_the_live_teacher(folder, undisturbed):
     assert max(parity.deviation(history(str(folder)), undisturbed)) < 1e-4
 
 
+def test_a_served_teacher_is_sharpened_as_a_live_one(folder, server, undisturbed):
+    sharp = {"method_kwargs": {"teacher_temperature": 0.5}}
+    served = history(server.url, **sharp)
+    assert max(parity.deviation(history(str(folder), **sharp), served)) < 1e-4
+    assert max(parity.deviation(served, undisturbed)) > 1e-3
+
+
 def test_a_worker_that_asks_changes_nothing(server, undisturbed):
     assert history(server.url, dataloader_num_workers=1) == undisturbed
 

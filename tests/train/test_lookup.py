@@ -132,6 +132,16 @@ def test_a_cache_at_a_temperature_is_kd_at_that_temperature(tmp_path, teacher):
     assert max(parity.deviation(ran(teacher_cache=warm, **kd), ran(teacher=teacher, **kd))) < 1e-5
 
 
+def test_a_cache_at_a_teachers_own_temperature_is_the_live_teacher_sharpened(tmp_path, teacher):
+    sharp = cached(tmp_path / "sharp", teacher, temperature=0.5)
+    few = cached(tmp_path / "few", teacher, k=4)
+    for method in ("kd", "target-sft"):
+        wanted = {"method": method, "method_kwargs": {"teacher_temperature": 0.5}}
+        assert max(parity.deviation(ran(teacher_cache=sharp, **wanted), ran(teacher=teacher, **wanted))) < 1e-5
+        with pytest.raises(ValueError, match=r"keep them at temperature 0\.5"):
+            trainer(teacher_cache=few, **wanted)
+
+
 def test_as_many_caches_as_teachers(tmp_path, teacher):
     folder = cached(tmp_path / "cache", teacher)
     with pytest.raises(ValueError, match=r"names 1 folder\(s\) and `teacher` 2 model"):

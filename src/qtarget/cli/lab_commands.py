@@ -33,18 +33,19 @@ def demo_command(
 
 @experiments_app.command("study")
 def study_command(
-    results: Annotated[Path, typer.Option(help="Folder of one JSON file a run.")] = Path("runs/study/results"),
+    results: Annotated[Path, typer.Option(help="Folder of the protocol and a file a run.")] = Path(
+        "runs/study/results"
+    ),
     models: Annotated[Path, typer.Option(help="Folder of models that do not ship.")] = Path("runs/study/models"),
     workers: Annotated[int, typer.Option(help="Processes; each keeps a core busy.", min=1)] = 1,
-    hours: Annotated[float | None, typer.Option(help="Cut steps to fit; seeds are never cut.", min=0.01)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One setting, to see that it works.")] = False,
     page: Annotated[Path | None, typer.Option(help="Run nothing; write this page's tables and pictures anew.")] = None,
 ) -> None:
-    """Ten settings of the lab by five methods by five seeds, and a sweep: when does which target pay?
+    """Which target pays when every method is tuned alike: ten arms in thirteen settings of the lab.
 
     It runs for hours, prints its estimate first, keeps each run as it ends, and goes on from there.
     """
-    from qtarget.study.miniature.run_study import check_study_results, rewrite_study_page, run_study
+    from qtarget.study.tuned.run_study import check_study_results, rewrite_study_page, run_study
 
     if page is not None:
         with preparation():
@@ -53,7 +54,7 @@ def study_command(
         check_place(results, f"`--results {results}`")
         check_place(models, f"`--models {models}`")
         check_study_results(results, quick)
-    run_study(results, models, workers=workers, hours=hours, quick=quick)
+    run_study(results, models, workers=workers, quick=quick)
 
 
 @lab_app.command("build")

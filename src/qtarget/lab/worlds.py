@@ -7,7 +7,8 @@ writes every step, joins steps with interchangeable connectives and ends in ``an
 
 Three things make it a world in which the choice of target matters: several connectives, and orders of operands, are
 equally good (non-unique tokens), a share of the demonstrated steps is wrong (noise), and the student may hardly know
-an operator (weak prior). A wrong step carries on: the chain continues from the wrong value.
+an operator (weak prior). A wrong step carries on: the chain continues from the wrong value. A writer may also believe
+wrong facts: it writes these wrong each time, so a model that learns from it is wrong at temperature 0 too.
 """
 
 import hashlib
@@ -46,6 +47,7 @@ class Writer:
     operators: tuple[float, float, float]  # relative frequencies, in the order of OPERATORS
     connectives: tuple[float, float, float, float]  # relative frequencies, in the order of CONNECTIVES
     flips: float = 0.0  # share of sums and products written with their operands exchanged
+    misbelieved: float = 0.0  # share of the facts, such as 7 * 8, that are always written with the same wrong result
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,15 @@ def _is_flipped(rng: random.Random, writer: Writer, operator: str) -> bool:
 
 
 def _result(rng: random.Random, writer: Writer, operator: str, left: int, right: int) -> int:
-    truth = apply(operator, left, right)
+    believed = _belief(writer, operator, left, right)
     if rng.random() >= writer.slips:
-        return truth
-    return (truth + rng.randrange(1, MODULUS)) % MODULUS
+        return believed
+    return (believed + rng.randrange(1, MODULUS)) % MODULUS
+
+
+def _belief(writer: Writer, operator: str, left: int, right: int) -> int:
+    """What the writer takes for the result: the truth, or of a misbelieved fact a wrong one, told by its hash."""
+    truth = apply(operator, left, right)
+    digest = hashlib.sha256(f"{left} {operator} {right}".encode()).digest()
+    is_misbelieved = int.from_bytes(digest[:4], "big") < writer.misbelieved * 2**32
+    return (truth + 1 + digest[4] % (MODULUS - 1)) % MODULUS if is_misbelieved else truth

@@ -1,7 +1,7 @@
 """Whole experiments on the lab, through the trainer and the evaluation that users get.
 
-experiment, fine_tuning     one run: a student fine-tuned and scored
-scoring, run_record         the score; the run and its outcome, kept as JSON
+fine_tuning, scoring        a student fine-tuned, and scored
+experiment, run_record      one run of the demo; the run and its outcome, kept as JSON
 demo, picture               `qtarget demo`
-miniature/                  `qtarget study`: the paper's ten settings in miniature
+tuned/                      `qtarget study`: every method tuned alike, in thirteen settings
 """

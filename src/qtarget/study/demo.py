@@ -56,7 +56,6 @@ def demo_budget(world: World, quick: bool = False) -> Budget:
         steps=max(world.fine_tuning_steps // part, 2),
         batch_size=world.batch_size,
         learning_rate=world.learning_rate,
-        development=0,
         test=120 // part,
         samples=4 if quick else 16,
         max_new_tokens=world.max_new_tokens,
@@ -93,7 +92,7 @@ def _run_world(world: World, budget: Budget, seed: int, out: Path, console: Cons
         f"{budget.test} held-out questions, each answered {budget.samples} times at temperature 1."
     )
     with quiet():
-        runs = [Run(world.name, method, values, seed, "test", budget) for method, values in ARMS]
+        runs = [Run(world.name, method, values, seed, budget) for method, values in ARMS]
         outcomes = _finish_all(runs, world, out, console)
     console.print(score_table(outcomes))
     _save(outcomes, world, out, time.monotonic() - started)
@@ -184,7 +183,6 @@ def _save(outcomes: Sequence[Outcome], world: World, out: Path, seconds: float) 
     """Write `results.json`, `table.txt` and `scores.png`."""
     run, differences = outcomes[0].run, differences_of(outcomes)
     budget = asdict(run.budget)
-    del budget["development"]
     results = {
         "world": world.name,
         "models": world_fingerprint(world),

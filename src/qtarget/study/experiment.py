@@ -1,13 +1,13 @@
-"""The engine of demo and study: a student fine-tuned by one method, or a model as it comes, answers questions."""
+"""The engine of the demo: a student fine-tuned by one method, or a model as it comes, answers questions."""
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from transformers import PreTrainedModel
 
@@ -39,7 +39,6 @@ def conduct_run(
     step: StepCallback,
     *,
     save_to: Path | None = None,
-    measure: Callable[[PreTrainedModel], dict[str, Any]] | None = None,
 ) -> Outcome:
     """Fine-tune, where the run does; answer the questions; grade.
 
@@ -47,12 +46,10 @@ def conduct_run(
         scratch: folder for what the trainer writes while it trains.
         step: hears of every optimizer step, and then of every answer.
         save_to: folder for the fine-tuned model and its tokenizer.
-        measure: further fields of the outcome, from the model.
     """
     started = time.monotonic()
     model, losses = _model(run, world, models, scratch, step, save_to)
     answered = score_model(model, lab.tokenizer(world), questions, protocol_of(run), step)
-    further = {} if measure is None else measure(model)
     return Outcome(
         run=run,
         right=[sum(row) for row in answered.correct],
@@ -62,7 +59,6 @@ def conduct_run(
         losses=losses,
         seconds=round(time.monotonic() - started, 1),
         made_with={**{name: version(name) for name in _PACKAGES}, "machine": platform.machine()},
-        **further,
     )
 
 

@@ -1,15 +1,14 @@
-"""A run of an experiment on the lab, and its outcome, which is kept as a JSON file."""
+"""A run of the demo, and its outcome, which is kept as a JSON file."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from qtarget.disk.files import read_json_object, write_digested_json
 from qtarget.disk.held_folders import check_not_replaced
 from qtarget.evaluate.confidence import Estimate, average_at_k
 
-Split = Literal["development", "test"]
 UNTRAINED = ("base", "teacher")
 """Names in the place of a method: the student and the teacher as they come."""
 
@@ -20,15 +19,13 @@ class Budget:
 
     Attributes:
         demonstrations: rows to train on; steps: optimizer steps, each of `batch_size` rows.
-        development: questions that hyperparameters are chosen on; test: questions that results are reported on.
-        samples: answers to each question; max_new_tokens: the longest answer.
+        test: questions; samples: answers to each question; max_new_tokens: the longest answer.
     """
 
     demonstrations: int
     steps: int
     batch_size: int
     learning_rate: float
-    development: int
     test: int
     samples: int
     max_new_tokens: int
@@ -39,24 +36,16 @@ class Run:
     """What is run. Two runs that are equal give the same outcome.
 
     Attributes:
-        setting: name of the study's setting, or of the demo's world.
+        setting: name of the world.
         method: of the catalogue, or one of `UNTRAINED`.
         seed: of the demonstrations, their order, and the samples.
-        split: the questions that are answered.
     """
 
     setting: str
     method: str
     hyperparameters: dict[str, Any]
     seed: int
-    split: Split
     budget: Budget
-
-    @property
-    def name(self) -> str:
-        """Unique within a setting and budget, for a file."""
-        values = [f"{key}{value:g}" for key, value in self.hyperparameters.items()]
-        return "-".join([self.method, *values, self.split, str(self.seed)])
 
     @property
     def label(self) -> str:
@@ -80,8 +69,6 @@ class Outcome:
         distinct: different final answers to a question, on average.
         losses: the objective's value in ten parts of the training.
         seconds: the run took.
-        greedy: share of questions whose likeliest answer (temperature 0) is right.
-        effects: what else was measured, by name.
         made_with: versions of the libraries, and the machine.
     """
 
@@ -92,8 +79,6 @@ class Outcome:
     distinct: float
     losses: list[float]
     seconds: float
-    greedy: float | None = None
-    effects: dict[str, float] = field(default_factory=dict)
     made_with: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -136,7 +121,7 @@ def read_outcome(path: Path) -> Outcome:
         raise ValueError(f"{path} is damaged; remove it to run it again.") from error
     if not {"run", "right"} & values.keys():
         raise ValueError(
-            f"{path} is no outcome of a study, so its folder holds something else; write another folder for results."
+            f"{path} is no outcome of a run, so its folder holds something else; write another folder for results."
         )
     try:
         run = Run(**{**values["run"], "budget": Budget(**values["run"]["budget"])})
@@ -153,15 +138,8 @@ def _check_numbers(outcome: Outcome) -> None:
     if not outcome.right or any(type(right) is not int or not 0 <= right <= samples for right in outcome.right):
         raise ValueError(f"right answers of {samples}")
     figures = [outcome.truncated_share, outcome.mean_tokens, outcome.distinct, outcome.seconds, *outcome.losses]
-    figures += [figure for figure in (outcome.greedy, *outcome.effects.values()) if figure is not None]
     if not all(isinstance(figure, int | float) for figure in figures):
         raise ValueError("a figure that is no number")
-
-
-def check_outcomes(results: Path) -> None:
-    """Refuse a folder of outcomes in which one is damaged, before any work; ValueError as of `read_outcome`."""
-    for path in sorted(results.glob("*/*.json")):
-        read_outcome(path)
 
 
 def saved_outcome(run: Run, path: Path) -> Outcome | None:

@@ -40,8 +40,7 @@ def temperature_for(method: Method, name: str) -> float:
     Its pools take the source to some power, and must know the tail's mass at that power. 1 where nothing asks for
     another.
     """
-    named = [(pool, exponent) for pool in method.pools if (exponent := _exponent_of(pool, name))]
-    wanted = {round((1 - pool.student) / exponent, 9) for pool, exponent in named if len(sources_of(pool)) == 1}
+    wanted = {round(_temperature_in(pool), 9) for pool in method.pools if _exponent_of(pool, name)}
     return wanted.pop() if len(wanted) == 1 else 1.0
 
 
@@ -74,8 +73,14 @@ def _check_degree(method: Method, name: str, source: Sparse, kept: Mapping[str, 
             raise ValueError(
                 f'"{method.name}" takes the {name} to the power {exponent:g}, and its tokens were kept at temperature '
                 f"{source.temperature:g}, so the mass of the others is not known at that power; keep them at "
-                f"temperature {(1 - pool.student) / exponent:g}"
+                f"temperature {_temperature_in(pool):g}"
             )
+
+
+def _temperature_in(pool: Pool) -> float:
+    """The one temperature of all its sources at which a pool's exponents sum to 1; 1 where none does."""
+    powers = sum(power for _, power in sources_of(pool))
+    return (1 - pool.student) / powers if powers else 1.0
 
 
 def _exponent_of(pool: Pool, name: str) -> float:

@@ -280,15 +280,21 @@ def gem(
     )
 
 
+TeacherTemperature = Annotated[float, Within(0, 100, "of the teacher alone; below 1 sharpens it", open_low=True)]
+
+
 def kd(
     temperature: Annotated[float, Within(0, 100, "softens teacher and student", open_low=True)] = 1.0,
     teacher_weights: Annotated[Sequence[float], Within(0, 1, "share of each teacher; sums to 1", total=1)] = (1.0,),
+    teacher_temperature: TeacherTemperature = 1.0,
 ) -> Method:
     """Knowledge distillation: the teacher gets all.
 
     γ = 0, π̃ = t, loss −Σ_v t_v log p_v; at temperature T, T²·CE(t^(T), p^(T)). Several teachers: their weighted mean.
     Limits: a one-hot teacher is sft on its tokens; kd-hybrid at teacher_weight 1.
     At T ≠ 1 the gradient is T(p^(T) − t^(T)), and the target p − T(p^(T) − t^(T)) is improper in general.
+    A temperature tempers both sides, so p = t stays the optimum. teacher_temperature τ puts t^(1/τ), renormalised, in
+    the place of t: below 1 the student learns a sharper teacher.
     """
     shares = residual.per_teacher(teacher_weights)
     if abs(sum(shares) - 1) > 1e-6:
@@ -298,9 +304,9 @@ def kd(
         "use_when": "A better model of the same tokenizer is at hand, and you trust it more than the rows.",
     }
     if temperature == 1:
-        return Method("kd", 0.0, residual.teachers(shares), **stated)
+        return Method("kd", 0.0, residual.teachers(shares, teacher_temperature), **stated)
     soft = residual.student(temperature)
-    teachers = [residual.teacher(i, temperature) for i in range(len(shares))]
+    teachers = [residual.teacher(i, temperature * teacher_temperature) for i in range(len(shares))]
     toward = tuple(Term(temperature * w, pool) for w, pool in zip(shares, teachers, strict=True))
     losses = [
         value.tempered_cross_entropy(pool, soft, temperature) * w for w, pool in zip(shares, teachers, strict=True)
@@ -316,13 +322,15 @@ def kd(
 
 def kd_hybrid(
     teacher_weight: Annotated[float | Sequence[float], Within(0, 1, "λ, or one per teacher", total=1)] = 0.5,
+    teacher_temperature: TeacherTemperature = 1.0,
 ) -> Method:
     """Label and teacher mixed at a fixed share.
 
     γ = 1 − λ, π̃ = t, loss (1−λ)(−log p_y) + λ KL(t‖p). Limits: 0 is sft, 1 is kd.
+    At teacher_temperature τ, t is t^(1/τ), renormalised.
     """
     shares = residual.per_teacher(teacher_weight)
-    terms, label_share = residual.teachers(shares), 1 - sum(shares)
+    terms, label_share = residual.teachers(shares, teacher_temperature), 1 - sum(shares)
     loss = value.nll() * label_share
     for weight, pool in terms:
         loss = loss + weight * value.kl(pool)
@@ -338,18 +346,20 @@ def kd_hybrid(
 
 def target_sft(
     eta: Annotated[float | Sequence[float], Within(0, 1, "the teacher's exponent, or one per teacher", total=1)] = 0.5,
+    teacher_temperature: TeacherTemperature = 1.0,
 ) -> Method:
     """Target-SFT: trust the label as much as the student does, and let the teacher guide where the rest goes.
 
     γ = p_y, π̃ ∝ p^(1−η)·t^η, loss CE(Q, p) with Q under stop-gradient, the only reading in which Q = p − ∂L/∂z.
     Proper always. Limits: eta 0 is dft; eta 1 is kd-hybrid with λ = 1 − p_y.
     With several teachers π̃ ∝ p^(1−Ση)·Π t_i^η_i. The paper's default η is not known; 0.5 is ours.
+    At teacher_temperature τ, t is t^(1/τ), renormalised: π̃ ∝ p^(1−η)·t^(η/τ).
     """
     gamma = trust.label_probability()
     return Method(
         "target-sft",
         gamma,
-        rest(gamma, residual.guided(eta)),
+        rest(gamma, residual.guided(eta, teacher_temperature)),
         source="arXiv 2606.11189",
         use_when=(
             "The rows hold mistakes or foreign wording, the student knows part of the matter, and a teacher knows "

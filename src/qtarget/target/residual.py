@@ -41,18 +41,19 @@ def per_teacher(share: float | Sequence[float]) -> tuple[float, ...]:
     return tuple(share) if isinstance(share, Sequence) else (share,)
 
 
-def teachers(shares: Sequence[float]) -> tuple[Term, ...]:
-    """A weighted mean of several teachers, one term each."""
-    return tuple(Term(share, teacher(i)) for i, share in enumerate(shares))
+def teachers(shares: Sequence[float], temperature: float = 1.0) -> tuple[Term, ...]:
+    """A weighted mean of several teachers, one term each; at temperature T, of each one's t^(1/T) renormalised."""
+    return tuple(Term(share, teacher(i, temperature)) for i, share in enumerate(shares))
 
 
-def guided(eta: float | Sequence[float]) -> Pool:
+def guided(eta: float | Sequence[float], temperature: float = 1.0) -> Pool:
     """student^(1−η)·teacher^η: the distribution nearest to both, argmin (1−η)KL(π‖p) + ηKL(π‖t).
 
-    With several teachers η is a sequence, one exponent each, and the student's exponent is 1 − Σ η.
+    With several teachers η is a sequence, one exponent each, and the student's exponent is 1 − Σ η. At temperature T
+    the teacher is t^(1/T) renormalised, so its exponent is η/T and the student's stays.
     """
-    exponents = per_teacher(eta)
-    return Pool(student=1 - sum(exponents), teachers=exponents)
+    etas = per_teacher(eta)
+    return Pool(student=1 - sum(etas), teachers=tuple(each / temperature for each in etas))
 
 
 def soft_beaten(temperature: float, slope: float) -> Pool:

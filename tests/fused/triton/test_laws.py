@@ -10,6 +10,7 @@ from laws.test_fused import _gradients, _leaves, _sparse
 
 import qtarget as qt
 from qtarget.fused import products as matmul
+from qtarget.target.kept_tokens import temperature_for
 from qtarget.target.statistics import head_logits
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -152,7 +153,10 @@ def test_a_certain_labels_gradient_keeps_its_digits(on_kernels):
     assert on_kernels
 
 
-SPARSE = [Row("kd", {}), Row("kd", {"temperature": 2.0}), Row("kd-hybrid", {}), Row("target-sft", {"eta": 0.3})]
+SPARSE = [
+    Row("kd", {}), Row("kd", {"temperature": 2.0}), Row("kd-hybrid", {}), Row("target-sft", {"eta": 0.3}),
+    Row("kd", {"teacher_temperature": 0.5}), Row("target-sft", {"eta": 0.3, "teacher_temperature": 0.5}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kept", [1, 4, V])
@@ -161,7 +165,7 @@ def test_law_04_from_a_sparse_teacher(row: Row, kept: int, on_kernels):
     """With a softcap: the slope of a kept token is worked out beside the kernels."""
     double = few(Case(row, weighted=True, softcap=4.0))
     single = few(Case(row, weighted=True, softcap=4.0, dtype=torch.float32))
-    teacher = _sparse(double.evidence["teacher"], kept, row.hyperparameters.get("temperature", 1.0))
+    teacher = _sparse(double.evidence["teacher"], kept, temperature_for(double.method, "teacher 0"))
     assert_same(by_kernels(single, teacher=teacher), by_definition(double, teacher=teacher))
     assert bool(on_kernels) == (row.hyperparameters.get("temperature") is None)  # two pools read the logits there
 

@@ -48,7 +48,11 @@ def test_flags_stand_over_the_file_and_become_what_their_key_takes(here):
     args = job.args
     assert (args.learning_rate, args.packing, args.eos_token, args.max_length) == (1e-5, True, "[PAD]", None)
     assert (args.run_name, args.diagnostics, args.model_init_kwargs) == ("7", ["p_y"], {"use_cache": False})
-    assert (job.method.hyperparameters, args.report_to, args.max_steps) == ({"eta": 0.1}, [], 4)
+    assert (job.method.hyperparameters, args.report_to, args.max_steps) == (
+        {"eta": 0.1, "teacher_temperature": 1.0},
+        [],
+        4,
+    )
 
 
 def test_a_run_without_a_file(here):
@@ -162,7 +166,7 @@ def test_one_name_is_enough(here):
 
 
 def test_hyperparameters_stand_at_the_top_or_under_method_kwargs(here):
-    assert job_of("--method-kwargs", "{eta: 0.9}", "--eta", "0.1").method.hyperparameters == {"eta": 0.1}
+    assert job_of("--method-kwargs", "{eta: 0.9}", "--eta", "0.1").method.hyperparameters["eta"] == 0.1
     (here / "twice.yaml").write_text("model: llama\ntrain_dataset: rows.jsonl\neta: 0.5\nmethod_kwargs: {eta: 0.4}\n")
     with pytest.raises(ValueError, match="line 3: `eta` is in `method_kwargs` too"):
         read_job(parse_arguments(["twice.yaml"]))

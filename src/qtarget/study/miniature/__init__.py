@@ -1,1 +1,0 @@
-"""The study in miniature: the paper's ten settings, asked again on the embedded lab."""

@@ -1,0 +1,83 @@
+"""`qtarget study`: run what is missing, and show the result; or rewrite a page from results on disk."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.text import Text
+
+from qtarget.console import SafeConsole
+from qtarget.disk.one_writer import one_writer
+from qtarget.study.tuned.analysis import finished_settings
+from qtarget.study.tuned.design import TunedStudy
+from qtarget.study.tuned.outcome import check_study_outcomes
+from qtarget.study.tuned.page import count_sentence, setting_table, verdict_table, write_study_page
+from qtarget.study.tuned.picture import draw_settings
+from qtarget.study.tuned.protocol import kept_protocol
+from qtarget.study.tuned.schedule import StudyFolders, conduct_study
+from qtarget.study.tuned.settings import DEMO_SETTING, SETTINGS, Setting
+from qtarget.study.tuned.tuned_arms import study_arms
+
+WHOLE = TunedStudy(SETTINGS, sweep=(Setting(0.3, "ignorant", "blunt"), Setting(0.3, "mistaken", "sharp")))
+QUICK = TunedStudy(
+    (DEMO_SETTING,), arms=study_arms(20, 60), seeds=2, pretraining_seeds=1, demonstrations=600, development=30, test=40,
+    samples=8,
+)  # fmt: skip
+"""One setting, whose models ship, to see that all of it works."""
+
+
+def run_study(results: Path, models: Path, *, workers: int = 1, quick: bool = False) -> None:
+    """Make the results that are missing, and print the tables.
+
+    Args:
+        results: folder of the protocol and of one JSON file a run.
+        models: folder of the students and teachers that do not ship.
+        workers: processes; each keeps one core busy.
+        quick: one setting, and fewer of everything.
+
+    Raises:
+        SecondWriterError: another process makes a study in `results`, or pre-trains into `models`.
+        ValueError: the folder is of another protocol, or an outcome there is damaged; or a worker was killed, and the
+            runs that had ended stay.
+        OSError: the disk is full; likewise.
+    """
+    console, folders = SafeConsole(), StudyFolders(results, models)
+    with one_writer(results):
+        check_study_results(results, quick)
+        done = conduct_study(QUICK if quick else WHOLE, folders, workers, console, estimated=not quick)
+        show(done, results, console)
+
+
+def check_study_results(results: Path, quick: bool) -> None:
+    """Refuse a folder of another protocol, or in which an outcome is damaged, before any work.
+
+    Raises:
+        ValueError: names the file.
+    """
+    check_study_outcomes(results)
+    kept_protocol(QUICK if quick else WHOLE, results)
+
+
+def rewrite_study_page(page: Path, results: Path) -> None:
+    """Write the page's tables and pictures anew from the results on disk; nothing is run.
+
+    Raises:
+        ValueError: there is no such page, there are no results, or they are of another protocol.
+    """
+    if not page.is_file():
+        raise ValueError(f"{page} is not there; --page names a page with marked tables, such as docs/study.md.")
+    kept = kept_protocol(WHOLE, results)
+    if kept is None:
+        raise ValueError(f"{results} holds no run of the study; write --results benchmarks/results/study.")
+    write_study_page(page, replace(WHOLE, **{name: kept[name] for name in ("seeds", "pretraining_seeds")}), results)
+
+
+def show(study: TunedStudy, results: Path, console: Console) -> None:
+    """Print the tables, and draw the picture beside the results."""
+    found = finished_settings(study, results)
+    tables = [setting_table(study, result) for result in found]
+    for table in (*tables, verdict_table(study, found), count_sentence(study, found)):
+        console.print(Markdown(table))
+    draw_settings(study, found, results / "study.png")
+    console.print(Text.assemble("picture and runs: ", (str(results), "bold")))
