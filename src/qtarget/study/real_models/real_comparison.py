@@ -15,7 +15,7 @@ CONTRASTED = "sft"
 """The arm that the others are compared with, where it is there."""
 
 
-def tests_of(protocol: RealProtocol, setting: RealSetting, results: Path) -> dict[str, list[dict[str, Any]]]:
+def outcomes_by_arm(protocol: RealProtocol, setting: RealSetting, results: Path) -> dict[str, list[dict[str, Any]]]:
     """Results of the test by arm, a list by seed: the seeds that all arms have which have the first one."""
     by_arm = {
         arm: {seed: read_unit(Unit(setting.name, "test", arm, seed), results) for seed in setting.seeds}

@@ -8,7 +8,7 @@ from typing import Any
 
 from qtarget.disk.pages import markdown, rewrite_page
 from qtarget.evaluate.compare.tables import ArmScore
-from qtarget.study.real_models.real_comparison import compared, tests_of
+from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
 from qtarget.study.real_models.real_protocol import TEACHER_ARM, RealProtocol, RealSetting
 from qtarget.study.real_models.unit_files import read_unit
 from qtarget.study.real_models.units import Unit, chosen_rate, development_average, trials_of, units_in_order
@@ -31,7 +31,7 @@ def real_parts(protocol: RealProtocol, results: Path) -> dict[str, str]:
     """The parts of the page, by the names in its marks."""
     parts = {"progress": progress_table(protocol, results), "units": units_sentence(protocol, results)}
     for setting in protocol.settings:
-        place, tests = setting.name.replace("-", "_"), tests_of(protocol, setting, results)
+        place, tests = setting.name.replace("-", "_"), outcomes_by_arm(protocol, setting, results)
         for decoding in protocol.decodings:
             parts[f"{place}_{decoding}"] = scores_at(setting, results, tests, decoding)
         parts[f"{place}_rates"] = rates_table(protocol, setting, results)

@@ -6,11 +6,12 @@ from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console
-from rich.markdown import Markdown
 
 from qtarget.console import SafeConsole
 from qtarget.disk.one_writer import one_writer
-from qtarget.study.real_models.real_page import real_parts
+from qtarget.evaluate.compare.view import comparison_view
+from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
+from qtarget.study.real_models.real_page import units_sentence
 from qtarget.study.real_models.real_protocol import RealProtocol
 from qtarget.study.real_models.unit_files import check_one_protocol, keep_protocol, read_unit, save_unit
 from qtarget.study.real_models.unit_work import RealStudy, conduct_unit
@@ -82,8 +83,19 @@ def run_real_study(study: RealStudy, settings: Sequence[str] = (), hours: float 
                 console.print(f"{hours:g} hours are over; the same command goes on with {unit.setting} {unit.name}.")
                 break
             _run_one(unit, study, console)
-    for table in real_parts(study.protocol, study.results).values():
-        console.print(Markdown(table))
+    show_real(study, console)
+
+
+def show_real(study: RealStudy, console: Console) -> None:
+    """Print how much is run, and each setting's arms at each decoding as `qtarget compare` shows them."""
+    console.print(units_sentence(study.protocol, study.results))
+    for setting in study.protocol.settings:
+        tests = outcomes_by_arm(study.protocol, setting, study.results)
+        for decoding in study.protocol.decodings:
+            tables = compared(tests, decoding)
+            if tables is not None:
+                console.print(f"\n{setting.name}, {decoding}", style="bold", end="")
+                console.print(comparison_view(tables, console.width))
 
 
 def missing_units(study: RealStudy) -> list[Unit]:
