@@ -29,7 +29,12 @@ def write_real_page(page: Path, protocol: RealProtocol, results: Path) -> None:
 
 def real_parts(protocol: RealProtocol, results: Path) -> dict[str, str]:
     """The parts of the page, by the names in its marks."""
-    parts = {"progress": progress_table(protocol, results), "units": units_sentence(protocol, results)}
+    parts = {
+        "progress": progress_table(protocol, results),
+        "units": units_sentence(protocol, results),
+        "settings": settings_table(protocol),
+        "decodings": decodings_table(protocol),
+    }
     for setting in protocol.settings:
         place, tests = setting.name.replace("-", "_"), outcomes_by_arm(protocol, setting, results)
         for decoding in protocol.decodings:
@@ -44,6 +49,25 @@ def units_sentence(protocol: RealProtocol, results: Path) -> str:
     every = units_in_order(protocol)
     done = sum(read_unit(unit, results) is not None for unit in every)
     return f"{done} of {len(every)} units are run."
+
+
+def settings_table(protocol: RealProtocol) -> str:
+    """What each setting is."""
+    rows = []
+    for setting in protocol.settings:
+        plan, teacher = setting.rows, f"`{setting.teacher}`" if setting.teacher else "made"
+        learned = f"{plan.train}" + (f", {100 * plan.wrong_share:.0f} % wrong" if plan.wrong_share else "")
+        rates = ", ".join(f"{rate:g}" for rate in setting.rates)
+        cells = [setting.name, f"`{setting.student}`", teacher, plan.source, learned, str(plan.development)]
+        rows.append([*cells, str(plan.test), str(setting.max_new_tokens), rates, str(len(setting.seeds))])
+    head = ["setting", "student", "teacher", "rows from", "rows", "questions to tune on", "test questions"]
+    return markdown([*head, "longest answer, tokens", "rates tried", "seeds"], rows)
+
+
+def decodings_table(protocol: RealProtocol) -> str:
+    """How answers are drawn."""
+    rows = [[name, str(d.k), f"{d.temperature:g}", f"{d.top_p:g}"] for name, d in protocol.decodings.items()]
+    return markdown(["decoding", "answers to a question", "temperature", "top_p"], rows)
 
 
 def progress_table(protocol: RealProtocol, results: Path) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from qtarget.console import SafeConsole
 from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.compare.view import comparison_view
+from qtarget.models.loading import tokenizer_of
 from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
 from qtarget.study.real_models.real_page import units_sentence
 from qtarget.study.real_models.real_protocol import RealProtocol
@@ -39,7 +40,8 @@ def check_study(study: RealStudy) -> None:
     """Refuse what cannot be run, before any work.
 
     Raises:
-        ValueError: results of another protocol, a damaged one, or a place for a model or rows of no setting.
+        ValueError: results of another protocol, a damaged one, a place for a model or rows of no setting, or a model
+            that cannot be read, as a GGUF file of an architecture that is not known.
     """
     check_one_protocol(study.protocol, study.results)
     settings = study.protocol.settings
@@ -52,6 +54,8 @@ def check_study(study: RealStudy) -> None:
             raise ValueError(f"{flag} names {unknown[0]!r}; the protocol has {', '.join(sorted(known))}.")
     for unit in units_in_order(study.protocol):
         read_unit(unit, study.results)
+    for place in study.weights.values():
+        tokenizer_of(place)  # converts a GGUF file
 
 
 def check_settings(names: Sequence[str], protocol: RealProtocol) -> None:
