@@ -32,9 +32,9 @@ from qtarget.study.real_models.real_rows import (
     write_parts,
 )
 from qtarget.study.real_models.run_real import check_study, missing_units, run_real_study
+from qtarget.study.real_models.study_units import Unit, chosen_rate, development_average, units_in_order
 from qtarget.study.real_models.unit_files import check_one_protocol, path_of_unit, read_unit, save_unit
 from qtarget.study.real_models.unit_work import RealStudy, conduct_unit
-from qtarget.study.real_models.units import Unit, chosen_rate, development_average, units_in_order
 
 ROOT = Path(__file__).parents[2]
 TINY = """

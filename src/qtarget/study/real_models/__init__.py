@@ -2,7 +2,7 @@
 
 real_protocol, *.yaml   what is asked, of which models, by which arms, and in which order
 real_rows               rows and questions of a setting, its four parts without a question in common
-units                   the units of work in their order, and the rate that tuning chose
+study_units             the units of work in their order, and the rate that tuning chose
 unit_files              the result of each unit on disk, and the protocol it was made under
 own_commands            `qtarget train`, `eval` and `teacher` as processes, with what each cost
 unit_work               what each kind of unit does

@@ -8,8 +8,8 @@ from typing import Any
 from qtarget.evaluate.compare.arms import read_arm
 from qtarget.evaluate.compare.tables import ComparisonTables, compare_arms
 from qtarget.study.real_models.real_protocol import RealProtocol, RealSetting
+from qtarget.study.real_models.study_units import Unit
 from qtarget.study.real_models.unit_files import read_unit
-from qtarget.study.real_models.units import Unit
 
 CONTRASTED = "sft"
 """The arm that the others are compared with, where it is there."""

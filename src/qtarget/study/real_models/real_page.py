@@ -10,8 +10,8 @@ from qtarget.disk.pages import markdown, rewrite_page
 from qtarget.evaluate.compare.tables import ArmScore
 from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
 from qtarget.study.real_models.real_protocol import TEACHER_ARM, RealProtocol, RealSetting
+from qtarget.study.real_models.study_units import Unit, chosen_rate, development_average, trials_of, units_in_order
 from qtarget.study.real_models.unit_files import read_unit
-from qtarget.study.real_models.units import Unit, chosen_rate, development_average, trials_of, units_in_order
 
 NOT_RUN = "Not run yet."
 

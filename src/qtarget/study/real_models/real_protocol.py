@@ -132,7 +132,7 @@ def read_protocol(name: str) -> RealProtocol:
         ValueError: no such protocol; a key that is not known, or lacks; a method or hyperparameter that there is not.
     """
     shipped = name in (WHOLE_PROTOCOL, QUICK_PROTOCOL)
-    path = Path(str(files(__package__) / f"{name}.yaml")) if shipped else Path(name)
+    path = Path(str(files("qtarget.study.real_models") / f"{name}.yaml")) if shipped else Path(name)
     if not path.is_file():
         raise ValueError(f"{name} is no protocol; write --protocol whole, quick, or a file such as mine.yaml.")
     try:

@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from qtarget.data.json_lines import read_json
 from qtarget.disk.files import json_digest, replace_text
 from qtarget.evaluate.prompts import BOXED
 from qtarget.study.real_models.real_protocol import RealSetting, RowPlan
 
-GYM_SOURCE, SUMS = "reasoning-gym", "sums"
+GYM_SOURCE, OWN_SUMS = "reasoning-gym", "sums"
 """Sources of rows that are made here; any other is a data set of people's."""
 ANNOTATION = re.compile(r"<<[^>]*>>")
 """GSM8K's notes for a calculator."""
-PARTS = ("train", "teacher", "development", "test")
+ROW_PARTS = ("train", "teacher", "development", "test")
 ASKED_AS = {"chat": "{question}", "chat-boxed": "{question}\n" + BOXED}
 """What the user's message holds under the prompts that a setting may name."""
 
@@ -45,7 +45,7 @@ def made_rows(setting: RealSetting, folder: Path | None) -> Parts:
         ValueError: reasoning-gym or the data set is not there, has too few rows, or a question stands in two parts.
     """
     plan = setting.rows
-    parts = _PARTS_FROM.get(plan.source, partial(_human_parts, folder=folder))(plan)
+    parts = _MAKERS.get(plan.source, partial(_human_parts, folder=folder))(plan)
     check_apart(parts, setting.name)
     drawn = random.Random(plan.seed)
     wrong = set(drawn.sample(range(plan.train), round(plan.wrong_share * plan.train)))
@@ -91,7 +91,7 @@ def _gym_parts(plan: RowPlan) -> Parts:
         raise ValueError(
             f"rows of {GYM_SOURCE} need {missing.name}; write: pip install 'qtarget[train,reasoning-gym]'"
         ) from missing
-    total = sum(getattr(plan, part) for part in PARTS)
+    total = sum(getattr(plan, part) for part in ROW_PARTS)
     of_task = -(-total // len(plan.tasks))
     found: dict[str, RealRow] = {}
     for name, settings in plan.tasks.items():
@@ -104,14 +104,14 @@ def _gym_parts(plan: RowPlan) -> Parts:
         found |= dict(list(rows.items())[:of_task])
     rows = list(found.values())
     random.Random(plan.seed).shuffle(rows)
-    return _cut(rows, plan, PARTS)
+    return _cut(rows, plan, ROW_PARTS)
 
 
 def _sum_parts(plan: RowPlan) -> Parts:
     """Sums of two numbers below 100, for which nothing has to be installed."""
-    pairs = random.Random(plan.seed).sample(range(100 * 100), sum(getattr(plan, part) for part in PARTS))
+    pairs = random.Random(plan.seed).sample(range(100 * 100), sum(getattr(plan, part) for part in ROW_PARTS))
     rows = [RealRow(f"What is {pair // 100} + {pair % 100}?", *[str(pair // 100 + pair % 100)] * 2) for pair in pairs]
-    return _cut(rows, plan, PARTS)
+    return _cut(rows, plan, ROW_PARTS)
 
 
 def _cut(rows: Sequence[RealRow], plan: RowPlan, names: Iterable[str]) -> Parts:
@@ -142,7 +142,7 @@ def _split(source: str, name: str, folder: Path | None) -> list[RealRow]:
     else:
         from datasets import load_dataset
 
-        rows = load_dataset(source, "main", split=name)
+        rows = cast(Iterable[Any], load_dataset(source, "main", split=name))
     return [rationale(row) for row in rows]
 
 
@@ -162,7 +162,7 @@ def rationale(row: Mapping[str, Any]) -> RealRow:
     return RealRow(row["question"].strip(), said, gold)
 
 
-_PARTS_FROM: dict[str, Callable[[RowPlan], Parts]] = {GYM_SOURCE: _gym_parts, SUMS: _sum_parts}
+_MAKERS: dict[str, Callable[[RowPlan], Parts]] = {GYM_SOURCE: _gym_parts, OWN_SUMS: _sum_parts}
 
 
 def write_parts(parts: Parts, folder: Path, prompt: str) -> None:

@@ -14,9 +14,9 @@ from qtarget.models.loading import tokenizer_of
 from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
 from qtarget.study.real_models.real_page import units_sentence
 from qtarget.study.real_models.real_protocol import RealProtocol
+from qtarget.study.real_models.study_units import Unit, units_in_order
 from qtarget.study.real_models.unit_files import check_one_protocol, keep_protocol, read_unit, save_unit
 from qtarget.study.real_models.unit_work import RealStudy, conduct_unit
-from qtarget.study.real_models.units import Unit, units_in_order
 
 
 def named_places(words: Sequence[str], flag: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from qtarget.disk.files import (
 )
 from qtarget.disk.held_folders import check_not_replaced
 from qtarget.study.real_models.real_protocol import RealProtocol
-from qtarget.study.real_models.units import Unit
+from qtarget.study.real_models.study_units import Unit
 
 PROTOCOL_FILE = "protocol.json"
 

@@ -15,14 +15,15 @@ import yaml
 from qtarget.disk.files import read_json_object, replace_text, write_json
 from qtarget.evaluate.compare.arms import read_arm
 from qtarget.evaluate.store import EFFECTS_FILE, RUN, SAMPLES, TASK
+from qtarget.study.quiet import quiet
 from qtarget.study.real_models.own_commands import printed_by, run_qtarget
 from qtarget.study.real_models.rationale_tokens import look_at_tokens
 from qtarget.study.real_models.real_protocol import BASELINE_ARM, TEACHER_ARM, Decoding, RealProtocol, RealSetting
-from qtarget.study.real_models.real_rows import RealRow, made_rows, parts_digest, write_parts
+from qtarget.study.real_models.real_rows import GYM_SOURCE, OWN_SUMS, RealRow, made_rows, parts_digest, write_parts
+from qtarget.study.real_models.study_units import Unit, UnitKind, chosen_rate, development_average, trials_of
 from qtarget.study.real_models.unit_files import path_of_unit, read_unit
-from qtarget.study.real_models.units import Unit, UnitKind, chosen_rate, development_average, trials_of
 
-GYM_ROWS_KEPT = ("reasoning-gym", "sums")
+ROWS_KEPT_OF = (GYM_SOURCE, OWN_SUMS)
 """Sources whose rows are kept with the results, so that nothing has to be installed to have them again."""
 KEPT_FILES = (RUN, f"*/{TASK}", f"*/{SAMPLES}")
 """Files of an evaluation that are kept, of which `qtarget compare` reads all it needs."""
@@ -75,7 +76,7 @@ def _rows(unit: Unit, setting: RealSetting, study: RealStudy) -> dict[str, Any]:
     parts = made_rows(setting, study.rows.get(setting.rows.source))
     kept = {name: [vars(row) for row in rows] for name, rows in parts.items()}
     sizes = {name: len(rows) for name, rows in parts.items()}
-    is_ours = setting.rows.source in GYM_ROWS_KEPT
+    is_ours = setting.rows.source in ROWS_KEPT_OF
     return {"sha256": parts_digest(parts), "rows": sizes, **({"kept": kept} if is_ours else {})}
 
 
@@ -139,7 +140,8 @@ def _bring_cache(setting: RealSetting, study: RealStudy) -> dict[str, Any]:
 def _tokens(unit: Unit, setting: RealSetting, study: RealStudy) -> dict[str, Any]:
     teacher, _ = _bring_teacher(setting, study)
     rows = study.home(setting) / "train.jsonl"
-    return look_at_tokens(study.model(setting.student), teacher, rows, setting.prompt, study.protocol)
+    with quiet():
+        return look_at_tokens(study.model(setting.student), teacher, rows, setting.prompt, study.protocol)
 
 
 def _trial(unit: Unit, setting: RealSetting, study: RealStudy) -> dict[str, Any]:
