@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import psutil
 import pytest
 import yaml
 from job.command import run as command
@@ -31,7 +32,7 @@ from qtarget.study.real_models.real_rows import (
     with_slip,
     write_parts,
 )
-from qtarget.study.real_models.run_real import check_study, missing_units, run_real_study
+from qtarget.study.real_models.run_real import check_study, estimate_sentence, missing_units, run_real_study
 from qtarget.study.real_models.study_units import Unit, chosen_rate, development_average, units_in_order
 from qtarget.study.real_models.unit_files import check_one_protocol, path_of_unit, read_unit, save_unit
 from qtarget.study.real_models.unit_work import RealStudy, conduct_unit
@@ -314,6 +315,26 @@ def test_a_command_is_a_process_and_its_failure_is_told(tmp_path):
     assert json.loads(printed_by(["tasks", "--json"]))
     with pytest.raises(ValueError, match="`qtarget nonesuch` failed"):
         printed_by(["nonesuch"])
+
+
+def test_a_command_does_not_outlive_the_study(tmp_path, monkeypatch):
+    def interrupted(process, options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.wait4", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_qtarget(["tasks"], tmp_path / "log")
+    assert not any("qtarget" in child.cmdline() for child in psutil.Process().children())
+
+
+def test_an_estimate_is_by_units_of_the_kind_that_are_done(study, tmp_path):
+    assert estimate_sentence(study, []) == "14 units; none of those asked for is to do."
+    none_done = replace(study, results=tmp_path)
+    units = units_in_order(study.protocol)
+    assert "14 units, 14 of them to do: about 2.3 hours." in estimate_sentence(none_done, units)  # 10 minutes each
+    test = next(unit for unit in units if unit.kind == "test")
+    save_unit(test, tmp_path, {"seconds": 600 * 60})
+    assert "13 of them to do: about 51.3 hours." in estimate_sentence(none_done, missing_units(none_done))
 
 
 def test_places_that_are_not_there_or_of_no_setting_are_refused_by_the_command(tmp_path, capsys):

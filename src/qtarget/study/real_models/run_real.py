@@ -121,8 +121,10 @@ def estimate_sentence(study: RealStudy, missing: Sequence[Unit]) -> str:
     """How many units are missing, and how long they will take: by those of their kind that are done, or by the
     protocol's own expectation."""
     every = units_in_order(study.protocol)
+    if not missing:
+        return f"{len(every)} units; none of those asked for is to do."
     minutes = sum(_minutes(unit, study) for unit in missing)
-    took = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{max(1, round(minutes))} minutes"
+    took = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
     return (
         f"{len(every)} units, {len(missing)} of them to do: about {took}. Each is kept as it ends; the same command "
         "goes on from there."
