@@ -132,9 +132,10 @@ study-real: .venv/installed-dev
 real-page: .venv/installed
 	$(BIN)/qtarget study-real --results $(REAL) --page docs/real-models.md
 
+# One thread, as another part of .ci/run has the other core.
 real-quick: .venv/installed-dev $(SMOLLM2)
 	rm -rf runs/real-quick
-	$(BIN)/qtarget study-real --protocol quick --results runs/real-quick/results --work runs/real-quick/work \
+	OMP_NUM_THREADS=1 $(BIN)/qtarget study-real --protocol quick --results runs/real-quick/results --work runs/real-quick/work \
 		--model HuggingFaceTB/SmolLM2-135M-Instruct=$(SMOLLM2)
 	$(BIN)/qtarget compare $(foreach arm,sft target-sft-0.5,$(arm)=runs/real-quick/work/smollm2-quick/evaluations/test-$(arm)-seed0-sampled)
 

@@ -143,6 +143,7 @@ def test_tables_are_those_of_compare(study):
     parts = real_parts(study.protocol, study.results)
     assert parts["tiny_sums_sampled"].count("\n") == 4
     assert "Not run yet." not in parts.values()
+    assert parts["tiny_sums_reading"].startswith("2 of 2 trained arms and 2 of 2 training seeds are run.")
     assert re.search(r"\| the teacher \| 1 \| \d", parts["tiny_sums_greedy"])
 
 

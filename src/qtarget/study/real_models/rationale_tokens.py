@@ -32,9 +32,10 @@ def look_at_tokens(student: str, teacher: str, rows: Path, prompt: str, protocol
     tokenizer: Any = tokenizer_of(student)
     asked = [row for _, row in zip(range(protocol.token_rows), read_json(rows), strict=False)]
     texts = [_token_row(row["question"], row["answer"], prompt, tokenizer) for row in asked]
-    models = [causal_lm_from(name, {"dtype": "auto"}) for name in (student, teacher)]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    models: list[Any] = [causal_lm_from(name, {"dtype": "auto"}) for name in (student, teacher)]
     seen: dict[str, list[Tensor]] = {}
-    for logp_MTV, labels_T in chunks(models, texts, batch_size=4):
+    for logp_MTV, labels_T in chunks([model.to(device) for model in models], texts, batch_size=4):
         for name, values_T in _measured(logp_MTV, labels_T, protocol).items():
             seen.setdefault(name, []).append(values_T)
     return _summary({name: torch.cat(parts) for name, parts in seen.items()}, protocol)

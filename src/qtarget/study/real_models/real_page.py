@@ -9,7 +9,7 @@ from typing import Any
 from qtarget.disk.pages import markdown, rewrite_page
 from qtarget.evaluate.compare.tables import ArmScore
 from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
-from qtarget.study.real_models.real_protocol import TEACHER_ARM, RealProtocol, RealSetting
+from qtarget.study.real_models.real_protocol import BASELINE_ARM, TEACHER_ARM, RealProtocol, RealSetting
 from qtarget.study.real_models.study_units import Unit, chosen_rate, development_average, trials_of, units_in_order
 from qtarget.study.real_models.unit_files import read_unit
 
@@ -39,6 +39,7 @@ def real_parts(protocol: RealProtocol, results: Path) -> dict[str, str]:
         place, tests = setting.name.replace("-", "_"), outcomes_by_arm(protocol, setting, results)
         for decoding in protocol.decodings:
             parts[f"{place}_{decoding}"] = scores_at(setting, results, tests, decoding)
+        parts[f"{place}_reading"] = reading(protocol, setting, tests)
         parts[f"{place}_rates"] = rates_table(protocol, setting, results)
         parts[f"{place}_costs"] = costs_table(tests)
     return {**parts, "caches": caches_table(protocol, results), **tokens_tables(protocol, results)}
@@ -99,6 +100,31 @@ def scores_at(
         for score in sorted(table.scores, key=lambda score: order[score.arm])
     ]
     return markdown(head, [*rows, *_teacher_row(setting, results, decoding, len(head))])
+
+
+def reading(protocol: RealProtocol, setting: RealSetting, tests: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """What a setting's table at the first decoding says, in sentences, and what it cannot say yet."""
+    decoding = next(iter(protocol.decodings))
+    tables = compared(tests, decoding)
+    trained = [name for name in tests if name != BASELINE_ARM]
+    if tables is None or not trained:
+        return NOT_RUN
+    scores = {score.arm: score for score in tables.tasks[0].scores}
+    best = max(trained, key=lambda name: scores[name].average.mean)
+    clear = [score for score in scores.values() if score.against is not None and score.is_clear]
+    above = [score.arm for score in clear if score.against is not None and score.against.difference.mean > 0]
+    below = [score.arm for score in clear if score.arm not in above]
+    seeds = f"{scores[best].n_seeds} of {len(setting.seeds)} training seeds"
+    alone = (
+        " One training is known of each arm, so another training may order them otherwise."
+        if tables.evaluation_noise_only
+        else ""
+    )
+    return (
+        f"{len(trained)} of {len(protocol.arms)} trained arms and {seeds} are run. At `{decoding}` the highest average "
+        f"of a trained arm is {best}'s, {100 * scores[best].average.mean:.1f}. Clearly above {tables.baseline}: "
+        f"{', '.join(above) or 'none'}; clearly below: {', '.join(below) or 'none'}.{alone}"
+    )
 
 
 def _score_row(score: ArmScore) -> list[str]:
