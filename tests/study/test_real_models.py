@@ -18,7 +18,7 @@ from tiny_models import tiny_model, tiny_tokenizer
 
 from qtarget.cli.main import main
 from qtarget.disk.pages import filled
-from qtarget.study.real_models import unit_work
+from qtarget.study.real_models import arm_answers, arm_models
 from qtarget.study.real_models.own_commands import CommandCost, printed_by, run_qtarget
 from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
 from qtarget.study.real_models.real_page import real_parts, units_sentence
@@ -32,10 +32,11 @@ from qtarget.study.real_models.real_rows import (
     with_slip,
     write_parts,
 )
+from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.run_real import check_study, estimate_sentence, missing_units, run_real_study
 from qtarget.study.real_models.study_units import Unit, chosen_rate, development_average, units_in_order
 from qtarget.study.real_models.unit_files import check_one_protocol, path_of_unit, read_unit, save_unit
-from qtarget.study.real_models.unit_work import RealStudy, conduct_unit
+from qtarget.study.real_models.unit_work import conduct_unit
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -82,7 +83,8 @@ def study(tmp_path_factory) -> RealStudy:
     protocol = read_protocol(str(protocol_file(folder)))
     study = RealStudy(protocol, folder / "results", folder / "work", {"tiny/student": str(folder / "student")})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unit_work, "run_qtarget", in_this_process)
+        for module in (arm_models, arm_answers):
+            patch.setattr(module, "run_qtarget", in_this_process)
         run_real_study(study)
     return study
 
@@ -166,7 +168,8 @@ def test_an_unfinished_unit_is_run_again_and_the_rest_stays(study, tmp_path, mon
     rate = read_unit(Unit("tiny-sums", "test", "sft", 0), study.results)["rate"]
     (study.home(study.protocol.settings[0]) / "models" / f"sft-rate{rate:g}-seed1.json").unlink()  # stopped in training
     kept = {path: path.read_bytes() for path in again.results.rglob("*.gz")}
-    monkeypatch.setattr(unit_work, "run_qtarget", in_this_process)
+    for module in (arm_models, arm_answers):
+        monkeypatch.setattr(module, "run_qtarget", in_this_process)
     run_real_study(again)
     new, old = (read_unit(lost, each.results) for each in (again, study))
     assert new["evaluations"]["greedy"]["shares"] == old["evaluations"]["greedy"]["shares"]
@@ -175,7 +178,7 @@ def test_an_unfinished_unit_is_run_again_and_the_rest_stays(study, tmp_path, mon
 
 def test_results_of_another_protocol_are_refused(study, tmp_path):
     other = read_protocol(str(protocol_file(tmp_path, tuning_k=3)))
-    with pytest.raises(ValueError, match=r"results of the protocol 'tiny', which differs from 'tiny' in `tuning_k`"):
+    with pytest.raises(ValueError, match=r"is of the protocol 'tiny', which differs from 'tiny' in `tuning_k`"):
         check_study(replace(study, protocol=other))
     arms = [
         {"name": "sft", "method": "sft"},
@@ -184,6 +187,8 @@ def test_results_of_another_protocol_are_refused(study, tmp_path):
     other = read_protocol(str(protocol_file(tmp_path, arms=arms)))
     with pytest.raises(ValueError, match=r"in `arms\.1\.values\.eta`; write another --results"):
         check_study(replace(study, protocol=other))
+    with pytest.raises(ValueError, match=r"work is of the protocol 'tiny', .*write another --work"):
+        check_study(replace(study, protocol=other, results=tmp_path))
     check_study(study)
 
 

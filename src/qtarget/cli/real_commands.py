@@ -30,9 +30,9 @@ def study_real_command(
     """
     from qtarget.study.real_models.real_page import write_real_page
     from qtarget.study.real_models.real_protocol import read_protocol
+    from qtarget.study.real_models.real_study import RealStudy
     from qtarget.study.real_models.run_real import check_settings, check_study, named_places, run_real_study
     from qtarget.study.real_models.unit_files import check_one_protocol
-    from qtarget.study.real_models.unit_work import RealStudy
 
     with preparation():
         asked = read_protocol(protocol)

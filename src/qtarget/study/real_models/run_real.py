@@ -14,9 +14,10 @@ from qtarget.models.loading import tokenizer_of
 from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
 from qtarget.study.real_models.real_page import units_sentence
 from qtarget.study.real_models.real_protocol import RealProtocol
+from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.study_units import Unit, units_in_order
 from qtarget.study.real_models.unit_files import check_one_protocol, keep_protocol, read_unit, save_unit
-from qtarget.study.real_models.unit_work import RealStudy, conduct_unit
+from qtarget.study.real_models.unit_work import conduct_unit
 
 
 def named_places(words: Sequence[str], flag: str) -> dict[str, str]:
@@ -44,6 +45,7 @@ def check_study(study: RealStudy) -> None:
             that cannot be read, as a GGUF file of an architecture that is not known.
     """
     check_one_protocol(study.protocol, study.results)
+    check_one_protocol(study.protocol, study.work, "--work")
     settings = study.protocol.settings
     models = {name for each in settings for name in (each.student, each.teacher) if name}
     for flag, given, known in (
@@ -79,7 +81,8 @@ def run_real_study(study: RealStudy, settings: Sequence[str] = (), hours: float 
     console, began = SafeConsole(), time.monotonic()
     with one_writer(study.results), one_writer(study.work):
         check_study(study)
-        keep_protocol(study.protocol, study.results)
+        for folder in (study.results, study.work):
+            keep_protocol(study.protocol, folder)
         missing = [unit for unit in missing_units(study) if not settings or unit.setting in settings]
         console.print(estimate_sentence(study, missing), highlight=False)
         for unit in missing:

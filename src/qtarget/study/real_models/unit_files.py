@@ -54,8 +54,11 @@ def read_unit(unit: Unit, results: Path) -> dict[str, Any] | None:
     return result
 
 
-def check_one_protocol(protocol: RealProtocol, results: Path) -> None:
-    """Refuse a folder whose results were made under another protocol.
+def check_one_protocol(protocol: RealProtocol, results: Path, flag: str = "--results") -> None:
+    """Refuse a folder whose results, or models, were made under another protocol.
+
+    Args:
+        flag: that names the folder.
 
     Raises:
         ValueError: names both protocols and the first key that differs; or results are there and their protocol is not.
@@ -65,12 +68,12 @@ def check_one_protocol(protocol: RealProtocol, results: Path) -> None:
         if found := next(results.glob("*/*.json.gz"), None):
             raise ValueError(f"{found} stands beside no {PROTOCOL_FILE}, which says what it is of; bring it back.")
         return
-    before = read_json_object(path, "bring it back, or write another --results")
+    before = read_json_object(path, f"bring it back, or write another {flag}")
     now = json.loads(json_text(protocol.model_dump(mode="json")))
     if before != now:
         raise ValueError(
-            f"{results} holds results of the protocol {before.get('name')!r}, which differs from {protocol.name!r} in "
-            f"`{_first_difference(before, now)}`; write another --results, or --protocol with that one."
+            f"{results} is of the protocol {before.get('name')!r}, which differs from {protocol.name!r} in "
+            f"`{_first_difference(before, now)}`; write another {flag}, or --protocol with that one."
         )
 
 
