@@ -343,6 +343,13 @@ def test_an_estimate_is_by_units_of_the_kind_that_are_done(study, tmp_path):
     assert "13 of them to do: about 51.3 hours." in estimate_sentence(none_done, missing_units(none_done))
 
 
+def test_no_unit_is_begun_after_the_hours(study, tmp_path, capsys):
+    later = replace(study, results=tmp_path / "results", work=tmp_path / "work")
+    run_real_study(later, hours=1e-9)
+    assert "hours are over; the same command goes on with tiny-sums rows." in " ".join(capsys.readouterr().out.split())
+    assert len(missing_units(later)) == 14
+
+
 def test_places_that_are_not_there_or_of_no_setting_are_refused_by_the_command(tmp_path, capsys):
     quick = ["study-real", "--protocol", "quick", "--results", str(tmp_path / "r"), "--work", str(tmp_path / "w")]
     for words, said in (
