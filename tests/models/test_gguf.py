@@ -44,7 +44,7 @@ def little_llama(tied=False):
     ).eval()
 
 
-def write_gguf(path, model, *, architecture="llama", split="smollm", head_noise=None):
+def write_gguf(path, model, *, architecture="llama", split="smollm", head_noise=None, tokens=TOKENS):
     """The file that llama.cpp would make of a model: its names, and rotary dimensions interleaved."""
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(LAYERS)
@@ -56,11 +56,11 @@ def write_gguf(path, model, *, architecture="llama", split="smollm", head_noise=
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(10000.0)
     writer.add_rope_dimension_count(WIDTH // HEADS)
-    writer.add_vocab_size(len(TOKENS))
+    writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(split)
-    writer.add_token_list(TOKENS)
-    writer.add_token_types([3] * len(SPECIAL) + [1] * (len(TOKENS) - len(SPECIAL)))
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] * len(SPECIAL) + [1] * (len(tokens) - len(SPECIAL)))
     writer.add_token_merges(MERGES)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
@@ -168,6 +168,7 @@ def test_two_quantisations_of_one_matrix_are_tied_again(tmp_path):
     [
         ({"architecture": "nonesuch"}, r"architecture 'nonesuch', which the GGUF reader .* does not know"),
         ({"split": "of-its-own"}, r"splits text in the way called 'of-its-own'"),
+        ({"tokens": [token if token != "?" else "unused" for token in TOKENS]}, r"What is 12 \+ 345"),
     ],
 )
 def test_what_cannot_be_converted_is_refused_and_leaves_nothing(changes, said, tmp_path):

@@ -1,0 +1,195 @@
+"""Rows and questions of a setting: drawn from a seed, in four parts that have no question in common."""
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from qtarget.data.json_lines import read_json
+from qtarget.disk.files import json_digest, replace_text
+from qtarget.evaluate.prompts import BOXED
+from qtarget.study.real_models.real_protocol import RealSetting, RowPlan
+
+GYM_SOURCE, OWN_SUMS = "reasoning-gym", "sums"
+"""Sources of rows that are made here; any other is a data set of people's."""
+ANNOTATION = re.compile(r"<<[^>]*>>")
+"""GSM8K's notes for a calculator."""
+ROW_PARTS = ("train", "teacher", "development", "test")
+ASKED_AS = {"chat": "{question}", "chat-boxed": "{question}\n" + BOXED}
+"""What the user's message holds under the prompts that a setting may name."""
+
+
+@dataclass(frozen=True)
+class RealRow:
+    """A question, what a row answers to it, and the right answer alone."""
+
+    question: str
+    answer: str
+    gold: str
+
+
+Parts = dict[str, list[RealRow]]
+
+
+def made_rows(setting: RealSetting, folder: Path | None) -> Parts:
+    """The rows of a setting, by part, as its `RowPlan` says.
+
+    Args:
+        folder: `train.jsonl` and `test.jsonl` in the place of a data set on the hub.
+
+    Raises:
+        ValueError: reasoning-gym or the data set is not there, has too few rows, or a question stands in two parts.
+    """
+    plan = setting.rows
+    parts = _MAKERS.get(plan.source, partial(_human_parts, folder=folder))(plan)
+    check_apart(parts, setting.name)
+    drawn = random.Random(plan.seed)
+    wrong = set(drawn.sample(range(plan.train), round(plan.wrong_share * plan.train)))
+    parts["train"] = [with_slip(row, drawn) if place in wrong else row for place, row in enumerate(parts["train"])]
+    return parts
+
+
+def check_apart(parts: Mapping[str, Sequence[RealRow]], name: str) -> None:
+    """Refuse a question that stands in two parts: above all one of development among those of the test.
+
+    Raises:
+        ValueError: names both parts and the question.
+    """
+    seen: dict[str, str] = {}
+    for part in ("test", "development", "teacher", "train"):
+        for row in parts.get(part, ()):
+            key = " ".join(row.question.split())
+            if (other := seen.setdefault(key, part)) != part:
+                raise ValueError(
+                    f"{name}: the {part} question {row.question[:60]!r} stands among those of {other}, so a result "
+                    f"would be of questions seen before; take it out of one of the two."
+                )
+
+
+def with_slip(row: RealRow, drawn: random.Random) -> RealRow:
+    """The row with one digit of its answer changed to another.
+
+    Raises:
+        ValueError: the answer has no digit.
+    """
+    places = [place for place, sign in enumerate(row.answer) if sign.isdigit()]
+    if not places:
+        raise ValueError(f"`wrong_share` changes a digit, and the answer {row.answer!r} has none; write 0.")
+    place = drawn.choice(places)
+    digit = drawn.choice([each for each in "0123456789" if each != row.answer[place]])
+    return RealRow(row.question, row.answer[:place] + digit + row.answer[place + 1 :], row.gold)
+
+
+def _gym_parts(plan: RowPlan) -> Parts:
+    try:
+        import reasoning_gym  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as missing:
+        raise ValueError(
+            f"rows of {GYM_SOURCE} need {missing.name}; write: pip install 'qtarget[train,reasoning-gym]'"
+        ) from missing
+    total = sum(getattr(plan, part) for part in ROW_PARTS)
+    of_task = -(-total // len(plan.tasks))
+    found: dict[str, RealRow] = {}
+    for name, settings in plan.tasks.items():
+        data = reasoning_gym.create_dataset(name, seed=plan.seed, size=20 * of_task, **settings)
+        rows = {row["question"]: RealRow(row["question"], row["answer"], row["answer"]) for row in data}
+        if len(rows) < of_task:
+            raise ValueError(
+                f"reasoning-gym's {name} has {len(rows)} questions under {settings}, and {of_task} are needed."
+            )
+        found |= dict(list(rows.items())[:of_task])
+    rows = list(found.values())
+    random.Random(plan.seed).shuffle(rows)
+    return _cut(rows, plan, ROW_PARTS)
+
+
+def _sum_parts(plan: RowPlan) -> Parts:
+    """Sums of two numbers below 100, for which nothing has to be installed."""
+    pairs = random.Random(plan.seed).sample(range(100 * 100), sum(getattr(plan, part) for part in ROW_PARTS))
+    rows = [RealRow(f"What is {pair // 100} + {pair % 100}?", *[str(pair // 100 + pair % 100)] * 2) for pair in pairs]
+    return _cut(rows, plan, ROW_PARTS)
+
+
+def _cut(rows: Sequence[RealRow], plan: RowPlan, names: Iterable[str]) -> Parts:
+    parts, begin = {}, 0
+    for name in names:
+        parts[name] = list(rows[begin : begin + getattr(plan, name)])
+        begin += getattr(plan, name)
+    return parts
+
+
+def _human_parts(plan: RowPlan, folder: Path | None) -> Parts:
+    """Rows of the training split for all but the test, which has its own."""
+    splits = {name: _split(plan.source, name, folder) for name in ("train", "test")}
+    needed = {"train": plan.train + plan.teacher + plan.development, "test": plan.test}
+    for name, rows in splits.items():
+        if len(rows) < needed[name]:
+            raise ValueError(f"{folder or plan.source}, {name}: {len(rows)} rows, and {needed[name]} are needed.")
+        random.Random(plan.seed).shuffle(rows)
+    parts = _cut(splits["train"], plan, ("train", "teacher", "development"))
+    return {**parts, "test": splits["test"][: plan.test]}
+
+
+def _split(source: str, name: str, folder: Path | None) -> list[RealRow]:
+    if folder is not None:
+        if not (folder / f"{name}.jsonl").is_file():
+            raise ValueError(f"{folder} has no {name}.jsonl; --rows names a folder of train.jsonl and test.jsonl.")
+        rows: Iterable[Any] = read_json(folder / f"{name}.jsonl")
+    else:
+        from datasets import load_dataset
+
+        rows = cast(Iterable[Any], load_dataset(source, "main", split=name))
+    return [rationale(row) for row in rows]
+
+
+def rationale(row: Mapping[str, Any]) -> RealRow:
+    r"""A row of GSM8K: without notes for a calculator, and with its last line as a sentence with the answer in a box.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text, mark, gold = str(row.get("answer", "")).rpartition("####")
+    if not mark or not isinstance(row.get("question"), str):
+        raise ValueError(
+            f"a row is none of GSM8K's, with `question` and an `answer` that ends in ####: {str(row)[:80]}"
+        )
+    gold = gold.strip().replace(",", "")
+    said = f"{ANNOTATION.sub('', text).strip()}\nThe final answer is $\\boxed{{{gold}}}$."
+    return RealRow(row["question"].strip(), said, gold)
+
+
+_MAKERS: dict[str, Callable[[RowPlan], Parts]] = {GYM_SOURCE: _gym_parts, OWN_SUMS: _sum_parts}
+
+
+def write_parts(parts: Parts, folder: Path, prompt: str) -> None:
+    """The files that commands read: rows to train on, questions to ask, and reference text of the test questions.
+
+    Raises:
+        ValueError: a prompt that no reference text can be written for.
+    """
+    if prompt not in ASKED_AS:
+        raise ValueError(f"`prompt: {prompt}` is not known to this study; write one of {', '.join(ASKED_AS)}.")
+    for name in ("train", "teacher"):
+        _write_lines(folder / f"{name}.jsonl", [{"question": r.question, "answer": r.answer} for r in parts[name]])
+    for name in ("development", "test"):
+        _write_lines(folder / f"{name}.jsonl", [{"question": r.question, "answer": r.gold} for r in parts[name]])
+    _write_lines(folder / "reference.jsonl", [{"messages": _turns(row, prompt)} for row in parts["test"]])
+
+
+def _turns(row: RealRow, prompt: str) -> list[dict[str, str]]:
+    asked = ASKED_AS[prompt].replace("{question}", row.question)
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": row.answer}]
+
+
+def _write_lines(path: Path, rows: Iterable[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def parts_digest(parts: Parts) -> str:
+    """sha256 of all rows, by which rows that are made anew are known to be the same."""
+    return json_digest({name: [vars(row) for row in rows] for name, rows in parts.items()})

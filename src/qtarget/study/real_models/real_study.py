@@ -1,0 +1,29 @@
+"""A study on real models: what is asked, and where its results, models and rows are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qtarget.study.real_models.real_protocol import RealProtocol, RealSetting
+
+
+@dataclass(frozen=True)
+class RealStudy:
+    """A study: what is asked, and where things are.
+
+    Attributes:
+        results: folder of one file a unit.  work: folder of models, caches and evaluations, which may be deleted.
+        weights: folders or GGUF files by the hub's name of a model.  rows: folders by the name of a data set.
+    """
+
+    protocol: RealProtocol
+    results: Path
+    work: Path
+    weights: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, Path] = field(default_factory=dict)
+
+    def model(self, name: str) -> str:
+        return self.weights.get(name, name)
+
+    def home(self, setting: RealSetting) -> Path:
+        return self.work / setting.name

@@ -1,0 +1,142 @@
+"""`qtarget study-real`: every unit that is missing, in order; each is kept as it ends."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+
+from qtarget.console import SafeConsole
+from qtarget.disk.one_writer import one_writer
+from qtarget.evaluate.compare.view import comparison_view
+from qtarget.models.loading import tokenizer_of
+from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
+from qtarget.study.real_models.real_page import units_sentence
+from qtarget.study.real_models.real_protocol import RealProtocol
+from qtarget.study.real_models.real_study import RealStudy
+from qtarget.study.real_models.study_units import Unit, units_in_order
+from qtarget.study.real_models.unit_files import check_one_protocol, keep_protocol, read_unit, save_unit
+from qtarget.study.real_models.unit_work import conduct_unit
+
+
+def named_places(words: Sequence[str], flag: str) -> dict[str, str]:
+    """What `NAME=PLACE` words give, by name.
+
+    Raises:
+        ValueError: a word without a name, or a place that is not there.
+    """
+    places = {}
+    for word in words:
+        name, equals, place = word.partition("=")
+        if not (name and equals and place):
+            raise ValueError(f"{flag} {word} is not read; write {flag} NAME=PLACE, as NAME stands in the protocol.")
+        if not Path(place).exists():
+            raise ValueError(f"{flag} {word}: {place} is not there.")
+        places[name] = place
+    return places
+
+
+def check_study(study: RealStudy) -> None:
+    """Refuse what cannot be run, before any work.
+
+    Raises:
+        ValueError: results of another protocol, a damaged one, a place for a model or rows of no setting, or a model
+            that cannot be read, as a GGUF file of an architecture that is not known.
+    """
+    check_one_protocol(study.protocol, study.results)
+    check_one_protocol(study.protocol, study.work, "--work")
+    settings = study.protocol.settings
+    models = {name for each in settings for name in (each.student, each.teacher) if name}
+    for flag, given, known in (
+        ("--model", study.weights, models),
+        ("--rows", study.rows, {each.rows.source for each in settings}),
+    ):
+        if unknown := sorted(set(given) - known):
+            raise ValueError(f"{flag} names {unknown[0]!r}; the protocol has {', '.join(sorted(known))}.")
+    for unit in units_in_order(study.protocol):
+        read_unit(unit, study.results)
+    for place in study.weights.values():
+        tokenizer_of(place)  # converts a GGUF file
+
+
+def check_settings(names: Sequence[str], protocol: RealProtocol) -> None:
+    """Refuse the name of no setting, with those that there are."""
+    known = [setting.name for setting in protocol.settings]
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"--setting {unknown[0]} is none of this protocol; it has {', '.join(known)}.")
+
+
+def run_real_study(study: RealStudy, settings: Sequence[str] = (), hours: float | None = None) -> None:
+    """Run the units that are missing, in their order. One that was stopped is run again.
+
+    Args:
+        settings: names of those to run; all where none is given.
+        hours: begin no unit after so many.
+
+    Raises:
+        SecondWriterError: another process runs the study there.
+        ValueError: as `check_study`; or a unit failed, and those before it stay.
+    """
+    console, began = SafeConsole(), time.monotonic()
+    with one_writer(study.results), one_writer(study.work):
+        check_study(study)
+        for folder in (study.results, study.work):
+            keep_protocol(study.protocol, folder)
+        missing = [unit for unit in missing_units(study) if not settings or unit.setting in settings]
+        console.print(estimate_sentence(study, missing), highlight=False)
+        for unit in missing:
+            if hours is not None and time.monotonic() - began > 3600 * hours:
+                console.print(f"{hours:g} hours are over; the same command goes on with {unit.setting} {unit.name}.")
+                break
+            _run_one(unit, study, console)
+    show_real(study, console)
+
+
+def show_real(study: RealStudy, console: Console) -> None:
+    """Print how much is run, and each setting's arms at each decoding as `qtarget compare` shows them."""
+    console.print(units_sentence(study.protocol, study.results))
+    for setting in study.protocol.settings:
+        tests = outcomes_by_arm(study.protocol, setting, study.results)
+        for decoding in study.protocol.decodings:
+            tables = compared(tests, decoding)
+            if tables is not None:
+                console.print(f"\n{setting.name}, {decoding}", style="bold", end="")
+                console.print(comparison_view(tables, console.width))
+
+
+def missing_units(study: RealStudy) -> list[Unit]:
+    """Units without a result, in their order."""
+    return [unit for unit in units_in_order(study.protocol) if read_unit(unit, study.results) is None]
+
+
+def _run_one(unit: Unit, study: RealStudy, console: Console) -> None:
+    started = time.monotonic()
+    console.print(f"{unit.setting:24}{unit.name} …", highlight=False)
+    result = conduct_unit(unit, study)
+    seconds = time.monotonic() - started
+    save_unit(unit, study.results, {**result, "seconds": round(seconds, 1)})
+    means = [f"{name} {100 * fmean(each['shares']):.1f}" for name, each in result.get("evaluations", {}).items()]
+    console.print(f"{'':24}{', '.join([f'{seconds / 60:.1f} minutes', *means])}", highlight=False)
+
+
+def estimate_sentence(study: RealStudy, missing: Sequence[Unit]) -> str:
+    """How many units are missing, and how long they will take: by those of their kind that are done, or by the
+    protocol's own expectation."""
+    every = units_in_order(study.protocol)
+    if not missing:
+        return f"{len(every)} units; none of those asked for is to do."
+    minutes = sum(_minutes(unit, study) for unit in missing)
+    took = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
+    return (
+        f"{len(every)} units, {len(missing)} of them to do: about {took}. Each is kept as it ends; the same command "
+        "goes on from there."
+    )
+
+
+def _minutes(unit: Unit, study: RealStudy) -> float:
+    alike = [
+        other for other in units_in_order(study.protocol) if (other.setting, other.kind) == (unit.setting, unit.kind)
+    ]
+    known = [result["seconds"] / 60 for other in alike if (result := read_unit(other, study.results)) is not None]
+    return fmean(known) if known else study.protocol.setting(unit.setting).minutes.get(unit.kind, 10.0)
