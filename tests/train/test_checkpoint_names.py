@@ -4,9 +4,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from train.test_trained_twice import trainer
 
 from qtarget.train.checkpoint_files import checkpoint_writer
+from qtarget.train.resumption.set_aside import UNFINISHED, bring_back_of_killed, place_aside
 from qtarget.train.resumption.whole_checkpoints import refuse_taken_names
+
+
+class Killed(BaseException):
+    """The end of a process."""
 
 
 @pytest.mark.failure_case(1)
@@ -49,3 +55,48 @@ def test_a_folder_with_the_name_of_a_file_of_the_result_is_refused_before_the_wo
     (tmp_path / name).mkdir()
     with pytest.raises(ValueError, match=f"{name} is a folder, and a file of that name is a part of the result"):
         refuse_taken_names(tmp_path)
+
+
+@pytest.mark.failure_case(1)
+def test_a_checkpoint_whose_name_was_being_given_to_another_is_brought_back(tmp_path, monkeypatch):
+    """Where names cannot be exchanged, a kill between the two renames leaves neither under the name."""
+    monkeypatch.setattr(checkpoint_writer, "exchanged", lambda one, other: False)
+    trainer(tmp_path).train()
+    whole = (tmp_path / "checkpoint-4" / "model.safetensors").read_bytes()
+    rename = Path.replace
+
+    def killed(self, target):
+        if Path(target).name == "checkpoint-4":
+            raise Killed
+        return rename(self, target)
+
+    again = trainer(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        patch.setattr(checkpoint_writer.shutil, "rmtree", lambda *args, **kwargs: None)  # a kill tidies nothing up
+        with pytest.raises(Killed):
+            again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert not (tmp_path / "checkpoint-4").exists()
+    resumed = trainer(tmp_path)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.sealed_run.start == tmp_path / "checkpoint-4"
+    assert (tmp_path / "checkpoint-4" / "model.safetensors").read_bytes() == whole
+
+
+@pytest.mark.failure_case(3)
+def test_a_checkpoint_stays_where_another_cannot_take_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint_writer, "exchanged", lambda one, other: False)
+    folder, draft = tmp_path / "checkpoint-2", tmp_path / UNFINISHED / "checkpoint-2"
+    folder.mkdir()
+    draft.parent.mkdir()
+    with pytest.raises(FileNotFoundError):
+        checkpoint_writer._move(draft, folder)
+    assert folder.is_dir()
+
+
+@pytest.mark.failure_case(1)
+def test_a_command_brings_it_back_before_it_looks_for_checkpoints(tmp_path):
+    aside = place_aside(tmp_path / "checkpoint-2")
+    aside.mkdir(parents=True)
+    bring_back_of_killed(tmp_path)
+    assert (tmp_path / "checkpoint-2").is_dir()

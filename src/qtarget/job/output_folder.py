@@ -6,6 +6,7 @@ from qtarget.data import Asker
 from qtarget.disk.place import check_place, free_name
 from qtarget.job.config.checked_job import Job
 from qtarget.train.resumption.other_runs import MODEL_FILES, refuse_other_run
+from qtarget.train.resumption.set_aside import bring_back_of_killed
 from qtarget.train.resumption.whole_checkpoints import (
     BrokenCheckpoint,
     Checkpoints,
@@ -28,6 +29,7 @@ def check_output(job: Job) -> Checkpoints:
         ValueError: any of these; with the line to write.
     """
     resume = job.args.resume_from_checkpoint
+    bring_back_of_killed(job.output)
     refuse_taken_names(job.output)
     found = checkpoints_in(job.output, job.args.resume_unsealed, hashed=resume is True)
     if isinstance(resume, str):

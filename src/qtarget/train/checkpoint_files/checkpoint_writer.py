@@ -15,10 +15,8 @@ from qtarget.train.checkpoint_files.best_so_far import BestSoFar
 from qtarget.train.checkpoint_files.rank_faults import fault_on_any_rank
 from qtarget.train.finite_weights import check_before_writing
 from qtarget.train.resumption.pruning import prune_checkpoints
+from qtarget.train.resumption.set_aside import UNFINISHED, bring_back, place_aside
 from qtarget.train.resumption.whole_checkpoints import STATE
-
-UNFINISHED = ".unfinished"
-"""Folder in an output directory that holds the checkpoint being written; it is renamed once it is whole."""
 
 
 class CheckpointingTrainer(Protocol):
@@ -142,6 +140,9 @@ def _move(draft: Path, folder: Path) -> None:
         sync_folder(folder.parent)
         return
     if folder.exists():
-        folder.replace(draft.with_name("replaced"))
-    draft.replace(folder)
+        folder.replace(place_aside(folder))
+    try:
+        draft.replace(folder)
+    finally:
+        bring_back(folder.parent)
     sync_folder(folder.parent)

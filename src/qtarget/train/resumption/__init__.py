@@ -10,6 +10,7 @@
     other_runs           which checkpoints and results are of another run than the one that goes on
     branches             which checkpoints were left by a run that went back behind them
     whole_checkpoints    which checkpoints of a folder are whole, and what is wrong with the others
+    set_aside            checkpoints whose places others were taking when the process was killed
     resuming             whether a run may go on from a checkpoint
     pruning              which old checkpoints go
 

@@ -18,6 +18,7 @@ from qtarget.train.resumption.other_runs import refuse_other_run
 from qtarget.train.resumption.resuming import checkpoint_to_resume, history_behind, line_behind, on_first_rank
 from qtarget.train.resumption.run_history import ResumeRequest, RunPart, changes_without_steps, history_until
 from qtarget.train.resumption.run_identity import keys_of
+from qtarget.train.resumption.set_aside import bring_back
 from qtarget.train.resumption.whole_checkpoints import checkpoints_in, refuse_taken_names, step_of
 
 
@@ -150,6 +151,7 @@ class SealedRun:
         with one_writer(folder) as check_writer:
             self._is_writing, self.check_writer = True, check_writer
             try:
+                bring_back(folder)
                 yield
             finally:
                 self._is_writing, self.check_writer = False, _without_lock
