@@ -8,7 +8,7 @@ from qtarget.disk.files import read_json_object
 from qtarget.evaluate.compare.arms import read_arm
 from qtarget.evaluate.store import EFFECTS_FILE, RUN, SAMPLES, TASK
 from qtarget.study.real_models.own_commands import run_qtarget
-from qtarget.study.real_models.real_protocol import Decoding, RealSetting
+from qtarget.study.real_models.real_protocol import RealDecoding, RealSetting
 from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.study_units import Unit
 
@@ -17,7 +17,7 @@ KEPT_FILES = (RUN, f"*/{TASK}", f"*/{SAMPLES}")
 
 
 def answers_at(
-    unit: Unit, setting: RealSetting, study: RealStudy, model: str, part: str, decodings: Mapping[str, Decoding]
+    unit: Unit, setting: RealSetting, study: RealStudy, model: str, part: str, decodings: Mapping[str, RealDecoding]
 ) -> dict[str, Any]:
     """The evaluations of a model by decoding."""
     questions = f"{setting.name}={study.home(setting) / f'{part}.jsonl'}"
@@ -29,7 +29,7 @@ def answers_at(
     }
 
 
-def _drawn_by(decoding: Decoding) -> list[str]:
+def _drawn_by(decoding: RealDecoding) -> list[str]:
     words = ["--k", str(decoding.k), "--temperature", f"{decoding.temperature:g}"]
     return [*words, "--top-p", f"{decoding.top_p:g}"]
 

@@ -20,7 +20,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Decoding(_Strict):
+class RealDecoding(_Strict):
     """How answers are drawn: k of each question. Temperature 0 is the likeliest answer, once."""
 
     k: Annotated[int, Field(ge=1)]
@@ -105,7 +105,7 @@ class RealProtocol(_Strict):
 
     name: str
     question: str
-    decodings: dict[str, Decoding]
+    decodings: dict[str, RealDecoding]
     tuned_at: str
     tuning_k: int = 2
     token_rows: int = 24

@@ -16,7 +16,7 @@ from qtarget.study.real_models.real_page import units_sentence
 from qtarget.study.real_models.real_protocol import RealProtocol
 from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.study_units import Unit, units_in_order
-from qtarget.study.real_models.unit_files import check_one_protocol, keep_protocol, read_unit, save_unit
+from qtarget.study.real_models.unit_files import check_one_protocol, hold_real_protocol, read_unit, save_unit
 from qtarget.study.real_models.unit_work import conduct_unit
 
 
@@ -82,7 +82,7 @@ def run_real_study(study: RealStudy, settings: Sequence[str] = (), hours: float 
     with one_writer(study.results), one_writer(study.work):
         check_study(study)
         for folder in (study.results, study.work):
-            keep_protocol(study.protocol, folder)
+            hold_real_protocol(study.protocol, folder)
         missing = [unit for unit in missing_units(study) if not settings or unit.setting in settings]
         console.print(estimate_sentence(study, missing), highlight=False)
         for unit in missing:

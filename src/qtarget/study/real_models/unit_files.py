@@ -18,7 +18,7 @@ from qtarget.disk.held_folders import check_not_replaced
 from qtarget.study.real_models.real_protocol import RealProtocol
 from qtarget.study.real_models.study_units import Unit
 
-PROTOCOL_FILE = "protocol.json"
+REAL_PROTOCOL = "protocol.json"
 
 
 def path_of_unit(unit: Unit, results: Path) -> Path:
@@ -63,10 +63,10 @@ def check_one_protocol(protocol: RealProtocol, results: Path, flag: str = "--res
     Raises:
         ValueError: names both protocols and the first key that differs; or results are there and their protocol is not.
     """
-    path = results / PROTOCOL_FILE
+    path = results / REAL_PROTOCOL
     if not path.is_file():
         if found := next(results.glob("*/*.json.gz"), None):
-            raise ValueError(f"{found} stands beside no {PROTOCOL_FILE}, which says what it is of; bring it back.")
+            raise ValueError(f"{found} stands beside no {REAL_PROTOCOL}, which says what it is of; bring it back.")
         return
     before = read_json_object(path, f"bring it back, or write another {flag}")
     now = json.loads(json_text(protocol.model_dump(mode="json")))
@@ -77,11 +77,11 @@ def check_one_protocol(protocol: RealProtocol, results: Path, flag: str = "--res
         )
 
 
-def keep_protocol(protocol: RealProtocol, results: Path) -> None:
+def hold_real_protocol(protocol: RealProtocol, results: Path) -> None:
     """Write the protocol beside the results, once."""
-    if not (results / PROTOCOL_FILE).is_file():
+    if not (results / REAL_PROTOCOL).is_file():
         results.mkdir(parents=True, exist_ok=True)
-        write_digested_json(results / PROTOCOL_FILE, protocol.model_dump(mode="json"))
+        write_digested_json(results / REAL_PROTOCOL, protocol.model_dump(mode="json"))
 
 
 def _first_difference(before: Any, now: Any) -> str:
