@@ -5,7 +5,7 @@ adapter alone where a model is one on a base; so the method is watched.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import RLock, get_ident
 from typing import Any, NamedTuple
@@ -105,7 +105,7 @@ def _faults(loading: Loading) -> Iterator[str]:
         yield f"{_counted(dropped)} in its files and would be left out"
 
 
-def _counted(names: list[str]) -> str:
+def _counted(names: Sequence[str]) -> str:
     """How many weights, with the verb, and the names of a few."""
     few = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     return f"{len(names)} {'weight' if len(names) == 1 else 'weights'} ({few}) {'is' if len(names) == 1 else 'are'}"

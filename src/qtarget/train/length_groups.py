@@ -18,10 +18,11 @@ class EpochLengthGroups(LengthGroupedSampler):
     """
 
     def __init__(self, sampler: LengthGroupedSampler, seed: int) -> None:
-        super().__init__(sampler.batch_size, lengths=sampler.lengths, generator=torch.Generator())
+        self._order = torch.Generator()
+        super().__init__(sampler.batch_size, lengths=sampler.lengths, generator=self._order)
         self.seed = seed
         self.epoch = 0
 
     def __iter__(self) -> Iterator[int]:
-        self.generator.manual_seed(self.seed + _EPOCH_STRIDE * self.epoch)
+        self._order.manual_seed(self.seed + _EPOCH_STRIDE * self.epoch)
         return super().__iter__()

@@ -331,11 +331,11 @@ def _whole_student() -> Iterator[None]:
         with refuse_drawn_weights(source):
             return create_model_from_path(source, *args, **kwargs)
 
-    sft_trainer.create_model_from_path = create_whole
+    sft_trainer.create_model_from_path = create_whole  # pyright: ignore[reportPrivateImportUsage]
     try:
         yield
     finally:
-        sft_trainer.create_model_from_path = create_model_from_path
+        sft_trainer.create_model_from_path = create_model_from_path  # pyright: ignore[reportPrivateImportUsage]
 
 
 @contextmanager

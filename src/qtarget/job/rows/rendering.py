@@ -109,7 +109,8 @@ def _local_args(job: Job, changes: dict[str, Any]) -> Any:
 
 def attention_of(job: Job) -> dict[str, Any]:
     """The implementations of attention and experts that a run says itself, as arguments of its student."""
-    named = {"attn_implementation": job.model_args.attn_implementation, **(job.args.model_init_kwargs or {})}
+    given: Any = job.args.model_init_kwargs or {}
+    named = {"attn_implementation": job.model_args.attn_implementation, **given}
     return {name: named[name] for name in IMPLEMENTATIONS if named.get(name) is not None}
 
 
