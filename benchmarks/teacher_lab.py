@@ -60,7 +60,6 @@ class LabBudget:
     @staticmethod
     def of(world: lab.World, seed: int, quick: bool = False) -> "LabBudget":
         values = asdict(demo_budget(world, quick))
-        del values["development"]
         return LabBudget(world=world.name, seed=seed, questions=values.pop("test"), **values)
 
 

@@ -26,7 +26,7 @@ def test_it_prints_writes_and_leaves_nothing_else(here, capsys):
     assert {**written, "page": "again/inspect.html"} == found
     assert found["model"] == "qwen2"  # as the configuration has it
     assert found["methods"][0]["name"] == "target-sft"
-    assert found["methods"][0]["hyperparameters"] == {"eta": 0.3}
+    assert found["methods"][0]["hyperparameters"] == {"eta": 0.3, "teacher_temperature": 1.0}
     assert sum(found["methods"][0]["by_region"]) == pytest.approx(1)
 
 

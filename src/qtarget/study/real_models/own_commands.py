@@ -50,7 +50,7 @@ def printed_by(words: Sequence[str]) -> str:
     Raises:
         ValueError: it failed; with what it said.
     """
-    done = subprocess.run([sys.executable, "-m", "qtarget", *words], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "qtarget", *words], capture_output=True, encoding="utf-8")
     if done.returncode:
         raise ValueError(f"`qtarget {' '.join(words)}` failed:\n{done.stderr.strip()[-600:]}")
     return done.stdout

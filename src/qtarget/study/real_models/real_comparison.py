@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from qtarget.disk.files import replace_text
 from qtarget.evaluate.compare.arms import read_arm
 from qtarget.evaluate.compare.tables import ComparisonTables, compare_arms
 from qtarget.study.real_models.real_protocol import RealProtocol, RealSetting
@@ -46,4 +47,4 @@ def unpack_evaluation(evaluation: Mapping[str, Any], folder: Path) -> None:
     for name, text in evaluation["files"].items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        replace_text(path, text)
