@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end every command alike: with a message, and exit code 130 or 143."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ class InterruptibleGroup(TyperGroup):
 def interruptible() -> Iterator[None]:
     """While the block runs, SIGTERM raises `Termination`, so that it stops whatever Ctrl-C stops.
 
+    Of several ranks, one that ends badly takes no SIGTERM after the block: the launcher sends it to all that are left
+    when the first has ended, and would break off their last words.
+
     Raises:
         Interruption: in the place of a `KeyboardInterrupt` that the command itself has no words for.
     """
@@ -31,8 +35,12 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _terminate) if is_main else None
     try:
         yield
-    except KeyboardInterrupt as stopped:
-        raise stopped_by(stopped, "before it was done; no file is left half-written") from stopped
+    except BaseException as error:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            before = signal.SIG_IGN
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        raise stopped_by(error, "before it was done; no file is left half-written") from error
     finally:
         if is_main:
             signal.signal(signal.SIGTERM, before)
