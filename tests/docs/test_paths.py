@@ -41,6 +41,8 @@ USERS = {
     "metrics.json": "what `qtarget train` writes",
     "manifest.json": "what seals a checkpoint and a result",
     "trainer_state.json": "what transformers writes in a checkpoint",
+    "state.json": "what `datasets` writes beside a set that it saved",
+    "dataset_dict.json": "what `datasets` writes beside splits that it saved",
     "train-0.jsonl": "stands for a file of a data set's split",
     "tasks/TASK.jsonl": "what `qtarget eval` writes, one file a task",
     "inspect.json": "what `qtarget inspect` writes",
