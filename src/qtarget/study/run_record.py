@@ -1,13 +1,12 @@
 """A run of the demo, and its outcome, which is kept as a JSON file."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from qtarget.disk.files import read_json_object, write_digested_json
-from qtarget.disk.held_folders import check_not_replaced
 from qtarget.evaluate.confidence import Estimate, average_at_k
+from qtarget.study.kept_outcomes import values_of_outcome, write_outcome
 
 UNTRAINED = ("base", "teacher")
 """Names in the place of a method: the student and the teacher as they come."""
@@ -104,9 +103,7 @@ class Outcome:
 
 def save_outcome(outcome: Outcome, path: Path) -> None:
     """Write the outcome as JSON."""
-    check_not_replaced(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_digested_json(path, asdict(outcome), indent=None)
+    write_outcome(outcome, path)
 
 
 def read_outcome(path: Path) -> Outcome:
@@ -115,14 +112,7 @@ def read_outcome(path: Path) -> Outcome:
     Raises:
         ValueError: the file holds something else, as that of another version of qtarget does.
     """
-    try:
-        values = read_json_object(path, "remove it")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged; remove it to run it again.") from error
-    if not {"run", "right"} & values.keys():
-        raise ValueError(
-            f"{path} is no outcome of a run, so its folder holds something else; write another folder for results."
-        )
+    values = values_of_outcome(path, ("run", "right"), "a run")
     try:
         run = Run(**{**values["run"], "budget": Budget(**values["run"]["budget"])})
         outcome = Outcome(**{**values, "run": run})

@@ -1,13 +1,12 @@
 """A run of the study and what it gave, which is kept as a JSON file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from qtarget.disk.files import read_json_object, write_digested_json
-from qtarget.disk.held_folders import check_not_replaced
+from qtarget.study.kept_outcomes import values_of_outcome, write_outcome
 from qtarget.study.tuned.tuned_arms import Configuration, Decoding
 
 
@@ -101,10 +100,7 @@ def path_of(run: StudyRun, results: Path) -> Path:
 
 def keep_outcome(outcome: StudyOutcome, results: Path) -> None:
     """Write the outcome as JSON."""
-    path = path_of(outcome.run, results)
-    check_not_replaced(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_digested_json(path, asdict(outcome), indent=None)
+    write_outcome(outcome, path_of(outcome.run, results))
 
 
 def read_study_outcome(path: Path) -> StudyOutcome:
@@ -113,14 +109,7 @@ def read_study_outcome(path: Path) -> StudyOutcome:
     Raises:
         ValueError: the file holds something else, as that of another version of qtarget does.
     """
-    try:
-        values = read_json_object(path, "remove it")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged; remove it to run it again.") from error
-    if not {"run", "answers"} & values.keys():
-        raise ValueError(
-            f"{path} is no outcome of a study, so its folder holds something else; write another folder for results."
-        )
+    values = values_of_outcome(path, ("run", "answers"), "a study")
     try:
         decodings = tuple(Decoding(*each) for each in values["run"]["decodings"])
         run = StudyRun(**{**values["run"], "decodings": decodings})
