@@ -6,6 +6,8 @@ import json
 import random
 import re
 import shutil
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -34,9 +36,16 @@ from qtarget.study.real_models.real_rows import (
 )
 from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.run_real import check_study, estimate_sentence, missing_units, run_real_study
-from qtarget.study.real_models.study_units import Unit, chosen_rate, development_average, units_in_order
+from qtarget.study.real_models.study_units import (
+    Unit,
+    chosen_rate,
+    development_average,
+    needed_before,
+    units_in_order,
+)
 from qtarget.study.real_models.unit_files import check_one_protocol, path_of_unit, read_unit, save_unit
 from qtarget.study.real_models.unit_work import conduct_unit
+from qtarget.study.real_models.unit_workers import conducted
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -382,3 +391,81 @@ def test_the_page_is_what_the_results_say():
     check_one_protocol(protocol, results)
     assert filled(text, real_parts(protocol, results).__getitem__) == text, "out of date; run: make real-page"
     assert sum(path.stat().st_size for path in results.rglob("*")) < 20 * 10**6
+
+
+def test_units_side_by_side_begin_after_those_that_they_need():
+    protocol = read_protocol("whole")
+    units = units_in_order(protocol)
+    began, ended, at_once = [], set(), []
+
+    def conduct(unit):
+        assert needed_before(unit, protocol) <= ended
+        time.sleep(0.001)
+        return unit.name
+
+    def may_begin(unit):
+        began.append(unit)
+        at_once.append(len(began) - len(ended))
+        return True
+
+    for unit, result in conducted(units, protocol, conduct, 5, may_begin):
+        assert result == unit.name
+        ended.add(unit)
+    assert ended == set(units)
+    assert len(began) == len(units)
+    assert max(at_once) >= 4
+    kd = Unit("smollm2-right-rows", "test", "kd", 2)
+    assert {unit.kind for unit in needed_before(kd, protocol)} == {"rows", "cache", "tuning"}
+    assert {unit.kind for unit in needed_before(Unit("smollm2-right-rows", "cache"), protocol)} == {"rows", "teacher"}
+
+
+def test_units_beside_one_that_fails_are_kept_and_no_further_one_begins():
+    protocol = read_protocol("whole")
+    failed = Unit("smollm2-wrong-rows", "teacher", "teacher")
+
+    def conduct(unit):
+        if unit == failed:
+            raise ValueError("a teacher failed")
+        time.sleep(0.05)
+
+    ended: list[Unit] = []
+    done = (unit for unit, _ in conducted(units_in_order(protocol), protocol, conduct, 4, lambda unit: True))
+    with pytest.raises(ValueError, match="a teacher failed"):
+        ended.extend(done)
+    assert 3 <= len(ended) < 12
+    assert Unit("smollm2-wrong-rows", "cache") not in ended
+
+
+def test_commands_of_other_threads_end_with_the_study(tmp_path, monkeypatch):
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text("#!/bin/sh\nexec sleep 120\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(sleeper))
+    units = [Unit("smollm2-right-rows", "rows"), Unit("smollm2-wrong-rows", "rows")]
+    began = time.monotonic()
+
+    def conduct(unit):
+        run_qtarget([unit.setting], tmp_path / unit.setting)
+
+    def may_begin(unit):
+        if unit == units[1]:
+            raise KeyboardInterrupt
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        list(conducted(units, read_protocol("whole"), conduct, 2, may_begin))
+    assert time.monotonic() - began < 60
+    assert "sleep" not in [child.name() for child in psutil.Process().children(recursive=True)]
+
+
+def test_two_units_at_once_give_what_one_at_a_time_gives(study, tmp_path):
+    arms = [{"name": "sft", "method": "sft"}]
+    setting = {**yaml.safe_load(TINY)["settings"][0], "rates": [0.01], "seeds": [0]}
+    file = protocol_file(tmp_path, arms=arms, settings=[setting], effect_prompts=0)
+    beside = replace(study, protocol=read_protocol(str(file)), results=tmp_path / "results", work=tmp_path / "work")
+    run_real_study(beside, workers=2)
+    assert missing_units(beside) == []
+    base = Unit("tiny-sums", "test", "base")
+    new, old = (read_unit(base, each.results)["evaluations"] for each in (beside, study))
+    assert {name: each["shares"] for name, each in new.items()} == {name: each["shares"] for name, each in old.items()}
+    assert read_unit(Unit("tiny-sums", "test", "sft"), beside.results)["training"]["metrics"]["steps"] == 2

@@ -21,6 +21,7 @@ def study_real_command(
     rows: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: rows of a hub's data set are there.")] = None,
     setting: Annotated[list[str] | None, typer.Option(help="Only this setting.", show_default="all")] = None,
     hours: Annotated[float | None, typer.Option(help="Begin no unit after so many.", min=0.01)] = None,
+    workers: Annotated[int, typer.Option(help="Units at once, each in processes of its own.", min=1)] = 1,
     page: Annotated[Path | None, typer.Option(help="Run nothing; write this page's tables anew.")] = None,
 ) -> None:
     """Real language models: each arm trained, evaluated and kept, one after the other.
@@ -45,5 +46,5 @@ def study_real_command(
         study = RealStudy(asked, results, work, named_places(model or [], "--model"), folders)
         check_settings(setting or [], asked)
         check_study(study)
-    run_real_study(study, setting or [], hours)
+    run_real_study(study, setting or [], hours, workers)
     SafeConsole(soft_wrap=True).print(f"results are in {results}")

@@ -1,6 +1,7 @@
 """`qtarget` as processes of its own: what a user would type, with what each cost."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,15 @@ class CommandCost:
     peak_gib: float
 
 
+_RUNNING: set[subprocess.Popen[bytes]] = set()
+
+
+def stop_commands() -> None:
+    """End the commands that other threads wait for."""
+    for process in tuple(_RUNNING):
+        os.kill(process.pid, signal.SIGTERM)
+
+
 def run_qtarget(words: Sequence[str], log: Path) -> CommandCost:
     """Run `qtarget WORDS`; what it prints goes to the end of a log.
 
@@ -30,12 +40,15 @@ def run_qtarget(words: Sequence[str], log: Path) -> CommandCost:
         file.write(f"$ qtarget {' '.join(words)}\n".encode())
         file.flush()
         process = subprocess.Popen([sys.executable, "-m", "qtarget", *words], stdout=file, stderr=file)
+        _RUNNING.add(process)
         try:
             _, status, used = os.wait4(process.pid, 0)
         except BaseException:
             process.terminate()
             process.wait()
             raise
+        finally:
+            _RUNNING.discard(process)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-6:]

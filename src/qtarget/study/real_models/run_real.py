@@ -1,9 +1,11 @@
 """`qtarget study-real`: every unit that is missing, in order; each is kept as it ends."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from rich.console import Console
 
@@ -18,6 +20,7 @@ from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.study_units import Unit, units_in_order
 from qtarget.study.real_models.unit_files import check_one_protocol, hold_real_protocol, read_unit, save_unit
 from qtarget.study.real_models.unit_work import conduct_unit
+from qtarget.study.real_models.unit_workers import conducted
 
 
 def named_places(words: Sequence[str], flag: str) -> dict[str, str]:
@@ -67,12 +70,15 @@ def check_settings(names: Sequence[str], protocol: RealProtocol) -> None:
         raise ValueError(f"--setting {unknown[0]} is none of this protocol; it has {', '.join(known)}.")
 
 
-def run_real_study(study: RealStudy, settings: Sequence[str] = (), hours: float | None = None) -> None:
+def run_real_study(
+    study: RealStudy, settings: Sequence[str] = (), hours: float | None = None, workers: int = 1
+) -> None:
     """Run the units that are missing, in their order. One that was stopped is run again.
 
     Args:
         settings: names of those to run; all where none is given.
         hours: begin no unit after so many.
+        workers: units at once, each in processes of its own.
 
     Raises:
         SecondWriterError: another process runs the study there.
@@ -84,12 +90,19 @@ def run_real_study(study: RealStudy, settings: Sequence[str] = (), hours: float 
         for folder in (study.results, study.work):
             hold_real_protocol(study.protocol, folder)
         missing = [unit for unit in missing_units(study) if not settings or unit.setting in settings]
-        console.print(estimate_sentence(study, missing), highlight=False)
-        for unit in missing:
+        console.print(estimate_sentence(study, missing, workers), highlight=False)
+
+        def may_begin(unit: Unit) -> bool:
             if hours is not None and time.monotonic() - began > 3600 * hours:
                 console.print(f"{hours:g} hours are over; the same command goes on with {unit.setting} {unit.name}.")
-                break
-            _run_one(unit, study, console)
+                return False
+            console.print(f"{unit.setting:24}{unit.name} …", highlight=False)
+            return True
+
+        units = conducted(missing, study.protocol, partial(_timed, study=study), workers, may_begin)
+        for unit, result in units:
+            save_unit(unit, study.results, result)
+            console.print(_ended(unit, result, is_named=workers > 1), highlight=False)
     show_real(study, console)
 
 
@@ -110,27 +123,30 @@ def missing_units(study: RealStudy) -> list[Unit]:
     return [unit for unit in units_in_order(study.protocol) if read_unit(unit, study.results) is None]
 
 
-def _run_one(unit: Unit, study: RealStudy, console: Console) -> None:
+def _timed(unit: Unit, study: RealStudy) -> dict[str, Any]:
     started = time.monotonic()
-    console.print(f"{unit.setting:24}{unit.name} …", highlight=False)
-    result = conduct_unit(unit, study)
-    seconds = time.monotonic() - started
-    save_unit(unit, study.results, {**result, "seconds": round(seconds, 1)})
+    return {**conduct_unit(unit, study), "seconds": round(time.monotonic() - started, 1)}
+
+
+def _ended(unit: Unit, result: Mapping[str, Any], *, is_named: bool) -> str:
+    """The line of a unit that ended; named where others run beside it."""
     means = [f"{name} {100 * fmean(each['shares']):.1f}" for name, each in result.get("evaluations", {}).items()]
-    console.print(f"{'':24}{', '.join([f'{seconds / 60:.1f} minutes', *means])}", highlight=False)
+    name = f"{unit.setting:24}{unit.name}: " if is_named else " " * 24
+    return name + ", ".join([f"{result['seconds'] / 60:.1f} minutes", *means])
 
 
-def estimate_sentence(study: RealStudy, missing: Sequence[Unit]) -> str:
+def estimate_sentence(study: RealStudy, missing: Sequence[Unit], workers: int = 1) -> str:
     """How many units are missing, and how long they will take: by those of their kind that are done, or by the
     protocol's own expectation."""
     every = units_in_order(study.protocol)
     if not missing:
         return f"{len(every)} units; none of those asked for is to do."
-    minutes = sum(_minutes(unit, study) for unit in missing)
+    minutes = sum(_minutes(unit, study) for unit in missing) / workers
     took = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
+    beside = f", {workers} at once, where none slows another" if workers > 1 else ""
     return (
-        f"{len(every)} units, {len(missing)} of them to do: about {took}. Each is kept as it ends; the same command "
-        "goes on from there."
+        f"{len(every)} units, {len(missing)} of them to do: about {took}{beside}. Each is kept as it ends; the "
+        "same command goes on from there."
     )
 
 

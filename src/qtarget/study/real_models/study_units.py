@@ -63,6 +63,23 @@ def _tests(protocol: RealProtocol, setting: RealSetting, seed: int) -> Iterator[
     yield from (Unit(setting.name, "test", arm, seed) for arm in protocol.arm_names)
 
 
+def needed_before(unit: Unit, protocol: RealProtocol) -> set[Unit]:
+    """Units whose results or models a unit reads: those that must have ended before it begins."""
+    if unit.kind == "rows":
+        return set()
+    setting = protocol.setting(unit.setting)
+    before = {each for each in units_in_order(protocol) if each.setting == unit.setting}
+    kinds: set[UnitKind] = {"rows"}
+    if unit.kind in ("cache", "tokens"):
+        kinds.add("teacher")
+    if unit.kind in ("tuning", "test") and unit.arm != BASELINE_ARM and protocol.arm(unit.arm).needs_teacher:
+        kinds.add("cache")
+    found = {each for each in before if each.kind in kinds}
+    if unit.kind == "test" and unit.arm != BASELINE_ARM:
+        found |= set(trials_of(setting, protocol.arm(unit.arm)))
+    return found
+
+
 def has_teacher(protocol: RealProtocol) -> bool:
     """Whether some arm needs one."""
     return any(arm.needs_teacher for arm in protocol.arms)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib.metadata import version
 from platform import machine
+from threading import Lock
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from qtarget.study.real_models.unit_files import path_of_unit, read_unit
 
 ROWS_KEPT_OF = (GYM_SOURCE, OWN_SUMS)
 """Sources whose rows are kept with the results, so that nothing has to be installed to have them again."""
+_ONE_LOOK = Lock()
+"""Looks at tokens are taken in this process, one after the other: `quiet` changes what all threads share."""
 _PACKAGES = ("qtarget", "torch", "transformers", "trl", "peft")
 
 
@@ -84,7 +87,7 @@ def _cache(unit: Unit, setting: RealSetting, study: RealStudy) -> dict[str, Any]
 def _tokens(unit: Unit, setting: RealSetting, study: RealStudy) -> dict[str, Any]:
     teacher, _ = teacher_model(setting, study)
     rows = study.home(setting) / "train.jsonl"
-    with quiet():
+    with _ONE_LOOK, quiet():
         return look_at_tokens(study.model(setting.student), teacher, rows, setting.prompt, study.protocol)
 
 

@@ -1,0 +1,77 @@
+"""Units side by side: as many at once as there are workers, each after those that it needs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from qtarget.study.real_models.own_commands import stop_commands
+from qtarget.study.real_models.real_protocol import RealProtocol
+from qtarget.study.real_models.study_units import Unit, needed_before
+
+Conduct = Callable[[Unit], Any]
+
+
+def conducted(
+    units: Sequence[Unit], protocol: RealProtocol, conduct: Conduct, workers: int, may_begin: Callable[[Unit], bool]
+) -> Iterator[tuple[Unit, Any]]:
+    """Units as they end, with what each gave.
+
+    A unit's work is done by commands, which are processes of their own; so threads are enough to wait for them. One
+    worker works in this thread.
+
+    Args:
+        units: those to do, in order; what they need and is not among them is there.
+        may_begin: asked before each; once it says no, no further unit begins.
+
+    Raises:
+        ValueError: of the first unit that failed, after the ones beside it have ended.
+    """
+    if workers == 1:
+        for unit in units:
+            if not may_begin(unit):
+                return
+            yield unit, conduct(unit)
+        return
+    running: dict[Future[Any], Unit] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            yield from _by_threads(pool, running, units, protocol, conduct, workers, may_begin)
+        except BaseException:
+            while not wait(running, timeout=0.2).done.issuperset(running):
+                stop_commands()  # again, since a unit may be between two commands
+            raise
+
+
+def _by_threads(
+    pool: ThreadPoolExecutor,
+    running: dict[Future[Any], Unit],
+    units: Sequence[Unit],
+    protocol: RealProtocol,
+    conduct: Conduct,
+    workers: int,
+    may_begin: Callable[[Unit], bool],
+) -> Iterator[tuple[Unit, Any]]:
+    needs = {unit: needed_before(unit, protocol) for unit in units}
+    waiting = list(units)
+    failure: BaseException | None = None
+    while True:
+        open_units = {*waiting, *running.values()}
+        ready = [unit for unit in waiting if not needs[unit] & open_units]
+        for unit in ready[: workers - len(running)]:
+            if not may_begin(unit):
+                waiting.clear()
+                break
+            waiting.remove(unit)
+            running[pool.submit(conduct, unit)] = unit
+        if not running:
+            break
+        ended, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in ended:
+            unit = running.pop(future)
+            if (error := future.exception()) is None:
+                yield unit, future.result()
+            else:
+                failure = failure or error
+                waiting.clear()
+    if failure is not None:
+        raise failure
