@@ -22,6 +22,7 @@ def study_real_command(
     setting: Annotated[list[str] | None, typer.Option(help="Only this setting.", show_default="all")] = None,
     hours: Annotated[float | None, typer.Option(help="Begin no unit after so many.", min=0.01)] = None,
     workers: Annotated[int, typer.Option(help="Units at once, each in processes of its own.", min=1)] = 1,
+    batch_size: Annotated[int | None, typer.Option(help="Completions at once.", min=1, show_default="eval's")] = None,
     page: Annotated[Path | None, typer.Option(help="Run nothing; write this page's tables anew.")] = None,
 ) -> None:
     """Real language models: each arm trained, evaluated and kept, one after the other.
@@ -43,7 +44,7 @@ def study_real_command(
         check_place(results, f"`--results {results}`")
         check_place(work, f"`--work {work}`")
         folders = {name: Path(place) for name, place in named_places(rows or [], "--rows").items()}
-        study = RealStudy(asked, results, work, named_places(model or [], "--model"), folders)
+        study = RealStudy(asked, results, work, named_places(model or [], "--model"), folders, batch_size)
         check_settings(setting or [], asked)
         check_study(study)
     run_real_study(study, setting or [], hours, workers)

@@ -48,7 +48,7 @@ def arm_model(unit: Unit, rate: float, setting: RealSetting, study: RealStudy) -
     keys: dict[str, Any] = {"method": arm.method, **arm.values, "learning_rate": rate, "seed": unit.seed}
     if arm.needs_teacher:
         teacher_cache_facts(setting, study)
-        keys |= {"teacher": teacher_model(setting, study)[0], "teacher_cache": str(study.home(setting) / "cache")}
+        keys["teacher_cache"] = str(study.home(setting) / "cache")
     return _trained(f"{arm.name}-rate{rate:g}-seed{unit.seed}", keys, "train", setting, study)
 
 

@@ -34,6 +34,7 @@ def real_parts(protocol: RealProtocol, results: Path) -> dict[str, str]:
         "units": units_sentence(protocol, results),
         "settings": settings_table(protocol),
         "decodings": decodings_table(protocol),
+        "machines": machines_table(protocol, results),
     }
     for setting in protocol.settings:
         place, tests = setting.name.replace("-", "_"), outcomes_by_arm(protocol, setting, results)
@@ -84,6 +85,21 @@ def progress_table(protocol: RealProtocol, results: Path) -> str:
     return markdown(["setting", "rows", "teacher", "cache", "tokens", "tuning", "test"], rows)
 
 
+def machines_table(protocol: RealProtocol, results: Path) -> str:
+    """What the units of a setting that compute were made with."""
+    units = [unit for unit in units_in_order(protocol) if unit.kind != "rows"]
+    found = [(unit, result) for unit in units if (result := read_unit(unit, results)) is not None]
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for unit, result in found:
+        made_with = result["made_with"]
+        key = (unit.setting, made_with["device"], *(made_with[name] for name in ("torch", "transformers", "trl")))
+        kinds.setdefault(key, []).append(unit.kind)
+    rows = [
+        [*key, ", ".join(f"{made.count(kind)} {kind}" for kind in dict.fromkeys(made))] for key, made in kinds.items()
+    ]
+    return markdown(["setting", "machine", "torch", "transformers", "TRL", "units"], rows) if rows else NOT_RUN
+
+
 def scores_at(
     setting: RealSetting, results: Path, tests: Mapping[str, Sequence[Mapping[str, Any]]], decoding: str
 ) -> str:
@@ -92,11 +108,11 @@ def scores_at(
     if tables is None:
         return NOT_RUN
     (table,) = tables.tasks
-    head = ["arm", "seeds", f"Average@{table.k}", f"minus {tables.baseline}", "p", "cut off", "tokens"]
+    head = ["arm", "by seed", f"Average@{table.k}", f"minus {tables.baseline}", "p", "cut off", "tokens"]
     head += ["distinct", "ECE", "KL from base"]
     order = {name: place for place, name in enumerate(tests)}
     rows = [
-        [*_score_row(score), *_effect_figures(tests[score.arm])]
+        [*_score_row(score, _by_seed(tests[score.arm], decoding)), *_effect_figures(tests[score.arm])]
         for score in sorted(table.scores, key=lambda score: order[score.arm])
     ]
     return markdown(head, [*rows, *_teacher_row(setting, results, decoding, len(head))])
@@ -127,7 +143,11 @@ def reading(protocol: RealProtocol, setting: RealSetting, tests: Mapping[str, Se
     )
 
 
-def _score_row(score: ArmScore) -> list[str]:
+def _by_seed(results: Sequence[Mapping[str, Any]], decoding: str) -> str:
+    return ", ".join(f"{100 * fmean(result['evaluations'][decoding]['shares']):.1f}" for result in results)
+
+
+def _score_row(score: ArmScore, by_seed: str) -> list[str]:
     average, effects = score.average, score.effects
     against, p = "", ""
     if score.against is not None and score.p_holm is not None:
@@ -136,7 +156,7 @@ def _score_row(score: ArmScore) -> list[str]:
         p = "<0.001" if score.p_holm < 0.001 else f"{score.p_holm:.3f}"
     return [
         score.arm,
-        str(score.n_seeds),
+        by_seed,
         f"{100 * average.mean:.1f} ({100 * average.low:.1f}–{100 * average.high:.1f})",
         against,
         p,
@@ -159,7 +179,7 @@ def _teacher_row(setting: RealSetting, results: Path, decoding: str, columns: in
     if result is None or decoding not in result["evaluations"]:
         return []
     mean = f"{100 * fmean(result['evaluations'][decoding]['shares']):.1f}"
-    return [["the teacher", "1", mean, *[""] * (columns - 3)]]
+    return [["the teacher", mean, mean, *[""] * (columns - 3)]]
 
 
 def rates_table(protocol: RealProtocol, setting: RealSetting, results: Path) -> str:

@@ -14,6 +14,7 @@ class RealStudy:
     Attributes:
         results: folder of one file a unit.  work: folder of models, caches and evaluations, which may be deleted.
         weights: folders or GGUF files by the hub's name of a model.  rows: folders by the name of a data set.
+        batch_size: completions at once in an evaluation; None: as `qtarget eval` has it. No answer depends on it.
     """
 
     protocol: RealProtocol
@@ -21,6 +22,7 @@ class RealStudy:
     work: Path
     weights: Mapping[str, str] = field(default_factory=dict)
     rows: Mapping[str, Path] = field(default_factory=dict)
+    batch_size: int | None = None
 
     def model(self, name: str) -> str:
         return self.weights.get(name, name)
