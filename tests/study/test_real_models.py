@@ -469,3 +469,20 @@ def test_two_units_at_once_give_what_one_at_a_time_gives(study, tmp_path):
     new, old = (read_unit(base, each.results)["evaluations"] for each in (beside, study))
     assert {name: each["shares"] for name, each in new.items()} == {name: each["shares"] for name, each in old.items()}
     assert read_unit(Unit("tiny-sums", "test", "sft"), beside.results)["training"]["metrics"]["steps"] == 2
+
+
+def test_what_the_readme_says_of_wrong_rows_is_what_the_results_say():
+    protocol, results = read_protocol("whole"), ROOT / "benchmarks" / "results" / "real_models"
+    tables = compared(outcomes_by_arm(protocol, protocol.settings[0], results), "sampled")
+    scores = {score.arm: score for score in tables.tasks[0].scores}
+    mean = {arm: f"{100 * score.average.mean:.1f}" for arm, score in scores.items()}
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert (
+        f"Average@4 at temperature 0.7 is {mean['target-sft-0.5']} under target-sft (η = 0.5), {mean['kd']} under kd, "
+        f"{mean['sft']} under sft and {mean['dft']} under dft"
+    ) in said
+    assert "With three trainings an arm no difference to sft is clear." in said
+    assert not any(score.is_clear for score in scores.values() if score.against is not None)
+    assert {score.n_seeds for score in scores.values()} == {3}
+    ranked = sorted(scores, key=lambda arm: -scores[arm].average.mean)
+    assert all(arm.startswith("target-sft") for arm in ranked[:3])  # as docs/which-target.md says
