@@ -132,6 +132,7 @@ def test_what_cannot_be_merged_is_refused_before_the_work(base, tmp_path, capsys
     cases = [
         ((str(base), "--out", out), "holds no adapter"),
         ((str(tmp_path / "nowhere"), "--out", out), "nowhere"),
+        (("nobody/nowhere", "--out", out), "ADAPTER 'nobody/nowhere': "),
         ((str(adapter), "--out", str(tmp_path / "there")), f"--out {tmp_path / 'there-2'}"),
         ((str(adapter), "--out", str(tmp_path / "base" / "config.json" / "x")), "is a file"),
         ((str(adapter), "--out", out, "--base", str(quantised)), "as it was before it was quantised"),

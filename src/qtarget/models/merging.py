@@ -61,8 +61,11 @@ def plan_merge(
 
     Raises:
         ValueError: no adapter, one that cannot be merged, a base that is not there or is quantised.
+        OSError: neither a folder nor an adapter on the hub has the name.
     """
     config = adapter_config(adapter)
+    if config is None and not Path(adapter).expanduser().exists():
+        raise OSError("no adapter_config.json of that name was found.")
     if config is None:
         raise ValueError(f"{adapter} holds no adapter (adapter_config.json); name the folder that training wrote.")
     if not allow_pickled_weights:
