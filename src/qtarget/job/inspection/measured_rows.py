@@ -7,6 +7,7 @@ from itertools import groupby
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 import qtarget as qt
 from qtarget.job.inspection.likeliest_tokens import OF_PAGE, Keeping, LikeliestTokens, joined, likeliest
@@ -91,7 +92,7 @@ def measure(
         keep: which candidates of each distribution are kept.
     """
     measured, found, sources, vocabulary = [], None, (), 0
-    for row in rows:
+    for row in tqdm(rows, desc="measuring rows", delay=2):
         forward = reader.read(row)
         if found is None:
             found, vocabulary = _opened(method, forward), forward.head.weight.shape[0]

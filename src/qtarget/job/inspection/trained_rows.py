@@ -7,6 +7,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 from datasets import Dataset
+from tqdm.auto import tqdm
 
 from qtarget.data import WEIGHT
 from qtarget.target.types import IGNORED
@@ -100,7 +101,9 @@ def choose_rows(
     first = _learning(rows, front, quarter, "first")
     taken |= set(front)
     scanned = _learning(rows, [number for number in drawn if number not in taken], scan, "conflict")
-    worst = sorted(scanned, key=conflict, reverse=True)[: count - len(first) - len(random)]
+    conflicts = [conflict(row) for row in tqdm(scanned, desc="looking for conflicts, rows", delay=2)]
+    order = sorted(range(len(scanned)), key=conflicts.__getitem__, reverse=True)
+    worst = [scanned[place] for place in order][: count - len(first) - len(random)]
     return [*first, *random, *worst]
 
 
