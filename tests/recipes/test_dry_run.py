@@ -21,7 +21,7 @@ from qtarget.recipes.parity import check_parity
 from qtarget.recipes.recipe_files import recipe
 from qtarget.recipes.resolve import without_sources
 from qtarget.recipes.run_recipe import RunOptions, evaluation_plan, run_recipe
-from qtarget.recipes.to_job import job_of
+from qtarget.job.config.read_job import job_of
 from qtarget.study.quiet import quiet
 
 ARMS = ["base", "sft", "dft", "kd", "target-sft"]

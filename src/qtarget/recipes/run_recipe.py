@@ -32,7 +32,7 @@ from qtarget.recipes.recipe_files import Recipe
 from qtarget.recipes.resolve import arm_of, without_sources, workload_of
 from qtarget.recipes.run_options import RunOptions
 from qtarget.recipes.table import RecipeScore, arm_score, comparison
-from qtarget.recipes.to_job import job_of
+from qtarget.job.config.read_job import job_of
 from qtarget.study.quiet import quiet
 from qtarget.train.resumption.whole_checkpoints import STATE, checkpoints_in
 

@@ -7,7 +7,7 @@ from typing import Any
 from qtarget.disk.files import read_json_object
 from qtarget.evaluate.compare.arms import read_arm
 from qtarget.evaluate.store import EFFECTS_FILE, RUN, SAMPLES, TASK
-from qtarget.study.real_models.own_commands import run_qtarget
+from qtarget.study.own_commands import run_qtarget
 from qtarget.study.real_models.real_protocol import RealDecoding, RealSetting
 from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.study_units import Unit

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from qtarget.disk.files import read_json_object, replace_text, write_json
-from qtarget.study.real_models.own_commands import printed_by, run_qtarget
+from qtarget.study.own_commands import printed_by, run_qtarget
 from qtarget.study.real_models.real_protocol import TEACHER_ARM, RealSetting
 from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.study_units import Unit

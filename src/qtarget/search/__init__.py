@@ -1,0 +1,1 @@
+"""`qtarget search`: a race of targets."""
