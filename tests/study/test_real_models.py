@@ -18,8 +18,8 @@ from tiny_models import tiny_model, tiny_tokenizer
 
 from qtarget.cli.main import main
 from qtarget.disk.pages import filled
-from qtarget.study.real_models import arm_answers, arm_models
 from qtarget.study.own_commands import CommandCost, printed_by, run_qtarget
+from qtarget.study.real_models import arm_answers, arm_models
 from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
 from qtarget.study.real_models.real_page import real_parts, units_sentence
 from qtarget.study.real_models.real_protocol import read_protocol

@@ -11,11 +11,12 @@ has two pseudo-questions added. After each rung the arm of the highest mean, the
 and where its difference is on the lower side, which it always is. So the chance that an arm which is truly as good as
 any other on that rung (its model's expected score, over questions like these, is the highest) is ever dropped is
 below 0.05, over all arms and all rungs together. For: the leader is not known before, so "the best arm b is dropped"
-is the union, over rungs and over the n arms that may lead, of "m is significantly above b". Each of these is a one-sided
-error, of chance 0.05 / (2 R n) where b has the smallest p. Their union has at most 0.05 / 2, half of what is allowed:
-the other half pays for Holm's steps, in which b meets a milder threshold once arms with smaller p have been dropped;
-these arms no longer can be leaders, so the union is over as many fewer. An arm that was dropped takes its hypotheses at
-later rungs with it, which is Holm's step too: n counts the arms that are still there. tests/search simulates it.
+is the union, over rungs and over the n arms that may lead, of "m is significantly above b". Each of these is a one-
+sided error, of chance 0.05 / (2 R n) where b has the smallest p. Their union has at most 0.05 / 2, half of what is
+allowed: the other half pays for Holm's steps, in which b meets a milder threshold once arms with smaller p have been
+dropped; these arms no longer can be leaders, so the union is over as many fewer. An arm that was dropped takes its
+hypotheses at later rungs with it, which is Holm's step too: n counts the arms that are still there. tests/search
+simulates it.
 
 **What is not.** An arm is judged by what it is at that rung. One that is slow at first and ahead at the end may be
 dropped early, rightly by this rule. And all runs of a race share one training seed, so the chance is over questions and
