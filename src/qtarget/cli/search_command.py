@@ -44,7 +44,8 @@ the loss of the rows in `eval_dataset`. Without --space the arms are what
 Stopped at any moment, the same command goes on; given twice, also on several
 machines that share --out, both take part.
 """
-EVAL_WORDS = ("k", "temperature", "top_p", "max_new_tokens", "prompt", "generator", "batch_size")
+DECODING = ("k", "temperature", "top_p", "max_new_tokens", "prompt")
+EVAL_WORDS = (*DECODING, "generator", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,10 @@ class SearchOptions:
         named = {f.name: getattr(self, f.name) for f in fields(OwnWords) if hasattr(self, f.name)}
         own = OwnWords(**{**named, "questions": None if self.questions is None else [self.questions]})
         launch = tuple(shlex.split(self.launch or ""))
-        parts = (parse_arguments(self.arguments or []), self.space, self.out, own, self._eval_words())
-        return SearchRequest(*parts, self.workers, launch, self.keep_models)
+        protocol = {name: value for name in DECODING if (value := getattr(self, name)) is not None}
+        run = parse_arguments(self.arguments or [])
+        rest = (self.workers, launch, self.keep_models)
+        return SearchRequest(run, self.space, self.out, own, self._eval_words(), protocol, *rest)
 
     def _eval_words(self) -> tuple[str, ...]:
         """Grader and decoding as words of `qtarget eval`."""

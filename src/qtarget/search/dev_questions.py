@@ -11,9 +11,9 @@ from qtarget.console import printable
 from qtarget.data.user_files.formats import rows_of
 from qtarget.disk.files import json_digest, json_text, replace_text
 from qtarget.evaluate.nouns import Question
-from qtarget.evaluate.tasks.lock_file import LOCK_NAME
+from qtarget.evaluate.run.plan import EvaluationPlan
+from qtarget.evaluate.run.prepare import check_grader, task_run_of
 from qtarget.evaluate.tasks.own_words import OwnWords, own_tasks_asked
-from qtarget.evaluate.tasks.questions import load_questions
 from qtarget.job.config.checked_job import Job
 from qtarget.job.rows.mixtures import load_sets
 
@@ -41,8 +41,11 @@ class DevQuestions:
         return json_digest([question.as_json() for question in self.questions])
 
 
-def read_dev_questions(words: OwnWords) -> DevQuestions:
+def read_dev_questions(words: OwnWords, protocol: Mapping[str, Any]) -> DevQuestions:
     """The questions that `--questions` names.
+
+    Args:
+        protocol: how they are to be asked.
 
     Raises:
         ValueError: as `qtarget eval` refuses them, several files, or fewer than `FEWEST`.
@@ -52,7 +55,9 @@ def read_dev_questions(words: OwnWords) -> DevQuestions:
         raise ValueError("`qtarget search` asks one file of questions; write --questions once, with all of them in it.")
     (task,) = tasks
     assert task.source.file is not None
-    questions = load_questions(task, Path(LOCK_NAME)).questions
+    run = task_run_of(EvaluationPlan("", (task,), Path(), protocol), task)
+    check_grader(run)
+    questions = run.questions
     if len(questions) < FEWEST:
         raise ValueError(
             f"--questions {task.source.file} has {len(questions)} questions: half of them race, half confirm, so "

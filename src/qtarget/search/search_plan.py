@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class SearchRequest:
         space: None for a default one, made from what `inspect` finds.
         own: the development questions; none of them for held-out rows.
         words: of `qtarget eval`, besides the questions: grader and decoding.
+        protocol: the decoding's fields, which those words say.
         launch: words before `-m qtarget train`, as accelerate's; none for this Python.
     """
 
@@ -60,6 +61,7 @@ class SearchRequest:
     out: Path
     own: OwnWords
     words: tuple[str, ...] = ()
+    protocol: Mapping[str, Any] = field(default_factory=dict)
     workers: int = 1
     launch: tuple[str, ...] = ()
     keeps_models: bool = False
@@ -120,10 +122,10 @@ def prepare_search(request: SearchRequest) -> Search:
         raise ValueError("a search trains every arm on the same rows, drawn once; write `streaming: false`.")
     space = with_baseline(_space(request, job), float(job.args.learning_rate))
     _check_arms(base, space)
+    time = cost_of_run(job, with_pilot=False).time
     if space.rows is not None:
         training_rows(job_of({**base, "train_rows": space.rows, "train_rows_seed": space.seed}))
-    dev = _development(request.own, job)
-    time = cost_of_run(job, with_pilot=False).time
+    dev = _development(request, job)
     space = replace(space, steps=space.steps or max(1, round(time.steps * SHARE / 2 ** (space.rungs - 1))))
     search = Search(
         base,
@@ -168,10 +170,10 @@ def _check_arms(base: Mapping[str, Any], space: SearchSpace) -> None:
             )
 
 
-def _development(own: OwnWords, job: Job) -> DevQuestions | HeldOutRows:
-    if not own.questions and not own.grade:
+def _development(request: SearchRequest, job: Job) -> DevQuestions | HeldOutRows:
+    if not request.own.questions and not request.own.grade:
         return read_held_out(job)
-    dev = read_dev_questions(own)
+    dev = read_dev_questions(request.own, request.protocol)
     refuse_trained_questions(dev, job)
     return dev
 

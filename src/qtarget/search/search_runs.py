@@ -115,7 +115,7 @@ def conduct_run(run: SearchRun, at: RunPlace) -> RunResult:
 def _train(run: SearchRun, at: RunPlace) -> None:
     """Train the arm, unless an earlier process has."""
     home, search = at.search.out / run.place, at.search
-    if (home / TRAINED).is_file() and (home / MODEL).is_dir():
+    if (home / TRAINED).is_file() and any(found for each in WEIGHTS for found in (home / MODEL).glob(each)):
         return
     for folder in (MODEL, EVALUATION):
         shutil.rmtree(home / folder, ignore_errors=True)

@@ -41,7 +41,7 @@ OF_THE_RACE = {
 class SpaceFile(BaseModel):
     """What a space file may hold."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     arms: list[dict[str, Any]] = Field(min_length=1)
     steps: int | None = Field(None, ge=1)
