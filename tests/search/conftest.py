@@ -14,6 +14,8 @@ from qtarget.study.own_commands import CommandCost, FailedCommandError
 def in_this_process(words, log, around) -> CommandCost:
     """`run_qtarget` without a process, which takes seconds to start."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {' '.join(words)}\n")
     if around.program == search_runs.ROW_LOSSES:
         row_losses.main(words)
         return CommandCost(1.0, 1.0, 1.0)

@@ -110,7 +110,6 @@ class SearchOptions:
 def search_command(options: SearchOptions) -> None:
     with diverted_noise():
         from qtarget.disk.place import check_place
-        from qtarget.search.drawn_arms import check_optuna
         from qtarget.search.run_search import conduct_search
         from qtarget.search.search_plan import prepare_search
         from qtarget.search.view import search_view
@@ -118,8 +117,6 @@ def search_command(options: SearchOptions) -> None:
         with preparation():
             check_place(options.out, f"`--out {options.out}`")
             search = prepare_search(options.request())
-            if search.space.ranges:
-                check_optuna()
         progress = SafeConsole(stderr=options.as_json, soft_wrap=True)
         outcome = conduct_search(search, progress.print)
     if options.as_json:

@@ -23,6 +23,7 @@ from qtarget.search.dev_questions import (
     refuse_trained_questions,
     write_parts_of,
 )
+from qtarget.search.drawn_arms import check_optuna
 from qtarget.search.held_out_rows import HeldOutRows, read_held_out, write_row_halves
 from qtarget.search.search_space import (
     SearchArm,
@@ -121,6 +122,8 @@ def prepare_search(request: SearchRequest) -> Search:
     if job.streaming:
         raise ValueError("a search trains every arm on the same rows, drawn once; write `streaming: false`.")
     space = with_baseline(_space(request, job), float(job.args.learning_rate))
+    if space.ranges:
+        check_optuna()
     _check_arms(base, space)
     time = cost_of_run(job, with_pilot=False).time
     if space.rows is not None:
