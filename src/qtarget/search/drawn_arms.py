@@ -4,6 +4,7 @@ Every batch is drawn from the scores of the batches before it and from the seed 
 it, and however often: a search that was killed, or that several machines run, draws no arm twice and no other arm.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def check_optuna() -> None:
         ImportError: names the line that installs it.
     """
     with needs_extra("a range of `qtarget search`", "search"):
-        import optuna  # noqa: F401
+        import optuna  # noqa: F401  # pyright: ignore[reportMissingImports]
 
 
 def next_points(
@@ -38,11 +39,13 @@ def next_points(
     count = min(BATCH, ranges.draws - len(told))
     if count < 1:
         return []
-    import optuna
+    import optuna  # pyright: ignore[reportMissingImports]
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {key: _distribution(axis) for key, axis in ranges.axes.items()}
-    sampler = optuna.samplers.TPESampler(seed=seed + len(told), n_startup_trials=BATCH, constant_liar=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `constant_liar`
+        sampler = optuna.samplers.TPESampler(seed=seed + len(told), n_startup_trials=BATCH, constant_liar=True)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     states = optuna.trial.TrialState
     for point, score in told:
@@ -52,7 +55,7 @@ def next_points(
 
 
 def _distribution(axis: NumberAxis) -> Any:
-    import optuna
+    import optuna  # pyright: ignore[reportMissingImports]
 
     return optuna.distributions.FloatDistribution(axis.low, axis.high, log=axis.log)
 

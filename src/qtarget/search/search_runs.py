@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qtarget.console import printable
 from qtarget.disk.files import read_json_object, reading_fields, write_digested_json
+from qtarget.disk.seal import SEAL
 from qtarget.evaluate.compare.arms import read_arm
 from qtarget.search.arm_configs import RunLength, best_values, run_values, write_values
 from qtarget.search.dev_questions import RACE
@@ -18,9 +19,7 @@ from qtarget.search.search_space import SearchArm
 from qtarget.search.teacher_caches import cache_names
 from qtarget.study.own_commands import CommandSurroundings, FailedCommandError, run_qtarget
 
-CONFIG, LOG, MODEL, EVALUATION, TRAINED, RESULT = (
-    "config.yaml", "log.txt", "model", "evaluation", "trained.json", "result.json",
-)  # fmt: skip
+CONFIG, LOG, MODEL, EVALUATION, RESULT = "config.yaml", "log.txt", "model", "evaluation", "result.json"
 WEIGHTS = ("*.safetensors", "*.bin")
 ROW_LOSSES = (sys.executable, "-m", "qtarget.search.row_losses")
 
@@ -113,9 +112,9 @@ def conduct_run(run: SearchRun, at: RunPlace) -> RunResult:
 
 
 def _train(run: SearchRun, at: RunPlace) -> None:
-    """Train the arm, unless an earlier process has."""
+    """Train the arm, unless an earlier process has: its result is sealed last."""
     home, search = at.search.out / run.place, at.search
-    if (home / TRAINED).is_file() and any(found for each in WEIGHTS for found in (home / MODEL).glob(each)):
+    if (home / MODEL / SEAL).is_file() and any(found for each in WEIGHTS for found in (home / MODEL).glob(each)):
         return
     for folder in (MODEL, EVALUATION):
         shutil.rmtree(home / folder, ignore_errors=True)
@@ -123,8 +122,7 @@ def _train(run: SearchRun, at: RunPlace) -> None:
     cache = cache_names(search.caches, best_values(search.base, run.arm.keys))
     write_values(home / CONFIG, run_values(search.base, run.arm.keys, length, home / MODEL, cache))
     around = replace(at.around, program=search.launch) if search.launch else at.around
-    cost = run_qtarget(["train", str(home / CONFIG)], home / LOG, around)
-    write_digested_json(home / TRAINED, asdict(cost))
+    run_qtarget(["train", str(home / CONFIG)], home / LOG, around)
 
 
 def _scored(run: SearchRun, at: RunPlace) -> RunResult:

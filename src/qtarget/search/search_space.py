@@ -192,7 +192,7 @@ def _is_range(value: Any) -> bool:
 
 
 def _axis(value: dict[str, Any], where: str) -> NumberAxis:
-    low, high, log = value.get("low"), value.get("high"), value.get("log", False)
+    low, high, log = (value.get(key, default) for key, default in zip(RANGE_KEYS, (None, None, False), strict=True))
     if not (_is_number(low) and _is_number(high) and low < high) or not isinstance(log, bool) or (log and low <= 0):
         raise ValueError(f"{where} is no range; write {{low: 1e-5, high: 1e-4, log: true}}, low above 0 with `log`.")
     return NumberAxis(float(low), float(high), log)

@@ -1,6 +1,7 @@
 """`qtarget` as processes of its own: what a user would type, with what each cost."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -85,7 +86,7 @@ def run_qtarget(words: Sequence[str], log: Path, around: CommandSurroundings = A
     return CommandCost(round(time.monotonic() - started, 1), round(cpu, 1), round(used.ru_maxrss / 2**20, 2))
 
 
-def _waited(process: subprocess.Popen[bytes], is_stopped: Callable[[], bool]) -> tuple[int, "os.struct_rusage"]:
+def _waited(process: subprocess.Popen[bytes], is_stopped: Callable[[], bool]) -> tuple[int, resource.struct_rusage]:
     """The status with which a process ends, and what it used; it is told to end when `is_stopped` says so."""
     is_told = False
     while True:
