@@ -1,15 +1,22 @@
 """The race as a picture: every arm's mean by the steps of the rungs, to where it was dropped."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from qtarget.disk.files import replacing
-from qtarget.search.search_outcome import SearchOutcome, is_sft
+from qtarget.search.search_outcome import ArmRecord, SearchOutcome, is_sft
+from qtarget.search.search_space import SearchArm
 
-SFT_COLOUR, WINNER_COLOUR, OTHER_COLOUR = "#c2602a", "#0b6e4f", "#9aa1ab"
+SFT_COLOUR = "#c2602a"
+COLOURS = ("#3d6fb6", "#8b5fb0", "#0b6e4f", "#b04f86", "#a8862a", "#5b6470")
+"""Of the other methods, in the order in which they come."""
+DASHES = ("-", "--", ":", "-.")
+"""Of one method's arms."""
 NAMED = 12
-"""Arms that the legend names: the winner, sft, and those that came furthest."""
+"""Arms that the legend names: the winner, and those that came furthest."""
 
 
 def draw_race(outcome: SearchOutcome, default_method: str, path: Path) -> None:
@@ -17,15 +24,16 @@ def draw_race(outcome: SearchOutcome, default_method: str, path: Path) -> None:
     figure = Figure(figsize=(9, 4.8), dpi=130, layout="constrained")
     axes = figure.subplots()
     order = sorted(outcome.arms, key=lambda each: each.reached, reverse=True)
+    looks = _looks(order, default_method)
     for place, record in enumerate(order):
         if not record.standings:
             continue
-        winner, sft = record.arm == outcome.winner, is_sft(record.arm, default_method)
-        colour = WINNER_COLOUR if winner else SFT_COLOUR if sft else OTHER_COLOUR
+        winner, (colour, dashes) = record.arm == outcome.winner, looks[record.arm]
         steps = outcome.steps[: len(record.standings)]
         means = [standing.mean for standing in record.standings]
         label = record.arm.name if winner or place < NAMED else None
-        axes.plot(steps, means, marker="o", markersize=4, color=colour, linewidth=2.4 if winner else 1.2, label=label)
+        width = 3.0 if winner else 1.3
+        axes.plot(steps, means, dashes, marker="o", markersize=4, color=colour, linewidth=width, label=label)
         if record.standings[-1].is_dropped:
             axes.plot(steps[-1:], means[-1:], marker="x", color=colour, markersize=10, markeredgewidth=2)
     axes.set_xscale("log", base=2)
@@ -39,3 +47,16 @@ def draw_race(outcome: SearchOutcome, default_method: str, path: Path) -> None:
     figure.legend(loc="outside right upper", frameon=False, fontsize=7)
     with replacing(path) as file:
         figure.savefig(file, format="png", metadata={"Software": None})
+
+
+def _looks(order: Sequence[ArmRecord], default_method: str) -> dict[SearchArm, tuple[str, str]]:
+    """Colour and dashes of each arm."""
+    others = dict.fromkeys(each.arm.method for each in order if not is_sft(each.arm, default_method))
+    colours = {method: COLOURS[place % len(COLOURS)] for place, method in enumerate(others)}
+    seen: Counter[str] = Counter()
+    looks = {}
+    for each in order:
+        colour = SFT_COLOUR if is_sft(each.arm, default_method) else colours[each.arm.method]
+        looks[each.arm] = (colour, DASHES[seen[colour] % len(DASHES)])
+        seen[colour] += 1
+    return looks

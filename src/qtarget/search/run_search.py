@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import psutil
+
 from qtarget.console import printable
 from qtarget.disk.files import replace_text, write_digested_json
 from qtarget.disk.inherited_lock import awaited_lock
@@ -34,6 +36,8 @@ from qtarget.search.view import search_markdown
 from qtarget.study.own_commands import CommandSurroundings
 
 RESULTS, TABLE, PICTURE, BEST = "results.json", "table.md", "race.png", "best.yaml"
+LONGEST_START = 60.0
+"""Seconds. A command takes about as long to start as this process took until here, unless that did other things too."""
 Say = Callable[[str], None]
 
 
@@ -44,7 +48,7 @@ def conduct_search(search: Search, say: Say = lambda line: None) -> SearchOutcom
         ValueError: every arm failed, the teachers cannot be asked, or something in the folder is damaged.
         Interruption: on Ctrl-C or SIGTERM; the same command goes on.
     """
-    say(estimate_sentence(search))
+    say(estimate_sentence(search, min(time.time() - psutil.Process().create_time(), LONGEST_START)))
     try:
         _prepare(search, say)
         outcome = _Race(search, say).run()
@@ -56,17 +60,22 @@ def conduct_search(search: Search, say: Say = lambda line: None) -> SearchOutcom
     return outcome
 
 
-def estimate_sentence(search: Search) -> str:
-    """What the search takes at most, before any run: no arm is dropped, training alone."""
+def estimate_sentence(search: Search, start: float = 0.0) -> str:
+    """What the search takes at most, before any run: no arm is dropped.
+
+    Args:
+        start: seconds that a command takes to start, of which each run has two.
+    """
     space, arms = search.space, search.most_arms
     steps = [search.steps_of_rung(rung) for rung in range(1, space.rungs + 1)]
     total = arms * sum(steps) + 2 * space.confirm_seeds * steps[-1]
     runs = arms * space.rungs + 2 * space.confirm_seeds
-    took, seeds = words_of_time(total * search.step_seconds / search.workers), space.confirm_seeds
+    took = words_of_time((total * search.step_seconds + 2 * start * runs) / search.workers)
+    seeds = space.confirm_seeds
     return (
         f"{arms} arms, {space.rungs} rungs of {', '.join(map(str, steps))} steps, {seeds} fresh seeds for "
-        f"the winner and one other: at most {runs} runs and {total:,} steps, about {took} of training by counted "
-        "operations. Starting and scoring come on top; arms that are dropped are saved."
+        f"the winner and one other: at most {runs} runs and {total:,} steps, about {took} by counted operations "
+        f"and {start:.0f} seconds to start each command. Scoring comes on top; arms that are dropped are saved."
     )
 
 
