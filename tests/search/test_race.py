@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from qtarget.evaluate.confidence import paired_seeds
-from qtarget.search.race import LEVEL, scaled_difference, standings
+from qtarget.search.race import RACE_LEVEL, scaled_difference, standings
 
 RACES = 400
-UPPER = LEVEL + 3 * (LEVEL * (1 - LEVEL) / RACES) ** 0.5
+UPPER = RACE_LEVEL + 3 * (RACE_LEVEL * (1 - RACE_LEVEL) / RACES) ** 0.5
 """Three standard errors above the level: a rate above it is no chance."""
 SHARP = {
     "all arms alike": (8, 3, 60, 4, [0.0] * 8),
@@ -60,9 +60,9 @@ def test_without_holm_and_rungs_it_would_be_dropped_too_often():
         shares, is_lost = [drawn(rng, 60, 4, [0.0] * 8) for _ in range(3)], False
         for each in shares:
             leader = max(each, key=lambda name: each[name].mean())
-            is_lost |= leader != "arm 0" and paired_seeds(each["arm 0"][None], each[leader][None]).p < LEVEL
+            is_lost |= leader != "arm 0" and paired_seeds(each["arm 0"][None], each[leader][None]).p < RACE_LEVEL
         lost += is_lost
-    assert lost / RACES > 2 * LEVEL
+    assert lost / RACES > 2 * RACE_LEVEL
 
 
 def test_arms_that_are_far_behind_are_dropped_at_the_first_rung():

@@ -19,7 +19,14 @@ from qtarget.target.hyperparameters import hyperparameters
 OF_METHODS = ("method", "method_kwargs")
 OF_TEACHERS = ("teacher", "teacher_cache")
 """Keys that a run without a teacher may not have."""
-LEFT_OUT = ("num_train_epochs", "eval_strategy", "eval_dataset", "load_best_model_at_end", "push_to_hub", "save_steps")
+NOT_OF_A_PILOT = (
+    "num_train_epochs",
+    "eval_strategy",
+    "eval_dataset",
+    "load_best_model_at_end",
+    "push_to_hub",
+    "save_steps",
+)
 """Keys of the configuration that a pilot goes without: it is as long as its rung, and scored by the search."""
 
 
@@ -48,7 +55,7 @@ def best_values(base: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, A
     own = {each.name for each in hyperparameters(qt.METHODS[method])}
     same = method == str(base.get("method") or DEFAULT_METHOD)
     kept = {key: value for key, value in base.items() if key not in (*OF_METHODS, *HELD_BACK)}
-    if not needs_teacher(method):
+    if not reads_teacher(method):
         kept = {key: value for key, value in kept.items() if key not in OF_TEACHERS}
     kwargs = (base.get("method_kwargs") or {}) if same else {}
     given = {key: value for key, value in keys.items() if key in own}
@@ -64,7 +71,7 @@ def run_values(
     Args:
         cache: folders of the teachers' caches; None where the run has none, or the configuration's own.
     """
-    values = {key: value for key, value in best_values(base, keys).items() if key not in LEFT_OUT}
+    values = {key: value for key, value in best_values(base, keys).items() if key not in NOT_OF_A_PILOT}
     rows = {} if length.rows is None else {"train_rows": length.rows, "train_rows_seed": length.rows_seed}
     cached = {} if cache is None else {"teacher_cache": cache}
     return {
@@ -92,7 +99,7 @@ def arm_job(values: Mapping[str, Any], arm: SearchArm) -> Job:
     return job
 
 
-def needs_teacher(method: str) -> bool:
+def reads_teacher(method: str) -> bool:
     """Whether a method of the catalogue reads a teacher."""
     return "teacher" in qt.method(method).needs
 

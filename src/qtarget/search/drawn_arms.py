@@ -13,7 +13,7 @@ from qtarget.search.search_space import NumberAxis, RangeArms
 
 BATCH = 4
 """Arms that are drawn at once, and may run beside one another."""
-DIGITS = 3
+DRAWN_DIGITS = 3
 """Of a drawn number: a file is to be read by people."""
 
 
@@ -62,6 +62,6 @@ def _distribution(axis: NumberAxis) -> Any:
 
 def _rounded_point(point: dict[str, float], ranges: RangeArms) -> dict[str, float]:
     return {
-        key: min(max(float(f"{value:.{DIGITS}g}"), ranges.axes[key].low), ranges.axes[key].high)
+        key: min(max(float(f"{value:.{DRAWN_DIGITS}g}"), ranges.axes[key].low), ranges.axes[key].high)
         for key, value in point.items()
     }

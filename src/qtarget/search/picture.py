@@ -15,7 +15,7 @@ COLOURS = ("#3d6fb6", "#8b5fb0", "#0b6e4f", "#b04f86", "#a8862a", "#5b6470")
 """Of the other methods, in the order in which they come."""
 DASHES = ("-", "--", ":", "-.")
 """Of one method's arms."""
-NAMED = 12
+LEGEND_ARMS = 12
 """Arms that the legend names: the winner, and those that came furthest."""
 
 
@@ -31,7 +31,7 @@ def draw_race(outcome: SearchOutcome, default_method: str, path: Path) -> None:
         winner, (colour, dashes) = record.arm == outcome.winner, looks[record.arm]
         steps = outcome.steps[: len(record.standings)]
         means = [standing.mean for standing in record.standings]
-        label = record.arm.name if winner or place < NAMED else None
+        label = record.arm.name if winner or place < LEGEND_ARMS else None
         width = 3.0 if winner else 1.3
         axes.plot(steps, means, dashes, marker="o", markersize=4, color=colour, linewidth=width, label=label)
         if record.standings[-1].is_dropped:

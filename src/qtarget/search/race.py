@@ -31,7 +31,7 @@ import numpy as np
 
 from qtarget.evaluate.confidence import holm, paired_seeds
 
-LEVEL = 0.05
+RACE_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Standing:
 
     @property
     def is_dropped(self) -> bool:
-        return self.p < LEVEL
+        return self.p < RACE_LEVEL
 
 
 def standings(

@@ -14,12 +14,12 @@ from qtarget.models.loading import causal_lm_from
 from qtarget.target.statistics import head_logits
 from qtarget.target.types import IGNORED
 
-Row = tuple[list[int], list[int]]
+LabelledRow = tuple[list[int], list[int]]
 """Token ids, and labels: a token's own id where it is learned, else −100."""
 
 
 @torch.no_grad()
-def row_losses(model: Any, rows: Sequence[Row]) -> list[float]:
+def row_losses(model: Any, rows: Sequence[LabelledRow]) -> list[float]:
     """For every row, the sum of −log p over its learned tokens, nats."""
     model.eval()
     found = []

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from qtarget.disk.inherited_lock import inherited_lock
 from qtarget.search.search_plan import Search
-from qtarget.search.search_runs import RunPlace, RunResult, SearchRun, conduct_run, read_result
+from qtarget.search.search_runs import RunPlace, RunResult, SearchRun, conduct_search_run, read_result
 from qtarget.study.own_commands import CommandSurroundings
 
 LOCK_NAME_OF_RUN = ".running"
@@ -108,7 +108,7 @@ class _Pool:
             around = CommandSurroundings(
                 environment=_environment(place, self.search), handles=(handle,), is_stopped=self.stop.is_set
             )
-            self._keep(run, conduct_run(run, RunPlace(self.search, around)))
+            self._keep(run, conduct_search_run(run, RunPlace(self.search, around)))
         return True
 
     def _keep(self, run: SearchRun, result: RunResult) -> None:

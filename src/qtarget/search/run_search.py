@@ -35,7 +35,7 @@ from qtarget.search.teacher_caches import write_shared_cache
 from qtarget.search.view import search_markdown
 from qtarget.study.own_commands import CommandSurroundings
 
-RESULTS, TABLE, PICTURE, BEST = "results.json", "table.md", "race.png", "best.yaml"
+SEARCH_RESULTS, SEARCH_TABLE, RACE_PICTURE, BEST_CONFIG = "results.json", "table.md", "race.png", "best.yaml"
 LONGEST_START = 60.0
 """Seconds. A command takes about as long to start as this process took until here, unless that did other things too."""
 Say = Callable[[str], None]
@@ -48,7 +48,7 @@ def conduct_search(search: Search, say: Say = lambda line: None) -> SearchOutcom
         ValueError: every arm failed, the teachers cannot be asked, or something in the folder is damaged.
         Interruption: on Ctrl-C or SIGTERM; the same command goes on.
     """
-    say(estimate_sentence(search, min(time.time() - psutil.Process().create_time(), LONGEST_START)))
+    say(search_estimate(search, min(time.time() - psutil.Process().create_time(), LONGEST_START)))
     try:
         _prepare(search, say)
         outcome = _Race(search, say).run()
@@ -60,7 +60,7 @@ def conduct_search(search: Search, say: Say = lambda line: None) -> SearchOutcom
     return outcome
 
 
-def estimate_sentence(search: Search, start: float = 0.0) -> str:
+def search_estimate(search: Search, start: float = 0.0) -> str:
     """What the search takes at most, before any run: no arm is dropped.
 
     Args:
@@ -222,9 +222,11 @@ class _Race:
 
 def _write(outcome: SearchOutcome, search: Search) -> None:
     """The files that tell of a search."""
-    write_digested_json(search.out / RESULTS, outcome.as_json())
-    replace_text(search.out / TABLE, search_markdown(outcome))
-    draw_race(outcome, default_method_of(search.base, DEFAULT_METHOD), search.out / PICTURE)
+    write_digested_json(search.out / SEARCH_RESULTS, outcome.as_json())
+    replace_text(search.out / SEARCH_TABLE, search_markdown(outcome))
+    draw_race(outcome, default_method_of(search.base, DEFAULT_METHOD), search.out / RACE_PICTURE)
     values = best_values(search.base, outcome.advice.keys)
-    write_values(search.out / BEST, values, f"{outcome.advice.name}, chosen by `qtarget search`.\n{outcome.sentence}")
+    write_values(
+        search.out / BEST_CONFIG, values, f"{outcome.advice.name}, chosen by `qtarget search`.\n{outcome.sentence}"
+    )
     shutil.rmtree(search.out / "caches" / "run", ignore_errors=True)

@@ -36,9 +36,9 @@ from qtarget.search.search_space import (
 )
 from qtarget.search.teacher_caches import SharedCache, shared_caches
 
-PLAN, SPACE, QUESTIONS = "search.json", "space.yaml", "questions"
+SEARCH_PLAN, SPACE, HALVES = "search.json", "space.yaml", "questions"
 SPACE_HEAD = "The space of this search, as it was read: every arm, and the ranges that others were drawn from."
-SHARE = 0.25
+PILOT_SHARE = 0.25
 """Of the configuration's own steps, those of the last rung where the space does not say."""
 INSPECTED_ROWS = 64
 """Rows that are looked at for a default space."""
@@ -129,7 +129,7 @@ def prepare_search(request: SearchRequest) -> Search:
     if space.rows is not None:
         training_rows(job_of({**base, "train_rows": space.rows, "train_rows_seed": space.seed}))
     dev = _development(request, job)
-    space = replace(space, steps=space.steps or max(1, round(time.steps * SHARE / 2 ** (space.rungs - 1))))
+    space = replace(space, steps=space.steps or max(1, round(time.steps * PILOT_SHARE / 2 ** (space.rungs - 1))))
     search = Search(
         base,
         space,
@@ -187,7 +187,7 @@ def meet_plan(search: Search) -> None:
     Raises:
         ValueError: names the first key that differs; or the plan is damaged.
     """
-    path = search.out / PLAN
+    path = search.out / SEARCH_PLAN
     if not path.is_file():
         return
     before = read_json_object(path, "bring it back, or write another --out")
@@ -212,12 +212,12 @@ def plan_facts(search: Search) -> dict[str, Any]:
 def write_plan(search: Search) -> None:
     """Write the plan, the space, and both halves of the development questions, where they are not there yet. The plan
     comes last: where it is, all of it is."""
-    if (search.out / PLAN).is_file():
+    if (search.out / SEARCH_PLAN).is_file():
         return meet_plan(search)
-    dev, seed, questions = search.development, search.space.seed, search.out / QUESTIONS
+    dev, seed, questions = search.development, search.space.seed, search.out / HALVES
     if isinstance(dev, DevQuestions):
         write_parts_of(dev, questions, seed)
     else:
         write_row_halves(dev, questions, seed)
     write_values(search.out / SPACE, space_values(search.space), SPACE_HEAD)
-    write_digested_json(search.out / PLAN, plan_facts(search))
+    write_digested_json(search.out / SEARCH_PLAN, plan_facts(search))

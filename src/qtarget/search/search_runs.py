@@ -14,13 +14,13 @@ from qtarget.evaluate.compare.arms import read_arm
 from qtarget.search.arm_configs import RunLength, best_values, run_values, write_values
 from qtarget.search.dev_questions import RACE
 from qtarget.search.held_out_rows import scores_of_losses
-from qtarget.search.search_plan import QUESTIONS, Search
+from qtarget.search.search_plan import HALVES, Search
 from qtarget.search.search_space import SearchArm
 from qtarget.search.teacher_caches import cache_names
 from qtarget.study.own_commands import CommandSurroundings, FailedCommandError, run_qtarget
 
-CONFIG, LOG, MODEL, EVALUATION, RESULT = "config.yaml", "log.txt", "model", "evaluation", "result.json"
-WEIGHTS = ("*.safetensors", "*.bin")
+RUN_CONFIG, RUN_LOG, RUN_MODEL, RUN_ANSWERS, RUN_RESULT = "config.yaml", "log.txt", "model", "evaluation", "result.json"
+PILOT_WEIGHTS = ("*.safetensors", "*.bin")
 ROW_LOSSES = (sys.executable, "-m", "qtarget.search.row_losses")
 
 
@@ -69,7 +69,7 @@ def read_result(run: SearchRun, search: Search) -> RunResult | None:
     Raises:
         ValueError: the file is damaged.
     """
-    path = search.out / run.place / RESULT
+    path = search.out / run.place / RUN_RESULT
     if not path.is_file():
         return None
     remedy = f"delete {path.parent} to run it again"
@@ -87,7 +87,7 @@ class RunPlace:
     around: CommandSurroundings = field(default_factory=CommandSurroundings)
 
 
-def conduct_run(run: SearchRun, at: RunPlace) -> RunResult:
+def conduct_search_run(run: SearchRun, at: RunPlace) -> RunResult:
     """Train and score an arm, and keep the result. A command that fails is a result too.
 
     Raises:
@@ -105,39 +105,41 @@ def conduct_run(run: SearchRun, at: RunPlace) -> RunResult:
     if not all(map(math.isfinite, result.scores)):
         result = RunResult(failed="its loss on the held-out rows is no number")
     result = replace(result, seconds=round(time.monotonic() - started, 1))
-    write_digested_json(home / RESULT, asdict(result))
+    write_digested_json(home / RUN_RESULT, asdict(result))
     if not search.keeps_models:
-        drop_weights(home / MODEL)
+        drop_weights(home / RUN_MODEL)
     return result
 
 
 def _train(run: SearchRun, at: RunPlace) -> None:
     """Train the arm, unless an earlier process has: its result is sealed last."""
     home, search = at.search.out / run.place, at.search
-    if (home / MODEL / SEAL).is_file() and any(found for each in WEIGHTS for found in (home / MODEL).glob(each)):
+    if (home / RUN_MODEL / SEAL).is_file() and any(
+        found for each in PILOT_WEIGHTS for found in (home / RUN_MODEL).glob(each)
+    ):
         return
-    for folder in (MODEL, EVALUATION):
+    for folder in (RUN_MODEL, RUN_ANSWERS):
         shutil.rmtree(home / folder, ignore_errors=True)
     length = RunLength(run.steps, run.seed, search.space.rows, search.space.seed)
     cache = cache_names(search.caches, best_values(search.base, run.arm.keys))
-    write_values(home / CONFIG, run_values(search.base, run.arm.keys, length, home / MODEL, cache))
+    write_values(home / RUN_CONFIG, run_values(search.base, run.arm.keys, length, home / RUN_MODEL, cache))
     around = replace(at.around, program=search.launch) if search.launch else at.around
-    run_qtarget(["train", str(home / CONFIG)], home / LOG, around)
+    run_qtarget(["train", str(home / RUN_CONFIG)], home / RUN_LOG, around)
 
 
 def _scored(run: SearchRun, at: RunPlace) -> RunResult:
     home, search = at.search.out / run.place, at.search
-    part = search.out / QUESTIONS / f"{run.part}.jsonl"
+    part = search.out / HALVES / f"{run.part}.jsonl"
     if search.evaluation is None:
         around = replace(at.around, program=ROW_LOSSES)
-        run_qtarget([str(home / MODEL), str(part), str(home / "losses.json")], home / LOG, around)
+        run_qtarget([str(home / RUN_MODEL), str(part), str(home / "losses.json")], home / RUN_LOG, around)
         losses = read_json_object(home / "losses.json", f"delete {home}")["losses"]
         numbers = [math.nan if loss is None else loss for loss in losses]
         return RunResult(tuple(scores_of_losses(numbers, part)))
     asked = ["--questions", f"{search.evaluation.name}={part.absolute()}", "--seed", str(search.space.seed)]
-    words = ["eval", str(home / MODEL), *asked, *search.evaluation.words, "--out", str(home / EVALUATION)]
-    run_qtarget(words, home / LOG, at.around)
-    arm = read_arm(run.arm.name, [home / EVALUATION])
+    words = ["eval", str(home / RUN_MODEL), *asked, *search.evaluation.words, "--out", str(home / RUN_ANSWERS)]
+    run_qtarget(words, home / RUN_LOG, at.around)
+    arm = read_arm(run.arm.name, [home / RUN_ANSWERS])
     (answers,) = arm.seeds[0].values()
     units = [question.unit for question in answers.questions]
     own = len(set(units)) == len(units)
@@ -146,6 +148,6 @@ def _scored(run: SearchRun, at: RunPlace) -> RunResult:
 
 def drop_weights(model: Path) -> None:
     """Delete a pilot's weights, which nothing reads again; what it measured and answered stays."""
-    for pattern in WEIGHTS:
+    for pattern in PILOT_WEIGHTS:
         for path in model.glob(pattern):
             path.unlink(missing_ok=True)

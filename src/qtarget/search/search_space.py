@@ -18,7 +18,7 @@ from qtarget.target.hyperparameters import suggestion
 
 BASELINE_METHOD = "sft"
 RANGE_KEYS = ("low", "high", "log")
-DRAWS = "draws"
+DRAWS_KEY = "draws"
 OF_THE_RACE = {
     "max_steps": "write `steps:` of the first rung, and `rungs:`",
     "num_train_epochs": "write `steps:` of the first rung, and `rungs:`",
@@ -172,7 +172,7 @@ def _arms_of(keys: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], li
                 raise ValueError(f"{where}: no method {each!r}; {suggestion(str(each), qt.METHODS)}")
     axes = {key: _axis(value, f"{where}: `{key}`") for key, value in keys.items() if _is_range(value)}
     draws = _draws(keys, axes, where)
-    lists = {key: _choices(value, f"{where}: `{key}`") for key, value in keys.items() if key not in (*axes, DRAWS)}
+    lists = {key: _choices(value, f"{where}: `{key}`") for key, value in keys.items() if key not in (*axes, DRAWS_KEY)}
     grid = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
     if not axes:
         return grid, []
@@ -203,8 +203,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _draws(keys: Mapping[str, Any], axes: Mapping[str, NumberAxis], where: str) -> int:
-    draws = keys.get(DRAWS, 8)
-    if DRAWS in keys and not axes:
+    draws = keys.get(DRAWS_KEY, 8)
+    if DRAWS_KEY in keys and not axes:
         raise ValueError(f"{where}: `draws` is of ranges, and there is none; write {{low: 0.1, high: 0.9}} for a key.")
     if not isinstance(draws, int) or isinstance(draws, bool) or not 1 <= draws <= 1000:
         raise ValueError(f"{where}: `draws: {printable(str(draws))}` is no count; write `draws: 8`.")
@@ -229,7 +229,7 @@ def space_values(space: SearchSpace) -> dict[str, Any]:
         {key: [value] if isinstance(value, list) else value for key, value in arm.keys.items()} for arm in space.arms
     ]
     drawn = [
-        {**each.keys, **{key: vars(axis) for key, axis in each.axes.items()}, DRAWS: each.draws}
+        {**each.keys, **{key: vars(axis) for key, axis in each.axes.items()}, DRAWS_KEY: each.draws}
         for each in space.ranges
     ]
     rest = {name: getattr(space, name) for name in SpaceFile.model_fields if name != "arms"}

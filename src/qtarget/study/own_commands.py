@@ -53,10 +53,10 @@ class CommandSurroundings:
     is_stopped: Callable[[], bool] = lambda: False
 
 
-ALONE = CommandSurroundings()
+BY_ITSELF = CommandSurroundings()
 
 
-def run_qtarget(words: Sequence[str], log: Path, around: CommandSurroundings = ALONE) -> CommandCost:
+def run_qtarget(words: Sequence[str], log: Path, around: CommandSurroundings = BY_ITSELF) -> CommandCost:
     """Run `qtarget WORDS`; what it prints goes to the end of a log.
 
     Raises:
