@@ -271,6 +271,10 @@ def test_held_out_rows_that_are_trained_on_are_refused(here, capsys):
         ((*ASKED, "--k", "0"), "k"),
         ((*ASKED, "--temperature", "0"), "temperature 0 gives the same answer 2 times"),
         ((*ASKED, "--prompt", "gone"), "gone"),
+        (
+            (*ASKED, "--launch", "no-such-launcher --num_processes 2"),
+            "--launch no-such-launcher: there is no such command",
+        ),
         ((*ASKED, "--out", "config.yaml/s"), "config.yaml"),
     ],
 )

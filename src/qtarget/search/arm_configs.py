@@ -26,6 +26,8 @@ NOT_OF_A_PILOT = (
     "load_best_model_at_end",
     "push_to_hub",
     "save_steps",
+    "eval_on_start",
+    "resume_from_checkpoint",
 )
 """Keys of the configuration that a pilot goes without: it is as long as its rung, and scored by the search."""
 

@@ -54,7 +54,7 @@ def conduct_search(search: Search, say: Say = lambda line: None) -> SearchOutcom
         outcome = _Race(search, say).run()
     except KeyboardInterrupt as stopped:
         raise stopped_by(
-            stopped, f"; runs that are done stay in {search.out}, and the same command goes on from there"
+            stopped, f"in a search: runs that are done stay in {search.out}, and the same command goes on from there"
         ) from stopped
     _write(outcome, search)
     return outcome

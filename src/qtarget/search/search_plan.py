@@ -1,6 +1,7 @@
 """What a search is asked, checked before any run, and kept beside its results."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -116,6 +117,8 @@ def prepare_search(request: SearchRequest) -> Search:
     Raises:
         ValueError: a configuration, a space, questions or rows that will not do, or another search in the folder.
     """
+    if request.launch and shutil.which(request.launch[0]) is None:
+        raise ValueError(f"--launch {request.launch[0]}: there is no such command; write its path.")
     file = YamlFile({}, {}) if request.run.config is None else read_yaml(request.run.config)
     given = user_input(file, request.run)
     base, job = dict(given.values), check_job(given)

@@ -114,9 +114,7 @@ def conduct_search_run(run: SearchRun, at: RunPlace) -> RunResult:
 def _train(run: SearchRun, at: RunPlace) -> None:
     """Train the arm, unless an earlier process has: its result is sealed last."""
     home, search = at.search.out / run.place, at.search
-    if (home / RUN_MODEL / SEAL).is_file() and any(
-        found for each in PILOT_WEIGHTS for found in (home / RUN_MODEL).glob(each)
-    ):
+    if (home / RUN_MODEL / SEAL).is_file() and _weights_in(home / RUN_MODEL):
         return
     for folder in (RUN_MODEL, RUN_ANSWERS):
         shutil.rmtree(home / folder, ignore_errors=True)
@@ -148,6 +146,9 @@ def _scored(run: SearchRun, at: RunPlace) -> RunResult:
 
 def drop_weights(model: Path) -> None:
     """Delete a pilot's weights, which nothing reads again; what it measured and answered stays."""
-    for pattern in PILOT_WEIGHTS:
-        for path in model.glob(pattern):
-            path.unlink(missing_ok=True)
+    for path in _weights_in(model):
+        path.unlink(missing_ok=True)
+
+
+def _weights_in(model: Path) -> list[Path]:
+    return [path for pattern in PILOT_WEIGHTS for path in model.glob(pattern)]
