@@ -13,6 +13,9 @@ import pytest
 from job.stopped import Signalling, end_of, started
 from search.searched import ASKED, SPACE, write_file
 
+from qtarget.search import search_runs
+from qtarget.study.own_commands import FailedCommandError
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes")
 SHORT = {**SPACE, "confirm_seeds": 1, "arms": [{"method": ["sft", "target-sft"]}]}
 SEARCH = ("search", "config.yaml", "--space", "short.yaml", *ASKED)
@@ -47,6 +50,29 @@ def test_a_search_that_was_killed_goes_on_to_the_same_table(short, folder_state)
         state = folder_state(short / out)
         assert {name: text.replace(out, "whole") for name, text in state.items()} == whole
     assert ends.count(-signal.SIGKILL) >= 3, ends
+
+
+def test_a_search_that_is_told_to_stop_waits_until_its_commands_have_ended(short, monkeypatch):
+    """A command that takes a second to end after it was told, as a training that finishes its step."""
+
+    def slow_to_end(words, log, around):
+        os.kill(os.getpid(), signal.SIGTERM)  # of the search, which runs this in a thread
+        for _ in range(600):
+            if around.is_stopped():
+                time.sleep(1)
+                (short / "ended").touch()
+                raise FailedCommandError("stopped", "", 143)
+            time.sleep(0.05)
+        raise AssertionError("nobody told it")
+
+    monkeypatch.setattr(search_runs, "run_qtarget", slow_to_end)
+    place = short / "said"
+    place.mkdir()
+    ended = end_of(started((*SEARCH, "--out", "told"), folder=place), place)
+    assert ended.code == 143, ended.err
+    assert "stopped by SIGTERM in a search: runs that are done stay in told" in ended.err
+    assert (short / "ended").exists()
+    assert not list((short / "told").rglob("result.json"))
 
 
 def test_two_searches_at_once_share_the_runs(short, folder_state):

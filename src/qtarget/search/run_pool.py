@@ -6,8 +6,8 @@ run is taken up when its orphan has ended, and never by two at once. Nobody begi
 
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from qtarget.disk.inherited_lock import inherited_lock
 from qtarget.search.search_plan import Search
@@ -31,17 +31,16 @@ def all_results(runs: Sequence[SearchRun], search: Search, on_result: OnResult) 
         ValueError: a damaged result.
     """
     pool = _Pool(runs, search, on_result)
-    threads = [threading.Thread(target=pool.work, args=(place,)) for place in range(min(search.workers, len(runs)))]
+    count = max(1, min(search.workers, len(pool.waiting)))
+    workers = ThreadPoolExecutor(count)
     try:
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            threads[0].join(0.1) if threads[0].is_alive() else time.sleep(0.1)
+        # not `Thread.join(timeout)`: interrupted, it takes a thread that runs for one that has ended (bpo-45274)
+        wait([workers.submit(pool.work, place) for place in range(count)])
     except BaseException:
         pool.stop.set()
-        for thread in threads:
-            thread.join()
         raise
+    finally:
+        workers.shutdown()
     if pool.errors:
         raise pool.errors[0]
     return {run: pool.results[run] for run in runs}
