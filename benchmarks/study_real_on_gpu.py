@@ -23,8 +23,8 @@ from tempfile import TemporaryDirectory
 
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking CUDA itself would spoil the processes forked later
 
+from qtarget.study.own_commands import CommandCost, CommandSurroundings
 from qtarget.study.real_models import arm_answers, arm_models
-from qtarget.study.real_models.own_commands import CommandCost
 from qtarget.study.real_models.real_protocol import read_protocol
 from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.run_real import check_settings, named_places, run_real_study
@@ -33,7 +33,7 @@ PRELOADED = ["qtarget.cli.main", "qtarget.job.training", "qtarget.evaluate.effec
 SERVER = multiprocessing.get_context("forkserver")
 
 
-def forked_command(words: Sequence[str], log: Path) -> CommandCost:
+def forked_command(words: Sequence[str], log: Path, _around: CommandSurroundings) -> CommandCost:
     """Run `qtarget WORDS` in a process forked from the server; as `run_qtarget` otherwise."""
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

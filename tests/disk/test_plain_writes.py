@@ -16,7 +16,7 @@ EXCEPTIONS = {
     "src/qtarget/evaluate/grading/function_worker.py": "a pipe to the parent process",
     "benchmarks/soak.py": "logs that processes append to, in a folder of its own that is removed",
     "src/qtarget/cli/library_noise.py": "a log that libraries append to while a command runs",
-    "src/qtarget/study/real_models/own_commands.py": "a log that commands append to while they run",
+    "src/qtarget/study/own_commands.py": "a log that commands append to while they run",
     "benchmarks/reading_rows.py": "rows to be read, in a folder of its own that is removed",
     "benchmarks/timing.py": "a switch of the system under /proc",
 }

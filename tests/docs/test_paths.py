@@ -47,6 +47,16 @@ USERS = {
     "tasks/TASK.jsonl": "what `qtarget eval` writes, one file a task",
     "inspect.json": "what `qtarget inspect` writes",
     "runs/inspect/": "where `qtarget inspect` writes",
+    "dev.jsonl": "stands for development questions of one's own",
+    "space.yaml": "stands for a space of one's own, and what `qtarget search` writes",
+    "table.md": "what `qtarget search` writes",
+    "race.png": "likewise",
+    "search.json": "likewise",
+    "best.yaml": "likewise",
+    "runs/search/best.yaml": "likewise",
+    "confirmation/": "likewise",
+    "caches/": "likewise",
+    "questions/": "likewise",
 }
 """Names of files that a user has or a command writes, and which."""
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
 from qtarget.evaluate.run.conduct import run_evaluation
+from qtarget.job.config.read_job import job_of
 from qtarget.job.training import prepare_training
 from qtarget.recipes.dry import DRY_ROWS, TRAINING, dry_models, dry_values
 from qtarget.recipes.launch import arm_values
@@ -21,7 +22,6 @@ from qtarget.recipes.parity import check_parity
 from qtarget.recipes.recipe_files import recipe
 from qtarget.recipes.resolve import without_sources
 from qtarget.recipes.run_recipe import RunOptions, evaluation_plan, run_recipe
-from qtarget.recipes.to_job import job_of
 from qtarget.study.quiet import quiet
 
 ARMS = ["base", "sft", "dft", "kd", "target-sft"]

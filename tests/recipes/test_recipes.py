@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from job.command import run as command
+from qtarget.recipes.to_job import job_of
 
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.evaluate.tasks import TASKS
@@ -16,7 +17,6 @@ from qtarget.recipes.launch import arm_values, launch_line, write_config
 from qtarget.recipes.recipe_files import FILES, read_part, recipe, recipe_names, recipes
 from qtarget.recipes.resolve import left_open, resolved_values, trained_arms, without_sources
 from qtarget.recipes.schema import DataFile, ModelFile
-from qtarget.recipes.to_job import job_of
 
 GOLDEN = Path(__file__).parent / "openr1-15k-qwen2.5-math-7b-target-sft.yaml"
 SIZES = ("1.5b", "7b")

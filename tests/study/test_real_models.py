@@ -6,11 +6,11 @@ import json
 import random
 import re
 import shutil
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from threading import Event
 
 import psutil
 import pytest
@@ -20,8 +20,8 @@ from tiny_models import tiny_model, tiny_tokenizer
 
 from qtarget.cli.main import main
 from qtarget.disk.pages import filled
+from qtarget.study.own_commands import CommandCost, CommandSurroundings, printed_by, run_qtarget
 from qtarget.study.real_models import arm_answers, arm_models
-from qtarget.study.real_models.own_commands import CommandCost, printed_by, run_qtarget
 from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
 from qtarget.study.real_models.real_page import real_parts, units_sentence
 from qtarget.study.real_models.real_protocol import read_protocol
@@ -98,7 +98,7 @@ def study(tmp_path_factory) -> RealStudy:
     return study
 
 
-def in_this_process(words, log) -> CommandCost:
+def in_this_process(words, log, around) -> CommandCost:
     with pytest.raises(SystemExit) as ended:
         main(list(words))
     assert not ended.value.code, words
@@ -408,7 +408,7 @@ def test_units_side_by_side_begin_after_those_that_they_need():
         at_once.append(len(began) - len(ended))
         return True
 
-    for unit, result in conducted(units, protocol, conduct, 5, may_begin):
+    for unit, result in conducted(units, protocol, conduct, 5, may_begin, Event()):
         assert result == unit.name
         ended.add(unit)
     assert ended == set(units)
@@ -429,23 +429,20 @@ def test_units_beside_one_that_fails_are_kept_and_no_further_one_begins():
         time.sleep(0.05)
 
     ended: list[Unit] = []
-    done = (unit for unit, _ in conducted(units_in_order(protocol), protocol, conduct, 4, lambda unit: True))
+    done = (unit for unit, _ in conducted(units_in_order(protocol), protocol, conduct, 4, lambda unit: True, Event()))
     with pytest.raises(ValueError, match="a teacher failed"):
         ended.extend(done)
     assert 3 <= len(ended) < 12
     assert Unit("smollm2-wrong-rows", "cache") not in ended
 
 
-def test_commands_of_other_threads_end_with_the_study(tmp_path, monkeypatch):
-    sleeper = tmp_path / "sleeper"
-    sleeper.write_text("#!/bin/sh\nexec sleep 120\n")
-    sleeper.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(sleeper))
-    units = [Unit("smollm2-right-rows", "rows"), Unit("smollm2-wrong-rows", "rows")]
+def test_commands_of_other_threads_end_with_the_study(tmp_path):
+    units, stop = [Unit("smollm2-right-rows", "rows"), Unit("smollm2-wrong-rows", "rows")], Event()
+    asleep = CommandSurroundings(("sleep",), is_stopped=stop.is_set)
     began = time.monotonic()
 
     def conduct(unit):
-        run_qtarget([unit.setting], tmp_path / unit.setting)
+        run_qtarget(["120"], tmp_path / unit.setting, asleep)
 
     def may_begin(unit):
         if unit == units[1]:
@@ -453,7 +450,7 @@ def test_commands_of_other_threads_end_with_the_study(tmp_path, monkeypatch):
         return True
 
     with pytest.raises(KeyboardInterrupt):
-        list(conducted(units, read_protocol("whole"), conduct, 2, may_begin))
+        list(conducted(units, read_protocol("whole"), conduct, 2, may_begin, stop))
     assert time.monotonic() - began < 60
     assert "sleep" not in [child.name() for child in psutil.Process().children(recursive=True)]
 

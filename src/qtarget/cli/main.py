@@ -21,6 +21,7 @@ from qtarget.cli.library_noise import shows_all_noise
 from qtarget.cli.model_commands import model_app
 from qtarget.cli.real_commands import real_app
 from qtarget.cli.recipe_commands import recipes_app
+from qtarget.cli.search_command import search_app
 from qtarget.cli.secret_words import refuse_secret_words
 from qtarget.cli.setup_commands import setup_app
 from qtarget.cli.teacher_commands import teacher_app
@@ -39,7 +40,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fine-tune language models by designing the target distribution.",
 )
-for top_level in (setup_app, inspect_app, training_app, model_app, evaluation_app, experiments_app, real_app):
+for top_level in (
+    setup_app,
+    inspect_app,
+    search_app,
+    training_app,
+    model_app,
+    evaluation_app,
+    experiments_app,
+    real_app,
+):
     app.add_typer(top_level)
 app.add_typer(lab_app, name="lab")
 app.add_typer(teacher_app, name="teacher")

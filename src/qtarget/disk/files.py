@@ -115,6 +115,20 @@ def json_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def first_difference(before: Any, now: Any) -> str:
+    """The dotted name of the first key under which two values of JSON differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*now, *(key for key in before if key not in now)]
+        key = next(key for key in keys if before.get(key, ...) != now.get(key, ...))
+        rest = first_difference(before.get(key), now.get(key))
+        return f"{key}.{rest}" if rest else key
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        place = next(place for place, pair in enumerate(zip(before, now, strict=True)) if pair[0] != pair[1])
+        rest = first_difference(before[place], now[place])
+        return f"{place}.{rest}" if rest else str(place)
+    return ""
+
+
 def read_json_object(path: Path, remedy: str, keys: Collection[str] | None = None) -> dict[str, Any]:
     """The object in a JSON file; where it holds its own sha256, that is checked and left out.
 

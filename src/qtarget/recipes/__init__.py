@@ -4,7 +4,7 @@ files/                          the recipes, as YAML; schema: what they may hold
 recipe_files, resolve           the files read, and put together to each arm's configuration
 estimates                       bytes and hours, by formula; view: what `recipes list` and `show` print
 run_options, run_recipe         `recipes run`; table: what it prints
-to_job, parity                  an arm as a `Job`, and the check that training asks as evaluation does
+parity                          the check that training asks as evaluation does
 launch                          the lines for several GPUs
 dry, tiny                       dry runs, with tiny random models
 """

@@ -23,6 +23,7 @@ from qtarget.evaluate.tasks import task
 from qtarget.evaluate.tasks.lock_file import LOCK_NAME
 from qtarget.evaluate.tasks.questions import sample_rows
 from qtarget.job.config.checked_job import Job
+from qtarget.job.config.read_job import job_of
 from qtarget.job.training import CONFIGURATION, LAST_GOOD, prepare_training, run_training
 from qtarget.recipes.dry import DRY_PROTOCOL, DRY_QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
@@ -32,7 +33,6 @@ from qtarget.recipes.recipe_files import Recipe
 from qtarget.recipes.resolve import arm_of, without_sources, workload_of
 from qtarget.recipes.run_options import RunOptions
 from qtarget.recipes.table import RecipeScore, arm_score, comparison
-from qtarget.recipes.to_job import job_of
 from qtarget.study.quiet import quiet
 from qtarget.train.resumption.whole_checkpoints import STATE, checkpoints_in
 

@@ -2,6 +2,7 @@
 
 fine_tuning, scoring        a student fine-tuned, and scored
 experiment, run_record      one run of the demo; the run and its outcome, kept as JSON
+own_commands                `qtarget train`, `eval` and `teacher` as processes, with what each cost
 demo, picture               `qtarget demo`
 tuned/                      `qtarget study`: every method tuned alike, in thirteen settings
 """

@@ -58,7 +58,7 @@ def prepare_evaluation(plan: EvaluationPlan) -> PreparedEvaluation:
     _check_effects(plan)
     task_runs = tuple(task_run_of(plan, task) for task in find_tasks(plan.tasks))
     for run in task_runs:
-        _check_grader(run)
+        check_grader(run)
     generator = generator_of(plan)
     task_runs = tuple(_with_prompt(run, generator) for run in task_runs)
     prompts = {
@@ -83,7 +83,7 @@ def _regrading(plan: EvaluationPlan) -> PreparedEvaluation:
         raise ValueError(_nothing_to_grade(plan, "a task", RUN))
     runs = tuple(_run_on_disk(plan, given) for given in plan.tasks)
     for run in runs:
-        _check_grader(run)
+        check_grader(run)
     return PreparedEvaluation(plan, runs, {}, facts, None)
 
 
@@ -106,7 +106,7 @@ def _run_on_disk(plan: EvaluationPlan, given: TaskName) -> TaskRun:
     return replace(run, task=TaskFacts.of(task)) if task is not None and task.suite == OWN == run.task.suite else run
 
 
-def _check_grader(run: TaskRun) -> None:
+def check_grader(run: TaskRun) -> None:
     """Refuse a grader that cannot do its work, before the work."""
     grader = make_grader(run.task.grader, run.task.settings)
     try:

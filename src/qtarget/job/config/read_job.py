@@ -42,6 +42,15 @@ def read_job(arguments: RunArguments) -> Job:
     return check_job(user_input(file, arguments))
 
 
+def job_of(values: dict[str, Any]) -> Job:
+    """The `Job` that keys and values describe, as `qtarget train` would read them. Nothing is downloaded.
+
+    Raises:
+        ValueError: a key or value that `qtarget train` refuses.
+    """
+    return check_job(user_input(YamlFile(values, {}), RunArguments(None, {})))
+
+
 def check_job(given: UserInput) -> Job:
     """Check names, types and combinations of keys, and that local models exist; build the trainer's configuration.
 

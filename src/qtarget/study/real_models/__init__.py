@@ -4,7 +4,6 @@ real_protocol, *.yaml   what is asked, of which models, by which arms, and in wh
 real_rows               rows and questions of a setting, its four parts without a question in common
 study_units             the units of work in their order, and the rate that tuning chose
 unit_files              the result of each unit on disk, and the protocol it was made under
-own_commands            `qtarget train`, `eval` and `teacher` as processes, with what each cost
 real_study              a study: its protocol, and where things are
 arm_models, arm_answers models trained where they are not there yet; what they answer
 unit_work               what each kind of unit does

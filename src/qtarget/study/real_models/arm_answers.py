@@ -7,7 +7,7 @@ from typing import Any
 from qtarget.disk.files import read_json_object
 from qtarget.evaluate.compare.arms import read_arm
 from qtarget.evaluate.store import EFFECTS_FILE, RUN, SAMPLES, TASK
-from qtarget.study.real_models.own_commands import run_qtarget
+from qtarget.study.own_commands import run_qtarget
 from qtarget.study.real_models.real_protocol import RealDecoding, RealSetting
 from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.study_units import Unit
@@ -42,7 +42,7 @@ def _answers(words: list[str], name: str, setting: RealSetting, study: RealStudy
     """An evaluation's folder as text, file by file, with the share of right answers by question."""
     home = study.home(setting)
     out = home / "evaluations" / name
-    cost = run_qtarget(["eval", *words, "--out", str(out)], home / "log" / f"{name}.log")
+    cost = run_qtarget(["eval", *words, "--out", str(out)], home / "log" / f"{name}.log", study.around)
     found = sorted(path for each in KEPT_FILES for path in out.glob(each))
     arm = read_arm(out.name, [out])
     (task,) = arm.seeds[0]
@@ -61,6 +61,6 @@ def effects_of_model(unit: Unit, setting: RealSetting, study: RealStudy, model: 
     words += ["--temperature", "0", "--max-new-tokens", str(setting.max_new_tokens), "--out", str(out)]
     words += ["--base", study.model(setting.student), "--reference-rows", str(home / "reference.jsonl")]
     words += _at_once(study)
-    run_qtarget(words, home / "log" / f"{unit.name}-effects.log")
+    run_qtarget(words, home / "log" / f"{unit.name}-effects.log", study.around)
     effects = read_json_object(out / EFFECTS_FILE, f"delete {out}")
     return {"effects": {name: effects[name] for name in ("forgetting", "calibration")}}

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from qtarget.disk.files import read_json_object, replace_text, write_json
-from qtarget.study.real_models.own_commands import printed_by, run_qtarget
+from qtarget.study.own_commands import printed_by, run_qtarget
 from qtarget.study.real_models.real_protocol import TEACHER_ARM, RealSetting
 from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.study_units import Unit
@@ -34,7 +34,7 @@ def teacher_cache_facts(setting: RealSetting, study: RealStudy) -> dict[str, Any
     teacher, _ = teacher_model(setting, study)
     keys = {"method": "target-sft", "eta": 0.5, "teacher": teacher, "teacher_cache": str(folder)}
     config = _write_config("cache", keys, "train", setting, study)
-    cost = run_qtarget(["teacher", "cache", str(config)], home / "log" / "cache.log")
+    cost = run_qtarget(["teacher", "cache", str(config)], home / "log" / "cache.log", study.around)
     report = json.loads(printed_by(["teacher", "verify", str(folder), "--json"]))
     wanted = ("documents", "tokens", "bytes", "bytes_per_token", "mean_captured", "percentiles", "label_outside")
     found = {"cost": asdict(cost), **{name: report[name] for name in wanted}}
@@ -63,7 +63,7 @@ def _trained(
         return str(folder), read_json_object(facts, f"delete it and {folder}")
     shutil.rmtree(folder, ignore_errors=True)
     config = _write_config(name, {**keys, "output_dir": str(folder)}, rows, setting, study)
-    cost = run_qtarget(["train", str(config)], home / "log" / f"{name}.log")
+    cost = run_qtarget(["train", str(config)], home / "log" / f"{name}.log", study.around)
     found = {"method": keys["method"], "cost": asdict(cost), **_history(folder)}
     write_json(facts, found)
     return str(folder), found

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qtarget.study.own_commands import BY_ITSELF, CommandSurroundings
 from qtarget.study.real_models.real_protocol import RealProtocol, RealSetting
 
 
@@ -15,6 +16,7 @@ class RealStudy:
         results: folder of one file a unit.  work: folder of models, caches and evaluations, which may be deleted.
         weights: folders or GGUF files by the hub's name of a model.  rows: folders by the name of a data set.
         batch_size: completions at once in an evaluation; None: as `qtarget eval` has it. No answer depends on it.
+        around: what the commands are run in.
     """
 
     protocol: RealProtocol
@@ -23,6 +25,7 @@ class RealStudy:
     weights: Mapping[str, str] = field(default_factory=dict)
     rows: Mapping[str, Path] = field(default_factory=dict)
     batch_size: int | None = None
+    around: CommandSurroundings = BY_ITSELF
 
     def model(self, name: str) -> str:
         return self.weights.get(name, name)

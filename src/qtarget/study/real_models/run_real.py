@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from threading import Event
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +15,7 @@ from qtarget.console import SafeConsole
 from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.compare.view import comparison_view
 from qtarget.models.loading import tokenizer_of
+from qtarget.study.own_commands import CommandSurroundings
 from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
 from qtarget.study.real_models.real_page import units_sentence
 from qtarget.study.real_models.real_protocol import RealProtocol
@@ -99,7 +102,9 @@ def run_real_study(
             console.print(f"{unit.setting:24}{unit.name} …", highlight=False)
             return True
 
-        units = conducted(missing, study.protocol, partial(_timed, study=study), workers, may_begin)
+        stop = Event()
+        stoppable = replace(study, around=CommandSurroundings(is_stopped=stop.is_set))
+        units = conducted(missing, study.protocol, partial(_timed, study=stoppable), workers, may_begin, stop)
         for unit, result in units:
             save_unit(unit, study.results, result)
             console.print(_ended(unit, result, is_named=workers > 1), highlight=False)

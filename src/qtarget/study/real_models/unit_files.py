@@ -8,6 +8,7 @@ from typing import Any
 from qtarget.disk.files import (
     CONTENT_SHA256,
     digested,
+    first_difference,
     json_digest,
     json_text,
     read_json_object,
@@ -73,7 +74,7 @@ def check_one_protocol(protocol: RealProtocol, results: Path, flag: str = "--res
     if before != now:
         raise ValueError(
             f"{results} is of the protocol {before.get('name')!r}, which differs from {protocol.name!r} in "
-            f"`{_first_difference(before, now)}`; write another {flag}, or --protocol with that one."
+            f"`{first_difference(before, now)}`; write another {flag}, or --protocol with that one."
         )
 
 
@@ -82,17 +83,3 @@ def hold_real_protocol(protocol: RealProtocol, results: Path) -> None:
     if not (results / REAL_PROTOCOL).is_file():
         results.mkdir(parents=True, exist_ok=True)
         write_digested_json(results / REAL_PROTOCOL, protocol.model_dump(mode="json"))
-
-
-def _first_difference(before: Any, now: Any) -> str:
-    """The dotted name of the first key under which two values of JSON differ."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = [*now, *(key for key in before if key not in now)]
-        key = next(key for key in keys if before.get(key, ...) != now.get(key, ...))
-        rest = _first_difference(before.get(key), now.get(key))
-        return f"{key}.{rest}" if rest else key
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        place = next(place for place, pair in enumerate(zip(before, now, strict=True)) if pair[0] != pair[1])
-        rest = _first_difference(before[place], now[place])
-        return f"{place}.{rest}" if rest else str(place)
-    return ""

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from threading import Event
 from typing import Any
 
-from qtarget.study.real_models.own_commands import stop_commands
 from qtarget.study.real_models.real_protocol import RealProtocol
 from qtarget.study.real_models.study_units import Unit, needed_before
 
@@ -12,7 +12,12 @@ Conduct = Callable[[Unit], Any]
 
 
 def conducted(
-    units: Sequence[Unit], protocol: RealProtocol, conduct: Conduct, workers: int, may_begin: Callable[[Unit], bool]
+    units: Sequence[Unit],
+    protocol: RealProtocol,
+    conduct: Conduct,
+    workers: int,
+    may_begin: Callable[[Unit], bool],
+    stop: Event,
 ) -> Iterator[tuple[Unit, Any]]:
     """Units as they end, with what each gave.
 
@@ -22,6 +27,7 @@ def conducted(
     Args:
         units: those to do, in order; what they need and is not among them is there.
         may_begin: asked before each; once it says no, no further unit begins.
+        stop: set where the study is interrupted; the commands under way are to end then.
 
     Raises:
         ValueError: of the first unit that failed, after the ones beside it have ended.
@@ -37,8 +43,7 @@ def conducted(
         try:
             yield from _by_threads(pool, running, units, protocol, conduct, workers, may_begin)
         except BaseException:
-            while not wait(running, timeout=0.2).done.issuperset(running):
-                stop_commands()  # again, since a unit may be between two commands
+            stop.set()
             raise
 
 

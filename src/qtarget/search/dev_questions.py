@@ -1,0 +1,148 @@
+"""The user's development questions: half race, half confirm, and none of them is trained on."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qtarget.console import printable
+from qtarget.data.user_files.formats import rows_of
+from qtarget.disk.files import json_digest, json_text, replace_text
+from qtarget.evaluate.nouns import Question
+from qtarget.evaluate.run.plan import EvaluationPlan
+from qtarget.evaluate.run.prepare import check_grader, task_run_of
+from qtarget.evaluate.tasks.own_words import OwnWords, own_tasks_asked
+from qtarget.job.config.checked_job import Job
+from qtarget.job.rows.mixtures import load_sets
+
+RACE, CONFIRMATION = "race", "confirmation"
+FEWEST = 4
+"""Of questions, or held-out rows: two for the race, two for its confirmation; a hundred say something."""
+WORDS_ALIKE = 6
+"""Words from which on a question is looked for within longer texts too, as a prompt around it makes them."""
+
+
+@dataclass(frozen=True)
+class DevQuestions:
+    """A file of development questions.
+
+    Attributes:
+        name: of the task.  questions: all of them.  rows: as the file has them, one a question.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+    rows: tuple[Mapping[str, Any], ...]
+
+    @property
+    def digest(self) -> str:
+        return json_digest([question.as_json() for question in self.questions])
+
+
+def read_dev_questions(words: OwnWords, protocol: Mapping[str, Any]) -> DevQuestions:
+    """The questions that `--questions` names.
+
+    Args:
+        protocol: how they are to be asked.
+
+    Raises:
+        ValueError: as `qtarget eval` refuses them, several files, or fewer than `FEWEST`.
+    """
+    tasks = own_tasks_asked(words)
+    if len(tasks) != 1:
+        raise ValueError("`qtarget search` asks one file of questions; write --questions once, with all of them in it.")
+    (task,) = tasks
+    assert task.source.file is not None
+    run = task_run_of(EvaluationPlan("", (task,), Path(), protocol), task)
+    check_grader(run)
+    questions = run.questions
+    if len(questions) < FEWEST:
+        raise ValueError(
+            f"--questions {task.source.file} has {len(questions)} questions: half of them race, half confirm, so "
+            f"{FEWEST} are the least, and a hundred say something."
+        )
+    rows = tuple(placed.row for placed in rows_of(task.source.file, "the questions"))
+    return DevQuestions(task.name, questions, rows)
+
+
+def write_parts_of(dev: DevQuestions, folder: Path, seed: int) -> None:
+    """Write both halves as files of questions."""
+    parts = halves([question.unit for question in dev.questions], seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, places in parts.items():
+        lines = [json_text(dev.rows[place]) + "\n" for place in places]
+        replace_text(folder / f"{name}.jsonl", "".join(lines))
+
+
+def halves(units: Sequence[str], seed: int) -> dict[str, list[int]]:
+    """Places of the race's half and of the confirmation's, each in order; what is of one unit stays together.
+
+    Raises:
+        ValueError: all are of one unit.
+    """
+    distinct = list(dict.fromkeys(units))
+    if len(distinct) < 2:
+        raise ValueError("all development questions are one cluster, and the race and its confirmation need others.")
+    order = np.random.default_rng(seed).permutation(len(distinct))
+    of_race = {distinct[place] for place in order[: (len(distinct) + 1) // 2]}
+    race = [place for place, unit in enumerate(units) if unit in of_race]
+    rest = [place for place, unit in enumerate(units) if unit not in of_race]
+    return {RACE: race, CONFIRMATION: rest}
+
+
+def refuse_trained_questions(dev: DevQuestions, job: Job) -> None:
+    """Refuse questions that training rows ask too, however they are spaced and capitalised.
+
+    A question stands in a training row where a text of the row is the question; or, from `WORDS_ALIKE` words on,
+    where a text holds it.
+
+    Raises:
+        ValueError: names the first question and the row.
+    """
+    texts = {_words(question.text): question for question in dev.questions}
+    by_start: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for words in texts:
+        if len(words) >= WORDS_ALIKE:
+            by_start.setdefault(words[:WORDS_ALIKE], []).append(words)
+    for rows in load_sets(job, job.train, "train_dataset").rows:
+        for number, row in enumerate(rows, 1):
+            for text in _leaves(row):
+                found = _question_in(_words(text), texts, by_start)
+                if found is not None:
+                    question = texts[found]
+                    raise ValueError(
+                        f"development question {question.qid!r} ({printable(question.text)!r}) is also training row "
+                        f"{number} of `train_dataset`, so its score would say nothing. Take it out of one of the two."
+                    )
+
+
+def _question_in(
+    words: tuple[str, ...],
+    texts: Mapping[tuple[str, ...], Question],
+    by_start: Mapping[tuple[str, ...], Iterable[tuple[str, ...]]],
+) -> tuple[str, ...] | None:
+    if words in texts:
+        return words
+    for place in range(len(words) - WORDS_ALIKE + 1):
+        for whole in by_start.get(words[place : place + WORDS_ALIKE], ()):
+            if words[place : place + len(whole)] == whole:
+                return whole
+    return None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.casefold().split())
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Every text in a row."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _leaves(each)
+    elif isinstance(value, list | tuple) and not (value and isinstance(value[0], int | float)):
+        for each in value:
+            yield from _leaves(each)

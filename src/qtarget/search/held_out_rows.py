@@ -1,0 +1,70 @@
+"""Held-out rows, for a search without questions: prepared as the trainer prepares them, in two halves."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from qtarget.disk.files import json_digest, json_text, replace_text
+from qtarget.job.build import remove_if_empty
+from qtarget.job.config.checked_job import Job
+from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows
+from qtarget.job.rows.rendering import rows_trainer
+from qtarget.search.dev_questions import FEWEST, halves
+
+
+class HeldOutRows(NamedTuple):
+    """Rows that no arm is trained on."""
+
+    rows: tuple[TrainedRow, ...]
+
+    @property
+    def digest(self) -> str:
+        return json_digest([[row.ids.tolist(), row.labels.tolist()] for row in self.rows])
+
+
+def read_held_out(job: Job) -> HeldOutRows:
+    """The rows of `eval_dataset` that learn a token.
+
+    Raises:
+        ValueError: there are none, too few, or one that is a training row too.
+    """
+    if job.evaluation is None:
+        raise ValueError(
+            "nothing says how good an arm is; write --questions dev.jsonl --grade GRADER, or `eval_dataset: "
+            "held_out.jsonl` in the configuration, whose loss is measured then."
+        )
+    with remove_if_empty(job.output):
+        trainer = rows_trainer(job)
+    held_out = tuple(row for row in TrainedRows(trainer.eval_dataset) if len(row.learned))
+    if len(held_out) < FEWEST:
+        raise ValueError(
+            f"`eval_dataset` has {len(held_out)} rows that learn something: half of them race, half confirm, so "
+            f"{FEWEST} are the least, and a hundred say something."
+        )
+    trained = {row.ids.tobytes(): row.number for row in TrainedRows(trainer.train_dataset)}
+    for row in held_out:
+        if (number := trained.get(row.ids.tobytes())) is not None:
+            raise ValueError(
+                f"row {row.number + 1} of `eval_dataset` is also row {number + 1} of `train_dataset`, so its loss "
+                "would say nothing. Take it out of one of the two."
+            )
+    return HeldOutRows(held_out)
+
+
+def write_row_halves(held_out: HeldOutRows, folder: Path, seed: int) -> None:
+    """Write both halves as files of token ids and labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, places in halves([row.ids.tobytes().hex() for row in held_out.rows], seed).items():
+        rows = [held_out.rows[place] for place in places]
+        lines = [json_text({"input_ids": row.ids.tolist(), "labels": row.labels.tolist()}) for row in rows]
+        replace_text(folder / f"{name}.jsonl", "".join(f"{line}\n" for line in lines))
+
+
+def scores_of_losses(losses: Sequence[float], rows: Path) -> list[float]:
+    """A score for each row, whose mean is minus the mean loss of a token: minus the row's loss, over the mean number of
+    learned tokens of a row."""
+    lines = rows.read_text(encoding="utf-8").splitlines()
+    learned = [sum(label >= 0 for label in json.loads(line)["labels"]) for line in lines]
+    per_row = sum(learned) / len(learned)
+    return [-loss / per_row for loss in losses]

@@ -1,0 +1,158 @@
+"""What a search found: the race rung by rung, its winner, the confirmation, and the sentence that says it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from qtarget.search.race import ScoreDifference, Standing, scaled_difference
+from qtarget.search.search_runs import RunResult
+from qtarget.search.search_space import BASELINE_METHOD, SearchArm
+
+
+@dataclass(frozen=True)
+class ArmRecord:
+    """An arm's way through the race.
+
+    Attributes:
+        standings: after each rung that it was in.
+        failed: why it has no score at the rung after those; "" where it did not fail.
+    """
+
+    arm: SearchArm
+    standings: tuple[Standing, ...] = ()
+    failed: str = ""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is in the race after the rungs that were run."""
+        return not self.failed and not (self.standings and self.standings[-1].is_dropped)
+
+    @property
+    def reached(self) -> tuple[int, float]:
+        """How far it came, and how well: what orders arms."""
+        rungs = len(self.standings)
+        return (rungs, self.standings[-1].mean) if rungs else (0, float("-inf"))
+
+
+def is_sft(arm: SearchArm, default_method: str) -> bool:
+    """Whether an arm is plain SFT."""
+    return (arm.method or default_method) == BASELINE_METHOD
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The winner beside the best arm of the other kind, on fresh seeds and on questions that the race never read.
+
+    Attributes:
+        winner, other: means over seeds and questions.
+        difference: winner minus other, for other seeds and questions.
+    """
+
+    winner: float
+    other: float
+    difference: ScoreDifference
+    seeds: int
+    questions: int
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """Everything a search found.
+
+    Attributes:
+        measure: what scores are: "share of right answers" or "minus the loss, nats a token".
+        steps: of each rung that was run.
+        winner: the arm of the highest mean among those that stayed.
+        other: the arm that it is confirmed beside: the best sft, or of sft the best other; None where there is none.
+        confirmation: None where there is no other arm, or it failed.
+        advice: the arm that `best.yaml` holds.
+        sentence: what was found.
+    """
+
+    measure: str
+    steps: tuple[int, ...]
+    arms: tuple[ArmRecord, ...]
+    winner: SearchArm
+    other: SearchArm | None
+    confirmation: Confirmation | None
+    advice: SearchArm
+    sentence: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        arms = [
+            {
+                "name": each.arm.name,
+                "keys": dict(each.arm.keys),
+                "folder": f"arms/{each.arm.folder}",
+                "failed": each.failed,
+                "rungs": [{**asdict(standing), "dropped": standing.is_dropped} for standing in each.standings],
+            }
+            for each in self.arms
+        ]
+        return {
+            "measure": self.measure,
+            "steps": list(self.steps),
+            "arms": arms,
+            "winner": self.winner.name,
+            "other": None if self.other is None else self.other.name,
+            "confirmation": None if self.confirmation is None else asdict(self.confirmation),
+            "best": self.advice.name,
+            "sentence": self.sentence,
+        }
+
+
+def contestants(records: Sequence[ArmRecord], default_method: str) -> tuple[SearchArm, SearchArm | None]:
+    """The winner, and the best arm that is sft where the winner is not, or is not where the winner is."""
+    alive = [each for each in records if each.is_alive]
+    winner = max(alive, key=lambda each: each.reached).arm
+    side = is_sft(winner, default_method)
+    rest = [each for each in records if each.standings and is_sft(each.arm, default_method) != side]
+    return winner, max(rest, key=lambda each: each.reached).arm if rest else None
+
+
+def confirmed(winner: Sequence[RunResult], other: Sequence[RunResult]) -> Confirmation | None:
+    """The comparison over the seeds at which neither failed; None where there is none."""
+    pairs = [(a, b) for a, b in zip(winner, other, strict=True) if not (a.failed or b.failed)]
+    if not pairs:
+        return None
+    ours, theirs = [list(a.scores) for a, _ in pairs], [list(b.scores) for _, b in pairs]
+    difference = scaled_difference(ours, theirs, pairs[0][0].units)
+    means = [sum(map(sum, each)) / sum(map(len, each)) for each in (ours, theirs)]
+    return Confirmation(means[0], means[1], difference, len(pairs), len(ours[0]))
+
+
+def advised(winner: SearchArm, other: SearchArm | None, confirmation: Confirmation | None) -> SearchArm:
+    """The arm of the higher mean in the confirmation; the winner where there is none."""
+    if other is None or confirmation is None or confirmation.difference.mean >= 0:
+        return winner
+    return other
+
+
+def finding(
+    winner: SearchArm, other: SearchArm | None, found: Confirmation | None, steps: int, default_method: str, unit: str
+) -> str:
+    """The sentence: whether an arm is better than sft at this budget.
+
+    Args:
+        unit: "questions" or "rows".
+    """
+    if other is None:
+        return f"Every arm is sft, so nothing was compared with it; the race chose {winner.name}."
+    if found is None:
+        return f"The race chose {winner.name}; its confirmation failed at every seed, so nothing is known beyond it."
+    ours, sft = (other, winner) if is_sft(winner, default_method) else (winner, other)
+    sign = -1 if ours is other else 1
+    ends = sorted(sign * end for end in (found.difference.low, found.difference.high))
+    figures = f"{sign * found.difference.mean + 0.0:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+    fresh = "1 fresh seed" if found.seeds == 1 else f"{found.seeds} fresh seeds"
+    basis = f"over {fresh} and {found.questions} {unit} that the race never read"
+    if ends[0] > 0:
+        return f"{ours.name} is better than sft ({sft.name}) at {steps} steps: {figures}, {basis}."
+    seen = "" if ends[1] < 0 else ", as far as this shows"
+    return f"No arm is better than sft at {steps} steps{seen}: {ours.name} minus {sft.name} is {figures}, {basis}."
+
+
+def default_method_of(base: Mapping[str, Any], fallback: str) -> str:
+    """The method of an arm that says none."""
+    return str(base.get("method") or fallback)

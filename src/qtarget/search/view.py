@@ -1,0 +1,68 @@
+"""A search on a terminal and as Markdown."""
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from qtarget.disk.pages import markdown
+from qtarget.search.search_outcome import ArmRecord, SearchOutcome
+
+
+def columns_of(outcome: SearchOutcome) -> list[str]:
+    """Heads of the table."""
+    return ["arm", *(f"{steps} steps" for steps in outcome.steps), "behind the leader", "p", ""]
+
+
+def table_rows(outcome: SearchOutcome) -> list[list[str]]:
+    """A row for each arm, those that came furthest first."""
+    order = sorted(outcome.arms, key=lambda each: each.reached, reverse=True)
+    return [_row(record, outcome) for record in order]
+
+
+def _row(record: ArmRecord, outcome: SearchOutcome) -> list[str]:
+    means = [f"{standing.mean:.3f}" for standing in record.standings]
+    means += ["–"] * (len(outcome.steps) - len(means))
+    if not record.standings:
+        return [record.arm.name, *means, "", "", _fate(record, outcome)]
+    last = record.standings[-1]
+    behind = "leads" if last.p == 1 and not last.difference and not last.low else _interval(last)
+    return [record.arm.name, *means, behind, "" if behind == "leads" else f"{last.p:.3f}", _fate(record, outcome)]
+
+
+def _interval(standing) -> str:
+    return f"{standing.difference:+.3f} [{standing.low:+.3f}, {standing.high:+.3f}]"
+
+
+def _fate(record: ArmRecord, outcome: SearchOutcome) -> str:
+    if record.failed:
+        return f"failed: {record.failed}"
+    if record.standings and record.standings[-1].is_dropped:
+        return f"dropped after {outcome.steps[len(record.standings) - 1]} steps"
+    return "winner" if record.arm == outcome.winner else "stays"
+
+
+def search_view(outcome: SearchOutcome, width: int) -> Group:
+    """The table and the sentence."""
+    table = Table(box=box.SIMPLE_HEAD, title=f"scores: {outcome.measure}", title_justify="left")
+    for place, name in enumerate(columns_of(outcome)):
+        table.add_column(
+            name,
+            justify="left" if place in (0, len(outcome.steps) + 3) else "right",
+            overflow="fold",
+            min_width=24 if place == 0 else None,
+        )
+    for row in table_rows(outcome):
+        table.add_row(*row)
+    return Group(table, Text(outcome.sentence, style="bold"))
+
+
+def search_markdown(outcome: SearchOutcome) -> str:
+    """The same as a page."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in table_rows(outcome)]
+    notes = (
+        f"Scores: {outcome.measure}. `behind the leader` is of the last rung that an arm was in, with the interval of "
+        "that pair alone; p is adjusted for arms and rungs, and below 0.05 an arm is dropped. The race's own means "
+        "choose; they are no estimate of what the winner is worth."
+    )
+    return f"# Search\n\n{outcome.sentence}\n\n{markdown(columns_of(outcome), rows)}\n\n{notes}\n"

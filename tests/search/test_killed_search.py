@@ -1,0 +1,120 @@
+"""kill -9 of a search at several moments, with its commands and without; two searches at once: the same table."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from job.stopped import Signalling, end_of, started
+from search.searched import ASKED, SPACE, write_file
+
+from qtarget.search import search_runs
+from qtarget.study.own_commands import FailedCommandError
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes")
+SHORT = {**SPACE, "confirm_seeds": 1, "arms": [{"method": ["sft", "target-sft"]}]}
+SEARCH = ("search", "config.yaml", "--space", "short.yaml", *ASKED)
+MOMENTS = 6
+"""At which the search is killed, spread over all files that it and its commands replace."""
+
+
+@pytest.fixture
+def short(here) -> Path:
+    write_file(here / "short.yaml", SHORT)
+    return here
+
+
+def forked(folder: Path, out: str, *signals: Signalling) -> int:
+    """The code with which a search ends in a process of its own; its commands run in it."""
+    place = folder / f"said-{time.monotonic_ns()}"
+    place.mkdir()
+    ended = end_of(started((*SEARCH, "--out", out), *signals, folder=place), place)
+    assert ended.code in (0, -signal.SIGKILL), ended.err
+    return ended.code
+
+
+def test_a_search_that_was_killed_goes_on_to_the_same_table(short, folder_state):
+    assert forked(short, "whole") == 0
+    whole = folder_state(short / "whole")
+    replaced = sum(1 for path in (short / "whole").rglob("*") if path.is_file())
+    ends = []
+    for moment in range(MOMENTS):
+        out, at = f"killed-{moment}", max(1, moment * replaced // MOMENTS)
+        ends.append(forked(short, out, Signalling(os, "replace", at, signal.SIGKILL)))
+        assert forked(short, out) == 0
+        state = folder_state(short / out)
+        assert {name: text.replace(out, "whole") for name, text in state.items()} == whole
+    assert ends.count(-signal.SIGKILL) >= 3, ends
+
+
+def test_a_search_that_is_told_to_stop_waits_until_its_commands_have_ended(short, monkeypatch):
+    """A command that takes a second to end after it was told, as a training that finishes its step."""
+
+    def slow_to_end(words, log, around):
+        os.kill(os.getpid(), signal.SIGTERM)  # of the search, which runs this in a thread
+        for _ in range(600):
+            if around.is_stopped():
+                time.sleep(1)
+                (short / "ended").touch()
+                raise FailedCommandError("stopped", "", 143)
+            time.sleep(0.05)
+        raise AssertionError("nobody told it")
+
+    monkeypatch.setattr(search_runs, "run_qtarget", slow_to_end)
+    place = short / "said"
+    place.mkdir()
+    ended = end_of(started((*SEARCH, "--out", "told"), folder=place), place)
+    assert ended.code == 143, ended.err
+    assert "stopped by SIGTERM in a search: runs that are done stay in told" in ended.err
+    assert (short / "ended").exists()
+    assert not list((short / "told").rglob("result.json"))
+
+
+def test_two_searches_at_once_share_the_runs(short, folder_state):
+    assert forked(short, "whole") == 0
+    places = [short / f"said-{number}" for number in range(2)]
+    for place in places:
+        place.mkdir()
+    children = [started((*SEARCH, "--out", "both"), folder=place) for place in places]
+    ends = [end_of(child, place) for child, place in zip(children, places, strict=True)]
+    assert [ended.code for ended in ends] == [0, 0], ends
+    assert folder_state(short / "both")["scores"] == folder_state(short / "whole")["scores"]
+    logs = list((short / "both").glob("*/*/*/log.txt"))
+    assert len(logs) == 6
+    assert [log.read_text().count("$ train") for log in logs] == [1] * 6
+
+
+def test_a_killed_search_leaves_its_run_to_the_orphan_and_then_goes_on(short, folder_state):
+    """With real processes: the search is killed while its training runs on."""
+    write_file(short / "short.yaml", {**SHORT, "rungs": 1, "steps": 30, "arms": [{"method": "sft"}]})
+    words = [sys.executable, "-m", "qtarget", *SEARCH, "--out", "real"]
+    search = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    orphan = _training_of(psutil.Process(search.pid))
+    search.kill()
+    search.wait()
+    assert orphan.is_running()
+    done = subprocess.run(words, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert not orphan.is_running()
+    failed = [path for path in (short / "real").rglob("result.json") if '"failed": ""' not in path.read_text()]
+    assert failed == []
+    first = (short / "real" / "arms" / "01-sft" / "rung-1" / "log.txt").read_text()
+    assert "is being written" not in first  # nobody trained beside the orphan
+    assert first.count("$ qtarget train") == 1  # and what it trained is taken
+    assert "Every arm is sft" in folder_state(short / "real")["table.md"]
+
+
+def _training_of(search: psutil.Process) -> psutil.Process:
+    """The first training that a search starts."""
+    for _ in range(1200):
+        for child in search.children(recursive=True):
+            with suppress(psutil.Error):  # it has ended
+                if "train" in child.cmdline():
+                    return child
+        time.sleep(0.05)
+    raise AssertionError("no training was started")
