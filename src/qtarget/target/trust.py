@@ -21,6 +21,8 @@ from qtarget.target.statistics import (
     SEQUENCE_IDS,
     TOKEN_WEIGHT,
     VOCABULARY,
+    head_share,
+    teacher_entropy,
     top_k_entropy,
 )
 
@@ -175,6 +177,16 @@ def entropy() -> Rule:
 def excess_loss() -> Rule:
     """log r_y − log p: how much worse the student does than the reference; nats."""
     return Rule("excess loss", (REFERENCE_LOGP_Y, LOGP_Y), lambda logr_y, logp_y: logr_y - logp_y)
+
+
+def teacher_head_share(mass: float) -> Rule:
+    """Of Σ |t − p|, the share at the teacher's likeliest tokens, those that hold at most `mass`."""
+    return Rule("head share", (head_share(mass),), lambda share: share)
+
+
+def teacher_undecided(threshold: float) -> Rule:
+    """1 where the teacher's entropy is above a threshold in nats, else 0."""
+    return Rule("1[H(t)>…]", (teacher_entropy(),), lambda entropy: (entropy > threshold).to(entropy.dtype))
 
 
 def sequence_means(values_T: Tensor, sequence_ids_T: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from qtarget.target.statistics import (
     cross,
     negentropy,
 )
+from qtarget.target.statistics import divergence as divergence_of
 
 
 def nll() -> Rule:
@@ -85,3 +86,8 @@ def tempered_cross_entropy(teacher: Pool, student: Pool, temperature: float) -> 
 def less_likely_than(pool: Pool) -> Rule:
     """E_π̃[log p] − log p_y."""
     return Rule("E log p - log p_y", (cross(pool), LOGP_Y), lambda expected, logp_y: expected - logp_y)
+
+
+def divergence(pool: Pool) -> Rule:
+    """The divergence of a pool's slope."""
+    return Rule("D", (divergence_of(pool),), lambda nats: nats)
