@@ -85,21 +85,24 @@ COMPILE = """
 from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from qtarget.fused.triton import kernels as forms
+from qtarget.fused.triton import kernels as forms, slopes
 
 def assembled(kernel, dtype, arch, **constants):
     kinds = {name: "*fp32" for name in kernel.arg_names}
     kinds |= dict.fromkeys(("logits", "source_0", "source_1", "source_2"), "*" + dtype)
     kinds |= {"labels": "*i64", "vocab": "i32", "stride": "i32", "scale": "fp32", "softcap": "fp32"}
+    kinds |= {"share": "fp32"} if "share" in kinds else {}
     kinds |= dict.fromkeys(constants, "constexpr")
     source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)
     return compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": forms.WARPS}).asm
 
-for arch, several, sources in ((80, 1, 0), (80, 8, 3), (90, 2, 1)):
-    both = {"SOURCES": sources, "CAPPED": sources == 1, "FORMS": several}
+for arch, several, sources, kinds in ((80, 1, 0, ()), (80, 8, 3, (1,)), (90, 2, 1, sorted(slopes.KINDS.values()))):
+    both = {"SOURCES": sources, "CAPPED": sources == 1}
+    whole = {**both, "BLOCK": forms.TILE}
     for asm in (
-        assembled(forms._measure, "bf16", arch, **both, MOMENTS=True, BLOCK=forms.TILE // several),
-        assembled(forms._gradient, "bf16", arch, **both, BLOCK=forms.TILE),
+        assembled(forms._measure, "bf16", arch, **both, FORMS=several, MOMENTS=True, BLOCK=forms.TILE // several),
+        *(assembled(forms._gradient, "bf16", arch, **whole, FORMS=several, KIND=kind) for kind in (0, *kinds)),
+        *(assembled(forms._compare, "bf16", arch, **whole, KIND=kind) for kind in kinds),
     ):
         assert asm["cubin"]
         assert ".local" not in asm["ptx"], "registers do not suffice"

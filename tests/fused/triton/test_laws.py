@@ -22,8 +22,10 @@ DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy")
 
 
 def is_for_kernels(method: qt.Method) -> bool:
-    """Whether no pool of it has a potential or a tangent, and no statistic that it reads has only its definition."""
-    plain = all(pool.potential is None and pool.tangent is None for pool in method.pools)
+    """Whether no pool has a potential or a log-linear tangent, and all that it reads has a fast twin: a value that a
+    tangent's own E[log p] is in has none."""
+    plain = all(pool.potential is None and not isinstance(pool.tangent, qt.Pool) for pool in method.pools)
+    plain = plain and (method.value is not None or all(pool.tangent is None for pool in method.pools))
     return plain and {s.name for s in method.reads if s.moment is None} <= NOT_MEASURED
 
 
@@ -156,6 +158,7 @@ def test_a_certain_labels_gradient_keeps_its_digits(on_kernels):
 SPARSE = [
     Row("kd", {}), Row("kd", {"temperature": 2.0}), Row("kd-hybrid", {}), Row("target-sft", {"eta": 0.3}),
     Row("kd", {"teacher_temperature": 0.5}), Row("target-sft", {"eta": 0.3, "teacher_temperature": 0.5}),
+    *(Row(name, {}) for name in ("reverse-kl", "jsd", "skew-kl", "skew-reverse-kl", "todi", "tvd")),
 ]  # fmt: skip
 
 
