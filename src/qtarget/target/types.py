@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from torch import Tensor
 
 from qtarget.target.hyperparameters import suggestion
-from qtarget.target.pool import FLOOR, Pool, Potential, sources_of
+from qtarget.target.pool import FLOOR, Entries, Pool, Potential, Slope, sources_of
 from qtarget.target.rule import (
     COLUMNS,
     OF_METHOD,
@@ -47,6 +47,7 @@ __all__ = [
     "OF_METHOD",
     "SCOPES",
     "STUDENT",
+    "Entries",
     "LossOutput",
     "Method",
     "Moment",
@@ -55,6 +56,7 @@ __all__ = [
     "Potential",
     "Rule",
     "Scope",
+    "Slope",
     "Statistic",
     "Target",
     "Term",

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fused.triton.test_laws import DEVICE, few
+from fused.triton.test_laws import DEVICE, few, moved
 from laws.cases import Case, V
 from laws.papers import Row
 
@@ -131,3 +131,16 @@ def test_output_layers_for_torch(row: Row, head: dict):
     tokens = supervised_tokens(case.labels, case.method, V, CallInputs(None, None, None, None), -100, True)
     assert covers(case.method.pools, statistics, tokens, case.head)
     assert not covers(case.method.pools, statistics, tokens, case.head._replace(**head))
+
+
+def test_a_slope_of_ones_own_is_for_torch_and_the_log_says_so(on_kernels, caplog):
+    engine._say_without_twin.cache_clear()
+    case = few(Case(Row("composed", {"kind": "own slope"}), dtype=torch.float32))
+    given = {name: moved(value) for name, value in case.evidence.items()}
+    args = (moved(case.hidden).requires_grad_(), moved(case.head), moved(case.labels), case.method)
+    for _ in range(2):
+        qt.linear_q_target_loss(*args, **given).loss.backward()
+    assert not on_kernels
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        'the slope "hellinger" has no Triton kernel'
+    ]
