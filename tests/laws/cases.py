@@ -123,7 +123,9 @@ class Case:
             given["teacher"] = teachers[0] if len(teachers) == 1 else teachers
         if "reference" in self.method.needs:
             given["reference"] = qt.Dense(near, qt.Head(self.head.weight.detach()))
-        if "token_weight" in self.method.needs:
+        if self.method.signed_weights:
+            given["token_weight"] = torch.tensor([-1, -2, 1, 0, 2]).to(self.dtype)[torch.arange(T) % 5]
+        elif "token_weight" in self.method.needs:
             given["token_weight"] = (torch.arange(T) % 3 != 0).to(self.dtype)
         elif self.weighted:
             given["token_weight"] = (torch.arange(T) % 4).to(self.dtype) / 2

@@ -44,7 +44,7 @@ def a_draw(seed=0):
     reference = logits + 0.6 * reference  # a policy near the student: ratios on both sides of 1
     labels = np.where(np.arange(TOKENS) % 3 == 0, logits.argmax(-1), rng.integers(0, VOCAB, TOKENS))
     logits[0] *= 1.6  # one confident token
-    weight = (np.arange(TOKENS) % 2).astype(float)
+    weight = np.arange(TOKENS) % 4 - 1.0  # below 0, too
     return Draw(logits, labels, reference, tuple(teachers), weight, np.array(SEQUENCES))
 
 
@@ -209,3 +209,13 @@ def tvd_gradient(s):
 def entropy_aware_gradient(s, threshold=0.8):
     undecided = entropy(softmax(s.teachers[0])) > threshold
     return reverse_kl_gradient(s) + undecided[:, None] * towards(s, 1.0, s.teachers[0])
+
+
+def elr_gradient(s, weight=3.0):
+    r = softmax(s.reference)
+    return s.p - s.onehot - weight * along(s, r) / (1 - (s.p * r).sum(-1, keepdims=True))
+
+
+def sed_sft_weight(s, strength=0.2, top_k=10, threshold=0.95):
+    undecided = np.sort(s.p)[:, -top_k:].sum(-1) < threshold
+    return 1 - strength * undecided * s.p_y * (2 * s.p_y - 1)

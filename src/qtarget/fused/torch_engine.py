@@ -31,6 +31,7 @@ from qtarget.target.pool import FLOOR, Pool, sources_of
 from qtarget.target.rule import COLUMNS, STUDENT, Moment, Statistic
 from qtarget.target.statistics import (
     ENTROPY,
+    LOG_NOT_Y,
     LOGP_Y,
     SEQUENCE_IDS,
     TOKEN_WEIGHT,
@@ -408,6 +409,11 @@ class TorchChunk:
 
     def gradient_(self, trust_C: Tensor, student_share_C: Tensor | None, parts: Mapping[Pool, Tensor]) -> Tensor:
         """p − Q in place of the student, [C, V]: Q = trust·onehot + student_share·p + Σ coefficient·pool."""
+        if (
+            not parts and student_share_C is None and LOG_NOT_Y in self.measured
+        ):  # p − onehot, exact where p_y is nearly 1
+            others_C = self.measured[LOG_NOT_Y].exp()
+            return self.axis.put_(self.student_CV, self.tokens.labels_T[:, None], -others_C[:, None])
         gradient_CV, terms = self.student_CV, [(self.terms[pool], c) for pool, c in parts.items()]
         keep_C = None if student_share_C is None else 1 - student_share_C
         for term, coefficient_C in terms:
