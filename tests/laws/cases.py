@@ -42,7 +42,7 @@ def composed(kind: str) -> qt.Method:
             qt.types.Slope("hellinger", hellinger_entries, qt.Pool(teachers=(1.0,)), of_ratio=True)
         )
         return qt.Method("hellinger", 0.6, ((0.4, qt.Pool(student=1.0)), (-0.7, hellinger)),
-                         value=0.7 * value.divergence(hellinger) + 0.6 * value.nll())  # fmt: skip
+                         value=0.7 * value.slope_loss(hellinger) + 0.6 * value.nll())  # fmt: skip
     if kind == "near a blend":
         blend, teacher = qt.Pool(student=0.3, reference=0.3, teachers=(0.4,)), qt.Pool(teachers=(1.0,))
         terms = ((0.3, qt.Pool(student=1.0)), (0.5, teacher), (-0.4, residual.along(slopes.jensen_shannon(blend, 0.4))))

@@ -76,12 +76,12 @@ def choose_engine(
     if not has_kernels(like) or like.dtype == torch.float64 or whole_target:
         return TorchChunk
     from qtarget.fused.triton import triton_engine
-    from qtarget.fused.triton.slopes import kind_of
+    from qtarget.fused.triton.slope_twins import twin_of
 
     if triton_engine.covers(pools, wanted, tokens, head):
         return triton_engine.TritonChunk
     for slope in (pool.slope for pool in pools if pool.slope is not None):
-        if kind_of(slope) is None:
+        if twin_of(slope) is None:
             _say_without_twin(slope.name)
     return TorchChunk
 

@@ -38,10 +38,10 @@ from qtarget.target.statistics import (
     TOP1,
     Frame,
     cross,
-    divergence,
     label_logp,
     mean_slope,
     negentropy,
+    slope_cost,
     term_TV,
 )
 from qtarget.target.vocabulary import Axis
@@ -95,7 +95,7 @@ class Workspace:
         return self._buffers[name][:rows]
 
 
-class Compared(NamedTuple):
+class ComparedLogits(NamedTuple):
     """What a slope compares the student with: logits and probabilities, [C, V], and the logits' log Σ e^z, [C]."""
 
     logits_CV: Tensor
@@ -115,7 +115,7 @@ class TorchChunk:
     axis: Axis
     measured: dict[Statistic, Tensor] = field(default_factory=dict)
     terms: dict[Pool, PoolTerm] = field(default_factory=dict)
-    _compared: dict[Pool, Compared] = field(default_factory=dict)
+    _compared: dict[Pool, ComparedLogits] = field(default_factory=dict)
     _loaded: dict[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
@@ -213,7 +213,7 @@ class TorchChunk:
         logits_CV = self._masked_exponent(pool.read, shared)
         out_CV = self._buffer(f"compared {len(self._compared)}")
         prob_CV, peak = self.axis.measured_softmax(logits_CV, self.tokens.labels_T, out_CV)
-        self._compared[pool] = Compared(logits_CV, prob_CV, peak.log_norm_C)
+        self._compared[pool] = ComparedLogits(logits_CV, prob_CV, peak.log_norm_C)
 
     def _build_dense(self, pool: Pool, wanted: Collection[Statistic], shared: list[Pool]) -> None:
         exponent_CV = self._masked_exponent(pool, shared)
@@ -266,7 +266,7 @@ class TorchChunk:
         term = SparseTerm.build(pool.read, exponent * kept.temperature, kept, student_CK, rest_C, self.axis)
         if pool.slope is not None:
             self.terms[pool] = tangent = SparseSlopeTerm.build(pool.slope, term)
-            self.measured |= {divergence(pool): tangent.divergence_C, mean_slope(pool): tangent.mean_C}
+            self.measured |= {slope_cost(pool): tangent.divergence_C, mean_slope(pool): tangent.mean_C}
             return
         self.terms[pool] = term
         self.measured[label_logp(pool)] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
@@ -287,7 +287,7 @@ class TorchChunk:
             pulls.append(pull.sum(-1))
             logits_CV[:, part] = pull
         self.workspace.count_parts(OF_SLOPE)
-        self.measured[divergence(pool)] = self.axis.sum(torch.stack(costs).sum(0))
+        self.measured[slope_cost(pool)] = self.axis.sum(torch.stack(costs).sum(0))
         self.measured[mean_slope(pool)] = mean_C = self.axis.sum(torch.stack(pulls).sum(0))
         self.terms[pool] = SlopeTerm(logits_CV, mean_C)
 

@@ -22,8 +22,8 @@ def symmetric_ce(
 ) -> Method:
     """Symmetric cross entropy: sft, with a share of dft that noisy labels move less.
 
-    γ = α + β|A| p_y, π̃ = p, loss −α log p_y − β Σ_v p_v log d_v, where log 0 is A: α nll + β|A| (1 − p_y).
-    Improper where γ > 1. Limits: alpha 1 with beta 0 is sft; alpha 0 with β|A| = 1 is dft.
+    γ = α − βA·p_y, π̃ = p, loss −α log p_y − β Σ_v p_v log d_v, where log 0 is A: −α log p_y − βA (1 − p_y).
+    Improper where γ > 1. Limits: alpha 1 with beta 0 is sft; alpha 0 with βA = −1 is dft.
     The defaults are the paper's for CIFAR-10; its official code clips d at 1e-4, which makes A −9.2.
     """
     weight = -beta * log_zero
@@ -65,7 +65,7 @@ def sed_sft(
 
     γ = 1 − s·m·p_y(2p_y − 1), π̃ = p, loss −log p_y + s·m·(p_y − ½)², m = 1[top-k mass < threshold].
     Improper where p_y < ½. Limits: strength 0 is sft; threshold 0 is sft.
-    The defaults are the code's (its train.py has s = 1 and a threshold from the data).
+    The defaults are the code's functions'; its training script has s = 1 and a threshold from the data.
     """
     undecided = strength * trust.top_mass_below(top_k, threshold)
     return label_trust(

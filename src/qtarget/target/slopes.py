@@ -3,7 +3,7 @@
 For D = Σ p·f(t/p) the gradient to the logits is the tangent p∘(h − E_p h) with h = f(u) − u·f'(u), u = t/p. So are
 those of losses that weigh each token of the vocabulary by a function of t/p held constant. Everything is written in
 x = log t − log p, of which softplus and sigmoid are exact however far t and p are apart. The twins are in
-`fused/triton/slopes.py`.
+`fused/triton/slope_twins.py`.
 """
 
 from __future__ import annotations

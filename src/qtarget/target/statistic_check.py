@@ -57,7 +57,7 @@ def _moment(statistic: Statistic, moment: Moment, frame: Frame) -> Tensor:
     if moment is Moment.SUPPORT:
         return frame[statistics.VOCABULARY]
     if moment is Moment.COST:
-        return frame[statistics.divergence(statistic.of)]
+        return frame[statistics.slope_cost(statistic.of)]
     if moment is Moment.MEAN_SLOPE:
         return frame[statistics.mean_slope(statistic.of)]
     if isinstance(source, Pool):

@@ -186,7 +186,7 @@ def potential(pool: Pool, frame: Frame) -> Tensor:
 def term_TV(pool: Pool, frame: Frame) -> Tensor:
     """π̃, or its tangent: π̃∘(ℓ − E_π̃ ℓ), or p∘(h − E_p h) of a slope; [T, V]."""
     if isinstance(pool.tangent, Slope):
-        pull_TV = slope_entries(pool.tangent, frame).pull
+        pull_TV = entries_TV(pool.tangent, frame).pull
         return pull_TV - frame.logp_TV.exp() * pull_TV.sum(-1, keepdim=True)
     prob_TV = pool_logp(pool, frame).exp()
     if pool.tangent is None:
@@ -195,7 +195,7 @@ def term_TV(pool: Pool, frame: Frame) -> Tensor:
     return prob_TV * (slope_TV - (prob_TV * slope_TV).sum(-1, keepdim=True))
 
 
-def slope_entries(slope: Slope, frame: Frame) -> Entries:
+def entries_TV(slope: Slope, frame: Frame) -> Entries:
     """Cost and pull of a slope at every token, [T, V] each."""
     logt_TV = pool_logp(slope.toward, frame)
     log_ratio_TV = (logt_TV - frame.logp_TV).masked_fill(~frame.support_TV, 0.0)
@@ -253,14 +253,14 @@ def _top_k_mass(frame: Frame, k: int) -> Tensor:
     return frame.logp_TV.topk(min(k, frame.logp_TV.shape[-1]), -1).values.exp().sum(-1)
 
 
-def _divergence(frame: Frame, pool: Pool) -> Tensor:
+def _slope_cost(frame: Frame, pool: Pool) -> Tensor:
     assert pool.slope is not None
-    return slope_entries(pool.slope, frame).cost.sum(-1)
+    return entries_TV(pool.slope, frame).cost.sum(-1)
 
 
 def _mean_slope(frame: Frame, pool: Pool) -> Tensor:
     assert pool.slope is not None
-    return slope_entries(pool.slope, frame).pull.sum(-1)
+    return entries_TV(pool.slope, frame).pull.sum(-1)
 
 
 def _head_share(frame: Frame, mass: float) -> Tensor:
@@ -382,9 +382,9 @@ def label_logp(pool: Pool) -> Statistic:
     return Statistic("label_logp", pool, _label_logp, moment=Moment.LABEL_LOGP)
 
 
-def divergence(pool: Pool) -> Statistic:
+def slope_cost(pool: Pool) -> Statistic:
     """The divergence of a pool's slope; nats."""
-    return Statistic("divergence", pool, _divergence, moment=Moment.COST)
+    return Statistic("slope_cost", pool, _slope_cost, moment=Moment.COST)
 
 
 def mean_slope(pool: Pool) -> Statistic:

@@ -18,8 +18,8 @@ from qtarget.target.statistics import (
     TRUST,
     cross,
     negentropy,
+    slope_cost,
 )
-from qtarget.target.statistics import divergence as divergence_of
 from qtarget.target.trust import disagreement
 
 
@@ -110,6 +110,6 @@ def less_likely_than(pool: Pool) -> Rule:
     return Rule("E log p - log p_y", (cross(pool), LOGP_Y), lambda expected, logp_y: expected - logp_y)
 
 
-def divergence(pool: Pool) -> Rule:
+def slope_loss(pool: Pool) -> Rule:
     """The divergence of a pool's slope."""
-    return Rule("D", (divergence_of(pool),), lambda nats: nats)
+    return Rule("D", (slope_cost(pool),), lambda nats: nats)

@@ -85,7 +85,7 @@ COMPILE = """
 from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from qtarget.fused.triton import kernels as forms, slopes
+from qtarget.fused.triton import kernels as forms, slope_twins
 
 def assembled(kernel, dtype, arch, **constants):
     kinds = {name: "*fp32" for name in kernel.arg_names}
@@ -96,7 +96,7 @@ def assembled(kernel, dtype, arch, **constants):
     source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)
     return compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": forms.WARPS}).asm
 
-for arch, several, sources, kinds in ((80, 1, 0, ()), (80, 8, 3, (1,)), (90, 2, 1, sorted(slopes.KINDS.values()))):
+for arch, several, sources, kinds in ((80, 1, 0, ()), (80, 8, 3, (1,)), (90, 2, 1, sorted(slope_twins.TWINS.values()))):
     both = {"SOURCES": sources, "CAPPED": sources == 1}
     whole = {**both, "BLOCK": forms.TILE}
     for asm in (

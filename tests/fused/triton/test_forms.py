@@ -141,12 +141,12 @@ def slopes_toward(pool):
 def test_sums_and_tangent_of_every_slope(vocab: int, softcap: float | None):
     """Beside the torch twins, with the student and a mixture of it with two sources, also where they are far apart."""
     from qtarget.fused.triton import kernels as forms
-    from qtarget.fused.triton.slopes import KINDS, kind_of
+    from qtarget.fused.triton.slope_twins import TWINS, twin_of
     from qtarget.target.pool import Pool
 
     form, ones = forms.Form(MIXED[0], MIXED[1:]), torch.ones(ROWS, device=DEVICE)
     slopes = slopes_toward(Pool(MIXED[0], teachers=MIXED[1:]))
-    assert {kind_of(slope) for slope in slopes} == set(KINDS.values())
+    assert {twin_of(slope) for slope in slopes} == set(TWINS.values())
     for slope in slopes:
         chunk = drawn(vocab, softcap=softcap, scale=0.8)
         chunk.sources[1][:, 1] = -200.0
@@ -154,7 +154,7 @@ def test_sums_and_tangent_of_every_slope(vocab: int, softcap: float | None):
         p, entries = logp.exp(), slope(logp.exp(), logt.exp(), logt - logp)
         share = slope.constants[0] if slope.constants else 0.0
         sums = forms.measure_forms(chunk, (forms.STUDENT_FORM, form), products=False)
-        comparison = forms.Comparison(kind_of(slope), share, form, sums[forms.STUDENT_FORM], sums[form])
+        comparison = forms.ComparedForms(twin_of(slope), share, form, sums[forms.STUDENT_FORM], sums[form])
         cost, mean = forms.compare(chunk, comparison)
         torch.testing.assert_close(cost.double(), entries.cost.sum(-1), rtol=3e-6, atol=3e-6)
         torch.testing.assert_close(mean.double(), entries.pull.sum(-1), rtol=3e-6, atol=3e-6)

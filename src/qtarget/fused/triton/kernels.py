@@ -23,7 +23,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from qtarget.fused.triton.slopes import slope_entries
+from qtarget.fused.triton.slope_twins import twin_entries
 from qtarget.target.pool import FLOOR as LOG_ZERO
 
 MAX_SOURCES = 3
@@ -114,11 +114,11 @@ class Sums(NamedTuple):
         return self.cross / self.total - student.total.log()
 
 
-class Comparison(NamedTuple):
+class ComparedForms(NamedTuple):
     """What a slope reads: its kind and constant, and the two distributions p and t, forms and their sums.
 
     Attributes:
-        kind: as in `slopes.KINDS`.  share: the slope's constant.
+        kind: as in `slope_twins.TWINS`.  share: the slope's constant.
         form: of t.  student: sums of p.  toward: sums of t.
     """
 
@@ -135,7 +135,7 @@ class Comparison(NamedTuple):
         return torch.stack([p.top, 1 / p.total, t.top, 1 / t.total, p.total.log() - t.total.log()])
 
 
-def compare(chunk: LogitChunk, comparison: Comparison) -> tuple[Tensor, Tensor]:
+def compare(chunk: LogitChunk, comparison: ComparedForms) -> tuple[Tensor, Tensor]:
     """A slope's divergence and E_p[h], [C] each, in one pass over the logits."""
     (rows, vocab), forms = chunk.logits_CV.shape, (comparison.form,)
     sums = chunk.logits_CV.new_empty((2, rows), dtype=torch.float32)
@@ -170,7 +170,7 @@ class TangentPull:
     """What the second pass needs of a slope: the tangent's weight w, its comparison, and E_p[h]; [C] each."""
 
     weight: Tensor
-    comparison: Comparison
+    comparison: ComparedForms
     mean: Tensor
 
 
@@ -280,7 +280,7 @@ def _tangent(z, toward, norms, rows, share, KIND: tl.constexpr):
     """p, and a slope's cost and pull, from the logits of p and of what it is compared with."""
     near, far = z - tl.load(norms), toward - tl.load(norms + 2 * rows)
     p, t = tl.exp(near) * tl.load(norms + rows), tl.exp(far) * tl.load(norms + 3 * rows)
-    cost, pull = slope_entries(p, t, far - near + tl.load(norms + 4 * rows), share, KIND)
+    cost, pull = twin_entries(p, t, far - near + tl.load(norms + 4 * rows), share, KIND)
     return p, cost, pull
 
 

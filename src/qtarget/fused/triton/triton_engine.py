@@ -21,7 +21,7 @@ from qtarget.fused.triton.kernels import (
     MAX_SOURCES,
     STUDENT_FORM,
     UNIFORM_FORM,
-    Comparison,
+    ComparedForms,
     Form,
     LogitChunk,
     Pull,
@@ -31,7 +31,7 @@ from qtarget.fused.triton.kernels import (
     gradient_,
     measure_forms,
 )
-from qtarget.fused.triton.slopes import kind_of
+from qtarget.fused.triton.slope_twins import twin_of
 from qtarget.target.evidence import Dense, Head, SupervisedTokens, stated_moment
 from qtarget.target.pool import FLOOR, Pool, sources_of
 from qtarget.target.rule import COLUMNS, OF_METHOD, STUDENT, Moment, Statistic
@@ -41,10 +41,10 @@ from qtarget.target.statistics import (
     TOKEN_WEIGHT,
     TOP1,
     cross,
-    divergence,
     label_logp,
     mean_slope,
     negentropy,
+    slope_cost,
 )
 
 OF_SUMS: dict[Moment, Callable[[Sums, Sums], Tensor]] = {
@@ -75,7 +75,7 @@ def covers(pools: Collection[Pool], wanted: Collection[Statistic], tokens: Super
     if not all(is_fast(pool, tokens) for pool in pools) or (sparse and not _of_one_source(sparse, pools)):
         return False
     slopes = [pool.slope for pool in pools if pool.slope is not None and pool not in sparse]
-    if len(slopes) > 1 or any(kind_of(slope) is None for slope in slopes):
+    if len(slopes) > 1 or any(twin_of(slope) is None for slope in slopes):
         return False
     sources = _whole_sources(pools, wanted, tokens)
     heads = [head, *(tokens.source(name).head for name in sources)]
@@ -132,7 +132,7 @@ class TritonChunk:
     measured: dict[Statistic, Tensor] = field(default_factory=dict)
     _sources: list[str] = field(default_factory=list)
     _sums: dict[Form, Sums] = field(default_factory=dict)
-    _comparisons: dict[Pool, Comparison] = field(default_factory=dict)
+    _comparisons: dict[Pool, ComparedForms] = field(default_factory=dict)
     _kept: dict[Pool, KeptTerm] = field(default_factory=dict)
 
     @staticmethod
@@ -183,11 +183,11 @@ class TritonChunk:
 
     def _compare(self, pool: Pool, student: Sums) -> None:
         assert pool.slope is not None
-        kind, form = kind_of(pool.slope), self._form(pool.read)
+        kind, form = twin_of(pool.slope), self._form(pool.read)
         assert kind is not None
         share = pool.slope.constants[0] if pool.slope.constants else 0.0
-        self._comparisons[pool] = comparison = Comparison(kind, share, form, student, self._sums[form])
-        self.measured[divergence(pool)], self.measured[mean_slope(pool)] = compare(self._chunk, comparison)
+        self._comparisons[pool] = comparison = ComparedForms(kind, share, form, student, self._sums[form])
+        self.measured[slope_cost(pool)], self.measured[mean_slope(pool)] = compare(self._chunk, comparison)
 
     def _form(self, pool: Pool) -> Form:
         exponents = dict(sources_of(pool))
@@ -251,7 +251,7 @@ class TritonChunk:
         term = SparseTerm.build(pool.read, power, kept, student_CK, rest_C, self.plain.axis)
         if pool.slope is not None:
             self._kept[pool] = tangent = SparseSlopeTerm.build(pool.slope, term)
-            self.measured |= {divergence(pool): tangent.divergence_C, mean_slope(pool): tangent.mean_C}
+            self.measured |= {slope_cost(pool): tangent.divergence_C, mean_slope(pool): tangent.mean_C}
             return
         self._kept[pool] = term
         self.measured[label_logp(pool)] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])

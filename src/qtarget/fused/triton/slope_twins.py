@@ -15,7 +15,7 @@ import triton.language as tl
 from qtarget.target import slopes
 from qtarget.target.pool import Slope
 
-KINDS = {
+TWINS = {
     slopes.mixture_entries: 1,
     slopes.to_mixture_entries: 2,
     slopes.from_student_entries: 3,
@@ -24,12 +24,12 @@ KINDS = {
     slopes.variation_entries: 6,
     slopes.overlap_entries: 7,
 }
-"""The number by which `slope_entries` knows each; 0 stands for no slope."""
+"""The number by which `twin_entries` knows each; 0 stands for no slope."""
 
 
-def kind_of(slope: Slope) -> int | None:
+def twin_of(slope: Slope) -> int | None:
     """A slope's number; None where it has no twin here."""
-    return KINDS.get(slope.entries)
+    return TWINS.get(slope.entries)
 
 
 @triton.jit
@@ -44,7 +44,7 @@ def _sigmoid(y):
 
 
 @triton.jit
-def slope_entries(p, t, x, share, KIND: tl.constexpr):
+def twin_entries(p, t, x, share, KIND: tl.constexpr):
     """(cost, pull) of a kind."""
     cost, pull = p, p
     if KIND <= 3:
