@@ -279,23 +279,30 @@ class TorchChunk:
         """A slope's p·h in place of the logits that it compared with, and its sums, block by block."""
         assert pool.slope is not None
         logits_CV, prob_CV, log_norm_C = self._compared[pool]
-        apart_C1, costs, pulls = (self.log_norm_C - log_norm_C)[:, None], [], []
-        for part in self._column_blocks():
-            log_ratio = (logits_CV[:, part] - self.logits_CV[:, part]).add_(apart_C1)
-            cost, pull = pool.slope(self.student_CV[:, part], prob_CV[:, part], log_ratio)
-            costs.append(cost.sum(-1))
-            pulls.append(pull.sum(-1))
-            logits_CV[:, part] = pull
+        apart_C1 = (self.log_norm_C - log_norm_C)[:, None]
+        cost_C, mean_C = torch.zeros_like(log_norm_C), torch.zeros_like(log_norm_C)
+        for rows, part in self._blocks():
+            log_ratio = (logits_CV[rows, part] - self.logits_CV[rows, part]).add_(apart_C1[rows])
+            cost, pull = pool.slope(self.student_CV[rows, part], prob_CV[rows, part], log_ratio)
+            cost_C[rows] += cost.sum(-1)
+            mean_C[rows] += pull.sum(-1)
+            logits_CV[rows, part] = pull
         self.workspace.count_parts(OF_SLOPE)
-        self.measured[slope_cost(pool)] = self.axis.sum(torch.stack(costs).sum(0))
-        self.measured[mean_slope(pool)] = mean_C = self.axis.sum(torch.stack(pulls).sum(0))
+        self.measured[slope_cost(pool)] = self.axis.sum(cost_C)
+        self.measured[mean_slope(pool)] = mean_C = self.axis.sum(mean_C)
         self.terms[pool] = SlopeTerm(logits_CV, mean_C)
 
-    def _column_blocks(self) -> list[slice]:
-        """Columns that a CPU takes at once; elsewhere all of them."""
-        columns = self.logits_CV.shape[1]
-        width = DOT_BLOCK if self.logits_CV.device.type == "cpu" else columns
-        return [slice(start, start + width) for start in range(0, columns, width)]
+    def _blocks(self) -> list[tuple[slice, slice]]:
+        """Rows and columns that a CPU takes at once, as many numbers as `DOT_BLOCK` columns of the chunk, and rows as
+        long as can be; elsewhere the whole chunk.
+        """
+        rows, columns = self.logits_CV.shape
+        if self.logits_CV.device.type != "cpu" or not rows:
+            return [(slice(None), slice(None))]
+        tall = max(1, rows * DOT_BLOCK // columns)
+        wide = min(columns, rows * DOT_BLOCK // min(tall, rows))
+        tops, starts = range(0, rows, tall), range(0, columns, wide)
+        return [(slice(top, top + tall), slice(start, start + wide)) for top in tops for start in starts]
 
     # ---- statistics
 
