@@ -12,7 +12,7 @@ from laws.papers import PAPERS, ROWS
 from torch import Tensor
 
 import qtarget as qt
-from qtarget.target import residual
+from qtarget.target import residual, slopes, value
 from qtarget.target.statistics import head_logits
 
 T, V, H = 22, 29, 6
@@ -23,6 +23,8 @@ COMPOSED = [
     Row("composed", {"kind": "filtered student"}),
     Row("composed", {"kind": "repeated terms"}),
     Row("composed", {"kind": "away from the label"}),
+    Row("composed", {"kind": "own slope"}),
+    Row("composed", {"kind": "near a blend"}),
 ]
 """Methods outside the catalogue: what a user may compose is held to the same laws."""
 
@@ -35,6 +37,16 @@ def composed(kind: str) -> qt.Method:
         return qt.Method("half", 0.4, ((0.3, qt.Pool()), (0.3, qt.Pool(teachers=(1.0,)))), scale=1.7)
     if kind == "reverse KL":
         return qt.Method("reverse-kl", 0.0, ((1.0, residual.student()), (-1.0, residual.reverse_slope())))
+    if kind == "own slope":
+        hellinger = residual.along(
+            qt.types.Slope("hellinger", hellinger_entries, qt.Pool(teachers=(1.0,)), of_ratio=True)
+        )
+        return qt.Method("hellinger", 0.6, ((0.4, qt.Pool(student=1.0)), (-0.7, hellinger)),
+                         value=0.7 * value.slope_loss(hellinger) + 0.6 * value.nll())  # fmt: skip
+    if kind == "near a blend":
+        blend, teacher = qt.Pool(student=0.3, reference=0.3, teachers=(0.4,)), qt.Pool(teachers=(1.0,))
+        terms = ((0.3, qt.Pool(student=1.0)), (0.5, teacher), (-0.4, residual.along(slopes.jensen_shannon(blend, 0.4))))
+        return qt.Method("near", 0.2, terms, value=value.kl(teacher))
     if kind == "repeated terms":
         student, teacher = qt.Pool(student=1.0), qt.Pool(teachers=(1.0,))
         return qt.Method("repeated", 0.2, ((0.2, student), (0.1, teacher), (0.3, student), (0.2, teacher)))
@@ -42,6 +54,12 @@ def composed(kind: str) -> qt.Method:
         return qt.Method("away", -0.2, ((1.2, qt.Pool()),))
     likely = qt.Pool(student=1.0, potential=lambda logp, logp_y, is_label: torch.where(logp < -4, -torch.inf, 0.0))
     return qt.Method("filtered", 0.5, ((0.5, likely),))
+
+
+def hellinger_entries(p: Tensor, t: Tensor, log_ratio: Tensor) -> qt.types.Entries:
+    """1 − Σ √(pt)."""
+    root = (p * t).sqrt()
+    return qt.types.Entries(p - root, root / -2)
 
 
 @dataclass(frozen=True)
@@ -105,7 +123,9 @@ class Case:
             given["teacher"] = teachers[0] if len(teachers) == 1 else teachers
         if "reference" in self.method.needs:
             given["reference"] = qt.Dense(near, qt.Head(self.head.weight.detach()))
-        if "token_weight" in self.method.needs:
+        if self.method.signed_weights:
+            given["token_weight"] = torch.tensor([-1, -2, 1, 0, 2]).to(self.dtype)[torch.arange(T) % 5]
+        elif "token_weight" in self.method.needs:
             given["token_weight"] = (torch.arange(T) % 3 != 0).to(self.dtype)
         elif self.weighted:
             given["token_weight"] = (torch.arange(T) % 4).to(self.dtype) / 2

@@ -44,7 +44,7 @@ def a_draw(seed=0):
     reference = logits + 0.6 * reference  # a policy near the student: ratios on both sides of 1
     labels = np.where(np.arange(TOKENS) % 3 == 0, logits.argmax(-1), rng.integers(0, VOCAB, TOKENS))
     logits[0] *= 1.6  # one confident token
-    weight = (np.arange(TOKENS) % 2).astype(float)
+    weight = np.arange(TOKENS) % 4 - 1.0  # below 0, too
     return Draw(logits, labels, reference, tuple(teachers), weight, np.array(SEQUENCES))
 
 
@@ -154,3 +154,68 @@ def towards(s, weight, source_logits):
 
 def confidence_penalty_gradient(s, weight=0.1):
     return s.p - s.onehot + weight * s.p * (np.log(s.p) + entropy(s.p)[:, None])
+
+
+def along(s, h):
+    """p∘(h - E_p h)."""
+    return s.p * (h - (s.p * h).sum(-1, keepdims=True))
+
+
+def reverse_kl_gradient(s):
+    return along(s, np.log(s.p / softmax(s.teachers[0])))
+
+
+def jsd_gradient(s, beta=0.5):
+    if beta == 0:
+        return towards(s, 1.0, s.teachers[0])
+    t = softmax(s.teachers[0])
+    if beta == 1:
+        return reverse_kl_gradient(s)
+    return along(s, (1 - beta) * np.log(s.p / (beta * t + (1 - beta) * s.p)))
+
+
+def skew_kl_gradient(s, alpha=0.1):
+    t = softmax(s.teachers[0])
+    return along(s, (alpha - 1) * t / (alpha * t + (1 - alpha) * s.p))
+
+
+def skew_reverse_kl_gradient(s, alpha=0.1):
+    mixed = alpha * s.p + (1 - alpha) * softmax(s.teachers[0])
+    return along(s, np.log(s.p / mixed) - alpha * s.p / mixed)
+
+
+def todi_gradient(s):
+    ratio = softmax(s.teachers[0]) / s.p
+    alpha = ratio / (1 + ratio)
+    return along(s, -alpha * ratio + (1 - alpha) * (1 - np.log(ratio)))
+
+
+def akl_gradient(s, head=0.5):
+    t = softmax(s.teachers[0])
+    shares = []
+    for t_row, p_row in zip(t, s.p, strict=True):
+        order = np.argsort(-t_row)
+        first = max(1, int((np.cumsum(t_row[order]) <= head).sum()))
+        gap = np.abs(t_row - p_row)
+        shares.append(gap[order[:first]].sum() / gap.sum())
+    share = np.array(shares)[:, None]
+    return share * towards(s, 1.0, s.teachers[0]) + (1 - share) * reverse_kl_gradient(s)
+
+
+def tvd_gradient(s):
+    return along(s, np.sign(s.p - softmax(s.teachers[0])) / 2)
+
+
+def entropy_aware_gradient(s, threshold=0.8):
+    undecided = entropy(softmax(s.teachers[0])) > threshold
+    return reverse_kl_gradient(s) + undecided[:, None] * towards(s, 1.0, s.teachers[0])
+
+
+def elr_gradient(s, weight=3.0):
+    r = softmax(s.reference)
+    return s.p - s.onehot - weight * along(s, r) / (1 - (s.p * r).sum(-1, keepdims=True))
+
+
+def sed_sft_weight(s, strength=0.2, top_k=10, threshold=0.95):
+    undecided = np.sort(s.p)[:, -top_k:].sum(-1) < threshold
+    return 1 - strength * undecided * s.p_y * (2 * s.p_y - 1)

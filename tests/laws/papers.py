@@ -1,7 +1,7 @@
 """Every method's own loss, as its paper or official code states it: the rows of the table of arXiv 2606.11189.
 
-One row a method (what a row holds: `oracle.Paper`). `papers_beyond.py` holds the methods beyond that table; PAPERS, all
-of them. Nothing here comes from the library.
+One row a method (what a row holds: `oracle.Paper`). `papers_beyond.py`, `papers_divergences.py` and `papers_robust.py`
+hold the methods beyond that table; PAPERS, all of them. Nothing here comes from the library.
 """
 
 import math
@@ -24,6 +24,8 @@ from laws.oracle import (
     sequence_means,
 )
 from laws.papers_beyond import BEYOND
+from laws.papers_divergences import DIVERGENCES
+from laws.papers_robust import ROBUST
 
 
 def sft(logits_TV, labels_T):
@@ -298,6 +300,8 @@ PAPERS: dict[str, Paper] = {
         proper=True,
     ),
     **BEYOND,
+    **DIVERGENCES,
+    **ROBUST,
 }
 
 ROWS = [Row(name, given) for name, paper in PAPERS.items() for given in [{}, *paper.variations]]

@@ -129,7 +129,7 @@ def vocabulary_in_two(case: Case, group: Any) -> Iterator[tuple[str, float]]:
     cut = Cut(vocabulary=group)
     yield "vocabulary in two", deviation(case, cut)
     yield "per token", deviation(case, cut, reduction="none")
-    yield "in bytes", deviation(case, cut, buffer_bytes=40 * V * 8, chunk_tokens=None)
+    yield "in bytes", deviation(case, cut, buffer_bytes=64 * V * 8, chunk_tokens=None)
     alike = _with_heads(case.evidence, cut.head)
     yield "sources cut alike", deviation(case, cut, alike)
 
@@ -155,7 +155,7 @@ def tokens_in_three(case: Case, group: Any) -> Iterator[tuple[str, float]]:
     cut = Cut(tokens=group)
     yield "tokens in three", deviation(case, cut)
     yield "tokens, per token", deviation(case, cut, reduction="none")
-    yield "tokens in bytes", deviation(case, cut, buffer_bytes=40 * V * 8, chunk_tokens=None)
+    yield "tokens in bytes", deviation(case, cut, buffer_bytes=64 * V * 8, chunk_tokens=None)
 
 
 def both(case: Case, vocabulary: Any, tokens: Any) -> Iterator[tuple[str, float]]:

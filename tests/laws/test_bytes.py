@@ -10,12 +10,12 @@ from qtarget.fused import chunk_size, products
 
 T, V, H, BLOCK = 64, 1503, 24, 128
 """V is no multiple of the block in which an output layer is taken."""
-BUDGET = 200_000
+BUDGET = 230_000
 PER_TOKEN = 64 * T
 """Losses, statistics and the like are a few numbers a token, and not counted."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "bf16, fast": torch.bfloat16}
 """Of inputs; a CPU multiplies bf16 as it is where that is fast, and widens it elsewhere."""
-METHODS = ("sft", "eaft", "kd", "target-sft", "label-smoothing", "asft", "confidence-penalty")
+METHODS = ("sft", "eaft", "kd", "target-sft", "label-smoothing", "asft", "confidence-penalty", "jsd", "todi", "akl")
 
 
 def _draw(dtype: torch.dtype, *shape: int) -> Tensor:

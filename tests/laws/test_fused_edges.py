@@ -308,3 +308,36 @@ def test_large_products_by_either_library(mkl_is_slow: bool, monkeypatch):
         found.append([g.double() for g in torch.autograd.grad(loss, leaves)])
     for mine, exact in zip(*found, strict=True):
         assert (mine - exact).norm() <= 1e-5 * exact.norm()
+
+
+@pytest.mark.parametrize("left", [1e-3, 1e-5, 1e-7])
+def test_a_label_to_avoid_keeps_its_digits_where_the_student_is_all_but_sure_of_it(left: float):
+    """−log(1 − p_y) moves the label by p_y and the others by their shares, however little they have."""
+    logits = torch.zeros(2, 5).index_fill(1, torch.tensor([2]), float(torch.tensor(4 / left).log()))
+    hidden, labels, weight = logits.requires_grad_(), torch.tensor([2, 2]), torch.tensor([-1.0, -3.0])
+    out = qt.linear_q_target_loss(
+        hidden, qt.Head(torch.eye(5)), labels, qt.method("unlikelihood"), token_weight=weight, num_items=1
+    )
+    out.loss.backward()
+    expected = torch.tensor([-0.25, -0.25, 1.0, -0.25, -0.25]) * -weight[:, None]
+    torch.testing.assert_close(hidden.grad, expected, rtol=2e-3, atol=0)
+    assert out.num_tokens == 0
+
+
+def test_negative_weights_are_refused_where_they_mean_nothing():
+    for name in ("sft", "dft", "cft"):
+        case = Case(Row(name, {}), bias=True)
+        for fused in (False, True):
+            with pytest.raises(ValueError, match=f'"{name}" has no meaning for a negative one.*"unlikelihood"'):
+                _gradients(case, (True, True, True), fused, token_weight=-torch.ones(T))
+
+
+def test_nll_averages_the_tokens_to_learn():
+    case = Case(Row("unlikelihood", {}))
+    weight = case.evidence["token_weight"]
+    out = _fused(case, case.hidden.clone().requires_grad_(), case.head)
+    learned = case.supervised & (weight > 0)
+    logp = case.logits.log_softmax(-1).gather(-1, case.labels.clamp(min=0)[:, None]).squeeze(-1)
+    assert out.num_tokens == learned.sum()
+    torch.testing.assert_close(out.nll, -logp[learned].mean())
+    assert out.loss.isfinite()

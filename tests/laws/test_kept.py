@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from laws.cases import Case, T, V
-from laws.papers import Row
+from laws.papers import PAPERS, Row
 from laws.test_fused import _assert_equal, _both, _sparse
 
 import qtarget as qt
+from qtarget.target import residual, slopes
 from qtarget.target.kept_tokens import temperature_for
 from qtarget.target.statistics import head_logits
 
@@ -214,3 +215,78 @@ def _gradient(case: Case, teacher) -> torch.Tensor:
     logits = case.logits.clone().requires_grad_()
     qt.q_target_loss(logits, case.labels, case.method, teacher=teacher, num_items=1).loss.backward()
     return logits.grad
+
+
+OF_RATIO = [Row(name, {}) for name in ("reverse-kl", "jsd", "skew-kl", "skew-reverse-kl", "todi", "tvd")]
+BOTH_WAYS = [Row("entropy-aware-kl", {"threshold": t}) for t in (0.8, 2.2)]
+
+
+def bucketed(case: Case, sparse: qt.Sparse) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of student and teacher over the K kept tokens and the rest, [T, K + 1], by hand."""
+    p = case.logits.softmax(-1)
+    rest = p.scatter(-1, sparse.ids, 0.0).sum(-1, keepdim=True)
+    return torch.cat([p.gather(-1, sparse.ids), rest], -1).log(), torch.cat(
+        [sparse.logprobs, sparse.log_tail[:, None]], -1
+    )
+
+
+@pytest.mark.parametrize("kept", [1, 4, V])
+@pytest.mark.parametrize("row", [*OF_RATIO, *BOTH_WAYS], ids=str)
+def test_a_divergence_from_kept_tokens(row: Row, kept: int):
+    """Fused and dense agree; with all tokens kept it is the whole teacher's."""
+    case = Case(row, weighted=True)
+    teacher = case.evidence["teacher"]
+    logp = head_logits(teacher.hidden, teacher.head).log_softmax(-1)
+    sparse = replace(kept_for(case, kept), entropy=-(logp.exp() * logp).sum(-1))
+    plain, fused = _both(case, 6, teacher=sparse)
+    _assert_equal(plain, fused)
+    if kept == V:
+        _assert_equal(_both(case, 6)[0], fused)
+
+
+@pytest.mark.parametrize("kept", [1, 4, 16])
+@pytest.mark.parametrize("row", OF_RATIO, ids=str)
+def test_a_divergence_from_kept_tokens_is_the_one_over_buckets_and_a_lower_bound(row: Row, kept: int):
+    case = Case(row)
+    sparse, rows = kept_for(case, kept), case.supervised
+    student, teacher = bucketed(case, sparse)
+    by_hand = PAPERS[row.name](student, case.labels, teacher=(teacher,))[rows]
+    found = qt.linear_q_target_loss(
+        case.hidden, case.head, case.labels, case.method, teacher=sparse, reduction="none"
+    ).loss[rows]
+    torch.testing.assert_close(found, by_hand, rtol=1e-9, atol=1e-12)
+    whole = case.paper_loss(case.logits, rows)
+    assert (found <= whole + 1e-12).all()
+    assert (found < whole - 1e-6).any()
+
+
+@pytest.mark.parametrize("row", OF_RATIO, ids=str)
+@pytest.mark.parametrize("tail", ["uniform", "none"])
+def test_a_divergence_is_refused_with_another_tail(row: Row, tail: str):
+    case = Case(row)
+    with pytest.raises(ValueError, match=r"not linear in the teacher 0.*leave tail at \"student\""):
+        _both(case, 6, teacher=replace(kept_for(case), tail=tail))
+
+
+@pytest.mark.parametrize("row", OF_RATIO, ids=str)
+def test_a_divergence_is_refused_at_another_temperature_of_the_cache(row: Row):
+    case = Case(row)
+    with pytest.raises(ValueError, match="keep them at temperature 1"):
+        _both(case, 6, teacher=_sparse(case.evidence["teacher"], 4, 2.0))
+    _assert_equal(*_both(case, 6, teacher=_sparse(case.evidence["teacher"], V, 2.0)))
+
+
+def test_what_a_sort_reads_is_refused_from_kept_tokens():
+    case = Case(Row("akl", {}))
+    with pytest.raises(ValueError, match='"akl" reads "head_share", which needs every token of the teacher 0'):
+        _both(case, 6, teacher=kept_for(case))
+    _assert_equal(*_both(case, 6, teacher=kept_for(case, V)))
+
+
+def test_a_slope_of_more_than_the_ratio_is_refused_from_kept_tokens():
+    case = Case(Row("kd", {}))
+    tangent = residual.along(slopes.overlap(residual.teacher()))
+    case.__dict__["method"] = qt.Method("near", 1.0, ((0.5, tangent),))
+    with pytest.raises(ValueError, match="slopes of t/p alone"):
+        _both(case, 6, teacher=kept_for(case))
+    _assert_equal(*_both(case, 6, teacher=kept_for(case, V)))

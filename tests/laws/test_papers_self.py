@@ -153,7 +153,9 @@ def test_an_unknown_hyperparameter_is_refused():
         run(Row("profit", {"thresold": 0.3}), a_draw())
 
 
-@pytest.mark.parametrize("name", ["oracle", "papers", "papers_beyond", "closed_forms"])
+@pytest.mark.parametrize(
+    "name", ["oracle", "papers", "papers_beyond", "papers_divergences", "papers_robust", "closed_forms"]
+)
 def test_the_oracle_takes_nothing_from_the_library(name):
     tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]

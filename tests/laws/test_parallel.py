@@ -23,7 +23,8 @@ def test_law_04_fused_on_several_ranks_equals_one(tmp_path):
     assert all(len(off[name_of(row)]) == 13 for row in [*ROWS, *COMPOSED])
     assert {(name, what): by for name in off for what, by in off[name].items() if not by <= 1e-9} == {}
     assert len(rounding[0] | rounding[3]) == 2 * len([*ROWS, *COMPOSED])
-    assert {what: by for report in rounding for what, by in report.items() if not by <= 1e-6} == {}
+    most = lambda what: 4e-6 if what.startswith("elr") else 1e-6  # noqa: E731  # 1 − ⟨p,r⟩ cancels where both are sure
+    assert {what: by for report in rounding for what, by in report.items() if not by <= most(what)} == {}
     for report in said:
         assert "its rows must be cut over one mesh dimension" in report["columns"]
         assert "its rows must be cut over one mesh dimension" in report["two dimensions"]

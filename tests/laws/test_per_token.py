@@ -61,7 +61,7 @@ def test_per_token_gradients_reach_only_what_wants_them():
 @pytest.mark.parametrize("row", every_row())
 def test_a_chunk_keeps_to_its_bytes(row: Row, reduction: str, monkeypatch):
     """The buffers of a call, counted as they are made, and the same gradients as without a limit."""
-    case, limit, made = Case(row), 20 * V * 8, []
+    case, limit, made = Case(row), 32 * V * 8, []
     original = Workspace.__init__
 
     def counted(self, chunk, vocab, like):

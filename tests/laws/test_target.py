@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from laws.cases import IGNORED, Case, T, V, as_tuple, every_row
+from laws.cases import IGNORED, Case, T, V, as_tuple, every_row, name_of
 from laws.oracle import Limit, Row
 from laws.papers import PAPERS
 
@@ -183,14 +183,17 @@ def _extreme(case: Case, kind: str) -> tuple[torch.Tensor, dict]:
 
 
 EDGES = ["-inf logits", "impossible label", "certain label", "one-hot sources"]
-INFINITE = [("kind", "reverse KL")]
+INFINITE = {
+    *("reverse-kl", "jsd-beta=1.0", "skew-reverse-kl-alpha=0.0", "todi", "akl", "akl-head=0.9", "entropy-aware-kl"),
+    *("entropy-aware-kl-threshold=2.2", "composed-kind=reverse KL"),
+}
 """KL(p‖t) has no finite value at a one-hot teacher."""
 
 
 @pytest.mark.parametrize("kind", EDGES)
 @pytest.mark.parametrize("row", every_row())
 def test_law_07_no_nan_at_the_edges(row: Row, kind: str):
-    if kind == "one-hot sources" and list(row.hyperparameters.items()) == INFINITE:
+    if kind == "one-hot sources" and name_of(row) in INFINITE:
         return
     case = Case(row, weighted=True)
     logits, given = _extreme(case, kind)

@@ -5,19 +5,21 @@ import inspect
 
 import pytest
 import torch
-from laws import papers_beyond
+from laws import papers_beyond, papers_divergences, papers_robust
 from laws.cases import name_of
 from laws.oracle import Row
 from laws.papers import PAPERS, ROWS
 
 import qtarget as qt
-from qtarget.target import methods_beyond
+from qtarget.target import methods_beyond, methods_divergences, methods_robust
 from qtarget.target.hyperparameters import hyperparameters
 
 
 def test_the_catalogue_and_the_laws_hold_the_same_methods():
     assert list(qt.METHODS) == list(PAPERS)
     assert list(methods_beyond.BEYOND) == list(papers_beyond.BEYOND)
+    assert list(methods_divergences.DIVERGENCES) == list(papers_divergences.DIVERGENCES)
+    assert list(methods_robust.ROBUST) == list(papers_robust.ROBUST)
 
 
 @pytest.mark.parametrize("name", PAPERS)

@@ -9,7 +9,7 @@ from qtarget.trust import spread_means
 from qtarget.types import Moment, Statistic
 
 import qtarget as qt
-from qtarget import residual, trust, value
+from qtarget import residual, slopes, trust, value
 
 TALR = qt.method("talr").trust
 P_Y = qt.method("dft").trust
@@ -285,3 +285,24 @@ def test_a_copy_of_a_method_has_a_key_of_its_own_and_a_pickle_says_what_fails():
     dft = qt.method("dft")
     assert copy.deepcopy(dft).key != dft.key
     assert copy.copy(dft) == dft
+
+
+# ---- slopes
+
+
+def test_a_slope_is_along_the_student_alone():
+    with pytest.raises(ValueError, match=r'the slope "reverse" stands on .*write qtarget\.residual\.along\(slope\)'):
+        qt.Pool(teachers=(1.0,), tangent=slopes.reverse(residual.teacher()))
+
+
+def test_what_only_a_slope_reads_is_needed():
+    method = qt.Method("mine", 1.0, ((0.1, residual.along(slopes.reverse(residual.teacher(1)))),))
+    assert method.needs == {"teacher"}
+    assert method.num_teachers_read == 2
+    assert not method.label_only
+
+
+@pytest.mark.parametrize("moment", [Moment.COST, Moment.MEAN_SLOPE])
+def test_a_slopes_moments_are_of_slopes_alone(moment: Moment):
+    with pytest.raises(ValueError, match="is of a slope alone; leave moment out"):
+        Statistic("mine", residual.teacher(), lambda frame, pool: frame[LOGP_Y], moment=moment)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
+from functools import cache
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -74,5 +76,21 @@ def choose_engine(
     if not has_kernels(like) or like.dtype == torch.float64 or whole_target:
         return TorchChunk
     from qtarget.fused.triton import triton_engine
+    from qtarget.fused.triton.slope_twins import twin_of
 
-    return triton_engine.TritonChunk if triton_engine.covers(pools, wanted, tokens, head) else TorchChunk
+    if triton_engine.covers(pools, wanted, tokens, head):
+        return triton_engine.TritonChunk
+    for slope in (pool.slope for pool in pools if pool.slope is not None):
+        if twin_of(slope) is None:
+            _say_without_twin(slope.name)
+    return TorchChunk
+
+
+@cache
+def _say_without_twin(name: str) -> None:
+    """Once a name: a slope of the user's own costs the kernels."""
+    logging.getLogger(__name__).warning(
+        'the slope "%s" has no Triton kernel, so the loss runs on torch operations, which take more memory and time; '
+        "those of qtarget.slopes have one",
+        name,
+    )

@@ -1,10 +1,10 @@
-"""A residual pool π̃ over one chunk of tokens, in the cheapest form that its sources allow, and how c·π̃ is subtracted
-from the gradient p − Q.
+"""A residual term over one chunk of tokens, π̃ or a tangent, in the cheapest form that its sources allow, and how it is
+subtracted from the gradient p − Q.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qtarget.target.evidence import Sparse
-from qtarget.target.pool import FLOOR, Pool
+from qtarget.target.pool import FLOOR, Pool, Slope
 from qtarget.target.vocabulary import Axis
 
 
@@ -42,6 +42,17 @@ class UniformTerm:
 
 
 @dataclass
+class SlopeTerm:
+    """The tangent p∘(h − E_p h) of a slope: p·h, [C, V], and its sum E_p h; p times that goes with the student."""
+
+    pull_CV: Tensor
+    mean_C: Tensor
+
+    def subtract_(self, gradient_CV: Tensor, coefficient_C: Tensor) -> None:
+        gradient_CV.addcmul_(self.pull_CV, coefficient_C[:, None], value=-1)
+
+
+@dataclass
 class SparseTerm:
     """π̃ with values of its own on K tokens and κ·p on the rest: nothing of size V but the student itself."""
 
@@ -65,11 +76,13 @@ class SparseTerm:
         prob_CK = (log_kept_CK - log_norm_C[:, None]).exp()
         return SparseTerm(kept, axis, prob_CK, log_kappa_C - log_norm_C, student_CK, rest_C)
 
-    def replace_(self, gradient_CV: Tensor, coefficient_C: Tensor, keep_C: Tensor) -> None:
-        """keep·p − coefficient·π̃ in place of p: the K tokens are written anew, as κ may be large and cancel there."""
-        gradient_CV.mul_((keep_C - coefficient_C * self.log_kappa_C.exp())[:, None])
-        inside_CK = keep_C[:, None] * self.student_CK - coefficient_C[:, None] * self.prob_CK
-        self.axis.put_(gradient_CV, self.kept.ids, inside_CK)
+    @property
+    def inside_CK(self) -> Tensor:
+        return self.prob_CK
+
+    @property
+    def outside_C(self) -> Tensor:
+        return self.log_kappa_C.exp()
 
     def cross(self, entropy_C: Tensor) -> Tensor:
         """E_π̃[log p], from the student's entropy."""
@@ -98,7 +111,57 @@ class SparseTerm:
         return -entropy_C - torch.xlogy(self.student_CK, self.student_CK).sum(-1)
 
 
-PoolTerm = DenseTerm | UniformTerm | SparseTerm
+@dataclass
+class SparseSlopeTerm:
+    """The tangent of a slope of t/p alone, from K tokens of t and a student-shaped tail: there t/p is one number, so
+    the rest of the vocabulary is one token more, and the tangent there a number times p.
+    """
+
+    kept: Sparse
+    axis: Axis
+    inside_CK: Tensor
+    outside_C: Tensor
+    student_CK: Tensor
+    divergence_C: Tensor
+    mean_C: Tensor
+
+    @staticmethod
+    def build(slope: Slope, toward: SparseTerm) -> SparseSlopeTerm:
+        """toward: t itself, as a pool."""
+        rest_C1, log_kappa_C1 = toward.rest_C[:, None], toward.log_kappa_C[:, None]
+        log_ratio_CK = toward.prob_CK.log().clamp(min=FLOOR) - toward.student_CK.log().clamp(min=FLOOR)
+        p = torch.cat([toward.student_CK, rest_C1], 1)
+        t = torch.cat([toward.prob_CK, rest_C1 * log_kappa_C1.exp()], 1)
+        cost, pull = slope(p, t, torch.cat([log_ratio_CK, log_kappa_C1.where(rest_C1 > 0, 0.0)], 1))
+        mean_C = pull.sum(-1)
+        outside_C = pull[:, -1] / toward.rest_C.clamp(min=torch.finfo(p.dtype).tiny) - mean_C
+        inside_CK = pull[:, :-1] - mean_C[:, None] * toward.student_CK
+        return SparseSlopeTerm(toward.kept, toward.axis, inside_CK, outside_C, toward.student_CK, cost.sum(-1), mean_C)
+
+    def at_label(self, labels_C: Tensor, logp_y_C: Tensor) -> Tensor:
+        """The tangent's entry at the label, [C]."""
+        is_label_CK = self.kept.ids == labels_C[:, None]
+        inside_C = (self.inside_CK * is_label_CK).sum(-1)
+        return torch.where(is_label_CK.any(-1), inside_C, self.outside_C * logp_y_C.exp())
+
+
+KeptTerm = SparseTerm | SparseSlopeTerm
+"""`inside_CK` on the K kept tokens, and `outside_C` times p on the others."""
+
+
+def replace_kept_(gradient_CV: Tensor, terms: Sequence[tuple[KeptTerm, Tensor]], keep_C: Tensor) -> None:
+    """keep·p − Σ coefficient·term in place of p, for terms of the same kept tokens: these are written anew, as what is
+    outside may be large and cancel there.
+    """
+    first, inside_CK = terms[0][0], keep_C[:, None] * terms[0][0].student_CK
+    for term, coefficient_C in terms:
+        keep_C = keep_C - coefficient_C * term.outside_C
+        inside_CK = inside_CK - coefficient_C[:, None] * term.inside_CK
+    gradient_CV.mul_(keep_C[:, None])
+    first.axis.put_(gradient_CV, first.kept.ids, inside_CK)
+
+
+PoolTerm = DenseTerm | UniformTerm | SlopeTerm | KeptTerm
 
 
 class TargetShares(NamedTuple):

@@ -9,17 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from qtarget.fused.pools import DenseTerm, PoolTerm, SparseTerm, TargetShares, UniformTerm
+from qtarget.fused.pools import (
+    DenseTerm,
+    KeptTerm,
+    PoolTerm,
+    SlopeTerm,
+    SparseSlopeTerm,
+    SparseTerm,
+    TargetShares,
+    UniformTerm,
+    replace_kept_,
+)
 from qtarget.fused.products import Products
 from qtarget.target.evidence import Dense, Head, Sparse, SupervisedTokens, stated_moment
 from qtarget.target.pool import FLOOR, Pool, sources_of
 from qtarget.target.rule import COLUMNS, STUDENT, Moment, Statistic
 from qtarget.target.statistics import (
     ENTROPY,
+    LOG_NOT_Y,
     LOGP_Y,
     SEQUENCE_IDS,
     TOKEN_WEIGHT,
@@ -27,12 +39,14 @@ from qtarget.target.statistics import (
     Frame,
     cross,
     label_logp,
+    mean_slope,
     negentropy,
+    slope_cost,
     term_TV,
 )
 from qtarget.target.vocabulary import Axis
 
-FROM_SOFTMAX = {Moment.LABEL_LOGP, Moment.LABEL_IS_TOP, Moment.COLLISION, Moment.LOG_NOT_LABEL}
+FROM_SOFTMAX = {Moment.LABEL_LOGP, Moment.LABEL_IS_TOP, Moment.COLLISION, Moment.LOG_NOT_LABEL, Moment.TOP_MASS}
 """Moments of the student computable from softmax(z) after it was written over z. For any other that is not measured
 before, z is kept."""
 OF_SOURCES = {Moment.LABEL_LOGP, Moment.ENTROPY, Moment.NEGENTROPY}
@@ -41,6 +55,8 @@ DOT_BLOCK = 1024
 """Columns of a chunk that a CPU multiplies and sums at once."""
 BY_DEFINITION = 8
 """Blocks of a chunk's shape that measuring by plain definitions takes."""
+OF_SLOPE = 8
+"""Parts of a block's shape that a slope takes for its entries."""
 
 
 class Workspace:
@@ -50,17 +66,22 @@ class Workspace:
         self._shape, self._like = (chunk, vocab), like
         self._buffers: dict[str, Tensor] = {}
         self._part: Tensor | None = None
-        self._temporaries = 0
+        self._temporaries = self._parts = 0
 
     def count_temporaries(self, blocks: int) -> None:
         """Note that up to `blocks` tensors of [chunk, vocab] are alive at once outside of the workspace."""
         self._temporaries = max(self._temporaries, blocks)
 
+    def count_parts(self, parts: int) -> None:
+        """Note that up to `parts` tensors of some columns of a chunk are alive at once outside of the workspace."""
+        self._parts = max(self._parts, parts)
+
     def numbers_per_token(self, columns: int) -> int:
         """How many numbers were held for each token, had a row of the vocabulary `columns` of them."""
         block = DOT_BLOCK if self._like.device.type == "cpu" else columns
-        part = 0 if self._part is None else min(block, columns)  # of `columns`, not of this rank's own: all must agree
-        return (len(self._buffers) + self._temporaries) * columns + part
+        parts = self._parts + (self._part is not None)
+        part = min(block, columns)  # of `columns`, not of this rank's own: all must agree
+        return (len(self._buffers) + self._temporaries) * columns + parts * part
 
     def part(self, rows: int, columns: int) -> Tensor:
         """A buffer for some columns of a chunk, [rows, columns], which the next call overwrites."""
@@ -72,6 +93,14 @@ class Workspace:
         if name not in self._buffers:
             self._buffers[name] = self._like.new_empty(self._shape)
         return self._buffers[name][:rows]
+
+
+class ComparedLogits(NamedTuple):
+    """What a slope compares the student with: logits and probabilities, [C, V], and the logits' log Σ e^z, [C]."""
+
+    logits_CV: Tensor
+    prob_CV: Tensor
+    log_norm_C: Tensor
 
 
 @dataclass
@@ -86,6 +115,7 @@ class TorchChunk:
     axis: Axis
     measured: dict[Statistic, Tensor] = field(default_factory=dict)
     terms: dict[Pool, PoolTerm] = field(default_factory=dict)
+    _compared: dict[Pool, ComparedLogits] = field(default_factory=dict)
     _loaded: dict[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
@@ -103,14 +133,14 @@ class TorchChunk:
     def measure(self, pools: Collection[Pool], wanted: Collection[Statistic], keep_logits: bool) -> None:
         """Build the pools and the student, and measure; the student overwrites the logits unless they are kept."""
         fast = [pool for pool in pools if is_fast(pool, self.tokens)]
-        further_sparse = [pool for pool in fast if is_sparse(pool, self.tokens)][1:]
-        fast = [pool for pool in fast if pool not in further_sparse]
+        of_kept = [sources_of(pool.read)[0][0] for pool in fast if is_sparse(pool, self.tokens)]
+        fast = [p for p in fast if not is_sparse(p, self.tokens) or sources_of(p.read)[0][0] == of_kept[0]]
         slow = [pool for pool in pools if pool not in fast]
         self._measure_before_softmax(wanted)
         for pool in fast:
             self._build(pool, wanted, shared=[p for p in fast if p != pool])
         unread = any(s not in self.measured and not _is_from_softmax(s) for s in wanted)
-        self._normalise(keep_logits or bool(slow) or unread)
+        self._normalise(keep_logits or bool(slow) or unread or bool(self._compared))
         for pool in fast:
             self._finish(pool, wanted)
         self._measure_student(wanted)
@@ -167,7 +197,8 @@ class TorchChunk:
         if pool.is_uniform:
             self._build_uniform(pool)
         elif not is_sparse(pool, self.tokens):
-            self._build_dense(pool, wanted, shared)
+            build = self._build_dense if pool.slope is None else self._build_compared
+            build(pool, wanted, shared)
 
     def _build_uniform(self, pool: Pool) -> None:
         outside_CV, total_CV = self._outside(), self.logits_CV
@@ -178,10 +209,14 @@ class TorchChunk:
         self.measured[cross(pool)] = self.axis.sum(total_CV.sum(-1)) / count_C
         self.measured[negentropy(pool)] = self.measured[label_logp(pool)] = -count_C.log()
 
+    def _build_compared(self, pool: Pool, wanted: Collection[Statistic], shared: list[Pool]) -> None:
+        logits_CV = self._masked_exponent(pool.read, shared)
+        out_CV = self._buffer(f"compared {len(self._compared)}")
+        prob_CV, peak = self.axis.measured_softmax(logits_CV, self.tokens.labels_T, out_CV)
+        self._compared[pool] = ComparedLogits(logits_CV, prob_CV, peak.log_norm_C)
+
     def _build_dense(self, pool: Pool, wanted: Collection[Statistic], shared: list[Pool]) -> None:
-        exponent_CV = self._exponent(pool, shared)
-        if (outside_CV := self._outside()) is not None:
-            exponent_CV.masked_fill_(outside_CV, FLOOR)
+        exponent_CV = self._masked_exponent(pool, shared)
         with_negentropy = negentropy(pool) in wanted
         out = self._buffer(f"pool {len(self.terms)}") if with_negentropy else exponent_CV
         if with_negentropy or label_logp(pool) in wanted:
@@ -195,15 +230,20 @@ class TorchChunk:
             self.measured[cross(pool)] = self._dot(prob_CV, self.logits_CV)
         self.terms[pool] = DenseTerm(prob_CV)
 
+    def _masked_exponent(self, pool: Pool, shared: list[Pool]) -> Tensor:
+        exponent_CV = self._exponent(pool, shared)
+        outside_CV = self._outside()
+        return exponent_CV if outside_CV is None else exponent_CV.masked_fill_(outside_CV, FLOOR)
+
     def _exponent(self, pool: Pool, shared: list[Pool]) -> Tensor:
         """Σ exponents · logits, in place of the first source's logits where no other pool reads them."""
-        named = sources_of(pool)
+        named, place = sources_of(pool), f"exponent {len(self.terms) + len(self._compared)}"
         if not named:
-            return torch.mul(self.logits_CV, pool.student, out=self._buffer(f"exponent {len(self.terms)}"))
+            return torch.mul(self.logits_CV, pool.student, out=self._buffer(place))
         first, exponent = named[0]
         source_CV = self.source(first)
-        if any(first == name for other in shared for name, _ in sources_of(other)):
-            out_CV = torch.mul(source_CV, exponent, out=self._buffer(f"exponent {len(self.terms)}"))
+        if any(first == name for other in shared for name, _ in sources_of(other.read)):
+            out_CV = torch.mul(source_CV, exponent, out=self._buffer(place))
         else:
             out_CV = source_CV if exponent == 1 else source_CV.mul_(exponent)
             del self._loaded[first]
@@ -217,16 +257,52 @@ class TorchChunk:
             if cross(pool) in self.measured:
                 self.measured[cross(pool)] = self.measured[cross(pool)] - self.log_norm_C
             return
-        ((name, exponent),) = sources_of(pool)
+        if pool in self._compared:
+            self._finish_slope(pool)
+            return
+        ((name, exponent),) = sources_of(pool.read)
         kept = self.tokens.source(name)
         student_CK, rest_C = self.axis.apart(self.student_CV, kept.ids)
-        term = SparseTerm.build(pool, exponent * kept.temperature, kept, student_CK, rest_C, self.axis)
+        term = SparseTerm.build(pool.read, exponent * kept.temperature, kept, student_CK, rest_C, self.axis)
+        if pool.slope is not None:
+            self.terms[pool] = tangent = SparseSlopeTerm.build(pool.slope, term)
+            self.measured |= {slope_cost(pool): tangent.divergence_C, mean_slope(pool): tangent.mean_C}
+            return
         self.terms[pool] = term
         self.measured[label_logp(pool)] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
         if cross(pool) in wanted or negentropy(pool) in wanted:
             self._measure_student([ENTROPY])
             self.measured[cross(pool)] = term.cross(self.measured[ENTROPY])
             self.measured[negentropy(pool)] = term.negentropy(self.measured[ENTROPY])
+
+    def _finish_slope(self, pool: Pool) -> None:
+        """A slope's p·h in place of the logits that it compared with, and its sums, block by block."""
+        assert pool.slope is not None
+        logits_CV, prob_CV, log_norm_C = self._compared[pool]
+        apart_C1 = (self.log_norm_C - log_norm_C)[:, None]
+        cost_C, mean_C = torch.zeros_like(log_norm_C), torch.zeros_like(log_norm_C)
+        for rows, part in self._blocks():
+            log_ratio = (logits_CV[rows, part] - self.logits_CV[rows, part]).add_(apart_C1[rows])
+            cost, pull = pool.slope(self.student_CV[rows, part], prob_CV[rows, part], log_ratio)
+            cost_C[rows] += cost.sum(-1)
+            mean_C[rows] += pull.sum(-1)
+            logits_CV[rows, part] = pull
+        self.workspace.count_parts(OF_SLOPE)
+        self.measured[slope_cost(pool)] = self.axis.sum(cost_C)
+        self.measured[mean_slope(pool)] = mean_C = self.axis.sum(mean_C)
+        self.terms[pool] = SlopeTerm(logits_CV, mean_C)
+
+    def _blocks(self) -> list[tuple[slice, slice]]:
+        """Rows and columns that a CPU takes at once, as many numbers as `DOT_BLOCK` columns of the chunk, and rows as
+        long as can be; elsewhere the whole chunk.
+        """
+        rows, columns = self.logits_CV.shape
+        if self.logits_CV.device.type != "cpu" or not rows:
+            return [(slice(None), slice(None))]
+        tall = max(1, rows * DOT_BLOCK // columns)
+        wide = min(columns, rows * DOT_BLOCK // min(tall, rows))
+        tops, starts = range(0, rows, tall), range(0, columns, wide)
+        return [(slice(top, top + tall), slice(start, start + wide)) for top in tops for start in starts]
 
     # ---- statistics
 
@@ -275,6 +351,10 @@ class TorchChunk:
     def _measure_student(self, wanted: Collection[Statistic]) -> None:
         for statistic in wanted:
             if statistic not in self.measured and is_of_student(statistic):
+                if statistic.moment is Moment.TOP_MASS:
+                    largest_CK = self.axis.largest(self.student_CV, min(statistic.of, self.axis.total))
+                    self.measured[statistic] = largest_CK.sum(-1)
+                    continue
                 value_C = self._student_moment(statistic.moment)
                 if value_C is not None:
                     self.measured[statistic] = value_C
@@ -336,15 +416,23 @@ class TorchChunk:
 
     def gradient_(self, trust_C: Tensor, student_share_C: Tensor | None, parts: Mapping[Pool, Tensor]) -> Tensor:
         """p − Q in place of the student, [C, V]: Q = trust·onehot + student_share·p + Σ coefficient·pool."""
-        gradient_CV = self.student_CV
-        keep_C = torch.ones_like(trust_C) if student_share_C is None else 1 - student_share_C
-        sparse = [(term, c) for pool, c in parts.items() if isinstance(term := self.terms[pool], SparseTerm)]
-        for term, coefficient_C in sparse:  # at most one: see `measure`
-            term.replace_(gradient_CV, coefficient_C, keep_C)
-        if not sparse and student_share_C is not None:
+        if (
+            not parts and student_share_C is None and LOG_NOT_Y in self.measured
+        ):  # p − onehot, exact where p_y is nearly 1
+            others_C = self.measured[LOG_NOT_Y].exp()
+            return self.axis.put_(self.student_CV, self.tokens.labels_T[:, None], -others_C[:, None])
+        gradient_CV, terms = self.student_CV, [(self.terms[pool], c) for pool, c in parts.items()]
+        keep_C = None if student_share_C is None else 1 - student_share_C
+        for term, coefficient_C in terms:
+            if isinstance(term, SlopeTerm):
+                keep_C = (1 if keep_C is None else keep_C) + coefficient_C * term.mean_C
+        kept = [(term, c) for term, c in terms if isinstance(term, KeptTerm)]  # of one source: see `measure`
+        if kept:
+            replace_kept_(gradient_CV, kept, torch.ones_like(trust_C) if keep_C is None else keep_C)
+        elif keep_C is not None:
             gradient_CV.mul_(keep_C[:, None])
-        for pool, coefficient_C in parts.items():
-            if not isinstance(term := self.terms[pool], SparseTerm):
+        for term, coefficient_C in terms:
+            if not isinstance(term, KeptTerm):
                 term.subtract_(gradient_CV, coefficient_C)
         return self.axis.add_(gradient_CV, self.tokens.labels_T[:, None], -trust_C[:, None])
 
@@ -360,16 +448,19 @@ def _is_from_softmax(statistic: Statistic) -> bool:
 
 
 def is_sparse(pool: Pool, tokens: SupervisedTokens) -> bool:
-    """Whether a pool is made of a source of which only K tokens were kept."""
-    return any(isinstance(tokens.source(name), Sparse) for name, _ in sources_of(pool))
+    """Whether a pool, or what its slope compares with, is made of a source of which only K tokens were kept."""
+    return any(isinstance(tokens.source(name), Sparse) for name, _ in sources_of(pool.read))
 
 
 def is_fast(pool: Pool, tokens: SupervisedTokens) -> bool:
-    """Whether a pool is a softmax of sums of logits, or works out on a sparse source's K tokens."""
-    if pool.potential is not None or pool.tangent is not None:
+    """Whether a pool, or what its slope compares with, is a softmax of sums of logits, or works out on the K tokens
+    of a sparse source.
+    """
+    if any(part.potential is not None for part in pool.parts) or isinstance(pool.tangent, Pool):
         return False
     if not is_sparse(pool, tokens):
         return True
-    (name, exponent), *others = sources_of(pool)
-    kept = tokens.source(name)
-    return not others and kept.tail != "uniform" and abs(pool.student + exponent * kept.temperature - 1) < 1e-9
+    (name, exponent), *others = sources_of(pool.read)
+    kept, powers = tokens.source(name), pool.read.student
+    serves = pool.slope is None or (pool.slope.of_ratio and powers == 0)
+    return serves and not others and kept.tail != "uniform" and abs(powers + exponent * kept.temperature - 1) < 1e-9

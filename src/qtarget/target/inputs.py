@@ -34,9 +34,11 @@ def supervised_tokens(
     keep = flat != ignore_index
     _check_labels(flat, keep, vocab, ignore_index)
     num_supervised = keep.sum()
-    weight = None if given.token_weight is None else _checked_weight(given.token_weight.reshape(-1), keep)
-    counted = keep & (weight != 0) if weight is not None and drop_weightless else keep
-    keep = counted if method.scope == "token" else keep
+    weight = None if given.token_weight is None else _checked_weight(given.token_weight.reshape(-1), keep, method)
+    counted = keep
+    if weight is not None and drop_weightless:
+        counted = keep & (weight > 0)
+        keep = keep & (weight != 0) if method.scope == "token" else keep
     where, reference, sequences = keep.nonzero().squeeze(-1), given.reference, given.sequence_ids
     return SupervisedTokens(
         where=where,
@@ -111,9 +113,16 @@ def _check_labels(labels: Tensor, keep: Tensor, vocab: int, ignore_index: int) -
         )
 
 
-def _checked_weight(weight: Tensor, keep: Tensor) -> Tensor:
-    if weight.device.type != "cuda" and bool(((weight < 0) | ~weight.isfinite())[keep].any()):
+def _checked_weight(weight: Tensor, keep: Tensor, method: Method) -> Tensor:
+    if weight.device.type == "cuda":
+        return weight.detach()
+    if not bool(weight[keep].isfinite().all()):
         raise ValueError("token_weight must be finite and >= 0 at every supervised token")
+    if not method.signed_weights and bool((weight < 0)[keep].any()):
+        raise ValueError(
+            f'token_weight must be finite and >= 0 at every supervised token; "{method.name}" has no meaning for a '
+            f'negative one. To move away from such tokens, take qtarget.method("unlikelihood")'
+        )
     return weight.detach()
 
 

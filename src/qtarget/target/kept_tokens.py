@@ -27,6 +27,8 @@ def check_kept_tokens(method: Method, given: CallInputs, vocab: int) -> None:
             _check_linear(method, name, source)
         elif source.ids.shape[-1] < vocab:
             _check_degree(method, name, source, kept)
+            _check_slopes(method, name, source)
+            _check_statistics(method, name)
         if source.temperature != 1 and any(s.source == name for s in method.reads):
             raise ValueError(
                 f'"{method.name}" reads what the {name} says of the label or its entropy, and these tokens were kept '
@@ -74,6 +76,38 @@ def _check_degree(method: Method, name: str, source: Sparse, kept: Mapping[str, 
                 f'"{method.name}" takes the {name} to the power {exponent:g}, and its tokens were kept at temperature '
                 f"{source.temperature:g}, so the mass of the others is not known at that power; keep them at "
                 f"temperature {_temperature_in(pool):g}"
+            )
+
+
+def _check_slopes(method: Method, name: str, source: Sparse) -> None:
+    """Refuse a divergence that K tokens and the mass of the rest do not determine.
+
+    With a student-shaped tail t/p is one number there, so a slope of t/p alone sees the rest as one token more: the
+    divergence over K + 1 buckets, which is at most the whole one.
+    """
+    for slope in (pool.slope for pool in method.pools if pool.slope is not None):
+        if not _exponent_of(slope.toward, name):
+            continue
+        if not slope.of_ratio:
+            raise ValueError(
+                f'"{method.name}": the slope "{slope.name}" reads the {name} at every token, and some were not kept; '
+                f"with the mass of the rest, kept tokens serve slopes of t/p alone (Slope.of_ratio). Give the whole "
+                f"distribution: qt.Dense(hidden, head), or a live teacher"
+            )
+        if source.temperature != 1 or not _is_alone(slope.toward, name, 1.0):
+            raise ValueError(
+                f'"{method.name}": the slope "{slope.name}" compares the student with the {name} at a power or '
+                f"temperature at which the mass of the tokens that were not kept is not known (kept at temperature "
+                f"{source.temperature:g}); keep them at temperature 1, and compare with qtarget.residual.teacher()"
+            )
+
+
+def _check_statistics(method: Method, name: str) -> None:
+    for statistic in method.reads:
+        if statistic.whole_only and statistic.source == name:
+            raise ValueError(
+                f'"{method.name}" reads "{statistic.name}", which needs every token of the {name}, and only some were '
+                f"kept; give the whole distribution: qt.Dense(hidden, head), or a live teacher"
             )
 
 

@@ -9,10 +9,11 @@
     target-sft = trust p_y,         the rest to student^(1−η)·teacher^η
     asft       = trust p_y/(p_y+λ), the rest to the reference, pulled p_y+λ hard
 
-Here stand the rows of the table of arXiv 2606.11189 ("the paper"), as it declares them; `methods_beyond.py` holds the
-methods beyond it. p is the student, p_y its probability of the label, d the one-hot label, r the reference, t the
-teacher, H an entropy. Every target is under stop-gradient. A default is the value that the method's paper or official
-code names; where neither names one, it is a usual one. The denominator is always the count of supervised tokens.
+Here stand the rows of the table of arXiv 2606.11189 ("the paper"), as it declares them; `methods_beyond.py`,
+`methods_divergences.py` and `methods_robust.py` hold those beyond it. p is the student, p_y its probability of the
+label, d the one-hot label, r the reference, t the teacher, H an entropy. Every target is under stop-gradient. A default
+is the value that the method's paper or official code names; where neither names one, it is a usual one. The denominator
+is always the count of supervised tokens.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import Annotated, Any
 from qtarget.target import residual, trust, value
 from qtarget.target.hyperparameters import Count, OneOf, Within, checked, suggestion
 from qtarget.target.methods_beyond import BEYOND, label_trust
+from qtarget.target.methods_divergences import DIVERGENCES
+from qtarget.target.methods_robust import ROBUST
 from qtarget.target.residual import rest
 from qtarget.target.rule import Rule, Term
 from qtarget.target.statistics import potential_mass
@@ -385,6 +388,8 @@ METHODS: dict[str, Callable[..., Method]] = {
     "kd-hybrid": kd_hybrid,
     "target-sft": target_sft,
     **BEYOND,
+    **DIVERGENCES,
+    **ROBUST,
 }
 
 

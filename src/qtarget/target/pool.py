@@ -1,9 +1,12 @@
-"""Log-linear pools: products of powers of the student, the reference and the teachers, normalised."""
+"""Log-linear pools: products of powers of the student, the reference and the teachers, normalised; and the slopes of
+tangents.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -21,14 +24,17 @@ class Pool:
     An exponent of zero reads nothing: Pool(1.0, teachers=(0.0,)) is the student itself, and needs no teacher, though
     `num_teachers` still counts it. All exponents zero is the uniform distribution. With `tangent` the term is
     π̃∘(ℓ − E_π̃ ℓ), where ℓ is the log-linear expression of the tangent pool's exponents: it sums to zero, and covers
-    entropy penalties and reverse divergences.
+    entropy penalties. A `Slope` in its place makes the term p∘(h − E_p h), the direction in which a divergence grows.
+
+    Raises:
+        ValueError: a slope on a pool that is not the student.
     """
 
     student: float = 0.0
     reference: float = 0.0
     teachers: tuple[float, ...] = ()
     potential: Potential | None = None
-    tangent: Pool | None = None
+    tangent: Pool | Slope | None = None
     num_teachers: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -37,6 +43,16 @@ class Pool:
         while teachers and not teachers[-1]:
             teachers = teachers[:-1]
         object.__setattr__(self, "teachers", teachers)
+        if self.slope is not None and (self.student, self.reference, teachers, self.potential) != (1.0, 0.0, (), None):
+            raise ValueError(
+                f'the slope "{self.slope.name}" stands on {self}, and a slope is along the student alone; write '
+                f"qtarget.residual.along(slope)"
+            )
+
+    @property
+    def slope(self) -> Slope | None:
+        """The tangent, where it is a slope."""
+        return self.tangent if isinstance(self.tangent, Slope) else None
 
     @property
     def is_student(self) -> bool:
@@ -49,7 +65,53 @@ class Pool:
 
     @property
     def parts(self) -> tuple[Pool, ...]:
-        return (self,) if self.tangent is None else (self, self.tangent)
+        """The pools that the term is made of: itself, and what its tangent reads."""
+        if self.tangent is None:
+            return (self,)
+        return self, self.tangent.toward if isinstance(self.tangent, Slope) else self.tangent
+
+    @property
+    def read(self) -> Pool:
+        """The pool whose sources the term reads: of a slope, what the student is compared with."""
+        return self if self.slope is None else self.slope.toward
+
+
+class Entries(NamedTuple):
+    """A divergence's part and slope at each token of the vocabulary, [..., V].
+
+    Attributes:
+        cost: what the token adds to the divergence; nats.
+        pull: p·h, h the derivative of the divergence by p, up to a constant that is the same for all tokens.
+    """
+
+    cost: Tensor
+    pull: Tensor
+
+
+@dataclass(frozen=True)
+class Slope:
+    """h of a tangent p∘(h − E_p h): how a divergence from the student p to another distribution t changes with p.
+
+    It is elementwise. What a slope would add at the label alone is trust: δ there is p_y·δ more of γ.
+
+    Attributes:
+        name: as messages call it.
+        entries: (p, t, log t − log p, *constants) -> `Entries`, by torch operations. It returns p·h, since t/p
+            overflows; where p and t are 0, both entries must be 0.
+        toward: the pool that t is, over the tokens that the student can produce.
+        constants: the hyperparameters of `entries`.
+        of_ratio: whether cost and pull are p times functions of t/p alone, as those of f-divergences are. Then K kept
+            tokens of a source and the mass of the rest are enough.
+    """
+
+    name: str
+    entries: Callable[..., Entries]
+    toward: Pool
+    constants: tuple[float, ...] = ()
+    of_ratio: bool = False
+
+    def __call__(self, p: Tensor, t: Tensor, log_ratio: Tensor) -> Entries:
+        return self.entries(p, t, log_ratio, *self.constants)
 
 
 def sources_of(pool: Pool) -> list[tuple[str, float]]:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qtarget.target.pool import Pool
+from qtarget.target.pool import Pool, Slope
 from qtarget.target.rule import Number, Term
+from qtarget.target.slopes import reverse
 
 
 def rest(trust: Number, pool: Pool) -> tuple[Term, ...]:
@@ -70,7 +71,11 @@ def entropy_slope() -> Pool:
     return Pool(student=1.0, tangent=Pool(student=1.0))
 
 
+def along(slope: Slope) -> Pool:
+    """p∘(h − E_p h): the direction in which the divergence of a slope grows. A tangent."""
+    return Pool(student=1.0, tangent=slope)
+
+
 def reverse_slope(index: int = 0) -> Pool:
-    """p∘(ℓ − E_p ℓ), ℓ = log p − log t: the direction in which KL(p‖teacher) grows. A tangent."""
-    towards = (0.0,) * index + (-1.0,)
-    return Pool(student=1.0, tangent=Pool(student=1.0, teachers=towards))
+    """p∘(h − E_p h), h = log p − log t: the direction in which KL(p‖teacher) grows. A tangent."""
+    return along(reverse(teacher(index)))

@@ -32,7 +32,10 @@ class Moment(Enum):
     CROSS = "E_q[log p]"
     COLLISION = "Σ q²"
     TOP_ENTROPY = "entropy of the k likeliest tokens, renormalised"
+    TOP_MASS = "mass of the k likeliest tokens"
     SUPPORT = "how many tokens the student can produce"
+    COST = "the divergence of a slope"
+    MEAN_SLOPE = "E_p[h] of a slope"
 
 
 STUDENT, OF_METHOD = "student", "method"
@@ -52,6 +55,7 @@ class Statistic:
         label_only: the source's log-probability of the label is enough.
         moment: its fast twin: the moment that it is of its pool or source. None: the fused loss measures the
             definition, chunk by chunk.
+        whole_only: K kept tokens of the source do not determine it.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Statistic:
     source: str = field(default=STUDENT, compare=False, repr=False)
     label_only: bool = field(default=False, compare=False, repr=False)
     moment: Moment | None = field(default=None, compare=False, repr=False)
+    whole_only: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         known = (STUDENT, OF_METHOD, "reference", "teacher 0", *COLUMNS)
@@ -72,8 +77,11 @@ class Statistic:
                 f"moment=qtarget.types.Moment.ENTROPY, one of {', '.join(Moment.__members__)}"
             )
         of_student = self.source == STUDENT and not isinstance(self.of, Pool)
-        if self.moment in (Moment.TOP_ENTROPY, Moment.SUPPORT) and not of_student:
+        if self.moment in (Moment.TOP_ENTROPY, Moment.TOP_MASS, Moment.SUPPORT) and not of_student:
             raise ValueError(f'statistic "{self.name}": {self.moment} is the student\'s alone; leave moment out')
+        of_slope = isinstance(self.of, Pool) and self.of.slope is not None
+        if self.moment in (Moment.COST, Moment.MEAN_SLOPE) and not of_slope:
+            raise ValueError(f'statistic "{self.name}": {self.moment} is of a slope alone; leave moment out')
 
     def __hash__(self) -> int:
         return hash(self.name)  # statistics of one name are few, and every chunk looks them up

@@ -52,8 +52,14 @@ def _moment(statistic: Statistic, moment: Moment, frame: Frame) -> Tensor:
         return frame.label_logp(statistic.source).double()
     if moment is Moment.TOP_ENTROPY:
         return frame[statistics.top_k_entropy(statistic.of)]
+    if moment is Moment.TOP_MASS:
+        return frame[statistics.top_k_mass(statistic.of)]
     if moment is Moment.SUPPORT:
         return frame[statistics.VOCABULARY]
+    if moment is Moment.COST:
+        return frame[statistics.slope_cost(statistic.of)]
+    if moment is Moment.MEAN_SLOPE:
+        return frame[statistics.mean_slope(statistic.of)]
     if isinstance(source, Pool):
         return MOMENTS[moment](frame, pool_logp(source, frame))
     return MOMENTS[moment](frame, frame.logp_TV if source == STUDENT else frame.source_TV(source))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from qtarget.target.evidence import Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens, stated_moment
-from qtarget.target.pool import FLOOR, Pool
+from qtarget.target.pool import FLOOR, Entries, Pool, Slope
 from qtarget.target.rule import OF_METHOD, Moment, Statistic
 
 
@@ -184,13 +184,22 @@ def potential(pool: Pool, frame: Frame) -> Tensor:
 
 
 def term_TV(pool: Pool, frame: Frame) -> Tensor:
-    """π̃, or its tangent π̃∘(ℓ − E_π̃ ℓ), [T, V]."""
-    logp_TV = pool_logp(pool, frame)
-    prob_TV = logp_TV.exp()
+    """π̃, or its tangent: π̃∘(ℓ − E_π̃ ℓ), or p∘(h − E_p h) of a slope; [T, V]."""
+    if isinstance(pool.tangent, Slope):
+        pull_TV = entries_TV(pool.tangent, frame).pull
+        return pull_TV - frame.logp_TV.exp() * pull_TV.sum(-1, keepdim=True)
+    prob_TV = pool_logp(pool, frame).exp()
     if pool.tangent is None:
         return prob_TV
     slope_TV = log_linear(pool.tangent, frame)
     return prob_TV * (slope_TV - (prob_TV * slope_TV).sum(-1, keepdim=True))
+
+
+def entries_TV(slope: Slope, frame: Frame) -> Entries:
+    """Cost and pull of a slope at every token, [T, V] each."""
+    logt_TV = pool_logp(slope.toward, frame)
+    log_ratio_TV = (logt_TV - frame.logp_TV).masked_fill(~frame.support_TV, 0.0)
+    return slope(frame.logp_TV.exp(), logt_TV.exp(), log_ratio_TV)
 
 
 # ---- definitions, from a frame and the statistic's argument
@@ -210,8 +219,8 @@ MOMENTS: dict[Moment, Callable[[Frame, Tensor], Tensor]] = {
     Moment.CROSS: lambda frame, logq_TV: (logq_TV.exp() * frame.logp_TV).sum(-1),
     Moment.COLLISION: lambda _, logq_TV: (2 * logq_TV).exp().sum(-1),
 }
-"""What each moment is, from a frame and a distribution's log-probabilities, [T, V]. TOP_ENTROPY and SUPPORT, which are
-the student's alone, stand below."""
+"""What each moment is, from a frame and a distribution's log-probabilities, [T, V]. Those of the student alone, and of
+slopes, stand below."""
 
 
 def _label_logp(frame: Frame, pool: Pool) -> Tensor:
@@ -238,6 +247,30 @@ def _negentropy(frame: Frame, pool: Pool) -> Tensor:
 def _top_k_entropy(frame: Frame, k: int) -> Tensor:
     top = frame.logp_TV.topk(min(k, frame.logp_TV.shape[-1]), -1).values.log_softmax(-1).clamp(min=FLOOR)
     return -(top.exp() * top).sum(-1)
+
+
+def _top_k_mass(frame: Frame, k: int) -> Tensor:
+    return frame.logp_TV.topk(min(k, frame.logp_TV.shape[-1]), -1).values.exp().sum(-1)
+
+
+def _slope_cost(frame: Frame, pool: Pool) -> Tensor:
+    assert pool.slope is not None
+    return entries_TV(pool.slope, frame).cost.sum(-1)
+
+
+def _mean_slope(frame: Frame, pool: Pool) -> Tensor:
+    assert pool.slope is not None
+    return entries_TV(pool.slope, frame).pull.sum(-1)
+
+
+def _head_share(frame: Frame, mass: float) -> Tensor:
+    logt_TV = pool_logp(Pool(teachers=(1.0,)), frame)
+    t_TV, order_TV = logt_TV.exp().sort(dim=-1, descending=True, stable=True)
+    gap_TV = (t_TV - frame.logp_TV.exp().gather(-1, order_TV)).abs()
+    is_head_TV = t_TV.cumsum(-1) <= mass
+    is_head_TV[:, 0] = True
+    total_T = gap_TV.sum(-1)
+    return torch.where(total_T > 0, (gap_TV * is_head_TV).sum(-1) / total_T, 0.5)
 
 
 def _reference_mass_below(frame: Frame, _: None) -> Tensor:
@@ -319,6 +352,11 @@ def top_k_entropy(k: int) -> Statistic:
     return Statistic("top_k_entropy", k, _top_k_entropy, moment=Moment.TOP_ENTROPY)
 
 
+def top_k_mass(k: int) -> Statistic:
+    """Mass of the student's k likeliest tokens."""
+    return Statistic("top_k_mass", k, _top_k_mass, moment=Moment.TOP_MASS)
+
+
 def teacher_logp_y(index: int = 0) -> Statistic:
     """log t_y: a teacher's log-probability of the label; nats."""
     return Statistic("teacher_logp_y", index, _teacher_logp_y, f"teacher {index}", True, Moment.LABEL_LOGP)
@@ -342,6 +380,23 @@ def negentropy(pool: Pool) -> Statistic:
 def label_logp(pool: Pool) -> Statistic:
     """log π̃_y; nats."""
     return Statistic("label_logp", pool, _label_logp, moment=Moment.LABEL_LOGP)
+
+
+def slope_cost(pool: Pool) -> Statistic:
+    """The divergence of a pool's slope; nats."""
+    return Statistic("slope_cost", pool, _slope_cost, moment=Moment.COST)
+
+
+def mean_slope(pool: Pool) -> Statistic:
+    """E_p[h] of a pool's slope."""
+    return Statistic("mean_slope", pool, _mean_slope, moment=Moment.MEAN_SLOPE)
+
+
+def head_share(mass: float) -> Statistic:
+    """Of Σ |t − p|, the share at the first teacher's likeliest tokens: those whose sum is at most `mass`, and the first
+    of all. One half where t = p.
+    """
+    return Statistic("head_share", mass, _head_share, "teacher 0", whole_only=True)
 
 
 def potential_mass(pool: Pool) -> Statistic:

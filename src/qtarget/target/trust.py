@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from qtarget.target.pool import Pool
 from qtarget.target.rule import Rule
 from qtarget.target.statistics import (
     COLLISION,
@@ -21,7 +22,11 @@ from qtarget.target.statistics import (
     SEQUENCE_IDS,
     TOKEN_WEIGHT,
     VOCABULARY,
+    head_share,
+    mean_slope,
+    teacher_entropy,
     top_k_entropy,
+    top_k_mass,
 )
 
 
@@ -175,6 +180,54 @@ def entropy() -> Rule:
 def excess_loss() -> Rule:
     """log r_y − log p: how much worse the student does than the reference; nats."""
     return Rule("excess loss", (REFERENCE_LOGP_Y, LOGP_Y), lambda logr_y, logp_y: logr_y - logp_y)
+
+
+def teacher_head_share(mass: float) -> Rule:
+    """Of Σ |t − p|, the share at the teacher's likeliest tokens, those that hold at most `mass`."""
+    return Rule("head share", (head_share(mass),), lambda share: share)
+
+
+def teacher_undecided(threshold: float) -> Rule:
+    """1 where the teacher's entropy is above a threshold in nats, else 0."""
+    return Rule("1[H(t)>…]", (teacher_entropy(),), lambda entropy: (entropy > threshold).to(entropy.dtype))
+
+
+def top_mass_below(top_k: int, threshold: float) -> Rule:
+    """1 where the student's top_k likeliest tokens hold less than a threshold, else 0."""
+    return Rule(f"1[top{top_k}<{threshold:g}]", (top_k_mass(top_k),), lambda mass: (mass < threshold).to(mass.dtype))
+
+
+def diversity_pull() -> Rule:
+    """p(2p − 1): how (p − ½)² pulls, toward one half."""
+    return Rule("p_y(2p_y-1)", (LOGP_Y,), lambda logp_y: logp_y.exp() * (2 * logp_y.exp() - 1))
+
+
+LEAST_DISAGREEMENT = 1e-4
+"""Where 1 − ⟨p, r⟩ is held."""
+
+
+def disagreement(overlap: Pool) -> Rule:
+    """1 − ⟨p, r⟩, from the pool that holds the slope of ⟨p, r⟩; at least 1e-4."""
+    return Rule("1-<p,r>", (mean_slope(overlap),), lambda shared: (1 - shared).clamp(min=LEAST_DISAGREEMENT))
+
+
+MOST_ODDS = 1e8
+"""Where p/(1−p) is held for labels to move away from: there 1 − p is lost in single precision."""
+
+
+def toward_or_away() -> Rule:
+    """1 where the token's weight is positive; −p/(1−p) where it is negative, which takes all of p off the label."""
+    odds = label_odds(MOST_ODDS)
+    return Rule(
+        "1 or -p_y/(1-p_y)",
+        (TOKEN_WEIGHT, *odds.reads),
+        lambda weight, logp_y, log_not_y: torch.where(weight < 0, -odds.fn(logp_y, log_not_y), 1.0),
+    )
+
+
+def weight_size() -> Rule:
+    """|w| of the token weight that came with the data."""
+    return Rule("|token_weight|", (TOKEN_WEIGHT,), torch.abs)
 
 
 def sequence_means(values_T: Tensor, sequence_ids_T: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from torch import Tensor
 
 from qtarget.target.hyperparameters import suggestion
-from qtarget.target.pool import FLOOR, Pool, Potential, sources_of
+from qtarget.target.pool import FLOOR, Entries, Pool, Potential, Slope, sources_of
 from qtarget.target.rule import (
     COLUMNS,
     OF_METHOD,
@@ -47,6 +47,7 @@ __all__ = [
     "OF_METHOD",
     "SCOPES",
     "STUDENT",
+    "Entries",
     "LossOutput",
     "Method",
     "Moment",
@@ -55,6 +56,7 @@ __all__ = [
     "Potential",
     "Rule",
     "Scope",
+    "Slope",
     "Statistic",
     "Target",
     "Term",
@@ -84,6 +86,7 @@ class Method:
         scope: "token", "sequence" (needs `sequence_ids`) or "batch"; at least as wide as the widest rule.
         source: the citation.
         use_when: when a practitioner would take it, in a sentence or two; "" where nothing is said.
+        signed_weights: whether a negative `token_weight` means something to it, which reads it itself (unlikelihood).
         refresh_every: for a reference that is a snapshot of the student: optimizer steps between refreshes.
         without_reference: the method that stands in when no reference is given (iw-sft with precomputed weights).
         hyperparameters: those it was made with, for a method of the catalogue.
@@ -104,6 +107,7 @@ class Method:
     scope: Scope = "token"
     source: str = ""
     use_when: str = ""
+    signed_weights: bool = False
     refresh_every: int | None = None
     without_reference: Method | None = None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)

@@ -14,10 +14,13 @@ from qtarget.target.statistics import (
     LOG_NOT_Y,
     LOGP_Y,
     REFERENCE_LOGP_Y,
+    TOKEN_WEIGHT,
     TRUST,
     cross,
     negentropy,
+    slope_cost,
 )
+from qtarget.target.trust import disagreement
 
 
 def nll() -> Rule:
@@ -45,6 +48,26 @@ def power_gap_by_collision() -> Rule:
 def log_not_label() -> Rule:
     """log(1 − p_y)."""
     return Rule("log(1-p)", (LOG_NOT_Y,), lambda log_not_y: log_not_y)
+
+
+def log_disagreement(overlap: Pool) -> Rule:
+    """log(1 − ⟨p, r⟩), from the pool that holds the slope of ⟨p, r⟩."""
+    held = disagreement(overlap)
+    return Rule("log(1-<p,r>)", held.reads, lambda shared: held.fn(shared).log())
+
+
+def squared_from_half() -> Rule:
+    """(p_y − ½)²."""
+    return Rule("(p_y-1/2)²", (LOGP_Y,), lambda logp_y: (logp_y.exp() - 0.5).square())
+
+
+def nll_or_unlikelihood() -> Rule:
+    """−log p_y, and −log(1 − p_y) where the token's weight is negative."""
+    return Rule(
+        "nll or unlikelihood",
+        (TOKEN_WEIGHT, LOGP_Y, LOG_NOT_Y),
+        lambda weight, logp_y, log_not_y: -torch.where(weight < 0, log_not_y, logp_y),
+    )
 
 
 def focal_loss(focusing: float) -> Rule:
@@ -85,3 +108,8 @@ def tempered_cross_entropy(teacher: Pool, student: Pool, temperature: float) -> 
 def less_likely_than(pool: Pool) -> Rule:
     """E_π̃[log p] − log p_y."""
     return Rule("E log p - log p_y", (cross(pool), LOGP_Y), lambda expected, logp_y: expected - logp_y)
+
+
+def slope_loss(pool: Pool) -> Rule:
+    """The divergence of a pool's slope."""
+    return Rule("D", (slope_cost(pool),), lambda nats: nats)

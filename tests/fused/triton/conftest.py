@@ -23,7 +23,7 @@ def _as_this_machine_can():
     if torch.cuda.is_available():
         yield
         return
-    ours = ("qtarget.fused.triton.kernels", "qtarget.fused.triton.triton_engine")
+    ours = tuple(f"qtarget.fused.triton.{name}" for name in ("slope_twins", "kernels", "triton_engine"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         tl, inner = triton.language, interpreter.InterpretedFunction

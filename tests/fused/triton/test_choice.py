@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fused.triton.test_laws import DEVICE, few
+from fused.triton.test_laws import DEVICE, few, moved
 from laws.cases import Case, V
 from laws.papers import Row
 
@@ -85,21 +85,24 @@ COMPILE = """
 from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from qtarget.fused.triton import kernels as forms
+from qtarget.fused.triton import kernels as forms, slope_twins
 
 def assembled(kernel, dtype, arch, **constants):
     kinds = {name: "*fp32" for name in kernel.arg_names}
     kinds |= dict.fromkeys(("logits", "source_0", "source_1", "source_2"), "*" + dtype)
     kinds |= {"labels": "*i64", "vocab": "i32", "stride": "i32", "scale": "fp32", "softcap": "fp32"}
+    kinds |= {"share": "fp32"} if "share" in kinds else {}
     kinds |= dict.fromkeys(constants, "constexpr")
     source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)
     return compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": forms.WARPS}).asm
 
-for arch, several, sources in ((80, 1, 0), (80, 8, 3), (90, 2, 1)):
-    both = {"SOURCES": sources, "CAPPED": sources == 1, "FORMS": several}
+for arch, several, sources, kinds in ((80, 1, 0, ()), (80, 8, 3, (1,)), (90, 2, 1, sorted(slope_twins.TWINS.values()))):
+    both = {"SOURCES": sources, "CAPPED": sources == 1}
+    whole = {**both, "BLOCK": forms.TILE}
     for asm in (
-        assembled(forms._measure, "bf16", arch, **both, MOMENTS=True, BLOCK=forms.TILE // several),
-        assembled(forms._gradient, "bf16", arch, **both, BLOCK=forms.TILE),
+        assembled(forms._measure, "bf16", arch, **both, FORMS=several, MOMENTS=True, BLOCK=forms.TILE // several),
+        *(assembled(forms._gradient, "bf16", arch, **whole, FORMS=several, KIND=kind) for kind in (0, *kinds)),
+        *(assembled(forms._compare, "bf16", arch, **whole, KIND=kind) for kind in kinds),
     ):
         assert asm["cubin"]
         assert ".local" not in asm["ptx"], "registers do not suffice"
@@ -128,3 +131,16 @@ def test_output_layers_for_torch(row: Row, head: dict):
     tokens = supervised_tokens(case.labels, case.method, V, CallInputs(None, None, None, None), -100, True)
     assert covers(case.method.pools, statistics, tokens, case.head)
     assert not covers(case.method.pools, statistics, tokens, case.head._replace(**head))
+
+
+def test_a_slope_of_ones_own_is_for_torch_and_the_log_says_so(on_kernels, caplog):
+    engine._say_without_twin.cache_clear()
+    case = few(Case(Row("composed", {"kind": "own slope"}), dtype=torch.float32))
+    given = {name: moved(value) for name, value in case.evidence.items()}
+    args = (moved(case.hidden).requires_grad_(), moved(case.head), moved(case.labels), case.method)
+    for _ in range(2):
+        qt.linear_q_target_loss(*args, **given).loss.backward()
+    assert not on_kernels
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        'the slope "hellinger" has no Triton kernel'
+    ]

@@ -127,3 +127,41 @@ def test_rows_beyond_two_thousand_million_numbers():
         results += [sums.label_logp, gradient_(chunk, {STUDENT_FORM: Pull(ones, sums)}, -sums.not_label, ones)]
     torch.testing.assert_close(results[0], results[2], rtol=0, atol=0)
     torch.testing.assert_close(results[1], results[3], rtol=0, atol=0)
+
+
+def slopes_toward(pool):
+    from qtarget.target import slopes
+
+    shares = (slopes.jensen_shannon, slopes.skew_forward, slopes.skew_reverse)
+    plain = (slopes.reverse, slopes.sigmoid_mixed, slopes.variation, slopes.overlap)
+    return [*(make(pool, 0.3) for make in shares), *(make(pool) for make in plain)]
+
+
+@pytest.mark.parametrize(("vocab", "softcap"), [(5, None), (5003, 5.0)])
+def test_sums_and_tangent_of_every_slope(vocab: int, softcap: float | None):
+    """Beside the torch twins, with the student and a mixture of it with two sources, also where they are far apart."""
+    from qtarget.fused.triton import kernels as forms
+    from qtarget.fused.triton.slope_twins import TWINS, twin_of
+    from qtarget.target.pool import Pool
+
+    form, ones = forms.Form(MIXED[0], MIXED[1:]), torch.ones(ROWS, device=DEVICE)
+    slopes = slopes_toward(Pool(MIXED[0], teachers=MIXED[1:]))
+    assert {twin_of(slope) for slope in slopes} == set(TWINS.values())
+    for slope in slopes:
+        chunk = drawn(vocab, softcap=softcap, scale=0.8)
+        chunk.sources[1][:, 1] = -200.0
+        logp, logt = (logits_of(f, chunk).log_softmax(-1) for f in (forms.STUDENT_FORM, form))
+        p, entries = logp.exp(), slope(logp.exp(), logt.exp(), logt - logp)
+        share = slope.constants[0] if slope.constants else 0.0
+        sums = forms.measure_forms(chunk, (forms.STUDENT_FORM, form), products=False)
+        comparison = forms.ComparedForms(twin_of(slope), share, form, sums[forms.STUDENT_FORM], sums[form])
+        cost, mean = forms.compare(chunk, comparison)
+        torch.testing.assert_close(cost.double(), entries.cost.sum(-1), rtol=3e-6, atol=3e-6)
+        torch.testing.assert_close(mean.double(), entries.pull.sum(-1), rtol=3e-6, atol=3e-6)
+        tangent = entries.pull - p * entries.pull.sum(-1, keepdim=True)
+        expected = tangent * chunk.scale
+        if softcap is not None:
+            expected = expected * (1 - (student_of(chunk) / softcap).square())
+        pulls = {forms.STUDENT_FORM: forms.Pull(0 * ones, sums[forms.STUDENT_FORM])}
+        got = forms.gradient_(chunk, pulls, 0 * ones, ones, forms.TangentPull(ones, comparison, mean))
+        torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-6)

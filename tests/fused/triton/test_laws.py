@@ -1,6 +1,6 @@
 """Laws 4, 5, 7 and 8 through the kernels: the same numbers as the definition, for every method."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -22,8 +22,12 @@ DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy")
 
 
 def is_for_kernels(method: qt.Method) -> bool:
-    """Whether no pool of it has a potential or a tangent, and no statistic that it reads has only its definition."""
-    plain = all(pool.potential is None and pool.tangent is None for pool in method.pools)
+    """Whether no pool has a potential, a log-linear tangent or a slope of one's own, and all that it reads has a fast
+    twin: a value that a tangent's own E[log p] is in has none."""
+    if any(pool.slope is not None and pool.slope.name == "hellinger" for pool in method.pools):
+        return False
+    plain = all(pool.potential is None and not isinstance(pool.tangent, qt.Pool) for pool in method.pools)
+    plain = plain and (method.value is not None or all(pool.tangent is None for pool in method.pools))
     return plain and {s.name for s in method.reads if s.moment is None} <= NOT_MEASURED
 
 
@@ -156,6 +160,7 @@ def test_a_certain_labels_gradient_keeps_its_digits(on_kernels):
 SPARSE = [
     Row("kd", {}), Row("kd", {"temperature": 2.0}), Row("kd-hybrid", {}), Row("target-sft", {"eta": 0.3}),
     Row("kd", {"teacher_temperature": 0.5}), Row("target-sft", {"eta": 0.3, "teacher_temperature": 0.5}),
+    *(Row(name, {}) for name in ("reverse-kl", "jsd", "skew-kl", "skew-reverse-kl", "todi", "tvd")),
 ]  # fmt: skip
 
 
@@ -168,6 +173,17 @@ def test_law_04_from_a_sparse_teacher(row: Row, kept: int, on_kernels):
     teacher = _sparse(double.evidence["teacher"], kept, temperature_for(double.method, "teacher 0"))
     assert_same(by_kernels(single, teacher=teacher), by_definition(double, teacher=teacher))
     assert bool(on_kernels) == (row.hyperparameters.get("temperature") is None)  # two pools read the logits there
+
+
+@pytest.mark.parametrize("kept", [1, 4])
+def test_law_04_a_pool_and_a_slope_of_one_sparse_teacher(kept: int, on_kernels):
+    row = Row("entropy-aware-kl", {"threshold": 2.2})
+    single, double = (few(Case(row, weighted=True, softcap=4.0, dtype=t)) for t in (torch.float32, torch.float64))
+    dense = double.evidence["teacher"]
+    logp = head_logits(dense.hidden, dense.head).log_softmax(-1)
+    teacher = replace(_sparse(dense, kept), entropy=-(logp.exp() * logp).sum(-1))
+    assert_same(by_kernels(single, teacher=teacher), by_definition(double, teacher=teacher))
+    assert on_kernels
 
 
 @pytest.mark.parametrize("name", ["kd", "kd-hybrid", "target-sft"])

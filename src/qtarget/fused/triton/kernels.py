@@ -1,11 +1,12 @@
-"""Two kernels over one chunk of logits, for any method: every distribution in it is a log-linear form of them.
+"""The kernels over one chunk of logits, for any method: every distribution in it is a log-linear form of them.
 
     ℓ = a·z + Σ_i b_i·t_i        π̃ = softmax(ℓ)
 
-The student is ℓ = z, a teacher ℓ = t, a pool any mixture, the uniform distribution ℓ = 0. `measure` reads the logits
-once and sums up all forms online, in fp32; `gradient_` reads them again and writes Σ_j w_j·π̃_j − γ·onehot over them.
-One program has one row and each element has one writer, so there is nothing to wait for. Both passes apply the output
-layer's scale and softcap themselves, and the second their slope.
+The student is ℓ = z, a teacher ℓ = t, a pool any mixture, the uniform distribution ℓ = 0. `measure_forms` reads the
+logits once and sums up all forms online, in fp32; `gradient_` reads them again and writes Σ_j w_j·π̃_j − γ·onehot over
+them. A slope compares the student with one form, both normalised: `compare` sums it up in a pass between the two. One
+program has one row and each element has one writer, so there is nothing to wait for. Every pass applies the output
+layer's scale and softcap itself, and the last their slope.
 """
 
 # pyright: reportGeneralTypeIssues=false
@@ -22,6 +23,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from qtarget.fused.triton.slope_twins import twin_entries
 from qtarget.target.pool import FLOOR as LOG_ZERO
 
 MAX_SOURCES = 3
@@ -112,6 +114,36 @@ class Sums(NamedTuple):
         return self.cross / self.total - student.total.log()
 
 
+class ComparedForms(NamedTuple):
+    """What a slope reads: its kind and constant, and the two distributions p and t, forms and their sums.
+
+    Attributes:
+        kind: as in `slope_twins.TWINS`.  share: the slope's constant.
+        form: of t.  student: sums of p.  toward: sums of t.
+    """
+
+    kind: int
+    share: float
+    form: Form
+    student: Sums
+    toward: Sums
+
+    @property
+    def norms(self) -> Tensor:
+        """What normalises both: max z, 1/Σ, max ℓ, 1/Σ, and log Σ of p less that of t; [5, C]."""
+        p, t = self.student, self.toward
+        return torch.stack([p.top, 1 / p.total, t.top, 1 / t.total, p.total.log() - t.total.log()])
+
+
+def compare(chunk: LogitChunk, comparison: ComparedForms) -> tuple[Tensor, Tensor]:
+    """A slope's divergence and E_p[h], [C] each, in one pass over the logits."""
+    (rows, vocab), forms = chunk.logits_CV.shape, (comparison.form,)
+    sums = chunk.logits_CV.new_empty((2, rows), dtype=torch.float32)
+    launch = {"KIND": comparison.kind, "BLOCK": _block(vocab, 1), "num_warps": WARPS}
+    _compare[(rows,)](sums, comparison.norms, comparison.share, *_arguments(chunk, forms, 1), **launch)
+    return sums[0], sums[1]
+
+
 def measure_forms(chunk: LogitChunk, forms: tuple[Form, ...], products: bool) -> dict[Form, Sums]:
     """The sums of some forms, in one pass over the logits. The first form is the student's.
 
@@ -133,13 +165,36 @@ class Pull:
     sums: Sums
 
 
-def gradient_(chunk: LogitChunk, pulls: dict[Form, Pull], at_label_C: Tensor, factor_C: Tensor) -> Tensor:
-    """factor·(Σ_j w_j·π̃_j) over the logits, `at_label_C` in the label's column; the logits' own slope applied."""
+@dataclass(frozen=True)
+class TangentPull:
+    """What the second pass needs of a slope: the tangent's weight w, its comparison, and E_p[h]; [C] each."""
+
+    weight: Tensor
+    comparison: ComparedForms
+    mean: Tensor
+
+
+def gradient_(
+    chunk: LogitChunk,
+    pulls: dict[Form, Pull],
+    at_label_C: Tensor,
+    factor_C: Tensor,
+    tangent: TangentPull | None = None,
+) -> Tensor:
+    """factor·(Σ_j w_j·π̃_j) over the logits, `at_label_C` in the label's column; the logits' own slope applied.
+
+    With `tangent` plus w·p∘(h − E_p h), at the label too.
+    """
     (rows, vocab), forms = chunk.logits_CV.shape, tuple(pulls)
     weights = torch.stack([pull.weight / pull.sums.total for pull in pulls.values()])
     tops = torch.stack([pull.sums.top for pull in pulls.values()])
-    launch = {"FORMS": len(forms), "BLOCK": _block(vocab, 1), "num_warps": WARPS}
-    per_token = (weights, tops, at_label_C.contiguous(), factor_C.contiguous())
+    launch = {"FORMS": len(forms), "KIND": 0, "BLOCK": _block(vocab, 1), "num_warps": WARPS}
+    norms, share = weights, 0.0
+    if tangent is not None:
+        norms = torch.cat([tangent.comparison.norms, tangent.weight[None], tangent.mean[None]])
+        forms, share = (*forms, tangent.comparison.form), tangent.comparison.share
+        launch["KIND"] = tangent.comparison.kind
+    per_token = (weights, tops, at_label_C.contiguous(), factor_C.contiguous(), norms, share)
     _gradient[(rows,)](*per_token, *_arguments(chunk, forms, len(forms)), **launch)
     return chunk.logits_CV
 
@@ -204,6 +259,69 @@ def _all_forms(z, table, forms, source_0, source_1, source_2, cols, inside, SOUR
         out += tl.load(row + 4)[:, None] * _source(source_2, cols, inside)[None, :]
     outside = (z <= _FLOOR / 2)[None, :] & (tl.load(row) > 0)[:, None]
     return tl.where(outside, _FLOOR, out)
+
+
+@triton.jit
+def _one_form(z, row, source_0, source_1, source_2, cols, inside, SOURCES: tl.constexpr):
+    """ℓ of one form, [columns]."""
+    out = tl.load(row + 1) * z
+    if SOURCES > 0:
+        out += tl.load(row + 2) * _source(source_0, cols, inside)
+    if SOURCES > 1:
+        out += tl.load(row + 3) * _source(source_1, cols, inside)
+    if SOURCES > 2:
+        out += tl.load(row + 4) * _source(source_2, cols, inside)
+    outside = tl.where(tl.load(row) > 0, _FLOOR, out)
+    return tl.where(z <= _FLOOR / 2, outside, out)
+
+
+@triton.jit
+def _tangent(z, toward, norms, rows, share, KIND: tl.constexpr):
+    """p, and a slope's cost and pull, from the logits of p and of what it is compared with."""
+    near, far = z - tl.load(norms), toward - tl.load(norms + 2 * rows)
+    p, t = tl.exp(near) * tl.load(norms + rows), tl.exp(far) * tl.load(norms + 3 * rows)
+    cost, pull = twin_entries(p, t, far - near + tl.load(norms + 4 * rows), share, KIND)
+    return p, cost, pull
+
+
+@triton.jit
+def _compare(
+    sums,
+    norms,
+    share,
+    table,
+    logits,
+    source_0,
+    source_1,
+    source_2,
+    labels,
+    vocab,
+    stride,
+    scale,
+    softcap,
+    SOURCES: tl.constexpr,
+    CAPPED: tl.constexpr,
+    KIND: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
+    logits += row * stride
+    source_0 += row * stride
+    source_1 += row * stride
+    source_2 += row * stride
+    all_cost = tl.full((1,), 0.0, tl.float32)
+    all_pull = tl.full((1,), 0.0, tl.float32)
+    for start in range(0, vocab, BLOCK):
+        cols = start + tl.arange(0, BLOCK)
+        inside = cols < vocab
+        z, _ = _student(logits, cols, inside, scale, softcap, CAPPED)
+        toward = _one_form(z, table, source_0, source_1, source_2, cols, inside, SOURCES)
+        _, cost, pull = _tangent(z, toward, norms + row, rows, share, KIND)
+        all_cost += tl.sum(tl.where(inside, cost, 0.0), 0)
+        all_pull += tl.sum(tl.where(inside, pull, 0.0), 0)
+    one = tl.arange(0, 1)
+    tl.store(sums + row + one, all_cost)
+    tl.store(sums + rows + row + one, all_pull)
 
 
 @triton.jit
@@ -272,6 +390,8 @@ def _gradient(
     tops,
     at_labels,
     factors,
+    norms,
+    share,
     table,
     logits,
     source_0,
@@ -285,6 +405,7 @@ def _gradient(
     SOURCES: tl.constexpr,
     CAPPED: tl.constexpr,
     FORMS: tl.constexpr,
+    KIND: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
@@ -299,15 +420,11 @@ def _gradient(
         z, slope = _student(logits, cols, inside, scale, softcap, CAPPED)
         out = tl.full((BLOCK,), 0.0, tl.float32)
         for form in tl.static_range(FORMS):
-            exponent = tl.load(table + form * WIDTH + 1) * z
-            if SOURCES > 0:
-                exponent += tl.load(table + form * WIDTH + 2) * _source(source_0, cols, inside)
-            if SOURCES > 1:
-                exponent += tl.load(table + form * WIDTH + 3) * _source(source_1, cols, inside)
-            if SOURCES > 2:
-                exponent += tl.load(table + form * WIDTH + 4) * _source(source_2, cols, inside)
-            outside = tl.where(tl.load(table + form * WIDTH) > 0, _FLOOR, exponent)
-            exponent = tl.where(z <= _FLOOR / 2, outside, exponent)
+            exponent = _one_form(z, table + form * WIDTH, source_0, source_1, source_2, cols, inside, SOURCES)
             out += tl.load(weights + form * rows + row) * tl.exp(exponent - tl.load(tops + form * rows + row))
-        out = tl.where(cols == label, at_label, out) * factor * slope
-        tl.store(logits + cols, out.to(logits.dtype.element_ty), mask=inside)
+        out = tl.where(cols == label, at_label, out)
+        if KIND > 0:
+            toward = _one_form(z, table + FORMS * WIDTH, source_0, source_1, source_2, cols, inside, SOURCES)
+            p, _, pull = _tangent(z, toward, norms + row, rows, share, KIND)
+            out += tl.load(norms + 5 * rows + row) * (pull - p * tl.load(norms + 6 * rows + row))
+        tl.store(logits + cols, (out * factor * slope).to(logits.dtype.element_ty), mask=inside)

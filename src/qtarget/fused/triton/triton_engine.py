@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from qtarget.fused.pools import SparseTerm, TargetShares
+from qtarget.fused.pools import KeptTerm, SparseSlopeTerm, SparseTerm, TargetShares
 from qtarget.fused.products import Products
 from qtarget.fused.torch_engine import TorchChunk, Workspace, is_fast, is_sparse
 from qtarget.fused.triton.kernels import (
@@ -21,17 +21,31 @@ from qtarget.fused.triton.kernels import (
     MAX_SOURCES,
     STUDENT_FORM,
     UNIFORM_FORM,
+    ComparedForms,
     Form,
     LogitChunk,
     Pull,
     Sums,
+    TangentPull,
+    compare,
     gradient_,
     measure_forms,
 )
+from qtarget.fused.triton.slope_twins import twin_of
 from qtarget.target.evidence import Dense, Head, SupervisedTokens, stated_moment
 from qtarget.target.pool import FLOOR, Pool, sources_of
 from qtarget.target.rule import COLUMNS, OF_METHOD, STUDENT, Moment, Statistic
-from qtarget.target.statistics import LOGP_Y, SEQUENCE_IDS, TOKEN_WEIGHT, TOP1, cross, label_logp, negentropy
+from qtarget.target.statistics import (
+    LOGP_Y,
+    SEQUENCE_IDS,
+    TOKEN_WEIGHT,
+    TOP1,
+    cross,
+    label_logp,
+    mean_slope,
+    negentropy,
+    slope_cost,
+)
 
 OF_SUMS: dict[Moment, Callable[[Sums, Sums], Tensor]] = {
     Moment.LABEL_LOGP: lambda sums, _: sums.label_logp,
@@ -43,6 +57,8 @@ OF_SUMS: dict[Moment, Callable[[Sums, Sums], Tensor]] = {
     Moment.COLLISION: lambda sums, _: sums.collision,
 }
 """Each moment from the sums of its form and of the student's."""
+OF_SLOPES = {Moment.COST, Moment.MEAN_SLOPE}
+"""Moments of a slope, whether it compares with a whole source or with K kept tokens."""
 OF_POOLS = {Moment.LABEL_LOGP, Moment.NEGENTROPY, Moment.CROSS}
 """Moments of a pool that a sparse source's K tokens give too."""
 PRODUCTS = {Moment.ENTROPY, Moment.NEGENTROPY, Moment.CROSS, Moment.COLLISION}
@@ -52,11 +68,14 @@ PRODUCTS = {Moment.ENTROPY, Moment.NEGENTROPY, Moment.CROSS, Moment.COLLISION}
 def covers(pools: Collection[Pool], wanted: Collection[Statistic], tokens: SupervisedTokens, head: Head) -> bool:
     """Whether the kernels measure all of these; if not, the call is for `TorchChunk`.
 
-    They know pools without potential or tangent, one sparse source at most and then in one pool alone, and statistics
-    of the student, of whole sources and of those pools. The vocabulary is whole on this device.
+    They know pools without potential, one slope at most and of the closed set, one sparse source at most and then no
+    other, and statistics of the student, of whole sources and of those pools. The vocabulary is whole on this device.
     """
     sparse = [pool for pool in pools if is_sparse(pool, tokens)]
-    if not all(is_fast(pool, tokens) for pool in pools) or (sparse and len(pools) > 1):
+    if not all(is_fast(pool, tokens) for pool in pools) or (sparse and not _of_one_source(sparse, pools)):
+        return False
+    slopes = [pool.slope for pool in pools if pool.slope is not None and pool not in sparse]
+    if len(slopes) > 1 or any(twin_of(slope) is None for slope in slopes):
         return False
     sources = _whole_sources(pools, wanted, tokens)
     heads = [head, *(tokens.source(name).head for name in sources)]
@@ -64,9 +83,13 @@ def covers(pools: Collection[Pool], wanted: Collection[Statistic], tokens: Super
     return fits and all(h.shard is None for h in heads) and all(_is_known(s, tokens, head) for s in wanted)
 
 
+def _of_one_source(sparse: Collection[Pool], pools: Collection[Pool]) -> bool:
+    return len(sparse) == len(pools) and len({name for pool in pools for name, _ in sources_of(pool.read)}) == 1
+
+
 def _whole_sources(pools: Collection[Pool], wanted: Collection[Statistic], tokens: SupervisedTokens) -> list[str]:
     """The sources whose logits are read, in the order of their exponents in a form."""
-    names = [name for pool in pools for name, _ in sources_of(pool)]
+    names = [name for pool in pools for name, _ in sources_of(pool.read)]
     names += [s.source for s in wanted if _is_of_source(s) and _stated(s, tokens) is None]
     return [name for name in dict.fromkeys(names) if isinstance(tokens.source(name), Dense)]
 
@@ -81,8 +104,8 @@ def _is_known(statistic: Statistic, tokens: SupervisedTokens, head: Head) -> boo
     if statistic.source != STUDENT:
         return False
     if isinstance(statistic.of, Pool) and not statistic.of.is_student:
-        return statistic.moment in OF_POOLS
-    if statistic.moment is Moment.TOP_ENTROPY:
+        return statistic.moment in (OF_POOLS if statistic.of.slope is None else OF_SLOPES)
+    if statistic.moment in (Moment.TOP_ENTROPY, Moment.TOP_MASS):
         return head.scale is None or head.scale > 0
     return statistic.moment is Moment.SUPPORT or statistic.moment in OF_SUMS
 
@@ -109,7 +132,8 @@ class TritonChunk:
     measured: dict[Statistic, Tensor] = field(default_factory=dict)
     _sources: list[str] = field(default_factory=list)
     _sums: dict[Form, Sums] = field(default_factory=dict)
-    _sparse: SparseTerm | None = None
+    _comparisons: dict[Pool, ComparedForms] = field(default_factory=dict)
+    _kept: dict[Pool, KeptTerm] = field(default_factory=dict)
 
     @staticmethod
     def logits_like(products: Products) -> Tensor:
@@ -135,7 +159,8 @@ class TritonChunk:
         """Sum up every form in one pass, and read the statistics from the sums; the logits are always kept."""
         self._sources = _whole_sources(pools, wanted, self.tokens)
         whole = [pool for pool in pools if not is_sparse(pool, self.tokens)]
-        forms = [STUDENT_FORM, *map(self._form, whole), *(f for s in wanted if (f := self._form_of(s)) is not None)]
+        reads = [self._form(pool.read) for pool in whole]
+        forms = [STUDENT_FORM, *reads, *(f for s in wanted if (f := self._form_of(s)) is not None)]
         products = any(s.moment in PRODUCTS for s in wanted)
         self._sums = measure_forms(self._chunk, tuple(dict.fromkeys(forms)), products)
         student = self._sums[STUDENT_FORM]
@@ -143,7 +168,9 @@ class TritonChunk:
         self.measured[TOP1] = (student.label >= student.top).float()
         for pool in pools:
             if pool not in whole:
-                self._build_sparse(pool, products)
+                self._build_kept(pool, products)
+            elif pool.slope is not None:
+                self._compare(pool, student)
         for statistic in wanted:
             if statistic not in self.measured:
                 self.measured[statistic] = self._read(statistic)
@@ -153,6 +180,14 @@ class TritonChunk:
         sources = tuple(self.plain.source(name) for name in self._sources)
         scale = 1.0 if self.head.scale is None else float(self.head.scale)
         return LogitChunk(self.logits_CV, sources, self.tokens.labels_T, scale, self.head.softcap)
+
+    def _compare(self, pool: Pool, student: Sums) -> None:
+        assert pool.slope is not None
+        kind, form = twin_of(pool.slope), self._form(pool.read)
+        assert kind is not None
+        share = pool.slope.constants[0] if pool.slope.constants else 0.0
+        self._comparisons[pool] = comparison = ComparedForms(kind, share, form, student, self._sums[form])
+        self.measured[slope_cost(pool)], self.measured[mean_slope(pool)] = compare(self._chunk, comparison)
 
     def _form(self, pool: Pool) -> Form:
         exponents = dict(sources_of(pool))
@@ -182,7 +217,10 @@ class TritonChunk:
         if stated_C is not None:
             return stated_C
         if statistic.moment is Moment.TOP_ENTROPY:
-            return self._top_k_entropy(statistic.of)
+            logp_CK = self._top_k(statistic.of).log_softmax(-1).clamp(min=FLOOR)
+            return -(logp_CK.exp() * logp_CK).sum(-1)
+        if statistic.moment is Moment.TOP_MASS:
+            return (self._top_k(statistic.of) - self._sums[STUDENT_FORM].log_norm[:, None]).exp().sum(-1)
         form = self._form_of(statistic)
         assert form is not None
         assert statistic.moment is not None
@@ -190,10 +228,9 @@ class TritonChunk:
             return self._sums[form].total
         return OF_SUMS[statistic.moment](self._sums[form], self._sums[STUDENT_FORM])
 
-    def _top_k_entropy(self, k: int) -> Tensor:
-        top_CK, _ = self._finished(self.logits_CV.topk(min(k, self.logits_CV.shape[1]), -1).values)
-        logp_CK = top_CK.log_softmax(-1).clamp(min=FLOOR)
-        return -(logp_CK.exp() * logp_CK).sum(-1)
+    def _top_k(self, k: int) -> Tensor:
+        """The student's k largest logits, [C, K]."""
+        return self._finished(self.logits_CV.topk(min(k, self.logits_CV.shape[1]), -1).values)[0]
 
     def _finished(self, raw_CK: Tensor) -> tuple[Tensor, Tensor | float]:
         """Scale and softcap applied to a few logits, and their slope, as the kernels do to all."""
@@ -206,12 +243,17 @@ class TritonChunk:
 
     # ---- a sparse source
 
-    def _build_sparse(self, pool: Pool, products: bool) -> None:
-        ((name, exponent),) = sources_of(pool)
+    def _build_kept(self, pool: Pool, products: bool) -> None:
+        ((name, exponent),) = sources_of(pool.read)
         kept = self.tokens.source(name)
         student_CK, rest_C = self._apart(kept.ids)
         power = exponent * kept.temperature
-        self._sparse = term = SparseTerm.build(pool, power, kept, student_CK, rest_C, self.plain.axis)
+        term = SparseTerm.build(pool.read, power, kept, student_CK, rest_C, self.plain.axis)
+        if pool.slope is not None:
+            self._kept[pool] = tangent = SparseSlopeTerm.build(pool.slope, term)
+            self.measured |= {slope_cost(pool): tangent.divergence_C, mean_slope(pool): tangent.mean_C}
+            return
+        self._kept[pool] = term
         self.measured[label_logp(pool)] = term.label_logp(self.tokens.labels_T, self.measured[LOGP_Y])
         if products:
             entropy_C = -self._sums[STUDENT_FORM].negentropy
@@ -244,31 +286,49 @@ class TritonChunk:
     ) -> Tensor:
         """factor·(p − Q) to the stored logits, in their place. Q as in `TorchChunk.gradient_`.
 
-        As trust and coefficients sum to 1, the label's entry is −keep·(1 − p_y) + Σ c·(1 − π̃_y), which cancels nowhere.
+        As trust and coefficients sum to 1, the label's entry is −keep·(1 − p_y) + Σ c·(1 − π̃_y), which cancels nowhere;
+        a tangent adds its own.
         """
         keep_C = torch.ones_like(trust_C) if student_share_C is None else 1 - student_share_C
         weights, at_label_C = {STUDENT_FORM: keep_C}, -keep_C * self._sums[STUDENT_FORM].not_label
+        if self._kept and parts:
+            return self._gradient_of_kept_(parts, keep_C, at_label_C, factor_C)
+        tangent = None
         for pool, share_C in parts.items():
-            if is_sparse(pool, self.tokens):
-                return self._sparse_gradient_(pool, share_C, keep_C, factor_C)
+            if pool in self._comparisons:
+                tangent = TangentPull(-share_C, self._comparisons[pool], self.measured[mean_slope(pool)])
+                continue
             form = self._form(pool)
             weights[form] = weights[form] - share_C if form in weights else -share_C
             at_label_C = at_label_C + share_C * self._sums[form].not_label
-        return self._written(weights, at_label_C, factor_C)
+        return self._written(weights, at_label_C, factor_C, tangent)
 
-    def _written(self, weights: Mapping[Form, Tensor], at_label_C: Tensor, factor_C: Tensor) -> Tensor:
+    def _written(
+        self,
+        weights: Mapping[Form, Tensor],
+        at_label_C: Tensor,
+        factor_C: Tensor,
+        tangent: TangentPull | None = None,
+    ) -> Tensor:
         pulls = {form: Pull(weight_C, self._sums[form]) for form, weight_C in weights.items()}
-        return gradient_(self._chunk, pulls, at_label_C, factor_C)
+        return gradient_(self._chunk, pulls, at_label_C, factor_C, tangent)
 
-    def _sparse_gradient_(self, pool: Pool, share_C: Tensor, keep_C: Tensor, factor_C: Tensor) -> Tensor:
-        """(keep − c·κ)·p everywhere, then the K tokens anew, as κ may be large and cancel there."""
-        term = self._sparse
-        assert term is not None
-        kept_label_C = -torch.expm1(self.measured[label_logp(pool)])
-        at_label_C = share_C * kept_label_C - keep_C * self._sums[STUDENT_FORM].not_label
-        _, slope_CK = self._finished(self.logits_CV.gather(1, term.kept.ids))
-        gradient_CV = self._written({STUDENT_FORM: keep_C - share_C * term.log_kappa_C.exp()}, at_label_C, factor_C)
-        inside_CK = keep_C[:, None] * term.student_CK - share_C[:, None] * term.prob_CK
-        is_label_CK = term.kept.ids == self.tokens.labels_T[:, None]
+    def _gradient_of_kept_(
+        self, parts: Mapping[Pool, Tensor], keep_C: Tensor, at_label_C: Tensor, factor_C: Tensor
+    ) -> Tensor:
+        """(keep − Σ c·κ)·p everywhere, then the K tokens anew, as κ may be large and cancel there."""
+        first, labels_C = self._kept[next(iter(parts))], self.tokens.labels_T
+        inside_CK, outside_C = keep_C[:, None] * first.student_CK, keep_C
+        for pool, share_C in parts.items():
+            term = self._kept[pool]
+            inside_CK = inside_CK - share_C[:, None] * term.inside_CK
+            outside_C = outside_C - share_C * term.outside_C
+            if isinstance(term, SparseTerm):
+                at_label_C = at_label_C - share_C * torch.expm1(self.measured[label_logp(pool)])
+            else:
+                at_label_C = at_label_C - share_C * term.at_label(labels_C, self.measured[LOGP_Y])
+        _, slope_CK = self._finished(self.logits_CV.gather(1, first.kept.ids))
+        gradient_CV = self._written({STUDENT_FORM: outside_C}, at_label_C, factor_C)
+        is_label_CK = first.kept.ids == labels_C[:, None]
         inside_CK = torch.where(is_label_CK, at_label_C[:, None], inside_CK) * factor_C[:, None] * slope_CK
-        return gradient_CV.scatter_(1, term.kept.ids, inside_CK.to(gradient_CV.dtype))
+        return gradient_CV.scatter_(1, first.kept.ids, inside_CK.to(gradient_CV.dtype))
