@@ -19,7 +19,7 @@ from qtarget.fused.differentiation import LossStep
 from qtarget.target.evidence import CallInputs
 from qtarget.target.types import LIVE
 
-NAMED = ("teacher", "reference", "token_weight", "sequence_ids")
+NAMED = ("teacher", "reference", "token_weight", "sequence_ids", "progress", "position")
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def _assert_same(mine, theirs):
 
 def _as_traced(hidden, head, labels, method, *, num_items=None, reduction="mean", chunk_tokens=7, **given):
     """What a graph of `linear_q_target_loss` does, without compiling it."""
-    evidence = CallInputs(*(given.get(name) for name in NAMED))
+    evidence = CallInputs(**{name: given.get(name) for name in NAMED})
     call = Call(hidden, head, labels, method, evidence, -100, chunk_tokens, None, ("trust", "p_y"))
     step = LossStep.of(call, reduction)
     return step.output(traced(step), num_items)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens
 from qtarget.target.kept_tokens import check_kept_tokens
+from qtarget.target.rule import COLUMNS
 from qtarget.target.types import Method
 
 
@@ -27,7 +28,8 @@ def supervised_tokens(
     """
     _check_needs(method, given)
     check_kept_tokens(method, given, vocab)
-    for name, extra in (("token_weight", given.token_weight), ("sequence_ids", given.sequence_ids)):
+    for name in ("token_weight", "sequence_ids", "position"):
+        extra = getattr(given, name)
         if extra is not None and extra.shape != labels.shape:
             raise ValueError(f"{name} has shape {list(extra.shape)}, labels {list(labels.shape)}; they must be equal")
     flat = labels.reshape(-1)
@@ -37,7 +39,8 @@ def supervised_tokens(
     weight = None if given.token_weight is None else _checked_weight(given.token_weight.reshape(-1), keep)
     counted = keep & (weight != 0) if weight is not None and drop_weightless else keep
     keep = counted if method.scope == "token" else keep
-    where, reference, sequences = keep.nonzero().squeeze(-1), given.reference, given.sequence_ids
+    where, reference = keep.nonzero().squeeze(-1), given.reference
+    sequences, position = given.sequence_ids, _checked_share("position", given.position, flat != ignore_index)
     return SupervisedTokens(
         where=where,
         labels_T=flat[where].long(),
@@ -49,6 +52,8 @@ def supervised_tokens(
         num_supervised=num_supervised,
         counted_T=counted[where],
         group=given.token_group,
+        progress=_checked_share("progress", given.progress),
+        position_T=None if position is None else position.reshape(-1)[where],
     )
 
 
@@ -64,6 +69,8 @@ _FIX = {
     "reference": "pass reference=qt.Dense(hidden, head), or in the dense call the logits of the model to stay near",
     "token_weight": "pass token_weight=mask, shaped like labels",
     "sequence_ids": "pass sequence_ids=ids, shaped like labels, equal within a sequence",
+    "progress": "pass progress=step / steps, the share of the run's optimizer steps that are done, 0 to 1",
+    "position": "pass position=share, shaped like labels, from 0 at a completion's first token to 1 at its last",
 }
 
 
@@ -88,7 +95,7 @@ def _check_needs(method: Method, given: CallInputs) -> None:
 
 
 def _article(need: str) -> str:
-    return need if need in ("token_weight", "sequence_ids") else f"a {need}"
+    return need if need in COLUMNS else f"a {need}"
 
 
 def _alternative(method: Method, need: str) -> str:
@@ -109,6 +116,19 @@ def _check_labels(labels: Tensor, keep: Tensor, vocab: int, ignore_index: int) -
             f"label {bad} is outside the vocabulary of {vocab} tokens; "
             f"mask tokens that are not supervised with {ignore_index}, and check that tokenizer and model match"
         )
+
+
+def _checked_share(name: str, given: float | Tensor | None, keep: Tensor | None = None) -> Tensor | None:
+    """A number from 0 to 1, or one for each label, of which those that `keep` marks are read."""
+    if given is None:
+        return None
+    share = torch.as_tensor(given).detach()
+    if keep is None and share.dim():
+        raise ValueError(f"{name} has shape {list(share.shape)}, and is one number for the whole call: {name}=0.5")
+    kept = share if keep is None else share.reshape(-1)[keep]
+    if share.device.type != "cuda" and not bool(((kept >= 0) & (kept <= 1)).all()):
+        raise ValueError(f"{name} must be from 0 to 1 at every supervised token; {_FIX[name]}")
+    return share
 
 
 def _checked_weight(weight: Tensor, keep: Tensor) -> Tensor:
