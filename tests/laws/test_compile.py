@@ -318,3 +318,12 @@ def test_where_ranks_share_the_work_the_graph_breaks_and_the_eager_path_runs():
                 _compiled(qt.linear_q_target_loss)(case.hidden, head, case.labels, case.method, **given)
     finally:
         dist.destroy_process_group()
+
+
+def test_progress_is_an_input_of_one_graph():
+    """A number or a tensor: a schedule's next step compiles nothing again."""
+    case, step = Case(Row("target-sft", {"eta": {"from": 0.2, "to": 0.8}})), _compiled(qt.linear_q_target_loss)
+    for done in (0.1, 0.5, 0.9):
+        given = {"progress": torch.tensor(done, dtype=torch.float64)}
+        _assert_same(_results(step, case, **given), _results(qt.linear_q_target_loss, case, progress=done))
+    assert _graphs() == 1

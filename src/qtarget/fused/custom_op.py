@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qtarget.fused.arguments import Call
 from qtarget.fused.differentiation import Gradients, LossStep, made_now, narrowed, spread_out, student_dtypes
-from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse
+from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse, exact
 from qtarget.target.rule import COLUMNS
 from qtarget.target.types import LIVE
 
@@ -135,7 +135,7 @@ def _parts(source: Evidence | float) -> tuple[str, list[Tensor], list[float]]:
         return source.tail, parts, [source.temperature]
     if isinstance(source, LabelOnly):
         return "label", [source.logprobs], []
-    return "tensor", [torch.as_tensor(source)], []
+    return "tensor", [exact(source)], []
 
 
 def together(kinds: str, tensors: Iterator[Tensor], numbers: Iterator[float]) -> CallInputs:

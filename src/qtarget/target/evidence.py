@@ -196,6 +196,11 @@ def evidence_rows(evidence: Evidence, rows: Any) -> Evidence:
     return LabelOnly(evidence.logprobs[rows]) if isinstance(evidence, LabelOnly) else evidence[rows]
 
 
+def exact(number: float | Tensor) -> Tensor:
+    """A tensor as it is, a number with all its digits."""
+    return number if isinstance(number, Tensor) else torch.tensor(number, dtype=torch.float64)
+
+
 class CallInputs(NamedTuple):
     """The optional inputs of a loss call, as the caller gave them."""
 

@@ -43,13 +43,12 @@ class Within(NamedTuple):
         return None
 
     def _problem_of_one(self, value: Any) -> str | None:
-        if not self.changes or _is_number(value):
-            return None if self._holds(value) else f"a number in {self.interval}"
-        if isinstance(value, Mapping):
+        if self.changes and isinstance(value, Mapping):
             return self._problem_of_schedule(value)
-        if isinstance(value, str) and value not in ALONG:
-            return f"{self.interval}; {suggestion(value, ALONG)}"
-        return None if isinstance(value, str) else self.interval
+        if self._holds(value) or (self.changes and value in ALONG):
+            return None
+        near = f", or a statistic ({suggestion(value, ALONG)})" if self.changes and isinstance(value, str) else ""
+        return f"a number in {self.interval}{near}"
 
     def _problem_of_schedule(self, given: Mapping[str, Any]) -> str | None:
         unknown = [key for key in given if key not in _SCHEDULE]

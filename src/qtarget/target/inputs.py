@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens
+from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens, exact
 from qtarget.target.kept_tokens import check_kept_tokens
 from qtarget.target.rule import COLUMNS
 from qtarget.target.types import Method
@@ -122,7 +122,7 @@ def _checked_share(name: str, given: float | Tensor | None, keep: Tensor | None 
     """A number from 0 to 1, or one for each label, of which those that `keep` marks are read."""
     if given is None:
         return None
-    share = torch.as_tensor(given).detach()
+    share = exact(given).detach()
     if keep is None and share.dim():
         raise ValueError(f"{name} has shape {list(share.shape)}, and is one number for the whole call: {name}=0.5")
     kept = share if keep is None else share.reshape(-1)[keep]

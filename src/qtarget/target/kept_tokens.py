@@ -84,25 +84,33 @@ def _is_alone(pool: Pool, name: str, temperature: float) -> bool:
 
 
 def _check_degree(method: Method, name: str, source: Sparse, kept: Mapping[str, Sparse]) -> None:
-    """Refuse a student-shaped tail in a pool where the exponents of student and kept sources do not sum to 1: its mass
-    there is not known."""
+    """Refuse a student-shaped tail in a pool that does not stand between the student and its sources: the mass of the
+    tail is not known there."""
+    temperatures = {n: each.temperature for n, each in kept.items()}
     for pool in method.pools:
-        exponents = dict(sources_of(pool))
-        if name not in exponents:
-            continue
-        powers = [exponents[n] * s.temperature for n, s in kept.items() if n in exponents]
-        if not sums_to_one(pool.student, *powers):
+        exponent = _exponent_of(pool, name)
+        if exponent and not _stands_between(pool, temperatures):
             raise ValueError(
                 f'"{method.name}" takes the student to the power {_said(pool.student)} and the {name} to '
-                f"{_said(exponents[name])}, and the {name}'s tokens were kept at temperature {source.temperature:g}, "
-                f"so the mass of the others is not known at that power; {_remedy(pool, set(exponents) - set(kept))}"
+                f"{_said(exponent)}, and the {name}'s tokens were kept at temperature {source.temperature:g}, so the "
+                f"mass of the others is not known at that power; {_remedy(pool, temperatures)}"
             )
 
 
-def _remedy(pool: Pool, whole: set[str]) -> str:
-    """What makes the kept tokens of a pool's sources enough, where anything does. `whole`: its sources that are."""
+def _stands_between(pool: Pool, temperatures: Mapping[str, float]) -> bool:
+    """Whether a pool is p^a·t^b with a + b = 1, t one source or several of which tokens were kept at some temperatures;
+    or a weighted geometric mean of the student and any sources."""
+    named = [(name, power * temperatures.get(name, 1.0)) for name, power in sources_of(pool)]
+    if sums_to_one(pool.student, *(power for name, power in named if name in temperatures)):
+        return True
+    is_mean = all(isinstance(each, Rule) or each >= 0 for each in pool.exponents) and bool(pool.student)
+    return is_mean and sums_to_one(pool.student, *(power for _, power in named))
+
+
+def _remedy(pool: Pool, temperatures: Mapping[str, float]) -> str:
+    """What makes the kept tokens of a pool's sources enough, where anything does."""
     temperature = _temperature_in(pool)
-    if not whole and temperature != 1:
+    if _stands_between(pool, dict.fromkeys(temperatures, temperature)):
         return f"keep them at temperature {temperature:g}"
     if any(isinstance(exponent, Rule) for exponent in pool.exponents):
         return "let the student have the remainder, as in Pool(student=1 - eta, teachers=(eta,)), or give it whole"

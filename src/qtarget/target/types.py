@@ -186,7 +186,10 @@ class Method:
         """Every statistic the gradient or the value reads, those of exponents last."""
         numbers = (*self.numbers, *(() if self.value is None else (self.value,)))
         named = [s for n in numbers for s in reads(n)]
-        pools = (*(term.pool for term in self.residual), *(s.of for s in named if isinstance(s.of, Pool)))
+        pools = (
+            *(term.pool for term in self.residual),
+            *(s.of for s in named if isinstance(getattr(s, "of", None), Pool)),
+        )
         return tuple(dict.fromkeys((*named, *exponent_reads(pools))))
 
     @cached_property
