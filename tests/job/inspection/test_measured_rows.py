@@ -100,6 +100,6 @@ def test_methods_without_their_sources_are_closed_and_say_what_to_write():
     rows = list(TrainedRows(built.train_dataset))
     opened = measure(ForwardReader(built), rows, built.method, 2).open
     assert set(opened.methods) | set(opened.closed) == set(qt.METHODS)
-    assert set(opened.closed) == {"kd", "kd-hybrid", "target-sft", "cft"}
+    assert set(opened.closed) == {"kd", "kd-hybrid", "target-sft", "taid", "extrapolated", "cft"}
     assert "`teacher: path/or/hub-name`" in opened.closed["target-sft"]
     assert next(iter(opened.methods)) == "sft"
