@@ -153,6 +153,13 @@ def test_a_length_that_is_none_is_refused(tmp_path, bad):
         trainer(tmp_path, schedule_steps=bad)
 
 
+def test_a_length_without_a_schedule_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r'"target-sft" has no schedule along the run, and schedule_steps is 5; remove'
+    ):
+        trainer(tmp_path, settings={"eta": "agreement"}, schedule_steps=5)
+
+
 def test_a_schedule_of_a_stream_needs_a_number_of_steps(tmp_path):
     stream = IterableDataset.from_generator(lambda: iter(tiny_models.token_rows(8)))
     with pytest.raises(ValueError, match=r'"target-sft" has a schedule, and how many steps.*`max_steps: 1000`'):

@@ -53,7 +53,9 @@ class Within(NamedTuple):
     def _problem_of_schedule(self, given: Mapping[str, Any]) -> str | None:
         unknown = [key for key in given if key not in _SCHEDULE]
         if unknown:
-            return f"a schedule, which has no {unknown[0]!r}; {suggestion(str(unknown[0]), _SCHEDULE)}"
+            return (
+                f"a schedule without {unknown[0]!r}, which is no part of one ({suggestion(str(unknown[0]), _SCHEDULE)})"
+            )
         for key in ("from", "to"):
             if key not in given:
                 return f"a schedule with {key!r}, as in {{from: {self.low:g}, to: {self.high:g}}}"

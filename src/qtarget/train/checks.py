@@ -79,7 +79,12 @@ def check_method(method: qt.Method, teachers: Sequence[Any], reference: Any, pac
 
 
 def check_schedule(method: qt.Method, args: Any, dataset: Any) -> None:
-    """Refuse a schedule along a run of which nobody knows how many steps it has."""
+    """Refuse a schedule along a run of which nobody knows how many steps it has, and the length of one that is not."""
+    if args.schedule_steps and "progress" not in method.needs:
+        raise ValueError(
+            f'"{method.name}" has no schedule along the run, and schedule_steps is {args.schedule_steps}; remove '
+            "`schedule_steps`, or write one, as in `eta: {from: 0.2, to: 0.8}` of target-sft."
+        )
     if "progress" not in method.needs or args.schedule_steps or args.max_steps > 0:
         return
     if not all(hasattr(rows, "__len__") for rows in sets_of(dataset)):
