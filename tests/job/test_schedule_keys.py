@@ -1,11 +1,9 @@
 """A schedule in a configuration: from YAML to the run, its manifest and what is printed of it."""
 
-import json
-
 import pytest
 from job.command import run as command
 
-from qtarget.disk.seal import SEAL
+from qtarget.disk.seal import read_seal
 from qtarget.job.config.flags import parse_arguments
 from qtarget.job.config.read_job import read_job
 
@@ -54,6 +52,6 @@ def test_a_run_says_its_schedule_wherever_it_says_its_method(mine, capsys):
     assert command(capsys, "estimate", *words).code == 0
     said = command(capsys, "train", *words)
     assert said.code == 0, said.err
-    identity = json.loads((mine / "out" / SEAL).read_text())["history"][-1]["identity"]
+    identity = read_seal(mine / "out").facts["history"][-1]["identity"]
     assert identity["hyperparameters"]["eta"] == {"from": 0.2, "to": 0.8}
     assert "schedule_steps" in identity
