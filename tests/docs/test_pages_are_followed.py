@@ -80,7 +80,7 @@ def test_a_method_a_statistic_a_task_and_a_format_are_added(tmp_path):
 def check_pages(pages: dict[str, str]) -> None:
     assert "| `tailr` | p_y/(ε + (1−ε) p_y) | p |" in pages["docs/methods.md"]
     assert "| `tailr` | As dft, where you can say which" in pages["docs/which-target.md"]
-    assert "-->26<!-- end --> further" in pages["README.md"]
+    assert "-->28<!-- end --> further" in pages["README.md"]
     assert "tailr(noise_share in (0, 1] = 0.1)" in pages["docs/public-api.txt"]
     assert "REFERENCE_ENTROPY" in pages["docs/public-api.txt"]
     assert "| `svamp` | 300 | ChilleD/SVAMP, test |" in pages["docs/tasks.md"]

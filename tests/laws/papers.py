@@ -24,7 +24,7 @@ from laws.oracle import (
     sequence_means,
 )
 from laws.papers_beyond import BEYOND
-from laws.papers_paths import PATHS
+from laws.papers_paths import BETWEEN_MODELS
 
 
 def sft(logits_TV, labels_T):
@@ -301,7 +301,7 @@ PAPERS: dict[str, Paper] = {
         proper=True,
     ),
     **BEYOND,
-    **PATHS,
+    **BETWEEN_MODELS,
 }
 
 ROWS = [Row(name, given) for name, paper in PAPERS.items() for given in [{}, *paper.variations]]

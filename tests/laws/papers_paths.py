@@ -30,7 +30,7 @@ TAID_MASS = 2**-1.4 + 2**-1.6 + 2**-2.0
 BEYOND_TEACHER = 2**-2.25, 2**-0.5, (8 / 3) ** 0.25 * 2**-2.5
 """Of the worked values, r^(-1/4)·t^(5/4) of each token."""
 
-PATHS: dict[str, Paper] = {
+BETWEEN_MODELS: dict[str, Paper] = {
     "taid": Paper(
         taid,
         limits=(

@@ -10,7 +10,7 @@ from laws.papers import target_sft
 from laws.test_fused import _assert_equal, _both, _sparse
 
 import qtarget as qt
-from qtarget import schedule, statistics
+from qtarget import changing, statistics
 from qtarget.target.kept_tokens import temperature_for
 from qtarget.target.rule import affine
 
@@ -43,7 +43,7 @@ def test_a_warm_up_goes_from_sft_to_dft_and_stays():
         torch.testing.assert_close(_strict(case, progress=progress), dft, equal_nan=True)
 
 
-@pytest.mark.parametrize("along", schedule.ALONG)
+@pytest.mark.parametrize("along", changing.ALONG)
 def test_an_exponent_of_each_token_is_that_tokens_own(along: str):
     """Token by token, it is the plain method with the number that a hand computes there."""
     case = Case(Row("target-sft", {"eta": {"from": 0.1, "to": 0.9, "along": along}}))
@@ -97,7 +97,7 @@ def test_law_04_from_a_sparse_teacher(kind: str, kept: int):
 
 
 def test_a_sparse_teacher_is_refused_where_the_student_has_not_the_remainder():
-    eta = schedule.ramp(0.2, 0.8)
+    eta = changing.ramp(0.2, 0.8)
     case = Case(Row("target-sft", {}))
     for student, words in ((1 - eta, None), (0.5, "let the student have the remainder"), (eta, "remainder")):
         pool = qt.Pool(student=student, teachers=(eta,))
@@ -192,5 +192,5 @@ def test_a_schedule_in_a_method_that_takes_none():
 def test_the_names_of_schedules_stand_once():
     from qtarget.target import hyperparameters
 
-    assert tuple(schedule.ALONG) == hyperparameters.ALONG
-    assert tuple(schedule.SHAPES) == hyperparameters.SHAPES
+    assert tuple(changing.ALONG) == hyperparameters.RAMP_ALONG
+    assert tuple(changing.SHAPES) == hyperparameters.RAMP_SHAPES

@@ -10,7 +10,7 @@ from train import parity
 
 import qtarget as qt
 from qtarget.disk.seal import SEAL
-from qtarget.target.pace import Pace, PaceState
+from qtarget.target.pace import AdaptivePace, PaceState
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.run_progress import SCHEDULE_FILE
 
@@ -196,7 +196,7 @@ def test_taids_state_is_in_the_checkpoint_and_moves_as_the_official_code_moves_i
 
 
 def test_a_loss_that_is_not_finite_moves_the_linear_pace_alone():
-    pace, state = Pace(0.2, 1.0, 0.5, 0.9), PaceState(0.3, 0.1, 2.0)
+    pace, state = AdaptivePace(0.2, 1.0, 0.5, 0.9), PaceState(0.3, 0.1, 2.0)
     assert pace.after(state, float("nan"), 0.25) == state
     assert pace.after(state, float("inf"), 0.5) == PaceState(0.5, 0.1, 2.0)
     assert pace.after(PaceState(), 2.0, 0.1) == PaceState(0.1, 0.0, 2.0)
@@ -209,7 +209,7 @@ def test_methods_without_a_schedule_write_no_schedule(tmp_path):
 
 
 def test_a_composed_method_may_have_a_schedule(tmp_path):
-    gamma = qt.schedule.ramp(1.0, 0.0, until=0.5)
+    gamma = qt.changing.ramp(1.0, 0.0, until=0.5)
     mine = qt.Method("mine", gamma, qt.residual.rest(gamma, qt.residual.teacher()))
     run = TargetSFTTrainer(
         tiny_models.tiny_model(),

@@ -230,9 +230,8 @@ class TorchChunk:
         return source_CV if is_positive else source_CV.clamp_(min=FLOOR)
 
     def _add_power(self, out_CV: Tensor, logits_CV: Tensor, power: Number) -> Tensor:
-        if isinstance(power, Rule):
-            return out_CV.addcmul_(logits_CV, column_of(power, self.measured))
-        return out_CV.add_(logits_CV, alpha=power)
+        value = column_of(power, self.measured)
+        return out_CV.addcmul_(logits_CV, value) if isinstance(value, Tensor) else out_CV.add_(logits_CV, alpha=value)
 
     def _finish(self, pool: Pool, wanted: Collection[Statistic]) -> None:
         """What needs the student's normaliser: expected log p, and the sparse pools."""

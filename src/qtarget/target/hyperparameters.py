@@ -9,12 +9,12 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, get_type_hints
 
-SHAPES = ("linear", "cosine")
-ALONG = (
+RAMP_SHAPES = ("linear", "cosine")
+RAMP_ALONG = (
     "progress", "position", "p_y", "reference_p_y", "teacher_p_y", "agreement", "uncertainty", "reference_uncertainty",
     "teacher_uncertainty",
 )  # fmt: skip
-"""What a schedule may look like and run along; `target/schedule.py` says what each is."""
+"""What a schedule may look like and run along; `target/changing.py` says what each is."""
 
 
 class Within(NamedTuple):
@@ -45,9 +45,9 @@ class Within(NamedTuple):
     def _problem_of_one(self, value: Any) -> str | None:
         if self.changes and isinstance(value, Mapping):
             return self._problem_of_schedule(value)
-        if self._holds(value) or (self.changes and value in ALONG):
+        if self._holds(value) or (self.changes and value in RAMP_ALONG):
             return None
-        near = f", or a statistic ({suggestion(value, ALONG)})" if self.changes and isinstance(value, str) else ""
+        near = f", or a statistic ({suggestion(value, RAMP_ALONG)})" if self.changes and isinstance(value, str) else ""
         return f"a number in {self.interval}{near}"
 
     def _problem_of_schedule(self, given: Mapping[str, Any]) -> str | None:
@@ -59,9 +59,9 @@ class Within(NamedTuple):
         for key in ("from", "to"):
             if key not in given:
                 return f"a schedule with {key!r}, as in {{from: {self.low:g}, to: {self.high:g}}}"
-            if not self._holds(given[key]) and given[key] not in ALONG:
-                return f"a schedule whose {key!r} is a number in {self._range}, or one of {', '.join(ALONG)}"
-        for key, known in (("shape", SHAPES), ("along", ALONG)):
+            if not self._holds(given[key]) and given[key] not in RAMP_ALONG:
+                return f"a schedule whose {key!r} is a number in {self._range}, or one of {', '.join(RAMP_ALONG)}"
+        for key, known in (("shape", RAMP_SHAPES), ("along", RAMP_ALONG)):
             if given.get(key, known[0]) not in known:
                 return f"a schedule whose {key!r} is one of {', '.join(known)}"
         until = given.get("until", 1.0)

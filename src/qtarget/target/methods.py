@@ -22,12 +22,12 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from qtarget.target import residual, trust, value
+from qtarget.target.changing import Changing, number_of
 from qtarget.target.hyperparameters import Count, OneOf, Within, checked, suggestion
 from qtarget.target.methods_beyond import BEYOND, label_trust
-from qtarget.target.methods_paths import PATHS
+from qtarget.target.methods_paths import BETWEEN_MODELS
 from qtarget.target.residual import rest
 from qtarget.target.rule import Number, Rule, Term
-from qtarget.target.schedule import Setting, number_of
 from qtarget.target.statistics import potential_mass
 from qtarget.target.types import Method
 
@@ -49,7 +49,7 @@ def sft() -> Method:
     )
 
 
-LabelTrust = Annotated[Setting, Within(0, 1, "γ, trust in the label", changes=True)]
+LabelTrust = Annotated[Changing, Within(0, 1, "γ, trust in the label", changes=True)]
 
 
 def dft(trust: LabelTrust = "p_y") -> Method:
@@ -302,7 +302,7 @@ def kd(
     A temperature tempers both sides, so p = t stays the optimum. teacher_temperature τ puts t^(1/τ), renormalised, in
     the place of t: below 1 the student learns a sharper teacher.
     """
-    shares = residual.per_teacher(teacher_weights)
+    shares = tuple(teacher_weights) if isinstance(teacher_weights, Sequence) else (teacher_weights,)
     if abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f'method "kd": teacher_weights={shares} must sum to 1; write teacher_weights=[0.5, 0.5]')
     stated: dict[str, Any] = {
@@ -328,7 +328,7 @@ def kd(
 
 def kd_hybrid(
     teacher_weight: Annotated[
-        Setting | Sequence[Setting], Within(0, 1, "λ, or one per teacher", total=1, changes=True)
+        Changing | Sequence[Changing], Within(0, 1, "λ, or one per teacher", total=1, changes=True)
     ] = 0.5,
     teacher_temperature: TeacherTemperature = 1.0,
 ) -> Method:
@@ -354,7 +354,7 @@ def kd_hybrid(
 
 def target_sft(
     eta: Annotated[
-        Setting | Sequence[Setting],
+        Changing | Sequence[Changing],
         Within(0, 1, "the teacher's exponent, or one per teacher", total=1, changes=True),
     ] = 0.5,
     teacher_temperature: TeacherTemperature = 1.0,
@@ -381,7 +381,7 @@ def target_sft(
     )
 
 
-def _each(setting: Setting | Sequence[Setting]) -> tuple[Number, ...]:
+def _each(setting: Changing | Sequence[Changing]) -> tuple[Number, ...]:
     """One number or rule per teacher, from one setting or several."""
     several = isinstance(setting, Sequence) and not isinstance(setting, str)
     return tuple(map(number_of, setting if several else (setting,)))  # pyright: ignore[reportArgumentType]
@@ -404,7 +404,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "kd-hybrid": kd_hybrid,
     "target-sft": target_sft,
     **BEYOND,
-    **PATHS,
+    **BETWEEN_MODELS,
 }
 
 

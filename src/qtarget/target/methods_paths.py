@@ -1,6 +1,6 @@
 """Methods on the path that leads from one model to another: between a student and its teacher, and beyond the teacher.
 
-Notation and conventions are those of `methods.py`, whose METHODS takes in PATHS below.
+Notation and conventions are those of `methods.py`, whose METHODS takes in BETWEEN_MODELS below.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Annotated
 
 from qtarget.target import residual
+from qtarget.target.changing import ramp
 from qtarget.target.hyperparameters import OneOf, Within
-from qtarget.target.pace import Pace
+from qtarget.target.pace import AdaptivePace
 from qtarget.target.residual import rest
-from qtarget.target.schedule import ramp
 from qtarget.target.types import Method
 
 
@@ -27,7 +27,7 @@ def taid(
 
     γ = 0, π̃ ∝ p^(1−η)·t^η, loss CE(π̃, p); η from `start` to `end`, at least in step with the run.
     Limits: start = end = 1 is kd; at one η target-sft without its trust in the label.
-    Its official code calls the loss a forward KL and computes the cross-entropy, as here. When η moves: `pace.Pace`.
+    Its official code calls the loss a forward KL and computes the cross-entropy, as here. How η moves: see `pace`.
     """
     if start > end:
         raise ValueError(f'method "taid": start={start} is above end={end}; write end={start} or more')
@@ -35,7 +35,7 @@ def taid(
         "taid",
         0.0,
         rest(0.0, residual.guided(ramp(start, end) if start < end else end)),
-        pace=Pace(start, end, step_size, momentum) if adaptive and start < end else None,
+        pace=AdaptivePace(start, end, step_size, momentum) if adaptive and start < end else None,
         source="arXiv 2501.16937",
         use_when=(
             "As kd, where the teacher is so far ahead of the student that its distribution is out of reach at first."
@@ -55,7 +55,7 @@ def extrapolated(
     return Method(
         "extrapolated",
         0.0,
-        rest(0.0, residual.extrapolated(strength)),
+        rest(0.0, residual.beyond_teacher(strength)),
         source="arXiv 2602.12125",
         use_when=(
             "The teacher was trained from the reference, and the student shall go further the same way. An experiment: "
@@ -64,4 +64,4 @@ def extrapolated(
     )
 
 
-PATHS: dict[str, Callable[..., Method]] = {"taid": taid, "extrapolated": extrapolated}
+BETWEEN_MODELS: dict[str, Callable[..., Method]] = {"taid": taid, "extrapolated": extrapolated}

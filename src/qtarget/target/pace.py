@@ -21,7 +21,7 @@ class PaceState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pace:
+class AdaptivePace:
     """TAID's pace, arXiv 2501.16937 (algorithm 1): at least in step with the run, and faster while the loss falls.
 
         δ = (loss before − loss)/loss before,  m ← β·m + (1−β)·δ,  t ← min(end, max(linear, t + α·σ(m)·(1−t)))

@@ -56,7 +56,7 @@ def guided(eta: Number | Sequence[Number], temperature: float = 1.0) -> Pool:
     return Pool(student=1 - sum(etas[1:], etas[0]), teachers=tuple(each / temperature for each in etas))
 
 
-def extrapolated(strength: float) -> Pool:
+def beyond_teacher(strength: float) -> Pool:
     """reference^(1−λ)·teacher^λ, λ the strength: beyond the teacher, seen from the reference, where λ > 1."""
     return Pool(reference=1 - strength, teachers=(strength,))
 

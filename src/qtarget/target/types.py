@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from torch import Tensor
 
 from qtarget.target.hyperparameters import suggestion
-from qtarget.target.pace import Pace
+from qtarget.target.pace import AdaptivePace
 from qtarget.target.pool import FLOOR, Pool, Potential, sources_of
 from qtarget.target.rule import (
     COLUMNS,
@@ -109,7 +109,7 @@ class Method:
     use_when: str = ""
     refresh_every: int | None = None
     without_reference: Method | None = None
-    pace: Pace | None = None
+    pace: AdaptivePace | None = None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     key: str = field(init=False, repr=False, compare=False)
 
@@ -128,7 +128,7 @@ class Method:
                 raise ValueError(
                     f'method "{self.name}": the exponent {rule.name} reads the statistic "{unfit}", which is known '
                     f"only when its pool is built; let it read the student, a teacher, the reference, progress or "
-                    f"position, as in qtarget.residual.guided(qtarget.schedule.ramp(0.2, 0.8))"
+                    f"position, as in qtarget.residual.guided(qtarget.changing.ramp(0.2, 0.8))"
                 )
             if rule.scope != "token":
                 raise ValueError(

@@ -30,7 +30,7 @@ from qtarget.target.statistics import (
     teacher_p_y,
 )
 
-Setting = float | str | Mapping[str, float | str]
+Changing = float | str | Mapping[str, float | str]
 """A hyperparameter as it is written: a number, the name of a statistic, or a schedule."""
 
 
@@ -83,7 +83,7 @@ def ramp(start: Number, end: Number, shape: str = "linear", along: str = "progre
     return start + (end - start) * share
 
 
-def number_of(setting: Setting) -> Number:
+def number_of(setting: Changing) -> Number:
     """A hyperparameter that may change, as a number or a rule."""
     if isinstance(setting, str):
         return ALONG[setting]
