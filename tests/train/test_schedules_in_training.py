@@ -47,6 +47,7 @@ def test_progress_is_the_share_of_steps_done_and_constant_within_a_step(tmp_path
     assert run.run_progress.now == 0
     run.train()
     assert run.seen == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
+    assert [entry["progress"] for entry in run.state.log_history if "progress" in entry][:4] == [0.25, 0.5, 0.75, 1]
     run.seen.clear()
     run.evaluate(tiny_models.prompt_completion(2))
     assert set(run.seen) == {1.0}
