@@ -23,7 +23,7 @@ def test_the_page_says_what_a_reader_looks_for():
     written = PAGE.read_text(encoding="utf-8")
     for line in (
         "    method(name: str, **hyperparameters: Any) -> Method",
-        "        target-sft(eta in [0, 1] = 0.5, teacher_temperature in (0, 100] = 1.0)",
+        "            eta in [0, 1] or a schedule = 0.5,",
         "        teacher: Evidence | tuple[Evidence, ...] | None = None,",
         "    label_probability(power: float = 1.0) -> Rule",
         "        method: str = 'target-sft'",

@@ -17,6 +17,25 @@ from qtarget.target.statistics import head_logits
 
 T, V, H = 22, 29, 6
 IGNORED = [3, 10, 11, 19]
+SCHEDULED: dict[str, tuple[str, dict[str, Any]]] = {
+    "along the run": (
+        "target-sft",
+        {"eta": {"from": 0.2, "to": 0.8, "shape": "cosine"}, "trust": {"from": 1, "to": "p_y", "until": 0.5}},
+    ),
+    "along the completion": ("target-sft", {"eta": {"from": 0, "to": "teacher_p_y", "along": "position"}}),
+    "where they agree": ("target-sft", {"eta": "agreement"}),
+    "where the teacher is sure": (
+        "target-sft",
+        {"eta": {"from": 1, "to": 0.1, "along": "teacher_uncertainty"}, "teacher_temperature": 0.5},
+    ),
+    "two teachers": ("target-sft", {"eta": ({"from": 0.4, "to": 0.1, "along": "uncertainty"}, 0.3)}),
+    "a share of the teacher": (
+        "kd-hybrid",
+        {"teacher_weight": {"from": 0.9, "to": 0, "along": "reference_uncertainty"}},
+    ),
+    "trust in the reference's labels": ("dft", {"trust": "reference_p_y"}),
+}
+"""Methods of the catalogue whose numbers change along the run, along a completion or from token to token."""
 COMPOSED = [
     Row("composed", {"kind": "half uniform, half teacher"}),
     Row("composed", {"kind": "reverse KL"}),
@@ -25,6 +44,7 @@ COMPOSED = [
     Row("composed", {"kind": "away from the label"}),
     Row("composed", {"kind": "own slope"}),
     Row("composed", {"kind": "near a blend"}),
+    *(Row("composed", {"kind": kind}) for kind in SCHEDULED),
 ]
 """Methods outside the catalogue: what a user may compose is held to the same laws."""
 
@@ -52,6 +72,9 @@ def composed(kind: str) -> qt.Method:
         return qt.Method("repeated", 0.2, ((0.2, student), (0.1, teacher), (0.3, student), (0.2, teacher)))
     if kind == "away from the label":
         return qt.Method("away", -0.2, ((1.2, qt.Pool()),))
+    if kind in SCHEDULED:
+        name, settings = SCHEDULED[kind]
+        return qt.method(name, **settings)
     likely = qt.Pool(student=1.0, potential=lambda logp, logp_y, is_label: torch.where(logp < -4, -torch.inf, 0.0))
     return qt.Method("filtered", 0.5, ((0.5, likely),))
 
@@ -123,6 +146,10 @@ class Case:
             given["teacher"] = teachers[0] if len(teachers) == 1 else teachers
         if "reference" in self.method.needs:
             given["reference"] = qt.Dense(near, qt.Head(self.head.weight.detach()))
+        if "progress" in self.method.needs:
+            given["progress"] = torch.tensor(0.3, dtype=self.dtype)
+        if "position" in self.method.needs:
+            given["position"] = (torch.arange(T) % 6).to(self.dtype) / 5
         if self.method.signed_weights:
             given["token_weight"] = torch.tensor([-1, -2, 1, 0, 2]).to(self.dtype)[torch.arange(T) % 5]
         elif "token_weight" in self.method.needs:
@@ -170,6 +197,8 @@ def _logits(value: Any) -> Any:
 
 
 def _rows(value: Any, rows: Tensor) -> Any:
+    if isinstance(value, Tensor) and not value.dim():  # of the whole call
+        return value
     return tuple(v[rows] for v in value) if isinstance(value, tuple) else value[rows]
 
 

@@ -21,6 +21,7 @@ class Draw(NamedTuple):
     teachers: tuple[np.ndarray, ...]
     token_weight: np.ndarray
     sequence_ids: np.ndarray
+    progress: float = 0.3
 
     @property
     def p(self):
@@ -132,13 +133,22 @@ def kd_hybrid_gradient(s, teacher_weight=0.5, teacher_temperature=1.0):
     return (1 - teacher_weight) * (s.p - s.onehot) + towards(s, teacher_weight, teacher)
 
 
-def target_sft_gradient(s, eta=0.5, teacher_temperature=1.0):
+def target_sft_gradient(s, eta=0.5, teacher_temperature=1.0, trust="p_y"):
     etas = eta if isinstance(eta, tuple) else (eta,)
     pool = s.p ** (1 - sum(etas))
     for exponent, teacher in zip(etas, s.teachers, strict=False):
         pool = pool * softmax(teacher / teacher_temperature) ** exponent
-    p_y = s.p_y[:, None]
-    return s.p - p_y * s.onehot - (1 - p_y) * pool / pool.sum(-1, keepdims=True)
+    gamma = s.p_y[:, None] if trust == "p_y" else trust
+    return s.p - gamma * s.onehot - (1 - gamma) * pool / pool.sum(-1, keepdims=True)
+
+
+def taid_gradient(s, start=0.4, end=1.0):
+    t = start + (end - start) * s.progress
+    return s.p - softmax((1 - t) * s.logits + t * s.teachers[0])
+
+
+def extrapolated_gradient(s, strength=1.25):
+    return s.p - softmax(s.reference + strength * (s.teachers[0] - s.reference))
 
 
 def gift_gradient(s, beta=20.0, smoothing=0.0, floor=0.0):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LN2, LN3 = math.log(2), math.log(3)
-EVIDENCE = ("teacher", "reference", "token_weight", "sequence_ids")
+EVIDENCE = ("teacher", "reference", "token_weight", "sequence_ids", "progress")
 
 Evidence = dict[str, Any]
 Place = Callable[[Tensor, Evidence], tuple[Tensor, Evidence]]
@@ -60,15 +60,15 @@ class Paper:
     Attributes:
         loss: the loss as the paper or its official code states it, logits [T, V] and labels [T] to nats [T], in plain
             torch under autograd: `.detach()` where the paper stops the gradient, differentiable where it does not. What
-            it names among `teacher` (a tuple of logits [T, V]), `reference` (logits [T, V]), `token_weight` [T] and
-            `sequence_ids` (int [T]) is what the method needs; what else it names are hyperparameters with the
-            published defaults. All tokens given are supervised.
+            it names among `teacher` (a tuple of logits [T, V]), `reference` (logits [T, V]), `token_weight` [T],
+            `sequence_ids` (int [T]) and `progress` (a number) is what the method needs; what else it names are
+            hyperparameters with the published defaults. All tokens given are supervised.
         limits: methods that this one turns into, written from the papers.
         variations: hyperparameters to check it under, besides the defaults.
         closed_form: the gradient worked out by hand, in numpy: (draw, **hyperparameters) -> [T, V], or [T] for the
             weight w of a gradient w·(p − onehot).
         worked_value: the loss at p = (1/2, 1/4, 1/4), y = 1, r = (1/2, 1/8, 3/8), t = (1/4, 1/2, 1/4), token weight 1,
-            one sequence, worked out by hand: there −log p_y = 2 ln 2 and H(p) = 3/2 ln 2.
+            one sequence, progress 0, worked out by hand: there −log p_y = 2 ln 2 and H(p) = 3/2 ln 2.
         differentiable: whether no stop-gradient changes the derivative of the value, so that central differences of
             the value must give the gradient.  detached_by: hyperparameters that stop it after all.
         proper: whether at its defaults every entry of the target is at least 0.
@@ -90,7 +90,7 @@ class Paper:
     ours: tuple[str, ...] = ()
 
     def __call__(self, logits_TV: Tensor, labels_T: Tensor, **given: Any) -> Tensor:
-        """The loss [T]. All four kinds of evidence may be given; the loss gets those that it names."""
+        """The loss [T]. All kinds of evidence may be given; the loss gets those that it names."""
         needed = {key: value for key, value in given.items() if key not in EVIDENCE or key in self.needs}
         return self.loss(logits_TV, labels_T, **needed)
 

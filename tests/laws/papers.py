@@ -25,6 +25,7 @@ from laws.oracle import (
 )
 from laws.papers_beyond import BEYOND
 from laws.papers_divergences import DIVERGENCES
+from laws.papers_paths import BETWEEN_MODELS
 from laws.papers_robust import ROBUST
 
 
@@ -33,10 +34,10 @@ def sft(logits_TV, labels_T):
     return -log_p_of(logits_TV, labels_T)
 
 
-def dft(logits_TV, labels_T):
-    """Dynamic fine-tuning, arXiv 2508.05629 eq. 9: -sg[p_y] log p_y."""
+def dft(logits_TV, labels_T, *, trust="p_y"):
+    """Dynamic fine-tuning, arXiv 2508.05629 eq. 9: -sg[p_y] log p_y. Another number may stand in the place of p_y."""
     log_p_T = log_p_of(logits_TV, labels_T)
-    return -log_p_T.exp().detach() * log_p_T
+    return -(log_p_T.exp().detach() if trust == "p_y" else trust) * log_p_T
 
 
 def beyond_log(logits_TV, labels_T, *, alpha=0.5):
@@ -142,17 +143,17 @@ def kd_hybrid(logits_TV, labels_T, *, teacher, teacher_weight=0.5, teacher_tempe
     return (1 - teacher_weight) * nll_T + teacher_weight * forward_kl(teacher_TV, logits_TV)
 
 
-def target_sft(logits_TV, labels_T, *, teacher, eta=0.5, teacher_temperature=1.0):
+def target_sft(logits_TV, labels_T, *, teacher, eta=0.5, teacher_temperature=1.0, trust="p_y"):
     """Target-SFT, arXiv 2606.11189: CE(sg[Q], p), Q = p_y onehot + (1 - p_y) π, π ∝ p^(1-Σ η) Π_i t_i^η_i.
 
-    eta is one exponent, or a tuple with one for each teacher.
+    eta is one exponent, or a tuple with one for each teacher. Another number may stand in the place of p_y.
     """
     etas = eta if isinstance(eta, tuple) else (eta,)
     log_pool_TV = (1 - sum(etas)) * logits_TV.log_softmax(-1)
     for eta_i, teacher_TV in zip(etas, teacher, strict=True):
         log_pool_TV = log_pool_TV + eta_i * tempered(teacher_TV, teacher_temperature)
-    p_T1 = log_p_of(logits_TV, labels_T).exp().unsqueeze(-1)
-    onehot_TV = F.one_hot(labels_T, logits_TV.shape[-1])
+    p_T1 = log_p_of(logits_TV, labels_T).exp().unsqueeze(-1) if trust == "p_y" else trust
+    onehot_TV = F.one_hot(labels_T, logits_TV.shape[-1]).to(logits_TV.dtype)
     target_TV = p_T1 * onehot_TV + (1 - p_T1) * log_pool_TV.softmax(-1)
     return cross_entropy(target_TV.detach(), logits_TV)
 
@@ -171,7 +172,8 @@ PAPERS: dict[str, Paper] = {
     ),
     "dft": Paper(
         dft,
-        closed_form=lambda s: s.p_y,
+        variations=({"trust": 0.3},),
+        closed_form=lambda s, trust="p_y": s.p_y if trust == "p_y" else np.full(closed_forms.TOKENS, trust),
         worked_value=LN2 / 2,
         proper=True,
     ),
@@ -294,6 +296,7 @@ PAPERS: dict[str, Paper] = {
             {"eta": (0.3, 0.4)},
             {"teacher_temperature": 0.5},
             {"eta": (0.3, 0.4), "teacher_temperature": 2.0},
+            {"trust": 0.3},
         ),
         closed_form=closed_forms.target_sft_gradient,
         worked_value=LN2 / 2 + 0.75 * LN2 * (3 * SQRT2 + 2) / (1 + 2 * SQRT2),
@@ -302,6 +305,7 @@ PAPERS: dict[str, Paper] = {
     **BEYOND,
     **DIVERGENCES,
     **ROBUST,
+    **BETWEEN_MODELS,
 }
 
 ROWS = [Row(name, given) for name, paper in PAPERS.items() for given in [{}, *paper.variations]]

@@ -63,6 +63,8 @@ class Cut:
     def _tokens_of(self, value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(self._tokens_of, value))
+        if isinstance(value, Tensor) and not value.dim():  # of the whole call
+            return value
         return value[self.part] if isinstance(value, Tensor) else evidence_rows(value, self.part)
 
 

@@ -19,7 +19,7 @@ from qtarget.fused.differentiation import LossStep
 from qtarget.target.evidence import CallInputs
 from qtarget.target.types import LIVE
 
-NAMED = ("teacher", "reference", "token_weight", "sequence_ids")
+NAMED = ("teacher", "reference", "token_weight", "sequence_ids", "progress", "position")
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def _assert_same(mine, theirs):
 
 def _as_traced(hidden, head, labels, method, *, num_items=None, reduction="mean", chunk_tokens=7, **given):
     """What a graph of `linear_q_target_loss` does, without compiling it."""
-    evidence = CallInputs(*(given.get(name) for name in NAMED))
+    evidence = CallInputs(**{name: given.get(name) for name in NAMED})
     call = Call(hidden, head, labels, method, evidence, -100, chunk_tokens, None, ("trust", "p_y"))
     step = LossStep.of(call, reduction)
     return step.output(traced(step), num_items)
@@ -318,3 +318,12 @@ def test_where_ranks_share_the_work_the_graph_breaks_and_the_eager_path_runs():
                 _compiled(qt.linear_q_target_loss)(case.hidden, head, case.labels, case.method, **given)
     finally:
         dist.destroy_process_group()
+
+
+def test_progress_is_an_input_of_one_graph():
+    """A number or a tensor: a schedule's next step compiles nothing again."""
+    case, step = Case(Row("target-sft", {"eta": {"from": 0.2, "to": 0.8}})), _compiled(qt.linear_q_target_loss)
+    for done in (0.1, 0.5, 0.9):
+        given = {"progress": torch.tensor(done, dtype=torch.float64)}
+        _assert_same(_results(step, case, **given), _results(qt.linear_q_target_loss, case, progress=done))
+    assert _graphs() == 1

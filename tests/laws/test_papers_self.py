@@ -27,6 +27,7 @@ def run(row, draw, logits=None, **changed):
         "reference": torch.tensor(draw.reference),
         "token_weight": torch.tensor(draw.token_weight),
         "sequence_ids": torch.tensor(draw.sequence_ids),
+        "progress": draw.progress,
         **changed,
     }
     return PAPERS[row.name](logits, torch.tensor(draw.labels), **evidence, **row.hyperparameters)
@@ -70,6 +71,7 @@ def test_value_at_defaults_is_the_worked_one(name):
         reference=logits_of(1 / 2, 1 / 8, 3 / 8),
         token_weight=torch.ones(1, dtype=torch.float64),
         sequence_ids=torch.zeros(1, dtype=torch.long),
+        progress=0.0,
     )
     assert loss.tolist() == [pytest.approx(PAPERS[name].worked_value, rel=1e-12)]
 

@@ -12,6 +12,8 @@ import qtarget as qt
 def _cut(value, rows):
     if isinstance(value, tuple):
         return tuple(_cut(v, rows) for v in value)
+    if isinstance(value, torch.Tensor) and not value.dim():  # of the whole call
+        return value
     return qt.Dense(value.hidden[rows], value.head) if isinstance(value, qt.Dense) else value[rows]
 
 

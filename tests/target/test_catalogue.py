@@ -41,8 +41,9 @@ def _gradients(row: Row, seed: int, first_redrawn: int) -> torch.Tensor:
     logits, reference, *teachers = torch.cat([drawn[:, :first_redrawn], 3 * redrawn[:, first_redrawn:]], 1)
     weight, ids, labels = torch.ones(6), torch.arange(6) // 3, torch.arange(6)
     evidence = {"teacher": teachers[: qt.method(row.name, **row.hyperparameters).num_teachers], "reference": reference}
+    given = {"token_weight": weight, "sequence_ids": ids, "progress": 0.3}
     logits.requires_grad_()
-    loss = PAPERS[row.name](logits, labels, **evidence, token_weight=weight, sequence_ids=ids, **row.hyperparameters)
+    loss = PAPERS[row.name](logits, labels, **evidence, **given, **row.hyperparameters)
     return torch.autograd.grad(loss.sum(), logits)[0]
 
 
@@ -75,7 +76,7 @@ def test_hyperparameters_declare_a_domain_that_admits_their_default(name: str):
 
 
 def test_a_method_by_name_remembers_its_hyperparameters():
-    assert qt.method("target-sft", eta=0.2).hyperparameters == {"eta": 0.2, "teacher_temperature": 1.0}
+    assert qt.method("target-sft", eta=0.2).hyperparameters == {"eta": 0.2, "teacher_temperature": 1.0, "trust": "p_y"}
     assert qt.method("psft", refresh_every=4).refresh_every == 4
 
 

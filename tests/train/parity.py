@@ -19,6 +19,7 @@ import torch
 import trl
 from trl import SFTConfig, SFTTrainer
 
+import qtarget as qt
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 LAYOUTS = ("ddp", "fsdp-root", "fsdp-own")
@@ -57,7 +58,7 @@ def run(
     method: str, *, family: str = "qwen2", tied: bool = False, data: Any = None, **changes: Any
 ) -> TargetSFTTrainer:
     """A finished run of ours on a tiny model."""
-    needs_teacher = method in ("kd", "kd-hybrid", "target-sft")
+    needs_teacher = qt.method(method).num_teachers > 0
     trainer = TargetSFTTrainer(
         tiny_models.tiny_model(family, tied=tied),
         TargetSFTConfig(method=method, **common_args(**changes)),

@@ -45,14 +45,25 @@ CPU = torch.device("cpu")
 SEEDS = {"teacher": 1, "reference": 2}
 
 
-def trained(method: str, ranks: int) -> dict[str, Any]:
+def trained(method: str, ranks: int, **changes: Any) -> dict[str, Any]:
     """A Trainer run on a global batch of 8, and its evaluation on 3 rows, which do not divide among ranks."""
-    backend = "gloo" if ranks > 1 else None
-    trainer = parity.run(method, max_steps=STEPS, per_device_train_batch_size=8 // ranks, ddp_backend=backend)
+    changes |= {"max_steps": STEPS, "ddp_backend": "gloo" if ranks > 1 else None}
+    trainer = parity.run(method, per_device_train_batch_size=8 // ranks, **changes)
     metrics = trainer.evaluate(tiny_models.prompt_completion(3, seed=9))
     weights = torch.cat([w.detach().flatten() for w in trainer.model.parameters()])
     evaluated = {name: metrics[name] for name in ("eval_loss", "eval_nll", "eval_trust")}
     return parity.history(trainer) | {"evaluated": evaluated, "weights": weights.double().norm().item()}
+
+
+def scheduled(ranks: int) -> dict[str, Any]:
+    """Runs whose numbers change: with the steps, and with the loss of all ranks."""
+    fast = {"start": 0.1, "step_size": 0.9, "momentum": 0.3}
+    eta = {"from": 0.1, "to": 0.9, "shape": "cosine"}
+    return {
+        "taid": trained("taid", ranks, method_kwargs=fast),
+        "target-sft": trained("target-sft", ranks, method_kwargs={"eta": eta}),
+        "position": trained("target-sft", ranks, method_kwargs={"eta": {**eta, "along": "position"}}),
+    }
 
 
 def sharded(method: str, layout: str, rank: int, ranks: int) -> dict[str, list[float]]:
@@ -359,6 +370,7 @@ def main(report: str, *wanted: str) -> None:
         "heard": lambda: heard(rank),
         "fsdp": lambda: placed("fsdp", ranks),
         "zero3": lambda: placed("zero3", ranks),
+        "schedules": lambda: scheduled(ranks),
         "adapter": lambda: with_adapter(ranks),
     }
     found = {name: others[name]() if name in others else of_method(name, rank, ranks) for name in wanted}

@@ -24,7 +24,7 @@ from qtarget.data.asker import Asker
 from qtarget.data.bad_rows.faults import RowFault
 from qtarget.data.bad_rows.row_places import FilesInfo
 from qtarget.data.bad_rows.sift import RowLook, RowPolicy, sift, sift_stream
-from qtarget.data.batches.collate import EVIDENCE, PerTokenCollator, sequence_ids
+from qtarget.data.batches.collate import EVIDENCE, PerTokenCollator, positions, sequence_ids
 from qtarget.data.batches.packing import pack_rows, truncate_rows
 from qtarget.data.batches.positions import check_positions
 from qtarget.data.batches.row_counts import RowCounts, learned_tokens, row_labels
@@ -67,6 +67,7 @@ __all__ = [
     "message_spans",
     "open_rows",
     "pack_rows",
+    "positions",
     "row_labels",
     "sequence_ids",
     "sift",

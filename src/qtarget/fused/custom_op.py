@@ -16,7 +16,8 @@ from torch import Tensor
 
 from qtarget.fused.arguments import Call
 from qtarget.fused.differentiation import Gradients, LossStep, made_now, narrowed, spread_out, student_dtypes
-from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse
+from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse, exact
+from qtarget.target.rule import COLUMNS
 from qtarget.target.types import LIVE
 
 SCHEMA = (
@@ -114,7 +115,7 @@ def traced(step: LossStep) -> Sequence[Tensor]:
 def apart(given: CallInputs) -> tuple[str, list[Tensor], list[float]]:
     """(kinds, tensors, numbers) of everything a call brought; each kind is "name:form:how many tensors"."""
     named = [("teacher", teacher) for teacher in given.teachers]
-    named += [(n, getattr(given, n)) for n in ("reference", "token_weight", "sequence_ids")]
+    named += [(n, getattr(given, n)) for n in ("reference", *COLUMNS)]
     kinds, tensors, numbers = [], [], []
     for name, source in named:
         if source is not None:
@@ -125,24 +126,26 @@ def apart(given: CallInputs) -> tuple[str, list[Tensor], list[float]]:
     return " ".join(kinds), tensors, numbers
 
 
-def _parts(source: Evidence) -> tuple[str, list[Tensor], list[float]]:
+def _parts(source: Evidence | float) -> tuple[str, list[Tensor], list[float]]:
     if isinstance(source, Dense):
         parts = [source.hidden, source.head.weight, *([] if source.head.bias is None else [source.head.bias])]
         return "dense", parts, [*_head_numbers(source.head), float(source.vocab or 0)]
     if isinstance(source, Sparse):
         parts = [source.ids, source.logprobs, source.log_tail, *([] if source.entropy is None else [source.entropy])]
         return source.tail, parts, [source.temperature]
-    return ("label", [source.logprobs], []) if isinstance(source, LabelOnly) else ("tensor", [source], [])
+    if isinstance(source, LabelOnly):
+        return "label", [source.logprobs], []
+    return "tensor", [exact(source)], []
 
 
 def together(kinds: str, tensors: Iterator[Tensor], numbers: Iterator[float]) -> CallInputs:
     """What was taken apart; several teachers or one as a tuple."""
-    sources: dict[str, list[Any]] = {"teacher": [], "reference": [], "token_weight": [], "sequence_ids": []}
+    sources: dict[str, list[Any]] = {name: [] for name in ("teacher", "reference", *COLUMNS)}
     for kind in kinds.split():
         name, form, count = kind.split(":")
         sources[name].append(_source(form, [next(tensors) for _ in range(int(count))], numbers))
     teachers = tuple(sources.pop("teacher"))
-    return CallInputs(teachers or None, *(s[0] if s else None for s in sources.values()))
+    return CallInputs(teachers or None, **{name: s[0] if s else None for name, s in sources.items()})
 
 
 def _source(form: str, parts: list[Tensor], numbers: Iterator[float]) -> Any:

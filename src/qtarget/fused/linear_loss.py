@@ -33,6 +33,8 @@ def linear_q_target_loss(
     reference: Evidence | None = None,
     token_weight: Tensor | None = None,
     sequence_ids: Tensor | None = None,
+    progress: float | Tensor | None = None,
+    position: Tensor | None = None,
     token_group: ProcessGroup | None = None,
     num_items: int | Tensor | None = None,
     ignore_index: int = -100,
@@ -73,7 +75,7 @@ def linear_q_target_loss(
         RuntimeError: a second backward through the same loss.
     """
     check_reduction(reduction, num_items)
-    given = CallInputs(teacher, reference, token_weight, sequence_ids, token_group)
+    given = CallInputs(teacher, reference, token_weight, sequence_ids, token_group, progress, position)
     call = Call(hidden, head, labels, method, given, ignore_index, chunk_tokens, buffer_bytes, diagnostics)
     step = LossStep.of(call, reduction)
     outputs = traced(step) if torch.compiler.is_compiling() and traceable(call) else _eager(step)

@@ -12,7 +12,7 @@ from qtarget.fused.engine import ChunkEngine, choose_engine
 from qtarget.fused.torch_engine import TorchChunk
 from qtarget.target.evidence import Head, SupervisedTokens
 from qtarget.target.pool import Pool
-from qtarget.target.rule import Statistic, reads
+from qtarget.target.rule import Statistic, exponent_reads, reads
 from qtarget.target.statistics import ENTROPY, SCALE, TRUST, cross, label_logp, negentropy, teacher_entropy
 from qtarget.target.types import Method
 
@@ -39,9 +39,13 @@ class LossPlan:
 
     def with_engine_for(self, hidden_TH: Tensor) -> LossPlan:
         """The plan with the engine for all its chunks."""
-        wanted = (*self.first, *self.second)
-        what = (self.method.pools, wanted, self.tokens, self.head, self.needs_whole_target)
+        what = (self.method.pools, self.measured, self.tokens, self.head, self.needs_whole_target)
         return replace(self, engine=choose_engine(hidden_TH, *what))
+
+    @property
+    def measured(self) -> tuple[Statistic, ...]:
+        """All that is measured."""
+        return (*exponent_reads(self.method.pools), *self.first, *self.second)
 
     @property
     def first(self) -> tuple[Statistic, ...]:

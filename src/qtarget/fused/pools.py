@@ -64,13 +64,18 @@ class SparseTerm:
     rest_C: Tensor
 
     @staticmethod
-    def build(pool: Pool, exponent: float, kept: Sparse, student_CK: Tensor, rest_C: Tensor, axis: Axis) -> SparseTerm:
-        """p^a·t^η with a + η = 1 and t = tail·p/p_tail outside the K: there it is p·(tail/p_tail)^η, up to the norm."""
+    def build(exponent: Tensor | float, kept: Sparse, student_CK: Tensor, rest_C: Tensor, axis: Axis) -> SparseTerm:
+        """p^(1−η)·t^η, where t = tail·p/p_tail outside the K: there it is p·(tail/p_tail)^η, up to the norm.
+
+        Args:
+            exponent: η, of the distribution as it was kept; one number, or one for each token, [C].
+        """
         log_rest_C = rest_C.clamp(min=torch.finfo(rest_C.dtype).tiny).log()
         log_student_CK = student_CK.log().clamp(min=FLOOR)
-        log_kept_CK = pool.student * log_student_CK + exponent * kept.logprobs.to(rest_C.dtype)
+        power = exponent[:, None] if isinstance(exponent, Tensor) else exponent
+        log_kept_CK = (1 - power) * log_student_CK + power * kept.logprobs.to(rest_C.dtype).clamp(min=FLOOR)
         log_kept_CK = log_kept_CK.clamp(min=FLOOR).masked_fill(student_CK == 0, FLOOR)
-        log_kappa_C = (exponent * (kept.log_tail.to(rest_C.dtype) - log_rest_C)).clamp(min=FLOOR)
+        log_kappa_C = (exponent * (kept.log_tail.to(rest_C.dtype).clamp(min=FLOOR) - log_rest_C)).clamp(min=FLOOR)
         log_kappa_C = log_kappa_C.masked_fill(rest_C == 0, FLOOR)  # no token is left to bear the tail
         log_norm_C = torch.cat([log_kept_CK, (log_kappa_C + log_rest_C)[:, None]], 1).logsumexp(1)
         prob_CK = (log_kept_CK - log_norm_C[:, None]).exp()

@@ -27,14 +27,14 @@ from qtarget.fused.pools import (
 )
 from qtarget.fused.products import Products
 from qtarget.target.evidence import Dense, Head, Sparse, SupervisedTokens, stated_moment
+from qtarget.target.kept_tokens import sums_to_one
 from qtarget.target.pool import FLOOR, Pool, sources_of
-from qtarget.target.rule import COLUMNS, STUDENT, Moment, Statistic
+from qtarget.target.rule import COLUMNS, STUDENT, Moment, Number, Rule, Statistic, column_of, exponent_reads, value_of
 from qtarget.target.statistics import (
+    BROUGHT,
     ENTROPY,
     LOG_NOT_Y,
     LOGP_Y,
-    SEQUENCE_IDS,
-    TOKEN_WEIGHT,
     TOP1,
     Frame,
     cross,
@@ -49,7 +49,7 @@ from qtarget.target.vocabulary import Axis
 FROM_SOFTMAX = {Moment.LABEL_LOGP, Moment.LABEL_IS_TOP, Moment.COLLISION, Moment.LOG_NOT_LABEL, Moment.TOP_MASS}
 """Moments of the student computable from softmax(z) after it was written over z. For any other that is not measured
 before, z is kept."""
-OF_SOURCES = {Moment.LABEL_LOGP, Moment.ENTROPY, Moment.NEGENTROPY}
+OF_SOURCES = {Moment.LABEL_LOGP, Moment.LABEL_PROBABILITY, Moment.ENTROPY, Moment.NEGENTROPY}
 """Moments of the reference and of teachers that have a fast twin here, where whole distributions are given."""
 DOT_BLOCK = 1024
 """Columns of a chunk that a CPU multiplies and sums at once."""
@@ -136,6 +136,7 @@ class TorchChunk:
         of_kept = [sources_of(pool.read)[0][0] for pool in fast if is_sparse(pool, self.tokens)]
         fast = [p for p in fast if not is_sparse(p, self.tokens) or sources_of(p.read)[0][0] == of_kept[0]]
         slow = [pool for pool in pools if pool not in fast]
+        self._measure_ahead(exponent_reads(fast))
         self._measure_before_softmax(wanted)
         for pool in fast:
             self._build(pool, wanted, shared=[p for p in fast if p != pool])
@@ -145,6 +146,14 @@ class TorchChunk:
             self._finish(pool, wanted)
         self._measure_student(wanted)
         self._measure_by_definition(slow, wanted)
+
+    def _measure_ahead(self, wanted: Collection[Statistic]) -> None:
+        """What exponents read, before any pool is built; the logits stay."""
+        self._measure_before_softmax(wanted)
+        if any(statistic not in self.measured for statistic in wanted):
+            self._normalise(keep_logits=True)
+            self._measure_student(wanted)
+            self._measure_by_definition([], wanted)
 
     def _normalise(self, keep_logits: bool) -> None:
         out = self._buffer("student") if keep_logits else self.logits_CV
@@ -239,17 +248,27 @@ class TorchChunk:
         """Σ exponents · logits, in place of the first source's logits where no other pool reads them."""
         named, place = sources_of(pool), f"exponent {len(self.terms) + len(self._compared)}"
         if not named:
-            return torch.mul(self.logits_CV, pool.student, out=self._buffer(place))
-        first, exponent = named[0]
-        source_CV = self.source(first)
+            return torch.mul(self.logits_CV, column_of(pool.student, self.measured), out=self._buffer(place))
+        (first, exponent), *others = named
+        source_CV = self._powered_source(first, pool)
         if any(first == name for other in shared for name, _ in sources_of(other.read)):
-            out_CV = torch.mul(source_CV, exponent, out=self._buffer(place))
+            out_CV = torch.mul(source_CV, column_of(exponent, self.measured), out=self._buffer(place))
         else:
-            out_CV = source_CV if exponent == 1 else source_CV.mul_(exponent)
+            out_CV = source_CV if exponent == 1 else source_CV.mul_(column_of(exponent, self.measured))
             del self._loaded[first]
-        for name, power in named[1:]:
-            out_CV.add_(self.source(name), alpha=power)
-        return out_CV.add_(self.logits_CV, alpha=pool.student) if pool.student else out_CV
+        for name, power in others:
+            self._add_power(out_CV, self._powered_source(name, pool), power)
+        return self._add_power(out_CV, self.logits_CV, pool.student) if pool.student else out_CV
+
+    def _powered_source(self, name: str, pool: Pool) -> Tensor:
+        """A source's logits, finite where an exponent may be 0 or less: such a power of −inf is no number."""
+        source_CV = self.source(name)
+        is_positive = all(not isinstance(each, Rule) and each >= 0 for each in pool.exponents)
+        return source_CV if is_positive else source_CV.clamp_(min=FLOOR)
+
+    def _add_power(self, out_CV: Tensor, logits_CV: Tensor, power: Number) -> Tensor:
+        value = column_of(power, self.measured)
+        return out_CV.addcmul_(logits_CV, value) if isinstance(value, Tensor) else out_CV.add_(logits_CV, alpha=value)
 
     def _finish(self, pool: Pool, wanted: Collection[Statistic]) -> None:
         """What needs the student's normaliser: expected log p, and the sparse pools."""
@@ -263,7 +282,8 @@ class TorchChunk:
         ((name, exponent),) = sources_of(pool.read)
         kept = self.tokens.source(name)
         student_CK, rest_C = self.axis.apart(self.student_CV, kept.ids)
-        term = SparseTerm.build(pool.read, exponent * kept.temperature, kept, student_CK, rest_C, self.axis)
+        power = value_of(exponent, self.measured) * kept.temperature
+        term = SparseTerm.build(power, kept, student_CK, rest_C, self.axis)
         if pool.slope is not None:
             self.terms[pool] = tangent = SparseSlopeTerm.build(pool.slope, term)
             self.measured |= {slope_cost(pool): tangent.divergence_C, mean_slope(pool): tangent.mean_C}
@@ -321,7 +341,9 @@ class TorchChunk:
     def _measure_before_softmax(self, wanted: Collection[Statistic]) -> None:
         """Columns, moments of the sources, and what is read off the student's logits before they are overwritten."""
         for statistic in wanted:
-            if statistic in (TOKEN_WEIGHT, SEQUENCE_IDS):
+            if statistic in self.measured:
+                continue
+            if statistic in BROUGHT:
                 column_C = self.tokens.column(statistic.source, self.logits_CV.dtype)
                 assert column_C is not None
                 self.measured[statistic] = column_C
@@ -344,6 +366,8 @@ class TorchChunk:
             prob_CV, peak = self.axis.measured_softmax(source_CV, self.tokens.labels_T, self._buffer("source"))
             if statistic.moment is Moment.LABEL_LOGP:
                 self.measured[statistic] = peak.label_logp_C
+            elif statistic.moment is Moment.LABEL_PROBABILITY:
+                self.measured[statistic] = peak.label_logp_C.exp()
             else:
                 negentropy_C = self._dot(prob_CV, source_CV) - peak.log_norm_C
                 self.measured[statistic] = -negentropy_C if statistic.moment is Moment.ENTROPY else negentropy_C
@@ -363,6 +387,8 @@ class TorchChunk:
         """A moment of the student itself, [C]; None for one that has no fast twin here."""
         if moment is Moment.LABEL_LOGP:
             return self.measured[LOGP_Y]
+        if moment is Moment.LABEL_PROBABILITY:
+            return self.measured[LOGP_Y].exp()
         if moment is Moment.LABEL_IS_TOP:
             return self.measured[TOP1]
         if moment is Moment.ENTROPY:
@@ -461,6 +487,6 @@ def is_fast(pool: Pool, tokens: SupervisedTokens) -> bool:
     if not is_sparse(pool, tokens):
         return True
     (name, exponent), *others = sources_of(pool.read)
-    kept, powers = tokens.source(name), pool.read.student
-    serves = pool.slope is None or (pool.slope.of_ratio and powers == 0)
-    return serves and not others and kept.tail != "uniform" and abs(powers + exponent * kept.temperature - 1) < 1e-9
+    kept, student = tokens.source(name), pool.read.student
+    serves = pool.slope is None or (pool.slope.of_ratio and student == 0)
+    return serves and not others and kept.tail != "uniform" and sums_to_one(student, exponent * kept.temperature)

@@ -100,6 +100,7 @@ class SupervisedTokens:
     Attributes:
         where: [T] int64, their places in the flattened labels.
         teachers, reference: evidence of these tokens, [T, ...].
+        progress: scalar, 0 to 1.  position_T: [T], 0 to 1.
         shape: of the labels.
         num_supervised: scalar, how many labels are not ignored, those of weight 0 included.
         counted_T: the tokens that `nll` averages: in training those of weight > 0.
@@ -116,6 +117,8 @@ class SupervisedTokens:
     num_supervised: Tensor
     counted_T: Tensor
     group: ProcessGroup | None = None
+    progress: Tensor | None = None
+    position_T: Tensor | None = None
 
     def source(self, name: str) -> Any:
         """The evidence of "reference" or "teacher i"; None where none was given. Its form was checked before."""
@@ -125,15 +128,18 @@ class SupervisedTokens:
         return self.teachers[index] if index < len(self.teachers) else None
 
     def column(self, name: str, dtype: torch.dtype) -> Tensor | None:
-        """The column "token_weight", in a dtype, or "sequence_ids", in its own, [T]; None where none was given."""
+        """One of `rule.COLUMNS`, [T]: "sequence_ids" in its own dtype, the others in `dtype`; None where none was
+        given.
+        """
         if name == "sequence_ids":
             return self.sequence_ids_T
-        return None if self.token_weight_T is None else self.token_weight_T.to(dtype)
+        given = {"token_weight": self.token_weight_T, "progress": self.progress, "position": self.position_T}[name]
+        return None if given is None else given.to(self.labels_T.device, dtype).expand(self.labels_T.shape)
 
     def chunk(self, rows: slice) -> SupervisedTokens:
         """The tokens of one chunk."""
         pick = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in ("where", "labels_T", "token_weight_T", "sequence_ids_T", "counted_T"):
+        for name in ("where", "labels_T", "token_weight_T", "sequence_ids_T", "position_T", "counted_T"):
             pick[name] = None if pick[name] is None else pick[name][rows]
         teachers = tuple(evidence_rows(t, rows) for t in self.teachers)
         reference = None if self.reference is None else evidence_rows(self.reference, rows)
@@ -164,8 +170,9 @@ def stated_moment(evidence: Evidence, moment: Moment | None, dtype: torch.dtype)
     """A moment that evidence states itself, [T], so that it need not be measured: a label's log-probability alone, or
     the entropy that was kept beside the likeliest tokens.
     """
-    if isinstance(evidence, LabelOnly) and moment is Moment.LABEL_LOGP:
-        return evidence.logprobs.to(dtype).clamp(min=FLOOR)
+    if isinstance(evidence, LabelOnly) and moment in (Moment.LABEL_LOGP, Moment.LABEL_PROBABILITY):
+        logp_T = evidence.logprobs.to(dtype).clamp(min=FLOOR)
+        return logp_T if moment is Moment.LABEL_LOGP else logp_T.exp()
     if isinstance(evidence, Sparse) and moment is Moment.ENTROPY and evidence.entropy is not None:
         return evidence.entropy.to(dtype)
     return None
@@ -189,14 +196,21 @@ def evidence_rows(evidence: Evidence, rows: Any) -> Evidence:
     return LabelOnly(evidence.logprobs[rows]) if isinstance(evidence, LabelOnly) else evidence[rows]
 
 
+def exact(number: float | Tensor) -> Tensor:
+    """A tensor as it is, a number with all its digits."""
+    return number if isinstance(number, Tensor) else torch.tensor(number, dtype=torch.float64)
+
+
 class CallInputs(NamedTuple):
     """The optional inputs of a loss call, as the caller gave them."""
 
-    teacher: Evidence | tuple[Evidence, ...] | None
-    reference: Evidence | None
-    token_weight: Tensor | None
-    sequence_ids: Tensor | None
+    teacher: Evidence | tuple[Evidence, ...] | None = None
+    reference: Evidence | None = None
+    token_weight: Tensor | None = None
+    sequence_ids: Tensor | None = None
     token_group: ProcessGroup | None = None
+    progress: float | Tensor | None = None
+    position: Tensor | None = None
 
     @property
     def teachers(self) -> tuple[Evidence, ...]:

@@ -9,34 +9,83 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, get_type_hints
 
+RAMP_SHAPES = ("linear", "cosine")
+RAMP_ALONG = (
+    "progress", "position", "p_y", "reference_p_y", "teacher_p_y", "agreement", "uncertainty", "reference_uncertainty",
+    "teacher_uncertainty",
+)  # fmt: skip
+"""What a schedule may look like and run along; `target/changing.py` says what each is."""
+
 
 class Within(NamedTuple):
-    """A number in [low, high]; with `total` also a sequence of them whose sum is at most that."""
+    """A number in [low, high]; with `total` also a sequence of them whose sum is at most that.
+
+    Attributes:
+        changes: whether a schedule, or the name of a statistic from 0 to 1, may stand in a number's place.
+    """
 
     low: float
     high: float
     about: str
     open_low: bool = False
     total: float | None = None
+    changes: bool = False
 
     def problem(self, value: Any) -> str | None:
         each = value if self.total is not None and _is_sequence(value) else [value]
         if not len(each):
             return "at least one number"
-        for number in each:
-            if (
-                not _is_number(number)
-                or not (self.low <= number <= self.high)
-                or (self.open_low and number == self.low)
-            ):
-                return f"a number in {self.interval}"
-        if self.total is not None and _is_sequence(value) and sum(each) > self.total + 1e-9:
+        for one in each:
+            if problem := self._problem_of_one(one):
+                return problem
+        if self.total is not None and _is_sequence(value) and sum(map(self._most, each)) > self.total + 1e-9:
             return f"numbers whose sum is at most {self.total:g}"
         return None
 
+    def _problem_of_one(self, value: Any) -> str | None:
+        if self.changes and isinstance(value, Mapping):
+            return self._problem_of_schedule(value)
+        if self._holds(value) or (self.changes and value in RAMP_ALONG):
+            return None
+        near = f", or a statistic ({suggestion(value, RAMP_ALONG)})" if self.changes and isinstance(value, str) else ""
+        return f"a number in {self.interval}{near}"
+
+    def _problem_of_schedule(self, given: Mapping[str, Any]) -> str | None:
+        unknown = [key for key in given if key not in _SCHEDULE]
+        if unknown:
+            return (
+                f"a schedule without {unknown[0]!r}, which is no part of one ({suggestion(str(unknown[0]), _SCHEDULE)})"
+            )
+        for key in ("from", "to"):
+            if key not in given:
+                return f"a schedule with {key!r}, as in {{from: {self.low:g}, to: {self.high:g}}}"
+            if not self._holds(given[key]) and given[key] not in RAMP_ALONG:
+                return f"a schedule whose {key!r} is a number in {self._range}, or one of {', '.join(RAMP_ALONG)}"
+        for key, known in (("shape", RAMP_SHAPES), ("along", RAMP_ALONG)):
+            if given.get(key, known[0]) not in known:
+                return f"a schedule whose {key!r} is one of {', '.join(known)}"
+        until = given.get("until", 1.0)
+        return None if _is_number(until) and 0 < until <= 1 else "a schedule whose 'until' is a number in (0, 1]"
+
+    def _holds(self, value: Any) -> bool:
+        inside = _is_number(value) and self.low <= value <= self.high
+        return inside and not (self.open_low and value == self.low)
+
+    def _most(self, value: Any) -> float:
+        """The most that a number or a schedule comes to."""
+        ends = (value["from"], value["to"]) if isinstance(value, Mapping) else (value,)
+        return max(self.high if isinstance(end, str) else end for end in ends)
+
+    @property
+    def _range(self) -> str:
+        return f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+
     @property
     def interval(self) -> str:
-        return f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+        return f"{self._range} or a schedule" if self.changes else self._range
+
+
+_SCHEDULE = ("from", "to", "shape", "along", "until")
 
 
 class Count(NamedTuple):
@@ -101,6 +150,12 @@ def checked(name: str, factory: Callable[..., Any], given: Mapping[str, Any]) ->
     for key, value in given.items():
         if key not in known:
             raise ValueError(f'method "{name}" has no hyperparameter "{key}"; {suggestion(key, known)}')
+        if isinstance(value, Mapping) and not getattr(known[key].domain, "changes", False):
+            others = [h.name for h in known.values() if getattr(h.domain, "changes", False)]
+            instead = f"of this method {' and '.join(others)} can" if others else "no other of this method's can"
+            raise ValueError(
+                f'method "{name}": {key} cannot be a schedule; {instead}. Write {key}={known[key].default!r}'
+            )
         wanted = known[key].domain.problem(value)
         if wanted is not None:
             raise ValueError(

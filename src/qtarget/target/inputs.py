@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens
+from qtarget.target.evidence import CallInputs, Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens, exact
 from qtarget.target.kept_tokens import check_kept_tokens
+from qtarget.target.rule import COLUMNS
 from qtarget.target.types import Method
 
 
@@ -27,7 +28,8 @@ def supervised_tokens(
     """
     _check_needs(method, given)
     check_kept_tokens(method, given, vocab)
-    for name, extra in (("token_weight", given.token_weight), ("sequence_ids", given.sequence_ids)):
+    for name in ("token_weight", "sequence_ids", "position"):
+        extra = getattr(given, name)
         if extra is not None and extra.shape != labels.shape:
             raise ValueError(f"{name} has shape {list(extra.shape)}, labels {list(labels.shape)}; they must be equal")
     flat = labels.reshape(-1)
@@ -35,7 +37,7 @@ def supervised_tokens(
     _check_labels(flat, keep, vocab, ignore_index)
     num_supervised = keep.sum()
     weight = None if given.token_weight is None else _checked_weight(given.token_weight.reshape(-1), keep, method)
-    counted = keep
+    counted, position = keep, _checked_share("position", given.position, keep)
     if weight is not None and drop_weightless:
         counted = keep & (weight > 0)
         keep = keep & (weight != 0) if method.scope == "token" else keep
@@ -51,6 +53,8 @@ def supervised_tokens(
         num_supervised=num_supervised,
         counted_T=counted[where],
         group=given.token_group,
+        progress=_checked_share("progress", given.progress),
+        position_T=None if position is None else position.reshape(-1)[where],
     )
 
 
@@ -66,6 +70,8 @@ _FIX = {
     "reference": "pass reference=qt.Dense(hidden, head), or in the dense call the logits of the model to stay near",
     "token_weight": "pass token_weight=mask, shaped like labels",
     "sequence_ids": "pass sequence_ids=ids, shaped like labels, equal within a sequence",
+    "progress": "pass progress=step / steps, the share of the run's optimizer steps that are done, 0 to 1",
+    "position": "pass position=share, shaped like labels, from 0 at a completion's first token to 1 at its last",
 }
 
 
@@ -90,7 +96,7 @@ def _check_needs(method: Method, given: CallInputs) -> None:
 
 
 def _article(need: str) -> str:
-    return need if need in ("token_weight", "sequence_ids") else f"a {need}"
+    return need if need in COLUMNS else f"a {need}"
 
 
 def _alternative(method: Method, need: str) -> str:
@@ -111,6 +117,19 @@ def _check_labels(labels: Tensor, keep: Tensor, vocab: int, ignore_index: int) -
             f"label {bad} is outside the vocabulary of {vocab} tokens; "
             f"mask tokens that are not supervised with {ignore_index}, and check that tokenizer and model match"
         )
+
+
+def _checked_share(name: str, given: float | Tensor | None, keep: Tensor | None = None) -> Tensor | None:
+    """A number from 0 to 1, or one for each label, of which those that `keep` marks are read."""
+    if given is None:
+        return None
+    share = exact(given).detach()
+    if keep is None and share.dim():
+        raise ValueError(f"{name} has shape {list(share.shape)}, and is one number for the whole call: {name}=0.5")
+    kept = share if keep is None else share.reshape(-1)[keep]
+    if share.device.type != "cuda" and not bool(((kept >= 0) & (kept <= 1)).all()):
+        raise ValueError(f"{name} must be from 0 to 1 at every supervised token; {_FIX[name]}")
+    return share
 
 
 def _checked_weight(weight: Tensor, keep: Tensor, method: Method) -> Tensor:

@@ -6,10 +6,11 @@ A source here is a teacher or the reference; its tail is the mass of the tokens 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 
 from qtarget.target.evidence import CallInputs, Sparse
 from qtarget.target.pool import Pool, sources_of
-from qtarget.target.rule import reads
+from qtarget.target.rule import Affine, Moment, Number, Rule, affine, reads
 from qtarget.target.types import Method
 
 
@@ -34,6 +35,18 @@ def check_kept_tokens(method: Method, given: CallInputs, vocab: int) -> None:
                 f'"{method.name}" reads what the {name} says of the label or its entropy, and these tokens were kept '
                 f"at temperature {source.temperature:g}; keep them at temperature 1"
             )
+        if source.entropy is None and source.ids.shape[-1] < vocab:
+            _check_entropy(method, name)
+
+
+def _check_entropy(method: Method, name: str) -> None:
+    """Refuse a rule on the entropy of a source of which K tokens were kept without it: they do not say it."""
+    read = next((s for s in method.reads if s.source == name and s.moment is Moment.ENTROPY), None)
+    if read is not None:
+        raise ValueError(
+            f'"{method.name}" reads the {name}\'s entropy, and its kept tokens came without it, which cannot be had '
+            f"from them; give it as qt.Sparse(ids, logprobs, log_tail, entropy=...), or give the {name} whole"
+        )
 
 
 def temperature_for(method: Method, name: str) -> float:
@@ -44,6 +57,12 @@ def temperature_for(method: Method, name: str) -> float:
     """
     wanted = {round(_temperature_in(pool), 9) for pool in method.pools if _exponent_of(pool, name)}
     return wanted.pop() if len(wanted) == 1 else 1.0
+
+
+def sums_to_one(*numbers: Number) -> bool:
+    """Whether numbers and rules add up to 1 at every token, whatever the rules come to there."""
+    constant, shares = reduce(Affine.plus, map(affine, numbers))
+    return not shares and abs(constant - 1) < 1e-6
 
 
 def _check_linear(method: Method, name: str, source: Sparse) -> None:
@@ -63,19 +82,20 @@ def _check_linear(method: Method, name: str, source: Sparse) -> None:
 def _is_alone(pool: Pool, name: str, temperature: float) -> bool:
     """Whether a pool is the source itself, as it was kept."""
     exponents, plain = dict(sources_of(pool)), pool.student == 0 and pool.potential is None and pool.tangent is None
-    return plain and exponents.keys() == {name} and abs(exponents[name] * temperature - 1) < 1e-9
+    return plain and exponents.keys() == {name} and sums_to_one(exponents[name] * temperature)
 
 
 def _check_degree(method: Method, name: str, source: Sparse, kept: Mapping[str, Sparse]) -> None:
-    """Refuse a student-shaped tail in a pool whose exponents do not sum to 1: its mass there is not known."""
+    """Refuse a student-shaped tail in a pool that does not stand between the student and its sources: the mass of the
+    tail is not known there."""
+    temperatures = {n: each.temperature for n, each in kept.items()}
     for pool in method.pools:
         exponent = _exponent_of(pool, name)
-        powers = [power * (kept[n].temperature if n in kept else 1.0) for n, power in sources_of(pool)]
-        if exponent and abs(pool.student + sum(powers) - 1) > 1e-6:
+        if exponent and not _stands_between(pool, temperatures):
             raise ValueError(
-                f'"{method.name}" takes the {name} to the power {exponent:g}, and its tokens were kept at temperature '
-                f"{source.temperature:g}, so the mass of the others is not known at that power; keep them at "
-                f"temperature {_temperature_in(pool):g}"
+                f'"{method.name}" takes the student to the power {_said(pool.student)} and the {name} to '
+                f"{_said(exponent)}, and the {name}'s tokens were kept at temperature {source.temperature:g}, so the "
+                f"mass of the others is not known at that power; {_remedy(pool, temperatures)}"
             )
 
 
@@ -111,12 +131,41 @@ def _check_statistics(method: Method, name: str) -> None:
             )
 
 
+def _stands_between(pool: Pool, temperatures: Mapping[str, float]) -> bool:
+    """Whether a pool is p^a·t^b with a + b = 1, t one source or several of which tokens were kept at some temperatures;
+    or a weighted geometric mean of the student and any sources."""
+    named = [(name, power * temperatures.get(name, 1.0)) for name, power in sources_of(pool)]
+    if sums_to_one(pool.student, *(power for name, power in named if name in temperatures)):
+        return True
+    is_mean = all(isinstance(each, Rule) or each >= 0 for each in pool.exponents) and bool(pool.student)
+    return is_mean and sums_to_one(pool.student, *(power for _, power in named))
+
+
+def _remedy(pool: Pool, temperatures: Mapping[str, float]) -> str:
+    """What makes the kept tokens of a pool's sources enough, where anything does."""
+    temperature = _temperature_in(pool)
+    if _stands_between(pool, dict.fromkeys(temperatures, temperature)):
+        return f"keep them at temperature {temperature:g}"
+    if any(isinstance(exponent, Rule) for exponent in pool.exponents):
+        return "let the student have the remainder, as in Pool(student=1 - eta, teachers=(eta,)), or give it whole"
+    return "give it whole: teacher=qt.Dense(hidden, head), or without teacher_cache a model that is asked live"
+
+
+def _said(number: Number) -> str:
+    return number.name if isinstance(number, Rule) else f"{number:g}"
+
+
 def _temperature_in(pool: Pool) -> float:
     """The one temperature of all its sources at which a pool's exponents sum to 1; 1 where none does."""
-    powers = sum(power for _, power in sources_of(pool))
-    return (1 - pool.student) / powers if powers else 1.0
+    powers, left = reduce(Affine.plus, (affine(power) for _, power in sources_of(pool)), affine(0.0)), affine(1.0)
+    left = left.plus(affine(pool.student), -1.0)
+    part = next(iter(powers.shares), None)
+    over, under = (left.constant, powers.constant) if part is None else (left.shares.get(part, 0), powers.shares[part])
+    temperature = over / under if under else 1.0
+    rest = left.plus(powers, -temperature)
+    return temperature if temperature > 0 and not rest.shares and abs(rest.constant) < 1e-6 else 1.0
 
 
-def _exponent_of(pool: Pool, name: str) -> float:
+def _exponent_of(pool: Pool, name: str) -> Number:
     """The exponent of "reference" or "teacher i" in a pool."""
     return dict(sources_of(pool)).get(name, 0.0)

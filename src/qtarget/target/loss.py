@@ -34,6 +34,8 @@ def q_target_loss(
     reference: Evidence | None = None,
     token_weight: Tensor | None = None,
     sequence_ids: Tensor | None = None,
+    progress: float | Tensor | None = None,
+    position: Tensor | None = None,
     num_items: int | Tensor | None = None,
     ignore_index: int = -100,
 ) -> LossOutput:
@@ -44,6 +46,8 @@ def q_target_loss(
         teacher, reference: logits [..., V], `Dense`, `Sparse` or `LabelOnly`; a tuple of several teachers.
         token_weight: [...] ≥ 0, multiplies the scale (cft reads it as trust); weightless tokens stay in the
         denominator. sequence_ids: [...] equal within a sequence, for methods that look at whole sequences.
+        progress: the share of a run's optimizer steps that are done, 0 to 1, for schedules: one number, the same for
+        all calls of a step.  position: [...] from 0 at a completion's first token to 1 at its last.
         num_items: what the sum is divided by; by default the count of supervised tokens.
 
     Returns:
@@ -52,7 +56,7 @@ def q_target_loss(
     Raises:
         ValueError: evidence the method needs is missing, shapes disagree, or a label is no token id.
     """
-    given = CallInputs(teacher, reference, token_weight, sequence_ids)
+    given = CallInputs(teacher, reference, token_weight, sequence_ids, progress=progress, position=position)
     dropping = logits.requires_grad and torch.is_grad_enabled()
     method, tokens, logp_TV = _begin(logits, labels, method, given, ignore_index, dropping)
     frame = Frame(logp_TV.detach(), tokens)
@@ -90,6 +94,8 @@ def target_distribution(
     reference: Evidence | None = None,
     token_weight: Tensor | None = None,
     sequence_ids: Tensor | None = None,
+    progress: float | Tensor | None = None,
+    position: Tensor | None = None,
     reading: Reading = "declared",
     ignore_index: int = -100,
 ) -> Target:
@@ -105,7 +111,7 @@ def target_distribution(
     """
     if reading not in READINGS:
         raise ValueError(f'reading="{reading}" is none of {", ".join(READINGS)}; write reading="declared"')
-    given = CallInputs(teacher, reference, token_weight, sequence_ids)
+    given = CallInputs(teacher, reference, token_weight, sequence_ids, progress=progress, position=position)
     method, tokens, logp_TV = _begin(logits.detach(), labels, method, given, ignore_index, False)
     frame = Frame(logp_TV, tokens)
     declared = declared_target(method, frame)

@@ -23,12 +23,14 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from qtarget.target import residual, trust, value
+from qtarget.target.changing import Changing, number_of
 from qtarget.target.hyperparameters import Count, OneOf, Within, checked, suggestion
 from qtarget.target.methods_beyond import BEYOND, label_trust
 from qtarget.target.methods_divergences import DIVERGENCES
+from qtarget.target.methods_paths import BETWEEN_MODELS
 from qtarget.target.methods_robust import ROBUST
 from qtarget.target.residual import rest
-from qtarget.target.rule import Rule, Term
+from qtarget.target.rule import Number, Rule, Term
 from qtarget.target.statistics import potential_mass
 from qtarget.target.types import Method
 
@@ -50,16 +52,20 @@ def sft() -> Method:
     )
 
 
-def dft() -> Method:
+LabelTrust = Annotated[Changing, Within(0, 1, "γ, trust in the label", changes=True)]
+
+
+def dft(trust: LabelTrust = "p_y") -> Method:
     """Dynamic fine-tuning: trust the label as much as the student does.
 
     γ = p_y, π̃ = p, loss −sg[p_y] log p_y. The gradient is that of 1 − p_y.
+    trust: another γ in its place, such as a warm-up from sft, {from: 1, to: p_y, until: 0.1}.
     Limits: beyond-log at alpha 1; target-sft at eta 0; asft at kl_weight 0.
     The official code normalises per micro-batch; here, as everywhere, by the global token count.
     """
     return label_trust(
         "dft",
-        trust.label_probability(),
+        number_of(trust),
         "arXiv 2508.05629",
         use_when=(
             "The student knows most of the matter, the rows hold mistakes or foreign wording, and there is no "
@@ -299,7 +305,7 @@ def kd(
     A temperature tempers both sides, so p = t stays the optimum. teacher_temperature τ puts t^(1/τ), renormalised, in
     the place of t: below 1 the student learns a sharper teacher.
     """
-    shares = residual.per_teacher(teacher_weights)
+    shares = tuple(teacher_weights) if isinstance(teacher_weights, Sequence) else (teacher_weights,)
     if abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f'method "kd": teacher_weights={shares} must sum to 1; write teacher_weights=[0.5, 0.5]')
     stated: dict[str, Any] = {
@@ -324,7 +330,9 @@ def kd(
 
 
 def kd_hybrid(
-    teacher_weight: Annotated[float | Sequence[float], Within(0, 1, "λ, or one per teacher", total=1)] = 0.5,
+    teacher_weight: Annotated[
+        Changing | Sequence[Changing], Within(0, 1, "λ, or one per teacher", total=1, changes=True)
+    ] = 0.5,
     teacher_temperature: TeacherTemperature = 1.0,
 ) -> Method:
     """Label and teacher mixed at a fixed share.
@@ -332,8 +340,8 @@ def kd_hybrid(
     γ = 1 − λ, π̃ = t, loss (1−λ)(−log p_y) + λ KL(t‖p). Limits: 0 is sft, 1 is kd.
     At teacher_temperature τ, t is t^(1/τ), renormalised.
     """
-    shares = residual.per_teacher(teacher_weight)
-    terms, label_share = residual.teachers(shares, teacher_temperature), 1 - sum(shares)
+    shares = _each(teacher_weight)
+    terms, label_share = residual.teachers(shares, teacher_temperature), 1 - sum(shares[1:], shares[0])
     loss = value.nll() * label_share
     for weight, pool in terms:
         loss = loss + weight * value.kl(pool)
@@ -348,8 +356,12 @@ def kd_hybrid(
 
 
 def target_sft(
-    eta: Annotated[float | Sequence[float], Within(0, 1, "the teacher's exponent, or one per teacher", total=1)] = 0.5,
+    eta: Annotated[
+        Changing | Sequence[Changing],
+        Within(0, 1, "the teacher's exponent, or one per teacher", total=1, changes=True),
+    ] = 0.5,
     teacher_temperature: TeacherTemperature = 1.0,
+    trust: LabelTrust = "p_y",
 ) -> Method:
     """Target-SFT: trust the label as much as the student does, and let the teacher guide where the rest goes.
 
@@ -357,18 +369,25 @@ def target_sft(
     Proper always. Limits: eta 0 is dft; eta 1 is kd-hybrid with λ = 1 − p_y.
     With several teachers π̃ ∝ p^(1−Ση)·Π t_i^η_i. The paper's default η is not known; 0.5 is ours.
     At teacher_temperature τ, t is t^(1/τ), renormalised: π̃ ∝ p^(1−η)·t^(η/τ).
+    η may differ from token to token and follow a schedule; so may `trust`, another γ in the place of p_y.
     """
-    gamma = trust.label_probability()
+    gamma = number_of(trust)
     return Method(
         "target-sft",
         gamma,
-        rest(gamma, residual.guided(eta, teacher_temperature)),
+        rest(gamma, residual.guided(_each(eta), teacher_temperature)),
         source="arXiv 2606.11189",
         use_when=(
             "The rows hold mistakes or foreign wording, the student knows part of the matter, and a teacher knows "
             "what it lacks. Choose eta on held-out questions: larger for a better teacher."
         ),
     )
+
+
+def _each(setting: Changing | Sequence[Changing]) -> tuple[Number, ...]:
+    """One number or rule per teacher, from one setting or several."""
+    several = isinstance(setting, Sequence) and not isinstance(setting, str)
+    return tuple(map(number_of, setting if several else (setting,)))  # pyright: ignore[reportArgumentType]
 
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -390,6 +409,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     **BEYOND,
     **DIVERGENCES,
     **ROBUST,
+    **BETWEEN_MODELS,
 }
 
 

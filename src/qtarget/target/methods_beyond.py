@@ -11,17 +11,17 @@ from typing import Annotated, Any
 from qtarget.target import residual, trust, value
 from qtarget.target.hyperparameters import OneOf, Within
 from qtarget.target.residual import rest
-from qtarget.target.rule import Rule, Term
+from qtarget.target.rule import Number, Term, scope_of
 from qtarget.target.types import Method
 
 
-def label_trust(name: str, gamma: Rule, source: str, **others: Any) -> Method:
+def label_trust(name: str, gamma: Number, source: str, **others: Any) -> Method:
     """γ on the label and the rest to the student: Q = γ·d + (1−γ)·p. Only the step per token differs from sft's.
 
     Args:
         others: further arguments of `Method`. The value is −γ log p_y and the scope γ's unless given here.
     """
-    stated = {"value": value.trusted_nll(), "scope": gamma.scope, **others}
+    stated = {"value": value.trusted_nll(), "scope": scope_of(gamma), **others}
     return Method(name, gamma, rest(gamma, residual.student()), source=source, **stated)
 
 

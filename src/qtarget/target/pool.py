@@ -6,9 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from qtarget.target.rule import Number
 
 FLOOR = -1e30
 """Stands for log 0, so that 0·log 0 is 0 and never NaN."""
@@ -21,8 +24,9 @@ Potential = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Pool:
     """π̃ ∝ exp(student·log p + reference·log r + Σ_i teachers[i]·log t_i + φ), over the tokens the student can produce.
 
-    An exponent of zero reads nothing: Pool(1.0, teachers=(0.0,)) is the student itself, and needs no teacher, though
-    `num_teachers` still counts it. All exponents zero is the uniform distribution. With `tangent` the term is
+    An exponent is a number, or a rule that gives each token its own and reads no pool. An exponent of zero reads
+    nothing: Pool(1.0, teachers=(0.0,)) is the student itself, and needs no teacher, though `num_teachers` still counts
+    it. All exponents zero is the uniform distribution. With `tangent` the term is
     π̃∘(ℓ − E_π̃ ℓ), where ℓ is the log-linear expression of the tangent pool's exponents: it sums to zero, and covers
     entropy penalties. A `Slope` in its place makes the term p∘(h − E_p h), the direction in which a divergence grows.
 
@@ -30,9 +34,9 @@ class Pool:
         ValueError: a slope on a pool that is not the student.
     """
 
-    student: float = 0.0
-    reference: float = 0.0
-    teachers: tuple[float, ...] = ()
+    student: Number = 0.0
+    reference: Number = 0.0
+    teachers: tuple[Number, ...] = ()
     potential: Potential | None = None
     tangent: Pool | Slope | None = None
     num_teachers: int = field(init=False, repr=False, compare=False)
@@ -62,6 +66,11 @@ class Pool:
     @property
     def is_uniform(self) -> bool:
         return self == Pool()
+
+    @property
+    def exponents(self) -> tuple[Number, ...]:
+        """Of the student, the reference and the teachers, those of its tangent included."""
+        return tuple(each for part in self.parts for each in (part.student, part.reference, *part.teachers))
 
     @property
     def parts(self) -> tuple[Pool, ...]:
@@ -114,7 +123,7 @@ class Slope:
         return self.entries(p, t, log_ratio, *self.constants)
 
 
-def sources_of(pool: Pool) -> list[tuple[str, float]]:
+def sources_of(pool: Pool) -> list[tuple[str, Number]]:
     """The sources of a pool besides the student, with their exponents."""
     named = [("reference", pool.reference), *((f"teacher {i}", a) for i, a in enumerate(pool.teachers))]
     return [(name, exponent) for name, exponent in named if exponent]

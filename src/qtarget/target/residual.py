@@ -37,24 +37,29 @@ def teacher(index: int = 0, temperature: float = 1.0) -> Pool:
     return Pool(teachers=(0.0,) * index + (1 / temperature,))
 
 
-def per_teacher(share: float | Sequence[float]) -> tuple[float, ...]:
+def per_teacher(share: Number | Sequence[Number]) -> tuple[Number, ...]:
     """One number per teacher, from one number or several."""
     return tuple(share) if isinstance(share, Sequence) else (share,)
 
 
-def teachers(shares: Sequence[float], temperature: float = 1.0) -> tuple[Term, ...]:
+def teachers(shares: Sequence[Number], temperature: float = 1.0) -> tuple[Term, ...]:
     """A weighted mean of several teachers, one term each; at temperature T, of each one's t^(1/T) renormalised."""
     return tuple(Term(share, teacher(i, temperature)) for i, share in enumerate(shares))
 
 
-def guided(eta: float | Sequence[float], temperature: float = 1.0) -> Pool:
-    """student^(1−η)·teacher^η: the distribution nearest to both, argmin (1−η)KL(π‖p) + ηKL(π‖t).
+def guided(eta: Number | Sequence[Number], temperature: float = 1.0) -> Pool:
+    """student^(1−η)·teacher^η: the distribution nearest to both, argmin (1−η)KL(π‖p) + ηKL(π‖t). η may be a rule.
 
     With several teachers η is a sequence, one exponent each, and the student's exponent is 1 − Σ η. At temperature T
     the teacher is t^(1/T) renormalised, so its exponent is η/T and the student's stays.
     """
     etas = per_teacher(eta)
-    return Pool(student=1 - sum(etas), teachers=tuple(each / temperature for each in etas))
+    return Pool(student=1 - sum(etas[1:], etas[0]), teachers=tuple(each / temperature for each in etas))
+
+
+def beyond_teacher(strength: float) -> Pool:
+    """reference^(1−λ)·teacher^λ, λ the strength: beyond the teacher, seen from the reference, where λ > 1."""
+    return Pool(reference=1 - strength, teachers=(strength,))
 
 
 def soft_beaten(temperature: float, slope: float) -> Pool:

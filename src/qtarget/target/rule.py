@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, NamedTuple
@@ -25,6 +25,7 @@ class Moment(Enum):
     """
 
     LABEL_LOGP = "log q_y"
+    LABEL_PROBABILITY = "q_y"
     LOG_NOT_LABEL = "log(1 − q_y)"
     LABEL_IS_TOP = "1 where y is the likeliest token, else 0"
     ENTROPY = "−E_q[log q]"
@@ -39,7 +40,7 @@ class Moment(Enum):
 
 
 STUDENT, OF_METHOD = "student", "method"
-COLUMNS = ("token_weight", "sequence_ids")
+COLUMNS = ("token_weight", "sequence_ids", "progress", "position")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Statistic:
         name: as error messages call it.
         of: its argument: a `Pool`, a teacher's index or a count k.
         definition: (frame, of) -> [T], from whole distributions; `frame` is a `qtarget.statistics.Frame`.
-        source: what it reads besides the student: "reference", "teacher 0", "teacher 1", …, "token_weight" or
-            "sequence_ids". "method": what trust and scale come to, for `Method.value` alone.
+        source: what it reads besides the student: "reference", "teacher 0", "teacher 1", …, or one of `COLUMNS`.
+            "method": what trust and scale come to, for `Method.value` alone.
         label_only: the source's log-probability of the label is enough.
         moment: its fast twin: the moment that it is of its pool or source. None: the fused loss measures the
             definition, chunk by chunk.
@@ -106,13 +107,14 @@ class Rule:
 
     Rules combine by arithmetic (`1 - rule`, `rule * 0.5`, `rule / other`), so a method reads like its formula.
     `scope` says whether a token's value may depend on its own statistics only, on its sequence's, or on the whole
-    batch's.
+    batch's. A rule that is a sum of multiples of others knows them (`affine`), so that what adds up to 1 is known to.
     """
 
     name: str
     reads: tuple[Statistic, ...]
     fn: Callable[..., Tensor]
     scope: Scope = "token"
+    terms: Affine | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.reads, tuple):
@@ -155,6 +157,31 @@ class Rule:
 Number = Rule | float
 
 
+class Affine(NamedTuple):
+    """constant + Σ share·rule.
+
+    Attributes:
+        shares: by rule, none of them 0.
+    """
+
+    constant: float
+    shares: Mapping[Rule, float]
+
+    def plus(self, other: Affine, times: float = 1.0) -> Affine:
+        """Itself and a multiple of another; what cancels to rounding is left out."""
+        rules = {**self.shares, **other.shares}
+        shares = {rule: self.shares.get(rule, 0.0) + times * other.shares.get(rule, 0.0) for rule in rules}
+        kept = {rule: share for rule, share in shares.items() if abs(share) > 1e-9}
+        return Affine(self.constant + times * other.constant, kept)
+
+
+def affine(number: Number) -> Affine:
+    """A number as a constant and multiples of rules that are no sums themselves."""
+    if not isinstance(number, Rule):
+        return Affine(float(number), {})
+    return number.terms or Affine(0.0, {number: 1.0})
+
+
 def reads(number: Number) -> tuple[Statistic, ...]:
     """The statistics a rule reads; none for a constant."""
     return number.reads if isinstance(number, Rule) else ()
@@ -166,9 +193,20 @@ def scope_of(*numbers: Number) -> Scope:
     return SCOPES[widest]
 
 
+def exponent_reads(pools: Iterable[Pool]) -> tuple[Statistic, ...]:
+    """The statistics that the exponents of some pools read: what must be measured before these can be built."""
+    return tuple(dict.fromkeys(s for pool in pools for exponent in pool.exponents for s in reads(exponent)))
+
+
 def value_of(number: Number, statistics: Mapping[Statistic, Tensor]) -> Tensor | float:
     """A rule's value per token, or the constant itself."""
     return number(statistics) if isinstance(number, Rule) else number
+
+
+def column_of(number: Number, statistics: Mapping[Statistic, Tensor]) -> Tensor | float:
+    """The same as a factor of whole distributions, [T, 1] or a number."""
+    value = value_of(number, statistics)
+    return value[:, None] if isinstance(value, Tensor) and value.dim() else value
 
 
 def _combine(symbol: str, op: Callable[[Any, Any], Any], left: Number, right: Number) -> Rule:
@@ -180,7 +218,20 @@ def _combine(symbol: str, op: Callable[[Any, Any], Any], left: Number, right: Nu
         return op(a, b)
 
     name = f"({_named(left)} {symbol} {_named(right)})"
-    return Rule(name, (*reads(left), *reads(right)), fn, scope_of(left, right))
+    terms = _affine_terms(symbol, left, right)
+    return Rule(name, (*reads(left), *reads(right)), fn, scope_of(left, right), terms)
+
+
+def _affine_terms(symbol: str, left: Number, right: Number) -> Affine | None:
+    """What arithmetic on affine numbers gives; None where it is none."""
+    nothing = Affine(0.0, {})
+    if symbol in "+-":
+        return affine(left).plus(affine(right), 1.0 if symbol == "+" else -1.0)
+    if symbol == "*" and not isinstance(left, Rule):
+        return nothing.plus(affine(right), float(left))
+    if not isinstance(right, Rule) and right:
+        return nothing.plus(affine(left), float(right) if symbol == "*" else 1 / right)
+    return None
 
 
 def _named(number: Number) -> str:

@@ -49,7 +49,8 @@ def _moment(statistic: Statistic, moment: Moment, frame: Frame) -> Tensor:
     """The moment that a statistic says it is, from whole distributions, [T]."""
     source = statistic.distribution
     if statistic.label_only:
-        return frame.label_logp(statistic.source).double()
+        logp_T = frame.label_logp(statistic.source).double()
+        return logp_T.exp() if moment is Moment.LABEL_PROBABILITY else logp_T
     if moment is Moment.TOP_ENTROPY:
         return frame[statistics.top_k_entropy(statistic.of)]
     if moment is Moment.TOP_MASS:
@@ -88,6 +89,8 @@ def _made_up(statistic: Statistic) -> Frame:
         reference=evidence("reference"),
         token_weight_T=torch.ones(MADE_UP_TOKENS) if "token_weight" in named else None,
         sequence_ids_T=torch.zeros(MADE_UP_TOKENS, dtype=torch.long) if "sequence_ids" in named else None,
+        progress=torch.tensor(0.5) if "progress" in named else None,
+        position_T=torch.linspace(0, 1, MADE_UP_TOKENS) if "position" in named else None,
         shape=labels_T.shape,
         num_supervised=torch.tensor(MADE_UP_TOKENS),
         counted_T=torch.ones(MADE_UP_TOKENS, dtype=torch.bool),

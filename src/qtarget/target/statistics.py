@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qtarget.target.evidence import Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens, stated_moment
 from qtarget.target.pool import FLOOR, Entries, Pool, Slope
-from qtarget.target.rule import OF_METHOD, Moment, Statistic
+from qtarget.target.rule import OF_METHOD, Moment, Statistic, column_of
 
 
 class StatisticError(ValueError):
@@ -88,7 +88,7 @@ class Frame(Mapping[Statistic, Tensor]):
         return evidence
 
     def column(self, name: str) -> Tensor:
-        """The column "token_weight" or "sequence_ids", [T]."""
+        """What the call gives each token by a name of `types.COLUMNS`, [T]."""
         values_T = self.tokens.column(name, self.logp_TV.dtype)
         if values_T is None:
             raise self._undeclared(name)
@@ -167,12 +167,14 @@ def log_linear(pool: Pool, frame: Frame) -> Tensor:
     """Σ exponents · log sources + φ, unnormalised, [T, V]."""
     out = torch.zeros_like(frame.logp_TV)
     if pool.student:
-        out = out + pool.student * frame.logp_TV
+        out = out + column_of(pool.student, frame) * frame.logp_TV
     if pool.reference:
-        out = out + pool.reference * temperature_of(frame.tokens.reference) * frame.reference_TV
+        power = column_of(pool.reference, frame) * temperature_of(frame.tokens.reference)
+        out = out + power * frame.reference_TV
     for index, exponent in enumerate(pool.teachers):
         if exponent:
-            out = out + exponent * temperature_of(frame.tokens.teachers[index]) * frame.teacher_TV(index)
+            power = column_of(exponent, frame) * temperature_of(frame.tokens.teachers[index])
+            out = out + power * frame.teacher_TV(index)
     return out if pool.potential is None else out + potential(pool, frame)
 
 
@@ -212,6 +214,7 @@ def _log_not_label(frame: Frame, logq_TV: Tensor) -> Tensor:
 
 MOMENTS: dict[Moment, Callable[[Frame, Tensor], Tensor]] = {
     Moment.LABEL_LOGP: lambda frame, logq_TV: frame.pick(logq_TV),
+    Moment.LABEL_PROBABILITY: lambda frame, logq_TV: frame.pick(logq_TV).exp(),
     Moment.LOG_NOT_LABEL: _log_not_label,
     Moment.LABEL_IS_TOP: lambda frame, logq_TV: (frame.pick(logq_TV) >= logq_TV.amax(-1)).to(logq_TV.dtype),
     Moment.ENTROPY: lambda _, logq_TV: -(logq_TV.exp() * logq_TV).sum(-1),
@@ -232,8 +235,12 @@ def _teacher_logp_y(frame: Frame, index: int) -> Tensor:
 
 
 def _teacher_entropy(frame: Frame, index: int) -> Tensor:
-    stated_T = stated_moment(frame.evidence(f"teacher {index}"), Moment.ENTROPY, frame.logp_TV.dtype)
-    return MOMENTS[Moment.ENTROPY](frame, frame.teacher_TV(index)) if stated_T is None else stated_T
+    return _entropy_of_source(frame, f"teacher {index}")
+
+
+def _entropy_of_source(frame: Frame, source: str) -> Tensor:
+    stated_T = stated_moment(frame.evidence(source), Moment.ENTROPY, frame.logp_TV.dtype)
+    return MOMENTS[Moment.ENTROPY](frame, frame.source_TV(source)) if stated_T is None else stated_T
 
 
 def _cross(frame: Frame, pool: Pool) -> Tensor:
@@ -242,6 +249,14 @@ def _cross(frame: Frame, pool: Pool) -> Tensor:
 
 def _negentropy(frame: Frame, pool: Pool) -> Tensor:
     return MOMENTS[Moment.NEGENTROPY](frame, pool_logp(pool, frame))
+
+
+def _agreement(frame: Frame, index: int) -> Tensor:
+    return torch.minimum(frame.logp_TV, frame.teacher_TV(index)).exp().sum(-1)
+
+
+def _teacher_p_y(frame: Frame, index: int) -> Tensor:
+    return _teacher_logp_y(frame, index).exp()
 
 
 def _top_k_entropy(frame: Frame, k: int) -> Tensor:
@@ -325,6 +340,14 @@ REFERENCE_LOGP_Y = Statistic(
 )
 """log r_y: the reference's log-probability of the label; nats."""
 
+REFERENCE_ENTROPY = Statistic(
+    "reference_entropy",
+    definition=lambda frame, _: _entropy_of_source(frame, "reference"),
+    source="reference",
+    moment=Moment.ENTROPY,
+)
+"""The reference's entropy; nats."""
+
 REFERENCE_MASS_BELOW = Statistic("reference_mass_below", definition=_reference_mass_below, source="reference")
 """Mass that the reference gives to tokens no likelier than the label, the label included."""
 
@@ -339,6 +362,15 @@ SEQUENCE_IDS = Statistic(
     "sequence_ids", definition=lambda frame, _: frame.column("sequence_ids"), source="sequence_ids"
 )
 """Which sequence the token belongs to; whole numbers."""
+
+PROGRESS = Statistic("progress", definition=lambda frame, _: frame.column("progress"), source="progress")
+"""How much of the run is done, the same for every token of an optimizer step; 0 to 1."""
+
+POSITION = Statistic("position", definition=lambda frame, _: frame.column("position"), source="position")
+"""Where the token stands in its completion, from 0 at the first to 1 at the last."""
+
+BROUGHT = (TOKEN_WEIGHT, SEQUENCE_IDS, PROGRESS, POSITION)
+"""The statistics that a call brings: none is measured."""
 
 TRUST = Statistic("trust", definition=_of_method, source=OF_METHOD)
 """γ, for `Method.value` alone."""
@@ -365,6 +397,16 @@ def teacher_logp_y(index: int = 0) -> Statistic:
 def teacher_entropy(index: int = 0) -> Statistic:
     """A teacher's entropy; nats."""
     return Statistic("teacher_entropy", index, _teacher_entropy, f"teacher {index}", moment=Moment.ENTROPY)
+
+
+def teacher_p_y(index: int = 0) -> Statistic:
+    """t_y: a teacher's probability of the label."""
+    return Statistic("teacher_p_y", index, _teacher_p_y, f"teacher {index}", True, Moment.LABEL_PROBABILITY)
+
+
+def agreement(index: int = 0) -> Statistic:
+    """Σ_k min(p_k, t_k): the mass that the student and a teacher share, 0 to 1; 1 − their total variation."""
+    return Statistic("agreement", index, _agreement, f"teacher {index}")
 
 
 def cross(pool: Pool) -> Statistic:

@@ -20,6 +20,7 @@ from weakref import WeakValueDictionary
 from torch import Tensor
 
 from qtarget.target.hyperparameters import suggestion
+from qtarget.target.pace import AdaptivePace
 from qtarget.target.pool import FLOOR, Entries, Pool, Potential, Slope, sources_of
 from qtarget.target.rule import (
     COLUMNS,
@@ -32,6 +33,7 @@ from qtarget.target.rule import (
     Scope,
     Statistic,
     Term,
+    exponent_reads,
     reads,
     scope_of,
     value_of,
@@ -89,6 +91,7 @@ class Method:
         signed_weights: whether a negative `token_weight` means something to it, which reads it itself (unlikelihood).
         refresh_every: for a reference that is a snapshot of the student: optimizer steps between refreshes.
         without_reference: the method that stands in when no reference is given (iw-sft with precomputed weights).
+        pace: how `progress` moves under a schedule that the loss itself drives (taid); None where steps alone do.
         hyperparameters: those it was made with, for a method of the catalogue.
 
     Attributes:
@@ -110,6 +113,7 @@ class Method:
     signed_weights: bool = False
     refresh_every: int | None = None
     without_reference: Method | None = None
+    pace: AdaptivePace | None = None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     key: str = field(init=False, repr=False, compare=False)
 
@@ -118,7 +122,23 @@ class Method:
         object.__setattr__(self, "key", f"{self.name} {next(_NUMBERS)}")
         LIVE[self.key] = self
         self._check_reads()
+        self._check_exponents()
         self._check_scopes()
+
+    def _check_exponents(self) -> None:
+        for rule in (e for pool in self.pools for e in pool.exponents if isinstance(e, Rule)):
+            unfit = next((s for s in rule.reads if isinstance(s.of, Pool) or s.source == OF_METHOD), None)
+            if unfit is not None:
+                raise ValueError(
+                    f'method "{self.name}": the exponent {rule.name} reads the statistic "{unfit}", which is known '
+                    f"only when its pool is built; let it read the student, a teacher, the reference, progress or "
+                    f"position, as in qtarget.residual.guided(qtarget.changing.ramp(0.2, 0.8))"
+                )
+            if rule.scope != "token":
+                raise ValueError(
+                    f'method "{self.name}": the exponent {rule.name} looks at a whole {rule.scope}, and an exponent '
+                    f"is per token; let trust, scale or a coefficient look at more"
+                )
 
     def _check_reads(self) -> None:
         for statistic in self.reads:
@@ -167,13 +187,18 @@ class Method:
 
     @cached_property
     def reads(self) -> tuple[Statistic, ...]:
-        """Every statistic the gradient or the value reads."""
+        """Every statistic the gradient or the value reads, those of exponents last."""
         numbers = (*self.numbers, *(() if self.value is None else (self.value,)))
-        return tuple(dict.fromkeys(s for n in numbers for s in reads(n)))
+        named = [s for n in numbers for s in reads(n)]
+        pools = (
+            *(term.pool for term in self.residual),
+            *(s.of for s in named if isinstance(getattr(s, "of", None), Pool)),
+        )
+        return tuple(dict.fromkeys((*named, *exponent_reads(pools))))
 
     @cached_property
     def needs(self) -> frozenset[str]:
-        """What the call must bring: among "teacher", "reference", "token_weight", "sequence_ids"."""
+        """What the call must bring: among "teacher", "reference" and `COLUMNS`."""
         return frozenset().union(*(s.needs for s in self.reads), _pool_sources(self.pools))
 
     @cached_property

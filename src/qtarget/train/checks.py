@@ -71,6 +71,27 @@ def check_method(method: qt.Method, teachers: Sequence[Any], reference: Any, pac
             f'"{method.name}" looks at whole sequences, and packing_strategy "wrapped" loses where they '
             "begin; write `packing_strategy: bfd`."
         )
+    if "position" in method.needs and packing_strategy in ("wrapped", "bfd_split"):
+        raise ValueError(
+            f'"{method.name}" reads where a token stands in its completion, and packing_strategy "{packing_strategy}" '
+            "cuts completions; write `packing_strategy: bfd`."
+        )
+
+
+def check_schedule(method: qt.Method, args: Any, dataset: Any) -> None:
+    """Refuse a schedule along a run of which nobody knows how many steps it has, and the length of one that is not."""
+    if args.schedule_steps and "progress" not in method.needs:
+        raise ValueError(
+            f'"{method.name}" has no schedule along the run, and schedule_steps is {args.schedule_steps}; remove '
+            "`schedule_steps`, or write one, as in `eta: {from: 0.2, to: 0.8}` of target-sft."
+        )
+    if "progress" not in method.needs or args.schedule_steps or args.max_steps > 0:
+        return
+    if not all(hasattr(rows, "__len__") for rows in sets_of(dataset)):
+        raise ValueError(
+            f'"{method.name}" has a schedule, and how many steps a stream of rows makes is not known; write '
+            "`max_steps: 1000`, or `schedule_steps: 1000` for a schedule of another length than the run."
+        )
 
 
 def _teachers_differ(method: qt.Method, given: int) -> str:

@@ -35,7 +35,8 @@ class TargetCall:
     Attributes:
         teachers, reference: at position t, what they expect at t + 1.
         adapter_off: a context in which the student itself is the reference.
-        token_weight, sequence_ids: `[B, S]`.
+        token_weight, sequence_ids, position: `[B, S]`.
+        progress: of the run, one number, 0 to 1.
         num_items: the denominator, over ranks and accumulation steps; None for this batch's own count.
         width: tokens in a row, where peft puts virtual tokens before them.
     """
@@ -49,6 +50,8 @@ class TargetCall:
     num_items: Tensor | int | None = None
     diagnostics: tuple[str, ...] = ("trust", "scale")
     width: int | None = None
+    progress: Tensor | None = None
+    position: Tensor | None = None
 
 
 class TargetOutput(NamedTuple):
@@ -121,6 +124,8 @@ def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt
         reference=None if call.reference is None else evidence_rows(call.reference, WITH_NEXT),
         token_weight=None if call.token_weight is None else call.token_weight[:, 1:].to(device),
         sequence_ids=None if call.sequence_ids is None else call.sequence_ids[:, 1:].to(device),
+        progress=call.progress,
+        position=None if call.position is None else call.position[:, 1:].to(device),
         num_items=call.num_items,
         diagnostics=call.diagnostics,
     )

@@ -8,10 +8,11 @@ from torch import Tensor
 from transformers import TrainerState
 
 import qtarget as qt
-from qtarget.data import WEIGHT, sequence_ids
+from qtarget.data import WEIGHT, positions, sequence_ids
 from qtarget.teacher import EvidenceSource
 from qtarget.train.forward import TargetCall
 from qtarget.train.metrics import diagnostics_of_step, logs_next
+from qtarget.train.run_progress import RunProgress
 from qtarget.train.run_sources import batch_evidence
 
 
@@ -24,6 +25,7 @@ class TargetTrainer(Protocol):
     accelerator: Any
     model: Any
     state: TrainerState
+    run_progress: RunProgress
 
     @property
     def sources(self) -> Mapping[str, EvidenceSource]: ...
@@ -57,6 +59,10 @@ class TargetCalls:
             num_items,
             diagnostics_of_step(trainer.args.diagnostics, method, self._is_logged()),
             width=texts["input_ids"].shape[1],
+            progress=torch.tensor(trainer.run_progress.now, dtype=torch.float64)
+            if "progress" in method.needs
+            else None,
+            position=positions(batch["labels"], ids) if "position" in method.needs else None,
         )
 
     def _is_logged(self) -> bool:

@@ -26,6 +26,8 @@ class TargetSFTConfig(SFTConfig):
     Args:
         method: name in `qt.METHODS`.
         method_kwargs: its hyperparameters; those left out keep their defaults.
+        schedule_steps: optimizer steps over which schedules of the method go from 0 to 1; None for those of the run, as
+            it began: one that goes on with another `max_steps` keeps them.
         teacher: path or hub name of the teacher, or the address of one that is served (`http://…`); a list of them
             for a method with several.
         teacher_cache: folder that `qtarget teacher cache` wrote, or a list of them: the teacher is read there, and
@@ -83,6 +85,9 @@ class TargetSFTConfig(SFTConfig):
     method: str = field(default="target-sft", metadata={"help": "Objective, by its name in `qtarget methods`."})
     method_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Hyperparameters of the method, for example '{\"eta\": 0.5}'."}
+    )
+    schedule_steps: int | None = field(
+        default=None, metadata={"help": "Optimizer steps that schedules of the method take; by default the run's."}
     )
     teacher: list[str] | str | None = field(
         default=None, metadata={"help": "Path or hub name of the teacher, or a list of several."}
@@ -159,6 +164,11 @@ class TargetSFTConfig(SFTConfig):
     def __post_init__(self) -> None:
         if self.learn not in (None, *LEARN):
             raise ValueError(f"learn is {self.learn!r}; expected one of {', '.join(LEARN)}, as in `learn: assistant`.")
+        if self.schedule_steps is not None and not (type(self.schedule_steps) is int and self.schedule_steps > 0):
+            raise ValueError(
+                f"schedule_steps is {self.schedule_steps!r}; expected a whole number of optimizer steps above 0, as in "
+                "`schedule_steps: 1000`, or leave it out for those of the run."
+            )
         if self.on_nonfinite not in ON_NONFINITE:
             raise ValueError(
                 f"on_nonfinite is {self.on_nonfinite!r}; expected {' or '.join(ON_NONFINITE)}, as in "

@@ -34,6 +34,7 @@ from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.resumption.sealed_run import SealedRun
 from qtarget.train.roll_call import ranks_told
 from qtarget.train.row_door import RowDoor, student_processor
+from qtarget.train.run_progress import RunProgress
 from qtarget.train.run_sources import given_sources, named_sources, open_sources, reads_ahead, stand_in
 from qtarget.train.skipped_steps import SkippedSteps
 from qtarget.train.target_calls import TargetCalls
@@ -103,6 +104,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         teachers, given = given_sources(teacher, reference, model, args)
         self.method, given = stand_in(method or args.build_method(), given, train_dataset)
         checks.check_method(self.method, teachers, given, args.packing_strategy if args.packing else None)
+        checks.check_schedule(self.method, args, train_dataset)
         checks.check_surroundings(compute_loss_func, processing_class, train_dataset)
         checks.check_device(args, self.asker)
         checks.check_batch_size(args, self.asker)
@@ -123,10 +125,11 @@ class TargetSFTTrainer(OpenSFTTrainer):
         refuse_skipping(args, self.accelerator, self.asker)
         self._check_tokens()
         self._check_ends(train_dataset)
+        self.run_progress = RunProgress(self)
         self.token_means, self.target_calls = TokenMeans(self), TargetCalls(self)
         self.skipped_steps = SkippedSteps(self)
         self._finite_steps, self._log_window = FiniteStepCheck(self), LogWindow(self)
-        for callback in (self._finite_steps, self._log_window, MissedEvaluation(self)):
+        for callback in (self._finite_steps, self._log_window, self.run_progress, MissedEvaluation(self)):
             self.add_callback(callback)
         self._add_evidence(teachers, given)
         self.sealed_run = SealedRun(self)
@@ -191,6 +194,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.token_means.add(mode, out, batch)
         loss = self._whole_loss(out, num_items_in_batch)
         if mode == "train":
+            self.run_progress.add(out, batch["labels"], num_items_in_batch)
             self._finite_steps.add(MicroBatch(loss.detach(), texts, batch))
         return (loss, with_logits(model, texts)) if return_outputs else loss
 
@@ -220,6 +224,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         """Adds the token means since the last log to a training log."""
         if self.model.training:
             logs.update(self.token_means.read("train"))
+            if "progress" in self.method.needs:
+                logs["progress"] = self.run_progress.now
             self.skipped_steps.mend(logs)
         self.skipped_steps.mend_mean(logs)
         super().log(logs, start_time)
@@ -303,10 +309,13 @@ class TargetSFTTrainer(OpenSFTTrainer):
 
     def save_beside(self, folder: Path) -> None:
         self._log_window.save(folder)
+        if self.args.should_save:
+            self.run_progress.save(folder)
         if isinstance(self.reference, Snapshot):
             self.reference.save(folder, writes=self.args.should_save)
 
     def load_beside(self, folder: Path) -> None:
         self._log_window.load(folder)
+        self.run_progress.load(folder)
         if isinstance(self.reference, Snapshot):
             self.reference.load(folder)

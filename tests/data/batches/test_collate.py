@@ -7,7 +7,7 @@ from transformers import DataCollatorForLanguageModeling as MaskingCollator
 from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from qtarget.data import PerTokenCollator, sequence_ids
+from qtarget.data import PerTokenCollator, positions, sequence_ids
 
 ROWS = [
     {"input_ids": [11, 12, 13], "labels": [-100, 12, 13], "token_weight": [1.1, 1.2, 1.3]},
@@ -145,3 +145,17 @@ def test_two_places_are_told_apart_by_the_mask():
     rows = [{"input_ids": [0, 0], "token_weight": [1.0, 2.0]}] * 2
     batch = weights_of(lambda rows: padded(rows, 3, "left"), rows)
     assert batch["token_weight"].tolist() == [[0, 1, 2]] * 2
+
+
+def test_positions_count_the_learned_tokens_of_each_document():
+    """From 0 to 1; a document's first token is behind no other; one learned token alone stands at 0."""
+    labels = torch.tensor([[7, -100, 5, 5, -100, 5], [5, 5, -100, -100, 5, -100]])
+    padded = positions(labels, sequence_ids(labels))
+    torch.testing.assert_close(padded, torch.tensor([[0, 0, 0, 0.5, 0, 1], [0, 0, 0, 0, 1, 0]]))
+    flat = torch.cat([torch.arange(6), torch.arange(5)])[None]
+    packed = torch.cat([labels[0], labels[1, :5]])[None]
+    torch.testing.assert_close(
+        positions(packed, sequence_ids(packed, flat)), torch.cat([padded[0], padded[1, :5]])[None]
+    )
+    alone = torch.tensor([[-100, 5, -100], [-100, -100, -100]])
+    assert positions(alone, sequence_ids(alone)).tolist() == [[0, 0, 0], [0, 0, 0]]

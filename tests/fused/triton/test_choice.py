@@ -90,7 +90,8 @@ from qtarget.fused.triton import kernels as forms, slope_twins
 def assembled(kernel, dtype, arch, **constants):
     kinds = {name: "*fp32" for name in kernel.arg_names}
     kinds |= dict.fromkeys(("logits", "source_0", "source_1", "source_2"), "*" + dtype)
-    kinds |= {"labels": "*i64", "vocab": "i32", "stride": "i32", "scale": "fp32", "softcap": "fp32"}
+    kinds |= {"labels": "*i64", "vocab": "i32", "stride": "i32", "table_step": "i32"}
+    kinds |= {"scale": "fp32", "softcap": "fp32"}
     kinds |= {"share": "fp32"} if "share" in kinds else {}
     kinds |= dict.fromkeys(constants, "constexpr")
     source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)

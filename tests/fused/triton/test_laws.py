@@ -14,7 +14,7 @@ from qtarget.target.kept_tokens import temperature_for
 from qtarget.target.statistics import head_logits
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-NOT_MEASURED = {"token_weight", "sequence_ids", "trust", "scale"}
+NOT_MEASURED = {"token_weight", "sequence_ids", "progress", "position", "trust", "scale"}
 """Statistics that the data brings, or the method."""
 FEW = 5
 """Tokens a case keeps: the interpreter takes its time with each row. Some of them are ignored, or without weight."""

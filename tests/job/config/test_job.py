@@ -49,7 +49,7 @@ def test_flags_stand_over_the_file_and_become_what_their_key_takes(here):
     assert (args.learning_rate, args.packing, args.eos_token, args.max_length) == (1e-5, True, "[PAD]", None)
     assert (args.run_name, args.diagnostics, args.model_init_kwargs) == ("7", ["p_y"], {"use_cache": False})
     assert (job.method.hyperparameters, args.report_to, args.max_steps) == (
-        {"eta": 0.1, "teacher_temperature": 1.0},
+        {"eta": 0.1, "teacher_temperature": 1.0, "trust": "p_y"},
         [],
         4,
     )

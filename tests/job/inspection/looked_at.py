@@ -83,6 +83,7 @@ def defined(
     labels = torch.cat([torch.as_tensor(row.ids[row.learned]) for row in rows])
     evidence["token_weight"] = torch.cat([torch.as_tensor(row.weight[row.learned]) for row in rows])
     evidence["sequence_ids"] = torch.cat([torch.full((len(row.learned),), row.number) for row in rows])
+    evidence["progress"] = 0.0
     out = qt.q_target_loss(student, labels, method, num_items=1, **evidence)
     out.loss.backward()
     return out, student.grad.norm(dim=-1), qt.target_distribution(student.detach(), labels, method, **evidence)

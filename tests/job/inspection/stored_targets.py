@@ -18,9 +18,25 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "label-smoothing": [{"smoothing": 0.4}],
     "asft": [{"kl_weight": 0.0}, {"kl_weight": 1.0}],
     "gem": [{"beta": 1.6}, {"h": "logsigmoid"}, {"h": "logsigmoid", "beta": 1.0}],
-    "kd": [{"temperature": 2.0}, {"temperature": 0.5}],
-    "kd-hybrid": [{"teacher_weight": 0.1}],
-    "target-sft": [{"eta": 0.0}, {"eta": 0.1}, {"eta": 1.0}],
+    "dft": [{"trust": 0.3}, {"trust": {"from": 1, "to": "p_y", "along": "uncertainty"}}],
+    "kd": [{"temperature": 2.0}, {"temperature": 0.5}, {"temperature": 2.0, "teacher_temperature": 0.7}],
+    "kd-hybrid": [
+        {"teacher_weight": 0.1},
+        {"teacher_temperature": 0.5},
+        {"teacher_weight": {"from": 0, "to": 1, "along": "reference_uncertainty"}},
+    ],
+    "target-sft": [
+        {"eta": 0.0},
+        {"eta": 0.1},
+        {"eta": 1.0},
+        {"eta": 0.3, "teacher_temperature": 0.5},
+        {"eta": 0.3, "teacher_temperature": 2.0},
+        {"eta": {"from": 0.2, "to": 0.8}, "trust": {"from": 1, "to": "p_y"}},
+        {"eta": {"from": 0.1, "to": "teacher_p_y", "along": "position", "shape": "cosine", "until": 0.6}},
+        {"eta": "agreement", "trust": "reference_p_y"},
+        {"eta": {"from": 0.9, "to": 0.1, "along": "teacher_uncertainty"}},
+    ],
+    "taid": [{"start": 0.0}, {"start": 0.9}],
     "gift": [{"beta": 2.0}, {"smoothing": 0.2}, {"floor": 1e-3}],
     "idft": [{"beta": 0.3}],
     "prift": [{"variant": "mass"}],
@@ -49,6 +65,8 @@ def from_stored(made: Inspection, name: str, settings: dict[str, Any]) -> list[t
             "reference": stored.get("reference", stored["student"]) if "reference" in method.needs else None,
             "token_weight": torch.cat([weight_of(row) for row in rows]),
             "sequence_ids": torch.cat([torch.full((len(row.row.learned),), row.row.number) for row in rows]),
+            "progress": 0.0,
+            "position": torch.cat([torch.linspace(0, 1, len(row.row.learned)) for row in rows]),
         }
         labels = torch.cat([torch.as_tensor(row.row.ids[row.row.learned]) for row in rows])
         target = qt.target_distribution(stored["student"], labels, method, **evidence)

@@ -26,7 +26,7 @@ def test_it_prints_writes_and_leaves_nothing_else(here, capsys):
     assert {**written, "page": "again/inspect.html"} == found
     assert found["model"] == "qwen2"  # as the configuration has it
     assert found["methods"][0]["name"] == "target-sft"
-    assert found["methods"][0]["hyperparameters"] == {"eta": 0.3, "teacher_temperature": 1.0}
+    assert found["methods"][0]["hyperparameters"] == {"eta": 0.3, "teacher_temperature": 1.0, "trust": "p_y"}
     assert sum(found["methods"][0]["by_region"]) == pytest.approx(1)
 
 
@@ -34,7 +34,7 @@ def test_without_a_teacher_it_says_what_to_write(here, capsys):
     words = (*WORDS, "--out", "o", "--method", "sft", "--eta", "null", "--teacher", "null")
     found = json.loads(command(capsys, *words, "--json").out)
     assert found["teachers"] == []
-    assert set(found["closed"]) == {"kd", "kd-hybrid", "target-sft", "cft"}
+    assert set(found["closed"]) == {"kd", "kd-hybrid", "target-sft", "taid", "extrapolated", "cft"}
     assert "`teacher: path/or/hub-name`" in command(capsys, *words).out.replace("\n", " ").replace("  ", " ")
 
 

@@ -206,3 +206,20 @@ def sequence_ids(input_ids: Tensor, position_ids: Tensor | None = None) -> Tenso
         return rows
     documents = (position_ids == 0).flatten().cumsum(0).view(position_ids.shape)
     return documents + rows  # a row never shares a document with the row above
+
+
+def positions(labels: Tensor, sequence_ids: Tensor) -> Tensor:
+    """Where each learned token stands among those of its document, `[B, S]`: 0 at the first, 1 at the last.
+
+    A document's first token is behind no other, so it is not learned, whatever its label; tokens that are not learned
+    get 0. Of a document with several turns the learned tokens of all of them are counted on.
+    """
+    ids = sequence_ids.reshape(-1)
+    is_first = torch.ones_like(ids, dtype=torch.bool)
+    is_first[1:] = ids[1:] != ids[:-1]
+    learned = (labels.reshape(-1) != -100) & ~is_first
+    _, place, tokens = ids.unique_consecutive(return_inverse=True, return_counts=True)
+    count = torch.zeros_like(tokens).index_add(0, place, learned.long())
+    before = learned.long().cumsum(0) - learned.long() - (count.cumsum(0) - count)[place]
+    share = before / (count - 1).clamp(min=1)[place]
+    return share.masked_fill(~learned, 0.0).view(labels.shape)

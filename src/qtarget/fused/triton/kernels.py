@@ -14,8 +14,10 @@ layer's scale and softcap itself, and the last their slope.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -25,6 +27,7 @@ from torch import Tensor
 
 from qtarget.fused.triton.slope_twins import twin_entries
 from qtarget.target.pool import FLOOR as LOG_ZERO
+from qtarget.target.rule import Number, Rule
 
 MAX_SOURCES = 3
 MAX_FORMS = 8
@@ -42,26 +45,36 @@ class Form(NamedTuple):
     """One log-linear form.
 
     Attributes:
-        student: a.  sources: b, one exponent a source, the last zeros left out.
+        student: a.  sources: b, one exponent a source, the last zeros left out. Rules give each row its own.
         masked: whether tokens that the student cannot produce get no mass.
     """
 
-    student: float
-    sources: tuple[float, ...] = ()
+    student: Number
+    sources: tuple[Number, ...] = ()
     masked: bool = True
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The exponents that are not the same for every row."""
+        return [each for each in (self.student, *self.sources) if isinstance(each, Rule)]
 
 
 STUDENT_FORM, UNIFORM_FORM = Form(1.0), Form(0.0)
 
 
 class LogitChunk(NamedTuple):
-    """What the kernels read: logits before scale and softcap, the sources' finished logits, all [C, V]; labels [C]."""
+    """What the kernels read: logits before scale and softcap, the sources' finished logits, all [C, V]; labels [C].
+
+    Attributes:
+        exponents: what the rules among the forms' exponents come to, [C] each.
+    """
 
     logits_CV: Tensor
     sources: tuple[Tensor, ...]
     labels_C: Tensor
     scale: float = 1.0
     softcap: float | None = None
+    exponents: Mapping[Rule, Tensor] = MappingProxyType({})
 
 
 class Sums(NamedTuple):
@@ -206,15 +219,28 @@ def _arguments(chunk: LogitChunk, forms: tuple[Form, ...], padded: int) -> tuple
     filled = [*chunk.sources, *[chunk.logits_CV] * MAX_SOURCES][:MAX_SOURCES]
     softcap = chunk.softcap or 1.0
     shape = (chunk.logits_CV.shape[1], chunk.logits_CV.stride(0), chunk.scale, softcap)
-    table = _table(forms, padded, chunk.logits_CV.device)
-    return table, chunk.logits_CV, *filled, chunk.labels_C, *shape, sources, chunk.softcap is not None
+    is_same = not any(form.rules for form in forms)
+    table = _table(forms, padded, chunk.logits_CV.device) if is_same else _table_of_rows(forms, padded, chunk)
+    step = 0 if is_same else table.stride(0)
+    return table, step, chunk.logits_CV, *filled, chunk.labels_C, *shape, sources, chunk.softcap is not None
 
 
 @lru_cache(maxsize=256)
 def _table(forms: tuple[Form, ...], padded: int, device: torch.device) -> Tensor:
-    """[masked, a, *b] of each form, and zeros."""
+    """[masked, a, *b] of each form, and zeros; 0 in the place of rules."""
     rows = [[float(f.masked), f.student, *f.sources] for f in forms] + [[]] * (padded - len(forms))
-    return torch.tensor([row + [0.0] * (WIDTH.value - len(row)) for row in rows], device=device)
+    numbers = [[0.0 if isinstance(each, Rule) else each for each in row] for row in rows]
+    return torch.tensor([row + [0.0] * (WIDTH.value - len(row)) for row in numbers], device=device)
+
+
+def _table_of_rows(forms: tuple[Form, ...], padded: int, chunk: LogitChunk) -> Tensor:
+    """The same for each row by itself, [C, padded, WIDTH]."""
+    table = _table(forms, padded, chunk.logits_CV.device).repeat(len(chunk.logits_CV), 1, 1)
+    for index, form in enumerate(forms):
+        for place, exponent in enumerate((form.student, *form.sources)):
+            if isinstance(exponent, Rule):
+                table[:, index, 1 + place] = chunk.exponents[exponent]
+    return table
 
 
 def _block(vocab: int, forms: int) -> int:
@@ -328,6 +354,7 @@ def _compare(
 def _measure(
     sums,
     table,
+    table_step,
     logits,
     source_0,
     source_1,
@@ -344,6 +371,7 @@ def _measure(
     BLOCK: tl.constexpr,
 ):
     row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
+    table += row * table_step
     logits += row * stride
     source_0 += row * stride
     source_1 += row * stride
@@ -393,6 +421,7 @@ def _gradient(
     norms,
     share,
     table,
+    table_step,
     logits,
     source_0,
     source_1,
@@ -409,6 +438,7 @@ def _gradient(
     BLOCK: tl.constexpr,
 ):
     row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
+    table += row * table_step
     logits += row * stride
     source_0 += row * stride
     source_1 += row * stride

@@ -34,11 +34,10 @@ from qtarget.fused.triton.kernels import (
 from qtarget.fused.triton.slope_twins import twin_of
 from qtarget.target.evidence import Dense, Head, SupervisedTokens, stated_moment
 from qtarget.target.pool import FLOOR, Pool, sources_of
-from qtarget.target.rule import COLUMNS, OF_METHOD, STUDENT, Moment, Statistic
+from qtarget.target.rule import COLUMNS, OF_METHOD, STUDENT, Moment, Rule, Statistic, exponent_reads, value_of
 from qtarget.target.statistics import (
+    BROUGHT,
     LOGP_Y,
-    SEQUENCE_IDS,
-    TOKEN_WEIGHT,
     TOP1,
     cross,
     label_logp,
@@ -49,6 +48,7 @@ from qtarget.target.statistics import (
 
 OF_SUMS: dict[Moment, Callable[[Sums, Sums], Tensor]] = {
     Moment.LABEL_LOGP: lambda sums, _: sums.label_logp,
+    Moment.LABEL_PROBABILITY: lambda sums, _: sums.label_logp.exp(),
     Moment.LOG_NOT_LABEL: lambda sums, _: sums.log_not_label,
     Moment.LABEL_IS_TOP: lambda sums, _: (sums.label >= sums.top).float(),
     Moment.ENTROPY: lambda sums, _: -sums.negentropy,
@@ -96,7 +96,7 @@ def _whole_sources(pools: Collection[Pool], wanted: Collection[Statistic], token
 
 def _is_known(statistic: Statistic, tokens: SupervisedTokens, head: Head) -> bool:
     """Whether the kernels, or the caller, give a statistic."""
-    if statistic in (TOKEN_WEIGHT, SEQUENCE_IDS):
+    if statistic in BROUGHT:
         return True
     if _is_of_source(statistic):
         is_dense = isinstance(tokens.source(statistic.source), Dense)
@@ -117,7 +117,7 @@ def _is_of_source(statistic: Statistic) -> bool:
 
 def _stated(statistic: Statistic, tokens: SupervisedTokens) -> Tensor | None:
     """A statistic that was brought, not measured; None for others."""
-    if statistic in (TOKEN_WEIGHT, SEQUENCE_IDS):
+    if statistic in BROUGHT:
         return tokens.column(statistic.source, torch.float32)
     evidence = tokens.source(statistic.source) if _is_of_source(statistic) else None
     return None if evidence is None else stated_moment(evidence, statistic.moment, torch.float32)
@@ -134,6 +134,7 @@ class TritonChunk:
     _sums: dict[Form, Sums] = field(default_factory=dict)
     _comparisons: dict[Pool, ComparedForms] = field(default_factory=dict)
     _kept: dict[Pool, KeptTerm] = field(default_factory=dict)
+    _exponents: dict[Rule, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def logits_like(products: Products) -> Tensor:
@@ -156,8 +157,20 @@ class TritonChunk:
         return self.plain.logits_CV
 
     def measure(self, pools: Collection[Pool], wanted: Collection[Statistic], keep_logits: bool) -> None:
-        """Sum up every form in one pass, and read the statistics from the sums; the logits are always kept."""
-        self._sources = _whole_sources(pools, wanted, self.tokens)
+        """Sum up every form in one pass, and read the statistics from the sums; the logits are always kept. A pass
+        before that gives what exponents read."""
+        ahead = exponent_reads(pools)
+        self._sources = _whole_sources(pools, (*ahead, *wanted), self.tokens)
+        if all(statistic in BROUGHT for statistic in ahead):
+            self.measured.update({statistic: self._read(statistic) for statistic in ahead})
+        else:
+            self._measure([], ahead)
+        rules = [rule for pool in pools for rule in pool.exponents if isinstance(rule, Rule)]
+        like_C = self.logits_CV.new_empty(len(self.logits_CV), dtype=torch.float32)
+        self._exponents = {rule: rule(self.measured).expand_as(like_C) for rule in rules}
+        self._measure(pools, wanted)
+
+    def _measure(self, pools: Collection[Pool], wanted: Collection[Statistic]) -> None:
         whole = [pool for pool in pools if not is_sparse(pool, self.tokens)]
         reads = [self._form(pool.read) for pool in whole]
         forms = [STUDENT_FORM, *reads, *(f for s in wanted if (f := self._form_of(s)) is not None)]
@@ -179,7 +192,7 @@ class TritonChunk:
     def _chunk(self) -> LogitChunk:
         sources = tuple(self.plain.source(name) for name in self._sources)
         scale = 1.0 if self.head.scale is None else float(self.head.scale)
-        return LogitChunk(self.logits_CV, sources, self.tokens.labels_T, scale, self.head.softcap)
+        return LogitChunk(self.logits_CV, sources, self.tokens.labels_T, scale, self.head.softcap, self._exponents)
 
     def _compare(self, pool: Pool, student: Sums) -> None:
         assert pool.slope is not None
@@ -247,8 +260,8 @@ class TritonChunk:
         ((name, exponent),) = sources_of(pool.read)
         kept = self.tokens.source(name)
         student_CK, rest_C = self._apart(kept.ids)
-        power = exponent * kept.temperature
-        term = SparseTerm.build(pool.read, power, kept, student_CK, rest_C, self.plain.axis)
+        power = value_of(exponent, self.measured) * kept.temperature
+        term = SparseTerm.build(power, kept, student_CK, rest_C, self.plain.axis)
         if pool.slope is not None:
             self._kept[pool] = tangent = SparseSlopeTerm.build(pool.slope, term)
             self.measured |= {slope_cost(pool): tangent.divergence_C, mean_slope(pool): tangent.mean_C}

@@ -13,7 +13,7 @@ from qtarget.job.config.choices import NEVER_EMPTY, names_of_key
 from qtarget.job.config.key_descriptions import key_descriptions
 from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.job.config.ranges import NUMBER_RANGES
-from qtarget.target.hyperparameters import Count, Domain, OneOf, hyperparameters
+from qtarget.target.hyperparameters import RAMP_ALONG, RAMP_SHAPES, Count, Domain, OneOf, hyperparameters
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 """The edition of JSON Schema that editors of YAML read."""
@@ -120,5 +120,20 @@ def _domain(domain: Domain) -> dict[str, Any]:
     if isinstance(domain, Count):
         return {"type": "integer", "minimum": domain.low}
     low = "exclusiveMinimum" if domain.open_low else "minimum"
-    number = {"type": "number", low: domain.low, "maximum": domain.high}
-    return number if domain.total is None else {"anyOf": [number, {"type": "array", "items": number, "minItems": 1}]}
+    number: dict[str, Any] = {"type": "number", low: domain.low, "maximum": domain.high}
+    one = {"anyOf": [number, {"enum": list(RAMP_ALONG)}, _schedule(number)]} if domain.changes else number
+    return one if domain.total is None else {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+
+
+def _schedule(number: dict[str, Any]) -> dict[str, Any]:
+    """A number that changes from one end to the other."""
+    end = {"anyOf": [number, {"enum": list(RAMP_ALONG)}]}
+    share = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+    named = {
+        "from": end,
+        "to": end,
+        "shape": {"enum": list(RAMP_SHAPES)},
+        "along": {"enum": list(RAMP_ALONG)},
+        "until": share,
+    }
+    return {"type": "object", "properties": named, "required": ["from", "to"], "additionalProperties": False}

@@ -50,6 +50,7 @@ NUMBER_RANGES = {
     "learning_rate": NumberRange(0, math.inf, 2e-5, open_=True),
     "num_train_epochs": NumberRange(0, math.inf, 3, open_=True),
     "max_steps": NumberRange(1, LARGEST_COUNT, 1000, also=(-1,)),
+    "schedule_steps": NumberRange(1, LARGEST_COUNT, 1000),
     "per_device_train_batch_size": COUNT,
     "per_device_eval_batch_size": COUNT,
     "gradient_accumulation_steps": COUNT,

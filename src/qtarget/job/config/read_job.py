@@ -199,6 +199,8 @@ def _descriptions(error: ValidationError, given: UserInput, said: set[str]) -> I
 
 
 def _example(key: str, value: Any) -> str:
+    if isinstance(value, Mapping) and {"from", "to"} <= value.keys():
+        return "It takes no schedule; what does is said by `qtarget methods NAME` of each method."
     if value == "auto":
         return "Leave the line out: what the machine can do is found out."
     defaults = {f.name: f.default for owner in (TargetSFTConfig, ModelConfig) for f in fields(owner)}

@@ -53,7 +53,7 @@ def _forms_of_kernels(job: Job) -> int | None:
         return None
     from qtarget.fused.triton.triton_engine import covers
 
-    if not covers(plan.method.pools, (*plan.first, *plan.second), plan.tokens, plan.head):
+    if not covers(plan.method.pools, plan.measured, plan.tokens, plan.head):
         return None
     live = job.method.num_teachers_read if job.args.teacher_cache is None else 0
     return 1 + live + ("reference" in job.method.needs and job.args.reference_cache is None)
@@ -84,5 +84,7 @@ def _tried_call(job: Job) -> Call:
         reference=other if "reference" in method.needs else None,
         token_weight=torch.ones(TOKENS_TRIED) if "token_weight" in method.needs else None,
         sequence_ids=torch.zeros(TOKENS_TRIED, dtype=torch.long) if "sequence_ids" in method.needs else None,
+        progress=0.5 if "progress" in method.needs else None,
+        position=torch.zeros(TOKENS_TRIED) if "position" in method.needs else None,
     )
     return Call(hidden, head, labels, method, given, -100, TOKENS_TRIED, None, diagnostics)

@@ -51,6 +51,8 @@ def _closed(method: qt.Method, tokens: SupervisedTokens, vocabulary: int) -> str
     """Why a method cannot be shown, with the line to write; None where it can."""
     if "teacher" in method.needs and not tokens.teachers:
         return "needs a teacher: write `method: target-sft` and `teacher: path/or/hub-name`"
+    if "teacher" in method.needs and not method.num_teachers_read <= len(tokens.teachers) <= method.num_teachers:
+        return f"is set up for {method.num_teachers} teacher(s), and the run has {len(tokens.teachers)}"
     if "token_weight" in method.needs and tokens.token_weight_T is None:
         return "needs rows that weigh their tokens: `weight_spans` or `token_weight`"
     whole = method.needs - method.label_only

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 import qtarget as qt
+from qtarget.data import positions
 from qtarget.job.inspection.trained_rows import TrainedRow
 from qtarget.models.causal_lm import hidden_states
 from qtarget.target.evidence import CallInputs, Evidence, SupervisedTokens, evidence_rows
@@ -23,7 +24,7 @@ class RowForward(NamedTuple):
 
     Attributes:
         hidden: [T, H] the student's last hidden states before each learned token.  head: its output layer.
-        tokens: the learned tokens, with what teachers and reference say of each.
+        tokens: the learned tokens, with what teachers and reference say of each, when training starts.
         is_student_reference: the reference is the student itself, as it is when training starts.
     """
 
@@ -72,6 +73,8 @@ class ForwardReader:
             None if reference is None else evidence_rows(reference, WITH_NEXT),
             None if row.weight is None else torch.as_tensor(row.weight, device=labels.device)[None, 1:],
             torch.zeros_like(labels[:, 1:]),
+            progress=0.0,
+            position=positions(labels, torch.zeros_like(labels))[:, 1:],
         )
         vocab = head.weight.shape[0]
         tokens = supervised_tokens(labels[:, 1:], qt.method("sft"), vocab, given, IGNORED, drop_weightless=False)

@@ -15,11 +15,30 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
   /* A share of all teachers together, in equal parts, where a method takes one number a teacher. */
   const perTeacher = (share, s) => s.teachers.map(() => share / s.teachers.length);
 
+  const guided = (eta, temperature, s) => ({ student: 1 - eta, teachers: perTeacher(eta / temperature, s) });
+
+  /* A number that may change: itself, a statistic by its name, or a schedule at this token, when training starts. */
+  const ALONG = {
+    progress: () => 0, position: (s) => s.position, p_y: (s) => s.p,
+    reference_p_y: (s) => Math.exp(s.referenceLogp), teacher_p_y: (s) => s.teacherLabels[0],
+    agreement: (s) => s.teacherOverlaps[0], uncertainty: (s) => uncertain(s, s.entropy),
+    reference_uncertainty: (s) => uncertain(s, s.referenceEntropy),
+    teacher_uncertainty: (s) => uncertain(s, s.teacherEntropies[0]),
+  };
+  const SHAPES = { linear: (x) => x, cosine: (x) => (1 - Math.cos(Math.PI * x)) / 2 };
+  const uncertain = (s, entropy) => clamp(entropy / Math.log(s.vocabulary), 0, 1);
+  function numberOf(setting, s) {
+    if (typeof setting === "string") return ALONG[setting](s);
+    if (typeof setting !== "object") return setting;
+    const from = numberOf(setting.from, s), share = ALONG[setting.along || "progress"](s) / (setting.until || 1);
+    return from + (numberOf(setting.to, s) - from) * SHAPES[setting.shape || "linear"](Math.min(share, 1));
+  }
+
   /* trust: γ of a token's statistics and the hyperparameters; terms: [coefficient, pool]; scale: s. Where terms are left
   out the rest stays with the student. `batch` measures what a method reads of a whole micro-batch. */
   const METHODS = {
     sft: { trust: () => 1, terms: () => [] },
-    dft: { trust: (s) => s.p },
+    dft: { trust: (s, h) => numberOf(h.trust, s) },
     "beyond-log": { trust: (s, h) => Math.exp(h.alpha * s.logp) },
     profit: { trust: (s, h) => flag(s.p > h.threshold) },
     eaft: {
@@ -54,18 +73,21 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     kd: {
       trust: () => 0,
       terms: (s, h) => {
-        const T = h.temperature, soft = perTeacher(1, s).map((share, i) => [T * share, teacher(i, 1 / T)]);
+        const T = h.temperature, power = 1 / (T * h.teacher_temperature);
+        const soft = perTeacher(1, s).map((share, i) => [T * share, teacher(i, power)]);
         return T === 1 ? soft : [[1, STUDENT], [-T, { student: 1 / T }], ...soft];
       },
     },
     "kd-hybrid": {
-      trust: (s, h) => 1 - h.teacher_weight,
-      terms: (s, h) => perTeacher(h.teacher_weight, s).map((share, i) => [share, teacher(i)]),
+      trust: (s, h) => 1 - numberOf(h.teacher_weight, s),
+      terms: (s, h) =>
+        perTeacher(numberOf(h.teacher_weight, s), s).map((share, i) => [share, teacher(i, 1 / h.teacher_temperature)]),
     },
     "target-sft": {
-      trust: (s) => s.p,
-      terms: (s, h) => [[1 - s.p, { student: 1 - h.eta, teachers: perTeacher(h.eta, s) }]],
+      trust: (s, h) => numberOf(h.trust, s),
+      terms: (s, h, trust) => [[1 - trust, guided(numberOf(h.eta, s), h.teacher_temperature, s)]],
     },
+    taid: { trust: () => 0, terms: (s, h) => [[1, guided(h.start, 1, s)]] },
     gift: {
       trust: (s, h) => {
         const uniform = uniformShare(s, h);
@@ -255,6 +277,9 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
           studentTail: columns["student tail"][t], teachers, vocabulary: store.vocabulary,
           teacherLogps: teachers.map(part), teacherTails: teachers.map((name) => columns[`${name} tail`][t]),
           teacherEntropies: teachers.map((name) => columns[`${name} entropy`][t]),
+          teacherOverlaps: teachers.map((name) => columns[`${name} overlap`][t]),
+          teacherLabels: teachers.map((name) => Math.exp(columns[name][at + label])),
+          referenceEntropy: columns[ownReference ? "reference entropy" : "entropy"][t],
           reference: ownReference ? part("reference") : student,
           referenceTail: columns[ownReference ? "reference tail" : "student tail"][t],
           referenceBelow: columns.reference_mass_below ? columns.reference_mass_below[t] : NaN,
@@ -265,7 +290,10 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
         return s;
       });
       const ratio = total(members.map((s) => s.logp - s.referenceLogp)) / Math.max(members.length, 1);
-      members.forEach((s) => { s.sequence = { ratio }; tokens.push(s); });
+      members.forEach((s, i) => {
+        Object.assign(s, { sequence: { ratio }, position: i / Math.max(members.length - 1, 1) });
+        tokens.push(s);
+      });
     });
     return tokens;
   }

@@ -103,7 +103,8 @@ def _columns(rows: Sequence[MeasuredRow], ids: np.ndarray, sources: Sequence[str
         if name in rows[0].numbers:
             columns[column] = _floats([row.numbers[name] for row in rows])
     for source in sources:
-        columns[f"{source} entropy"] = _floats([row.numbers[f"{source} entropy"] for row in rows])
+        for number in ("entropy", "overlap"):
+            columns[f"{source} {number}"] = _floats([row.numbers[f"{source} {number}"] for row in rows])
     if "reference" not in sources and _differs(rows):  # a reference of which only the label's probability is known
         columns["reference_logp_y"] = _floats([row.numbers["reference_logp_y"] for row in rows])
     return columns
@@ -138,9 +139,17 @@ def _method(name: str, method: qt.Method) -> dict[str, Any]:
     settings = []
     for each in hyperparameters(qt.METHODS[name]):
         value = values[each.name]
-        value = sum(value) if isinstance(value, list | tuple) else value
-        settings.append({"name": each.name, "value": value, "about": each.domain.about, **_domain(each.domain)})
+        stays = not (isinstance(each.domain, Within) and _changes(value))
+        value = sum(value) if isinstance(value, list | tuple) and stays else value
+        bounds = _domain(each.domain) if stays else {}
+        settings.append({"name": each.name, "value": value, "about": each.domain.about, **bounds})
     return {"name": name, "settings": settings, "source": method.source, "use_when": method.use_when}
+
+
+def _changes(value: Any) -> bool:
+    """Whether a value is a schedule or a statistic, or holds one, which the page shows and does not move."""
+    several = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(each, str | Mapping) for each in several)
 
 
 def _domain(domain: Within | Count | OneOf) -> dict[str, Any]:

@@ -53,6 +53,7 @@
   const likeliest = (values) => values.reduce((best, value, k) => (value > values[best] ? k : best), 0);
 
   /* ---- the method and its hyperparameters */
+  const textOf = (value) => (value !== null && typeof value === "object" ? JSON.stringify(value) : value);
   const live = store.methods.filter((each) => LiveTarget.METHODS.includes(each.name));
 
   function chooseMethod(name, settings) {
@@ -76,7 +77,7 @@
       options(select, each.choices.map((value, i) => [String(i), value === null ? "none" : String(value)]), String(each.choices.indexOf(state.settings[each.name])));
       return [select];
     }
-    if (each.low === undefined) return [` ${state.settings[each.name]}`];
+    if (each.low === undefined) return [` ${textOf(state.settings[each.name])}`];
     const value = state.settings[each.name], high = Math.min(each.high, Math.max(1, 4 * each.value));
     const low = each.open ? high / 200 : each.low;
     const box = make("input", { type: "number", value, min: low, max: each.high, step: "any", "aria-label": `${each.name}, as a number` });
@@ -356,7 +357,7 @@
     const against = findings.methods.some((each) => each.contradicted_share !== null);
     const heads = ["method", "mean trust", "pull beside sft's", "effective tokens", "pull on confident conflicts", ...(against ? ["pull where the teacher contradicts"] : []), "mean KL(Q‖p)", "proper targets"];
     const lines = findings.methods.map((each) => {
-      const settings = Object.entries(each.hyperparameters).map(([name, value]) => `${name} ${value}`).join(", ");
+      const settings = Object.entries(each.hyperparameters).map(([name, value]) => `${name} ${textOf(value)}`).join(", ");
       const can = live.some((one) => one.name === each.name);
       const name = can ? make("button", { type: "button", class: "method", onclick: () => chooseMethod(each.name), "data-method": each.name }, each.name) : each.name;
       const cell = make("span", null, name, settings ? make("span", { class: "soft" }, ` ${settings}`) : "", each.name === findings.configured ? make("span", { class: "soft" }, " (this run's)") : "");

@@ -1,0 +1,57 @@
+"""A schedule in a configuration: from YAML to the run, its manifest and what is printed of it."""
+
+import pytest
+from job.command import run as command
+
+from qtarget.disk.seal import read_seal
+from qtarget.job.config.flags import parse_arguments
+from qtarget.job.config.read_job import read_job
+
+
+def job_of(*words: str):
+    return read_job(parse_arguments(["mine.yaml", *words]))
+
+
+@pytest.fixture
+def mine(here):
+    """A configuration of the test's own, with a schedule in it."""
+    (here / "mine.yaml").write_text((here / "config.yaml").read_text() + "trust: {from: 1, to: p_y, until: 0.5}\n")
+    return here
+
+
+def test_a_schedule_is_written_in_yaml_or_as_a_flag(mine):
+    whole = {"from": 0.2, "to": 0.8, "shape": "cosine"}
+    job = job_of("--eta", "{from: 0.2, to: 0.8, shape: cosine}", "--schedule-steps", "8")
+    assert job.method.hyperparameters["eta"] == whole
+    assert job.method.hyperparameters["trust"] == {"from": 1, "to": "p_y", "until": 0.5}
+    assert job.method.needs >= {"teacher", "progress"}
+    assert job.args.schedule_steps == 8
+    assert job_of("--eta", "agreement").method.hyperparameters["eta"] == "agreement"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--eta", "{from: 0.2}"), r"a schedule with 'to'"),
+        (("--teacher-temperature", "{from: 1, to: 2}"), "teacher_temperature cannot be a schedule; of this method eta"),
+        (("--method", "idft", "--eta=null", "--trust=null", "--beta", "{from: 0, to: 1}"), "beta cannot be a schedule"),
+        (("--learning-rate", "{from: 1e-5, to: 1e-4}"), "It takes no schedule"),
+        (("--schedule-steps", "0"), "schedule_steps: 0"),
+    ],
+)
+def test_a_schedule_where_none_can_be_is_refused(mine, words, said):
+    with pytest.raises(ValueError, match=said):
+        job_of(*words)
+
+
+def test_a_run_says_its_schedule_wherever_it_says_its_method(mine, capsys):
+    words = ("mine.yaml", "--eta", "{from: 0.2, to: 0.8}")
+    shown = command(capsys, "validate", *words)
+    assert shown.code == 0, shown.err
+    assert "from: 0.2" in shown.out
+    assert command(capsys, "estimate", *words).code == 0
+    said = command(capsys, "train", *words)
+    assert said.code == 0, said.err
+    identity = read_seal(mine / "out").facts["history"][-1]["identity"]
+    assert identity["hyperparameters"]["eta"] == {"from": 0.2, "to": 0.8}
+    assert "schedule_steps" in identity
