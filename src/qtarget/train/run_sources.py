@@ -5,8 +5,11 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 import qtarget as qt
-from qtarget.data import EVIDENCE, carries_weight
+from qtarget.data import EVIDENCE, TeacherView, carries_weight, teacher_view
+from qtarget.target.evidence import evidence_rows
 from qtarget.teacher import EvidenceSource, ReadsAhead
 from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers
 from qtarget.train.forward import ModelEvidence
@@ -35,6 +38,9 @@ def stand_in(method: qt.Method, reference: Any, dataset: Any) -> tuple[qt.Method
     if method.without_reference is None or (reference is not None and not is_weighted):
         return method, reference
     return method.without_reference, None
+
+
+REFERENCE = "reference"
 
 
 class RunSources(NamedTuple):
@@ -74,17 +80,38 @@ def named_sources(teachers: Sequence[EvidenceSource], reference: EvidenceSource 
 
 def reads_ahead(sources: Mapping[str, EvidenceSource]) -> dict[str, Callable]:
     """By name how the sources are read that are read when a batch is made."""
-    return {name: source.read for name, source in sources.items() if isinstance(source, ReadsAhead)}
+    return {name: partial(_read, name, source) for name, source in sources.items() if isinstance(source, ReadsAhead)}
+
+
+def _read(name: str, source: ReadsAhead, batch: Mapping[str, Any]) -> Any:
+    view = _view(name, batch)
+    return source.read(batch if view is None else {**view.inputs, "labels": view.labels})
 
 
 def batch_evidence(sources: Mapping[str, EvidenceSource], texts: dict, batch: dict) -> dict[str, ModelEvidence]:
-    """What each source says about a batch: computed now, or read when the batch was made."""
-    return {name: _evidence(name, source, texts, batch) for name, source in sources.items()}
+    """What each source says about a batch: computed now, or read when the batch was made.
+
+    A teacher reads its own prompts where the batch has them, and what it says of the completions' tokens is laid out
+    like the batch.
+    """
+    found = {}
+    for name, source in sources.items():
+        view = _view(name, batch)
+        evidence = _evidence(
+            name, source, view.inputs if view else texts, view.labels if view else batch["labels"], batch
+        )
+        found[name] = evidence_rows(evidence, view.back) if view else evidence
+    return found
 
 
-def _evidence(name: str, source: EvidenceSource, texts: dict, batch: dict) -> ModelEvidence:
+def _view(name: str, batch: Mapping[str, Any]) -> TeacherView | None:
+    """What a source is asked about a batch in the batch's place; the reference reads what the student does."""
+    return None if name == REFERENCE else teacher_view(batch)
+
+
+def _evidence(name: str, source: EvidenceSource, inputs: dict, labels: Tensor, batch: dict) -> ModelEvidence:
     read = batch.get(EVIDENCE, {}).get(name)
     if read is None:
-        return source.evidence(texts, batch["labels"])
+        return source.evidence(inputs, labels)
     assert isinstance(source, ReadsAhead)
-    return source.unpack(read, texts["input_ids"].device)
+    return source.unpack(read, labels.device)

@@ -11,7 +11,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput
 
 import qtarget as qt
-from qtarget.data import WEIGHT, PerTokenCollator, RowCounts, check_positions, checked_ids
+from qtarget.data import TEACHER_IDS, WEIGHT, PerTokenCollator, RowCounts, check_positions, checked_ids
 from qtarget.models.balancing import can_balance
 from qtarget.models.causal_lm import keep_quantised_layout
 from qtarget.teacher import EvidenceSource, check_head
@@ -79,7 +79,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     """
 
     loss_is_scaled_for_ga = True
-    carried_columns = (WEIGHT,)
+    carried_columns = (WEIGHT, TEACHER_IDS)
     _tag_names = ["trl", "sft", "qtarget"]  # noqa: RUF012  (TRL's own declaration)
 
     def __init__(
@@ -116,6 +116,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.prepared = PreparedSets(self.door, self._checked_set)
         self.row_counts = self.prepared.row_counts
         train_dataset, eval_dataset = self.door.through(train_dataset, "train"), self.door.through(eval_dataset, "eval")
+        checks.check_teacher_prompts(self.method, self.door.opened, self.asker)
         checks.check_weights(self.method, self.door.mixture_of(train_dataset) or train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
