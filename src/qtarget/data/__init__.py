@@ -29,7 +29,7 @@ from qtarget.data.batches.collate import EVIDENCE, PerTokenCollator, sequence_id
 from qtarget.data.batches.packing import pack_rows, truncate_rows
 from qtarget.data.batches.positions import check_positions
 from qtarget.data.batches.row_counts import RowCounts, learned_tokens, row_labels
-from qtarget.data.batches.teacher_batch import TEACHER_BATCH, TeacherView, teacher_view
+from qtarget.data.batches.teacher_batch import TEACHER_BATCH, TeacherView, teacher_batch, teacher_view
 from qtarget.data.batches.token_ids import checked_ids
 from qtarget.data.chat.chat_style import ChatStyle, chat_style
 from qtarget.data.columns import column_names
@@ -90,6 +90,7 @@ __all__ = [
     "sift",
     "sift_stream",
     "span_weights",
+    "teacher_batch",
     "teacher_view",
     "truncate_rows",
 ]

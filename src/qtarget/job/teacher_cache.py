@@ -200,7 +200,7 @@ def write_caches(prepared: PreparedCaches) -> None:
     for model in prepared.models:
         live = _load(model, job, rendered)
         plan = plan_cache(
-            rendered.documents,
+            rendered.documents(model.name),
             _origin(model, live, rendered),
             model.keep,
             storage_dtype=job.cache.dtype,

@@ -7,7 +7,7 @@ from datasets import Dataset, IterableDataset
 from transformers import ProcessorMixin
 
 import qtarget as qt
-from qtarget.data import SPANS, TEACHER_PARTS, WEIGHT, Asker, OpenRows, carries_weight, column_names
+from qtarget.data import SPANS, TEACHER_IDS, TEACHER_PARTS, WEIGHT, Asker, OpenRows, carries_weight, column_names
 from qtarget.train.row_mixture import RowSet, sets_of
 
 
@@ -104,6 +104,7 @@ def check_teacher_prompts(method: qt.Method, opened: Sequence[OpenRows], asker: 
         ValueError: with the line that leaves the column unread.
     """
     parts = [(part, each.form.reads[part]) for each in opened for part in TEACHER_PARTS if part in each.form.reads]
+    parts += [("teacher_prompt", TEACHER_IDS) for each in opened if TEACHER_IDS in column_names(each.rows)]
     if parts and method.num_teachers == 0:
         part, column = parts[0]
         raise ValueError(

@@ -72,7 +72,7 @@ def test_rows_that_ask_more_than_once_are_refused_or_left_out(here, job):
 @pytest.mark.failure_case(17)
 def test_training_asks_as_evaluation_does_and_learns_the_end(job):
     rendered = render(job(columns="{prompt: problem, completion: solution}", prompt_format="plain"))
-    row = min(rendered.documents, key=lambda document: len(document.ids))
+    row = min(rendered.documents("reference"), key=lambda document: len(document.ids))
     asked = prompt_ids("plain", Question("", ROWS[0]["problem"], ""), rendered.tokenizer)
     check_as_trained(asked, row.ids, rendered.tokenizer)
     rows = training_rows(job(columns="{prompt: problem, completion: solution}", prompt_format="plain")).laid_out
