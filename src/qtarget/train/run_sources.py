@@ -10,8 +10,8 @@ from torch import Tensor
 import qtarget as qt
 from qtarget.data import EVIDENCE, TeacherView, carries_weight, teacher_view
 from qtarget.target.evidence import evidence_rows
-from qtarget.teacher import EvidenceSource, ReadsAhead
-from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers
+from qtarget.teacher import SELF, EvidenceSource, ReadsAhead
+from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, check_self_teacher
 from qtarget.train.forward import ModelEvidence
 from qtarget.train.lookup import CacheReference, check_lookups, lookup_source, name_of, with_caches
 from qtarget.train.reference import Snapshot
@@ -27,6 +27,9 @@ def given_sources(teacher: Any, reference: Any, model: Any, args: TargetSFTConfi
         model: the student as it was given.
     """
     teachers = as_teachers(args.teacher if teacher is None else teacher)
+    check_self_teacher(teachers, args)
+    own = name_of("initial", model)
+    teachers = tuple(own if each == SELF and args.teacher_cache is not None else each for each in teachers)
     given = args.reference if reference is None else reference
     given = given if args.reference_cache is None else CacheReference(args.reference_cache, name_of(given, model))
     return with_caches(teachers, as_teachers(args.teacher_cache), "teacher"), given

@@ -27,7 +27,9 @@ class TargetSFTConfig(SFTConfig):
         method: name in `qt.METHODS`.
         method_kwargs: its hyperparameters; those left out keep their defaults.
         teacher: path or hub name of the teacher, or the address of one that is served (`http://…`); a list of them
-            for a method with several.
+            for a method with several. "self" is the student as training starts (its adapter switched off under peft).
+        ema: of `teacher: self`, an average of the student in its place: the part of the average that stays at each
+            optimizer step, 0 ≤ ema < 1, as in 0.99. It is saved in checkpoints.
         teacher_cache: folder that `qtarget teacher cache` wrote, or a list of them: the teacher is read there, and
             none is loaded. `teacher` then names the model it must be of, or is left out.
         teacher_top_k: likeliest tokens that are kept of a cached or served teacher or reference, at each token. The
@@ -85,7 +87,12 @@ class TargetSFTConfig(SFTConfig):
         default=None, metadata={"help": "Hyperparameters of the method, for example '{\"eta\": 0.5}'."}
     )
     teacher: list[str] | str | None = field(
-        default=None, metadata={"help": "Path or hub name of the teacher, or a list of several."}
+        default=None,
+        metadata={"help": "Path or hub name of the teacher, 'self' for the student, or a list of several."},
+    )
+    ema: float | None = field(
+        default=None,
+        metadata={"help": "Of `teacher: self`, average the student: the part that stays at each step, such as 0.99."},
     )
     teacher_cache: list[str] | str | None = field(
         default=None, metadata={"help": "Folder of a teacher cache, or a list of several."}
@@ -159,6 +166,11 @@ class TargetSFTConfig(SFTConfig):
     def __post_init__(self) -> None:
         if self.learn not in (None, *LEARN):
             raise ValueError(f"learn is {self.learn!r}; expected one of {', '.join(LEARN)}, as in `learn: assistant`.")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(
+                f"ema is {self.ema}; expected a number of 0 or more and less than 1, as in `ema: 0.99`. An average "
+                "that never moves is `teacher: self` without `ema`."
+            )
         if self.on_nonfinite not in ON_NONFINITE:
             raise ValueError(
                 f"on_nonfinite is {self.on_nonfinite!r}; expected {' or '.join(ON_NONFINITE)}, as in "

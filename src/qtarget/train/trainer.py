@@ -35,6 +35,7 @@ from qtarget.train.resumption.sealed_run import SealedRun
 from qtarget.train.roll_call import ranks_told
 from qtarget.train.row_door import RowDoor, student_processor
 from qtarget.train.run_sources import given_sources, named_sources, open_sources, reads_ahead, stand_in
+from qtarget.train.self_teacher import FollowStudent, StudentAverage
 from qtarget.train.skipped_steps import SkippedSteps
 from qtarget.train.target_calls import TargetCalls
 from qtarget.train.target_sft_config import as_target_config, refuse_other_losses
@@ -167,6 +168,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         check_coverage(self.sources, {"train": self.train_dataset, "eval": self.eval_dataset}, rendered)
         if isinstance(self.reference, Snapshot):
             self.add_callback(RefreshSnapshot(self.reference))
+        for average in self._averages:
+            self.add_callback(FollowStudent(average))
         add_target_loss(base)
 
     def prepare_rows(self, dataset: Any, prepare: Prepare, args: Any, packing: bool, request: Preparation) -> Any:
@@ -176,6 +179,11 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def sources(self) -> dict[str, EvidenceSource]:
         """Where evidence about a batch comes from, by name: the teachers in their order, then the reference."""
         return named_sources(self.teachers, self.reference)
+
+    @property
+    def _averages(self) -> list[StudentAverage]:
+        """Teachers that follow the student."""
+        return [teacher for teacher in self.teachers if isinstance(teacher, StudentAverage)]
 
     # The loss
 
@@ -306,8 +314,12 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self._log_window.save(folder)
         if isinstance(self.reference, Snapshot):
             self.reference.save(folder, writes=self.args.should_save)
+        for average in self._averages:
+            average.save(folder, writes=self.args.should_save)
 
     def load_beside(self, folder: Path) -> None:
         self._log_window.load(folder)
         if isinstance(self.reference, Snapshot):
             self.reference.load(folder)
+        for average in self._averages:
+            average.load(folder)
