@@ -43,9 +43,6 @@ def stand_in(method: qt.Method, reference: Any, dataset: Any) -> tuple[qt.Method
     return method.without_reference, None
 
 
-REFERENCE = "reference"
-
-
 class RunSources(NamedTuple):
     """What a run reads beside its rows.
 
@@ -109,7 +106,7 @@ def batch_evidence(sources: Mapping[str, EvidenceSource], texts: dict, batch: di
 
 def _view(name: str, batch: Mapping[str, Any]) -> TeacherView | None:
     """What a source is asked about a batch in the batch's place; the reference reads what the student does."""
-    return None if name == REFERENCE else teacher_view(batch)
+    return None if name == "reference" else teacher_view(batch)
 
 
 def _evidence(name: str, source: EvidenceSource, inputs: dict, labels: Tensor, batch: dict) -> ModelEvidence:

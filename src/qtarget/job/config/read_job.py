@@ -130,13 +130,6 @@ def _existing_model(name: str, key: str) -> str:
     return name
 
 
-def _the_student(name: str, key: str) -> str:
-    """What names the student itself, which a teacher may be."""
-    if key != "teacher":
-        raise ValueError(f"`{key}: {name}` is the student itself, which a teacher may be; write `{key}: initial`.")
-    return name
-
-
 def _address(name: str, key: str) -> str:
     """The address of a server that answers for a teacher or a reference."""
     if key == "model":
