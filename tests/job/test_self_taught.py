@@ -10,6 +10,7 @@ import pytest
 import torch
 from job.command import run as command
 from job.directories import write_rows
+from job.inspection.test_inspect_command import close, figures
 from job.launched import launched
 from job.stopped import ended
 from safetensors.torch import load_file
@@ -154,3 +155,15 @@ def test_validate_says_what_the_context_does_and_warns_where_it_holds_the_answer
     shown = command(capsys, "validate", "self.yaml")
     assert "contains the completion itself in 8 of the 16 rows looked at" in " ".join(shown.out.split())
     assert "teacher: mean p_y" in shown.out
+
+
+def test_inspection_asks_the_teacher_its_own_prompt(hinted, capsys):
+    (hinted / "config.yaml").unlink()
+    (hinted / "config.yaml").write_text(SELF)
+    live = figures(capsys)
+    kept = ("--teacher-top-k", "1000", "--cache-dtype", "float32")
+    said = command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", "cache", *kept)
+    assert said.code == 0, said.err
+    close(figures(capsys, "--teacher-cache", "cache"), live, 1e-3)
+    plain = figures(capsys, "--columns", "{privileged_context: null}")
+    assert plain["teachers"][0]["nll"] != pytest.approx(live["teachers"][0]["nll"], abs=1e-3)

@@ -129,6 +129,21 @@ def test_conversations_are_rendered_for_the_teacher_by_the_same_template(learn, 
     trainer.train()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS[:3])
+def test_a_prompt_that_the_teacher_has_no_positions_for_is_refused_before_the_first_step(layout):
+    """GPT-2's positions are a table; Qwen's go on."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": tiny_models.VOCAB}
+    data = rows(lambda prompt, completion: "w1 " * 40)
+    words = r"The teacher reads up to \d\d tokens of a row of the train data set.* has 32 positions"
+    with pytest.raises(UnusableRow, match=words):
+        build(data, teacher=GPT2LMHeadModel(GPT2Config(n_positions=32, **sizes)), **layout)
+    build(data, teacher=GPT2LMHeadModel(GPT2Config(n_positions=64, **sizes)), **layout)
+    with pytest.warns(UserWarning, match=words):
+        build(data, teacher=tiny_models.tiny_model(seed=1, max_position_embeddings=32), **layout)
+
+
 def test_a_text_for_the_teacher_stands_in_the_place_of_the_users_last_message():
     turns = [
         {"role": "user", "content": "w1"},

@@ -27,7 +27,7 @@ from qtarget.data.bad_rows.row_places import FilesInfo
 from qtarget.data.bad_rows.sift import RowLook, RowPolicy, sift, sift_stream
 from qtarget.data.batches.collate import EVIDENCE, PerTokenCollator, sequence_ids
 from qtarget.data.batches.packing import pack_rows, truncate_rows
-from qtarget.data.batches.positions import check_positions
+from qtarget.data.batches.positions import check_positions, check_teacher_positions
 from qtarget.data.batches.row_counts import RowCounts, learned_tokens, row_labels
 from qtarget.data.batches.teacher_batch import TEACHER_BATCH, TeacherView, teacher_batch, teacher_view
 from qtarget.data.batches.token_ids import checked_ids
@@ -75,6 +75,7 @@ __all__ = [
     "carries_weight",
     "chat_style",
     "check_positions",
+    "check_teacher_positions",
     "checked_ids",
     "column_names",
     "found_rows",

@@ -5,13 +5,20 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 import qtarget as qt
-from qtarget.data import EVIDENCE, TeacherView, carries_weight, teacher_view
+from qtarget.data import EVIDENCE, Asker, TeacherView, carries_weight, check_teacher_positions, teacher_view
 from qtarget.target.evidence import evidence_rows
 from qtarget.teacher import SELF, EvidenceSource, ReadsAhead
-from qtarget.train.build_sources import Student, as_teachers, build_reference, build_teachers, check_self_teacher
+from qtarget.train.build_sources import (
+    Student,
+    as_teachers,
+    build_reference,
+    build_teachers,
+    causal_lm,
+    check_self_teacher,
+)
 from qtarget.train.forward import ModelEvidence
 from qtarget.train.lookup import CacheReference, check_lookups, lookup_source, name_of, with_caches
 from qtarget.train.reference import Snapshot
@@ -70,6 +77,23 @@ def open_sources(
     check_lookups(method, named_sources(found, opened), student.vocabulary)
     is_student = opened is None and reference is not None and "reference" in method.needs
     return RunSources(found, opened, student.model.disable_adapter if is_student else None)
+
+
+def check_prompts_fit(teachers: Sequence[EvidenceSource], datasets: Mapping[str, Any], asker: Asker) -> None:
+    """Refuse prompts of teachers' own for which a teacher in memory has too few positions.
+
+    Args:
+        datasets: prepared rows by name, or several of them by name.
+
+    Raises:
+        UnusableRow: as `check_teacher_positions`.
+    """
+    models = [getattr(teacher, "model", getattr(teacher, "student", None)) for teacher in teachers]
+    for name, given in datasets.items():
+        for rows in given.values() if isinstance(given, Mapping) else [given]:
+            for model in models:
+                if isinstance(model, nn.Module):
+                    check_teacher_positions(rows, name, causal_lm(model), asker)
 
 
 def named_sources(teachers: Sequence[EvidenceSource], reference: EvidenceSource | None) -> dict[str, EvidenceSource]:

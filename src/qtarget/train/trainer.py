@@ -34,7 +34,14 @@ from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.resumption.sealed_run import SealedRun
 from qtarget.train.roll_call import ranks_told
 from qtarget.train.row_door import RowDoor, student_processor
-from qtarget.train.run_sources import given_sources, named_sources, open_sources, reads_ahead, stand_in
+from qtarget.train.run_sources import (
+    check_prompts_fit,
+    given_sources,
+    named_sources,
+    open_sources,
+    reads_ahead,
+    stand_in,
+)
 from qtarget.train.self_teacher import FollowStudent, StudentAverage
 from qtarget.train.skipped_steps import SkippedSteps
 from qtarget.train.target_calls import TargetCalls
@@ -165,7 +172,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
         student = Student(self.model, base, self.text_tokenizer, self.args.device)
         self.teachers, self.reference, self.adapter_off = open_sources(teachers, given, self.method, student, self.args)
         rendered = rendering(self.args, self.text_tokenizer, self.chat_template)
-        check_coverage(self.sources, {"train": self.train_dataset, "eval": self.eval_dataset}, rendered)
+        datasets = {"train": self.train_dataset, "eval": self.eval_dataset}
+        check_coverage(self.sources, datasets, rendered)
+        check_prompts_fit(self.teachers, datasets, self.asker)
         if isinstance(self.reference, Snapshot):
             self.add_callback(RefreshSnapshot(self.reference))
         for average in self._averages:
