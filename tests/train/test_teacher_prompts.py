@@ -12,6 +12,7 @@ import qtarget as qt
 from qtarget.data import TEACHER_BATCH, TEACHER_IDS
 from qtarget.outcomes import UnusableRow
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+from qtarget.train.run_sources import batch_evidence
 
 LAYOUTS = [
     {},
@@ -273,3 +274,14 @@ def test_a_mixture_gives_the_teacher_its_prompt_in_the_sets_that_have_one():
         trainer = build(mixture, **layout)
         assert TEACHER_IDS in trainer.train_dataset.column_names
         trainer.train()
+
+
+def test_the_reference_reads_what_the_student_does():
+    trainer = build(rows(hinted))
+    batch = next(iter(trainer.get_train_dataloader()))
+    texts = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    source = trainer.teachers[0]
+    found = batch_evidence({"teacher 0": source, "reference": source}, texts, batch)
+    plain = source.evidence(texts, batch["labels"]).hidden
+    assert torch.equal(found["reference"].hidden, plain)
+    assert not torch.allclose(found["teacher 0"].hidden, plain)
