@@ -12,6 +12,7 @@ from job.command import run as command
 from job.directories import write_rows
 from job.inspection.test_inspect_command import close, figures
 from job.launched import launched
+from job.sharding_on_cpus import ShardingOnCPUs
 from job.stopped import ended
 from safetensors.torch import load_file
 from tiny_models import prompt_completion
@@ -106,6 +107,17 @@ def test_two_ranks_are_one_and_keep_the_same_average(hinted):
     averages = [load_file(hinted / name / "checkpoint-6" / AVERAGE_FILE) for name in ("one", "two")]
     for name, average in averages[0].items():
         torch.testing.assert_close(averages[1][name], average, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="forks")
+def test_under_fsdp_an_average_is_refused_in_words_and_a_copy_is_cut_with_the_student(hinted):
+    words = ("train", "self.yaml", "--ddp-backend", "gloo", "--use-cpu", "--fsdp", "full_shard")
+    words = (*words, "--fsdp-config", "{version: 2, state_dict_type: FULL_STATE_DICT}", "--max-steps", "2")
+    refused = launched([*words, "--ema", "0.9"], ShardingOnCPUs(), folder=hinted)
+    assert refused.codes == [2, 2], refused.err
+    assert "averages whole weights, and FSDP cuts them over ranks" in " ".join(refused.err.split())
+    copied = launched(words, ShardingOnCPUs(), folder=hinted)
+    assert copied.codes == [0, 0], copied.err
 
 
 def test_from_a_cache_it_is_the_live_student_as_it_was_at_first(hinted, capsys):
