@@ -37,12 +37,12 @@ def server(folder):
         yield server
 
 
-def trainer(teacher: str, callbacks=(), **changes) -> TargetSFTTrainer:
+def trainer(teacher: str, callbacks=(), data=None, **changes) -> TargetSFTTrainer:
     args = parity.common_args(max_steps=STEPS, **changes)
     return TargetSFTTrainer(
         tiny_models.tiny_model(),
         TargetSFTConfig(method="target-sft", teacher=teacher, teacher_top_k=tiny_models.VOCAB, **args),
-        train_dataset=tiny_models.prompt_completion(),
+        train_dataset=tiny_models.prompt_completion() if data is None else data,
         processing_class=tiny_models.tiny_tokenizer(),
         callbacks=list(callbacks),
     )
@@ -112,3 +112,11 @@ def test_a_server_that_never_comes_back_stops_the_run_in_its_own_words(folder):
         with pytest.raises(TeacherUnavailableError, match=rf"{server.url} was away for 1 s.*qtarget teacher serve"):
             run.train()
         assert 2 <= run.state.global_step < STEPS
+
+
+@pytest.mark.parametrize("layout", [{}, {"packing": True, "max_length": 64}], ids=str)
+def test_a_served_teacher_reads_its_own_prompt(server, folder, undisturbed, layout):
+    data = tiny_models.prompt_completion().map(lambda row: {"teacher_prompt": f"w1 w2 w3 {row['prompt']}"})
+    served, live = history(server.url, data=data, **layout), history(str(folder), data=data, **layout)
+    assert max(parity.deviation(served, live)) < 1e-5
+    assert max(parity.deviation(served, undisturbed)) > 1e-3

@@ -5,6 +5,7 @@ Rows go through these rooms, from the first to the last:
     forms/       any form of rows, each row checked and turned into the columns that are tokenised
     chat/        what a chat template makes of a conversation
     learned/     what of a conversation is learned: its tokens, with labels
+    teacher_prompts/  what a teacher reads in the place of a row's prompt
     weights/     weights of single tokens, given or made from stretches of characters
     batches/     rows of tokens: counted, checked against the model, cut, packed, laid out as batches
 
@@ -26,8 +27,9 @@ from qtarget.data.bad_rows.row_places import FilesInfo
 from qtarget.data.bad_rows.sift import RowLook, RowPolicy, sift, sift_stream
 from qtarget.data.batches.collate import EVIDENCE, PerTokenCollator, positions, sequence_ids
 from qtarget.data.batches.packing import pack_rows, truncate_rows
-from qtarget.data.batches.positions import check_positions
+from qtarget.data.batches.positions import check_positions, check_teacher_positions
 from qtarget.data.batches.row_counts import RowCounts, learned_tokens, row_labels
+from qtarget.data.batches.teacher_batch import TEACHER_BATCH, TeacherView, teacher_batch, teacher_view
 from qtarget.data.batches.token_ids import checked_ids
 from qtarget.data.chat.chat_style import ChatStyle, chat_style
 from qtarget.data.columns import column_names
@@ -35,6 +37,14 @@ from qtarget.data.forms.open_rows import OpenRows, open_rows
 from qtarget.data.forms.row_form import RowForm
 from qtarget.data.learned.labels import RowRendering, found_rows, is_conversation, learned_rows
 from qtarget.data.learned.learned_turns import LEARN
+from qtarget.data.learned.teacher_texts import attach_teacher_ids
+from qtarget.data.teacher_prompts.teacher_ids import (
+    TEACHER_IDS,
+    TEACHER_PARTS,
+    TEACHER_PROMPT,
+    as_the_student,
+    in_place,
+)
 from qtarget.data.weights.spans import message_spans, span_weights
 from qtarget.data.weights.token_weight import SPANS, WEIGHT, attach_token_weight, carries_weight
 
@@ -42,6 +52,10 @@ __all__ = [
     "EVIDENCE",
     "LEARN",
     "SPANS",
+    "TEACHER_BATCH",
+    "TEACHER_IDS",
+    "TEACHER_PARTS",
+    "TEACHER_PROMPT",
     "WEIGHT",
     "Asker",
     "ChatStyle",
@@ -54,13 +68,18 @@ __all__ = [
     "RowLook",
     "RowPolicy",
     "RowRendering",
+    "TeacherView",
+    "as_the_student",
+    "attach_teacher_ids",
     "attach_token_weight",
     "carries_weight",
     "chat_style",
     "check_positions",
+    "check_teacher_positions",
     "checked_ids",
     "column_names",
     "found_rows",
+    "in_place",
     "is_conversation",
     "learned_rows",
     "learned_tokens",
@@ -73,5 +92,7 @@ __all__ = [
     "sift",
     "sift_stream",
     "span_weights",
+    "teacher_batch",
+    "teacher_view",
     "truncate_rows",
 ]

@@ -35,7 +35,7 @@ from qtarget.teacher import (
 from qtarget.teacher.cache import CacheOrigin, CachePlan, plan_cache, verify_cache, write_cache
 from qtarget.teacher.cache.contents import bytes_per_token
 from qtarget.teacher.cache.writer import shards_on_disk
-from qtarget.train.build_sources import as_teachers
+from qtarget.train.build_sources import as_teachers, check_self_teacher
 from qtarget.train.checks import check_method
 from qtarget.train.lookup import CacheReference, check_lookups, temperature_for, with_caches
 
@@ -114,6 +114,7 @@ def models_to_cache(job: Job) -> list[ModelToCache]:
         raise ValueError(
             "no folder for a cache is given; write `teacher_cache: folder` (or `reference_cache: folder`)."
         )
+    check_self_teacher(as_teachers(args.teacher), args)
     teachers = with_caches(
         as_teachers(args.teacher), [str(folder) for folder in as_teachers(args.teacher_cache)], "teacher"
     )
@@ -139,14 +140,21 @@ def _model_to_cache(job: Job, name: str, cached: CacheReference) -> ModelToCache
             f"`{role}: path/or/hub-name`."
         )
     keep = Keep(_tokens_kept(job, role), "sampled" if job.cache.sampled else "top", temperature_for(job.method, name))
-    if kind is SourceKind.INITIAL:
-        if job.method.refresh_every is not None:
+    if kind in (SourceKind.INITIAL, SourceKind.SELF):
+        if kind is SourceKind.INITIAL and job.method.refresh_every is not None:
             raise ValueError(
                 f'the reference of "{job.method.name}" is the student of a few steps ago, so it cannot be written '
                 "ahead; remove `reference_cache`."
             )
         init_kwargs = {"revision": job.model_args.model_revision, "trust_remote_code": args.trust_remote_code}
-        dtype = args.reference_dtype or _student_dtype(job)
+        given = (
+            args.reference_dtype
+            if role == "reference"
+            else None
+            if args.teacher_dtype == "auto"
+            else args.teacher_dtype
+        )
+        dtype = given or _student_dtype(job)
         return ModelToCache(name, job.model, Path(cached.folder), keep, dtype, {**init_kwargs, **_pickles(job)})
     init_kwargs: Any = (args.teacher_init_kwargs if role == "teacher" else args.reference_init_kwargs) or {}
     if init_kwargs.get("device_map") in OVER_RANKS:
@@ -200,7 +208,7 @@ def write_caches(prepared: PreparedCaches) -> None:
     for model in prepared.models:
         live = _load(model, job, rendered)
         plan = plan_cache(
-            rendered.documents,
+            rendered.documents(model.name),
             _origin(model, live, rendered),
             model.keep,
             storage_dtype=job.cache.dtype,

@@ -13,6 +13,7 @@ from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import DataFacts
 from qtarget.job.output_folder import check_output
 from qtarget.job.rows.sources import SAMPLE_ROWS
+from qtarget.job.teacher_context import TeacherContext, leak_warnings, teacher_contexts
 from qtarget.job.teacher_mass import mass_warnings
 from qtarget.target.types import IGNORED
 
@@ -58,7 +59,9 @@ class Rehearsal:
         note: the precision, where the machine chose it.
         resumes: the checkpoint that the run goes on from; None for a new run.
         skipped: newer checkpoints that are not whole, each with the reason.
-        warnings: on caches and servers that hold too little of their teacher.
+        warnings: on caches and servers that hold too little of their teacher, and prompts of the teacher that hold
+            the answer.
+        contexts: what the teacher's own prompts do; nothing where rows give it none.
     """
 
     model: str
@@ -76,6 +79,7 @@ class Rehearsal:
     resumes: str | None = None
     skipped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    contexts: tuple[TeacherContext, ...] = ()
 
 
 def validate_job(job: Job, quick: bool = False) -> Rehearsal:
@@ -122,7 +126,8 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
         note=facts.precision,
         resumes=None if trainer.start.newest is None else str(trainer.start.newest),
         skipped=tuple(map(str, trainer.start.skipped)),
-        warnings=tuple(mass_warnings(trainer)),
+        warnings=(*mass_warnings(trainer), *leak_warnings(trainer)),
+        contexts=teacher_contexts(trainer),
     )
 
 

@@ -70,6 +70,8 @@ def _facts_table(job: Job, rehearsal: Rehearsal) -> Table:
     table.add_row("  steps", _steps_text(rehearsal))
     step = rehearsal.step
     table.add_row("  one step", f"{step.rows} rows: loss {step.loss:.4f}, gradient norm {step.gradient_norm:.4g}")
+    for context in rehearsal.contexts:
+        table.add_row("  context", Text(context.sentence()))
     if rehearsal.note:
         table.add_row("  precision", Text(rehearsal.note))
     if rehearsal.resumes:

@@ -13,7 +13,7 @@ NOT_LOADED = ("*.md", "*.png", "*.log", "metrics.json", "train.yaml", "trainer_s
 """Names of sealed files that no model is loaded from: they may be edited."""
 STATES = (
     "optimizer.*", "optimizer_*", "scheduler.*", "scaler.*", "rng_state*", "random_states*", "sampler*", "global_step*",
-    "latest", "zero_to_fp32*", "reference_snapshot.safetensors",
+    "latest", "zero_to_fp32*", "reference_snapshot.safetensors", "teacher_average.safetensors",
 )  # fmt: skip
 """Files of a checkpoint beside its model, which training alone reads."""
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.index.json", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.pkl")

@@ -26,9 +26,10 @@ with needs_extra("qtarget.teacher"):
     from qtarget.teacher.live import LiveModel, frozen, frozen_copy, load_live_model
     from qtarget.teacher.padding import check_padding
     from qtarget.teacher.source import EvidenceSource, ReadsAhead
-    from qtarget.teacher.source_name import SourceKind, SourceName
+    from qtarget.teacher.source_name import SELF, SourceKind, SourceName
 
 __all__ = [
+    "SELF",
     "Document",
     "EvidenceSource",
     "Keep",

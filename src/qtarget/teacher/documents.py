@@ -76,16 +76,31 @@ def documents_in(batch: Mapping[str, Any]) -> list[DocumentPlace]:
     return [place for place in places if place.document.asked.any()]
 
 
-def documents_of_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Document]:
-    """The documents of prepared rows: `input_ids`, `labels`, and `seq_lengths` where several are packed into one."""
+def documents_of_rows(rows: Iterable[Mapping[str, Any]], in_place: str | None = None) -> Iterator[Document]:
+    """The documents of prepared rows: `input_ids`, `labels`, and `seq_lengths` where several are packed into one.
+
+    Args:
+        in_place: the column that says what is read in the place of each token, a list of ids for each, where the rows
+            have it; None for the tokens themselves.
+    """
     for row in rows:
         ids, labels = np.asarray(row["input_ids"], np.int32), np.asarray(row["labels"])
-        lengths = row.get("seq_lengths")
+        lengths, read = row.get("seq_lengths"), None if in_place is None else row.get(in_place)
         bounds = np.cumsum([0, *([len(ids)] if lengths is None else lengths)])
         for start, stop in pairwise(bounds):
-            document = Document.of(ids[start:stop], labels[start:stop])
+            own = slice(start, stop)
+            document = Document.of(ids[own], labels[own]) if read is None else _read_in_place(read[own], labels[own])
             if document.asked.any():
                 yield document
+
+
+def _read_in_place(read: Sequence[Any], labels: np.ndarray) -> Document:
+    """A document of which other tokens are read than the row's, the learned ones excepted."""
+    counts = np.array([len(each) for each in read])
+    ids = np.concatenate([np.asarray(each, np.int32) for each in read])
+    beside = np.full(len(ids), IGNORED)
+    beside[np.cumsum(counts)[counts > 0] - 1] = labels[counts > 0]
+    return Document.of(ids, beside)
 
 
 def lay_out(values: Mapping[str, Tensor], places: Sequence[DocumentPlace], shape: torch.Size) -> dict[str, Tensor]:

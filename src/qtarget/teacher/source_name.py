@@ -17,9 +17,10 @@ class SourceKind(Enum):
     SERVER = "the address of a server that holds the model"
     CACHE = "a folder in which its answers were kept"
     INITIAL = "the student as it was before training (a reference only)"
+    SELF = "the student itself (a teacher only)"
 
 
-INITIAL = "initial"
+INITIAL, SELF = "initial", "self"
 SCHEMES = {"http": SourceKind.SERVER, "https": SourceKind.SERVER}
 """Kinds by what stands before `://`."""
 
@@ -37,8 +38,8 @@ class SourceName(NamedTuple):
         Raises:
             ValueError: an address of a scheme that nothing here can ask.
         """
-        if text == INITIAL:
-            return SourceName(text, SourceKind.INITIAL)
+        if text in (INITIAL, SELF):
+            return SourceName(text, SourceKind.INITIAL if text == INITIAL else SourceKind.SELF)
         scheme, separator, _ = text.partition("://")
         if separator:
             return SourceName(text, _kind_of(scheme, text))

@@ -14,6 +14,7 @@ from qtarget.models.loading import tokenizer_of
 from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
 from qtarget.models.sharding import OverRanks
 from qtarget.teacher import (
+    SELF,
     EvidenceSource,
     LiveModel,
     add_adapter,
@@ -25,6 +26,7 @@ from qtarget.teacher import (
     shares_base,
 )
 from qtarget.train.reference import Snapshot
+from qtarget.train.self_teacher import AdapterOff, StudentAverage
 from qtarget.train.target_sft_config import TargetSFTConfig
 
 SourceLike = str | PreTrainedModel | EvidenceSource
@@ -62,11 +64,69 @@ def as_teachers(given: Any) -> tuple[SourceLike, ...]:
 
 
 def build_teachers(given: Sequence[SourceLike], student: Student, args: TargetSFTConfig) -> tuple[EvidenceSource, ...]:
-    """Frozen teachers that share the student's tokens."""
+    """Frozen teachers that share the student's tokens; of the student itself, one that follows it where `ema` says."""
     return tuple(
-        _source(each, "teacher", student, args.teacher_dtype, args.teacher_init_kwargs, args.allow_pickled_weights)
+        _self_teacher(student, args)
+        if isinstance(each, str) and each == SELF
+        else _source(each, "teacher", student, args.teacher_dtype, args.teacher_init_kwargs, args.allow_pickled_weights)
         for each in given
     )
+
+
+def check_self_teacher(teachers: Sequence[Any], args: TargetSFTConfig) -> None:
+    """Refuse settings of a teacher that is the student itself where they mean nothing.
+
+    Args:
+        teachers: as given; caches stand as what they are of.
+
+    Raises:
+        ValueError: names the line.
+    """
+    is_self = any(isinstance(each, str) and each == SELF for each in teachers)
+    if args.ema is None:
+        return
+    if args.teacher_cache is not None:
+        raise ValueError(
+            f"`ema: {args.ema}` averages the student while it is trained, so what it will say cannot be in a cache; "
+            "remove `ema`, for the student as it is at first, or `teacher_cache`."
+        )
+    if not is_self:
+        raise ValueError(
+            f"`ema: {args.ema}` averages the student, and the teacher is another model, or there is none; write "
+            "`teacher: self` beside it, or remove `ema`."
+        )
+
+
+def _self_teacher(student: Student, args: TargetSFTConfig) -> EvidenceSource:
+    """The student as its own teacher: an average, the base under its adapter, or a copy of it as it is now."""
+    _check_not_loaded(args)
+    over_ranks, is_peft = _launched_sharded(), is_peft_model(student.model)
+    if is_peft:
+        _check_adapter(student.model, "teacher")
+    if args.ema is None and not is_peft:
+        dtype = None if args.teacher_dtype == "auto" else args.teacher_dtype
+        return LiveModel(frozen_copy(student.base, student.device, dtype, over_ranks))
+    if args.teacher_dtype != "auto":
+        raise ValueError(
+            f"`teacher_dtype: {args.teacher_dtype}` is set, and this `teacher: self` computes with the student's own "
+            "weights; remove `teacher_dtype`."
+        )
+    if args.ema is None:
+        return AdapterOff(student.model)
+    if over_ranks is not None:
+        raise ValueError(
+            f"`ema: {args.ema}` averages whole weights, and FSDP cuts them over ranks, which is not supported; remove "
+            "`ema` (the teacher is then the student as it is at first), or train without FSDP."
+        )
+    return StudentAverage(student.model, args.ema)
+
+
+def _check_not_loaded(args: TargetSFTConfig) -> None:
+    if args.teacher_init_kwargs:
+        raise ValueError(
+            "`teacher_init_kwargs` says how a teacher is loaded, and `teacher: self` is the student, which is there "
+            "already; remove `teacher_init_kwargs`."
+        )
 
 
 def build_reference(
@@ -81,7 +141,7 @@ def build_reference(
     if method.refresh_every is not None:
         return Snapshot(student.model, method.refresh_every)
     if is_peft_model(student.model):
-        _check_adapter(student.model)
+        _check_adapter(student.model, "reference")
         return None
     return LiveModel(frozen_copy(student.base, student.device, args.reference_dtype, _launched_sharded()))
 
@@ -134,10 +194,9 @@ def _has_base_of(source: str, student: Student) -> bool:
     return bool(is_peft_model(student.model)) and shares_base(source, student.model)
 
 
-def _check_adapter(model: Any) -> None:
+def _check_adapter(model: Any, name: str) -> None:
     if model.active_peft_config.is_prompt_learning:
         raise ValueError(
             f"With {model.active_peft_config.peft_type.value} the prompt itself is the adapter, so it cannot "
-            "be switched off for "
-            "the reference; write `reference: path/or/hub-name` of the initial model."
+            f"be switched off for the {name}; write `{name}: path/or/hub-name` of the initial model."
         )

@@ -7,7 +7,7 @@ from datasets import Dataset, IterableDataset
 from transformers import ProcessorMixin
 
 import qtarget as qt
-from qtarget.data import SPANS, WEIGHT, Asker, carries_weight, column_names
+from qtarget.data import SPANS, TEACHER_IDS, TEACHER_PARTS, WEIGHT, Asker, OpenRows, carries_weight, column_names
 from qtarget.train.row_mixture import RowSet, sets_of
 
 
@@ -115,6 +115,22 @@ def check_weights(method: qt.Method, dataset: Any) -> None:
             f"{sorted(columns)}; add `{SPANS}` ([start, end, weight] in characters of the "
             "completion) or, for "
             f"pre-tokenised rows, `{WEIGHT}` (one number per token)."
+        )
+
+
+def check_teacher_prompts(method: qt.Method, opened: Sequence[OpenRows], asker: Asker) -> None:
+    """Refuse rows that give the teacher a prompt of its own where the method has none.
+
+    Raises:
+        ValueError: with the line that leaves the column unread.
+    """
+    parts = [(part, each.form.reads[part]) for each in opened for part in TEACHER_PARTS if part in each.form.reads]
+    parts += [("teacher_prompt", TEACHER_IDS) for each in opened if TEACHER_IDS in column_names(each.rows)]
+    if parts and method.num_teachers == 0:
+        part, column = parts[0]
+        raise ValueError(
+            f'The rows have `{column}`, which a teacher is asked, and "{method.name}" reads no teacher. Write '
+            f"{asker.line('columns', {part: None})} to leave the column unread, or a `method` with a teacher."
         )
 
 

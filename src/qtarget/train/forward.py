@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import qtarget as qt
-from qtarget.data import EVIDENCE, WEIGHT
+from qtarget.data import EVIDENCE, TEACHER_BATCH, WEIGHT
 from qtarget.models.balancing import load_balancing_loss
 from qtarget.models.causal_lm import backbone_of
 from qtarget.target.evidence import evidence_rows
@@ -21,7 +21,7 @@ from qtarget.teacher import eval_mode, head_of
 from qtarget.train.instance_forward import instance_forward
 
 ModelEvidence = qt.Dense | qt.Sparse | qt.LabelOnly
-NOT_FOR_MODELS = ("labels", WEIGHT, "row_ids", EVIDENCE)
+NOT_FOR_MODELS = ("labels", WEIGHT, "row_ids", EVIDENCE, TEACHER_BATCH)
 """Entries of a batch that the loss reads and the model does not."""
 WITH_NEXT = (slice(None), slice(None, -1))
 """The positions `[B, S]` that have a next token."""

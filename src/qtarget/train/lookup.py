@@ -1,7 +1,7 @@
 """Teachers and references read from caches on disk or from servers, checked against the run that reads them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 import qtarget as qt
+from qtarget.data import TEACHER_IDS
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.target.evidence import CallInputs
 from qtarget.target.kept_tokens import check_kept_tokens, temperature_for
@@ -142,15 +143,18 @@ def check_coverage(
         datasets: prepared rows by name; streams are not looked at ahead of time.
         rendered: from `rendering`.
     """
-    kept = [source.store for source in sources.values() if isinstance(source, KeptSource)]
-    caches = [answers for answers in kept if isinstance(answers, Cache)]
+    kept = {name: source.store for name, source in sources.items() if isinstance(source, KeptSource)}
+    caches = {name: answers for name, answers in kept.items() if isinstance(answers, Cache)}
     for name, rows in datasets.items() if caches else ():
-        if isinstance(rows, Dataset):
-            in_order: Any = rows.with_format("numpy")
-            documents = list(documents_of_rows(in_order))
-            for cache in caches:
-                if missing := cache.missing(documents):
-                    raise ValueError(_uncovered(cache, name, missing, len(documents), rendered))
+        for reader, cache in caches.items() if isinstance(rows, Dataset) else ():
+            documents = list(documents_read(reader, rows.with_format("numpy")))
+            if missing := cache.missing(documents):
+                raise ValueError(_uncovered(cache, name, missing, len(documents), rendered))
+
+
+def documents_read(reader: str, rows: Any) -> Iterator[Document]:
+    """The documents of prepared rows as a teacher ("teacher i") or the reference ("reference") reads them."""
+    return documents_of_rows(rows, None if reader == "reference" else TEACHER_IDS)
 
 
 def _uncovered(cache: Cache, name: str, missing: list[Document], total: int, rendered: Mapping[str, str]) -> str:

@@ -11,8 +11,12 @@ import numpy as np
 from datasets import Dataset
 
 from qtarget.data import (
+    TEACHER_IDS,
+    TEACHER_PROMPT,
     WEIGHT,
     RowCounts,
+    RowRendering,
+    attach_teacher_ids,
     attach_token_weight,
     carries_weight,
     column_names,
@@ -29,7 +33,7 @@ from qtarget.train.row_mixture import RowMixture, RowSet
 from qtarget.train.target_sft_config import TargetSFTConfig
 from qtarget.train.trl_preparation import Preparation, Prepare, without_cutting
 
-PER_TOKEN_COLUMNS = ("input_ids", "labels", WEIGHT)
+PER_TOKEN_COLUMNS = ("input_ids", "labels", WEIGHT, TEACHER_IDS)
 
 
 @dataclass(frozen=True)
@@ -156,12 +160,28 @@ def _labelled(dataset: Any, how: RowPreparation, of: RowSet | None) -> tuple[Any
     policy = replace(door.policy(request.name), places=None if opened is None else opened.places)
     rows = conversations_learned(rows, args, request, policy, dropped)
     whole = _weighed(how.prepare(rows, without_cutting(args), False), args, request)
+    if TEACHER_PROMPT in column_names(whole):
+        _check_prompt_unlearned(args, request)
+        rendering = RowRendering(request.tokenizer, request.chat_template)
+        with args.main_process_first(desc="tokenizing the teacher's prompts"):
+            whole = attach_teacher_ids(whole, rendering, policy, dropped)
     given = len(dataset) if isinstance(dataset, Dataset) else None
     form, given = ("", given) if opened is None else (opened.form.sentence(), opened.given)
     if isinstance(whole, Dataset):
         return _with_labels(whole, RowCounts(form, given, dropped), how)
     is_elsewhere = args.dataloader_num_workers > 0 and args.bad_rows == "skip"
     return whole, RowCounts(form, given, {} if is_elsewhere else dropped, is_uncounted=is_elsewhere)
+
+
+def _check_prompt_unlearned(args: TargetSFTConfig, request: Preparation) -> None:
+    """Refuse to learn the prompts of rows of which the teacher reads other ones."""
+    if args.learn == "all" or args.completion_only_loss is False:
+        said = ("learn", "all") if args.learn == "all" else ("completion_only_loss", False)
+        raise ValueError(
+            f"{request.asker.line(*said)} learns the prompt of each row too, and of the {request.name} data set "
+            f"`{TEACHER_PROMPT}` gives the teacher another one: it can score the completion alone. Write "
+            f"{request.asker.line('learn', 'assistant')}."
+        )
 
 
 def _weighed(whole: Any, args: TargetSFTConfig, request: Preparation) -> Any:

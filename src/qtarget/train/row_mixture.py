@@ -13,11 +13,16 @@ from typing import Any, Literal, get_args
 
 from datasets import Dataset, Features, IterableDataset, List, Value, concatenate_datasets, interleave_datasets
 
-from qtarget.data import WEIGHT, column_names
+from qtarget.data import TEACHER_IDS, WEIGHT, as_the_student, column_names
 
 MixtureStopping = Literal["first_exhausted", "all_exhausted", "all_exhausted_without_replacement"]
 """When an epoch of a mixture ends, as `datasets.interleave_datasets` names it."""
-MIXED = {"input_ids": List(Value("int64")), "labels": List(Value("int64")), WEIGHT: List(Value("float64"))}
+MIXED = {
+    "input_ids": List(Value("int64")),
+    "labels": List(Value("int64")),
+    WEIGHT: List(Value("float64")),
+    TEACHER_IDS: List(List(Value("int64"))),
+}
 """The columns that rows of a mixture have: of every set the same."""
 
 
@@ -157,7 +162,8 @@ def _check_set(one: RowSet, number: int) -> None:
 
 
 def _alike(parts: Sequence[Any]) -> list[Any]:
-    """The sets with the same columns: weights of 1 where only others weigh their tokens, and streams where one is."""
+    """The sets with the same columns: weights of 1 where only others weigh their tokens, the student's prompt for the
+    teacher where only others give it one, and streams where one is."""
     streams = any(isinstance(part, IterableDataset) for part in parts)
     parts = [part.to_iterable_dataset() if streams and isinstance(part, Dataset) else part for part in parts]
     names = [column_names(part) for part in parts]
@@ -168,6 +174,8 @@ def _alike(parts: Sequence[Any]) -> list[Any]:
 def _with_columns(part: Any, names: Sequence[str], columns: Sequence[str]) -> Any:
     if WEIGHT in columns and WEIGHT not in names:
         part = part.map(_weights_of_one, batched=True)
+    if TEACHER_IDS in columns and TEACHER_IDS not in names:
+        part = part.map(_same_prompt, batched=True)
     features = Features({name: MIXED[name] for name in columns})
     part = part.select_columns(list(columns))
     return part if part.features == features else part.cast(features)
@@ -175,6 +183,10 @@ def _with_columns(part: Any, names: Sequence[str], columns: Sequence[str]) -> An
 
 def _weights_of_one(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {WEIGHT: [[1.0] * len(ids) for ids in batch["input_ids"]]}
+
+
+def _same_prompt(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    return {TEACHER_IDS: [as_the_student(ids) for ids in batch["input_ids"]]}
 
 
 def _seen(rows: int, times: Counter[int]) -> str:

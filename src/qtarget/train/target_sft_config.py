@@ -29,7 +29,9 @@ class TargetSFTConfig(SFTConfig):
         schedule_steps: optimizer steps over which schedules of the method go from 0 to 1; None for those of the run, as
             it began: one that goes on with another `max_steps` keeps them.
         teacher: path or hub name of the teacher, or the address of one that is served (`http://…`); a list of them
-            for a method with several.
+            for a method with several. "self" is the student as training starts (its adapter switched off under peft).
+        ema: of `teacher: self`, an average of the student in its place: the part of the average that stays at each
+            optimizer step, 0 ≤ ema < 1, as in 0.99. It is saved in checkpoints.
         teacher_cache: folder that `qtarget teacher cache` wrote, or a list of them: the teacher is read there, and
             none is loaded. `teacher` then names the model it must be of, or is left out.
         teacher_top_k: likeliest tokens that are kept of a cached or served teacher or reference, at each token. The
@@ -90,7 +92,12 @@ class TargetSFTConfig(SFTConfig):
         default=None, metadata={"help": "Optimizer steps that schedules of the method take; by default the run's."}
     )
     teacher: list[str] | str | None = field(
-        default=None, metadata={"help": "Path or hub name of the teacher, or a list of several."}
+        default=None,
+        metadata={"help": "Path or hub name of the teacher, 'self' for the student, or a list of several."},
+    )
+    ema: float | None = field(
+        default=None,
+        metadata={"help": "Of `teacher: self`, average the student: the part that stays at each step, such as 0.99."},
     )
     teacher_cache: list[str] | str | None = field(
         default=None, metadata={"help": "Folder of a teacher cache, or a list of several."}
@@ -168,6 +175,11 @@ class TargetSFTConfig(SFTConfig):
             raise ValueError(
                 f"schedule_steps is {self.schedule_steps!r}; expected a whole number of optimizer steps above 0, as in "
                 "`schedule_steps: 1000`, or leave it out for those of the run."
+            )
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(
+                f"ema is {self.ema}; expected a number of 0 or more and less than 1, as in `ema: 0.99`. An average "
+                "that never moves is `teacher: self` without `ema`."
             )
         if self.on_nonfinite not in ON_NONFINITE:
             raise ValueError(

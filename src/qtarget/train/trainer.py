@@ -11,7 +11,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput
 
 import qtarget as qt
-from qtarget.data import WEIGHT, PerTokenCollator, RowCounts, check_positions, checked_ids
+from qtarget.data import TEACHER_IDS, WEIGHT, PerTokenCollator, RowCounts, check_positions, checked_ids
 from qtarget.models.balancing import can_balance
 from qtarget.models.causal_lm import keep_quantised_layout
 from qtarget.teacher import EvidenceSource, check_head
@@ -35,7 +35,15 @@ from qtarget.train.resumption.sealed_run import SealedRun
 from qtarget.train.roll_call import ranks_told
 from qtarget.train.row_door import RowDoor, student_processor
 from qtarget.train.run_progress import RunProgress
-from qtarget.train.run_sources import given_sources, named_sources, open_sources, reads_ahead, stand_in
+from qtarget.train.run_sources import (
+    check_prompts_fit,
+    given_sources,
+    named_sources,
+    open_sources,
+    reads_ahead,
+    stand_in,
+)
+from qtarget.train.self_teacher import FollowStudent, StudentAverage
 from qtarget.train.skipped_steps import SkippedSteps
 from qtarget.train.target_calls import TargetCalls
 from qtarget.train.target_sft_config import as_target_config, refuse_other_losses
@@ -80,7 +88,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     """
 
     loss_is_scaled_for_ga = True
-    carried_columns = (WEIGHT,)
+    carried_columns = (WEIGHT, TEACHER_IDS)
     _tag_names = ["trl", "sft", "qtarget"]  # noqa: RUF012  (TRL's own declaration)
 
     def __init__(
@@ -118,6 +126,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.prepared = PreparedSets(self.door, self._checked_set)
         self.row_counts = self.prepared.row_counts
         train_dataset, eval_dataset = self.door.through(train_dataset, "train"), self.door.through(eval_dataset, "eval")
+        checks.check_teacher_prompts(self.method, self.door.opened, self.asker)
         checks.check_weights(self.method, self.door.mixture_of(train_dataset) or train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
@@ -166,9 +175,13 @@ class TargetSFTTrainer(OpenSFTTrainer):
         student = Student(self.model, base, self.text_tokenizer, self.args.device)
         self.teachers, self.reference, self.adapter_off = open_sources(teachers, given, self.method, student, self.args)
         rendered = rendering(self.args, self.text_tokenizer, self.chat_template)
-        check_coverage(self.sources, {"train": self.train_dataset, "eval": self.eval_dataset}, rendered)
+        datasets = {"train": self.train_dataset, "eval": self.eval_dataset}
+        check_coverage(self.sources, datasets, rendered)
+        check_prompts_fit(self.teachers, datasets, self.asker)
         if isinstance(self.reference, Snapshot):
             self.add_callback(RefreshSnapshot(self.reference))
+        for average in self._averages:
+            self.add_callback(FollowStudent(average))
         add_target_loss(base)
 
     def prepare_rows(self, dataset: Any, prepare: Prepare, args: Any, packing: bool, request: Preparation) -> Any:
@@ -178,6 +191,11 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def sources(self) -> dict[str, EvidenceSource]:
         """Where evidence about a batch comes from, by name: the teachers in their order, then the reference."""
         return named_sources(self.teachers, self.reference)
+
+    @property
+    def _averages(self) -> list[StudentAverage]:
+        """Teachers that follow the student."""
+        return [teacher for teacher in self.teachers if isinstance(teacher, StudentAverage)]
 
     # The loss
 
@@ -313,9 +331,13 @@ class TargetSFTTrainer(OpenSFTTrainer):
             self.run_progress.save(folder)
         if isinstance(self.reference, Snapshot):
             self.reference.save(folder, writes=self.args.should_save)
+        for average in self._averages:
+            average.save(folder, writes=self.args.should_save)
 
     def load_beside(self, folder: Path) -> None:
         self._log_window.load(folder)
         self.run_progress.load(folder)
         if isinstance(self.reference, Snapshot):
             self.reference.load(folder)
+        for average in self._averages:
+            average.load(folder)

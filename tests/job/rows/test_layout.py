@@ -55,6 +55,18 @@ def test_of_a_conversation_the_assistants_last_turn_is_learned(job):
     assert learned(training_rows(run).laid_out[3], render(run).tokenizer) == "w3 w50"
 
 
+def test_the_teacher_is_asked_its_own_prompt_in_the_same_way(job, here):
+    write_rows(here / "own.jsonl", [{**row, "hint": f"w60 w61 {row['problem']}"} for row in ROWS])
+    columns = "{prompt: problem, completion: solution, teacher_prompt: hint}"
+    run = job(columns=columns, prompt_format="plain", method="target-sft", eta=0.5, teacher="self")
+    tokenizer = render(run).tokenizer
+    for row, own in zip(training_rows(run).laid_out, ROWS, strict=True):
+        read = [token for tokens in row["teacher_ids"] for token in tokens]
+        learned_ids = [label for label in row["labels"] if label != -100]
+        asked = prompt_ids("plain", Question("", f"w60 w61 {own['problem']}", ""), tokenizer)
+        assert read == [*asked, *learned_ids]
+
+
 def test_a_conversation_of_one_question_is_asked(job):
     rows = training_rows(job(columns="{messages: messages}", prompt_format="plain"))
     assert rows.questions == ("w0",) * 8
@@ -72,7 +84,7 @@ def test_rows_that_ask_more_than_once_are_refused_or_left_out(here, job):
 @pytest.mark.failure_case(17)
 def test_training_asks_as_evaluation_does_and_learns_the_end(job):
     rendered = render(job(columns="{prompt: problem, completion: solution}", prompt_format="plain"))
-    row = min(rendered.documents, key=lambda document: len(document.ids))
+    row = min(rendered.documents("reference"), key=lambda document: len(document.ids))
     asked = prompt_ids("plain", Question("", ROWS[0]["problem"], ""), rendered.tokenizer)
     check_as_trained(asked, row.ids, rendered.tokenizer)
     rows = training_rows(job(columns="{prompt: problem, completion: solution}", prompt_format="plain")).laid_out

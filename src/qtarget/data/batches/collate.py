@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from qtarget.data.batches.teacher_batch import TEACHER_BATCH, teacher_batch
+from qtarget.data.teacher_prompts.teacher_ids import TEACHER_IDS
+
 _Rows = Sequence[Mapping[str, Any]]
 EVIDENCE = "evidence"
 """The key under which a batch carries what was read about it ahead of its step."""
@@ -19,7 +22,8 @@ class PerTokenCollator:
 
     Where the tokens of each row stand in the batch is found by looking for them: padded on the right or on the left,
     cut, or all rows laid end to end in one, `[1, total]`. A batch of the last kind also gets `row_ids` `[1, total]`,
-    the row each token came from. What the inner collator returns itself is kept.
+    the row each token came from. What the inner collator returns itself is kept. Where rows give the teacher a prompt
+    of its own, the batch gets the teacher's under `teacher_batch`.
 
     Args:
         columns: per-token columns and the value that pads them; rows without a column weigh 1.
@@ -34,6 +38,7 @@ class PerTokenCollator:
 
     def __call__(self, rows: _Rows) -> dict[str, Any]:
         own = [name for name in self.columns if any(row.get(name) is not None for row in rows)]
+        whole, rows = rows, [{name: value for name, value in row.items() if name != TEACHER_IDS} for row in rows]
         batch = self._inner_batch(rows, own)
         _check_batch(batch, rows)
         missing = [name for name in own if name not in batch]
@@ -45,6 +50,9 @@ class PerTokenCollator:
         if missing:
             layout = token_places(rows, batch)
             batch.update({name: _laid_out(rows, name, layout, batch, self.columns[name]) for name in missing})
+        if any(row.get(TEACHER_IDS) is not None for row in whole):
+            theirs = teacher_batch(whole, _starts(rows, batch), batch)
+            batch.update({} if theirs is None else {TEACHER_BATCH: theirs})
         if self.ahead:
             batch[EVIDENCE] = {name: read(batch) for name, read in self.ahead.items()}
         return batch
@@ -61,6 +69,17 @@ class PerTokenCollator:
         batch = self.inner([{name: value for name, value in row.items() if name not in own} for row in rows])
         self._takes_columns = False
         return batch
+
+
+def _starts(rows: _Rows, batch: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """The line and the column at which each row begins."""
+    places = token_places(rows, batch)
+    if any(place.count < len(row["input_ids"]) for place, row in zip(places, rows, strict=True)):
+        raise ValueError(
+            "The collator cuts rows, and a teacher with a prompt of its own would not know what was cut; let "
+            "`max_length` cut them instead."
+        )
+    return [(place.line, place.column) for place in places]
 
 
 class TokenPlaces(NamedTuple):

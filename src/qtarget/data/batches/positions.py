@@ -4,11 +4,12 @@ assert that stops the process."""
 import warnings
 from typing import Any
 
-from datasets import IterableDataset
+from datasets import Dataset, IterableDataset
 from torch import nn
 
 from qtarget.data.asker import Asker
-from qtarget.data.batches.row_counts import RowCounts
+from qtarget.data.batches.row_counts import RowCounts, longest_read
+from qtarget.data.teacher_prompts.teacher_ids import TEACHER_IDS, TEACHER_PROMPT
 from qtarget.outcomes import UnusableRow
 
 TABLE_NAMES = ("wpe", "embed_positions", "position_embedding", "position_embeddings", "pos_embed")
@@ -52,6 +53,28 @@ def check_positions(
         raise UnusableRow(found)
     warnings.warn(f"{found} It goes on beyond them, but was not trained to.", stacklevel=2)
     return rows
+
+
+def check_teacher_positions(rows: Any, name: str, teacher: nn.Module, asker: Asker) -> None:
+    """As `check_positions`, of a teacher in memory that reads prompts of its own; a stream's are not looked at ahead.
+
+    Raises:
+        UnusableRow: it has a table of positions, and reads a document that is longer.
+    """
+    positions, is_table = positions_of(teacher)
+    if positions is None or not isinstance(rows, Dataset) or TEACHER_IDS not in rows.column_names:
+        return
+    longest = longest_read(rows)
+    if longest <= positions:
+        return
+    found = (
+        f"The teacher reads up to {longest} tokens of a row of the {name} data set, its own prompt included, and "
+        f"{type(teacher).__name__} has {positions} positions; shorten `{TEACHER_PROMPT}`, or leave it unread: write "
+        f"{asker.line('columns', {TEACHER_PROMPT: None})}."
+    )
+    if is_table:
+        raise UnusableRow(found)
+    warnings.warn(f"{found} It goes on beyond them, but was not trained to.", stacklevel=2)
 
 
 def _rows(part: Any) -> int | None:

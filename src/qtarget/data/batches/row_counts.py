@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from qtarget.data.bad_rows.sift import reasons_text
+from qtarget.data.teacher_prompts.teacher_ids import TEACHER_IDS
 from qtarget.target.types import IGNORED
 
 COUNTED_AT_ONCE = 10_000
@@ -162,6 +163,19 @@ def learned_tokens(rows: Dataset) -> tuple[int, int, int]:
         firsts = starts[:-1][np.diff(starts) > 0]
         learned += int(supervised.sum() - supervised[firsts].sum())
     return tokens, learned, longest
+
+
+def longest_read(rows: Dataset) -> int:
+    """Tokens of the longest document of a prepared set as its teacher reads it."""
+    longest, packed = 0, ["seq_lengths"] * ("seq_lengths" in rows.column_names)
+    for table in _tables(rows, [TEACHER_IDS, *packed]):
+        column = table.column(TEACHER_IDS)
+        ends, tokens = _starts(column), _starts(pc.list_flatten(column))  # pyright: ignore[reportAttributeAccessIssue]
+        if packed:
+            documents = pc.list_flatten(table.column("seq_lengths")).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+            ends = np.concatenate([[0], np.cumsum(documents)])
+        longest = max(longest, int(np.diff(tokens[ends]).max(initial=0)))
+    return longest
 
 
 def _tables(rows: Dataset, columns: list[str]) -> Iterator[pa.Table]:

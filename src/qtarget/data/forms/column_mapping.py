@@ -44,7 +44,7 @@ def mapped(
     name, asker = policy.name, policy.asker
     _check_names(given, _Columns(row, columns, text_field), policy)
     form = _named_form(given, asker)
-    extras = {part: given[part] for part in ALWAYS_READ if given.get(part)}
+    extras = {part: given[part] or "" for part in ALWAYS_READ if part in given}
     if form is None:
         rest = [column for column in columns if column not in given.values()]
         found = recognised({key: value for key, value in row.items() if key in rest}, rest, name, text_field, asker)

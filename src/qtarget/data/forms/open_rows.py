@@ -17,13 +17,15 @@ from qtarget.data.columns import AnyDataset, column_names
 from qtarget.data.forms.column_mapping import forgotten_input, input_line, mapped
 from qtarget.data.forms.read_row import FormReader
 from qtarget.data.forms.row_form import RowForm, recognised
+from qtarget.data.forms.teacher_prompt_column import check_teacher_column
 from qtarget.data.forms.token_rows import TokenLook, read_tokens
+from qtarget.data.teacher_prompts.teacher_ids import TEACHER_PARTS
 from qtarget.outcomes import UnusableRow
 
 PEEKED = 64
 """Rows that are looked at to tell the form."""
-OF_FORMS = ("prompt", "completion", "messages", "conversations", "text", "chosen", "rejected")
-"""Columns that TRL would read as a form of its own, whatever the form was found to be."""
+OF_FORMS = ("prompt", "completion", "messages", "conversations", "text", "chosen", "rejected", *TEACHER_PARTS)
+"""Columns that TRL or we would read as a part of their own, whatever the form was found to be."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def open_rows(
         raise UnusableRow(f"The {policy.name} data set has no rows; there is nothing to learn from.")
     sample = _sample(peeked)
     form = _form(sample, names, policy, columns, text_field)
+    check_teacher_column(form, names, policy)
     if form.becomes == "tokens":
         return _open_tokens(rows, form, policy, names)
     _check_template(sample, form, style, policy)

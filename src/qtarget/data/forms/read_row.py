@@ -1,15 +1,18 @@
 """A row of any form, checked and turned into the columns that are tokenised."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from qtarget.data.bad_rows.faults import RowFault, kind_of, shown, text_of
 from qtarget.data.chat.chat_style import ChatStyle
 from qtarget.data.chat.turn_training import TRAINED
 from qtarget.data.forms.row_form import ALWAYS_READ, RowForm
+from qtarget.data.forms.teacher_prompt_column import Asked, teacher_asked, with_last_question
 from qtarget.data.forms.turns import check_answer, read_turns, without_nulls
+from qtarget.data.teacher_prompts.teacher_ids import TEACHER_PARTS, TEACHER_PROMPT
 
 INPUT_GIVEN = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -47,12 +50,17 @@ class FormReader:
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The columns of a row that are tokenised: `prompt` and `completion` (both text or both messages), `messages`
-        or the text, and of `tools` and `chat_template_kwargs` what the row has.
+        or the text, and of `tools`, `chat_template_kwargs` and `teacher_prompt` what the row has.
 
         Raises:
             RowFault: the row cannot be trained on.
         """
-        read = {
+        read = self._form(row)
+        return {**read, **self._extras(row, read)}
+
+    def _form(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns of the form itself."""
+        return {
             "prompt-completion": self._prompt_completion,
             "messages": self._messages,
             "ShareGPT": self._messages,
@@ -60,7 +68,6 @@ class FormReader:
             "question-answer": self._question,
             "text": self._text,
         }[self.form.name](row)
-        return {**read, **self._extras(row, read)}
 
     def _prompt_completion(self, row: Mapping[str, Any]) -> dict[str, Any]:
         asked, answered = self.parts["prompt"], self.parts["completion"]
@@ -153,7 +160,10 @@ class FormReader:
 
     def _extras(self, row: Mapping[str, Any], read: Mapping[str, Any]) -> dict[str, Any]:
         columns = {part: self.parts[part] for part in ALWAYS_READ if part in self.parts}
-        own = {part: row.get(column) for part, column in columns.items()}
+        own = {part: row.get(column) for part, column in columns.items() if part not in TEACHER_PARTS}
+        if len(own) < len(columns):
+            instead = partial(self._asked_instead, row, read["prompt"])
+            own[TEACHER_PROMPT] = teacher_asked(row, self.parts, read["prompt"], instead, self.style)
         if "tools" in own:
             own["tools"] = _tools(own["tools"], columns["tools"])
         if "chat_template_kwargs" in own:
@@ -161,6 +171,13 @@ class FormReader:
         if spans := own.get("weight_spans"):
             own["weight_spans"] = self._spans(spans, row, read)
         return own
+
+    def _asked_instead(self, row: Mapping[str, Any], prompt: Asked, change: Callable[[str], str]) -> Asked:
+        """The prompt that a row would have with another question, instruction or prompt."""
+        asked = next((part for part in ("question", "instruction") if part in self.parts), None)
+        if asked is None or isinstance(prompt, list):
+            return with_last_question(prompt, change, TEACHER_PROMPT)
+        return self._form({**row, self.parts[asked]: change(row[self.parts[asked]])})["prompt"]
 
     def _spans(self, spans: list[Any], row: Mapping[str, Any], read: Mapping[str, Any]) -> list[Any]:
         """Spans as the columns that are tokenised have them: of messages a list for each, an added one included."""

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from qtarget.console import spelled_out
 from qtarget.data.asker import Asker
+from qtarget.data.teacher_prompts.teacher_ids import TEACHER_PARTS
 
 CanonicalForm = Literal["prompt and completion", "messages", "text", "tokens"]
-ALWAYS_READ = ("tools", "chat_template_kwargs", "weight_spans")
+ALWAYS_READ = ("tools", "chat_template_kwargs", "weight_spans", *TEACHER_PARTS)
 """Columns that rows of any form but tokens may have beside their own."""
 SYSTEM_NAMES = ("system", "system_prompt")
 INPUT_NAMES = ("input", "context")
@@ -101,12 +102,17 @@ def recognised(row: Mapping[str, Any], columns: Sequence[str], name: str, text_f
 
 
 def form_of(name: str, reads: Mapping[str, str], row: Mapping[str, Any], others: tuple[str, ...] = ()) -> RowForm:
-    """A form over a data set whose first row is `row`: messages that are ShareGPT's are called so."""
+    """A form over a data set whose first row is `row`: messages that are ShareGPT's are called so.
+
+    Args:
+        reads: the column of each part; "" for one that is not to be read.
+    """
     if name == "messages" and _is_share_gpt(row.get(reads["messages"])):
         name = "ShareGPT"
     if name == "tokens":
         return RowForm(name, dict(reads))
-    reads = {**reads, **{part: part for part in ALWAYS_READ if part in row and part not in reads}}
+    extras = {part: part for part in ALWAYS_READ if part in row and part not in reads}
+    reads = {part: column for part, column in {**reads, **extras}.items() if column}
     unread = [column for column, value in row.items() if column not in reads.values() and _says_something(value)]
     return RowForm(name, reads, tuple(unread), others)
 

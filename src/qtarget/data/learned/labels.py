@@ -19,12 +19,13 @@ from qtarget.data.chat.conversation import Conversation
 from qtarget.data.chat.message_search import MessageSearch
 from qtarget.data.columns import AnyDataset, column_names
 from qtarget.data.learned.learned_turns import Learn, learned_stretches
+from qtarget.data.teacher_prompts.teacher_ids import TEACHER_PROMPT
 from qtarget.data.weights.spans import Span, span_weights
 from qtarget.data.weights.token_weight import SPANS, WEIGHT, conversation_spans
 from qtarget.target.types import IGNORED
 
 CHAT_COLUMNS = ("prompt", "completion", "messages", "tools", "chat_template_kwargs", SPANS)
-"""Columns that are gone once conversations are tokens."""
+"""Columns that are gone once conversations are tokens, unless a teacher's prompt is still to be read beside them."""
 FAULT = "fault"
 Offsets = Sequence[tuple[int, int]]
 """The characters of each token."""
@@ -85,7 +86,7 @@ def found_rows(
 def _mapped(dataset: AnyDataset, make: Any, policy: RowPolicy, title: str, tokens: bool) -> Any:
     names = column_names(dataset)
     if isinstance(dataset, IterableDataset):
-        gone = [name for name in CHAT_COLUMNS if name in names] if tokens else None
+        gone = [name for name in _gone(names) if name in names] if tokens else None
         return dataset.map(make.of_stream, batched=True, with_indices=True, remove_columns=gone)
     features = _with_tokens(dataset.features) if tokens else {}
     made = dataset.map(
@@ -102,14 +103,18 @@ def _mapped(dataset: AnyDataset, make: Any, policy: RowPolicy, title: str, token
     return made if good is None else made.select(good)
 
 
+def _gone(columns: Collection[str]) -> Sequence[str]:
+    return (SPANS,) if TEACHER_PROMPT in columns else CHAT_COLUMNS
+
+
 def _with_tokens(features: Mapping[str, Any]) -> dict[str, Any]:
     """The types of columns once conversations are tokens."""
-    kept = {name: feature for name, feature in features.items() if name not in CHAT_COLUMNS}
+    kept = {name: feature for name, feature in features.items() if name not in _gone(features)}
     weight = {WEIGHT: List(Value("float64"))} if SPANS in features else {}
     return {**kept, "input_ids": List(Value("int64")), "labels": List(Value("int64")), **weight}
 
 
-class _Batch:
+class RowBatch:
     """What is asked of a batch of conversations: what of them is learned, and what becomes of rows with a fault."""
 
     def __init__(self, rendering: RowRendering, learn: Learn, policy: RowPolicy, counts: Counter[str]) -> None:
@@ -118,14 +123,14 @@ class _Batch:
         self.once = CountedOnce(counts)
 
 
-class _LearnedBatch(_Batch):
+class _LearnedBatch(RowBatch):
     """Turns a batch of conversations into tokens; a row with a fault has none, and says what is wrong with it."""
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        rows, search = _rows(batch), _search(self.rendering, self.policy)
+        rows, search = rows_of_batch(batch), message_search(self.rendering, self.policy)
         drawn = [self._drawn(row, search) for row in rows]
         texts = [one[0] for one in drawn if not isinstance(one, RowFault)]
-        tokens = iter(_tokens(texts, self.rendering.tokenizer))
+        tokens = iter(text_tokens(texts, self.rendering.tokenizer))
         out: dict[str, list[Any]] = {"input_ids": [], "labels": [], FAULT: []}
         weighs = SPANS in batch
         if weighs:
@@ -142,8 +147,8 @@ class _LearnedBatch(_Batch):
 
     def of_stream(self, batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         """The same of a stream's batch, without the rows that have a fault."""
-        rows = {name: values for name, values in batch.items() if name not in CHAT_COLUMNS}
-        return _without_faults({**rows, **self(batch)}, indices, self.policy, self.once)
+        rows = {name: values for name, values in batch.items() if name not in _gone(batch)}
+        return without_faults({**rows, **self(batch)}, indices, self.policy, self.once)
 
     def _labels(self, ids: list[int], offsets: Offsets, text: str, stretches: list[Stretch]) -> list[int]:
         """The ids where a stretch has a character of the token, and −100 elsewhere."""
@@ -165,16 +170,16 @@ class _LearnedBatch(_Batch):
             return fault
 
 
-class _FoundBatch(_Batch):
+class _FoundBatch(RowBatch):
     """Looks for the messages of a batch of conversations in their renderings."""
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        search = _search(self.rendering, self.policy)
-        return {FAULT: [self._fault(row, search) for row in _rows(batch)]}
+        search = message_search(self.rendering, self.policy)
+        return {FAULT: [self._fault(row, search) for row in rows_of_batch(batch)]}
 
     def of_stream(self, batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         """The rows of a stream's batch without those that have a fault."""
-        return _without_faults({**batch, **self(batch)}, indices, self.policy, self.once)
+        return without_faults({**batch, **self(batch)}, indices, self.policy, self.once)
 
     def _fault(self, row: dict[str, Any], search: MessageSearch) -> str | None:
         talk = Conversation.of(row)
@@ -200,17 +205,24 @@ def _check_no_wishes(talk: Conversation, learned: Collection[int], policy: RowPo
         )
 
 
-def _search(rendering: RowRendering, policy: RowPolicy) -> MessageSearch:
+def message_search(rendering: RowRendering, policy: RowPolicy) -> MessageSearch:
+    """Looks for messages in what the chat template makes of them."""
     return MessageSearch(ChatTemplate(rendering.tokenizer, rendering.template, policy.asker))
 
 
-def _rows(batch: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+def rows_of_batch(batch: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """The rows of a batch of columns."""
     return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
 
 
-def _without_faults(
+def without_faults(
     batch: dict[str, list[Any]], indices: list[int], policy: RowPolicy, once: CountedOnce
 ) -> dict[str, list[Any]]:
+    """A stream's batch without the rows of which the column `FAULT` tells one, and without that column.
+
+    Raises:
+        UnusableRow: the first of them, where `policy` refuses such rows.
+    """
     faults = {at: RowFault.of_text(text) for at, text in enumerate(batch.pop(FAULT)) if text is not None}
     if faults and policy.bad_rows == "refuse":
         first = min(faults)
@@ -232,7 +244,7 @@ def _moved_spans(row: Mapping[str, Any], talk: Conversation, template: ChatTempl
         raise RowFault("weights that cannot be placed", SPANS, f"cannot be placed: {words}") from error
 
 
-def _tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[tuple[list[int], Offsets]]:
+def text_tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[tuple[list[int], Offsets]]:
     """Ids and offsets of some texts, tokenised as chat templates' texts are: no special token is added. Tokenizers
     written in Python know no offsets."""
     if not texts:

@@ -57,6 +57,7 @@ NUMBER_RANGES = {
     "eval_accumulation_steps": COUNT,
     "warmup_steps": NumberRange(0, math.inf, 0.03),
     "weight_decay": NumberRange(0, math.inf, 0.01),
+    "ema": SHARE,
     "adam_beta1": SHARE,
     "adam_beta2": SHARE,
     "adam_epsilon": NumberRange(0, math.inf, 1e-8, open_=True),

@@ -125,6 +125,8 @@ def _existing_model(name: str, key: str) -> str:
     kind = SourceName.parse(name).kind
     if kind is SourceKind.SERVER:
         return _address(name, key)
+    if kind is SourceKind.SELF and key != "model":
+        return _the_student(name, key)
     path = Path(checkpoint_folder(name)).expanduser()
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path.absolute())
@@ -144,6 +146,13 @@ def _address(name: str, key: str) -> str:
             f"`model: {name}` is the address of a server, and the model is trained here; name its directory or hub "
             "name, as in `model: Qwen/Qwen2.5-1.5B`."
         )
+    return name
+
+
+def _the_student(name: str, key: str) -> str:
+    """What names the student itself, which a teacher may be."""
+    if key != "teacher":
+        raise ValueError(f"`{key}: {name}` is the student itself, which a teacher may be; write `{key}: initial`.")
     return name
 
 

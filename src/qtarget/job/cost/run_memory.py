@@ -15,7 +15,7 @@ from qtarget.job.cost.loss_buffers import loss_bytes
 from qtarget.job.cost.student_memory import StudentMemory, student_memory
 from qtarget.job.rows.rendering import model_without_weights
 from qtarget.models.named_kernels import refuse_named_kernels
-from qtarget.teacher import SourceKind, SourceName
+from qtarget.teacher import SELF, SourceKind, SourceName
 from qtarget.train.build_sources import as_teachers
 
 STATE_BYTES = {"adafactor": 0.1, "sgd": 0, "8bit": 2, "4bit": 1, "lion": 4, "rmsprop": 4, "adagrad": 4}
@@ -87,7 +87,7 @@ def run_memory(job: Job, shape: BatchShape, device: str, libraries: int) -> tupl
         "optimizer": int(_state_bytes(OptimizerNames(job.args.optim).value) * student.trained),
         "activations": student.activations,
         "loss": student.loss,
-        "teacher": of_teachers + student.evidence,
+        "teacher": of_teachers + _self_teacher(job, student) + student.evidence,
         "reference": of_references + _kept_student(job, student),
     }
     allocator = int(held_back * sum(parts.values()))
@@ -105,6 +105,16 @@ def _kept_student(job: Job, student: StudentMemory) -> int:
         return 0
     if job.method.refresh_every is not None:
         return student.trained_bytes
+    return 0 if job.model_args.use_peft else student.weights
+
+
+def _self_teacher(job: Job, student: StudentMemory) -> int:
+    """Bytes of what `teacher: self` keeps of the student: a copy, or an average in float32 and, while it is in place,
+    the trained weights; with an adapter that is switched off nothing."""
+    if SELF not in as_teachers(job.args.teacher) or job.args.teacher_cache is not None:
+        return 0
+    if job.args.ema is not None:
+        return 4 * student.trained + student.trained_bytes
     return 0 if job.model_args.use_peft else student.weights
 
 

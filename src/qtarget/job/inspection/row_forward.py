@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import qtarget as qt
-from qtarget.data import positions
+from qtarget.data import TEACHER_BATCH, TEACHER_IDS, positions, teacher_batch
 from qtarget.job.inspection.trained_rows import TrainedRow
 from qtarget.models.causal_lm import hidden_states
 from qtarget.target.evidence import CallInputs, Evidence, SupervisedTokens, evidence_rows
@@ -66,7 +66,8 @@ class ForwardReader:
         texts, labels = self._inputs(row), torch.as_tensor(row.labels, device=self.student.device)[None]
         hidden, head = self._student(texts)
         with self._precision():
-            found: dict[str, Evidence] = dict(batch_evidence(self.sources, texts, {**texts, "labels": labels}))
+            batch = {**texts, "labels": labels, **self._read_by_teacher(row, texts)}
+            found: dict[str, Evidence] = dict(batch_evidence(self.sources, texts, batch))
         reference = found.pop("reference", None) or self._without_adapter(texts)
         given = CallInputs(
             tuple(evidence_rows(each, WITH_NEXT) for each in found.values()) or None,
@@ -97,6 +98,14 @@ class ForwardReader:
     def _inputs(self, row: TrainedRow) -> dict[str, Tensor]:
         ids = torch.as_tensor(row.ids, device=self.student.device)[None]
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def _read_by_teacher(self, row: TrainedRow, texts: dict[str, Tensor]) -> dict[str, Any]:
+        """The part of a batch that says what the teacher reads, where that is something else."""
+        given = {"input_ids": row.ids, "labels": row.labels, TEACHER_IDS: row.teacher_ids}
+        theirs = None if row.teacher_ids is None else teacher_batch([given], [(0, 0)], texts)
+        if theirs is None:
+            return {}
+        return {TEACHER_BATCH: {name: value.to(self.student.device) for name, value in theirs.items()}}
 
     def _precision(self) -> Any:
         return self.trainer.accelerator.autocast()

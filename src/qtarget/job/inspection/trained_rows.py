@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from qtarget.data import WEIGHT
+from qtarget.data import TEACHER_IDS, WEIGHT
 from qtarget.target.types import IGNORED
 
 STREAM_ROWS = 4096
@@ -26,6 +26,7 @@ class TrainedRow:
         ids: [n] token ids.
         labels: [n], −100 where nothing is learned; never the first token, which follows nothing.
         weight: [n], where the rows weigh their tokens.
+        teacher_ids: [n], the ids that the teacher reads in the place of each token; None where it reads these.
         why: what it was chosen as.
     """
 
@@ -33,6 +34,7 @@ class TrainedRow:
     ids: np.ndarray
     labels: np.ndarray
     weight: np.ndarray | None = None
+    teacher_ids: Sequence[Sequence[int]] | None = None
     why: Why = "first"
 
     @property
@@ -62,8 +64,9 @@ class TrainedRows(Sequence[TrainedRow]):
         row = self._rows[int(at)]
         ids, labels = (np.asarray(row[name], np.int64)[start:stop] for name in ("input_ids", "labels"))
         labels = np.concatenate([[IGNORED], labels[1:]]) if len(labels) else labels
-        weight = row.get(WEIGHT)
-        return TrainedRow(index, ids, labels, None if weight is None else np.asarray(weight, np.float64)[start:stop])
+        weight, read = row.get(WEIGHT), row.get(TEACHER_IDS)
+        weight = None if weight is None else np.asarray(weight, np.float64)[start:stop]
+        return TrainedRow(index, ids, labels, weight, None if read is None else read[start:stop])
 
 
 def _places(rows: Any) -> list[tuple[int, int, int | None]]:

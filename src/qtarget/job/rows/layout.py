@@ -11,6 +11,8 @@ from datasets import Dataset, IterableDataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from qtarget.data import (
+    TEACHER_IDS,
+    TEACHER_PROMPT,
     Asker,
     ChatStyle,
     OpenRows,
@@ -19,6 +21,7 @@ from qtarget.data import (
     RowLook,
     RowPolicy,
     column_names,
+    in_place,
     open_rows,
     sift,
     sift_stream,
@@ -227,7 +230,14 @@ def _questions(rows: AnyRows, how: _Asking) -> OpenRows:
 
 def _checked_question(row: Mapping[str, Any]) -> dict[str, Any]:
     _question_and_answer(row)
+    if TEACHER_PROMPT in row:
+        _question_and_answer(_for_teacher(row))
     return {}
+
+
+def _for_teacher(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row as the teacher is asked it."""
+    return {**row, "prompt": row[TEACHER_PROMPT]}
 
 
 def _question_and_answer(row: Any) -> tuple[str, str]:
@@ -254,7 +264,15 @@ def _question_and_answer(row: Any) -> tuple[str, str]:
     return turns[0]["content"], turns[1]["content"]
 
 
-def _token_row(row: dict[str, Any], prompt: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
+def _token_row(row: dict[str, Any], prompt: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
+    made = _asked_tokens(row, prompt, tokenizer)
+    if TEACHER_PROMPT not in row:
+        return made
+    others = _asked_tokens(_for_teacher(row), prompt, tokenizer)["input_ids"]
+    return {**made, TEACHER_IDS: in_place(made["input_ids"], made["labels"], others)}
+
+
+def _asked_tokens(row: dict[str, Any], prompt: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
     question, answer = _question_and_answer(row)
     ids = prompt_ids(prompt, Question("", question, ""), tokenizer)
     completion: Any = tokenizer(answer, add_special_tokens=False)["input_ids"]

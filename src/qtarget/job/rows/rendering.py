@@ -21,10 +21,10 @@ from qtarget.data import Asker
 from qtarget.job.config.checked_job import Job
 from qtarget.job.rows.layout import evaluation_rows, training_rows
 from qtarget.models.named_kernels import IMPLEMENTATIONS, refuse_named_kernels
-from qtarget.teacher import Document, documents_of_rows
+from qtarget.teacher import Document
 from qtarget.teacher.cache import Ranks
 from qtarget.train import TargetSFTTrainer
-from qtarget.train.lookup import rendering
+from qtarget.train.lookup import documents_read, rendering
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,20 @@ class RenderedRows:
     """A run's rows as it will train and evaluate on them.
 
     Attributes:
-        documents: the token ids of each.
+        sets: the prepared data sets.
         parts: tokenizer, template and truncation that made them, for a cache's identity.
         tokenizer: the student's.
         ranks: the processes that share the work.
     """
 
-    documents: list[Document]
+    sets: Sequence[Any]
     parts: dict[str, str]
     tokenizer: PreTrainedTokenizerBase
     ranks: Ranks
+
+    def documents(self, reader: str) -> list[Document]:
+        """The token ids of each document, as a teacher or the reference reads it; `reader` is the source's name."""
+        return [document for rows in self.sets for document in documents_read(reader, rows.with_format("numpy"))]
 
 
 class RowsTrainer(TargetSFTTrainer):
@@ -74,7 +78,7 @@ def render(job: Job) -> RenderedRows:
     accelerator = trainer.accelerator
     sets: list[Any] = [rows for rows in (trainer.train_dataset, trainer.eval_dataset) if rows is not None]
     return RenderedRows(
-        documents=[document for rows in sets for document in documents_of_rows(rows.with_format("numpy"))],
+        sets=sets,
         parts=rendering(trainer.args, trainer.text_tokenizer, trainer.chat_template),
         tokenizer=trainer.text_tokenizer,
         ranks=Ranks(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone),

@@ -34,6 +34,7 @@ from qtarget.teacher.served.client import ServedTeacher
 from qtarget.train.reference import Snapshot
 from qtarget.train.resumption.code_of_run import NOT_COMPARED, code_parts
 from qtarget.train.resumption.model_settings import adapter_settings, generation_settings, model_settings
+from qtarget.train.self_teacher import AdapterOff, StudentAverage
 
 FREE_KEYS = frozenset(
     {
@@ -317,6 +318,10 @@ def _source_identity(source: EvidenceSource, weights: str | None) -> Any:
             return f"a server's model, {served.health.identity}"
         case Snapshot():
             return f"the student, every {source.every} steps"
+        case AdapterOff():
+            return "the student with its adapter off"
+        case StudentAverage():
+            return f"an average of the student, {source.decay} of which stays at each step"
     return f"{canonical(source)}, an object"
 
 

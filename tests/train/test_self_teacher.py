@@ -1,0 +1,160 @@
+"""The student as its own teacher: as it was at first, with its adapter off, and as an average over its steps."""
+
+import copy
+
+import pytest
+import tiny_models
+import torch
+from peft import LoraConfig
+from train import parity
+from train.test_teacher_prompts import hinted, rows
+from transformers import TrainerCallback
+
+from qtarget.teacher import LiveModel
+from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+from qtarget.train.self_teacher import AVERAGE_FILE, AdapterOff, StudentAverage
+
+
+def build(teacher="self", data=None, peft=None, tied=False, callbacks=(), **changes):
+    args = parity.common_args(**{"max_steps": 4, "learning_rate": 0.5, **changes})
+    return TargetSFTTrainer(
+        tiny_models.tiny_model(tied=tied),
+        TargetSFTConfig(**{"method": "target-sft", "method_kwargs": {"eta": 0.5}, **args}),
+        train_dataset=rows(hinted) if data is None else data,
+        processing_class=tiny_models.tiny_tokenizer(),
+        teacher=teacher,
+        peft_config=None if peft is None else LoraConfig(r=4, task_type="CAUSAL_LM", init_lora_weights=False, **peft),
+        callbacks=list(callbacks),
+    )
+
+
+def ran(*args, **changes):
+    trainer = build(*args, **changes)
+    trainer.train()
+    return trainer
+
+
+def history(*args, **changes):
+    return parity.history(ran(*args, **changes))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_student_itself_is_a_copy_of_it_as_it_is_at_first(tied):
+    trainer = build(tied=tied)
+    assert isinstance(trainer.teachers[0], LiveModel)
+    given = tiny_models.tiny_model(tied=tied)
+    assert parity.history(ran(tied=tied)) == history(given, tied=tied)
+
+
+def test_with_an_adapter_it_is_the_base_with_the_adapter_off():
+    trainer = build(peft={})
+    assert isinstance(trainer.teachers[0], AdapterOff)
+    assert history(peft={}) == history(tiny_models.tiny_model(), peft={})
+    kept = {"modules_to_save": ["lm_head"]}
+    assert history(peft=kept) == history(tiny_models.tiny_model(), peft=kept)
+
+
+class ByHand(TrainerCallback):
+    """The average of a model's weights as its definition has it, and how far the trainer's is from it."""
+
+    def __init__(self, decay):
+        self.decay, self.average, self.apart, self.moved = decay, {}, 0.0, 0.0
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.average = {name: weight.detach().double().clone() for name, weight in model.named_parameters()}
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                self.average[name] = self.decay * self.average[name] + (1 - self.decay) * weight.detach().double()
+                self.moved = max(self.moved, float((weight.detach() - self.average[name]).abs().max()))
+
+    def on_train_end(self, args, state, control, **kwargs):
+        kept = self.trainer.teachers[0].weights
+        self.apart = max(float((kept[name] - self.average[name]).abs().max()) for name in kept)
+
+
+@pytest.mark.parametrize("peft", [None, {}])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_an_average_follows_every_optimizer_step(peft, accumulation):
+    by_hand = ByHand(0.7)
+    trainer = build(
+        ema=0.7,
+        peft=peft,
+        callbacks=[by_hand],
+        gradient_accumulation_steps=accumulation,
+        per_device_train_batch_size=8 // accumulation,
+    )
+    by_hand.trainer = trainer
+    trainer.train()
+    assert by_hand.apart < 1e-6
+    assert by_hand.moved > 1e-2
+    assert set(trainer.teachers[0].weights) == {n for n, w in trainer.model.named_parameters() if w.requires_grad}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_an_average_says_what_a_model_with_its_weights_says_and_leaves_the_student_alone(tied):
+    student = tiny_models.tiny_model(tied=tied)
+    average = StudentAverage(student, 0.5)
+    other = tiny_models.tiny_model(tied=tied, seed=7)
+    average.weights = {name: weight.detach().clone() for name, weight in other.named_parameters()}
+    before = copy.deepcopy(student.state_dict())
+    ids = torch.arange(12).view(2, 6)
+    found, expected = average.evidence({"input_ids": ids}, ids), LiveModel(other).evidence({"input_ids": ids})
+    assert torch.equal(found.hidden, expected.hidden)
+    assert torch.equal(found.head.weight, expected.head.weight)
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+    assert student.training == tiny_models.tiny_model().training
+
+
+def test_an_average_that_keeps_nothing_is_the_student_and_dft_under_the_same_prompt():
+    """π̃ is p then, so the target is γ·onehot + (1 − γ)·p: dft's."""
+    same = tiny_models.prompt_completion(16)
+    dft = ran((), data=same, method="dft", method_kwargs={})
+    gradients = parity.history(dft)["grad_norm"]
+    assert history(data=same, ema=0.0)["grad_norm"] == pytest.approx(gradients, rel=1e-5)
+    assert history(ema=0.0)["grad_norm"] != pytest.approx(gradients, rel=1e-2)
+
+
+def test_accumulated_batches_are_whole_ones():
+    whole = history(ema=0.5, per_device_train_batch_size=8)
+    for parts in (2, 4):
+        cut = {"per_device_train_batch_size": 8 // parts, "gradient_accumulation_steps": parts}
+        assert max(parity.deviation(history(ema=0.5, **cut), whole)) < 1e-5
+
+
+@pytest.mark.parametrize("peft", [None, {}])
+def test_a_run_with_an_average_resumes_bit_for_bit(tmp_path, peft):
+    changes = {"max_steps": 6, "save_strategy": "steps", "save_steps": 3, "ema": 0.8, "peft": peft}
+    changes |= {"optim": "adamw_torch", "learning_rate": 1e-2, "output_dir": str(tmp_path)}
+    whole = ran(**changes)
+    again = build(**changes)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert parity.history(again) == parity.history(whole)
+    for one, two in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+    for name, average in whole.teachers[0].weights.items():
+        assert torch.equal(average, again.teachers[0].weights[name])
+    with pytest.raises(ValueError, match="ema"):
+        build(**{**changes, "ema": 0.9}).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    (tmp_path / "checkpoint-3" / AVERAGE_FILE).unlink()
+    with pytest.raises(ValueError, match=AVERAGE_FILE):
+        build(**changes).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ema": 1.0}, "less than 1, as in `ema: 0.99`"),
+        ({"ema": -0.1}, "a number of 0 or more"),
+        ({"ema": 0.9, "teacher": tiny_models.tiny_model(seed=1)}, "write `teacher: self` beside it"),
+        ({"ema": 0.9, "teacher": None}, "write `teacher: self` beside it"),
+        ({"ema": 0.9, "teacher_cache": "cache"}, "cannot be in a cache; remove `ema`"),
+        ({"teacher_init_kwargs": {"attn_implementation": "eager"}}, "remove `teacher_init_kwargs`"),
+        ({"ema": 0.9, "teacher_dtype": "bfloat16"}, "remove `teacher_dtype`"),
+        ({"method": "sft", "method_kwargs": {}}, "reads no teacher"),
+    ],
+)
+def test_what_means_nothing_is_refused_with_the_line(changes, message):
+    with pytest.raises(ValueError, match=message):
+        build(**{"data": tiny_models.prompt_completion(8), **changes})
