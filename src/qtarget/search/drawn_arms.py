@@ -49,7 +49,7 @@ def next_points(
     study = optuna.create_study(direction="maximize", sampler=sampler)
     states = optuna.trial.TrialState
     for point, score in told:
-        ended = {"state": states.FAIL} if score is None else {"value": score}
+        ended: dict[str, Any] = {"state": states.FAIL} if score is None else {"value": score}
         study.add_trial(optuna.trial.create_trial(params=point, distributions=distributions, **ended))
     return [_rounded_point(study.ask(distributions).params, ranges) for _ in range(count)]
 
