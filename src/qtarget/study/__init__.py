@@ -5,4 +5,9 @@ experiment, run_record      one run of the demo; the run and its outcome, kept a
 own_commands                `qtarget train`, `eval` and `teacher` as processes, with what each cost
 demo, picture               `qtarget demo`
 tuned/                      `qtarget study`: every method tuned alike, in thirteen settings
+real_models/                `qtarget study-real`: pre-trained models and real rows
 """
+
+import logging
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel that nothing here calls
