@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking CUDA itself would spoil the processes forked later
 
+from qtarget.disk.files import replace_text
 from qtarget.study.own_commands import CommandCost, CommandSurroundings
 from qtarget.study.real_models import arm_answers, arm_models
 from qtarget.study.real_models.real_protocol import read_protocol
@@ -44,7 +45,7 @@ def forked_command(words: Sequence[str], log: Path, _around: CommandSurroundings
         if process.exitcode:
             said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-6:]
             raise ValueError(f"`qtarget {words[0]}` failed ({log} holds all it said):\n" + "\n".join(said))
-        cpu, peak_kib = json.loads(Path(place, "usage").read_text())
+        cpu, peak_kib = json.loads(Path(place, "usage").read_text("utf-8"))
     return CommandCost(round(time.monotonic() - started, 1), round(cpu, 1), round(peak_kib / 2**20, 2))
 
 
@@ -63,7 +64,7 @@ def _command(words: list[str], log: str, usage: str) -> None:
     except BaseException:
         traceback.print_exc()
     used = resource.getrusage(resource.RUSAGE_SELF)
-    Path(usage).write_text(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss]))
+    replace_text(Path(usage), json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss]))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

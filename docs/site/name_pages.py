@@ -24,6 +24,7 @@ INTRODUCTION = {
     "qtarget.lab": "The embedded lab: small worlds with student, teacher, demonstrations and questions.",
 }
 MAPPINGS = {
+    "ALONG": "What a number may change along, by the name that a schedule gives it: each a rule from 0 to 1.",
     "METHODS": "Every method of the catalogue by its name: the function that makes it from its hyperparameters.",
     "MOMENTS": "How each number that the fused loss measures of a distribution is computed from its log-probabilities.",
     "WORLDS": "Every world of the lab by its name.",

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 from job.command import run as command
-from qtarget.recipes.to_job import job_of
 
 from qtarget.evaluate.prompts import PROMPTS
 from qtarget.evaluate.tasks import TASKS
 from qtarget.job.config.checked_job import Layout
+from qtarget.job.config.read_job import job_of
 from qtarget.recipes import recipe_files as catalogue
 from qtarget.recipes.launch import arm_values, launch_line, write_config
 from qtarget.recipes.recipe_files import FILES, read_part, recipe, recipe_names, recipes

@@ -7,6 +7,8 @@ import pytest
 from job.command import run as command
 from teacher.serving import serving
 
+import qtarget as qt
+
 WORDS = ("inspect", "config.yaml", "--rows", "8", "--scan", "6")
 
 
@@ -34,7 +36,7 @@ def test_without_a_teacher_it_says_what_to_write(here, capsys):
     words = (*WORDS, "--out", "o", "--method", "sft", "--eta", "null", "--teacher", "null")
     found = json.loads(command(capsys, *words, "--json").out)
     assert found["teachers"] == []
-    assert set(found["closed"]) == {"kd", "kd-hybrid", "target-sft", "taid", "extrapolated", "cft"}
+    assert set(found["closed"]) == {n for n in qt.METHODS if qt.method(n).needs & {"teacher", "token_weight"}}
     assert "`teacher: path/or/hub-name`" in command(capsys, *words).out.replace("\n", " ").replace("  ", " ")
 
 

@@ -316,6 +316,7 @@ def _compare(
     norms,
     share,
     table,
+    table_step,
     logits,
     source_0,
     source_1,
@@ -331,6 +332,7 @@ def _compare(
     BLOCK: tl.constexpr,
 ):
     row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
+    table += row * table_step
     logits += row * stride
     source_0 += row * stride
     source_1 += row * stride
