@@ -27,6 +27,7 @@ MAPPINGS = {
     "ALONG": "What a number may change along, by the name that a schedule gives it: each a rule from 0 to 1.",
     "METHODS": "Every method of the catalogue by its name: the function that makes it from its hyperparameters.",
     "MOMENTS": "How each number that the fused loss measures of a distribution is computed from its log-probabilities.",
+    "SHAPES": "How a schedule goes from one end to the other, by name: functions of a share from 0 to 1.",
     "WORLDS": "Every world of the lab by its name.",
 }
 """Dictionaries, of which autodoc would show what a dictionary is."""
