@@ -14,6 +14,8 @@ INTRODUCTION = {
     "qtarget": "Objectives by name, the two losses, and what a target is composed of: `import qtarget as qt`.",
     "qtarget.trust": "Rules for γ: how much of the target the label gets.",
     "qtarget.residual": "Distributions that the rest may go to, and terms that mix them.",
+    "qtarget.changing": "Numbers that change: along a run, along a completion, or from token to token.",
+    "qtarget.slopes": "How divergences between the student and another distribution change with the student.",
     "qtarget.value": "Losses as papers report them; they are logged and move no gradient.",
     "qtarget.statistics": "Numbers a token that rules may read.",
     "qtarget.types": "The types of targets.",
