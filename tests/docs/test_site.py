@@ -82,7 +82,7 @@ def test_the_reference_says_what_a_key_takes():
 def test_the_reference_has_every_method_and_hyperparameter():
     text = reference()["methods.md"]
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == list(qt.METHODS)
-    assert "| `eta` | `0.5` | [0, 1] |" in text
+    assert "| `eta` | `0.5` | [0, 1] or a schedule |" in text
 
 
 def test_the_reference_has_every_public_name():

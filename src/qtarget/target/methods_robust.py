@@ -84,7 +84,8 @@ def unlikelihood() -> Method:
     Limits: weights of 1 are sft.
     At w < 0 the target is the student without the label, renormalised: γ = 0 and π̃ ∝ p without y, which is proper and
     exactly the gradient of −log(1 − p_y). The paper sums both parts over a set of tokens to avoid at each place; here
-    a token has one weight. Every other method refuses negative weights.
+    a token has one weight. Every other method refuses negative weights, and so do rows of `qtarget train`: they are
+    given to the loss calls. Where p_y is beyond 1 − 1e-8 (1 − 1e-7 in float32), the odds are cut and the pull fades.
     """
     size = trust.weight_size()
     return label_trust(
@@ -94,7 +95,7 @@ def unlikelihood() -> Method:
         scale=size,
         signed_weights=True,
         value=size * value.nll_or_unlikelihood(),
-        use_when="Your rows hold answers to avoid beside answers to learn: a weight below 0 marks a token to avoid.",
+        use_when="In a loop of your own: a weight below 0, given to the loss call, marks a token to avoid. Rows hold none yet.",
     )
 
 

@@ -105,7 +105,7 @@ class Slope:
 
     Attributes:
         name: as messages call it.
-        entries: (p, t, log t − log p, *constants) -> `Entries`, by torch operations. It returns p·h, since t/p
+        entries: ``(p, t, log t − log p, *constants)`` -> `Entries`, by torch operations. It returns p·h, since t/p
             overflows; where p and t are 0, both entries must be 0.
         toward: the pool that t is, over the tokens that the student can produce.
         constants: the hyperparameters of `entries`.

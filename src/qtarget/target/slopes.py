@@ -58,7 +58,7 @@ def sigmoid_entries(p: Tensor, t: Tensor, x: Tensor) -> Entries:
 
 
 def variation_entries(p: Tensor, t: Tensor, x: Tensor) -> Entries:
-    """½ Σ |p − t|."""
+    """½ Σ ``|p − t|``."""
     return Entries((p - t).abs() / 2, p * x.sign() / -2)
 
 
@@ -101,7 +101,7 @@ def sigmoid_mixed(toward: Pool) -> Slope:
 
 
 def variation(toward: Pool) -> Slope:
-    """½ Σ |p − t|."""
+    """½ Σ ``|p − t|``."""
     return Slope("total variation", variation_entries, toward, of_ratio=True)
 
 

@@ -183,7 +183,7 @@ def excess_loss() -> Rule:
 
 
 def teacher_head_share(mass: float) -> Rule:
-    """Of Σ |t − p|, the share at the teacher's likeliest tokens, those that hold at most `mass`."""
+    """Of ``Σ |t − p|``, the share at the teacher's likeliest tokens, those that hold at most `mass`."""
     return Rule("head share", (head_share(mass),), lambda share: share)
 
 
@@ -226,7 +226,7 @@ def toward_or_away() -> Rule:
 
 
 def weight_size() -> Rule:
-    """|w| of the token weight that came with the data."""
+    """``|w|`` of the token weight that came with the data."""
     return Rule("|token_weight|", (TOKEN_WEIGHT,), torch.abs)
 
 
