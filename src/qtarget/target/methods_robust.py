@@ -95,7 +95,7 @@ def unlikelihood() -> Method:
         scale=size,
         signed_weights=True,
         value=size * value.nll_or_unlikelihood(),
-        use_when="In a loop of your own: a weight below 0, given to the loss call, marks a token to avoid. Rows hold none yet.",
+        use_when="In a loop of your own: a weight below 0 in the loss call marks a token to avoid. Rows hold none yet.",
     )
 
 

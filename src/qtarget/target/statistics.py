@@ -435,8 +435,8 @@ def mean_slope(pool: Pool) -> Statistic:
 
 
 def head_share(mass: float) -> Statistic:
-    """Of ``Σ |t − p|``, the share at the first teacher's likeliest tokens: those whose sum is at most `mass`, and the first
-    of all. One half where t = p.
+    """Of ``Σ |t − p|``, the share at the first teacher's likeliest tokens: those whose sum is at most `mass`, and the
+    first of all. One half where t = p.
     """
     return Statistic("head_share", mass, _head_share, "teacher 0", whole_only=True)
 
