@@ -127,13 +127,6 @@ FOLLOWERS = re.compile(
     re.IGNORECASE,
 )
 """Words that go on behind a letter. Any other word may make the letter part of a name: "B cells", "A common one"."""
-TAKEN_BACK = re.compile(
-    r"(?:\A|[.!?…\n])[\s.,;!…)\]*_$'\"}—–-]*+(?:wait|hold on|hm+|scratch that|oops|no(?=\s?[.,;!…—–])|correction"
-    r"|on second thoughts?|on reflection|not(?=\s?[.!])|sorry|just kidding|i take (?:it|that) back"
-    r"|i meant|i made an? (?:error|mistake)|actually,?\s(?:no|it|i|[A-J])|let me (?:re|double)[\w-]*)\b",
-    re.IGNORECASE,
-)
-"""Behind an answer: the model thinks again."""
 NONE = re.compile(
     r"(?:none|neither|unclear|unknown|unsure|undetermined|indeterminate|impossible|not (?:listed|given|clear|known"
     r"|among|here))\b",
