@@ -9,8 +9,8 @@ from qtarget.evaluate.grading.boxed import last_box, last_boxed
 from qtarget.evaluate.grading.denied import is_denied, is_taken_back
 from qtarget.evaluate.grading.math_ratios import is_ratio_of_three, same_ratio, terms
 from qtarget.evaluate.grading.math_spelling import spelled
-from qtarget.evaluate.grading.math_unlike import is_in_percent, is_unlike
 from qtarget.evaluate.grading.math_units import with_variables
+from qtarget.evaluate.grading.math_unlike import is_in_percent, is_unlike
 from qtarget.evaluate.grading.next_question import parts_by_question
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.grading.too_large import is_too_large

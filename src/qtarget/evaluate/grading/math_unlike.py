@@ -33,7 +33,7 @@ def is_in_percent(gold: str, answer: str, question: str) -> bool:
 
 def _says_twice(gold: str, answer: str) -> bool:
     """Whether an answer lists more than the gold does, as "5, 5" for 5: as sets the two are equal."""
-    parts = [part for part in re.split(r"[,;]", answer) if re.search(r"\w", part)]
+    parts = [part for part in re.split(r"(?<!\\)[,;]", answer) if re.search(r"\w", part)]
     if len(parts) < 2 or re.search(r"[()\[\]{}]", answer):
         return False
     return not SEVERAL.search(gold) or len({part.strip() for part in parts}) < len(parts)
