@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from qtarget.evaluate.grading.boxed import last_box, last_tag
 from qtarget.evaluate.grading.choice_sentences import Statement, statements
-from qtarget.evaluate.grading.denied import BEHIND, is_denied, is_taken_back
+from qtarget.evaluate.grading.denied import BEHIND, is_denied, is_denied_behind, is_taken_back
 from qtarget.evaluate.grading.next_question import parts_by_question
 from qtarget.evaluate.grading.option_names import LABEL, Options, another, named, options_of
 from qtarget.evaluate.grading.plain_text import plain
@@ -80,7 +80,7 @@ def _stated(text: str, options: Options) -> StatedAnswer:
 def _unless_changed(answer: StatedAnswer, text: str, options: Options) -> StatedAnswer:
     """The answer, unless what stands behind it takes it back or states another."""
     window = options.longest + BEHIND
-    if answer.option and is_taken_back(text, answer.end, window):
+    if answer.option and (is_taken_back(text, answer.end, window) or is_denied_behind(text, answer.end)):
         return StatedAnswer(None, "withdrawn", answer.option)
     if answer.option and another(text, answer.end, answer.option, options, window):
         return StatedAnswer(None, "several", answer.option)
@@ -122,14 +122,18 @@ def _held(inside: str, place: Reason, end: int, options: Options) -> StatedAnswe
 
 def _sentence(text: str, options: Options) -> StatedAnswer | None:
     """The last sentence that states an answer, unless a later one denies it."""
-    denied, weak = set[str | None](), []
+    denied, weak, soft = set[str | None](), [], []
     for found in statements(text, options):
         if found.says == "wrong":
             denied.add(found.option)
         elif found.weak:
             weak.append(found)
-        else:
+        elif found.soft:
+            soft.append(found)
+        elif not soft or found.firm:
             return _of_statement(found, denied, text)
+    if soft:
+        return _of_statement(soft[0], denied, text)
     called = {found.option for found in weak}
     return _of_statement(weak[0], denied, text) if len(called) == 1 else None
 

@@ -142,7 +142,8 @@ HEDGES = re.compile(
     r"\b(?:not|\w+n['’]t|never|no|wrong|incorrect\w*|false|worst|least|common|popular|previous|earlier|first"
     r"|initial|student\w*"
     r"|others?|another|second|alternative|tempting|possible|might|may|could|some|many|people|thinks|thought|claims?"
-    r"|says|said"
+    r"|says|said|used to|believed|impossible|inconceivable|(?:trap|runner-up|distractor|old|outdated|superficial"
+    r"|rejected|eliminated|discarded|excluded|next best)(?=\s*\Z)"
     r"|believes|doubt|unlikely|example|sample|format|template|respond with|reply with|answer with|write|opposite"
     r"|instead of|rather than|before i|when i|mistake|naive|user\w*|his|her|their|nicht|kein\w*|non"
     r"|pas|nie|не|nem|ikke|inte|bukan|tidak|không|falsch\w*|incorrecta?|неправильн\w*|неверн\w*|mauvaise|fausse"
@@ -151,6 +152,13 @@ HEDGES = re.compile(
     re.IGNORECASE,
 )
 """In the clause before the cue, they make it no statement of the model's own: "the wrong answer is", "it says that"."""
+SOFT = re.compile(
+    r"\b(?:your|obvious|intuitive|usual|expected|original|given|chosen|selected|predicted|submitted|typical|simple|easy)"
+    r"\s*\Z",
+    re.IGNORECASE,
+)
+FIRM = re.compile(r"\b(?:correct|right|true|actual|real)\s\w+\W[^.\n]*\Z", re.IGNORECASE)
+"""Before an answer: it is somebody's or what one expects; or it is the right one."""
 SURE = re.compile(r"\b(?:no doubt|without (?:a |any )?doubt|best possible|not only|no other)\b", re.IGNORECASE)
 CALLED = re.compile(
     rf"\s(?:is|was|['’]s|would be|should be|must be)\s(?:(?:indeed|clearly|therefore|thus|definitely|actually"

@@ -42,8 +42,12 @@ TAKEN_BACK = re.compile(
 
 def is_denied(text: str, start: int, end: int) -> bool:
     """Whether the words directly beside what stands from `start` to `end` say that it is not the answer."""
-    before = text[max(0, start - NEAR) : start]
-    return bool(DENIES_BEFORE.search(before) or DENIES_BEHIND.match(text[end : end + NEAR]))
+    return is_denied_behind(text, end) or DENIES_BEFORE.search(text[max(0, start - NEAR) : start]) is not None
+
+
+def is_denied_behind(text: str, end: int) -> bool:
+    """Whether the words directly behind an answer say that it is none: ". Incorrect."."""
+    return DENIES_BEHIND.match(text[end : end + NEAR]) is not None
 
 
 def is_taken_back(text: str, end: int, window: int = BEHIND) -> bool:
