@@ -6,27 +6,28 @@ from qtarget.evaluate.grading.boxed import Box
 from qtarget.evaluate.grading.number_context import TAG_OR_ARROW
 from qtarget.evaluate.grading.number_reading import only_number
 
-NEAR = 80
+LINE_BESIDE = 80
 """Characters of the line beside a box that are looked at."""
-SPACES = r"[^\S\n]|~|\\[,;:! ]|\\q?quad(?![A-Za-z])"
+GAPS = r"[^\S\n]|~|\\[,;:! ]|\\q?quad(?![A-Za-z])"
 SETS_BEFORE = re.compile(
-    rf"(?:{SPACES}|\\(?:(?:display|text)style|left|bf|rm|bfseries|large|Large)(?![A-Za-z])|\\color\s?\{{\w*\}}|\*\*"
+    rf"(?:{GAPS}|\\(?:(?:display|text)style|left|bf|rm|bfseries|large|Large)(?![A-Za-z])|\\color\s?\{{\w*\}}|\*\*"
     r"|\\(?:text|text[a-z]{2}|math[a-z]{2}|mbox|boldsymbol|bm|underline|ensuremath|boxed|fbox)\s?\{|(?:(?<=[\s$=])|^)\{)*\Z"
 )
-SETS_BEHIND = re.compile(rf"(?:{SPACES}|\}})*+")
+SETS_BEHIND = re.compile(rf"(?:{GAPS}|\}})*+")
 """What only sets a font, or a blank."""
-OPERATORS = r"\\(?:pm|mp|times|cdot|div|sqrt|pi|log|ln|exp|sin|cos|tan|[lg]t|[lg]eq?|[lg]eqslant|neq?|infty)"
+OPERATOR_COMMANDS = r"\\(?:pm|mp|times|cdot|div|sqrt|pi|log|ln|exp|sin|cos|tan|[lg]t|[lg]eq?|[lg]eqslant|neq?|infty)"
 TOUCHES_BEFORE = re.compile(
-    rf"(?:[{{√±∓×÷·≠≤≥<^/+]|{OPERATORS}|(?<=[\w)}}])\*|[\^_]|(?<![^\W_])(?:minus|negative|plus|times))\Z", re.IGNORECASE
+    rf"(?:[{{√±∓×÷·≠≤≥<^/+]|{OPERATOR_COMMANDS}|(?<=[\w)}}])\*|[\^_]|(?<![^\W_])(?:minus|negative|plus|times))\Z",
+    re.IGNORECASE,
 )
 FACTOR_BEFORE = re.compile(r"(?:\d:?|(?<![^\W\d_])(?<!\\)[a-zA-Z]|π|(?<!\\)[)}])\Z")
 """A factor, where it touches the box or both stand in a formula."""
 WORDS_IN_BRACES = re.compile(
     r"\\(?:text\w*|mbox|mathrm|begin|end|color|[hv]space|tag|boxed|fbox)\*?\s?(?:\{[^{}]*\})+\Z"
 )
-DASH = re.compile(r"(?P<word>(?<!\\)[^\W\d_]{2}[*:.,]*[^\S\n]+)?(?P<sign>[-−–])\Z")
+DASH_BEFORE = re.compile(r"(?P<word>(?<!\\)[^\W\d_]{2}[*:.,]*[^\S\n]+)?(?P<sign>[-−–])\Z")
 TOUCHES_BEHIND = re.compile(
-    rf"\^(?!\s?\{{?\s?\\?(?:circ|degree|prime))|_(?=[{{\d])|[²³√π×÷·±≤≥]|(?:{OPERATORS}|\\[dtc]?frac|\\[pb]?mod)(?![A-Za-z])"
+    rf"\^(?!\s?\{{?\s?\\?(?:circ|degree|prime))|_(?=[{{\d])|[²³√π×÷·±≤≥]|(?:{OPERATOR_COMMANDS}|\\[dtc]?frac|\\[pb]?mod)(?![A-Za-z])"
     r"|<(?!/?[A-Za-z|][^<>\n]{0,60}>)|>|[+/]\s?(?=[\d(\\$]|[A-Za-z](?![A-Za-z]))|\*(?=[\d(\\]|[a-z](?![a-z]))"
     r"|[-−–]\s?(?=[\d(\\])|:?\d|!\s?(?:\$|\\[)\]]|[-+*/=^])|\((?=-?(?:\d|[A-Za-z](?![A-Za-z])))"
 )
@@ -56,8 +57,8 @@ def is_one_of_two(text: str, box: Box) -> bool:
 
 def _line(text: str, box: Box) -> tuple[str, str]:
     """What stands before the box and behind it on its line."""
-    before = text[max(0, box.start - NEAR) : box.start].rsplit("\n", 1)[-1]
-    return before, text[box.end : box.end + NEAR].split("\n", 1)[0]
+    before = text[max(0, box.start - LINE_BESIDE) : box.start].rsplit("\n", 1)[-1]
+    return before, text[box.end : box.end + LINE_BESIDE].split("\n", 1)[0]
 
 
 def _in_formula(before: str) -> bool:
@@ -69,7 +70,7 @@ def _touched_before(before: str) -> bool:
     setting = SETS_BEFORE.search(before)
     rest = before[: setting.start()] if setting else before
     apart, formula = len(before) > len(rest) and before[-1].isspace(), _in_formula(before)
-    if dash := DASH.search(rest):
+    if dash := DASH_BEFORE.search(rest):
         is_item = apart and not rest[: dash.start()].strip()
         return not is_item and (formula or not apart or not dash["word"])
     if rest.endswith(">"):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from qtarget.evaluate.grading.boxed import last_box, last_tag
 from qtarget.evaluate.grading.choice_sentences import Statement, statements
-from qtarget.evaluate.grading.denied import BEHIND, is_denied, is_denied_behind, is_taken_back
+from qtarget.evaluate.grading.denied import WINDOW_BEHIND, is_denied, is_denied_behind, is_taken_back
 from qtarget.evaluate.grading.next_question import parts_by_question
 from qtarget.evaluate.grading.option_names import LABEL, Options, another, named, options_of
 from qtarget.evaluate.grading.plain_text import plain
@@ -79,7 +79,7 @@ def _stated(text: str, options: Options) -> StatedAnswer:
 
 def _unless_changed(answer: StatedAnswer, text: str, options: Options) -> StatedAnswer:
     """The answer, unless what stands behind it takes it back or states another."""
-    window = options.longest + BEHIND
+    window = options.longest + WINDOW_BEHIND
     if answer.option and (is_taken_back(text, answer.end, window) or is_denied_behind(text, answer.end)):
         return StatedAnswer(None, "withdrawn", answer.option)
     if answer.option and another(text, answer.end, answer.option, options, window):

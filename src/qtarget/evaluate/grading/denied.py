@@ -2,7 +2,7 @@
 
 import re
 
-NEAR, BEHIND = 100, 160
+WORDS_NEAR, WINDOW_BEHIND = 100, 160
 """Characters before and behind a box or a tag that may deny it, or take it back."""
 SETTING = r"(?:\s|\$|\\[()\[\]]|\*|_(?!\w)|:)*+"
 WRONG = (
@@ -42,14 +42,14 @@ TAKEN_BACK = re.compile(
 
 def is_denied(text: str, start: int, end: int) -> bool:
     """Whether the words directly beside what stands from `start` to `end` say that it is not the answer."""
-    return is_denied_behind(text, end) or DENIES_BEFORE.search(text[max(0, start - NEAR) : start]) is not None
+    return is_denied_behind(text, end) or DENIES_BEFORE.search(text[max(0, start - WORDS_NEAR) : start]) is not None
 
 
 def is_denied_behind(text: str, end: int) -> bool:
     """Whether the words directly behind an answer say that it is none: ". Incorrect."."""
-    return DENIES_BEHIND.match(text[end : end + NEAR]) is not None
+    return DENIES_BEHIND.match(text[end : end + WORDS_NEAR]) is not None
 
 
-def is_taken_back(text: str, end: int, window: int = BEHIND) -> bool:
+def is_taken_back(text: str, end: int, window: int = WINDOW_BEHIND) -> bool:
     """Whether the model thinks again behind what ends at `end`: "Wait, …"."""
     return TAKEN_BACK.search(text[end : end + window]) is not None
