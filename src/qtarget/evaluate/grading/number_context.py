@@ -6,6 +6,8 @@ It is asked of a text in one spelling: minus signs are hyphens, without fonts.
 import re
 from typing import Literal
 
+from qtarget.evaluate.grading.denied import is_denied_behind
+
 _WINDOW = 48
 """Characters around a number that are looked at, on its own line."""
 _OPENS = re.compile(r"[\s$€£¥₹₩¢*`\"'“(\[]*$")
@@ -18,7 +20,8 @@ _LISTED = re.compile(
     re.IGNORECASE,
 )
 BOUND_BEFORE = re.compile(
-    r"(?:(?<![^\W_])(?:not|never|than|least|most|nor|neither|between|plus|times|by|mod|log|ln|lg|sqrt|root|root of"
+    r"(?:(?<=\d\s)x|(?<=\d)x|\d\s?(?:feet|foot|ft|hours?|hrs?|minutes?|pounds?|lbs?|degrees?)(?:,|\sand)?"
+    r"|(?<![^\W_])(?:not|never|than|least|most|nor|neither|between|plus|times|by|mod|log|ln|lg|sqrt|root|root of"
     r"|sin|cos|tan|exp|factorial of|over|under|up to|nearly|almost|below|above|exceeds|double|twice|triple|thrice|half"
     r"|(?:\d+|\d+\s?%|percent|half|third|quarter|fifth|tenth|double|square|cube|power|out|one|two|three|four|some|any)"
     r"\sof)|n['’]t|cannot)(?:\s(?:be|exactly|equal|equal to))?$",
@@ -100,7 +103,7 @@ def _belongs(rest: str, opening: str) -> bool:
         return True
     if touches and "*" in opening and last.isalnum():
         return True
-    if last in ")}—" and not opening:
+    if (last in ")}—" and not opening) or (last == ")" and opening[0] == "("):
         return True
     if last == "~":
         return rest[:-1].rstrip()[-1:].isdigit()
@@ -112,7 +115,9 @@ def _belongs(rest: str, opening: str) -> bool:
 def goes_on(text: str, end: int) -> bool:
     """Whether the number that ends at `end` is a part of what follows it."""
     behind = text[end : end + 2 * _WINDOW].split("\n", 1)[0]
-    return GOES_ON.match(behind) is not None or EAST_ASIAN_BEHIND.match(behind) is not None
+    return (
+        is_denied_behind(text, end) or GOES_ON.match(behind) is not None or EAST_ASIAN_BEHIND.match(behind) is not None
+    )
 
 
 def factor_behind(text: str, end: int) -> int:
