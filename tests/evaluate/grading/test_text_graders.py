@@ -36,6 +36,9 @@ CONTAINS = [
     ("Paris", "- Paris", 1), ("Paris", "Lyon - Paris", 1), ("Paris", "Paris—of course", 1),
     ("aba", "ababa aba", 1), ("5", "15 5", 1),
     ("5", "- ( 5", 0), ("5", "-( 5", 0), ("5", "a-5", 0), ("234", "1 234", 0), ("234", "1 234 5", 0), ("23", "1 23", 1),
+    ("can", "I can't", 0), ("can", "I can’t.", 0), ("can", "I can.", 1), ("do", "I don't", 0),
+    ("is", "it isn't", 0), ("it", "it's", 1), ("$5", "-$5", 0), ("$5", "- $5", 0), ("$5", "−$5", 0),
+    ("$5", "US-$5", 1), ("€5", "-€5", 0), ("-$5", "it is -$5", 1),
     ("not said", "", 0), ("Rome", "<think>Rome</think>Paris", 0),
 ]  # fmt: skip
 NUMBER = [

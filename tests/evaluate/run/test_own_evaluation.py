@@ -77,6 +77,15 @@ def test_rows_that_changed_are_refused_with_the_difference(rows: Path):
         ValueError, match=r"holds another evaluation of sums.*\n  question '\w+': .*gold '1' there, '1000' now"
     ):
         run_evaluation(plan(rows))
+    with pytest.raises(
+        ValueError, match=r"sums\.jsonl is not what .* was asked from.*\n  question '\w+': .*gold '1' there, '1000' now"
+    ):
+        run_evaluation(plan(rows, regrade=True))
+    rows.write_text("\n".join(map(json.dumps, changed[:2] + changed[3:])), "utf-8")
+    with pytest.raises(ValueError, match=r"\n  question '\w+' \(.* is gone\n.*another --out"):
+        run_evaluation(plan(rows, regrade=True))
+    rows.unlink()  # the samples hold their questions
+    assert run_evaluation(replace(plan(rows, regrade=True), tasks=("sums",))).tasks[0].questions == 6
 
 
 def test_a_judge_that_goes_away_stops_the_run_which_goes_on_from_there(rows: Path, no_drawing):

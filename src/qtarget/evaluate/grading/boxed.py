@@ -1,11 +1,14 @@
-"""Reading the answer in a completion's last ``\\boxed{…}``."""
+"""Reading the answer in a completion's last ``\\boxed{…}`` or ``<answer>…</answer>``."""
 
 import re
 from collections import deque
 from typing import NamedTuple
 
+ANSWER_TAG = re.compile(r"<(?P<name>answer|final_answer|ans)>(?P<inside>[^<]{0,2000})</(?P=name)>", re.IGNORECASE)
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-JOINING_WORDS = r"(?:,\s*)?(?:and|or|as well as|\\text\s?\{\s*(?:and|or)\s*\})"
+JOINING_WORDS = (
+    r"(?:,\s*)?(?:(?:and|or)(?:\s(?:maybe|perhaps|possibly|even|also|else))?|as well as|\\text\s?\{\s*(?:and|or)\s*\})"
+)
 JOINS = re.compile(
     rf"(?:\s|\$|\\[()\[\]]|\*|~|\\(?:quad|qquad|[,;: ]))*+(?:{JOINING_WORDS}|[.,;:/&|+–-]|vs\.?)?+"
     r"(?:\s|\$|\\[()\[\]]|\*|~|\\(?:quad|qquad|[,;: ]))*+(?:[a-z]\s*=\s*)?"
@@ -42,6 +45,11 @@ def last_box(text: str) -> Box | None:
         beside.append(before)
         begin = starts.pop().start()
     return Box(inside, last.end() + len(inside or "") + 1, tuple(reversed(beside)), begin)
+
+
+def last_tag(text: str) -> re.Match[str] | None:
+    """The last ``<answer>…</answer>`` with its `inside`."""
+    return next(iter(deque(ANSWER_TAG.finditer(text), 1)), None)
 
 
 def last_boxed(text: str) -> str | None:

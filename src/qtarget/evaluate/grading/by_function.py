@@ -77,7 +77,7 @@ class PythonGrader:
         seconds, memory_mib, at_once: as of `FunctionPool`.
     """
 
-    name, version = "python", 2
+    name, version = "python", 3
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class RegexGrader:
         seconds: for one answer.
     """
 
-    name, version = "regex", 1
+    name, version = "regex", 2
     function: ClassVar[tuple[Path, str]] = (Path(__file__).with_name("pattern_search.py"), "search")
 
     def __init__(self, pattern: str | None = None, ignore_case: bool = False, seconds: float = 5.0) -> None:

@@ -1,19 +1,17 @@
 """Grading multiple choice by the option that a completion states as its answer."""
 
 import re
-from collections import deque
 from typing import NamedTuple
 
-from qtarget.evaluate.grading.boxed import last_box
-from qtarget.evaluate.grading.choice_sentences import WINDOW, Statement, statements
-from qtarget.evaluate.grading.choice_words import TAKEN_BACK
+from qtarget.evaluate.grading.boxed import last_box, last_tag
+from qtarget.evaluate.grading.choice_sentences import Statement, statements
+from qtarget.evaluate.grading.denied import WINDOW_BEHIND, is_denied, is_denied_behind, is_taken_back
 from qtarget.evaluate.grading.next_question import parts_by_question
 from qtarget.evaluate.grading.option_names import LABEL, Options, another, named, options_of
 from qtarget.evaluate.grading.plain_text import plain
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.nouns import Grade, Question, Reason
 
-ANSWER_TAG = re.compile(r"<(?P<name>answer|final_answer|ans)>(?P<inside>[^<]{0,2000})</(?P=name)>", re.IGNORECASE)
 BARE = re.compile(r"[\s*_$({\[]*+[A-Za-z][\s*_$)}\].:]*+")
 END_LINES, LONGEST_SHOWN, EXCERPT, AT_MOST_SHOWN = 50, 300, 40, 4
 """Lines at either end of a completion, and characters of one, in which an option is looked for; characters behind a
@@ -41,7 +39,7 @@ class ChoiceGrader:
     likeness, first letter or majority is taken for one. Two options of the same text are the same answer.
     """
 
-    name, version = "choice", 4
+    name, version = "choice", 5
 
     def fingerprint(self) -> str:
         return f"{self.name} {self.version}"
@@ -81,8 +79,8 @@ def _stated(text: str, options: Options) -> StatedAnswer:
 
 def _unless_changed(answer: StatedAnswer, text: str, options: Options) -> StatedAnswer:
     """The answer, unless what stands behind it takes it back or states another."""
-    window = options.longest + WINDOW
-    if answer.option and TAKEN_BACK.search(text[answer.end : answer.end + window]):
+    window = options.longest + WINDOW_BEHIND
+    if answer.option and (is_taken_back(text, answer.end, window) or is_denied_behind(text, answer.end)):
         return StatedAnswer(None, "withdrawn", answer.option)
     if answer.option and another(text, answer.end, answer.option, options, window):
         return StatedAnswer(None, "several", answer.option)
@@ -95,6 +93,8 @@ def _boxed(text: str, options: Options) -> StatedAnswer | None:
         return None
     if box.inside is None:
         return StatedAnswer(None, "cut_off")
+    if is_denied(text, box.start, box.end):
+        return StatedAnswer(None, "withdrawn", box.inside, box.end)
     held = _held(box.inside, "boxed", box.end, options)
     if any(_held(beside, "boxed", box.end, options).option != held.option for beside in box.beside):
         return StatedAnswer(None, "several", ", ".join([*box.beside, box.inside]), box.end)
@@ -102,8 +102,10 @@ def _boxed(text: str, options: Options) -> StatedAnswer | None:
 
 
 def _tagged(text: str, options: Options) -> StatedAnswer | None:
-    tags = deque(ANSWER_TAG.finditer(text), 1)
-    return _held(tags[0]["inside"], "tagged", tags[0].end(), options) if tags else None
+    tag = last_tag(text)
+    if tag and is_denied(text, *tag.span()):
+        return StatedAnswer(None, "withdrawn", tag["inside"], tag.end())
+    return _held(tag["inside"], "tagged", tag.end(), options) if tag else None
 
 
 def _held(inside: str, place: Reason, end: int, options: Options) -> StatedAnswer:
@@ -120,14 +122,18 @@ def _held(inside: str, place: Reason, end: int, options: Options) -> StatedAnswe
 
 def _sentence(text: str, options: Options) -> StatedAnswer | None:
     """The last sentence that states an answer, unless a later one denies it."""
-    denied, weak = set[str | None](), []
+    denied, weak, soft = set[str | None](), [], []
     for found in statements(text, options):
         if found.says == "wrong":
             denied.add(found.option)
         elif found.weak:
             weak.append(found)
-        else:
+        elif found.soft:
+            soft.append(found)
+        elif not soft or found.firm:
             return _of_statement(found, denied, text)
+    if soft:
+        return _of_statement(soft[0], denied, text)
     called = {found.option for found in weak}
     return _of_statement(weak[0], denied, text) if len(called) == 1 else None
 

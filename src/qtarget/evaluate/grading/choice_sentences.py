@@ -26,7 +26,9 @@ class Statement(NamedTuple):
 
     Attributes:
         option: the letter of the option that it is about; None for more than one, empty for one that is not there.
-        says: that this is the answer, that it is not, or something that settles nothing.
+        says: that this is the answer, or that it is not.
+        weak: it counts where no other statement stands, as "It is B."
+        soft, firm: "your answer" and "the obvious answer" are soft: "the correct answer" before it, a firm one, counts.
     """
 
     start: int
@@ -34,6 +36,8 @@ class Statement(NamedTuple):
     option: str | None
     says: Literal["right", "wrong"]
     weak: bool = False
+    soft: bool = False
+    firm: bool = False
 
 
 def statements(text: str, options: Options) -> Iterator[Statement]:
@@ -58,7 +62,9 @@ def _after_cue(cue: re.Match[str], options: Options) -> Statement | None:
         return None
     linked = any(cue[name] for name in ("link", "second", "unspaced", "picks", "tied"))
     found = _named_at(text, start, linked, options)
-    return found and found._replace(start=cue.start(), weak=bool(cue["it"]))
+    before = text[max(0, cue.start() - WINDOW) : cue.start()]
+    soft, firm = words.SOFT.search(before) is not None, words.FIRM.search(before + cue[0]) is not None
+    return found and found._replace(start=cue.start(), weak=bool(cue["it"]), soft=soft, firm=firm)
 
 
 def _before_call(call: re.Match[str], options: Options) -> Statement | None:

@@ -127,13 +127,6 @@ FOLLOWERS = re.compile(
     re.IGNORECASE,
 )
 """Words that go on behind a letter. Any other word may make the letter part of a name: "B cells", "A common one"."""
-TAKEN_BACK = re.compile(
-    r"(?:\A|[.!?…\n])[\s.,;!…)\]*_$'\"}—–-]*+(?:wait|hold on|hm+|scratch that|oops|no(?=\s?[.,;!…—–])|correction"
-    r"|on second thoughts?|on reflection|not(?=\s?[.!])|sorry|just kidding|i take (?:it|that) back"
-    r"|i meant|i made an? (?:error|mistake)|actually,?\s(?:no|it|i|[A-J])|let me (?:re|double)[\w-]*)\b",
-    re.IGNORECASE,
-)
-"""Behind an answer: the model thinks again."""
 NONE = re.compile(
     r"(?:none|neither|unclear|unknown|unsure|undetermined|indeterminate|impossible|not (?:listed|given|clear|known"
     r"|among|here))\b",
@@ -149,7 +142,8 @@ HEDGES = re.compile(
     r"\b(?:not|\w+n['’]t|never|no|wrong|incorrect\w*|false|worst|least|common|popular|previous|earlier|first"
     r"|initial|student\w*"
     r"|others?|another|second|alternative|tempting|possible|might|may|could|some|many|people|thinks|thought|claims?"
-    r"|says|said"
+    r"|says|said|used to|believed|impossible|inconceivable|(?:trap|runner-up|distractor|old|outdated|superficial"
+    r"|rejected|eliminated|discarded|excluded|next best)(?=\s*\Z)"
     r"|believes|doubt|unlikely|example|sample|format|template|respond with|reply with|answer with|write|opposite"
     r"|instead of|rather than|before i|when i|mistake|naive|user\w*|his|her|their|nicht|kein\w*|non"
     r"|pas|nie|не|nem|ikke|inte|bukan|tidak|không|falsch\w*|incorrecta?|неправильн\w*|неверн\w*|mauvaise|fausse"
@@ -158,6 +152,13 @@ HEDGES = re.compile(
     re.IGNORECASE,
 )
 """In the clause before the cue, they make it no statement of the model's own: "the wrong answer is", "it says that"."""
+SOFT = re.compile(
+    r"\b(?:your|obvious|intuitive|usual|expected|original|given|chosen|selected|predicted|submitted|typical|simple|easy)"
+    r"\s*\Z",
+    re.IGNORECASE,
+)
+FIRM = re.compile(r"\b(?:correct|right|true|actual|real)\s\w+\W[^.\n]*\Z", re.IGNORECASE)
+"""Before an answer: it is somebody's or what one expects; or it is the right one."""
 SURE = re.compile(r"\b(?:no doubt|without (?:a |any )?doubt|best possible|not only|no other)\b", re.IGNORECASE)
 CALLED = re.compile(
     rf"\s(?:is|was|['’]s|would be|should be|must be)\s(?:(?:indeed|clearly|therefore|thus|definitely|actually"

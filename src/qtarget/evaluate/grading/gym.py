@@ -23,7 +23,7 @@ class GymGrader:
         seconds, memory_mib, at_once: as of `FunctionPool`.
     """
 
-    name, version = "reasoning-gym", 1
+    name, version = "reasoning-gym", 2
 
     def __init__(self, seconds: float = 10.0, memory_mib: int = 2048, at_once: int | None = None) -> None:
         self.pool = FunctionPool(SCORER, "score", seconds, memory_mib, at_once)

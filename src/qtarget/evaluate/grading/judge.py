@@ -57,7 +57,7 @@ class JudgeGrader:
         patience: seconds that the server may be away.
     """
 
-    name, version, is_costly = "judge", 2, True
+    name, version, is_costly = "judge", 3, True
 
     def __init__(
         self,

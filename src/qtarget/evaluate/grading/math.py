@@ -4,9 +4,13 @@ from importlib.metadata import version
 from typing import Literal, cast
 
 from qtarget.evaluate.grading.any_right import any_right
+from qtarget.evaluate.grading.beside_box import is_one_of_two, is_part
 from qtarget.evaluate.grading.boxed import last_box, last_boxed
+from qtarget.evaluate.grading.denied import is_denied, is_taken_back
+from qtarget.evaluate.grading.math_ratios import is_ratio_of_three, same_ratio, terms
 from qtarget.evaluate.grading.math_spelling import spelled
-from qtarget.evaluate.grading.math_unlike import is_denied, is_in_percent, is_unlike
+from qtarget.evaluate.grading.math_units import with_variables
+from qtarget.evaluate.grading.math_unlike import is_in_percent, is_unlike
 from qtarget.evaluate.grading.next_question import parts_by_question
 from qtarget.evaluate.grading.thinking import said
 from qtarget.evaluate.grading.too_large import is_too_large
@@ -30,7 +34,7 @@ class MathGrader:
         at_once: answers that are judged at once, each by a worker; None for one a processor, up to 8.
     """
 
-    name, version = "math", 4
+    name, version = "math", 5
 
     def __init__(self, seconds: float = 5.0, memory_bytes: int = 2 * 1024**3, at_once: int | None = None) -> None:
         self.pool = WorkerPool(seconds, memory_bytes, at_once)
@@ -50,8 +54,14 @@ class MathGrader:
             return Grade(0, "several")
         if box is None or box.inside is None:
             return Grade(0, "cut_off" if box else "no_answer")
-        if is_denied(text, box):
+        if is_denied(text, box.start, box.end):
             return Grade(0, "untrue", box.inside.strip())
+        if is_taken_back(text, box.end):
+            return Grade(0, "withdrawn", box.inside.strip())
+        if is_one_of_two(text, box):
+            return Grade(0, "several", box.inside.strip())
+        if is_part(text, box):
+            return Grade(0, "parse_error", box.inside.strip())
         answer = ", ".join(dict.fromkeys(part.strip() for part in (*box.beside, box.inside)))
         if not answer:
             return Grade(0, "no_answer")
@@ -68,8 +78,13 @@ class MathGrader:
             return Grade(0, "parse_error", answer)
         if is_too_large(gold) or is_too_large(answer):
             return Grade(None, "timeout", answer)
-        verdict = self.pool.compare(spelled(gold), spelled(answer))
-        if verdict["value"] == 1 and is_unlike(spelled(gold), spelled(answer)):
+        one, other = spelled(gold), spelled(answer)
+        if is_ratio_of_three(one) or is_ratio_of_three(other):
+            if (same := same_ratio(one, other)) is not None:
+                return Grade(1 if same else 0, "boxed", answer)
+            one, other = (f"({', '.join(terms(ratio))})" for ratio in (one, other))
+        verdict = self.pool.compare(*with_variables(one, other))
+        if verdict["value"] == 1 and is_unlike(one, other):
             return Grade(0, "boxed", answer)
         reason = "boxed" if verdict["reason"] == "ok" else verdict["reason"]
         return Grade(cast(Literal[0, 1] | None, verdict["value"]), cast(Reason, reason), answer)

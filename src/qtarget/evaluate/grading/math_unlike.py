@@ -1,8 +1,7 @@
-r"""What Math-Verify takes for equal and is not: anagrams, derivatives, bounds; and boxes whose sentence denies them."""
+r"""What Math-Verify takes for equal and is not: anagrams, derivatives, bounds."""
 
 import re
 
-from qtarget.evaluate.grading.boxed import Box
 from qtarget.evaluate.grading.plain_text import plain
 
 _WORDS = re.compile(r"[A-Za-z]+(?: +[A-Za-z]+)*")
@@ -14,23 +13,6 @@ NUMBER_ALONE = re.compile(r"-?\d+(?:\.\d+)?|-?\.\d+")
 SEVERAL = re.compile(r"[,;]|\\pm|\\mp|\b(?:and|or)\b|[(\[{]\s*[^()\[\]{}]*,")
 RELATION = re.compile(r"\\(?:[gl]eq?|[gl]t|neq?)(?![A-Za-z])|[<>]")
 BOUNDS = re.compile(r"\\infty|[(\[].*,.*[)\]]")
-SETTING = r"(?:\s|\$|\\\(|\\\[|\*\*|\\\)|\\\]|:)*"
-DENIES_BEFORE = re.compile(
-    rf"(?:\b(?:not|cannot|never)|n['’]t|\\neq?|≠)(?:\s+be)?(?:\s+equal(?:\s+to)?)?{SETTING}$", re.IGNORECASE
-)
-DENIES_BEHIND = re.compile(
-    rf"{SETTING}(?:(?:is|was)(?:\s+(?:wrong|incorrect|false)|\s*(?:not|n['’]t)\s+(?:right|correct|the\s+(?:right\s+"
-    r"|correct\s+|final\s+)?answer))\b)",
-    re.IGNORECASE,
-)
-NEAR = 60
-"""Characters beside a box that may deny it."""
-
-
-def is_denied(text: str, box: Box) -> bool:
-    """Whether the words directly beside a box say that it is not the answer."""
-    before = text[max(0, box.start - NEAR) : box.start]
-    return bool(DENIES_BEFORE.search(before) or DENIES_BEHIND.match(text[box.end : box.end + NEAR]))
 
 
 def is_unlike(gold: str, answer: str) -> bool:
@@ -51,7 +33,7 @@ def is_in_percent(gold: str, answer: str, question: str) -> bool:
 
 def _says_twice(gold: str, answer: str) -> bool:
     """Whether an answer lists more than the gold does, as "5, 5" for 5: as sets the two are equal."""
-    parts = [part for part in re.split(r"[,;]", answer) if re.search(r"\w", part)]
+    parts = [part for part in re.split(r"(?<!\\)[,;]", answer) if re.search(r"\w", part)]
     if len(parts) < 2 or re.search(r"[()\[\]{}]", answer):
         return False
     return not SEVERAL.search(gold) or len({part.strip() for part in parts}) < len(parts)

@@ -2,7 +2,9 @@
 
 from fractions import Fraction
 
-from qtarget.evaluate.grading.boxed import last_box
+from qtarget.evaluate.grading.beside_box import is_one_of_two, is_part
+from qtarget.evaluate.grading.boxed import Box, last_box, last_tag
+from qtarget.evaluate.grading.denied import is_denied, is_taken_back
 from qtarget.evaluate.grading.next_question import parts_by_question
 from qtarget.evaluate.grading.number_reading import last_number, only_number
 from qtarget.evaluate.grading.thinking import said
@@ -23,7 +25,7 @@ class NumberGrader:
         relative: the same as a share of the gold; the wider of the two counts.
     """
 
-    name, version = "number", 3
+    name, version = "number", 4
 
     def __init__(self, tolerance: float = 0.0, relative: float = 0.0) -> None:
         for name, value in (("tolerance", tolerance), ("relative", relative)):
@@ -50,6 +52,10 @@ class NumberGrader:
         parts = parts_by_question(text)
         if len(parts) > 1 and len({read for part in parts if (read := _said_in(part)) is not None}) > 1:
             return Grade(0, "several")
+        if _is_withdrawn(text, box):
+            return Grade(0, "withdrawn")
+        if box and (is_part(text, box) or is_one_of_two(text, box)):
+            return Grade(0, "parse_error", box.inside)
         answer = last_number(text) if box is None else only_number(box.inside or "")
         if answer.value is None:
             return Grade(0, "parse_error", answer.text) if answer.text else Grade(0, "no_answer")
@@ -61,6 +67,12 @@ class NumberGrader:
     def _is_near(self, answer: Fraction, gold: Fraction) -> bool:
         allowed = max(Fraction(str(self.tolerance)), Fraction(str(self.relative)) * abs(gold))
         return abs(answer - gold) <= allowed
+
+
+def _is_withdrawn(text: str, box: Box | None) -> bool:
+    tag = None if box else last_tag(text)
+    span = (box.start, box.end) if box else tag.span() if tag else None
+    return span is not None and (is_denied(text, *span) or is_taken_back(text, span[1]))
 
 
 def _said_in(part: str) -> Fraction | None:

@@ -6,6 +6,8 @@ It is asked of a text in one spelling: minus signs are hyphens, without fonts.
 import re
 from typing import Literal
 
+from qtarget.evaluate.grading.denied import is_denied_behind
+
 _WINDOW = 48
 """Characters around a number that are looked at, on its own line."""
 _OPENS = re.compile(r"[\s$€£¥₹₩¢*`\"'“(\[]*$")
@@ -18,13 +20,26 @@ _LISTED = re.compile(
     re.IGNORECASE,
 )
 BOUND_BEFORE = re.compile(
-    r"(?:(?<![^\W_])(?:not|never|than|least|most|nor|neither|between|plus|times|by|mod|log|ln|lg|sqrt|root|root of"
+    r"(?:(?<=\d\s)x|(?<=\d)x|\d\s?(?:feet|foot|ft|hours?|hrs?|minutes?|pounds?|lbs?|degrees?)(?:,|\sand)?"
+    r"|(?<![^\W_])(?:not|never|than|least|most|nor|neither|between|plus|times|by|mod|log|ln|lg|sqrt|root|root of"
     r"|sin|cos|tan|exp|factorial of|over|under|up to|nearly|almost|below|above|exceeds|double|twice|triple|thrice|half"
     r"|(?:\d+|\d+\s?%|percent|half|third|quarter|fifth|tenth|double|square|cube|power|out|one|two|three|four|some|any)"
     r"\sof)|n['’]t|cannot)(?:\s(?:be|exactly|equal|equal to))?$",
     re.IGNORECASE,
 )
 """Words that make the number behind them a bound, a part of a formula, or what the answer is not."""
+EAST_ASIAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
+COPULA = re.compile(r"[是为為はが은는여]\s?\Z")
+"""Behind it, a minus is a sign."""
+EAST_ASIAN_BEFORE = re.compile(
+    r"(?:不是|并非|並非|不等于|不為|不为|非|少于|小于|大于|多于|至少|至多|最多|最少|超过|超過|不到|近|第|或|或者|到|至|和|与|乘|加|减|除|分之"
+    r"|分の|から|または|と|や|또는|혹은|와|과|최소|최대)\s?\Z"
+)
+EAST_ASIAN_BEHIND = re.compile(
+    r"\s?(?:[万萬亿億兆百만억백천조多余餘或]|千(?![克米瓦卡])|[\u3400-\u9fff]{0,2}半|分之|分の|倍的|以[上下内外]|到|至|から|より|未満|超|또는|이상|이하"
+    r"|미만|초과|보다|[^\W\d_]{0,3}\s?(?:では(?:な|あり)|じゃ(?:な|あり))|[가-힣]{0,3}\s?아[니닙닌]|[\u3400-\u9fff]{0,2}(?:不对|不正确|[是]?错))"
+)
+"""What makes a number beside it a bound, a part of another number, or what the answer is not."""
 OPERANDS = "/^×÷·±∓√≠≤≥<~{⁺⁻٬∙⋅∘"
 MULTIPLIERS = {
     "hundred": 100,
@@ -74,7 +89,7 @@ def _is_binary(before: str, sign: str, spaced: bool, is_first: bool) -> bool:
         return spaced and not is_first
     if bare[-1] in ")]" or (bare[-1].isalpha() and bare[-2:-1].isalpha()):
         return sign in "+-" and (spaced or before == bare)
-    if TAG_OR_ARROW.search(bare):
+    if TAG_OR_ARROW.search(bare) or COPULA.search(bare):
         return False
     return bare[-1].isalnum() or bare[-1] in "}%!°-+*|" + OPERANDS or (bare[-1] in ".?" and spaced)
 
@@ -88,18 +103,21 @@ def _belongs(rest: str, opening: str) -> bool:
         return True
     if touches and "*" in opening and last.isalnum():
         return True
-    if last in ")}—" and not opening:
+    if (last in ")}—" and not opening) or (last == ")" and opening[0] == "("):
         return True
     if last == "~":
         return rest[:-1].rstrip()[-1:].isdigit()
     if last in OPERANDS or last == ">" or COMMAND_BEFORE.search(rest):
         return True
-    return bool(_LISTED.search(rest + opening) or BOUND_BEFORE.search(rest))
+    return bool(_LISTED.search(rest + opening) or BOUND_BEFORE.search(rest) or EAST_ASIAN_BEFORE.search(rest))
 
 
 def goes_on(text: str, end: int) -> bool:
     """Whether the number that ends at `end` is a part of what follows it."""
-    return GOES_ON.match(text[end : end + 2 * _WINDOW].split("\n", 1)[0]) is not None
+    behind = text[end : end + 2 * _WINDOW].split("\n", 1)[0]
+    return (
+        is_denied_behind(text, end) or GOES_ON.match(behind) is not None or EAST_ASIAN_BEHIND.match(behind) is not None
+    )
 
 
 def factor_behind(text: str, end: int) -> int:

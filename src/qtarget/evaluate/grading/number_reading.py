@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-from qtarget.evaluate.grading.number_context import factor_behind, goes_on, sign_before
+from qtarget.evaluate.grading.number_context import EAST_ASIAN, factor_behind, goes_on, sign_before
 from qtarget.evaluate.grading.number_references import is_reference, may_be_setting
 from qtarget.evaluate.grading.plain_text import plain
 
@@ -35,6 +35,8 @@ _SPELLINGS = (
     (re.compile(r"\^?\{?\\(?:circ|degree)(?![A-Za-z])\}?"), "°"),
     (re.compile(r"(?<=\w)_\{(\w{1,20})\}"), r"_\1"),
 )
+EDGE = re.compile(rf"(?<=[{EAST_ASIAN}])(?=-?\.?\d)|(?<=\d)(?=[{EAST_ASIAN}])")
+"""Where a number touches a word of a script without blanks."""
 RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 SUPERSCRIPT = re.compile(rf"(?<=10)(⁻?)([{RAISED}]{{1,3}})(?![{RAISED}⁺⁻])")
 _TIMES = r"[^\S\n]?(?:\\times|\\cdot|[×·⋅∙*]|x(?=[^\S\n]?10))[^\S\n]?"
@@ -88,7 +90,7 @@ def _spelt(text: str) -> str:
     r"""The text with one spelling of minus signs, of fractions and of LaTeX's spaces, and without fonts."""
     for pattern, one in _SPELLINGS:
         text = pattern.sub(one, text)
-    text = VULGAR.sub(_of_vulgar, plain(text).translate(MINUS))
+    text = VULGAR.sub(_of_vulgar, EDGE.sub(" ", plain(text).translate(MINUS)))
     text = POWER_OF_TEN.sub(_of_power, SUPERSCRIPT.sub(_of_superscript, text))
     text = MONEY.sub(lambda found: f"{found[1]}e{MONEY_POWERS[found[2]]}", text)
     text = text if VARIABLE_K.search(text) else THOUSANDS.sub(r"\1e3", text)

@@ -32,15 +32,18 @@ TEXT_END = re.compile(
     r"|based)\b|,\s(?:and not|it|this)\b)"
 )
 _LATER = re.compile(
-    r"(?:^|[.,;:(!?—–>]|(?<![^\W_])(?:(?<![A-Z]\s)or|(?i:but|as well as|mean|meant|change[sd]?(?:\smy\sanswer)?\sto"
+    r"(?:^|[.,;:(!?—–>]|(?<![^\W_])(?:(?<![A-Z]\s)or|(?i:but|(?P<no>no)|also|alternatively|else|otherwise"
+    r"|as well as|mean|meant|change[sd]?(?:\smy\sanswer)?\sto"
     r"|it is|it['’]s|it must be|it should be|then|take|actually|rather|sometimes|maybe|perhaps|possibly)))"
     r"[^\S\n]*[*_$(\"'\[]*(?P<letter>[A-Z])(?![^\W_])[*_$)\"'\]]*"
     r"(?:[.!)]*[^\S\n]*$|[^\S\n]*\(?(?:about\s|~)?\d{1,3}(?:\.\d+)?\s?%"
-    r"|[^\S\n](?:is|would be|may be|might be|could be)[^\S\n](?:also|better|right|correct"
+    r"|[^\S\n](?:too|as well)\b|[^\S\n](?:is|would be|may be|might be|could be)[^\S\n](?:also|better|right|correct"
     r"|acceptable|possible|fine|likely|the\s(?:right|correct|best)))",
     re.MULTILINE,
 )
 """Somewhere behind an answer: another one, and no explanation of the first, as in "C is also acceptable"."""
+SPANISH = re.compile(r"respuesta|opción|alternativa|\bes\b", re.IGNORECASE)
+"""There "no C" is "not C"; in English it corrects."""
 OR_TEXT = re.compile(r"[^\S\n]*[*_$)\"']*[^\S\n]*[(;,—–/][^\S\n]*(?:(?:or|and)\s)?")
 NUMBER_GOES_ON = re.compile(
     r"[.,:/'’]\d|[^\S\n]*[-–—;)][^\S\n]*(?:or[^\S\n])?\d|[^\S\n]*\((?:or|and)\b|!\s*=|[^\S\n]?[\^*×÷+][^\S\n]?[\w(]|[eE]\d"
@@ -133,7 +136,9 @@ def two(text: str, end: int, option: str, options: Options) -> bool:
 def another(text: str, end: int, option: str, options: Options, window: int) -> bool:
     """Whether an option other than the one stated up to `end` is stated behind it too."""
     behind = text[end : end + window]
-    letters = (options.by_letter(found["letter"]) for found in _LATER.finditer(behind))
+    no_denies = SPANISH.search(text, max(0, end - MARGIN), end) is not None
+    later = (found for found in _LATER.finditer(behind) if not (found["no"] and no_denies))
+    letters = (options.by_letter(found["letter"]) for found in later)
     if any(found and not options.same(found, option) for found in letters):
         return True
     if any(found and not options.same(found, option) for found in _closing_texts(behind, options)):

@@ -11,7 +11,7 @@ UNSEEN = re.compile(
     r"\\(?:textcolor|colorbox|color)\s*+\{[^{}\n]{0,40}\}"
     r"|\\(?:left|right|displaystyle|large|Large|bfseries|bf|rm|quad|qquad)(?![A-Za-z])|\\[,;:!]"
     r"|</?(?:b|i|u|p|em|strong|span|code|mark|center|div|h[1-6]|br)(?:\s[^<>\n]{0,80})?/?>"
-    r"|[\u200b-\u200f\u2060\ufeff\u00ad]",
+    r"|[\u200b-\u200f\u2060\ufeff\u00ad\ufe0f✅✔☑✓]",
 )
 MATH_DELIMITER = re.compile(r"\\[()\[\]]")
 ONE_FOR_ONE = str.maketrans(

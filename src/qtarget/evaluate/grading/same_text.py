@@ -21,7 +21,7 @@ class ExactGrader:
         last_line: the answer is the last line that is not empty.
     """
 
-    name, version = "exact", 2
+    name, version = "exact", 3
 
     def __init__(self, ignore_case: bool = False, ignore_punctuation: bool = False, last_line: bool = False) -> None:
         self.ignore_case, self.ignore_punctuation, self.last_line = ignore_case, ignore_punctuation, last_line
@@ -57,7 +57,7 @@ class ContainsGrader:
         ignore_case: as of `ExactGrader`.
     """
 
-    name, version = "contains", 3
+    name, version = "contains", 4
 
     def __init__(self, ignore_case: bool = False) -> None:
         self.ignore_case = ignore_case

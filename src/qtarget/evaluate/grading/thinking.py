@@ -16,32 +16,26 @@ THINKING_TAG = re.compile(
 """The tags of DeepSeek-R1, Qwen3 and their kin, of Magistral, Kimi, Seed, OpenThinker, MedGemma, Command, gpt-oss."""
 
 
-END_MARKERS = re.compile(
-    r"(?:</s>|<pad>|<eos>|<end_of_turn>|<end_of_utterance>|\[EOS\]"
+END_MARKER = re.compile(
+    r"</s>|<pad>|<eos>|<end_of_turn>|<end_of_utterance>|\[EOS\]"
     r"|<[|｜](?:im_end|eot_id|eom_id|eot|eos|end|return|call|endoftext|end_of_text|end_of_turn_token|end_of_turn"
-    r"|end_of_response|end[▁_]of[▁_]sentence|role_end|user|im_sep)[|｜]>)\Z",
+    r"|end_of_response|end[▁_]of[▁_]sentence|role_end|user|im_sep(?=[|｜]>\s*+\Z))[|｜]>",
     re.IGNORECASE,
 )
-"""The signs by which models end a text or a turn, where one stands at the end of a text."""
-LONGEST_MARKER, MARKERS = 32, 1000
-"""Characters of one, and how many of them are taken off."""
+"""The signs by which models end a text or a turn, as generators that keep them leave them."""
 
 
-def without_end_markers(text: str) -> str:
-    """A text without the signs of its end that stand behind it, as generators that keep them leave, if it has any."""
-    end = _before_blanks(text, len(text))
-    kept = end
-    for _ in range(MARKERS):
-        if not (marker := END_MARKERS.search(text, max(0, kept - LONGEST_MARKER), kept)):
-            break
-        kept = _before_blanks(text, marker.start())
-    return text if kept == end else text[:kept]
+def before_end(text: str) -> str:
+    """A text up to the first sign of its end, if it has any: what stands behind is no answer."""
+    for marker in END_MARKER.finditer(text):
+        if marker[0] != "</s>" or not _is_struck(text, marker.start()):
+            return text[: marker.start()].rstrip()
+    return text
 
 
-def _before_blanks(text: str, end: int) -> int:
-    while end and text[end - 1].isspace():
-        end -= 1
-    return end
+def _is_struck(text: str, end: int) -> bool:
+    """Whether ``</s>`` closes a ``<s>`` of HTML. At the beginning of a text, that is the sign of its beginning."""
+    return text.rfind("<s>", 0, end) > len(text) - len(text.lstrip())
 
 
 def said(completion: str) -> str | None:
@@ -57,4 +51,4 @@ def said(completion: str) -> str | None:
         elif not thinks:
             kept.clear()
         thinks, end = bool(tag["opens"]), tag.end()
-    return None if thinks else without_end_markers("\n".join([*kept, completion[end:]]))
+    return None if thinks else before_end("\n".join([*kept, completion[end:]]))

@@ -23,6 +23,8 @@ BEFORE_NUMBER = (
 )
 AFTER_NUMBER = rf"[.,/:'’]\d|[{BLANK}]\d{{3}}(?!\d)|[-−–—~]\d|[\^²³⁰¹⁴-⁹½¼¾]"
 """What makes digits a part of another number: 3.5, 1/5, -5, 5^2, 5 000, - 5."""
+PRICE = re.compile(rf"[{CURRENCY_SIGNS}]\d")
+BEFORE_PRICE = (rf"(?<![^\W\d_])[{DASH}]", rf"(?<![^\W\d_])[{DASH}]\s")
 SIGNED = re.compile(r"[-−+.]\d")
 BEFORE_SIGN = r"(?:[^\W_]|[)\-−+])"
 AFTER_NAME = r"\+\+|[#+](?!\w)"
@@ -50,11 +52,13 @@ def _not_before(gold: str) -> list[str]:
     signs = [IN_WORD] if re.match(IN_WORD, gold) else []
     signs += [f"{ONE_LETTER}-"] if re.match(ONE_LETTER, gold) else []
     signs += [BEFORE_SIGN] if SIGNED.match(gold) else []
+    signs += BEFORE_PRICE if PRICE.match(gold) else ()
     return signs + (list(BEFORE_NUMBER) if gold[0].isdigit() else [])
 
 
 def _not_behind(gold: str) -> list[str]:
     signs = [IN_WORD] if re.match(IN_WORD, gold[-1]) else []
     signs += [f"-{ONE_LETTER}"] if re.match(ONE_LETTER, gold[-1]) else []
+    signs += [r"['’]t(?!\w)"] if gold[-1].isalpha() else []  # as in can't
     signs += [AFTER_NAME] if gold[-1].isalpha() else []
     return signs + ([AFTER_NUMBER] if gold[-1].isdigit() else [])

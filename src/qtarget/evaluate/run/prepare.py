@@ -103,7 +103,26 @@ def _run_on_disk(plan: EvaluationPlan, given: TaskName) -> TaskRun:
     if missing:
         raise ValueError(_nothing_to_grade(plan, name, missing[0]))
     run = read_task(plan.out / name)
-    return replace(run, task=TaskFacts.of(task)) if task is not None and task.suite == OWN == run.task.suite else run
+    if task is None or not task.suite == OWN == run.task.suite:
+        return run
+    _check_golds(plan, task, run)
+    return replace(run, task=TaskFacts.of(task))
+
+
+def _check_golds(plan: EvaluationPlan, task: Task, run: TaskRun) -> None:
+    """Refuse to grade again by golds that the questions' file, where it is still there, does not have any more."""
+    if task.source.file is None or not task.source.file.is_file():
+        return
+    now = {question.qid: question for question in load_questions(task, plan.lock).questions}
+    for old in run.questions:
+        new = now.get(old.qid)
+        if new is None or (old.gold, old.accepted) != (new.gold, new.accepted):
+            said = _question_difference(old, new, set()) if new else f"question {old.qid!r} ({old.text[:40]!r}) is gone"
+            raise ValueError(
+                f"{task.source.file} is not what {plan.out} was asked from, and --regrade keeps the questions and gold "
+                f"answers of the samples:\n  {said}\nBring the file back as it was, or write another --out, without "
+                "--regrade, to ask these questions."
+            )
 
 
 def check_grader(run: TaskRun) -> None:
