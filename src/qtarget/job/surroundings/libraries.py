@@ -19,6 +19,7 @@ WHAT_FOR = {
     "gguf": "models in GGUF files",
     "inspect": "reads what `qtarget compare --to inspect` writes",
     "reasoning-gym": "`qtarget eval --task reasoning-gym:NAME`",
+    "search": "ranges in the space of `qtarget search`",
     "vllm": "`qtarget eval --generator vllm`",
 }
 
