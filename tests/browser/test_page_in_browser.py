@@ -146,7 +146,14 @@ def move(page: Any, name: str, key: str, value: Any) -> None:
             f"qtargetPage.chooseMethod({json.dumps(name)}, {{...qtargetPage.state.settings, {key}: {value}}})"
         )
         return
-    page.fill(f'#settings input[aria-label="{key}, as a number"]', str(value))
+    number = page.locator(f'#settings input[aria-label="{key}, as a number"]')
+    if number.count() and not isinstance(value, dict | str):
+        number.fill(str(value))
+        return
+    given = (
+        f"{{...qtargetPage.state.settings, {key}: {json.dumps(value)}}}"  # a schedule and a statistic have no control
+    )
+    page.evaluate(f"qtargetPage.chooseMethod({json.dumps(name)}, {given})")
 
 
 def test_a_slider_itself_moves_the_target(browser, of_lab):
