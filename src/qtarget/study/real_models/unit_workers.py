@@ -38,10 +38,9 @@ def conducted(
                 return
             yield unit, conduct(unit)
         return
-    running: dict[Future[Any], Unit] = {}
     with ThreadPoolExecutor(workers) as pool:
         try:
-            yield from _by_threads(pool, running, units, protocol, conduct, workers, may_begin)
+            yield from _by_threads(pool, units, protocol, conduct, workers, may_begin)
         except BaseException:
             stop.set()
             raise
@@ -49,7 +48,6 @@ def conducted(
 
 def _by_threads(
     pool: ThreadPoolExecutor,
-    running: dict[Future[Any], Unit],
     units: Sequence[Unit],
     protocol: RealProtocol,
     conduct: Conduct,
@@ -57,7 +55,7 @@ def _by_threads(
     may_begin: Callable[[Unit], bool],
 ) -> Iterator[tuple[Unit, Any]]:
     needs = {unit: needed_before(unit, protocol) for unit in units}
-    waiting = list(units)
+    waiting, running = list(units), dict[Future[Any], Unit]()
     failure: BaseException | None = None
     while True:
         open_units = {*waiting, *running.values()}
