@@ -38,6 +38,13 @@ for the number of arms.
 GRADE_HELP = "exact, contains, regex, number, choice, math, judge or python:FILE:FUNCTION."
 PROTOCOL_OPTIONS = ("k", "temperature", "top_p", "max_new_tokens", "prompt", "seed")
 
+GradeName = Annotated[str | None, typer.Option(help=GRADE_HELP, show_default=False)]
+GraderSettings = Annotated[list[str] | None, typer.Option(help="KEY=VALUE, a setting of the grader.")]
+FieldNames = Annotated[list[str] | None, typer.Option(help="question=F,answer=F,…: where --questions has what.")]
+JudgeUrl = Annotated[str | None, typer.Option(help="The judge's server, for --grade judge.")]
+JudgeModel = Annotated[str | None, typer.Option(help="The judge's name there.")]
+JudgePrompt = Annotated[Path | None, typer.Option(help="File with the judge's prompt.")]
+
 
 @dataclass(frozen=True)
 class EvalOptions:
@@ -47,12 +54,12 @@ class EvalOptions:
     out: Annotated[Path, typer.Option(help="Folder of samples and results.", show_default=False)]
     task: Annotated[list[str] | None, typer.Option(help="NAME or FILE.yaml, several with commas.")] = None
     questions: Annotated[list[str] | None, typer.Option(help="[NAME=]FILE, questions of your own.")] = None
-    grade: Annotated[str | None, typer.Option(help=GRADE_HELP, show_default=False)] = None
-    grade_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, a setting of the grader.")] = None
-    fields: Annotated[list[str] | None, typer.Option(help="question=F,answer=F,…: where --questions has what.")] = None
-    judge_url: Annotated[str | None, typer.Option(help="The judge's server, for --grade judge.")] = None
-    judge_model: Annotated[str | None, typer.Option(help="The judge's name there.")] = None
-    judge_prompt: Annotated[Path | None, typer.Option(help="File with the judge's prompt.")] = None
+    grade: GradeName = None
+    grade_option: GraderSettings = None
+    fields: FieldNames = None
+    judge_url: JudgeUrl = None
+    judge_model: JudgeModel = None
+    judge_prompt: JudgePrompt = None
     hand_grades: Annotated[Path | None, typer.Option(help="Answers graded by hand, to check the judge.")] = None
     protocol_name: Annotated[str, typer.Option("--protocol", help="task, or thinking: 32,768 tokens.")] = "task"
     k: Annotated[int | None, typer.Option("--k", help="Samples of each question.", show_default="the task's")] = None

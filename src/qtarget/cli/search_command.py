@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qtarget.cli.evaluation_commands import GRADE_HELP, options_from
+from qtarget.cli.evaluation_commands import (
+    FieldNames,
+    GradeName,
+    GraderSettings,
+    JudgeModel,
+    JudgePrompt,
+    JudgeUrl,
+    options_from,
+)
 from qtarget.cli.library_noise import diverted_noise
 from qtarget.cli.terminal import AsJson, preparation, print_json, print_view
 from qtarget.cli.training_commands import PASS_KEYS_ON, ConfigArguments
@@ -56,12 +64,12 @@ class SearchOptions:
     out: Annotated[Path, typer.Option(help="Folder of runs and results.")] = Path("runs/search")
     space: Annotated[Path | None, typer.Option(help="The arms, a YAML file.", show_default="by `inspect`")] = None
     questions: Annotated[str | None, typer.Option(help="[NAME=]FILE, development questions.")] = None
-    grade: Annotated[str | None, typer.Option(help=GRADE_HELP, show_default=False)] = None
-    grade_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, a setting of the grader.")] = None
-    fields: Annotated[list[str] | None, typer.Option(help="question=F,answer=F,…: where --questions has what.")] = None
-    judge_url: Annotated[str | None, typer.Option(help="The judge's server, for --grade judge.")] = None
-    judge_model: Annotated[str | None, typer.Option(help="The judge's name there.")] = None
-    judge_prompt: Annotated[Path | None, typer.Option(help="File with the judge's prompt.")] = None
+    grade: GradeName = None
+    grade_option: GraderSettings = None
+    fields: FieldNames = None
+    judge_url: JudgeUrl = None
+    judge_model: JudgeModel = None
+    judge_prompt: JudgePrompt = None
     k: Annotated[int | None, typer.Option("--k", help="Samples of each question.", show_default="eval's")] = None
     temperature: Annotated[float | None, typer.Option(show_default="eval's")] = None
     top_p: Annotated[float | None, typer.Option(show_default="eval's")] = None
