@@ -60,7 +60,7 @@ test-browser: .venv/installed-browser
 
 test-gpu: .venv/installed-dev
 	QTARGET_GPU=1 $(BIN)/python -m pytest -n 4 --dist worksteal -q --disable-warnings tests/fused tests/evaluate/generators \
-		$(addprefix tests/train/test_,$(addsuffix .py,finite_weights forward lookup metrics nonfinite nonfinite_gradients parity reference resume teachers token_weights))
+		$(addprefix tests/train/test_,$(addsuffix .py,attention_kernels finite_weights forward lookup metrics nonfinite nonfinite_gradients parity reference resume teachers token_weights))
 
 test-oldest: $(OLDEST)/installed
 	$(OLDEST)/bin/python -m pytest -n auto --dist worksteal -q --disable-warnings tests/job/test_training.py tests/job/rows/test_formats.py \

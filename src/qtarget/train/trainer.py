@@ -16,6 +16,7 @@ from qtarget.models.balancing import can_balance
 from qtarget.models.causal_lm import keep_quantised_layout
 from qtarget.teacher import EvidenceSource, check_head
 from qtarget.train import checks
+from qtarget.train.attention_kernels import without_cudnn_attention
 from qtarget.train.build_sources import Student, causal_lm
 from qtarget.train.end_of_turn import EndCheck, check_ends, end_tokens
 from qtarget.train.forward import TargetOutput, add_target_loss, text_inputs, with_logits
@@ -288,7 +289,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
             NonFiniteLossError: before the weights are touched.
             LostRankError: another rank has ended; the message names it and its words.
         """
-        with ranks_told(), self.sealed_run.only_writer():
+        with ranks_told(), self.sealed_run.only_writer(), without_cudnn_attention():
             start = self.sealed_run.begin(resume_from_checkpoint)
             try:
                 output = super().train(None if start is None else str(start), *args, **kwargs)
