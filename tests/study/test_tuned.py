@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from job.command import run as command
@@ -14,7 +15,15 @@ from rich.console import Console
 
 from qtarget import lab
 from qtarget.study.tuned import estimate, run_study, schedule
-from qtarget.study.tuned.analysis import ArmResult, curves, finished_setting, finished_settings, primary_verdicts
+from qtarget.study.tuned.analysis import (
+    ArmResult,
+    ahead_of,
+    curves,
+    finished_setting,
+    finished_settings,
+    primary_verdicts,
+    regrets,
+)
 from qtarget.study.tuned.design import DEVELOPMENT_SEED, Choice, TunedStudy, check_disjoint, chosen_for
 from qtarget.study.tuned.estimate import Costs, seconds_left, with_seeds_that_fit
 from qtarget.study.tuned.outcome import (
@@ -43,6 +52,7 @@ TINY = TunedStudy(
 )  # fmt: skip
 """The setting whose models ship, at the fewest steps there are."""
 OTHER = Setting(0.0, "demo", "blunt")
+ROOT = Path(__file__).parents[2]
 
 
 def console() -> Console:
@@ -358,6 +368,20 @@ def test_a_rival_that_was_best_in_the_test_alone_is_not_the_contrast(tmp_path):
     assert parts["alike"].count("+18.8 (") == 2
 
 
+def test_regret_is_what_an_arm_is_behind_the_best_of_each_setting(tmp_path):
+    study = replace(BIG, settings=(DEMO_SETTING, OTHER))
+    invented(tmp_path, {"kd": 0.75, "target-sft": 0.5, "dft": 0.25})
+    invented(tmp_path, {"kd": 0.25, "target-sft": 0.5, "dft": 0.25}, setting=OTHER)
+    parts = study_parts(study, finished_settings(study, tmp_path), {})
+    primary = {
+        cells[1].strip(): cells[2].strip() for line in parts["regret"].splitlines() if (cells := line.split("|"))
+    }
+    assert primary["target-sft"] == "12.5, at most 25.0"
+    assert primary["kd"] == "12.5, at most 25.0"
+    assert primary["dft"] == "37.5, at most 50.0"
+    assert "| +25.0 (" in parts["common"].splitlines()[2]  # minus dft, in the first setting
+
+
 def test_the_control_stands_beside_the_verdicts_and_not_among_them(tmp_path):
     study = replace(BIG, settings=(DEMO_SETTING, CONTROL_SETTING))
     for setting in study.settings:
@@ -464,3 +488,23 @@ def test_models_that_ship_are_used_and_others_are_pretrained_once_a_seed(tmp_pat
     assert second.is_missing(tmp_path)
     first.path(tmp_path).rename(second.path(tmp_path))
     assert second.is_missing(tmp_path), "a model in the place of another"
+
+
+def test_what_the_readme_says_of_the_study_is_what_its_results_say():
+    results = ROOT / "benchmarks" / "results" / "study"
+    kept = kept_protocol(WHOLE, results)
+    study = replace(WHOLE, **{name: kept[name] for name in ("seeds", "pretraining_seeds")})
+    found = [each for each in finished_settings(study, results) if not each.setting.is_control]
+    assert len(found) == 12
+    assert {verdict.word for verdict in primary_verdicts(study, found)} == {"not told apart"}
+    behind = regrets(found, [arm for arm in study.arms if not arm.tunes_decoding])
+    most = {arm: 100 * max(each) for arm, each in behind.items()}
+    ours = most.pop("target-sft")
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert (
+        f"{100 * fmean(behind['target-sft']):.1f} points behind the best arm of a setting, at most {ours:.1f}" in said
+    )
+    assert f"every other arm is at least {min(most.values()):.0f} behind somewhere" in said
+    assert f"(kd {most['kd']:.0f}, plain sft {most['sft']:.0f}, dft {most['dft']:.0f})" in said
+    above = [100 * ahead_of(each, "sft").mean for each in found if each.setting.name.startswith("noise0.3")]
+    assert f"{min(above):.0f} to {max(above):.0f} points above sft" in said

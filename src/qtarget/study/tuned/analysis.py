@@ -149,6 +149,18 @@ def ahead_of(result: SettingResult, rival: str, decoding: Decoding | None = None
     return paired_seeds(result.arms[OURS].by_model(decoding), result.arms[rival].by_model(decoding))
 
 
+def regrets(
+    found: Sequence[SettingResult], arms: Sequence[StudyArm], decoding: Decoding = COMMON
+) -> dict[str, list[float]]:
+    """How far each arm is behind the best in each setting: the highest mean of any of the arms minus its own.
+
+    Returns:
+        by arm, a number for each setting, in shares.
+    """
+    means = [{arm.name: result.arms[arm.name].mean(decoding) for arm in arms} for result in found]
+    return {arm.name: [max(each.values()) - each[arm.name] for each in means] for arm in arms}
+
+
 @dataclass(frozen=True)
 class Curve:
     """Scores of a method on the development questions by rate, with one number of steps; see `design.SWEPT_KNOBS`."""

@@ -16,6 +16,7 @@ from qtarget.study.tuned.analysis import (
     curves,
     finished_settings,
     primary_verdicts,
+    regrets,
 )
 from qtarget.study.tuned.design import TEACHER, Choice, TunedStudy
 from qtarget.study.tuned.picture import draw_curves, draw_settings
@@ -42,6 +43,8 @@ EFFECT_COLUMNS = {
 }
 """Measures besides accuracy, and their headings."""
 NOTHING_YET = "Not run yet: `make study`."
+COMMON_RIVALS = ("sft", "dft", "kd")
+"""Arms that Target-SFT is set beside in every setting, whichever was best."""
 
 
 def write_study_page(page: Path, study: TunedStudy, results: Path) -> None:
@@ -69,6 +72,8 @@ def study_parts(study: TunedStudy, found: Sequence[SettingResult], swept: dict[S
         "verdicts": verdict_table(study, found),
         "others": other_decodings_table(study, found),
         "alike": alike_table(study, found),
+        "common": common_rivals_table(study, found),
+        "regret": regret_table(study, found),
         "greedy": decoding_table(study, found, GREEDY),
         "softmax": decoding_table(study, found, WHOLE_SOFTMAX),
         "chosen": choice_table(study, found),
@@ -203,6 +208,30 @@ def alike_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
     """Target-SFT and the best rival whose decoding is not tuned, at three decodings, in points."""
     here, arms = [result for result in found if not result.setting.is_control], _plainly_decoded(study)
     return _differences([(result, best_rival(arms, result)) for result in here], (COMMON, GREEDY, WHOLE_SOFTMAX))
+
+
+def common_rivals_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
+    """Target-SFT beside each method that people take for granted, at the primary decoding, in points."""
+    if not found:
+        return NOTHING_YET
+    names = [arm.name for arm in study.arms if arm.name in COMMON_RIVALS]
+    rows = [[result.setting.name, *(_points(ahead_of(result, name)) for name in names)] for result in found]
+    return markdown(["setting", *(f"{OURS} minus {name}" for name in names)], rows)
+
+
+def regret_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
+    """How far each arm is behind the best of its setting, at three decodings: the mean over settings and the most."""
+    here, arms = [result for result in found if not result.setting.is_control], _plainly_decoded(study)
+    if not here:
+        return NOTHING_YET
+    decodings = (COMMON, GREEDY, WHOLE_SOFTMAX)
+    by_decoding = [regrets(here, arms, decoding) for decoding in decodings]
+    rows = [[arm.name, *(_regret_cell(each[arm.name]) for each in by_decoding)] for arm in arms]
+    return markdown(["arm", *(decoding.label for decoding in decodings)], rows)
+
+
+def _regret_cell(by_setting: Sequence[float]) -> str:
+    return f"{100 * fmean(by_setting):.1f}, at most {100 * max(by_setting):.1f}"
 
 
 def _plainly_decoded(study: TunedStudy) -> list[StudyArm]:
