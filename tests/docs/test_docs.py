@@ -139,3 +139,10 @@ def _resolves(name: str) -> bool:
         except (ImportError, AttributeError):
             return False
     return True
+
+
+def test_every_interval_that_which_target_gives_stands_in_the_studys_tables():
+    said = re.findall(r"[+-][\d.]+ \([+-][\d.]+ … [+-][\d.]+\)", (ROOT / "docs" / "which-target.md").read_text("utf-8"))
+    tables = (ROOT / "docs" / "study.md").read_text("utf-8")
+    assert len(said) > 10
+    assert [each for each in said if each not in tables] == []
