@@ -1,6 +1,6 @@
-"""How much of their teacher a run's caches and servers hold at its rows, measured before the first step."""
+"""What commands say of caches and servers that hold little of their teacher."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,19 +8,15 @@ from typing import Any
 from rich.text import Text
 
 from qtarget.console import SafeConsole
+from qtarget.data import Asker
 from qtarget.job.build import JobTrainer
 from qtarget.job.config.checked_job import Job
-from qtarget.teacher import Document, KeptSource
-from qtarget.teacher.cache import Cache, open_cache
-from qtarget.teacher.cache.captured import CapturedMass
+from qtarget.teacher.cache import open_cache
 from qtarget.teacher.cache.format import is_whole_cache
-from qtarget.teacher.served.client import ServedTeacher
 from qtarget.train import TargetSFTTrainer
 from qtarget.train.build_sources import as_teachers
+from qtarget.train.kept_mass import MEASURED_ROWS, thin_sources, thin_store
 from qtarget.train.lookup import documents_read
-
-MEASURED_ROWS = 32
-"""Rows that are looked at: some thousands of tokens, in less time than a step takes."""
 
 
 def announce_mass(trainer: JobTrainer) -> None:
@@ -32,11 +28,7 @@ def announce_mass(trainer: JobTrainer) -> None:
 
 def mass_warnings(trainer: TargetSFTTrainer) -> Iterator[str]:
     """A sentence for each cache or server of which a method reads the whole distribution and too little is there."""
-    kept = {name: source for name, source in trainer.sources.items() if isinstance(source, KeptSource)}
-    for reader, source in kept.items():
-        rows: Any = trainer.train_dataset
-        if not source.label_only:
-            yield from _warnings_of(source.store, documents_read(reader, rows))
+    yield from thin_sources(trainer.sources, trainer.train_dataset, Asker.COMMAND_LINE)
 
 
 def folder_warnings(job: Job, rows: Any) -> Iterator[str]:
@@ -56,15 +48,4 @@ def folder_warnings(job: Job, rows: Any) -> Iterator[str]:
         cache = open_cache(folder)
         documents = list(islice(documents_read(reader, rows.with_format("numpy")), MEASURED_ROWS))
         missing = {document.digest for document in cache.missing(documents)}
-        yield from _warnings_of(cache, (each for each in documents if each.digest not in missing))
-
-
-def _warnings_of(store: Any, documents: Iterable[Document]) -> Iterator[str]:
-    """A sentence where a cache or a server keeps too little of its teacher at the first documents."""
-    if store.keep.how != "top" or not isinstance(store, Cache | ServedTeacher):
-        return
-    vocabulary = store.manifest.parts["vocabulary"] if isinstance(store, Cache) else store.health.vocab
-    captured = CapturedMass.of(store.answer(list(islice(documents, MEASURED_ROWS))), vocabulary)
-    name = str(store.folder) if isinstance(store, Cache) else f"What {store.url} is asked for"
-    if captured is not None and (warning := captured.warning(name)):
-        yield warning
+        yield from thin_store(cache, (each for each in documents if each.digest not in missing))
