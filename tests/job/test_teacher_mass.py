@@ -1,5 +1,6 @@
 """A cache or a server that holds little of its teacher is spoken of in the same words wherever it is met."""
 
+import json
 import re
 
 from job.command import run as command
@@ -27,9 +28,17 @@ def test_little_of_a_teacher_is_said_by_every_command_in_the_same_words(here, ca
     said.append(command(capsys, "teacher", "verify", "little").out)
     said.append(command(capsys, "validate", *FOLDER).out)
     said.append(command(capsys, "train", *FOLDER, "--max-steps", "1").out)
+    said.append(command(capsys, "inspect", *FOLDER, "--rows", "4", "--scan", "0").out)
+    said.append(command(capsys, "estimate", *FOLDER).out)
+    said.append(command(capsys, "estimate", *FOLDER, "--no-pilot").out)
+    dry = ("teacher", "cache", "config.yaml", "--teacher-cache", "other", "--teacher-top-k", "4", "--dry-run")
+    said.append(command(capsys, *dry).out)
     sentences = [sentence_in(text) for text in said]
     assert sentences[0] == sentences[1]
-    assert sentences[2] == sentences[3]  # measured at the rows of training alone, not at those of evaluation too
+    assert len(set(sentences[2:7])) == 1  # measured at the rows of training alone, not at those of evaluation too
+    for words in (("inspect", *FOLDER, "--rows", "4", "--scan", "0"), ("estimate", *FOLDER, "--no-pilot")):
+        (warning,) = json.loads(command(capsys, *words, "--json").out)["thin_teachers"]
+        assert sentence_in(warning) == sentences[2]
     needed = int(re.findall(r"teacher_top_k: (\d+)", sentences[0])[0])
     assert len({re.sub(r"[\d.]+", "", sentence) for sentence in sentences}) == 1
     again = ("teacher", "cache", "config.yaml", "--teacher-cache", "enough", "--teacher-top-k", str(needed))

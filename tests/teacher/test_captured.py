@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from qtarget.data import Asker
 from qtarget.teacher.cache.captured import ENOUGH, CapturedMass
 from qtarget.teacher.distributions import KeptLogprobs
 
@@ -35,6 +36,9 @@ def test_the_tokens_needed_are_those_that_hold_enough(exponent, k):
     truth = int((prob_V.cumsum(0) < ENOUGH).sum()) + 1
     assert max(truth, 2 * k) / 2.2 <= found.tokens_needed <= max(2.2 * truth, 2 * k)
     assert f"`teacher_top_k: {found.tokens_needed}`" in str(found.warning("cache"))
+    assert "write `TargetSFTConfig(teacher_top_k=128)`, by" in str(
+        found.warning("cache", Asker.PYTHON.line("teacher_top_k", 128))
+    )
 
 
 def test_a_vocabulary_that_is_kept_whole_is_enough_whatever_rounding_says():

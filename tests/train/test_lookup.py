@@ -1,5 +1,7 @@
 """Training from caches and servers: the same run as from the live model, and refused where it cannot be."""
 
+import warnings
+
 import pytest
 import tiny_models
 from train import parity
@@ -146,3 +148,13 @@ def test_as_many_caches_as_teachers(tmp_path, teacher):
     folder = cached(tmp_path / "cache", teacher)
     with pytest.raises(ValueError, match=r"names 1 folder\(s\) and `teacher` 2 model"):
         trainer(teacher=[teacher, teacher], teacher_cache=folder)
+
+
+def test_a_python_user_is_told_of_a_cache_that_holds_little(tmp_path, teacher):
+    with pytest.warns(UserWarning, match=r"little holds 0\.\d\d of the teacher's probability") as said:
+        trainer(teacher_cache=cached(tmp_path / "little", teacher, k=2))
+    assert len([each for each in said if "probability in the mean" in str(each.message)]) == 1
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        trainer(teacher_cache=cached(tmp_path / "whole", teacher))
+    assert not [each for each in said if "probability in the mean" in str(each.message)]

@@ -2,13 +2,18 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qtarget.cli.library_noise import diverted_noise
 from qtarget.cli.terminal import EXIT_FAILED, AsJson, preparation, print_json, print_view
 from qtarget.cli.training_commands import PASS_KEYS_ON, ConfigArguments
+from qtarget.console import SafeConsole
+from qtarget.outcomes import Refusal
+
+if TYPE_CHECKING:
+    from qtarget.job.teacher_cache import PreparedCaches
 
 teacher_app = typer.Typer(no_args_is_help=True, help="Teachers for later: cached on disk, or behind a server.")
 
@@ -26,6 +31,9 @@ CONFIG.yaml is the run's own, as for `qtarget train`, with the folders to write:
     cache_batch_tokens      tokens through the model at once (8192)
     cache_shard_tokens      tokens in a file (65536)
 
+--dry-run asks the models about a few rows and says what all of it takes: tokens,
+bytes, hours, and from how many runs on a cache costs less than a live teacher.
+
 Stopped at any moment, the same command goes on from the last finished shard.
 Under `accelerate launch` the processes share the shards.
 """
@@ -37,14 +45,35 @@ Under `accelerate launch` the processes share the shards.
     short_help="Write down what a run's teachers say about its rows.",
     help=CACHE_HELP,
 )
-def cache_command(arguments: ConfigArguments = None) -> None:
+def cache_command(
+    arguments: ConfigArguments = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes, and write nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
     from qtarget.job.config.flags import parse_arguments
     from qtarget.job.config.read_job import read_job
     from qtarget.job.teacher_cache import prepare_caches, write_caches
 
+    if as_json and not dry_run:
+        raise Refusal("--json is for --dry-run; `qtarget teacher verify FOLDER --json` tells of a cache that is there.")
     with diverted_noise(), preparation():
         prepared = prepare_caches(read_job(parse_arguments(arguments or [])))
-    write_caches(prepared)
+    return _show_dry_run(prepared, as_json) if dry_run else write_caches(prepared)
+
+
+def _show_dry_run(prepared: "PreparedCaches", as_json: bool) -> None:
+    """Print what caches take; under a launcher, by the first rank for one device."""
+    if prepared.rendered.ranks.rank != 0:
+        return None
+    with diverted_noise():
+        from qtarget.job.cache_dry_run import dry_run_caches
+        from qtarget.job.cache_dry_run_view import dry_run_view
+
+        with preparation():
+            found = dry_run_caches(prepared)
+    if as_json:
+        return print_json([each.as_json() for each in found])
+    SafeConsole().print(dry_run_view(found))
 
 
 @teacher_app.command("verify")

@@ -7,6 +7,7 @@
     training           `qtarget train`; announce, training_table, training_picture: what it prints and draws
     validate           `qtarget validate`; validate_view: what it prints
     teacher_cache      `qtarget teacher cache`; teacher_cache_view: what it prints
+    cache_dry_run      `qtarget teacher cache --dry-run`; cache_dry_run_view: what it prints
     teacher_mass       what a cache or a server leaves out of its teacher
     facts, card        what a trained model says about itself
     method_pages       the methods for `qtarget methods`; method_view: what it prints

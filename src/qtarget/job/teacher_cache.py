@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from qtarget.disk.place import check_place
 from qtarget.job.build import remove_if_empty
 from qtarget.job.config.checked_job import Job
+from qtarget.job.cost.cache_cost import tokens_kept
 from qtarget.job.rows.rendering import RenderedRows, render
 from qtarget.job.teacher_cache_view import CacheProgress, print_summary
 from qtarget.models.identity import weights_identity
@@ -33,7 +34,6 @@ from qtarget.teacher import (
     number_of_tokens,
 )
 from qtarget.teacher.cache import CacheOrigin, CachePlan, plan_cache, verify_cache, write_cache
-from qtarget.teacher.cache.contents import bytes_per_token
 from qtarget.teacher.cache.writer import shards_on_disk
 from qtarget.train.build_sources import as_teachers, check_self_teacher
 from qtarget.train.checks import check_method
@@ -139,7 +139,7 @@ def _model_to_cache(job: Job, name: str, cached: CacheReference) -> ModelToCache
             f"`{role}_cache` is written from a model that is loaded here, and {given}; write "
             f"`{role}: path/or/hub-name`."
         )
-    keep = Keep(_tokens_kept(job, role), "sampled" if job.cache.sampled else "top", temperature_for(job.method, name))
+    keep = Keep(tokens_kept(job, role), "sampled" if job.cache.sampled else "top", temperature_for(job.method, name))
     if kind in (SourceKind.INITIAL, SourceKind.SELF):
         if kind is SourceKind.INITIAL and job.method.refresh_every is not None:
             raise ValueError(
@@ -177,24 +177,6 @@ def _student_dtype(job: Job) -> str:
     return str(dtype or job.model_args.dtype or "float32")
 
 
-def _tokens_kept(job: Job, role: str) -> int:
-    """K, the tokens kept of each distribution: `teacher_top_k`, or as many as fit `cache_bytes_per_token`; none where
-    the method reads only the label's probability."""
-    budget = job.cache.bytes_per_token
-    if role in job.method.label_only:
-        return 0
-    if budget is None:
-        return job.args.teacher_top_k
-    least, each = (bytes_per_token(k, job.cache.dtype) - bytes_per_token(0, job.cache.dtype) for k in (0, 1))
-    kept = (budget - bytes_per_token(0, job.cache.dtype) - least) // each
-    if kept < 1:
-        raise ValueError(
-            f"`cache_bytes_per_token: {budget}` leaves no room for a token; expected at least "
-            f"{bytes_per_token(1, job.cache.dtype)}, which keep one; {bytes_per_token(64, job.cache.dtype)} keep 64."
-        )
-    return kept
-
-
 def write_caches(prepared: PreparedCaches) -> None:
     """Ask one model after the other, and write what each predicts. The first rank shows progress, and a table at the
     end.
@@ -206,7 +188,7 @@ def write_caches(prepared: PreparedCaches) -> None:
     """
     job, rendered = prepared.job, prepared.rendered
     for model in prepared.models:
-        live = _load(model, job, rendered)
+        live = load_to_cache(model, job, rendered)
         plan = plan_cache(
             rendered.documents(model.name),
             _origin(model, live, rendered),
@@ -217,7 +199,13 @@ def write_caches(prepared: PreparedCaches) -> None:
         _write_cache(model, plan, live, prepared)
 
 
-def _load(model: ModelToCache, job: Job, rendered: RenderedRows) -> LiveModel:
+def load_to_cache(model: ModelToCache, job: Job, rendered: RenderedRows) -> LiveModel:
+    """A model to cache, loaded.
+
+    Raises:
+        Refusal: it does not load.
+        ValueError: it says something else about padded rows.
+    """
     try:
         loaded = load_live_model(
             model.source, model.role, device=job.args.device, dtype=model.dtype, init_kwargs=model.init_kwargs

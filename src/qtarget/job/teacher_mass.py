@@ -1,21 +1,22 @@
-"""How much of their teacher a run's caches and servers hold at its rows, measured before the first step."""
+"""What commands say of caches and servers that hold little of their teacher."""
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from qtarget.console import SafeConsole
+from qtarget.data import Asker
 from qtarget.job.build import JobTrainer
-from qtarget.teacher import KeptSource
-from qtarget.teacher.cache import Cache
-from qtarget.teacher.cache.captured import CapturedMass
-from qtarget.teacher.served.client import ServedTeacher
+from qtarget.job.config.checked_job import Job
+from qtarget.teacher.cache import open_cache
+from qtarget.teacher.cache.format import is_whole_cache
+from qtarget.train import TargetSFTTrainer
+from qtarget.train.build_sources import as_teachers
+from qtarget.train.kept_mass import MEASURED_ROWS, thin_sources, thin_store
 from qtarget.train.lookup import documents_read
-
-MEASURED_ROWS = 32
-"""Rows that are looked at: some thousands of tokens, in less time than a step takes."""
 
 
 def announce_mass(trainer: JobTrainer) -> None:
@@ -25,17 +26,26 @@ def announce_mass(trainer: JobTrainer) -> None:
             SafeConsole(soft_wrap=True).print(Text(warning, style="yellow"))
 
 
-def mass_warnings(trainer: JobTrainer) -> Iterator[str]:
+def mass_warnings(trainer: TargetSFTTrainer) -> Iterator[str]:
     """A sentence for each cache or server of which a method reads the whole distribution and too little is there."""
-    kept = {name: source for name, source in trainer.sources.items() if isinstance(source, KeptSource)}
-    for reader, source in kept.items():
-        store: Any = source.store
-        if source.label_only or store.keep.how != "top" or not isinstance(store, Cache | ServedTeacher):
+    yield from thin_sources(trainer.sources, trainer.train_dataset, Asker.COMMAND_LINE)
+
+
+def folder_warnings(job: Job, rows: Any) -> Iterator[str]:
+    """The same sentences of the finished caches that a configuration names, where no trainer has opened them.
+
+    Args:
+        rows: prepared ones of training. Those that a cache does not hold are left out.
+
+    Raises:
+        ValueError: a cache is damaged.
+    """
+    folders = [(f"teacher {i}", str(each)) for i, each in enumerate(as_teachers(job.args.teacher_cache))]
+    folders += [("reference", str(each)) for each in as_teachers(job.args.reference_cache)]
+    for reader, folder in folders:
+        if reader.split()[0] in job.method.label_only or not is_whole_cache(Path(folder)):
             continue
-        rows: Any = trainer.train_dataset
-        documents = list(islice(documents_read(reader, rows), MEASURED_ROWS))
-        vocabulary = store.manifest.parts["vocabulary"] if isinstance(store, Cache) else store.health.vocab
-        captured = CapturedMass.of(store.answer(documents), vocabulary)
-        name = str(store.folder) if isinstance(store, Cache) else f"What {store.url} is asked for"
-        if captured is not None and (warning := captured.warning(name)):
-            yield warning
+        cache = open_cache(folder)
+        documents = list(islice(documents_read(reader, rows.with_format("numpy")), MEASURED_ROWS))
+        missing = {document.digest for document in cache.missing(documents)}
+        yield from thin_store(cache, (each for each in documents if each.digest not in missing))

@@ -20,6 +20,7 @@ from qtarget.train.attention_kernels import without_cudnn_attention
 from qtarget.train.build_sources import Student, causal_lm
 from qtarget.train.end_of_turn import EndCheck, check_ends, end_tokens
 from qtarget.train.forward import TargetOutput, add_target_loss, text_inputs, with_logits
+from qtarget.train.kept_mass import warn_of_thin_sources
 from qtarget.train.learn_rows import without_trl_masks
 from qtarget.train.log_window import LogWindow
 from qtarget.train.lookup import check_coverage, rendering
@@ -178,6 +179,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         rendered = rendering(self.args, self.text_tokenizer, self.chat_template)
         datasets = {"train": self.train_dataset, "eval": self.eval_dataset}
         check_coverage(self.sources, datasets, rendered)
+        if self.is_world_process_zero():
+            warn_of_thin_sources(self.sources, self.train_dataset, self.asker)
         check_prompts_fit(self.teachers, datasets, self.asker)
         if isinstance(self.reference, Snapshot):
             self.add_callback(RefreshSnapshot(self.reference))

@@ -148,6 +148,13 @@ def test_without_a_pilot_no_weight_is_read(here, capsys, monkeypatch):
     assert found["memory"]["total"] >= found["memory"]["step"] > found["memory"]["weights"] > 0
     assert found["disk"]["cache"] > 0
     assert found["pilot"] is None
+    (cache,) = found["caches"]
+    dry = ("teacher", "cache", "config.yaml", "--teacher-cache", "cache", "--dry-run", "--json")
+    (same,) = json.loads(command(capsys, *dry).out)
+    assert cache == {name: same[name] for name in cache}
+    assert found["disk"]["cache"] == cache["bytes"]
+    costs_less = "break-even runs of students from which on a cache costs less than a live teacher"
+    assert f"{costs_less} teacher 0 {cache['pays_from']} runs" in shown
 
 
 def test_a_pilot_is_timed_and_said_to_be_one(here, capsys):

@@ -7,7 +7,9 @@ batch_shape      rows and tokens of a run's batches
 pilot            a few steps, timed
 run_time         hours: training, its evaluations, its checkpoints
 disk_use         bytes on disk: checkpoints, result, teacher cache
+cache_cost       a teacher cache: rows, tokens, bytes, and from how many runs on it pays
 task_time        hours of `qtarget eval` on named tasks
 run_cost         all of it
+printed          headings, tables and units of what is printed
 view             what is printed
 """

@@ -3,19 +3,13 @@
 import math
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.run_memory import RunMemory
 from qtarget.job.cost.student_memory import StudentMemory
-from qtarget.target.types import IGNORED
-from qtarget.teacher.cache.contents import bytes_per_token
-
-BYTES_A_ROW = 24
-"""Bytes of a cache for a row."""
 
 
 class DiskUse(NamedTuple):
@@ -24,7 +18,7 @@ class DiskUse(NamedTuple):
     Attributes:
         checkpoint: of one.  saves: how many are written.  kept: how many are there at once, at the most.
         result: of the model in `output_dir`.
-        cache: what `qtarget teacher cache` would write of the teachers; 0 for a method without one.
+        cache: what `qtarget teacher cache` would write of the teachers; 0 for a method without one, and for a stream.
         free: where the run writes; None where that cannot be found out.
     """
 
@@ -41,18 +35,18 @@ class DiskUse(NamedTuple):
         return self.checkpoint * self.kept + self.result
 
 
-def disk_use(job: Job, memory: RunMemory, student: StudentMemory, steps: int, rows: Any) -> DiskUse:
+def disk_use(job: Job, memory: RunMemory, student: StudentMemory, steps: int, cache: int) -> DiskUse:
     """What a run writes.
 
     Args:
-        steps: optimizer steps of the run.  rows: prepared ones, with labels.
+        steps: optimizer steps of the run.  cache: bytes of the teachers' caches.
     """
     args = job.args
     result = student.trained_bytes if job.model_args.use_peft else student.weights
     checkpoint = result + (0 if args.save_only_model else memory.optimizer)
     saves = saves_of(job, steps)
     kept = min(saves, args.save_total_limit + 1 if args.save_total_limit else saves)
-    return DiskUse(checkpoint, saves, kept, result, _cache(job, rows), _free(job.output))
+    return DiskUse(checkpoint, saves, kept, result, cache, free_on_disk(job.output))
 
 
 def saves_of(job: Job, steps: int) -> int:
@@ -79,15 +73,7 @@ def _times(strategy: str, every: float, job: Job, steps: int) -> int:
     return math.ceil(steps / interval)
 
 
-def _cache(job: Job, rows: Any) -> int:
-    if job.method.num_teachers_read == 0:
-        return 0
-    numbers = rows.with_format("numpy")
-    asked = sum(int((np.asarray(labels)[1:] != IGNORED).sum()) for labels in numbers["labels"])
-    one = asked * bytes_per_token(job.args.teacher_top_k, job.cache.dtype) + BYTES_A_ROW * len(rows)
-    return one * job.method.num_teachers_read
-
-
-def _free(folder: Path) -> int | None:
+def free_on_disk(folder: Path) -> int | None:
+    """Bytes that are free where a folder is or will be; None where nothing is."""
     there = next((each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir()), None)
     return None if there is None else shutil.disk_usage(there).free

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.config.checked_job import Job
+from qtarget.job.teacher_mass import mass_warnings
 
 STEPS_TIMED = 3
 """Steps that count; one before them warms up."""
@@ -26,6 +27,7 @@ class Pilot(NamedTuple):
         evaluation_seconds: of a token in evaluation.
         generation: tokens a second when `DRAWN` completions are drawn at once; None where nobody asked.
         peak: bytes of the process, or of the GPU, at the most; None where nothing says so.
+        thin_teachers: warnings of caches and servers that hold little of their teacher.
     """
 
     train_seconds: float
@@ -34,6 +36,7 @@ class Pilot(NamedTuple):
     generation: float | None
     peak: int | None
     steps: int = STEPS_TIMED
+    thin_teachers: tuple[str, ...] = ()
 
 
 def run_pilot(job: Job, generates: bool) -> Pilot:
@@ -50,7 +53,9 @@ def run_pilot(job: Job, generates: bool) -> Pilot:
         micro, updates = _train(trainer)
         evaluated = _evaluate(trainer)
         speed = _generate(trainer) if generates else None
-    return Pilot(statistics.median(micro), statistics.median(updates), evaluated, speed, peak_bytes())
+        thin = tuple(mass_warnings(trainer))
+    seconds = statistics.median(micro), statistics.median(updates), evaluated
+    return Pilot(*seconds, speed, peak_bytes(), thin_teachers=thin)
 
 
 def _train(trainer: JobTrainer) -> tuple[list[float], list[float]]:

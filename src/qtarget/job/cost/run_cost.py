@@ -10,6 +10,7 @@ from qtarget.fused.memory import free_bytes
 from qtarget.job.build import remove_if_empty, unreachable_models
 from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.batch_shape import BatchShape, batch_shape
+from qtarget.job.cost.cache_cost import CacheCost, CountedRows, cache_costs
 from qtarget.job.cost.disk_use import DiskUse, disk_use
 from qtarget.job.cost.pilot import Pilot, run_pilot
 from qtarget.job.cost.run_memory import RunMemory, own_bytes, run_memory
@@ -18,6 +19,7 @@ from qtarget.job.cost.task_time import TaskTime, check_tasks, task_times
 from qtarget.job.rows.rendering import rows_trainer
 from qtarget.job.rows.sources import SAMPLE_ROWS
 from qtarget.job.surroundings.devices import product_speed
+from qtarget.job.teacher_mass import folder_warnings
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class RunCost:
         free: bytes that are free now; None where nothing says so.
         pilot: None where none was run.
         sampled: the rows are a stream, and only the first were looked at.
+        caches: of each teacher, were it cached; none for a stream, which cannot be.
+        thin_teachers: warnings of caches, and with a pilot of servers, that hold little of their teacher.
     """
 
     device: str
@@ -45,6 +49,8 @@ class RunCost:
     tasks: tuple[TaskTime, ...]
     sampled: bool
     is_rough: bool = False
+    caches: tuple[CacheCost, ...] = ()
+    thin_teachers: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """All of it, bytes and seconds, as values of JSON."""
@@ -58,9 +64,15 @@ class RunCost:
             },
             **named,
             "memory": memory,
-            "pilot": None if self.pilot is None else self.pilot._asdict(),
+            "pilot": None if self.pilot is None else _figures_of(self.pilot),
             "tasks": [each._asdict() for each in self.tasks],
+            "caches": [each.as_json() for each in self.caches],
+            "thin_teachers": list(self.thin_teachers),
         }
+
+
+def _figures_of(pilot: Pilot) -> dict[str, Any]:
+    return {name: value for name, value in pilot._asdict().items() if name != "thin_teachers"}
 
 
 def cost_of_run(job: Job, with_pilot: bool = True, tasks: Sequence[str] = ()) -> RunCost:
@@ -85,7 +97,9 @@ def cost_of_run(job: Job, with_pilot: bool = True, tasks: Sequence[str] = ()) ->
     device = "cuda" if torch.cuda.is_available() and not job.args.use_cpu else "cpu"
     shape, steps = batch_shape(rows, job), steps_of(job, len(rows))
     memory, student = run_memory(job, shape, device, own_bytes() if device == "cpu" else 0)
-    disk = disk_use(job, memory, student, steps, rows)
+    counted = CountedRows(rows, trainer.eval_dataset, trainer.text_tokenizer)
+    caches = () if job.streaming else cache_costs(job, counted)
+    disk = disk_use(job, memory, student, steps, sum(each.bytes for each in caches))
     held_out, free = tokens_of_rows(trainer.eval_dataset), free_bytes(torch.device(device))
     pilot = run_pilot(looked, bool(tasks)) if with_pilot else None
     if pilot is not None:
@@ -93,8 +107,9 @@ def cost_of_run(job: Job, with_pilot: bool = True, tasks: Sequence[str] = ()) ->
     else:
         speed = product_speed(device, "bfloat16" if job.args.bf16 else "float32")
         time = time_by_operations(job, shape, steps, student, disk, speed, held_out)
+    thin = tuple(folder_warnings(job, rows)) if pilot is None else pilot.thin_teachers
     speed = None if pilot is None else pilot.generation
     return RunCost(
         device, student.parameters, student.trained, shape, memory, free, time, disk, pilot,
-        task_times(tasks, speed), sampled, student.is_rough,
+        task_times(tasks, speed), sampled, student.is_rough, caches, thin,
     )  # fmt: skip

@@ -76,9 +76,9 @@ def run_memory(job: Job, shape: BatchShape, device: str, libraries: int) -> tupl
     teachers, references = _live(job, "teacher"), _live(job, "reference")
     evidence = sum(_hidden_bytes(config, shape) for config in (*teachers, *references))
     student = student_memory(job, shape, loss_bytes(job, shape, device), evidence, device)
-    of_teachers = sum(_weight_bytes(config, job.args.teacher_dtype, job.args.trust_remote_code) for config in teachers)
+    of_teachers = sum(weight_bytes(config, job.args.teacher_dtype, job.args.trust_remote_code) for config in teachers)
     of_references = sum(
-        _weight_bytes(config, job.args.reference_dtype or "auto", job.args.trust_remote_code) for config in references
+        weight_bytes(config, job.args.reference_dtype or "auto", job.args.trust_remote_code) for config in references
     )
     held_back = BETWEEN_TENSORS if device == "cpu" else 0.0
     parts = {
@@ -129,7 +129,13 @@ def _live(job: Job, role: str) -> list[tuple[str, Any]]:
     return [(name, AutoConfig.from_pretrained(name, trust_remote_code=job.args.trust_remote_code)) for name in models]
 
 
-def _weight_bytes(source: tuple[str, Any], dtype: str, is_trusted: bool) -> int:
+def weight_bytes(source: tuple[str, Any], dtype: str, is_trusted: bool) -> int:
+    """Bytes of a model's weights in memory.
+
+    Args:
+        source: its directory or hub name, and its configuration.
+        dtype: a torch dtype's name, or "auto" for the checkpoint's own.
+    """
     name, config = source
     own = getattr(config.get_text_config(), "dtype", None) or torch.float32
     wanted = own if dtype == "auto" else dtype

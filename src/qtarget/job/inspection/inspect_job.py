@@ -20,6 +20,7 @@ from qtarget.job.inspection.row_evidence import candidate_targets, row_statistic
 from qtarget.job.inspection.row_forward import ForwardReader
 from qtarget.job.inspection.token_table import TokenTable, map_regions, token_table
 from qtarget.job.inspection.trained_rows import TrainedRows, choose_rows
+from qtarget.job.teacher_mass import mass_warnings
 from qtarget.train import TargetSFTTrainer
 from qtarget.train.end_of_turn import end_tokens
 
@@ -32,6 +33,7 @@ class Inspection:
         trainer: that prepared the rows and opened the models.
         prepared: all of its documents.
         found, table: the measured rows, and their tokens as columns.
+        thin_teachers: warnings of caches and servers that hold little of their teacher.
     """
 
     trainer: TargetSFTTrainer
@@ -39,10 +41,12 @@ class Inspection:
     found: MeasuredSet
     table: TokenTable
     findings: Findings
+    thin_teachers: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The findings, with the sentences' own words, for programs."""
-        return {**asdict(self.findings), "regions": [region._asdict() for region in map_regions()]}
+        regions = [region._asdict() for region in map_regions()]
+        return {**asdict(self.findings), "regions": regions, "thin_teachers": list(self.thin_teachers)}
 
 
 def inspect_job(job: Job, rows: int, scan: int) -> Inspection:
@@ -98,4 +102,4 @@ def inspect_trainer(
         tuple(candidate_targets(statistics, bool(table.teachers))),
         args.per_device_train_batch_size,
     )
-    return Inspection(trainer, prepared, found, table, findings)
+    return Inspection(trainer, prepared, found, table, findings, tuple(mass_warnings(trainer)))

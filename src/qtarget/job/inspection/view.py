@@ -103,6 +103,8 @@ def _teachers(inspection: Inspection) -> Iterator[Any]:
         numbers = [f"{each.nll:.2f}", f"{each.student_nll:.2f}", f"{each.overlap:.2f}", f"{each.agrees:.0%}"]
         table.add_row(f"  {each.name}", *numbers, f"{each.contradicted:.1%}", f"{each.captured:.4f}")
     yield table
+    for warning in inspection.thin_teachers:
+        yield Padding(Text(warning, style="yellow"), (0, 0, 0, 2))
     if found.surest:
         yield Text("  surest against the label (wrong labels, or a wrong teacher):", style="dim")
     texts = candidate_texts(

@@ -55,19 +55,21 @@ class CapturedMass:
         """The ranks that are the teacher's own: the last place may be the label's."""
         return max(len(self.by_rank) - 1, 1)
 
-    def warning(self, name: str) -> str | None:
+    def warning(self, name: str, line: str | None = None) -> str | None:
         """What to tell a user, in the same words wherever; None where enough is captured.
 
         Args:
             name: of the cache or server, as the sentence begins.
+            line: what to write for the K that would do; by default for the command line.
         """
         if self.is_enough:
             return None
+        k = self.tokens_needed
         return (
             f"{name} holds {self.mean:.2f} of the teacher's probability in the mean, in {len(self.by_rank)} tokens; "
             "the rest is shaped as the student's, so the target is nearer to the student than the teacher is. "
-            f"{ENOUGH:g} and more is enough: write `teacher_top_k: {self.tokens_needed}` (or --teacher-top-k "
-            f"{self.tokens_needed}), by estimate."
+            f"{ENOUGH:g} and more is enough: write {line or f'`teacher_top_k: {k}` (or --teacher-top-k {k})'}, by "
+            "estimate."
         )
 
 

@@ -62,9 +62,8 @@ class CachePlan:
 
     @property
     def bytes(self) -> int:
-        """About how many bytes the cache takes on disk."""
-        per_token = bytes_per_token(self.parts["k"], self.parts["storage_dtype"])
-        return self.tokens * per_token + 24 * sum(len(shard) for shard in self.shards)
+        """Bytes of the cache on disk, as `stored_bytes`."""
+        return stored_bytes(self.shards, self.parts["k"], self.parts["storage_dtype"])
 
 
 def plan_cache(
@@ -84,12 +83,9 @@ def plan_cache(
     """
     if storage_dtype not in CACHE_DTYPES:
         raise ValueError(f"storage_dtype is {storage_dtype!r}; expected one of {', '.join(CACHE_DTYPES)}.")
-    unique = {document.digest: document for document in documents}
-    if not unique:
-        raise ValueError("No row has a supervised token, so there is nothing to ask the teacher about.")
-    ordered = [unique[digest] for digest in sorted(unique)]
+    shards = cut_into_shards(documents, shard_tokens)
     parts = {
-        "rows": hashlib.sha256(b"".join(document.digest for document in ordered)).hexdigest(),
+        "rows": hashlib.sha256(b"".join(document.digest for shard in shards for document in shard)).hexdigest(),
         **asdict(origin),
         "k": min(keep.k, origin.vocabulary),
         "how": keep.how,
@@ -98,14 +94,23 @@ def plan_cache(
         "shard_tokens": shard_tokens,
         "format": VERSION,
     }
-    return CachePlan(parts, _shards(ordered, shard_tokens))
+    return CachePlan(parts, shards)
 
 
-def _shards(documents: Sequence[Document], shard_tokens: int) -> list[list[Document]]:
-    asked = np.cumsum([0, *(int(document.asked.sum()) for document in documents)])[:-1]
+def cut_into_shards(documents: Iterable[Document], shard_tokens: int) -> list[list[Document]]:
+    """The documents of each shard: each stands once, in the order of their digests.
+
+    Raises:
+        ValueError: there is none.
+    """
+    unique = {document.digest: document for document in documents}
+    if not unique:
+        raise ValueError("No row has a supervised token, so there is nothing to ask the teacher about.")
+    ordered = [unique[digest] for digest in sorted(unique)]
+    asked = np.cumsum([0, *(int(document.asked.sum()) for document in ordered)])[:-1]
     firsts = np.flatnonzero(np.diff(asked // shard_tokens, prepend=-1))
-    bounds = [*firsts.tolist(), len(documents)]
-    return [list(documents[start:stop]) for start, stop in pairwise(bounds)]
+    bounds = [*firsts.tolist(), len(ordered)]
+    return [ordered[start:stop] for start, stop in pairwise(bounds)]
 
 
 def tokens_in(documents: Iterable[Document]) -> int:
@@ -116,6 +121,13 @@ def tokens_in(documents: Iterable[Document]) -> int:
 def bytes_per_token(k: int, storage_dtype: str) -> int:
     """Bytes that a supervised token takes on disk when K tokens are kept."""
     return 14 + k * (4 + CACHE_DTYPES[storage_dtype].itemsize)
+
+
+def stored_bytes(shards: Sequence[Sequence[Document]], k: int, storage_dtype: str) -> int:
+    """Bytes of the tensors of all shards; a shard's header and the files beside it, about a kilobyte, come on top."""
+    documents = sum(len(shard) for shard in shards)
+    per_token = bytes_per_token(k, storage_dtype)
+    return sum(tokens_in(shard) for shard in shards) * per_token + 24 * documents + 8 * len(shards)
 
 
 def keep_of(parts: Mapping[str, Any]) -> Keep:

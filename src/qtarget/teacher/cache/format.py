@@ -139,6 +139,11 @@ def is_cache(folder: Path) -> bool:
     return (folder / PLAN).is_file() or ((folder / MANIFEST).is_file() and not is_model)
 
 
+def is_whole_cache(folder: Path) -> bool:
+    """Whether a folder holds a cache whose writing ended."""
+    return is_cache(folder) and (folder / MANIFEST).is_file()
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a finished cache.
 

@@ -1,0 +1,146 @@
+"""`qtarget teacher cache --dry-run`: what the caches of a run take and whether they pay, before they are written."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoConfig
+
+from qtarget.fused.memory import free_bytes
+from qtarget.job.cost.cache_cost import CacheCost, CountedRows, cache_cost, tokens_to_read
+from qtarget.job.cost.disk_use import free_on_disk
+from qtarget.job.cost.run_memory import weight_bytes
+from qtarget.job.teacher_cache import ModelToCache, PreparedCaches, load_to_cache
+from qtarget.outcomes import Refusal
+from qtarget.teacher import Document, Keep, kept_logprobs
+from qtarget.teacher.cache.captured import CapturedMass
+from qtarget.teacher.cache.contents import bytes_per_token, cut_into_shards
+from qtarget.teacher.cache.format import readable
+
+ROWS_TIMED = 8
+"""Documents that the real model is asked about. They are taken in the order of their digests, which is a random one."""
+FORMULA = "seconds = tokens read / (tokens a second of the model)"
+
+
+class TeacherPilot(NamedTuple):
+    """What a few rows of the real model told.
+
+    Attributes:
+        speed: tokens of text a second.  documents: how many it was asked about.  device: where.
+        vocabulary: tokens that its distribution is over.
+        warning: that K tokens hold little of it; None where they hold enough, or draws or the label alone are kept.
+    """
+
+    speed: float
+    documents: int
+    device: str
+    vocabulary: int
+    warning: str | None
+
+
+class CacheDryRun(NamedTuple):
+    """What the cache of one model takes.
+
+    Attributes:
+        folder, source: where it would be written, and of which model.
+        cost: counted, not measured.
+        bytes_per_token: of what is stored at each learned token.
+        free: bytes on that disk; None where nothing says so.
+        pilot: None where the model could not be asked, and then `unknown` says why.
+    """
+
+    folder: str
+    source: str
+    cost: CacheCost
+    bytes_per_token: int
+    storage_dtype: str
+    free: int | None
+    pilot: TeacherPilot | None
+    unknown: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Of writing, on one device like that of the pilot."""
+        return None if self.pilot is None else self.cost.read / self.pilot.speed
+
+    @property
+    def live_seconds(self) -> float | None:
+        """Of the model's forward passes beside one run, if it is not cached."""
+        return None if self.pilot is None else self.cost.read_live / self.pilot.speed
+
+    def as_json(self) -> dict[str, Any]:
+        plain = {name: value for name, value in self._asdict().items() if name not in ("cost", "pilot")}
+        return {
+            **plain,
+            **self.cost.as_json(),
+            "seconds": self.seconds,
+            "live_seconds": self.live_seconds,
+            "formula": FORMULA,
+            "pilot": None if self.pilot is None else self.pilot._asdict(),
+        }
+
+
+def dry_run_caches(prepared: PreparedCaches) -> list[CacheDryRun]:
+    """What each cache takes; nothing is written. Each model is asked about a few rows, if it loads and fits."""
+    return [_dry_run(model, prepared) for model in prepared.models]
+
+
+def _dry_run(model: ModelToCache, prepared: PreparedCaches) -> CacheDryRun:
+    job, rendered = prepared.job, prepared.rendered
+    held_out = rendered.sets[1] if len(rendered.sets) > 1 else None
+    cost = cache_cost(job, model.name, CountedRows(rendered.sets[0], held_out, rendered.tokenizer))
+    pilot, unknown = None, _does_not_fit(model, prepared)
+    if unknown is None:
+        try:
+            pilot = _ask(model, prepared, cost.kept)
+        except (Refusal, RuntimeError) as error:  # RuntimeError: of torch, as where memory runs out after all
+            unknown = str(error)
+    return CacheDryRun(
+        str(model.folder), model.source, cost, bytes_per_token(cost.kept, job.cache.dtype), job.cache.dtype,
+        free_on_disk(model.folder), pilot, unknown,
+    )  # fmt: skip
+
+
+def _does_not_fit(model: ModelToCache, prepared: PreparedCaches) -> str | None:
+    """Why a model is not loaded: its weights are larger than what is free. None too where its size is not known."""
+    args = prepared.job.args
+    if model.init_kwargs.get("device_map") or any("load_in" in name or "quant" in name for name in model.init_kwargs):
+        return None
+    with suppress(OSError, ValueError, KeyError):  # an adapter's folder, say
+        config = AutoConfig.from_pretrained(model.source, trust_remote_code=args.trust_remote_code)
+        needed = weight_bytes((model.source, config), model.dtype, args.trust_remote_code)
+        free = free_bytes(args.device)
+        if free is not None and needed > free:
+            return f"its weights are {readable(needed)}, and {readable(free)} of memory are free"
+    return None
+
+
+def _ask(model: ModelToCache, prepared: PreparedCaches, kept: int) -> TeacherPilot:
+    """Load the model, and time it; what it says first, before its memory is warm, does not count."""
+    job, rendered = prepared.job, prepared.rendered
+    live = load_to_cache(model, job, rendered)
+    assert live.vocab is not None
+    shards = cut_into_shards(rendered.documents(model.name), job.cache.shard_tokens)
+    documents = [document for shard in shards for document in shard][:ROWS_TIMED]
+    keep = Keep(min(kept, live.vocab), model.keep.how, model.keep.temperature)
+
+    def ask(some: Sequence[Document]) -> Any:
+        return kept_logprobs(live, some, keep, job.cache.batch_tokens)
+
+    ask(documents[:1])
+    start = _synchronised()
+    answers = ask(documents)
+    seconds = _synchronised() - start
+    captured = CapturedMass.of(answers, live.vocab) if keep.how == "top" else None
+    warning = None if captured is None else captured.warning(f"What would be written to {model.folder}")
+    device = str(live.model.device)
+    return TeacherPilot(tokens_to_read(documents) / seconds, len(documents), device, live.vocab, warning)
+
+
+def _synchronised() -> float:
+    """Seconds of a clock, once a GPU has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
