@@ -11,6 +11,12 @@ from qtarget.target.kept_tokens import check_kept_tokens
 SHARED_BY_TEACHERS = {"kd": ("teacher_weights", 1.0), "kd-hybrid": ("teacher_weight", 0.5), "target-sft": ("eta", 0.5)}
 """Hyperparameters of one number a teacher, and the sum that they have by default."""
 
+NOT_MOVED = {
+    "extrapolated": "tokens that the page does not keep may hold much of r^(1−λ)·t^λ, where the reference gives them "
+    "even less than the teacher",
+}
+"""Methods whose target the page cannot compute from what it keeps, and why: it shows them as they were measured."""
+
 
 class OpenMethods(NamedTuple):
     """Methods by name, with the run's own hyperparameters or the defaults; and why others are closed."""
