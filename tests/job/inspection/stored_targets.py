@@ -84,6 +84,18 @@ def from_stored(made: Inspection, name: str, settings: dict[str, Any]) -> list[t
     return found
 
 
+def growth_of_rounding(made: Inspection, name: str) -> list[float]:
+    """By how much rounding of the stored numbers grows in a target, token by token: elr divides by 1 − ⟨p, r⟩."""
+    weight = qt.method(name).hyperparameters["weight"] if name == "elr" else 0.0
+    grown = []
+    for row in made.found.rows:
+        student = dense(row, "student", made.found.vocabulary)
+        shared = (student + student if "reference" not in made.found.sources else student + dense(
+            row, "reference", made.found.vocabulary)).exp().sum(-1)  # fmt: skip
+        grown += (weight / (1 - shared).clamp(min=1e-4)).clamp(min=1.0).tolist()
+    return grown
+
+
 def weight_of(row: Any) -> torch.Tensor:
     """[T], 1 where the rows have none."""
     learned = row.row.learned

@@ -34,13 +34,12 @@ STUDENT_NAME, REFERENCE = "student", "reference"
 MEAN_SLOPES = {
     name: statistics.mean_slope(residual.along(slope))
     for name, slope in {
-        "reference_product": slopes.overlap(residual.reference()),
         "reverse_slope": slopes.reverse(residual.teacher()),
         "todi_slope": slopes.sigmoid_mixed(residual.teacher()),
         "tvd_slope": slopes.variation(residual.teacher()),
     }.items()
 }
-"""E_p[h] over the whole vocabulary of slopes that no hyperparameter changes: with it the page needs no bound."""
+"""E_p[h] over the whole vocabulary, of slopes that no hyperparameter changes: with it the page needs no bound."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,6 @@ def _numbers(
     yield "reference_logp_y", frame.label_logp(REFERENCE)
     if not isinstance(frame.evidence(REFERENCE), qt.LabelOnly):
         yield "reference_mass_below", frame[REFERENCE_MASS_BELOW]
-        yield "reference_product", frame[MEAN_SLOPES["reference_product"]]
     if frame.tokens.token_weight_T is not None:
         yield "token_weight", frame.tokens.token_weight_T
     for name in sources:
@@ -179,8 +177,7 @@ def _numbers(
         yield from _of_source(f"{name} ", frame, other_TV)
         yield f"{name} overlap", torch.minimum(frame.logp_TV, other_TV).exp().sum(-1)
     if "teacher 0" in sources:
-        for name in ("reverse_slope", "todi_slope", "tvd_slope"):
-            yield name, frame[MEAN_SLOPES[name]]
+        yield from ((name, frame[mean]) for name, mean in MEAN_SLOPES.items())
     if "akl" in methods:
         yield "head_share", frame[statistics.head_share(methods["akl"].hyperparameters["head"])]
 

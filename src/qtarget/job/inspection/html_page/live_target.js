@@ -43,7 +43,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     pull: (p, t, x) => (1 - sigmoid(x)) * p * (1 - x) - sigmoid(x) * t, mean: (s) => s.todiSlope,
   };
   const variation = { pull: (p, t, x) => (p * Math.sign(x)) / -2, mean: (s) => s.tvdSlope };
-  const product = { pull: (p, r) => p * r, mean: (s) => s.referenceProduct, reference: true };
+  const product = { pull: (p, r) => p * r, tail: (P, R) => [0, P * R], reference: true };
   const jensenShannon = (beta) => ({
     pull: (p, t, x) => (beta - 1) * p * (Math.log1p(-beta) + softplus(x + logit(beta))),
     tail: (P, T) => [(beta - 1) * P * Math.log((beta * T + (1 - beta) * P) / P), (beta - 1) * P * Math.log1p(-beta)],
@@ -166,7 +166,8 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     "symmetric-ce": { trust: (s, h) => h.alpha - h.beta * h.log_zero * s.p },
     elr: {
       trust: () => 1,
-      terms: (s, h) => [[h.weight / Math.max(1 - s.referenceProduct, 1e-4), { along: product }]],
+      terms: (s, h) => [[total(elrWeights(s, h)) / 2, { along: product }]],
+      termsBound: (s, h) => (elrWeights(s, h)[1] - elrWeights(s, h)[0]) / 2,
     },
     "sed-sft": { trust: (s, h) => 1 - h.strength * flag(s.topMass < h.threshold) * s.p * (2 * s.p - 1) },
     unlikelihood: {
@@ -175,6 +176,13 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     },
     "confidence-penalty": { trust: () => 1, terms: (s, h) => [[-h.weight, { student: 1, tangent: true }]] },
   };
+
+  /* λ/(1 − ⟨p,r⟩), the least and the most. */
+  function elrWeights(s, h) {
+    const kept = total(s.student.map((logp, k) => (logp < IMPOSSIBLE ? 0 : Math.exp(logp + s.reference[k]))));
+    const most = kept + Math.exp(s.studentTail + s.referenceTail);
+    return [kept, most].map((shared) => h.weight / Math.max(1 - shared, 1e-4));
+  }
 
   /* Methods that read the tokens' weights themselves. */
   const READ_WEIGHTS = ["cft", "unlikelihood"];
@@ -251,10 +259,10 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
 
   /* p∘(h − E_p h) over the candidates. */
   function slopeOf(s, slope) {
-    const other = slope.reference ? s.reference : s.teacherLogps[0];
+    const [other, otherTail] = slope.reference ? [s.reference, s.referenceTail] : [s.teacherLogps[0], s.teacherTails[0]];
     const p = s.student.map((logp) => (logp < IMPOSSIBLE ? 0 : Math.exp(logp)));
     const pulls = p.map((each, k) => (each ? slope.pull(each, Math.exp(other[k]), other[k] - s.student[k]) : 0));
-    const P = Math.exp(s.studentTail), T = Math.exp(s.teacherTails[0]);
+    const P = Math.exp(s.studentTail), T = Math.exp(otherTail);
     const [low, high] = slope.mean || !(s.others > 0 && P) ? [0, 0] : slope.tail(P, T);
     const mean = slope.mean ? slope.mean(s) : total(pulls) + (low + high) / 2;
     return { q: pulls.map((pull, k) => pull - p[k] * mean), bound: p.map((each) => (each * (high - low)) / 2) };
@@ -271,12 +279,13 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     const scale = (method.scale ? method.scale(s, h) : 1) * weight;
     const q = s.student.map((_, k) => (k === s.label ? trust : 0)), bound = q.map(() => 0);
     const trustBound = method.trustBound ? method.trustBound(s, h) : 0;
+    const termsBound = method.termsBound ? method.termsBound(s, h) : trustBound;
     bound[s.label] += trustBound;
     for (const [coefficient, pool] of terms) {
       const term = termOf(s, pool);
       for (let k = 0; k < q.length; k++) {
         q[k] += coefficient * term.q[k];
-        bound[k] += Math.abs(coefficient) * term.bound[k] + trustBound * term.q[k];
+        bound[k] += Math.abs(coefficient) * term.bound[k] + termsBound * (Math.abs(term.q[k]) + term.bound[k]);
       }
     }
     return { q, bound, trust, scale, ...consequences(s, q, scale) };
@@ -347,7 +356,6 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
           reference: ownReference ? part("reference") : student,
           referenceTail: columns[ownReference ? "reference tail" : "student tail"][t],
           referenceBelow: columns.reference_mass_below ? columns.reference_mass_below[t] : NaN,
-          referenceProduct: columns.reference_product ? columns.reference_product[t] : NaN,
           reverseSlope: columns.reverse_slope ? columns.reverse_slope[t] : NaN,
           todiSlope: columns.todi_slope ? columns.todi_slope[t] : NaN,
           tvdSlope: columns.tvd_slope ? columns.tvd_slope[t] : NaN,

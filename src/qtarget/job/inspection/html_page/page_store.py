@@ -29,7 +29,6 @@ KEPT_NUMBERS = (
     "log_not_y",
     "collision",
     "reference_mass_below",
-    "reference_product",
     "reverse_slope",
     "todi_slope",
     "tvd_slope",
