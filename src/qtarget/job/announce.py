@@ -10,7 +10,7 @@ from qtarget.job.build import METRICS, JobTrainer
 from qtarget.job.facts import DataFacts
 from qtarget.job.method_pages import method_entry
 from qtarget.job.training_picture import PICTURE
-from qtarget.target.changing import setting_words
+from qtarget.target.hyperparameter_words import setting_words
 
 
 def announce_run(trainer: JobTrainer) -> None:

@@ -12,7 +12,7 @@ from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.facts import DataFacts, Facts
 from qtarget.job.method_pages import Entry, method_entry
 from qtarget.job.training_picture import PICTURE
-from qtarget.target.changing import setting_words
+from qtarget.target.hyperparameter_words import setting_words
 from qtarget.train.resumption.run_history import RunPart, history_sentences, later_sentences
 
 _REPEATS = "`train.yaml` beside this card repeats the run: `{}qtarget train train.yaml --output-dir again`."

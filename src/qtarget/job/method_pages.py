@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import qtarget as qt
-from qtarget.target.changing import setting_words
+from qtarget.target.hyperparameter_words import setting_words
 from qtarget.target.hyperparameters import hyperparameters, suggestion
 
 USER_NEEDS = ("teacher", "reference", "token_weight")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import qtarget as qt
 from qtarget.console import printable
 from qtarget.data.user_files.yaml_file import YamlFile, read_yaml
-from qtarget.target.changing import setting_words
+from qtarget.target.hyperparameter_words import setting_words
 from qtarget.target.hyperparameters import suggestion
 
 BASELINE_METHOD = "sft"

@@ -14,7 +14,7 @@ from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.row_evidence import RowStatistic
 from qtarget.job.inspection.token_table import CONFLICT, CONTRADICTION
 from qtarget.job.inspection.token_texts import candidate_texts, shown_token
-from qtarget.target.changing import setting_words
+from qtarget.target.hyperparameter_words import setting_words
 from qtarget.target.hyperparameters import hyperparameters
 
 SURE_SHOWN = 8

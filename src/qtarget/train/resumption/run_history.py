@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qtarget.data import Asker
-from qtarget.target.changing import setting_words
+from qtarget.target.hyperparameter_words import setting_words
 from qtarget.train.resumption.code_of_run import CODE_PART, NOT_COMPARED
 
 KEPT_BY_CHECKPOINTS = frozenset(

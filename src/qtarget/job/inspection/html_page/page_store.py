@@ -15,7 +15,7 @@ from qtarget.job.inspection.pull import TokenPull
 from qtarget.job.inspection.row_forward import PROGRESS_SHOWN
 from qtarget.job.inspection.token_texts import candidate_texts, shown_token, token_texts
 from qtarget.job.inspection.trained_rows import TrainedRow
-from qtarget.target.changing import setting_words
+from qtarget.target.hyperparameter_words import setting_words
 from qtarget.target.hyperparameters import Count, OneOf, Within, hyperparameters
 
 STORE_BYTES = 7_000_000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qtarget.target.changing import setting_words
+from qtarget.target.hyperparameter_words import setting_words
 
 
 @pytest.mark.parametrize(
