@@ -21,7 +21,7 @@ from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
 from qtarget.job.inspection.html_page.target_page import write_target_page
 from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
-from qtarget.job.inspection.open_methods import NOT_MOVED
+from qtarget.job.inspection.open_methods import not_moved
 from qtarget.job.inspection.token_table import map_regions
 
 playwright = pytest.importorskip("playwright.sync_api", reason="`make test-browser` installs playwright")
@@ -179,7 +179,7 @@ def test_a_method_that_is_not_moved_says_so_and_one_that_follows_the_run_says_wh
     seen = Seen(browser, path)
     note = seen.page.locator("#method-note")
     assert not note.is_visible()  # target-sft without a schedule
-    for name, why in NOT_MOVED.items():
+    for name, why in not_moved().items():
         seen.page.select_option("#method", label=f"{name} (as measured, not moved)")
         assert f"The page does not move {name}" in note.inner_text()
         assert why in note.inner_text()

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 import qtarget as qt
 from qtarget.job.inspection.likeliest_tokens import OF_PAGE, Keeping, LikeliestTokens, joined, likeliest
-from qtarget.job.inspection.open_methods import NOT_MOVED, OpenMethods, open_methods
+from qtarget.job.inspection.open_methods import OpenMethods, not_moved, open_methods
 from qtarget.job.inspection.pull import (
     TokenPull,
     label_gap,
@@ -154,7 +154,8 @@ def _measures(
                 out.pulls.setdefault(name, []).append(weighted(residual_pull(method, frame), factor))
         out.gap.append(label_gap(frame))
         whole = {STUDENT_NAME: frame.logp_TV, **{name: frame.source_TV(name) for name in sources}}
-        targets = {name: residual_target(methods[name], frame) for name in NOT_MOVED if name in methods}
+        measured = [name for name in not_moved() if name in methods and not keeps_rest(methods[name])]
+        targets = {name: residual_target(methods[name], frame) for name in measured}
         out.likeliest.append(likeliest(frame, whole, keep, targets))
     return out
 

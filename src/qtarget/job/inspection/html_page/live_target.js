@@ -335,7 +335,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     const columns = Object.fromEntries(Object.entries(store.columns).map(([name, packed]) => [name, column(packed)]));
     const teachers = store.sources.filter((name) => name.startsWith("teacher"));
     const ownReference = store.sources.includes("reference");
-    const notMoved = Object.keys(columns).filter((name) => name.endsWith(" target")).map((name) => name.slice(0, -7));
+    const notMoved = store.methods.map((each) => each.name).filter((name) => columns[`${name} trust`]);
     const tokens = [];
     let at = 0, t = 0;
     store.rows.forEach((row, r) => {
@@ -363,9 +363,11 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
           others: store.vocabulary - count, measured: {},
         };
         for (const name of notMoved) {
-          const q = part(`${name} target`), of = (number) => columns[`${name} ${number}`][t];
+          const of = (number) => columns[`${name} ${number}`][t], trust = of("trust");
+          const q = columns[`${name} target`] ? part(`${name} target`)
+            : student.map((logp, k) => (1 - trust) * Math.exp(logp) + (k === label ? trust : 0));
           s.measured[name] = {
-            q, bound: q.map(() => 0), trust: of("trust"), scale: of("scale"), gradient: of("gradient"),
+            q, bound: q.map(() => 0), trust, scale: of("scale"), gradient: of("gradient"),
             kl: of("target_kl"), improper: Number.isNaN(of("target_kl")),
           };
         }

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 import qtarget as qt
 from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.measured_rows import MeasuredRow
-from qtarget.job.inspection.open_methods import NOT_MOVED
+from qtarget.job.inspection.open_methods import not_moved
 from qtarget.job.inspection.pull import TokenPull
 from qtarget.job.inspection.row_forward import PROGRESS_SHOWN
 from qtarget.job.inspection.token_texts import candidate_texts, shown_token, token_texts
@@ -130,6 +130,7 @@ def _columns(rows: Sequence[MeasuredRow], ids: np.ndarray, sources: Sequence[str
             columns[f"{source} {number}"] = _floats([row.numbers[f"{source} {number}"] for row in rows])
     for name in likeliest[0].targets:
         columns[f"{name} target"] = _floats([each.targets[name] for each in likeliest])
+    for name in (each for each in rows[0].pulls if each in not_moved()):
         for part in TokenPull._fields:
             columns[f"{name} {part}"] = _floats([row.pulls[name][part] for row in rows])
     if "reference" not in sources and _differs(rows):  # a reference of which only the label's probability is known
@@ -174,7 +175,7 @@ def _method(name: str, method: qt.Method) -> dict[str, Any]:
     if "progress" in method.needs:
         settings.append(PROGRESS_SETTING)
     whole = {"name": name, "settings": settings, "source": method.source, "use_when": method.use_when}
-    return {**whole, "not_moved": NOT_MOVED.get(name)}
+    return {**whole, "not_moved": not_moved().get(name)}
 
 
 def _changes(value: Any) -> bool:
