@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tiny_models
 from job.inspection import looked_at
-from job.inspection.stored_targets import ALL, SETTINGS, from_stored
+from job.inspection.stored_targets import ALL, SETTINGS, from_stored, growth_of_rounding
 
 import qtarget as qt
 from qtarget import lab
@@ -21,6 +21,7 @@ from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
 from qtarget.job.inspection.html_page.target_page import write_target_page
 from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
+from qtarget.job.inspection.open_methods import not_moved
 from qtarget.job.inspection.token_table import map_regions
 
 playwright = pytest.importorskip("playwright.sync_api", reason="`make test-browser` installs playwright")
@@ -29,6 +30,10 @@ CHROMIUM = next(
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="`make test-browser` installs a Chromium")
 SHOTS = Path(__file__).parents[2] / "build" / "browser"
+WIDER = """() => [...document.querySelectorAll("body *")].filter((node) =>
+    node.getBoundingClientRect().right > innerWidth + 1 && !node.closest(".scroll, #row-list, .list, .u-wrap")
+).map((node) => `${node.tagName} #${node.id} .${node.className} ${node.getBoundingClientRect().right}`).slice(0, 20)"""
+"""What stands out of the screen on the right, but for what scrolls by itself."""
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 HOSTILE = [
     "<script>window.pwned=1;alert(1)</script>",
@@ -118,8 +123,9 @@ def test_sliders_move_every_target_to_the_definitions(browser, of_lab):
             target.trust, target.q, qtargetPage.tokens[t].candidates.map((each) => qtargetPage.store.ids[each])])""")
         expected = from_stored(made, name, settings)
         assert len(targets) == len(expected)
-        for (trust, q, ids), (wanted, wanted_trust, _) in zip(targets, expected, strict=True):
-            size = max(1.0, abs(float(wanted_trust)))
+        grown = growth_of_rounding(made, name)
+        for (trust, q, ids), (wanted, wanted_trust, _), growth in zip(targets, expected, grown, strict=True):
+            size = max(growth, abs(float(wanted_trust)))
             assert trust == pytest.approx(float(wanted_trust), abs=2e-6, rel=2e-5)
             assert max(abs(a - b) for a, b in zip(q, wanted[ids].tolist(), strict=True)) <= 2e-6 * size, (
                 name,
@@ -165,6 +171,32 @@ def test_a_slider_itself_moves_the_target(browser, of_lab):
         seen.page.keyboard.press("ArrowRight")
     assert seen.page.evaluate("qtargetPage.state.settings.eta") == pytest.approx(0.8)
     assert trust() != before
+    assert seen.faults == []
+
+
+def test_a_method_that_is_not_moved_says_so_and_one_that_follows_the_run_says_where(browser, of_lab):
+    made, path = of_lab
+    seen = Seen(browser, path)
+    note = seen.page.locator("#method-note")
+    assert not note.is_visible()  # target-sft without a schedule
+    for name, why in not_moved().items():
+        seen.page.select_option("#method", label=f"{name} (as measured, not moved)")
+        assert f"The page does not move {name}" in note.inner_text()
+        assert why in note.inner_text()
+        assert seen.page.locator("#settings input, #settings select").count() == 0
+        assert "strength 1.25" in " ".join(seen.page.locator("#settings").inner_text().split())
+        assert seen.page.locator("#token tr.label td").last.inner_text() != "–"
+    seen.page.select_option("#method", "taid")
+    assert "The table of methods holds at progress 0." in note.inner_text()
+    assert "taid change along a run: their figures hold at progress 0." in seen.page.inner_text("#methods-body")
+    move(seen.page, "taid", "progress", 0.5)
+    at = seen.page.evaluate("qtargetPage.state.token")
+    label = seen.page.evaluate(f"qtargetPage.state.targets[{at}].q[qtargetPage.tokens[{at}].label]")
+    place = seen.page.evaluate(f"(({{row, place}}) => [row, place])(qtargetPage.tokens[{at}])")
+    token = int(made.found.rows[place[0]].row.ids[place[1]])
+    q, *_ = from_stored(made, "taid", {"progress": 0.5})[at]
+    assert label == pytest.approx(float(q[token]), abs=2e-6)
+    assert label != pytest.approx(float(from_stored(made, "taid", {})[at][0][token]), abs=1e-6)
     assert seen.faults == []
 
 
@@ -238,6 +270,7 @@ def test_it_fits_the_screen_and_prints(browser, of_lab, scheme: str, width: str,
     seen = Seen(browser, of_lab[1], color_scheme=scheme)
     seen.page.set_viewport_size(viewport)
     seen.page.wait_for_timeout(300)
+    assert seen.page.evaluate(WIDER) == []
     assert seen.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     dark = seen.page.evaluate(
         "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((x) => Number(x) < 60)"

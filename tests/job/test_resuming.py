@@ -431,3 +431,9 @@ def test_a_run_whose_folder_was_taken_by_another_writes_nothing_into_it(here, ca
     assert "out was removed or replaced while this process was writing into it" in said.err
     assert {each.name for each in Path("out").iterdir()} - {".lock"} == {"model.safetensors"}
     assert Path("out", "model.safetensors").read_text() == "of another run"
+
+
+def test_a_schedule_that_changed_is_told_in_words():
+    before, now = ({"hyperparameters": {"eta": eta}} for eta in (0.3, {"from": 0.2, "to": 0.8}))
+    told = history_sentences([RunPart(0, before), RunPart(2, now)], 4)
+    assert "hyperparameters.eta 0.2 → 0.8 along progress (before: 0.3)" in " ".join(told)

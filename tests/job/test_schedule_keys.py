@@ -3,9 +3,11 @@
 import pytest
 from job.command import run as command
 
+import qtarget as qt
 from qtarget.disk.seal import read_seal
 from qtarget.job.config.flags import parse_arguments
 from qtarget.job.config.read_job import read_job
+from qtarget.job.method_pages import entry, method_entry
 
 
 def job_of(*words: str):
@@ -55,3 +57,19 @@ def test_a_run_says_its_schedule_wherever_it_says_its_method(mine, capsys):
     identity = read_seal(mine / "out").facts["history"][-1]["identity"]
     assert identity["hyperparameters"]["eta"] == {"from": 0.2, "to": 0.8}
     assert "schedule_steps" in identity
+    card = (mine / "out" / "README.md").read_text("utf-8")
+    assert "| trust γ | 1 → p_y along progress until 0.5 |" in card
+    assert "| formula | γ = 1 → p_y along progress until 0.5, π̃ ∝ p^(1−η)·t^η" in card
+    assert "eta = 0.2 → 0.8 along progress, teacher_temperature = 1, trust = 1 → p_y along progress until 0.5" in card
+    assert "eta = 0.2 → 0.8 along progress" in said.out
+    for words in (card[: card.index("## Configuration")], said.out):
+        assert "'from'" not in words
+        assert "γ = p_y" not in words
+
+
+def test_a_method_without_a_schedule_is_told_as_the_catalogue_has_it():
+    method = qt.method("dft", trust="teacher_p_y")
+    assert method_entry(method).trust == "teacher_p_y"
+    assert method_entry(method).formula.startswith("γ = teacher_p_y, π̃ = p, loss −sg[γ] log p_y")
+    for name in qt.METHODS:
+        assert method_entry(qt.method(name)) == entry(name)

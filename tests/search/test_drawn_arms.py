@@ -7,7 +7,7 @@ from search.searched import ASKED, SPACE, results_of, write_file
 from search.test_search import searched
 
 from qtarget.search.drawn_arms import BATCH, next_points
-from qtarget.search.search_space import NumberAxis, RangeArms
+from qtarget.search.search_space import NumberAxis, RangeArms, SearchArm
 
 RANGES = RangeArms(
     {"method": "sft"}, {"eta": NumberAxis(0.0, 1.0), "learning_rate": NumberAxis(1e-5, 1e-3, log=True)}, draws=30
@@ -71,3 +71,9 @@ def test_a_search_over_a_range_races_what_it_draws(here, capsys, folder_state):
     (here / "s" / found["arms"][3]["folder"] / "rung-1" / "result.json").unlink()
     assert searched(capsys, *ASKED, space=space).code == 0
     assert folder_state(here / "s") == before
+
+
+def test_an_arm_with_a_schedule_is_named_in_words():
+    arm = SearchArm(3, {"method": "target-sft", "eta": {"from": 0.2, "to": 0.8}, "learning_rate": 1e-4})
+    assert arm.name == "target-sft eta=0.2 → 0.8 along progress learning_rate=0.0001"
+    assert arm.folder == "03-target-sft-eta-0.2-0.8-along-progress-learning-rate-0.0001"

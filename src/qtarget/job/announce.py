@@ -8,8 +8,9 @@ from rich.text import Text
 from qtarget.console import SafeConsole
 from qtarget.job.build import METRICS, JobTrainer
 from qtarget.job.facts import DataFacts
-from qtarget.job.method_pages import entry
+from qtarget.job.method_pages import method_entry
 from qtarget.job.training_picture import PICTURE
+from qtarget.target.hyperparameter_words import setting_words
 
 
 def announce_run(trainer: JobTrainer) -> None:
@@ -17,8 +18,8 @@ def announce_run(trainer: JobTrainer) -> None:
     if not trainer.is_world_process_zero():
         return
     facts, method = trainer.facts, trainer.facts.job.method
-    formula = entry(method.name).formula
-    values = ", ".join(f"{name}={value}" for name, value in method.hyperparameters.items())
+    formula = method_entry(method).formula
+    values = ", ".join(f"{name} = {setting_words(value)}" for name, value in method.hyperparameters.items())
     lines = {
         "objective": f"{method.name}{f' ({values})' if values else ''}: {formula}",
         "model": facts.job.given["model"],

@@ -10,8 +10,9 @@ import yaml
 from qtarget.console import printable
 from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.facts import DataFacts, Facts
-from qtarget.job.method_pages import Entry, entry
+from qtarget.job.method_pages import Entry, method_entry
 from qtarget.job.training_picture import PICTURE
+from qtarget.target.hyperparameter_words import setting_words
 from qtarget.train.resumption.run_history import RunPart, history_sentences, later_sentences
 
 _REPEATS = "`train.yaml` beside this card repeats the run: `{}qtarget train train.yaml --output-dir again`."
@@ -52,7 +53,7 @@ def model_card(
         folder: where the card stands, the output directory or a checkpoint in it.
         best: where the weights are those of the best checkpoint.
     """
-    method, folder = entry(facts.job.method.name), folder or facts.job.output
+    method, folder = method_entry(facts.job.method), folder or facts.job.output
     changed = [*history_sentences(history, steps), *(later_sentences(history, steps) if best else ())]
     is_taken = not changed or history[-1].after < steps
     parts = [
@@ -148,7 +149,7 @@ def _front_matter(facts: Facts) -> dict[str, Any]:
 
 def _objective(method: Entry, facts: Facts) -> list[tuple[str, str]]:
     job = facts.job
-    values = ", ".join(f"{name} = {value}" for name, value in job.method.hyperparameters.items())
+    values = ", ".join(f"{name} = {setting_words(value)}" for name, value in job.method.hyperparameters.items())
     reference = _named(job.given, "reference") or "`initial`"
     return [
         ("method", f"`{method.name}` ({method.source})"),

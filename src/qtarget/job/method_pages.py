@@ -6,10 +6,11 @@ is a summary line, then a sentence of formulas `γ = …, π̃ = …` (or `Q = �
 
 import inspect
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import qtarget as qt
+from qtarget.target.hyperparameter_words import setting_words
 from qtarget.target.hyperparameters import hyperparameters, suggestion
 
 USER_NEEDS = ("teacher", "reference", "token_weight")
@@ -90,6 +91,17 @@ def entry(name: str) -> Entry:
             Parameter(h.name, h.default, h.domain.interval, h.domain.about) for h in hyperparameters(factory)
         ),
     )
+
+
+def method_entry(method: qt.Method) -> Entry:
+    """A method as a run has it: where it trusts the label by another number than the catalogue's, γ is that number."""
+    of_catalogue = entry(method.name)
+    trust = next((each for each in of_catalogue.parameters if each.name == "trust"), None)
+    if trust is None or method.hyperparameters["trust"] == trust.default:
+        return of_catalogue
+    words = setting_words(method.hyperparameters["trust"])
+    formula = of_catalogue.formula.replace(f"γ = {of_catalogue.trust}", f"γ = {words}", 1)
+    return replace(of_catalogue, trust=words, formula=formula)
 
 
 def stated(sign: str, text: str) -> str:

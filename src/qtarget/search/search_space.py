@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import qtarget as qt
 from qtarget.console import printable
 from qtarget.data.user_files.yaml_file import YamlFile, read_yaml
+from qtarget.target.hyperparameter_words import setting_words
 from qtarget.target.hyperparameters import suggestion
 
 BASELINE_METHOD = "sft"
@@ -249,4 +250,6 @@ def _rounded(number: float) -> float:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else printable(str(value), 40)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return printable(setting_words(value) if isinstance(value, Mapping) else str(value), 40)

@@ -58,7 +58,7 @@ LabelTrust = Annotated[Changing, Within(0, 1, "γ, trust in the label", changes=
 def dft(trust: LabelTrust = "p_y") -> Method:
     """Dynamic fine-tuning: trust the label as much as the student does.
 
-    γ = p_y, π̃ = p, loss −sg[p_y] log p_y. The gradient is that of 1 − p_y.
+    γ = p_y, π̃ = p, loss −sg[γ] log p_y. The gradient is that of 1 − p_y.
     trust: another γ in its place, such as a warm-up from sft, {from: 1, to: p_y, until: 0.1}.
     Limits: beyond-log at alpha 1; target-sft at eta 0; asft at kl_weight 0.
     The official code normalises per micro-batch; here, as everywhere, by the global token count.

@@ -5,7 +5,6 @@ const store = JSON.parse(readFileSync(process.argv[3], "utf8"));
 const tokens = LiveTarget.unpack(store);
 const out = { twins: LiveTarget.METHODS, targets: {} };
 for (const method of store.methods) {
-  if (!LiveTarget.METHODS.includes(method.name)) continue;
   const settings = Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
   const found = LiveTarget.allTargets(tokens, method.name, settings);
   out.targets[method.name] = found.map((target, t) => ({

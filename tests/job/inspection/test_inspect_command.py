@@ -32,6 +32,24 @@ def test_it_prints_writes_and_leaves_nothing_else(here, capsys):
     assert sum(found["methods"][0]["by_region"]) == pytest.approx(1)
 
 
+def test_it_says_at_which_progress_of_a_schedule_its_figures_hold(here, capsys):
+    words = (*WORDS, "--eta", "{from: 0.2, to: 0.8}", "--trust", "{from: 1, to: p_y}", "--out", "o")
+    said = command(capsys, *words)
+    assert said.code == 0, said.err
+    out = " ".join(said.out.split())
+    assert "target-sft with eta = 0.2 → 0.8 along progress, trust = 1 → p_y along progress" in out
+    assert "of target-sft and taid, which change along a run, these figures are those at progress 0" in out
+    assert "'from'" not in said.out
+    assert all(len(line) <= 80 for line in said.out.splitlines()[:-1])
+    found = json.loads((here / "o" / "inspect.json").read_text())
+    progress = {each["name"]: each["progress"] for each in found["methods"]}
+    assert {name for name, at in progress.items() if at == 0.0} == {"target-sft", "taid"}
+    assert {at for name, at in progress.items() if name not in ("target-sft", "taid")} == {None}
+    method = next(each for each in found["methods"] if each["name"] == "target-sft")
+    assert method["mean_trust"] == pytest.approx(1)  # at progress 0 it is sft
+    assert method["hyperparameters"]["eta"] == {"from": 0.2, "to": 0.8}
+
+
 def test_without_a_teacher_it_says_what_to_write(here, capsys):
     words = (*WORDS, "--out", "o", "--method", "sft", "--eta", "null", "--teacher", "null")
     found = json.loads(command(capsys, *words, "--json").out)

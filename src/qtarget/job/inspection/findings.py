@@ -9,6 +9,7 @@ import numpy as np
 from qtarget.job.inspection.measured_rows import MeasuredSet
 from qtarget.job.inspection.row_audit import Audit
 from qtarget.job.inspection.row_evidence import CandidateTarget, RowStatistic
+from qtarget.job.inspection.row_forward import PROGRESS_SHOWN
 from qtarget.job.inspection.token_kinds import TOKEN_KINDS
 from qtarget.job.inspection.token_table import TokenTable, map_regions
 
@@ -21,6 +22,7 @@ class MethodFigures:
     """A method over the tokens of the random rows.
 
     Attributes:
+        progress: of a schedule of the run, at which all these figures hold; None of a method that follows none.
         mean_trust, mean_kl: means over tokens; mean_kl in nats, over those with a proper target (NaN for none).
         effective_tokens: (Σg)²/Σg², g the norm of a token's logit gradient: as many tokens of equal pull.
         gradient_beside_sft: Σg over sft's: what a learning rate should make up for.
@@ -32,6 +34,7 @@ class MethodFigures:
 
     name: str
     hyperparameters: Mapping[str, Any]
+    progress: float | None
     mean_trust: float
     mean_kl: float
     effective_tokens: float
@@ -129,6 +132,7 @@ def method_figures(found: MeasuredSet, table: TokenTable) -> tuple[MethodFigures
             MethodFigures(
                 name,
                 dict(method.hyperparameters),
+                PROGRESS_SHOWN if "progress" in method.needs else None,
                 float(trust.mean()),
                 float(np.nanmean(kl)) if not np.isnan(kl).all() else float("nan"),
                 float(total**2 / _total(pull**2)),

@@ -33,19 +33,24 @@ class LikeliestTokens:
         ids: [N] candidates, those of a token in falling order of the student's probability.
         logprobs: by source, [N] nats.
         log_tail: by source, [T] nats: mass of all other tokens; −inf for none.
+        targets: by method that the page does not move, [N]: Q.
     """
 
     counts: np.ndarray
     ids: np.ndarray
     logprobs: Mapping[str, np.ndarray]
     log_tail: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray]
 
 
-def likeliest(frame: WholeFrame, sources: Mapping[str, Tensor], keep: Keeping) -> LikeliestTokens:
+def likeliest(
+    frame: WholeFrame, sources: Mapping[str, Tensor], keep: Keeping, targets: Mapping[str, Tensor]
+) -> LikeliestTokens:
     """The union over sources.
 
     Args:
         sources: log-probabilities by name, [T, V] each, the student's first.
+        targets: by method, [T, V].
     """
     label_T1 = frame.tokens.labels_T[:, None]
     named = [label_T1]
@@ -66,6 +71,7 @@ def likeliest(frame: WholeFrame, sources: Mapping[str, Tensor], keep: Keeping) -
         ids_TW[inside_TW].cpu().numpy(),
         {name: logp_TV.gather(-1, ids_TW)[inside_TW].cpu().numpy() for name, logp_TV in sources.items()},
         {name: tail_T.masked_fill(tail_T < FLOOR / 2, -torch.inf).cpu().numpy() for name, tail_T in tails.items()},
+        {name: q_TV.gather(-1, ids_TW)[inside_TW].cpu().numpy() for name, q_TV in targets.items()},
     )
 
 
@@ -76,4 +82,5 @@ def joined(parts: list[LikeliestTokens]) -> LikeliestTokens:
         np.concatenate([part.ids for part in parts]),
         {name: np.concatenate([part.logprobs[name] for part in parts]) for name in parts[0].logprobs},
         {name: np.concatenate([part.log_tail[name] for part in parts]) for name in parts[0].log_tail},
+        {name: np.concatenate([part.targets[name] for part in parts]) for name in parts[0].targets},
     )

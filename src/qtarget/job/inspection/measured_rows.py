@@ -11,18 +11,35 @@ from tqdm.auto import tqdm
 
 import qtarget as qt
 from qtarget.job.inspection.likeliest_tokens import OF_PAGE, Keeping, LikeliestTokens, joined, likeliest
-from qtarget.job.inspection.open_methods import OpenMethods, open_methods
-from qtarget.job.inspection.pull import TokenPull, label_gap, label_trust_pull, residual_pull, statistics_of, weighted
+from qtarget.job.inspection.open_methods import OpenMethods, not_moved, open_methods
+from qtarget.job.inspection.pull import (
+    TokenPull,
+    label_gap,
+    label_trust_pull,
+    residual_pull,
+    residual_target,
+    statistics_of,
+    weighted,
+)
 from qtarget.job.inspection.pull import is_label_trust as keeps_rest
 from qtarget.job.inspection.row_forward import ForwardReader, RowForward
 from qtarget.job.inspection.trained_rows import TrainedRow
 from qtarget.job.inspection.whole_frame import WholeFrame, frames_of
-from qtarget.target import statistics
+from qtarget.target import residual, slopes, statistics
 from qtarget.target.rule import Statistic
 from qtarget.target.statistics import COLLISION, LOG_NOT_Y, LOGP_Y, MOMENTS, REFERENCE_MASS_BELOW, SEQUENCE_IDS
 from qtarget.target.types import Moment
 
 STUDENT_NAME, REFERENCE = "student", "reference"
+MEAN_SLOPES = {
+    name: statistics.mean_slope(residual.along(slope))
+    for name, slope in {
+        "reverse_slope": slopes.reverse(residual.teacher()),
+        "todi_slope": slopes.sigmoid_mixed(residual.teacher()),
+        "tvd_slope": slopes.variation(residual.teacher()),
+    }.items()
+}
+"""E_p[h] over the whole vocabulary, of slopes that no hyperparameter changes: with it the page needs no bound."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +144,7 @@ def _measures(
     out = RowMeasures()
     wanted = {*statistics_of([m for m in methods.values() if keeps_rest(m)]), LOGP_Y, LOG_NOT_Y} - {SEQUENCE_IDS}
     for frame in frames_of(forward):
-        for name, values_T in _numbers(frame, sources, methods["eaft"].hyperparameters["top_k"]):
+        for name, values_T in _numbers(frame, sources, methods):
             out.numbers.setdefault(name, []).append(values_T)
         for statistic in wanted:
             out.statistics.setdefault(statistic, []).append(frame[statistic])
@@ -137,15 +154,20 @@ def _measures(
                 out.pulls.setdefault(name, []).append(weighted(residual_pull(method, frame), factor))
         out.gap.append(label_gap(frame))
         whole = {STUDENT_NAME: frame.logp_TV, **{name: frame.source_TV(name) for name in sources}}
-        out.likeliest.append(likeliest(frame, whole, keep))
+        measured = [name for name in not_moved() if name in methods and not keeps_rest(methods[name])]
+        targets = {name: residual_target(methods[name], frame) for name in measured}
+        out.likeliest.append(likeliest(frame, whole, keep, targets))
     return out
 
 
-def _numbers(frame: WholeFrame, sources: Sequence[str], top_k: int) -> Iterator[tuple[str, Tensor]]:
+def _numbers(
+    frame: WholeFrame, sources: Sequence[str], methods: Mapping[str, qt.Method]
+) -> Iterator[tuple[str, Tensor]]:
     yield from _of_source("", frame, frame.logp_TV)
     yield "log_not_y", frame[LOG_NOT_Y]
     yield "collision", frame[COLLISION]
-    yield "top_entropy", frame[statistics.top_k_entropy(top_k)]
+    yield "top_entropy", frame[statistics.top_k_entropy(methods["eaft"].hyperparameters["top_k"])]
+    yield "top_mass", frame[statistics.top_k_mass(methods["sed-sft"].hyperparameters["top_k"])]
     yield "reference_logp_y", frame.label_logp(REFERENCE)
     if not isinstance(frame.evidence(REFERENCE), qt.LabelOnly):
         yield "reference_mass_below", frame[REFERENCE_MASS_BELOW]
@@ -155,6 +177,10 @@ def _numbers(frame: WholeFrame, sources: Sequence[str], top_k: int) -> Iterator[
         other_TV = frame.source_TV(name)
         yield from _of_source(f"{name} ", frame, other_TV)
         yield f"{name} overlap", torch.minimum(frame.logp_TV, other_TV).exp().sum(-1)
+    if "teacher 0" in sources:
+        yield from ((name, frame[mean]) for name, mean in MEAN_SLOPES.items())
+    if "akl" in methods:
+        yield "head_share", frame[statistics.head_share(methods["akl"].hyperparameters["head"])]
 
 
 def _of_source(prefix: str, frame: WholeFrame, logp_TV: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -1,6 +1,9 @@
 """The methods of the catalogue that a run's sources allow, and why the others are not shown."""
 
+import re
 from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 import qtarget as qt
@@ -10,6 +13,21 @@ from qtarget.target.kept_tokens import check_kept_tokens
 
 SHARED_BY_TEACHERS = {"kd": ("teacher_weights", 1.0), "kd-hybrid": ("teacher_weight", 0.5), "target-sft": ("eta", 0.5)}
 """Hyperparameters of one number a teacher, and the sum that they have by default."""
+
+WHY_NOT_MOVED = {
+    "extrapolated": "tokens that the page does not keep may hold much of r^(1−λ)·t^λ, where the reference gives them "
+    "even less than the teacher",
+}
+"""Why the page cannot compute some targets from what it keeps."""
+
+
+@cache
+def not_moved() -> Mapping[str, str]:
+    """Methods that the page's code does not compute, and why: it shows them as they were measured."""
+    code = files("qtarget.job.inspection.html_page").joinpath("live_target.js").read_text(encoding="utf-8")
+    moved = re.findall(r'^    "?([a-z0-9-]+)"?: \{', code, re.MULTILINE)
+    why = "its formula is not written into the page"
+    return {name: WHY_NOT_MOVED.get(name, why) for name in qt.METHODS if name not in moved}
 
 
 class OpenMethods(NamedTuple):

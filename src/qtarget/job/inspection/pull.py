@@ -59,13 +59,24 @@ def label_trust_pull(method: qt.Method, measured: Mapping[Statistic, Tensor], ga
     return TokenPull(trust_T, scale_T, kl_T.where(is_proper, torch.nan), scale_T * trust_T.abs() * gap_T)
 
 
-def residual_pull(method: qt.Method, frame: WholeFrame) -> TokenPull:
-    """Of any method of token scope, from whole distributions."""
-    trust_T, scale_T, *coefficients = (per_token(value_of(n, frame), frame[LOGP_Y]) for n in method.numbers)
+def _numbers_of(method: qt.Method, frame: WholeFrame) -> list[Tensor]:
+    """Trust, scale and the coefficient of each residual, [T] each."""
+    return [per_token(value_of(number, frame), frame[LOGP_Y]) for number in method.numbers]
+
+
+def residual_target(method: qt.Method, frame: WholeFrame) -> Tensor:
+    """Q of any method of token scope, [T, V]."""
+    trust_T, _, *coefficients = _numbers_of(method, frame)
     q_TV = torch.zeros_like(frame.logp_TV)
     for coefficient_T, (_, pool) in zip(coefficients, method.residual, strict=True):
         q_TV.addcmul_(coefficient_T[:, None], frame.term_TV(pool))
-    q_TV.scatter_add_(-1, frame.tokens.labels_T[:, None], trust_T[:, None])
+    return q_TV.scatter_add_(-1, frame.tokens.labels_T[:, None], trust_T[:, None])
+
+
+def residual_pull(method: qt.Method, frame: WholeFrame) -> TokenPull:
+    """Of any method of token scope, from whole distributions."""
+    trust_T, scale_T, *coefficients = _numbers_of(method, frame)
+    q_TV = residual_target(method, frame)
     gradient_T = scale_T.abs() * (frame.p_TV - q_TV).norm(dim=-1)
     if not is_proper(q_TV).any():
         return TokenPull(trust_T, scale_T, torch.full_like(trust_T, torch.nan), gradient_T)

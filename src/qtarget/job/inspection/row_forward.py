@@ -18,6 +18,9 @@ from qtarget.train.build_sources import causal_lm
 from qtarget.train.forward import WITH_NEXT
 from qtarget.train.run_sources import batch_evidence
 
+PROGRESS_SHOWN = 0.0
+"""At which progress of the run schedules are read: the models are those that training starts with."""
+
 
 class RowForward(NamedTuple):
     """What is known of a document's T learned tokens before any distribution is built.
@@ -74,7 +77,7 @@ class ForwardReader:
             None if reference is None else evidence_rows(reference, WITH_NEXT),
             None if row.weight is None else torch.as_tensor(row.weight, device=labels.device)[None, 1:],
             torch.zeros_like(labels[:, 1:]),
-            progress=0.0,
+            progress=PROGRESS_SHOWN,
             position=positions(labels, torch.zeros_like(labels))[:, 1:],
         )
         vocab = head.weight.shape[0]

@@ -8,13 +8,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+import qtarget as qt
 from qtarget.job.inspection.findings import Findings, MethodFigures, SurestToken
 from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.row_evidence import RowStatistic
 from qtarget.job.inspection.token_table import CONFLICT, CONTRADICTION
 from qtarget.job.inspection.token_texts import candidate_texts, shown_token
+from qtarget.target.hyperparameter_words import setting_words
+from qtarget.target.hyperparameters import hyperparameters
 
 SURE_SHOWN = 8
+ALWAYS_SET = ("target-sft", "kd-hybrid", "beyond-log")
+"""Methods whose first hyperparameter stands beside their name."""
 CONTEXT = 28
 """Characters of the sentence before a token."""
 
@@ -75,14 +80,31 @@ def _methods(found: Findings) -> Iterator[Any]:
            f"{CONTRADICTION[1]:g})" if contradicted else ""),
         style="dim",
     )  # fmt: skip
+    for told in _changed(found):
+        yield Padding(Text(told, style="dim"), (0, 0, 0, 2))
     for reason in dict.fromkeys(found.closed.values()):
         names = ", ".join(name for name, why in found.closed.items() if why == reason)
         yield Padding(Text(f"not shown: {names}: {reason}", style="dim"), (0, 0, 0, 2))
 
 
 def _settings(each: MethodFigures) -> str:
-    values = [f"{value:g}" if isinstance(value, float) else str(value) for value in each.hyperparameters.values()]
-    return f" ({', '.join(values[:2])})" if values and each.name in ("target-sft", "kd-hybrid", "beyond-log") else ""
+    """The number that a method of `ALWAYS_SET` is known by, where it is one."""
+    value = next(iter(each.hyperparameters.values()), None)
+    return f" ({setting_words(value)})" if each.name in ALWAYS_SET and isinstance(value, int | float) else ""
+
+
+def _changed(found: Findings) -> Iterator[str]:
+    """What methods are set to besides their defaults, and at which progress figures hold that change with it."""
+    for each in found.methods:
+        known = hyperparameters(qt.METHODS[each.name])
+        changed = [one.name for one in known if each.hyperparameters[one.name] != one.default]
+        if changed:
+            words = (f"{name} = {setting_words(each.hyperparameters[name])}" for name in changed)
+            yield f"{each.name} with {', '.join(words)}"
+    if moving := [each for each in found.methods if each.progress is not None]:
+        names, verb = " and ".join(each.name for each in moving), "changes" if len(moving) == 1 else "change"
+        at = setting_words(moving[0].progress)
+        yield f"of {names}, which {verb} along a run, these figures are those at progress {at}"
 
 
 def _kinds(found: Findings) -> Iterator[Any]:

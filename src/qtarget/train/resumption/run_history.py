@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qtarget.data import Asker
+from qtarget.target.hyperparameter_words import setting_words
 from qtarget.train.resumption.code_of_run import CODE_PART, NOT_COMPARED
 
 KEPT_BY_CHECKPOINTS = frozenset(
@@ -367,5 +368,5 @@ def _key_line(key: str, value: Any, request: ResumeRequest) -> str:
 
 
 def _short(value: Any) -> str:
-    words = str(value).split(" ")
+    words = (setting_words(value) if isinstance(value, Mapping) else str(value)).split(" ")
     return " ".join(word[:_SHOWN] if len(word) == _DIGEST else word for word in words)

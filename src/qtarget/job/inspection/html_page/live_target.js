@@ -17,9 +17,9 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
 
   const guided = (eta, temperature, s) => ({ student: 1 - eta, teachers: perTeacher(eta / temperature, s) });
 
-  /* A number that may change: itself, a statistic by its name, or a schedule at this token, when training starts. */
+  /* A number that may change: itself, a statistic by its name, or a schedule at this token and the given progress. */
   const ALONG = {
-    progress: () => 0, position: (s) => s.position, p_y: (s) => s.p,
+    progress: (s, h) => h.progress || 0, position: (s) => s.position, p_y: (s) => s.p,
     reference_p_y: (s) => Math.exp(s.referenceLogp), teacher_p_y: (s) => s.teacherLabels[0],
     agreement: (s) => s.teacherOverlaps[0], uncertainty: (s) => uncertain(s, s.entropy),
     reference_uncertainty: (s) => uncertain(s, s.referenceEntropy),
@@ -27,18 +27,43 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
   };
   const SHAPES = { linear: (x) => x, cosine: (x) => (1 - Math.cos(Math.PI * x)) / 2 };
   const uncertain = (s, entropy) => clamp(entropy / Math.log(s.vocabulary), 0, 1);
-  function numberOf(setting, s) {
-    if (typeof setting === "string") return ALONG[setting](s);
+  function numberOf(setting, s, h) {
+    if (typeof setting === "string") return ALONG[setting](s, h);
     if (typeof setting !== "object") return setting;
-    const from = numberOf(setting.from, s), share = ALONG[setting.along || "progress"](s) / (setting.until || 1);
-    return from + (numberOf(setting.to, s) - from) * SHAPES[setting.shape || "linear"](Math.min(share, 1));
+    const from = numberOf(setting.from, s, h), share = ALONG[setting.along || "progress"](s, h) / (setting.until || 1);
+    return from + (numberOf(setting.to, s, h) - from) * SHAPES[setting.shape || "linear"](Math.min(share, 1));
   }
+
+  /* Slopes h of divergences, whose gradient is p∘(h − E_p h); x = log t − log p. pull: p·h. mean: E_p h, where the page
+  keeps it; else tail: the least and the most of Σ p·h over the tokens that are not kept, of mass P and T. */
+  const softplus = (x) => (x > 40 ? x : Math.log1p(Math.exp(x)));
+  const logit = (share) => Math.log(share) - Math.log1p(-share);
+  const reverse = { pull: (p, t, x) => -p * x, mean: (s) => s.reverseSlope };
+  const mixed = {
+    pull: (p, t, x) => (1 - sigmoid(x)) * p * (1 - x) - sigmoid(x) * t, mean: (s) => s.todiSlope,
+  };
+  const variation = { pull: (p, t, x) => (p * Math.sign(x)) / -2, mean: (s) => s.tvdSlope };
+  const product = { pull: (p, r) => p * r, tail: (P, R) => [0, P * R], reference: true };
+  const jensenShannon = (beta) => ({
+    pull: (p, t, x) => (beta - 1) * p * (Math.log1p(-beta) + softplus(x + logit(beta))),
+    tail: (P, T) => [(beta - 1) * P * Math.log((beta * T + (1 - beta) * P) / P), (beta - 1) * P * Math.log1p(-beta)],
+  });
+  const skewForward = (alpha) => ({
+    pull: (p, t, x) => -t * sigmoid(-x - logit(alpha)),
+    tail: (P, T) => [((alpha - 1) * T * P) / (alpha * T + (1 - alpha) * P), 0],
+  });
+  const skewReverse = (alpha) => ({
+    pull: (p, t, x) => p * (sigmoid(x - logit(alpha)) - softplus(x - logit(alpha)) - Math.log(alpha)),
+    tail: (P, T) => [-P * Math.log((alpha * P + (1 - alpha) * T) / P), -P * Math.log(alpha)],
+  });
+  const down = (slope) => [[1, STUDENT], [-1, { along: slope }]];
+  const bothWays = (forward, backward) => [[1 - forward, STUDENT], [forward, teacher(0)], [-backward, { along: reverse }]];
 
   /* trust: γ of a token's statistics and the hyperparameters; terms: [coefficient, pool]; scale: s. Where terms are left
   out the rest stays with the student. `batch` measures what a method reads of a whole micro-batch. */
   const METHODS = {
     sft: { trust: () => 1, terms: () => [] },
-    dft: { trust: (s, h) => numberOf(h.trust, s) },
+    dft: { trust: (s, h) => numberOf(h.trust, s, h) },
     "beyond-log": { trust: (s, h) => Math.exp(h.alpha * s.logp) },
     profit: { trust: (s, h) => flag(s.p > h.threshold) },
     eaft: {
@@ -79,15 +104,15 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
       },
     },
     "kd-hybrid": {
-      trust: (s, h) => 1 - numberOf(h.teacher_weight, s),
+      trust: (s, h) => 1 - numberOf(h.teacher_weight, s, h),
       terms: (s, h) =>
-        perTeacher(numberOf(h.teacher_weight, s), s).map((share, i) => [share, teacher(i, 1 / h.teacher_temperature)]),
+        perTeacher(numberOf(h.teacher_weight, s, h), s).map((share, i) => [share, teacher(i, 1 / h.teacher_temperature)]),
     },
     "target-sft": {
-      trust: (s, h) => numberOf(h.trust, s),
-      terms: (s, h, trust) => [[1 - trust, guided(numberOf(h.eta, s), h.teacher_temperature, s)]],
+      trust: (s, h) => numberOf(h.trust, s, h),
+      terms: (s, h, trust) => [[1 - trust, guided(numberOf(h.eta, s, h), h.teacher_temperature, s)]],
     },
-    taid: { trust: () => 0, terms: (s, h) => [[1, guided(h.start, 1, s)]] },
+    taid: { trust: () => 0, terms: (s, h) => [[1, guided(h.start + (h.end - h.start) * (h.progress || 0), 1, s)]] },
     gift: {
       trust: (s, h) => {
         const uniform = uniformShare(s, h);
@@ -127,8 +152,40 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     "log-one-minus-p": { trust: (s, h) => Math.min(Math.exp(s.logp - s.logNot), h.weight_max) },
     "entropy-selected": { batch: (members, h) => topShare(members, (s) => s.entropy, h.share) },
     "excess-loss-selected": { batch: (members, h) => topShare(members, (s) => s.referenceLogp - s.logp, h.share) },
+    "reverse-kl": { trust: () => 0, terms: () => down(reverse) },
+    jsd: {
+      trust: () => 0,
+      terms: (s, h) => (h.beta ? down(h.beta === 1 ? reverse : jensenShannon(h.beta)) : [[1, teacher(0)]]),
+    },
+    "skew-kl": { trust: () => 0, terms: (s, h) => (h.alpha ? down(skewForward(h.alpha)) : [[1, teacher(0)]]) },
+    "skew-reverse-kl": { trust: () => 0, terms: (s, h) => down(h.alpha ? skewReverse(h.alpha) : reverse) },
+    todi: { trust: () => 0, terms: () => down(mixed) },
+    akl: { trust: () => 0, terms: (s) => bothWays(s.headShare, 1 - s.headShare) },
+    tvd: { trust: () => 0, terms: () => down(variation) },
+    "entropy-aware-kl": { trust: () => 0, terms: (s, h) => bothWays(flag(s.teacherEntropies[0] > h.threshold), 1) },
+    "symmetric-ce": { trust: (s, h) => h.alpha - h.beta * h.log_zero * s.p },
+    elr: {
+      trust: () => 1,
+      terms: (s, h) => [[total(elrWeights(s, h)) / 2, { along: product }]],
+      termsBound: (s, h) => (elrWeights(s, h)[1] - elrWeights(s, h)[0]) / 2,
+    },
+    "sed-sft": { trust: (s, h) => 1 - h.strength * flag(s.topMass < h.threshold) * s.p * (2 * s.p - 1) },
+    unlikelihood: {
+      trust: (s) => (s.weight < 0 ? -Math.min(Math.exp(s.logp - s.logNot), 1e8) : 1),
+      scale: (s) => Math.abs(s.weight),
+    },
     "confidence-penalty": { trust: () => 1, terms: (s, h) => [[-h.weight, { student: 1, tangent: true }]] },
   };
+
+  /* λ/(1 − ⟨p,r⟩), the least and the most. */
+  function elrWeights(s, h) {
+    const kept = total(s.student.map((logp, k) => (logp < IMPOSSIBLE ? 0 : Math.exp(logp + s.reference[k]))));
+    const most = kept + Math.exp(s.studentTail + s.referenceTail);
+    return [kept, most].map((shared) => h.weight / Math.max(1 - shared, 1e-4));
+  }
+
+  /* Methods that read the tokens' weights themselves. */
+  const READ_WEIGHTS = ["cft", "unlikelihood"];
 
   const uniformShare = (s, h) => (h.smoothing + h.floor * s.vocabulary) / (1 + h.floor * s.vocabulary);
   const GEM_SLOPE = 0.01;
@@ -195,25 +252,40 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
 
   function termOf(s, pool) {
     if (pool === STUDENT) return { q: s.student.map(Math.exp), bound: s.student.map(() => 0) };
+    if (pool.along) return slopeOf(s, pool.along);
     if (!pool.tangent) return poolOf(s, pool);
     return { q: s.student.map((logp) => (logp < IMPOSSIBLE ? 0 : Math.exp(logp) * (logp + s.entropy))), bound: s.student.map(() => 0) };
   }
 
-  /* A token's target over its candidates: q, the bound of its error, trust, scale, and what follows from them. */
+  /* p∘(h − E_p h) over the candidates. */
+  function slopeOf(s, slope) {
+    const [other, otherTail] = slope.reference ? [s.reference, s.referenceTail] : [s.teacherLogps[0], s.teacherTails[0]];
+    const p = s.student.map((logp) => (logp < IMPOSSIBLE ? 0 : Math.exp(logp)));
+    const pulls = p.map((each, k) => (each ? slope.pull(each, Math.exp(other[k]), other[k] - s.student[k]) : 0));
+    const P = Math.exp(s.studentTail), T = Math.exp(otherTail);
+    const [low, high] = slope.mean || !(s.others > 0 && P) ? [0, 0] : slope.tail(P, T);
+    const mean = slope.mean ? slope.mean(s) : total(pulls) + (low + high) / 2;
+    return { q: pulls.map((pull, k) => pull - p[k] * mean), bound: p.map((each) => (each * (high - low)) / 2) };
+  }
+
+  /* A token's target over its candidates: q, the bound of its error, trust, scale, and what follows from them. Of a method
+  that the page does not move it is what was measured, whatever the hyperparameters. */
   function targetOf(s, name, h, batchTrust) {
+    if (s.measured[name]) return s.measured[name];
     const method = METHODS[name];
     const trust = batchTrust ? batchTrust(s, h) : method.trust(s, h);
     const terms = method.terms ? method.terms(s, h, trust) : [[1 - trust, STUDENT]];
-    const weight = name === "cft" ? 1 : s.weight;
+    const weight = READ_WEIGHTS.includes(name) ? 1 : s.weight;
     const scale = (method.scale ? method.scale(s, h) : 1) * weight;
     const q = s.student.map((_, k) => (k === s.label ? trust : 0)), bound = q.map(() => 0);
     const trustBound = method.trustBound ? method.trustBound(s, h) : 0;
+    const termsBound = method.termsBound ? method.termsBound(s, h) : trustBound;
     bound[s.label] += trustBound;
     for (const [coefficient, pool] of terms) {
       const term = termOf(s, pool);
       for (let k = 0; k < q.length; k++) {
         q[k] += coefficient * term.q[k];
-        bound[k] += Math.abs(coefficient) * term.bound[k] + trustBound * term.q[k];
+        bound[k] += Math.abs(coefficient) * term.bound[k] + termsBound * (Math.abs(term.q[k]) + term.bound[k]);
       }
     }
     return { q, bound, trust, scale, ...consequences(s, q, scale) };
@@ -236,7 +308,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
   /* What a method needs of whole micro-batches, by group: a function for its trust. */
   function batchTrusts(tokens, name, h) {
     const method = METHODS[name];
-    if (!method.batch) return null;
+    if (!method || !method.batch) return null;
     const groups = new Map();
     for (const s of tokens) {
       if (!groups.has(s.group)) groups.set(s.group, []);
@@ -263,6 +335,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     const columns = Object.fromEntries(Object.entries(store.columns).map(([name, packed]) => [name, column(packed)]));
     const teachers = store.sources.filter((name) => name.startsWith("teacher"));
     const ownReference = store.sources.includes("reference");
+    const notMoved = store.methods.map((each) => each.name).filter((name) => columns[`${name} trust`]);
     const tokens = [];
     let at = 0, t = 0;
     store.rows.forEach((row, r) => {
@@ -272,7 +345,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
         const s = {
           row: r, place, group: row.group, at: t, candidates: part("candidates"), label, student,
           logp: student[label], p: Math.exp(student[label]), logNot: columns.log_not_y[t],
-          entropy: columns.entropy[t], topEntropy: columns.top_entropy[t], collision: columns.collision[t],
+          entropy: columns.entropy[t], topEntropy: columns.top_entropy[t], topMass: columns.top_mass[t], collision: columns.collision[t],
           rank: columns.rank[t], weight: columns.token_weight ? columns.token_weight[t] : 1,
           studentTail: columns["student tail"][t], teachers, vocabulary: store.vocabulary,
           teacherLogps: teachers.map(part), teacherTails: teachers.map((name) => columns[`${name} tail`][t]),
@@ -283,8 +356,21 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
           reference: ownReference ? part("reference") : student,
           referenceTail: columns[ownReference ? "reference tail" : "student tail"][t],
           referenceBelow: columns.reference_mass_below ? columns.reference_mass_below[t] : NaN,
-          others: store.vocabulary - count,
+          reverseSlope: columns.reverse_slope ? columns.reverse_slope[t] : NaN,
+          todiSlope: columns.todi_slope ? columns.todi_slope[t] : NaN,
+          tvdSlope: columns.tvd_slope ? columns.tvd_slope[t] : NaN,
+          headShare: columns.head_share ? columns.head_share[t] : NaN,
+          others: store.vocabulary - count, measured: {},
         };
+        for (const name of notMoved) {
+          const of = (number) => columns[`${name} ${number}`][t], trust = of("trust");
+          const q = columns[`${name} target`] ? part(`${name} target`)
+            : student.map((logp, k) => (1 - trust) * Math.exp(logp) + (k === label ? trust : 0));
+          s.measured[name] = {
+            q, bound: q.map(() => 0), trust, scale: of("scale"), gradient: of("gradient"),
+            kl: of("target_kl"), improper: Number.isNaN(of("target_kl")),
+          };
+        }
         s.referenceLogp = columns.reference_logp_y ? columns.reference_logp_y[t] : s.reference[label];
         at += count; t += 1;
         return s;

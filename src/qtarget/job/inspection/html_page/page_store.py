@@ -10,23 +10,46 @@ from transformers import PreTrainedTokenizerBase
 import qtarget as qt
 from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.measured_rows import MeasuredRow
+from qtarget.job.inspection.open_methods import not_moved
+from qtarget.job.inspection.pull import TokenPull
+from qtarget.job.inspection.row_forward import PROGRESS_SHOWN
 from qtarget.job.inspection.token_texts import candidate_texts, shown_token, token_texts
 from qtarget.job.inspection.trained_rows import TrainedRow
+from qtarget.target.hyperparameter_words import setting_words
 from qtarget.target.hyperparameters import Count, OneOf, Within, hyperparameters
 
 STORE_BYTES = 7_000_000
 """Of the page's numbers and texts; rows that do not fit are left out."""
 AUDIT_TOKENS, AUDIT_EXAMPLES = 600, 3
 """Rows that are shown for each finding of the audit, and tokens of each."""
-KEPT_NUMBERS = {
-    "entropy": "entropy",
-    "top_entropy": "top_entropy",
-    "log_not_y": "log_not_y",
-    "collision": "collision",
-    "reference_mass_below": "reference_mass_below",
-    "token_weight": "token_weight",
+KEPT_NUMBERS = (
+    "entropy",
+    "top_entropy",
+    "top_mass",
+    "log_not_y",
+    "collision",
+    "reference_mass_below",
+    "reverse_slope",
+    "todi_slope",
+    "tvd_slope",
+    "head_share",
+    "token_weight",
+)
+"""Measured numbers that the page keeps, those that there are."""
+
+
+AS_MEASURED = {("akl", "head")}
+"""Hyperparameters that the page shows and does not move, since what it keeps was measured at their value."""
+PROGRESS_SETTING = {
+    "name": "progress",
+    "value": PROGRESS_SHOWN,
+    "says": setting_words(PROGRESS_SHOWN),
+    "about": "share of the run that is done, for schedules; the models are those that training starts with",
+    "low": 0.0,
+    "high": 1.0,
+    "open": False,
 }
-"""Measured numbers that the page keeps, and their columns."""
+"""Moved like a hyperparameter, where a method follows the run's progress."""
 
 
 class PageStore(NamedTuple):
@@ -77,8 +100,8 @@ def _fitting(rows: Sequence[MeasuredRow], sources: Sequence[str]) -> Sequence[Me
 
 
 def _bytes_of(row: MeasuredRow, sources: int) -> int:
-    tokens, candidates = len(row.likeliest.counts), len(row.likeliest.ids)
-    numbers = tokens * (6 + 2 * (sources + 1)) + candidates * (2 + sources)
+    tokens, candidates, targets = len(row.likeliest.counts), len(row.likeliest.ids), len(row.likeliest.targets)
+    numbers = tokens * (2 + len(KEPT_NUMBERS) + 3 * (sources + 1) + 4 * targets) + candidates * (2 + sources + targets)
     return int(numbers * 4 * 4 / 3) + 8 * len(row.row.ids)
 
 
@@ -99,12 +122,17 @@ def _columns(rows: Sequence[MeasuredRow], ids: np.ndarray, sources: Sequence[str
     for source in ("student", *sources):
         columns[source] = _floats([each.logprobs[source] for each in likeliest])
         columns[f"{source} tail"] = _floats([each.log_tail[source] for each in likeliest])
-    for name, column in KEPT_NUMBERS.items():
+    for name in KEPT_NUMBERS:
         if name in rows[0].numbers:
-            columns[column] = _floats([row.numbers[name] for row in rows])
+            columns[name] = _floats([row.numbers[name] for row in rows])
     for source in sources:
         for number in ("entropy", "overlap"):
             columns[f"{source} {number}"] = _floats([row.numbers[f"{source} {number}"] for row in rows])
+    for name in likeliest[0].targets:
+        columns[f"{name} target"] = _floats([each.targets[name] for each in likeliest])
+    for name in (each for each in rows[0].pulls if each in not_moved()):
+        for part in TokenPull._fields:
+            columns[f"{name} {part}"] = _floats([row.pulls[name][part] for row in rows])
     if "reference" not in sources and _differs(rows):  # a reference of which only the label's probability is known
         columns["reference_logp_y"] = _floats([row.numbers["reference_logp_y"] for row in rows])
     return columns
@@ -139,11 +167,15 @@ def _method(name: str, method: qt.Method) -> dict[str, Any]:
     settings = []
     for each in hyperparameters(qt.METHODS[name]):
         value = values[each.name]
-        stays = not (isinstance(each.domain, Within) and _changes(value))
+        stays = not (isinstance(each.domain, Within) and _changes(value)) and (name, each.name) not in AS_MEASURED
         value = sum(value) if isinstance(value, list | tuple) and stays else value
         bounds = _domain(each.domain) if stays else {}
-        settings.append({"name": each.name, "value": value, "about": each.domain.about, **bounds})
-    return {"name": name, "settings": settings, "source": method.source, "use_when": method.use_when}
+        words = setting_words(value)
+        settings.append({"name": each.name, "value": value, "says": words, "about": each.domain.about, **bounds})
+    if "progress" in method.needs:
+        settings.append(PROGRESS_SETTING)
+    whole = {"name": name, "settings": settings, "source": method.source, "use_when": method.use_when}
+    return {**whole, "not_moved": not_moved().get(name)}
 
 
 def _changes(value: Any) -> bool:

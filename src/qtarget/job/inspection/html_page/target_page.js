@@ -53,11 +53,10 @@
   const likeliest = (values) => values.reduce((best, value, k) => (value > values[best] ? k : best), 0);
 
   /* ---- the method and its hyperparameters */
-  const textOf = (value) => (value !== null && typeof value === "object" ? JSON.stringify(value) : value);
-  const live = store.methods.filter((each) => LiveTarget.METHODS.includes(each.name));
+  const methods = store.methods;
 
   function chooseMethod(name, settings) {
-    const method = live.find((each) => each.name === name);
+    const method = methods.find((each) => each.name === name);
     if (!method) return;
     state.method = method;
     state.settings = settings || Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
@@ -68,6 +67,15 @@
 
   function drawSettings() {
     $("settings").replaceChildren(...state.method.settings.map((each) => make("label", { title: each.about }, each.name, ...control(each))));
+    $("method-note").textContent = noteOn(state.method);
+    $("method-note").hidden = !$("method-note").textContent;
+  }
+
+  /* What the page cannot do with a method, and at which progress of the run its numbers hold. */
+  function noteOn(method) {
+    if (method.not_moved) return `The page does not move ${method.name}: its targets are shown as they were measured, with the settings beside. For ${method.not_moved}.`;
+    const progress = method.settings.find((each) => each.name === "progress");
+    return progress ? `${method.name} follows the run: targets are those at the chosen progress, of the models that training starts with. The table of methods holds at progress ${progress.says}.` : "";
   }
 
   function control(each) {
@@ -77,8 +85,9 @@
       options(select, each.choices.map((value, i) => [String(i), value === null ? "none" : String(value)]), String(each.choices.indexOf(state.settings[each.name])));
       return [select];
     }
-    if (each.low === undefined) return [` ${textOf(state.settings[each.name])}`];
-    const value = state.settings[each.name], high = Math.min(each.high, Math.max(1, 4 * each.value));
+    const value = state.settings[each.name];
+    if (each.low === undefined || state.method.not_moved || (value !== null && typeof value === "object")) return [make("output", null, value === each.value ? each.says : JSON.stringify(value))];
+    const high = Math.min(each.high, Math.max(1, 4 * each.value));
     const low = each.open ? high / 200 : each.low;
     const box = make("input", { type: "number", value, min: low, max: each.high, step: "any", "aria-label": `${each.name}, as a number` });
     const slider = make("input", { type: "range", min: low, max: high, step: (high - low) / 200, value, "aria-label": each.name });
@@ -320,7 +329,7 @@
     const other = top === s.label ? likeliest(s.student.map((x, k) => (k === s.label ? -Infinity : x))) : top;
     const box = make("details", { id: "every-method", open: isOpen || null }, make("summary", null, "this token under every method"));
     const fillIn = () => {
-      const lines = live.map((method) => {
+      const lines = methods.map((method) => {
         const settings = Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
         const batches = LiveTarget.batchTrusts(tokens, method.name, settings);
         const target = LiveTarget.targetOf(s, method.name, settings, batches && batches.get(s.group));
@@ -357,15 +366,16 @@
     const against = findings.methods.some((each) => each.contradicted_share !== null);
     const heads = ["method", "mean trust", "pull beside sft's", "effective tokens", "pull on confident conflicts", ...(against ? ["pull where the teacher contradicts"] : []), "mean KL(Q‖p)", "proper targets"];
     const lines = findings.methods.map((each) => {
-      const settings = Object.entries(each.hyperparameters).map(([name, value]) => `${name} ${textOf(value)}`).join(", ");
-      const can = live.some((one) => one.name === each.name);
-      const name = can ? make("button", { type: "button", class: "method", onclick: () => chooseMethod(each.name), "data-method": each.name }, each.name) : each.name;
+      const settings = methods.find((one) => one.name === each.name).settings.map((one) => `${one.name} ${one.says}`).join(", ");
+      const name = make("button", { type: "button", class: "method", onclick: () => chooseMethod(each.name), "data-method": each.name }, each.name);
       const cell = make("span", null, name, settings ? make("span", { class: "soft" }, ` ${settings}`) : "", each.name === findings.configured ? make("span", { class: "soft" }, " (this run's)") : "");
       return { cells: [cell, number(each.mean_trust), `${number(each.gradient_beside_sft, 2)}×`, many(each.effective_tokens), percent(each.conflict_share, 1), ...(against ? [percent(each.contradicted_share, 1)] : []), number(each.mean_kl), percent(each.proper)] };
     });
+    const following = findings.methods.filter((each) => each.progress !== null);
+    const progress = following.length ? ` ${following.map((each) => each.name).join(" and ")} change along a run: their figures hold at progress ${following[0].progress}.` : "";
     const closed = Object.entries(findings.closed).map(([name, why]) => make("p", { class: "soft" }, make("strong", null, name), ` is not shown: ${why}`));
     $("methods-body").replaceChildren(
-      make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${many(findings.sample)} random rows, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². Methods that look at a batch see ${findings.batch_rows} rows together. Choose a method to see its targets above.`),
+      make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${many(findings.sample)} random rows, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². Methods that look at a batch see ${findings.batch_rows} rows together.${progress} Choose a method to see its targets above.`),
       table(heads, lines), ...closed);
   }
   function markMethod() {
@@ -405,7 +415,7 @@
   /* ---- wiring */
   function draw() { drawMap(); recolour(); if (state.token !== null) drawToken(); }
   $("about").textContent = page.about;
-  options($("method"), live.map((each) => [each.name, each.name]));
+  options($("method"), methods.map((each) => [each.name, each.not_moved ? `${each.name} (as measured, not moved)` : each.name]));
   options($("x-axis"), Object.entries(AXES).map(([key, [name]]) => [key, name]), "p");
   options($("y-axis"), Object.entries(AXES).map(([key, [name]]) => [key, name]), "entropy");
   options($("colour"), Object.entries(COLOURS).map(([key, [name]]) => [key, name.split(":")[0]]), "p");
@@ -429,7 +439,7 @@
   addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(draw, 120); });
   addEventListener("beforeprint", () => store.rows.forEach((_, r) => { fill(r); colourRow(r); }));
   drawAudit(); drawRows(); drawMethods(); drawTeacher(); drawWords(); drawEvidence();
-  chooseMethod(live.some((each) => each.name === findings.configured) ? findings.configured : live[0].name);
+  chooseMethod(methods.some((each) => each.name === findings.configured) ? findings.configured : methods[0].name);
   drawMap();
   const worth = findings.surest.map((each) => tokens.find((s) => s.row === each.row && s.place === each.token)).find(Boolean);
   const start = worth || tokens.reduce((a, b) => (state.targets[b.at].gradient > state.targets[a.at].gradient ? b : a));
