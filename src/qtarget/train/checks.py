@@ -124,14 +124,19 @@ def check_teacher_prompts(method: qt.Method, opened: Sequence[OpenRows], asker: 
     Raises:
         ValueError: with the line that leaves the column unread.
     """
-    parts = [(part, each.form.reads[part]) for each in opened for part in TEACHER_PARTS if part in each.form.reads]
-    parts += [("teacher_prompt", TEACHER_IDS) for each in opened if TEACHER_IDS in column_names(each.rows)]
+    parts = teacher_parts(opened)
     if parts and method.num_teachers == 0:
         part, column = parts[0]
         raise ValueError(
             f'The rows have `{column}`, which a teacher is asked, and "{method.name}" reads no teacher. Write '
             f"{asker.line('columns', {part: None})} to leave the column unread, or a `method` with a teacher."
         )
+
+
+def teacher_parts(opened: Sequence[OpenRows]) -> list[tuple[str, str]]:
+    """The parts of rows that give a teacher a prompt of its own, each with its column."""
+    parts = [(part, each.form.reads[part]) for each in opened for part in TEACHER_PARTS if part in each.form.reads]
+    return parts + [("teacher_prompt", TEACHER_IDS) for each in opened if TEACHER_IDS in column_names(each.rows)]
 
 
 def check_surroundings(compute_loss_func: Callable | None, processing_class: Any, dataset: Any) -> None:

@@ -18,6 +18,7 @@ from qtarget.teacher import EvidenceSource, check_head
 from qtarget.train import checks
 from qtarget.train.build_sources import Student, causal_lm
 from qtarget.train.end_of_turn import EndCheck, check_ends, end_tokens
+from qtarget.train.equal_teacher import check_equal_teacher
 from qtarget.train.forward import TargetOutput, add_target_loss, text_inputs, with_logits
 from qtarget.train.learn_rows import without_trl_masks
 from qtarget.train.log_window import LogWindow
@@ -119,7 +120,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_row_order(args, self.asker)
         checks.check_learn(args.learn, args.assistant_only_loss or None, args.completion_only_loss, self.asker)
         self.only_turns, args = args.assistant_only_loss and args.learn is not None, without_trl_masks(args)
-        quantisation = kwargs.get("quantization_config")
+        quantisation, given_model = kwargs.get("quantization_config"), model
         model, processing_class, args = open_student(model, processing_class, args, quantisation, self.asker)
         processing_class = student_processor(model, args, processing_class)
         self.door = RowDoor(args, processing_class, kwargs.get("formatting_func") is not None, self.asker)
@@ -127,6 +128,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.row_counts = self.prepared.row_counts
         train_dataset, eval_dataset = self.door.through(train_dataset, "train"), self.door.through(eval_dataset, "eval")
         checks.check_teacher_prompts(self.method, self.door.opened, self.asker)
+        if not checks.teacher_parts(self.door.opened):
+            check_equal_teacher(self.method, teacher, given_model, args, self.asker)
         checks.check_weights(self.method, self.door.mixture_of(train_dataset) or train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
