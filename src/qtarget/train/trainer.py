@@ -245,8 +245,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         """Adds the token means since the last log to a training log."""
         if self.model.training:
             logs.update(self.token_means.read("train"))
-            if "progress" in self.method.needs:
-                logs["progress"] = self.run_progress.now
+            if "progress" in self.method.needs and "loss" in logs:
+                logs["progress"] = self.run_progress.used
             self.skipped_steps.mend(logs)
         self.skipped_steps.mend_mean(logs)
         super().log(logs, start_time)
