@@ -7,6 +7,7 @@ from datasets import Dataset, IterableDataset
 from transformers import ProcessorMixin
 
 import qtarget as qt
+from qtarget.console import spelled_out
 from qtarget.data import SPANS, TEACHER_IDS, TEACHER_PARTS, WEIGHT, Asker, OpenRows, carries_weight, column_names
 from qtarget.train.row_mixture import RowSet, sets_of
 
@@ -126,17 +127,19 @@ def check_teacher_prompts(method: qt.Method, opened: Sequence[OpenRows], asker: 
     """
     parts = teacher_parts(opened)
     if parts and method.num_teachers == 0:
-        part, column = parts[0]
+        column = spelled_out(next(iter(parts.values())))
         raise ValueError(
             f'The rows have `{column}`, which a teacher is asked, and "{method.name}" reads no teacher. Write '
-            f"{asker.line('columns', {part: None})} to leave the column unread, or a `method` with a teacher."
+            f"{asker.line('columns', dict.fromkeys(parts))} to leave the column unread, or a `method` with a teacher."
         )
 
 
-def teacher_parts(opened: Sequence[OpenRows]) -> list[tuple[str, str]]:
-    """The parts of rows that give a teacher a prompt of its own, each with its column."""
-    parts = [(part, each.form.reads[part]) for each in opened for part in TEACHER_PARTS if part in each.form.reads]
-    return parts + [("teacher_prompt", TEACHER_IDS) for each in opened if TEACHER_IDS in column_names(each.rows)]
+def teacher_parts(opened: Sequence[OpenRows]) -> dict[str, str]:
+    """The parts of rows that give a teacher a prompt of its own, each with its column; of rows that were laid out
+    already every part that may have given it."""
+    laid_out = any(TEACHER_IDS in column_names(each.rows) for each in opened)
+    parts = dict.fromkeys(TEACHER_PARTS, TEACHER_IDS) if laid_out else {}
+    return parts | {part: each.form.teacher_column for each in opened if (part := each.form.teacher_part)}
 
 
 def check_surroundings(compute_loss_func: Callable | None, processing_class: Any, dataset: Any) -> None:

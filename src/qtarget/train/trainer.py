@@ -180,7 +180,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         rendered = rendering(self.args, self.text_tokenizer, self.chat_template)
         datasets = {"train": self.train_dataset, "eval": self.eval_dataset}
         check_coverage(self.sources, datasets, rendered)
-        check_prompts_fit(self.teachers, datasets, self.asker)
+        check_prompts_fit(self.teachers, datasets, checks.teacher_parts(self.door.opened), self.asker)
         if isinstance(self.reference, Snapshot):
             self.add_callback(RefreshSnapshot(self.reference))
         for average in self._averages:
