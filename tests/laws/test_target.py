@@ -1,5 +1,7 @@
 """Laws 1 to 3 and 5 to 7, on the definition: what a target is, and what its gradient is."""
 
+import math
+
 import pytest
 import torch
 from laws.cases import IGNORED, Case, T, V, as_tuple, every_row, name_of
@@ -256,3 +258,17 @@ def test_where_teacher_and_student_agree_the_heads_share_is_one_half(dtype):
 def _tokens_of(teacher):
     given = CallInputs((teacher,), None, None, None)
     return supervised_tokens(torch.arange(7), qt.method("akl"), 31, given, -100, False)
+
+
+@pytest.mark.parametrize(("dtype", "full"), [(torch.float64, 1e-8), (torch.float32, 1e-7)])
+def test_the_pull_of_unlikelihood_is_full_up_to_the_stated_certainty_and_fades_beyond(dtype, full):
+    """The gradient of −log(1 − p_y) to the label's logit is p_y, about 1 here."""
+    method, weight = qt.method("unlikelihood"), torch.tensor([-1.0], dtype=dtype)
+
+    def pull(doubt: float) -> float:
+        logits = torch.tensor([[-math.log(doubt), 0.0]], dtype=dtype, requires_grad=True)
+        qt.q_target_loss(logits, torch.tensor([0]), method, token_weight=weight).loss.backward()
+        return logits.grad[0, 0].item()
+
+    assert pull(2 * full) == pytest.approx(1, rel=0.5)
+    assert pull(full / 100) < 0.05

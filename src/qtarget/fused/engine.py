@@ -83,7 +83,7 @@ def choose_engine(
     unknown = triton_engine.uncovered(pools, wanted, tokens, head)
     if unknown is None:
         return triton_engine.TritonChunk
-    _say_once(f"{unknown} has no Triton kernel", "docs/methods.md says which methods have them")
+    _say_once(f"{unknown} has no Triton kernel", "docs/gpus.md says what has one")
     return TorchChunk
 
 

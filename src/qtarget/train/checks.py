@@ -1,5 +1,6 @@
 """Refuses methods, data and models that the trainer cannot train, where possible before any model is loaded."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -107,9 +108,16 @@ def _teachers_differ(method: qt.Method, given: int) -> str:
 
 
 def check_weights(method: qt.Method, dataset: Any) -> None:
-    """Refuse a method that reads token weights when the data carry none."""
+    """Refuse a method that reads token weights when the data carry none; warn of one whose matter is negative weights,
+    which rows do not hold."""
     if "token_weight" not in method.needs:
         return
+    if method.signed_weights:
+        warnings.warn(
+            f'"{method.name}" moves away from tokens of negative weight, and rows hold none: it trains as `method: '
+            "sft` does with the same weights. In a loop of your own the loss calls take negative `token_weight`.",
+            stacklevel=2,
+        )
     if columns := next((column_names(rows) for rows in sets_of(dataset) if not carries_weight(rows)), None):
         raise ValueError(
             f'"{method.name}" reads a weight for every token, and the training data have the columns '
