@@ -136,7 +136,7 @@ DIVERGENCES: dict[str, Paper] = {
     ),
     "akl": Paper(
         akl,
-        limits=(Limit({}, "kd", place=teacher_is_nearly_student, tolerance=1e-7),),
+        limits=(Limit({}, "kd", place=teacher_is_nearly_student, tolerance=1e-7), Limit({"head": 1.0}, "kd")),
         variations=({"head": 0.9},),
         closed_form=closed_forms.akl_gradient,
         worked_value=LN2 / 4,

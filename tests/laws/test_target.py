@@ -1,5 +1,7 @@
 """Laws 1 to 3 and 5 to 7, on the definition: what a target is, and what its gradient is."""
 
+import math
+
 import pytest
 import torch
 from laws.cases import IGNORED, Case, T, V, as_tuple, every_row, name_of
@@ -7,6 +9,9 @@ from laws.oracle import Limit, Row
 from laws.papers import PAPERS
 
 import qtarget as qt
+from qtarget.target.evidence import CallInputs
+from qtarget.target.inputs import supervised_tokens
+from qtarget.target.statistics import Frame, head_logits, head_share
 
 
 def _strict(case: Case, **changes) -> torch.Tensor:
@@ -208,3 +213,62 @@ def test_law_07_no_nan_at_the_edges(row: Row, kind: str):
     torch.testing.assert_close(
         target.q[case.supervised].sum(-1), torch.ones(int(case.supervised.sum()), dtype=logits.dtype)
     )
+
+
+def at_the_teacher(dtype: torch.dtype, width: float = 3.0):
+    """Hidden states and a head, and a teacher that says the same from a head with all its logits moved by a constant:
+    normalised on its own, its log-probabilities differ from the student's by rounding alone."""
+    draw = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(7, 6, generator=draw, dtype=dtype), torch.randn(31, 6, generator=draw, dtype=dtype)
+    head = qt.Head(width * weight, torch.zeros(31, dtype=dtype))
+    moved = qt.Head(head.weight, torch.full((31,), 0.7, dtype=dtype))
+    return hidden, head, qt.Dense(hidden, moved)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_tie_of_student_and_teacher_pulls_nowhere_under_total_variation(dtype, fused):
+    hidden, head, teacher = at_the_teacher(dtype)
+    labels, method, leaf = torch.arange(7), qt.method("tvd"), hidden.clone().requires_grad_()
+    if fused:
+        out = qt.linear_q_target_loss(leaf, head, labels, method, teacher=teacher)
+    else:
+        out = qt.q_target_loss(head_logits(leaf, head), labels, method, teacher=teacher)
+    out.loss.backward()
+    assert leaf.grad.abs().max() == 0
+    assert out.loss.detach().abs() < 1e-5
+
+
+def test_a_head_of_all_mass_is_every_token_whatever_the_sums_rounding_is():
+    """akl at head 1 is kd: the sum of all probabilities may come to a little more than 1."""
+    logits, other = torch.randn(2, 200, 501, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.zeros(200, dtype=torch.long)
+    method, kd = qt.method("akl", head=1.0), qt.method("kd")
+    mine, theirs = (qt.target_distribution(logits, labels, each, teacher=other) for each in (method, kd))
+    torch.testing.assert_close(mine.q, theirs.q, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_where_teacher_and_student_agree_the_heads_share_is_one_half(dtype):
+    hidden, head, teacher = at_the_teacher(dtype)
+    frame = Frame(head_logits(hidden, head).log_softmax(-1), _tokens_of(teacher))
+    assert frame[head_share(0.5)].tolist() == [0.5] * 7
+
+
+def _tokens_of(teacher):
+    given = CallInputs((teacher,), None, None, None)
+    return supervised_tokens(torch.arange(7), qt.method("akl"), 31, given, -100, False)
+
+
+@pytest.mark.parametrize(("dtype", "full"), [(torch.float64, 1e-8), (torch.float32, 1e-7)])
+def test_the_pull_of_unlikelihood_is_full_up_to_the_stated_certainty_and_fades_beyond(dtype, full):
+    """The gradient of −log(1 − p_y) to the label's logit is p_y, about 1 here."""
+    method, weight = qt.method("unlikelihood"), torch.tensor([-1.0], dtype=dtype)
+
+    def pull(doubt: float) -> float:
+        logits = torch.tensor([[-math.log(doubt), 0.0]], dtype=dtype, requires_grad=True)
+        qt.q_target_loss(logits, torch.tensor([0]), method, token_weight=weight).loss.backward()
+        return logits.grad[0, 0].item()
+
+    assert pull(2 * full) == pytest.approx(1, rel=0.5)
+    assert pull(full / 100) < 0.05

@@ -47,10 +47,23 @@ def test_progress_is_the_share_of_steps_done_and_constant_within_a_step(tmp_path
     assert run.run_progress.now == 0
     run.train()
     assert run.seen == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
-    assert [entry["progress"] for entry in run.state.log_history if "progress" in entry][:4] == [0.25, 0.5, 0.75, 1]
+    logged = {entry["step"]: entry["progress"] for entry in run.state.log_history if "loss" in entry}
+    assert logged == {1: 0, 2: 0.25, 3: 0.5, 4: 0.75}
+    assert "progress" not in run.state.log_history[-1]  # of the whole run
     run.seen.clear()
     run.evaluate(tiny_models.prompt_completion(2))
     assert set(run.seen) == {1.0}
+
+
+@pytest.mark.parametrize("settings", [("target-sft", ETA), ("taid", FAST)])
+def test_the_progress_that_is_logged_is_the_one_that_the_steps_loss_was_computed_with(tmp_path, settings):
+    run = trainer(tmp_path / "whole", *settings, logging_steps=2)
+    run.train()
+    logged = {entry["step"]: entry["progress"] for entry in run.state.log_history if "loss" in entry}
+    assert logged == {2: run.seen[1], 4: run.seen[3]}
+    again = trainer(tmp_path / "again", *settings, logging_steps=2)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    assert {entry["step"]: entry["progress"] for entry in again.state.log_history if "loss" in entry} == logged
 
 
 def test_a_scheduled_step_is_the_step_of_the_plain_method_with_its_number(tmp_path):

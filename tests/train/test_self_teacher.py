@@ -1,6 +1,7 @@
 """The student as its own teacher: as it was at first, with its adapter off, and as an average over its steps."""
 
 import copy
+import warnings
 
 import pytest
 import tiny_models
@@ -10,8 +11,10 @@ from train import parity
 from train.test_teacher_prompts import hinted, rows
 from transformers import TrainerCallback
 
+import qtarget as qt
 from qtarget.teacher import LiveModel
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
+from qtarget.train.equal_teacher import stands_still
 from qtarget.train.self_teacher import AVERAGE_FILE, AdapterOff, StudentAverage
 
 
@@ -158,3 +161,47 @@ def test_a_run_with_an_average_resumes_bit_for_bit(tmp_path, peft):
 def test_what_means_nothing_is_refused_with_the_line(changes, message):
     with pytest.raises(ValueError, match=message):
         build(**{"data": tiny_models.prompt_completion(8), **changes})
+
+
+def test_a_method_that_stands_still_where_the_teacher_is_the_student_is_known_by_its_gradient():
+    still = {name for name in qt.METHODS if qt.method(name).num_teachers and stands_still(qt.method(name), True)}
+    assert still == {
+        "kd", "taid", "extrapolated", "reverse-kl", "jsd", "skew-kl", "skew-reverse-kl", "todi", "akl", "tvd",
+        "entropy-aware-kl",
+    }  # fmt: skip
+    assert stands_still(qt.method("kd-hybrid", teacher_weight=1.0), True)
+    assert not stands_still(qt.method("kd-hybrid", teacher_weight={"from": 1, "to": 0.5}), True)
+    assert not stands_still(qt.method("kd", teacher_temperature=0.5), True)  # a sharper student is another one
+    assert not stands_still(qt.method("extrapolated"), False)
+
+
+PLAIN = tiny_models.prompt_completion(8)
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"peft": {}}])
+def test_a_teacher_that_is_the_student_and_all_that_is_learned_from_is_refused(changes):
+    """The gradient is zero, and an optimizer such as Adam makes steps of its rounding."""
+    with pytest.raises(
+        ValueError, match=r"gradient is zero and nothing would be learned.*privileged_context.*teacher="
+    ):
+        build(data=PLAIN, method="kd", method_kwargs={}, **changes)
+    assert build(method="kd", method_kwargs={}, **changes)  # its own prompt tells it more
+
+
+def test_the_students_own_folder_is_the_student_too(tmp_path):
+    tiny_models.tiny_model().save_pretrained(tmp_path)
+    tiny_models.tiny_tokenizer().save_pretrained(tmp_path)
+    config = TargetSFTConfig(method="kd", **parity.common_args(max_steps=2))
+    for name in (str(tmp_path), f"{tmp_path}/"):
+        with pytest.raises(ValueError, match="gradient is zero"):
+            TargetSFTTrainer(str(tmp_path), config, train_dataset=PLAIN, teacher=name)
+
+
+def test_a_teacher_that_only_pulls_back_to_the_start_is_warned_of():
+    with pytest.warns(UserWarning, match="a pull back to where training starts.*privileged_context.*sft-kl"):
+        build(data=PLAIN)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        build()
+        build(data=PLAIN, ema=0.9)
+        build(data=PLAIN, teacher=tiny_models.tiny_model(seed=1))

@@ -257,7 +257,7 @@ def test_a_completion_that_is_other_tokens_behind_the_teachers_prompt_is_refused
     """The last word of a prompt without a space behind it, and the first of the completion, are one word."""
     data = rows(lambda prompt, completion: f"{prompt}w1" if len(completion) % 2 else prompt)
     data = data.map(lambda row: {"completion": row["completion"].removeprefix(" ")})
-    with pytest.raises(UnusableRow, match=r"makes other tokens of the completion .* Let both prompts end alike"):
+    with pytest.raises(UnusableRow, match=r"makes other tokens of the completion .* Let .* end as the prompt does"):
         build(data)
     kept = build(data, bad_rows="skip")
     odd = sum(len(row["completion"]) % 2 for row in data)
@@ -285,3 +285,54 @@ def test_the_reference_reads_what_the_student_does():
     plain = source.evidence(texts, batch["labels"]).hidden
     assert torch.equal(found["reference"].hidden, plain)
     assert not torch.allclose(found["teacher 0"].hidden, plain)
+
+
+def renamed(column, changed=lambda row: row["teacher_prompt"]):
+    """Rows whose prompt for the teacher stands in a column of its own name, and what `columns` says of them."""
+    part, name = ("privileged_context", "privileged_context") if column is None else column
+    data = rows(hinted).map(lambda row: {name: changed(row)})
+    data = data.remove_columns("teacher_prompt")
+    return data, {"prompt": "prompt", "completion": "completion", part: name}
+
+
+OWN_NAMES = [None, ("privileged_context", "hint"), ("teacher_prompt", "asked")]
+
+
+def said_of(data, columns, **changes):
+    with pytest.raises((ValueError, UnusableRow)) as error:
+        build(data, columns=columns, **changes)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("column", OWN_NAMES)
+def test_an_error_about_the_teachers_prompt_names_the_column_that_the_rows_have(column):
+    data, columns = renamed(column, lambda row: "w1 w2")
+    own = column[1] if column else "privileged_context"
+    glued = data.map(lambda row: {"completion": row["completion"].removeprefix(" ")})
+    messages = glued.map(
+        lambda row: {
+            "prompt": [{"role": "system", "content": "w1"}],
+            "completion": [{"role": "assistant", "content": row["completion"]}],
+        }
+    )
+    for said in (
+        said_of(glued, columns),
+        said_of(data, columns, learn="all"),
+        said_of(data, columns, method="sft", teacher=()),
+        said_of(messages, columns),
+    ):
+        assert f"`{own}`" in said, said
+        assert own == "teacher_prompt" or "`teacher_prompt`" not in said, said
+
+
+@pytest.mark.parametrize("column", OWN_NAMES)
+def test_a_prompt_that_is_too_long_for_the_teacher_is_left_unread_by_the_part_that_it_is(column):
+    data, columns = renamed(column, lambda row: " ".join(["w1"] * 80) + " ")
+    short = tiny_models.tiny_model(seed=1)
+    short.config.max_position_embeddings = 40
+    with pytest.warns(UserWarning, match="reads up to .* tokens") as caught:
+        build(data, columns=columns, teacher=short)
+    (said,) = [str(each.message) for each in caught if "reads up to" in str(each.message)]
+    part = column[0] if column else "privileged_context"
+    assert f"'{part}': None" in said
+    assert said.count(": None") == 1

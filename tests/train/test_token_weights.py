@@ -151,3 +151,13 @@ def test_a_stream_of_rows_carries_weights_too():
     data = tiny_models.token_rows(12, weights=True)
     loss, _ = first_loss(data.to_iterable_dataset(), max_length=7)
     assert loss == pytest.approx(by_hand(as_laid_out(data, "keep_start")), rel=1e-5)
+
+
+def test_unlikelihood_over_rows_is_said_to_be_sft():
+    """Rows hold no negative weights: of one that does, the error says where they are taken."""
+    with pytest.warns(UserWarning, match="rows hold none: it trains as `method: sft` does"):
+        loss, _ = first_loss(spanned(), method="unlikelihood")
+    assert loss == pytest.approx(first_loss(spanned(), method="sft")[0])
+    data = tiny_models.token_rows(8).map(lambda row: {"token_weight": [-1.0] * len(row["input_ids"])})
+    with pytest.raises(ValueError, match=r"numbers >= 0\. Rows hold no weights below 0: .*loss call"):
+        first_loss(data, method="unlikelihood")

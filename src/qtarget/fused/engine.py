@@ -70,27 +70,26 @@ def choose_engine(
 ) -> type[ChunkEngine]:
     """The Triton kernels where they run and cover all that a call asks for; torch operations elsewhere.
 
-    fp64, and diagnostics for which Q itself is built (`whole_target`), are for torch. Triton is imported only here,
-    and only where it runs.
+    fp64, and diagnostics for which Q itself is built (`whole_target`), are for torch. What else keeps a call from the
+    kernels is said in the log. Triton is imported only here, and only where it runs.
     """
-    if not has_kernels(like) or like.dtype == torch.float64 or whole_target:
+    if not has_kernels(like) or like.dtype == torch.float64:
+        return TorchChunk
+    if whole_target:
+        _say_once('the diagnostic "target_kl" builds the whole target of such a method', "leave it out of diagnostics")
         return TorchChunk
     from qtarget.fused.triton import triton_engine
-    from qtarget.fused.triton.slope_twins import twin_of
 
-    if triton_engine.covers(pools, wanted, tokens, head):
+    unknown = triton_engine.uncovered(pools, wanted, tokens, head)
+    if unknown is None:
         return triton_engine.TritonChunk
-    for slope in (pool.slope for pool in pools if pool.slope is not None):
-        if twin_of(slope) is None:
-            _say_without_twin(slope.name)
+    _say_once(f"{unknown} has no Triton kernel", "docs/gpus.md says what has one")
     return TorchChunk
 
 
 @cache
-def _say_without_twin(name: str) -> None:
-    """Once a name: a slope of the user's own costs the kernels."""
+def _say_once(why: str, remedy: str) -> None:
+    """Once a reason: what a call loses that is not for the kernels."""
     logging.getLogger(__name__).warning(
-        'the slope "%s" has no Triton kernel, so the loss runs on torch operations, which take more memory and time; '
-        "those of qtarget.slopes have one",
-        name,
+        "%s, so the loss runs on torch operations, which take more memory and time; %s", why, remedy
     )

@@ -122,9 +122,9 @@ def akl(head: Annotated[float, Within(0, 1, "mass of the teacher's head")] = 0.5
 
     γ = 0, Q = (1−w)p + w·t − (1−w)·p∘(log(p/t) − KL(p‖t)), loss w KL(t‖p) + (1−w) KL(p‖t), w = sg[share of Σ_k |t−p|
     at the head]. The head is the likeliest tokens of t whose sum is at most `head`, and the first of all.
-    Limits: where p is near t, kd.
-    Needs the whole teacher: the head's edge is found by sorting. Where t = p, w is one half; the official code divides
-    by zero there.
+    Limits: where p is near t, kd; head 1 is kd.
+    Needs the whole teacher: the head's edge is found by sorting. Where t and p differ by rounding alone, w is one
+    half; the official code divides by their distance there.
     """
     weight = trust.teacher_head_share(head)
     return _both_ways(
@@ -141,6 +141,7 @@ def tvd() -> Method:
 
     γ = 0, Q = p − p∘(h − E_p h) with h = ½ sign(p − t), loss ½ Σ_k |p − t|.
     Limits: with a one-hot teacher, dft on its tokens.
+    A token at which p and t differ by rounding alone pulls nowhere: sign 0, between the subgradients −1 and 1.
     """
     return _down(
         "tvd",

@@ -84,8 +84,9 @@ def unlikelihood() -> Method:
     Limits: weights of 1 are sft.
     At w < 0 the target is the student without the label, renormalised: γ = 0 and π̃ ∝ p without y, which is proper and
     exactly the gradient of −log(1 − p_y). The paper sums both parts over a set of tokens to avoid at each place; here
-    a token has one weight. Every other method refuses negative weights, and so do rows of `qtarget train`: they are
-    given to the loss calls. Where p_y is beyond 1 − 1e-8 (1 − 1e-7 in float32), the odds are cut and the pull fades.
+    a token has one weight. Every other method refuses negative weights, and so do rows of `qtarget train`, which
+    therefore trains as under sft: they are given to the loss calls. Where p_y is beyond 1 − 1e-8 (1 − 1e-7 in float32),
+    the odds are cut and the pull fades: a token that the student is that sure of is not unlearned.
     """
     size = trust.weight_size()
     return label_trust(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
 FLOOR = -1e30
 """Stands for log 0, so that 0·log 0 is 0 and never NaN."""
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """How far apart two log-probabilities may lie that are the same but for rounding: 64 steps of a type at 1."""
+    return 64 * torch.finfo(dtype).eps
+
 
 Potential = Callable[[Tensor, Tensor, Tensor], Tensor]
 """φ(logp_TV, logp_y_T1, is_label_TV) -> [T, V], added to a pool's exponent. −inf removes a token from the pool."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from qtarget.target.pool import Entries, Pool, Slope
+from qtarget.target.pool import Entries, Pool, Slope, rounding
 
 EXACT_FROM = 40.0
 """From here on softplus(y) is y, to the last digit of a double."""
@@ -58,8 +58,13 @@ def sigmoid_entries(p: Tensor, t: Tensor, x: Tensor) -> Entries:
 
 
 def variation_entries(p: Tensor, t: Tensor, x: Tensor) -> Entries:
-    """½ Σ ``|p − t|``."""
-    return Entries((p - t).abs() / 2, p * x.sign() / -2)
+    """½ Σ ``|p − t|``. A token at which t and p differ by rounding alone pulls nowhere.
+
+    There the slope has no value: any from −½ to ½ is a subgradient, and 0 lies between. The sign of the rounding noise
+    would pull with all of p's mass, and each way of computing log t − log p has noise of its own.
+    """
+    side = x.sign().masked_fill_(x.abs() <= rounding(x.dtype), 0.0)
+    return Entries((p - t).abs() / 2, side.mul_(p).div_(-2))
 
 
 def overlap_entries(p: Tensor, t: Tensor, x: Tensor) -> Entries:

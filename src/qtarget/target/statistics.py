@@ -7,6 +7,7 @@ else by its definition, chunk by chunk. Tests hold the twins to the definitions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qtarget.target.evidence import Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens, stated_moment
-from qtarget.target.pool import FLOOR, Entries, Pool, Slope
+from qtarget.target.pool import FLOOR, Entries, Pool, Slope, rounding
 from qtarget.target.rule import OF_METHOD, Moment, Statistic, column_of
 
 
@@ -282,10 +283,11 @@ def _head_share(frame: Frame, mass: float) -> Tensor:
     logt_TV = pool_logp(Pool(teachers=(1.0,)), frame)
     t_TV, order_TV = logt_TV.exp().sort(dim=-1, descending=True, stable=True)
     gap_TV = (t_TV - frame.logp_TV.exp().gather(-1, order_TV)).abs()
-    is_head_TV = t_TV.cumsum(-1) <= mass
+    edge = mass if mass < 1 else math.inf  # the sum of all may come to a little more than 1
+    is_head_TV = t_TV.cumsum(-1) <= edge
     is_head_TV[:, 0] = True
     total_T = gap_TV.sum(-1)
-    return torch.where(total_T > 0, (gap_TV * is_head_TV).sum(-1) / total_T, 0.5)
+    return torch.where(total_T > rounding(total_T.dtype), (gap_TV * is_head_TV).sum(-1) / total_T, 0.5)
 
 
 def _reference_mass_below(frame: Frame, _: None) -> Tensor:
@@ -436,7 +438,7 @@ def mean_slope(pool: Pool) -> Statistic:
 
 def head_share(mass: float) -> Statistic:
     """Of ``Σ |t − p|``, the share at the first teacher's likeliest tokens: those whose sum is at most `mass`, and the
-    first of all. One half where t = p.
+    first of all. One half where t and p differ by rounding alone.
     """
     return Statistic("head_share", mass, _head_share, "teacher 0", whole_only=True)
 

@@ -212,7 +212,8 @@ def disagreement(overlap: Pool) -> Rule:
 
 
 MOST_ODDS = 1e8
-"""Where p/(1−p) is held for labels to move away from: there 1 − p is lost in single precision."""
+"""Where p/(1−p) is held for labels to move away from: there 1 − p is lost in single precision. Beyond, the pull on the
+label, odds·(1 − p), fades from 1 to 0."""
 
 
 def toward_or_away() -> Rule:

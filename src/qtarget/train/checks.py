@@ -1,5 +1,6 @@
 """Refuses methods, data and models that the trainer cannot train, where possible before any model is loaded."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from datasets import Dataset, IterableDataset
 from transformers import ProcessorMixin
 
 import qtarget as qt
+from qtarget.console import spelled_out
 from qtarget.data import SPANS, TEACHER_IDS, TEACHER_PARTS, WEIGHT, Asker, OpenRows, carries_weight, column_names
 from qtarget.train.row_mixture import RowSet, sets_of
 
@@ -106,9 +108,16 @@ def _teachers_differ(method: qt.Method, given: int) -> str:
 
 
 def check_weights(method: qt.Method, dataset: Any) -> None:
-    """Refuse a method that reads token weights when the data carry none."""
+    """Refuse a method that reads token weights when the data carry none; warn of one whose matter is negative weights,
+    which rows do not hold."""
     if "token_weight" not in method.needs:
         return
+    if method.signed_weights:
+        warnings.warn(
+            f'"{method.name}" moves away from tokens of negative weight, and rows hold none: it trains as `method: '
+            "sft` does with the same weights. In a loop of your own the loss calls take negative `token_weight`.",
+            stacklevel=2,
+        )
     if columns := next((column_names(rows) for rows in sets_of(dataset) if not carries_weight(rows)), None):
         raise ValueError(
             f'"{method.name}" reads a weight for every token, and the training data have the columns '
@@ -124,14 +133,21 @@ def check_teacher_prompts(method: qt.Method, opened: Sequence[OpenRows], asker: 
     Raises:
         ValueError: with the line that leaves the column unread.
     """
-    parts = [(part, each.form.reads[part]) for each in opened for part in TEACHER_PARTS if part in each.form.reads]
-    parts += [("teacher_prompt", TEACHER_IDS) for each in opened if TEACHER_IDS in column_names(each.rows)]
+    parts = teacher_parts(opened)
     if parts and method.num_teachers == 0:
-        part, column = parts[0]
+        column = spelled_out(next(iter(parts.values())))
         raise ValueError(
             f'The rows have `{column}`, which a teacher is asked, and "{method.name}" reads no teacher. Write '
-            f"{asker.line('columns', {part: None})} to leave the column unread, or a `method` with a teacher."
+            f"{asker.line('columns', dict.fromkeys(parts))} to leave the column unread, or a `method` with a teacher."
         )
+
+
+def teacher_parts(opened: Sequence[OpenRows]) -> dict[str, str]:
+    """The parts of rows that give a teacher a prompt of its own, each with its column; of rows that were laid out
+    already every part that may have given it."""
+    laid_out = any(TEACHER_IDS in column_names(each.rows) for each in opened)
+    parts = dict.fromkeys(TEACHER_PARTS, TEACHER_IDS) if laid_out else {}
+    return parts | {part: each.form.teacher_column for each in opened if (part := each.form.teacher_part)}
 
 
 def check_surroundings(compute_loss_func: Callable | None, processing_class: Any, dataset: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from datasets import Dataset
 
+from qtarget.console import spelled_out
 from qtarget.data import (
     TEACHER_IDS,
     TEACHER_PROMPT,
@@ -161,10 +162,11 @@ def _labelled(dataset: Any, how: RowPreparation, of: RowSet | None) -> tuple[Any
     rows = conversations_learned(rows, args, request, policy, dropped)
     whole = _weighed(how.prepare(rows, without_cutting(args), False), args, request)
     if TEACHER_PROMPT in column_names(whole):
-        _check_prompt_unlearned(args, request)
+        column = TEACHER_PROMPT if opened is None else opened.form.teacher_column
+        _check_prompt_unlearned(args, request, column)
         rendering = RowRendering(request.tokenizer, request.chat_template)
         with args.main_process_first(desc="tokenizing the teacher's prompts"):
-            whole = attach_teacher_ids(whole, rendering, policy, dropped)
+            whole = attach_teacher_ids(whole, rendering, policy, dropped, column)
     given = len(dataset) if isinstance(dataset, Dataset) else None
     form, given = ("", given) if opened is None else (opened.form.sentence(), opened.given)
     if isinstance(whole, Dataset):
@@ -173,13 +175,13 @@ def _labelled(dataset: Any, how: RowPreparation, of: RowSet | None) -> tuple[Any
     return whole, RowCounts(form, given, {} if is_elsewhere else dropped, is_uncounted=is_elsewhere)
 
 
-def _check_prompt_unlearned(args: TargetSFTConfig, request: Preparation) -> None:
+def _check_prompt_unlearned(args: TargetSFTConfig, request: Preparation, column: str) -> None:
     """Refuse to learn the prompts of rows of which the teacher reads other ones."""
     if args.learn == "all" or args.completion_only_loss is False:
         said = ("learn", "all") if args.learn == "all" else ("completion_only_loss", False)
         raise ValueError(
             f"{request.asker.line(*said)} learns the prompt of each row too, and of the {request.name} data set "
-            f"`{TEACHER_PROMPT}` gives the teacher another one: it can score the completion alone. Write "
+            f"`{spelled_out(column)}` gives the teacher another one: it can score the completion alone. Write "
             f"{request.asker.line('learn', 'assistant')}."
         )
 

@@ -29,6 +29,9 @@ class RunProgress(TrainerCallback):
 
     The length is `args.schedule_steps`, else that of the run that began: a run that goes on with another `max_steps`
     keeps it, and schedules stay at their end behind it.
+
+    Attributes:
+        used: what the loss of the last training batch was computed with; `now` is what the next one's will be.
     """
 
     def __init__(self, trainer: ScheduledTrainer) -> None:
@@ -36,6 +39,7 @@ class RunProgress(TrainerCallback):
         self._kept_length: int | None = None
         self._pace = PaceState()
         self._sums: Tensor | None = None
+        self.used = 0.0
 
     @property
     def length(self) -> int:
@@ -52,7 +56,8 @@ class RunProgress(TrainerCallback):
         return min(self.trainer.state.global_step / self.length, 1.0)
 
     def add(self, out: TargetOutput, labels: Tensor, num_items: Tensor | int | None) -> None:
-        """Add a micro-batch to the loss of the step under way, for a method whose pace reads it."""
+        """Add a micro-batch to the loss of the step under way, which a method's pace may read."""
+        self.used = self.now
         if self.trainer.method.pace is None:
             return
         count = (labels[:, 1:] != -100).sum()

@@ -1,6 +1,6 @@
 """The teachers and the reference of a run: from what a caller gave to what they say of a batch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
@@ -79,11 +79,13 @@ def open_sources(
     return RunSources(found, opened, student.model.disable_adapter if is_student else None)
 
 
-def check_prompts_fit(teachers: Sequence[EvidenceSource], datasets: Mapping[str, Any], asker: Asker) -> None:
+def check_prompts_fit(
+    teachers: Sequence[EvidenceSource], datasets: Mapping[str, Any], parts: Collection[str], asker: Asker
+) -> None:
     """Refuse prompts of teachers' own for which a teacher in memory has too few positions.
 
     Args:
-        datasets: prepared rows by name, or several of them by name.
+        datasets: prepared rows by name, or several of them by name.  parts: as in `check_teacher_positions`.
 
     Raises:
         UnusableRow: as `check_teacher_positions`.
@@ -93,7 +95,7 @@ def check_prompts_fit(teachers: Sequence[EvidenceSource], datasets: Mapping[str,
         for rows in given.values() if isinstance(given, Mapping) else [given]:
             for model in models:
                 if isinstance(model, nn.Module):
-                    check_teacher_positions(rows, name, causal_lm(model), asker)
+                    check_teacher_positions(rows, name, causal_lm(model), parts, asker)
 
 
 def named_sources(teachers: Sequence[EvidenceSource], reference: EvidenceSource | None) -> dict[str, EvidenceSource]:

@@ -19,6 +19,7 @@ from qtarget.train import checks
 from qtarget.train.attention_kernels import without_cudnn_attention
 from qtarget.train.build_sources import Student, causal_lm
 from qtarget.train.end_of_turn import EndCheck, check_ends, end_tokens
+from qtarget.train.equal_teacher import check_equal_teacher
 from qtarget.train.forward import TargetOutput, add_target_loss, text_inputs, with_logits
 from qtarget.train.kept_mass import warn_of_thin_sources
 from qtarget.train.learn_rows import without_trl_masks
@@ -121,7 +122,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_row_order(args, self.asker)
         checks.check_learn(args.learn, args.assistant_only_loss or None, args.completion_only_loss, self.asker)
         self.only_turns, args = args.assistant_only_loss and args.learn is not None, without_trl_masks(args)
-        quantisation = kwargs.get("quantization_config")
+        quantisation, given_model = kwargs.get("quantization_config"), model
         model, processing_class, args = open_student(model, processing_class, args, quantisation, self.asker)
         processing_class = student_processor(model, args, processing_class)
         self.door = RowDoor(args, processing_class, kwargs.get("formatting_func") is not None, self.asker)
@@ -129,6 +130,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.row_counts = self.prepared.row_counts
         train_dataset, eval_dataset = self.door.through(train_dataset, "train"), self.door.through(eval_dataset, "eval")
         checks.check_teacher_prompts(self.method, self.door.opened, self.asker)
+        if not checks.teacher_parts(self.door.opened):
+            check_equal_teacher(self.method, teacher, given_model, args, self.asker)
         checks.check_weights(self.method, self.door.mixture_of(train_dataset) or train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
@@ -181,7 +184,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         check_coverage(self.sources, datasets, rendered)
         if self.is_world_process_zero():
             warn_of_thin_sources(self.sources, self.train_dataset, self.asker)
-        check_prompts_fit(self.teachers, datasets, self.asker)
+        check_prompts_fit(self.teachers, datasets, checks.teacher_parts(self.door.opened), self.asker)
         if isinstance(self.reference, Snapshot):
             self.add_callback(RefreshSnapshot(self.reference))
         for average in self._averages:
@@ -246,8 +249,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         """Adds the token means since the last log to a training log."""
         if self.model.training:
             logs.update(self.token_means.read("train"))
-            if "progress" in self.method.needs:
-                logs["progress"] = self.run_progress.now
+            if "progress" in self.method.needs and "loss" in logs:
+                logs["progress"] = self.run_progress.used
             self.skipped_steps.mend(logs)
         self.skipped_steps.mend_mean(logs)
         super().log(logs, start_time)

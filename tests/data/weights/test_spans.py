@@ -67,7 +67,7 @@ def test_a_template_that_rewrites_messages_is_refused():
     [
         ([[], [[0, 99, 1.0]]], r"0 <= start < end <= 5"),
         ([[], [[2, 2, 1.0]]], r"start < end"),
-        ([[], [[0, 2, -1.0]]], r"weight >= 0"),
+        ([[], [[0, 2, -1.0]]], r"weight >= 0.*Rows hold no weights below 0.*unlikelihood"),
         ([[], [[0, 2, float("nan")]]], r"weight >= 0"),
         ([[[0, 2, 1.0]]], r"1 lists of spans for 2 messages"),
     ],

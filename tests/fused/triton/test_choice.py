@@ -134,14 +134,35 @@ def test_output_layers_for_torch(row: Row, head: dict):
     assert not covers(case.method.pools, statistics, tokens, case.head._replace(**head))
 
 
-def test_a_slope_of_ones_own_is_for_torch_and_the_log_says_so(on_kernels, caplog):
-    engine._say_without_twin.cache_clear()
-    case = few(Case(Row("composed", {"kind": "own slope"}), dtype=torch.float32))
+OWN_WORDS = [
+    (Row("composed", {"kind": "own slope"}), (), 'the slope "hellinger" has no Triton kernel'),
+    (Row("target-sft", {"eta": "agreement"}), (), 'the statistic "agreement" has no Triton kernel'),
+    (Row("akl", {}), (), 'the statistic "head_share" has no Triton kernel'),
+    (Row("prift", {"variant": "mass"}), (), 'the statistic "reference_mass_below" has no Triton kernel'),
+    (Row("gem", {"h": "logsigmoid"}), (), "a pool with a potential has no Triton kernel"),
+    (Row("confidence-penalty", {}), (), "a tangent along a pool has no Triton kernel"),
+    (Row("target-sft", {"eta": (0.2,) * 4}), (), "a call that reads 4 whole sources has no Triton kernel"),
+    (Row("jsd", {}), ("target_kl",), 'the diagnostic "target_kl" builds the whole target of such a method'),
+]
+
+
+@pytest.mark.parametrize(("row", "diagnostics", "says"), OWN_WORDS, ids=[says for _, _, says in OWN_WORDS])
+def test_what_keeps_a_call_from_the_kernels_is_said_once(row, diagnostics, says, on_kernels, caplog):
+    engine._say_once.cache_clear()
+    case = few(Case(row, dtype=torch.float32))
     given = {name: moved(value) for name, value in case.evidence.items()}
     args = (moved(case.hidden).requires_grad_(), moved(case.head), moved(case.labels), case.method)
     for _ in range(2):
-        qt.linear_q_target_loss(*args, **given).loss.backward()
+        qt.linear_q_target_loss(*args, **given, diagnostics=diagnostics).loss.backward()
     assert not on_kernels
-    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
-        'the slope "hellinger" has no Triton kernel'
-    ]
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [says]
+
+
+def test_a_call_that_the_kernels_take_says_nothing(on_kernels, caplog):
+    engine._say_once.cache_clear()
+    case = few(Case(Row("jsd", {}), dtype=torch.float32))
+    given = {name: moved(value) for name, value in case.evidence.items()}
+    args = (moved(case.hidden).requires_grad_(), moved(case.head), moved(case.labels), case.method)
+    qt.linear_q_target_loss(*args, **given).loss.backward()
+    assert on_kernels
+    assert not caplog.records

@@ -165,3 +165,22 @@ def test_sums_and_tangent_of_every_slope(vocab: int, softcap: float | None):
         pulls = {forms.STUDENT_FORM: forms.Pull(0 * ones, sums[forms.STUDENT_FORM])}
         got = forms.gradient_(chunk, pulls, 0 * ones, ones, forms.TangentPull(ones, comparison, mean))
         torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_tie_but_for_rounding_pulls_nowhere_under_total_variation():
+    """The student and a source that says the same with all its logits moved, so that only rounding lies between."""
+    from qtarget.fused.triton import kernels as forms
+    from qtarget.fused.triton.slope_twins import twin_of
+    from qtarget.target import slopes
+    from qtarget.target.pool import Pool
+
+    form, ones = forms.Form(0.0, (1.0,)), torch.ones(ROWS, device=DEVICE)
+    logits = 3 * torch.randn(ROWS, 5003, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    chunk = forms.LogitChunk(logits, (logits + 0.7,), torch.arange(ROWS, device=DEVICE))
+    sums = forms.measure_forms(chunk, (forms.STUDENT_FORM, form), products=False)
+    kind = twin_of(slopes.variation(Pool(teachers=(1.0,))))
+    comparison = forms.ComparedForms(kind, 0.0, form, sums[forms.STUDENT_FORM], sums[form])
+    _, mean = forms.compare(chunk, comparison)
+    pulls = {forms.STUDENT_FORM: forms.Pull(0 * ones, sums[forms.STUDENT_FORM])}
+    got = forms.gradient_(chunk, pulls, 0 * ones, ones, forms.TangentPull(ones, comparison, mean))
+    assert (mean.abs().max(), got.abs().max()) == (0, 0)

@@ -16,7 +16,7 @@ from qtarget.job.config.keys import all_keys
 from qtarget.recipes.launch import arm_values
 from qtarget.recipes.recipe_files import recipe, recipe_names
 from qtarget.recipes.resolve import trained_arms, without_sources
-from qtarget.target.hyperparameters import hyperparameters
+from qtarget.target.hyperparameters import Count, Within, hyperparameters
 
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -27,7 +27,7 @@ def faults(value: Any, schema: dict[str, Any], whole: dict[str, Any], at: str = 
     """What a value breaks of a schema, for as much of JSON Schema as ours has; more in one is an error here."""
     known = {"$schema", "title", "description", "default", "definitions", "$ref", "anyOf", "allOf", "type", "enum",
              "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "minItems", "items",
-             "properties", "required", "additionalProperties"}  # fmt: skip
+             "properties", "required", "additionalProperties", "if", "then"}  # fmt: skip
     assert schema.keys() <= known, schema.keys() - known
     if "$ref" in schema:
         return faults(value, whole["definitions"][schema["$ref"].rpartition("/")[2]], whole, at)
@@ -36,6 +36,8 @@ def faults(value: Any, schema: dict[str, Any], whole: dict[str, Any], at: str = 
         found.append(f"{at}: {value!r} is none of {schema['anyOf']}")
     for each in schema.get("allOf", ()):
         found += faults(value, each, whole, at)
+    if "if" in schema and not faults(value, schema["if"], whole, at):
+        found += faults(value, schema["then"], whole, at)
     if "type" in schema and not _is_of(value, schema["type"]):
         return [*found, f"{at}: {value!r} is no {schema['type']}"]
     if "enum" in schema and value not in schema["enum"]:
@@ -127,6 +129,13 @@ RUN = {"model": "m", "train_dataset": "rows.jsonl"}
         {"eta": {"from": 0.2, "to": 0.8, "shape": "steps"}},
         {"eta": "agrement"},
         {"teacher_temperature": {"from": 1, "to": 2}},
+        {"method": "jsd", "beta": 5},
+        {"method": "jsd", "method_kwargs": {"beta": 5}},
+        {"method": "gem", "beta": 0},
+        {"method": "sed-sft", "threshold": 20},
+        {"method": "jsd", "eta": 0.5},
+        {"beta": 0.5},
+        {"method_kwargs": {"beta": 0.5}},
         {"save_steps": 0},
         {"longer_rows": "keep"},
         {"lr_scheduler_type": "cosin"},
@@ -149,6 +158,9 @@ def test_what_validate_refuses_is_refused(more):
         {"eta": {"from": 0.2, "to": "teacher_p_y", "along": "position", "until": 0.5}, "trust": "p_y"},
         {"eta": [{"from": 0.2, "to": 0.4}, 0.3], "schedule_steps": 100},
         {"method_kwargs": {"eta": 0.5}, "reference": "initial", "resume_changed": ["max_steps"]},
+        {"method": "jsd", "beta": 0, "eta": None},
+        {"method": "symmetric-ce", "beta": 50},
+        {"method": "eaft", "normalizer": None},
     ],
 )
 def test_what_validate_takes_is_taken(more):
@@ -168,6 +180,32 @@ def test_every_key_and_hyperparameter_stands_in_it():
     assert properties["learning_rate"]["description"]
     assert properties["eta"]["description"].endswith("(of target-sft)")
     assert properties["learn"]["default"] == "assistant"
+
+
+NUMBER_KNOBS = [
+    (name, each)
+    for name, factory in qt.METHODS.items()
+    for each in hyperparameters(factory)
+    if isinstance(each.domain, Within | Count)
+]
+
+
+@pytest.mark.parametrize(("method", "knob"), NUMBER_KNOBS, ids=lambda each: getattr(each, "name", each))
+def test_a_number_has_the_bounds_and_the_words_of_its_own_method(method, knob):
+    """A name such as `beta` is a knob of five methods, and another one in each."""
+    bounds, schema = knob.domain, configuration_schema()
+    outside = [bounds.low - 1, *([bounds.high + 1] if isinstance(bounds, Within) else [])]
+    for value in outside:
+        for given in ({knob.name: value}, {"method_kwargs": {knob.name: value}}):
+            assert faults({**RUN, "method": method, **given}, schema, schema), (value, given)
+        with pytest.raises(ValueError, match="out of range"):
+            qt.method(method, **{knob.name: value})
+    default = list(knob.default) if isinstance(knob.default, tuple) else knob.default
+    assert not faults({**RUN, "method": method, knob.name: default}, schema, schema)
+    assert f"{knob.domain.about} (of " in schema["properties"][knob.name]["description"]
+    chosen = [each for each in schema["allOf"] if "if" in each]
+    own = next(each["then"] for each in chosen if each["if"]["properties"]["method"]["const"] == method)
+    assert own["properties"][knob.name]["description"] == knob.domain.about
 
 
 def test_it_is_printed_or_written(tmp_path, capsys):

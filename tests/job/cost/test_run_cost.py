@@ -5,14 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from datasets import Dataset
 from job.command import run as command
 from job.directories import model_directory, write_rows
 from rich.cells import cell_len
+from safetensors.torch import load_file
 
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
 from qtarget.job.cost.batch_shape import BatchShape
-from qtarget.job.cost.disk_use import saves_of
+from qtarget.job.cost.disk_use import disk_use, saves_of
 from qtarget.job.cost.live_bytes import ACTIVATIONS, LiveBytes
 from qtarget.job.cost.loss_buffers import loss_bytes
 from qtarget.job.cost.run_memory import run_memory
@@ -129,6 +131,31 @@ def test_steps_and_saves_are_those_of_the_trainer(here):
     assert saves_of(job_with(here), 4) == 2
     assert saves_of(job_with(here, save_steps="0.25"), 100) == 4
     assert saves_of(job_with(here, save_strategy="no"), 100) == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        ({"teacher": "self", "ema": 0.9}, "teacher_average.safetensors"),
+        ({"teacher": "self", "ema": 0.9, "use_peft": True, "dtype": "bfloat16"}, "teacher_average.safetensors"),
+        ({"method": "psft", "teacher": "null", "eta": "null"}, "reference_snapshot.safetensors"),
+    ],
+)
+def test_a_checkpoint_holds_what_the_run_keeps_of_its_student(here, tmp_path, keys, name):
+    from qtarget.job.training import prepare_training
+
+    job = job_with(here, **keys)
+    memory, student = run_memory(job, BatchShape(2, 16, 32.0, True), "cpu", 0)
+    rows = Dataset.from_dict({"labels": [[-100, 1]]})
+    whole, weights_alone = (
+        disk_use(each, memory, student, 4, rows).checkpoint
+        for each in (job, job_with(here, save_only_model=True, **keys))
+    )
+    trainer = prepare_training(job)
+    kept = trainer.reference if name.startswith("reference") else trainer.teachers[0]
+    kept.save(tmp_path, writes=True)
+    held = sum(tensor.nbytes for tensor in load_file(tmp_path / name).values())
+    assert whole - weights_alone - memory.optimizer == held > 0
 
 
 def test_without_a_pilot_no_weight_is_read(here, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 assert that stops the process."""
 
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 from datasets import Dataset, IterableDataset
@@ -9,7 +10,7 @@ from torch import nn
 
 from qtarget.data.asker import Asker
 from qtarget.data.batches.row_counts import RowCounts, longest_read
-from qtarget.data.teacher_prompts.teacher_ids import TEACHER_IDS, TEACHER_PROMPT
+from qtarget.data.teacher_prompts.teacher_ids import TEACHER_IDS
 from qtarget.outcomes import UnusableRow
 
 TABLE_NAMES = ("wpe", "embed_positions", "position_embedding", "position_embeddings", "pos_embed")
@@ -55,8 +56,11 @@ def check_positions(
     return rows
 
 
-def check_teacher_positions(rows: Any, name: str, teacher: nn.Module, asker: Asker) -> None:
+def check_teacher_positions(rows: Any, name: str, teacher: nn.Module, parts: Collection[str], asker: Asker) -> None:
     """As `check_positions`, of a teacher in memory that reads prompts of its own; a stream's are not looked at ahead.
+
+    Args:
+        parts: of rows that give the prompt, by their names in `columns`.
 
     Raises:
         UnusableRow: it has a table of positions, and reads a document that is longer.
@@ -69,8 +73,8 @@ def check_teacher_positions(rows: Any, name: str, teacher: nn.Module, asker: Ask
         return
     found = (
         f"The teacher reads up to {longest} tokens of a row of the {name} data set, its own prompt included, and "
-        f"{type(teacher).__name__} has {positions} positions; shorten `{TEACHER_PROMPT}`, or leave it unread: write "
-        f"{asker.line('columns', {TEACHER_PROMPT: None})}."
+        f"{type(teacher).__name__} has {positions} positions; shorten the "
+        f"teacher's prompt, or leave its column unread: write {asker.line('columns', dict.fromkeys(parts))}."
     )
     if is_table:
         raise UnusableRow(found)

@@ -176,7 +176,7 @@ class FormReader:
         """The prompt that a row would have with another question, instruction or prompt."""
         asked = next((part for part in ("question", "instruction") if part in self.parts), None)
         if asked is None or isinstance(prompt, list):
-            return with_last_question(prompt, change, TEACHER_PROMPT)
+            return with_last_question(prompt, change, self.form.teacher_column)
         return self._form({**row, self.parts[asked]: change(row[self.parts[asked]])})["prompt"]
 
     def _spans(self, spans: list[Any], row: Mapping[str, Any], read: Mapping[str, Any]) -> list[Any]:

@@ -64,6 +64,16 @@ class RowForm:
         """What each row is turned into."""
         return BECOMES[self.name]
 
+    @property
+    def teacher_part(self) -> str | None:
+        """Which of `TEACHER_PARTS` gives the teacher a prompt of its own; None where none does."""
+        return next((part for part in TEACHER_PARTS if part in self.reads), None)
+
+    @property
+    def teacher_column(self) -> str:
+        """The column that does, by the name that the rows have for it; the part's own where none does."""
+        return self.reads.get(self.teacher_part or "", TEACHER_PARTS[0])
+
     def sentence(self) -> str:
         """As `validate` says it: "ShareGPT rows (conversations), read as messages"."""
         columns = ", ".join(map(spelled_out, self.reads.values()))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qtarget.data.bad_rows.faults import RowFault, kind_of, shown
+from qtarget.data.weights.spans import NONE_BELOW_ZERO
 from qtarget.data.weights.token_weight import WEIGHT
 
 MASKS = ("completion_mask", "assistant_masks", "attention_mask")
@@ -120,8 +121,13 @@ def _check_beside(values: list[Any], column: str, tokens: int) -> None:
 
 def _check_weights(values: list[Any]) -> None:
     if wrong := [value for value in values if not _is_weight(value)]:
+        first = wrong[0]
+        is_below = isinstance(first, int | float) and first < 0
         raise RowFault(
-            f"no weight in {WEIGHT}", WEIGHT, f"holds {shown(wrong[0])}, and weights are finite numbers >= 0"
+            f"no weight in {WEIGHT}",
+            WEIGHT,
+            f"holds {shown(first)}, and weights are finite numbers >= 0",
+            f"{NONE_BELOW_ZERO}." if is_below else "",
         )
 
 

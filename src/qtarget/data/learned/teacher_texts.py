@@ -25,7 +25,7 @@ from qtarget.data.teacher_prompts.teacher_ids import TEACHER_IDS, TEACHER_PROMPT
 
 
 def attach_teacher_ids(
-    dataset: AnyDataset, rendering: RowRendering, policy: RowPolicy, dropped: Counter[str]
+    dataset: AnyDataset, rendering: RowRendering, policy: RowPolicy, dropped: Counter[str], column: str = TEACHER_PROMPT
 ) -> AnyDataset:
     """Give tokenised rows (their `prompt`, `completion` and `teacher_prompt` still beside them) the column
     `teacher_ids`, and take those columns away.
@@ -33,13 +33,14 @@ def attach_teacher_ids(
     Args:
         dataset: rows with `input_ids` and `labels`.
         rendering: as the rows were rendered.
+        column: of the user's rows, for errors.
         dropped: where rows that are left out are counted, by reason; those of a stream as they come.
 
     Raises:
         UnusableRow: the completion's tokens are other ones behind the teacher's prompt, or the template refuses it,
             where `policy` refuses such rows.
     """
-    make = _TeacherBatch(rendering, replace(policy, places=None), dropped)
+    make = _TeacherBatch(rendering, replace(policy, places=None), dropped, column)
     gone = [name for name in CHAT_COLUMNS if name in column_names(dataset)]
     if isinstance(dataset, IterableDataset):
         return dataset.map(make.of_stream, batched=True, with_indices=True, remove_columns=gone)
@@ -61,8 +62,8 @@ def attach_teacher_ids(
 class _TeacherBatch:
     """Tokenises the teacher's prompts of a batch; a row with a fault has no tokens, and says what is wrong with it."""
 
-    def __init__(self, rendering: RowRendering, policy: RowPolicy, counts: Counter[str]) -> None:
-        self.rendering, self.policy = rendering, policy
+    def __init__(self, rendering: RowRendering, policy: RowPolicy, counts: Counter[str], column: str) -> None:
+        self.rendering, self.policy, self.column = rendering, policy, column
         self.once = CountedOnce(counts)
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
@@ -71,7 +72,7 @@ class _TeacherBatch:
         for row in rows_of_batch(batch):
             made: list[list[int]] | RowFault
             try:
-                made = in_place(row["input_ids"], row["labels"], self._read(row, search))
+                made = in_place(row["input_ids"], row["labels"], self._read(row, search), self.column)
             except RowFault as fault:
                 made = fault
             out[TEACHER_IDS].append([] if isinstance(made, RowFault) else made)

@@ -6,6 +6,7 @@ are, and nothing can put the two prompts out of step.
 
 from collections.abc import Sequence
 
+from qtarget.console import spelled_out
 from qtarget.data.bad_rows.faults import RowFault, shown
 from qtarget.target.types import IGNORED
 
@@ -23,7 +24,9 @@ def as_the_student(ids: Sequence[int]) -> list[list[int]]:
     return [[token] for token in ids]
 
 
-def in_place(ids: Sequence[int], labels: Sequence[int], others: Sequence[int]) -> list[list[int]]:
+def in_place(
+    ids: Sequence[int], labels: Sequence[int], others: Sequence[int], column: str = TEACHER_PROMPT
+) -> list[list[int]]:
     """For each token of a row, what the teacher reads in its place.
 
     Prompts stand side by side from their start, with what is left of a longer one at the last token before the
@@ -32,6 +35,7 @@ def in_place(ids: Sequence[int], labels: Sequence[int], others: Sequence[int]) -
     Args:
         ids, labels: the row's, `[n]`, −100 where a token is not learned.
         others: the tokens of the teacher's prompt and the same completion, `[m]`.
+        column: where the rows have that prompt, for errors.
 
     Raises:
         RowFault: the tokens from the first learned one on are other ones behind the teacher's prompt.
@@ -42,7 +46,7 @@ def in_place(ids: Sequence[int], labels: Sequence[int], others: Sequence[int]) -
     shared = len(ids) - first
     prompt, completion = list(others[: len(others) - shared]), list(others[len(others) - shared :])
     if first == 0 or not prompt or completion != list(ids[first:]):
-        raise _other_tokens(first, ids, others)
+        raise _other_tokens(first, ids, others, column)
     spare = first - len(prompt)
     if spare >= 0:
         beside = [[]] * spare + as_the_student(prompt)
@@ -51,14 +55,14 @@ def in_place(ids: Sequence[int], labels: Sequence[int], others: Sequence[int]) -
     return [*beside, *as_the_student(ids[first:])]
 
 
-def _other_tokens(first: int, ids: Sequence[int], others: Sequence[int]) -> RowFault:
+def _other_tokens(first: int, ids: Sequence[int], others: Sequence[int], column: str) -> RowFault:
     shared = next((n for n, pair in enumerate(zip(ids[::-1], others[::-1], strict=False)) if pair[0] != pair[1]), 0)
     at = len(ids) - shared - 1
     found = f"token {at} of the row is {ids[at]}, and {list(others)[-shared - 1]}" if shared < len(others) else ""
     return RowFault(
         "completion that is other tokens behind the teacher's prompt",
-        TEACHER_PROMPT,
-        "makes other tokens of the completion than `prompt` does, and a teacher scores the same ones"
+        column,
+        "makes other tokens of the completion than the prompt does, and a teacher scores the same ones"
         f" ({found or f'its tokens are {shown(list(others))}'} behind it)",
-        "Let both prompts end alike, where a token ends: with the same space or line break.",
+        f"Let `{spelled_out(column)}` end as the prompt does, where a token ends: with the same space or line break.",
     )

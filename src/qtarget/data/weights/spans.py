@@ -4,6 +4,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+NONE_BELOW_ZERO = (
+    "Rows hold no weights below 0: a token to avoid is marked in the loss call, in a loop of your own "
+    '(qtarget.method("unlikelihood"))'
+)
+"""What to say to a row with a negative weight."""
 Span = tuple[float, float, float]
 """`[start, end, weight]`: characters `start` up to, but not including, `end` weigh `weight`."""
 
@@ -32,6 +37,7 @@ def check_spans(spans: Sequence[Span], length: int, where: str) -> None:
             raise ValueError(
                 f"{where}: span {list(span)} is not [start, end, weight] with 0 <= start < end <= {length} "
                 "(characters) and weight >= 0, as in `[0, 12, 2.0]`."
+                f"{f' {NONE_BELOW_ZERO}.' if len(span) == 3 and span[2] < 0 else ''}"
             )
 
 

@@ -12,7 +12,7 @@ from qtarget.data.bad_rows.faults import RowFault
 from qtarget.data.chat.chat_template import ChatTemplate
 from qtarget.data.chat.conversation import Conversation
 from qtarget.data.columns import AnyDataset, column_names
-from qtarget.data.weights.spans import Span, check_spans, message_spans, span_weights
+from qtarget.data.weights.spans import NONE_BELOW_ZERO, Span, check_spans, message_spans, span_weights
 
 WEIGHT = "token_weight"
 """Column of one weight per token, zero or more, as long as `input_ids` (pre-tokenised rows)."""
@@ -103,6 +103,7 @@ def _checked_weight(row: dict[str, Any], index: int, name: str) -> dict[str, lis
     if wrong:
         raise ValueError(
             f"Row {index} of the {name} data set has {wrong[0]} in `{WEIGHT}`; weights are finite numbers >= 0."
+            f"{f' {NONE_BELOW_ZERO}.' if wrong[0] < 0 else ''}"
         )
     return {WEIGHT: weights}
 

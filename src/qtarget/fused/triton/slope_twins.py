@@ -66,7 +66,8 @@ def twin_entries(p, t, x, share, KIND: tl.constexpr):
         pull = _sigmoid(-x) * p * (1 - x) - _sigmoid(x) * t
     elif KIND == 6:
         cost = tl.abs(p - t) / 2
-        pull = p * tl.where(x < 0, 0.5, tl.where(x > 0, -0.5, 0.0))
+        side = tl.where(x < 0, 0.5, -0.5)
+        pull = p * tl.where(tl.abs(x) <= 7.62939453125e-06, 0.0, side)  # `pool.rounding` of float32
     else:
         cost = p * t
         pull = cost

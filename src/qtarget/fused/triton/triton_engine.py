@@ -66,21 +66,42 @@ PRODUCTS = {Moment.ENTROPY, Moment.NEGENTROPY, Moment.CROSS, Moment.COLLISION}
 
 
 def covers(pools: Collection[Pool], wanted: Collection[Statistic], tokens: SupervisedTokens, head: Head) -> bool:
-    """Whether the kernels measure all of these; if not, the call is for `TorchChunk`.
+    """Whether the kernels measure all of these; if not, the call is for `TorchChunk`."""
+    return uncovered(pools, wanted, tokens, head) is None
+
+
+def uncovered(
+    pools: Collection[Pool], wanted: Collection[Statistic], tokens: SupervisedTokens, head: Head
+) -> str | None:
+    """What the kernels do not know of these, in words; None where they measure all.
 
     They know pools without potential, one slope at most and of the closed set, one sparse source at most and then no
     other, and statistics of the student, of whole sources and of those pools. The vocabulary is whole on this device.
     """
     sparse = [pool for pool in pools if is_sparse(pool, tokens)]
-    if not all(is_fast(pool, tokens) for pool in pools) or (sparse and not _of_one_source(sparse, pools)):
-        return False
+    if slow := next((pool for pool in pools if not is_fast(pool, tokens)), None):
+        return _slow_part(slow)
+    if sparse and not _of_one_source(sparse, pools):
+        return "a call that reads kept tokens beside another source"
     slopes = [pool.slope for pool in pools if pool.slope is not None and pool not in sparse]
-    if len(slopes) > 1 or any(twin_of(slope) is None for slope in slopes):
-        return False
+    if own := next((slope for slope in slopes if twin_of(slope) is None), None):
+        return f'the slope "{own.name}"'
+    if len(slopes) > 1:
+        return f"a call with {len(slopes)} slopes"
     sources = _whole_sources(pools, wanted, tokens)
-    heads = [head, *(tokens.source(name).head for name in sources)]
-    fits = len(sources) <= MAX_SOURCES and 2 + len(pools) + len(sources) <= MAX_FORMS
-    return fits and all(h.shard is None for h in heads) and all(_is_known(s, tokens, head) for s in wanted)
+    if len(sources) > MAX_SOURCES or 2 + len(pools) + len(sources) > MAX_FORMS:
+        return f"a call that reads {len(sources)} whole sources"
+    if any(each.shard is not None for each in (head, *(tokens.source(name).head for name in sources))):
+        return "an output layer that is cut over ranks"
+    unknown = next((statistic for statistic in wanted if not _is_known(statistic, tokens, head)), None)
+    return None if unknown is None else f'the statistic "{unknown.name}"'
+
+
+def _slow_part(pool: Pool) -> str:
+    """What keeps a pool from being a softmax of sums of logits."""
+    if any(part.potential is not None for part in pool.parts):
+        return "a pool with a potential"
+    return "a tangent along a pool" if isinstance(pool.tangent, Pool) else "this use of kept tokens"
 
 
 def _of_one_source(sparse: Collection[Pool], pools: Collection[Pool]) -> bool:

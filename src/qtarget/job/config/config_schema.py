@@ -3,6 +3,7 @@
 It is made from the classes of the installed libraries, so it knows the keys that this installation takes.
 """
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import TypeAdapter
@@ -13,6 +14,7 @@ from qtarget.job.config.choices import NEVER_EMPTY, names_of_key
 from qtarget.job.config.key_descriptions import key_descriptions
 from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.job.config.ranges import NUMBER_RANGES
+from qtarget.job.config.user_input import DEFAULT_METHOD
 from qtarget.target.hyperparameters import RAMP_ALONG, RAMP_SHAPES, Count, Domain, OneOf, hyperparameters
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
@@ -20,6 +22,8 @@ DIALECT = "http://json-schema.org/draft-07/schema#"
 SCHEMA_LINE = "# yaml-language-server: $schema={}"
 """The line at a configuration's head that tells an editor where its schema is."""
 TITLE = "qtarget configuration"
+NULL = {"type": "null"}
+"""What unsets a key."""
 
 
 def configuration_schema() -> dict[str, Any]:
@@ -28,14 +32,15 @@ def configuration_schema() -> dict[str, Any]:
     keys = {key: _property(key, hint, definitions) for key, hint in all_keys().items()}
     keys["method"] = {**keys["method"], "enum": list(qt.METHODS)}
     theirs = {key: {**keys[ours], "description": f"TRL's name of `{ours}`."} for key, ours in TRL_NAMES.items()}
+    knobs = _hyperparameters()
     either = [{"anyOf": [{"required": [ours]}, {"required": [key]}]} for key, ours in TRL_NAMES.items()]
     return {
         "$schema": DIALECT,
         "title": TITLE,
         "type": "object",
-        "properties": {**_hyperparameters(), **keys, **theirs},
+        "properties": {**knobs, **keys, **theirs},
         "additionalProperties": False,
-        "allOf": either,
+        "allOf": [*either, *(_of_method(name, knobs) for name in qt.METHODS)],
         "definitions": definitions,
     }
 
@@ -93,24 +98,37 @@ def _never_empty(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hyperparameters() -> dict[str, Any]:
-    """The hyperparameters of all methods, which may stand at the top level of a configuration."""
-    owners: dict[str, list[str]] = {}
+    """The hyperparameters of all methods, which may stand at the top level of a configuration; of a name that several
+    have, whatever one of them takes. What the method of a file takes says `_of_method`."""
+    meanings: dict[str, dict[str, list[str]]] = {}
     kinds: dict[str, list[dict[str, Any]]] = {}
-    about: dict[str, str] = {}
     for method, factory in qt.METHODS.items():
         for each in hyperparameters(factory):
-            owners.setdefault(each.name, []).append(method)
-            about.setdefault(each.name, each.domain.about)
+            meanings.setdefault(each.name, {}).setdefault(each.domain.about, []).append(method)
             kind = _domain(each.domain)
             if kind not in kinds.setdefault(each.name, []):
                 kinds[each.name].append(kind)
-    return {
-        name: {
-            "description": f"{about[name]} (of {', '.join(owners[name])})",
-            "anyOf": [*kinds[name], {"type": "null"}],
-        }
-        for name in owners
-    }
+    return {name: {"description": _in_words(meanings[name]), "anyOf": [*kinds[name], NULL]} for name in meanings}
+
+
+def _in_words(meanings: Mapping[str, Sequence[str]]) -> str:
+    """A description of a hyperparameter from what it means, and to which methods."""
+    return "; ".join(f"{about} (of {', '.join(methods)})" for about, methods in meanings.items())
+
+
+def _of_method(name: str, every: Collection[str]) -> dict[str, Any]:
+    """What a file with a method takes: its hyperparameters within its own bounds, and no others.
+
+    Args:
+        every: names of all methods' hyperparameters.
+    """
+    own = {each.name: each.domain for each in hyperparameters(qt.METHODS[name])}
+    knobs = {each: {"description": own[each].about, "anyOf": [_domain(own[each]), NULL]} for each in own}
+    knobs |= {each: NULL for each in every if each not in own}
+    inside = {"properties": {each: _domain(own[each]) for each in own}, "additionalProperties": False}
+    chosen: dict[str, Any] = {"properties": {"method": {"const": name}}}
+    chosen |= {} if name == DEFAULT_METHOD else {"required": ["method"]}
+    return {"if": chosen, "then": {"properties": {**knobs, "method_kwargs": inside}}}
 
 
 def _domain(domain: Domain) -> dict[str, Any]:

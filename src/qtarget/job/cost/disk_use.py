@@ -43,10 +43,18 @@ def disk_use(job: Job, memory: RunMemory, student: StudentMemory, steps: int, ca
     """
     args = job.args
     result = student.trained_bytes if job.model_args.use_peft else student.weights
-    checkpoint = result + (0 if args.save_only_model else memory.optimizer)
+    checkpoint = result + (0 if args.save_only_model else memory.optimizer + _beside(job, student))
     saves = saves_of(job, steps)
     kept = min(saves, args.save_total_limit + 1 if args.save_total_limit else saves)
     return DiskUse(checkpoint, saves, kept, result, cache, free_on_disk(job.output))
+
+
+def _beside(job: Job, student: StudentMemory) -> int:
+    """Bytes of what a checkpoint keeps of the student besides itself: the average that teaches it, in float32, and the
+    snapshot of an old policy."""
+    average = 0 if job.args.ema is None else 4 * student.trained
+    has_snapshot = job.method.refresh_every is not None and job.args.reference == "initial"
+    return average + (student.trained_bytes if has_snapshot and job.args.reference_cache is None else 0)
 
 
 def saves_of(job: Job, steps: int) -> int:

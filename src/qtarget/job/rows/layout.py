@@ -27,6 +27,7 @@ from qtarget.data import (
     sift_stream,
 )
 from qtarget.data.chat.turn_training import TRAINED
+from qtarget.data.forms.row_form import RowForm
 from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import prompt_ids
 from qtarget.job.config.checked_job import DataSource, Job
@@ -171,7 +172,7 @@ def _asked_whole(rows: Dataset, how: _Asking) -> RunRows:
     questions: Any = opened.rows
     indices = np.arange(len(rows)) if opened.good is None else opened.good
     laid_out = questions.map(
-        _token_row_of(job), remove_columns=questions.column_names, num_proc=job.args.dataset_num_proc
+        _token_row_of(job, opened.form), remove_columns=questions.column_names, num_proc=job.args.dataset_num_proc
     )
     if job.layout.drop_longer:
         fits = [index for index, ids in enumerate(laid_out["input_ids"]) if len(ids) <= (job.args.max_length or 0)]
@@ -188,7 +189,7 @@ def _asked_stream(rows: IterableDataset, how: _Asking) -> RunRows:
     job, key, take = how.job, how.key, how.take
     assert job.layout is not None
     opened = _questions(rows, how)
-    laid_out: Any = opened.rows.map(_token_row_of(job), remove_columns=column_names(opened.rows))
+    laid_out: Any = opened.rows.map(_token_row_of(job, opened.form), remove_columns=column_names(opened.rows))
     if job.layout.drop_longer:
         longest = job.args.max_length or 0
         rows, laid_out = (
@@ -198,9 +199,11 @@ def _asked_stream(rows: IterableDataset, how: _Asking) -> RunRows:
     return RunRows(rows, laid_out, (), opened.form.sentence(), opened.dropped)
 
 
-def _token_row_of(job: Job) -> Callable[[dict[str, Any]], dict[str, list[int]]]:
+def _token_row_of(job: Job, form: RowForm) -> Callable[[dict[str, Any]], dict[str, list[int]]]:
     assert job.layout is not None
-    return partial(_token_row, prompt=str(job.layout.prompt), tokenizer=_tokenizer(job))
+    return partial(
+        _token_row, prompt=str(job.layout.prompt), tokenizer=_tokenizer(job), teacher_column=form.teacher_column
+    )
 
 
 def _questions(rows: AnyRows, how: _Asking) -> OpenRows:
@@ -264,12 +267,14 @@ def _question_and_answer(row: Any) -> tuple[str, str]:
     return turns[0]["content"], turns[1]["content"]
 
 
-def _token_row(row: dict[str, Any], prompt: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
+def _token_row(
+    row: dict[str, Any], prompt: str, tokenizer: PreTrainedTokenizerBase, teacher_column: str
+) -> dict[str, list[Any]]:
     made = _asked_tokens(row, prompt, tokenizer)
     if TEACHER_PROMPT not in row:
         return made
     others = _asked_tokens(_for_teacher(row), prompt, tokenizer)["input_ids"]
-    return {**made, TEACHER_IDS: in_place(made["input_ids"], made["labels"], others)}
+    return {**made, TEACHER_IDS: in_place(made["input_ids"], made["labels"], others, teacher_column)}
 
 
 def _asked_tokens(row: dict[str, Any], prompt: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:

@@ -1,0 +1,90 @@
+"""A teacher that is the student as training starts and reads the same prompt: it says what the student says already."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+
+import qtarget as qt
+from qtarget.data import Asker
+from qtarget.teacher import SELF
+from qtarget.train.build_sources import as_teachers
+from qtarget.train.lookup import name_of
+from qtarget.train.target_sft_config import TargetSFTConfig
+
+STILL = 1e-9
+"""A gradient to a logit that is rounding alone, in double precision."""
+
+
+def check_equal_teacher(method: qt.Method, teachers: Any, model: Any, args: TargetSFTConfig, asker: Asker) -> None:
+    """Refuse a run whose rows give the teacher no prompt of its own and whose every teacher is the student itself, if
+    its gradient is zero; warn where the teacher only pulls back to where training starts.
+
+    Args:
+        teachers, model: as the caller gave them; `teachers` is None for those of `args`.
+
+    Raises:
+        ValueError: names the lines to write.
+    """
+    named = as_teachers(args.teacher if teachers is None else teachers)
+    if not method.num_teachers_read or not named or not all(_is_student(each, model, args) for each in named):
+        return
+    line, stays = f"`teacher: {named[0]}`", stands_still(method, args.reference == "initial")
+    if not stays and args.ema is not None:
+        return
+    own = {"prompt": "question", "completion": "answer", "privileged_context": "hint"}
+    remedy = (
+        "For a teacher that knows more, give rows a column with what it is told besides, as in "
+        f"{asker.line('columns', own)}, or write another model's name, {asker.line('teacher', 'path/or/hub-name')}"
+    )
+    same = "is the student as training starts, and the rows give it no prompt of its own: it says what the student says"
+    if stays:
+        raise ValueError(
+            f'{line} {same}. "{method.name}" learns from the teacher alone, so its gradient is zero and nothing would '
+            f"be learned. {remedy}."
+        )
+    warnings.warn(
+        f'{line} {same}. What it adds to "{method.name}" is a pull back to where training starts. {remedy}; if that '
+        f"pull is what you want, {asker.line('method', 'sft-kl')} has it too, with a weight.",
+        stacklevel=2,
+    )
+
+
+def _is_student(teacher: Any, model: Any, args: TargetSFTConfig) -> bool:
+    """Whether a teacher is the student as training starts; not its base, where it comes with an adapter."""
+    if not isinstance(teacher, str) or (not isinstance(model, str) and is_peft_model(model)):
+        return False
+    own = name_of("initial", model)
+    return teacher == SELF or (own is not None and not args.teacher_init_kwargs and _is_same(teacher, own))
+
+
+def _is_same(one: str, other: str) -> bool:
+    folders = Path(one).expanduser(), Path(other).expanduser()
+    return one == other or (all(each.is_dir() for each in folders) and folders[0].samefile(folders[1]))
+
+
+def stands_still(method: qt.Method, with_reference: bool) -> bool:
+    """Whether the gradient of a method is zero where every teacher says what the student says.
+
+    Args:
+        with_reference: whether the reference, if it reads one, says so too.
+    """
+    logits_TV, other_TV = torch.randn(2, 8, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels_T = torch.arange(8)
+    brought = {
+        "teacher": (logits_TV,) * method.num_teachers,
+        "reference": logits_TV if with_reference else other_TV,
+        "token_weight": torch.ones(8, dtype=torch.float64),
+        "sequence_ids": labels_T // 4,
+        "position": torch.linspace(0, 1, 8, dtype=torch.float64),
+    }
+    given = {name: value for name, value in brought.items() if name in method.needs}
+    times: Sequence[dict[str, Any]] = [{}]
+    if "progress" in method.needs:
+        times = [{"progress": share} for share in (0.0, 0.5, 1.0)]
+    targets = [qt.target_distribution(logits_TV, labels_T, method, **given, **time) for time in times]
+    pulls = [target.scale[:, None] * (logits_TV.softmax(-1) - target.q) for target in targets]
+    return all(bool((pull.abs() < STILL).all()) for pull in pulls)
