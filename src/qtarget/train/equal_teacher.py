@@ -12,7 +12,6 @@ import qtarget as qt
 from qtarget.data import Asker
 from qtarget.teacher import SELF
 from qtarget.train.build_sources import as_teachers
-from qtarget.train.lookup import name_of
 from qtarget.train.target_sft_config import TargetSFTConfig
 
 STILL = 1e-9
@@ -55,10 +54,11 @@ def check_equal_teacher(method: qt.Method, teachers: Any, model: Any, args: Targ
 
 def _is_student(teacher: Any, model: Any, args: TargetSFTConfig) -> bool:
     """Whether a teacher is the student as training starts; not its base, where it comes with an adapter."""
-    if not isinstance(teacher, str) or (not isinstance(model, str) and is_peft_model(model)):
+    if not isinstance(teacher, str):
         return False
-    own = name_of("initial", model)
-    return teacher == SELF or (own is not None and not args.teacher_init_kwargs and _is_same(teacher, own))
+    if not isinstance(model, str):  # of an object only itself is known to be: its name says where it once came from
+        return teacher == SELF and not is_peft_model(model)
+    return teacher == SELF or (not args.teacher_init_kwargs and _is_same(teacher, model))
 
 
 def _is_same(one: str, other: str) -> bool:
