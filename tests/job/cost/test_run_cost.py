@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
 from qtarget.job.cost.batch_shape import BatchShape
+from qtarget.job.cost.cache_cost import CountedRows, cache_costs
 from qtarget.job.cost.disk_use import disk_use, saves_of
 from qtarget.job.cost.live_bytes import ACTIVATIONS, LiveBytes
 from qtarget.job.cost.loss_buffers import loss_bytes
@@ -237,3 +238,8 @@ def test_the_longest_row_decides_the_largest_batch(here):
     shape = batch_shape(rows_trainer(job).train_dataset, job)
     assert (shape.rows, shape.width, shape.is_padded) == (2, 32, True)
     assert shape.tokens == pytest.approx(2 * (32 + 4) / 2)  # of two batches one has the long row
+
+
+def test_a_teacher_that_follows_the_student_has_no_cache_to_pay_for(here):
+    rows = CountedRows(Dataset.from_dict({"labels": [[-100, 1]]}), None, None)
+    assert cache_costs(job_with(here, teacher="self", ema=0.9), rows) == ()

@@ -64,7 +64,9 @@ class CountedRows(NamedTuple):
 
 
 def cache_costs(job: Job, rows: CountedRows) -> tuple[CacheCost, ...]:
-    """Of each teacher that the method reads, were it cached."""
+    """Of each teacher that the method reads, were it cached; none where it changes as the student is trained."""
+    if job.args.ema is not None:
+        return ()
     names = [f"teacher {index}" for index in range(job.method.num_teachers_read)]
     return tuple(cache_cost(job, name, rows) for name in names)
 
