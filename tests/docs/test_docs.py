@@ -146,3 +146,9 @@ def test_every_interval_that_which_target_gives_stands_in_the_studys_tables():
     tables = (ROOT / "docs" / "study.md").read_text("utf-8")
     assert len(said) > 10
     assert [each for each in said if each not in tables] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_page_holds_a_merge_that_was_not_finished(page):
+    marks = ("<" * 7 + " ", ">" * 7 + " ", "=" * 7 + "\n")
+    assert [line for line in page.read_text("utf-8").splitlines(keepends=True) if line.startswith(marks)] == []
