@@ -166,7 +166,7 @@ def test_a_cache_is_written_of_a_mixture(job, here, capsys):
     write_rows(here / "chat.jsonl", [{"messages": [*TURNS, *TURNS]}] * 2)
     sets = "train_dataset:\n- {path: text.jsonl, share: 1}\n- {path: chat.jsonl, share: 1}\n"
     job(sets + "mixture_stopping: all_exhausted\nteacher: llama\nteacher_cache: cache\n")
-    words = ("run.yaml", "--method", "kd", "--bf16", "false", "--save-strategy", "no")
+    words = ("run.yaml", "--method", "target-sft", "--bf16", "false", "--save-strategy", "no")
     for name in ("teacher cache", "validate", "train"):
         said = command(capsys, *name.split(), *words)
         assert said.code == 0, said.err
