@@ -367,8 +367,7 @@ def target_sft(
 
     γ = p_y, π̃ ∝ p^(1−η)·t^η, loss CE(Q, p) with Q under stop-gradient, the only reading in which Q = p − ∂L/∂z.
     Proper always. Limits: eta 0 is dft; eta 1 is kd-hybrid with λ = 1 − p_y.
-    With several teachers π̃ ∝ p^(1−Ση)·Π t_i^η_i. The paper's default η is not known; 0.5 is ours,
-    and was chosen in ten of thirteen settings of docs/study.md.
+    With several teachers π̃ ∝ p^(1−Ση)·Π t_i^η_i. The paper's default η is not known; 0.5 is ours.
     At teacher_temperature τ, t is t^(1/τ), renormalised: π̃ ∝ p^(1−η)·t^(η/τ).
     η may differ from token to token and follow a schedule; so may `trust`, another γ in the place of p_y.
     """
