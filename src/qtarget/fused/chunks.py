@@ -51,6 +51,7 @@ def run_chunks(
             q, factor_C = target_shares(plan, numbers)
             factor_C = factor_C if upstream_T is None else factor_C * upstream_T[part]
             chunk.add_gradients(products, part, hidden_TH[part], plan.head, q, factor_C)
+    products.finish()
     if (to_hidden := products.gradients[0]) is not None:
         plan.head.axis.sum(to_hidden)
     joined = [torch.cat(column) for column in zip(*columns, strict=True)]

@@ -72,8 +72,8 @@ class LossStep(NamedTuple):
         """Loss, diagnostics and gradients; `upstream`, like labels, is what each token's gradient is multiplied by."""
         call, device = self.call, self.call.hidden.device.type
         with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
-            plan, hidden_TH = call.plan(any(self.wanted))
             makes = made_now(self.wanted, self.reduction, upstream)
+            plan, hidden_TH = call.plan(any(self.wanted), trains_head=makes[1])
             products = Products.of(hidden_TH, call.head.weight, makes, plan.widens_once)
         tokens = plan.tokens
         upstream_T = None if upstream is None else upstream.reshape(-1)[tokens.where]
@@ -112,6 +112,18 @@ def made_now(wanted: Sequence[bool], reduction: str, upstream: Tensor | None) ->
 def narrowed(gradients: Gradients, dtypes: Sequence[torch.dtype | None]) -> Gradients:
     """Gradients in the dtypes of what they are of: only after the upstream number, since fp16 would underflow."""
     return [None if g is None else g.to(dtype) for g, dtype in zip(gradients, dtypes, strict=True)]
+
+
+def scaled_in_place(gradients: Gradients, upstream: Tensor, dtypes: Sequence[torch.dtype | None]) -> Gradients:
+    """The same times an upstream number; the gradients are used up."""
+    pairs = zip(gradients, dtypes, strict=True)
+    return [None if g is None or dtype is None else _times(g, upstream, dtype) for g, dtype in pairs]
+
+
+def _times(gradient: Tensor, upstream: Tensor, dtype: torch.dtype) -> Tensor:
+    if gradient.device.type == "cpu" or dtype == gradient.dtype:
+        return gradient.mul_(upstream).to(dtype)
+    return torch.mul(gradient, upstream, out=torch.empty_like(gradient, dtype=dtype))  # in one pass over memory
 
 
 def student_dtypes(*student: Tensor | None) -> list[torch.dtype | None]:

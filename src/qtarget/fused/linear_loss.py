@@ -18,7 +18,7 @@ from torch.distributed import ProcessGroup
 
 from qtarget.fused.arguments import Call, Reduction, check_reduction
 from qtarget.fused.custom_op import traceable, traced
-from qtarget.fused.differentiation import Gradients, LossStep, narrowed, spread_out, student_dtypes
+from qtarget.fused.differentiation import Gradients, LossStep, narrowed, scaled_in_place, spread_out, student_dtypes
 from qtarget.target.evidence import CallInputs, Evidence, Head
 from qtarget.target.types import LossOutput, Method
 
@@ -48,8 +48,8 @@ def linear_q_target_loss(
     Args:
         hidden: [..., H], aligned with labels.  head: the output layer; no gradient work is done for it when frozen.
         teacher, reference: `Dense`, `Sparse` or `LabelOnly` (whole logits only in `q_target_loss`).
-        chunk_tokens: tokens a chunk; by default 128 on a CPU and 1024 elsewhere, fewer where memory is short. Results
-            do not depend on it.
+        chunk_tokens: tokens a chunk; by default 128 on a CPU; elsewhere 2·H, from 1024 to 4096, or 1024 where the
+            output layer gets no gradient; fewer where memory is short. Results do not depend on it.
         buffer_bytes: in its place, what the call may take beside the gradients in fp32, whatever the number of tokens:
             logits, casts and the products' scratch. Not counted are numbers of a token and copies of its hidden states
             where others are masked; backward also narrows the gradients to the inputs' dtype.
@@ -108,19 +108,19 @@ class _LinearQTarget(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if upstream is None:
             return None, None, None, None
-        gradients = _scaled(ctx, upstream) if ctx.step is None else _made_again(ctx, upstream)
-        return (*spread_out(narrowed(gradients, ctx.dtypes), ctx.where, ctx.shape), None)
+        gradients = _scaled(ctx, upstream) if ctx.step is None else narrowed(_made_again(ctx, upstream), ctx.dtypes)
+        return (*spread_out(gradients, ctx.where, ctx.shape), None)
 
 
 def _scaled(ctx: Any, upstream: Tensor) -> Gradients:
-    """The gradients of the forward pass times the upstream number, in their own memory: so they can be had once."""
+    """The gradients of the forward pass times the upstream number. They lie in their own memory, and are had once."""
     if ctx.made is None:
         raise RuntimeError(
             "a second backward through linear_q_target_loss: its gradients are made in the forward pass and used "
             "up by the first backward; call the loss again, or use q_target_loss for retain_graph=True"
         )
     made, ctx.made = ctx.made, None
-    return [None if g is None else g.mul_(upstream) for g in made]
+    return scaled_in_place(made, upstream, ctx.dtypes)
 
 
 def _made_again(ctx: Any, upstream: Tensor) -> Gradients:

@@ -41,6 +41,7 @@ class Products:
     Attributes:
         operand: dtype the products run in.  like: an empty tensor of the dtype and device sums and buffers have.
         gradients: to hidden [T, H], weight [V, H], bias [V]; None where not wanted.
+        _unwritten: whether the output layer's gradient is memory as it came, to be written by the first chunk.
         widens_once: whether output layers of another dtype are widened whole and kept for the call, where memory is
             plentiful. Otherwise every product widens `HEAD_BLOCK` rows at a time into one buffer.
     """
@@ -49,6 +50,7 @@ class Products:
     like: Tensor
     gradients: list[Tensor | None]
     widens_once: bool
+    _unwritten: bool = False
     _widened: dict[tuple[int, torch.Size], Tensor] = field(default_factory=dict)
     _block: Tensor | None = None
 
@@ -59,7 +61,10 @@ class Products:
         like = hidden_TH.new_empty(0, dtype=torch.float64 if double else torch.float32)
         shapes = (hidden_TH.shape, weight_VH.shape, weight_VH.shape[:1])
         gradients = [like.new_zeros(s) if w else None for s, w in zip(shapes, wanted, strict=True)]
-        return Products(_operand(hidden_TH, weight_VH, like.dtype), like, gradients, widens_once)
+        on_accelerator = like.device.type != "cpu"
+        if on_accelerator and wanted[1]:  # the first chunk writes it whole; on a CPU fresh memory is zero as it comes
+            gradients[1] = like.new_empty(weight_VH.shape)
+        return Products(_operand(hidden_TH, weight_VH, like.dtype), like, gradients, widens_once, on_accelerator)
 
     @property
     def wanted(self) -> bool:
@@ -134,6 +139,11 @@ class Products:
         if to_bias is not None:
             to_bias.add_(gradient_CV.sum(0, dtype=to_bias.dtype))
 
+    def finish(self) -> None:
+        """To be called after the last chunk: the output layer's gradient is 0 where there was none."""
+        if self._unwritten and self.gradients[1] is not None:
+            self.gradients[1].zero_()
+
     def _to_hidden(self, operand_CV: Tensor, weight: Tensor, out_CH: Tensor) -> None:
         """out = gradient · W; `out_CH` is 0 before, and blocks of W add to it."""
         onednn = _onednn_is_faster(operand_CV, weight)
@@ -144,8 +154,9 @@ class Products:
     def _accumulate(self, operand_CV: Tensor, scaled_CH: Tensor, to_weight: Tensor) -> None:
         right = scaled_CH.to(self.operand)
         onednn = mkl_is_slow() and _onednn_is_faster(right, to_weight)
+        multiply, self._unwritten = self._product if self._unwritten else self._accumulate_product, False
         for rows in _blocks(to_weight, needed=onednn or self.operand != to_weight.dtype):
-            self._accumulate_product(operand_CV[:, rows].t(), right, to_weight[rows], onednn)
+            multiply(operand_CV[:, rows].t(), right, to_weight[rows], onednn)
 
     def _accumulate_product(self, left: Tensor, right: Tensor, out: Tensor, onednn: bool) -> None:
         """out += left · right."""
@@ -164,6 +175,8 @@ class Products:
             out.copy_(torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], ""))
         elif self.operand == out.dtype:
             torch.mm(left, right, out=out)
+        elif out.device.type == "cuda" and "dtype_out" in torch.ops.aten.mm.overloads():  # torch 2.8
+            torch.mm(left, right, out_dtype=out.dtype, out=out)
         else:
             out.copy_(left @ right)
 

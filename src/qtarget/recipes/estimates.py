@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from qtarget.fused.arguments import ACCELERATOR_CHUNK
+from qtarget.fused.arguments import usual_chunk
 
 GIB = 2**30
 
@@ -101,7 +101,12 @@ def memory(load: Workload) -> Memory:
     student, share = load.student, load.gpus if load.sharded else 1
     copies = 2 * student.layer + student.embedding if load.sharded else student.parameters
     buckets = 2 if share == 1 and load.gpus > 1 else 1
-    chunk = ACCELERATOR_CHUNK * student.vocabulary * 4 * (1 if load.teacher is None else 2)
+    chunk = (
+        usual_chunk("cuda", student.hidden, trains_head=True)
+        * student.vocabulary
+        * 4
+        * (1 if load.teacher is None else 2)
+    )
     return Memory(
         weights=4 * student.parameters // share + 2 * copies,
         gradients=4 * buckets * student.parameters // share,

@@ -52,5 +52,6 @@ def on_kernels(monkeypatch):
         rows, "gradient_", lambda *args, original=rows.gradient_: (written.append(1), original(*args))[1]
     )
     if not torch.cuda.is_available():
-        monkeypatch.setattr(forms, "TILE", 32)  # a ragged block, or several with several forms
+        for tile in ("MEASURE_TILE", "WRITE_TILE"):
+            monkeypatch.setattr(forms, tile, 32)  # a ragged block, or several with several forms
     return written

@@ -13,6 +13,7 @@ from laws.papers import Row
 import qtarget as qt
 from qtarget.fused import chunk_size, engine
 from qtarget.fused import products as matmul
+from qtarget.fused.arguments import usual_chunk
 from qtarget.fused.products import Products
 from qtarget.fused.torch_engine import Workspace
 from qtarget.target.evidence import CallInputs
@@ -81,13 +82,42 @@ def test_a_finished_gradient_is_multiplied_once(monkeypatch):
         torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_the_output_layers_gradient_may_start_as_any_memory():
+    """As on an accelerator: the first chunk writes it, and without a chunk it is 0."""
+    hidden, weight, gradient = torch.randn(6, 3), torch.randn(5, 3), torch.randn(6, 5)
+    products, idle = (Products.of(hidden, weight, [False, True, False]) for _ in range(2))
+    for each in (products, idle):
+        each.gradients[1].fill_(torch.nan)
+        each._unwritten = True
+    for part in (slice(0, 4), slice(4, 6)):
+        products.add_finished(part, hidden[part], weight, gradient[part])
+    products.finish()
+    idle.finish()
+    torch.testing.assert_close(products.gradients[1], gradient.t() @ hidden)
+    assert not idle.gradients[1].any()
+
+
+@pytest.mark.parametrize(
+    ("device", "width", "trains_head", "tokens"),
+    [
+        ("cpu", 4096, True, 128),
+        ("cuda", 4096, False, 1024),
+        ("cuda", 256, True, 1024),
+        ("cuda", 896, True, 1792),
+        ("cuda", 8192, True, 4096),
+    ],
+)
+def test_a_chunk_has_as_many_tokens_as_the_head_is_wide_twice(device, width, trains_head, tokens):
+    assert usual_chunk(device, width, trains_head) == tokens
+
+
 COMPILE = """
 from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from qtarget.fused.triton import kernels as forms, slope_twins
 
-def assembled(kernel, dtype, arch, **constants):
+def assembled(kernel, dtype, arch, warps, **constants):
     kinds = {name: "*fp32" for name in kernel.arg_names}
     kinds |= dict.fromkeys(("logits", "source_0", "source_1", "source_2"), "*" + dtype)
     kinds |= {"labels": "*i64", "vocab": "i32", "stride": "i32", "table_step": "i32"}
@@ -95,15 +125,17 @@ def assembled(kernel, dtype, arch, **constants):
     kinds |= {"share": "fp32"} if "share" in kinds else {}
     kinds |= dict.fromkeys(constants, "constexpr")
     source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)
-    return compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": forms.WARPS}).asm
+    return compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": warps}).asm
 
 for arch, several, sources, kinds in ((80, 1, 0, ()), (80, 8, 3, (1,)), (90, 2, 1, sorted(slope_twins.TWINS.values()))):
     both = {"SOURCES": sources, "CAPPED": sources == 1}
-    whole = {**both, "BLOCK": forms.TILE}
+    tile = forms.MEASURE_TILE // several
+    reads, writes = ("bf16", arch, forms.MEASURE_WARPS), ("bf16", arch, forms.WRITE_WARPS)
+    whole = {**both, "BLOCK": forms.WRITE_TILE}
     for asm in (
-        assembled(forms._measure, "bf16", arch, **both, FORMS=several, MOMENTS=True, BLOCK=forms.TILE // several),
-        *(assembled(forms._gradient, "bf16", arch, **whole, FORMS=several, KIND=kind) for kind in (0, *kinds)),
-        *(assembled(forms._compare, "bf16", arch, **whole, KIND=kind) for kind in kinds),
+        assembled(forms._measure, *reads, **both, FORMS=several, MOMENTS=True, BLOCK=tile),
+        *(assembled(forms._gradient, *writes, **whole, FORMS=several, KIND=kind) for kind in (0, *kinds)),
+        *(assembled(forms._compare, *writes, **whole, KIND=kind) for kind in kinds),
     ):
         assert asm["cubin"]
         assert ".local" not in asm["ptx"], "registers do not suffice"

@@ -31,9 +31,10 @@ from qtarget.target.rule import Number, Rule
 
 MAX_SOURCES = 3
 MAX_FORMS = 8
-TILE = 4096
-"""Entries of a form × vocabulary tile: 16 numbers a thread."""
-WARPS = 8
+MEASURE_TILE, MEASURE_WARPS = 2048, 4
+"""Entries of a form × vocabulary tile of the pass that sums up: 16 numbers a thread."""
+WRITE_TILE, WRITE_WARPS = 2048, 8
+"""The same of the pass that writes, and of the one that compares: one form at a time, 8 numbers a thread."""
 
 _FLOOR = tl.constexpr(LOG_ZERO)
 LOWEST = tl.constexpr(-3e38)
@@ -152,7 +153,7 @@ def compare(chunk: LogitChunk, comparison: ComparedForms) -> tuple[Tensor, Tenso
     """A slope's divergence and E_p[h], [C] each, in one pass over the logits."""
     (rows, vocab), forms = chunk.logits_CV.shape, (comparison.form,)
     sums = chunk.logits_CV.new_empty((2, rows), dtype=torch.float32)
-    launch = {"KIND": comparison.kind, "BLOCK": _block(vocab, 1), "num_warps": WARPS}
+    launch = {"KIND": comparison.kind, "BLOCK": _block(vocab, WRITE_TILE), "num_warps": WRITE_WARPS}
     _compare[(rows,)](sums, comparison.norms, comparison.share, *_arguments(chunk, forms, 1), **launch)
     return sums[0], sums[1]
 
@@ -165,7 +166,12 @@ def measure_forms(chunk: LogitChunk, forms: tuple[Form, ...], products: bool) ->
     assert forms[0] == STUDENT_FORM
     (rows, vocab), padded = chunk.logits_CV.shape, _power_of_two(len(forms))
     sums = chunk.logits_CV.new_empty((padded, SUMS.value, rows), dtype=torch.float32)
-    launch = {"FORMS": padded, "MOMENTS": products, "BLOCK": _block(vocab, padded), "num_warps": WARPS}
+    launch = {
+        "FORMS": padded,
+        "MOMENTS": products,
+        "BLOCK": _block(vocab, MEASURE_TILE // padded),
+        "num_warps": MEASURE_WARPS,
+    }
     _measure[(rows,)](sums, *_arguments(chunk, forms, padded), **launch)
     return {form: Sums(*sums[i]) for i, form in enumerate(forms)}
 
@@ -201,7 +207,7 @@ def gradient_(
     (rows, vocab), forms = chunk.logits_CV.shape, tuple(pulls)
     weights = torch.stack([pull.weight / pull.sums.total for pull in pulls.values()])
     tops = torch.stack([pull.sums.top for pull in pulls.values()])
-    launch = {"FORMS": len(forms), "KIND": 0, "BLOCK": _block(vocab, 1), "num_warps": WARPS}
+    launch = {"FORMS": len(forms), "KIND": 0, "BLOCK": _block(vocab, WRITE_TILE), "num_warps": WRITE_WARPS}
     norms, share = weights, 0.0
     if tangent is not None:
         norms = torch.cat([tangent.comparison.norms, tangent.weight[None], tangent.mean[None]])
@@ -243,8 +249,8 @@ def _table_of_rows(forms: tuple[Form, ...], padded: int, chunk: LogitChunk) -> T
     return table
 
 
-def _block(vocab: int, forms: int) -> int:
-    return min(TILE // forms, _power_of_two(vocab))
+def _block(vocab: int, most: int) -> int:
+    return min(most, _power_of_two(vocab))
 
 
 def _power_of_two(number: int) -> int:

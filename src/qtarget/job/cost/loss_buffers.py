@@ -26,7 +26,7 @@ def loss_bytes(job: Job, shape: BatchShape, device: str) -> int:
         device: "cpu" or "cuda".
     """
     config = AutoConfig.from_pretrained(job.model, trust_remote_code=job.args.trust_remote_code).get_text_config()
-    chunk = min(usual_chunk(device), shape.rows * shape.width)
+    chunk = min(usual_chunk(device, config.hidden_size, not job.model_args.use_peft), shape.rows * shape.width)
     entries, head = chunk * config.vocab_size, config.vocab_size * config.hidden_size
     forms = _forms_of_kernels(job) if device == "cuda" else None
     if forms is None:  # an output layer of narrow numbers is widened whole
