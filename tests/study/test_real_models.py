@@ -158,6 +158,24 @@ def test_tables_are_those_of_compare(study):
     assert re.search(r"\| the teacher \| [\d.]+ \| \d", parts["tiny_sums_greedy"])
 
 
+def test_the_seeds_shown_are_those_that_every_begun_arm_has(study, tmp_path):
+    def shown(*missing: tuple[str, int]) -> dict[str, list[int]]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(study.results, folder)
+        for arm, seed in missing:
+            path_of_unit(Unit("tiny-sums", "test", arm, seed), folder).unlink()
+        tests = outcomes_by_arm(study.protocol, study.protocol.settings[0], folder)
+        seeds = {
+            json.dumps(read_unit(Unit("tiny-sums", "test", arm, s), study.results)): s for arm in tests for s in (0, 1)
+        }
+        return {arm: [seeds[json.dumps(result)] for result in results] for arm, results in tests.items()}
+
+    trained = ("sft", "target-sft-0.5")
+    assert shown(*((arm, 0) for arm in trained)) == dict.fromkeys(("base", *trained), [1])
+    assert shown(("target-sft-0.5", 1)) == dict.fromkeys(("base", *trained), [0])
+    assert shown(("sft", 0), ("target-sft-0.5", 1)) == {"base": [0], "target-sft-0.5": [0]}
+
+
 def grade_first_samples_right(files: dict[str, str]) -> None:
     """Of two samples of every question."""
     (name,) = [name for name in files if name.endswith("samples.jsonl")]

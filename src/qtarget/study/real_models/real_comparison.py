@@ -17,13 +17,18 @@ CONTRASTED = "sft"
 
 
 def outcomes_by_arm(protocol: RealProtocol, setting: RealSetting, results: Path) -> dict[str, list[dict[str, Any]]]:
-    """Results of the test by arm, a list by seed: the seeds that all arms have which have the first one."""
+    """Results of the test by arm, a list by seed: the seeds that all arms have which have any; where there is none, those
+    that all arms have which have the first.
+    """
     by_arm = {
         arm: {seed: read_unit(Unit(setting.name, "test", arm, seed), results) for seed in setting.seeds}
         for arm in protocol.arm_names
     }
-    begun = {arm: found for arm, found in by_arm.items() if found[setting.seeds[0]] is not None}
-    seeds = [seed for seed in setting.seeds if all(found[seed] is not None for found in begun.values())]
+    begun = {arm: found for arm, found in by_arm.items() if any(found.values())}
+    seeds = [seed for seed in setting.seeds if all(found[seed] for found in begun.values())]
+    if not seeds:
+        begun = {arm: found for arm, found in begun.items() if found[setting.seeds[0]]}
+        seeds = [seed for seed in setting.seeds if all(found[seed] for found in begun.values())]
     return {arm: [result for seed in seeds if (result := found[seed]) is not None] for arm, found in begun.items()}
 
 
