@@ -171,8 +171,8 @@ def test_the_seeds_shown_are_those_that_every_begun_arm_has(study, tmp_path):
         return {arm: [seeds[json.dumps(result)] for result in results] for arm, results in tests.items()}
 
     trained = ("sft", "target-sft-0.5")
-    assert shown(*((arm, 0) for arm in trained)) == dict.fromkeys(("base", *trained), [1])
-    assert shown(("target-sft-0.5", 1)) == dict.fromkeys(("base", *trained), [0])
+    assert shown(*((arm, 0) for arm in trained)) == {arm: [1] for arm in ("base", *trained)}
+    assert shown(("target-sft-0.5", 1)) == {arm: [0] for arm in ("base", *trained)}
     assert shown(("sft", 0), ("target-sft-0.5", 1)) == {"base": [0], "target-sft-0.5": [0]}
 
 

@@ -17,8 +17,9 @@ CONTRASTED = "sft"
 
 
 def outcomes_by_arm(protocol: RealProtocol, setting: RealSetting, results: Path) -> dict[str, list[dict[str, Any]]]:
-    """Results of the test by arm, a list by seed: the seeds that all arms have which have any; where there is none, those
-    that all arms have which have the first.
+    """Results of the test by arm, a list by seed: the seeds that all arms have which have any.
+
+    Where there is none, those that all arms have which have the first.
     """
     by_arm = {
         arm: {seed: read_unit(Unit(setting.name, "test", arm, seed), results) for seed in setting.seeds}
