@@ -26,7 +26,9 @@ def build(teacher="self", data=None, peft=None, tied=False, callbacks=(), **chan
         train_dataset=rows(hinted) if data is None else data,
         processing_class=tiny_models.tiny_tokenizer(),
         teacher=teacher,
-        peft_config=None if peft is None else LoraConfig(r=4, task_type="CAUSAL_LM", init_lora_weights=False, **peft),
+        peft_config=None
+        if peft is None
+        else LoraConfig(**{"r": 4, "task_type": "CAUSAL_LM", "init_lora_weights": False, **peft}),
         callbacks=list(callbacks),
     )
 
@@ -178,7 +180,7 @@ def test_a_method_that_stands_still_where_the_teacher_is_the_student_is_known_by
 PLAIN = tiny_models.prompt_completion(8)
 
 
-@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"peft": {}}])
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"peft": {"init_lora_weights": True}}, {"peft": {}, "ema": 0.9}])
 def test_a_teacher_that_is_the_student_and_all_that_is_learned_from_is_refused(changes):
     """The gradient is zero, and an optimizer such as Adam makes steps of its rounding."""
     with pytest.raises(
@@ -186,6 +188,16 @@ def test_a_teacher_that_is_the_student_and_all_that_is_learned_from_is_refused(c
     ):
         build(data=PLAIN, method="kd", method_kwargs={}, **changes)
     assert build(method="kd", method_kwargs={}, **changes)  # its own prompt tells it more
+
+
+@pytest.mark.parametrize("start", [False, "pissa", "olora"])
+def test_a_base_that_is_not_the_student_with_its_adapter_is_another_teacher(start):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        trainer = build(data=PLAIN, method="kd", method_kwargs={}, peft={"init_lora_weights": start})
+        build(data=PLAIN, peft={"init_lora_weights": start})
+    trainer.train()
+    assert trainer.state.log_history[0]["grad_norm"] > 1e-3
 
 
 def test_the_students_own_folder_is_the_student_too(tmp_path):

@@ -18,21 +18,31 @@ STILL = 1e-9
 """A gradient to a logit that is rounding alone, in double precision."""
 
 
-def check_equal_teacher(method: qt.Method, teachers: Any, model: Any, args: TargetSFTConfig, asker: Asker) -> None:
+STARTS_AS_BASE = (True, "gaussian", "eva", "orthogonal")
+"""Ways to start an adapter's weights that change nothing yet and leave the base as it is."""
+
+
+def check_equal_teacher(
+    method: qt.Method, teachers: Any, model: Any, args: TargetSFTConfig, adapter: Any, asker: Asker
+) -> None:
     """Refuse a run whose rows give the teacher no prompt of its own and whose every teacher is the student itself, if
     its gradient is zero; warn where the teacher only pulls back to where training starts.
 
     Args:
         teachers, model: as the caller gave them; `teachers` is None for those of `args`.
+        adapter: the configuration of one that is put on the student, if any.
 
     Raises:
         ValueError: names the lines to write.
     """
     named = as_teachers(args.teacher if teachers is None else teachers)
-    if not method.num_teachers_read or not named or not all(_is_student(each, model, args) for each in named):
+    is_average = args.ema is not None  # of the student with its adapter
+    if not method.num_teachers_read or not named or not (is_average or starts_as_base(adapter)):
+        return
+    if not all(_is_student(each, model, args) for each in named):
         return
     line, stays = f"`teacher: {named[0]}`", stands_still(method, args.reference == "initial")
-    if not stays and args.ema is not None:
+    if not stays and is_average:
         return
     own = {"prompt": "question", "completion": "answer", "privileged_context": "hint"}
     remedy = (
@@ -50,6 +60,14 @@ def check_equal_teacher(method: qt.Method, teachers: Any, model: Any, args: Targ
         f"pull is what you want, {asker.line('method', 'sft-kl')} has it too, with a weight.",
         stacklevel=2,
     )
+
+
+def starts_as_base(adapter: Any) -> bool:
+    """Whether a model with a new adapter of this configuration is its base as training starts."""
+    if adapter is None:
+        return True
+    begins = {name: value for name, value in vars(adapter).items() if name.startswith("init_")}
+    return all(value in STARTS_AS_BASE for name, value in begins.items() if name.endswith("weights"))
 
 
 def _is_student(teacher: Any, model: Any, args: TargetSFTConfig) -> bool:

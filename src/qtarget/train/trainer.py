@@ -131,7 +131,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         train_dataset, eval_dataset = self.door.through(train_dataset, "train"), self.door.through(eval_dataset, "eval")
         checks.check_teacher_prompts(self.method, self.door.opened, self.asker)
         if not checks.teacher_parts(self.door.opened):
-            check_equal_teacher(self.method, teacher, given_model, args, self.asker)
+            check_equal_teacher(self.method, teacher, given_model, args, kwargs.get("peft_config"), self.asker)
         checks.check_weights(self.method, self.door.mixture_of(train_dataset) or train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
