@@ -190,12 +190,19 @@ def test_a_teacher_that_is_the_student_and_all_that_is_learned_from_is_refused(c
     assert build(method="kd", method_kwargs={}, **changes)  # its own prompt tells it more
 
 
-@pytest.mark.parametrize("start", [False, "pissa", "olora"])
-def test_a_base_that_is_not_the_student_with_its_adapter_is_another_teacher(start):
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+@pytest.mark.parametrize("changes", [{}, {"method": "sft-kl", "method_kwargs": {}, "teacher": None}])
+def test_a_base_that_lost_a_part_to_its_adapter_is_not_the_initial_model(start, changes):
+    with pytest.raises(ValueError, match=r"takes a part out of the base's weights.*path/or/hub-name.*=True"):
+        build(**{"data": PLAIN, "peft": {"init_lora_weights": start}, **changes})
+    assert build(peft={"init_lora_weights": start}, ema=0.5)
+
+
+def test_a_base_that_is_not_the_student_with_its_adapter_is_another_teacher():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        trainer = build(data=PLAIN, method="kd", method_kwargs={}, peft={"init_lora_weights": start})
-        build(data=PLAIN, peft={"init_lora_weights": start})
+        trainer = build(data=PLAIN, method="kd", method_kwargs={}, peft={"init_lora_weights": False})
+        build(data=PLAIN, peft={"init_lora_weights": False})
     trainer.train()
     assert trainer.state.log_history[0]["grad_norm"] > 1e-3
 

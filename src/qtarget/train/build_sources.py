@@ -102,7 +102,7 @@ def _self_teacher(student: Student, args: TargetSFTConfig) -> EvidenceSource:
     _check_not_loaded(args)
     over_ranks, is_peft = _launched_sharded(), is_peft_model(student.model)
     if is_peft:
-        _check_adapter(student.model, "teacher")
+        _check_adapter(student.model, "teacher", is_average=args.ema is not None)
     if args.ema is None and not is_peft:
         dtype = None if args.teacher_dtype == "auto" else args.teacher_dtype
         return LiveModel(frozen_copy(student.base, student.device, dtype, over_ranks))
@@ -194,9 +194,23 @@ def _has_base_of(source: str, student: Student) -> bool:
     return bool(is_peft_model(student.model)) and shares_base(source, student.model)
 
 
-def _check_adapter(model: Any, name: str) -> None:
+ALTER_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Ways to start a LoRA adapter that change the base's weights, by how their names begin."""
+
+
+def _check_adapter(model: Any, name: str, is_average: bool = False) -> None:
+    """Refuse an adapter that cannot be switched off, or whose base is not the initial model, which an average needs not
+    be.
+    """
     if model.active_peft_config.is_prompt_learning:
         raise ValueError(
             f"With {model.active_peft_config.peft_type.value} the prompt itself is the adapter, so it cannot "
             f"be switched off for the {name}; write `{name}: path/or/hub-name` of the initial model."
+        )
+    start = getattr(model.active_peft_config, "init_lora_weights", None)
+    if str(start).startswith(ALTER_THE_BASE) and not is_average:
+        raise ValueError(
+            f"An adapter with init_lora_weights={start!r} takes a part out of the base's weights, so the base without "
+            f"it is not the initial model, and cannot be the {name}; write `{name}: path/or/hub-name` of the initial "
+            "model, or init_lora_weights=True."
         )
