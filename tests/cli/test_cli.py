@@ -164,7 +164,7 @@ def test_needs_are_those_a_user_brings():
     [
         ("methods target-sfd", 'did you mean "target-sft"?'),
         ("lab build --world week-operator", "weak-operator"),
-        ("demo --world week-operator", "weak-operator"),
+        ("demo --setting wrong-row", "wrong-rows"),
         ("trian", "No such command 'trian'"),
         ("methods --jsn", "No such option"),
         ("eval", "Missing argument"),

@@ -176,7 +176,7 @@ def test_of_a_finished_study_nothing_is_measured(place, monkeypatch):
 def test_workers_make_what_one_process_makes(place, tmp_path):
     untouched = [run for run in TINY.development_runs(DEMO_SETTING) if not run.trains]
     elsewhere = StudyFolders(tmp_path / "results", place.models)
-    with schedule._hands(2, elsewhere) as hands:
+    with schedule.working_hands(2, elsewhere) as hands:
         (made,) = schedule._make(untouched, TINY, DEMO_SETTING, elsewhere, hands, console())
     known = known_outcome(untouched[0], place.results)
     assert known is not None
@@ -192,7 +192,7 @@ def test_a_worker_that_is_killed_is_said_in_words(tmp_path):
     place = StudyFolders(tmp_path / "results", tmp_path / "models")
     with (
         pytest.raises(ValueError, match=r"was killed.*stays in .*results, and the same command goes on from there"),
-        schedule._hands(2, place) as hands,
+        schedule.working_hands(2, place) as hands,
     ):
         list(hands([killed_worker, killed_worker]))
 
