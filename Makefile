@@ -1,4 +1,4 @@
-# make demo   install, then fine-tune the embedded lab under five targets and compare them
+# make demo   install, then show the study in small: tuned arms on the embedded lab, compared at three decodings
 # make test   install with development extras, then the whole test suite
 # make test-browser  the page of `qtarget inspect` in a real browser; installs playwright, and Debian's chromium where there is none
 # make test-gpu  the tests that a GPU is for: kernels, trainer and generators; `make test` leaves it alone

@@ -21,7 +21,7 @@ from qtarget.console import SafeConsole
 from qtarget.disk.files import replace_text, write_json
 from qtarget.disk.one_writer import one_writer
 from qtarget.study.demo.demo_picture import draw_demo
-from qtarget.study.demo.demo_scenes import ARMS, DEFAULT_SCENES, PANELS, Scene, scene
+from qtarget.study.demo.demo_scenes import ARMS, DEFAULT_SCENES, PANELS, scene
 from qtarget.study.demo.demo_scores import DemoScore, DemoTable, demo_table
 from qtarget.study.demo.demo_view import closing_lines, scene_heading, scene_view
 from qtarget.study.quiet import quiet
