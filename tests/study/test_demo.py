@@ -19,6 +19,7 @@ from qtarget.study.demo.demo_scenes import ARMS, BASELINE, OWN_DECODING, PANELS,
 from qtarget.study.demo.demo_scores import demo_table
 from qtarget.study.demo.demo_view import closing_lines, scene_heading, scene_view
 from qtarget.study.demo.run_demo import QUICK_DEMO, WHOLE_DEMO, demo_outcome, demo_run, run_demo
+from qtarget.study.tuned.analysis import finished_settings, primary_verdicts
 from qtarget.study.tuned.design import DEVELOPMENT_SEED, chosen_for
 from qtarget.study.tuned.outcome import DrawnAnswers, StudyOutcome, known_outcome, read_study_outcome
 from qtarget.study.tuned.pretrained import Pretraining
@@ -65,6 +66,19 @@ def test_it_is_the_study_with_as_many_rows_and_its_test_questions():
     world = scene("wrong-rows").setting.world
     assert WHOLE_DEMO.questions(world)[1] == WHOLE.questions(world)[1][: WHOLE_DEMO.test]
     assert PANELS == (GREEDY, COMMON, WHOLE_SOFTMAX)
+
+
+def test_what_it_says_of_the_study_is_what_its_results_say():
+    kept = kept_protocol(WHOLE, STUDY)
+    study = replace(WHOLE, **{name: kept[name] for name in ("seeds", "pretraining_seeds")})
+    found = finished_settings(study, STUDY)
+    console = Console(file=StringIO(), width=200)
+    console.print(closing_lines(WHOLE_DEMO))
+    words = {5: "five", 10: "ten", 13: "thirteen"}
+    numbers = [words[number] for number in (study.pretraining_seeds, len(study.arms), len(found))]
+    assert "has {} students of each kind, {} arms and {} settings".format(*numbers) in console.file.getvalue()
+    assert {verdict.word for verdict in primary_verdicts(study, found)} == {"not told apart"}
+    assert "and no clear winner" in console.file.getvalue()
 
 
 def test_each_training_is_one_run_and_draws_the_answers_of_all_its_arms():

@@ -7,7 +7,3 @@ demo/                       `qtarget demo`
 tuned/                      `qtarget study`: every method tuned alike, in thirteen settings
 real_models/                `qtarget study-real`: pre-trained models and real rows
 """
-
-import logging
-
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel that nothing here calls
