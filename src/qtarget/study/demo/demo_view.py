@@ -83,7 +83,8 @@ def closing_lines(study: TunedStudy) -> RenderableType:
     compared = sum(arm.name != BASELINE for arm in study.arms) + 1
     limits = (
         f"! {study.seeds} trainings of one pre-trained student: another student moves the figures by more than these "
-        "intervals say. docs/study.md has five students of each kind, ten arms and thirteen settings, and no clear winner."
+        "intervals say. docs/study.md has five students of each kind, ten arms and thirteen settings, and no clear "
+        "winner."
     )
     said = legend("question and training seed", compared)
     return Group(Text(f"\n{said} The last line of a table is not adjusted.", style="dim"), Text(limits, style="yellow"))
