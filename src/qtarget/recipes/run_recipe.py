@@ -26,6 +26,7 @@ from qtarget.job.config.checked_job import Job
 from qtarget.job.config.read_job import job_of
 from qtarget.job.teacher_cache import prepare_caches, write_caches
 from qtarget.job.training import CONFIGURATION, LAST_GOOD, prepare_training, run_training
+from qtarget.job.training_table import TrainingTable
 from qtarget.recipes.dry import DRY_PROTOCOL, DRY_QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
 from qtarget.recipes.launch import arm_values, write_config
@@ -34,7 +35,7 @@ from qtarget.recipes.recipe_files import Recipe
 from qtarget.recipes.resolve import arm_of, trained_arms, without_sources, workload_of
 from qtarget.recipes.run_options import RunOptions
 from qtarget.recipes.table import RecipeScore, arm_score, comparison
-from qtarget.study.quiet import quiet
+from qtarget.study.quiet import quiet, quiet_libraries
 from qtarget.teacher.cache.format import is_whole_cache
 from qtarget.train.resumption.whole_checkpoints import STATE, checkpoints_in
 
@@ -98,7 +99,7 @@ def run_all(recipes: Sequence[Recipe], options: RunOptions, console: Console) ->
     """Run one recipe after the other and print a table of each. The first failure stops; what is finished stays."""
     for recipe in recipes:
         options.arms_of(recipe)
-    with quiet() if options.dry else nullcontext():
+    with quiet() if options.dry else quiet_libraries():
         for recipe in recipes:
             console.print(recipe.title, style="bold")
             scores = run_recipe(recipe, options, lambda line: console.print(f"  {line}"))
@@ -204,7 +205,10 @@ def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
     if dry:
         trainer.remove_callback(PrinterCallback)
     check_parity(trainer, prompt_of(recipe))
-    run_training(trainer, lambda _: "the same command")
+    with TrainingTable() if not dry else nullcontext() as table:
+        if table is not None:
+            table.replace_printers_of(trainer)
+        run_training(trainer, lambda _: "the same command")
     del trainer
     gc.collect()  # frees this arm's models before the next arm's are loaded
 
