@@ -43,7 +43,9 @@ ANSWERING_STEPS = 100
 MODELS = "models"
 
 
-def run_demo(out: Path, setting: str | None = None, seed: int = 0, workers: int | None = None, quick: bool = False):
+def run_demo(
+    out: Path, setting: str | None = None, seed: int = 0, workers: int | None = None, quick: bool = False
+) -> dict[str, list[DemoTable]]:
     """Fine-tune, score, print the tables, and save models, outcomes, tables and picture under `out`.
 
     Runs that an earlier call finished there, with as much of everything, are read.
@@ -72,7 +74,7 @@ def run_demo(out: Path, setting: str | None = None, seed: int = 0, workers: int 
             tables[each.name] = [demo_table(each, outcomes, decoding) for decoding in PANELS]
             console.print(scene_view(tables[each.name]))
         console.print(closing_lines(study))
-        _save(tables, study, seed, out)
+        _save(tables, study, seed, quick, out)
     console.print(Text.assemble("Models, outcomes, tables and picture: ", (str(out), "bold")))
     console.print(Text.assemble("On a model and rows of your own: ", ("qtarget init --help", "bold")))
     return tables
@@ -125,10 +127,11 @@ def _make(run: StudyRun, setting: Setting, study: TunedStudy, folders: StudyFold
     return outcome
 
 
-def _save(tables: dict[str, list[DemoTable]], study: TunedStudy, seed: int, out: Path) -> None:
+def _save(tables: dict[str, list[DemoTable]], study: TunedStudy, seed: int, quick: bool, out: Path) -> None:
     """Write `results.json`, `table.txt` and `scores.png`."""
     results = {
         "seed": seed,
+        "quick": quick,
         "trainings": study.seeds,
         "questions": study.test,
         "samples": study.samples,
@@ -146,7 +149,7 @@ def _save(tables: dict[str, list[DemoTable]], study: TunedStudy, seed: int, out:
     text = StringIO()
     console = SafeConsole(file=text, width=80)
     for name, found in tables.items():
-        console.print(scene_heading(scene(name), study), scene_view(found))
+        console.print(scene_heading(scene(name), study, quick), scene_view(found))
     console.print(closing_lines(study))
     replace_text(out / "table.txt", text.getvalue())
     draw_demo(tables, study, out / "scores.png")
