@@ -106,7 +106,7 @@ def recipe_page(recipe: Recipe, width: int, arms: list[str] | None = None, gpus:
         *(part for arm in arms for part in (_heading(f"and of {arm}"), _values(own[arm], narrow))),
         _heading("evaluation"),
         _values(_evaluation(recipe), narrow),
-        _heading("estimates", "GiB at the peak on each GPU, hours to train and to evaluate; by formula, not measured"),
+        _heading("estimates", "GiB at the peak on each GPU, and hours; by formula, not measured"),
         _estimates(recipe, arms, gpus, narrow),
         *(_indented(line, "dim") for line in assumptions(recipe, gpus)),
         _heading("launch", f"`qtarget recipes run {recipe.name} --launch{own_gpus}` writes the configurations"),
