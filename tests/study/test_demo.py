@@ -15,7 +15,7 @@ from qtarget.evaluate.compare.arms import Arm
 from qtarget.evaluate.compare.tables import compare_arms
 from qtarget.evaluate.compare.view import average_text, difference_cells
 from qtarget.study.demo import run_demo as demo
-from qtarget.study.demo.demo_scenes import ARMS, BASELINE, OWN_DECODING, PANELS, RIVAL, SCENES, scene
+from qtarget.study.demo.demo_scenes import ARMS, BASELINE, OWN_DECODING, RIVAL, SCENES, SHOWN_DECODINGS, scene
 from qtarget.study.demo.demo_scores import demo_table
 from qtarget.study.demo.demo_view import closing_lines, scene_heading, scene_view
 from qtarget.study.demo.run_demo import QUICK_DEMO, WHOLE_DEMO, demo_outcome, demo_run, run_demo
@@ -65,7 +65,7 @@ def test_it_is_the_study_with_as_many_rows_and_its_test_questions():
     assert (WHOLE_DEMO.demonstrations, WHOLE_DEMO.samples) == (WHOLE.demonstrations, WHOLE.samples)
     world = scene("wrong-rows").setting.world
     assert WHOLE_DEMO.questions(world)[1] == WHOLE.questions(world)[1][: WHOLE_DEMO.test]
-    assert PANELS == (GREEDY, COMMON, WHOLE_SOFTMAX)
+    assert SHOWN_DECODINGS == (GREEDY, COMMON, WHOLE_SOFTMAX)
 
 
 def test_what_it_says_of_the_study_is_what_its_results_say():
@@ -87,7 +87,7 @@ def test_each_training_is_one_run_and_draws_the_answers_of_all_its_arms():
     assert len(trained) == 4 * 3
     assert DEVELOPMENT_SEED not in {seed for _, seed in trained}
     assert scene("wrong-rows").chosen[OWN_DECODING][1] in trained["sft", 2].decodings
-    assert all(set(PANELS) <= set(run.decodings) for run in runs)
+    assert all(set(SHOWN_DECODINGS) <= set(run.decodings) for run in runs)
 
 
 def test_it_saves_models_that_load_and_generate(finished):
@@ -104,7 +104,7 @@ def test_it_saves_tables_results_and_picture(finished):
     out, tables = finished
     results = json.loads((out / "results.json").read_text())
     kept = results["settings"][SHORTEST]
-    assert list(kept) == [decoding.label for decoding in PANELS]
+    assert list(kept) == [decoding.label for decoding in SHOWN_DECODINGS]
     shown = (out / "table.txt").read_text(encoding="utf-8")
     for table in tables:
         arms = kept[table.decoding.label]["arms"]
@@ -119,7 +119,7 @@ def test_it_saves_tables_results_and_picture(finished):
 def test_a_decoding_of_an_arms_own_stands_beside_the_studys_only(finished):
     _, tables = finished
     rows = {table.decoding: [score.arm for score in table.scores] for table in tables}
-    assert [OWN_DECODING in rows[decoding] for decoding in PANELS] == [False, True, False]
+    assert [OWN_DECODING in rows[decoding] for decoding in SHOWN_DECODINGS] == [False, True, False]
     by_arm = {table.decoding: {score.arm: score for score in table.scores} for table in tables}
     assert scene(SHORTEST).chosen[OWN_DECODING][1] == GREEDY
     assert by_arm[COMMON][OWN_DECODING].average == by_arm[GREEDY][BASELINE].average

@@ -32,7 +32,7 @@ LONG_UNITS = {
 }
 LONG_UNITS |= {"th", "rd", "mp", "lt"}
 
-SPELLINGS = {
+UNIT_SPELLINGS = {
     "m": "m meter meters metre metres", "cm": "cm centimeter centimeters centimetre centimetres",
     "mm": "mm millimeter millimeters millimetre millimetres", "km": "km kilometer kilometers kilometre kilometres",
     "in": "inch inches", "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mile miles",
@@ -42,7 +42,7 @@ SPELLINGS = {
     "l": "l liter liters litre litres", "ml": "ml milliliter milliliters millilitre millilitres",
     "cent": "cent cents", "dollar": "dollar dollars",
 }  # fmt: skip
-UNIT_OF = {word: unit for unit, words in SPELLINGS.items() for word in words.split()}
+UNIT_OF = {word: unit for unit, words in UNIT_SPELLINGS.items() for word in words.split()}
 """Units by every way to write them; what is also another word, as "in", is left out."""
 
 

@@ -23,7 +23,7 @@ BASELINE, RIVAL, OWN_DECODING = "sft", "kd, teacher sharpened", "sft, decoding t
 ARMS: tuple[StudyArm, ...] = tuple(
     arm for arm in study_arms() if arm.name in ("base", BASELINE, OWN_DECODING, "dft", RIVAL, OURS)
 )
-PANELS: tuple[Decoding, ...] = (GREEDY, COMMON, WHOLE_SOFTMAX)
+SHOWN_DECODINGS: tuple[Decoding, ...] = (GREEDY, COMMON, WHOLE_SOFTMAX)
 """Decodings, one table each; the middle one is that of the study's primary outcome."""
 
 

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qtarget.evaluate.confidence import BaselineDifference, Estimate, average_at_k, baseline_differences
+from qtarget.evaluate.confidence.seeds import Shares
 from qtarget.study.demo.demo_scenes import ARMS, BASELINE, RIVAL, Scene
 from qtarget.study.tuned.design import TEACHER
 from qtarget.study.tuned.outcome import StudyOutcome
 from qtarget.study.tuned.tuned_arms import COMMON, OURS, Decoding
-
-Shares = list[list[float]]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from qtarget.console import SafeConsole
 from qtarget.disk.files import replace_text, write_json
 from qtarget.disk.one_writer import one_writer
 from qtarget.study.demo.demo_picture import draw_demo
-from qtarget.study.demo.demo_scenes import ARMS, DEFAULT_SCENES, PANELS, scene
+from qtarget.study.demo.demo_scenes import ARMS, DEFAULT_SCENES, SHOWN_DECODINGS, scene
 from qtarget.study.demo.demo_scores import DemoScore, DemoTable, demo_table
 from qtarget.study.demo.demo_view import closing_lines, scene_heading, scene_view
 from qtarget.study.quiet import quiet
@@ -40,7 +40,7 @@ QUICK_STEPS = 50
 """A quick demo takes so many times fewer steps."""
 ANSWERING_STEPS = 100
 """About so many steps take as long as the answers of a run, for the progress bar."""
-MODELS = "models"
+SAVED_MODELS = "models"
 
 
 def run_demo(
@@ -64,14 +64,14 @@ def run_demo(
         SecondWriterError: another process is writing to `out`.
     """
     shown, console = ([scene(setting)] if setting else list(DEFAULT_SCENES)), SafeConsole()
-    study, folders = QUICK_DEMO if quick else WHOLE_DEMO, StudyFolders(out, out / MODELS)
+    study, folders = QUICK_DEMO if quick else WHOLE_DEMO, StudyFolders(out, out / SAVED_MODELS)
     tables: dict[str, list[DemoTable]] = {}
     with one_writer(out), working_hands(workers or min(2, os.cpu_count() or 1), folders) as hands:
         for each in shown:
             console.print(scene_heading(each, study, quick))
             runs = [demo_run(run, seed, quick) for run in each.runs(study)]
             outcomes = _made(runs, each.setting, study, folders, hands, console)
-            tables[each.name] = [demo_table(each, outcomes, decoding) for decoding in PANELS]
+            tables[each.name] = [demo_table(each, outcomes, decoding) for decoding in SHOWN_DECODINGS]
             console.print(scene_view(tables[each.name]))
         console.print(closing_lines(study))
         _save(tables, study, seed, quick, out)
