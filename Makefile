@@ -1,4 +1,4 @@
-# make demo   install, then fine-tune the embedded lab under five targets and compare them
+# make demo   install, then show the study in small: tuned arms on the embedded lab, compared at three decodings
 # make test   install with development extras, then the whole test suite
 # make test-browser  the page of `qtarget inspect` in a real browser; installs playwright, and Debian's chromium where there is none
 # make test-gpu  the tests that a GPU is for: kernels, trainer and generators; `make test` leaves it alone
@@ -13,7 +13,7 @@
 # make verify the laws, parity with TRL, and speed and memory beside their targets
 # make bench-teacher  how good a teacher cache is, and what it costs, beside their targets
 # make chaos  every file of every artefact damaged in every way, kills and full disks at every event (25 minutes on two cores)
-# make docs   what code writes of the pages: tables in docs/methods.md, docs/which-target.md and docs/tasks.md, and docs/public-api.txt
+# make docs   what code writes of the pages: tables in docs/methods.md, docs/which-target.md, docs/tasks.md and docs/recipes.md, and docs/public-api.txt
 # make site   the pages as a website, in build/site/html: warnings are errors, links within it are checked
 # make site-links  the same, and every link that leads elsewhere is asked (needs the internet)
 # make notebooks  runs the notebooks of examples/ from the first cell to the last
@@ -102,6 +102,7 @@ docs: .venv/installed public-api
 	$(BIN)/qtarget tasks --page docs/tasks.md
 	$(BIN)/python tests/docs/learned_page.py
 	$(BIN)/python tests/docs/reliability_page.py
+	$(BIN)/python tests/docs/recipes_page.py
 
 site: .venv/installed-docs
 	$(BIN)/python docs/site/write_source.py build/site/source

@@ -4,6 +4,7 @@
 every room that raises them.
 """
 
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +64,16 @@ class UnusableRow(ValueError):
     it when it comes to the row."""
 
 
+def leave_out_idle_warnings() -> None:
+    """Of what our imports bring, bitsandbytes warns of a missing kernel, in every process anew: leave that out."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_concerns_someone)
+
+
+def _concerns_someone(record: logging.LogRecord) -> bool:
+    """Whether a record of bitsandbytes is another than that a kernel is missing which nothing here calls."""
+    return "gemm_4bit_forward" not in str(record.msg)
+
+
 @contextmanager
 def needs_extra(part: str, extra: str = "train") -> Iterator[None]:
     """A context for the imports of a part of qtarget that needs more than torch.
@@ -74,6 +85,7 @@ def needs_extra(part: str, extra: str = "train") -> Iterator[None]:
     Raises:
         ImportError: in the place of an error about a library that is not there; it names the library and the pip line.
     """
+    leave_out_idle_warnings()
     try:
         yield
     except (ImportError, RuntimeError) as error:

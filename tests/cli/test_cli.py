@@ -88,6 +88,16 @@ def test_as_a_module():
         assert f" {name} " in said.stdout
 
 
+@pytest.mark.parametrize("first", ["from qtarget.cli.main import main", "import qtarget.study.demo.run_demo"])
+def test_no_process_warns_of_a_kernel_that_nothing_calls(first):
+    """bitsandbytes does when it is imported, on some processors; a worker imports it without the command line."""
+    warn = "import logging; logging.getLogger('bitsandbytes.backends.cpu.ops').warning('%s gemm_4bit_forward', 'no')"
+    call = "try: main(['methods', 'sft', '--json'])\nexcept SystemExit: pass" if "main" in first else ""
+    said = python("-c", f"{first}\n{call}\n{warn}\nlogging.getLogger('bitsandbytes.backends.cpu.ops').warning('other')")
+    assert "gemm_4bit_forward" not in said.stderr
+    assert "other" in said.stderr
+
+
 def test_without_the_extras_it_says_what_to_install():
     said = python("-c", "import sys; sys.modules['typer'] = None; import qtarget.cli.main")
     assert said.returncode == 1
@@ -164,7 +174,7 @@ def test_needs_are_those_a_user_brings():
     [
         ("methods target-sfd", 'did you mean "target-sft"?'),
         ("lab build --world week-operator", "weak-operator"),
-        ("demo --world week-operator", "weak-operator"),
+        ("demo --setting wrong-row", "wrong-rows"),
         ("trian", "No such command 'trian'"),
         ("methods --jsn", "No such option"),
         ("eval", "Missing argument"),

@@ -61,7 +61,7 @@ COMMANDS = (
     ("recipes", "show", "{}"),
     ("recipes", "run", "{}"),
     ("lab", "build", "--world", "{}"),
-    ("demo", "--world", "{}"),
+    ("demo", "--setting", "{}"),
     ("study", "--results", "{}"),
     ("methods", "{}"),
     ("doctor", "--runs", "{}"),

@@ -1,15 +1,26 @@
 """What a run is said to take, against counts by hand and against the models themselves."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
+from job.command import run as command
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from qtarget.recipes import estimates
-from qtarget.recipes.estimates import Shape, Workload, memory, training_flops, training_hours
-from qtarget.recipes.recipe_files import shapes
+from qtarget.recipes.estimates import (
+    GenerationLoad,
+    Shape,
+    Workload,
+    generation_hours,
+    memory,
+    training_flops,
+    training_hours,
+)
+from qtarget.recipes.recipe_files import recipe, shapes
+from qtarget.recipes.resolve import generation_of
 
 SMALL = Shape("llama", hidden=8, intermediate=16, layers=2, heads=2, kv_heads=1, head_dim=4, vocabulary=10, tied=False)
 LOAD = Workload(SMALL, None, tokens=1000, rows=2, length=6, gpus=4, sharded=False, flops=1e6, utilization=0.5)
@@ -98,3 +109,31 @@ def test_operations_are_those_that_a_forward_pass_counts():
         model(input_ids=torch.zeros(2, 128, dtype=torch.long), use_cache=False)
     half = estimates._attention(shape, 128)  # the counter takes attention for full, not causal
     assert counter.get_total_flops() == pytest.approx(2 * 128 * (estimates._forward(shape, 128) + half), rel=0.01)
+
+
+def test_hours_of_answers_by_hand():
+    load = GenerationLoad(SMALL, answers=64, length=10, at_once=32, layer_seconds=0.5, bandwidth=1e6)
+    assert generation_hours(load) == pytest.approx(2 * 10 * (2 * 0.5) / 3600)  # two batches, two layers
+    weights, kept = 2 * (2 * 592 + 80), 2 * 2 * 2 * 1 * 4 * 32 * 10 // 2  # both in bf16
+    read = replace(load, layer_seconds=0.0)
+    assert generation_hours(read) == pytest.approx(2 * 10 * (weights + kept) / 1e6 / 3600)
+
+
+def test_an_arms_evaluation_takes_about_a_day_with_transformers_and_its_hours_stand_beside_trainings(capsys):
+    one = recipe("openr1-15k-qwen2.5-math-1.5b")
+    slow, fast = (generation_of(one, name) for name in ("hf", "vllm"))
+    assert slow.answers == 16 * 1517 == 24_272
+    assert 20 < generation_hours(slow) < 30
+    assert generation_hours(fast) < generation_hours(slow) / 10
+    facts = json.loads(command(capsys, "recipes", "show", one.name, "--json").out)["methods"]["sft"]
+    assert facts["estimated_evaluation_hours"] == {"hf": generation_hours(slow), "vllm": generation_hours(fast)}
+
+
+def test_sets_of_unknown_size_are_said_to_be_left_out(capsys):
+    one = recipe("m23k-qwen2.5-7b")
+    assert generation_of(one, "hf").answers == 16 * (1273 + 4183 + 1000)
+    shown = " ".join(command(capsys, "recipes", "show", one.name).out.split())
+    assert "Left out, as their number of questions is not known: mmlu-pro-health, gpqa, lancet" in shown
+    listed = command(capsys, "recipes", "list").out
+    row = next(line for line in listed.splitlines() if one.name in line)
+    assert f"{5 * generation_hours(generation_of(one, 'hf')):.0f}+" in row

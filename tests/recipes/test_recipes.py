@@ -163,4 +163,4 @@ def test_as_json(capsys):
 def test_every_file_has_a_version():
     for path in FILES.rglob("*.yaml"):
         assert isinstance(yaml.safe_load(path.read_text())["recipe_version"], int), path
-    assert catalogue.recipe("m23k-qwen2.5-7b").versions["protocol"] == 1
+    assert catalogue.recipe("m23k-qwen2.5-7b").versions["protocol"] == 2

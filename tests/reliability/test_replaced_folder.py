@@ -19,7 +19,8 @@ from qtarget.disk.seal import seal
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.run.progress import SilentWatch
-from qtarget.study.run_record import Budget, Outcome, Run, save_outcome
+from qtarget.study.tuned.outcome import DrawnAnswers, StudyOutcome, StudyRun, keep_outcome
+from qtarget.study.tuned.tuned_arms import GREEDY
 from qtarget.teacher.cache import write_cache
 
 pytestmark = pytest.mark.failure_case(22)
@@ -110,7 +111,8 @@ def test_by_a_build_of_the_labs_models(tmp_path):
 
 
 def test_by_a_study(tmp_path):
-    run = Run("strong-prior", "sft", {}, 0, Budget(1, 1, 1, 1.0, 1, 1, 1))
+    run = StudyRun("a-place", "sft", {}, 1.0, 1, 0, "test", 0, (GREEDY,))
     with replaced(tmp_path / "results") as another, one_writer(tmp_path / "results"):
         another.take()
-        save_outcome(Outcome(run, [1], 0.0, 1.0, 1.0, [], 1.0), tmp_path / "results" / "x" / "y.json")
+        answers = {GREEDY.label: DrawnAnswers([1], 1, 0.0, 1.0)}
+        keep_outcome(StudyOutcome(run, answers, {}, [], 1.0, {}), tmp_path / "results")

@@ -27,7 +27,7 @@ FOLDERS = {"train": "out", "teacher cache": "cache", "eval": "eval", "study": "s
 """What a command writes to first."""
 SIBLINGS = {
     "study": (COMMANDS["study"].words, "study/results"),
-    "demo": (("demo", "--quick", "--world", "weak-operator", "--out", "demo"), "demo"),
+    "demo": (("demo", "--quick", "--setting", "careless", "--out", "demo"), "demo"),
     "lab build": (("lab", "build", "--out", "lab"), "lab"),
     "recipes run": (
         ("recipes", "run", "numinamath-cot-qwen3-1.7b", "--dry-run", "--out", "all"),

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from evaluate.answered import answers
@@ -11,120 +12,220 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qtarget import lab
 from qtarget.evaluate.compare.arms import Arm
-from qtarget.evaluate.compare.tables import ONE_SEED, compare_arms
+from qtarget.evaluate.compare.tables import compare_arms
 from qtarget.evaluate.compare.view import average_text, difference_cells
-from qtarget.study import demo
-from qtarget.study.demo import demo_budget, demo_outcome
-from qtarget.study.run_record import Run
+from qtarget.study.demo import run_demo as demo
+from qtarget.study.demo.demo_scenes import ARMS, BASELINE, OWN_DECODING, RIVAL, SCENES, SHOWN_DECODINGS, scene
+from qtarget.study.demo.demo_scores import demo_table
+from qtarget.study.demo.demo_view import closing_lines, scene_heading, scene_view
+from qtarget.study.demo.run_demo import QUICK_DEMO, WHOLE_DEMO, demo_outcome, demo_run, run_demo
+from qtarget.study.tuned.analysis import finished_settings, primary_verdicts
+from qtarget.study.tuned.design import DEVELOPMENT_SEED, chosen_for
+from qtarget.study.tuned.outcome import DrawnAnswers, StudyOutcome, known_outcome, read_study_outcome
+from qtarget.study.tuned.pretrained import Pretraining
+from qtarget.study.tuned.protocol import kept_protocol
+from qtarget.study.tuned.run_study import WHOLE
+from qtarget.study.tuned.tuned_arms import COMMON, GREEDY, OURS, WHOLE_SOFTMAX
 
-THREE = (("base", {}), ("target-sft", {"eta": 0.2}), ("sft", {}))
-
-
-def console() -> Console:
-    return Console(file=StringIO(), width=120)
+STUDY = Path(__file__).parents[2] / "benchmarks" / "results" / "study"
+SHORTEST = "careless"
+"""The setting with the fewest steps."""
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "ARMS", THREE)
-        scores = demo.run_demo(out, world="weak-operator", seed=3, quick=True)
-    return out / "weak-operator", scores
+        patch.setattr(demo, "QUICK_DEMO", replace(QUICK_DEMO, test=5, samples=3))
+        patch.setattr(demo, "QUICK_STEPS", 250)
+        tables = run_demo(out, setting=SHORTEST, seed=3, workers=1, quick=True)
+    return out, tables[SHORTEST]
+
+
+@pytest.mark.parametrize("each", SCENES.values(), ids=SCENES)
+def test_rates_steps_and_knobs_are_those_that_the_study_chose(each):
+    kept_protocol(WHOLE, STUDY)
+    assert each.nearest in WHOLE.settings
+    tuned = [known_outcome(run, STUDY) for run in WHOLE.development_runs(each.nearest)]
+    found = chosen_for(WHOLE, each.nearest, [outcome for outcome in tuned if outcome is not None])
+    assert {name: (found[name].configuration, found[name].decoding) for name in each.chosen} == dict(each.chosen)
+    assert set(each.chosen) == {arm.name for arm in ARMS}
+
+
+@pytest.mark.parametrize("each", SCENES.values(), ids=SCENES)
+def test_a_setting_is_near_and_its_models_ship(each, tmp_path):
+    assert (each.setting.noise, each.setting.teacher) == (each.nearest.noise, each.nearest.teacher)
+    world = each.setting.world
+    for role, model in (("student", world.student), ("teacher", world.teacher)):
+        path = Pretraining(role, model, 0).path(tmp_path)
+        assert path in (find(lab.world(name)) for name in lab.WORLDS for find in (lab.student_path, lab.teacher_path))
+
+
+def test_it_is_the_study_with_as_many_rows_and_its_test_questions():
+    assert (WHOLE_DEMO.demonstrations, WHOLE_DEMO.samples) == (WHOLE.demonstrations, WHOLE.samples)
+    world = scene("wrong-rows").setting.world
+    assert WHOLE_DEMO.questions(world)[1] == WHOLE.questions(world)[1][: WHOLE_DEMO.test]
+    assert SHOWN_DECODINGS == (GREEDY, COMMON, WHOLE_SOFTMAX)
+
+
+def test_what_it_says_of_the_study_is_what_its_results_say():
+    kept = kept_protocol(WHOLE, STUDY)
+    study = replace(WHOLE, **{name: kept[name] for name in ("seeds", "pretraining_seeds")})
+    found = finished_settings(study, STUDY)
+    console = Console(file=StringIO(), width=200)
+    console.print(closing_lines(WHOLE_DEMO))
+    said, words = " ".join(console.file.getvalue().split()), {5: "five", 10: "ten", 13: "thirteen"}
+    numbers = [words[number] for number in (study.pretraining_seeds, len(study.arms), len(found))]
+    assert "has {} students of each kind, {} arms and {} settings, and no clear winner".format(*numbers) in said
+    assert {verdict.word for verdict in primary_verdicts(study, found)} == {"not told apart"}
+
+
+def test_each_training_is_one_run_and_draws_the_answers_of_all_its_arms():
+    runs = scene("wrong-rows").runs(WHOLE_DEMO)
+    assert [(run.method, run.seed) for run in runs if not run.trains] == [("base", 0), ("teacher", 0)]
+    trained = {(run.method, run.seed): run for run in runs if run.trains}
+    assert len(trained) == 4 * 3
+    assert DEVELOPMENT_SEED not in {seed for _, seed in trained}
+    assert scene("wrong-rows").chosen[OWN_DECODING][1] in trained["sft", 2].decodings
+    assert all(set(SHOWN_DECODINGS) <= set(run.decodings) for run in runs)
 
 
 def test_it_saves_models_that_load_and_generate(finished):
-    folder, scores = finished
-    path = folder / "target-sft-eta-0.2" / "model"
+    out, _ = finished
+    (path, _) = sorted((out / "models").glob("*/target-sft-*"))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     ids = tokenizer("7 + 5 ?", return_tensors="pt")
     assert model.generate(**ids, max_new_tokens=4).shape[1] > ids["input_ids"].shape[1]
-    trained, base = model.state_dict(), lab.load_student(lab.world("weak-operator")).state_dict()
+    trained, base = model.state_dict(), lab.load_student(lab.world("strong-prior")).state_dict()
     assert any((trained[name] != base[name]).any() for name in base)
-    assert [(s.run.method, s.run.hyperparameters) for s in scores] == list(THREE)
 
 
-def test_it_saves_table_results_and_picture(finished):
-    folder, scores = finished
-    results = json.loads((folder / "results.json").read_text())
-    assert [a["mean"] for a in results["arms"]] == [pytest.approx(s.mean) for s in scores]
+def test_it_saves_tables_results_and_picture(finished):
+    out, tables = finished
+    results = json.loads((out / "results.json").read_text())
+    kept = results["settings"][SHORTEST]
+    assert list(kept) == [decoding.label for decoding in SHOWN_DECODINGS]
+    shown = (out / "table.txt").read_text(encoding="utf-8")
+    for table in tables:
+        arms = kept[table.decoding.label]["arms"]
+        assert list(arms) == [score.arm for score in table.scores]
+        for score in table.scores:
+            assert arms[score.arm]["mean"] == pytest.approx(score.average.mean)
+            assert f"{100 * score.average.mean:.1f}" in shown
     assert results["versions"]["torch"]
-    table = (folder / "table.txt").read_text()
-    assert all(f"{100 * s.mean:.1f}" in table for s in scores)
-    assert (folder / "scores.png").stat().st_size > 10_000
+    assert (out / "scores.png").stat().st_size > 10_000
 
 
-def as_compared(outcome):
-    """The outcome as an arm of `qtarget compare`: the same grades, question by question."""
-    drawn = answers([1.0] * len(outcome.right), k=outcome.run.budget.samples)
-    rows = zip(drawn.records, outcome.correct, strict=True)
-    records = tuple(
-        tuple(replace(r, grade=int(right)) for r, right in zip(own, grades, strict=True)) for own, grades in rows
-    )
-    return Arm(outcome.run.label, ({"t": replace(drawn, records=records)},))
+def test_a_decoding_of_an_arms_own_stands_beside_the_studys_only(finished):
+    _, tables = finished
+    rows = {table.decoding: [score.arm for score in table.scores] for table in tables}
+    assert [OWN_DECODING in rows[decoding] for decoding in SHOWN_DECODINGS] == [False, True, False]
+    by_arm = {table.decoding: {score.arm: score for score in table.scores} for table in tables}
+    assert scene(SHORTEST).chosen[OWN_DECODING][1] == GREEDY
+    assert by_arm[COMMON][OWN_DECODING].average == by_arm[GREEDY][BASELINE].average
+
+
+def outcomes_of(out):
+    quick = [demo_run(run, 3, True) for run in scene(SHORTEST).runs(QUICK_DEMO)]
+    places = {run.place for run in quick}
+    return [read_study_outcome(path) for place in sorted(places) for path in sorted((out / place).glob("*.json"))]
+
+
+def as_compared(name, outcomes, decoding):
+    """The outcomes as an arm of `qtarget compare`: the same grades, question by question, a folder a seed."""
+    seeds = []
+    for outcome in outcomes:
+        drawn = outcome.answers[decoding.label]
+        asked = answers([1.0] * len(drawn.right), k=drawn.k)
+        rows = zip(asked.records, drawn.right, strict=True)
+        records = tuple(tuple(replace(r, grade=int(n < right)) for n, r in enumerate(own)) for own, right in rows)
+        seeds.append({"t": replace(asked, records=records)})
+    return Arm(name, tuple(seeds))
 
 
 def test_its_intervals_and_p_are_those_of_compare(finished):
-    folder, scores = finished
-    arms = [as_compared(scores[2]), as_compared(scores[0]), as_compared(scores[1])]  # sft is the baseline
-    (compared,) = compare_arms(arms).tasks
-    table = " ".join((folder / "table.txt").read_text(encoding="utf-8").split())
-    for score in compared.scores:
-        assert f"{score.arm} {average_text(score.average)}" in table
-    found = {arm["arm"]["name"]: arm["minus_sft"] for arm in json.loads((folder / "results.json").read_text())["arms"]}
-    assert found.pop("sft") is None
-    for score in compared.scores[1:]:
-        kept = {"comparison": asdict(score.against), "p_holm": score.p_holm}
-        assert found[score.arm] == json.loads(json.dumps(kept))
-        shown = difference_cells(score.against.difference, score.p_holm, score.is_clear)
-        assert " ".join(" ".join(cell.plain for cell in shown).split()) in table
-    assert ONE_SEED in table
+    out, tables = finished
+    known = outcomes_of(out)
+    for table in (tables[0], tables[2]):
+        names = [score.arm for score in table.scores]
+        methods = {arm.name: arm.method or "base" for arm in ARMS} | {"teacher": "teacher"}
+        of = {name: [each for each in known if each.run.method == methods[name]] for name in names}
+        order = [BASELINE, *(name for name in names if name != BASELINE)]
+        (compared,) = compare_arms([as_compared(name, of[name], table.decoding) for name in order]).tasks
+        ours = {score.arm: score for score in table.scores}
+        for score in compared.scores:
+            assert ours[score.arm].average == score.average
+            if score.against is not None:
+                assert asdict(ours[score.arm].against) == {"comparison": asdict(score.against), "p_holm": score.p_holm}
 
 
-def test_the_table_is_whole_at_80_columns(finished):
-    _, scores = finished
+def test_the_tables_are_whole_at_80_columns(finished):
+    _, tables = finished
     narrow = Console(file=StringIO(), width=80)
-    narrow.print(demo.score_table(scores))
-    assert "…" not in narrow.file.getvalue()
-    assert all(average_text(s.average).plain in narrow.file.getvalue() for s in scores)
+    narrow.print(scene_heading(scene(SHORTEST), WHOLE_DEMO), scene_view(tables), closing_lines(WHOLE_DEMO))
+    said = narrow.file.getvalue()
+    assert "…" not in said
+    for table in tables:
+        for score in table.scores:
+            assert average_text(score.average).plain in said
+            if score.against is not None:
+                cells = difference_cells(score.against.comparison.difference, score.against.p_holm, False)
+                assert cells[0].plain.strip() in said
+    words = " ".join(said.split())
+    assert "3 trainings of one pre-trained student" in words
+    assert f"{OURS} minus {RIVAL}:" in words
+    assert "target-sft 0.01 150 eta 0.8" in words
 
 
-def test_finished_arms_are_read_and_others_made_again(finished, tmp_path):
-    folder, scores = finished
-    world, target = lab.world("weak-operator"), scores[1]
-
-    def never(done: int, total: int) -> None:
-        raise AssertionError("the arm ran again")
-
-    again = demo_outcome(target.run, world, folder / "target-sft-eta-0.2", never, console())
-    assert again == target
-    base = scores[0].run
-    shorter, steps = replace(base, budget=replace(base.budget, test=2)), []
-    other = demo_outcome(shorter, world, tmp_path, lambda *s: steps.append(s), console())
-    assert len(other.right) == 2
-    assert steps
+def test_finished_runs_are_read_and_those_of_another_size_are_made_again(finished, monkeypatch, capsys):
+    out, tables = finished
+    monkeypatch.setattr(demo, "QUICK_DEMO", replace(QUICK_DEMO, test=5, samples=3))
+    monkeypatch.setattr(demo, "QUICK_STEPS", 250)
+    monkeypatch.setattr(demo, "made_outcome", lambda *given, **named: pytest.fail("a run was made again"))
+    assert run_demo(out, setting=SHORTEST, seed=3, workers=1, quick=True) == {SHORTEST: tables}
+    run = read_study_outcome(next(out.glob("*/base-*.json"))).run
+    assert demo_outcome(run, replace(QUICK_DEMO, test=5, samples=3), out) is not None
+    assert demo_outcome(run, replace(QUICK_DEMO, test=6, samples=3), out) is None
+    assert demo_outcome(run, replace(QUICK_DEMO, test=5, samples=2), out) is None
 
 
-def test_a_score_of_another_version_is_made_again_and_said_so(finished, tmp_path):
-    _, scores = finished
-    base, said = replace(scores[0].run, budget=replace(scores[0].run.budget, test=2)), console()
-    (tmp_path / "score.json").write_text('{"arm": {"name": "base"}, "mean": 0.5}')
-    made = demo_outcome(base, lab.world("weak-operator"), tmp_path, lambda *s: None, said)
-    assert "score.json is of another version of qtarget; base is run again" in " ".join(said.file.getvalue().split())
-    assert demo_outcome(base, lab.world("weak-operator"), tmp_path, lambda *s: pytest.fail("again"), said) == made
+def test_a_damaged_outcome_is_refused_by_name(finished, tmp_path):
+    out, _ = finished
+    path = next(out.glob("*/base-*.json"))
+    run = read_study_outcome(path).run
+    (tmp_path / run.place).mkdir()
+    (tmp_path / run.place / path.name).write_text(path.read_text()[:-40])
+    with pytest.raises(ValueError, match="is damaged; remove it to run it again"):
+        demo_outcome(run, QUICK_DEMO, tmp_path)
 
 
-def test_an_interrupted_arm_leaves_no_score(tmp_path):
-    world = lab.world("weak-operator")
+def test_answers_that_were_cut_off_are_said():
+    of = scene(SHORTEST)
+    runs = of.runs(replace(WHOLE_DEMO, seeds=2, test=4, samples=2))
+    outcomes = []
+    for run in runs:
+        drawn = {
+            each.label: DrawnAnswers([1, 0, 1, 1], 2 if each.temperature else 1, 0.4 * (run.method == "dft"), 9.0)
+            for each in run.decodings
+        }
+        outcomes.append(StudyOutcome(run, drawn, {}, [], 1.0, {}))
+    console = Console(file=StringIO(), width=80)
+    console.print(scene_view([demo_table(of, outcomes, COMMON)]))
+    assert "! answers cut off at the length limit: dft 40 %" in console.file.getvalue()
 
-    def stop(done: int, total: int) -> None:
+
+def test_an_interrupted_run_leaves_no_outcome(tmp_path, monkeypatch):
+    from qtarget.study.tuned import runs
+
+    def stop(*given):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(runs, "score_model", stop)
     with pytest.raises(KeyboardInterrupt):
-        demo_outcome(Run(world.name, "sft", {}, 0, demo_budget(world, quick=True)), world, tmp_path, stop, console())
-    assert not (tmp_path / "score.json").exists()
+        run_demo(tmp_path, setting=SHORTEST, workers=1, quick=True)
+    assert list(tmp_path.glob("noise*/*.json")) == []
 
 
-def test_an_unknown_world_is_refused_by_its_near_miss(tmp_path):
-    with pytest.raises(ValueError, match="weak-operator"):
-        demo.run_demo(tmp_path, world="weak-opertor")
+def test_an_unknown_setting_is_refused_by_its_near_miss(tmp_path):
+    with pytest.raises(ValueError, match="Did you mean 'wrong-rows'"):
+        run_demo(tmp_path, setting="wrong-row")

@@ -176,7 +176,7 @@ def test_of_a_finished_study_nothing_is_measured(place, monkeypatch):
 def test_workers_make_what_one_process_makes(place, tmp_path):
     untouched = [run for run in TINY.development_runs(DEMO_SETTING) if not run.trains]
     elsewhere = StudyFolders(tmp_path / "results", place.models)
-    with schedule._hands(2, elsewhere) as hands:
+    with schedule.working_hands(2, elsewhere) as hands:
         (made,) = schedule._make(untouched, TINY, DEMO_SETTING, elsewhere, hands, console())
     known = known_outcome(untouched[0], place.results)
     assert known is not None
@@ -192,7 +192,7 @@ def test_a_worker_that_is_killed_is_said_in_words(tmp_path):
     place = StudyFolders(tmp_path / "results", tmp_path / "models")
     with (
         pytest.raises(ValueError, match=r"was killed.*stays in .*results, and the same command goes on from there"),
-        schedule._hands(2, place) as hands,
+        schedule.working_hands(2, place) as hands,
     ):
         list(hands([killed_worker, killed_worker]))
 
@@ -508,3 +508,36 @@ def test_what_the_readme_says_of_the_study_is_what_its_results_say():
     assert f"(kd {most['kd']:.0f}, plain sft {most['sft']:.0f}, dft {most['dft']:.0f})" in said
     above = [100 * ahead_of(each, "sft").mean for each in found if each.setting.name.startswith("noise0.3")]
     assert f"{min(above):.0f} to {max(above):.0f} points above sft" in said
+
+
+IN_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 10: "ten", 12: "twelve", 13: "thirteen"}
+
+
+def test_the_numbers_in_the_prose_of_the_page_are_those_of_the_study():
+    kept = kept_protocol(WHOLE, ROOT / "benchmarks" / "results" / "study")
+    page = " ".join((ROOT / "docs" / "study.md").read_text(encoding="utf-8").split())
+    arms, settings = len(WHOLE.arms), [setting for setting in WHOLE.settings if not setting.is_control]
+    trained = next(arm for arm in WHOLE.arms if arm.name == "sft")
+    batch, rows = settings[0].world.batch_size, WHOLE.demonstrations
+    short, long = sorted({each.steps for each in trained.configurations})
+    runs = {run.place for setting in settings for run in WHOLE.development_runs(setting) if run.method == "sft"}
+    noise = max(setting.noise for setting in settings)
+    count = {name: len({getattr(s, name) for s in settings}) for name in ("teacher", "student")}
+    for said in (
+        f"{rows} rows are passed over {short * batch // rows} times ({short} steps) or "
+        f"{long * batch // rows} times ({long})",
+        f"to tune {IN_WORDS[arms]} arms alike",
+        f"to do it in {IN_WORDS[round(estimate.HOURS)]} hours on {IN_WORDS[estimate.CORES]} cores",
+        f"Average@{WHOLE.samples} at temperature {COMMON.temperature:g} and top_p {COMMON.top_p:g}",
+        f"adjusted by Holm for {IN_WORDS[len(settings)]} settings",
+        f"{IN_WORDS[arms].title()} arms in {IN_WORDS[len(WHOLE.settings)]} settings, at three decodings",
+        f"{IN_WORDS[len(settings)].title()}: rows without wrong steps, or with {100 * noise:.0f} % of them wrong; "
+        f"{IN_WORDS[count['teacher']]} teachers; {IN_WORDS[count['student']]} students",
+        f"{IN_WORDS[len(trained.configurations)].title()} configurations for every arm",
+        f"chooses among {IN_WORDS[len(DECODINGS)]} decodings",
+        f"Of all {IN_WORDS[len(settings)]} settings the mean, and the largest",
+        f"share {IN_WORDS[kept['pretraining_seeds']]} pre-trained students of each kind, and arms without a teacher "
+        f"have {IN_WORDS[len(runs)]} results behind {IN_WORDS[len(settings)]} rows",
+        f"({IN_WORDS[estimate.FEWEST_SEEDS]} to {IN_WORDS[estimate.MOST_SEEDS]})",
+    ):
+        assert said in page, said

@@ -30,7 +30,15 @@ from qtarget.cli.training_commands import training_app
 from qtarget.cli.versions_report import print_versions
 from qtarget.console import SafeConsole, accept_any_encoding, visible
 from qtarget.disk.held_folders import SecondWriterError
-from qtarget.outcomes import FinishedRunError, Interruption, LostRankError, Refusal, UnusableRow, missing_library
+from qtarget.outcomes import (
+    FinishedRunError,
+    Interruption,
+    LostRankError,
+    Refusal,
+    UnusableRow,
+    leave_out_idle_warnings,
+    missing_library,
+)
 from qtarget.servers.address_secrets import without_secrets
 
 app = typer.Typer(
@@ -73,6 +81,7 @@ def main(argv: list[str] | None = None) -> None:
         argv: the arguments, without the program's name; None for those of this process.
     """
     accept_any_encoding()
+    leave_out_idle_warnings()
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in arguments
     shows_all_noise.set(debug)

@@ -51,15 +51,40 @@ def run_recipes_command(
         bool, typer.Option("--launch", help="Write configurations and print lines for several GPUs; run nothing.")
     ] = False,
     gpus: Annotated[int | None, typer.Option(help="With --launch.", min=1, show_default="the recipe's")] = None,
+    model: Annotated[str | None, typer.Option(help="Another student.", show_default="the recipe's")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Another teacher.", show_default="the recipe's")] = None,
+    keys: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of `qtarget train` over the recipe's; repeatable."),
+    ] = None,
+    cache: Annotated[bool, typer.Option("--cache", help="Ask the teacher once, ahead of the arms.")] = False,
+    task: Annotated[str | None, typer.Option(help="Sets to ask, as gsm8k,amc23.", show_default="the recipe's")] = None,
+    rows: Annotated[list[str] | None, typer.Option(metavar="SET=FILE", help="Questions of a set; repeatable.")] = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many questions of each set.", min=1)] = None,
+    k: Annotated[int | None, typer.Option(help="Answers to a question.", min=1, show_default="16")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of the longest answer.", min=1, show_default="the recipe's")
+    ] = None,
 ) -> None:
-    """Train and evaluate every arm of a setting, with the paper's figures beside. What is finished is read."""
+    """Train and evaluate every arm of a setting, with the paper's figures beside. What is finished is read.
+
+    Models, keys and questions of your own are said in the table and in results.json: the paper's figures are then of
+    something else.
+    """
+    from qtarget.recipes.changes import changed_recipe, parse_keys
     from qtarget.recipes.launch import print_launch
-    from qtarget.recipes.run_options import chosen_recipes, run_options
-    from qtarget.recipes.run_recipe import check_results, run_all
+    from qtarget.recipes.run_options import chosen_recipes, results_folder, run_options
+    from qtarget.recipes.run_recipe import check_arms, check_results, run_all
 
     with preparation():
-        chosen = chosen_recipes(names or [], every)
-        options = run_options(chosen, methods, dry_run, out, "vllm" if vllm else "hf")
+        models = {key: value for key, value in (("model", model), ("teacher", teacher)) if value is not None}
+        tasks = None if task is None else [name.strip() for name in task.split(",")]
+        asked = {"tasks": tasks, "k": k, "max_new_tokens": max_new_tokens}
+        folder = results_folder(out, dry_run)
+        given, cached = models | parse_keys(keys or []), folder if cache else None
+        chosen = [changed_recipe(each, given, asked, cached) for each in chosen_recipes(names or [], every)]
+        options = run_options(chosen, methods, dry_run, folder, "vllm" if vllm else "hf", limit, rows or ())
+        check_arms(chosen, options)
         check_results(chosen, options)
         if launch:
             return print_launch(chosen, options, gpus, SafeConsole(soft_wrap=True))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoConfig
 
+from qtarget.disk.sizes import in_bytes
 from qtarget.fused.memory import free_bytes
 from qtarget.job.cost.cache_cost import CacheCost, CountedRows, cache_cost, tokens_to_read
 from qtarget.job.cost.disk_use import free_on_disk
@@ -17,7 +18,6 @@ from qtarget.outcomes import Refusal
 from qtarget.teacher import Document, Keep, kept_logprobs
 from qtarget.teacher.cache.captured import CapturedMass
 from qtarget.teacher.cache.contents import bytes_per_token, cut_into_shards
-from qtarget.teacher.cache.format import readable
 
 ROWS_TIMED = 8
 """Documents that the real model is asked about. They are taken in the order of their digests, which is a random one."""
@@ -113,7 +113,7 @@ def _does_not_fit(model: ModelToCache, prepared: PreparedCaches) -> str | None:
         needed = weight_bytes((model.source, config), model.dtype, args.trust_remote_code)
         free = free_bytes(args.device)
         if free is not None and needed > free:
-            return f"its weights are {readable(needed)}, and {readable(free)} of memory are free"
+            return f"its weights are {in_bytes(needed)}, and {in_bytes(free)} of memory are free"
     return None
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from qtarget.disk.sizes import in_bytes
 from qtarget.job.cache_dry_run import FORMULA, CacheDryRun
-from qtarget.job.cost.printed import break_even_remark, cost_heading, cost_table, in_gb, in_hours, runs_in_words
+from qtarget.job.cost.printed import break_even_remark, cost_heading, cost_table, in_hours, runs_in_words
 
 
 def dry_run_view(found: Sequence[CacheDryRun]) -> RenderableType:
@@ -25,7 +26,7 @@ def _one(each: CacheDryRun) -> Iterator[RenderableType]:
         yield Text(f"\n{each.pilot.warning}", style="bold yellow")
     if each.free is not None and each.cost.bytes > each.free:
         yield Text(
-            f"\n{in_gb(each.cost.bytes)} are written and {in_gb(each.free)} are free: keep fewer tokens "
+            f"\n{in_bytes(each.cost.bytes)} are written and {in_bytes(each.free)} are free: keep fewer tokens "
             "(`teacher_top_k`), or write elsewhere.",
             style="bold yellow",
         )
@@ -36,9 +37,9 @@ def _figures(each: CacheDryRun) -> Iterator[tuple[str, str, str]]:
     yield "rows", f"{cost.documents:,}", "of training and evaluation, each once"
     yield "tokens", f"{cost.tokens:,}", f"are learned, of {cost.read:,} that it reads"
     per_token = f"{cost.kept} kept at each, in {each.storage_dtype}: {each.bytes_per_token} bytes"
-    yield "on disk", in_gb(cost.bytes), f"{per_token}; shards: {cost.shards:,}"
+    yield "on disk", in_bytes(cost.bytes), f"{per_token}; shards: {cost.shards:,}"
     if each.free is not None:
-        yield "free", in_gb(each.free), ""
+        yield "free", in_bytes(each.free), ""
     yield from _times(each)
     runs = f"a cache costs less from {runs_in_words(cost.pays_from)} on"
     yield "break-even", f"{cost.break_even:.2g} runs", f"{runs}; {break_even_remark(cost.read, cost.read_live)}"

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from qtarget.console import SafeConsole
+from qtarget.disk.sizes import in_bytes
 from qtarget.teacher.cache import CachePlan, CacheShard, Ranks, Report
 from qtarget.teacher.cache.contents import tokens_in
-from qtarget.teacher.cache.format import readable
 from qtarget.teacher.cache.verify import histogram_lines
 
 _LINE_SECONDS = 10.0
@@ -92,7 +92,7 @@ class CacheProgress:
 
     def _heading(self) -> str:
         plan = self.plan
-        size = f"{_shards(len(plan.shards))}, about {readable(plan.bytes)}"
+        size = f"{_shards(len(plan.shards))}, about {in_bytes(plan.bytes)}"
         return f"{self.name}: {plan.tokens:,} tokens in {size}, to {self.folder}"
 
     def _line(self) -> str:
@@ -147,7 +147,7 @@ def _rows(report: Report) -> dict[str, str]:
     rows = {
         "cache": report.folder,
         "tokens": f"{report.tokens:,} in {report.documents:,} documents, {_shards(report.shards)}",
-        "size": f"{readable(report.bytes)}, {report.bytes_per_token:.1f} bytes a token",
+        "size": f"{in_bytes(report.bytes)}, {report.bytes_per_token:.1f} bytes a token",
     }
     if report.mean_captured is not None and report.label_outside is not None:
         low = ", ".join(f"{value:.3f} at {percent} %" for percent, value in report.percentiles.items())

@@ -1,4 +1,4 @@
-"""Estimates of what a training takes, by formula, not measured: bytes on each GPU, operations, hours."""
+"""Estimates of what training and evaluation take, by formula, not measured: bytes on each GPU, operations, hours."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -68,6 +68,25 @@ class Workload:
     sharded: bool
     flops: float
     utilization: float
+
+
+@dataclass(frozen=True)
+class GenerationLoad:
+    """What decides the hours of an evaluation.
+
+    Attributes:
+        answers: to all questions; length: tokens of the longest answer.
+        at_once: answers that are written together.
+        layer_seconds: the least that a layer takes for one more token of each, by what launching its work costs.
+        bandwidth: bytes of memory that are reached in a second.
+    """
+
+    model: Shape
+    answers: int
+    length: int
+    at_once: int
+    layer_seconds: float
+    bandwidth: float
 
 
 @dataclass(frozen=True)
@@ -156,3 +175,16 @@ def _attention(shape: Shape, length: int) -> int:
 def training_hours(load: Workload) -> float:
     """Hours that the run takes on its GPUs together."""
     return training_flops(load) / (load.gpus * load.flops * load.utilization) / 3600
+
+
+def generation_hours(load: GenerationLoad) -> float:
+    """Hours of one GPU to write the answers, were each as long as it may be.
+
+    One more token of every answer reads the weights in bf16 and the keys and values so far (half of the longest answer,
+    in the mean), or takes as long as its launches. Reading the questions is left out.
+    """
+    model = load.model
+    kept = 2 * 2 * model.layers * model.kv_heads * model.head_dim * load.at_once * load.length // 2
+    read = (2 * (model.layers * model.layer + model.embedding) + kept) / load.bandwidth
+    step = max(read, load.layer_seconds * model.layers)
+    return load.answers / load.at_once * load.length * step / 3600

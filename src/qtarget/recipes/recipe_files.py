@@ -1,6 +1,6 @@
 """Recipes read from the YAML files in `files/`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +32,8 @@ class Recipe:
 
     Attributes:
         versions: recipe_version of every file it is put together from, by the file's name.
+        changes: keys of its training that a user gave in the place of its own; they hold above all files.
+        asked_otherwise: the same of its evaluation.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Recipe:
     setting: SettingPart
     arms: dict[str, MethodPart]
     versions: dict[str, int]
+    changes: Values = field(default_factory=dict)
+    asked_otherwise: Values = field(default_factory=dict)
 
     @property
     def title(self) -> str:

@@ -3,7 +3,9 @@
 from typing import Any
 
 import qtarget as qt
-from qtarget.recipes.estimates import Workload
+from qtarget.evaluate.tasks import TASKS
+from qtarget.recipes.changes import changes_for
+from qtarget.recipes.estimates import GenerationLoad, Workload
 from qtarget.recipes.recipe_files import Recipe, shapes
 from qtarget.recipes.schema import Launch, MethodPart, SourcedValue, Values
 from qtarget.target.hyperparameters import suggestion
@@ -28,7 +30,8 @@ def trained_arms(recipe: Recipe) -> list[str]:
 def resolved_values(recipe: Recipe, arm: str, gpus: int | None = None) -> Values:
     """The keys of `qtarget train` for an arm, each with its source.
 
-    Where several files give a key, the most specific one holds: arm, setting, model, data, protocol.
+    Where several files give a key, the most specific one holds: arm, setting, model, data, protocol. A user's change
+    holds above all.
 
     Args:
         gpus: number that a step's rows are spread over; None for the recipe's own.
@@ -45,7 +48,8 @@ def resolved_values(recipe: Recipe, arm: str, gpus: int | None = None) -> Values
         del values["teacher"]
     first = ("model", "teacher", *part.job)
     ordered = {key: values[key] for key in (*(k for k in first if k in values), *values)}
-    return {**ordered, **_batch(launch_of(recipe), gpus)}
+    changes = changes_for(recipe, part, needs_teacher(part))
+    return {**ordered, **_batch(launch_of(recipe), gpus), **changes}
 
 
 def needs_teacher(part: MethodPart) -> bool:
@@ -107,6 +111,28 @@ def workload_of(recipe: Recipe, arm: str, gpus: int | None = None) -> Workload:
         flops=1e12 * float(assumed["tflops"].value),
         utilization=float(assumed["utilization"].value),
     )
+
+
+def generation_of(recipe: Recipe, generator: str) -> GenerationLoad | None:
+    """What the hours of an arm's evaluation with a generator are estimated from; None where no set's size is known."""
+    asked, assumed = recipe.evaluation, recipe.protocol.assumed
+    questions = asked.questions.value if asked.questions else sum(TASKS[name].rows or 0 for name in asked.tasks.value)
+    if not questions:
+        return None
+    return GenerationLoad(
+        model=shapes().shapes[recipe.model.shape],
+        answers=int(asked.k.value) * questions,
+        length=int(asked.max_new_tokens.value),
+        at_once=int(assumed["answers_at_once"].value[generator]),
+        layer_seconds=float(assumed["layer_seconds"].value[generator]),
+        bandwidth=1e12 * float(assumed["terabytes_per_second"].value) * float(assumed["bandwidth_reached"].value),
+    )
+
+
+def unknown_sets(recipe: Recipe) -> list[str]:
+    """The sets whose number of questions is not known, which an estimate of evaluation leaves out."""
+    asked = recipe.evaluation
+    return [] if asked.questions else [name for name in asked.tasks.value if TASKS[name].rows is None]
 
 
 def left_open(recipe: Recipe) -> list[str]:

@@ -24,16 +24,19 @@ from qtarget.evaluate.tasks.lock_file import LOCK_NAME
 from qtarget.evaluate.tasks.questions import sample_rows
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.read_job import job_of
+from qtarget.job.teacher_cache import prepare_caches, write_caches
 from qtarget.job.training import CONFIGURATION, LAST_GOOD, prepare_training, run_training
+from qtarget.job.training_table import TrainingTable
 from qtarget.recipes.dry import DRY_PROTOCOL, DRY_QUESTIONS, dry_models, dry_values
 from qtarget.recipes.estimates import GIB, memory
 from qtarget.recipes.launch import arm_values, write_config
 from qtarget.recipes.parity import check_parity
 from qtarget.recipes.recipe_files import Recipe
-from qtarget.recipes.resolve import arm_of, without_sources, workload_of
+from qtarget.recipes.resolve import arm_of, trained_arms, without_sources, workload_of
 from qtarget.recipes.run_options import RunOptions
 from qtarget.recipes.table import RecipeScore, arm_score, comparison
-from qtarget.study.quiet import quiet
+from qtarget.study.quiet import quiet, quiet_libraries
+from qtarget.teacher.cache.format import is_whole_cache
 from qtarget.train.resumption.whole_checkpoints import STATE, checkpoints_in
 
 RESULTS_FILE, EVALUATION = "results.json", "evaluation"
@@ -78,15 +81,29 @@ def check_results(recipes: Sequence[Recipe], options: RunOptions) -> None:
         _earlier(recipe, options, options.out / recipe.name)
 
 
+def check_arms(chosen: Sequence[Recipe], options: RunOptions) -> None:
+    """Check the configuration of every arm that is trained, before any work.
+
+    Raises:
+        ValueError: a key that a user set is unknown, or its value is none; the message names the arm.
+    """
+    for each in chosen:
+        for arm in (arm for arm in options.arms_of(each) if arm in trained_arms(each)):
+            try:
+                job_of(without_sources(arm_values(each, arm, options.out / each.name / arm, gpus=1)))
+            except ValueError as error:
+                raise ValueError(f"{each.name}, {arm}: {error}") from error
+
+
 def run_all(recipes: Sequence[Recipe], options: RunOptions, console: Console) -> None:
     """Run one recipe after the other and print a table of each. The first failure stops; what is finished stays."""
     for recipe in recipes:
         options.arms_of(recipe)
-    with quiet() if options.dry else nullcontext():
+    with quiet() if options.dry else quiet_libraries():
         for recipe in recipes:
             console.print(recipe.title, style="bold")
             scores = run_recipe(recipe, options, lambda line: console.print(f"  {line}"))
-            console.print(comparison(recipe, scores, options.dry))
+            console.print(comparison(recipe, scores, options.dry, options.changed(recipe)))
     console.print(Text.assemble("Models, samples and figures: ", (str(options.out), "bold")))
 
 
@@ -96,8 +113,10 @@ def evaluation_plan(recipe: Recipe, arm: str, model: str, folder: Path, options:
     fields = ("k", "temperature", "top_p", "max_new_tokens")
     protocol = {name: getattr(settings, name).value for name in fields} | {"prompt": prompt_of(recipe)}
     if not options.dry:
-        dtype = str(settings.dtype.value)
-        return EvaluationPlan(model, names, folder / EVALUATION, protocol, dtype=dtype, generator=options.generator)
+        dtype, out = str(settings.dtype.value), folder / EVALUATION
+        return EvaluationPlan(
+            model, names, out, protocol, options.limit, options.rows, dtype=dtype, generator=options.generator
+        )
     rows = {name: sample_rows(task(name)) for name in names}
     small, lock = {**protocol, **DRY_PROTOCOL}, options.out / LOCK_NAME
     return EvaluationPlan(
@@ -119,11 +138,24 @@ def _model(recipe: Recipe, arm: str, folder: Path, options: RunOptions, print_li
     if is_trained(job):
         print_line(f"{arm}: trained already, in {job.output}")
     else:
-        if not options.dry:
+        if not options.dry and not recipe.changes:
             need = memory(workload_of(recipe, arm, gpus=1)).total / GIB
             print_line(f"{arm}: training needs about {need:.0f} GiB of one GPU, by estimate; --launch is for several")
+        if "teacher_cache" in values and not options.dry:
+            _ask_teacher(job)
         _train(recipe, arm, job, folder, options.dry)
     return str(job.output)
+
+
+def _ask_teacher(job: Job) -> None:
+    """Write what the teacher says of the rows, where no earlier arm had it written.
+
+    Raises:
+        Refusal: the teacher does not load, or the folder holds another cache.
+    """
+    prepared = prepare_caches(job)
+    if not all(is_whole_cache(model.folder) for model in prepared.models):
+        write_caches(prepared)
 
 
 def is_trained(job: Job) -> bool:
@@ -173,7 +205,10 @@ def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
     if dry:
         trainer.remove_callback(PrinterCallback)
     check_parity(trainer, prompt_of(recipe))
-    run_training(trainer, lambda _: "the same command")
+    with TrainingTable() if not dry else nullcontext() as table:
+        if table is not None:
+            table.replace_printers_of(trainer)
+        run_training(trainer, lambda _: "the same command")
     del trainer
     gc.collect()  # frees this arm's models before the next arm's are loaded
 
@@ -206,6 +241,7 @@ def _save(recipe: Recipe, scores: Sequence[RecipeScore], options: RunOptions, ho
         "recipe": recipe.name,
         "versions": recipe.versions,
         "dry_run": options.dry,
+        "changed": options.changed(recipe),
         "paper": {arm: value.model_dump() for arm, value in recipe.paper.items()},
         "arms": [asdict(score) for score in every],
     }
@@ -216,13 +252,15 @@ def _save(recipe: Recipe, scores: Sequence[RecipeScore], options: RunOptions, ho
 
 
 def _earlier(recipe: Recipe, options: RunOptions, home: Path) -> list[RecipeScore]:
-    """Scores that an earlier run wrote, unless it was of another version of the recipe, or dry where this is not."""
+    """Scores that an earlier run wrote, unless it was of another version of the recipe, dry where this is not, or
+    changed otherwise."""
     if not (home / RESULTS_FILE).is_file():
         return []
     remedy = "delete it; arms that are finished are read again from their own folders"
     record = read_json_object(home / RESULTS_FILE, remedy)
     if (other := record.get("recipe", recipe.name)) != recipe.name:
         raise ValueError(f"{home / RESULTS_FILE} is damaged (it is of the recipe {other!r}); {remedy}.")
-    same = (record.get("versions"), record.get("dry_run")) == (recipe.versions, options.dry)
+    mine = (recipe.versions, options.dry, options.changed(recipe))
+    same = (record.get("versions"), record.get("dry_run"), record.get("changed", {})) == mine
     with reading_fields(home / RESULTS_FILE, remedy):
         return [RecipeScore(**{**arm, "warnings": tuple(arm["warnings"])}) for arm in record["arms"]] if same else []

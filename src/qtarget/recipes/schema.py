@@ -6,13 +6,14 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from qtarget.recipes.estimates import Shape
 
-ValueOrigin = Literal["paper", "figure", "ancestor", "ours", "derived"]
+ValueOrigin = Literal["paper", "figure", "ancestor", "ours", "derived", "yours"]
 ORIGINS: dict[ValueOrigin, str] = {
     "paper": "said by the Target-SFT paper (arXiv 2606.11189)",
     "figure": "read off that paper's figure",
     "ancestor": "what DFT (arXiv 2508.05629), BLL (2510.00526) or m1 (2504.00869) did; the paper does not say",
     "ours": "our choice; the paper does not say",
     "derived": "follows from other values",
+    "yours": "given on the command line, for this run",
 }
 """Where a value may come from. Only `paper` and `figure` are the paper's own."""
 

@@ -1,9 +1,10 @@
 """The table of a recipe run: each arm's score beside the paper's."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -53,8 +54,14 @@ def arm_score(arm: str, results: Results) -> RecipeScore:
     )
 
 
-def comparison(recipe: Recipe, scores: Sequence[RecipeScore], dry: bool) -> RenderableType:
-    """The table, with notes on how to read it."""
+def comparison(
+    recipe: Recipe, scores: Sequence[RecipeScore], dry: bool, changed: Mapping[str, Any] | None = None
+) -> RenderableType:
+    """The table, with notes on how to read it.
+
+    Args:
+        changed: what the run changes of the recipe.
+    """
     k = scores[0].k
     title = f"{recipe.title}: Average@{k} in per cent, {scores[0].questions} questions of {len(scores[0].tasks)} sets"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -67,6 +74,9 @@ def comparison(recipe: Recipe, scores: Sequence[RecipeScore], dry: bool) -> Rend
         table.add_row(score.arm, here, paper_figure(paper.value, paper.where), f"{100 * score.truncated:.0f} %")
     notes = ["The paper's are read off its figure: ±0.3, with ~ about ±0.6, = from its text."]
     notes += [] if dry else [f"{score.arm}, {warning}" for score in scores for warning in score.warnings]
+    if changed:
+        said = ", ".join(f"{key} {value}" for key, value in changed.items())
+        notes.insert(0, f"Changed from the recipe, so the paper's figures are of something else: {said}.")
     if dry:
         notes.insert(0, "A dry run: tiny random models and invented rows. The figures here mean nothing.")
     return Group(Text(title, style="bold"), table, *(Text(note, style="dim") for note in notes))

@@ -11,40 +11,50 @@ from rich.table import Table
 from rich.text import Text
 
 import qtarget as qt
-from qtarget.recipes.estimates import GIB, Memory, memory, training_hours
+from qtarget.recipes.estimates import GIB, Memory, generation_hours, memory, training_hours
 from qtarget.recipes.launch import CONFIG, arm_values, launch_line
 from qtarget.recipes.recipe_files import Recipe, paper_figure
-from qtarget.recipes.resolve import gpus_of, launch_of, left_open, trained_arms, workload_of
+from qtarget.recipes.resolve import (
+    generation_of,
+    gpus_of,
+    launch_of,
+    left_open,
+    trained_arms,
+    unknown_sets,
+    workload_of,
+)
 from qtarget.recipes.run_options import DEFAULT_OUT
 from qtarget.recipes.schema import ORIGINS, SourcedValue, Values
 
-_WIDE, _NARROW = 100, 78
+_WIDE, _NARROW = 100, 79
 
 
 def recipes_table(recipes: list[Recipe], width: int) -> RenderableType:
-    """A row for each recipe (under 78 columns a paragraph): what the paper's figure shows, and GPU hours of all arms
+    """A row for each recipe (under 79 columns a paragraph): what the paper's figure shows, and hours of all arms
     together."""
     shown = _figures_table(recipes, width) if width >= _NARROW else Group(*map(_figures_paragraph, recipes))
     notes = (
         "Average@16 in per cent, read off the paper's figure: ±0.3; ~ marker hidden, ±0.6 or more; = from its text.",
-        "GPU h: hours of one H100 to train all arms, by formula, not measured; evaluation comes on top.",
+        "train, eval: hours of one H100, by formula, not measured: to train all arms, and at most to evaluate them "
+        "with transformers (`--vllm` takes a small part of it); + where sets of unknown size come on top.",
         "`qtarget recipes show NAME` says where every value is from; `run --all --dry-run` tries all.",
     )
     return Group(shown, *(Text(note, style="dim") for note in notes))
 
 
 def _figures_table(recipes: list[Recipe], width: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if width >= _WIDE else 0, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if width >= _WIDE else 0, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("recipe", style="bold", no_wrap=True)
     for part in recipes[0].arms.values():
         called = str(part.called.value)
         table.add_column(called if width >= _WIDE else called.removesuffix("-SFT"), justify="right", no_wrap=True)
-    table.add_column("GPU h", justify="right", no_wrap=True)
+    for hours in ("train", "eval"):
+        table.add_column(hours, justify="right", no_wrap=True)
     if width >= _WIDE:
         table.add_column("teacher", style="dim")
     for recipe in recipes:
         wide = [str(recipe.model.job["teacher"].value).rpartition("/")[2]] if width >= _WIDE else []
-        table.add_row(recipe.name, *_figures(recipe), f"{_all_hours(recipe):.1f}", *wide)
+        table.add_row(recipe.name, *_figures(recipe), f"{_all_hours(recipe):.1f}", _evaluation_hours(recipe), *wide)
     return table
 
 
@@ -55,11 +65,22 @@ def _figures(recipe: Recipe) -> list[str]:
 def _figures_paragraph(recipe: Recipe) -> Text:
     names = [str(part.called.value) for part in recipe.arms.values()]
     figures = [f"{name} {figure.strip()}" for name, figure in zip(names, _figures(recipe), strict=True)]
-    return Text.assemble((recipe.name, "bold"), f"\n  {', '.join(figures)}; GPU h {_all_hours(recipe):.1f}")
+    return Text.assemble(
+        (recipe.name, "bold"),
+        f"\n  {', '.join(figures)}; train {_all_hours(recipe):.1f}, eval {_evaluation_hours(recipe)}",
+    )
 
 
 def _all_hours(recipe: Recipe) -> float:
     return sum(_gpu_hours(recipe, arm) for arm in trained_arms(recipe))
+
+
+def _evaluation_hours(recipe: Recipe) -> str:
+    """Of all arms with transformers, at most; "+" where sets are left out."""
+    load = generation_of(recipe, "hf")
+    if load is None:
+        return "?"
+    return f"{len(recipe.arms) * generation_hours(load):.0f}{'+' if unknown_sets(recipe) else ''}"
 
 
 def _gpu_hours(recipe: Recipe, arm: str) -> float:
@@ -86,7 +107,7 @@ def recipe_page(recipe: Recipe, width: int, arms: list[str] | None = None, gpus:
         _heading("evaluation"),
         _values(_evaluation(recipe), narrow),
         _heading("estimates", "GiB at the peak on each GPU, and hours; by formula, not measured"),
-        _estimates(recipe, arms, gpus),
+        _estimates(recipe, arms, gpus, narrow),
         *(_indented(line, "dim") for line in assumptions(recipe, gpus)),
         _heading("launch", f"`qtarget recipes run {recipe.name} --launch{own_gpus}` writes the configurations"),
         Text(_launch_loop(recipe, arms, gpus)),
@@ -156,18 +177,19 @@ def _evaluation(recipe: Recipe) -> Values:
     return {"prompt": prompt, **{name: getattr(asked, name) for name in fields}}
 
 
-def _estimates(recipe: Recipe, arms: list[str], gpus: int | None) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+def _estimates(recipe: Recipe, arms: list[str], gpus: int | None, narrow: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1, 0, 0), pad_edge=False)
     table.add_column("", no_wrap=True)
+    asked = "?" if (found := generation_of(recipe, "hf")) is None else f"{generation_hours(found):.1f}"
     names = ("weights", "gradients", "optimizer", "activations", "teacher", "loss", "total")
-    for name in ("weights", "grad.", "optim.", "activ.", "teacher", "loss", "total", "hours"):
+    for name in ("weights", "grad.", "optim.", "activ.", "teacher", "loss", "total", "train", "eval"):
         table.add_column(name, justify="right", no_wrap=True)
     for arm in arms:
         load = workload_of(recipe, arm, gpus)
         peak = memory(load)
-        table.add_row(
-            f"  {arm}", *(f"{getattr(peak, name) / GIB:.1f}" for name in names), f"{training_hours(load):.2f}"
-        )
+        sizes = (f"{getattr(peak, name) / GIB:.1f}" for name in names)
+        table.add_row(f"  {arm}", *sizes, f"{training_hours(load):.2f}", asked)
+    table.add_row("  base", *[""] * (len(names) + 1), asked)
     return table
 
 
@@ -182,7 +204,22 @@ def assumptions(recipe: Recipe, gpus: int | None = None) -> list[str]:
         f"fp32 weights, gradients and AdamW, {cut}; checkpointed layers; {load.rows} rows of {load.length} tokens "
         "at a time; the teacher in bf16; logits of 1024 tokens at a time.",
         "Left out: the allocator's slack, what collectives need beside DDP's buckets, and CUDA's own.",
-        f"Evaluation comes on top: {_samples(recipe)}",
+        f"Evaluation, on one GPU: {_samples(recipe)}",
+        *_generation_words(recipe),
+    ]
+
+
+def _generation_words(recipe: Recipe) -> list[str]:
+    """What the hours of evaluation assume, and what vLLM takes of them."""
+    slow, fast = generation_of(recipe, "hf"), generation_of(recipe, "vllm")
+    if slow is None or fast is None:
+        return ["No set's number of questions is known, so evaluation has no hours here."]
+    missing = unknown_sets(recipe)
+    left_out = f" Left out, as their number of questions is not known: {', '.join(missing)}." if missing else ""
+    return [
+        f"Its hours are at most: every answer as long as it may be. With transformers {slow.at_once} answers at once, "
+        f"{1e3 * slow.layer_seconds:g} ms a layer for launches: {generation_hours(slow):.1f} h an arm; with --vllm "
+        f"{fast.at_once} at once: {generation_hours(fast):.1f} h.{left_out}"
     ]
 
 
@@ -221,4 +258,11 @@ def _arm_facts(recipe: Recipe, arm: str, gpus: int | None) -> dict[str, Any]:
         "launch": launch_line(recipe, folder / CONFIG, gpus),
         "estimated_bytes_per_gpu": bytes_each,
         "estimated_hours": training_hours(load),
+        "estimated_evaluation_hours": _hours_by_generator(recipe),
     }
+
+
+def _hours_by_generator(recipe: Recipe) -> dict[str, float]:
+    """At most, of one GPU; empty where no set's number of questions is known."""
+    loads = {name: generation_of(recipe, name) for name in ("hf", "vllm")}
+    return {name: generation_hours(load) for name, load in loads.items() if load is not None}

@@ -11,9 +11,19 @@ import transformers
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and notes of other libraries, and one thread: models of the lab gain nothing from more."""
+    """Quiet libraries and one thread: models of the lab gain nothing from more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        with quiet_libraries():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No progress bars and notes of other libraries."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
@@ -22,7 +32,6 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("ignore", FutureWarning)
             yield
     finally:
-        torch.set_num_threads(threads)
         transformers.logging.set_verbosity_warning()
         transformers.logging.enable_progress_bar()
         datasets.enable_progress_bars()

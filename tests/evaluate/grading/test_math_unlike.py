@@ -22,6 +22,12 @@ CASES = [
     ("x", r"\boxed{x'}", 0), ("f'(x)", r"\boxed{f(x)}", 0),
     ("5000000", r"\boxed{5\text{ million}}", 1), ("2400", r"\boxed{2.4 thousand}", 1),
     ("36", r"\boxed{3\text{ dozen eggs}}", 1),
+    *[(r"5\text{ m}", text, 0) for text in (
+        r"\boxed{5\text{ cm}}", r"\boxed{5 \mathrm{km}}", r"\boxed{5\text{ seconds}}",
+    )],
+    *[(r"5\text{ m}", text, 1) for text in (r"\boxed{5}", r"\boxed{5\text{ meters}}", r"\boxed{5\text{ m}}")],
+    (r"10\text{ minutes}", r"\boxed{10\text{ hours}}", 0), (r"10\text{ minutes}", r"\boxed{10 \mbox{ min}}", 1),
+    (r"5\text{ cm}^2", r"\boxed{5\text{ m}^2}", 0), (r"12\text{ apples}", r"\boxed{12\text{ pears}}", 1),
     (r"[5,\infty)", r"\boxed{x \ge 5}", 1), (r"x \ge 5", r"\boxed{x\geq 5}", 1),
 ]  # fmt: skip
 

@@ -196,5 +196,5 @@ def test_a_python_without_math_verify_is_told_what_to_install(grader: MathGrader
 
 def test_the_fingerprint_names_libraries_and_limits(grader: MathGrader):
     said = grader.fingerprint()
-    assert said.startswith("math 5 (math-verify 0.9.")
+    assert said.startswith("math 6 (math-verify 0.9.")
     assert all(part in said for part in ("latex2sympy2_extended", "antlr4", "sympy", "1 s", "2048 MiB"))

@@ -33,6 +33,9 @@ SENTENCES = (
     "الإجابة هي {}",
     "Cevap: {}",
     "Đáp án: {}",
+    "Antwort {} ist richtig.",
+    "La respuesta {} es correcta.",
+    "La réponse {} est correcte.",
 )
 DENIALS = (
     "The answer is not {}.",
@@ -47,6 +50,8 @@ DENIALS = (
     "If the answer is {}, all is well.",
     "The wrong answer is {}.",
     "The answer is {}. Wait, that is wrong.",
+    "Answer: {}. Nah.",
+    "Antwort {} ist falsch.",
     "I would not choose {}.",
     "La respuesta no es {}.",
     "Die Antwort ist nicht {}.",

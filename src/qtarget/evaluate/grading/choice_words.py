@@ -111,7 +111,7 @@ DENIAL = re.compile(
 SUBJECT = re.compile(r"[^\S\n]+(?:is|was|isn['’]t|are|es|ist|est|è|é)\b", re.IGNORECASE)
 TRUE = re.compile(
     rf"\s+(?:is|was|es|ist|est|è|é)\s(?:(?:indeed|clearly|therefore|thus|definitely|also)\s)?(?:the\s)?(?:{RIGHT}"
-    rf"|la correcta)\b",
+    r"|(?:la\s|die\s|a\s)?(?:richtige?|korrekte?|correct[aeo]|corrett[ao]|giust[ao]|corret[ao]|cert[ao]))\b",
     re.IGNORECASE,
 )
 FOLLOWERS = re.compile(

@@ -32,8 +32,9 @@ DENIES_BEHIND = re.compile(
     re.IGNORECASE,
 )
 TAKEN_BACK = re.compile(
-    r"(?:\A|[.!?…\n])[\s.,;!…)\]*_$'\"}—–-]*+(?:wait|hold on|hm+|scratch that|oops|no(?=\s?[.,;!…—–])|correction"
-    r"|on second thoughts?|on reflection|not(?=\s?[.!])|sorry|just kidding|i take (?:it|that) back"
+    r"(?:\A|[.!?…\n])[\s.,;!…)\]*_$'\"}—–-]*+(?:wait|hold on|hm+|scratch that|oops"
+    r"|(?:no|nah|nope)(?=\s?[.,;!…—–])|correction|on second thoughts?"
+    r"|on reflection|not(?=\s?[.!])|sorry|just kidding|i take (?:it|that) back"
     r"|i meant|i made an? (?:error|mistake)|actually,?\s(?:no|it|i|[A-J])|let me (?:re|double)[\w-]*)\b",
     re.IGNORECASE,
 )

@@ -9,7 +9,7 @@ from qtarget.evaluate.grading.boxed import last_box, last_boxed
 from qtarget.evaluate.grading.denied import is_denied, is_taken_back
 from qtarget.evaluate.grading.math_ratios import is_ratio_of_three, same_ratio, terms
 from qtarget.evaluate.grading.math_spelling import spelled
-from qtarget.evaluate.grading.math_units import with_variables
+from qtarget.evaluate.grading.math_units import has_other_unit, with_variables
 from qtarget.evaluate.grading.math_unlike import is_in_percent, is_unlike
 from qtarget.evaluate.grading.next_question import parts_by_question
 from qtarget.evaluate.grading.thinking import said
@@ -34,7 +34,7 @@ class MathGrader:
         at_once: answers that are judged at once, each by a worker; None for one a processor, up to 8.
     """
 
-    name, version = "math", 5
+    name, version = "math", 6
 
     def __init__(self, seconds: float = 5.0, memory_bytes: int = 2 * 1024**3, at_once: int | None = None) -> None:
         self.pool = WorkerPool(seconds, memory_bytes, at_once)
@@ -84,7 +84,7 @@ class MathGrader:
                 return Grade(1 if same else 0, "boxed", answer)
             one, other = (f"({', '.join(terms(ratio))})" for ratio in (one, other))
         verdict = self.pool.compare(*with_variables(one, other))
-        if verdict["value"] == 1 and is_unlike(one, other):
+        if verdict["value"] == 1 and (is_unlike(one, other) or has_other_unit(gold, answer)):
             return Grade(0, "boxed", answer)
         reason = "boxed" if verdict["reason"] == "ok" else verdict["reason"]
         return Grade(cast(Literal[0, 1] | None, verdict["value"]), cast(Reason, reason), answer)

@@ -32,6 +32,26 @@ LONG_UNITS = {
 }
 LONG_UNITS |= {"th", "rd", "mp", "lt"}
 
+UNIT_SPELLINGS = {
+    "m": "m meter meters metre metres", "cm": "cm centimeter centimeters centimetre centimetres",
+    "mm": "mm millimeter millimeters millimetre millimetres", "km": "km kilometer kilometers kilometre kilometres",
+    "in": "inch inches", "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mile miles",
+    "g": "g gram grams", "kg": "kg kilogram kilograms", "mg": "mg milligram milligrams", "lb": "lb lbs pound pounds",
+    "oz": "oz ounce ounces", "s": "s sec second seconds", "min": "min minute minutes", "h": "h hr hrs hour hours",
+    "day": "day days", "week": "week weeks", "month": "month months", "year": "yr yrs year years",
+    "l": "l liter liters litre litres", "ml": "ml milliliter milliliters millilitre millilitres",
+    "cent": "cent cents", "dollar": "dollar dollars",
+}  # fmt: skip
+UNIT_OF = {word: unit for unit, words in UNIT_SPELLINGS.items() for word in words.split()}
+"""Units by every way to write them; what is also another word, as "in", is left out."""
+
+
+def has_other_unit(gold: str, answer: str) -> bool:
+    r"""Whether both name a unit, and not the same: then equal numbers are different amounts, as of ``5\text{ m}`` and
+    ``5\text{ cm}``. Math-Verify drops units."""
+    one, other = (UNIT_OF.get(found["letters"]) if (found := UNIT.search(text)) else None for text in (gold, answer))
+    return one is not None and other is not None and one != other
+
 
 def with_variables(gold: str, answer: str) -> tuple[str, str]:
     r"""Both with the bare letters behind their number kept as variables, as ``20{t}``."""

@@ -3,7 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
-_GIB, _GB = 2**30, 10**9
+_GIB = 2**30
 
 
 def cost_heading(title: str, remark: str = "") -> Text:
@@ -25,11 +25,6 @@ def cost_table(rows: list[tuple[str, str, str]]) -> Table:
 def in_gib(size: int) -> str:
     """Bytes of memory in words: "1.25 GiB"."""
     return f"{size / _GIB:.2f} GiB" if size >= _GIB / 10 else f"{size / 2**20:.1f} MiB"
-
-
-def in_gb(size: int) -> str:
-    """Bytes on a disk in words: "1.3 GB"."""
-    return f"{size / _GB:.1f} GB" if size >= _GB else f"{size / 1e6:.1f} MB"
 
 
 def in_hours(seconds: float) -> str:

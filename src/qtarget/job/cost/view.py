@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from qtarget.disk.sizes import in_bytes
 from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.pilot import DRAWN
 from qtarget.job.cost.printed import (
     break_even_remark,
     cost_heading,
     cost_table,
-    in_gb,
     in_gib,
     in_hours,
     runs_in_words,
@@ -85,13 +85,17 @@ def _times(cost: RunCost) -> Iterator[tuple[str, str, str]]:
 def _disk(job: Job, cost: RunCost) -> Iterator[tuple[str, str, str]]:
     disk = cost.disk
     if disk.saves:
-        yield "checkpoints", in_gb(disk.kept * disk.checkpoint), f"{disk.kept} of {in_gb(disk.checkpoint)} at once"
-    yield "result", in_gb(disk.result), f"in {job.output}"
+        yield (
+            "checkpoints",
+            in_bytes(disk.kept * disk.checkpoint),
+            f"{disk.kept} of {in_bytes(disk.checkpoint)} at once",
+        )
+    yield "result", in_bytes(disk.result), f"in {job.output}"
     if disk.cache:
         kept = ", ".join(str(each.kept) for each in cost.caches)
-        yield "teacher cache", in_gb(disk.cache), f"{kept} tokens at each, were it written"
+        yield "teacher cache", in_bytes(disk.cache), f"{kept} tokens at each, were it written"
     if disk.free is not None:
-        yield "free", in_gb(disk.free), ""
+        yield "free", in_bytes(disk.free), ""
 
 
 def _break_even(cost: RunCost) -> list[RenderableType]:
@@ -125,7 +129,7 @@ def _warnings(cost: RunCost) -> Iterator[str]:
         )
     if cost.disk.free is not None and cost.disk.run > cost.disk.free:
         yield (
-            f"{in_gb(cost.disk.run)} are written and {in_gb(cost.disk.free)} are free: keep fewer checkpoints "
+            f"{in_bytes(cost.disk.run)} are written and {in_bytes(cost.disk.free)} are free: keep fewer checkpoints "
             "(`save_total_limit: 1`), or write elsewhere (`output_dir`)."
         )
     yield from cost.thin_teachers

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 import qtarget as qt
 from qtarget import lab
+from qtarget.disk.held_folders import check_not_replaced
 from qtarget.evaluate.effects import calibration, forgetting, token_row
 from qtarget.evaluate.nouns import SamplingProtocol
 from qtarget.lab import LabQuestion
@@ -43,13 +44,19 @@ def finished_run(run: StudyRun, setting: Setting, study: TunedStudy, models: Pat
     return outcome
 
 
-def made_outcome(run: StudyRun, setting: Setting, study: TunedStudy, models: Path) -> StudyOutcome:
-    """Train, where the run does; draw answers in each of its ways; in the test, measure the effects."""
+def made_outcome(
+    run: StudyRun, setting: Setting, study: TunedStudy, models: Path, *, save_to: Path | None = None
+) -> StudyOutcome:
+    """Train, where the run does; draw answers in each of its ways; in the test, measure the effects.
+
+    Args:
+        save_to: folder for a trained model and its tokenizer.
+    """
     started = time.process_time()
     student, teacher = (each.path(models) for each in models_for(setting, run.models))
     development, test = study.questions(setting.world)
     questions = development if run.split == "development" else test
-    model, losses = _model(run, setting, study, student, teacher)
+    model, losses = _model(run, setting, study, student, teacher, save_to)
     answers = {each.label: _answers(model, run, setting, study, questions, each) for each in run.decodings}
     has_effects = run.split == "test" and run.method != TEACHER
     effects = run_effects(model, lab.load(student), setting, questions) if has_effects else {}
@@ -58,7 +65,7 @@ def made_outcome(run: StudyRun, setting: Setting, study: TunedStudy, models: Pat
 
 
 def _model(
-    run: StudyRun, setting: Setting, study: TunedStudy, student: Path, teacher: Path
+    run: StudyRun, setting: Setting, study: TunedStudy, student: Path, teacher: Path, save_to: Path | None
 ) -> tuple[PreTrainedModel, list[float]]:
     """The run's model, and the losses of its training."""
     if not run.trains:
@@ -79,6 +86,9 @@ def _model(
             seed=run.seed,
         )
         trainer.train()
+        if save_to is not None:
+            check_not_replaced(save_to)
+            trainer.save_model(str(save_to))
     return trainer.model, [float(f"{entry['loss']:.4g}") for entry in trainer.state.log_history if "loss" in entry]
 
 

@@ -65,7 +65,7 @@ def conduct_study(
     if estimated and not is_finished(study, folders.results):
         costs = costs or measured_costs(study, DEMO_SETTING)
         console.print(how_long(study, seconds_left(study, costs, folders.models, folders.results), workers))
-    with _hands(workers, folders) as hands:
+    with working_hands(workers, folders) as hands:
         for setting in study.settings:
             _conduct_setting(study, setting, folders, hands, console)
         for setting in study.sweep:
@@ -144,7 +144,7 @@ def _run_quietly(run: StudyRun, setting: Setting, study: TunedStudy, folders: St
 
 
 @contextmanager
-def _hands(workers: int, folders: StudyFolders) -> Iterator[Hands]:
+def working_hands(workers: int, folders: StudyFolders) -> Iterator[Hands]:
     """This process, or several workers that live as long as the block."""
     if workers == 1:
         yield lambda tasks: (task() for task in tasks)
@@ -160,7 +160,7 @@ def _by_pool(pool: ProcessPoolExecutor, folders: StudyFolders, tasks: Sequence[W
             yield future.result()
     except BrokenProcessPool as error:
         raise ValueError(
-            "A process of the study was killed, by the system if it was short of memory; fewer `--workers` need "
+            "A process at work was killed, by the system if it was short of memory; fewer `--workers` need "
             f"less. What is finished stays in {folders.results}, and the same command goes on from there."
         ) from error
     finally:

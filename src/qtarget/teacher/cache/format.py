@@ -119,15 +119,6 @@ def excerpt(ids: Any) -> str:
     return f"[{shown}{', …' if len(ids) > 12 else ''}]"
 
 
-def readable(size: float) -> str:
-    """A number of bytes in words, such as "1.5 GB"."""
-    for unit in ("bytes", "kB", "MB"):
-        if abs(size) < 1000:
-            return f"{size:,.3g} {unit}"
-        size /= 1000
-    return f"{size:,.1f} GB"
-
-
 def to_json(value: Mapping[str, Any]) -> bytes:
     """JSON as all files of a cache have it, with its own sha256; the same value gives the same bytes."""
     return (json_text(digested(value), indent=1, ensure_ascii=True) + "\n").encode()

@@ -14,6 +14,7 @@ from qtarget.disk.files import file_digest, is_draft, read_json_object, replace_
 from qtarget.disk.held_folders import HOLDER, LOCK, check_not_replaced, held_folder
 from qtarget.disk.one_writer import one_writer
 from qtarget.disk.os_errors import DISK_FULL, REASONS, FullDiskError
+from qtarget.disk.sizes import in_bytes
 from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
 from qtarget.teacher.cache.format import (
     MANIFEST,
@@ -24,7 +25,6 @@ from qtarget.teacher.cache.format import (
     CacheShard,
     check_stored_targets,
     manifest_json,
-    readable,
     shard_name,
     shard_tensors,
     sidecar_name,
@@ -184,7 +184,7 @@ def _full_disk(folder: Path, plan: CachePlan, error: OSError) -> str:
     missing = plan.bytes - sum(path.stat().st_size for path in done)
     return (
         f"{error.filename or folder} could not be written: {REASONS[error.errno or errno.ENOSPC]}. {len(done)} of "
-        f"{len(plan.shards)} shards are finished and stay, and the others need {readable(missing)} more. Make room, "
+        f"{len(plan.shards)} shards are finished and stay, and the others need {in_bytes(missing)} more. Make room, "
         "and start the same command again; it goes on from there."
     )
 
