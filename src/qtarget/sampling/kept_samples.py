@@ -177,9 +177,7 @@ def _mark(prepared: PreparedSampling, one: _PromptSamples, record: Record) -> di
     }
 
 
-def _summary(
-    prepared: PreparedSampling, answers: Answers, each: Sequence[_PromptSamples], rows: int
-) -> SampleSummary:
+def _summary(prepared: PreparedSampling, answers: Answers, each: Sequence[_PromptSamples], rows: int) -> SampleSummary:
     every = [record for one in each for record in one.records]
     graded, left_out = prepared.is_graded, sum((one.left_out for one in each), Counter[str]())
     kept = sum(len(one.kept) for one in each)
@@ -210,16 +208,17 @@ def _count(each: Sequence[_PromptSamples], pass_rate: float) -> int:
 def _nothing_kept(summary: SampleSummary) -> str:
     why = ", ".join(f"{count:,} {reason}" for reason, count in summary.left_out.items())
     return (
-        f"no sample is kept, so there is nothing to train on: of {summary.samples:,} samples of {summary.prompts:,} prompts "
-        f"{why}. {_remedy(summary)}"
+        f"no sample is kept, so there is nothing to train on: of {summary.samples:,} samples of "
+        f"{summary.prompts:,} prompts {why}. {_remedy(summary)}"
     )
 
 
 def _remedy(summary: SampleSummary) -> str:
     tokens = summary.protocol.get("max_new_tokens", 1024)
     if summary.cut_off > summary.samples / 2:
-        return f"Let samples be longer: `sample: {{max_new_tokens: {2 * tokens}}}`, or use a model that ends its answers."
+        return (
+            f"Let samples be longer: `sample: {{max_new_tokens: {2 * tokens}}}`, or use a model that ends its answers."
+        )
     if summary.right:
         return "Write `weights: equal`, or easier and harder prompts."
     return "Draw more of each (`sample: {k: 16}`), give easier prompts or a better writer, or keep all (`keep: all`)."
-

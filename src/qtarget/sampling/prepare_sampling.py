@@ -10,7 +10,7 @@ from qtarget.disk.place import check_place, free_name
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.generators.whole_blocks import WholeBlocks
 from qtarget.evaluate.grading.grader_settings import parse_grader
-from qtarget.evaluate.nouns import OWN, Generator, Question, SamplingProtocol, TaskFacts, TaskRun
+from qtarget.evaluate.nouns import OWN, Generator, SamplingProtocol, TaskFacts, TaskRun
 from qtarget.evaluate.prompts import prompt_ids
 from qtarget.evaluate.run.draw import requests_of
 from qtarget.evaluate.run.plan import EvaluationPlan
@@ -139,8 +139,8 @@ def check_rows_in_the_way(out: Path) -> None:
     summary = read_json_object(out / SUMMARY, f"delete it and {rows}, and the same command writes both anew")
     if file_digest(rows) != summary.get("rows_sha256"):
         raise ValueError(
-            f"{rows} is not what was written there: it was changed, or its writing was cut off. Move it away to have it "
-            f"written anew, or {line}."
+            f"{rows} is not what was written there: it was changed, or its writing was cut off. Move it away to "
+            f"have it written anew, or {line}."
         )
 
 
@@ -150,8 +150,8 @@ def _task_run(job: Job, plan: EvaluationPlan) -> TaskRun:
     prompt = None if job.layout is None else job.layout.prompt
     if prompt is None:
         raise ValueError(
-            f"`sample: {{task: {task.name}}}` asks questions as evaluation does, and rows of them are trained on under the "
-            f"same prompt; write `prompt_format: {task.ask.prompt}` (or --prompt-format {task.ask.prompt})."
+            f"`sample: {{task: {task.name}}}` asks questions as evaluation does, and rows of them are trained on "
+            f"under the same prompt; write `prompt_format: {task.ask.prompt}` (or --prompt-format {task.ask.prompt})."
         )
     run = task_run_of(replace(plan, protocol={**plan.protocol, "prompt": prompt}), task)
     check_grader(run)
@@ -167,11 +167,7 @@ def _run_of_rows(job: Job, found: list[SampledPrompt]) -> tuple[TaskRun, list[Sa
     options = job.sampling
     name, settings = ("", {}) if options.grade is None else parse_grader(options.grade)
     settings = {**settings, **options.grade_options}
-    questions: list[Question]
-    if name:
-        questions = graded_questions(found, options.answer, name, settings)
-    else:
-        questions = ungraded_questions(found)
+    questions = graded_questions(found, options.answer, name, settings) if name else ungraded_questions(found)
     ask = replace(OWN_ASK, prompt="as trained", **_protocol(job))
     facts = TaskFacts(OF_ROWS, 1, OWN, name, "", settings)
     run = TaskRun(facts, ask, tuple(questions[: options.limit]), f"{len(found)} rows")

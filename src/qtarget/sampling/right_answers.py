@@ -56,8 +56,8 @@ def graded_questions(
             rows.append(_placed(prompt))
         elif before[1] != said:
             raise ValueError(
-                f"{before[0].place} and {prompt.place} ask the same and give other answers in `{column}` ({before[1]!r}, "
-                f"{said!r}); write one answer, or a list of those that are right."
+                f"{before[0].place} and {prompt.place} ask the same and give other answers in `{column}` "
+                f"({before[1]!r}, {said!r}); write one answer, or a list of those that are right."
             )
     try:
         return reader(rows).questions

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -198,6 +198,6 @@ def check_rounds(values: Mapping[str, Any]) -> None:
         raise ValueError(f"`sample: {{generator: http}}` does not go with `rounds`: {NOT_IN_ROUNDS['url']}. Remove it.")
     if values.get("teacher_cache") is not None and values.get("teacher") is None:
         raise ValueError(
-            "`teacher_cache` holds what a teacher says of the rows, and each round asks it about its samples, of which it "
-            "writes a cache; write `teacher: path/or/hub-name` beside it."
+            "`teacher_cache` holds what a teacher says of the rows, and each round asks it about its samples, of "
+            "which it writes a cache; write `teacher: path/or/hub-name` beside it."
         )

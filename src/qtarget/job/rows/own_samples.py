@@ -30,15 +30,17 @@ def own_word_notes(method: qt.Method, keep: SampleKeep) -> Iterator[str]:
     believed = sorted({s.name for s in reads(method.trust) if s.source == STUDENT and s.moment in OF_THE_LABEL})
     if believed:
         yield (
-            f'the trust of "{method.name}" reads how likely the student finds each token ({", ".join(believed)}), and the '
-            "student wrote these tokens: it is high because they were drawn from it, and says nothing of whether they are "
-            "right"
+            f'the trust of "{method.name}" reads how likely the student finds each token ({", ".join(believed)}), '
+            "and the "
+            "student wrote these tokens: it is high because they were drawn from it, and says nothing of whether "
+            "they are right"
         )
     if keep == "all" and isinstance(method.trust, float | int) and method.trust > 0:
         yield (
-            f'the label\'s part of "{method.name}" has no direction on average here: the student wrote these tokens, and all '
-            "samples are kept, right or wrong. Keep the right ones (`sample: {grade: …, keep: right}`), or take a method "
-            "without trust, as `method: kd`"
+            f'the label\'s part of "{method.name}" has no direction on average here: the student wrote these '
+            "tokens, and all "
+            "samples are kept, right or wrong. Keep the right ones (`sample: {grade: …, keep: right}`), or take "
+            "a method without trust, as `method: kd`"
         )
 
 
@@ -56,3 +58,18 @@ def notes_on_samples(job: Job, sets: Sequence[Any]) -> tuple[str, ...]:
     keep = "all" if any(mark["kept"] == "all" for mark in own) else "right"
     notes = tuple(own_word_notes(job.method, keep))
     return tuple(f"{len(own):,} rows are the student's own samples: {note}" for note in notes)
+
+
+def rounds_in_words(job: Job) -> str:
+    """What the rounds of a run train on, for who looks at the run before it; "" where it has none."""
+    if job.rounds is None:
+        return ""
+    options, number = job.sampling, job.rounds.number
+    drawn = f"{options.k} samples" if options.k is not None else "samples"
+    asked = f"each question of {options.task}" if options.task is not None else "each prompt"
+    beside = ", and on these rows" if options.with_rows else " instead of these rows"
+    start = "the model" if job.rounds.start == "base" else "the last round's student"
+    return (
+        f"{number} × (draw {drawn} of {asked}, keep {options.kept}, train {start} on them{beside}): rows and steps here are "
+        "those of one training on the rows as they are"
+    )
