@@ -107,8 +107,9 @@ def _sets(source: DataSource, job: Job) -> list[dict[str, Any]]:
 
 def _set_values(part: DataSource, job: Job) -> dict[str, Any]:
     split = {"dataset_train_split", "dataset_test_split"} & job.given.keys()
+    names = list(part.names)
     values: Mapping[str, Any] = {
-        "path": list(part.names) if len(part.names) > 1 else part.names[0],
+        "path": names[0] if len(names) == 1 else names,
         "share": part.share,
         "config": part.config,
         "split": part.split if split or part.held_out else None,

@@ -60,11 +60,9 @@ class RunCost:
         named = {name: value._asdict() for name, value in parts.items()}
         named["time"]["total"], named["disk"]["run"] = self.time.total, self.disk.run
         memory = {**asdict(self.memory), "step": self.memory.step, "total": self.memory.total}
+        plain = ("device", "parameters", "trained", "free", "sampled", "is_rough", "rounds")
         return {
-            **{
-                name: getattr(self, name)
-                for name in ("device", "parameters", "trained", "free", "sampled", "is_rough", "rounds")
-            },
+            **{name: getattr(self, name) for name in plain},
             **named,
             "memory": memory,
             "pilot": None if self.pilot is None else _figures_of(self.pilot),

@@ -70,6 +70,6 @@ def rounds_in_words(job: Job) -> str:
     beside = ", and on these rows" if options.with_rows else " instead of these rows"
     start = "the model" if job.rounds.start == "base" else "the last round's student"
     return (
-        f"{number} × (draw {drawn} of {asked}, keep {options.kept}, train {start} on them{beside}): rows and steps here are "
-        "those of one training on the rows as they are"
+        f"{number} × (draw {drawn} of {asked}, keep {options.kept}, train {start} on them{beside}): rows and "
+        "steps here are those of one training on the rows as they are"
     )
