@@ -41,6 +41,7 @@ CONFIG.yaml holds `key: value` lines, and `--key value` behind it overrides one.
     teacher         directory or hub name, for methods that need one
     reference       the same, or `initial`: the model as training starts
     output_dir      folder for the model, its card and its checkpoints
+    rounds, sample  train so many times on the model's own samples
 
 Every key of trl.SFTConfig and trl.ModelConfig is taken too, as
 

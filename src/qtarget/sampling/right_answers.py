@@ -13,6 +13,8 @@ from qtarget.sampling.sampled_prompts import SampledPrompt
 
 ASKED, NAMED = "asked by the prompt", "name of the prompt"
 """Columns that are put beside those of a row, for the evaluator's reader."""
+WORKED = ("completion", "response", "output", "solution")
+"""Columns of answers with all their steps, which a grader reads the answer in."""
 
 
 class _PlacedRow(dict[str, Any]):
@@ -48,7 +50,7 @@ def graded_questions(
     fields = {"question": ASKED, "id": NAMED, **({} if answer is None else {"answer": answer})}
     reader = OwnQuestions(fields, getattr(judge, "trouble", lambda _: None), grader == "choice")
     rows, seen = [], dict[tuple[int, ...], tuple[SampledPrompt, Any]]()
-    column = answer
+    column = answer or _short_answer(prompts)
     for prompt in prompts:
         said = prompt.row.get(column) if column else None
         before = seen.setdefault(prompt.ids, (prompt, said))
@@ -64,6 +66,13 @@ def graded_questions(
     except ValueError as error:
         said = str(error).replace("--fields question=…,answer=…", "`sample: {answer: COLUMN}` (or --answer COLUMN)")
         raise ValueError(f"the right answers of the prompts: {said}") from error
+
+
+def _short_answer(prompts: Sequence[SampledPrompt]) -> str | None:
+    """The column in which equal prompts must have equal answers, where none is named: not one of worked answers, of
+    which several may be right."""
+    there = {name.casefold(): name for prompt in prompts for name in prompt.row}
+    return next((there[name] for name in ANSWERING if name in there and name not in WORKED), None)
 
 
 def _placed(prompt: SampledPrompt) -> _PlacedRow:
