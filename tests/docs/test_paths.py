@@ -57,6 +57,9 @@ USERS = {
     "confirmation/": "likewise",
     "caches/": "likewise",
     "questions/": "likewise",
+    "rounds.json": "what `qtarget train` with `rounds` writes",
+    "train.yaml": "what `qtarget train` writes, and a round's configuration",
+    "log.txt": "what the commands of a round print",
 }
 """Names of files that a user has or a command writes, and which."""
 

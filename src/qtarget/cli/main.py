@@ -21,6 +21,7 @@ from qtarget.cli.library_noise import shows_all_noise
 from qtarget.cli.model_commands import model_app
 from qtarget.cli.real_commands import real_app
 from qtarget.cli.recipe_commands import recipes_app
+from qtarget.cli.sample_command import sample_app
 from qtarget.cli.search_command import search_app
 from qtarget.cli.secret_words import refuse_secret_words
 from qtarget.cli.setup_commands import setup_app
@@ -53,6 +54,7 @@ for top_level in (
     inspect_app,
     search_app,
     training_app,
+    sample_app,
     model_app,
     evaluation_app,
     experiments_app,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -15,6 +15,9 @@ from qtarget.cli.library_noise import diverted_noise
 from qtarget.cli.terminal import AsJson, preparation, print_json, print_view
 from qtarget.console import SafeConsole
 from qtarget.outcomes import stopped_by
+
+if TYPE_CHECKING:
+    from qtarget.job.config.checked_job import Job
 
 training_app = typer.Typer()
 
@@ -38,6 +41,7 @@ CONFIG.yaml holds `key: value` lines, and `--key value` behind it overrides one.
     teacher         directory or hub name, for methods that need one
     reference       the same, or `initial`: the model as training starts
     output_dir      folder for the model, its card and its checkpoints
+    rounds, sample  train so many times on the model's own samples
 
 Every key of trl.SFTConfig and trl.ModelConfig is taken too, as
 
@@ -70,6 +74,7 @@ def train_command(arguments: ConfigArguments = None) -> None:
         from qtarget.job.teacher_mass import announce_mass
         from qtarget.job.training import claimed_output, prepare_training, run_training
         from qtarget.job.training_table import TrainingTable
+        from qtarget.sampling.run_rounds import prepare_rounds
         from qtarget.train.roll_call import ranks_told
 
         held.enter_context(ranks_told(ends_process=True))
@@ -77,8 +82,13 @@ def train_command(arguments: ConfigArguments = None) -> None:
             job = read_job(parse_arguments(arguments or []))
             if job.args.log_level != "passive":
                 noise.show_from(job.args.get_process_log_level())
-            trainer = prepare_training(job)
-            held.enter_context(claimed_output(trainer))
+            if job.rounds is not None:
+                prepare_rounds(job)
+            else:
+                trainer = prepare_training(job)
+                held.enter_context(claimed_output(trainer))
+        if job.rounds is not None:
+            return _train_in_rounds(job)
         noise.keep(job.output)
         announce_run(trainer)
         announce_mass(trainer)
@@ -86,6 +96,16 @@ def train_command(arguments: ConfigArguments = None) -> None:
             table.replace_printers_of(trainer)
             run_training(trainer, _resuming(arguments or []), noise.say)
         announce_result(trainer)
+
+
+def _train_in_rounds(job: "Job") -> None:
+    """Rounds of sampling and training, each stage a command of its own."""
+    from qtarget.sampling.rounds_outcome import rounds_view
+    from qtarget.sampling.run_rounds import conduct_rounds
+
+    console = SafeConsole(soft_wrap=True)
+    records = conduct_rounds(job, console.print)
+    SafeConsole().print(rounds_view(records, job.output))
 
 
 @contextmanager

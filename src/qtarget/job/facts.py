@@ -14,6 +14,7 @@ import qtarget as qt
 from qtarget.data import RowCounts, column_names
 from qtarget.job.config.checked_job import DataSource, Job
 from qtarget.job.rows.layout import RunRows
+from qtarget.job.rows.own_samples import notes_on_samples
 from qtarget.train.row_mixture import sets_of
 
 _PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "peft")
@@ -89,7 +90,9 @@ def facts_of(job: Job, train: RunRows, evaluation: RunRows | None, counts: Mappi
     of_evaluation = None
     if job.evaluation is not None and evaluation is not None:
         of_evaluation = data_facts(job.evaluation, evaluation, counts["eval"])
-    facts = Facts(job, data_facts(job.train, train, counts["train"]), of_evaluation, versions())
+    of_training = data_facts(job.train, train, counts["train"])
+    own = notes_on_samples(job, sets_of(train.taken))
+    facts = Facts(job, replace(of_training, notes=(*of_training.notes, *own)), of_evaluation, versions())
     if job.sample is None:
         return facts
     samples = [each and replace(each, sha256="", sampled=True) for each in (facts.train, facts.evaluation)]

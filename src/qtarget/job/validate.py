@@ -12,6 +12,7 @@ from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import DataFacts
 from qtarget.job.output_folder import check_output
+from qtarget.job.rows.own_samples import rounds_in_words
 from qtarget.job.rows.sources import SAMPLE_ROWS
 from qtarget.job.teacher_context import TeacherContext, leak_warnings, teacher_contexts
 from qtarget.job.teacher_mass import mass_warnings
@@ -62,6 +63,7 @@ class Rehearsal:
         warnings: on caches and servers that hold too little of their teacher, and prompts of the teacher that hold
             the answer.
         contexts: what the teacher's own prompts do; nothing where rows give it none.
+        rounds: what is trained on instead of these rows, in words; "" for a run of one training.
     """
 
     model: str
@@ -80,6 +82,7 @@ class Rehearsal:
     skipped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     contexts: tuple[TeacherContext, ...] = ()
+    rounds: str = ""
 
 
 def validate_job(job: Job, quick: bool = False) -> Rehearsal:
@@ -128,6 +131,7 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
         skipped=tuple(map(str, trainer.start.skipped)),
         warnings=(*mass_warnings(trainer), *leak_warnings(trainer)),
         contexts=teacher_contexts(trainer),
+        rounds=rounds_in_words(job),
     )
 
 

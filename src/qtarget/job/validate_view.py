@@ -68,6 +68,8 @@ def _facts_table(job: Job, rehearsal: Rehearsal) -> Table:
     for note in (each for counts in (rehearsal.train, rehearsal.evaluation) if counts for each in counts.remarks):
         table.add_row("  note", Text(note))
     table.add_row("  steps", _steps_text(rehearsal))
+    if rehearsal.rounds:
+        table.add_row("  rounds", Text(rehearsal.rounds))
     step = rehearsal.step
     table.add_row("  one step", f"{step.rows} rows: loss {step.loss:.4f}, gradient norm {step.gradient_norm:.4g}")
     for context in rehearsal.contexts:

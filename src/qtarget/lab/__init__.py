@@ -16,6 +16,7 @@ with needs_extra("qtarget.lab"):
         demonstrations,
         grade,
         questions,
+        true_answer,
         world,
     )
 
@@ -35,5 +36,6 @@ __all__ = [
     "student_path",
     "teacher_path",
     "tokenizer",
+    "true_answer",
     "world",
 ]

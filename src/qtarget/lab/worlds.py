@@ -182,6 +182,19 @@ def grade(question: LabQuestion, completion: str) -> bool:
     return bool(marker) and final.split() == question["answer"].split()
 
 
+def true_answer(prompt: str) -> str:
+    """The true answer to a chain, as ``7 + 5 * 3 ?``.
+
+    Raises:
+        ValueError: it is no chain.
+    """
+    words = prompt.removesuffix("?").split()
+    try:
+        return str(_evaluate([int(number) for number in words[::2]], words[1::2]))
+    except (KeyError, ValueError, IndexError) as error:
+        raise ValueError(f"{prompt!r} is no chain of the lab; expected one as '7 + 5 * 3 ?'.") from error
+
+
 def apply(operator: str, left: int, right: int) -> int:
     """One true step, modulo ``MODULUS``."""
     results = {"+": left + right, "-": left - right, "*": left * right}

@@ -124,6 +124,11 @@ def prepare_search(request: SearchRequest) -> Search:
     base, job = dict(given.values), check_job(given)
     if job.streaming:
         raise ValueError("a search trains every arm on the same rows, drawn once; write `streaming: false`.")
+    if job.rounds is not None:
+        raise ValueError(
+            "a search races single trainings, and `rounds` makes several of each; remove it (--rounds null), and "
+            "write it into `best.yaml`."
+        )
     space = with_baseline(_space(request, job), float(job.args.learning_rate))
     if space.ranges:
         check_optuna()

@@ -28,7 +28,7 @@ class RowDoor:
 
     def __init__(self, args: TargetSFTConfig, processor: Any, has_formatter: bool, asker: Asker) -> None:
         self.args, self.asker = args, asker
-        self.style = _style(args, processor)
+        self.style = door_style(args, processor)
         kwargs: Any = args.dataset_kwargs or {}
         self.is_unprepared = bool(kwargs.get("skip_prepare_dataset"))
         self.is_closed = has_formatter or self.is_unprepared
@@ -137,7 +137,7 @@ def _base(name: str) -> str:
     return json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or name
 
 
-def _style(args: TargetSFTConfig, processor: Any) -> ChatStyle:
+def door_style(args: TargetSFTConfig, processor: Any) -> ChatStyle:
     """How the template that rows will be rendered with treats their turns: `chat_template_path` is read first."""
     path = args.chat_template_path
     if path is None:

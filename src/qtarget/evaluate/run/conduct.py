@@ -51,15 +51,26 @@ def conduct_evaluation(prepared: PreparedEvaluation, watch: ProgressWatch | None
     """Like `run_evaluation`, for a plan that `prepare_evaluation` has already checked."""
     watch, out = watch or SilentWatch(), prepared.plan.out
     with one_writer(out), _resumable(prepared):
-        check_same_evaluation(prepared)  # another may have begun and ended here since this one was prepared
-        if not (out / RUN).is_file():
-            write_digested_json(out / RUN, prepared.facts)
-        notices = [_draw(prepared, run, watch) for run in prepared.task_runs]
+        notices = _drawn(prepared, watch)
         tasks = tuple(_grade(prepared, run, watch) for run in prepared.task_runs)
         facts, effects = prepared.facts, _measure(prepared)
         results = Results(out, facts["model"], facts["generation"], tasks, tuple(filter(None, notices)), effects)
         write_json(out / RESULTS, results.as_json())
     return results
+
+
+def conduct_drawing(prepared: PreparedEvaluation, watch: ProgressWatch | None = None) -> list[str | None]:
+    """Draw what is not there yet, and grade nothing. Returns a notice, or None, of each task; raises as
+    `run_evaluation`."""
+    with one_writer(prepared.plan.out), _resumable(prepared):
+        return _drawn(prepared, watch or SilentWatch())
+
+
+def _drawn(prepared: PreparedEvaluation, watch: ProgressWatch) -> list[str | None]:
+    check_same_evaluation(prepared)  # another may have begun and ended here since this one was prepared
+    if not (prepared.plan.out / RUN).is_file():
+        write_digested_json(prepared.plan.out / RUN, prepared.facts)
+    return [_draw(prepared, run, watch) for run in prepared.task_runs]
 
 
 def _measure(prepared: PreparedEvaluation) -> RunEffects | None:

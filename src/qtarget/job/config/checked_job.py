@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 import qtarget as qt
+from qtarget.job.config.sample_options import RoundOptions, SampleOptions
 from qtarget.train import MixtureStopping, TargetSFTConfig
 
 
@@ -85,6 +86,8 @@ class Job:
         note: the precision that was chosen for the user, in words; "" where the user chose it.
         streaming: training rows are read while training runs.
         mixture_stopping: when a mixture ends, as `datasets.interleave_datasets` names it.
+        sampling: how `qtarget sample`, and a round, draws and keeps.
+        rounds: None for a run of one training.
         sample: about how many rows of each source are looked at, the first ones; None for all.
     """
 
@@ -99,6 +102,8 @@ class Job:
     note: str = ""
     streaming: bool = False
     mixture_stopping: MixtureStopping = "first_exhausted"
+    sampling: SampleOptions = field(default_factory=SampleOptions)
+    rounds: RoundOptions | None = None
     sample: int | None = None
 
     @property

@@ -14,6 +14,7 @@ from qtarget.job.config.choices import NEVER_EMPTY, names_of_key
 from qtarget.job.config.key_descriptions import key_descriptions
 from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.job.config.ranges import NUMBER_RANGES
+from qtarget.job.config.sample_options import SampleOptions
 from qtarget.job.config.user_input import DEFAULT_METHOD
 from qtarget.target.hyperparameters import RAMP_ALONG, RAMP_SHAPES, Count, Domain, OneOf, hyperparameters
 
@@ -47,7 +48,7 @@ def configuration_schema() -> dict[str, Any]:
 
 def _property(key: str, hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     described = key_descriptions()[key]
-    found = _type(hint, definitions)
+    found = _type(SampleOptions | None if key == "sample" else hint, definitions)
     if key in NUMBER_RANGES:
         found = _within(found, key)
     if names := names_of_key(key):

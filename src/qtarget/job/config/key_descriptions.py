@@ -24,6 +24,10 @@ RUN_KEY_DESCRIPTIONS = {
     "train_rows_seed": "Draw `train_rows` rows with this seed, instead of taking the first ones.",
     "longer_rows": "What becomes of rows over `max_length` tokens where `prompt_format` is given.",
     "resume_from_checkpoint": "Go on from a checkpoint: true for the newest whole one, or its folder.",
+    "sample": "What `qtarget sample` draws, and which samples it keeps: keys of its own, as in `{k: 8, keep: right}`.",
+    "rounds": "Train so many times on the student's own samples, drawn and kept anew for each round as `sample` says.",
+    "rounds_from": "What the student of a round begins as: `base`, the model, or `last`, the last round's student.",
+    "rounds_launch": "What starts each round's training, as `accelerate launch --num_processes 4`.",
     "cache_sampled": "Keep tokens drawn from the teacher's distribution, instead of its likeliest ones.",
     "cache_bytes_per_token": "Bytes on disk for a token of text, in the place of `teacher_top_k`.",
     "cache_dtype": "Type of the log-probabilities in a teacher cache.",
@@ -33,6 +37,7 @@ RUN_KEY_DESCRIPTIONS = {
 """Keys of a run that neither trainer nor model has."""
 OWN_DEFAULTS = {
     "learn": "assistant",
+    "rounds_from": "base",
     "bf16": None,
 }
 """Defaults that the command line sets, and the classes do not; bf16 is chosen by the machine."""

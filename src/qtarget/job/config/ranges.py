@@ -88,6 +88,7 @@ NUMBER_RANGES = {
     "lora_alpha": NumberRange(1, math.inf, 32),
     "lora_dropout": NumberRange(0, BELOW_ONE, 0.05),
     "train_rows": COUNT,
+    "rounds": NumberRange(1, LARGEST_COUNT, 2),
     "cache_batch_tokens": NumberRange(1, LARGEST_COUNT, 8192),
     "cache_shard_tokens": NumberRange(1, LARGEST_COUNT, 65536),
 }

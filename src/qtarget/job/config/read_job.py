@@ -21,6 +21,7 @@ from qtarget.job.config.keys import RUN_KEYS, model_keys, schema, trainer_keys
 from qtarget.job.config.learn import learn_keys
 from qtarget.job.config.machine import machine_choices
 from qtarget.job.config.ranges import range_complaints
+from qtarget.job.config.sample_options import check_rounds, round_options, sample_complaints, sample_options
 from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.models.gguf_file import checkpoint_folder
@@ -63,6 +64,7 @@ def check_job(given: UserInput) -> Job:
     trainer = {**trainer, **learn_keys(values)}
     _check_adapter(values, given)
     _check_objective(values, given)
+    check_rounds(values)
     return Job(
         model=_existing_model(values["model"], "model"),
         train=training_source(values),
@@ -75,13 +77,15 @@ def check_job(given: UserInput) -> Job:
         note=choices.note,
         streaming=bool(values.get("streaming")),
         mixture_stopping=values.get("mixture_stopping") or "first_exhausted",
+        sampling=sample_options(values),
+        rounds=round_options(values),
     )
 
 
 def _typed(given: UserInput) -> dict[str, Any]:
     """The values in the types of their keys; ValueError with everything that is wrong with names, types and ranges."""
     complaints = list(given.complaints)
-    wrong = [*range_complaints(given.values), *choice_complaints(given.values)]
+    wrong = [*range_complaints(given.values), *choice_complaints(given.values), *sample_complaints(given.values)]
     complaints += [f"{given.place(key)}: {sentence}" for key, sentence in wrong]
     try:
         values = schema()(**given.values).model_dump(exclude_unset=True)

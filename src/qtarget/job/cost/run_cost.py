@@ -34,6 +34,7 @@ class RunCost:
         pilot: None where none was run.
         sampled: the rows are a stream, and only the first were looked at.
         caches: of each teacher, were it cached; none for a stream, which cannot be.
+        rounds: trainings of the run, of each of which the figures are; samples are drawn besides.
         thin_teachers: warnings of caches, and with a pilot of servers, that hold little of their teacher.
     """
 
@@ -51,6 +52,7 @@ class RunCost:
     is_rough: bool = False
     caches: tuple[CacheCost, ...] = ()
     thin_teachers: tuple[str, ...] = ()
+    rounds: int = 1
 
     def as_json(self) -> dict[str, Any]:
         """All of it, bytes and seconds, as values of JSON."""
@@ -58,10 +60,9 @@ class RunCost:
         named = {name: value._asdict() for name, value in parts.items()}
         named["time"]["total"], named["disk"]["run"] = self.time.total, self.disk.run
         memory = {**asdict(self.memory), "step": self.memory.step, "total": self.memory.total}
+        plain = ("device", "parameters", "trained", "free", "sampled", "is_rough", "rounds")
         return {
-            **{
-                name: getattr(self, name) for name in ("device", "parameters", "trained", "free", "sampled", "is_rough")
-            },
+            **{name: getattr(self, name) for name in plain},
             **named,
             "memory": memory,
             "pilot": None if self.pilot is None else _figures_of(self.pilot),
@@ -111,5 +112,5 @@ def cost_of_run(job: Job, with_pilot: bool = True, tasks: Sequence[str] = ()) ->
     speed = None if pilot is None else pilot.generation
     return RunCost(
         device, student.parameters, student.trained, shape, memory, free, time, disk, pilot,
-        task_times(tasks, speed), sampled, student.is_rough, caches, thin,
+        task_times(tasks, speed), sampled, student.is_rough, caches, thin, job.rounds.number if job.rounds else 1,
     )  # fmt: skip

@@ -79,7 +79,13 @@ def _times(cost: RunCost) -> Iterator[tuple[str, str, str]]:
         yield "evaluations", in_hours(time.evaluations), "of the loss on the evaluation rows"
     if time.checkpoints:
         yield "checkpoints", in_hours(time.checkpoints), f"{cost.disk.saves}, written at 400 MB/s"
-    yield "together", in_hours(time.total), ""
+    yield "together", in_hours(time.total), "" if cost.rounds == 1 else "of one training on the rows as they are"
+    if cost.rounds > 1:
+        yield (
+            "all rounds",
+            in_hours(cost.rounds * time.total),
+            f"{cost.rounds} trainings; drawing samples is not counted",
+        )
 
 
 def _disk(job: Job, cost: RunCost) -> Iterator[tuple[str, str, str]]:
@@ -90,7 +96,8 @@ def _disk(job: Job, cost: RunCost) -> Iterator[tuple[str, str, str]]:
             in_bytes(disk.kept * disk.checkpoint),
             f"{disk.kept} of {in_bytes(disk.checkpoint)} at once",
         )
-    yield "result", in_bytes(disk.result), f"in {job.output}"
+    each = "" if cost.rounds == 1 else f", {cost.rounds} times"
+    yield "result", in_bytes(disk.result), f"in {job.output}{each}"
     if disk.cache:
         kept = ", ".join(str(each.kept) for each in cost.caches)
         yield "teacher cache", in_bytes(disk.cache), f"{kept} tokens at each, were it written"

@@ -1,0 +1,102 @@
+"""The right answers to the prompts of rows, by which a grader judges samples."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from qtarget.evaluate.grading.grader_settings import make_grader
+from qtarget.evaluate.nouns import Question
+from qtarget.evaluate.tasks.fields import content_id
+from qtarget.evaluate.tasks.own_questions import OwnQuestions
+from qtarget.evaluate.tasks.question_columns import ANSWERING
+from qtarget.sampling.sampled_prompts import SampledPrompt
+
+ASKED, NAMED = "asked by the prompt", "name of the prompt"
+"""Columns that are put beside those of a row, for the evaluator's reader."""
+WORKED = ("completion", "response", "output", "solution")
+"""Columns of answers with all their steps, which a grader reads the answer in."""
+
+
+class _PlacedRow(dict[str, Any]):
+    """A row that knows where it stands."""
+
+    place = ""
+
+
+def ungraded_questions(prompts: Sequence[SampledPrompt]) -> list[Question]:
+    """A question for each distinct prompt, without an answer."""
+    return [Question(_name(prompt), prompt.text, "") for prompt in distinct_prompts(prompts)]
+
+
+def distinct_prompts(prompts: Sequence[SampledPrompt]) -> list[SampledPrompt]:
+    """Each prompt once, where it came first."""
+    return list({prompt.ids: prompt for prompt in reversed(prompts)}.values())[::-1]
+
+
+def graded_questions(
+    prompts: Sequence[SampledPrompt], answer: str | None, grader: str, settings: dict[str, Any]
+) -> list[Question]:
+    """A question for each distinct prompt, with the right answer of its row.
+
+    Args:
+        answer: the column that holds it; None to find it by its name.
+
+    Raises:
+        ValueError: no such column, rows without an answer or with one that the grader cannot use, or equal prompts
+            with other answers.
+    """
+    _check_column(prompts, answer)
+    judge: Any = make_grader(grader, settings)
+    fields = {"question": ASKED, "id": NAMED, **({} if answer is None else {"answer": answer})}
+    reader = OwnQuestions(fields, getattr(judge, "trouble", lambda _: None), grader == "choice")
+    rows, seen = [], dict[tuple[int, ...], tuple[SampledPrompt, Any]]()
+    column = answer or _short_answer(prompts)
+    for prompt in prompts:
+        said = prompt.row.get(column) if column else None
+        before = seen.setdefault(prompt.ids, (prompt, said))
+        if before[0] is prompt:
+            rows.append(_placed(prompt))
+        elif before[1] != said:
+            raise ValueError(
+                f"{before[0].place} and {prompt.place} ask the same and give other answers in `{column}` "
+                f"({before[1]!r}, {said!r}); write one answer, or a list of those that are right."
+            )
+    try:
+        return reader(rows).questions
+    except ValueError as error:
+        said = str(error).replace("--fields question=…,answer=…", "`sample: {answer: COLUMN}` (or --answer COLUMN)")
+        raise ValueError(f"the right answers of the prompts: {said}") from error
+
+
+def _short_answer(prompts: Sequence[SampledPrompt]) -> str | None:
+    """The column in which equal prompts must have equal answers, where none is named: not one of worked answers, of
+    which several may be right."""
+    there = {name.casefold(): name for prompt in prompts for name in prompt.row}
+    return next((there[name] for name in ANSWERING if name in there and name not in WORKED), None)
+
+
+def _placed(prompt: SampledPrompt) -> _PlacedRow:
+    row = _PlacedRow({**prompt.row, ASKED: prompt.text, NAMED: _name(prompt)})
+    row.place = prompt.place
+    return row
+
+
+def _check_column(prompts: Sequence[SampledPrompt], answer: str | None) -> None:
+    there = list(dict.fromkeys(name for prompt in prompts for name, value in prompt.row.items() if value is not None))
+    listed = ", ".join(f"`{name}`" for name in there)
+    if answer is None:
+        if not {name.casefold() for name in there} & set(ANSWERING):
+            raise ValueError(
+                f"no column of the rows holds right answers (they have {listed}), and a grader needs them; write "
+                "`sample: {answer: COLUMN}` (or --answer COLUMN), or `keep: all` without a grader."
+            )
+        return
+    if answer not in there:
+        near = get_close_matches(answer, there, n=1)
+        hint = f"did you mean `{near[0]}`? " if near else ""
+        raise ValueError(f"`sample: {{answer: {answer}}}`: no row has a column `{answer}`; {hint}They have {listed}.")
+
+
+def _name(prompt: SampledPrompt) -> str:
+    """Of a prompt: the same for the same token ids."""
+    return content_id(" ".join(map(str, prompt.ids)))
