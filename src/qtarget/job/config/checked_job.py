@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 import qtarget as qt
+from qtarget.teacher.cache import ByMass
 from qtarget.train import MixtureStopping, TargetSFTConfig
 
 
@@ -56,6 +57,7 @@ class CacheOptions:
 
     Attributes:
         sampled: keep tokens drawn from the teacher's distribution instead of its likeliest ones.
+        by_mass: keep as many tokens as leave a given mass out; None: as many everywhere.
         bytes_per_token: bytes on disk for a token of text; how many tokens of the distribution are kept follows from
             it. None: `teacher_top_k` of them.
         dtype: of the log-probabilities on disk.
@@ -64,6 +66,7 @@ class CacheOptions:
     """
 
     sampled: bool
+    by_mass: ByMass | None
     bytes_per_token: int | None
     dtype: Literal["float16", "float32"]
     batch_tokens: int

@@ -88,8 +88,10 @@ def _disk(job: Job, cost: RunCost) -> Iterator[tuple[str, str, str]]:
         yield "checkpoints", in_gb(disk.kept * disk.checkpoint), f"{disk.kept} of {in_gb(disk.checkpoint)} at once"
     yield "result", in_gb(disk.result), f"in {job.output}"
     if disk.cache:
-        kept = ", ".join(str(each.kept) for each in cost.caches)
-        yield "teacher cache", in_gb(disk.cache), f"{kept} tokens at each, were it written"
+        kept, most = ", ".join(str(each.kept) for each in cost.caches), any(each.at_most for each in cost.caches)
+        remark = f"{kept} tokens at each, were it written"
+        by_mass = f"at most: {remark}; `qtarget teacher cache --dry-run` measures how many their mass takes"
+        yield "teacher cache", in_gb(disk.cache), by_mass if most else remark
     if disk.free is not None:
         yield "free", in_gb(disk.free), ""
 
