@@ -76,7 +76,6 @@ def test_it_answers_from_what_is_there_and_waits_for_the_rest(tmp_path, changes,
     assert cache.missing(caches.documents()) == []
     first, last = planned.shards[0], planned.shards[-1]
     assert torch.equal(cache.answer(first).ids, whole.answer(first).ids)
-    assert not cache.has_arrived(last[0])
     found = []
     with caplog.at_level(logging.WARNING):
         reader = threading.Thread(target=lambda: found.append(cache.answer([*last, *first])))
@@ -134,7 +133,6 @@ def test_documents_that_are_not_planned_are_missing_from_the_start(tmp_path):
     cache = follow_cache(begun(tmp_path))
     strange = Document(np.array([7, 8, 9], np.int32), np.array([False, True, True]))
     assert cache.missing([strange]) == [strange]
-    assert not cache.has_arrived(strange)
     with pytest.raises(ValueError, match="nothing about a document of 3 tokens"):
         cache.answer([strange])
 

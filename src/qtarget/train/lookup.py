@@ -159,8 +159,10 @@ def in_order_of_caches(rows: Dataset, sources: Mapping[str, EvidenceSource]) -> 
     the same however far the cache is.
 
     Raises:
-        ValueError: no teacher or reference is a cache.
+        ValueError: no teacher or reference is a cache, or the rows have an order of their own.
     """
+    if not isinstance(rows, Dataset):
+        raise ValueError("`follow_cache: true` needs one set of training rows that is read before; remove the line.")
     kept = {name: source.store for name, source in sources.items() if isinstance(source, KeptSource)}
     reader = next((name for name, store in kept.items() if isinstance(store, Cache)), None)
     if reader is None:

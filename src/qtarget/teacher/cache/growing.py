@@ -7,9 +7,9 @@ plan's key, which is that of the finished cache. So a run that reads it so is th
 import hashlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class GrowingCache(Cache):
 
     patience: float = 600.0
 
-    def answer(self, documents: Any) -> KeptLogprobs:
+    def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
         """As `Cache.answer`.
 
         Raises:
@@ -59,11 +59,6 @@ class GrowingCache(Cache):
         for shard in sorted({int(self.index.shards[place]) for place in self._find(documents) if place >= 0}):
             self._wait_for(shard)
         return super().answer(documents)
-
-    def has_arrived(self, document: Document) -> bool:
-        """Whether the shard of a document is there."""
-        (place,) = self._find([document])
-        return place >= 0 and self._arrived(int(self.index.shards[place]))
 
     def _wait_for(self, shard: int) -> None:
         """Wait until a shard is there. A writer that this machine does not see is known by what it writes."""

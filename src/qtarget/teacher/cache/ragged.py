@@ -175,11 +175,11 @@ def padded(parts: Sequence[Ragged]) -> KeptLogprobs:
     ids = np.full(tokens * width, -1, np.int32)
     logprobs = np.full(tokens * width, -np.inf, one.logprobs.dtype)
     ids[at], logprobs[at] = one.ids, one.logprobs
-    flat = (np.asarray(each, np.float32) for each in (one.log_tail, one.label_logprobs))
     return KeptLogprobs(
         torch.from_numpy(ids).view(tokens, width),
         torch.from_numpy(logprobs).view(tokens, width),
-        *(torch.from_numpy(each) for each in flat),
+        torch.from_numpy(one.log_tail.astype(np.float32)),
+        torch.from_numpy(one.label_logprobs.astype(np.float32)),
         torch.from_numpy(one.entropy),
     )
 
