@@ -48,6 +48,33 @@ def test_what_is_said_is_what_is_written(here, capsys, words):
     assert counted == [manifest.documents, manifest.tokens, parts["k"], len(shards), parts["storage_dtype"]]
 
 
+def test_what_the_mass_takes_is_measured_on_a_few_rows(here, capsys):
+    words = ["--cache-missing-mass", "0.2", "--cache-max-k", "20"]
+    (found,) = json.loads(command(capsys, *DRY, "--json", *words).out)
+    assert command(capsys, *DRY[:-1], *words).code == 0
+    shards = sorted((here / "new/cache").glob("*.safetensors"))
+    size = sum(path.stat().st_size - header_bytes(path) for path in shards)
+    assert found["bytes"] == pytest.approx(size, rel=0.15)
+    assert not found["at_most"]
+    assert (found["kept"], found["pilot"]["documents"]) == (20, 8)
+    said = " ".join(command(capsys, *DRY, *words).out.split())
+    assert "about: by their mass up to 20 kept at each, in float16" in said
+
+
+def test_without_the_teacher_bytes_by_mass_are_a_bound(here, capsys, monkeypatch):
+    words = ["--cache-missing-mass", "0.2", "--cache-max-k", "20"]
+    monkeypatch.setattr(cache_dry_run, "free_bytes", lambda device: 1000)
+    (found,) = json.loads(command(capsys, *DRY, "--json", *words).out)
+    assert found["at_most"]
+    assert "at most: by their mass up to 20 kept at each" in " ".join(command(capsys, *DRY, *words).out.split())
+    monkeypatch.setattr(cache_dry_run, "free_on_disk", lambda folder: 1000)
+    assert "leave more out (`cache_missing_mass`)" in " ".join(command(capsys, *DRY, *words).out.split())
+    said = " ".join(command(capsys, "estimate", "config.yaml", *words).out.split())
+    assert "at most: 20 tokens at each, were it written" in said
+    assert command(capsys, *DRY[:-1], *words).code == 0
+    assert sum(path.stat().st_size for path in (here / "new/cache").glob("*.safetensors")) < found["bytes"] + 1000
+
+
 def test_a_live_teacher_reads_what_the_break_even_says(here, capsys, monkeypatch):
     words = ["--max-steps", "-1", "--num-train-epochs", "2", "--eval-strategy", "epoch", "--save-strategy", "no"]
     words += ["--per-device-train-batch-size", "1", "--per-device-eval-batch-size", "1"]  # so that nothing is padding

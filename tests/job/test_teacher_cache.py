@@ -159,9 +159,80 @@ def test_two_processes_write_what_one_writes(here, capsys):
     assert ["tokens/s" in rank.out for rank in both.ranks] == [True, False]
 
 
+BY_MASS = ("--cache-missing-mass", "0.2", "--cache-max-k", "20", "--cache-min-k", "2")
+
+
+def test_training_from_as_many_tokens_as_the_mass_asks_for(here, finished, capsys):
+    said = command(capsys, *WRITE, *BY_MASS)
+    assert said.code == 0, said.err
+    assert "teacher 0: 329 tokens in 1 shard, at most" in said.out
+    parts = open_cache("cache").manifest.parts
+    assert (parts["k"], parts["min_k"], parts["missing_mass"], parts["format"]) == (20, 2, 0.2, 2)
+    said = command(capsys, "teacher", "verify", "cache")
+    assert "2 to 20 likeliest tokens, until 0.2 of the mass is left in float16" in " ".join(said.out.split())
+    assert command(capsys, "train", "config.yaml", "--teacher-cache", "cache").code == 0
+    cached, live = figures(here / "out"), figures(finished)
+    assert {part: pytest.approx(cached[part], rel=0.05) for part in cached} == live
+    assert cached != live
+
+
+FOLLOW = ("train", "config.yaml", "--teacher-cache", "cache", "--follow-cache")
+FOLLOW += ("--train-sampling-strategy", "sequential", "--train-dataset", "many.jsonl", "--max-steps", "30")
+
+
+def test_a_run_begins_on_what_is_there_and_ends_as_if_all_had_been(here, capsys):
+    many_rows(here, 100)
+    writer = started((*WRITE, *SMALL, *BY_MASS), folder=here)
+    wait_for(here / "cache" / "shard-00003.json", writer)
+    os.kill(writer, signal.SIGKILL)
+    assert end_of(writer, here).code == -signal.SIGKILL
+    run = started((*FOLLOW, "--eval-strategy", "no"), folder=here)
+    time.sleep(1)
+    assert command(capsys, *WRITE, *SMALL, *BY_MASS).code == 0
+    ended = end_of(run, here)
+    assert ended.code == 0, ended
+    words = (*FOLLOW, "--eval-strategy", "no", "--output-dir", "again")
+    assert command(capsys, *words).code == 0
+    assert figures(here / "out") == figures(here / "again")
+
+
+def test_nobody_writes_on_and_the_run_says_so(here, capsys):
+    many_rows(here, 100)
+    writer = started((*WRITE, *SMALL), folder=here)
+    wait_for(here / "cache" / "shard-00003.json", writer)
+    os.kill(writer, signal.SIGKILL)
+    end_of(writer, here)
+    said = command(capsys, *FOLLOW, "--teacher-timeout", "0.3")
+    assert said.code != 0
+    assert "nobody has been writing to it for 0.3 s" in " ".join(said.err.split())
+    assert "Traceback" not in said.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("--teacher-cache cache --train-sampling-strategy random", "Write `train_sampling_strategy: sequential`"),
+        ("--teacher-cache cache --packing --max-length 64", "packed rows hold many. Write `packing: false`"),
+        ("--train-sampling-strategy sequential", "no cache is given; write `teacher_cache: folder`"),
+    ],
+)
+def test_what_cannot_follow_a_cache_is_refused(here, capsys, words, said):
+    found = command(capsys, "train", "config.yaml", "--follow-cache", *words.split())
+    assert found.code == 2
+    assert said in " ".join(found.err.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--cache-missing-mass 0", "`cache_missing_mass: 0` is out of range; expected a number between 0 and 1"),
+        ("--cache-missing-mass 1", "`cache_missing_mass: 1` is out of range; expected a number between 0 and 1"),
+        ("--cache-min-k 4", "`cache_min_k` bounds how many tokens `cache_missing_mass` keeps"),
+        ("--cache-missing-mass 0.1 --cache-min-k 9 --cache-max-k 8", "expected 1 ≤ `cache_min_k` ≤ `cache_max_k`"),
+        ("--cache-missing-mass 0.1 --cache-max-k 99999", "`cache_max_k: 99999` is more than the"),
+        ("--cache-missing-mass 0.1 --teacher-top-k 8", "`teacher_top_k` and `cache_missing_mass` each say"),
+        ("--cache-missing-mass 0.1 --cache-bytes-per-token 80", "`cache_bytes_per_token` and `cache_missing_mass`"),
+        ("--cache-missing-mass 0.1 --cache-sampled", "`cache_sampled` and `cache_missing_mass` each say"),
         ("--teacher-cache null", "write `teacher_cache: folder`"),
         ("--teacher null", "no `teacher` is given; write `teacher: path/or/hub-name`"),
         (

@@ -194,6 +194,8 @@ def sparse_teachers(group: Any) -> Iterator[tuple[str, float]]:
             teachers = as_tuple(case.evidence["teacher"])
             case.evidence["teacher"] = tuple(_sparse(t, kept) if i == 0 else t for i, t in enumerate(teachers))
             yield f"{name_of(row)} {kept} kept", deviation(case, cut)
+        case.evidence["teacher"] = tuple(map(_with_empty_slots, case.evidence["teacher"]))
+        yield f"{name_of(row)} some slots empty", deviation(case, cut)
     for tail in ("uniform", "none"):
         case = Case(Row("kd", {}))
         case.evidence["teacher"] = replace(_sparse(case.evidence["teacher"], 4), tail=tail)
@@ -204,6 +206,16 @@ def _sparse(dense: qt.Dense, kept: int) -> qt.Sparse:
     logp = head_logits(dense.hidden, dense.head).log_softmax(-1)
     top = logp.topk(kept, -1)
     return qt.Sparse(top.indices, top.values, logp.exp().scatter(-1, top.indices, 0.0).sum(-1).log())
+
+
+def _with_empty_slots(source: Any) -> Any:
+    """Of kept tokens every third but the first left out, with its mass; other evidence as it is."""
+    if not isinstance(source, qt.Sparse):
+        return source
+    is_empty = torch.arange(source.ids.shape[-1]) % 3 == 1
+    left_out = source.logprobs.masked_fill(~is_empty, -torch.inf).logsumexp(-1)
+    ids = source.ids.masked_fill(is_empty, -1)
+    return replace(source, ids=ids, log_tail=torch.logaddexp(source.log_tail, left_out))
 
 
 def short_sources(group: Any) -> Iterator[tuple[str, float]]:

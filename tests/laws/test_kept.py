@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from laws.cases import Case, T, V
+from laws.cases import Case, T, V, as_tuple, every_row
 from laws.papers import PAPERS, Row
 from laws.test_fused import _assert_equal, _both, _sparse
 
@@ -290,3 +290,65 @@ def test_a_slope_of_more_than_the_ratio_is_refused_from_kept_tokens():
     with pytest.raises(ValueError, match="slopes of t/p alone"):
         _both(case, 6, teacher=kept_for(case))
     _assert_equal(*_both(case, 6, teacher=kept_for(case, V)))
+
+
+# ---- fewer tokens kept at some places than at others
+
+
+def shortened(sparse: qt.Sparse, kept_T: torch.Tensor) -> qt.Sparse:
+    """As many of its tokens as `kept_T` says, the likeliest first; the others join the tail, and their slots are
+    empty. Two more slots are empty everywhere."""
+    is_kept = torch.arange(sparse.ids.shape[-1]) < kept_T[:, None]
+    left_out = sparse.logprobs.masked_fill(is_kept, -torch.inf).logsumexp(-1)
+    ids = torch.nn.functional.pad(sparse.ids.masked_fill(~is_kept, -1), (0, 2), value=-1)
+    logprobs = torch.nn.functional.pad(sparse.logprobs.masked_fill(~is_kept, 0.3), (0, 2), value=torch.nan)
+    return replace(sparse, ids=ids, logprobs=logprobs, log_tail=torch.logaddexp(sparse.log_tail, left_out))
+
+
+FROM_KEPT = [row for row in every_row() if any(n in row.id for n in ("kd", "target-sft", "repeated"))]
+
+
+@pytest.mark.parametrize("row", FROM_KEPT)
+def test_law_04_empty_slots_hold_nothing(row: Row):
+    """Of tokens with 1 to 5 kept, fused and dense agree, and each is as if it stood among tokens with as many."""
+    case = Case(row, weighted=True)
+    temperature, counts = temperature_for(case.method, "teacher 0"), torch.arange(T) % 5 + 1
+    whole = as_tuple(case.evidence["teacher"])
+    found = _both(case, 6, teacher=tuple(shortened(_sparse(each, 5, temperature), counts) for each in whole))
+    _assert_equal(*found)
+    for kept in range(1, 6):
+        alone = _both(case, 6, teacher=tuple(_sparse(each, kept, temperature) for each in whole))
+        for (mine, gradients), (theirs, expected) in zip(found, alone, strict=True):
+            own = counts == kept
+            torch.testing.assert_close(gradients[0][own], expected[0][own], rtol=1e-9, atol=1e-12)
+            for name, values in theirs.diagnostics.items():
+                torch.testing.assert_close(mine.diagnostics[name][own], values[own], equal_nan=True)
+
+
+@pytest.mark.parametrize("tail", ["uniform", "none"])
+def test_empty_slots_under_the_other_tails(tail: str):
+    case = Case(Row("kd", {}))
+    shorter = shortened(kept_for(case, 5), torch.arange(T) % 5 + 1)
+    _assert_equal(*_both(case, 6, teacher=shorter.renormalised() if tail == "none" else replace(shorter, tail=tail)))
+    if tail == "none":
+        mass = shorter.renormalised().logprobs.exp().masked_fill(shorter.ids < 0, 0.0).sum(-1)
+        torch.testing.assert_close(mass, torch.ones_like(mass))
+
+
+def test_a_token_needs_a_first_slot_and_no_other_number_is_empty():
+    case = Case(Row("kd", {}))
+    sparse = kept_for(case)
+    for place, wrong in ((0, -1), (1, -2), (1, V)):
+        ids = sparse.ids.clone()
+        ids[:, place] = wrong
+        with pytest.raises(ValueError, match=r"0 to .*, or −1 in an empty slot behind the first"):
+            _both(case, 6, teacher=replace(sparse, ids=ids))
+
+
+def test_as_many_slots_as_tokens_are_not_all_tokens_where_some_are_empty():
+    """A target that needs the whole teacher, or its tail at another temperature, is refused."""
+    case = Case(Row("kd", {"temperature": 2.0}))
+    shorter = shortened(_sparse(case.evidence["teacher"], V - 2), torch.full((T,), V - 2))
+    assert shorter.ids.shape[-1] == V
+    with pytest.raises(ValueError, match="keep them at temperature 2"):
+        _both(case, 6, teacher=shorter)

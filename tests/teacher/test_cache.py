@@ -265,7 +265,7 @@ def test_a_link_out_of_the_folder_is_refused(own):
 
 def test_another_format_is_refused(own):
     amended(own, lambda manifest: manifest["parts"].update(format=99))
-    with pytest.raises(ValueError, match="is of format 99, and this version of qtarget reads format 1"):
+    with pytest.raises(ValueError, match="is of format 99, and this version of qtarget reads formats 1 and 2"):
         open_cache(own)
 
 

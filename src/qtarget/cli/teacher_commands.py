@@ -27,6 +27,8 @@ CONFIG.yaml is the run's own, as for `qtarget train`, with the folders to write:
     teacher_top_k           likeliest tokens kept at each token (64)
     cache_sampled           keep draws instead, for kd and kd-hybrid
     cache_bytes_per_token   a budget in the place of teacher_top_k
+    cache_missing_mass      keep as many tokens as leave this mass out, such as 0.01
+    cache_min_k cache_max_k with it, at least (1) and at most (256)
     cache_dtype             float16 or float32
     cache_batch_tokens      tokens through the model at once (8192)
     cache_shard_tokens      tokens in a file (65536)

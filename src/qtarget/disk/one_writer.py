@@ -1,5 +1,6 @@
 """A folder that one process at a time may write to."""
 
+import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -46,6 +47,18 @@ def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
         if is_same_lock(folder, held):  # else the note is another's
             (folder / HOLDER).unlink(missing_ok=True)
         lock.release()
+
+
+def held_by(folder: Path) -> str | None:
+    """Which process is writing to a folder, in words; None where none does, as far as this machine can tell."""
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(folder)
+    except OSError:
+        return None
+    return None
 
 
 def _check_same(folder: Path, held: os.stat_result) -> None:

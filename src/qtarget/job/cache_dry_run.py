@@ -13,11 +13,11 @@ from qtarget.fused.memory import free_bytes
 from qtarget.job.cost.cache_cost import CacheCost, CountedRows, cache_cost, tokens_to_read
 from qtarget.job.cost.disk_use import free_on_disk
 from qtarget.job.cost.run_memory import weight_bytes
-from qtarget.job.teacher_cache import ModelToCache, PreparedCaches, load_to_cache
+from qtarget.job.teacher_cache import ModelToCache, PreparedCaches, load_to_cache, plan_to_write
 from qtarget.outcomes import Refusal
-from qtarget.teacher import Document, Keep, kept_logprobs
+from qtarget.teacher import Document, kept_logprobs
 from qtarget.teacher.cache.captured import CapturedMass
-from qtarget.teacher.cache.contents import bytes_per_token, cut_into_shards
+from qtarget.teacher.cache.ragged import packed_bytes
 
 ROWS_TIMED = 8
 """Documents that the real model is asked about. They are taken in the order of their digests, which is a random one."""
@@ -31,6 +31,7 @@ class TeacherPilot(NamedTuple):
         speed: tokens of text a second.  documents: how many it was asked about.  device: where.
         vocabulary: tokens that its distribution is over.
         warning: that K tokens hold little of it; None where they hold enough, or draws or the label alone are kept.
+        bytes_per_token: of what would be stored about those documents' tokens, where tokens are kept by their mass.
     """
 
     speed: float
@@ -38,6 +39,7 @@ class TeacherPilot(NamedTuple):
     device: str
     vocabulary: int
     warning: str | None
+    bytes_per_token: float | None
 
 
 class CacheDryRun(NamedTuple):
@@ -46,7 +48,6 @@ class CacheDryRun(NamedTuple):
     Attributes:
         folder, source: where it would be written, and of which model.
         cost: counted, not measured.
-        bytes_per_token: of what is stored at each learned token.
         free: bytes on that disk; None where nothing says so.
         pilot: None where the model could not be asked, and then `unknown` says why.
     """
@@ -54,11 +55,26 @@ class CacheDryRun(NamedTuple):
     folder: str
     source: str
     cost: CacheCost
-    bytes_per_token: int
     storage_dtype: str
     free: int | None
     pilot: TeacherPilot | None
     unknown: str | None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether bytes are the most that it can be: tokens are kept by their mass, and the model was not asked."""
+        return self.cost.at_most and self.pilot is None
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Of what is stored at each learned token: counted, or as a few rows of the model take."""
+        measured = None if self.pilot is None else self.pilot.bytes_per_token
+        return self.cost.bytes_per_token if measured is None else measured
+
+    @property
+    def bytes(self) -> int:
+        """Of all that is stored, likewise."""
+        return self.cost.bytes + round(self.cost.tokens * (self.bytes_per_token - self.cost.bytes_per_token))
 
     @property
     def seconds(self) -> float | None:
@@ -75,6 +91,9 @@ class CacheDryRun(NamedTuple):
         return {
             **plain,
             **self.cost.as_json(),
+            "bytes": self.bytes,
+            "bytes_per_token": self.bytes_per_token,
+            "at_most": self.is_bound,
             "seconds": self.seconds,
             "live_seconds": self.live_seconds,
             "formula": FORMULA,
@@ -94,12 +113,11 @@ def _dry_run(model: ModelToCache, prepared: PreparedCaches) -> CacheDryRun:
     pilot, unknown = None, _does_not_fit(model, prepared)
     if unknown is None:
         try:
-            pilot = _ask(model, prepared, cost.kept)
+            pilot = _ask(model, prepared, cost)
         except (Refusal, RuntimeError) as error:  # RuntimeError: of torch, as where memory runs out after all
             unknown = str(error)
     return CacheDryRun(
-        str(model.folder), model.source, cost, bytes_per_token(cost.kept, job.cache.dtype), job.cache.dtype,
-        free_on_disk(model.folder), pilot, unknown,
+        str(model.folder), model.source, cost, job.cache.dtype, free_on_disk(model.folder), pilot, unknown,
     )  # fmt: skip
 
 
@@ -117,14 +135,13 @@ def _does_not_fit(model: ModelToCache, prepared: PreparedCaches) -> str | None:
     return None
 
 
-def _ask(model: ModelToCache, prepared: PreparedCaches, kept: int) -> TeacherPilot:
+def _ask(model: ModelToCache, prepared: PreparedCaches, cost: CacheCost) -> TeacherPilot:
     """Load the model, and time it; what it says first, before its memory is warm, does not count."""
-    job, rendered = prepared.job, prepared.rendered
-    live = load_to_cache(model, job, rendered)
+    job = prepared.job
+    live = load_to_cache(model, job, prepared.rendered)
     assert live.vocab is not None
-    shards = cut_into_shards(rendered.documents(model.name), job.cache.shard_tokens)
-    documents = [document for shard in shards for document in shard][:ROWS_TIMED]
-    keep = Keep(min(kept, live.vocab), model.keep.how, model.keep.temperature)
+    plan = plan_to_write(model, live, prepared)
+    documents, keep = [document for shard in plan.shards for document in shard][:ROWS_TIMED], plan.keep
 
     def ask(some: Sequence[Document]) -> Any:
         return kept_logprobs(live, some, keep, job.cache.batch_tokens)
@@ -133,10 +150,11 @@ def _ask(model: ModelToCache, prepared: PreparedCaches, kept: int) -> TeacherPil
     start = _synchronised()
     answers = ask(documents)
     seconds = _synchronised() - start
-    captured = CapturedMass.of(answers, live.vocab) if keep.how == "top" else None
+    captured = CapturedMass.of(answers, live.vocab, plan.by_mass) if keep.how == "top" else None
     warning = None if captured is None else captured.warning(f"What would be written to {model.folder}")
-    device = str(live.model.device)
-    return TeacherPilot(tokens_to_read(documents) / seconds, len(documents), device, live.vocab, warning)
+    size = None if plan.by_mass is None else packed_bytes(answers, documents, plan.parts)
+    speed = tokens_to_read(documents) / seconds
+    return TeacherPilot(speed, len(documents), str(live.model.device), live.vocab, warning, size)
 
 
 def _synchronised() -> float:

@@ -24,10 +24,10 @@ def _one(each: CacheDryRun) -> Iterator[RenderableType]:
         yield Text(f"  {FORMULA}; `qtarget teacher cache` shows them while it writes.", style="dim")
     if each.pilot is not None and each.pilot.warning is not None:
         yield Text(f"\n{each.pilot.warning}", style="bold yellow")
-    if each.free is not None and each.cost.bytes > each.free:
+    if each.free is not None and each.bytes > each.free:
+        fewer = "leave more out (`cache_missing_mass`)" if each.cost.at_most else "keep fewer tokens (`teacher_top_k`)"
         yield Text(
-            f"\n{in_bytes(each.cost.bytes)} are written and {in_bytes(each.free)} are free: keep fewer tokens "
-            "(`teacher_top_k`), or write elsewhere.",
+            f"\n{_written(each)} are written and {in_bytes(each.free)} are free: {fewer}, or write elsewhere.",
             style="bold yellow",
         )
 
@@ -36,13 +36,26 @@ def _figures(each: CacheDryRun) -> Iterator[tuple[str, str, str]]:
     cost = each.cost
     yield "rows", f"{cost.documents:,}", "of training and evaluation, each once"
     yield "tokens", f"{cost.tokens:,}", f"are learned, of {cost.read:,} that it reads"
-    per_token = f"{cost.kept} kept at each, in {each.storage_dtype}: {each.bytes_per_token} bytes"
-    yield "on disk", in_bytes(cost.bytes), f"{per_token}; shards: {cost.shards:,}"
+    yield "on disk", in_bytes(each.bytes), f"{_per_token(each)}; shards: {cost.shards:,}"
     if each.free is not None:
         yield "free", in_bytes(each.free), ""
     yield from _times(each)
     runs = f"a cache costs less from {runs_in_words(cost.pays_from)} on"
     yield "break-even", f"{cost.break_even:.2g} runs", f"{runs}; {break_even_remark(cost.read, cost.read_live)}"
+
+
+def _written(each: CacheDryRun) -> str:
+    return f"At most {in_bytes(each.bytes)}" if each.is_bound else in_bytes(each.bytes)
+
+
+def _per_token(each: CacheDryRun) -> str:
+    """What is kept of a token, and how many bytes that takes."""
+    if not each.cost.at_most:
+        return f"{each.cost.kept} kept at each, in {each.storage_dtype}: {each.bytes_per_token} bytes"
+    kept = f"by their mass up to {each.cost.kept} kept at each, in {each.storage_dtype}"
+    if each.pilot is None:
+        return f"at most: {kept}, {each.bytes_per_token} bytes if nothing can be left out or compressed"
+    return f"about: {kept}, {each.bytes_per_token:.0f} bytes in the mean of {each.pilot.documents} rows"
 
 
 def _times(each: CacheDryRun) -> Iterator[tuple[str, str, str]]:

@@ -34,6 +34,7 @@ from qtarget.teacher import (
     number_of_tokens,
 )
 from qtarget.teacher.cache import CacheOrigin, CachePlan, plan_cache, verify_cache, write_cache
+from qtarget.teacher.cache.contents import check_by_mass
 from qtarget.teacher.cache.writer import shards_on_disk
 from qtarget.train.build_sources import as_teachers, check_self_teacher
 from qtarget.train.checks import check_method
@@ -100,6 +101,8 @@ def prepare_caches(job: Job) -> PreparedCaches:
         tokenizer = tokenizer_of(model.source, job.args.trust_remote_code)
         assert tokenizer is not None
         check_same_tokens(rendered.tokenizer, tokenizer, model.role)
+        if job.cache.by_mass is not None:
+            check_by_mass(job.cache.by_mass, model.keep.how, number_of_tokens(rendered.tokenizer.get_vocab()))
     return PreparedCaches(job, models, rendered)
 
 
@@ -186,17 +189,22 @@ def write_caches(prepared: PreparedCaches) -> None:
         Interruption: on Ctrl-C or SIGTERM; finished shards stay.
         OSError: the disk is full; finished shards stay.
     """
-    job, rendered = prepared.job, prepared.rendered
     for model in prepared.models:
-        live = load_to_cache(model, job, rendered)
-        plan = plan_cache(
-            rendered.documents(model.name),
-            _origin(model, live, rendered),
-            model.keep,
-            storage_dtype=job.cache.dtype,
-            shard_tokens=job.cache.shard_tokens,
-        )
-        _write_cache(model, plan, live, prepared)
+        live = load_to_cache(model, prepared.job, prepared.rendered)
+        _write_cache(model, plan_to_write(model, live, prepared), live, prepared)
+
+
+def plan_to_write(model: ModelToCache, live: LiveModel, prepared: PreparedCaches) -> CachePlan:
+    """What the cache of a model is to hold."""
+    options, rendered = prepared.job.cache, prepared.rendered
+    return plan_cache(
+        rendered.documents(model.name),
+        _origin(model, live, rendered),
+        model.keep,
+        storage_dtype=options.dtype,
+        shard_tokens=options.shard_tokens,
+        by_mass=options.by_mass,
+    )
 
 
 def load_to_cache(model: ModelToCache, job: Job, rendered: RenderedRows) -> LiveModel:

@@ -1,9 +1,11 @@
 """A teacher cache on a terminal: progress while it is written, a summary, and the report of `teacher verify`."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, TaskID, TextColumn
@@ -14,7 +16,7 @@ from rich.text import Text
 from qtarget.console import SafeConsole
 from qtarget.disk.sizes import in_bytes
 from qtarget.teacher.cache import CachePlan, CacheShard, Ranks, Report
-from qtarget.teacher.cache.contents import tokens_in
+from qtarget.teacher.cache.contents import by_mass_of, tokens_in
 from qtarget.teacher.cache.verify import histogram_lines
 
 _LINE_SECONDS = 10.0
@@ -92,7 +94,7 @@ class CacheProgress:
 
     def _heading(self) -> str:
         plan = self.plan
-        size = f"{_shards(len(plan.shards))}, about {in_bytes(plan.bytes)}"
+        size = f"{_shards(len(plan.shards))}, {'about' if plan.by_mass is None else 'at most'} {in_bytes(plan.bytes)}"
         return f"{self.name}: {plan.tokens:,} tokens in {size}, to {self.folder}"
 
     def _line(self) -> str:
@@ -120,7 +122,7 @@ def print_summary(report: Report, progress: CacheProgress) -> None:
 def report_view(report: Report, _width: int) -> RenderableType:
     """What a cache holds, how much of the teacher's probability it captured, and what is wrong with it."""
     parts = report.parts
-    kept = f"{parts['k']} {'draws' if parts['how'] == 'sampled' else 'likeliest tokens'} in {parts['storage_dtype']}"
+    kept = f"{_tokens_kept(parts)} in {parts['storage_dtype']}"
     rows = {
         **_rows(report),
         "kept": f"{kept}, temperature {parts['temperature']:g}",
@@ -141,6 +143,14 @@ def report_view(report: Report, _width: int) -> RenderableType:
     if report.warning is not None:
         blocks.append(Text(report.warning, style="yellow"))
     return Group(*blocks)
+
+
+def _tokens_kept(parts: Mapping[str, Any]) -> str:
+    """How many, and which."""
+    by_mass = by_mass_of(parts)
+    if by_mass is None:
+        return f"{parts['k']} {'draws' if parts['how'] == 'sampled' else 'likeliest tokens'}"
+    return f"{by_mass.min_k} to {by_mass.max_k} likeliest tokens, until {by_mass.missing:g} of the mass is left"
 
 
 def _rows(report: Report) -> dict[str, str]:

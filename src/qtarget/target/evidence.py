@@ -62,7 +62,9 @@ class Sparse:
     """K kept tokens of a distribution, and the mass of the rest.
 
     Attributes:
-        ids: [..., K] int64, distinct within a token.  logprobs: [..., K] nats.  log_tail: [...] nats; −inf means none.
+        ids: [..., K] int64, distinct within a token. Behind the first slot −1 is one that is empty, where fewer are
+            kept of a token than of others; its logprob is not read.
+        logprobs: [..., K] nats.  log_tail: [...] nats; −inf means none.
         entropy: [...] nats, of the whole distribution at temperature 1, where it was measured.
         tail: shape of the rest. "student": t_k = tail·p_k/p_tail, right for every pool. "uniform" and "none" (all mass
             on the K tokens, see `renormalised`) are right only for targets that are linear in the source, and refused
@@ -79,7 +81,8 @@ class Sparse:
 
     def renormalised(self) -> Sparse:
         """The tail's mass given to the kept tokens in proportion: a biased estimate (arXiv 2503.16870)."""
-        logprobs = self.logprobs - self.logprobs.logsumexp(-1, keepdim=True)
+        kept = self.logprobs.masked_fill(self.ids < 0, -torch.inf)
+        logprobs = kept - kept.logsumexp(-1, keepdim=True)
         return replace(self, logprobs=logprobs, log_tail=torch.full_like(self.log_tail, -torch.inf), tail="none")
 
 

@@ -158,8 +158,11 @@ def _flatten(evidence: Evidence, where: Tensor, shape: torch.Size, vocab: int, n
             raise ValueError(
                 f"{name}: ids have shape {list(ids.shape)}, logprobs {list(logprobs.shape)}; they must be equal"
             )
-        if ids.device.type == "cpu" and bool(((ids < 0) | (ids >= vocab)).any()):
-            raise ValueError(f"{name}: ids must be tokens of the student's {vocab}, 0 to {vocab - 1}")
+        if ids.device.type == "cpu" and bool(((ids < -1) | (ids >= vocab)).any() or (ids[:, :1] < 0).any()):
+            raise ValueError(
+                f"{name}: ids must be tokens of the student's {vocab}, 0 to {vocab - 1}, or −1 in an empty slot behind "
+                "the first"
+            )
         log_tail = _token_rows(evidence.log_tail, where, shape, 0, f"{name}.log_tail")
         entropy = evidence.entropy
         entropy = None if entropy is None else _token_rows(entropy, where, shape, 0, f"{name}.entropy")

@@ -17,6 +17,7 @@ from torch import Tensor
 from qtarget.target.evidence import Dense, Evidence, Head, LabelOnly, Sparse, SupervisedTokens, stated_moment
 from qtarget.target.pool import FLOOR, Entries, Pool, Slope, rounding
 from qtarget.target.rule import OF_METHOD, Moment, Statistic, column_of
+from qtarget.target.vocabulary import filled_slots
 
 
 class StatisticError(ValueError):
@@ -148,9 +149,11 @@ def _spread_out(evidence: Sparse, logp_TV: Tensor) -> Tensor:
     shape_TV = (
         logp_TV if evidence.tail == "student" else torch.zeros_like(logp_TV).masked_fill(logp_TV <= FLOOR / 2, FLOOR)
     )
-    log_rest = shape_TV.scatter(-1, evidence.ids, -torch.inf).logsumexp(-1).clamp(min=FLOOR)
+    at_TK, is_empty_TK = filled_slots(evidence.ids)
+    logprobs_TK = torch.where(is_empty_TK, evidence.logprobs[:, :1], evidence.logprobs)
+    log_rest = shape_TV.scatter(-1, at_TK, -torch.inf).logsumexp(-1).clamp(min=FLOOR)
     tail_TV = (shape_TV + (evidence.log_tail.to(logp_TV.dtype) - log_rest)[:, None]).clamp(min=FLOOR)
-    return tail_TV.scatter(-1, evidence.ids, evidence.logprobs.to(logp_TV.dtype).clamp(min=FLOOR))
+    return tail_TV.scatter(-1, at_TK, logprobs_TK.to(logp_TV.dtype).clamp(min=FLOOR))
 
 
 def temperature_of(evidence: Evidence | None) -> float:

@@ -37,6 +37,14 @@ class Peak(NamedTuple):
         return (self.label_C - self.top_C - self.log_sum_C).clamp(min=FLOOR)
 
 
+def filled_slots(ids_CK: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids to gather from and scatter to, and which slots are empty (−1): in these the row's first id stands again, so
+    what is written to it twice must be alike.
+    """
+    is_empty_CK = ids_CK < 0
+    return torch.where(is_empty_CK, ids_CK[:, :1], ids_CK), is_empty_CK
+
+
 @dataclass(frozen=True)
 class Whole:
     """The vocabulary of `total` tokens, all of it on this rank."""
@@ -73,20 +81,23 @@ class Whole:
         return values_CV.gather(1, ids_CK)
 
     def put_(self, values_CV: Tensor, ids_CK: Tensor, new_CK: Tensor) -> Tensor:
-        return values_CV.scatter_(1, ids_CK, new_CK)
+        """New values at some ids; nothing of a slot that is empty."""
+        at_CK, is_empty_CK = filled_slots(ids_CK)
+        return values_CV.scatter_(1, at_CK, torch.where(is_empty_CK, new_CK[:, :1], new_CK))
 
     def add_(self, values_CV: Tensor, ids_CK: Tensor, more_CK: Tensor) -> Tensor:
         return values_CV.scatter_add_(1, ids_CK, more_CK)
 
     def apart(self, values_CV: Tensor, ids_CK: Tensor) -> tuple[Tensor, Tensor]:
-        """The values at some ids, [C, K], and the sum of all others, [C].
+        """The values at some ids, [C, K], 0 in a slot that is empty, and the sum of all others, [C].
 
         The others are added up, not subtracted from the whole, so their sum is exact where it is tiny.
         """
-        own_CK = values_CV.gather(1, ids_CK)
-        others_C = values_CV.scatter_(1, ids_CK, 0.0).sum(-1)
-        values_CV.scatter_(1, ids_CK, own_CK)
-        return own_CK, others_C
+        at_CK, is_empty_CK = filled_slots(ids_CK)
+        own_CK = values_CV.gather(1, at_CK)
+        others_C = values_CV.scatter_(1, at_CK, 0.0).sum(-1)
+        values_CV.scatter_(1, at_CK, own_CK)
+        return own_CK.masked_fill(is_empty_CK, 0.0), others_C
 
     def whole(self, values_CV: Tensor) -> Tensor:
         """Gather the columns of every rank, [C, V]."""
@@ -220,7 +231,7 @@ class Shard:
         return min(sizes(number, self.group, device))
 
     def _at(self, ids_CK: Tensor) -> tuple[Tensor, Tensor]:
-        """Column of each id on this rank, clamped into range, and whether this rank holds it."""
+        """Column of each id on this rank, clamped into range, and whether this rank holds it; no rank an empty slot."""
         is_own_CK = (ids_CK >= self.start) & (ids_CK < self.stop)
         return (ids_CK - self.start).clamp(0, self.stop - self.start - 1), is_own_CK
 

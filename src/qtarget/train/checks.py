@@ -218,6 +218,26 @@ def check_row_order(args: Any, asker: Asker) -> None:
         )
 
 
+def check_following(args: Any, rows: Any, asker: Asker) -> None:
+    """Refuse to follow a cache where rows do not come one after the other, in its order.
+
+    Raises:
+        ValueError: with the line to write.
+    """
+    if not args.follow_cache:
+        return
+    said = "`follow_cache: true` takes rows in the order in which their cache is written, one document each, and "
+    if args.packing:
+        raise ValueError(f"{said}packed rows hold many. Write {asker.line('packing', False)}.")
+    if args.train_sampling_strategy != "sequential":
+        raise ValueError(
+            f"{said}`train_sampling_strategy: {args.train_sampling_strategy}` takes them in another one. Write "
+            f"{asker.line('train_sampling_strategy', 'sequential')}."
+        )
+    if isinstance(rows, IterableDataset):
+        raise ValueError(f"{said}a stream has an order of its own. Write {asker.line('streaming', False)}.")
+
+
 def check_batch(batch: Any) -> None:
     """Refuse a batch of a user's collator without labels, or with labels of another shape or shifted already."""
     if "labels" not in batch or "shift_labels" in batch:

@@ -41,8 +41,10 @@ def thin_store(store: Any, documents: Iterable[Document], asker: Asker = Asker.C
     """A sentence where a cache or a server keeps too little of its teacher at the first documents."""
     if store.keep.how != "top" or not isinstance(store, Cache | ServedTeacher):
         return
-    vocabulary = store.manifest.parts["vocabulary"] if isinstance(store, Cache) else store.health.vocab
-    captured = CapturedMass.of(store.answer(list(islice(documents, MEASURED_ROWS))), vocabulary)
+    is_cache = isinstance(store, Cache)
+    vocabulary = store.manifest.parts["vocabulary"] if is_cache else store.health.vocab
+    by_mass = store.by_mass if is_cache else None
+    captured = CapturedMass.of(store.answer(list(islice(documents, MEASURED_ROWS))), vocabulary, by_mass)
     if captured is None or captured.is_enough:
         return
     if isinstance(store, Cache):  # which a command writes, whoever reads it

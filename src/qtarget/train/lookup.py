@@ -14,7 +14,7 @@ from qtarget.models.identity import template_identity, tokenizer_identity, weigh
 from qtarget.target.evidence import CallInputs
 from qtarget.target.kept_tokens import check_kept_tokens, temperature_for
 from qtarget.teacher import Document, EvidenceSource, Keep, KeptSource, SourceKind, SourceName, documents_of_rows
-from qtarget.teacher.cache import Cache, open_cache
+from qtarget.teacher.cache import Cache, follow_cache, open_cache
 from qtarget.teacher.cache.contents import changed_parts
 from qtarget.teacher.cache.format import excerpt
 from qtarget.teacher.served.client import open_teacher
@@ -75,7 +75,7 @@ def lookup_source(given: Any, name: str, student: Student, method: qt.Method, ar
     """
     label_only = name.split()[0] in method.label_only
     if isinstance(given, CacheReference):
-        return cached_source(given, name, student, label_only)
+        return cached_source(given, name, student, label_only, args)
     kind = SourceName.parse(given).kind if isinstance(given, str) else None
     if kind is SourceKind.CACHE:
         raise ValueError(f"{given} is a teacher cache, and no model; write `{name.split()[0]}_cache: {given}`.")
@@ -87,9 +87,11 @@ def lookup_source(given: Any, name: str, student: Student, method: qt.Method, ar
     return given
 
 
-def cached_source(given: CacheReference, name: str, student: Student, label_only: bool) -> KeptSource:
+def cached_source(
+    given: CacheReference, name: str, student: Student, label_only: bool, args: TargetSFTConfig
+) -> KeptSource:
     """A cache as a source, after a check that it is of the student's tokenizer and of the model it should be of."""
-    cache = open_cache(given.folder)
+    cache = follow_cache(given.folder, args.teacher_timeout) if args.follow_cache else open_cache(given.folder)
     wanted: dict[str, Any] = {"tokenizer": tokenizer_identity(student.tokenizer)}
     if given.of is not None:
         wanted["teacher"] = weights_identity(given.of)
@@ -150,6 +152,27 @@ def check_coverage(
             documents = list(documents_read(reader, rows.with_format("numpy")))
             if missing := cache.missing(documents):
                 raise ValueError(_uncovered(cache, name, missing, len(documents), rendered))
+
+
+def in_order_of_caches(rows: Dataset, sources: Mapping[str, EvidenceSource]) -> Dataset:
+    """Training rows in the order in which a cache of them is written, which is a random one: that of hashes. It is
+    the same however far the cache is.
+
+    Raises:
+        ValueError: no teacher or reference is a cache, or the rows have an order of their own.
+    """
+    if not isinstance(rows, Dataset):
+        raise ValueError("`follow_cache: true` needs one set of training rows that is read before; remove the line.")
+    kept = {name: source.store for name, source in sources.items() if isinstance(source, KeptSource)}
+    reader = next((name for name, store in kept.items() if isinstance(store, Cache)), None)
+    if reader is None:
+        raise ValueError(
+            "`follow_cache: true` begins a run while its teacher's cache is being written, and no cache is given; "
+            "write `teacher_cache: folder`, or remove the line."
+        )
+    plain = rows.with_format("numpy")
+    firsts = [next((each.digest for each in documents_read(reader, [row])), b"") for row in plain]
+    return rows.select(sorted(range(len(firsts)), key=firsts.__getitem__))
 
 
 def documents_read(reader: str, rows: Any) -> Iterator[Document]:

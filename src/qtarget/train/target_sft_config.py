@@ -34,6 +34,9 @@ class TargetSFTConfig(SFTConfig):
             optimizer step, 0 ≤ ema < 1, as in 0.99. It is saved in checkpoints.
         teacher_cache: folder that `qtarget teacher cache` wrote, or a list of them: the teacher is read there, and
             none is loaded. `teacher` then names the model it must be of, or is left out.
+        follow_cache: begin although `qtarget teacher cache` is still writing the cache: rows are taken in the order in
+            which it is written (a random one, the same in each epoch), and a step waits for those that are not there
+            yet, up to `teacher_timeout` without a writer. Needs `train_sampling_strategy: sequential`.
         teacher_top_k: likeliest tokens that are kept of a cached or served teacher or reference, at each token. The
             rest of its mass is shaped as the student's.
         teacher_timeout: seconds that a served teacher or reference may be away before training stops.
@@ -101,6 +104,9 @@ class TargetSFTConfig(SFTConfig):
     )
     teacher_cache: list[str] | str | None = field(
         default=None, metadata={"help": "Folder of a teacher cache, or a list of several."}
+    )
+    follow_cache: bool = field(
+        default=False, metadata={"help": "Begin while the cache is still being written, and wait for what is missing."}
     )
     teacher_top_k: int = field(
         default=64, metadata={"help": "Likeliest tokens that a cached or served teacher is asked for, at each token."}

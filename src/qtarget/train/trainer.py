@@ -24,7 +24,7 @@ from qtarget.train.forward import TargetOutput, add_target_loss, text_inputs, wi
 from qtarget.train.kept_mass import warn_of_thin_sources
 from qtarget.train.learn_rows import without_trl_masks
 from qtarget.train.log_window import LogWindow
-from qtarget.train.lookup import check_coverage, rendering
+from qtarget.train.lookup import check_coverage, in_order_of_caches, rendering
 from qtarget.train.missed_evaluation import MissedEvaluation
 from qtarget.train.nonfinite import FiniteStepCheck, refuse_skipping
 from qtarget.train.nonfinite_rows import UNSOUND, MicroBatch, say_unsound
@@ -120,6 +120,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_device(args, self.asker)
         checks.check_batch_size(args, self.asker)
         checks.check_row_order(args, self.asker)
+        checks.check_following(args, train_dataset, self.asker)
         checks.check_learn(args.learn, args.assistant_only_loss or None, args.completion_only_loss, self.asker)
         self.only_turns, args = args.assistant_only_loss and args.learn is not None, without_trl_masks(args)
         quantisation, given_model = kwargs.get("quantization_config"), model
@@ -182,6 +183,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         rendered = rendering(self.args, self.text_tokenizer, self.chat_template)
         datasets = {"train": self.train_dataset, "eval": self.eval_dataset}
         check_coverage(self.sources, datasets, rendered)
+        if self.args.follow_cache:
+            self.train_dataset = in_order_of_caches(self.train_dataset, self.sources)
         if self.is_world_process_zero():
             warn_of_thin_sources(self.sources, self.train_dataset, self.asker)
         check_prompts_fit(self.teachers, datasets, checks.teacher_parts(self.door.opened), self.asker)

@@ -7,6 +7,7 @@ import torch
 from laws.cases import IGNORED, Case, T, V, every_row
 from laws.papers import Row
 from laws.test_fused import _gradients, _leaves, _sparse
+from laws.test_kept import shortened
 
 import qtarget as qt
 from qtarget.fused import products as matmul
@@ -16,6 +17,7 @@ from qtarget.target.statistics import head_logits
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NOT_MEASURED = {"token_weight", "sequence_ids", "progress", "position", "trust", "scale"}
 """Statistics that the data brings, or the method."""
+DTYPES = (torch.float64, torch.float32)
 FEW = 5
 """Tokens a case keeps: the interpreter takes its time with each row. Some of them are ignored, or without weight."""
 DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy")
@@ -173,6 +175,15 @@ def test_law_04_from_a_sparse_teacher(row: Row, kept: int, on_kernels):
     teacher = _sparse(double.evidence["teacher"], kept, temperature_for(double.method, "teacher 0"))
     assert_same(by_kernels(single, teacher=teacher), by_definition(double, teacher=teacher))
     assert bool(on_kernels) == (row.hyperparameters.get("temperature") is None)  # two pools read the logits there
+
+
+@pytest.mark.parametrize("name", ["kd", "kd-hybrid", "target-sft", "jsd"])
+def test_law_04_from_a_sparse_teacher_of_which_some_slots_are_empty(name: str, on_kernels):
+    double, single = (few(Case(Row(name, {}), weighted=True, softcap=4.0, dtype=t)) for t in DTYPES)
+    kept = _sparse(double.evidence["teacher"], 5, temperature_for(double.method, "teacher 0"))
+    teacher = shortened(kept, torch.arange(T) % 5 + 1)
+    assert_same(by_kernels(single, teacher=teacher), by_definition(double, teacher=teacher))
+    assert on_kernels
 
 
 @pytest.mark.parametrize("kept", [1, 4])

@@ -45,6 +45,7 @@ from qtarget.target.statistics import (
     negentropy,
     slope_cost,
 )
+from qtarget.target.vocabulary import filled_slots
 
 OF_SUMS: dict[Moment, Callable[[Sums, Sums], Tensor]] = {
     Moment.LABEL_LOGP: lambda sums, _: sums.label_logp,
@@ -295,12 +296,15 @@ class TritonChunk:
             self.measured[negentropy(pool)] = term.negentropy(entropy_C)
 
     def _apart(self, ids_CK: Tensor) -> tuple[Tensor, Tensor]:
-        """p at some ids, [C, K], and the sum of the others, [C]: from a pass over the logits without them."""
-        raw_CK, log_norm_C = self.logits_CV.gather(1, ids_CK), self._sums[STUDENT_FORM].log_norm
-        self.logits_CV.scatter_(1, ids_CK, -torch.inf)
+        """p at some ids, [C, K], 0 in a slot that is empty, and the sum of the others, [C]: from a pass over the logits
+        without them."""
+        at_CK, is_empty_CK = filled_slots(ids_CK)
+        raw_CK, log_norm_C = self.logits_CV.gather(1, at_CK), self._sums[STUDENT_FORM].log_norm
+        self.logits_CV.scatter_(1, at_CK, -torch.inf)
         others = measure_forms(self._chunk._replace(sources=()), (STUDENT_FORM,), products=False)[STUDENT_FORM]
-        self.logits_CV.scatter_(1, ids_CK, raw_CK)
-        return (self._finished(raw_CK)[0] - log_norm_C[:, None]).exp(), (others.log_norm - log_norm_C).exp()
+        self.logits_CV.scatter_(1, at_CK, raw_CK)
+        student_CK = (self._finished(raw_CK)[0] - log_norm_C[:, None]).exp().masked_fill(is_empty_CK, 0.0)
+        return student_CK, (others.log_norm - log_norm_C).exp()
 
     # ---- the gradient
 
@@ -361,8 +365,10 @@ class TritonChunk:
                 at_label_C = at_label_C - share_C * torch.expm1(self.measured[label_logp(pool)])
             else:
                 at_label_C = at_label_C - share_C * term.at_label(labels_C, self.measured[LOGP_Y])
-        _, slope_CK = self._finished(self.logits_CV.gather(1, first.kept.ids))
+        at_CK, is_empty_CK = filled_slots(first.kept.ids)
+        _, slope_CK = self._finished(self.logits_CV.gather(1, at_CK))
         gradient_CV = self._written({STUDENT_FORM: outside_C}, at_label_C, factor_C)
         is_label_CK = first.kept.ids == labels_C[:, None]
         inside_CK = torch.where(is_label_CK, at_label_C[:, None], inside_CK) * factor_C[:, None] * slope_CK
-        return gradient_CV.scatter_(1, first.kept.ids, inside_CK.to(gradient_CV.dtype))
+        inside_CK = torch.where(is_empty_CK, inside_CK[:, :1], inside_CK)
+        return gradient_CV.scatter_(1, at_CK, inside_CK.to(gradient_CV.dtype))

@@ -8,6 +8,7 @@ from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 import qtarget as qt
 from qtarget.job.config.sample_options import RoundOptions, SampleOptions
+from qtarget.teacher.cache import ByMass
 from qtarget.train import MixtureStopping, TargetSFTConfig
 
 
@@ -57,6 +58,7 @@ class CacheOptions:
 
     Attributes:
         sampled: keep tokens drawn from the teacher's distribution instead of its likeliest ones.
+        by_mass: keep as many tokens as leave a given mass out; None: as many everywhere.
         bytes_per_token: bytes on disk for a token of text; how many tokens of the distribution are kept follows from
             it. None: `teacher_top_k` of them.
         dtype: of the log-probabilities on disk.
@@ -65,6 +67,7 @@ class CacheOptions:
     """
 
     sampled: bool
+    by_mass: ByMass | None
     bytes_per_token: int | None
     dtype: Literal["float16", "float32"]
     batch_tokens: int

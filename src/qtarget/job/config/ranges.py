@@ -30,8 +30,8 @@ class NumberRange(NamedTuple):
         has_end = self.most not in (LARGEST_COUNT, math.inf)
         if number > min(LARGEST_NUMBER, self.most) and not has_end:
             return f"at most {min(LARGEST_NUMBER, self.most):g}"
-        if self.least == 0 and self.open_ and math.isinf(self.most):
-            return "a number above 0"
+        if self.open_:
+            return "a number above 0" if math.isinf(self.most) else f"a number between {self.least:g} and {self.most:g}"
         if self.most > LARGEST_COUNT - 1:
             return " or ".join([f"{self.least:g} or more", *(f"{number:g}" for number in self.also)])
         return f"{self.least:g} or more, and less than 1" if self.most < 1 else f"{self.least:g} to {self.most:,.0f}"
@@ -89,6 +89,9 @@ NUMBER_RANGES = {
     "lora_dropout": NumberRange(0, BELOW_ONE, 0.05),
     "train_rows": COUNT,
     "rounds": NumberRange(1, LARGEST_COUNT, 2),
+    "cache_missing_mass": NumberRange(0, 1, 0.01, open_=True),
+    "cache_min_k": NumberRange(1, LARGEST_COUNT, 4),
+    "cache_max_k": NumberRange(1, LARGEST_COUNT, 256),
     "cache_batch_tokens": NumberRange(1, LARGEST_COUNT, 8192),
     "cache_shard_tokens": NumberRange(1, LARGEST_COUNT, 65536),
 }

@@ -27,6 +27,7 @@ from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.models.gguf_file import checkpoint_folder
 from qtarget.target.hyperparameters import suggestion
 from qtarget.teacher import SourceKind, SourceName
+from qtarget.teacher.cache import ByMass
 from qtarget.train import TargetSFTConfig
 
 LAYOUT_KEYS = ("prompt_format", "train_rows", "train_rows_seed", "longer_rows")
@@ -72,7 +73,7 @@ def check_job(given: UserInput) -> Job:
         layout=_layout(values),
         args=_trainer_config(trainer),
         model_args=ModelConfig(**{key: value for key, value in values.items() if key in model_keys()}),
-        cache=_cache_options(values),
+        cache=_cache_options(values, given),
         given={**given.values, **choices.keys},
         note=choices.note,
         streaming=bool(values.get("streaming")),
@@ -108,9 +109,37 @@ def _trainer_config(values: dict[str, Any]) -> TargetSFTConfig:
         return TargetSFTConfig(**values)
 
 
-def _cache_options(values: Mapping[str, Any]) -> CacheOptions:
-    names = [f.name for f in fields(CacheOptions)]
-    return CacheOptions(**{name: values.get(f"cache_{name}", RUN_KEYS[f"cache_{name}"][1]) for name in names})
+def _cache_options(values: Mapping[str, Any], given: UserInput) -> CacheOptions:
+    names = [f.name for f in fields(CacheOptions) if f.name != "by_mass"]
+    plain: dict[str, Any] = {name: values.get(f"cache_{name}", RUN_KEYS[f"cache_{name}"][1]) for name in names}
+    return CacheOptions(by_mass=_by_mass(values, given), **plain)
+
+
+def _by_mass(values: Mapping[str, Any], given: UserInput) -> ByMass | None:
+    """The rule by which a cache keeps tokens of a distribution, if any.
+
+    Raises:
+        ValueError: another rule is given beside it, or its bounds without it or crossed.
+    """
+    bounds = {name: values[f"cache_{name}"] for name in ("min_k", "max_k") if values.get(f"cache_{name}") is not None}
+    missing = values.get("cache_missing_mass")
+    if missing is None:
+        for name in bounds:
+            raise ValueError(
+                f"{given.place(f'cache_{name}')}: `cache_{name}` bounds how many tokens `cache_missing_mass` keeps, "
+                "and that is not given; write `cache_missing_mass: 0.01`, or `teacher_top_k: 64` for as many at each."
+            )
+        return None
+    for key in ("teacher_top_k", "cache_bytes_per_token", "cache_sampled"):
+        if key in given.values and values.get(key):
+            raise ValueError(
+                f"{given.place(key)}: `{key}` and `cache_missing_mass` each say what is kept of a distribution; remove "
+                "one of the two lines (of the likeliest, at most so many are kept by `cache_max_k`)."
+            )
+    try:
+        return ByMass(missing, **bounds)
+    except ValueError as error:
+        raise ValueError(f"{given.place('cache_missing_mass')}: {error}") from error
 
 
 def _each(names: Any, key: str, check: Callable[[str, str], str]) -> Any:

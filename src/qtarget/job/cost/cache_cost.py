@@ -9,7 +9,14 @@ from qtarget.job.cost.disk_use import evaluations_of
 from qtarget.job.cost.run_time import steps_of
 from qtarget.models.same_tokens import number_of_tokens
 from qtarget.teacher import Document
-from qtarget.teacher.cache.contents import bytes_per_token, cut_into_shards, stored_bytes, tokens_in
+from qtarget.teacher.cache import ByMass
+from qtarget.teacher.cache.contents import (
+    bytes_per_token,
+    cut_into_shards,
+    packed_bytes_at_most,
+    stored_bytes,
+    tokens_in,
+)
 from qtarget.train.lookup import documents_read
 
 
@@ -23,7 +30,10 @@ class CacheCost(NamedTuple):
         read: tokens of text that go through the model while the cache is written, once.
         read_live: the same beside one run, if it is not cached; of an epoch that is cut short, the mean.
         shards, kept: files, and tokens kept of each distribution.
-        bytes: of all that is stored; a file's header, about a kilobyte, comes on top.
+        bytes: of all that is stored; a file's header, about a kilobyte, comes on top. At the most, where tokens are
+            kept by their mass: how many that takes is the teacher's to say.
+        bytes_per_token: of what is stored at each learned token; likewise.
+        at_most: whether these are bounds.
     """
 
     name: str
@@ -34,6 +44,8 @@ class CacheCost(NamedTuple):
     shards: int
     kept: int
     bytes: int
+    bytes_per_token: float
+    at_most: bool
 
     @property
     def break_even(self) -> float:
@@ -80,7 +92,10 @@ def cache_cost(job: Job, name: str, rows: CountedRows) -> CacheCost:
     train = _documents(name, rows.train)
     held_out = [] if rows.held_out is None else _documents(name, rows.held_out)
     shards = cut_into_shards([*train, *held_out], job.cache.shard_tokens)
-    kept = min(tokens_kept(job, name.split()[0]), number_of_tokens(rows.tokenizer.get_vocab()))
+    vocabulary = number_of_tokens(rows.tokenizer.get_vocab())
+    by_mass = rule_for(job, name.split()[0])
+    kept = min(tokens_kept(job, name.split()[0]), vocabulary - (by_mass is not None))
+    most = None if by_mass is None else packed_bytes_at_most(kept, job.cache.dtype, vocabulary)
     return CacheCost(
         name,
         sum(len(shard) for shard in shards),
@@ -89,7 +104,9 @@ def cache_cost(job: Job, name: str, rows: CountedRows) -> CacheCost:
         _read_live(job, len(rows.train), tokens_to_read(train), tokens_to_read(held_out)),
         len(shards),
         kept,
-        stored_bytes(shards, kept, job.cache.dtype),
+        stored_bytes(shards, kept, job.cache.dtype, most),
+        bytes_per_token(kept, job.cache.dtype) if most is None else most,
+        most is not None,
     )
 
 
@@ -113,12 +130,19 @@ def tokens_to_read(documents: Sequence[Document]) -> int:
     return sum(len(document.ids) for document in documents)
 
 
+def rule_for(job: Job, role: str) -> ByMass | None:
+    """By which mass tokens of a "teacher" or "reference" are kept; None for as many everywhere, or the label alone."""
+    return None if role in job.method.label_only else job.cache.by_mass
+
+
 def tokens_kept(job: Job, role: str) -> int:
     """K, the tokens kept of each distribution: `teacher_top_k`, or as many as fit `cache_bytes_per_token`; none where
-    the method reads only the label's probability."""
-    budget = job.cache.bytes_per_token
+    the method reads only the label's probability. By their mass, the most of any."""
+    budget, by_mass = job.cache.bytes_per_token, rule_for(job, role)
     if role in job.method.label_only:
         return 0
+    if by_mass is not None:
+        return by_mass.max_k
     if budget is None:
         return job.args.teacher_top_k
     least, each = (bytes_per_token(k, job.cache.dtype) - bytes_per_token(0, job.cache.dtype) for k in (0, 1))

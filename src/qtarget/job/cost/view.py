@@ -99,8 +99,10 @@ def _disk(job: Job, cost: RunCost) -> Iterator[tuple[str, str, str]]:
     each = "" if cost.rounds == 1 else f", {cost.rounds} times"
     yield "result", in_bytes(disk.result), f"in {job.output}{each}"
     if disk.cache:
-        kept = ", ".join(str(each.kept) for each in cost.caches)
-        yield "teacher cache", in_bytes(disk.cache), f"{kept} tokens at each, were it written"
+        kept, most = ", ".join(str(each.kept) for each in cost.caches), any(each.at_most for each in cost.caches)
+        remark = f"{kept} tokens at each, were it written"
+        by_mass = f"at most: {remark}; `qtarget teacher cache --dry-run` measures how many their mass takes"
+        yield "teacher cache", in_bytes(disk.cache), by_mass if most else remark
     if disk.free is not None:
         yield "free", in_bytes(disk.free), ""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qtarget.teacher.cache.contents import ByMass
 from qtarget.teacher.distributions import KeptLogprobs
 
 ENOUGH = 0.8
@@ -20,19 +21,21 @@ class CapturedMass:
         mean: in [0, 1].
         by_rank: [K], the mean probability of the likeliest token, of the second, and so on.
         vocabulary: tokens that the teacher's distribution is over.
+        by_mass: the rule by which tokens were kept; None where as many are everywhere.
     """
 
     mean: float
     by_rank: tuple[float, ...]
     vocabulary: int
+    by_mass: ByMass | None = None
 
     @staticmethod
-    def of(kept: KeptLogprobs, vocabulary: int) -> "CapturedMass | None":
+    def of(kept: KeptLogprobs, vocabulary: int, by_mass: ByMass | None = None) -> "CapturedMass | None":
         """What was captured at some tokens; None where no token is kept, or there is no token of text."""
         prob_TK = np.exp(kept.logprobs.float().numpy())
         if not prob_TK.size:
             return None
-        return CapturedMass(float(prob_TK.sum(1).mean()), tuple(prob_TK.mean(0).tolist()), vocabulary)
+        return CapturedMass(float(prob_TK.sum(1).mean()), tuple(prob_TK.mean(0).tolist()), vocabulary, by_mass)
 
     @property
     def is_enough(self) -> bool:
@@ -64,13 +67,21 @@ class CapturedMass:
         """
         if self.is_enough:
             return None
-        k = self.tokens_needed
+        tokens = f"{len(self.by_rank)} tokens" if self.by_mass is None else f"at most {len(self.by_rank)} tokens"
         return (
-            f"{name} holds {self.mean:.2f} of the teacher's probability in the mean, in {len(self.by_rank)} tokens; "
+            f"{name} holds {self.mean:.2f} of the teacher's probability in the mean, in {tokens}; "
             "the rest is shaped as the student's, so the target is nearer to the student than the teacher is. "
-            f"{ENOUGH:g} and more is enough: write {line or f'`teacher_top_k: {k}` (or --teacher-top-k {k})'}, by "
-            "estimate."
+            f"{ENOUGH:g} and more is enough: write {line or self._line}, by estimate."
         )
+
+    @property
+    def _line(self) -> str:
+        """What to write on the command line."""
+        key, value = "teacher_top_k", f"{self.tokens_needed}"
+        if self.by_mass is not None:
+            is_rule = self.by_mass.missing > 1 - ENOUGH
+            key, value = ("cache_missing_mass", "0.05") if is_rule else ("cache_max_k", value)
+        return f"`{key}: {value}` (or --{key.replace('_', '-')} {value})"
 
 
 def _rank_of_mass(last: float, rank: int, fall: float, missing: float) -> float:

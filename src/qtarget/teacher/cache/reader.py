@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +13,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from qtarget.teacher.cache.contents import changed_parts, keep_of
+from qtarget.teacher.cache.contents import RAGGED, ByMass, by_mass_of, changed_parts, keep_of
 from qtarget.teacher.cache.format import (
     PER_DOCUMENT,
+    PER_TOKEN,
     SHARD,
     CacheShard,
     Manifest,
     check_stored_targets,
+    check_targets,
     excerpt,
     read_manifest,
 )
+from qtarget.teacher.cache.ragged import PackedColumns, Ragged, padded, unpacked
 from qtarget.teacher.distributions import Keep, KeptLogprobs, concatenated
 from qtarget.teacher.documents import Document
 
@@ -30,7 +34,8 @@ WRITE_AGAIN = "Write the cache again with `qtarget teacher cache`: whole shards 
 
 
 class Index(NamedTuple):
-    """Where each of D documents is: its digest (16 bytes), shard, first token in it, and number of tokens, `[D]` each.
+    """Where each of D documents is: its digest (16 bytes), shard, first token in it, number of tokens, and where its
+    bytes begin and end if it is packed, `[D]` each.
 
     Digests rise, so that documents are found by bisection.
     """
@@ -39,6 +44,8 @@ class Index(NamedTuple):
     shards: np.ndarray
     starts: np.ndarray
     counts: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
 
 
 @dataclass(eq=False)
@@ -77,11 +84,15 @@ class Cache:
     def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
         """What was kept about every asked token, document after document, in the dtypes it is stored in.
 
+        Where as many tokens are kept as their mass asks for, slots that are empty have the id −1.
+
         Raises:
             ValueError: a document is not in the cache, or what is there is about other tokens.
         """
         pairs = zip(documents, self._find(documents), strict=True)
-        return concatenated([self._read(document, place) for document, place in pairs], self.keep.k)
+        read = [self._read(document, place) for document, place in pairs]
+        ragged = [part for part in read if isinstance(part, Ragged)]
+        return padded(ragged) if ragged else concatenated([p for p in read if isinstance(p, KeptLogprobs)], self.keep.k)
 
     def _find(self, documents: Sequence[Document]) -> np.ndarray:
         """The place of each document in the index, −1 for one that the cache does not hold."""
@@ -90,19 +101,35 @@ class Cache:
         is_there = self.index.digests[places.clip(max=len(self.index.digests) - 1)] == wanted
         return np.where(is_there, places, -1)
 
-    def _read(self, document: Document, place: int) -> KeptLogprobs:
+    def _read(self, document: Document, place: int) -> KeptLogprobs | Ragged:
         if place < 0:
             raise ValueError(unknown_document(self.folder, document))
-        shard, start, count = (int(column[place]) for column in self.index[1:])
-        rows = {name: value[start : start + count] for name, value in self._shard(shard).items()}
+        shard = int(self.index.shards[place])
         try:
-            check_stored_targets(rows, document.targets, self.manifest.parts["how"], self.manifest.parts["temperature"])
+            return self._rows(document, place) if self.by_mass is None else self._packed_rows(document, place)
         except ValueError as error:
             raise ValueError(
                 f"{self.folder / self.manifest.shards[shard].file} is out of step with the rows: {error}. Delete this "
                 "cache and write it again with `qtarget teacher cache`."
             ) from error
+
+    def _rows(self, document: Document, place: int) -> KeptLogprobs:
+        shard, start, count = (int(column[place]) for column in self.index[1:4])
+        rows = {name: value[start : start + count] for name, value in self._shard(shard).items()}
+        check_stored_targets(rows, document.targets, self.manifest.parts["how"], self.manifest.parts["temperature"])
         return KeptLogprobs(*(rows[name] for name in KeptLogprobs._fields))
+
+    def _packed_rows(self, document: Document, place: int) -> Ragged:
+        shard, _, count, start, stop = (int(column[place]) for column in self.index[1:])
+        content = self._shard(shard)["packed"].numpy()[start:stop]
+        found = unpacked(content, count, PackedColumns.of(self.manifest.parts))
+        check_targets(found.targets, document.targets)
+        return found
+
+    @cached_property
+    def by_mass(self) -> ByMass | None:
+        """The rule by which tokens are kept; None where as many are kept everywhere."""
+        return by_mass_of(self.manifest.parts)
 
     def _shard(self, shard: int) -> dict[str, Tensor]:
         if shard not in self._shards:
@@ -186,36 +213,50 @@ def map_shard(path: Path) -> dict[str, Tensor]:
 
 def read_index(folder: Path, manifest: Manifest) -> Index:
     """The index of all documents; ValueError where digests do not rise from the first shard to the last."""
-    columns = [_shard_index(folder, manifest, number) for number in range(len(manifest.shards))]
+    columns = [shard_index(folder, manifest, number) for number in range(len(manifest.shards))]
     index = Index(*(np.concatenate(column) for column in zip(*columns, strict=True)))
     if not (index.digests[1:] > index.digests[:-1]).all():
         raise ValueError(f"{folder} holds a document twice or out of order. {WRITE_AGAIN}")
     return index
 
 
-def _shard_index(folder: Path, manifest: Manifest, number: int) -> Index:
+def shard_index(folder: Path, manifest: Manifest, number: int) -> Index:
+    """Where the documents of one shard are."""
     shard = manifest.shards[number]
     tensors = map_shard(folder / shard.file)
     check_layout(folder / shard.file, shard, manifest, tensors)
     digests = np.ascontiguousarray(tensors["digests"].numpy()).reshape(-1).view("S16").copy()
     offsets = tensors["offsets"].numpy()
     shards = np.full(len(digests), number, np.int32)
-    return Index(digests, shards, offsets[:-1].astype(np.int32), np.diff(offsets).astype(np.int32))
+    packed = tensors["packed_offsets"].numpy() if "packed_offsets" in tensors else np.zeros(len(offsets), np.int64)
+    begins, ends = packed[:-1].copy(), packed[1:].copy()
+    return Index(digests, shards, offsets[:-1].astype(np.int32), np.diff(offsets).astype(np.int32), begins, ends)
 
 
 def check_layout(path: Path, shard: CacheShard, manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors of other names or shapes than the manifest promises."""
-    tokens, documents = shard.tokens, shard.documents
-    flat = ("log_tail", "label_logprobs", "entropy", "target_ids")
-    expected = {
-        **dict.fromkeys(("ids", "logprobs"), (tokens, manifest.parts["k"])),
-        **dict.fromkeys(flat, (tokens,)),
-        "digests": (documents, 16),
-        "offsets": (documents + 1,),
-    }
-    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    offsets = tensors["offsets"].numpy() if shapes == expected else np.zeros(1)
-    if shapes != expected or offsets[0] != 0 or offsets[-1] != tokens or (np.diff(offsets) <= 0).any():
+    tokens, shapes = shard.tokens, {name: tuple(value.shape) for name, value in tensors.items()}
+    expected = _expected_shapes(shard, manifest, shapes)
+    bounds = [("offsets", tokens)]
+    if manifest.parts["format"] == RAGGED:
+        bounds.append(("packed_offsets", shapes.get("packed", (0,))[0]))
+    if shapes != expected or not all(_rise(tensors[name].numpy(), last) for name, last in bounds):
         raise ValueError(
             f"{path} holds other tensors than the manifest says: {shapes}, expected {expected}. {WRITE_AGAIN}"
         )
+
+
+def _expected_shapes(shard: CacheShard, manifest: Manifest, found: Mapping[str, tuple]) -> dict[str, tuple[int, ...]]:
+    """Of the tensors of a shard; bytes may be as many as there are."""
+    tokens, documents = shard.tokens, shard.documents
+    of_documents = {"digests": (documents, 16), "offsets": (documents + 1,)}
+    if manifest.parts["format"] == RAGGED:
+        size = found.get("packed", ())
+        return {"packed": size if len(size) == 1 else (0,), "packed_offsets": (documents + 1,), **of_documents}
+    wide = dict.fromkeys(("ids", "logprobs"), (tokens, manifest.parts["k"]))
+    return {**wide, **{name: (tokens,) for name in PER_TOKEN if name not in wide}, **of_documents}
+
+
+def _rise(offsets: np.ndarray, last: int) -> bool:
+    """Whether offsets begin at 0, rise, and end at `last`."""
+    return offsets[0] == 0 and offsets[-1] == last and bool((np.diff(offsets) > 0).all())

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from qtarget.teacher.cache.captured import CapturedMass
-from qtarget.teacher.cache.format import CacheShard, Manifest, check_stored_targets, read_manifest
+from qtarget.teacher.cache.contents import RAGGED, by_mass_of
+from qtarget.teacher.cache.format import PER_TOKEN, CacheShard, Manifest, check_stored_targets, read_manifest
+from qtarget.teacher.cache.ragged import PackedColumns, padded, unpacked
 from qtarget.teacher.cache.reader import check_layout, check_shard, hash_progress, map_shard, read_index
 
 EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
@@ -99,9 +103,7 @@ def _problems_of_shard(folder: Path, shard: CacheShard, manifest: Manifest, tota
     tensors, parts = map_shard(folder / shard.file), manifest.parts
     check_layout(folder / shard.file, shard, manifest, tensors)
     wrong: dict[str, int] = {}
-    for start in range(0, shard.tokens, _CHUNK_TOKENS):
-        names = ("ids", "logprobs", "log_tail", "label_logprobs", "entropy", "target_ids")
-        rows = {name: tensors[name][start : start + _CHUNK_TOKENS] for name in names}
+    for rows in _chunks(tensors, shard, parts):
         arrays = {name: value.numpy() for name, value in rows.items()}
         for problem, bad in _violations(arrays, parts).items():
             if bad.any():
@@ -114,19 +116,44 @@ def _problems_of_shard(folder: Path, shard: CacheShard, manifest: Manifest, tota
     return (f"{problem} ({count:,} times)" for problem, count in wrong.items())
 
 
+def _chunks(tensors: Mapping[str, Tensor], shard: CacheShard, parts: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
+    """The rows of a shard, by name, some thousand tokens at a time; slots that are empty have the id −1.
+
+    Raises:
+        ValueError: a document's bytes are not what was packed.
+    """
+    if parts["format"] != RAGGED:
+        for start in range(0, shard.tokens, _CHUNK_TOKENS):
+            yield {name: tensors[name][start : start + _CHUNK_TOKENS] for name in PER_TOKEN}
+        return
+    content, columns = tensors["packed"].numpy(), PackedColumns.of(parts)
+    places = pairwise(tensors["packed_offsets"].tolist())
+    for counts in np.diff(tensors["offsets"].numpy()):
+        begin, end = next(places)
+        try:
+            document = unpacked(content[begin:end], int(counts), columns)
+        except ValueError as error:
+            raise ValueError(f"{shard.file}: {error}") from error
+        yield padded([document])._asdict() | {"target_ids": torch.from_numpy(document.targets)}
+
+
 def _violations(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any]) -> dict[str, Any]:
     """For each rule, which tokens `[T]` break it."""
     ids, targets, vocabulary = rows["ids"], rows["target_ids"], parts["vocabulary"]
+    by_mass = by_mass_of(parts)
+    is_empty = np.zeros(ids.shape, bool) if by_mass is None else ids < 0
     logprobs, entropy = rows["logprobs"].astype(np.float32), rows["entropy"].astype(np.float32)
     numbers = np.stack([rows["log_tail"], rows["label_logprobs"], entropy])
     tail = np.exp(rows["log_tail"])
     prob = np.exp(logprobs)
     rounding = ROUNDING[parts["storage_dtype"]]
     slack = 1e-4 + rounding * np.where(prob > 0, prob * np.abs(np.nan_to_num(logprobs)), 0).sum(1)
+    if by_mass is not None:  # whose tail is rounded too
+        slack = slack + rounding * np.where(tail > 0, tail * np.abs(np.nan_to_num(rows["log_tail"])), 0)
     mass = prob.sum(1) + tail
-    ordered = np.sort(ids, 1)
-    return {
-        "an id outside of the vocabulary": ((ids < 0) | (ids >= vocabulary)).any(1),
+    ordered = np.sort(np.where(is_empty, -1 - np.arange(ids.shape[1]), ids), 1)
+    return _violations_by_mass(rows, parts, prob.sum(1) + slack) | {
+        "an id outside of the vocabulary": (((ids < 0) & ~is_empty) | (ids >= vocabulary)).any(1),
         "an observed token outside of the vocabulary": (targets < 0) | (targets >= vocabulary),
         "an id kept twice for a token": (ordered[:, 1:] == ordered[:, :-1]).any(1),
         "NaN": np.isnan(logprobs).any(1) | np.isnan(numbers).any(0),
@@ -138,20 +165,40 @@ def _violations(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any]) -> dic
     }
 
 
+def _violations_by_mass(
+    rows: Mapping[str, np.ndarray], parts: Mapping[str, Any], covered: np.ndarray
+) -> dict[str, Any]:
+    """For each rule of tokens kept by their mass, which tokens `[T]` break it.
+
+    Args:
+        covered: mass of the tokens kept, with its rounding.
+    """
+    by_mass, counts = by_mass_of(parts), (rows["ids"] >= 0).sum(1)
+    if by_mass is None:
+        return {}
+    return {
+        f"fewer than {by_mass.min_k} tokens kept": counts < by_mass.min_k,
+        f"more than {by_mass.missing:g} of the mass left out": (
+            (covered < 1 - by_mass.missing) & (counts < by_mass.max_k)
+        ),
+    }
+
+
 def _add_to_totals(rows: Mapping[str, np.ndarray], parts: Mapping[str, Any], totals: _Totals) -> None:
     if parts["how"] == "sampled" or not parts["k"]:
         return
     logprobs = rows["logprobs"].astype(np.float32)
     prob = np.exp(logprobs)
     mass = prob.sum(1).clip(0, 1)
-    totals.by_rank = totals.by_rank + prob.sum(0, dtype=np.float64)
+    totals.by_rank = totals.by_rank + np.pad(prob.sum(0, dtype=np.float64), (0, parts["k"] - prob.shape[1]))
     counts = np.bincount((np.nan_to_num(mass) * _STEPS).astype(np.int64), minlength=_STEPS + 1)
     totals.masses += counts
     totals.mass += float(mass.sum())
     totals.tokens += len(mass)
     # Whatever the label pushed out is in the tail, and at least as likely as the label.
-    last = rows["ids"][:, -1] == rows["target_ids"]
-    totals.outside += int((last & (rows["log_tail"] >= logprobs[:, -1])).sum())
+    at = np.arange(len(mass)), (rows["ids"] >= 0).sum(1) - 1
+    last = rows["ids"][at] == rows["target_ids"]
+    totals.outside += int((last & (rows["log_tail"] >= logprobs[at])).sum())
 
 
 def _report(folder: Path, manifest: Manifest, totals: _Totals, problems: tuple[str, ...]) -> Report:
@@ -176,8 +223,9 @@ def _report(folder: Path, manifest: Manifest, totals: _Totals, problems: tuple[s
 
 
 def _warning(folder: Path, manifest: Manifest, totals: _Totals) -> str | None:
-    by_rank = tuple((np.atleast_1d(totals.by_rank) / totals.tokens).tolist())
-    return CapturedMass(totals.mass / totals.tokens, by_rank, manifest.parts["vocabulary"]).warning(str(folder))
+    by_rank, parts = tuple((np.atleast_1d(totals.by_rank) / totals.tokens).tolist()), manifest.parts
+    found = CapturedMass(totals.mass / totals.tokens, by_rank, parts["vocabulary"], by_mass_of(parts))
+    return found.warning(str(folder))
 
 
 def _bins(masses: np.ndarray) -> tuple[MassBin, ...]:

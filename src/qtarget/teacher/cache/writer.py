@@ -17,13 +17,13 @@ from qtarget.disk.os_errors import DISK_FULL, REASONS, FullDiskError
 from qtarget.disk.sizes import in_bytes
 from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
 from qtarget.teacher.cache.format import (
+    DOCUMENTS,
     MANIFEST,
     PLAN,
     PLAN_KEYS,
     PLAN_REMEDY,
     REMEDY,
     CacheShard,
-    check_stored_targets,
     manifest_json,
     shard_name,
     shard_tensors,
@@ -96,7 +96,15 @@ def _locked_folder(folder: Path, plan: CachePlan) -> Iterator[None]:
         else:
             shards = [{"documents": len(shard), "tokens": tokens_in(shard)} for shard in plan.shards]
             replace_file(folder / PLAN, to_json({"key": plan.key, "parts": plan.parts, "shards": shards}))
+        _write_digests(folder, plan)
         yield
+
+
+def _write_digests(folder: Path, plan: CachePlan) -> None:
+    """Write down which documents the shards will hold, for a run that begins before they are all there."""
+    content = b"".join(document.digest for shard in plan.shards for document in shard)
+    if not (folder / DOCUMENTS).is_file() or (folder / DOCUMENTS).read_bytes() != content:
+        replace_file(folder / DOCUMENTS, content)
 
 
 def _check_folder(folder: Path) -> None:
@@ -112,7 +120,10 @@ def _check_plan(folder: Path, plan: CachePlan) -> None:
     written = read_json_object(folder / PLAN, PLAN_REMEDY, PLAN_KEYS).get("parts")
     parts = written if isinstance(written, dict) else {}
     if key_of(parts) != plan.key:
-        differ = "; ".join(changed_parts(parts, plan.parts)) or "it was written by another version"
+        differ = (
+            "; ".join(changed_parts(parts, {**dict.fromkeys(parts), **plan.parts}))
+            or "it was written by another version"
+        )
         raise ValueError(
             f"{folder} is the cache of something else, as its {PLAN} says ({differ}). Name another folder, or "
             "delete this one."
@@ -143,13 +154,9 @@ class _RankWriter:
 
     def _store(self, index: int, kept: KeptLogprobs) -> CacheShard:
         documents, name = self.plan.shards[index], shard_name(index)
-        tensors = shard_tensors(documents, kept, self.plan.parts["storage_dtype"])
-        check_stored_targets(
-            tensors, tensors["target_ids"].numpy(), self.plan.parts["how"], self.plan.parts["temperature"]
-        )
-        content = save(tensors)
+        content = save(shard_tensors(documents, kept, self.plan.parts))
         sha256 = hashlib.sha256(content).hexdigest()
-        shard = CacheShard(name, sha256, len(content), len(documents), len(tensors["log_tail"]), self.plan.key)
+        shard = CacheShard(name, sha256, len(content), len(documents), tokens_in(documents), self.plan.key)
         check_not_replaced(self.folder)
         (self.folder / MANIFEST).unlink(missing_ok=True)  # from here on the cache is unfinished again
         replace_file(self.folder / name, content)
@@ -181,11 +188,11 @@ def shards_on_disk(folder: Path, plan: CachePlan) -> list[Path]:
 
 def _full_disk(folder: Path, plan: CachePlan, error: OSError) -> str:
     done = shards_on_disk(folder, plan)
-    missing = plan.bytes - sum(path.stat().st_size for path in done)
+    missing, most = plan.bytes - sum(path.stat().st_size for path in done), "" if plan.by_mass is None else "at most "
     return (
         f"{error.filename or folder} could not be written: {REASONS[error.errno or errno.ENOSPC]}. {len(done)} of "
-        f"{len(plan.shards)} shards are finished and stay, and the others need {in_bytes(missing)} more. Make room, "
-        "and start the same command again; it goes on from there."
+        f"{len(plan.shards)} shards are finished and stay, and the others need {most}{in_bytes(missing)} more. Make "
+        "room, and start the same command again; it goes on from there."
     )
 
 

@@ -53,6 +53,7 @@ FREE_KEYS = frozenset(
         "disable_tqdm",
         "diagnostics",
         "teacher_timeout",
+        "follow_cache",
         "debug",
         "local_rank",
         "skip_memory_metrics",
@@ -76,7 +77,8 @@ FREE_KEYS = frozenset(
         "dataloader_multiprocessing_context",
     }
 )
-"""Keys that change neither the weights nor the rows that are read; of a stream see `_order_of_streams`."""
+"""Keys that change neither the weights nor the rows that are read; of a stream see `_order_of_streams`. `follow_cache`
+changes the order of the rows, which is compared itself."""
 FREE_PREFIXES = ("logging_", "log_", "save_", "hub_", "trackio_")
 BY_CONTENT = frozenset(
     {
