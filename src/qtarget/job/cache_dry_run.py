@@ -1,7 +1,6 @@
 """`qtarget teacher cache --dry-run`: what the caches of a run take and whether they pay, before they are written."""
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -12,15 +11,16 @@ from qtarget.fused.memory import free_bytes
 from qtarget.job.cost.cache_cost import CacheCost, CountedRows, cache_cost, tokens_to_read
 from qtarget.job.cost.disk_use import free_on_disk
 from qtarget.job.cost.run_memory import weight_bytes
-from qtarget.job.teacher_cache import ModelToCache, PreparedCaches, load_to_cache
+from qtarget.job.teacher_cache import ModelToCache, PreparedCaches, open_to_cache
 from qtarget.outcomes import Refusal
-from qtarget.teacher import Document, Keep, kept_logprobs
 from qtarget.teacher.cache.captured import CapturedMass
 from qtarget.teacher.cache.contents import bytes_per_token, cut_into_shards
 from qtarget.teacher.cache.format import readable
 
 ROWS_TIMED = 8
 """Documents that the real model is asked about. They are taken in the order of their digests, which is a random one."""
+ROWS_OF_SERVER = 64
+"""Of a server's model, which answers several requests at once."""
 FORMULA = "seconds = tokens read / (tokens a second of the model)"
 
 
@@ -94,7 +94,7 @@ def _dry_run(model: ModelToCache, prepared: PreparedCaches) -> CacheDryRun:
     pilot, unknown = None, _does_not_fit(model, prepared)
     if unknown is None:
         try:
-            pilot = _ask(model, prepared, cost.kept)
+            pilot = _ask(model, prepared)
         except (Refusal, RuntimeError) as error:  # RuntimeError: of torch, as where memory runs out after all
             unknown = str(error)
     return CacheDryRun(
@@ -106,6 +106,8 @@ def _dry_run(model: ModelToCache, prepared: PreparedCaches) -> CacheDryRun:
 def _does_not_fit(model: ModelToCache, prepared: PreparedCaches) -> str | None:
     """Why a model is not loaded: its weights are larger than what is free. None too where its size is not known."""
     args = prepared.job.args
+    if model.is_served:
+        return None
     if model.init_kwargs.get("device_map") or any("load_in" in name or "quant" in name for name in model.init_kwargs):
         return None
     with suppress(OSError, ValueError, KeyError):  # an adapter's folder, say
@@ -117,26 +119,21 @@ def _does_not_fit(model: ModelToCache, prepared: PreparedCaches) -> str | None:
     return None
 
 
-def _ask(model: ModelToCache, prepared: PreparedCaches, kept: int) -> TeacherPilot:
+def _ask(model: ModelToCache, prepared: PreparedCaches) -> TeacherPilot:
     """Load the model, and time it; what it says first, before its memory is warm, does not count."""
     job, rendered = prepared.job, prepared.rendered
-    live = load_to_cache(model, job, rendered)
-    assert live.vocab is not None
+    asked = open_to_cache(model, job, rendered)
     shards = cut_into_shards(rendered.documents(model.name), job.cache.shard_tokens)
-    documents = [document for shard in shards for document in shard][:ROWS_TIMED]
-    keep = Keep(min(kept, live.vocab), model.keep.how, model.keep.temperature)
-
-    def ask(some: Sequence[Document]) -> Any:
-        return kept_logprobs(live, some, keep, job.cache.batch_tokens)
-
-    ask(documents[:1])
+    rows = ROWS_OF_SERVER if model.is_served else ROWS_TIMED
+    documents = [document for shard in shards for document in shard][:rows]
+    asked.answer(documents[:1])
     start = _synchronised()
-    answers = ask(documents)
+    answers = asked.answer(documents)
     seconds = _synchronised() - start
-    captured = CapturedMass.of(answers, live.vocab) if keep.how == "top" else None
+    captured = CapturedMass.of(answers, asked.vocabulary) if model.keep.how == "top" else None
     warning = None if captured is None else captured.warning(f"What would be written to {model.folder}")
-    device = str(live.model.device)
-    return TeacherPilot(tokens_to_read(documents) / seconds, len(documents), device, live.vocab, warning)
+    speed = tokens_to_read(documents) / seconds
+    return TeacherPilot(speed, len(documents), asked.place, asked.vocabulary, warning)
 
 
 def _synchronised() -> float:
