@@ -15,6 +15,7 @@ from qtarget.console import SafeConsole
 from qtarget.teacher.cache import CachePlan, CacheShard, Ranks, Report
 from qtarget.teacher.cache.contents import tokens_in
 from qtarget.teacher.cache.format import readable
+from qtarget.teacher.cache.recompute import Recomputed
 from qtarget.teacher.cache.verify import histogram_lines
 
 _LINE_SECONDS = 10.0
@@ -141,6 +142,27 @@ def report_view(report: Report, _width: int) -> RenderableType:
     if report.warning is not None:
         blocks.append(Text(report.warning, style="yellow"))
     return Group(*blocks)
+
+
+def recomputed_view(found: Recomputed, _width: int) -> RenderableType:
+    """A cache beside a model with which some of its rows were computed again."""
+    worst = found.worst
+    where = f"token {worst.token} at place {worst.place} of row {worst.row}"
+    numbers = f"{worst.cached:.4f}, recomputed {worst.recomputed:.4f}"
+    rounding = f"; storing rounds that one by up to {found.rounding:.2g}" if found.rounding else ""
+    rows = {
+        "against": f"{found.model}: {found.tokens:,} tokens of {found.rows} rows computed again",
+        "largest": f"{found.largest:.2g} nats of a log-probability ({where}: {numbers}){rounding}",
+        "": f"{found.probability:.2g} of a probability",
+        "labels": f"{found.label_mean:.2g} nats in the mean",
+    }
+    if found.is_same:
+        return _table(rows)
+    verdict = (
+        f"These are not the log-probabilities of {found.model}: another model, one of another precision, or numbers at "
+        "a temperature or after a filter."
+    )
+    return Group(_table(rows), Text(verdict, style="red"))
 
 
 def _rows(report: Report) -> dict[str, str]:

@@ -5,6 +5,9 @@ format    the files of a cache: plan, shards, manifest
 writer    shards written one by one, by any number of ranks; a run that is started again goes on from them
 reader    `Cache`: answers about documents, from memory-mapped shards
 verify    every number of a cache checked
+some_rows  the token ids of some documents, by which their teacher can be asked again
+recompute  some rows computed again with a model that is loaded here
+same_teacher  whether a server still has the model that a begun cache is of
 """
 
 from qtarget.teacher.cache.contents import CacheOrigin, CachePlan, plan_cache

@@ -35,7 +35,7 @@ class CacheOrigin:
     teacher: str
     compute_dtype: str
     vocabulary: int
-    entropy: Literal["lower bound"] | None = None
+    entropy: str | None = None
 
 
 @dataclass(frozen=True)

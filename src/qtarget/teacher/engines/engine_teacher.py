@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.models.same_tokens import number_of_tokens
-from qtarget.servers.http import checked_url
+from qtarget.servers.http import checked_url, without_engine
 from qtarget.teacher.background import at_once
 from qtarget.teacher.distributions import Keep, KeptLogprobs, concatenated
 from qtarget.teacher.documents import Document
@@ -21,10 +21,11 @@ from qtarget.teacher.engines.sglang_dialect import SglangDialect
 from qtarget.teacher.engines.vllm_dialect import VllmDialect
 from qtarget.teacher.served.client import OPENING_S, in_parts
 from qtarget.teacher.served.wire import TOKEN_VARIABLE, check_answer
+from qtarget.teacher.source_name import ENGINES, engine_of
 
 PART_TOKENS = 2048
 """Tokens in one request, at most, but for a document that is longer: its answer is some megabytes of JSON."""
-DIALECTS: dict[str, Dialect] = {"vllm": VllmDialect(), "sglang": SglangDialect()}
+DIALECTS: dict[str, Dialect] = dict(zip(ENGINES, (VllmDialect(), SglangDialect()), strict=True))
 """By what stands before the + of an address."""
 
 
@@ -127,9 +128,8 @@ def open_engine(address: str, keep: Keep, tokenizer: PreTrainedTokenizerBase, *,
         TeacherUnavailableError: nothing answers there.
         ValueError: what was found, with the line that starts a server which will do.
     """
-    kind, _, rest = address.partition("+")
-    plain, _, wanted = rest.partition("#")
-    kind = kind.lower()
+    kind = str(engine_of(address))
+    plain, _, wanted = without_engine(address).partition("#")
     url = checked_url(plain, f"`teacher: {kind}+{{}}`", TOKEN_VARIABLE)
     dialect = DIALECTS[kind]
     vocab = number_of_tokens(tokenizer.get_vocab())
