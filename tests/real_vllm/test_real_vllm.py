@@ -113,7 +113,8 @@ def config(folder: Path, teacher: str, **keys) -> Path:
     (folder / "rows.jsonl").write_text("".join(json.dumps(dict(row)) + "\n" for row in rows))
     values = {
         "model": "student", "train_dataset": "rows.jsonl", "method": "target-sft", "teacher": teacher,
-        "output_dir": "out", "max_steps": 6, "teacher_top_k": 64, "cache_dtype": "float32", "cache_shard_tokens": 200, **keys,
+        "output_dir": "out", "max_steps": 6, "teacher_top_k": 64,
+        "cache_dtype": "float32", "cache_shard_tokens": 200, **keys,
     }  # fmt: skip
     path = folder / "config.yaml"
     path.write_text(json.dumps(values))

@@ -181,7 +181,7 @@ def cut_short(path, question, answer):
         ({"change": each_place(lambda place, number: [1])}, r"are not \{token id"),
         ({"change": without("prompt_logprobs")}, "holds no `prompt_logprobs`"),
         ({"change": cut_short}, "it is no JSON"),
-        ({"change": lambda path, q, a: a if "models" in path else b"<html>"}, "it is no JSON"),
+        ({"change": lambda path, q, a: b"<html>" if q else a}, "it is no JSON"),
         ({"change": lambda path, q, a: b"<html>"}, "cannot be asked as vLLM: its /v1/models is no JSON"),
         ({"change": lambda path, q, a: {"choices": []} if q else a}, "speaks of 0 prompts where 2 were sent"),
         ({"kind": "sglang"}, "cannot be asked as vLLM: its /v1/models lists no models"),
@@ -289,13 +289,13 @@ def test_a_server_that_is_away_is_waited_for(folder, live, monkeypatch):
 def test_a_server_that_fails_and_is_not_well_is_waited_for_too(folder, live, monkeypatch):
     """vLLM answers 500 when its engine has died, and ends soon after."""
     monkeypatch.setattr(patience, "BACKOFF", patience.BACKOFF.new(backoff_factor=0.01, backoff_jitter=0))
-    server, left = Likeness(folder), [500, 500]
+    server, left = Likeness(folder), [503, 503]
 
     def around(path, body):
-        if left and path == "/health":
-            return 503, {}, b"dead"
-        if left and path == "/v1/completions" and ready:
-            return left.pop(), {}, b"EngineCore died"
+        if ready and left and path == "/health":
+            return left.pop(), {}, b"dead"
+        if ready and left:
+            return 500, {}, b"EngineCore died"
         return server._answer(path, body)
 
     ready = []

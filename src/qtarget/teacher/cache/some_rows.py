@@ -1,25 +1,25 @@
 """The token ids of some documents of a cache, beside its shards: by them its teacher can be asked again.
 
-    rows.safetensors    `ids` [N] int32 and `asked` [N] bool of the first documents end to end; `lengths` [D] int32
+    rows.json    of the first documents their token ids, and which of them are asked about, as a text of 0 and 1
 
 Documents stand in the order of their digests, so the first are drawn at random. The shards name each by the digest of
-what it holds, so ids that were changed are found nowhere.
+what it holds, so other rows are found nowhere.
 """
 
 from collections.abc import Sequence
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
+from qtarget.disk.files import read_json_object
+from qtarget.teacher.cache.format import to_json
 from qtarget.teacher.documents import Document
 
-SOME_ROWS = "rows.safetensors"
+SOME_ROWS = "rows.json"
 MOST_ROWS, MOST_TOKENS = 256, 65536
-"""Documents that are kept, at most, and their tokens: a quarter of a megabyte."""
+"""Documents that are kept, at most, and their tokens: half a megabyte."""
+_REMEDY = "delete it, and start the command that wrote the cache again, which adds it and asks nothing anew"
 
 
 def some_rows(shards: Sequence[Sequence[Document]]) -> bytes:
@@ -27,13 +27,7 @@ def some_rows(shards: Sequence[Sequence[Document]]) -> bytes:
     first = list(islice((document for shard in shards for document in shard), MOST_ROWS))
     tokens = np.cumsum([len(document.ids) for document in first])
     first = first[: max(1, int((tokens <= MOST_TOKENS).sum()))]
-    return save(
-        {
-            "ids": torch.from_numpy(np.concatenate([document.ids for document in first])),
-            "asked": torch.from_numpy(np.concatenate([document.asked for document in first])),
-            "lengths": torch.tensor([len(document.ids) for document in first], dtype=torch.int32),
-        }
-    )
+    return to_json({"rows": [{"ids": _joined(document.ids), "asked": _digits(document.asked)} for document in first]})
 
 
 def read_some_rows(folder: Path, rows: int) -> list[Document]:
@@ -49,13 +43,19 @@ def read_some_rows(folder: Path, rows: int) -> list[Document]:
             "it again (`qtarget teacher cache config.yaml`), which adds it and asks nothing anew."
         )
     try:
-        tensors = {name: value.numpy() for name, value in load(path.read_bytes()).items()}
-        ids, asked = tensors["ids"], tensors["asked"]
-        bounds = np.cumsum([0, *tensors["lengths"][:rows]])
-        if ids.dtype != np.int32 or asked.dtype != np.bool_ or len(ids) != len(asked) or bounds[-1] > len(ids):
-            raise ValueError("its tensors do not fit together")
-        return [Document(ids[start:stop], asked[start:stop]) for start, stop in pairwise(bounds.tolist())]
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); delete it, and start the command that wrote the cache again."
-        ) from error
+        return [_document(row) for row in read_json_object(path, _REMEDY, ("rows",))["rows"][:rows]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); {_REMEDY}.") from error
+
+
+def _joined(ids: np.ndarray) -> str:
+    return " ".join(map(str, ids.tolist()))
+
+
+def _digits(asked: np.ndarray) -> str:
+    return "".join("1" if each else "0" for each in asked)
+
+
+def _document(row: dict[str, str]) -> Document:
+    ids, asked = np.array(row["ids"].split(), np.int32), np.array([digit == "1" for digit in row["asked"]])
+    return Document(ids, asked)

@@ -17,9 +17,11 @@ A temperature that does not depend on the request shows nowhere: it makes anothe
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from huggingface_hub import HfApi, try_to_load_from_cache
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.models.loading import tokenizer_of
@@ -32,6 +34,8 @@ from qtarget.teacher.engines.scored_tokens import kept_of_prompt
 from qtarget.teacher.padding import NOTICED, PROBE, REFUSED
 
 PROBE_TOKENS = 16
+HUB_S = 5.0
+"""Seconds for the hub to say whether it has a model."""
 SAME_NUMBER = 0.1
 """Nats by which two answers about one prompt may differ in the mean: rounding in bfloat16 is below it."""
 OTHER_TEXTS = 0.05
@@ -84,9 +88,10 @@ def shake_hands(server: EngineServer, k: int, tokenizer: PreTrainedTokenizerBase
     asked = min(k, vocab)
     plainly = server.score(facts, prompts, asked, NEUTRAL)
     try:
+        for prompt in plainly:
+            _check_mass(prompt)
         logprobs = [_labels(prompt, probe, vocab) for prompt, probe in zip(plainly, probes, strict=True)]
         for prompt, probe in zip(plainly, probes, strict=True):
-            _check_mass(prompt)
             kept_of_prompt(prompt, probe, Keep(asked), vocab)
             _check_rows_without_token(server, prompt, vocab)
         _check_texts(plainly, tokenizer, vocab)
@@ -144,12 +149,7 @@ def _check_rows_without_token(server: EngineServer, prompt: ScoredPrompt, vocab:
 
 def _check_map(server: EngineServer, facts: ServerFacts, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a model of another map from tokens to ids, where the name that the server gives can be read here."""
-    theirs = None
-    if facts.source:
-        try:
-            theirs = tokenizer_of(facts.source)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            _LOG.info("the tokenizer of %s cannot be read here (%s)", facts.source, error)
+    theirs = _tokenizer_here(facts.source) if facts.source else None
     if theirs is not None:
         check_same_map(tokenizer.get_vocab(), theirs.get_vocab(), server.name)
     else:
@@ -157,6 +157,18 @@ def _check_map(server: EngineServer, facts: ServerFacts, tokenizer: PreTrainedTo
             "The tokenizer of %s cannot be read here, so the %s was held to the student's by the tokens of two prompts "
             "and of what is likely there.", facts.source or "its model", server.name,
         )  # fmt: skip
+
+
+def _tokenizer_here(source: str) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a model that a server names: of a folder here, or of the hub, which is asked once for it."""
+    try:
+        is_here = Path(source).is_dir() or isinstance(try_to_load_from_cache(source, "tokenizer_config.json"), str)
+        if not is_here:
+            HfApi().model_info(source, timeout=HUB_S)
+        return tokenizer_of(source)
+    except Exception as error:  # whatever the libraries of tokenizers and of the hub may raise
+        _LOG.info("the tokenizer of %s cannot be read here (%s)", source, error)
+        return None
 
 
 def _check_texts(prompts: list[ScoredPrompt], tokenizer: PreTrainedTokenizerBase, vocab: int) -> None:
