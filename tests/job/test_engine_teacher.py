@@ -111,9 +111,12 @@ def test_verify_computes_rows_again(here, teacher, capsys):
     assert said.code == 0
     assert (found["rows"], found["is_same"], found["rounding"]) == (5, True, 0.0)
     assert found["largest"] < 1e-4
-    said = command(capsys, "teacher", "verify", "cache", "--against", "llama")
+    model_directory(here / "second", "qwen2", seed=9)
+    said = command(capsys, "teacher", "verify", "cache", "--against", "second")
     assert said.code == 1
-    assert "These are not the log-probabilities of llama" in said.out
+    assert "These are not the log-probabilities of second" in said.out
+    said = command(capsys, "teacher", "verify", "cache", "--against", "llama")
+    assert (said.code, "llama has another tokenizer than the rows of cache" in said.err) == (2, True)
     shown = command(capsys, "teacher", "verify", "cache", "--against", str(teacher))
     assert "tokens of 8 rows computed again" in shown.out
     assert "nats of a log-probability (token " in shown.out

@@ -14,7 +14,7 @@ from qtarget.outcomes import Refusal
 
 if TYPE_CHECKING:
     from qtarget.job.teacher_cache import PreparedCaches
-    from qtarget.teacher.cache.recompute import Recomputed
+    from qtarget.teacher.cache.recompute import Recomputation
 
 teacher_app = typer.Typer(no_args_is_help=True, help="Teachers for later: cached on disk, or behind a server.")
 
@@ -105,7 +105,7 @@ def verify_command(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _recomputed(folder: Path, against: str, rows: int, dtype: str) -> "Recomputed":
+def _recomputed(folder: Path, against: str, rows: int, dtype: str) -> "Recomputation":
     with diverted_noise():
         from qtarget.data.user_files.paths import check_model_name
         from qtarget.teacher.cache.recompute import recompute

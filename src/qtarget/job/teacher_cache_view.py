@@ -15,7 +15,7 @@ from qtarget.console import SafeConsole
 from qtarget.teacher.cache import CachePlan, CacheShard, Ranks, Report
 from qtarget.teacher.cache.contents import tokens_in
 from qtarget.teacher.cache.format import readable
-from qtarget.teacher.cache.recompute import Recomputed
+from qtarget.teacher.cache.recompute import Recomputation
 from qtarget.teacher.cache.verify import histogram_lines
 
 _LINE_SECONDS = 10.0
@@ -144,7 +144,7 @@ def report_view(report: Report, _width: int) -> RenderableType:
     return Group(*blocks)
 
 
-def recomputed_view(found: Recomputed, _width: int) -> RenderableType:
+def recomputed_view(found: Recomputation, _width: int) -> RenderableType:
     """A cache beside a model with which some of its rows were computed again."""
     worst = found.worst
     where = f"token {worst.token} at place {worst.place} of row {worst.row}"

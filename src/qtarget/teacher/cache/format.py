@@ -1,6 +1,7 @@
 """The files of a cache: plan, shards, manifest.
 
     plan.json                  written first: the key's parts and how documents are cut into shards
+    rows.json                  token ids of the first documents, to ask a model about them again (`some_rows`)
     shard-00000.safetensors    what was kept about the documents of a shard, which are in the order of their digests
     shard-00000.json           its sidecar, written after it: its size and sha256
     manifest.json              written last: the plan and all shards

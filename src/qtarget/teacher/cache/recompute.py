@@ -39,7 +39,7 @@ class WorstPlace(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recomputed:
+class Recomputation:
     """A cache beside a model.
 
     Attributes:
@@ -74,7 +74,7 @@ class _Pairs(NamedTuple):
     again: Tensor
 
 
-def recompute(folder: str | Path, model: str, rows: int, dtype: str = "auto") -> Recomputed:
+def recompute(folder: str | Path, model: str, rows: int, dtype: str = "auto") -> Recomputation:
     """Compute the first rows of a cache again with transformers, and compare.
 
     Args:
@@ -107,14 +107,14 @@ def _logprobs(live: LiveModel, document: Document) -> Tensor:
 
 def _compared(
     model: str, cache: Cache, documents: Sequence[Document], kept: Sequence[KeptLogprobs], again: Sequence[Tensor]
-) -> Recomputed:
+) -> Recomputation:
     labels, pairs = [], []
     for document, stored, logprobs in zip(documents, kept, again, strict=True):
         target = torch.from_numpy(document.targets).long()[:, None]
         labels.append(_Pairs(document, target, stored.label_logprobs[:, None].double(), logprobs.gather(1, target)))
         pairs += [labels[-1], *_kept_pairs(cache, document, stored, logprobs)]
     largest, worst = max(_furthest(documents, pairs), key=lambda found: found[0])
-    return Recomputed(
+    return Recomputation(
         model=model,
         rows=len(documents),
         tokens=sum(len(document.targets) for document in documents),

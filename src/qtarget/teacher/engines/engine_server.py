@@ -120,4 +120,6 @@ class EngineServer:
             )
         if refusal.status in (401, 403):
             return f"{refusal} Put its key into QTARGET_TEACHER_TOKEN."
+        if refusal.status != 400:
+            return f"{refusal} See its log."
         return f"{refusal} It takes {facts.longest} tokens at once, and the longest of these had {longest}."

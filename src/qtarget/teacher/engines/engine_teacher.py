@@ -20,7 +20,7 @@ from qtarget.teacher.engines.scored_tokens import kept_of_prompt
 from qtarget.teacher.engines.sglang_dialect import SglangDialect
 from qtarget.teacher.engines.vllm_dialect import VllmDialect
 from qtarget.teacher.served.client import OPENING_S, in_parts
-from qtarget.teacher.served.wire import TOKEN_VARIABLE, check_answer
+from qtarget.teacher.served.wire import TOKEN_VARIABLE, check_kept_answer
 from qtarget.teacher.source_name import ENGINES, engine_of
 
 PART_TOKENS = 2048
@@ -109,7 +109,7 @@ class EngineTeacher:
             pairs = zip(scored, documents, strict=True)
             kept = concatenated([kept_of_prompt(prompt, d, self.keep, self.vocab) for prompt, d in pairs], k)
             targets = torch.from_numpy(np.concatenate([document.targets for document in documents]))
-            check_answer(kept, targets, self.keep, self.vocab)
+            check_kept_answer(kept, targets, self.keep, self.vocab)
         except ValueError as error:
             raise self.server.nonsense(str(error), known.facts, k) from error
         return kept

@@ -33,7 +33,7 @@ from qtarget.teacher.engines.engine_server import EngineServer
 from qtarget.teacher.engines.scored_tokens import kept_of_prompt
 from qtarget.teacher.padding import NOTICED, PROBE, REFUSED
 
-PROBE_TOKENS = 16
+HANDSHAKE_TOKENS = 16
 HUB_S = 5.0
 """Seconds for the hub to say whether it has a model."""
 SAME_NUMBER = 0.1
@@ -112,8 +112,8 @@ def _probes(tokenizer: PreTrainedTokenizerBase, vocab: int) -> list[Document]:
     """A line of text, and tokens from all over the vocabulary, each once; special ones are left out."""
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     plain = [token for token in range(vocab) if token not in special] or list(range(vocab))
-    spread = [plain[i] for i in sorted(set(np.linspace(0, len(plain) - 1, PROBE_TOKENS).astype(int).tolist()))]
-    text = list(tokenizer(PROBE, add_special_tokens=False)["input_ids"])[: 2 * PROBE_TOKENS]
+    spread = [plain[i] for i in sorted(set(np.linspace(0, len(plain) - 1, HANDSHAKE_TOKENS).astype(int).tolist()))]
+    text = list(tokenizer(PROBE, add_special_tokens=False)["input_ids"])[: 2 * HANDSHAKE_TOKENS]
     rows = [text, spread] if len(set(text)) > 2 else [spread, [*spread[::-1]]]
     return [Document.of(row, row) for row in rows]
 

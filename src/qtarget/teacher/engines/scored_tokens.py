@@ -12,7 +12,7 @@ from qtarget.teacher.documents import Document
 from qtarget.teacher.engines.dialect import ScoredPrompt, TokenScores
 from qtarget.teacher.served.wire import SLACK
 
-NOTHING = -9000.0
+MINUS_INFINITY = -9000.0
 """Nats at or below which vLLM writes −inf, which JSON cannot."""
 
 
@@ -91,7 +91,7 @@ def _row(scores: TokenScores | None, label: int, keep: Keep, vocab: int) -> _Row
     for token, value in logprob.items():
         if math.isnan(value):
             raise ValueError(f"the log-probability of {token} is NaN")
-        if value <= NOTHING:
+        if value <= MINUS_INFINITY:
             raise ValueError(f"the log-probability of {token} is −inf, as if tokens had been struck out")
         if value > SLACK:
             raise ValueError(f"the log-probability of {token} is {value:.4g}, above 0")

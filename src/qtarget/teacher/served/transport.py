@@ -49,11 +49,13 @@ class Speech(NamedTuple):
     connections: int = 8
 
 
-OURS = Speech()
+OUR_SPEECH = Speech()
 """How `qtarget teacher serve` is spoken to."""
 
 
-def ask(url: str, path: str, *, limit: int, patience: float, body: bytes | None = None, speech: Speech = OURS) -> Reply:
+def ask(
+    url: str, path: str, *, limit: int, patience: float, body: bytes | None = None, speech: Speech = OUR_SPEECH
+) -> Reply:
     """Ask until there is an answer: POST with a body, GET without.
 
     Args:
