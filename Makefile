@@ -43,7 +43,7 @@ REAL ?= benchmarks/results/real_models
 MODELS ?=
 SMOLLM2 := runs/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest install-vllm test test-browser test-gpu test-vllm test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick study-real real-page real-quick clean
+.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-vllm test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick study-real real-page real-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -51,8 +51,6 @@ demo: .venv/installed
 install-dev: .venv/installed-dev
 
 install-oldest: $(OLDEST)/installed
-
-install-vllm: $(VLLM)/installed
 
 install-docs: .venv/installed-docs
 

@@ -307,8 +307,8 @@ def test_a_server_that_fails_and_is_not_well_is_waited_for_too(folder, live, mon
 
 
 def test_nobody_there_is_said_with_the_line_to_start_one():
-    with pytest.raises(TeacherUnavailableError, match=r"was away for 1 s .*`vllm serve MODEL --port 9 --max-logprobs"):
-        opened("vllm+http://127.0.0.1:9", wait=1)
+    with pytest.raises(TeacherUnavailableError, match=r"was away for 1 s .*`vllm serve MODEL --port 19 --max-logprobs"):
+        opened("vllm+http://127.0.0.1:19", wait=1)
 
 
 def test_another_model_behind_the_address_is_refused(folder, tmp_path):
