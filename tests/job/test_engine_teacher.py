@@ -52,6 +52,15 @@ def test_live_and_cached_it_trains_as_the_model_does(here, teacher, capsys, kind
         assert {part: pytest.approx(value, rel=1e-4) for part, value in figures(here / name).items()} == expected
 
 
+@pytest.mark.parametrize("name", ["inspect", "estimate", "validate"])
+def test_every_command_that_opens_a_teacher_takes_its_address(here, teacher, capsys, name):
+    server = Likeness(teacher)
+    with server.up() as address:
+        said = command(capsys, name, "config.yaml", "--teacher", address, "--json")
+    assert said.code == 0, said.err
+    assert server.asked > 2
+
+
 def test_a_reference_may_be_behind_one(here, teacher, capsys):
     words = (
         "--method",

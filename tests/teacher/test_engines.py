@@ -194,6 +194,14 @@ def test_what_would_spoil_a_training_is_found_and_the_whole_line_said(folder, ch
     assert "--logprobs-mode raw_logprobs" in str(caught.value)
 
 
+def test_a_shift_is_found_where_every_token_is_kept(folder):
+    with (
+        Likeness(folder, cap=VOCAB, change=shifted(1)).up() as address,
+        pytest.raises(ValueError, match=r"stands 1 place\(s\) later"),
+    ):
+        opened(address, Keep(VOCAB))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
