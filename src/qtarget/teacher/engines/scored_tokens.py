@@ -45,11 +45,10 @@ def kept_of_prompt(prompt: ScoredPrompt, document: Document, keep: Keep, vocab: 
         except ValueError as error:
             raise ValueError(f"at token {place + 1} of a document of {len(document.ids)}, {error}") from error
     width = min(keep.k, vocab)
-    numbers = torch.tensor([[row.log_tail, row.label, row.entropy] for row in rows], dtype=torch.float64)
     return KeptLogprobs(
         torch.tensor([row.ids for row in rows], dtype=torch.int32).view(len(rows), width),
         torch.tensor([row.logprobs for row in rows], dtype=torch.float64).view(len(rows), width).float(),
-        *numbers.float().unbind(1),
+        *(torch.tensor(column) for column in zip(*(row[2:] for row in rows), strict=True)),
     )
 
 
