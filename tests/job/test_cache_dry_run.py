@@ -118,7 +118,7 @@ def test_a_teacher_without_weights_is_counted_and_its_hours_are_unknown(here, ca
 
 def test_a_teacher_larger_than_memory_is_not_loaded(here, capsys, monkeypatch):
     monkeypatch.setattr(cache_dry_run, "free_bytes", lambda device: 1000)
-    monkeypatch.setattr(cache_dry_run, "load_to_cache", lambda *_: pytest.fail("it was loaded"))
+    monkeypatch.setattr(cache_dry_run, "open_to_cache", lambda *_: pytest.fail("it was loaded"))
     (found,) = json.loads(command(capsys, *DRY, "--json").out)
     assert "and 1 kB of memory are free" in found["unknown"]
 

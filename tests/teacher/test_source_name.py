@@ -21,6 +21,9 @@ from qtarget.teacher.source_name import SCHEMES
         ("http://127.0.0.1:8321", SourceKind.SERVER),
         ("https://host/teacher", SourceKind.SERVER),
         ("HTTP://host", SourceKind.SERVER),
+        ("vllm+http://127.0.0.1:8000", SourceKind.SERVER),
+        ("VLLM+https://host", SourceKind.SERVER),
+        ("sglang+http://host:30000", SourceKind.SERVER),
     ],
 )
 def test_a_text_names_one_kind_of_source(text, kind):
@@ -45,10 +48,10 @@ def test_an_address_that_nothing_can_ask_is_refused_with_what_to_write(text):
 
 
 def test_a_new_scheme_is_one_line(monkeypatch):
-    with pytest.raises(ValueError, match=r"vllm\+http://"):
-        SourceName.parse("vllm+http://host:8000")
-    monkeypatch.setitem(SCHEMES, "vllm+http", SourceKind.SERVER)
-    assert SourceName.parse("vllm+http://host:8000").kind is SourceKind.SERVER
+    with pytest.raises(ValueError, match=r"tgi\+http://"):
+        SourceName.parse("tgi+http://host:8000")
+    monkeypatch.setitem(SCHEMES, "tgi+http", SourceKind.SERVER)
+    assert SourceName.parse("tgi+http://host:8000").kind is SourceKind.SERVER
 
 
 def test_a_sealed_model_is_no_cache(tmp_path):

@@ -14,6 +14,7 @@ from qtarget.outcomes import Refusal
 
 if TYPE_CHECKING:
     from qtarget.job.teacher_cache import PreparedCaches
+    from qtarget.teacher.cache.recompute import Recomputation
 
 teacher_app = typer.Typer(no_args_is_help=True, help="Teachers for later: cached on disk, or behind a server.")
 
@@ -80,17 +81,39 @@ def _show_dry_run(prepared: "PreparedCaches", as_json: bool) -> None:
 
 @teacher_app.command("verify")
 def verify_command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a cache.", show_default=False)], as_json: AsJson = False
+    folder: Annotated[Path, typer.Argument(help="Folder of a cache.", show_default=False)],
+    against: Annotated[
+        str | None, typer.Option(help="A model (directory or hub name) with which some rows are computed again.")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Rows that are computed again.", min=1, max=256)] = 8,
+    dtype: Annotated[str, typer.Option(help="Of that model: a torch dtype's name, or auto.")] = "auto",
+    as_json: AsJson = False,
 ) -> None:
-    """Check every hash and number of a cache; show how much of the teacher it captured."""
-    from qtarget.job.teacher_cache_view import report_view
+    """Check every hash and number of a cache; show how much of the teacher it captured, and whether a model agrees."""
+    from qtarget.job.teacher_cache_view import recomputed_view, report_view
     from qtarget.teacher.cache import verify_cache
 
     with preparation():
         report = verify_cache(folder)
-    print_json(asdict(report)) if as_json else print_view(report_view, report)
-    if report.problems:
+        again = None if against is None or report.problems else _recomputed(folder, against, rows, dtype)
+    if as_json:
+        beside = {} if again is None else {"against": {**asdict(again), "is_same": again.is_same}}
+        print_json({**asdict(report), **beside})
+    else:
+        print_view(report_view, report)
+        if again is not None:
+            print_view(recomputed_view, again)
+    if report.problems or (again is not None and not again.is_same):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _recomputed(folder: Path, against: str, rows: int, dtype: str) -> "Recomputation":
+    with diverted_noise():
+        from qtarget.data.user_files.paths import check_model_name
+        from qtarget.teacher.cache.recompute import recompute
+
+        check_model_name(against, "--against")
+        return recompute(folder, against, rows, dtype)
 
 
 @teacher_app.command("serve")

@@ -1,7 +1,6 @@
 """`qtarget teacher cache --dry-run`: what the caches of a run take and whether they pay, before they are written."""
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -13,14 +12,15 @@ from qtarget.fused.memory import free_bytes
 from qtarget.job.cost.cache_cost import CacheCost, CountedRows, cache_cost, tokens_to_read
 from qtarget.job.cost.disk_use import free_on_disk
 from qtarget.job.cost.run_memory import weight_bytes
-from qtarget.job.teacher_cache import ModelToCache, PreparedCaches, load_to_cache, plan_to_write
+from qtarget.job.teacher_cache import ModelToCache, PreparedCaches, open_to_cache, plan_to_write
 from qtarget.outcomes import Refusal
-from qtarget.teacher import Document, kept_logprobs
 from qtarget.teacher.cache.captured import CapturedMass
 from qtarget.teacher.cache.ragged import packed_bytes
 
 ROWS_TIMED = 8
 """Documents that the real model is asked about. They are taken in the order of their digests, which is a random one."""
+ROWS_OF_SERVER = 64
+"""Of a server's model, which answers several requests at once."""
 FORMULA = "seconds = tokens read / (tokens a second of the model)"
 
 
@@ -113,7 +113,7 @@ def _dry_run(model: ModelToCache, prepared: PreparedCaches) -> CacheDryRun:
     pilot, unknown = None, _does_not_fit(model, prepared)
     if unknown is None:
         try:
-            pilot = _ask(model, prepared, cost)
+            pilot = _ask(model, prepared)
         except (Refusal, RuntimeError) as error:  # RuntimeError: of torch, as where memory runs out after all
             unknown = str(error)
     return CacheDryRun(
@@ -124,6 +124,8 @@ def _dry_run(model: ModelToCache, prepared: PreparedCaches) -> CacheDryRun:
 def _does_not_fit(model: ModelToCache, prepared: PreparedCaches) -> str | None:
     """Why a model is not loaded: its weights are larger than what is free. None too where its size is not known."""
     args = prepared.job.args
+    if model.is_served:
+        return None
     if model.init_kwargs.get("device_map") or any("load_in" in name or "quant" in name for name in model.init_kwargs):
         return None
     with suppress(OSError, ValueError, KeyError):  # an adapter's folder, say
@@ -135,26 +137,22 @@ def _does_not_fit(model: ModelToCache, prepared: PreparedCaches) -> str | None:
     return None
 
 
-def _ask(model: ModelToCache, prepared: PreparedCaches, cost: CacheCost) -> TeacherPilot:
+def _ask(model: ModelToCache, prepared: PreparedCaches) -> TeacherPilot:
     """Load the model, and time it; what it says first, before its memory is warm, does not count."""
-    job = prepared.job
-    live = load_to_cache(model, job, prepared.rendered)
-    assert live.vocab is not None
-    plan = plan_to_write(model, live, prepared)
-    documents, keep = [document for shard in plan.shards for document in shard][:ROWS_TIMED], plan.keep
-
-    def ask(some: Sequence[Document]) -> Any:
-        return kept_logprobs(live, some, keep, job.cache.batch_tokens)
-
-    ask(documents[:1])
+    asked = open_to_cache(model, prepared.job, prepared.rendered)
+    plan = plan_to_write(model, asked, prepared)
+    asked = asked.keeping(plan.keep)
+    rows = ROWS_OF_SERVER if model.is_served else ROWS_TIMED
+    documents = [document for shard in plan.shards for document in shard][:rows]
+    asked.answer(documents[:1])
     start = _synchronised()
-    answers = ask(documents)
+    answers = asked.answer(documents)
     seconds = _synchronised() - start
-    captured = CapturedMass.of(answers, live.vocab, plan.by_mass) if keep.how == "top" else None
+    captured = CapturedMass.of(answers, asked.vocabulary, plan.by_mass) if plan.keep.how == "top" else None
     warning = None if captured is None else captured.warning(f"What would be written to {model.folder}")
     size = None if plan.by_mass is None else packed_bytes(answers, documents, plan.parts)
     speed = tokens_to_read(documents) / seconds
-    return TeacherPilot(speed, len(documents), str(live.model.device), live.vocab, warning, size)
+    return TeacherPilot(speed, len(documents), asked.place, asked.vocabulary, warning, size)
 
 
 def _synchronised() -> float:

@@ -9,12 +9,12 @@ import torch
 from safetensors import SafetensorError
 
 from qtarget.disk.place import check_place
+from qtarget.job.asked_model import AskedModel, LoadedHere, OnServer
 from qtarget.job.build import remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.cache_cost import tokens_kept
 from qtarget.job.rows.rendering import RenderedRows, render
 from qtarget.job.teacher_cache_view import CacheProgress, print_summary
-from qtarget.models.identity import weights_identity
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.sharding import OVER_RANKS
@@ -29,13 +29,15 @@ from qtarget.teacher import (
     SourceName,
     check_padding,
     check_same_tokens,
-    kept_logprobs,
     load_live_model,
     number_of_tokens,
 )
-from qtarget.teacher.cache import CacheOrigin, CachePlan, plan_cache, verify_cache, write_cache
+from qtarget.teacher.cache import CachePlan, plan_cache, verify_cache, write_cache
 from qtarget.teacher.cache.contents import check_by_mass
+from qtarget.teacher.cache.same_teacher import check_same_teacher
 from qtarget.teacher.cache.writer import shards_on_disk
+from qtarget.teacher.served_store import open_store
+from qtarget.teacher.source_name import engine_of
 from qtarget.train.build_sources import as_teachers, check_self_teacher
 from qtarget.train.checks import check_method
 from qtarget.train.lookup import CacheReference, check_lookups, temperature_for, with_caches
@@ -47,7 +49,7 @@ class ModelToCache:
 
     Attributes:
         name: "teacher 0", "teacher 1", … or "reference".
-        source: its directory or hub name.
+        source: its directory or hub name, or the address of a server that has it.
         folder: the cache to write.
         keep: which tokens of each distribution are kept, and at which temperature.
         dtype, init_kwargs: how it is loaded.
@@ -65,6 +67,11 @@ class ModelToCache:
         """ "teacher" or "reference", as keys of a configuration begin."""
         return self.name.split()[0]
 
+    @property
+    def is_served(self) -> bool:
+        """Whether the source is the address of a server."""
+        return SourceName.parse(self.source).kind is SourceKind.SERVER
+
 
 class PreparedCaches(NamedTuple):
     """The models to cache, and the rows they are asked about, checked as far as is possible without the weights."""
@@ -79,6 +86,7 @@ class FutureCache:
     """Stands for a cache that is not written yet, where a method is checked against what the cache will hold."""
 
     keep: Keep
+    has_entropy: bool
     is_remote: bool = False
 
     def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
@@ -98,6 +106,8 @@ def prepare_caches(job: Job) -> PreparedCaches:
     with remove_if_empty(job.output):
         rendered = render(job)
     for model in models:
+        if model.is_served:  # its tokens are looked at when it is opened
+            continue
         tokenizer = tokenizer_of(model.source, job.args.trust_remote_code)
         assert tokenizer is not None
         check_same_tokens(rendered.tokenizer, tokenizer, model.role)
@@ -125,7 +135,12 @@ def models_to_cache(job: Job) -> list[ModelToCache]:
     check_method(method, teachers, reference, args.packing_strategy if args.packing else None)
     named = [*((f"teacher {index}", teacher) for index, teacher in enumerate(teachers)), ("reference", reference)]
     models = [_model_to_cache(job, name, cached) for name, cached in named if isinstance(cached, CacheReference)]
-    future = {model.name: KeptSource(FutureCache(model.keep), model.role in method.label_only) for model in models}
+    future = {
+        model.name: KeptSource(
+            FutureCache(model.keep, engine_of(model.source) is None), model.role in method.label_only
+        )
+        for model in models
+    }
     try:
         check_lookups(method, future, torch.iinfo(torch.int32).max)
     except ValueError as error:
@@ -136,10 +151,9 @@ def models_to_cache(job: Job) -> list[ModelToCache]:
 def _model_to_cache(job: Job, name: str, cached: CacheReference) -> ModelToCache:
     role, args = name.split()[0], job.args
     kind = None if cached.of is None else SourceName.parse(cached.of).kind
-    if cached.of is None or kind is SourceKind.SERVER:
-        given = f"no `{role}` is given" if cached.of is None else f"`{role}: {cached.of}` is a server"
+    if cached.of is None:
         raise ValueError(
-            f"`{role}_cache` is written from a model that is loaded here, and {given}; write "
+            f"`{role}_cache` is written from a model that is loaded here or served, and no `{role}` is given; write "
             f"`{role}: path/or/hub-name`."
         )
     keep = Keep(tokens_kept(job, role), "sampled" if job.cache.sampled else "top", temperature_for(job.method, name))
@@ -159,6 +173,8 @@ def _model_to_cache(job: Job, name: str, cached: CacheReference) -> ModelToCache
         )
         dtype = given or _student_dtype(job)
         return ModelToCache(name, job.model, Path(cached.folder), keep, dtype, {**init_kwargs, **_pickles(job)})
+    if kind is SourceKind.SERVER:
+        return ModelToCache(name, cached.of, Path(cached.folder), keep, "", {})
     init_kwargs: Any = (args.teacher_init_kwargs if role == "teacher" else args.reference_init_kwargs) or {}
     if init_kwargs.get("device_map") in OVER_RANKS:
         raise ValueError(
@@ -190,64 +206,40 @@ def write_caches(prepared: PreparedCaches) -> None:
         OSError: the disk is full; finished shards stay.
     """
     for model in prepared.models:
-        live = load_to_cache(model, prepared.job, prepared.rendered)
-        _write_cache(model, plan_to_write(model, live, prepared), live, prepared)
+        asked = open_to_cache(model, prepared.job, prepared.rendered)
+        plan = plan_to_write(model, asked, prepared)
+        _write_cache(model, plan, asked.keeping(plan.keep), prepared)
 
 
-def plan_to_write(model: ModelToCache, live: LiveModel, prepared: PreparedCaches) -> CachePlan:
-    """What the cache of a model is to hold."""
-    options, rendered = prepared.job.cache, prepared.rendered
-    return plan_cache(
-        rendered.documents(model.name),
-        _origin(model, live, rendered),
-        model.keep,
-        storage_dtype=options.dtype,
-        shard_tokens=options.shard_tokens,
-        by_mass=options.by_mass,
-    )
-
-
-def load_to_cache(model: ModelToCache, job: Job, rendered: RenderedRows) -> LiveModel:
-    """A model to cache, loaded.
+def plan_to_write(model: ModelToCache, asked: AskedModel, prepared: PreparedCaches) -> CachePlan:
+    """What the cache of a model is to hold.
 
     Raises:
-        Refusal: it does not load.
-        ValueError: it says something else about padded rows.
+        Refusal: what is to be kept does not fit it.
     """
+    options, rendered = prepared.job.cache, prepared.rendered
     try:
-        loaded = load_live_model(
-            model.source, model.role, device=job.args.device, dtype=model.dtype, init_kwargs=model.init_kwargs
+        return plan_cache(
+            rendered.documents(model.name),
+            asked.origin(rendered.parts),
+            model.keep,
+            storage_dtype=options.dtype,
+            shard_tokens=options.shard_tokens,
+            by_mass=options.by_mass,
         )
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise Refusal(str(error)) from error
-    except SafetensorError as error:
-        raise Refusal(f"weights of {model.source} are damaged ({error}); copy them again.") from error
-    head: Any = loaded.get_output_embeddings()
-    live = LiveModel(loaded, min(head.weight.shape[0], number_of_tokens(rendered.tokenizer.get_vocab())))
-    check_padding(live, rendered.tokenizer, model.role)
-    return live
 
 
-def _origin(model: ModelToCache, live: LiveModel, rendered: RenderedRows) -> CacheOrigin:
-    """What the cache is of: rows, rendering, weights and precision. Training refuses a cache of anything else."""
-    quantised = getattr(live.model.config, "quantization_config", None)
-    dtype = str(live.model.dtype).removeprefix("torch.")
-    assert live.vocab is not None
-    return CacheOrigin(
-        **rendered.parts,
-        teacher=weights_identity(model.source),
-        compute_dtype=f"{dtype}, {quantised.quant_method.value}" if quantised is not None else dtype,
-        vocabulary=live.vocab,
-    )
-
-
-def _write_cache(model: ModelToCache, plan: CachePlan, live: LiveModel, prepared: PreparedCaches) -> None:
-    ranks, batch_tokens = prepared.rendered.ranks, prepared.job.cache.batch_tokens
+def _write_cache(model: ModelToCache, plan: CachePlan, asked: AskedModel, prepared: PreparedCaches) -> None:
+    ranks = prepared.rendered.ranks
     try:
+        if asked.may_change:
+            check_same_teacher(model.folder, plan, asked.answer)
         with CacheProgress(model.name, model.folder, plan, ranks) as progress:
 
             def answer(documents: Sequence[Document]) -> KeptLogprobs:
-                return kept_logprobs(live, documents, plan.keep, batch_tokens, progress.on_batch)
+                return asked.answer(documents, progress.on_batch)
 
             write_cache(model.folder, plan, answer, ranks, progress.on_shard)
         if ranks.rank == 0:
@@ -261,3 +253,29 @@ def _write_cache(model: ModelToCache, plan: CachePlan, live: LiveModel, prepared
             f"with {finished} of {len(plan.shards)} shards of {model.folder} finished. They stay: the same command "
             "goes on from there",
         ) from stopped
+
+
+def open_to_cache(model: ModelToCache, job: Job, rendered: RenderedRows) -> AskedModel:
+    """A model to cache, loaded here, or opened on its server.
+
+    Raises:
+        Refusal: it does not load, or its server cannot be asked.
+        ValueError: it says something else about padded rows.
+    """
+    if model.is_served:
+        try:
+            return OnServer(open_store(model.source, model.keep, rendered.tokenizer, patience=job.args.teacher_timeout))
+        except ValueError as error:
+            raise Refusal(str(error)) from error
+    try:
+        loaded = load_live_model(
+            model.source, model.role, device=job.args.device, dtype=model.dtype, init_kwargs=model.init_kwargs
+        )
+    except (ValueError, OSError) as error:
+        raise Refusal(str(error)) from error
+    except SafetensorError as error:
+        raise Refusal(f"weights of {model.source} are damaged ({error}); copy them again.") from error
+    head: Any = loaded.get_output_embeddings()
+    live = LiveModel(loaded, min(head.weight.shape[0], number_of_tokens(rendered.tokenizer.get_vocab())))
+    check_padding(live, rendered.tokenizer, model.role)
+    return LoadedHere(live, model.source, model.keep, job.cache.batch_tokens)

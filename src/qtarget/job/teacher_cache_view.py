@@ -17,6 +17,7 @@ from qtarget.console import SafeConsole
 from qtarget.disk.sizes import in_bytes
 from qtarget.teacher.cache import CachePlan, CacheShard, Ranks, Report
 from qtarget.teacher.cache.contents import by_mass_of, tokens_in
+from qtarget.teacher.cache.recompute import Recomputation
 from qtarget.teacher.cache.verify import histogram_lines
 
 _LINE_SECONDS = 10.0
@@ -151,6 +152,27 @@ def _tokens_kept(parts: Mapping[str, Any]) -> str:
     if by_mass is None:
         return f"{parts['k']} {'draws' if parts['how'] == 'sampled' else 'likeliest tokens'}"
     return f"{by_mass.min_k} to {by_mass.max_k} likeliest tokens, until {by_mass.missing:g} of the mass is left"
+
+
+def recomputed_view(found: Recomputation, _width: int) -> RenderableType:
+    """A cache beside a model with which some of its rows were computed again."""
+    worst = found.worst
+    where = f"token {worst.token} at place {worst.place} of row {worst.row}"
+    numbers = f"{worst.cached:.4f}, recomputed {worst.recomputed:.4f}"
+    rounding = f"; storing rounds that one by up to {found.rounding:.2g}" if found.rounding else ""
+    rows = {
+        "against": f"{found.model}: {found.tokens:,} tokens of {found.rows} rows computed again",
+        "largest": f"{found.largest:.2g} nats of a log-probability ({where}: {numbers}){rounding}",
+        "": f"{found.probability:.2g} of a probability",
+        "labels": f"{found.label_mean:.2g} nats in the mean",
+    }
+    if found.is_same:
+        return _table(rows)
+    verdict = (
+        f"These are not the log-probabilities of {found.model}: another model, one of another precision, or numbers at "
+        "a temperature or after a filter."
+    )
+    return Group(_table(rows), Text(verdict, style="red"))
 
 
 def _rows(report: Report) -> dict[str, str]:

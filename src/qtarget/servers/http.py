@@ -113,6 +113,16 @@ def _connections(process: int, number: int) -> PoolManager:
     return PoolManager(num_pools=8, maxsize=number)
 
 
+def without_engine(url: str) -> str:
+    """An address without the name of the inference engine before it.
+
+    >>> without_engine("vllm+http://127.0.0.1:8000")
+    'http://127.0.0.1:8000'
+    """
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.rpartition('+')[2]}{separator}{rest}"
+
+
 def checked_url(url: str, option: str, variable: str) -> str:
     """An address without a slash at its end.
 

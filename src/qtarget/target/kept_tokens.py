@@ -49,8 +49,9 @@ def _check_entropy(method: Method, name: str) -> None:
     read = next((s for s in method.reads if s.source == name and s.moment is Moment.ENTROPY), None)
     if read is not None:
         raise ValueError(
-            f'"{method.name}" reads the {name}\'s entropy, and its kept tokens came without it, which cannot be had '
-            f"from them; give it as qt.Sparse(ids, logprobs, log_tail, entropy=...), or give the {name} whole"
+            f'"{method.name}" reads the {name}\'s entropy, and its kept tokens came without it (an inference engine '
+            "gives none), which cannot be had from them; give it as qt.Sparse(ids, logprobs, log_tail, entropy=...), "
+            f"or give the {name} whole"
         )
 
 

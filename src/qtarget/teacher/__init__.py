@@ -7,7 +7,9 @@ padding         rows of its output layer that stand for no token
 documents       batches and data sets as documents, whatever rows they were packed into
 distributions   what is kept of a live model's distributions: the K likeliest tokens and the rest of the mass
 cache/          what was kept, on disk
-served/         what is kept, over HTTP
+served/         what is kept, over HTTP, from `qtarget teacher serve`
+engines/        what is kept, over HTTP, from vLLM and SGLang
+served_store    a server of whatever kind, opened by its address
 kept_source     a source that looks up what was kept, on disk or on a server
 background      threads that ask a server while the training computes
 """

@@ -3,12 +3,15 @@
 import atexit
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 THREADS = 2
 EXIT_WAIT_S = 1.0
 """Seconds for which the end of the process waits for work that is under way."""
@@ -22,6 +25,43 @@ def in_background(work: Callable[[], Any]) -> Future[Any]:
     future: Future[Any] = Future()
     _queue(os.getpid()).put((future, work))
     return future
+
+
+def at_once(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
+    """`work` of each item, in the order of the items, some at a time. The first error ends it, and is raised.
+
+    The threads are daemons of this call alone, for the same reason.
+    """
+    if len(items) < 2:
+        return [work(item) for item in items]
+    waiting: SimpleQueue[int] = SimpleQueue()
+    done: SimpleQueue[int | BaseException] = SimpleQueue()
+    results: dict[int, Result] = {}
+    for index in range(len(items)):
+        waiting.put(index)
+
+    def take() -> None:
+        try:
+            while True:
+                index = waiting.get_nowait()
+                results[index] = work(items[index])
+                done.put(index)
+        except Empty:
+            pass
+        except BaseException as error:
+            done.put(error)
+
+    for _ in range(min(threads, len(items))):
+        Thread(target=take, name="teacher", daemon=True).start()
+    try:
+        for _ in items:
+            if isinstance(found := done.get(), BaseException):
+                raise found
+    finally:
+        with suppress(Empty):  # what was not begun is not begun any more
+            while True:
+                waiting.get_nowait()
+    return [results[index] for index in range(len(items))]
 
 
 @functools.lru_cache(maxsize=1)

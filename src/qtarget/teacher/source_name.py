@@ -21,7 +21,13 @@ class SourceKind(Enum):
 
 
 INITIAL, SELF = "initial", "self"
-SCHEMES = {"http": SourceKind.SERVER, "https": SourceKind.SERVER}
+ENGINES = ("vllm", "sglang")
+"""Inference engines whose servers can be asked; an address of one is written `vllm+http://host:port`."""
+SCHEMES = {
+    f"{engine}{scheme}": SourceKind.SERVER
+    for engine in ("", *(f"{name}+" for name in ENGINES))
+    for scheme in ("http", "https")
+}
 """Kinds by what stands before `://`."""
 
 
@@ -47,11 +53,18 @@ class SourceName(NamedTuple):
         return SourceName(text, SourceKind.CACHE if is_kept else SourceKind.MODEL)
 
 
+def engine_of(address: str) -> str | None:
+    """The inference engine that an address names, as in `vllm+http://host:port`; None for a server of qtarget's."""
+    name, plus, _ = address.partition("://")[0].lower().partition("+")
+    return name if plus else None
+
+
 def _kind_of(scheme: str, text: str) -> SourceKind:
     kind = SCHEMES.get(scheme.lower())
     if kind is None:
         raise ValueError(
             f"{text} begins with {scheme}://, which is no address of a teacher; write http://host:port or "
-            "https://host:port for a server, and path/or/hub-name for a model."
+            "https://host:port for a server of qtarget's, vllm+http://host:port or sglang+http://host:port for one of "
+            "an inference engine, and path/or/hub-name for a model."
         )
     return kind

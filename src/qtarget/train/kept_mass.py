@@ -11,7 +11,7 @@ from qtarget.data import Asker
 from qtarget.teacher import Document, EvidenceSource, KeptSource
 from qtarget.teacher.cache import Cache
 from qtarget.teacher.cache.captured import CapturedMass
-from qtarget.teacher.served.client import ServedTeacher
+from qtarget.teacher.served_store import ServedStore
 from qtarget.train.lookup import documents_read
 
 MEASURED_ROWS = 32
@@ -39,10 +39,10 @@ def thin_sources(sources: Mapping[str, EvidenceSource], rows: Any, asker: Asker)
 
 def thin_store(store: Any, documents: Iterable[Document], asker: Asker = Asker.COMMAND_LINE) -> Iterator[str]:
     """A sentence where a cache or a server keeps too little of its teacher at the first documents."""
-    if store.keep.how != "top" or not isinstance(store, Cache | ServedTeacher):
+    if store.keep.how != "top" or not isinstance(store, Cache | ServedStore):
         return
     is_cache = isinstance(store, Cache)
-    vocabulary = store.manifest.parts["vocabulary"] if is_cache else store.health.vocab
+    vocabulary = store.manifest.parts["vocabulary"] if is_cache else store.vocab
     by_mass = store.by_mass if is_cache else None
     captured = CapturedMass.of(store.answer(list(islice(documents, MEASURED_ROWS))), vocabulary, by_mass)
     if captured is None or captured.is_enough:

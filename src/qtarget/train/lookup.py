@@ -17,7 +17,7 @@ from qtarget.teacher import Document, EvidenceSource, Keep, KeptSource, SourceKi
 from qtarget.teacher.cache import Cache, follow_cache, open_cache
 from qtarget.teacher.cache.contents import changed_parts
 from qtarget.teacher.cache.format import excerpt
-from qtarget.teacher.served.client import open_teacher
+from qtarget.teacher.served_store import open_store
 from qtarget.train.build_sources import Student
 from qtarget.train.target_sft_config import TargetSFTConfig
 
@@ -81,8 +81,8 @@ def lookup_source(given: Any, name: str, student: Student, method: qt.Method, ar
         raise ValueError(f"{given} is a teacher cache, and no model; write `{name.split()[0]}_cache: {given}`.")
     if kind is SourceKind.SERVER:
         keep = Keep(0 if label_only else args.teacher_top_k, temperature=temperature_for(method, name))
-        served = open_teacher(given, keep, student.tokenizer, patience=args.teacher_timeout)
-        _check_rows(given, served.health.vocab, student)
+        served = open_store(given, keep, student.tokenizer, patience=args.teacher_timeout)
+        _check_rows(given, served.vocab, student)
         return KeptSource(served, label_only)
     return given
 
@@ -93,7 +93,7 @@ def cached_source(
     """A cache as a source, after a check that it is of the student's tokenizer and of the model it should be of."""
     cache = follow_cache(given.folder, args.teacher_timeout) if args.follow_cache else open_cache(given.folder)
     wanted: dict[str, Any] = {"tokenizer": tokenizer_identity(student.tokenizer)}
-    if given.of is not None:
+    if given.of is not None and SourceName.parse(given.of).kind is not SourceKind.SERVER:  # which may be gone by now
         wanted["teacher"] = weights_identity(given.of)
     cache.check(wanted)
     _check_rows(given.folder, cache.manifest.parts["vocabulary"], student)

@@ -28,8 +28,9 @@ class TargetSFTConfig(SFTConfig):
         method_kwargs: its hyperparameters; those left out keep their defaults.
         schedule_steps: optimizer steps over which schedules of the method go from 0 to 1; None for those of the run, as
             it began: one that goes on with another `max_steps` keeps them.
-        teacher: path or hub name of the teacher, or the address of one that is served (`http://…`); a list of them
-            for a method with several. "self" is the student as training starts (its adapter switched off under peft).
+        teacher: path or hub name of the teacher, or the address of one that is served (`http://…`, or
+            `vllm+http://…` of an inference engine); a list of them for a method with several. "self" is the student as
+            training starts (its adapter switched off under peft).
         ema: of `teacher: self`, an average of the student in its place: the part of the average that stays at each
             optimizer step, 0 ≤ ema < 1, as in 0.99. It is saved in checkpoints.
         teacher_cache: folder that `qtarget teacher cache` wrote, or a list of them: the teacher is read there, and

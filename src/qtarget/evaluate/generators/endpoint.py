@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from qtarget.evaluate.generators.huggingface import tokenizer_for
 from qtarget.evaluate.nouns import Completion, Finish, OnTokens, Request, SamplingProtocol, ignore_tokens
 from qtarget.models.identity import template_identity, tokenizer_identity
-from qtarget.servers.http import HttpServer, Reply, checked_url, in_one_line
+from qtarget.servers.http import HttpServer, Reply, checked_url, in_one_line, without_engine
 from qtarget.servers.patience import Away, until_answered
 
 KEY_VARIABLE = "QTARGET_API_KEY"
@@ -35,7 +35,7 @@ class Endpoint:
 
     Attributes:
         model: folder or hub name whose tokenizer makes the prompts, and the served name unless only one is served.
-        url: up to, and without, ``/v1``.
+        url: up to, and without, ``/v1``; one that is written as a teacher's, `vllm+http://…`, is the same server's.
         batch_size: requests at once.
         patience: seconds that a server may be away.
         key_variable: the environment variable with the key.
@@ -54,7 +54,7 @@ class Endpoint:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} was given; write --batch-size 1 or more.")
-        url = checked_url(self.url, f"{self.option} {{}}", self.key_variable)
+        url = checked_url(without_engine(self.url), f"{self.option} {{}}", self.key_variable)
         object.__setattr__(self, "url", url.removesuffix("/v1").rstrip("/"))
 
     @cached_property

@@ -7,6 +7,9 @@ writer    shards written one by one, by any number of ranks; a run that is start
 reader    `Cache`: answers about documents, from memory-mapped shards
 growing   `GrowingCache`: the same while the cache is still being written
 verify    every number of a cache checked
+some_rows  the token ids of some documents, by which their teacher can be asked again
+recompute  some rows computed again with a model that is loaded here
+same_teacher  whether a server still has the model that a begun cache is of
 """
 
 from qtarget.teacher.cache.contents import ByMass, CacheOrigin, CachePlan, plan_cache

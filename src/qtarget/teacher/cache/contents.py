@@ -29,6 +29,7 @@ class CacheOrigin:
         tokenizer, chat_template, teacher: identities.  truncation: the settings that cut or pack rows.
         compute_dtype: the dtype the teacher computed in, with its quantisation.
         vocabulary: tokens that the teacher's distribution is over.
+        entropy: "lower bound" where the teacher's own is not known; None where it is, then no part of the key.
     """
 
     tokenizer: str
@@ -37,6 +38,7 @@ class CacheOrigin:
     teacher: str
     compute_dtype: str
     vocabulary: int
+    entropy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def plan_cache(
     shards = cut_into_shards(documents, shard_tokens)
     parts = {
         "rows": hashlib.sha256(b"".join(document.digest for shard in shards for document in shard)).hexdigest(),
-        **asdict(origin),
+        **{name: value for name, value in asdict(origin).items() if value is not None},
         "k": min(keep.k, origin.vocabulary),
         "how": keep.how,
         "temperature": float(keep.temperature),

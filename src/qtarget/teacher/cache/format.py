@@ -2,6 +2,7 @@
 
     plan.json                  written first: the key's parts and how documents are cut into shards
     documents.bin              the digests of all documents, 16 bytes each, in the order in which shards hold them
+    rows.json                  token ids of the first documents, to ask a model about them again (`some_rows`)
     shard-00000.safetensors    what was kept about the documents of a shard, which are in the order of their digests
     shard-00000.json           its sidecar, written after it: its size and sha256
     manifest.json              written last: the plan and all shards

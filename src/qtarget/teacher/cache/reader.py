@@ -66,6 +66,11 @@ class Cache:
     def keep(self) -> Keep:
         return keep_of(self.manifest.parts)
 
+    @property
+    def has_entropy(self) -> bool:
+        """Whether the entropy it holds is the teacher's, and no lower bound of it."""
+        return "entropy" not in self.manifest.parts
+
     def check(self, wanted: Mapping[str, Any]) -> None:
         """Refuse a cache of which a part differs from `wanted`; the names are those of `manifest.parts`."""
         differ = changed_parts(self.manifest.parts, wanted)

@@ -30,6 +30,7 @@ from qtarget.teacher.cache.format import (
     sidecar_name,
     to_json,
 )
+from qtarget.teacher.cache.some_rows import SOME_ROWS, some_rows
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
 
@@ -97,6 +98,8 @@ def _locked_folder(folder: Path, plan: CachePlan) -> Iterator[None]:
             shards = [{"documents": len(shard), "tokens": tokens_in(shard)} for shard in plan.shards]
             replace_file(folder / PLAN, to_json({"key": plan.key, "parts": plan.parts, "shards": shards}))
         _write_digests(folder, plan)
+        if not (folder / SOME_ROWS).exists():
+            replace_file(folder / SOME_ROWS, some_rows(plan.shards))
         yield
 
 

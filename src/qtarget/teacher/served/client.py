@@ -1,7 +1,7 @@
 """The client of a served teacher: splits requests to the size that the server takes, and checks every answer."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,32 +44,50 @@ class ServedTeacher:
     patience: float = 600.0
     is_remote: bool = field(default=True, init=False)
 
-    def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
+    @property
+    def vocab(self) -> int:
+        return self.health.vocab
+
+    @property
+    def has_entropy(self) -> bool:
+        return True
+
+    @property
+    def weights(self) -> str:
+        return self.health.weights
+
+    @property
+    def dtype(self) -> str:
+        return self.health.dtype
+
+    @property
+    def identity(self) -> str:
+        return self.health.identity
+
+    def answer(self, documents: Sequence[Document], on_batch: Callable[[int], None] | None = None) -> KeptLogprobs:
         """What is kept about every supervised token, document after document.
+
+        Args:
+            on_batch: called after each request with the number of supervised tokens in it.
 
         Raises:
             TeacherUnavailableError: the server was away for longer than `patience`.
             ValueError: the server refuses, answers what cannot be right, or has another model than at the start.
         """
-        return concatenated([self._answer_part(part) for part in self._parts(documents)], self.keep.k)
+        found = []
+        for part in in_parts(documents, self.health.limits.batch_tokens, self._check_length):
+            found.append(self._answer_part(part))
+            if on_batch is not None:
+                on_batch(len(found[-1].log_tail))
+        return concatenated(found, self.keep.k)
 
-    def _parts(self, documents: Sequence[Document]) -> Iterator[list[Document]]:
-        """The documents in order, cut into parts of at most as many tokens as the server takes at once."""
-        limit, part, tokens = self.health.limits.batch_tokens, [], 0
-        for document in documents:
-            length = len(document.ids)
-            if length > limit:
-                raise ValueError(
-                    f"A document has {length} tokens, and the teacher at {self.url} takes {limit} at once; start it "
-                    f"with `--batch-tokens {length}` or more, or write `max_length: {limit}`."
-                )
-            if tokens + length > limit:
-                yield part
-                part, tokens = [], 0
-            part.append(document)
-            tokens += length
-        if part:
-            yield part
+    def _check_length(self, document: Document) -> None:
+        length, limit = len(document.ids), self.health.limits.batch_tokens
+        if length > limit:
+            raise ValueError(
+                f"A document has {length} tokens, and the teacher at {self.url} takes {limit} at once; start it "
+                f"with `--batch-tokens {length}` or more, or write `max_length: {limit}`."
+            )
 
     def _answer_part(self, documents: Sequence[Document]) -> KeptLogprobs:
         targets = torch.from_numpy(np.concatenate([document.targets for document in documents]))
@@ -89,6 +107,22 @@ class ServedTeacher:
                 f"The teacher at {self.url} answers what cannot be right: {error}. Nothing was learned from it; see "
                 "the server's log, and whether client and server are of one version of qtarget."
             ) from error
+
+
+def in_parts(
+    documents: Sequence[Document], limit: int, check_length: Callable[[Document], None]
+) -> Iterator[list[Document]]:
+    """The documents in order, cut into parts of at most `limit` tokens, one document at least."""
+    part, tokens = [], 0
+    for document in documents:
+        check_length(document)
+        if part and tokens + len(document.ids) > limit:
+            yield part
+            part, tokens = [], 0
+        part.append(document)
+        tokens += len(document.ids)
+    if part:
+        yield part
 
 
 def open_teacher(url: str, keep: Keep, tokenizer: PreTrainedTokenizerBase, *, patience: float = 600.0) -> ServedTeacher:

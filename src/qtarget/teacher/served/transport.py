@@ -2,6 +2,7 @@
 
 import logging
 import time
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from qtarget.servers.http import HttpServer, Reply
@@ -20,7 +21,41 @@ class TeacherUnavailableError(ValueError):
     """A served teacher was away for longer than the training may wait."""
 
 
-def ask(url: str, path: str, *, limit: int, patience: float, body: bytes | None = None) -> Reply:
+class RefusalOfTeacher(ValueError):
+    """A served teacher will not answer, however often it is asked.
+
+    Attributes:
+        status: of its reply.  text: the beginning of what it said.
+    """
+
+    def __init__(self, name: str, reply: Reply) -> None:
+        super().__init__(f"{name} refuses ({reply.status}): {reply.text}.")
+        self.status, self.text = reply.status, reply.text
+
+
+class Speech(NamedTuple):
+    """How a kind of server is spoken to.
+
+    Attributes:
+        content_type: of a question.
+        command: what starts such a server, for errors; None for `qtarget teacher serve`.
+        teacher: how its address is written, for errors.
+        connections: how many are open at once.
+    """
+
+    content_type: str = BINARY
+    command: str | None = None
+    teacher: str = "http://host:port"
+    connections: int = 8
+
+
+OUR_SPEECH = Speech()
+"""How `qtarget teacher serve` is spoken to."""
+
+
+def ask(
+    url: str, path: str, *, limit: int, patience: float, body: bytes | None = None, speech: Speech = OUR_SPEECH
+) -> Reply:
     """Ask until there is an answer: POST with a body, GET without.
 
     Args:
@@ -29,33 +64,45 @@ def ask(url: str, path: str, *, limit: int, patience: float, body: bytes | None 
 
     Raises:
         TeacherUnavailableError: the server was away for longer.
-        ValueError: the server refuses, or its answer is too long.
+        RefusalOfTeacher: the server refuses.
+        ValueError: its answer is too long.
     """
     times = min(_CONNECT_S, patience), min(_READ_S, patience)
-    server = HttpServer(url, f"The teacher at {url}", TOKEN_VARIABLE, AWAY, *times)
+    server = HttpServer(url, f"The teacher at {url}", TOKEN_VARIABLE, AWAY, *times, speech.connections)
 
     def wait(pause: float, tries: int, away: Away) -> None:
         _say_waiting(url, tries, away, patience)
         time.sleep(pause)
 
     def given_up(tries: int, away: Away) -> Exception:
-        return TeacherUnavailableError(_unavailable(url, patience, tries, away))
+        return TeacherUnavailableError(_unavailable(url, patience, tries, away, speech))
 
     def request() -> Reply:
-        return server.request(path, body, content_type=BINARY, limit=limit)
+        reply = server.request(path, body, content_type=speech.content_type, limit=limit)
+        if reply.status == 500 and path != "/health" and not _is_well(server):
+            raise Away(f"500: {reply.text}")
+        return reply
 
     reply = until_answered(request, patience, wait, given_up)
     _say_back(url)
     if reply.status != 200:
-        raise ValueError(f"{server.name} refuses ({reply.status}): {reply.text}.")
+        raise RefusalOfTeacher(server.name, reply)
     return reply
 
 
-def _unavailable(url: str, patience: float, tries: int, away: Away) -> str:
+def _is_well(server: HttpServer) -> bool:
+    """Whether a server that answered 500 says that it is well, so that the same question fails again."""
+    try:
+        return server.request("/health", content_type=BINARY, limit=1 << 16).status == 200
+    except (Away, ValueError):
+        return False
+
+
+def _unavailable(url: str, patience: float, tries: int, away: Away, speech: Speech) -> str:
+    command = speech.command or f"qtarget teacher serve MODEL{_port_option(url)}"
     return (
         f"The teacher at {url} was away for {patience:g} s and {tries} tries; the last one said: {away}. Start it "
-        f"with `qtarget teacher serve MODEL{_port_option(url)}`, or write the address of another: "
-        "`teacher: http://host:port`."
+        f"with `{command}`, or write the address of another: `teacher: {speech.teacher}`."
     )
 
 

@@ -147,7 +147,13 @@ def unpack_answer(body: bytes, targets_T: Tensor, keep: Keep, vocab: int) -> Kep
     """What the server kept about the supervised tokens `targets_T`; ValueError for what cannot be right."""
     tensors = _tensors(body, {"ids": torch.int32, **dict.fromkeys(FLOATS, torch.float32)})
     kept = KeptLogprobs(**tensors)
-    shape = (len(targets_T), min(keep.k, vocab))
+    check_kept_answer(kept, targets_T, keep, vocab)
+    return kept
+
+
+def check_kept_answer(kept: KeptLogprobs, targets_T: Tensor, keep: Keep, vocab: int) -> None:
+    """Refuse what cannot be kept of the supervised tokens `targets_T`: other shapes, tokens, masses; NaN."""
+    shape, tensors = (len(targets_T), min(keep.k, vocab)), kept._asdict()
     wrong = {n: tuple(v.shape) for n, v in tensors.items() if v.shape != (shape if v.ndim == 2 else shape[:1])}
     if wrong or kept.ids.ndim != 2 or kept.logprobs.ndim != 2:
         shown = wrong or {name: tuple(value.shape) for name, value in tensors.items()}
@@ -158,7 +164,6 @@ def unpack_answer(body: bytes, targets_T: Tensor, keep: Keep, vocab: int) -> Kep
         if keep.how == "top":
             _check_label(kept, targets_T, keep)
             _check_mass(kept)
-    return kept
 
 
 def _check_values(kept: KeptLogprobs) -> None:

@@ -30,7 +30,7 @@ from qtarget.servers.secret import SECRET_ARGUMENTS
 from qtarget.teacher import EvidenceSource, KeptSource, LiveModel
 from qtarget.teacher.cache import Cache
 from qtarget.teacher.cache.contents import key_of
-from qtarget.teacher.served.client import ServedTeacher
+from qtarget.teacher.served_store import ServedStore
 from qtarget.train.reference import Snapshot
 from qtarget.train.resumption.code_of_run import NOT_COMPARED, code_parts
 from qtarget.train.resumption.model_settings import adapter_settings, generation_settings, model_settings
@@ -316,8 +316,8 @@ def _source_identity(source: EvidenceSource, weights: str | None) -> Any:
             return f"an adapter, {weights}"
         case KeptSource(store=Cache() as cache):
             return f"a cache, {key_of(cache.manifest.parts)}"
-        case KeptSource(store=ServedTeacher() as served):
-            return f"a server's model, {served.health.identity}"
+        case KeptSource(store=ServedStore() as served):
+            return f"a server's model, {served.identity}"
         case Snapshot():
             return f"the student, every {source.every} steps"
         case AdapterOff():

@@ -1,0 +1,38 @@
+"""Whether the model behind a server is still the one that a begun cache was written from."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from qtarget.teacher.cache.contents import CachePlan
+from qtarget.teacher.cache.format import shard_name
+from qtarget.teacher.cache.reader import map_shard
+from qtarget.teacher.cache.writer import finished_shard
+from qtarget.teacher.distributions import KeptLogprobs
+from qtarget.teacher.documents import Document
+
+SAME_LABELS = 0.1
+"""Nats by which labels' log-probabilities may differ in the mean: rounding in bfloat16 is below it."""
+
+
+def check_same_teacher(folder: Path, plan: CachePlan, answer: Callable[[Sequence[Document]], KeptLogprobs]) -> None:
+    """Ask a server again about the first document of the first finished shard, where there is one.
+
+    Raises:
+        ValueError: it says something else, so another model is there under the same name.
+    """
+    done = (index for index in range(len(plan.shards)) if finished_shard(folder, plan, index) is not None)
+    index = next(done, None)
+    if index is None:
+        return
+    document = plan.shards[index][0]
+    now = answer([document]).label_logprobs
+    before = map_shard(folder / shard_name(index))["label_logprobs"][: len(now)].to(now.dtype)
+    apart = float(torch.nan_to_num(now - before, nan=0.0).abs().mean())
+    if apart > SAME_LABELS:
+        raise ValueError(
+            f"{folder} was begun from another model of the same name: at the first of its documents the server says "
+            f"something else now, by {apart:.2g} nats in the mean. Serve the former model, or write into another "
+            "folder."
+        )

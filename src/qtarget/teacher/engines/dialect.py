@@ -1,0 +1,93 @@
+"""What an inference engine is asked and what it answers, in words that hold for all of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+TokenScores = Mapping[int, float]
+"""Log-probabilities, in nats, of some tokens at one place: the K likeliest, and the one that stands there."""
+NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""What an engine is asked to sample by. Said in full: what a request leaves open it takes from the model's folder."""
+DISTORTED = {"temperature": 0.5, "top_p": 0.5, "top_k": 3, "min_p": 0.0, "repetition_penalty": 1.5}
+"""Another way to sample, which must not change what an engine says of a prompt."""
+
+
+class ServerFacts(NamedTuple):
+    """What a server says about itself.
+
+    Attributes:
+        model: the name by which it is asked for its model.
+        source: path or hub name of that model, as the server sees it; empty where it does not say.
+        longest: tokens of a document, at most.
+        version: of the engine; empty where it does not say.
+    """
+
+    model: str
+    source: str
+    longest: int
+    version: str
+
+
+class ScoredPrompt(NamedTuple):
+    """What an engine says about one prompt.
+
+    Attributes:
+        ids: the tokens that it has read; None where it does not say.
+        scores: at each of them; None where nothing is said, as of the first, which follows nothing.
+        texts: what it takes some tokens for.
+    """
+
+    ids: Sequence[int] | None
+    scores: Sequence[TokenScores | None]
+    texts: Mapping[int, str]
+
+
+class Dialect(Protocol):
+    """How one kind of engine is talked to. Answers are read strictly: ValueError for what is none."""
+
+    @property
+    def name(self) -> str:
+        """As its makers write it."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """Where prompts are posted to."""
+        ...
+
+    def facts(self, get: Callable[[str], Any], wanted: str) -> ServerFacts:
+        """What the server says about itself.
+
+        Args:
+            get: the JSON at a path; None where there is no such path.
+            wanted: the model's name there; empty for the only one.
+        """
+        ...
+
+    def question(
+        self, facts: ServerFacts, prompts: Sequence[Sequence[int]], k: int, sampling: Mapping[str, float]
+    ) -> dict[str, Any]:
+        """The body of a request for the K likeliest tokens at each place of some prompts."""
+        ...
+
+    def prompts_in(self, answer: Any, k: int) -> list[ScoredPrompt]:
+        """What an answer says, prompt after prompt."""
+        ...
+
+    def command(self, source: str, port: int | None, k: int, longest: int | None) -> str:
+        """The whole line that starts a server which can be asked for K tokens.
+
+        Args:
+            longest: tokens of a document, at most, where it must be said.
+        """
+        ...
+
+    def says_too_many(self, refusal: str) -> bool:
+        """Whether a refusal is that of a server which gives fewer likeliest tokens."""
+        ...
+
+
+def number_in(value: Any) -> float:
+    """A log-probability in an answer; ValueError for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} stands where a log-probability should")
+    return float(value)
