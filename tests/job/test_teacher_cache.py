@@ -235,10 +235,7 @@ def test_what_cannot_follow_a_cache_is_refused(here, capsys, words, said):
         ("--cache-missing-mass 0.1 --cache-sampled", "`cache_sampled` and `cache_missing_mass` each say"),
         ("--teacher-cache null", "write `teacher_cache: folder`"),
         ("--teacher null", "no `teacher` is given; write `teacher: path/or/hub-name`"),
-        (
-            "--teacher http://127.0.0.1:9",
-            "`teacher: http://127.0.0.1:9` is a server; write `teacher: path",
-        ),
+        ("--teacher http://127.0.0.1:9 --teacher-timeout 1", "http://127.0.0.1:9 was away for 1 s"),
         ("--method sft --eta null", '"sft" reads no teacher'),
         ("--cache-sampled", '`cache_sampled: true`: "target-sft" is not linear in the teacher'),
         (

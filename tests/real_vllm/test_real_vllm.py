@@ -107,14 +107,14 @@ def test_a_document_as_long_as_the_server_takes(server):
 
 def config(folder: Path, teacher: str, **keys) -> Path:
     """A run's configuration in `folder`, beside its student and its rows."""
-    tiny_models.tiny_model().save_pretrained(folder / "student")
+    tiny_models.tiny_model("llama").save_pretrained(folder / "student")
     tiny_models.tiny_tokenizer().save_pretrained(folder / "student")
     rows = tiny_models.prompt_completion(400)
     (folder / "rows.jsonl").write_text("".join(json.dumps(dict(row)) + "\n" for row in rows))
     values = {
         "model": "student", "train_dataset": "rows.jsonl", "method": "target-sft", "teacher": teacher,
         "output_dir": "out", "max_steps": 6, "teacher_top_k": 64,
-        "cache_dtype": "float32", "cache_shard_tokens": 200, **keys,
+        "cache_dtype": "float32", "cache_shard_tokens": 60, **keys,
     }  # fmt: skip
     path = folder / "config.yaml"
     path.write_text(json.dumps(values))
@@ -139,9 +139,11 @@ def test_a_server_killed_in_the_middle_of_a_cache_and_started_again_loses_nothin
     writing = subprocess.Popen(
         [sys.executable, "-m", "qtarget", "teacher", "cache", "config.yaml"], cwd=tmp_path, stderr=subprocess.PIPE
     )
-    while not (tmp_path / "cache/shard-00001.json").exists():
-        assert writing.poll() is None
-    first.kill()
+    try:
+        while not (tmp_path / "cache/shard-00001.json").exists():
+            assert writing.poll() is None, writing.stderr.read()
+    finally:
+        first.kill()
     assert not (tmp_path / "cache/manifest.json").exists()
     again = begun(folder, port=first.port)
     try:

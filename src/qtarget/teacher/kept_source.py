@@ -28,11 +28,6 @@ class LogprobStore(Protocol):
         """Whether `answer` waits for a network: it is then called in a background thread, ahead of the step."""
         ...
 
-    @property
-    def has_entropy(self) -> bool:
-        """Whether the entropy that is kept is the model's. Else it is a lower bound, which no method reads."""
-        ...
-
     def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
         """What is kept about every supervised token, document after document."""
         ...
@@ -68,11 +63,12 @@ class KeptSource:
         if self.label_only:
             return LabelOnly(tensors["label_logprobs"])
         keep = self.store.keep
+        has_entropy = getattr(self.store, "has_entropy", True)  # else it is a lower bound, which no method reads
         return Sparse(
             tensors["ids"].long(),
             tensors["logprobs"].float(),
             tensors["log_tail"].float(),
-            entropy=tensors["entropy"].float() if self.store.has_entropy else None,
+            entropy=tensors["entropy"].float() if has_entropy else None,
             tail="none" if keep.how == "sampled" else "student",
             temperature=keep.temperature,
         )
