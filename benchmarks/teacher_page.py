@@ -88,31 +88,6 @@ def sampling(results: Path) -> str:
     return markdown(["error of kd's gradient", *(f"K={k} draws" for k in KS)], rows)
 
 
-def solutions(results: Path) -> str:
-    return _layouts(results, "solutions")
-
-
-def prose(results: Path) -> str:
-    return _layouts(results, "prose")
-
-
-def _layouts(results: Path, text: str) -> str:
-    """What each layout takes and loses on a real model's text, and how long reading it takes."""
-    found = _real(results)["texts"][text]
-    rows = []
-    for row, read in zip(found["layouts"], found["reading"], strict=True):
-        errors = [row["errors"][name] for name in ("target-sft η=0.5", "kd")]
-        cells = [f"{e['variation']:.4f}, {100 * e['gradient']:.1f} %" for e in errors]
-        kept = [f"{row['kept']:.1f}", f"{row['bytes_per_token']:.0f}", f"{row['left_out']:.4f}"]
-        rows.append([row["layout"], *kept, *cells, f"{read['ms']:.3f}"])
-    columns = ["layout", "kept", "bytes a token", "mass left out", "target-sft η=0.5: Q, gradient", "kd: Q, gradient"]
-    return markdown([*columns, "ms for 256 tokens"], rows)
-
-
-def _real(results: Path) -> dict:
-    return read_json_object(results / "cache_layouts.json", "measure again, by benchmarks/cache_layouts.py")
-
-
 def lab(results: Path) -> str:
     found, rows = _in_order(teacher_lab.read(results / "teacher_lab" / "weak-operator")), []
     for result in found:
@@ -153,7 +128,7 @@ def _quality(results: Path) -> dict:
 
 TABLES = {
     "captured": captured, "variation": variation, "gradient": gradient, "default": default, "sampling": sampling,
-    "disagreement": disagreement, "lab": lab, "costs": costs, "solutions": solutions, "prose": prose,
+    "disagreement": disagreement, "lab": lab, "costs": costs,
 }  # fmt: skip
 
 if __name__ == "__main__":
