@@ -9,7 +9,7 @@ from typing import Any
 
 from qtarget.disk.pages import markdown, rewrite_page
 from qtarget.recipes.estimates import generation_hours, training_hours
-from qtarget.recipes.recipe_files import Recipe, paper_figure, recipe, recipes
+from qtarget.recipes.recipe_files import Recipe, recipe, recipes
 from qtarget.recipes.resolve import generation_of, trained_arms, unknown_sets, workload_of
 from qtarget.study.real_models.real_protocol import read_protocol
 from qtarget.study.real_models.study_units import chosen_rate, development_average, trials_of
@@ -32,6 +32,14 @@ def recipes_parts() -> dict[str, str]:
         "same_rate": f"{chose} cases of {cases}",
         "run_minutes": f"{run['minutes']:.0f}",
     }
+
+
+def shared_rate_words() -> tuple[str, str]:
+    """What the recipes say of one learning rate for all methods, and of η: sentences of their own files."""
+    one = recipe("m23k-qwen2.5-7b")
+    taught = one.arms["target-sft"].job
+    assert taught is not None
+    return " ".join(one.protocol.left_open), taught["eta"].where
 
 
 def same_rate() -> tuple[int, int]:
@@ -62,15 +70,12 @@ def _gpu_hours(one: Recipe, arm: str) -> float:
 
 
 def _run_table(run: dict[str, Any]) -> str:
-    one, rows = recipe(run["recipe"]), []
-    for arm in run["arms"]:
-        paper = one.paper[arm["arm"]]
-        here = f"{100 * arm['mean']:.1f} ± {100 * arm['margin']:.1f}"
-        rows.append(
-            [arm["arm"], here, f"{100 * arm['truncated']:.0f} %", paper_figure(paper.value, paper.where).strip()]
-        )
+    rows = [
+        [arm["arm"], f"{100 * arm['mean']:.1f} ± {100 * arm['margin']:.1f}", f"{100 * arm['truncated']:.0f} %"]
+        for arm in run["arms"]
+    ]
     k, questions = run["arms"][0]["k"], run["arms"][0]["questions"]
-    return markdown(["arm", f"Average@{k}, {questions} questions", "cut off", "the paper's, of its own setting"], rows)
+    return markdown(["arm", f"Average@{k}, {questions} questions", "cut off"], rows)
 
 
 if __name__ == "__main__":
