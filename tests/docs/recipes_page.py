@@ -20,6 +20,9 @@ PAGE, RESULTS = ROOT / "docs" / "recipes.md", ROOT / "benchmarks" / "results"
 REAL_RUN = RESULTS / "recipe_run.json"
 """`results.json` of a run on real weights, with the machine and what it took."""
 
+PLACES = ("train_dataset", "rows", "teacher_cache")
+"""Changes that are paths of the machine it ran on: the page says in words what they hold."""
+
 
 def recipes_parts() -> dict[str, str]:
     """The parts of the page, by name."""
@@ -28,7 +31,10 @@ def recipes_parts() -> dict[str, str]:
     return {
         "hours": _hours_table(),
         "real_run": _run_table(run),
-        "changes": markdown(["changed", "to"], [[f"`{key}`", f"`{value}`"] for key, value in run["changed"].items()]),
+        "changes": markdown(
+            ["changed", "to"],
+            [[f"`{key}`", f"`{value}`"] for key, value in run["changed"].items() if key not in PLACES],
+        ),
         "same_rate": f"{chose} cases of {cases}",
         "run_minutes": f"{run['minutes']:.0f}",
     }
