@@ -9,7 +9,7 @@ from typing import Any
 
 from qtarget.disk.pages import markdown, rewrite_page
 from qtarget.recipes.estimates import generation_hours, training_hours
-from qtarget.recipes.recipe_files import Recipe, paper_figure, recipe, recipes
+from qtarget.recipes.recipe_files import Recipe, recipe, recipes
 from qtarget.recipes.resolve import generation_of, trained_arms, unknown_sets, workload_of
 from qtarget.study.real_models.real_protocol import read_protocol
 from qtarget.study.real_models.study_units import chosen_rate, development_average, trials_of
@@ -20,6 +20,9 @@ PAGE, RESULTS = ROOT / "docs" / "recipes.md", ROOT / "benchmarks" / "results"
 REAL_RUN = RESULTS / "recipe_run.json"
 """`results.json` of a run on real weights, with the machine and what it took."""
 
+PLACES = ("train_dataset", "rows", "teacher_cache")
+"""Changes that are paths of the machine it ran on: the page says in words what they hold."""
+
 
 def recipes_parts() -> dict[str, str]:
     """The parts of the page, by name."""
@@ -28,10 +31,21 @@ def recipes_parts() -> dict[str, str]:
     return {
         "hours": _hours_table(),
         "real_run": _run_table(run),
-        "changes": markdown(["changed", "to"], [[f"`{key}`", f"`{value}`"] for key, value in run["changed"].items()]),
+        "changes": markdown(
+            ["changed", "to"],
+            [[f"`{key}`", f"`{value}`"] for key, value in run["changed"].items() if key not in PLACES],
+        ),
         "same_rate": f"{chose} cases of {cases}",
         "run_minutes": f"{run['minutes']:.0f}",
     }
+
+
+def shared_rate_words() -> tuple[str, str]:
+    """What the recipes say of one learning rate for all methods, and of η: sentences of their own files."""
+    one = recipe("m23k-qwen2.5-7b")
+    taught = one.arms["target-sft"].job
+    assert taught is not None
+    return " ".join(one.protocol.left_open), taught["eta"].where
 
 
 def same_rate() -> tuple[int, int]:
@@ -62,15 +76,12 @@ def _gpu_hours(one: Recipe, arm: str) -> float:
 
 
 def _run_table(run: dict[str, Any]) -> str:
-    one, rows = recipe(run["recipe"]), []
-    for arm in run["arms"]:
-        paper = one.paper[arm["arm"]]
-        here = f"{100 * arm['mean']:.1f} ± {100 * arm['margin']:.1f}"
-        rows.append(
-            [arm["arm"], here, f"{100 * arm['truncated']:.0f} %", paper_figure(paper.value, paper.where).strip()]
-        )
+    rows = [
+        [arm["arm"], f"{100 * arm['mean']:.1f} ± {100 * arm['margin']:.1f}", f"{100 * arm['truncated']:.0f} %"]
+        for arm in run["arms"]
+    ]
     k, questions = run["arms"][0]["k"], run["arms"][0]["questions"]
-    return markdown(["arm", f"Average@{k}, {questions} questions", "cut off", "the paper's, of its own setting"], rows)
+    return markdown(["arm", f"Average@{k}, {questions} questions", "cut off"], rows)
 
 
 if __name__ == "__main__":

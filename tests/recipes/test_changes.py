@@ -117,7 +117,8 @@ def test_all_of_it_runs_on_models_rows_and_questions_of_ones_own(tmp_path, capsy
         assert trained["teacher_cache"] == str(home / "teacher-cache")
         assert (home / arm / "model" / "adapter_model.safetensors").is_file()
     shown = " ".join(said.out.split())
-    assert "Changed from the recipe, so the paper's figures are of something else: model" in shown
+    assert "Changed from the recipe, so the paper's figures do not stand beside it: model" in shown
+    assert "paper's figure " not in shown
     assert "GiB of one GPU, by estimate" not in said.out
     assert "target-sft: trained already" in again.out
     assert "`lora_alpha" in other.err.replace("\n", " ")

@@ -68,8 +68,8 @@ def run_recipes_command(
 ) -> None:
     """Train and evaluate every arm of a setting, with the paper's figures beside. What is finished is read.
 
-    Models, keys and questions of your own are said in the table and in results.json: the paper's figures are then of
-    something else.
+    Models, keys and questions of your own are said under the table and in results.json, and the paper's figures do not
+    stand beside them.
     """
     from qtarget.recipes.changes import changed_recipe, parse_keys
     from qtarget.recipes.launch import print_launch

@@ -66,17 +66,18 @@ def comparison(
     title = f"{recipe.title}: Average@{k} in per cent, {scores[0].questions} questions of {len(scores[0].tasks)} sets"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", no_wrap=True)
-    for name in ("here (95 %)", "paper's figure", "cut off"):
+    for name in ("here (95 %)", *([] if changed else ["paper's figure"]), "cut off"):
         table.add_column(name, justify="right", no_wrap=True)
     for score in scores:
         paper = recipe.paper[score.arm]
         here = f"{100 * score.mean:.1f} ± {100 * score.margin:.1f}"
-        table.add_row(score.arm, here, paper_figure(paper.value, paper.where), f"{100 * score.truncated:.0f} %")
-    notes = ["The paper's are read off its figure: ±0.3, with ~ about ±0.6, = from its text."]
+        beside = [] if changed else [paper_figure(paper.value, paper.where)]
+        table.add_row(score.arm, here, *beside, f"{100 * score.truncated:.0f} %")
+    notes = [] if changed else ["The paper's are read off its figure: ±0.3, with ~ about ±0.6, = from its text."]
     notes += [] if dry else [f"{score.arm}, {warning}" for score in scores for warning in score.warnings]
     if changed:
         said = ", ".join(f"{key} {value}" for key, value in changed.items())
-        notes.insert(0, f"Changed from the recipe, so the paper's figures are of something else: {said}.")
+        notes.insert(0, f"Changed from the recipe, so the paper's figures do not stand beside it: {said}.")
     if dry:
         notes.insert(0, "A dry run: tiny random models and invented rows. The figures here mean nothing.")
     return Group(Text(title, style="bold"), table, *(Text(note, style="dim") for note in notes))
