@@ -151,7 +151,8 @@ def test_prompts_are_the_ids_that_training_has_before_the_answer(tmp_path, rows,
     tokenizer.save_pretrained(tmp_path / "m")
     write_rows(tmp_path / "rows.jsonl", rows)
     job = job_of({
-        "model": str(tmp_path / "m"), "train_dataset": str(tmp_path / "rows.jsonl"), "method": "sft", "learn": "last" if rows is CHATS else "assistant",
+        "model": str(tmp_path / "m"), "train_dataset": str(tmp_path / "rows.jsonl"), "method": "sft",
+        "learn": "last" if rows is CHATS else "assistant",
         "output_dir": str(tmp_path / "o"), "prompt_format": prompt_format, "use_cpu": True,
     })  # fmt: skip
     prompts = sampled_prompts(job, rendering_of(job, tokenizer, tokenizer))

@@ -94,7 +94,8 @@ def prepare_sampling(job: Job) -> PreparedSampling:
     ids = {run.task.name: tuple(prompt.ids for prompt in prompts)}
     prepared = PreparedEvaluation(plan, (run,), ids, generator.fingerprint(), source)
     check_same_evaluation(prepared)
-    return PreparedSampling(job, prepared, tuple(prompts), plan.model, generator.tokenizer, joins)
+    writer = str(job.given["model"]) if job.sampling.model is None else job.sampling.model
+    return PreparedSampling(job, prepared, tuple(prompts), writer, generator.tokenizer, joins)
 
 
 def plan_of_sampling(job: Job, out: Path) -> EvaluationPlan:
