@@ -151,7 +151,8 @@ def test_prompts_are_the_ids_that_training_has_before_the_answer(tmp_path, rows,
     tokenizer.save_pretrained(tmp_path / "m")
     write_rows(tmp_path / "rows.jsonl", rows)
     job = job_of({
-        "model": str(tmp_path / "m"), "train_dataset": str(tmp_path / "rows.jsonl"), "method": "sft", "learn": "last",
+        "model": str(tmp_path / "m"), "train_dataset": str(tmp_path / "rows.jsonl"), "method": "sft",
+        "learn": "last" if rows is CHATS else "assistant",
         "output_dir": str(tmp_path / "o"), "prompt_format": prompt_format, "use_cpu": True,
     })  # fmt: skip
     prompts = sampled_prompts(job, rendering_of(job, tokenizer, tokenizer))
@@ -279,7 +280,7 @@ REFUSED = {
     "no grader": ({"grade": None}, (), "`sample: {keep: right}` is about right answers, and nothing grades them"),
     "no answer column": ({"answer": "anwser"}, (), "did you mean `answer`?"),
     "temperature 0": ({"temperature": 0}, (), "gives the same answer 3 times; write `k: 1`"),
-    "unknown key": ({"kep": "right"}, (), "`sample` has no key `kep`; did you mean `keep`?"),
+    "unknown key": ({"kep": "right"}, (), "`sample` has no key `kep`; did you mean \"keep\"?"),
     "keep": ({"keep": "some"}, (), "`sample: {keep: some}` is not accepted"),
     "k": ({"k": 0}, (), "write 1 or more, as in `k: 1`"),
     "top_p": ({"top_p": 0}, (), "as in `top_p: 0.95`"),

@@ -29,9 +29,8 @@ from qtarget.sampling.right_answers import distinct_prompts, graded_questions, u
 from qtarget.sampling.sampled_prompts import SampledPrompt, rendering_of, sampled_prompts
 
 ROWS, SUMMARY = "rows.jsonl", "sample.json"
-OF_ROWS = "prompts"
+TASK_OF_PROMPTS = "prompts"
 """The name of the evaluator's task for prompts that are none of its own."""
-RESTORE_ROWS = "delete it, and the same command writes it anew"
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,8 @@ def prepare_sampling(job: Job) -> PreparedSampling:
     ids = {run.task.name: tuple(prompt.ids for prompt in prompts)}
     prepared = PreparedEvaluation(plan, (run,), ids, generator.fingerprint(), source)
     check_same_evaluation(prepared)
-    return PreparedSampling(job, prepared, tuple(prompts), plan.model, generator.tokenizer, joins)
+    writer = str(job.given["model"]) if job.sampling.model is None else job.sampling.model
+    return PreparedSampling(job, prepared, tuple(prompts), writer, generator.tokenizer, joins)
 
 
 def plan_of_sampling(job: Job, out: Path) -> EvaluationPlan:
@@ -169,7 +169,7 @@ def _run_of_rows(job: Job, found: list[SampledPrompt]) -> tuple[TaskRun, list[Sa
     settings = {**settings, **options.grade_options}
     questions = graded_questions(found, options.answer, name, settings) if name else ungraded_questions(found)
     ask = replace(OWN_ASK, prompt="as trained", **_protocol(job))
-    facts = TaskFacts(OF_ROWS, 1, OWN, name, "", settings)
+    facts = TaskFacts(TASK_OF_PROMPTS, 1, OWN, name, "", settings)
     run = TaskRun(facts, ask, tuple(questions[: options.limit]), f"{len(found)} rows")
     if name:
         check_grader(run)

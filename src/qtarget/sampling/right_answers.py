@@ -11,7 +11,7 @@ from qtarget.evaluate.tasks.own_questions import OwnQuestions
 from qtarget.evaluate.tasks.question_columns import ANSWERING
 from qtarget.sampling.sampled_prompts import SampledPrompt
 
-ASKED, NAMED = "asked by the prompt", "name of the prompt"
+ASKED_BY_PROMPT, NAME_OF_PROMPT = "asked by the prompt", "name of the prompt"
 """Columns that are put beside those of a row, for the evaluator's reader."""
 WORKED = ("completion", "response", "output", "solution")
 """Columns of answers with all their steps, which a grader reads the answer in."""
@@ -47,7 +47,7 @@ def graded_questions(
     """
     _check_column(prompts, answer)
     judge: Any = make_grader(grader, settings)
-    fields = {"question": ASKED, "id": NAMED, **({} if answer is None else {"answer": answer})}
+    fields = {"question": ASKED_BY_PROMPT, "id": NAME_OF_PROMPT, **({} if answer is None else {"answer": answer})}
     reader = OwnQuestions(fields, getattr(judge, "trouble", lambda _: None), grader == "choice")
     rows, seen = [], dict[tuple[int, ...], tuple[SampledPrompt, Any]]()
     column = answer or _short_answer(prompts)
@@ -76,7 +76,7 @@ def _short_answer(prompts: Sequence[SampledPrompt]) -> str | None:
 
 
 def _placed(prompt: SampledPrompt) -> _PlacedRow:
-    row = _PlacedRow({**prompt.row, ASKED: prompt.text, NAMED: _name(prompt)})
+    row = _PlacedRow({**prompt.row, ASKED_BY_PROMPT: prompt.text, NAME_OF_PROMPT: _name(prompt)})
     row.place = prompt.place
     return row
 

@@ -9,7 +9,7 @@ from qtarget.job.config.checked_job import DataSource, Job
 from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.sampling.prepare_sampling import ROWS
 
-SAMPLES, STUDENT_FOLDER, ROUND_LOG = "samples", "model", "log.txt"
+SAMPLES_FOLDER, STUDENT_FOLDER, ROUND_LOG = "samples", "model", "log.txt"
 SAMPLE_CONFIG, TRAIN_CONFIG = "sample.yaml", "train.yaml"
 OF_ROUNDS = ("rounds", "rounds_from", "rounds_launch", "sample")
 OF_OWN_ROWS = ("columns", "dataset_config", "dataset_train_split", "dataset_test_split", "mixture_stopping")
@@ -43,7 +43,7 @@ class RoundPlace:
 
     @property
     def rows(self) -> Path:
-        return self.home / SAMPLES / ROWS
+        return self.home / SAMPLES_FOLDER / ROWS
 
     @property
     def writer(self) -> str:
@@ -61,7 +61,7 @@ def sample_values(job: Job, place: RoundPlace) -> dict[str, Any]:
     """The configuration by which a round draws: the same prompts each time, other random numbers."""
     section = dict(job.given.get("sample") or {})
     seed = (job.args.seed if job.sampling.seed is None else job.sampling.seed) + place.number - 1
-    drawn = {**section, "seed": seed, "out": str(place.home / SAMPLES)}
+    drawn = {**section, "seed": seed, "out": str(place.home / SAMPLES_FOLDER)}
     kept = {key: value for key, value in job.given.items() if key not in (*OF_ROUNDS, *HELD_BACK)}
     return {**kept, "model": place.writer, "sample": drawn, "output_dir": str(place.student)}
 

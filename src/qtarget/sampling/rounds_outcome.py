@@ -13,7 +13,7 @@ from rich.text import Text
 from qtarget.disk.files import read_json_object, reading_fields
 from qtarget.job.build import METRICS
 from qtarget.sampling.prepare_sampling import SUMMARY
-from qtarget.sampling.round_configs import SAMPLES, RoundPlace
+from qtarget.sampling.round_configs import SAMPLES_FOLDER, RoundPlace
 
 HEADS = ("round", "prompts", "samples", "right", "none right", "kept", "train loss", "eval nll")
 
@@ -61,7 +61,7 @@ def read_round(place: RoundPlace) -> RoundRecord:
         ValueError: a file of it is damaged.
     """
     remedy = f"delete {place.home} to run the round again"
-    samples, metrics = place.home / SAMPLES / SUMMARY, place.student / METRICS
+    samples, metrics = place.home / SAMPLES_FOLDER / SUMMARY, place.student / METRICS
     drawn, figures = (read_json_object(path, remedy) for path in (samples, metrics))
     with reading_fields(samples, remedy):
         right = None if drawn["right"] is None else drawn["right"] / drawn["samples"]

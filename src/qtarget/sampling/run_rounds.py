@@ -40,7 +40,7 @@ from qtarget.sampling.prepare_sampling import SUMMARY, prepare_sampling
 from qtarget.sampling.round_configs import (
     ROUND_LOG,
     SAMPLE_CONFIG,
-    SAMPLES,
+    SAMPLES_FOLDER,
     TRAIN_CONFIG,
     RoundPlace,
     sample_values,
@@ -56,7 +56,7 @@ from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 ROUNDS_PLAN, ROUNDS_RESULTS, ROUNDS_TABLE, ROUNDS_LOCK = "run.json", "rounds.json", "table.md", ".running"
 NOT_OF_THE_PLAN = ("rounds", "rounds_launch", "output_dir")
 """Keys that may change between two starts of the same rounds: more of them go on behind those that are done."""
-Say = Callable[[str], None]
+Tell = Callable[[str], None]
 
 
 def prepare_rounds(job: Job) -> Job:
@@ -82,7 +82,7 @@ def prepare_rounds(job: Job) -> Job:
     check_method(job.method, as_teachers(args.teacher), args.reference, args.packing_strategy if args.packing else None)
     _check_folder(job)
     job_of(train_values(job, first))
-    if not (first.home / SAMPLES / SUMMARY).is_file():
+    if not (first.home / SAMPLES_FOLDER / SUMMARY).is_file():
         prepare_sampling(job_of(sample_values(job, first)))
     return job
 
@@ -111,7 +111,7 @@ def _plan(job: Job) -> dict[str, Any]:
     return {"configuration": {key: value for key, value in job.given.items() if key not in NOT_OF_THE_PLAN}}
 
 
-def conduct_rounds(job: Job, say: Say = lambda line: None) -> list[RoundRecord]:
+def conduct_rounds(job: Job, say: Tell = lambda line: None) -> list[RoundRecord]:
     """Run the rounds that are not done, and write what all came to.
 
     Raises:
@@ -135,7 +135,7 @@ def conduct_rounds(job: Job, say: Say = lambda line: None) -> list[RoundRecord]:
 
 
 @contextmanager
-def _only_one(job: Job, say: Say) -> Iterator[int]:
+def _only_one(job: Job, say: Tell) -> Iterator[int]:
     """The lock of the rounds, which their commands hold too: after kill -9 a command may run on, and is waited for."""
     job.output.mkdir(parents=True, exist_ok=True)
     lock = job.output / ROUNDS_LOCK
@@ -158,13 +158,13 @@ def _place(job: Job, number: int) -> RoundPlace:
 class _Round:
     """One round under way."""
 
-    def __init__(self, job: Job, place: RoundPlace, handle: int, say: Say) -> None:
+    def __init__(self, job: Job, place: RoundPlace, handle: int, say: Tell) -> None:
         self.job, self.place, self.say = job, place, say
         self.around = CommandSurroundings(handles=(handle,))
 
     def run(self) -> RoundRecord:
         place = self.place
-        if not is_trained(place):
+        if not has_student(place):
             self._sample()
             _write_values(place.home / TRAIN_CONFIG, train_values(self.job, place))
             if writes_caches(self.job):
@@ -208,7 +208,7 @@ class _Round:
         self.say(f"round {self.place.number} of {self.job.rounds.number}: {what}")
 
 
-def is_trained(place: RoundPlace) -> bool:
+def has_student(place: RoundPlace) -> bool:
     """Whether a round's student is there: the seal of a result is written last."""
     return (place.student / SEAL).is_file()
 

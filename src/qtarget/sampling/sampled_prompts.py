@@ -21,7 +21,7 @@ CARRIED = ("tools", "chat_template_kwargs", TEACHER_PROMPT)
 """Columns of a row that stay with its prompt."""
 ANY_ANSWER = "."
 """Stands for the completion of rows that have none: it is never asked nor trained on."""
-Prompt = str | list[dict[str, Any]]
+PromptOfRow = str | list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SampledPrompt:
         place: of that row, for errors.
     """
 
-    prompt: Prompt
+    prompt: PromptOfRow
     ids: tuple[int, ...]
     carried: Mapping[str, Any] = field(default_factory=dict)
     row: Mapping[str, Any] = field(default_factory=dict)
@@ -153,7 +153,7 @@ def _check_form(opened: OpenRows, name: str) -> None:
     )
 
 
-def _asked(row: Mapping[str, Any], how: Rendering) -> Prompt:
+def _asked(row: Mapping[str, Any], how: Rendering) -> PromptOfRow:
     """The prompt of a row behind the door: of a conversation all before the assistant's last turn."""
     if "messages" not in row:
         prompt = row["prompt"]
@@ -171,7 +171,7 @@ def _asked(row: Mapping[str, Any], how: Rendering) -> Prompt:
     return prompt[0]["content"]
 
 
-def _ids(prompt: Prompt, row: Mapping[str, Any], how: Rendering, template: ChatTemplate) -> tuple[int, ...]:
+def _ids(prompt: PromptOfRow, row: Mapping[str, Any], how: Rendering, template: ChatTemplate) -> tuple[int, ...]:
     if how.format is not None:
         return prompt_ids(how.format, Question("", str(prompt), ""), how.tokenizer)
     if isinstance(prompt, str):
