@@ -13,7 +13,7 @@ from qtarget.lab.tokens import END
 from qtarget.study.quiet import quiet
 from qtarget.study.tuned import runs
 from qtarget.study.tuned.analysis import ahead_of, finished_setting, finished_settings, primary_verdicts
-from qtarget.study.tuned.beyond import BEYOND, CONTRASTS, KEPT_ARMS, SELF_TAUGHT, beyond_arms
+from qtarget.study.tuned.beyond import BEYOND_STUDY, CONTRASTS, KEPT_ARMS, SELF_TAUGHT, beyond_arms
 from qtarget.study.tuned.design import TunedStudy, chosen_for
 from qtarget.study.tuned.outcome import DrawnAnswers, StudyOutcome, StudyRun, keep_outcome, known_outcome, path_of
 from qtarget.study.tuned.own_context import (
@@ -39,7 +39,7 @@ SMALL = TunedStudy((DEMO_SETTING, OTHER_SETTING), arms=beyond_arms(1, 2), contra
 
 
 def test_every_configuration_has_a_file_of_its_own_and_a_self_teacher_is_shared_by_settings():
-    one, other = (BEYOND.development_runs(setting) for setting in BEYOND.settings)
+    one, other = (BEYOND_STUDY.development_runs(setting) for setting in BEYOND_STUDY.settings)
     files = {path_of(run, Path()) for run in one}
     assert len(files) == 1 + 8 * 6
     assert all(" " not in str(path) and "{" not in str(path) for path in files)
@@ -130,7 +130,7 @@ def test_the_page_names_each_contrast_and_what_is_not_run(tmp_path):
 
 
 def test_the_table_of_configurations_tells_schedules_in_words():
-    table = configurations_table(BEYOND)
+    table = configurations_table(BEYOND_STUDY)
     assert "η 0.2 → 0.8, ×10, 500" in table
     assert "η 0.5 → 0.9 cosine, ×3, 500" in table
     assert "η 0.8 → 0.2 along teacher_uncertainty until 0.5, ×10, 150" in table
@@ -139,16 +139,16 @@ def test_the_table_of_configurations_tells_schedules_in_words():
 
 
 def test_the_protocol_names_contrasts_question_and_rule():
-    protocol = study_protocol(BEYOND)
+    protocol = study_protocol(BEYOND_STUDY)
     assert protocol["primary_outcome"]["contrasts"] == [f"{ours} minus {other}" for ours, other in CONTRASTS]
     assert "all contrasts in all settings" in protocol["primary_outcome"]["p"]
     assert {"question", "settings_rule", "kept_runs", "rounds"} <= set(protocol)
 
 
 def test_runs_that_are_the_first_studys_are_its_files():
-    kept = kept_protocol(BEYOND, RESULTS / "beyond")
+    kept = kept_protocol(BEYOND_STUDY, RESULTS / "beyond")
     assert kept is not None
-    study = replace(BEYOND, seeds=kept["seeds"], pretraining_seeds=kept["pretraining_seeds"])
+    study = replace(BEYOND_STUDY, seeds=kept["seeds"], pretraining_seeds=kept["pretraining_seeds"])
     study = replace(study, arms=tuple(arm for arm in study.arms if arm.name in KEPT_ARMS))
     for setting in study.settings:
         assert finished_setting(study, setting, RESULTS / "beyond") is not None
@@ -159,7 +159,7 @@ def test_runs_that_are_the_first_studys_are_its_files():
 
 
 def test_the_quick_study_is_of_the_first_protocol(tmp_path, capsys):
-    assert study_of("beyond") is BEYOND
+    assert study_of("beyond") is BEYOND_STUDY
     said = command(capsys, "study", "--quick", "--protocol", "beyond", "--results", str(tmp_path / "results"))
     assert said.code == 2
     assert "`--quick` is a smaller `--protocol tuned`" in " ".join(said.err.split())
@@ -206,8 +206,24 @@ def test_the_page_says_what_its_runs_say():
     from qtarget.disk.pages import filled
 
     text, results = (ROOT / "docs" / "beyond.md").read_text(encoding="utf-8"), RESULTS / "beyond"
-    kept = kept_protocol(BEYOND, results)
+    kept = kept_protocol(BEYOND_STUDY, results)
     assert kept is not None
-    study = replace(BEYOND, seeds=kept["seeds"], pretraining_seeds=kept["pretraining_seeds"])
+    study = replace(BEYOND_STUDY, seeds=kept["seeds"], pretraining_seeds=kept["pretraining_seeds"])
     parts = study_parts(study, finished_settings(study, results), {}) | {"context": context_table(results)}
     assert filled(text, parts.__getitem__) == text
+
+
+def test_the_pages_sentences_are_of_the_protocol():
+    words = {2: "two", 5: "five", 6: "six", 9: "nine", 10: "ten"}
+    text = " ".join((ROOT / "docs" / "beyond.md").read_text(encoding="utf-8").split())
+    of_each = len(BEYOND_STUDY.contrasts)
+    for sentence in (
+        f"{words[of_each]} contrasts in each setting",
+        f"p adjusted by Holm for all {words[of_each * len(BEYOND_STUDY.settings)]}",
+        f"{words[len(BEYOND_STUDY.arms)].title()} arms, at three decodings",
+        f"{words[len(BEYOND_STUDY.settings)].title()} settings by a rule",
+        f"noisy rows ({100 * BEYOND_STUDY.settings[0].noise:g} % of the steps wrong)",
+        f"{words[max(len(arm.configurations) for arm in BEYOND_STUDY.arms)].title()} configurations for every arm",
+    ):
+        assert sentence in text, sentence
+    assert [setting.teacher for setting in BEYOND_STUDY.settings] == ["wrong", "sharp"], "the wrong one is run first"

@@ -70,7 +70,7 @@ def beyond_arms(short: int = SHORT_STEPS, long: int = LONG_STEPS) -> tuple[Study
     )
 
 
-BEYOND = TunedStudy(
+BEYOND_STUDY = TunedStudy(
     (Setting(0.3, "mistaken", "wrong"), Setting(0.3, "mistaken", "sharp")),
     arms=beyond_arms(),
     contrasts=CONTRASTS,

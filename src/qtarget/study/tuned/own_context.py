@@ -25,7 +25,7 @@ EXAMPLE_SEED = 20_000
 """Of the worked example of another question."""
 
 
-class Told(NamedTuple):
+class WorkedRow(NamedTuple):
     """A row as the teacher may see it: the row, its question's right solution, and a worked example of another."""
 
     row: Demonstration
@@ -37,7 +37,7 @@ class Told(NamedTuple):
         return self.row["prompt"]
 
 
-CONTEXTS: dict[str, Callable[[Told], str]] = {
+CONTEXTS: dict[str, Callable[[WorkedRow], str]] = {
     "the row's prompt": lambda told: told.question,
     "a right solution before it": lambda told: f"{told.question}{told.right}{END}{told.question}",
     "a right solution behind it, as `privileged_context`": lambda told: f"{told.question}\n\n{told.right}",
@@ -79,13 +79,13 @@ def keep_contexts(setting: Setting, seeds: int, models: Path, results: Path) -> 
         write_digested_json(results / CONTEXT_FILE, measured_contexts(setting, seeds, models))
 
 
-def told_rows(setting: Setting, seed: int) -> list[Told]:
+def told_rows(setting: Setting, seed: int) -> list[WorkedRow]:
     """The first rows of a training, each with a right solution and with another question's."""
     world = replace(setting.world, demonstrations=ROWS)
     clean = replace(world, demonstrator=replace(world.demonstrator, slips=0.0))
     others = lab.demonstrations(clean, EXAMPLE_SEED + seed)
     rows = lab.demonstrations(world, seed)
-    return [Told(row, right_solution(row), other) for row, other in zip(rows, others, strict=True)]
+    return [WorkedRow(row, right_solution(row), other) for row, other in zip(rows, others, strict=True)]
 
 
 def right_solution(row: Demonstration) -> str:
@@ -101,7 +101,10 @@ def right_solution(row: Demonstration) -> str:
 
 @torch.no_grad()
 def label_probabilities(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Told], prompt: Callable[[Told], str]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[WorkedRow],
+    prompt: Callable[[WorkedRow], str],
 ) -> LabelProbabilities:
     """p_y of every row's completion behind a prompt, the end token included."""
     every: list[float] = []

@@ -45,7 +45,7 @@ EFFECT_COLUMNS = {
     "mean_tokens": "tokens",
 }
 """Measures besides accuracy, and their headings."""
-NOTHING_YET = "Not run yet: `make study`."
+NOTHING_YET = "Not run yet."
 COMMON_RIVALS = ("sft", "dft", "kd")
 """Arms that Target-SFT is set beside in every setting, whichever was best."""
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from qtarget.console import SafeConsole
 from qtarget.disk.one_writer import one_writer
 from qtarget.study.tuned.analysis import finished_settings
-from qtarget.study.tuned.beyond import BEYOND
+from qtarget.study.tuned.beyond import BEYOND_STUDY
 from qtarget.study.tuned.design import TunedStudy
 from qtarget.study.tuned.outcome import check_study_outcomes
 from qtarget.study.tuned.own_context import keep_contexts
@@ -41,7 +41,7 @@ def study_of(protocol: str, quick: bool = False) -> TunedStudy:
         raise ValueError(
             f"`--quick` is a smaller `--protocol {FIRST}`; write one of `--quick`, `--protocol {protocol}`."
         )
-    return QUICK if quick else {FIRST: WHOLE, "beyond": BEYOND}[protocol]
+    return QUICK if quick else {FIRST: WHOLE, "beyond": BEYOND_STUDY}[protocol]
 
 
 def run_study(results: Path, models: Path, *, workers: int = 1, protocol: str = FIRST, quick: bool = False) -> None:
@@ -63,7 +63,7 @@ def run_study(results: Path, models: Path, *, workers: int = 1, protocol: str = 
     with one_writer(results):
         check_study_results(results, study)
         done = conduct_study(study, folders, workers, console, estimated=not quick)
-        if study is BEYOND:
+        if study is BEYOND_STUDY:
             keep_contexts(study.settings[0], done.pretraining_seeds, models, results)
         show(done, results, console)
 
