@@ -1,7 +1,9 @@
 """The second study: arms that the first cannot say, contrasts that are named, and what a context tells a student."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -15,7 +17,15 @@ from qtarget.study.tuned import runs
 from qtarget.study.tuned.analysis import ahead_of, finished_setting, finished_settings, primary_verdicts
 from qtarget.study.tuned.beyond import BEYOND_STUDY, CONTRASTS, KEPT_ARMS, SELF_TAUGHT, beyond_arms
 from qtarget.study.tuned.design import TunedStudy, chosen_for
-from qtarget.study.tuned.outcome import DrawnAnswers, StudyOutcome, StudyRun, keep_outcome, known_outcome, path_of
+from qtarget.study.tuned.outcome import (
+    DrawnAnswers,
+    StudyOutcome,
+    StudyRun,
+    keep_outcome,
+    known_outcome,
+    path_of,
+    read_study_outcome,
+)
 from qtarget.study.tuned.own_context import (
     CONTEXTS,
     context_table,
@@ -29,7 +39,7 @@ from qtarget.study.tuned.page import configurations_table, study_parts, write_st
 from qtarget.study.tuned.protocol import kept_protocol, study_protocol
 from qtarget.study.tuned.run_study import study_of
 from qtarget.study.tuned.settings import DEMO_SETTING, Setting
-from qtarget.study.tuned.tuned_arms import OURS
+from qtarget.study.tuned.tuned_arms import COMMON, OURS
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -227,3 +237,26 @@ def test_the_pages_sentences_are_of_the_protocol():
     ):
         assert sentence in text, sentence
     assert [setting.teacher for setting in BEYOND_STUDY.settings] == ["wrong", "sharp"], "the wrong one is run first"
+
+
+def test_every_figure_of_the_pages_prose_stands_in_its_tables_or_runs():
+    text = (ROOT / "docs" / "beyond.md").read_text(encoding="utf-8")
+    prose = re.sub(r"<!-- table: .*?<!-- end -->", "", text, flags=re.DOTALL)
+    tables = "".join(re.findall(r"<!-- table: .*?<!-- end -->", text, flags=re.DOTALL))
+    said = re.findall(r"[+-][\d.]+ \([+-][\d.]+ … [+-][\d.]+\)", prose)
+    assert len(said) >= 5
+    assert [each for each in said if each not in tables] == []
+    for p, adjusted in re.findall(r"p (0\.\d+), w.{0,40}?(0\.\d+)\.", prose):
+        assert f"| {p} | {adjusted} |" in tables
+    wrong = RESULTS / "beyond" / "noise0.3-mistaken-wrong"
+    for path, score in (
+        (wrong / "target-sft-etaagreement-x10-500-development.json", "50.2"),
+        (
+            wrong.with_name("noise0.3-mistaken") / "target-sft-eta0.5-teacherself-ema0.99-x10-500-development.json",
+            "81.6",
+        ),
+        (wrong.with_name("noise0.3-mistaken") / "dft-x10-500-development.json", "dft 33.4"),
+    ):
+        mean = fmean(read_study_outcome(path).shares(COMMON))
+        assert score.split()[-1] == f"{100 * mean:.1f}"
+        assert score in prose
