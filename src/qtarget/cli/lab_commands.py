@@ -1,7 +1,7 @@
 """`qtarget demo`, `study` and `lab build`: experiments on the embedded lab."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -44,6 +44,9 @@ def study_command(
     ),
     models: Annotated[Path, typer.Option(help="Folder of models that do not ship.")] = Path("runs/study/models"),
     workers: Annotated[int, typer.Option(help="Processes; each keeps a core busy.", min=1)] = 1,
+    protocol: Annotated[
+        Literal["tuned", "beyond"], typer.Option(help="What is compared: docs/study.md, docs/beyond.md.")
+    ] = "tuned",
     quick: Annotated[bool, typer.Option("--quick", help="One setting, to see that it works.")] = False,
     page: Annotated[Path | None, typer.Option(help="Run nothing; write this page's tables and pictures anew.")] = None,
 ) -> None:
@@ -51,16 +54,16 @@ def study_command(
 
     It runs for hours, prints its estimate first, keeps each run as it ends, and goes on from there.
     """
-    from qtarget.study.tuned.run_study import check_study_results, rewrite_study_page, run_study
+    from qtarget.study.tuned.run_study import check_study_results, rewrite_study_page, run_study, study_of
 
     if page is not None:
         with preparation():
-            return rewrite_study_page(page, results)
+            return rewrite_study_page(page, results, study_of(protocol, quick))
     with preparation():
         check_place(results, f"`--results {results}`")
         check_place(models, f"`--models {models}`")
-        check_study_results(results, quick)
-    run_study(results, models, workers=workers, quick=quick)
+        check_study_results(results, study_of(protocol, quick))
+    run_study(results, models, workers=workers, protocol=protocol, quick=quick)
 
 
 @lab_app.command("build")

@@ -31,7 +31,7 @@ def lab_trainer(
     student: PreTrainedModel,
     world: World,
     rows: Sequence[Demonstration],
-    teacher: Path,
+    teacher: Path | str,
     folder: Path,
     step: StepCallback,
     *,
@@ -39,19 +39,22 @@ def lab_trainer(
     batch_size: int,
     learning_rate: float,
     seed: int,
+    ema: float | None = None,
 ) -> TargetSFTTrainer:
     """The trainer of a student of the lab: cosine schedule, a twentieth of warm-up, ten lines of log.
 
     Args:
-        teacher: its folder; it is loaded only where the method needs one.
+        teacher: its folder, or "self"; it is loaded only where the method needs one.
         folder: what the trainer writes while it trains.
         step: is called after every optimizer step.
+        ema: of the teacher "self": what stays of the student's average at a step.
     """
     args = TargetSFTConfig(
         output_dir=str(folder),
         method=method.name,
         method_kwargs=dict(method.hyperparameters),
         teacher=str(teacher) if "teacher" in method.needs else None,
+        ema=ema,
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         learning_rate=learning_rate,

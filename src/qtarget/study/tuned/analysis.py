@@ -1,6 +1,6 @@
 """From outcomes to results: scores with intervals over models, seeds and questions, and the primary contrast."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from qtarget.evaluate.confidence import SeedsDifference, holm, paired_seeds
-from qtarget.study.tuned.design import TEACHER, Choice, TunedStudy, chosen_for
+from qtarget.study.tuned.design import TEACHER, Choice, Contrast, TunedStudy, chosen_for
 from qtarget.study.tuned.outcome import StudyOutcome, known_outcome
 from qtarget.study.tuned.settings import Setting
 from qtarget.study.tuned.tuned_arms import COMMON, GREEDY, OURS, Decoding, StudyArm, rivals
@@ -105,16 +105,20 @@ def finished_settings(study: TunedStudy, results: Path) -> list[SettingResult]:
 
 @dataclass(frozen=True)
 class PrimaryVerdict:
-    """The primary contrast in one setting: Target-SFT minus the rival that scored best on the development questions.
+    """A primary contrast in one setting: one that the study names, or Target-SFT minus the rival that scored best on
+    the development questions.
 
     Attributes:
-        holm: p adjusted for the study's settings without the control (Holm 1979); those that are not run count with 1.
+        holm: p adjusted for all contrasts in the study's settings without the control (Holm 1979); those that are not
+            run count with 1.
+        ours: the arm from which the rival is taken.
     """
 
     setting: Setting
     rival: str
     difference: SeedsDifference
     holm: float
+    ours: str = OURS
 
     @property
     def word(self) -> str:
@@ -125,18 +129,19 @@ class PrimaryVerdict:
 
 
 def primary_verdicts(study: TunedStudy, found: Sequence[SettingResult]) -> list[PrimaryVerdict]:
-    """A verdict for each finished setting but the control."""
-    unadjusted = [_verdict(study, result) for result in found if not result.setting.is_control]
-    missing = sum(not setting.is_control for setting in study.settings) - len(unadjusted)
+    """The verdicts of each finished setting but the control: one, or one for each contrast that the study names."""
+    unadjusted = [each for result in found if not result.setting.is_control for each in _verdicts(study, result)]
+    of_each = len(study.contrasts) or 1
+    missing = of_each * sum(not setting.is_control for setting in study.settings) - len(unadjusted)
     adjusted = holm([each.difference.p for each in unadjusted] + [1.0] * missing)
     return [replace(each, holm=p) for each, p in zip(unadjusted, adjusted, strict=False)]
 
 
-def _verdict(study: TunedStudy, result: SettingResult) -> PrimaryVerdict:
-    """The verdict of a setting, with p not adjusted yet."""
-    rival = best_rival(study.arms, result)
-    difference = ahead_of(result, rival)
-    return PrimaryVerdict(result.setting, rival, difference, difference.p)
+def _verdicts(study: TunedStudy, result: SettingResult) -> Iterator[PrimaryVerdict]:
+    """The verdicts of a setting, with p not adjusted yet."""
+    for ours, rival in study.contrasts or (Contrast(OURS, best_rival(study.arms, result)),):
+        difference = ahead_of(result, rival, ours=ours)
+        yield PrimaryVerdict(result.setting, rival, difference, difference.p, ours)
 
 
 def best_rival(arms: Iterable[StudyArm], result: SettingResult) -> str:
@@ -144,9 +149,9 @@ def best_rival(arms: Iterable[StudyArm], result: SettingResult) -> str:
     return max(rivals(arms), key=lambda name: result.arms[name].choice.score)
 
 
-def ahead_of(result: SettingResult, rival: str, decoding: Decoding | None = None) -> SeedsDifference:
-    """Target-SFT minus a rival in the test, each at its own decoding or both at one."""
-    return paired_seeds(result.arms[OURS].by_model(decoding), result.arms[rival].by_model(decoding))
+def ahead_of(result: SettingResult, rival: str, decoding: Decoding | None = None, ours: str = OURS) -> SeedsDifference:
+    """Target-SFT, or another arm, minus a rival in the test, each at its own decoding or both at one."""
+    return paired_seeds(result.arms[ours].by_model(decoding), result.arms[rival].by_model(decoding))
 
 
 def regrets(

@@ -35,6 +35,13 @@ SWEPT_KNOBS: dict[str, dict[str, float]] = {
 """Methods of the sweep over rates and steps, with the knob in the middle."""
 
 
+class Contrast(NamedTuple):
+    """One arm minus another, by their names."""
+
+    ours: str
+    other: str
+
+
 @dataclass(frozen=True)
 class TunedStudy:
     """What is compared, and with how much of everything.
@@ -45,6 +52,8 @@ class TunedStudy:
             seed r modulo this number.
         sweep: settings in which every rate and number of steps is tried by every method of `SWEPT_KNOBS`.
         development, test: questions of each split; samples: answers to each.
+        contrasts: what the primary outcome compares in every setting; by default Target-SFT and its best rival.
+        stated: what the protocol says besides, in words, by heading.
     """
 
     settings: tuple[Setting, ...]
@@ -56,6 +65,8 @@ class TunedStudy:
     development: int = 100
     test: int = 200
     samples: int = 16
+    contrasts: tuple[Contrast, ...] = ()
+    stated: Mapping[str, str] = field(default_factory=dict)
 
     def models_of(self, seed: int) -> int:
         """The seed of the pre-training of a training's student and teacher."""

@@ -94,7 +94,7 @@ def seconds_left(study: TunedStudy, costs: Costs, models: Path, results: Path) -
     runs: dict[Path, float] = {}
     for setting in study.settings:
         for run in (*study.development_runs(setting), *study.test_runs(setting, _longest(study))):
-            cost = costs.of_run(run, run.place == setting.name)
+            cost = costs.of_run(run, run.place == setting.name or "teacher" in run.knobs)
             runs[path_of(run, results)] = 0.0 if known_outcome(run, results) else cost
     for setting in study.sweep:
         for run in study.sweep_runs(setting):

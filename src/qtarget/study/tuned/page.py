@@ -1,9 +1,10 @@
 """The study's tables and sentences as Markdown, and a page with them filled in. They are true at every stage of it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from qtarget.disk.pages import markdown, rewrite_page
 from qtarget.evaluate.confidence import SeedsDifference
@@ -19,6 +20,7 @@ from qtarget.study.tuned.analysis import (
     regrets,
 )
 from qtarget.study.tuned.design import TEACHER, Choice, TunedStudy
+from qtarget.study.tuned.own_context import context_table
 from qtarget.study.tuned.picture import draw_curves, draw_settings
 from qtarget.study.tuned.settings import Setting
 from qtarget.study.tuned.tuned_arms import (
@@ -30,6 +32,7 @@ from qtarget.study.tuned.tuned_arms import (
     Configuration,
     Decoding,
     StudyArm,
+    value_words,
 )
 
 EFFECT_COLUMNS = {
@@ -42,17 +45,19 @@ EFFECT_COLUMNS = {
     "mean_tokens": "tokens",
 }
 """Measures besides accuracy, and their headings."""
-NOTHING_YET = "Not run yet: `make study`."
+NOTHING_YET = "Not run yet."
 COMMON_RIVALS = ("sft", "dft", "kd")
 """Arms that Target-SFT is set beside in every setting, whichever was best."""
 
 
 def write_study_page(page: Path, study: TunedStudy, results: Path) -> None:
-    """Write the page's tables and sentences anew, and its pictures beside it: `study.png` and `study-sweep.png`."""
+    """Write the page's tables and sentences anew, and its pictures beside it, as `study.png` and `study-sweep.png` for
+    `study.md`; no second one for a study without a sweep."""
     found, swept = finished_settings(study, results), swept_curves(study, results)
-    rewrite_page(page, study_parts(study, found, swept))
-    draw_settings(study, found, page.with_name("study.png"))
-    draw_curves(swept, page.with_name("study-sweep.png"))
+    rewrite_page(page, study_parts(study, found, swept) | {"context": context_table(results)})
+    draw_settings(study, found, page.with_name(f"{page.stem}.png"))
+    if study.sweep:
+        draw_curves(swept, page.with_name(f"{page.stem}-sweep.png"))
 
 
 def swept_curves(study: TunedStudy, results: Path) -> dict[Setting, list[Curve]]:
@@ -102,6 +107,8 @@ def count_sentence(study: TunedStudy, found: Sequence[SettingResult]) -> str:
     verdicts = primary_verdicts(study, found)
     if not verdicts:
         return NOTHING_YET
+    if study.contrasts:
+        return contrasts_sentence(study, verdicts)
     words, named = Counter(verdict.word for verdict in verdicts), Counter(verdict.rival for verdict in verdicts)
     firsts = Counter(result.first for result in found if not result.setting.is_control)
     return (
@@ -109,6 +116,28 @@ def count_sentence(study: TunedStudy, found: Sequence[SettingResult]) -> str:
         f"rival in **{words['clearly ahead']}**, clearly behind in **{words['clearly behind']}**, and not told apart "
         f"from it in **{words['not told apart']}**. The rival was {_listed(named)}. The highest mean in the test has: "
         f"{_listed(firsts)}."
+    )
+
+
+def contrasts_sentence(study: TunedStudy, verdicts: Sequence[PrimaryVerdict]) -> str:
+    """What of the study's named contrasts was told apart."""
+    told = [each for each in verdicts if each.word != "not told apart"]
+    all_of_them = len(study.contrasts) * len(study.settings)
+    named = [f"{each.ours} is {each.word.removeprefix('clearly ')} of {each.rival}" if each.difference.mean > 0 else
+             f"{each.ours} is {each.word.removeprefix('clearly ')} {each.rival}" for each in told]  # fmt: skip
+    after = (
+        ""
+        if not told
+        else " These are: "
+        + "; ".join(
+            f"{words} in {each.setting.name} ({_points(each.difference)})"
+            for words, each in zip(named, told, strict=True)
+        )
+        + "."
+    )
+    return (
+        f"Of {all_of_them} contrasts, {len(verdicts)} are run, and **{len(told)}** of these "
+        f"{'is' if len(told) == 1 else 'are'} told apart after Holm's adjustment.{after}"
     )
 
 
@@ -184,13 +213,30 @@ def _score(result: SettingResult, arm: StudyArm) -> str:
 
 
 def verdict_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
-    """The primary contrast, in points."""
+    """The primary contrast, or each that the study names, in points."""
+    if study.contrasts:
+        return contrasts_table(study, found)
     verdicts = {verdict.setting: verdict for verdict in primary_verdicts(study, found)}
     if not verdicts:
         return NOTHING_YET
     rows = [[result.setting.name, *_verdict_cells(verdicts[result.setting], result)]
             for result in found if result.setting in verdicts]  # fmt: skip
     columns = ["setting", "best rival", f"{OURS} minus it", "p (Holm)", "verdict", "first"]
+    return markdown(columns, rows)
+
+
+def contrasts_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
+    """Each contrast that the study names in each finished setting, at the primary decoding and at two others."""
+    verdicts, of_setting = primary_verdicts(study, found), {result.setting: result for result in found}
+    if not verdicts:
+        return NOTHING_YET
+    others = (GREEDY, WHOLE_SOFTMAX)
+    rows = []
+    for each in verdicts:
+        besides = (ahead_of(of_setting[each.setting], each.rival, decoding, each.ours) for decoding in others)
+        rows.append([each.setting.name, f"{each.ours} − {each.rival}", _points(each.difference), _p(each.difference.p),
+                     _p(each.holm), each.word, *map(_points, besides)])  # fmt: skip
+    columns = ["setting", "contrast", COMMON.label, "p", "p (Holm)", "verdict", *(each.label for each in others)]
     return markdown(columns, rows)
 
 
@@ -288,8 +334,17 @@ def _chosen(arm: StudyArm, choice: Choice) -> str:
 def configuration_words(configuration: Configuration) -> str:
     """As in "η 0.5, ×3, 500"."""
     signs = {"eta": "η", "teacher_weight": "λ", "teacher_temperature": "t at T"}
-    knobs = [f"{signs.get(name, name)} {value:g}" for name, value in configuration.knobs.items()]
+    knobs = [f"{signs.get(name, name)} {_spelled(value)}" for name, value in configuration.knobs.items()]
     return ", ".join([*knobs, f"×{configuration.rate:g}", f"{configuration.steps}"])
+
+
+def _spelled(value: Any) -> str:
+    """A knob's value, a schedule as in "0.2 → 0.8 cosine"."""
+    if not isinstance(value, Mapping):
+        return value_words(value, "")
+    said = {"shape": "", "along": "along ", "until": "until "}
+    rest = [said[name] + value_words(each, "") for name, each in value.items() if name in said]
+    return " ".join([f"{value['from']:g} → {value['to']:g}", *rest])
 
 
 def configurations_table(study: TunedStudy) -> str:

@@ -8,9 +8,16 @@ from matplotlib.figure import Figure
 
 from qtarget.disk.files import replacing
 from qtarget.study.tuned.analysis import Curve, SettingResult
+from qtarget.study.tuned.beyond import PER_TOKEN, SCHEDULED, SELF_TAUGHT
 from qtarget.study.tuned.design import TunedStudy
 from qtarget.study.tuned.settings import Setting
-from qtarget.study.tuned.tuned_arms import COMMON, GREEDY, OURS, WHOLE_SOFTMAX, Decoding
+from qtarget.study.tuned.tuned_arms import (
+    COMMON,
+    GREEDY,
+    OURS,
+    WHOLE_SOFTMAX,
+    Decoding,
+)
 
 LOOKS = {
     "base": ("#8a8f98", "s"),
@@ -23,6 +30,10 @@ LOOKS = {
     "kd, teacher sharpened": ("#8b5fb0", "d"),
     OURS: ("#0b6e4f", "*"),
     "target-sft, teacher sharpened": ("#4fae8f", "*"),
+    SCHEDULED: ("#4fae8f", "<"),
+    PER_TOKEN: ("#4fae8f", ">"),
+    "taid": ("#b04f86", "v"),
+    SELF_TAUGHT: ("#3d6fb6", "*"),
 }
 """Colour and marker of an arm."""
 DECODING_PANELS: dict[str, Decoding | None] = {

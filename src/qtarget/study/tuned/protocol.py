@@ -57,11 +57,9 @@ def study_protocol(study: TunedStudy) -> dict[str, Any]:
         },
         "primary_outcome": {
             "measure": f"Average@{k} at {COMMON.label}, an arm with a tuned decoding at its own",
-            "contrast": f"{OURS} minus its best rival: the one that scored best on the development questions",
-            "rivals": rivals(study.arms),
-            "no_rival": OWN_FAMILY[1],
+            **_contrast(study),
             "interval": "95 %, paired by seed and question, both random (paired_seeds)",
-            "p": "two-sided, Holm over the settings but the control; clearly ahead or behind: below 0.05",
+            "p": f"two-sided, Holm over {_holms_family(study)}; clearly ahead or behind: below 0.05",
         },
         "secondary_outcomes": [
             f"the same at {GREEDY.label} and {WHOLE_SOFTMAX.label}",
@@ -76,8 +74,23 @@ def study_protocol(study: TunedStudy) -> dict[str, Any]:
             "knobs": SWEPT_KNOBS,
             "questions": "development",
         },
+        **study.stated,
     }
     return json.loads(json_text(protocol))
+
+
+def _contrast(study: TunedStudy) -> dict[str, Any]:
+    if study.contrasts:
+        return {"contrasts": [f"{ours} minus {other}" for ours, other in study.contrasts]}
+    return {
+        "contrast": f"{OURS} minus its best rival: the one that scored best on the development questions",
+        "rivals": rivals(study.arms),
+        "no_rival": OWN_FAMILY[1],
+    }
+
+
+def _holms_family(study: TunedStudy) -> str:
+    return "all contrasts in all settings" if study.contrasts else "the settings but the control"
 
 
 def _arm(arm: StudyArm) -> dict[str, Any]:

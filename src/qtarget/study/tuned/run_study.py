@@ -10,8 +10,10 @@ from rich.text import Text
 from qtarget.console import SafeConsole
 from qtarget.disk.one_writer import one_writer
 from qtarget.study.tuned.analysis import finished_settings
+from qtarget.study.tuned.beyond import BEYOND_STUDY
 from qtarget.study.tuned.design import TunedStudy
 from qtarget.study.tuned.outcome import check_study_outcomes
+from qtarget.study.tuned.own_context import keep_contexts
 from qtarget.study.tuned.page import count_sentence, setting_table, verdict_table, write_study_page
 from qtarget.study.tuned.picture import draw_settings
 from qtarget.study.tuned.protocol import kept_protocol
@@ -25,16 +27,31 @@ QUICK = TunedStudy(
     samples=8,
 )  # fmt: skip
 """One setting, whose models ship, to see that all of it works."""
+FIRST = "tuned"
+"""The protocol that is run where none is named."""
 
 
-def run_study(results: Path, models: Path, *, workers: int = 1, quick: bool = False) -> None:
+def study_of(protocol: str, quick: bool = False) -> TunedStudy:
+    """The study of that protocol, "tuned" or "beyond", or the quick one.
+
+    Raises:
+        ValueError: the quick one is asked of another protocol than the first.
+    """
+    if quick and protocol != FIRST:
+        raise ValueError(
+            f"`--quick` is a smaller `--protocol {FIRST}`; write one of `--quick`, `--protocol {protocol}`."
+        )
+    return QUICK if quick else {FIRST: WHOLE, "beyond": BEYOND_STUDY}[protocol]
+
+
+def run_study(results: Path, models: Path, *, workers: int = 1, protocol: str = FIRST, quick: bool = False) -> None:
     """Make the results that are missing, and print the tables.
 
     Args:
         results: folder of the protocol and of one JSON file a run.
         models: folder of the students and teachers that do not ship.
         workers: processes; each keeps one core busy.
-        quick: one setting, and fewer of everything.
+        protocol, quick: as in `study_of`.
 
     Raises:
         SecondWriterError: another process makes a study in `results`, or pre-trains into `models`.
@@ -42,24 +59,26 @@ def run_study(results: Path, models: Path, *, workers: int = 1, quick: bool = Fa
             runs that had ended stay.
         OSError: the disk is full; likewise.
     """
-    console, folders = SafeConsole(), StudyFolders(results, models)
+    console, folders, study = SafeConsole(), StudyFolders(results, models), study_of(protocol, quick)
     with one_writer(results):
-        check_study_results(results, quick)
-        done = conduct_study(QUICK if quick else WHOLE, folders, workers, console, estimated=not quick)
+        check_study_results(results, study)
+        done = conduct_study(study, folders, workers, console, estimated=not quick)
+        if study is BEYOND_STUDY:
+            keep_contexts(study.settings[0], done.pretraining_seeds, models, results)
         show(done, results, console)
 
 
-def check_study_results(results: Path, quick: bool) -> None:
+def check_study_results(results: Path, study: TunedStudy) -> None:
     """Refuse a folder of another protocol, or in which an outcome is damaged, before any work.
 
     Raises:
         ValueError: names the file.
     """
     check_study_outcomes(results)
-    kept_protocol(QUICK if quick else WHOLE, results)
+    kept_protocol(study, results)
 
 
-def rewrite_study_page(page: Path, results: Path) -> None:
+def rewrite_study_page(page: Path, results: Path, study: TunedStudy = WHOLE) -> None:
     """Write the page's tables and pictures anew from the results on disk; nothing is run.
 
     Raises:
@@ -67,10 +86,10 @@ def rewrite_study_page(page: Path, results: Path) -> None:
     """
     if not page.is_file():
         raise ValueError(f"{page} is not there; --page names a page with marked tables, such as docs/study.md.")
-    kept = kept_protocol(WHOLE, results)
+    kept = kept_protocol(study, results)
     if kept is None:
         raise ValueError(f"{results} holds no run of the study; write --results benchmarks/results/study.")
-    write_study_page(page, replace(WHOLE, **{name: kept[name] for name in ("seeds", "pretraining_seeds")}), results)
+    write_study_page(page, replace(study, **{name: kept[name] for name in ("seeds", "pretraining_seeds")}), results)
 
 
 def show(study: TunedStudy, results: Path, console: Console) -> None:

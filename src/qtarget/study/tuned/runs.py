@@ -22,7 +22,7 @@ from qtarget.study.tuned.design import TEACHER, TunedStudy
 from qtarget.study.tuned.outcome import DrawnAnswers, StudyOutcome, StudyRun, keep_outcome, known_outcome
 from qtarget.study.tuned.pretrained import Pretraining
 from qtarget.study.tuned.settings import Setting
-from qtarget.study.tuned.tuned_arms import Decoding
+from qtarget.study.tuned.tuned_arms import OF_THE_TRAINER, Decoding
 
 CLEAN_SEED = 10_000
 """Of the demonstrations without a wrong step, on which calibration is measured."""
@@ -70,20 +70,21 @@ def _model(
     """The run's model, and the losses of its training."""
     if not run.trains:
         return lab.load(teacher if run.method == TEACHER else student), []
-    world = setting.world
+    world, own = setting.world, {name: run.knobs[name] for name in OF_THE_TRAINER if name in run.knobs}
     with TemporaryDirectory(prefix="qtarget-study-") as scratch:  # another for each run that trains at the same time
         trainer = lab_trainer(
-            qt.method(run.method, **run.knobs),
+            qt.method(run.method, **{name: value for name, value in run.knobs.items() if name not in own}),
             lab.load(student),
             world,
             lab.demonstrations(replace(world, demonstrations=study.demonstrations), seed=run.seed),
-            teacher,
+            own.get("teacher", teacher),
             Path(scratch),
             lambda done, total: None,
             steps=run.steps,
             batch_size=world.batch_size,
             learning_rate=run.rate * world.learning_rate,
             seed=run.seed,
+            ema=own.get("ema"),
         )
         trainer.train()
         if save_to is not None:

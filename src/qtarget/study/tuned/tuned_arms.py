@@ -1,4 +1,4 @@
-"""The arms of the study, and the six configurations that each is tuned over."""
+"""The arms of both studies, and the six configurations that each is tuned over."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Configuration:
     Attributes:
         rate: multiplies the world's learning rate.
         steps: optimizer steps.
-        knobs: the method's hyperparameters.
+        knobs: the method's hyperparameters, and of `OF_THE_TRAINER` what is not as in every other arm.
     """
 
     rate: float
@@ -43,8 +43,20 @@ class Configuration:
     @property
     def label(self) -> str:
         """For a file's name and a table, as in ``eta0.5-x3-500``."""
-        words = [f"{name.replace('_', '')}{value:g}" for name, value in self.knobs.items()]
+        words = [f"{name}{value_words(value, 'to')}".replace("_", "") for name, value in self.knobs.items()]
         return "-".join([*words, f"x{self.rate:g}", f"{self.steps}"])
+
+
+def value_words(value: Any, to: str) -> str:
+    """A knob's value in short: a number, a word, or a schedule as in "0.2to0.8cosine"."""
+    if not isinstance(value, Mapping):
+        return value if isinstance(value, str) else f"{value:g}"
+    rest = [value_words(each, to) for name, each in value.items() if name not in ("from", "to")]
+    return "".join([f"{value['from']:g}{to}{value['to']:g}", *rest])
+
+
+OF_THE_TRAINER = ("teacher", "ema")
+"""Knobs that are no method's: who the teacher is, where it is not the setting's, and how its average moves."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,9 @@ class StudyArm:
 
     @property
     def needs_teacher(self) -> bool:
-        return self.method is not None and "teacher" in qt.method(self.method).needs
+        """Whether it learns from the setting's teacher; the student itself is none."""
+        is_taught = self.method is not None and "teacher" in qt.method(self.method).needs
+        return is_taught and not any("teacher" in each.knobs for each in self.configurations)
 
 
 RATES, SHORT_STEPS, LONG_STEPS = (1.0, 3.0, 10.0), 150, 500
