@@ -28,7 +28,7 @@ options over it:
 
     qtarget sample config.yaml --out runs/own
     qtarget sample config.yaml --prompts questions.jsonl --k 16 --keep all
-    qtarget sample config.yaml --task math-500 --prompt-format chat-boxed
+    qtarget sample config.yaml --task math-500
     qtarget train config.yaml --train-dataset runs/own/rows.jsonl
 
 Every sample is on disk as soon as it is drawn: stopped at any moment, the same
@@ -106,9 +106,9 @@ def _let_prompts_be_rows(values: dict[str, Any]) -> None:
 def sample_command(options: SampleWords) -> None:
     with diverted_noise():
         from qtarget.evaluate.run.progress_display import quiet_progress
-        from qtarget.sampling.prepare_sampling import ROWS, prepare_sampling
-        from qtarget.sampling.run_sampling import conduct_sampling
-        from qtarget.sampling.view import sample_view
+        from qtarget.samples.prepare_sampling import ROWS, prepare_sampling
+        from qtarget.samples.run_sampling import conduct_sampling
+        from qtarget.samples.view import sample_view
 
         with preparation():
             prepared = prepare_sampling(options.job())

@@ -74,7 +74,7 @@ def train_command(arguments: ConfigArguments = None) -> None:
         from qtarget.job.teacher_mass import announce_mass
         from qtarget.job.training import claimed_output, prepare_training, run_training
         from qtarget.job.training_table import TrainingTable
-        from qtarget.sampling.run_rounds import prepare_rounds
+        from qtarget.samples.run_rounds import prepare_rounds
         from qtarget.train.roll_call import ranks_told
 
         held.enter_context(ranks_told(ends_process=True))
@@ -100,8 +100,8 @@ def train_command(arguments: ConfigArguments = None) -> None:
 
 def _train_in_rounds(job: "Job") -> None:
     """Rounds of sampling and training, each stage a command of its own."""
-    from qtarget.sampling.rounds_outcome import rounds_view
-    from qtarget.sampling.run_rounds import conduct_rounds
+    from qtarget.samples.rounds_outcome import rounds_view
+    from qtarget.samples.run_rounds import conduct_rounds
 
     console = SafeConsole(soft_wrap=True)
     records = conduct_rounds(job, console.print)

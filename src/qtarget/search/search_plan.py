@@ -126,7 +126,7 @@ def prepare_search(request: SearchRequest) -> Search:
         raise ValueError("a search trains every arm on the same rows, drawn once; write `streaming: false`.")
     if job.rounds is not None:
         raise ValueError(
-            "a search races single trainings, and `rounds` makes several of each; remove it (--rounds null), and "
+            "a search races single trainings, and `rounds` makes several of each; remove it, and "
             "write it into `best.yaml`."
         )
     space = with_baseline(_space(request, job), float(job.args.learning_rate))

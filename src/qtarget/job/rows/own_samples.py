@@ -46,8 +46,8 @@ def own_word_notes(method: qt.Method, keep: SampleKeep) -> Iterator[str]:
 
 def notes_on_samples(job: Job, sets: Sequence[Any]) -> tuple[str, ...]:
     """What there is to say of training rows that the student of a run wrote; nothing where others did."""
-    marks = [row[SAMPLED] for rows in sets if isinstance(rows, Dataset) and SAMPLED in column_names(rows) for row in
-             rows.select_columns([SAMPLED])]  # fmt: skip
+    marked: list[Any] = [rows for rows in sets if isinstance(rows, Dataset) and SAMPLED in column_names(rows)]
+    marks = [row[SAMPLED] for rows in marked for row in rows.select_columns([SAMPLED])]
     marks = [mark for mark in marks if isinstance(mark, dict) and mark.get("weights") and mark.get("kept")]
     if not marks:
         return ()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qtarget.data import Asker
 from qtarget.disk.files import file_digest, read_json_object
 from qtarget.disk.place import check_place, free_name
 from qtarget.evaluate.generators.huggingface import HuggingFace
@@ -25,8 +26,8 @@ from qtarget.evaluate.tasks.find import find_task
 from qtarget.evaluate.tasks.own_task import OWN_ASK
 from qtarget.job.config.checked_job import Job
 from qtarget.models.loading import tokenizer_of
-from qtarget.sampling.right_answers import distinct_prompts, graded_questions, ungraded_questions
-from qtarget.sampling.sampled_prompts import SampledPrompt, rendering_of, sampled_prompts
+from qtarget.samples.right_answers import distinct_prompts, graded_questions, ungraded_questions
+from qtarget.samples.sampled_prompts import SampledPrompt, rendering_of, sampled_prompts
 
 ROWS, SUMMARY = "rows.jsonl", "sample.json"
 TASK_OF_PROMPTS = "prompts"
@@ -151,7 +152,7 @@ def _task_run(job: Job, plan: EvaluationPlan) -> TaskRun:
     if prompt is None:
         raise ValueError(
             f"`sample: {{task: {task.name}}}` asks questions as evaluation does, and rows of them are trained on "
-            f"under the same prompt; write `prompt_format: {task.ask.prompt}` (or --prompt-format {task.ask.prompt})."
+            f"under the same prompt; write {Asker.COMMAND_LINE.line('prompt_format', task.ask.prompt)}."
         )
     run = task_run_of(replace(plan, protocol={**plan.protocol, "prompt": prompt}), task)
     check_grader(run)

@@ -36,8 +36,8 @@ from qtarget.job.config.read_job import job_of
 from qtarget.job.output_folder import check_output
 from qtarget.job.rows.own_samples import own_word_notes
 from qtarget.outcomes import stopped_by
-from qtarget.sampling.prepare_sampling import SUMMARY, prepare_sampling
-from qtarget.sampling.round_configs import (
+from qtarget.samples.prepare_sampling import SUMMARY, prepare_sampling
+from qtarget.samples.round_configs import (
     ROUND_LOG,
     SAMPLE_CONFIG,
     SAMPLES_FOLDER,
@@ -47,7 +47,7 @@ from qtarget.sampling.round_configs import (
     train_values,
     writes_caches,
 )
-from qtarget.sampling.rounds_outcome import RoundRecord, read_round, rounds_json, rounds_markdown
+from qtarget.samples.rounds_outcome import RoundRecord, read_round, rounds_json, rounds_markdown
 from qtarget.study.own_commands import CommandSurroundings, FailedCommandError, run_qtarget
 from qtarget.train.build_sources import as_teachers
 from qtarget.train.checks import check_method

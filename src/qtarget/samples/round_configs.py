@@ -7,7 +7,7 @@ from typing import Any
 
 from qtarget.job.config.checked_job import DataSource, Job
 from qtarget.job.config.secrets_given import HELD_BACK
-from qtarget.sampling.prepare_sampling import ROWS
+from qtarget.samples.prepare_sampling import ROWS
 
 SAMPLES_FOLDER, STUDENT_FOLDER, ROUND_LOG = "samples", "model", "log.txt"
 SAMPLE_CONFIG, TRAIN_CONFIG = "sample.yaml", "train.yaml"

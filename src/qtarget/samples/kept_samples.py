@@ -9,8 +9,8 @@ from typing import Any
 from qtarget.evaluate.nouns import Answers, Record
 from qtarget.job.config.sample_options import SampleKeep, SampleWeights
 from qtarget.job.rows.own_samples import SAMPLED
-from qtarget.sampling.prepare_sampling import PreparedSampling, protocol_facts
-from qtarget.sampling.sampled_prompts import SampledPrompt
+from qtarget.samples.prepare_sampling import PreparedSampling, protocol_facts
+from qtarget.samples.sampled_prompts import SampledPrompt
 
 WEIGHT_DIGITS = 6
 

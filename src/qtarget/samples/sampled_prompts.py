@@ -56,8 +56,8 @@ class _RowSource(NamedTuple):
         is_own: whether they are of files of their own, of which prompts alone are read.
     """
 
-    rows: Dataset
-    columns: Mapping[str, Any] | None
+    rows: Any
+    columns: Any
     is_own: bool
 
 

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from qtarget.disk.files import read_json_object, reading_fields
 from qtarget.job.build import METRICS
-from qtarget.sampling.prepare_sampling import SUMMARY
-from qtarget.sampling.round_configs import SAMPLES_FOLDER, RoundPlace
+from qtarget.samples.prepare_sampling import SUMMARY
+from qtarget.samples.round_configs import SAMPLES_FOLDER, RoundPlace
 
 HEADS = ("round", "prompts", "samples", "right", "none right", "kept", "train loss", "eval nll")
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from sampling.drawn import make_home
+from samples.drawn import make_home
 from search.conftest import in_this_process
 
-from qtarget.sampling import run_rounds
+from qtarget.samples import run_rounds
 
 
 @pytest.fixture

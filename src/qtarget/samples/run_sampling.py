@@ -10,8 +10,8 @@ from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.run.conduct import conduct_drawing, conduct_evaluation
 from qtarget.evaluate.run.progress import ProgressWatch
 from qtarget.evaluate.store import answers_in
-from qtarget.sampling.kept_samples import SampleSummary, kept_rows
-from qtarget.sampling.prepare_sampling import ROWS, SUMMARY, PreparedSampling
+from qtarget.samples.kept_samples import SampleSummary, kept_rows
+from qtarget.samples.prepare_sampling import ROWS, SUMMARY, PreparedSampling
 
 
 def conduct_sampling(prepared: PreparedSampling, watch: ProgressWatch | None = None) -> SampleSummary:

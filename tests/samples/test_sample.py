@@ -11,7 +11,7 @@ import torch
 from job.command import run as command
 from job.directories import model_directory, write_rows
 from job.stopped import Signalling, ended
-from sampling.drawn import GRADE, ROWS, lab_rows, rows_in, write_config
+from samples.drawn import GRADE, ROWS, lab_rows, rows_in, write_config
 from tiny_models import tiny_model, tiny_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -22,8 +22,8 @@ from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import job_of, read_job
 from qtarget.job.rows.rendering import rows_trainer
 from qtarget.models.identity import weights_identity
-from qtarget.sampling.kept_samples import _joined
-from qtarget.sampling.sampled_prompts import rendering_of, sampled_prompts
+from qtarget.samples.kept_samples import _joined
+from qtarget.samples.sampled_prompts import rendering_of, sampled_prompts
 
 
 def sampled(capsys, *words: str, config: str = "config.yaml", out: str = "s"):
@@ -190,8 +190,8 @@ def test_a_space_that_a_tokenizer_drops_is_put_back():
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", unk_token="<unk>")
-    from qtarget.sampling.prepare_sampling import PreparedSampling
-    from qtarget.sampling.sampled_prompts import SampledPrompt
+    from qtarget.samples.prepare_sampling import PreparedSampling
+    from qtarget.samples.sampled_prompts import SampledPrompt
 
     ids = tuple(tokenizer("2 + 2 =")["input_ids"])
     written = tokenizer.decode([words.index("▁4")])

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.sampling.kept_samples import SampleSummary
+from qtarget.samples.kept_samples import SampleSummary
 
 
 def sample_view(summary: SampleSummary, out: Path) -> RenderableType:

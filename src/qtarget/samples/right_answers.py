@@ -9,7 +9,7 @@ from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.tasks.fields import content_id
 from qtarget.evaluate.tasks.own_questions import OwnQuestions
 from qtarget.evaluate.tasks.question_columns import ANSWERING
-from qtarget.sampling.sampled_prompts import SampledPrompt
+from qtarget.samples.sampled_prompts import SampledPrompt
 
 ASKED_BY_PROMPT, NAME_OF_PROMPT = "asked by the prompt", "name of the prompt"
 """Columns that are put beside those of a row, for the evaluator's reader."""

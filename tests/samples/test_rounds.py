@@ -15,7 +15,7 @@ import yaml
 from job.command import run as command
 from job.directories import write_rows
 from job.stopped import Signalling, ended
-from sampling.drawn import lab_rows, rows_in, write_config
+from samples.drawn import lab_rows, rows_in, write_config
 
 from qtarget.evaluate import store
 from qtarget.models.identity import weights_identity
@@ -223,7 +223,7 @@ def test_refused_before_the_first_round(here, capsys, case):
 def test_several_processes_are_not_started_by_hand(here, capsys, monkeypatch):
     from qtarget.job.config.flags import RunArguments
     from qtarget.job.config.read_job import read_job
-    from qtarget.sampling.run_rounds import prepare_rounds
+    from qtarget.samples.run_rounds import prepare_rounds
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     job = read_job(RunArguments(Path("config.yaml"), {"rounds": ["2"]}))
