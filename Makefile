@@ -102,6 +102,7 @@ docs: .venv/installed public-api
 	$(BIN)/qtarget tasks --page docs/tasks.md
 	$(BIN)/python tests/docs/learned_page.py
 	$(BIN)/python tests/docs/reliability_page.py
+	$(BIN)/python tests/docs/scale_page.py
 
 site: .venv/installed-docs
 	$(BIN)/python docs/site/write_source.py build/site/source

@@ -67,10 +67,17 @@ def _gathered(parameter: Tensor) -> Tensor:
     return parameter.full_tensor(grad_placements=[Partial("avg")] * parameter.device_mesh.ndim)
 
 
-def _gathered_by_deepspeed(parameter: Tensor) -> Tensor:
-    """A copy, without a gradient, of a parameter that ZeRO stage 3 keeps in parts."""
+def _gathered_by_deepspeed(parameter: Any) -> Tensor:
+    """A parameter that ZeRO stage 3 keeps in parts, whole.
+
+    One that is trained is itself whole while the forward runs in which it is read: DeepSpeed gathers it then, keeps it
+    until that forward's backward pass, and reduces its gradient. Elsewhere, and of a frozen one, it is a copy.
+    """
     import deepspeed  # pyright: ignore[reportMissingImports]
 
+    if parameter.requires_grad and torch.is_grad_enabled():
+        assert parameter.ds_status.name == "AVAILABLE", "the weight is read outside of the forward of its model"
+        return parameter
     with deepspeed.zero.GatheredParameters([parameter]):
         return parameter.detach().clone()
 
