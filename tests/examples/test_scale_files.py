@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import random
 import shlex
 import socket
 import subprocess
@@ -12,12 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import tiny_models
 import torch
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from safetensors.torch import load_file
 
+from qtarget import lab
 from qtarget.data.user_files.yaml_file import read_yaml
 from qtarget.disk.seal import read_seal
 from qtarget.job.config.flags import RunArguments
@@ -60,7 +59,7 @@ def test_we_take_ours(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert job.method.name == "target-sft"
 
 
-# ---- runs: tiny models in the place of the named ones
+# ---- runs: the lab's models in the place of the named ones
 
 
 class Ran(NamedTuple):
@@ -74,12 +73,11 @@ class Ran(NamedTuple):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a student, a teacher and rows."""
-    folder, rng = tmp_path_factory.mktemp("scale"), random.Random(0)
-    for name, seed, width in (("student", 0, 32), ("teacher", 1, 48)):
-        tiny_models.tiny_model(seed=seed, width=width).save_pretrained(folder / name)
-        tiny_models.tiny_tokenizer().save_pretrained(folder / name)
-    rows = [{"prompt": tiny_models.sentence(rng) + " ", "completion": tiny_models.sentence(rng)} for _ in range(300)]
+    """A folder with the lab's student and teacher, and rows."""
+    folder, world = tmp_path_factory.mktemp("scale"), lab.world("weak-operator")
+    (folder / "student").symlink_to(lab.student_path(world))
+    (folder / "teacher").symlink_to(lab.teacher_path(world))
+    rows = lab.demonstrations(world, seed=0)[:300]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder
 
@@ -89,7 +87,7 @@ def in_place(home: Path, out: str, accumulation: int) -> list[str]:
     return shlex.split(
         f"--model {home / 'student'} --teacher {home / 'teacher'} --train-dataset {home / 'rows.jsonl'} "
         f"--eval-dataset {home / 'rows.jsonl'} --eval-strategy steps --eval-steps 2 --output-dir {home / out} "
-        f"--gradient-accumulation-steps {accumulation} --max-steps 3 --max-length 64 --logging-steps 1 --save-steps 2 "
+        f"--gradient-accumulation-steps {accumulation} --max-steps 3 --max-length 96 --logging-steps 1 --save-steps 2 "
         "--bf16 false --use-cpu --teacher-dtype float32 --report-to none --learning-rate 1e-2"
     )
 
@@ -138,9 +136,10 @@ def check_same(found: Ran, alone: Ran) -> None:
     for ours, theirs in zip(found.steps, alone.steps, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
     assert found.evaluations == pytest.approx(alone.evaluations, rel=1e-5)
-    assert found.weights.keys() == alone.weights.keys()
+    expected = {"lm_head.weight": alone.weights["model.embed_tokens.weight"], **alone.weights}  # tied; some write both
+    assert alone.weights.keys() <= found.weights.keys() <= expected.keys()
     for name, weight in found.weights.items():
-        torch.testing.assert_close(weight, alone.weights[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_fsdp2_of_accelerate_trains_as_one_process(home: Path, alone: Ran):
@@ -235,7 +234,7 @@ def test_skypilots_machine_writes_a_cache(home: Path):
     words = cache_words(home, "by-sky")
     given = {words[i].removeprefix("--").replace("-", "_"): words[i + 1] for i in range(0, len(words) - 1)
              if words[i].startswith("--") and not words[i + 1].startswith("--")}  # fmt: skip
-    given = {key: yaml.safe_load(value) for key, value in given.items()} | {"use_cpu": True}
+    given = {key: yaml.safe_load(value) for key, value in given.items()} | {"use_cpu": True, "learning_rate": 0.01}
     own.write_text(yaml.safe_dump({**config, **given}), encoding="utf-8")
     (home / "bucket").mkdir()
     envs = {"CONFIG": str(own), "CACHE": str(home / "by-sky"), "COPIES": "2", "BUCKET": str(home / "bucket")}
@@ -247,7 +246,7 @@ def test_skypilots_machine_writes_a_cache(home: Path):
 def test_slurms_machines_train_and_go_on(home: Path):
     """Two tasks of one CPU rank each, whole models: FSDP2 on CPUs needs our own start, which the file does not have."""
     script = with_free_port((SCALE / "train.sbatch").read_text("utf-8"))
-    script = script.replace("--config_file examples/scale/fsdp2.yaml", "--cpu --mixed_precision no")
+    script = script.replace("--config_file examples/scale/fsdp2.yaml", "--multi_gpu --mixed_precision no")
     machines = {"SLURM_NNODES": "2", "SLURM_TASKS_HERE": "2", "SLURM_JOB_NODELIST": "here", "SLURM_GPUS_ON_NODE": "1"}
     config, words = str(SCALE / "eight-gpus.yaml"), [*in_place(home, "by-slurm-jobs", 4), "--ddp-backend", "gloo"]
     for job, steps in (("1", "3"), ("2", "5")):

@@ -92,6 +92,7 @@ IN_PLACE = {
     '"Qwen/Qwen2.5-1.5B-Instruct"': '"student"',
     '"Qwen/Qwen2.5-3B-Instruct"': '"teacher"',
     'output_dir="out"': 'output_dir="out", **in_place',
+    "args=args": "args=args, processing_class=tokenizer",
     "learning_rate=1e-5": "learning_rate=1e-1",  # or no weight would change by much
 }
 """What stands in the page's scripts, and what runs in its place: tiny models in double precision, on the CPU."""
@@ -110,7 +111,7 @@ def test_the_pages_two_scripts_take_the_same_steps(beta: float, tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     for name, seed, width in (("student", 0, 32), ("teacher", 1, 48)):
         tiny_models.tiny_model(seed=seed, width=width).double().save_pretrained(name)
-        tiny_models.tiny_tokenizer().save_pretrained(name)
+        tiny_models.tiny_tokenizer().save_pretrained(name)  # read as one of the family's own: so it is given, too
     Path("talks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in talks(24)), encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     theirs, ours = (ran_script(block, beta) for block in blocks)
@@ -132,6 +133,9 @@ def ran_script(block: str, beta: float) -> Any:
         block = block.replace(written, runs)
     given = common_args(max_steps=4, per_device_train_batch_size=4, gradient_accumulation_steps=2)
     in_place = {key: value for key, value in given.items() if key not in ("output_dir", "learning_rate")}
-    namespace: dict[str, Any] = {"in_place": {**in_place, "model_init_kwargs": {"dtype": "float64"}}}
+    namespace: dict[str, Any] = {
+        "in_place": {**in_place, "model_init_kwargs": {"dtype": torch.float64}},
+        "tokenizer": tiny_models.tiny_tokenizer(),
+    }
     exec(compile(block, str(PAGE), "exec"), namespace)
     return namespace["trainer"]
