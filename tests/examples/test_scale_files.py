@@ -182,7 +182,7 @@ STANDING_IN = {
 done
 for task in $started; do wait "$task" || exit 1; done""",
     "qtarget": f'exec "{sys.executable}" -m qtarget "$@"',
-    "accelerate": f'exec "{sys.executable}" -m accelerate.commands.launch "$@"',
+    "accelerate": f'exec "{sys.executable}" -m accelerate.commands.accelerate_cli "$@"',
 }
 """Commands of a cluster, and those of an environment, by what they do here."""
 
@@ -209,7 +209,7 @@ def with_free_port(text: str) -> str:
 def check_cache(folder: Path) -> None:
     plan = json.loads((folder / "plan.json").read_text("utf-8"))
     assert len(plan["shards"]) > 2
-    assert verify_cache(folder).problems == []
+    assert not verify_cache(folder).problems
 
 
 def cache_words(home: Path, name: str) -> list[str]:

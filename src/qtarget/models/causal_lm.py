@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import get_ident
 from typing import Any
 
@@ -70,15 +70,16 @@ def _gathered(parameter: Tensor) -> Tensor:
 def _gathered_by_deepspeed(parameter: Any) -> Tensor:
     """A parameter that ZeRO stage 3 keeps in parts, whole.
 
-    One that is trained is itself whole while the forward runs in which it is read: DeepSpeed gathers it then, keeps it
-    until that forward's backward pass, and reduces its gradient. Elsewhere, and of a frozen one, it is a copy.
+    While a model's forward runs, DeepSpeed gathers what is read of it, keeps it until that forward's backward pass, and
+    reduces its gradient: there it is the parameter itself. Elsewhere, and without gradients, it is a copy.
     """
     import deepspeed  # pyright: ignore[reportMissingImports]
 
-    if parameter.requires_grad and torch.is_grad_enabled():
-        assert parameter.ds_status.name == "AVAILABLE", "the weight is read outside of the forward of its model"
+    is_whole = parameter.ds_status.name == "AVAILABLE"
+    if torch.is_grad_enabled() and (is_whole or parameter.requires_grad):
+        assert is_whole, "a weight that is trained is read outside of the forward of its model"
         return parameter
-    with deepspeed.zero.GatheredParameters([parameter]):
+    with nullcontext() if is_whole else deepspeed.zero.GatheredParameters([parameter]):
         return parameter.detach().clone()
 
 
