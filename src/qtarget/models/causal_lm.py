@@ -58,6 +58,11 @@ def trains_tokens(layer: Any) -> bool:
     return hasattr(layer, "get_merged_weights")
 
 
+def rows_of(weight: Tensor) -> int:
+    """Rows of an embedding or an output layer: all of them, also where ZeRO stage 3 keeps the weight in parts."""
+    return getattr(weight, "ds_shape", weight.shape)[0]
+
+
 def _gathered(parameter: Tensor) -> Tensor:
     """A whole parameter, gathered from the ranks; its gradient is averaged over them, as FSDP averages others."""
     if hasattr(parameter, "ds_id"):
