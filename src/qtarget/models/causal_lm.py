@@ -58,7 +58,7 @@ def trains_tokens(layer: Any) -> bool:
     return hasattr(layer, "get_merged_weights")
 
 
-def rows_of(weight: Tensor) -> int:
+def layer_rows(weight: Tensor) -> int:
     """Rows of an embedding or an output layer: all of them, also where ZeRO stage 3 keeps the weight in parts."""
     return getattr(weight, "ds_shape", weight.shape)[0]
 

@@ -10,7 +10,7 @@ from accelerate.utils import DistributedType, is_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import qtarget as qt
-from qtarget.models.causal_lm import rows_of
+from qtarget.models.causal_lm import layer_rows
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
 from qtarget.models.sharding import LAUNCHES, OverRanks, zero_stage
@@ -193,7 +193,7 @@ def _shared_vocabulary(student: Student, model: PreTrainedModel, tokenizer: PreT
 
 def _rows(model: PreTrainedModel) -> int:
     layer: Any = model.get_output_embeddings()
-    return rows_of(layer.weight)
+    return layer_rows(layer.weight)
 
 
 def _launched_sharded() -> OverRanks | None:

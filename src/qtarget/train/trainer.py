@@ -12,7 +12,7 @@ from transformers.trainer_utils import EvalLoopOutput
 import qtarget as qt
 from qtarget.data import TEACHER_IDS, WEIGHT, PerTokenCollator, RowCounts, check_positions, checked_ids
 from qtarget.models.balancing import can_balance
-from qtarget.models.causal_lm import keep_quantised_layout, rows_of
+from qtarget.models.causal_lm import keep_quantised_layout, layer_rows
 from qtarget.teacher import EvidenceSource, check_head
 from qtarget.train import checks
 from qtarget.train.attention_kernels import without_cudnn_attention
@@ -157,7 +157,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
             setattr(self, key, self.prepared.all_checked(getattr(self, key), key, name))
 
     def _checked_set(self, rows: Any, key: str, name: str, counts: RowCounts | None) -> Any:
-        embeddings = rows_of(self.model.get_input_embeddings().weight)
+        embeddings = layer_rows(self.model.get_input_embeddings().weight)
         rows = checked_ids(rows, key, embeddings, self.text_tokenizer, self.asker)
         return check_positions(rows, counts, name, causal_lm(self.model), self.asker, self.args.max_length)
 
