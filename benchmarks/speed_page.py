@@ -43,11 +43,15 @@ def _table(name: str, found: dict) -> str:
 
 def targets(found: dict) -> str:
     rows = [
-        [line.what, "" if line.found is None else f"{line.found:.3g}{line.unit}",
-         f"{line.limit} {line.target:g}{line.unit}", line.verdict]
+        [line.what, _figure(line.found, line.unit), f"{line.limit} {line.target:g}{line.unit}",
+         _figure(line.machine, line.unit), line.processor, line.verdict]
         for line in verdicts.lines(found, verdicts.TARGETS)
     ]  # fmt: skip
-    return markdown(["", "found", "target", "verdict"], rows)
+    return markdown(["", "found", "target", "limit of the machine", "processor", "verdict"], rows)
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "" if value is None else f"{value:.3g}{unit}"
 
 
 def picture(found: dict) -> str:

@@ -87,13 +87,15 @@ def test_the_sections_that_time_the_loss_and_their_targets(bench):
     cost, verdicts = bench["loss_cost"], bench["verdicts"]
     found = {name: cost.SECTIONS[name](cost.QUICK) for name in ("speed", "bf16", "vocabulary", "masked", "diagnostics")}
     lines = verdicts.lines(found)
-    assert len(lines) == 16
+    assert len(lines) == 25
     assert all(line.found > 0 for line in lines if "oneDNN" not in line.what)
-    slow = verdicts.lines(found)[0]._replace(found=1.0, target=1.25)
+    slow = verdicts.lines(found)[0]._replace(found=1.0, target=1.25, machine=None)
     assert slow.is_met is False
     assert slow.verdict == "missed by 20 %"
     assert slow._replace(limit="at most").verdict == "met by 20 %"
     assert slow._replace(found=None).verdict == "not measured: not run"
+    assert slow._replace(machine=1.3).verdict == "missed by 20 %"
+    assert slow._replace(machine=1.2).verdict == "missed by 20 %; the machine's bare products alone miss it"
     shown = Console(file=io.StringIO(), width=160)
     bench["bench"].show(found, shown)
     assert "V=151936: time over the bare products" in shown.file.getvalue()
@@ -101,7 +103,28 @@ def test_the_sections_that_time_the_loss_and_their_targets(bench):
 
 def test_a_processor_with_amx_leaves_bf16_unmeasured(bench):
     lines = bench["verdicts"].lines({"bf16": {"amx": True, "rows": []}})
-    assert {line.verdict for line in lines} == {"not measured: a processor with AMX"}
+    over_plain = {line.verdict for line in lines if "plain" in line.what}
+    assert over_plain == {"not measured: a processor with AMX"}
+
+
+def test_each_figure_stands_beside_its_machines_limit(bench):
+    """Beside plain's 1.44 s and products of 1.25 s and 1.2 s no loss is 1.25 times as fast."""
+    verdicts, plain = bench["verdicts"], bench["peers"].PLAIN.name
+    bare, onednn = bench["verdicts"].BARE, bench["verdicts"].BARE_ONEDNN
+    ratios = {"median": 0.98}, {"median": 1.02}
+    row = {
+        "objective": "sft",
+        "seconds": {plain: {"cpu": 1.44}, bare: {"cpu": 1.25}, onednn: {"cpu": 1.2}},
+        "over": dict(zip((bare, onednn), ratios, strict=True)),
+        "faster": {"median": 1.2},
+    }
+    lines = verdicts.lines({"speed": {"machine": {"processor": "a processor"}, "rows": [row]}})
+    found = {line.what: line for line in lines if line.what.startswith("sft, fp32")}
+    of_plain, over = found["sft, fp32: as fast as plain"], found["sft, fp32: time over the better bare products"]
+    assert (of_plain.machine, of_plain.processor) == (pytest.approx(1.2), "a processor")
+    assert of_plain.verdict == "missed by 4 %; the machine's bare products alone miss it"
+    assert (over.found, over.target, over.is_met) == (1.02, 1.05, True)
+    assert {line.processor for line in lines if line.found is None} == {""}
 
 
 def test_a_whole_step_of_every_trainer(bench, monkeypatch):

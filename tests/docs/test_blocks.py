@@ -20,6 +20,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 ELSEWHERE = {
     "docs/maintainers/add-a-method.md": "edits of the package; tests/docs/test_pages_are_followed.py makes them",
+    "docs/from-trl-gkd.md": "both scripts run, and are compared, in tests/train/test_gkd_parity.py",
     "docs/maintainers/extend.md": "as docs/maintainers/add-a-method.md",
 }
 """Pages whose blocks do not run here, and why."""

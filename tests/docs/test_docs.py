@@ -8,7 +8,7 @@ import pytest
 from docs.failure_cases import FAILURE_CASES
 
 import qtarget as qt
-from docs import learned_page, recipes_page, reliability_page
+from docs import learned_page, recipes_page, reliability_page, scale_page
 from qtarget.disk.pages import filled, rewrite_page
 from qtarget.job.catalogue_page import catalogue_parts
 
@@ -44,6 +44,15 @@ def test_every_method_says_when_to_use_it():
 def test_what_is_learned_is_what_validate_shows():
     text = learned_page.PAGE.read_text(encoding="utf-8")
     assert filled(text, learned_page.learned_parts().__getitem__) == text, "out of date; run: make docs"
+
+
+def test_what_runs_take_at_scale_is_what_the_formula_says():
+    text = scale_page.PAGE.read_text(encoding="utf-8")
+    assert filled(text, scale_page.scale_parts().__getitem__) == text, "out of date; run: make docs"
+    counts = {name: shape.parameters for name, shape in scale_page.SHAPES.items()}
+    assert counts["HuggingFaceTB/SmolLM2-135M-Instruct"] == 134_515_008
+    assert counts["HuggingFaceTB/SmolLM2-1.7B-Instruct"] == 1_711_376_384
+    assert counts["meta-llama/Llama-3.1-70B-Instruct"] == 70_553_706_496
 
 
 def test_every_failure_case_has_a_test_and_the_page_lists_them():

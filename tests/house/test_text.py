@@ -27,6 +27,8 @@ NO_NAMES = {
 """What looks like a name in some string and is none, and what it is."""
 
 OTHERS_FLAGS = {
+    "--config_file": "accelerate launch",
+    "--cpu": "accelerate launch",
     "--dynamo_backend": "accelerate launch",
     "--mixed_precision": "accelerate launch",
     "--num_machines": "accelerate launch",

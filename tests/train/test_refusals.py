@@ -1,16 +1,21 @@
 """What cannot be trained is refused when the trainer is built, with the line to write."""
 
+from types import SimpleNamespace
+
 import pytest
 import tiny_models
 import torch
 from accelerate import ParallelismConfig
+from accelerate.utils import DistributedType
 from datasets import Dataset
 from peft import LoraConfig, PromptTuningConfig
 from train import parity
 
 import qtarget as qt
+from qtarget.data import Asker
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.checks import check_built
+from qtarget.train.process_group import check_group, check_zero3
 
 
 def build(method="sft", *, data=None, model=None, config=None, **kwargs):
@@ -113,9 +118,27 @@ def test_a_model_of_more_than_text_is_refused():
         check_built(model, None, is_vision=False)
 
 
-def test_a_head_in_pieces_is_refused():
-    with pytest.raises(ValueError, match="zero_stage: 2"):
-        check_built(tiny_models.tiny_model(), None, is_vision=False, is_zero3=True)
+def zero(stage: int, **zero_optimization):
+    """accelerate's accelerator under DeepSpeed, as far as it is asked."""
+    plugin = SimpleNamespace(zero_stage=stage, deepspeed_config={"zero_optimization": zero_optimization})
+    return SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin), distributed_type=DistributedType.DEEPSPEED)
+
+
+def test_a_result_in_pieces_is_refused():
+    with pytest.raises(ValueError, match="`zero3_save_16bit_model: true`"):
+        check_zero3(zero(3))
+    check_zero3(zero(3, stage3_gather_16bit_weights_on_model_save=True))
+    check_zero3(zero(2))
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_a_launch_that_would_not_cut_the_model_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch):
+    """accelerate has FSDP on accelerators alone, and no DeepSpeed under `--cpu`: it would train whole copies."""
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
+    args, whole = SimpleNamespace(fsdp=None, deepspeed=None), SimpleNamespace(num_processes=1, distributed_type="NO")
+    with pytest.raises(ValueError, match="would not"):
+        check_group(args, whole, Asker.PYTHON)
+    check_group(args, SimpleNamespace(num_processes=1, distributed_type=DistributedType(kind)), Asker.PYTHON)
 
 
 def test_a_teacher_without_a_tokenizer_is_refused(tmp_path):

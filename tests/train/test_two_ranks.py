@@ -4,8 +4,9 @@ import importlib.util
 
 import pytest
 from train import parity
-from train.two_ranks import evaluated_flat, placed, single, with_adapter
+from train.two_ranks import evaluated_flat, placed, single, under_zero3, with_adapter
 
+needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs deepspeed")
 METHODS = ("sft", "dft", "target-sft", "sft-kl", "psft")
 
 
@@ -57,7 +58,18 @@ def test_an_adapter_on_the_students_base(two):
     assert max(parity.deviation(two["adapter"], with_adapter(1))) < 1e-5
 
 
-@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs deepspeed")
+@needs_deepspeed
+def test_students_under_zero_stage_3_train_as_one_process():
+    """With its output layer gathered for the loss, and that layer's gradient reduced."""
+    two, one = parity.launch("student under zero3")["student under zero3"], under_zero3(1)
+    assert two.keys() == one.keys()
+    for name, found in two.items():
+        assert (found["is_cut"], one[name]["is_cut"]) == (True, False), name
+        assert max(parity.deviation(found, one[name])) < 1e-5, name
+        assert found["eval_nll"] == pytest.approx(one[name]["eval_nll"], rel=1e-5), name
+
+
+@needs_deepspeed
 def test_a_teacher_under_zero_stage_3_beside_a_whole_student():
     found = parity.launch("zero3")["zero3"]
     assert found["cut_up"] >= 24

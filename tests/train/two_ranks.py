@@ -15,6 +15,7 @@ import tiny_models
 import torch
 import torch.distributed as dist
 from datasets import Dataset
+from peft import LoraConfig
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -172,6 +173,49 @@ def with_adapter(ranks: int) -> dict[str, list[float]]:
     folder = saved(save_base_and_adapter)
     trainer = ran(str(folder / "base"), str(folder / "adapter"), per_device_train_batch_size=8 // ranks, **on(ranks))
     return parity.history(trainer)
+
+
+ZERO3 = {
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+    "zero_allow_untested_optimizer": True,
+    "zero_optimization": {
+        "stage": 3,
+        "stage3_param_persistence_threshold": 0,  # or weights as small as these stay whole
+        "stage3_gather_16bit_weights_on_model_save": True,
+    },
+}
+"""DeepSpeed's own configuration, as `deepspeed:` takes it."""
+
+
+def under_zero3(ranks: int) -> dict[str, Any]:
+    """Students that ZeRO stage 3 cuts over the ranks: heads of their own and tied, teachers, a copied reference, an
+    adapter that is switched off for the reference; a global batch of 8 in two parts."""
+    changes: dict[str, Any] = {"max_steps": STEPS, "per_device_train_batch_size": 4 // ranks, **on(ranks)}
+    changes |= {"gradient_accumulation_steps": 2, **({"deepspeed": ZERO3} if ranks > 1 else {})}
+    found = {}
+    for name, method, tied, adapter in (
+        ("sft", "sft", False, False),
+        ("tied", "dft", True, False),
+        ("teacher", "target-sft", False, False),
+        ("reference", "sft-kl", True, False),
+        ("adapter", "sft-kl", False, True),
+    ):
+        torch.manual_seed(5)  # the adapter's first weights
+        trainer = TargetSFTTrainer(
+            tiny_models.tiny_model(tied=tied),
+            TargetSFTConfig(method=method, **parity.common_args(**changes)),
+            train_dataset=tiny_models.prompt_completion(),
+            processing_class=tiny_models.tiny_tokenizer(),
+            teacher=tiny_models.tiny_model(seed=1, width=48) if method == "target-sft" else None,
+            peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM") if adapter else None,
+        )
+        trainer.train()
+        metrics = trainer.evaluate(tiny_models.prompt_completion(3, seed=9))
+        kinds = {hasattr(weight, "ds_id") for weight in trainer.model.parameters()}
+        found[name] = parity.history(trainer) | {"eval_nll": metrics["eval_nll"], "is_cut": kinds == {True}}
+    return found
 
 
 def on(ranks: int) -> dict[str, Any]:
@@ -370,6 +414,7 @@ def main(report: str, *wanted: str) -> None:
         "heard": lambda: heard(rank),
         "fsdp": lambda: placed("fsdp", ranks),
         "zero3": lambda: placed("zero3", ranks),
+        "student under zero3": lambda: under_zero3(ranks),
         "schedules": lambda: scheduled(ranks),
         "adapter": lambda: with_adapter(ranks),
     }

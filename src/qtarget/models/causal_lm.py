@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import get_ident
 from typing import Any
 
@@ -58,6 +58,11 @@ def trains_tokens(layer: Any) -> bool:
     return hasattr(layer, "get_merged_weights")
 
 
+def layer_rows(weight: Tensor) -> int:
+    """Rows of an embedding or an output layer: all of them, also where ZeRO stage 3 keeps the weight in parts."""
+    return getattr(weight, "ds_shape", weight.shape)[0]
+
+
 def _gathered(parameter: Tensor) -> Tensor:
     """A whole parameter, gathered from the ranks; its gradient is averaged over them, as FSDP averages others."""
     if hasattr(parameter, "ds_id"):
@@ -67,11 +72,19 @@ def _gathered(parameter: Tensor) -> Tensor:
     return parameter.full_tensor(grad_placements=[Partial("avg")] * parameter.device_mesh.ndim)
 
 
-def _gathered_by_deepspeed(parameter: Tensor) -> Tensor:
-    """A copy, without a gradient, of a parameter that ZeRO stage 3 keeps in parts."""
+def _gathered_by_deepspeed(parameter: Any) -> Tensor:
+    """A parameter that ZeRO stage 3 keeps in parts, whole.
+
+    While a model's forward runs, DeepSpeed gathers what is read of it, keeps it until that forward's backward pass, and
+    reduces its gradient: there it is the parameter itself. Elsewhere, and without gradients, it is a copy.
+    """
     import deepspeed  # pyright: ignore[reportMissingImports]
 
-    with deepspeed.zero.GatheredParameters([parameter]):
+    is_whole = parameter.ds_status.name == "AVAILABLE"
+    if torch.is_grad_enabled() and (is_whole or parameter.requires_grad):
+        assert is_whole, "a weight that is trained is read outside of the forward of its model"
+        return parameter
+    with nullcontext() if is_whole else deepspeed.zero.GatheredParameters([parameter]):
         return parameter.detach().clone()
 
 

@@ -22,7 +22,7 @@ from qtarget.models.loading_arguments import BITSANDBYTES, check_arguments
 from qtarget.models.model_config import check_model_config
 from qtarget.models.named_kernels import refuse_named_kernels
 from qtarget.models.pickled_weights import ALLOW
-from qtarget.models.sharding import OVER_RANKS, OverRanks, is_sharded
+from qtarget.models.sharding import OVER_RANKS, OverRanks, is_sharded, read_whole
 from qtarget.models.weight_files import PASSED, safe_loading
 
 LOAD_ON_FIRST_RANK = "FSDP_CPU_RAM_EFFICIENT_LOADING"
@@ -65,7 +65,7 @@ def causal_lm_from(source: str, init_kwargs: Mapping[str, Any]) -> PreTrainedMod
     check_arguments(source, given, PASSED, lambda known: "remove it")
     if quantisation:
         rest["quantization_config"] = BitsAndBytesConfig(**quantisation)
-    with _whole_on_every_rank(), refuse_drawn_weights(source):
+    with _whole_on_every_rank(), read_whole(), refuse_drawn_weights(source):
         return AutoModelForCausalLM.from_pretrained(checkpoint_folder(source), **rest)
 
 

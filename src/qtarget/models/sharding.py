@@ -1,6 +1,7 @@
 """Cutting a frozen model over the ranks of a run, so that each rank holds a part of every layer."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -9,17 +10,39 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import PreTrainedModel
+from transformers.integrations import deepspeed as zero_of_transformers
 
 from qtarget.models.causal_lm import backbone_of
 
 OverRanks = Literal["fsdp", "zero3"]
 OVER_RANKS: tuple[OverRanks, ...] = ("fsdp", "zero3")
+LAUNCHES: dict[OverRanks, str] = {"fsdp": "FSDP", "zero3": "DeepSpeed ZeRO stage 3"}
+"""What a launch is called that cuts the student so."""
+
+
+def zero_stage(state: Any) -> int:
+    """The stage of DeepSpeed's ZeRO that a launch uses, of accelerate's state; 0 without DeepSpeed."""
+    plugin = getattr(state, "deepspeed_plugin", None)
+    return 0 if plugin is None else int(plugin.zero_stage)
 
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether FSDP2 or ZeRO-3 holds parts of the model."""
     is_zero3 = any(hasattr(weight, "ds_id") for weight in model.parameters())
     return is_zero3 or any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+@contextmanager
+def read_whole() -> Iterator[None]:
+    """While the block runs, a model is read whole on every rank, though the student's launch cuts it as it is read
+    (`zero3_init_flag` of accelerate, `deepspeed:` of transformers): it is looked at first, and cut when it is wrapped.
+    """
+    before = zero_of_transformers._hf_deepspeed_config_weak_ref
+    zero_of_transformers.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        zero_of_transformers._hf_deepspeed_config_weak_ref = before
 
 
 def shard(model: PreTrainedModel, device: torch.device, how: OverRanks) -> PreTrainedModel:

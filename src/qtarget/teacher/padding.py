@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from qtarget.models.causal_lm import input_device
+from qtarget.models.causal_lm import input_device, layer_rows
 from qtarget.target.statistics import dense_logits
 from qtarget.teacher.live import LiveModel
 
@@ -26,7 +26,7 @@ def check_padding(model: LiveModel, tokenizer: PreTrainedTokenizerBase, name: st
         ValueError: the mass is more than one half.
     """
     layer: Any = model.model.get_output_embeddings()
-    if model.vocab is None or model.vocab >= layer.weight.shape[0]:
+    if model.vocab is None or model.vocab >= layer_rows(layer.weight):
         return
     text: Any = tokenizer(PROBE, add_special_tokens=False)["input_ids"]  # nothing where no word of it is known
     ids = torch.tensor([text or list(range(min(model.vocab, 16)))], device=input_device(model.model))

@@ -10,9 +10,10 @@ from accelerate.utils import DistributedType, is_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import qtarget as qt
+from qtarget.models.causal_lm import layer_rows
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
-from qtarget.models.sharding import OverRanks
+from qtarget.models.sharding import LAUNCHES, OverRanks, zero_stage
 from qtarget.teacher import (
     SELF,
     EvidenceSource,
@@ -115,8 +116,9 @@ def _self_teacher(student: Student, args: TargetSFTConfig) -> EvidenceSource:
         return AdapterOff(student.model)
     if over_ranks is not None:
         raise ValueError(
-            f"`ema: {args.ema}` averages whole weights, and FSDP cuts them over ranks, which is not supported; remove "
-            "`ema` (the teacher is then the student as it is at first), or train without FSDP."
+            f"`ema: {args.ema}` averages whole weights, and {LAUNCHES[over_ranks]} cuts them over ranks, which is not "
+            "supported; remove `ema` (the teacher is then the student as it is at first), or train without "
+            f"{LAUNCHES[over_ranks]}."
         )
     return StudentAverage(student.model, args.ema)
 
@@ -139,11 +141,21 @@ def build_reference(
         dtype, loading = args.reference_dtype or "auto", args.reference_init_kwargs
         return _source(given, "reference", student, dtype, loading, args.allow_pickled_weights)
     if method.refresh_every is not None:
+        _check_snapshot(method)
         return Snapshot(student.model, method.refresh_every)
     if is_peft_model(student.model):
         _check_adapter(student.model, "reference")
         return None
     return LiveModel(frozen_copy(student.base, student.device, args.reference_dtype, _launched_sharded()))
+
+
+def _check_snapshot(method: qt.Method) -> None:
+    """Refuse copies of weights that ZeRO-3 keeps in parts: FSDP2's parts can be swapped in place, those cannot."""
+    if _launched_sharded() == "zero3":
+        raise ValueError(
+            f'"{method.name}" keeps a snapshot of the student, which is not supported under DeepSpeed ZeRO stage 3; '
+            "launch with FSDP2, as `accelerate launch --config_file examples/scale/fsdp2.yaml` does."
+        )
 
 
 def _source(
@@ -181,12 +193,15 @@ def _shared_vocabulary(student: Student, model: PreTrainedModel, tokenizer: PreT
 
 def _rows(model: PreTrainedModel) -> int:
     layer: Any = model.get_output_embeddings()
-    return layer.weight.shape[0]
+    return layer_rows(layer.weight)
 
 
 def _launched_sharded() -> OverRanks | None:
-    """Cut frozen models over ranks where the launch cuts the student: under FSDP."""
-    return "fsdp" if AcceleratorState().distributed_type == DistributedType.FSDP else None
+    """Cut frozen models over ranks where the launch cuts the student: under FSDP, and ZeRO stage 3."""
+    state = AcceleratorState()
+    if state.distributed_type == DistributedType.FSDP:
+        return "fsdp"
+    return "zero3" if zero_stage(state) == 3 else None
 
 
 def _has_base_of(source: str, student: Student) -> bool:

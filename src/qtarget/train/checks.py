@@ -253,18 +253,13 @@ def check_batch(batch: Any) -> None:
         )
 
 
-def check_built(model: Any, accelerator: Any, is_vision: bool, is_zero3: bool = False) -> None:
+def check_built(model: Any, accelerator: Any, is_vision: bool) -> None:
     """Refuse model families and parallelism that are known only after TRL has built everything."""
     if is_vision or model.config.get_text_config() is not model.config:
         raise ValueError(
             f"{type(model).__name__} is a vision-language model (its text model is a part of it), which is "
             "not supported; "
             "train a text-only causal language model."
-        )
-    if is_zero3:
-        raise ValueError(
-            "DeepSpeed ZeRO stage 3 cuts up the output layer, which the loss reads whole, and is not supported; write "
-            "`zero_stage: 2`, or use FSDP with `fsdp_version: 2`."
         )
     parallel = accelerator.parallelism_config
     if parallel is not None and (parallel.cp_enabled or parallel.sp_enabled):

@@ -59,7 +59,8 @@ def nonfinite_names(tensors: Iterable[NamedTensor]) -> list[str]:
 
 
 def _local(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach()
+    """This rank's part of a tensor that FSDP2 or ZeRO-3 cuts over ranks."""
+    tensor = getattr(tensor, "ds_tensor", tensor).detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 

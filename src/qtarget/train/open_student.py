@@ -15,6 +15,7 @@ from qtarget.models.loading_arguments import BITSANDBYTES, check_arguments
 from qtarget.models.model_config import check_model_config
 from qtarget.models.named_kernels import refuse_named_kernels
 from qtarget.models.pickled_weights import ALLOW
+from qtarget.models.sharding import read_whole
 from qtarget.models.weight_files import safe_loading
 from qtarget.train.target_sft_config import TargetSFTConfig
 from qtarget.train.trl_private import create_model_from_path
@@ -55,7 +56,7 @@ def open_student(
     opened = copy.copy(args)
     opened.model_init_kwargs = None  # they have had their effect
     architecture: Any = AutoModelForCausalLM
-    with refuse_drawn_weights(folder):
+    with read_whole(), refuse_drawn_weights(folder):
         text = create_model_from_path(folder, architecture, **kwargs)
     return text, tokenizer_of(folder, args.trust_remote_code) if processing_class is None else processing_class, opened
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from accelerate.utils import DistributedType
 
 from qtarget.data import Asker
+from qtarget.models.sharding import zero_stage
 
 GIVEN_BY_A_LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 ONE_FILE = "FULL_STATE_DICT"
@@ -35,10 +36,38 @@ def check_group(args: Any, accelerator: Any, asker: Asker) -> None:
             f"{launched} processes were started together, and each would train alone, as there is no accelerator; "
             f"write {asker.line('use_cpu', True)}, or start one process."
         )
-    if args.fsdp and accelerator.distributed_type != DistributedType.FSDP:
+    if (args.fsdp or _launcher_says("FSDP")) and accelerator.distributed_type != DistributedType.FSDP:
         raise ValueError(
             "`fsdp` would not cut the model over the ranks: accelerate does so on accelerators alone; leave `fsdp` and "
-            "`fsdp_config` out."
+            "`fsdp_config` out, and `--use_fsdp` or the launcher's FSDP configuration."
+        )
+    if (args.deepspeed or _launcher_says("DEEPSPEED")) and accelerator.distributed_type != DistributedType.DEEPSPEED:
+        raise ValueError(
+            "DeepSpeed would not be used: accelerate leaves it out on a CPU that its launcher was told of (`--cpu`, "
+            "`use_cpu: true` of its configuration); leave that out, or DeepSpeed."
+        )
+
+
+def _launcher_says(kind: str) -> bool:
+    """Whether accelerate's launcher was asked for "FSDP" or "DEEPSPEED"."""
+    return os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() == "true"
+
+
+def check_zero3(accelerator: Any) -> None:
+    """Refuse ZeRO stage 3 that keeps the result in parts, which no loader of models reads.
+
+    Raises:
+        ValueError: with the line to write.
+    """
+    if zero_stage(accelerator.state) != 3:
+        return
+    zero = accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
+    if zero.get("stage3_gather_16bit_weights_on_model_save") is not True:
+        raise ValueError(
+            "DeepSpeed ZeRO stage 3 would keep the trained model in parts, one for each rank; write "
+            "`zero3_save_16bit_model: true` into `deepspeed_config` of accelerate's configuration (or "
+            '`"stage3_gather_16bit_weights_on_model_save": true` into `zero_optimization` of DeepSpeed\'s own). '
+            "examples/scale/zero3.yaml is such a file."
         )
 
 

@@ -7,13 +7,12 @@ from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel, TrainingArguments
-from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput
 
 import qtarget as qt
 from qtarget.data import TEACHER_IDS, WEIGHT, PerTokenCollator, RowCounts, check_positions, checked_ids
 from qtarget.models.balancing import can_balance
-from qtarget.models.causal_lm import keep_quantised_layout
+from qtarget.models.causal_lm import keep_quantised_layout, layer_rows
 from qtarget.teacher import EvidenceSource, check_head
 from qtarget.train import checks
 from qtarget.train.attention_kernels import without_cudnn_attention
@@ -31,7 +30,7 @@ from qtarget.train.nonfinite_rows import UNSOUND, MicroBatch, say_unsound
 from qtarget.train.open_student import open_student
 from qtarget.train.prepare_rows import RowPreparation
 from qtarget.train.prepared_sets import PreparedSets
-from qtarget.train.process_group import check_group
+from qtarget.train.process_group import check_group, check_zero3
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.resumption.sealed_run import SealedRun
@@ -135,8 +134,9 @@ class TargetSFTTrainer(OpenSFTTrainer):
             check_equal_teacher(self.method, teacher, given_model, args, kwargs.get("peft_config"), self.asker)
         checks.check_weights(self.method, self.door.mixture_of(train_dataset) or train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
-        checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision, is_deepspeed_zero3_enabled())
+        checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision)
         check_group(args, self.accelerator, self.asker)
+        check_zero3(self.accelerator)
         refuse_skipping(args, self.accelerator, self.asker)
         self._check_tokens()
         self._check_ends(train_dataset)
@@ -158,7 +158,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
             setattr(self, key, self.prepared.all_checked(getattr(self, key), key, name))
 
     def _checked_set(self, rows: Any, key: str, name: str, counts: RowCounts | None) -> Any:
-        embeddings = self.model.get_input_embeddings().weight.shape[0]
+        embeddings = layer_rows(self.model.get_input_embeddings().weight)
         rows = checked_ids(rows, key, embeddings, self.text_tokenizer, self.asker)
         return check_positions(rows, counts, name, causal_lm(self.model), self.asker, self.args.max_length)
 

@@ -25,6 +25,7 @@ from qtarget.data import Asker
 from qtarget.disk.files import make_json_valid
 from qtarget.disk.seal import SEAL
 from qtarget.models.drawn_weights import refuse_drawn_weights
+from qtarget.models.sharding import read_whole
 from qtarget.train.checkpoint_files.best_so_far import recall_best
 from qtarget.train.checkpoint_files.callback_states import is_ended_early, restore_callbacks
 from qtarget.train.checkpoint_files.checkpoint_pickles import check_checkpoint_pickles
@@ -328,7 +329,7 @@ def _whole_student() -> Iterator[None]:
     """While the block runs, TRL opens no model of which weights would be drawn at random."""
 
     def create_whole(source: str, *args: Any, **kwargs: Any) -> Any:
-        with refuse_drawn_weights(source):
+        with read_whole(), refuse_drawn_weights(source):
             return create_model_from_path(source, *args, **kwargs)
 
     sft_trainer.create_model_from_path = create_whole  # pyright: ignore[reportPrivateImportUsage]

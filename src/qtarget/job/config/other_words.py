@@ -70,6 +70,10 @@ UNNEEDED = {
     "model_type": "the model's class is read from its folder",
     "is_llama_derived_model": "the model's class is read from its folder",
     "strict": "keys are always checked",
+    "lmbda": "training reads your rows, as with lmbda 0; samples of the student's own are not drawn",
+    "seq_kd": "have the teacher answer your prompts first, and train on its answers as rows",
+    "max_new_tokens": "nothing is drawn in training",
+    "disable_dropout": "few models have any; `model_init_kwargs: {attention_dropout: 0.0}` turns it off",
     "special_tokens": "write `eos_token` and `pad_token` at the top level",
 }
 """Others' words for which there is nothing to write, and why."""
@@ -159,5 +163,6 @@ LINES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "pure_bf16": _switch({"dtype": "bfloat16"}),
     **dict.fromkeys(("wandb_project", "use_wandb", "wandb"), _switch({"report_to": "wandb"})),
     "datasets": _paths,
+    "teacher_model_init_kwargs": lambda value: {"teacher_init_kwargs": value},
 }
 """Others' words whose value becomes other lines of ours: the lines by the value; none where nothing is to be said."""

@@ -23,7 +23,7 @@ import qtarget as qt
 from qtarget.data import PerTokenCollator
 from qtarget.models.adapters import SecondAdapter
 from qtarget.models.identity import template_identity, tokenizer_identity, tokenizer_settings
-from qtarget.models.sharding import is_sharded
+from qtarget.models.sharding import is_sharded, zero_stage
 from qtarget.models.weights_digest import stored_tensors, weights_digest
 from qtarget.servers.address_secrets import without_secrets
 from qtarget.servers.secret import SECRET_ARGUMENTS
@@ -369,6 +369,8 @@ def _values(part: Any) -> list[Any]:
 
 def _sharding(accelerator: Any) -> str | None:
     """How weights and optimizer are cut over ranks, and so in a checkpoint; None where each rank has all of them."""
+    if stage := zero_stage(accelerator.state):
+        return f"ZeRO-{stage}"
     plugin = getattr(accelerator.state, "fsdp_plugin", None)
     return None if plugin is None else f"FSDP{plugin.fsdp_version}, {plugin.state_dict_type.name}"
 
