@@ -43,7 +43,7 @@ def test_files_are_written_in_the_order_that_makes_them_safe(tmp_path, monkeypat
     caches.written(tmp_path)
     shards = sorted(path.stem for path in tmp_path.glob("*.safetensors"))
     inner = [name for shard in shards for name in (f"{shard}.safetensors", f"{shard}.json")]
-    assert order == ["plan.json", *inner, "manifest.json"]
+    assert order == ["plan.json", "documents.bin", *inner, "manifest.json"]
 
 
 @pytest.mark.failure_case(1)
