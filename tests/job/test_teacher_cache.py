@@ -172,7 +172,9 @@ def test_training_from_as_many_tokens_as_the_mass_asks_for(here, finished, capsy
     assert "2 to 20 likeliest tokens, until 0.2 of the mass is left in float16" in " ".join(said.out.split())
     assert command(capsys, "train", "config.yaml", "--teacher-cache", "cache").code == 0
     cached, live = figures(here / "out"), figures(finished)
-    assert {part: pytest.approx(cached[part], rel=0.05) for part in cached} == live
+    assert {
+        part: pytest.approx(cached[part], rel=0.1) for part in cached
+    } == live  # a flat teacher, and 20 tokens of it
     assert cached != live
 
 

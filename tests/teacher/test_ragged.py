@@ -103,8 +103,8 @@ def test_bytes_give_back_what_was_packed_in_any_vocabulary(vocabulary, storage, 
             unpacked(wrong, 40, columns)
 
 
-def test_documents_are_found_in_any_order_and_stand_side_by_side(folder):
-    cache, rows = open_cache(folder), caches.documents()
+def test_documents_are_found_in_any_order_and_stand_side_by_side(tmp_path):
+    cache, rows = open_cache(by_mass(tmp_path, ByMass(0.8, 1, 30))), caches.documents()
     asked = [rows[3], rows[1], rows[3]]
     kept, parts = cache.answer(asked), [cache.answer([one]) for one in asked]
     assert kept.ids.shape[1] == max(part.ids.shape[1] for part in parts)
@@ -269,7 +269,7 @@ def test_a_cache_shifted_by_one_token_is_refused(tmp_path):
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_found(tmp_path, change, said):
-    own = by_mass(tmp_path)
+    own = by_mass(tmp_path, replace(RULE, max_k=EVERY))
     parts = open_cache(own).manifest.parts
     rewritten(own, lambda tensors: repacked(tensors, parts, change))
     found = verify_cache(own).problems

@@ -24,7 +24,7 @@ _ZSTD = pa.Codec("zstd", compression_level=9)
 _HEAD_BYTES = 4
 
 
-class Ragged(NamedTuple):
+class RaggedRows(NamedTuple):
     """What was kept of T tokens, N in all, one token's after another's and the likeliest first.
 
     Attributes:
@@ -86,7 +86,7 @@ class PackedColumns(NamedTuple):
         return self.id_bytes + self.number.itemsize
 
 
-def cut_by_mass(kept: KeptLogprobs, targets: np.ndarray, by_mass: ByMass) -> Ragged:
+def cut_by_mass(kept: KeptLogprobs, targets: np.ndarray, by_mass: ByMass) -> RaggedRows:
     """Of each token the likeliest until `missing` mass at most is left, and the label; the others' mass joins the rest.
 
     Args:
@@ -99,7 +99,7 @@ def cut_by_mass(kept: KeptLogprobs, targets: np.ndarray, by_mass: ByMass) -> Rag
     is_kept_TK = (torch.arange(k) < wanted_T[:, None]) | is_label_TK
     left_out_T = logprobs_TK.masked_fill(is_kept_TK, -torch.inf).logsumexp(-1)
     places_T = is_label_TK.byte().argmax(-1).clamp(max=is_kept_TK.sum(-1) - 1)
-    return Ragged(
+    return RaggedRows(
         is_kept_TK.sum(-1).numpy(),
         places_T.numpy(),
         kept.ids[is_kept_TK].numpy(),
@@ -110,15 +110,15 @@ def cut_by_mass(kept: KeptLogprobs, targets: np.ndarray, by_mass: ByMass) -> Rag
     )
 
 
-def tokens_of(whole: Ragged, start: int, stop: int) -> Ragged:
+def tokens_of(whole: RaggedRows, start: int, stop: int) -> RaggedRows:
     """Some tokens of many."""
     bounds = np.cumsum([0, *whole.counts.tolist()])
     own, kept = slice(start, stop), slice(bounds[start], bounds[stop])
-    by_name = {name: getattr(whole, name) for name in Ragged._fields}
-    return Ragged(**{name: each[kept if name in ("ids", "logprobs") else own] for name, each in by_name.items()})
+    by_name = {name: getattr(whole, name) for name in RaggedRows._fields}
+    return RaggedRows(**{name: each[kept if name in ("ids", "logprobs") else own] for name, each in by_name.items()})
 
 
-def packed(document: Ragged, columns: PackedColumns) -> bytes:
+def packed(document: RaggedRows, columns: PackedColumns) -> bytes:
     """One document's rows as bytes; see the head of this file."""
     count, number = columns.count, columns.number
     bits = document.logprobs.astype(number).view(_bits(number))
@@ -134,7 +134,7 @@ def packed(document: Ragged, columns: PackedColumns) -> bytes:
     return len(document.ids).to_bytes(_HEAD_BYTES, "little") + _ZSTD.compress(b"".join(parts), asbytes=True)
 
 
-def unpacked(content: Any, tokens: int, columns: PackedColumns) -> Ragged:
+def unpacked(content: Any, tokens: int, columns: PackedColumns) -> RaggedRows:
     """The rows in a document's bytes.
 
     Args:
@@ -162,14 +162,14 @@ def unpacked(content: Any, tokens: int, columns: PackedColumns) -> Ragged:
     if counts.sum() != kept or (places >= counts).any():
         raise ValueError("its counts do not add up")
     logprobs = np.cumsum(bits, dtype=bits.dtype).view(number)
-    found = Ragged(counts, places, ids, logprobs, log_tail, np.empty(0) if label is None else label, entropy)
+    found = RaggedRows(counts, places, ids, logprobs, log_tail, np.empty(0) if label is None else label, entropy)
     return found if label is not None else found._replace(label_logprobs=logprobs[found.starts + places])
 
 
-def padded(parts: Sequence[Ragged]) -> KeptLogprobs:
+def padded(parts: Sequence[RaggedRows]) -> KeptLogprobs:
     """The tokens of several parts, in order, as wide as the token of which most is kept: an empty slot has the id −1
     and no mass."""
-    one = parts[0] if len(parts) == 1 else Ragged(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    one = parts[0] if len(parts) == 1 else RaggedRows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     tokens, width = len(one.counts), int(one.counts.max())
     at = np.repeat(np.arange(tokens) * width - one.starts, one.counts) + np.arange(len(one.ids))
     ids = np.full(tokens * width, -1, np.int32)
@@ -197,7 +197,7 @@ def packed_bytes(kept: KeptLogprobs, documents: Sequence[Document], parts: Mappi
     return len(packed_tensors(whole, offsets, parts)["packed"]) / len(whole.counts)
 
 
-def packed_tensors(whole: Ragged, offsets: np.ndarray, parts: Mapping[str, Any]) -> dict[str, Tensor]:
+def packed_tensors(whole: RaggedRows, offsets: np.ndarray, parts: Mapping[str, Any]) -> dict[str, Tensor]:
     """The bytes of all documents of a shard, and where each one's begin and end.
 
     Args:

@@ -25,7 +25,7 @@ from qtarget.teacher.cache.format import (
     excerpt,
     read_manifest,
 )
-from qtarget.teacher.cache.ragged import PackedColumns, Ragged, padded, unpacked
+from qtarget.teacher.cache.ragged import PackedColumns, RaggedRows, padded, unpacked
 from qtarget.teacher.distributions import Keep, KeptLogprobs, concatenated
 from qtarget.teacher.documents import Document
 
@@ -96,7 +96,7 @@ class Cache:
         """
         pairs = zip(documents, self._find(documents), strict=True)
         read = [self._read(document, place) for document, place in pairs]
-        ragged = [part for part in read if isinstance(part, Ragged)]
+        ragged = [part for part in read if isinstance(part, RaggedRows)]
         return padded(ragged) if ragged else concatenated([p for p in read if isinstance(p, KeptLogprobs)], self.keep.k)
 
     def _find(self, documents: Sequence[Document]) -> np.ndarray:
@@ -106,7 +106,7 @@ class Cache:
         is_there = self.index.digests[places.clip(max=len(self.index.digests) - 1)] == wanted
         return np.where(is_there, places, -1)
 
-    def _read(self, document: Document, place: int) -> KeptLogprobs | Ragged:
+    def _read(self, document: Document, place: int) -> KeptLogprobs | RaggedRows:
         if place < 0:
             raise ValueError(unknown_document(self.folder, document))
         shard = int(self.index.shards[place])
@@ -124,7 +124,7 @@ class Cache:
         check_stored_targets(rows, document.targets, self.manifest.parts["how"], self.manifest.parts["temperature"])
         return KeptLogprobs(*(rows[name] for name in KeptLogprobs._fields))
 
-    def _packed_rows(self, document: Document, place: int) -> Ragged:
+    def _packed_rows(self, document: Document, place: int) -> RaggedRows:
         shard, _, count, start, stop = (int(column[place]) for column in self.index[1:])
         content = self._shard(shard)["packed"].numpy()[start:stop]
         found = unpacked(content, count, PackedColumns.of(self.manifest.parts))
