@@ -200,10 +200,10 @@ def eta_arm() -> RacedArm:
 
 
 def conduct(settings: Sequence[Setting], folders: RegretFolders) -> None:
-    """Every search that is missing, and the test of what it chose."""
+    """Every search that is missing, then the tests of what they chose."""
     keep_protocol(folders.results)
-    for setting in settings:
-        outcome = search_of(setting, folders)["outcome"]
+    found = {setting: search_of(setting, folders)["outcome"] for setting in settings}
+    for setting, outcome in found.items():
         (keys,) = [each["keys"] for each in outcome["arms"] if each["name"] == outcome["best"]]
         for arm in (raced_arm(keys), eta_arm()):
             tested(setting, arm, folders)
