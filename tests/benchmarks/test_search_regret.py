@@ -92,7 +92,9 @@ def test_the_command_is_one_that_search_takes(regret, tmp_path, monkeypatch):
     assert [dict(arm.keys) for arm in search.space.arms] == [each.keys for each in regret["regret_design"].raced_arms()]
     assert [search.steps_of_rung(rung) for rung in (1, 2)] == [45, 90]
     assert len(search.development.questions) == 100
-    assert search.evaluation.words[-1] == "40"
+    asked = dict(zip(search.evaluation.words[::2], search.evaluation.words[1::2], strict=True))
+    assert (asked["--k"], asked["--temperature"], asked["--top-p"]) == ("7", "0.7", "0.95")
+    assert (asked["--prompt"], asked["--max-new-tokens"]) == ("plain", "40")
 
 
 def test_what_search_trains_is_what_the_study_trains(regret, tmp_path):
