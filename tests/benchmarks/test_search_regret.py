@@ -19,6 +19,7 @@ from qtarget.disk.files import write_digested_json
 from qtarget.search import run_search
 from qtarget.study.fine_tuning import lab_trainer
 from qtarget.study.own_commands import BY_ITSELF, FailedCommandError
+from qtarget.study.tuned.analysis import regrets
 from qtarget.study.tuned.settings import CONTROL_SETTING, DEMO_SETTING, TWELVE
 from qtarget.study.tuned.tuned_arms import LONG_STEPS
 
@@ -161,3 +162,42 @@ def test_the_pages_tables_are_those_of_the_results(regret):
     text, parts = module.PAGE.read_text(encoding="utf-8"), module.regret_parts(module.found_settings())
     for name, part in parts.items():
         assert f"<!-- table: {name} -->\n{part}\n<!-- end -->" in text
+
+
+def test_regrets_are_those_of_the_studys_own_table_and_of_the_files(regret):
+    page, design = regret["regret_page"], regret["regret_design"]
+    found = page.found_settings()
+    assert len(found) >= 6
+    by_arm = regrets([each.study for each in found], design.plain_arms())
+    for place, each in enumerate(found):
+        best, eta = each.arms[each.best].mean(), design.ETA
+        assert each.regret(page.SFT_ALWAYS).mean == pytest.approx(by_arm["sft"][place])
+        assert each.regret(page.RANDOM).mean == pytest.approx(fmean(own[place] for own in by_arm.values()))
+        assert each.regret(page.WHOLE_TUNING).mean in [pytest.approx(own[place]) for own in by_arm.values()]
+        for way, arm in ((page.SEARCH, each.chosen), (page.ETA_ALWAYS, design.RacedArm(each.chosen.arm, eta))):
+            method = "target-sft" if way == page.ETA_ALWAYS else arm.arm.method
+            own = mean_in_files(regret, each.setting, f"{method}-{arm.configuration.label}")
+            assert each.regret(way).mean == pytest.approx(best - own)
+
+
+def mean_in_files(regret, setting, name: str) -> float:
+    """The share of right test answers over five trainings, from the files of outcomes as they are."""
+    module = regret["search_regret"]
+    places = [folder / place for folder in (module.STUDY_RESULTS, module.RESULTS / "tests")
+              for place in (setting.name, setting.rows)]  # fmt: skip
+    shares = []
+    for seed in range(5):
+        (path,) = [path for place in places if (path := place / f"{name}-test-{seed}.json").is_file()]
+        drawn = json.loads(path.read_text(encoding="utf-8"))["answers"]["T0.7-p0.95"]
+        assert (len(drawn["right"]), drawn["k"]) == (200, 16)
+        shares.append(sum(drawn["right"]) / (200 * 16))
+    return fmean(shares)
+
+
+def test_a_search_raced_every_arm_and_spent_no_more_than_its_quarter(regret):
+    page, design = regret["regret_page"], regret["regret_design"]
+    for each in page.found_settings():
+        assert max(each.spent.share_of(design.full_budget())) <= design.QUARTER
+        assert [arm["keys"] for arm in each.search["outcome"]["arms"]] == [arm.keys for arm in design.raced_arms()]
+        rungs = sum(45 * 2**rung for arm in each.search["outcome"]["arms"] for rung in range(len(arm["rungs"])))
+        assert each.spent.steps == rungs + 2 * 3 * 90
