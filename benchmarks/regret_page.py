@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from regret_design import (
     QUARTER,
+    STEPS,
     STUDY,
     RacedArm,
     Spent,
@@ -90,6 +91,19 @@ class FoundSetting:
     def regret(self, way: str) -> SeedsDifference:
         """The best arm's test minus that of what a way chooses."""
         return paired_seeds(self.arms[self.best].by_model(COMMON), self.table(way))
+
+    @property
+    def fate_of_best(self) -> str:
+        """What became, in the race, of the configuration with which the best arm is best."""
+        best = next(arm for arm in plain_arms() if arm.name == self.best)
+        configuration = self.arms[self.best].choice.configuration
+        raced = [each for each in raced_arms() if (each.arm, each.configuration) == (best, configuration)]
+        if not raced:
+            return "not raced: of 150 steps"
+        (rungs,) = [each["rungs"] for each in self.search["outcome"]["arms"] if each["keys"] == raced[0].keys]
+        if rungs and rungs[-1]["dropped"]:
+            return f"dropped after {STEPS * 2 ** (len(rungs) - 1)} steps"
+        return "chosen" if self.chosen == raced[0] else "stayed, not chosen"
 
     @property
     def spent(self) -> Spent:
@@ -237,12 +251,22 @@ def spent_table(found: Sequence[FoundSetting]) -> str:
         rows.append([
             each.setting.name, f"{each.spent.steps:,} ({100 * share.steps:.0f} %)",
             f"{each.spent.answers:,} ({100 * share.answers:.0f} %)", f"{dropped} of {len(outcome['arms'])}",
+            each.fate_of_best,
             *([] if not any(_failed(one) for one in found) else [f"{failed}"]),
             "yes" if " is better than sft (" in outcome["sentence"] else "no",
             f"{_points(sft.mean)} ({_points(sft.low)} … {_points(sft.high)})",
         ])  # fmt: skip
     failing = ["failed"] if any(_failed(one) for one in found) else []
-    columns = ["setting", "steps", "answers", "arms dropped", *failing, "said better than sft", "minus tuned sft, test"]
+    columns = [
+        "setting",
+        "steps",
+        "answers",
+        "arms dropped",
+        "the best arm's configuration",
+        *failing,
+        "said better than sft",
+        "minus tuned sft, test",
+    ]
     return markdown(columns, rows)
 
 
