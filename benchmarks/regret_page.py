@@ -190,7 +190,7 @@ def state(found: Sequence[FoundSetting]) -> str:
     if len(found) < 2:
         return NOT_YET
     missing = sum(each not in [one.setting for one in found] for each in chosen_settings())
-    rest = f" **{missing} of the six are not run yet.**" if missing else ""
+    rest = f" **{missing} of the six {'is' if missing == 1 else 'are'} not run yet.**" if missing else ""
     six = chosen_settings()
     also = ""
     if len(found) > len(six):
