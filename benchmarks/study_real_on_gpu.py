@@ -10,65 +10,17 @@ H100: the 42 units of SmolLM2 that follow the rows in 192 s.
 """
 
 import argparse
-import json
-import multiprocessing
 import os
-import resource
-import sys
-import time
-import traceback
-from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking CUDA itself would spoil the processes forked later
 
-from qtarget.disk.files import replace_text
-from qtarget.study.own_commands import CommandCost, CommandSurroundings
+from forked_commands import PRELOADED, SERVER, forked_command
+
 from qtarget.study.real_models import arm_answers, arm_models
 from qtarget.study.real_models.real_protocol import read_protocol
 from qtarget.study.real_models.real_study import RealStudy
 from qtarget.study.real_models.run_real import check_settings, named_places, run_real_study
-
-PRELOADED = ["qtarget.cli.main", "qtarget.job.training", "qtarget.evaluate.effects", "trl.trainer.sft_trainer", "peft"]
-SERVER = multiprocessing.get_context("forkserver")
-
-
-def forked_command(words: Sequence[str], log: Path, _around: CommandSurroundings) -> CommandCost:
-    """Run `qtarget WORDS` in a process forked from the server; as `run_qtarget` otherwise."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with TemporaryDirectory() as place:
-        process = SERVER.Process(target=_command, args=(list(words), str(log), f"{place}/usage"))
-        process.start()
-        process.join()
-        if process.exitcode:
-            said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-6:]
-            raise ValueError(f"`qtarget {words[0]}` failed ({log} holds all it said):\n" + "\n".join(said))
-        cpu, peak_kib = json.loads(Path(place, "usage").read_text("utf-8"))
-    return CommandCost(round(time.monotonic() - started, 1), round(cpu, 1), round(peak_kib / 2**20, 2))
-
-
-def _command(words: list[str], log: str, usage: str) -> None:
-    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    print("$ qtarget", *words, flush=True)
-    code = 1
-    try:
-        from qtarget.cli.main import main
-
-        main(words)
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    replace_text(Path(usage), json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss]))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
 
 if __name__ == "__main__":
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

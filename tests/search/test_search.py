@@ -148,6 +148,14 @@ def test_a_search_whose_arms_all_fail_says_the_first_reason(here, capsys, comman
     assert "every arm failed; sft learning_rate=0.001: no weights" in said.err
 
 
+def test_a_search_of_which_one_arm_is_left_says_so_and_ends(here, capsys, commands_failing):
+    commands_failing(lambda words: "no weights" if words[0] == "train" and "/01-" not in words[1] else "")
+    said = searched(capsys, *ASKED)
+    assert said.code == 0, said.err
+    assert "rung 1 of 2, 2 steps: 1 arm stays, 2 gone" in said.out
+    assert results_of(here / "s")["steps"] == [2]
+
+
 def test_what_is_done_is_read_and_the_table_is_the_same(here, capsys, commands_failing, folder_state):
     assert searched(capsys, *ASKED).code == 0
     before = folder_state(here / "s")

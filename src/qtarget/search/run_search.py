@@ -217,7 +217,8 @@ class _Race:
         steps = self.search.steps_of_rung(rung)
         names = ", ".join(printable(arm.name, 80) for arm in gone)
         dropped = f"{len(gone)} gone ({names})" if gone else "none is gone"
-        self.say(f"rung {rung} of {self.search.space.rungs}, {steps} steps: {len(self.alive)} arms stay, {dropped}")
+        staying = "1 arm stays" if len(self.alive) == 1 else f"{len(self.alive)} arms stay"
+        self.say(f"rung {rung} of {self.search.space.rungs}, {steps} steps: {staying}, {dropped}")
 
 
 def _write(outcome: SearchOutcome, search: Search) -> None:

@@ -19,6 +19,7 @@ from qtarget.job.inspection.html_page.page_store import page_store
 from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
 from qtarget.job.inspection.likeliest_tokens import Keeping
 from qtarget.job.inspection.open_methods import WHY_NOT_MOVED, not_moved
+from qtarget.target.hyperparameter_words import setting_words
 
 CUT = Keeping(12, 0.9)
 CODE = str(files("qtarget.job.inspection.html_page").joinpath("live_target.js"))
@@ -52,6 +53,22 @@ def twins() -> list[str]:
 def test_every_method_is_moved_by_the_page_or_said_not_to_be():
     assert set(twins()) == set(qt.METHODS) - set(not_moved())
     assert set(WHY_NOT_MOVED) <= set(not_moved())
+
+
+WORDED = [
+    None, True, False, 1, 0.25, -3, 1e-5, 1e-4, 2.5e-7, 1e12, 123456789012.0, 1 / 3, 0.0, 1e21, "p_y", "log_k",
+    [0.1, 0.2], [{"from": 1, "to": 0}, 0.5], {"from": 0.2, "to": 0.8},
+    {"from": 1, "to": "p_y", "until": 0.5}, {"from": 0, "to": 1, "along": "position", "shape": "cosine"},
+    {"from": 1, "to": {"from": 0.5, "to": 0.1, "along": "entropy"}, "until": 1e-3, "shape": "linear"},
+]  # fmt: skip
+
+
+def test_the_page_tells_a_setting_made_by_hand_in_the_words_of_everything_else():
+    script = (
+        f"require({json.dumps(CODE)}); console.log(JSON.stringify({json.dumps(WORDED)}.map(LiveTarget.settingWords)))"
+    )
+    said = json.loads(subprocess.run([node(), "-e", script], capture_output=True, text=True, check=True).stdout)
+    assert said == [setting_words(each) for each in WORDED]
 
 
 def cases(beside: str) -> list[tuple[str, dict[str, Any]]]:

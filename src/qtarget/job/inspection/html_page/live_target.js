@@ -34,6 +34,23 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     return from + (numberOf(setting.to, s, h) - from) * SHAPES[setting.shape || "linear"](Math.min(share, 1));
   }
 
+  /* A setting as people are told it: the twin of `setting_words` of the Python side. */
+  function settingWords(setting) {
+    if (typeof setting === "number") return numberWords(setting);
+    if (Array.isArray(setting)) return `[${setting.map(settingWords).join(", ")}]`;
+    if (setting === null || typeof setting !== "object") return String(setting);
+    const until = "until" in setting ? ` until ${settingWords(setting.until)}` : "";
+    const shape = (setting.shape || "linear") === "linear" ? "" : ` (${setting.shape})`;
+    return `${settingWords(setting.from)} → ${settingWords(setting.to)} along ${setting.along || "progress"}${until}${shape}`;
+  }
+
+  /* Twelve digits, as Python's `.12g` has them. */
+  function numberWords(number) {
+    const [digits, power] = number.toExponential(11).split("e");
+    if (power >= -4 && power < 12) return String(Number(number.toPrecision(12)));
+    return `${Number(digits)}e${power[0]}${power.slice(1).padStart(2, "0")}`;
+  }
+
   /* Slopes h of divergences, whose gradient is p∘(h − E_p h); x = log t − log p. pull: p·h. mean: E_p h, where the page
   keeps it; else tail: the least and the most of Σ p·h over the tokens that are not kept, of mass P and T. */
   const softplus = (x) => (x > 40 ? x : Math.log1p(Math.exp(x)));
@@ -384,5 +401,5 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     return tokens;
   }
 
-  root.LiveTarget = { METHODS: Object.keys(METHODS), unpack, targetOf, batchTrusts, allTargets };
+  root.LiveTarget = { METHODS: Object.keys(METHODS), unpack, targetOf, batchTrusts, allTargets, settingWords };
 })(typeof globalThis === "undefined" ? this : globalThis);

@@ -86,7 +86,7 @@
       return [select];
     }
     const value = state.settings[each.name];
-    if (each.low === undefined || state.method.not_moved || (value !== null && typeof value === "object")) return [make("output", null, value === each.value ? each.says : JSON.stringify(value))];
+    if (each.low === undefined || state.method.not_moved || (value !== null && typeof value === "object")) return [make("output", null, LiveTarget.settingWords(value))];
     const high = Math.min(each.high, Math.max(1, 4 * each.value));
     const low = each.open ? high / 200 : each.low;
     const box = make("input", { type: "number", value, min: low, max: each.high, step: "any", "aria-label": `${each.name}, as a number` });
