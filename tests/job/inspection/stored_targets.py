@@ -79,6 +79,8 @@ def from_stored(made: Inspection, name: str, settings: dict[str, Any]) -> list[t
             "position": torch.cat([torch.linspace(0, 1, len(row.row.learned)) for row in rows]),
         }
         labels = torch.cat([torch.as_tensor(row.row.ids[row.row.learned]) for row in rows])
+        if name == "tvd":  # whose ties are those of the type that training computes in
+            stored["student"], evidence["teacher"] = stored["student"].float(), evidence["teacher"].float()
         target = qt.target_distribution(stored["student"], labels, method, **evidence)
         found += zip(target.q, target.trust, target.scale, strict=True)
     return found

@@ -59,7 +59,8 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
   const mixed = {
     pull: (p, t, x) => (1 - sigmoid(x)) * p * (1 - x) - sigmoid(x) * t, mean: (s) => s.todiSlope,
   };
-  const variation = { pull: (p, t, x) => (p * Math.sign(x)) / -2, mean: (s) => s.tvdSlope };
+  const TIE = 64 * 2 ** -23; // as training has it, in float32: nearer than this, p and t are the same, and pull nowhere
+  const variation = { pull: (p, t, x) => (Math.abs(x) <= TIE ? 0 : (p * Math.sign(x)) / -2), mean: (s) => s.tvdSlope };
   const product = { pull: (p, r) => p * r, tail: (P, R) => [0, P * R], reference: true };
   const jensenShannon = (beta) => ({
     pull: (p, t, x) => (beta - 1) * p * (Math.log1p(-beta) + softplus(x + logit(beta))),
