@@ -194,7 +194,8 @@ def sparse_teachers(group: Any) -> Iterator[tuple[str, float]]:
             teachers = as_tuple(case.evidence["teacher"])
             case.evidence["teacher"] = tuple(_sparse(t, kept) if i == 0 else t for i, t in enumerate(teachers))
             yield f"{name_of(row)} {kept} kept", deviation(case, cut)
-        case.evidence["teacher"] = tuple(map(_with_empty_slots, case.evidence["teacher"]))
+        evidence, case = case.evidence["teacher"], Case(row, bias=True)  # another case: runs on one rank are kept
+        case.evidence["teacher"] = tuple(map(_with_empty_slots, evidence))
         yield f"{name_of(row)} some slots empty", deviation(case, cut)
     for tail in ("uniform", "none"):
         case = Case(Row("kd", {}))

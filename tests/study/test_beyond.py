@@ -204,7 +204,7 @@ def test_a_teachers_p_y_is_that_of_the_completion_behind_the_context():
 
 def test_contexts_are_measured_once_and_their_table_is_of_the_file(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qtarget.study.tuned.own_context.ROWS", 8)
+        patch.setattr("qtarget.study.tuned.own_context.CONTEXT_ROWS", 8)
         keep_contexts(DEMO_SETTING, 1, tmp_path, tmp_path)
         before = (tmp_path / "context.json").read_bytes()
         keep_contexts(DEMO_SETTING, 1, tmp_path, tmp_path)

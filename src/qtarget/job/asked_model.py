@@ -100,7 +100,7 @@ class OnServer:
         return f"server at {self.store.url}"
 
     def keeping(self, keep: Keep) -> "OnServer":
-        if keep != self.store.keep:
+        if keep != replace(self.store.keep, k=min(self.store.keep.k, self.vocabulary)):
             raise Refusal(
                 f"`cache_max_k: {self.store.keep.k}` is more than all tokens but one of {self.store.url}; write "
                 f"`cache_max_k: {keep.k}`."

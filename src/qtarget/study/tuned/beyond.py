@@ -7,7 +7,7 @@ from qtarget.study.tuned.design import Contrast, TunedStudy
 from qtarget.study.tuned.settings import Setting
 from qtarget.study.tuned.tuned_arms import LONG_STEPS, OURS, SHORT_STEPS, StudyArm, spread, study_arms
 
-SCHEDULED, PER_TOKEN, SELF_TAUGHT = "target-sft, η scheduled", "target-sft, η per token", "target-sft, self-teacher"
+SCHEDULED, BY_TOKEN, SELF_TAUGHT = "target-sft, η scheduled", "target-sft, η per token", "target-sft, self-teacher"
 SHARPENED = "kd, teacher sharpened"
 KEPT_ARMS = ("base", "sft", "dft", SHARPENED, OURS)
 """Arms of the first study: their runs in these settings are its own."""
@@ -31,7 +31,7 @@ OWN_TEACHERS: tuple[Mapping[str, Any], ...] = (
 """The student as it was at first, or an average of it over about a hundred steps; none reads a prompt of its own."""
 CONTRASTS = (
     Contrast(SCHEDULED, OURS),
-    Contrast(PER_TOKEN, OURS),
+    Contrast(BY_TOKEN, OURS),
     Contrast(SELF_TAUGHT, "dft"),
     Contrast(SELF_TAUGHT, OURS),
     Contrast(SHARPENED, OURS),
@@ -64,7 +64,7 @@ def beyond_arms(short: int = SHORT_STEPS, long: int = LONG_STEPS) -> tuple[Study
     return (
         *(arm for arm in study_arms(short, long) if arm.name in KEPT_ARMS),
         StudyArm(SCHEDULED, "target-sft", spread(SCHEDULES, short, long)),
-        StudyArm(PER_TOKEN, "target-sft", spread(PER_TOKEN_RULES, short, long)),
+        StudyArm(BY_TOKEN, "target-sft", spread(PER_TOKEN_RULES, short, long)),
         StudyArm("taid", "taid", spread(STARTS, short, long)),
         StudyArm(SELF_TAUGHT, "target-sft", spread(OWN_TEACHERS, short, long)),
     )

@@ -20,7 +20,7 @@ from qtarget.study.tuned.runs import models_for
 from qtarget.study.tuned.settings import Setting
 
 CONTEXT_FILE = "context.json"
-ROWS = 300
+CONTEXT_ROWS = 300
 EXAMPLE_SEED = 20_000
 """Of the worked example of another question."""
 
@@ -69,7 +69,7 @@ def measured_contexts(setting: Setting, seeds: int, models: Path) -> dict[str, A
             for name, prompt in CONTEXTS.items():
                 found[name].append(label_probabilities(student, tokenizer, rows, prompt))
     by_name = {name: [each._asdict() for each in of_seeds] for name, of_seeds in found.items()}
-    return {"student": setting.student, "noise": setting.noise, "rows": ROWS, "contexts": by_name}
+    return {"student": setting.student, "noise": setting.noise, "rows": CONTEXT_ROWS, "contexts": by_name}
 
 
 def keep_contexts(setting: Setting, seeds: int, models: Path, results: Path) -> None:
@@ -81,7 +81,7 @@ def keep_contexts(setting: Setting, seeds: int, models: Path, results: Path) -> 
 
 def told_rows(setting: Setting, seed: int) -> list[WorkedRow]:
     """The first rows of a training, each with a right solution and with another question's."""
-    world = replace(setting.world, demonstrations=ROWS)
+    world = replace(setting.world, demonstrations=CONTEXT_ROWS)
     clean = replace(world, demonstrator=replace(world.demonstrator, slips=0.0))
     others = lab.demonstrations(clean, EXAMPLE_SEED + seed)
     rows = lab.demonstrations(world, seed)
