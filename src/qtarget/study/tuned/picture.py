@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from qtarget.disk.files import replacing
 from qtarget.study.tuned.analysis import Curve, SettingResult
-from qtarget.study.tuned.beyond import PER_TOKEN, SCHEDULED, SELF_TAUGHT
+from qtarget.study.tuned.beyond import BY_TOKEN, SCHEDULED, SELF_TAUGHT
 from qtarget.study.tuned.design import TunedStudy
 from qtarget.study.tuned.settings import Setting
 from qtarget.study.tuned.tuned_arms import (
@@ -31,7 +31,7 @@ LOOKS = {
     OURS: ("#0b6e4f", "*"),
     "target-sft, teacher sharpened": ("#4fae8f", "*"),
     SCHEDULED: ("#4fae8f", "<"),
-    PER_TOKEN: ("#4fae8f", ">"),
+    BY_TOKEN: ("#4fae8f", ">"),
     "taid": ("#b04f86", "v"),
     SELF_TAUGHT: ("#3d6fb6", "*"),
 }
