@@ -31,8 +31,8 @@ def test_help_waits_for_nothing_heavy():
 
 
 COMMANDS = {
-    "": "init schema doctor estimate inspect search train validate methods sample chat merge tasks eval compare answers "
-    "demo study study-real lab teacher recipes",
+    "": "init schema doctor estimate inspect search train validate methods sample chat merge tasks eval compare "
+    "answers demo study study-real lab teacher recipes",
     "lab": "build",
     "teacher": "cache verify serve",
     "recipes": "list show run",
