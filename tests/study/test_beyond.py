@@ -168,6 +168,11 @@ def test_runs_that_are_the_first_studys_are_its_files():
             assert path_of(run, RESULTS / "beyond").read_bytes() == path_of(run, RESULTS / "study").read_bytes()
 
 
+def test_another_protocol_is_refused_with_those_there_are(tmp_path, capsys):
+    said = command(capsys, "study", "--protocol", "tunned", "--results", str(tmp_path / "results"))
+    assert (said.code, "write `--protocol tuned` or `--protocol beyond`" in " ".join(said.err.split())) == (2, True)
+
+
 def test_the_quick_study_is_of_the_first_protocol(tmp_path, capsys):
     assert study_of("beyond") is BEYOND_STUDY
     said = command(capsys, "study", "--quick", "--protocol", "beyond", "--results", str(tmp_path / "results"))

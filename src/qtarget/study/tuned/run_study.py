@@ -35,8 +35,10 @@ def study_of(protocol: str, quick: bool = False) -> TunedStudy:
     """The study of that protocol, "tuned" or "beyond", or the quick one.
 
     Raises:
-        ValueError: the quick one is asked of another protocol than the first.
+        ValueError: there is no such protocol, or the quick one is asked of another than the first.
     """
+    if protocol not in (FIRST, "beyond"):
+        raise ValueError(f"there is no `--protocol {protocol}`; write `--protocol {FIRST}` or `--protocol beyond`.")
     if quick and protocol != FIRST:
         raise ValueError(
             f"`--quick` is a smaller `--protocol {FIRST}`; write one of `--quick`, `--protocol {protocol}`."
