@@ -225,3 +225,15 @@ def test_a_pipe_or_a_device_is_never_replaced_by_a_file(tmp_path):
             replace_text(tmp_path / name, "x")
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
+def test_folders_are_locked_where_there_is_no_fcntl(tmp_path):
+    """As on Windows: only who holds a lock is not known there."""
+    code = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "from pathlib import Path\n"
+        "from qtarget.disk.one_writer import held_by\n"
+        f"print(held_by(Path({str(tmp_path)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr

@@ -1,6 +1,5 @@
 """A folder that one process at a time may write to."""
 
-import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -52,11 +51,13 @@ def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
 def held_by(folder: Path) -> str | None:
     """Which process is writing to a folder, in words; None where none does, as far as this machine can tell."""
     try:
+        import fcntl
+
         with (folder / LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _holder(folder)
-    except OSError:
+    except (ImportError, OSError):
         return None
     return None
 
