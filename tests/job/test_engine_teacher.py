@@ -11,6 +11,9 @@ from teacher.engine_servers import Likeness
 
 from qtarget.teacher.cache import open_cache
 
+LAYOUTS = pytest.mark.parametrize(
+    "layout", [(), ("--cache-missing-mass", "0.95", "--cache-max-k", "32")], ids=["fixed", "by mass"]
+)
 WHOLE = ("--teacher-top-k", "1000", "--cache-dtype", "float32")
 TOKENS = 320
 """Rows of the teacher's output layer, more than there are tokens."""
@@ -112,9 +115,10 @@ def test_a_dry_run_asks_the_server_and_writes_nothing(here, teacher, capsys):
     assert not (here / "cache").exists()
 
 
-def test_verify_computes_rows_again(here, teacher, capsys):
+@LAYOUTS
+def test_verify_computes_rows_again(here, teacher, capsys, layout):
     with Likeness(teacher).up() as address:
-        assert wrote(capsys, address, "--cache-dtype", "float32").code == 0
+        assert wrote(capsys, address, "--cache-dtype", "float32", *layout).code == 0
     said = command(capsys, "teacher", "verify", "cache", "--against", str(teacher), "--rows", "5", "--json")
     found = json.loads(said.out)["against"]
     assert said.code == 0
@@ -155,8 +159,9 @@ def test_verify_needs_the_rows_unchanged(here, teacher, capsys):
     assert path.read_bytes() == whole
 
 
-def test_a_cache_that_was_begun_goes_on_only_with_the_same_model(here, teacher, capsys):
-    shards, server = ("--cache-shard-tokens", "60"), Likeness(teacher)
+@LAYOUTS
+def test_a_cache_that_was_begun_goes_on_only_with_the_same_model(here, teacher, capsys, layout):
+    shards, server = ("--cache-shard-tokens", "60", *layout), Likeness(teacher)
     with server.up() as address:
         assert wrote(capsys, address, *shards).code == 0
         whole = {path.name: path.read_bytes() for path in (here / "cache").glob("*.safetensors")}

@@ -12,6 +12,7 @@ from qtarget.models.causal_lm import input_device
 from qtarget.models.identity import tokenizer_identity
 from qtarget.models.loading import tokenizer_of
 from qtarget.target.statistics import dense_logits
+from qtarget.target.vocabulary import filled_slots
 from qtarget.teacher.cache.reader import Cache, open_cache
 from qtarget.teacher.cache.some_rows import read_some_rows
 from qtarget.teacher.cache.verify import ROUNDING
@@ -130,8 +131,9 @@ def _kept_pairs(cache: Cache, document: Document, stored: KeptLogprobs, logprobs
     """The kept tokens beside the model's, at the cache's temperature; nothing for draws and where none is kept."""
     if cache.keep.how == "top" and stored.ids.shape[1]:
         tempered = (logprobs / cache.keep.temperature).log_softmax(-1)
-        ids = stored.ids.long()
-        yield _Pairs(document, ids, stored.logprobs.double(), tempered.gather(1, ids))
+        ids, is_empty = filled_slots(stored.ids.long())
+        logprobs = torch.where(is_empty, stored.logprobs[:, :1], stored.logprobs)
+        yield _Pairs(document, ids, logprobs.double(), tempered.gather(1, ids))
 
 
 def _furthest(documents: Sequence[Document], pairs: Sequence[_Pairs]) -> Iterator[tuple[float, WorstPlace]]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from qtarget.teacher.cache.contents import CachePlan
-from qtarget.teacher.cache.format import shard_name
 from qtarget.teacher.cache.reader import map_shard
+from qtarget.teacher.cache.verify import stored_rows
 from qtarget.teacher.cache.writer import finished_shard
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
@@ -22,14 +22,14 @@ def check_same_teacher(folder: Path, plan: CachePlan, answer: Callable[[Sequence
     Raises:
         ValueError: it says something else, so another model is there under the same name.
     """
-    done = (index for index in range(len(plan.shards)) if finished_shard(folder, plan, index) is not None)
-    index = next(done, None)
-    if index is None:
+    found = ((finished_shard(folder, plan, index), documents) for index, documents in enumerate(plan.shards))
+    shard, documents = next(((shard, documents) for shard, documents in found if shard is not None), (None, ()))
+    if shard is None:
         return
-    document = plan.shards[index][0]
-    now = answer([document]).label_logprobs
-    before = map_shard(folder / shard_name(index))["label_logprobs"][: len(now)].to(now.dtype)
-    apart = float(torch.nan_to_num(now - before, nan=0.0).abs().mean())
+    now = answer(documents[:1]).label_logprobs
+    before = next(stored_rows(map_shard(folder / shard.file), shard, plan.parts))["label_logprobs"].to(now.dtype)
+    compared = min(len(now), len(before))
+    apart = float(torch.nan_to_num(now[:compared] - before[:compared], nan=0.0).abs().mean())
     if apart > SAME_LABELS:
         raise ValueError(
             f"{folder} was begun from another model of the same name: at the first of its documents the server says "

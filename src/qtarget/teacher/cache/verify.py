@@ -103,7 +103,7 @@ def _problems_of_shard(folder: Path, shard: CacheShard, manifest: Manifest, tota
     tensors, parts = map_shard(folder / shard.file), manifest.parts
     check_layout(folder / shard.file, shard, manifest, tensors)
     wrong: dict[str, int] = {}
-    for rows in _chunks(tensors, shard, parts):
+    for rows in stored_rows(tensors, shard, parts):
         arrays = {name: value.numpy() for name, value in rows.items()}
         for problem, bad in _violations(arrays, parts).items():
             if bad.any():
@@ -116,7 +116,9 @@ def _problems_of_shard(folder: Path, shard: CacheShard, manifest: Manifest, tota
     return (f"{problem} ({count:,} times)" for problem, count in wrong.items())
 
 
-def _chunks(tensors: Mapping[str, Tensor], shard: CacheShard, parts: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
+def stored_rows(
+    tensors: Mapping[str, Tensor], shard: CacheShard, parts: Mapping[str, Any]
+) -> Iterator[dict[str, Tensor]]:
     """The rows of a shard, by name, some thousand tokens at a time; slots that are empty have the id −1.
 
     Raises:
