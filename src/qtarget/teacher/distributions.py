@@ -18,6 +18,10 @@ from qtarget.teacher.live import LiveModel
 
 TEACHER_CHUNK_TOKENS = {"cpu": 256}
 """Tokens whose logits are built at once; 1024 on an accelerator."""
+SAME_MODEL = 0.1
+"""Nats in the mean by which labels' log-probabilities of one model differ at most, asked twice: rounding in bfloat16 is
+below it.
+"""
 TEACHER_ROWS = {"cpu": 4}
 """Tokens whose distributions are multiplied at once, few enough for the processor's cache; 1024 on an accelerator."""
 

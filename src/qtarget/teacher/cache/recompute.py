@@ -16,12 +16,9 @@ from qtarget.target.vocabulary import filled_slots
 from qtarget.teacher.cache.reader import Cache, open_cache
 from qtarget.teacher.cache.some_rows import read_some_rows
 from qtarget.teacher.cache.verify import ROUNDING
-from qtarget.teacher.distributions import KeptLogprobs
+from qtarget.teacher.distributions import SAME_MODEL, KeptLogprobs
 from qtarget.teacher.documents import Document
 from qtarget.teacher.live import LiveModel, load_live_model
-
-SAME_MODEL = 0.1
-"""Nats in the mean by which labels' log-probabilities of one model differ at most: bfloat16 is below it."""
 
 
 class WorstPlace(NamedTuple):

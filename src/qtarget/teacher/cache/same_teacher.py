@@ -9,11 +9,8 @@ from qtarget.teacher.cache.contents import CachePlan
 from qtarget.teacher.cache.reader import map_shard
 from qtarget.teacher.cache.verify import stored_rows
 from qtarget.teacher.cache.writer import finished_shard
-from qtarget.teacher.distributions import KeptLogprobs
+from qtarget.teacher.distributions import SAME_MODEL, KeptLogprobs
 from qtarget.teacher.documents import Document
-
-SAME_LABELS = 0.1
-"""Nats by which labels' log-probabilities may differ in the mean: rounding in bfloat16 is below it."""
 
 
 def check_same_teacher(folder: Path, plan: CachePlan, answer: Callable[[Sequence[Document]], KeptLogprobs]) -> None:
@@ -30,7 +27,7 @@ def check_same_teacher(folder: Path, plan: CachePlan, answer: Callable[[Sequence
     before = next(stored_rows(map_shard(folder / shard.file), shard, plan.parts))["label_logprobs"].to(now.dtype)
     compared = min(len(now), len(before))
     apart = float(torch.nan_to_num(now[:compared] - before[:compared], nan=0.0).abs().mean())
-    if apart > SAME_LABELS:
+    if apart > SAME_MODEL:
         raise ValueError(
             f"{folder} was begun from another model of the same name: at the first of its documents the server says "
             f"something else now, by {apart:.2g} nats in the mean. Serve the former model, or write into another "

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.same_tokens import check_same_map, number_of_tokens
-from qtarget.teacher.distributions import Keep
+from qtarget.teacher.distributions import SAME_MODEL, Keep
 from qtarget.teacher.documents import Document
 from qtarget.teacher.engines.dialect import DISTORTED, NEUTRAL, ScoredPrompt, ServerFacts
 from qtarget.teacher.engines.engine_server import EngineServer
@@ -36,8 +36,6 @@ from qtarget.teacher.padding import NOTICED, PROBE, REFUSED
 HANDSHAKE_TOKENS = 16
 HUB_S = 5.0
 """Seconds for the hub to say whether it has a model."""
-SAME_NUMBER = 0.1
-"""Nats by which two answers about one prompt may differ in the mean: rounding in bfloat16 is below it."""
 OTHER_TEXTS = 0.05
 """Share of tokens that a server may take for other texts: two libraries do not write every one alike."""
 _UNWRITABLE = "\N{REPLACEMENT CHARACTER}"
@@ -61,7 +59,7 @@ class Handshake(NamedTuple):
     def check_same_model(self, prompt: ScoredPrompt) -> None:
         """Refuse an answer about the probe that is of another model than at the start; ValueError says by how much."""
         apart = np.abs(_labels(prompt, self.probe, self.vocab) - self.logprobs).mean()
-        if not apart <= SAME_NUMBER:
+        if not apart <= SAME_MODEL:
             raise ValueError(
                 f"its answer to a prompt of {len(self.probe.ids)} tokens is {apart:.2g} nats from the one at the start "
                 "in the mean, so another model is there now; one run has one teacher. Serve "
@@ -99,7 +97,7 @@ def shake_hands(server: EngineServer, k: int, tokenizer: PreTrainedTokenizerBase
         distorted = server.score(facts, prompts, min(asked, 1), DISTORTED)
         for prompt, probe, before in zip(distorted, probes, logprobs, strict=True):
             apart = np.abs(_labels(prompt, probe, vocab) - before).mean()
-            if not apart <= SAME_NUMBER:
+            if not apart <= SAME_MODEL:
                 raise ValueError(
                     "asked to sample at temperature 0.5 it gives other log-probabilities of the same prompt "
                     f"({apart:.2g} nats in the mean), so they are processed ones, and not the model's own"
