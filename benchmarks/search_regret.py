@@ -8,6 +8,7 @@ libraries; its runs are forked from one. Everything that ends is kept, and the s
 """
 
 import argparse
+import io
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -88,8 +89,12 @@ def search_of(setting: Setting, folders: RegretFolders) -> dict[str, Any]:
     check_models(setting, folders)
     home, started = folders.work / setting.name, time.monotonic()
     words = write_home(setting, folders, home)
-    with (home / "search.txt").open("a", encoding="utf-8") as said, redirect_stdout(said):
-        code = exit_code(words)
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            code = exit_code(words)
+    finally:
+        replace_text(home / "search.txt", said.getvalue())
     if code:
         raise ValueError(f"the search of {setting.name} ended with {code}; {home / 'search.txt'} holds what it said")
     outcome = read_json_object(home / "search" / "results.json", "search again")
