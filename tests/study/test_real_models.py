@@ -119,6 +119,21 @@ def test_every_unit_is_run_and_kept(study):
     assert "effects" not in read_unit(Unit("tiny-sums", "test", "base", 1), study.results)
 
 
+def test_a_processor_computes_as_a_gpu_does_where_it_is_told_to(study, tmp_path, monkeypatch):
+    weights = {"tiny/student": study.weights["tiny/student"]}
+    alike = RealStudy(study.protocol, tmp_path / "results", tmp_path / "work", weights, bf16=True)
+    for module in (arm_models, arm_answers):
+        monkeypatch.setattr(module, "run_qtarget", in_this_process)
+    for unit in (Unit("tiny-sums", "rows"), Unit("tiny-sums", "tuning", "sft", 0, 0.01)):
+        save_unit(unit, alike.results, conduct_unit(unit, alike))
+    trial = read_unit(Unit("tiny-sums", "tuning", "sft", 0, 0.01), alike.results)
+    (config,) = (tmp_path / "work" / "tiny-sums" / "config").glob("sft-*.yaml")
+    assert yaml.safe_load(config.read_text())["bf16"] is True
+    generation = json.loads(trial["evaluations"]["sampled"]["files"]["run.json"])["generation"]
+    assert generation["dtype"] == "bfloat16"
+    assert trial["made_with"]["device"].endswith("bfloat16")
+
+
 def test_a_test_is_at_the_rate_that_development_chose(study):
     setting = study.protocol.settings[0]
     for arm in ("sft", "target-sft-0.5"):

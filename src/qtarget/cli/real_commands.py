@@ -23,6 +23,7 @@ def study_real_command(
     hours: Annotated[float | None, typer.Option(help="Begin no unit after so many.", min=0.01)] = None,
     workers: Annotated[int, typer.Option(help="Units at once, each in processes of its own.", min=1)] = 1,
     batch_size: Annotated[int | None, typer.Option(help="Completions at once.", min=1, show_default="eval's")] = None,
+    bf16: Annotated[bool, typer.Option(help="bfloat16 as on a GPU, on a CPU as well.")] = False,
     page: Annotated[Path | None, typer.Option(help="Run nothing; write this page's tables anew.")] = None,
 ) -> None:
     """Real language models: each arm trained, evaluated and kept, one after the other.
@@ -44,7 +45,7 @@ def study_real_command(
         check_place(results, f"`--results {results}`")
         check_place(work, f"`--work {work}`")
         folders = {name: Path(place) for name, place in named_places(rows or [], "--rows").items()}
-        study = RealStudy(asked, results, work, named_places(model or [], "--model"), folders, batch_size)
+        study = RealStudy(asked, results, work, named_places(model or [], "--model"), folders, batch_size, bf16)
         check_settings(setting or [], asked)
         check_study(study)
     run_real_study(study, setting or [], hours, workers)

@@ -22,15 +22,16 @@ def answers_at(
     """The evaluations of a model by decoding."""
     questions = f"{setting.name}={study.home(setting) / f'{part}.jsonl'}"
     shared = ["--questions", questions, "--grade", setting.grade, "--prompt", setting.prompt, "--seed", str(unit.seed)]
-    shared += ["--max-new-tokens", str(setting.max_new_tokens), *_at_once(study)]
+    shared += ["--max-new-tokens", str(setting.max_new_tokens), *_eval_flags(study)]
     return {
         name: _answers([model, *shared, *_drawn_by(decoding)], f"{unit.name}-{name}", setting, study)
         for name, decoding in decodings.items()
     }
 
 
-def _at_once(study: RealStudy) -> list[str]:
-    return [] if study.batch_size is None else ["--batch-size", str(study.batch_size)]
+def _eval_flags(study: RealStudy) -> list[str]:
+    at_once = [] if study.batch_size is None else ["--batch-size", str(study.batch_size)]
+    return [*at_once, *(["--dtype", "bfloat16"] if study.bf16 else [])]
 
 
 def _drawn_by(decoding: RealDecoding) -> list[str]:
@@ -60,7 +61,7 @@ def effects_of_model(unit: Unit, setting: RealSetting, study: RealStudy, model: 
     words = ["eval", model, *questions, "--grade", setting.grade, "--prompt", setting.prompt, "--k", "1"]
     words += ["--temperature", "0", "--max-new-tokens", str(setting.max_new_tokens), "--out", str(out)]
     words += ["--base", study.model(setting.student), "--reference-rows", str(home / "reference.jsonl")]
-    words += _at_once(study)
+    words += _eval_flags(study)
     run_qtarget(words, home / "log" / f"{unit.name}-effects.log", study.around)
     effects = read_json_object(out / EFFECTS_FILE, f"delete {out}")
     return {"effects": {name: effects[name] for name in ("forgetting", "calibration")}}

@@ -93,6 +93,7 @@ def _write_config(name: str, keys: Mapping[str, Any], rows: str, setting: RealSe
         "logging_steps": 0.1,
         "learning_rate": setting.rates[0],
         **setting.training,
+        **({"bf16": True} if study.bf16 else {}),
         **keys,
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ class RealStudy:
         results: folder of one file a unit.  work: folder of models, caches and evaluations, which may be deleted.
         weights: folders or GGUF files by the hub's name of a model.  rows: folders by the name of a data set.
         batch_size: completions at once in an evaluation; None: as `qtarget eval` has it. No answer depends on it.
+        bf16: train and answer in bfloat16, as a GPU does, on a processor as well.
         around: what the commands are run in.
     """
 
@@ -25,6 +26,7 @@ class RealStudy:
     weights: Mapping[str, str] = field(default_factory=dict)
     rows: Mapping[str, Path] = field(default_factory=dict)
     batch_size: int | None = None
+    bf16: bool = False
     around: CommandSurroundings = BY_ITSELF
 
     def model(self, name: str) -> str:

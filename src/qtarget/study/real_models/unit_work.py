@@ -37,11 +37,13 @@ def conduct_unit(unit: Unit, study: RealStudy) -> dict[str, Any]:
     }  # fmt: skip
     if unit.kind != "rows":
         bring_rows(setting, study)
-    return {**kinds[unit.kind](unit, setting, study), "made_with": _made_with()}
+    return {**kinds[unit.kind](unit, setting, study), "made_with": _made_with(study)}
 
 
-def _made_with() -> dict[str, str]:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
+def _made_with(study: RealStudy) -> dict[str, str]:
+    precision = ", bfloat16" if study.bf16 else ""
+    on_processor = f"{torch.get_num_threads()} threads{precision}"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else on_processor
     return {**{name: version(name) for name in _PACKAGES}, "machine": machine(), "device": device}
 
 
