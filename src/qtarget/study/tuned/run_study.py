@@ -12,6 +12,7 @@ from qtarget.disk.one_writer import one_writer
 from qtarget.study.tuned.analysis import finished_settings
 from qtarget.study.tuned.beyond import BEYOND_STUDY
 from qtarget.study.tuned.design import TunedStudy
+from qtarget.study.tuned.fewer_passes import PASSES_STUDY
 from qtarget.study.tuned.outcome import check_study_outcomes
 from qtarget.study.tuned.own_context import keep_contexts
 from qtarget.study.tuned.page import count_sentence, setting_table, verdict_table, write_study_page
@@ -29,21 +30,24 @@ QUICK = TunedStudy(
 """One setting, whose models ship, to see that all of it works."""
 FIRST = "tuned"
 """The protocol that is run where none is named."""
+PROTOCOLS = {FIRST: WHOLE, "beyond": BEYOND_STUDY, "passes": PASSES_STUDY}
+"""The studies by the names of their protocols."""
 
 
 def study_of(protocol: str, quick: bool = False) -> TunedStudy:
-    """The study of that protocol, "tuned" or "beyond", or the quick one.
+    """The study of that protocol, a name of `PROTOCOLS`, or the quick one.
 
     Raises:
         ValueError: there is no such protocol, or the quick one is asked of another than the first.
     """
-    if protocol not in (FIRST, "beyond"):
-        raise ValueError(f"there is no `--protocol {protocol}`; write `--protocol {FIRST}` or `--protocol beyond`.")
+    if protocol not in PROTOCOLS:
+        known = " or ".join(f"`--protocol {name}`" for name in PROTOCOLS)
+        raise ValueError(f"there is no `--protocol {protocol}`; write {known}.")
     if quick and protocol != FIRST:
         raise ValueError(
             f"`--quick` is a smaller `--protocol {FIRST}`; write one of `--quick`, `--protocol {protocol}`."
         )
-    return QUICK if quick else {FIRST: WHOLE, "beyond": BEYOND_STUDY}[protocol]
+    return QUICK if quick else PROTOCOLS[protocol]
 
 
 def run_study(results: Path, models: Path, *, workers: int = 1, protocol: str = FIRST, quick: bool = False) -> None:
