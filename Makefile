@@ -27,6 +27,8 @@
 # make study-quick  one setting of it, small, under five minutes
 # make beyond  two settings more: changing η, a self-teacher, TAID, a sharpened teacher; goes on where it stopped, then writes docs/beyond.md
 # make beyond-page  only docs/beyond.md and its picture, from the results in the repository
+# make passes  sft and target-sft over one and five passes, on the noisy rows; goes on where it stopped, then writes docs/fewer-passes.md
+# make passes-page  only docs/fewer-passes.md and its picture, from the results in the repository
 # make search-regret  does `qtarget search` find what pays? six settings of the study, an hour on one core; goes on where it stopped, then writes docs/search.md
 # make study-real  the study on pre-trained models, hours on a CPU: MODELS says where weights are (docs/real-models.md); goes on where it stopped
 # make real-page   only docs/real-models.md, from the results in the repository
@@ -43,13 +45,14 @@ TORCH ?= 2.13.0
 DEMO_OUT ?= runs/demo
 STUDY ?= benchmarks/results/study
 BEYOND ?= benchmarks/results/beyond
+PASSES ?= benchmarks/results/passes
 WORKERS ?= 1
 REAL ?= benchmarks/results/real_models
 # Such as `--model Qwen/Qwen2.5-Coder-0.5B-Instruct=models/qwen.gguf`; the hub is asked for what is not named.
 MODELS ?=
 SMOLLM2 := runs/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-vllm test-oldest test-newest test-deepspeed test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick beyond beyond-page search-regret study-real real-page real-quick clean
+.PHONY: site site-links notebooks tutorial package install-docs demo install-dev install-oldest test test-browser test-gpu test-vllm test-oldest test-newest test-deepspeed test-python check lint public-api verify bench bench-teacher chaos docs study study-page study-quick beyond beyond-page passes passes-page search-regret study-real real-page real-quick clean
 
 demo: .venv/installed
 	$(BIN)/qtarget demo --out $(DEMO_OUT)
@@ -152,6 +155,13 @@ beyond: .venv/installed
 
 beyond-page: .venv/installed
 	$(BIN)/qtarget study --protocol beyond --results $(BEYOND) --page docs/beyond.md
+
+passes: .venv/installed
+	$(BIN)/qtarget study --protocol passes --results $(PASSES) --workers $(WORKERS)
+	$(BIN)/qtarget study --protocol passes --results $(PASSES) --page docs/fewer-passes.md
+
+passes-page: .venv/installed
+	$(BIN)/qtarget study --protocol passes --results $(PASSES) --page docs/fewer-passes.md
 
 study-quick: .venv/installed
 	$(BIN)/qtarget study --quick --results runs/study-quick --workers $(WORKERS)

@@ -8,10 +8,10 @@ from qtarget.study.tuned.tuned_arms import OURS, StudyArm, grid, spread, study_a
 ONE_PASS, FIVE_PASSES = 10, 50
 """Optimizer steps: 300 rows, 32 a step."""
 SFT_FEW, OURS_FEW = "sft, 1 or 5 passes", "target-sft, 1 or 5 passes"
-KEPT_ARMS = ("base", "sft", OURS)
+ARMS_OF_THE_FIRST = ("base", "sft", OURS)
 """Arms of the first study: their runs in these settings are its own."""
-CONTRASTS = (Contrast(SFT_FEW, "sft"), Contrast(OURS, SFT_FEW), Contrast(OURS_FEW, OURS))
-STATED = {
+_CONTRASTS = (Contrast(SFT_FEW, "sft"), Contrast(OURS, SFT_FEW), Contrast(OURS_FEW, OURS))
+_STATED = {
     "question": (
         "In the first study every arm passes 16 or 53 times over 300 rows, and where 30 % of the steps are wrong "
         "target-sft is far above sft. Is sft, tuned over one and five passes, better there than over 16 and 53, and "
@@ -32,7 +32,7 @@ def arms_of_fewer_passes(short: int = ONE_PASS, long: int = FIVE_PASSES) -> tupl
     """Three arms of the first study and two with few steps, which a smaller study has fewer of."""
     etas = ({"eta": 0.2}, {"eta": 0.5}, {"eta": 0.8})
     return (
-        *(arm for arm in study_arms() if arm.name in KEPT_ARMS),
+        *(arm for arm in study_arms() if arm.name in ARMS_OF_THE_FIRST),
         StudyArm(SFT_FEW, "sft", grid({}, short, long)),
         StudyArm(OURS_FEW, "target-sft", spread(etas, short, long)),
     )
@@ -41,6 +41,6 @@ def arms_of_fewer_passes(short: int = ONE_PASS, long: int = FIVE_PASSES) -> tupl
 PASSES_STUDY = TunedStudy(
     (Setting(0.3, "ignorant", "blunt"), Setting(0.3, "mistaken", "blunt")),
     arms=arms_of_fewer_passes(),
-    contrasts=CONTRASTS,
-    stated=STATED,
+    contrasts=_CONTRASTS,
+    stated=_STATED,
 )

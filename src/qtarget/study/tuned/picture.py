@@ -10,6 +10,7 @@ from qtarget.disk.files import replacing
 from qtarget.study.tuned.analysis import Curve, SettingResult
 from qtarget.study.tuned.beyond import BY_TOKEN, SCHEDULED, SELF_TAUGHT
 from qtarget.study.tuned.design import TunedStudy
+from qtarget.study.tuned.fewer_passes import OURS_FEW, SFT_FEW
 from qtarget.study.tuned.settings import Setting
 from qtarget.study.tuned.tuned_arms import (
     COMMON,
@@ -34,6 +35,8 @@ LOOKS = {
     BY_TOKEN: ("#4fae8f", ">"),
     "taid": ("#b04f86", "v"),
     SELF_TAUGHT: ("#3d6fb6", "*"),
+    SFT_FEW: ("#e0a070", "o"),
+    OURS_FEW: ("#4fae8f", "*"),
 }
 """Colour and marker of an arm."""
 DECODING_PANELS: dict[str, Decoding | None] = {
