@@ -9,7 +9,7 @@ import pytest
 from qtarget.disk.pages import filled
 from qtarget.study.tuned.analysis import finished_settings
 from qtarget.study.tuned.design import TunedStudy, chosen_for
-from qtarget.study.tuned.fewer_passes import FIVE_PASSES, ARMS_OF_THE_FIRST, ONE_PASS, PASSES_STUDY
+from qtarget.study.tuned.fewer_passes import ARMS_OF_THE_FIRST, FIVE_PASSES, ONE_PASS, PASSES_STUDY
 from qtarget.study.tuned.outcome import known_outcome, path_of
 from qtarget.study.tuned.page import study_parts
 from qtarget.study.tuned.protocol import kept_protocol
