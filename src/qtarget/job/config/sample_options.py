@@ -8,6 +8,7 @@ from typing import Any, Literal, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from qtarget.console import shortened
+from qtarget.job.config.ranges import sample_range_complaints
 from qtarget.target.hyperparameters import suggestion
 
 SampleKeep = Literal["right", "all", "best"]
@@ -16,8 +17,6 @@ SAMPLES_EACH = 4
 """Samples of a prompt of the rows, unless it is said; a task says its own."""
 FILTERED: tuple[SampleKeep, ...] = ("right", "best")
 """What of `keep` needs to know which samples are right."""
-LEAST = {"k": 1, "max_new_tokens": 1, "limit": 1, "batch_size": 1, "temperature": 0, "seed": 0}
-"""The least number of a key."""
 NOT_IN_ROUNDS = {
     "model": "the student of each round writes its own samples",
     "out": "each round has a folder of its own in `output_dir`",
@@ -109,27 +108,26 @@ def sample_complaints(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     given = values.get("sample")
     if not isinstance(given, Mapping):
         return
+    out_of_range = dict(sample_range_complaints(given))
     hints = get_type_hints(SampleOptions)
     for key, value in given.items():
         if key not in hints:
             yield "sample", f"`sample` has no key `{shortened(str(key))}`; {suggestion(str(key), [*hints])}"
-        elif value is not None and (why := _fault(key, value, hints[key])):
+        elif key in out_of_range:
+            yield "sample", out_of_range[key]
+        elif value in ("", []):
+            yield "sample", f"`sample: {{{key}}}` is empty; give it a value, or remove it."
+        elif value is not None and (why := _type_fault(value, hints[key])):
             yield "sample", f"`sample: {{{key}: {shortened(str(value))}}}` is not accepted: {why}."
 
 
-def _fault(key: str, value: Any, hint: Any) -> str:
-    """Why a value is not one of its key; "" where it is."""
-    if isinstance(value, bool) and hint is not bool:
-        return f"it stands without a value; write `{key}: …`"
+def _type_fault(value: Any, hint: Any) -> str:
+    """Why a value is not of a type; "" where it is."""
     try:
-        number = TypeAdapter(hint).validate_python(value)
+        TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
         return " or ".join(dict.fromkeys(each["msg"] for each in error.errors()))
-    if key in LEAST and not LEAST[key] <= number < float("inf"):
-        return f"write {LEAST[key]} or more, as in `{key}: {max(LEAST[key], 1)}`"
-    if key == "top_p" and not 0 < number <= 1:
-        return "write a share of mass above 0 and up to 1, as in `top_p: 0.95`"
-    return "it is empty" if value in ("", []) else ""
+    return ""
 
 
 def sample_options(values: Mapping[str, Any]) -> SampleOptions:
