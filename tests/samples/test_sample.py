@@ -22,7 +22,7 @@ from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import job_of, read_job
 from qtarget.job.rows.rendering import rows_trainer
 from qtarget.models.identity import weights_identity
-from qtarget.samples.kept_samples import _joined
+from qtarget.samples.kept_samples import WEIGHS_NOTHING, SampleSummary, _joined, remedy_for
 from qtarget.samples.sampled_prompts import rendering_of, sampled_prompts
 
 
@@ -94,6 +94,21 @@ def test_another_choice_of_rows_draws_nothing_again(here, capsys):
     assert sampled(capsys, "--keep", "best").code == 0
     assert (here / "s/prompts/samples.jsonl").read_bytes() == before
     assert len(rows_in(here / "s")) < len(all_rows)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "advice"),
+    [
+        ({WEIGHS_NOTHING: 1, "not right": 3}, "write `weights: equal`"),
+        ({"cut off": 1, "not right": 3}, "Draw more of each (`sample: {k: 16}`)"),
+        ({"cut off": 3, "not right": 1}, "`sample: {max_new_tokens: 40}`"),
+    ],
+)
+def test_the_advice_is_about_what_left_every_sample_out(left_out, advice):
+    summary = SampleSummary(
+        1, 4, 1, 0, left_out.get("cut off", 0), 0, 0, 0, 9.0, left_out, "right", "paced", "m", {"max_new_tokens": 20}
+    )
+    assert advice in remedy_for(summary)
 
 
 def test_cut_off_samples_are_never_kept(here, capsys):

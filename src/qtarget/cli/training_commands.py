@@ -74,7 +74,7 @@ def train_command(arguments: ConfigArguments = None) -> None:
         from qtarget.job.teacher_mass import announce_mass
         from qtarget.job.training import claimed_output, prepare_training, run_training
         from qtarget.job.training_table import TrainingTable
-        from qtarget.samples.run_rounds import prepare_rounds
+        from qtarget.samples.run_rounds import check_rounds_can_run
         from qtarget.train.roll_call import ranks_told
 
         held.enter_context(ranks_told(ends_process=True))
@@ -83,7 +83,7 @@ def train_command(arguments: ConfigArguments = None) -> None:
             if job.args.log_level != "passive":
                 noise.show_from(job.args.get_process_log_level())
             if job.rounds is not None:
-                prepare_rounds(job)
+                check_rounds_can_run(job)
             else:
                 trainer = prepare_training(job)
                 held.enter_context(claimed_output(trainer))

@@ -58,7 +58,9 @@ class JobTrainer(TargetSFTTrainer):
             ValueError: lists what differs.
         """
         self.start, self.sealed_run.verified = start, start.newest
-        if start.newest is not None and self.facts.job.sample is None:  # a sample's rows are never those of the run
+        if (
+            start.newest is not None and self.facts.job.row_limit is None
+        ):  # the first rows alone are never those of the run
             self.sealed_run.begin_ahead(str(start.newest))
 
     @property

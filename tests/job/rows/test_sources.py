@@ -180,7 +180,7 @@ def test_a_sample_is_the_first_rows_and_reads_no_others(tmp_path, home, name):
     write(tmp_path / "a.jsonl", *ROWS).open("a").write("this is no row\n" * 5)
     saved(tmp_path / "saved", "train")
     hub_like(tmp_path / "hub", "train")
-    assert list(loaded(tmp_path / name, sample=4).rows) == ROWS[:4]
+    assert list(loaded(tmp_path / name, row_limit=4).rows) == ROWS[:4]
 
 
 @pytest.mark.parametrize("maker", ["files", "folder", "saved"])
