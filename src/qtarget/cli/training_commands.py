@@ -28,6 +28,7 @@ ConfigArguments = Annotated[
     typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]", show_default=False, help="The run, and keys over its own."),
 ]
 NOT_REPEATED = ("--resume-from-checkpoint", "--hub-token")
+"""Flags of a run that the command to go on with it does not repeat."""
 RUN_HELP = """
 
 CONFIG.yaml holds `key: value` lines, and `--key value` behind it overrides one.
@@ -118,8 +119,10 @@ def _untrained() -> Iterator[None]:
 
 
 def _resuming(arguments: list[str]) -> Callable[[str], str]:
-    """The command that goes on with a run that was stopped, without a token of the hub's, by the checkpoint that is to
-    be named, or ""; its launcher is unknown where there is one."""
+    """What gives the command that goes on with this run, should it be stopped: by the checkpoint to name, "" for none.
+
+    The command repeats no token of the hub's. Under a launcher, whose own words are not known, it is not spelled out.
+    """
     from qtarget.job.training import go_on_with
 
     if "WORLD_SIZE" in os.environ:
