@@ -35,12 +35,9 @@ class NumberRange(NamedTuple):
         be."""
         low = f"a number above {self.least:g}" if self.above else f"{self.least:g} or more"
         if self.most in (LARGEST_COUNT, math.inf):
-            largest = min(LARGEST_NUMBER, self.most)
-            return (
-                f"at most {largest:g}"
-                if number > largest
-                else ", or ".join([low, *(f"{each:g}" for each in self.also)])
-            )
+            if number > min(LARGEST_NUMBER, self.most):
+                return f"at most {LARGEST_NUMBER:g}" if math.isinf(self.most) else f"at most {LARGEST_COUNT:,}"
+            return ", or ".join([low, *(f"{each:g}" for each in self.also)])
         if self.above or self.below:
             return f"{low} and {'less than' if self.below else 'at most'} {self.most:g}"
         return f"{self.least:g} to {self.most:,.0f}"
