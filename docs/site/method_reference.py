@@ -1,7 +1,7 @@
 """The reference of the methods: all that the catalogue says of each."""
 
 from qtarget.disk.pages import markdown
-from qtarget.job.method_pages import Entry, entries
+from qtarget.job.method_pages import MethodEntry, entries
 
 HEAD = """# Every method
 
@@ -19,7 +19,7 @@ def method_pages() -> dict[str, str]:
     return {"methods.md": "\n".join([HEAD, *(_section(entry) for entry in entries())])}
 
 
-def _section(entry: Entry) -> str:
+def _section(entry: MethodEntry) -> str:
     facts = {
         "use when": entry.use_when,
         "trust γ": f"`{entry.trust}`",
@@ -35,7 +35,7 @@ def _section(entry: Entry) -> str:
     return f"## {entry.name}\n\n{_escaped(entry.summary)}\n\n{table}\n\n{_parameters(entry)}\n"
 
 
-def _parameters(entry: Entry) -> str:
+def _parameters(entry: MethodEntry) -> str:
     rows = [(f"`{p.name}`", f"`{p.default}`", p.domain, _escaped(p.meaning)) for p in entry.parameters]
     return markdown(("hyperparameter", "default", "may be", "meaning"), rows) if rows else ""
 

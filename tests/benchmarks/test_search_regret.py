@@ -110,7 +110,7 @@ def test_what_search_trains_is_what_the_study_trains(regret, tmp_path):
     rows = [json.loads(line) for line in (home / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     trainer = lab_trainer(
         qt.method("target-sft", eta=0.5), lab.load_student(world), world, rows, lab.teacher_path(world),
-        tmp_path / "scratch", lambda done, total: None, steps=steps, batch_size=world.batch_size,
+        tmp_path / "scratch", steps=steps, batch_size=world.batch_size,
         learning_rate=config["learning_rate"], seed=1000,
     )  # fmt: skip
     trainer.train()

@@ -82,7 +82,7 @@ CASES = {
     ),
     "a count beyond arithmetic": (
         "config.yaml --per-device-train-batch-size 10000000000000000000000000",
-        ["is out of range", "at most 2.14748e+09"],
+        ["is out of range", "at most 2,147,483,647"],
     ),
     "no chat mask": ("config.yaml --assistant-only-loss", ["assistant_only_loss"]),
 }

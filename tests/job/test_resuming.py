@@ -285,7 +285,7 @@ def test_an_output_folder_that_cannot_be_written_is_said_before_the_work(here, c
 
 
 def test_a_sample_of_the_rows_is_not_taken_for_other_rows(finished, here, capsys, monkeypatch):
-    monkeypatch.setattr("qtarget.job.validate.SAMPLE_ROWS", 4)
+    monkeypatch.setattr("qtarget.job.validate.FIRST_ROWS", 4)
     shutil.copytree(finished / "checkpoint-2", here / "out" / "checkpoint-2")
     said = command(capsys, "validate", "config.yaml", "--quick", "--resume-from-checkpoint")
     assert said.code == 0, said.err

@@ -227,8 +227,14 @@ def test_what_cannot_follow_a_cache_is_refused(here, capsys, words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--cache-missing-mass 0", "`cache_missing_mass: 0` is out of range; expected a number between 0 and 1"),
-        ("--cache-missing-mass 1", "`cache_missing_mass: 1` is out of range; expected a number between 0 and 1"),
+        (
+            "--cache-missing-mass 0",
+            "`cache_missing_mass: 0` is out of range; expected a number above 0 and less than 1",
+        ),
+        (
+            "--cache-missing-mass 1",
+            "`cache_missing_mass: 1` is out of range; expected a number above 0 and less than 1",
+        ),
         ("--cache-min-k 4", "`cache_min_k` bounds how many tokens `cache_missing_mass` keeps"),
         ("--cache-missing-mass 0.1 --cache-min-k 9 --cache-max-k 8", "expected 1 ≤ `cache_min_k` ≤ `cache_max_k`"),
         ("--cache-missing-mass 0.1 --cache-max-k 99999", "`cache_max_k: 99999` is more than the"),

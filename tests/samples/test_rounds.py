@@ -203,7 +203,7 @@ REFUSED = {
     "writer": (("--sample", "{model: teacher}"), "the student of each round writes its own samples"),
     "cache": (("--teacher-cache", "c", "--teacher", "null"), "write `teacher: path/or/hub-name` beside it"),
     "teacher": (("--teacher", "null"), "needs a teacher"),
-    "answer": (("--sample", "{grade: number, answer: no}"), "no row has a column `no`"),
+    "answer": (("--sample", "{grade: number, answer: no}"), "`sample: {answer: no}`: no row has that column"),
     "launch": (("--rounds-launch", "no-such-launcher -n 2"), "there is no command no-such-launcher"),
     "adapter": (("--use-peft", "--rounds-from", "last"), "no adapter is put on an adapter"),
     "no rounds": (("--rounds", "null", "--rounds-from", "last"), "add `rounds: 2`, or remove it"),
@@ -223,12 +223,12 @@ def test_refused_before_the_first_round(here, capsys, case):
 def test_several_processes_are_not_started_by_hand(here, capsys, monkeypatch):
     from qtarget.job.config.flags import RunArguments
     from qtarget.job.config.read_job import read_job
-    from qtarget.samples.run_rounds import prepare_rounds
+    from qtarget.samples.run_rounds import check_rounds_can_run
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     job = read_job(RunArguments(Path("config.yaml"), {"rounds": ["2"]}))
     with pytest.raises(ValueError, match="rounds_launch: accelerate launch"):
-        prepare_rounds(job)
+        check_rounds_can_run(job)
 
 
 def test_validate_estimate_and_search_know_rounds(here, capsys):

@@ -22,7 +22,7 @@ from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import job_of, read_job
 from qtarget.job.rows.rendering import rows_trainer
 from qtarget.models.identity import weights_identity
-from qtarget.samples.kept_samples import _joined
+from qtarget.samples.kept_samples import WEIGHS_NOTHING, SampleSummary, _joined, remedy_for
 from qtarget.samples.sampled_prompts import rendering_of, sampled_prompts
 
 
@@ -94,6 +94,21 @@ def test_another_choice_of_rows_draws_nothing_again(here, capsys):
     assert sampled(capsys, "--keep", "best").code == 0
     assert (here / "s/prompts/samples.jsonl").read_bytes() == before
     assert len(rows_in(here / "s")) < len(all_rows)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "advice"),
+    [
+        ({WEIGHS_NOTHING: 1, "not right": 3}, "write `weights: equal`"),
+        ({"cut off": 1, "not right": 3}, "Draw more of each (`sample: {k: 16}`)"),
+        ({"cut off": 3, "not right": 1}, "`sample: {max_new_tokens: 40}`"),
+    ],
+)
+def test_the_advice_is_about_what_left_every_sample_out(left_out, advice):
+    summary = SampleSummary(
+        1, 4, 1, 0, left_out.get("cut off", 0), 0, 0, 0, 9.0, left_out, "right", "paced", "m", {"max_new_tokens": 20}
+    )
+    assert advice in remedy_for(summary)
 
 
 def test_cut_off_samples_are_never_kept(here, capsys):
@@ -282,9 +297,10 @@ REFUSED = {
     "temperature 0": ({"temperature": 0}, (), "gives the same answer 3 times; write `k: 1`"),
     "unknown key": ({"kep": "right"}, (), "`sample` has no key `kep`; did you mean \"keep\"?"),
     "keep": ({"keep": "some"}, (), "`sample: {keep: some}` is not accepted"),
-    "k": ({"k": 0}, (), "write 1 or more, as in `k: 1`"),
-    "top_p": ({"top_p": 0}, (), "as in `top_p: 0.95`"),
-    "k is a switch": ({"k": True}, (), "stands without a value; write `k: …`"),
+    "k": ({"k": 0}, (), "`sample: {k: 0}` is out of range; expected 1 or more, as in `sample: {k: 8}`"),
+    "k is a switch": ({"k": True}, (), "`sample: {k}` stands without a number; write `sample: {k: 8}`"),
+    "k is no number": ({"k": "many"}, (), "`sample: {k: many}` is not accepted"),
+    "empty": ({"prompts": ""}, (), "`sample: {prompts}` is empty"),
     "task and grade": ({"task": "lab-weak-operator"}, (), "has its own questions and its own grader"),
     "no such grader": ({"grade": "numbr"}, (), "Did you mean 'number'?"),
     "streaming": ({}, ("--streaming", "--max-steps", "3"), "write `streaming: false`"),

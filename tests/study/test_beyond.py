@@ -35,9 +35,10 @@ from qtarget.study.tuned.own_context import (
     step_results,
     told_rows,
 )
-from qtarget.study.tuned.page import configurations_table, study_parts, write_study_page
+from qtarget.study.tuned.page import study_parts, write_study_page
 from qtarget.study.tuned.protocol import kept_protocol, study_protocol
 from qtarget.study.tuned.run_study import study_of
+from qtarget.study.tuned.score_tables import configurations_table
 from qtarget.study.tuned.settings import DEMO_SETTING, Setting
 from qtarget.study.tuned.tuned_arms import COMMON, OURS
 

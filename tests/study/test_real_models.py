@@ -28,9 +28,9 @@ from qtarget.study.real_models.real_protocol import read_protocol
 from qtarget.study.real_models.real_rows import (
     RealRow,
     check_apart,
+    gsm8k_row,
     made_rows,
     parts_digest,
-    rationale,
     with_slip,
     write_parts,
 )
@@ -322,10 +322,10 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 
 
 def test_human_rationales_lose_their_notes_and_end_in_a_box():
-    row = rationale({"question": " Q? ", "answer": "2 and 3 are <<2+3=5>>5.\nSo 1,005.\n#### 1,005"})
+    row = gsm8k_row({"question": " Q? ", "answer": "2 and 3 are <<2+3=5>>5.\nSo 1,005.\n#### 1,005"})
     assert row == RealRow("Q?", "2 and 3 are 5.\nSo 1,005.\nThe final answer is $\\boxed{1005}$.", "1005")
     with pytest.raises(ValueError, match="none of GSM8K's"):
-        rationale({"question": "Q?", "answer": "5"})
+        gsm8k_row({"question": "Q?", "answer": "5"})
 
 
 def test_rows_that_are_others_than_those_of_earlier_units_are_refused(tmp_path):
@@ -341,9 +341,7 @@ def test_rows_that_are_others_than_those_of_earlier_units_are_refused(tmp_path):
     save_unit(first, study.results, conduct_unit(first, study))
     assert "kept" not in read_unit(first, study.results)
     write_lines(tmp_path / "test.jsonl", [{"question": f"new {n}", "answer": f"{n}\n#### {n}"} for n in range(4)])
-    with pytest.raises(
-        ValueError, match=r"are others than those of the units that are done .*--rows openai/gsm8k=FOLDER"
-    ):
+    with pytest.raises(ValueError, match=r"are not those of the units that are done .*--rows openai/gsm8k=FOLDER"):
         conduct_unit(Unit(small.name, "test", "base"), study)
 
 
@@ -376,7 +374,7 @@ def test_a_command_does_not_outlive_the_study(tmp_path, monkeypatch):
 
 
 def test_an_estimate_is_by_units_of_the_kind_that_are_done(study, tmp_path):
-    assert estimate_sentence(study, []) == "14 units; none of those asked for is to do."
+    assert estimate_sentence(study, []) == "14 units; all that were asked for are done."
     none_done = replace(study, results=tmp_path)
     units = units_in_order(study.protocol)
     assert "14 units, 14 of them to do: about 2.3 hours." in estimate_sentence(none_done, units)  # 10 minutes each
@@ -398,7 +396,7 @@ def test_places_that_are_not_there_or_of_no_setting_are_refused_by_the_command(t
         (["--model", "SmolLM2"], "write --model NAME=PLACE"),
         (["--model", f"a={tmp_path / 'none'}"], "is not there"),
         (["--model", f"other/model={tmp_path}"], "the protocol has HuggingFaceTB/SmolLM2-135M-Instruct"),
-        (["--setting", "smol"], "--setting smol is none of this protocol"),
+        (["--setting", "smol"], "--setting smol: the protocol has no such setting; write one of"),
         (["--protocol", "nonesuch"], "nonesuch is no protocol"),
         (["--page", str(tmp_path / "none.md")], "none.md is not there"),
     ):

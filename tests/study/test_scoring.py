@@ -68,10 +68,3 @@ def test_cutting_completions_short_is_reported(teacher, tokenizer):
     cut = score_model(teacher, tokenizer, QUESTIONS, replace(PROTOCOL, max_new_tokens=5))
     assert whole.truncated_share < 0.2
     assert (cut.truncated_share, cut.mean_tokens, cut.average.mean) == (1.0, 5.0, 0.0)
-
-
-def test_progress_counts_questions(teacher, tokenizer):
-    calls = []
-    short = replace(PROTOCOL, max_new_tokens=1)
-    score_model(teacher, tokenizer, QUESTIONS, short, lambda *call: calls.append(call), batch_questions=4)
-    assert calls == [(4, 6), (6, 6)]

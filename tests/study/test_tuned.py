@@ -180,8 +180,8 @@ def test_of_a_finished_study_nothing_is_measured(place, monkeypatch):
 def test_workers_make_what_one_process_makes(place, tmp_path):
     untouched = [run for run in TINY.development_runs(DEMO_SETTING) if not run.trains]
     elsewhere = StudyFolders(tmp_path / "results", place.models)
-    with schedule.working_hands(2, elsewhere) as hands:
-        (made,) = schedule._make(untouched, TINY, DEMO_SETTING, elsewhere, hands, console())
+    with schedule.task_runner(2, elsewhere) as run_tasks:
+        (made,) = schedule._outcomes_of(untouched, TINY, DEMO_SETTING, elsewhere, run_tasks, console())
     known = known_outcome(untouched[0], place.results)
     assert known is not None
     assert made.answers == known.answers
@@ -196,9 +196,9 @@ def test_a_worker_that_is_killed_is_said_in_words(tmp_path):
     place = StudyFolders(tmp_path / "results", tmp_path / "models")
     with (
         pytest.raises(ValueError, match=r"was killed.*stays in .*results, and the same command goes on from there"),
-        schedule.working_hands(2, place) as hands,
+        schedule.task_runner(2, place) as run_tasks,
     ):
-        list(hands([killed_worker, killed_worker]))
+        list(run_tasks([killed_worker, killed_worker]))
 
 
 def test_an_interrupted_run_leaves_no_result(tmp_path, monkeypatch):

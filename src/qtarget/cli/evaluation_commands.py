@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qtarget.cli.terminal import AsJson, preparation, print_json, print_view
+from qtarget.cli.terminal import AsJson, ReadsPickles, TrustsCode, preparation, print_json, print_view
 from qtarget.console import SafeConsole
 
 if TYPE_CHECKING:
@@ -77,10 +77,8 @@ class EvalOptions:
     batch_size: Annotated[int | None, typer.Option(help="Completions at once.", show_default="the engine's")] = None
     dtype: Annotated[str, typer.Option(help="A torch dtype's name, or auto.")] = "auto"
     device: Annotated[str, typer.Option(help="As torch names it, or auto.")] = "auto"
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model's.")] = False
-    allow_pickled_weights: Annotated[
-        bool, typer.Option("--allow-pickled-weights", help="Read weights that are a pickle too.")
-    ] = False
+    trust_remote_code: TrustsCode = False
+    allow_pickled_weights: ReadsPickles = False
     regrade: Annotated[bool, typer.Option("--regrade", help="Only grade the samples again.")] = False
     base: Annotated[str | None, typer.Option(help="Model before training: forgetting.", show_default=False)] = None
     reference_rows: Annotated[Path | None, typer.Option(help="Rows for calibration.", show_default=False)] = None
@@ -138,20 +136,14 @@ def tasks_command(
 )
 @options_from(EvalOptions)
 def eval_command(options: EvalOptions) -> None:
-    from qtarget.data.user_files.paths import check_model_name
     from qtarget.evaluate.run.conduct import conduct_evaluation
     from qtarget.evaluate.run.prepare import prepare_evaluation
     from qtarget.evaluate.run.progress_display import quiet_progress
     from qtarget.evaluate.run.view import results_view
 
     progress = quiet_progress()
-    named = {"MODEL": options.model, "--base": options.base, "--adapter": options.adapter}
-    if options.generator == "http":
-        named = {}
-    with preparation(named):
-        for given, name in named.items():
-            if name is not None:
-                check_model_name(name, given)
+    opened = {"MODEL": options.model, "--base": options.base, "--adapter": options.adapter}
+    with preparation({} if options.generator == "http" else opened):
         prepared = prepare_evaluation(options.plan())
     results = conduct_evaluation(prepared, progress)
     print_json(results.as_json()) if options.as_json else print_view(results_view, results)

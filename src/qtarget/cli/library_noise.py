@@ -28,7 +28,7 @@ shows_all_noise: ContextVar[bool] = ContextVar("shows_all_noise", default=False)
 _LINE_SECONDS = 10.0
 
 
-class DivertedError(io.TextIOBase):
+class DivertedStderr(io.TextIOBase):
     """Standard error while it is diverted: lines go to the log, a progress bar's to the terminal, in short.
 
     Args:
@@ -86,7 +86,7 @@ class DivertedError(io.TextIOBase):
 class LogEcho(logging.Handler):
     """Shows on the terminal what a library logs as an error. bitsandbytes' are none where nothing is quantised."""
 
-    def __init__(self, stream: DivertedError) -> None:
+    def __init__(self, stream: DivertedStderr) -> None:
         super().__init__(logging.ERROR)
         self.stream = stream
         self._shown: logging.LogRecord | None = None
@@ -101,12 +101,12 @@ class LogEcho(logging.Handler):
 class LibraryNoise:
     """The log of what libraries print: a file without a name until `keep` gives it one."""
 
-    def __init__(self, stream: DivertedError | None, echo: LogEcho | None) -> None:
+    def __init__(self, stream: DivertedStderr | None, echo: LogEcho | None) -> None:
         self._stream, self._echo = stream, echo
 
     def say(self, line: str) -> None:
         """Print a line on standard error at once; may be called in a signal handler."""
-        (self._stream or DivertedError(None, 2)).say(line)
+        (self._stream or DivertedStderr(None, 2)).say(line)
 
     def show_from(self, level: int) -> None:
         """Show on the terminal too what libraries log at a level and above."""
@@ -137,7 +137,7 @@ def diverted_noise() -> Iterator[LibraryNoise]:
         return
     sys.stderr.flush()
     terminal, before = os.dup(2), sys.stderr
-    stream = DivertedError(tempfile.TemporaryFile(buffering=0), terminal)  # noqa: SIM115  (closed below)
+    stream = DivertedStderr(tempfile.TemporaryFile(buffering=0), terminal)  # noqa: SIM115  (closed below)
     os.dup2(stream.log.fileno(), 2)
     sys.stderr = stream  # pyright: ignore[reportAttributeAccessIssue]
     try:
@@ -152,7 +152,7 @@ def diverted_noise() -> Iterator[LibraryNoise]:
 
 
 @contextmanager
-def _echoed_logs(stream: DivertedError) -> Iterator[LogEcho]:
+def _echoed_logs(stream: DivertedStderr) -> Iterator[LogEcho]:
     echo, loggers = LogEcho(stream), [logging.getLogger(name) for name in ("", *KEPT_LOGGERS)]
     quiet = logging.StreamHandler(stream)  # a root without a handler of its own would print warnings elsewhere
     loggers[0].addHandler(quiet)
@@ -166,7 +166,7 @@ def _echoed_logs(stream: DivertedError) -> Iterator[LogEcho]:
             logger.removeHandler(echo)
 
 
-def _show_own_warnings(stream: DivertedError) -> None:
+def _show_own_warnings(stream: DivertedStderr) -> None:
     """Show the warnings that qtarget gives, each once; write the others to the log, as Python formats them."""
     seen: set[str] = set()
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from qtarget.cli.library_noise import diverted_noise
-from qtarget.cli.terminal import AsJson, preparation, print_json
+from qtarget.cli.terminal import AsJson, ReadsPickles, TrustsCode, preparation, print_json
 from qtarget.console import SafeConsole
 
 model_app = typer.Typer()
@@ -40,21 +40,17 @@ def chat_command(
     dtype: Annotated[str, typer.Option(help="A torch dtype's name, or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="As torch names it, or auto.")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Commit or branch on the hub.", show_default=False)] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model's.")] = False,
-    allow_pickled_weights: Annotated[
-        bool, typer.Option("--allow-pickled-weights", help="Read weights that are a pickle too.")
-    ] = False,
+    trust_remote_code: TrustsCode = False,
+    allow_pickled_weights: ReadsPickles = False,
 ) -> None:
     with diverted_noise():
         from qtarget.cli.chat_loop import converse
-        from qtarget.data.user_files.paths import check_model_name
         from qtarget.evaluate.dialogue import AnswerSettings, Dialogue, Partner
         from qtarget.evaluate.generators.huggingface import HuggingFace
 
         with preparation({"MODEL": model}):
             settings = AnswerSettings(temperature, top_p, max_new_tokens, seed)
             settings.check()
-            check_model_name(model, "MODEL")
             options: Any = {"trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights}
             source = HuggingFace(model, revision=revision, dtype=dtype, device=device, **options)
             dialogue = Dialogue(source.tokenizer, system)
@@ -74,23 +70,16 @@ def merge_command(
     base: Annotated[
         str | None, typer.Option(help="Its base, where that is elsewhere now.", show_default="the adapter's own")
     ] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the base's.")] = False,
-    allow_pickled_weights: Annotated[
-        bool, typer.Option("--allow-pickled-weights", help="Read weights that are a pickle too.")
-    ] = False,
+    trust_remote_code: TrustsCode = False,
+    allow_pickled_weights: ReadsPickles = False,
     as_json: AsJson = False,
 ) -> None:
     with diverted_noise():
-        from qtarget.data.user_files.paths import check_model_name
         from qtarget.job.merged_model import check_free, write_merged
         from qtarget.models.merging import plan_merge
 
-        named = {"ADAPTER": adapter, "--base": base}
-        with preparation(named):
+        with preparation({"ADAPTER": adapter, "--base": base}):
             check_free(out)
-            for given, name in named.items():
-                if name is not None:
-                    check_model_name(name, given)
             options: Any = {"trust_remote_code": trust_remote_code, "allow_pickled_weights": allow_pickled_weights}
             plan = plan_merge(adapter, base, **options)
         probe = write_merged(plan, out)

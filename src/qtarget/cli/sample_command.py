@@ -38,7 +38,7 @@ command goes on, and ends with the same rows. `rounds: 2` in the file lets
 
 
 @dataclass(frozen=True)
-class SampleWords:
+class SampleCommandOptions:
     """Arguments and options of `qtarget sample`, in the order of its help. None: as the section `sample` says."""
 
     arguments: ConfigArguments = None
@@ -102,8 +102,8 @@ def _let_prompts_be_rows(values: dict[str, Any]) -> None:
     short_help="Write a model's own completions as rows to train on.",
     help=SAMPLE_HELP,
 )
-@options_from(SampleWords)
-def sample_command(options: SampleWords) -> None:
+@options_from(SampleCommandOptions)
+def sample_command(options: SampleCommandOptions) -> None:
     with diverted_noise():
         from qtarget.evaluate.run.progress_display import quiet_progress
         from qtarget.samples.prepare_sampling import ROWS, prepare_sampling

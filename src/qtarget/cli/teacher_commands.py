@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qtarget.cli.library_noise import diverted_noise
-from qtarget.cli.terminal import EXIT_FAILED, AsJson, preparation, print_json, print_view
+from qtarget.cli.terminal import EXIT_FAILED, AsJson, ReadsPickles, preparation, print_json, print_view
 from qtarget.cli.training_commands import PASS_KEYS_ON, ConfigArguments
 from qtarget.console import SafeConsole
 from qtarget.outcomes import Refusal
@@ -125,17 +125,13 @@ def serve_command(
     top_k_limit: Annotated[int, typer.Option(help="The most tokens kept of a distribution.", min=0)] = 256,
     batch_tokens: Annotated[int, typer.Option(help="Tokens through the model at once.", min=1)] = 8192,
     waiting: Annotated[int, typer.Option(help="Requests that may wait; more are sent away.", min=0)] = 16,
-    allow_pickled_weights: Annotated[
-        bool, typer.Option("--allow-pickled-weights", help="Read weights that are a pickle too.")
-    ] = False,
+    allow_pickled_weights: ReadsPickles = False,
 ) -> None:
     """Answer trainings over HTTP with what a teacher expects at each token."""
-    from qtarget.data.user_files.paths import check_model_name
     from qtarget.teacher.served.server import open_server
     from qtarget.teacher.served.wire import Limits
 
     with preparation({"MODEL": model}):
-        check_model_name(model, "MODEL")
         limits = Limits(top_k_limit, batch_tokens, waiting)
         server = open_server(model, host, port, dtype, limits, allow_pickled_weights=allow_pickled_weights)
     server.run()

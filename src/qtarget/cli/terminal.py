@@ -17,6 +17,8 @@ EXIT_FAILED, EXIT_REFUSED = 1, 2
 """Exit codes: the run failed; the request is wrong, and nothing was run. `Interruption` has its own."""
 NONE_OPENED: Mapping[str, str | None] = {}
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+TrustsCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model's.")]
+ReadsPickles = Annotated[bool, typer.Option("--allow-pickled-weights", help="Read weights that are a pickle too.")]
 
 
 @contextmanager
@@ -24,15 +26,21 @@ def preparation(models: Mapping[str, str | None] = NONE_OPENED) -> Iterator[None
     """The part of a command before anything runs: an error in it is about the request, so the exit code is 2.
 
     Args:
-        models: names of those that it opens, by how the user gave them.
+        models: the names of the models that it opens, by how the user gave them; each is a folder of a model, or may be
+            a name on the hub.
 
     Raises:
         Refusal: in the place of any error that a wrong request can cause.
     """
+    named = {given: name for given, name in models.items() if name is not None}
     try:
+        if named:
+            from qtarget.data.user_files.paths import check_model_name
+
+            for given, name in named.items():
+                check_model_name(name, given)
         yield
     except OSError as error:
-        named = {given: name for given, name in models.items() if name is not None}
         if error.errno is None and named:
             from qtarget.data.user_files.paths import unopened_models
 

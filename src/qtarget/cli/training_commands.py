@@ -28,6 +28,7 @@ ConfigArguments = Annotated[
     typer.Argument(metavar="[CONFIG.yaml] [--KEY VALUE]", show_default=False, help="The run, and keys over its own."),
 ]
 NOT_REPEATED = ("--resume-from-checkpoint", "--hub-token")
+"""Flags of a run that the command to go on with it does not repeat."""
 RUN_HELP = """
 
 CONFIG.yaml holds `key: value` lines, and `--key value` behind it overrides one.
@@ -74,7 +75,7 @@ def train_command(arguments: ConfigArguments = None) -> None:
         from qtarget.job.teacher_mass import announce_mass
         from qtarget.job.training import claimed_output, prepare_training, run_training
         from qtarget.job.training_table import TrainingTable
-        from qtarget.samples.run_rounds import prepare_rounds
+        from qtarget.samples.run_rounds import check_rounds_can_run
         from qtarget.train.roll_call import ranks_told
 
         held.enter_context(ranks_told(ends_process=True))
@@ -83,7 +84,7 @@ def train_command(arguments: ConfigArguments = None) -> None:
             if job.args.log_level != "passive":
                 noise.show_from(job.args.get_process_log_level())
             if job.rounds is not None:
-                prepare_rounds(job)
+                check_rounds_can_run(job)
             else:
                 trainer = prepare_training(job)
                 held.enter_context(claimed_output(trainer))
@@ -118,8 +119,10 @@ def _untrained() -> Iterator[None]:
 
 
 def _resuming(arguments: list[str]) -> Callable[[str], str]:
-    """The command that goes on with a run that was stopped, without a token of the hub's, by the checkpoint that is to
-    be named, or ""; its launcher is unknown where there is one."""
+    """What gives the command that goes on with this run, should it be stopped: by the checkpoint to name, "" for none.
+
+    The command repeats no token of the hub's. Under a launcher, whose own words are not known, it is not spelled out.
+    """
     from qtarget.job.training import go_on_with
 
     if "WORLD_SIZE" in os.environ:

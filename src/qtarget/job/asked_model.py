@@ -1,4 +1,4 @@
-"""A model that is asked for a cache: loaded here, or on a server."""
+"""A model whose predictions a cache is written from: loaded here, or on a server."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ OnBatch = Callable[[int], None]
 
 
 class AskedModel(Protocol):
-    """Whatever says what is kept of a model at documents, and which model it is."""
+    """A model that is asked for what a cache keeps of its distributions, and that says which model it is."""
 
     @property
     def vocabulary(self) -> int:
@@ -28,7 +28,7 @@ class AskedModel(Protocol):
 
     @property
     def may_change(self) -> bool:
-        """Whether another model may stand there when a cache is gone on with, under the same name."""
+        """Whether the same name may stand for another model when a cache is continued later."""
         ...
 
     def keeping(self, keep: Keep) -> "AskedModel":
@@ -44,7 +44,7 @@ class AskedModel(Protocol):
         ...
 
     def origin(self, rendering: Mapping[str, str]) -> CacheOrigin:
-        """What a cache of it is of. Training refuses a cache of anything else."""
+        """The identity that a cache of it records: training refuses a cache of anything else."""
         ...
 
 

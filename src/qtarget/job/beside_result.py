@@ -26,11 +26,13 @@ def file_states(folder: Path) -> dict[str, FileState]:
 
 
 def beside_result(folder: Path, before: Mapping[str, FileState]) -> list[str]:
-    """The files and folders at the top of a result's folder that are none of it, as patterns for `seal`: what no run
-    writes, and what may be called like a run's file, but lay there before and is not read with the model.
+    """Patterns, for `seal`, of the files and folders in a result's folder that are no part of the result.
+
+    These are names that no run writes; and names that a run writes, of files that lay there before, did not change and
+    are not read with the model.
 
     Args:
-        before: `file_states` of it when the run began to write its result.
+        before: `file_states` of the folder when the run began to write its result.
     """
     now, names = file_states(folder), sorted(each.name for each in folder.iterdir())
     read = (*READ_BESIDE, "*.py") if has_own_code(folder) else READ_BESIDE

@@ -33,7 +33,7 @@ NOT_FIGURES = ("epoch", "step", "total_flos", "learning_rate", "eval_num_tokens"
 FIGURE_NAMES = {"train_loss": "mean_loss", "train_runtime": "runtime"}
 """transformers' names of figures, and ours."""
 SINCE_RESUME = {**FIGURE_NAMES, "train_runtime": "runtime_since_resume"}
-"""Likewise of a run that was resumed, whose seconds before that nobody counts."""
+"""Likewise for a run that was resumed: the time before that is not counted."""
 METRICS, CONFIGURATION = "metrics.json", "train.yaml"
 RECORD_FILES = (CARD, METRICS, CONFIGURATION, PICTURE)
 """Files beside a model that tell of the run that made it."""
@@ -58,7 +58,9 @@ class JobTrainer(TargetSFTTrainer):
             ValueError: lists what differs.
         """
         self.start, self.sealed_run.verified = start, start.newest
-        if start.newest is not None and self.facts.job.sample is None:  # a sample's rows are never those of the run
+        if (
+            start.newest is not None and self.facts.job.row_limit is None
+        ):  # the first rows alone are never those of the run
             self.sealed_run.begin_ahead(str(start.newest))
 
     @property
@@ -82,7 +84,7 @@ class JobTrainer(TargetSFTTrainer):
             (folder / name).unlink(missing_ok=True)
 
     def measures(self) -> dict[str, dict[str, float]]:
-        """The latest figures of training and evaluation in the log: "train" or "eval", name, value."""
+        """The latest figures in the log, by part ("train" or "eval") and name."""
         parts: dict[str, dict[str, float]] = {"train": {}, "eval": {}}
         names = FIGURE_NAMES if self.sealed_run.start is None else SINCE_RESUME
         for logged in self.state.log_history:
@@ -120,13 +122,13 @@ def build_trainer(job: Job) -> JobTrainer:
     except SafetensorError as error:
         raise ValueError(f"weights of {', '.join(_models(job))} are damaged ({error}); copy them again.") from error
     facts = facts_of(job, train, evaluation, trainer.row_counts)
-    trainer.facts = replace(facts, mixed_precision=_of_surroundings(trainer))
+    trainer.facts = replace(facts, mixed_precision=_precision_of_environment(trainer))
     return trainer
 
 
-def _of_surroundings(trainer: JobTrainer) -> str:
-    """The mixed precision that accelerate works in where no key says so: of an environment variable, which its
-    launcher sets from its own configuration."""
+def _precision_of_environment(trainer: JobTrainer) -> str:
+    """The mixed precision that accelerate was told by an environment variable, which its launcher sets; "" where keys
+    of the run decide."""
     by_keys = "bf16" if trainer.args.bf16 else "fp16" if trainer.args.fp16 else "no"
     used = str(trainer.accelerator.mixed_precision)
     return "" if used in (by_keys, "no") else used

@@ -20,18 +20,20 @@ from qtarget.teacher.cache.ragged import packed_bytes
 ROWS_TIMED = 8
 """Documents that the real model is asked about. They are taken in the order of their digests, which is a random one."""
 ROWS_OF_SERVER = 64
-"""Of a server's model, which answers several requests at once."""
+"""The same for a model on a server, which answers several requests at once."""
 FORMULA = "seconds = tokens read / (tokens a second of the model)"
 
 
 class TeacherPilot(NamedTuple):
-    """What a few rows of the real model told.
+    """What asking the real model about a few rows showed.
 
     Attributes:
-        speed: tokens of text a second.  documents: how many it was asked about.  device: where.
+        speed: tokens of text a second.
+        documents: how many it was asked about.
+        device: where it computed.
         vocabulary: tokens that its distribution is over.
         warning: that K tokens hold little of it; None where they hold enough, or draws or the label alone are kept.
-        bytes_per_token: of what would be stored about those documents' tokens, where tokens are kept by their mass.
+        bytes_per_token: what would be stored for each token of those documents; None unless tokens are kept by mass.
     """
 
     speed: float

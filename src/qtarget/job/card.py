@@ -10,7 +10,7 @@ import yaml
 from qtarget.console import printable
 from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.facts import DataFacts, Facts
-from qtarget.job.method_pages import Entry, method_entry
+from qtarget.job.method_pages import MethodEntry, method_entry
 from qtarget.job.training_picture import PICTURE
 from qtarget.target.hyperparameter_words import setting_words
 from qtarget.train.resumption.run_history import RunPart, history_sentences, later_sentences
@@ -147,7 +147,7 @@ def _front_matter(facts: Facts) -> dict[str, Any]:
     return {"library_name": library, **base, "pipeline_tag": "text-generation", "tags": tags}
 
 
-def _objective(method: Entry, facts: Facts) -> list[tuple[str, str]]:
+def _objective(method: MethodEntry, facts: Facts) -> list[tuple[str, str]]:
     job = facts.job
     values = ", ".join(f"{name} = {setting_words(value)}" for name, value in job.method.hyperparameters.items())
     reference = _named(job.given, "reference") or "`initial`"

@@ -93,7 +93,7 @@ def facts_of(job: Job, train: RunRows, evaluation: RunRows | None, counts: Mappi
     of_training = data_facts(job.train, train, counts["train"])
     own = notes_on_samples(job, sets_of(train.taken))
     facts = Facts(job, replace(of_training, notes=(*of_training.notes, *own)), of_evaluation, versions())
-    if job.sample is None:
+    if job.row_limit is None:
         return facts
     samples = [each and replace(each, sha256="", sampled=True) for each in (facts.train, facts.evaluation)]
     return replace(facts, train=samples[0], evaluation=samples[1])

@@ -18,7 +18,7 @@ USER_NEEDS = ("teacher", "reference", "token_weight")
 
 
 @dataclass(frozen=True)
-class Parameter:
+class MethodParameter:
     """A hyperparameter of a method. domain: the values it may take, in words, such as `[0, 1]`."""
 
     name: str
@@ -28,7 +28,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Entry:
+class MethodEntry:
     """One method of the catalogue in words.
 
     Attributes:
@@ -54,15 +54,15 @@ class Entry:
     use_when: str
     needs: tuple[str, ...]
     scope: str
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[MethodParameter, ...]
 
 
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[MethodEntry, ...]:
     """The whole catalogue, in its order."""
     return tuple(entry(name) for name in qt.METHODS)
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> MethodEntry:
     """One method.
 
     Raises:
@@ -75,7 +75,7 @@ def entry(name: str) -> Entry:
     text = " ".join(body.split())
     formula = re.match(r"(.+?)\.(?= [A-Zγ`]|$)", text)
     limits = re.search(r"Limits: (.+?)\.(?= |$)", text)
-    return Entry(
+    return MethodEntry(
         name=name,
         summary=summary,
         trust=stated("γ =", text) or f"{method.trust:g}",
@@ -88,12 +88,12 @@ def entry(name: str) -> Entry:
         needs=tuple(need for need in USER_NEEDS if need in method.needs),
         scope=method.scope,
         parameters=tuple(
-            Parameter(h.name, h.default, h.domain.interval, h.domain.about) for h in hyperparameters(factory)
+            MethodParameter(h.name, h.default, h.domain.interval, h.domain.about) for h in hyperparameters(factory)
         ),
     )
 
 
-def method_entry(method: qt.Method) -> Entry:
+def method_entry(method: qt.Method) -> MethodEntry:
     """A method as a run has it: where it trusts the label by another number than the catalogue's, γ is that number."""
     of_catalogue = entry(method.name)
     trust = next((each for each in of_catalogue.parameters if each.name == "trust"), None)

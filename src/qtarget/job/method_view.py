@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qtarget.job.method_pages import Entry
+from qtarget.job.method_pages import MethodEntry
 
 _LEGEND = (
     "p the student, p_y its probability of the label, d the one-hot label, r the reference, t the teacher; "
@@ -15,14 +15,14 @@ _LEGEND = (
 )
 
 
-def catalogue_table(entries: tuple[Entry, ...], width: int) -> RenderableType:
+def catalogue_table(entries: tuple[MethodEntry, ...], width: int) -> RenderableType:
     """All methods: a row each; under 100 columns with the source below the name, under 72 a paragraph each."""
     shown = _table(entries, width) if width >= 72 else Group(*(_paragraph(entry) for entry in entries))
     more = "`qtarget methods NAME` says more about one of them."
     return Group(shown, Text(_LEGEND, style="dim"), Text(more, style="dim"))
 
 
-def _table(entries: tuple[Entry, ...], width: int) -> Table:
+def _table(entries: tuple[MethodEntry, ...], width: int) -> Table:
     narrow = width < 100
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("method", style="bold", no_wrap=True)
@@ -39,13 +39,13 @@ def _table(entries: tuple[Entry, ...], width: int) -> Table:
     return table
 
 
-def _paragraph(entry: Entry) -> Text:
+def _paragraph(entry: MethodEntry) -> Text:
     facts = {"needs": ", ".join(entry.needs), "γ": entry.trust, "π̃": entry.residual, "": entry.source}
     lines = [Text.assemble((f"{label:<7}", "dim"), text) for label, text in facts.items() if text]
     return Text("\n  ").join([Text(entry.name, style="bold"), *lines])
 
 
-def method_page(entry: Entry, _width: int) -> RenderableType:
+def method_page(entry: MethodEntry, _width: int) -> RenderableType:
     """One method: its summary, facts and hyperparameters, and the lines that ask for it in a configuration."""
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="dim", no_wrap=True)
@@ -74,7 +74,7 @@ def method_page(entry: Entry, _width: int) -> RenderableType:
     )
 
 
-def _parameters(entry: Entry) -> Table:
+def _parameters(entry: MethodEntry) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     for column in ("hyperparameter", "default", "may be", "meaning"):
         table.add_column(column, style="bold" if column == "hyperparameter" else "")
@@ -83,7 +83,7 @@ def _parameters(entry: Entry) -> Table:
     return table
 
 
-def _lines(entry: Entry) -> str:
+def _lines(entry: MethodEntry) -> str:
     """The lines that ask for this method in a configuration, with every default written out."""
     lines = [f"method: {entry.name}"]
     lines += [f"{parameter.name}: {_yaml(parameter.default)}" for parameter in entry.parameters]

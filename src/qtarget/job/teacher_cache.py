@@ -164,13 +164,8 @@ def _model_to_cache(job: Job, name: str, cached: CacheReference) -> ModelToCache
                 "ahead; remove `reference_cache`."
             )
         init_kwargs = {"revision": job.model_args.model_revision, "trust_remote_code": args.trust_remote_code}
-        given = (
-            args.reference_dtype
-            if role == "reference"
-            else None
-            if args.teacher_dtype == "auto"
-            else args.teacher_dtype
-        )
+        of_teacher = None if args.teacher_dtype == "auto" else args.teacher_dtype
+        given = args.reference_dtype if role == "reference" else of_teacher
         dtype = given or _student_dtype(job)
         return ModelToCache(name, job.model, Path(cached.folder), keep, dtype, {**init_kwargs, **_pickles(job)})
     if kind is SourceKind.SERVER:

@@ -28,7 +28,7 @@ class TeacherContext:
     """A teacher's p_y over learned tokens of the first rows, as means.
 
     Attributes:
-        teacher: "teacher" or "teacher 2".
+        teacher: as `teacher_name` names it.
         with_context: behind its own prompt.
         without: behind the student's prompt; None for a cache, which knows its own documents alone.
         tokens: how many were measured.
@@ -43,6 +43,11 @@ class TeacherContext:
         """As `validate` says it."""
         beside = "" if self.without is None else f", {self.without:.3f} without it"
         return f"{self.teacher}: mean p_y {self.with_context:.3f} behind its own prompt{beside} ({self.tokens} tokens)"
+
+
+def teacher_name(trainer: JobTrainer, index: int) -> str:
+    """What a teacher is called: "teacher" where it is the only one, else "teacher 0", "teacher 1", … as in errors."""
+    return "teacher" if len(trainer.teachers) == 1 else f"teacher {index}"
 
 
 def teacher_contexts(trainer: JobTrainer) -> tuple[TeacherContext, ...]:
@@ -80,7 +85,7 @@ def _measured(trainer: JobTrainer, index: int, rows: Sequence[TrainedRow]) -> Te
     own = torch.cat([_label_probabilities(reader, row) for row in rows])
     is_cache = isinstance(source, KeptSource) and isinstance(source.store, Cache)
     plain = [] if is_cache else [_label_probabilities(reader, replace(row, teacher_ids=None)) for row in rows]
-    name = "teacher" if len(trainer.teachers) == 1 else f"teacher {index + 1}"
+    name = teacher_name(trainer, index)
     return TeacherContext(name, float(own.mean()), float(torch.cat(plain).mean()) if plain else None, len(own))
 
 

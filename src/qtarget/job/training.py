@@ -28,12 +28,13 @@ LAST_GOOD = "last-good-{}"
 NOT_OF_THE_RESULT = ("checkpoint-*", LAST_GOOD.format("*"), ".*", "*.log", "runs", "logs")
 """What else stands in an output directory, by patterns: no part of the trained model."""
 SAYING_WHAT_IS_KEPT = (Interruption, NonFiniteLossError, NonFiniteWeightsError, SaveError, TeacherUnavailableError)
+"""Errors whose messages say which checkpoint is kept."""
 GoOn = Callable[[str], str]
-"""The command that goes on with a run, from the newest checkpoint, "", or from one that is to be named."""
+"""The command that goes on with a run, for messages: from a checkpoint that it names, or from the newest one, ""."""
 
 
 def go_on_with(checkpoint: str) -> str:
-    """A command that is not known, for messages; see `GoOn`."""
+    """The words for a command that is not known, such as one under a launcher; see `GoOn`."""
     return f"the same command and `{f'--resume-from-checkpoint {checkpoint}'.rstrip()}`"
 
 

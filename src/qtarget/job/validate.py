@@ -13,8 +13,8 @@ from qtarget.job.config.checked_job import Job
 from qtarget.job.facts import DataFacts
 from qtarget.job.output_folder import check_output
 from qtarget.job.rows.own_samples import rounds_in_words
-from qtarget.job.rows.sources import SAMPLE_ROWS
-from qtarget.job.teacher_context import TeacherContext, leak_warnings, teacher_contexts
+from qtarget.job.rows.sources import FIRST_ROWS
+from qtarget.job.teacher_context import TeacherContext, leak_warnings, teacher_contexts, teacher_name
 from qtarget.job.teacher_mass import mass_warnings
 from qtarget.target.types import IGNORED
 
@@ -89,13 +89,13 @@ def validate_job(job: Job, quick: bool = False) -> Rehearsal:
     """Check a run and try its first step; no directory is left behind.
 
     Args:
-        quick: look only at the first `SAMPLE_ROWS` rows, about, of each source.
+        quick: look only at the first `FIRST_ROWS` rows, about, of each source.
 
     Raises:
         ValueError: as `prepare_training` and `rehearse`.
     """
     start = check_output(job)
-    job = replace(job, sample=SAMPLE_ROWS) if quick else job
+    job = replace(job, row_limit=FIRST_ROWS) if quick else job
     with remove_if_empty(job.output):
         trainer = build_trainer(job)
         trainer.start_from(start)
@@ -112,7 +112,7 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
     train: Any = trainer.train_dataset
     loader = trainer.get_train_dataloader()
     _, _, _, _, rows_per_step, _, steps = trainer.set_initial_training_values(trainer.args, loader)
-    is_known = isinstance(train, Dataset) and job.sample is None
+    is_known = isinstance(train, Dataset) and job.row_limit is None
     first: Any = next(iter(train))
     return Rehearsal(
         model=job.model,
@@ -142,8 +142,7 @@ def _vocabulary(trainer: JobTrainer) -> dict[str, int]:
     for index, teacher in enumerate(trainer.teachers):
         model: Any = getattr(teacher, "model", None)
         if model is not None:
-            name = "teacher" if len(trainer.teachers) == 1 else f"teacher {index + 1}"
-            heads[name] = model.get_output_embeddings().weight.shape[0]
+            heads[teacher_name(trainer, index)] = model.get_output_embeddings().weight.shape[0]
     return heads
 
 
@@ -151,7 +150,7 @@ def _looked_at(data: DataFacts, prepared: Any) -> DataFacts:
     """The facts of a set; of a stream with what its first rows are made of."""
     if isinstance(prepared, Dataset):
         return data.by_now()
-    first = Dataset.from_list(list(prepared.take(SAMPLE_ROWS)))
+    first = Dataset.from_list(list(prepared.take(FIRST_ROWS)))
     data = data.by_now()  # what was left out is known once rows were read
     tokens, learned, longest = learned_tokens(first)
     counts = replace(

@@ -22,8 +22,8 @@ def changed_recipe(recipe: Recipe, job: Mapping[str, Any], asked: Mapping[str, A
 
     Args:
         job: keys of `qtarget train`, such as model, teacher or max_steps.
-        asked: values of `ASKED`; None where the recipe's own stays.
-        cache: the folder of recipes, where teachers are asked once, ahead of the arms that learn from them.
+        asked: values of the evaluation, by the names in `ASKED`; None keeps the recipe's own.
+        cache: the folder of recipes' results, where the teacher is asked once, ahead of the arms; None to ask it live.
     """
     given = {key: _yours(value) for key, value in job.items()}
     if cache is not None:
@@ -65,8 +65,7 @@ def parse_keys(words: Sequence[str]) -> dict[str, Any]:
 
 
 def changes_for(recipe: Recipe, part: MethodPart, is_taught: bool) -> Values:
-    """Of a recipe's changes those that concern an arm: a method's hyperparameters and its teacher's keys go to the arms
-    that have them."""
+    """The changes that concern an arm: hyperparameters and keys of the teacher only where the arm's method has them."""
     own, of_any = _hyperparameters(part), set().union(*map(_hyperparameters, recipe.arms.values()))
     return {
         key: value

@@ -47,7 +47,7 @@ class RunOptions:
         return tuple(name for name in recipe.arms if self.arms is None or name in self.arms)
 
     def changed(self, recipe: Recipe) -> dict[str, Any]:
-        """What the run changes of its recipe, by name, in JSON's types; empty where it is the recipe's own."""
+        """What the run changes of its recipe, by name, in JSON's types; empty where it changes nothing."""
         changed = {key: value.value for key, value in {**recipe.changes, **recipe.asked_otherwise}.items()}
         asked = {"limit": self.limit, "rows": {name: str(path) for name, path in self.rows.items()}}
         return json.loads(json.dumps(changed | {key: value for key, value in asked.items() if value}))
@@ -67,8 +67,7 @@ def chosen_recipes(names: Sequence[str], every: bool) -> list[Recipe]:
 
 
 def results_folder(out: Path | None, dry: bool) -> Path:
-    """Where results go: as given, or `DEFAULT_OUT`, or for a dry run a new temporary folder, which so starts from
-    nothing.
+    """Where results go: as given; else `DEFAULT_OUT`, or for a dry run a new temporary folder.
 
     Raises:
         ValueError: it is no place to write to.

@@ -60,7 +60,7 @@ def run_recipe(recipe: Recipe, options: RunOptions, print_line: Callable[[str], 
 
 
 def _run_arms(recipe: Recipe, options: RunOptions, home: Path, print_line: Callable[[str], None]) -> list[RecipeScore]:
-    _earlier(recipe, options, home)  # so that a damaged file is refused before any work
+    _earlier(recipe, options, home)  # a damaged file is refused before any work
     scores = []
     for arm in options.arms_of(recipe):
         model = _model(recipe, arm, home / arm, options, print_line)
@@ -130,7 +130,7 @@ def prompt_of(recipe: Recipe) -> str:
 
 
 def _model(recipe: Recipe, arm: str, folder: Path, options: RunOptions, print_line: Callable[[str], None]) -> str:
-    """Directory or hub name of the arm's model, which is trained first where it has to be."""
+    """The directory or hub name of the arm's model. It is trained where that is not done yet."""
     if arm_of(recipe, arm).job is None:
         return dry_models(recipe, options.out)["model"] if options.dry else str(recipe.model.job["model"].value)
     values = without_sources(arm_values(recipe, arm, folder, gpus=1))
@@ -148,7 +148,7 @@ def _model(recipe: Recipe, arm: str, folder: Path, options: RunOptions, print_li
 
 
 def _ask_teacher(job: Job) -> None:
-    """Write what the teacher says of the rows, where no earlier arm had it written.
+    """Write the teacher's cache, unless an earlier arm did.
 
     Raises:
         Refusal: the teacher does not load, or the folder holds another cache.
@@ -198,7 +198,7 @@ def _check_sealed_with(configuration: Path) -> None:
 
 
 def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
-    _go_on(job)
+    _choose_start(job)
     if not dry:
         write_config(recipe, arm, folder, gpus=1)
     trainer = prepare_training(job)
@@ -213,11 +213,11 @@ def _train(recipe: Recipe, arm: str, job: Job, folder: Path, dry: bool) -> None:
     gc.collect()  # frees this arm's models before the next arm's are loaded
 
 
-def _go_on(job: Job) -> None:
-    """From the newest whole checkpoint; or anew, over what a run left that was stopped before its first checkpoint.
+def _choose_start(job: Job) -> None:
+    """Let a run go on from its newest whole checkpoint, or begin anew where it was stopped before its first one.
 
     Raises:
-        ValueError: all its checkpoints are damaged, or it left weights of before a step that was not finite.
+        ValueError: all its checkpoints are damaged, or it ended at a step that was not finite.
     """
     found = checkpoints_in(job.output)
     finished = [each for each in found.skipped if any((each.folder / name).is_file() for name in (SEAL, STATE))]
@@ -252,8 +252,8 @@ def _save(recipe: Recipe, scores: Sequence[RecipeScore], options: RunOptions, ho
 
 
 def _earlier(recipe: Recipe, options: RunOptions, home: Path) -> list[RecipeScore]:
-    """Scores that an earlier run wrote, unless it was of another version of the recipe, dry where this is not, or
-    changed otherwise."""
+    """The scores that an earlier run wrote; none where that run was of another version of the recipe, dry where this is
+    not, or changed otherwise."""
     if not (home / RESULTS_FILE).is_file():
         return []
     remedy = "delete it; arms that are finished are read again from their own folders"

@@ -19,7 +19,7 @@ ORIGINS: dict[ValueOrigin, str] = {
 
 
 class Part(BaseModel):
-    """Base of all: unknown keys are refused."""
+    """Base of the parts: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -88,9 +88,9 @@ def _gpu_hours(recipe: Recipe, arm: str) -> float:
     return load.gpus * training_hours(load)
 
 
-def recipe_page(recipe: Recipe, width: int, arms: list[str] | None = None, gpus: int | None = None) -> RenderableType:
+def recipe_page(recipe: Recipe, width: int, gpus: int | None = None) -> RenderableType:
     """One recipe: values with their sources, what differs by arm, costs, launch lines, what the paper leaves open."""
-    arms = arms or trained_arms(recipe)
+    arms = trained_arms(recipe)
     configs = {arm: arm_values(recipe, arm, DEFAULT_OUT / recipe.name / arm, gpus) for arm in arms}
     shared = {key: value for key, value in configs[arms[0]].items() if _is_shared(key, configs)}
     own = {arm: {k: v for k, v in values.items() if k not in shared} for arm, values in configs.items()}

@@ -9,10 +9,11 @@ from typing import Any
 from qtarget.evaluate.nouns import Answers, Record
 from qtarget.job.config.sample_options import SampleKeep, SampleWeights
 from qtarget.job.rows.own_samples import SAMPLED
-from qtarget.samples.prepare_sampling import PreparedSampling, protocol_facts
+from qtarget.samples.prepare_sampling import PreparedSampling
 from qtarget.samples.sampled_prompts import SampledPrompt
 
 WEIGHT_DIGITS = 6
+WEIGHS_NOTHING = "of a prompt that weighs nothing"
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,16 @@ class SampleSummary:
     """What a sampling came to.
 
     Attributes:
-        samples: of all prompts.
-        right: samples, of those that are graded; None where nothing is.
+        prompts, samples: how many were asked and drawn.
+        right: samples that are right; None where nothing is graded.
         unknown: samples whose grade is not known.
         cut_off: samples that did not end by themselves, which are never kept: a row of one would teach to stop there.
         rows: samples that were kept.
         none_right, all_right: prompts of which no sample is right, or all are; None where nothing is graded.
-        tokens: of a sample, on average.
+        tokens: mean number of tokens of a sample.
         left_out: samples that were not kept, by reason.
-        keep, weights: as asked.
-        writer: the model.
+        keep, weights: as the options have them.
+        writer: the model that wrote the samples.
         protocol: how it was asked.
         rows_sha256: of the file of rows.
     """
@@ -137,20 +138,20 @@ def _row(prepared: PreparedSampling, one: _PromptSamples, record: Record, weight
     prompt = one.prompt
     text = _joined(prepared, prompt, record)
     is_chat = not isinstance(prompt.prompt, str)
-    row = {"prompt": prompt.prompt, "completion": [_said(text)] if is_chat else text, **prompt.carried}
+    row = {
+        "prompt": prompt.prompt,
+        "completion": [{"role": "assistant", "content": text}] if is_chat else text,
+        **prompt.carried,
+    }
     if prepared.job.sampling.weights != "equal":
         spans = [[0, len(text), weight]]
         row["weight_spans"] = [spans] if is_chat else spans
     return {**row, SAMPLED: _mark(prepared, one, record)}
 
 
-def _said(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
-
-
 def _joined(prepared: PreparedSampling, prompt: SampledPrompt, record: Record) -> str:
-    """The completion as it follows a prompt of text: some tokenizers drop the space before a text that they write, and
-    then the words would be other tokens behind the prompt."""
+    """The completion as it follows a prompt of text, with the space that some tokenizers drop when they decode: without
+    it the words would be other tokens behind the prompt."""
     if not prepared.joins_texts or not isinstance(prompt.prompt, str):
         return record.completion
     tokens = len(prompt.ids) + record.n_tokens - 1  # without the end token
@@ -163,16 +164,17 @@ def _joined(prepared: PreparedSampling, prompt: SampledPrompt, record: Record) -
 
 def _mark(prepared: PreparedSampling, one: _PromptSamples, record: Record) -> dict[str, Any]:
     """Who wrote a row, and how."""
-    facts = prepared.evaluation.facts["model"]
+    weights, ask = prepared.evaluation.facts["model"].get("weights"), prepared.run.ask
     graded = {"grade": record.grade, "pass_rate": one.pass_rate} if prepared.is_graded else {}
     return {
         "model": prepared.writer,
-        "weights": facts.get("weights"),
+        "weights": weights,
         "kept": prepared.job.sampling.kept,
         "prompt": record.qid,
         "sample": record.sample_i,
         "seed": record.seed,
-        **protocol_facts(prepared.run.ask),
+        "temperature": ask.temperature,
+        "top_p": ask.top_p,
         **graded,
     }
 
@@ -182,7 +184,7 @@ def _summary(prepared: PreparedSampling, answers: Answers, each: Sequence[_Promp
     graded, left_out = prepared.is_graded, sum((one.left_out for one in each), Counter[str]())
     kept = sum(len(one.kept) for one in each)
     if kept > rows:
-        left_out["of a prompt that weighs nothing"] += kept - rows
+        left_out[WEIGHS_NOTHING] += kept - rows
     return SampleSummary(
         prompts=len(each),
         samples=len(every),
@@ -190,8 +192,8 @@ def _summary(prepared: PreparedSampling, answers: Answers, each: Sequence[_Promp
         unknown=sum(record.grade is None for record in every) if graded else 0,
         cut_off=sum(record.finish_reason != "stop" for record in every),
         rows=rows,
-        none_right=_count(each, 0) if graded else None,
-        all_right=_count(each, 1) if graded else None,
+        none_right=_with_pass_rate(0, each) if graded else None,
+        all_right=_with_pass_rate(1, each) if graded else None,
         tokens=fmean(record.n_tokens for record in every),
         left_out=dict(left_out),
         keep=prepared.job.sampling.kept,
@@ -201,7 +203,7 @@ def _summary(prepared: PreparedSampling, answers: Answers, each: Sequence[_Promp
     )
 
 
-def _count(each: Sequence[_PromptSamples], pass_rate: float) -> int:
+def _with_pass_rate(pass_rate: float, each: Sequence[_PromptSamples]) -> int:
     return sum(one.pass_rate == pass_rate for one in each)
 
 
@@ -209,16 +211,20 @@ def _nothing_kept(summary: SampleSummary) -> str:
     why = ", ".join(f"{count:,} {reason}" for reason, count in summary.left_out.items())
     return (
         f"no sample is kept, so there is nothing to train on: of {summary.samples:,} samples of "
-        f"{summary.prompts:,} prompts {why}. {_remedy(summary)}"
+        f"{summary.prompts:,} prompts {why}. {remedy_for(summary)}"
     )
 
 
-def _remedy(summary: SampleSummary) -> str:
+def remedy_for(summary: SampleSummary) -> str:
+    """What to write where no sample is kept, by what most were left out for."""
     tokens = summary.protocol.get("max_new_tokens", 1024)
     if summary.cut_off > summary.samples / 2:
         return (
             f"Let samples be longer: `sample: {{max_new_tokens: {2 * tokens}}}`, or use a model that ends its answers."
         )
-    if summary.right:
-        return "Write `weights: equal`, or easier and harder prompts."
+    if WEIGHS_NOTHING in summary.left_out:
+        return (
+            "Under `weights: paced` a prompt counts only where some of its samples are right and some are not; write "
+            "`weights: equal`."
+        )
     return "Draw more of each (`sample: {k: 16}`), give easier prompts or a better writer, or keep all (`keep: all`)."

@@ -1,6 +1,5 @@
-"""A sampling that can be run: its prompts, who writes, and what may be in the way, checked before anything is drawn."""
+"""A sampling before it is run: its prompts, its writer and its folder, checked before anything is drawn."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from qtarget.disk.place import check_place, free_name
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.generators.whole_blocks import WholeBlocks
 from qtarget.evaluate.grading.grader_settings import parse_grader
-from qtarget.evaluate.nouns import OWN, Generator, SamplingProtocol, TaskFacts, TaskRun
+from qtarget.evaluate.nouns import OWN, Generator, TaskFacts, TaskRun
 from qtarget.evaluate.prompts import prompt_ids
 from qtarget.evaluate.run.draw import requests_of
 from qtarget.evaluate.run.plan import EvaluationPlan
@@ -31,17 +30,17 @@ from qtarget.samples.sampled_prompts import SampledPrompt, rendering_of, sampled
 
 ROWS, SUMMARY = "rows.jsonl", "sample.json"
 TASK_OF_PROMPTS = "prompts"
-"""The name of the evaluator's task for prompts that are none of its own."""
+"""The name under which the evaluator asks prompts that are of no task."""
 
 
 @dataclass(frozen=True)
 class PreparedSampling:
-    """What is drawn, and what becomes of it.
+    """A sampling that is ready to be run.
 
     Attributes:
         evaluation: the prompts as the evaluator asks them, of one task.
         prompts: in the order of its questions.
-        writer: the model as the user names it.
+        writer: the model that answers, as the user names it.
         tokenizer: the writer's.
         joins_texts: rows are texts, whose completion follows the prompt with nothing between.
     """
@@ -90,7 +89,7 @@ def prepare_sampling(job: Job) -> PreparedSampling:
         how = rendering_of(job, student, generator.tokenizer)
         run, prompts = _run_of_rows(job, sampled_prompts(job, how))
         joins = how.format is None
-    _check_room_of(run)
+    _check_questions(run)
     source = _in_blocks(generator, run, prompts)
     ids = {run.task.name: tuple(prompt.ids for prompt in prompts)}
     prepared = PreparedEvaluation(plan, (run,), ids, generator.fingerprint(), source)
@@ -126,7 +125,7 @@ def _protocol(job: Job) -> dict[str, Any]:
 
 
 def check_rows_in_the_way(out: Path) -> None:
-    """Refuse a folder with rows that no sampling wrote, or that were changed since.
+    """Refuse a folder whose rows were written by no sampling, or changed since.
 
     Raises:
         ValueError: names the file.
@@ -177,18 +176,13 @@ def _run_of_rows(job: Job, found: list[SampledPrompt]) -> tuple[TaskRun, list[Sa
     return run, distinct_prompts(found)[: options.limit]
 
 
-def _check_room_of(run: TaskRun) -> None:
+def _check_questions(run: TaskRun) -> None:
     if not run.questions:
         raise ValueError("there is no prompt to answer; look at `train_dataset`, or `sample: {prompts: FILE}`.")
 
 
 def _in_blocks(generator: Generator, run: TaskRun, prompts: list[SampledPrompt]) -> Generator:
-    """A model of this process draws whole blocks; servers and engines with batches of their own draw as they do."""
+    """The generator; a model of this process draws in whole blocks, others make batches themselves."""
     if not isinstance(generator, HuggingFace):
         return generator
     return WholeBlocks(generator, tuple(requests_of(run, [prompt.ids for prompt in prompts])))
-
-
-def protocol_facts(ask: SamplingProtocol) -> Mapping[str, Any]:
-    """What a row says of how it was drawn."""
-    return {"temperature": ask.temperature, "top_p": ask.top_p}

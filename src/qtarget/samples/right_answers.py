@@ -12,9 +12,9 @@ from qtarget.evaluate.tasks.question_columns import ANSWERING
 from qtarget.samples.sampled_prompts import SampledPrompt
 
 ASKED_BY_PROMPT, NAME_OF_PROMPT = "asked by the prompt", "name of the prompt"
-"""Columns that are put beside those of a row, for the evaluator's reader."""
+"""Columns that are added to a row, so that the evaluator's reader finds the question and its name."""
 WORKED = ("completion", "response", "output", "solution")
-"""Columns of answers with all their steps, which a grader reads the answer in."""
+"""Columns of answers with all their steps, in which a grader finds the answer."""
 
 
 class _PlacedRow(dict[str, Any]):
@@ -69,8 +69,8 @@ def graded_questions(
 
 
 def _short_answer(prompts: Sequence[SampledPrompt]) -> str | None:
-    """The column in which equal prompts must have equal answers, where none is named: not one of worked answers, of
-    which several may be right."""
+    """The column in which equal prompts must have equal answers, where the user names none. Worked answers are passed
+    over, as several of them may be right."""
     there = {name.casefold(): name for prompt in prompts for name in prompt.row}
     return next((there[name] for name in ANSWERING if name in there and name not in WORKED), None)
 
@@ -94,9 +94,9 @@ def _check_column(prompts: Sequence[SampledPrompt], answer: str | None) -> None:
     if answer not in there:
         near = get_close_matches(answer, there, n=1)
         hint = f"did you mean `{near[0]}`? " if near else ""
-        raise ValueError(f"`sample: {{answer: {answer}}}`: no row has a column `{answer}`; {hint}They have {listed}.")
+        raise ValueError(f"`sample: {{answer: {answer}}}`: no row has that column; {hint}the columns are {listed}.")
 
 
 def _name(prompt: SampledPrompt) -> str:
-    """Of a prompt: the same for the same token ids."""
+    """The name of a prompt: the same for the same token ids."""
     return content_id(" ".join(map(str, prompt.ids)))

@@ -11,9 +11,12 @@ from qtarget.samples.prepare_sampling import ROWS
 
 SAMPLES_FOLDER, STUDENT_FOLDER, ROUND_LOG = "samples", "model", "log.txt"
 SAMPLE_CONFIG, TRAIN_CONFIG = "sample.yaml", "train.yaml"
+CACHE_KEYS = ("teacher_cache", "reference_cache")
 OF_ROUNDS = ("rounds", "rounds_from", "rounds_launch", "sample")
+"""Keys that the configuration of a single round does not have."""
 OF_OWN_ROWS = ("columns", "dataset_config", "dataset_train_split", "dataset_test_split", "mixture_stopping")
-"""Keys on the configuration's own rows, which stand in its sets in a round: samples have columns of their own."""
+"""Keys about the configuration's own rows. A round writes them into each set of those rows, as samples have other
+columns."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class RoundPlace:
     Attributes:
         number: from 1.
         model: of the run, as the user names it.
-        start: what its student begins as: "base" or "last".
+        start: what its student is trained from: "base", the model, or "last", the student of the round before.
     """
 
     number: int
@@ -79,29 +82,25 @@ def train_values(job: Job, place: RoundPlace) -> dict[str, Any]:
 
 
 def writes_caches(job: Job) -> bool:
-    """Whether a round asks teacher or reference ahead of its training: where the run has them cached, and its method
-    reads them."""
-    return bool(_caches(job, RoundPlace(1, Path(), "", "base")))
+    """Whether each round writes caches of its teacher or reference ahead of its training: where the run has caches."""
+    return any(job.given.get(key) is not None for key in CACHE_KEYS)
 
 
 def _caches(job: Job, place: RoundPlace) -> dict[str, Any]:
     """A round's own caches, in the place of the run's, which are of other rows."""
     caches: dict[str, Any] = {}
-    for role in ("teacher", "reference"):
-        given = job.given.get(f"{role}_cache")
+    for key in CACHE_KEYS:
+        given = job.given.get(key)
         if given is None:
             continue
-        folders = [str(place.home / f"{role}-cache-{number}") for number, _ in enumerate(_listed(given), 1)]
-        caches[f"{role}_cache"] = folders if isinstance(given, list) else folders[0]
+        names = given if isinstance(given, list) else [given]
+        folders = [str(place.home / f"{key.replace('_', '-')}-{number}") for number, _ in enumerate(names, 1)]
+        caches[key] = folders if isinstance(given, list) else folders[0]
     return caches
 
 
-def _listed(given: Any) -> list[Any]:
-    return given if isinstance(given, list) else [given]
-
-
 def _sets(source: DataSource, job: Job) -> list[dict[str, Any]]:
-    """The run's own rows as sets, each with what the keys of the run say of it."""
+    """The run's own rows as a list of sets, each with its columns, split and configuration written out."""
     return [_set_values(part, job) for part in source.sets or (source,)]
 
 

@@ -56,11 +56,12 @@ from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 ROUNDS_PLAN, ROUNDS_RESULTS, ROUNDS_TABLE, ROUNDS_LOCK = "run.json", "rounds.json", "table.md", ".running"
 NOT_OF_THE_PLAN = ("rounds", "rounds_launch", "output_dir")
 """Keys that may change between two starts of the same rounds: more of them go on behind those that are done."""
-Tell = Callable[[str], None]
+PrintLine = Callable[[str], None]
+"""Prints a line."""
 
 
-def prepare_rounds(job: Job) -> Job:
-    """Check what can be before the first round: the folder, and the first sampling.
+def check_rounds_can_run(job: Job) -> None:
+    """Check what can be checked before the first round: the folder, and the first sampling.
 
     Raises:
         ValueError: another run in the folder, or what `qtarget sample` and `qtarget train` refuse.
@@ -84,7 +85,6 @@ def prepare_rounds(job: Job) -> Job:
     job_of(train_values(job, first))
     if not (first.home / SAMPLES_FOLDER / SUMMARY).is_file():
         prepare_sampling(job_of(sample_values(job, first)))
-    return job
 
 
 def _check_folder(job: Job) -> None:
@@ -95,7 +95,9 @@ def _check_folder(job: Job) -> None:
     if not path.is_file():
         check_output(job)
         if (job.output / "round-1").exists():
-            raise ValueError(f"{job.output} holds a round-1 of which nothing says what it is of; {line}.")
+            raise ValueError(
+                f"{job.output} holds a folder round-1, and no {ROUNDS_PLAN} says of which run it is; {line}."
+            )
         return
     check_place(job.output, f"`output_dir: {job.output}`")
     before, now = read_json_object(path, f"bring it back, or {line}"), json.loads(json_text(_plan(job)))
@@ -107,11 +109,11 @@ def _check_folder(job: Job) -> None:
 
 
 def _plan(job: Job) -> dict[str, Any]:
-    """What makes rounds the same, however many."""
+    """What the folder keeps of the run: other rounds in it are refused."""
     return {"configuration": {key: value for key, value in job.given.items() if key not in NOT_OF_THE_PLAN}}
 
 
-def conduct_rounds(job: Job, say: Tell = lambda line: None) -> list[RoundRecord]:
+def conduct_rounds(job: Job, say: PrintLine = lambda line: None) -> list[RoundRecord]:
     """Run the rounds that are not done, and write what all came to.
 
     Raises:
@@ -122,7 +124,7 @@ def conduct_rounds(job: Job, say: Tell = lambda line: None) -> list[RoundRecord]
     for note in own_word_notes(job.method, job.sampling.kept):
         say(f"note: {note}.")
     records: list[RoundRecord] = []
-    with _only_one(job, say) as handle:
+    with _locked_rounds(job, say) as handle:
         try:
             for number in range(1, job.rounds.number + 1):
                 records.append(_Round(job, _place(job, number), handle, say).run())
@@ -135,8 +137,9 @@ def conduct_rounds(job: Job, say: Tell = lambda line: None) -> list[RoundRecord]
 
 
 @contextmanager
-def _only_one(job: Job, say: Tell) -> Iterator[int]:
-    """The lock of the rounds, which their commands hold too: after kill -9 a command may run on, and is waited for."""
+def _locked_rounds(job: Job, say: PrintLine) -> Iterator[int]:
+    """Hold the lock of the rounds, and yield its handle for their commands: a command of rounds that were killed may
+    still run, holds the lock, and is waited for."""
     job.output.mkdir(parents=True, exist_ok=True)
     lock = job.output / ROUNDS_LOCK
     with inherited_lock(lock) as free:
@@ -158,7 +161,7 @@ def _place(job: Job, number: int) -> RoundPlace:
 class _Round:
     """One round under way."""
 
-    def __init__(self, job: Job, place: RoundPlace, handle: int, say: Tell) -> None:
+    def __init__(self, job: Job, place: RoundPlace, handle: int, say: PrintLine) -> None:
         self.job, self.place, self.say = job, place, say
         self.around = CommandSurroundings(handles=(handle,))
 
@@ -182,8 +185,7 @@ class _Round:
         self._command(["sample", str(config)])
 
     def _train(self) -> None:
-        """Train, from the newest whole checkpoint where one was written; what is left of an earlier start without one
-        is removed."""
+        """Train, from the newest whole checkpoint if there is one; else anew, over what an earlier start left."""
         student, words = self.place.student, ["train", str(self.place.home / TRAIN_CONFIG)]
         if student.is_dir() and last_checkpoint(student) is not None:
             words.append("--resume-from-checkpoint")
@@ -209,7 +211,7 @@ class _Round:
 
 
 def has_student(place: RoundPlace) -> bool:
-    """Whether a round's student is there: the seal of a result is written last."""
+    """Whether a round is done: the seal of its student is written last."""
     return (place.student / SEAL).is_file()
 
 

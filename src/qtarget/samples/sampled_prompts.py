@@ -20,7 +20,7 @@ from qtarget.train.row_door import door_style
 CARRIED = ("tools", "chat_template_kwargs", TEACHER_PROMPT)
 """Columns of a row that stay with its prompt."""
 ANY_ANSWER = "."
-"""Stands for the completion of rows that have none: it is never asked nor trained on."""
+"""Stands in for the completion of rows that have none; it is neither asked nor trained on."""
 PromptOfRow = str | list[dict[str, Any]]
 
 
@@ -49,11 +49,11 @@ class SampledPrompt:
 
 
 class _RowSource(NamedTuple):
-    """Rows with prompts: of the training set, or of files of their own.
+    """Rows with prompts: the training rows, or files of prompts.
 
     Attributes:
         columns: what the columns are, as the key `columns` says.
-        is_own: whether they are of files of their own, of which prompts alone are read.
+        is_own: whether they are files of prompts, of which nothing else is read.
     """
 
     rows: Any
@@ -68,7 +68,7 @@ class Rendering(NamedTuple):
         tokenizer: the writer's.
         format: a name in `evaluate.prompts`, as `prompt_format` gives it; None as the trainer renders rows.
         style: of the student's chat template, by which rows become conversations.
-        template: in the place of the writer's own chat template, or None.
+        template: a chat template in the place of the writer's own; None for its own.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -78,7 +78,7 @@ class Rendering(NamedTuple):
 
 
 def rendering_of(job: Job, student: PreTrainedTokenizerBase, writer: PreTrainedTokenizerBase) -> Rendering:
-    """How a run's prompts are rendered: where the student writes itself, by the template that it is trained with."""
+    """How a run's prompts are rendered. A student that writes itself is asked by the template it is trained with."""
     style = door_style(job.args, student)
     is_own = job.sampling.model is None and job.args.chat_template_path is not None
     prompt = None if job.layout is None else job.layout.prompt
@@ -154,7 +154,7 @@ def _check_form(opened: OpenRows, name: str) -> None:
 
 
 def _asked(row: Mapping[str, Any], how: Rendering) -> PromptOfRow:
-    """The prompt of a row behind the door: of a conversation all before the assistant's last turn."""
+    """The prompt of a row as `open_rows` gives it: of a conversation, all before the assistant's last turn."""
     if "messages" not in row:
         prompt = row["prompt"]
     else:

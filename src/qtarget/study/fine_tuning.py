@@ -1,19 +1,17 @@
 """The trainer of a lab run: the one that users get, on a CPU and without output."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PrinterCallback
 
 import qtarget as qt
 from qtarget import lab
 from qtarget.lab import Demonstration, World
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
-StepCallback = Callable[[int, int], None]
-"""Called with how much is done, and of how much."""
 ON_A_QUIET_CPU: dict[str, Any] = {
     "save_strategy": "no",
     "report_to": "none",
@@ -33,7 +31,6 @@ def lab_trainer(
     rows: Sequence[Demonstration],
     teacher: Path | str,
     folder: Path,
-    step: StepCallback,
     *,
     steps: int,
     batch_size: int,
@@ -46,8 +43,7 @@ def lab_trainer(
     Args:
         teacher: its folder, or "self"; it is loaded only where the method needs one.
         folder: what the trainer writes while it trains.
-        step: is called after every optimizer step.
-        ema: of the teacher "self": what stays of the student's average at a step.
+        ema: for the teacher "self": the share of its average of the student that stays at a step; None: no average.
     """
     args = TargetSFTConfig(
         output_dir=str(folder),
@@ -70,16 +66,5 @@ def lab_trainer(
         train_dataset=Dataset.from_list([dict(row) for row in rows]),
         processing_class=lab.tokenizer(world),
     )
-    trainer.add_callback(_Steps(step))
-    trainer.remove_callback(PrinterCallback)  # its lines would break the progress bar
+    trainer.remove_callback(PrinterCallback)  # its lines would break a progress bar
     return trainer
-
-
-class _Steps(TrainerCallback):
-    """Calls `step` after every optimizer step."""
-
-    def __init__(self, step: StepCallback) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        self.step(state.global_step, state.max_steps)

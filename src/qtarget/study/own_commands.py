@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POLL_SECONDS = 0.05
-STOP_SIGNALS = (2, 15)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals by which a user, or the system, stops a command: it has not failed by itself."""
 
 
@@ -27,13 +28,14 @@ class FailedCommandError(ValueError):
     """A command failed.
 
     Attributes:
-        last: its last words.
-        is_stopped: a signal stopped it, which its own work did not bring about.
+        last: the last line that it printed.
+        is_stopped: whether a user or the system stopped it, by one of `STOP_SIGNALS`.
     """
 
     def __init__(self, message: str, last: str, code: int) -> None:
         super().__init__(message)
-        self.last, self.is_stopped = last, code in (*(-each for each in STOP_SIGNALS), *(128 + s for s in STOP_SIGNALS))
+        self.last = last
+        self.is_stopped = code in {code for each in STOP_SIGNALS for code in (-each, 128 + each)}
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ class CommandSurroundings:
     """What a command is run in.
 
     Attributes:
-        program: what stands before the words.
+        program: the words of the command line before those of `qtarget`.
         environment: variables over those of this process.
         handles: open files that the command holds too, and with them their locks, for as long as it lives.
-        is_stopped: asked again and again; once it is true, the command is told to end.
+        is_stopped: asked all the while; once it is true, the command is told to end.
     """
 
     program: Sequence[str] = (sys.executable, "-m", "qtarget")

@@ -13,10 +13,9 @@ from qtarget.evaluate.nouns import Completion, Question, Request, SamplingProtoc
 from qtarget.evaluate.prompts import prompt_ids
 from qtarget.evaluate.tasks.lab_sets import chains
 from qtarget.lab import LabQuestion
-from qtarget.study.fine_tuning import StepCallback
 
 BATCH_QUESTIONS = 64
-"""Questions answered at once: the model sees so many times k sequences."""
+"""Questions answered at once; a batch has this many times k sequences."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,10 @@ class ModelScore:
     """What a model scored.
 
     Attributes:
-        truncated_share: of all completions, those cut off before an end token. A score is as good as its completions
-            are whole: look at this first.
-        mean_tokens: of a completion, the end token included.
-        correct, completions: [Q][k].
+        truncated_share: share of the completions that were cut off before an end token. Where it is large, the score
+            says little.
+        mean_tokens: mean length of a completion, the end token included.
+        correct, completions: by question and sample, [Q][k].
     """
 
     average: Estimate
@@ -42,7 +41,6 @@ def score_model(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[LabQuestion],
     protocol: SamplingProtocol,
-    progress: StepCallback | None = None,
     *,
     batch_questions: int = BATCH_QUESTIONS,
 ) -> ModelScore:
@@ -50,17 +48,12 @@ def score_model(
 
     A completion's random numbers come from the protocol's seed, the question's place and the sample's number, so the
     same model, questions, protocol, machine and versions give the same result.
-
-    Args:
-        progress: called after every batch with the questions answered and all of them.
     """
     asked, k, grader = chains(questions).questions, protocol.k, LabGrader()
     requests = _requests(asked, tokenizer, protocol)
     drawn: list[Completion] = []
     for start in range(0, len(requests), batch_questions * k):
         drawn += complete(model, tokenizer, requests[start : start + batch_questions * k], protocol)
-        if progress is not None:
-            progress(len(drawn) // k, len(asked))
     completions = [drawn[start : start + k] for start in range(0, len(drawn), k)]
     correct = [
         [grader.grade(question, completion.text).value == 1 for completion in row]

@@ -34,6 +34,7 @@ SENTENCES = (
     "Cevap: {}",
     "Đáp án: {}",
     "Antwort {} ist richtig.",
+    "Option {} ist richtig.",
     "La respuesta {} es correcta.",
     "La réponse {} est correcte.",
 )
@@ -52,6 +53,8 @@ DENIALS = (
     "The answer is {}. Wait, that is wrong.",
     "Answer: {}. Nah.",
     "Antwort {} ist falsch.",
+    "Option {} ist nicht richtig.",
+    "La opción {} no es correcta.",
     "I would not choose {}.",
     "La respuesta no es {}.",
     "Die Antwort ist nicht {}.",

@@ -139,6 +139,9 @@ RUN = {"model": "m", "train_dataset": "rows.jsonl"}
         {"save_steps": 0},
         {"longer_rows": "keep"},
         {"lr_scheduler_type": "cosin"},
+        {"sample": {"k": 0}},
+        {"sample": {"top_p": 0}},
+        {"sample": {"kep": "right"}},
     ],
 )
 def test_what_validate_refuses_is_refused(more):
@@ -161,6 +164,7 @@ def test_what_validate_refuses_is_refused(more):
         {"method": "jsd", "beta": 0, "eta": None},
         {"method": "symmetric-ce", "beta": 50},
         {"method": "eaft", "normalizer": None},
+        {"sample": {"k": 8, "temperature": 0.7, "top_p": 1, "keep": "right", "limit": None}},
     ],
 )
 def test_what_validate_takes_is_taken(more):

@@ -306,8 +306,8 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-@pytest.mark.parametrize("sample", [None, 1000])
-def test_a_bad_row_is_named_by_its_file_and_its_number_there(job, here, case, sample):
+@pytest.mark.parametrize("limit", [None, 1000])
+def test_a_bad_row_is_named_by_its_file_and_its_number_there(job, here, case, limit):
     lines, named = FILES[case]
     write_rows(here / "c.jsonl", [{**a_row(i), "completion": "" if i == 5 else " w1"} for i in range(8)])
     (here / "b.csv").write_text("prompt,completion\nw1,w2\n")
@@ -317,7 +317,7 @@ def test_a_bad_row_is_named_by_its_file_and_its_number_there(job, here, case, sa
     with pytest.raises(
         ValueError, match=r"\(counted from 0; (folder/)?c\.jsonl, row 5\): `completion` is empty"
     ) as error:
-        prepare_training(replace(job(f"train_dataset:{' ' if lines[0] != '-' else chr(10)}{lines}"), sample=sample))
+        prepare_training(replace(job(f"train_dataset:{' ' if lines[0] != '-' else chr(10)}{lines}"), row_limit=limit))
     assert named in str(error.value)
 
 

@@ -180,7 +180,7 @@ def test_a_sample_is_the_first_rows_and_reads_no_others(tmp_path, home, name):
     write(tmp_path / "a.jsonl", *ROWS).open("a").write("this is no row\n" * 5)
     saved(tmp_path / "saved", "train")
     hub_like(tmp_path / "hub", "train")
-    assert list(loaded(tmp_path / name, sample=4).rows) == ROWS[:4]
+    assert list(loaded(tmp_path / name, row_limit=4).rows) == ROWS[:4]
 
 
 @pytest.mark.parametrize("maker", ["files", "folder", "saved"])
@@ -192,7 +192,7 @@ def test_a_sample_is_the_first_rows_and_reads_no_others(tmp_path, home, name):
         ("eval_dataset", "validation", "dataset_test_split: validation"),
     ],
 )
-@pytest.mark.parametrize("reading", [{}, {"streaming": True}, {"sample": 2}])
+@pytest.mark.parametrize("reading", [{}, {"streaming": True}, {"row_limit": 2}])
 def test_rows_without_splits_are_not_taken_for_one(tmp_path, home, maker, key, split, line, reading):
     if maker == "folder" and not split.isidentifier():
         pytest.skip("`datasets` itself takes such a part of a folder")

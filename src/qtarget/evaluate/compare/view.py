@@ -69,7 +69,7 @@ def _against(score: ArmScore, opinions: bool) -> list[Text]:
         return []
     against = score.against
     boot = f"({_points(against.bootstrap.low)}, {_points(against.bootstrap.high)})"
-    seconds = [Text(_p(against.sign_flip_p), style="dim"), Text(boot, style="dim")]
+    seconds = [Text(p_in_words(against.sign_flip_p), style="dim"), Text(boot, style="dim")]
     return [*difference_cells(against.difference, score.p_holm, score.is_clear), *(seconds if opinions else [])]
 
 
@@ -82,7 +82,7 @@ def difference_cells(difference: SeedsDifference, p_holm: float, is_clear: bool)
     """A difference in points with its interval, marked where it is clear; and the adjusted p."""
     mark = "*" if is_clear else " "
     text = f"{_points(difference.mean)} ({_points(difference.low)}, {_points(difference.high)}){mark}"
-    return [Text(text, style=("green" if difference.mean > 0 else "red") if is_clear else ""), Text(_p(p_holm))]
+    return [Text(text, style=("green" if difference.mean > 0 else "red") if is_clear else ""), Text(p_in_words(p_holm))]
 
 
 def _power_lines(table: TaskTable) -> list[Text]:
@@ -166,5 +166,6 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def _p(value: float) -> str:
+def p_in_words(value: float) -> str:
+    """A p value with three places."""
     return "<0.001" if value < 0.001 else f"{value:.3f}"

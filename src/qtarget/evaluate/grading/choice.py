@@ -39,7 +39,7 @@ class ChoiceGrader:
     likeness, first letter or majority is taken for one. Two options of the same text are the same answer.
     """
 
-    name, version = "choice", 6
+    name, version = "choice", 7
 
     def fingerprint(self) -> str:
         return f"{self.name} {self.version}"

@@ -109,9 +109,10 @@ DENIAL = re.compile(
 )
 """Behind a letter: "is incorrect", ", which is wrong", "ではない"."""
 SUBJECT = re.compile(r"[^\S\n]+(?:is|was|isn['’]t|are|es|ist|est|è|é)\b", re.IGNORECASE)
+RIGHT_ABROAD = r"(?:richtige?|korrekte?|correct[aeo]|corrett[ao]|giust[ao]|corret[ao]|cert[ao])"
 TRUE = re.compile(
     rf"\s+(?:is|was|es|ist|est|è|é)\s(?:(?:indeed|clearly|therefore|thus|definitely|also)\s)?(?:the\s)?(?:{RIGHT}"
-    r"|(?:la\s|die\s|a\s)?(?:richtige?|korrekte?|correct[aeo]|corrett[ao]|giust[ao]|corret[ao]|cert[ao]))\b",
+    rf"|(?:la\s|die\s|a\s)?{RIGHT_ABROAD})\b",
     re.IGNORECASE,
 )
 FOLLOWERS = re.compile(
@@ -160,14 +161,17 @@ SOFT = re.compile(
 FIRM = re.compile(r"\b(?:correct|right|true|actual|real)\s\w+\W[^.\n]*\Z", re.IGNORECASE)
 """Before an answer: it is somebody's or what one expects; or it is the right one."""
 SURE = re.compile(r"\b(?:no doubt|without (?:a |any )?doubt|best possible|not only|no other)\b", re.IGNORECASE)
+NOUN_ABROAD = r"(?:antwort|option|lösung|respuesta|opción|réponse|risposta|opzione|resposta|opção)"
 CALLED = re.compile(
-    rf"\s(?:is|was|['’]s|would be|should be|must be)\s(?:(?:indeed|clearly|therefore|thus|definitely|actually"
+    rf"(?:\s(?:is|was|['’]s|would be|should be|must be)\s(?:(?:indeed|clearly|therefore|thus|definitely|actually"
     rf"|obviously)\s)*+"
     rf"(?:(?P<strong>(?:the\s)?{RIGHT}\s(?:answer|option|choice|one|response|alternative)|the\s(?:answer|{RIGHT}))"
-    rf"|(?:correct|right))(?=[\s)*_\"'$]*+(?:[.,;!)]|$|\n|—|–|(?:because|since|as|for|here|in this|due|to this)\b))",
+    rf"|(?:correct|right))"
+    rf"|\s(?:es|ist|est|è|é)\s(?:(?:la|die|a)\s)?(?:{NOUN_ABROAD}\s)?{RIGHT_ABROAD}(?:\s{NOUN_ABROAD})?)"
+    r"(?=[\s)*_\"'$]*+(?:[.,;!)]|$|\n|—|–|(?:because|since|as|for|here|in this|due|to this)\b))",
     re.IGNORECASE | re.MULTILINE,
 )
-"""As in "Option B is the correct answer", or, weakly, "B is correct"."""
+"""As in "Option B is the correct answer", or, weakly, "B is correct" and "Option B ist richtig"."""
 LEAD = re.compile(
     r"^(?:[\s*_#>-]|\b(?:so|thus|therefore|hence|then|and|clearly|i think|i believe|we conclude|i conclude|that"
     r"|only|overall|in conclusion"

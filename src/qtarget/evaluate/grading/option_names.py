@@ -9,7 +9,8 @@ from qtarget.evaluate.grading.plain_text import plain
 
 OPENS, CLOSES = r"[\s*_`$\"'({\[]*+", r"[\s*_`$\"')}\]]*+"
 LABEL = re.compile(
-    rf"(?:[\s*_$(\"'`]*+(?:the\s)?(?:option|choice|letter|alternative)\s*+[:#]?)?+{OPENS}"
+    r"(?:[\s*_$(\"'`]*+(?:(?:(?:the|die|la)\s|l['’])?(?:option|choice|letter|alternative|opción|opzione)|(?:a\s)?opção)"
+    rf"\s*+[:#]?)?+{OPENS}"
     rf"(?P<letter>[A-Za-z])(?![^\W_])(?P<sign>{CLOSES}(?:[.:=—–]|-(?!\w))?+)\s*+(?P<text>.*)$",
     re.DOTALL | re.IGNORECASE,
 )

@@ -89,9 +89,9 @@ class Job:
         note: the precision that was chosen for the user, in words; "" where the user chose it.
         streaming: training rows are read while training runs.
         mixture_stopping: when a mixture ends, as `datasets.interleave_datasets` names it.
-        sampling: how `qtarget sample`, and a round, draws and keeps.
+        sampling: the section `sample`: how `qtarget sample`, and each round, draws and keeps.
         rounds: None for a run of one training.
-        sample: about how many rows of each source are looked at, the first ones; None for all.
+        row_limit: about how many rows of each source are looked at, the first ones; None for all.
     """
 
     model: str
@@ -107,7 +107,7 @@ class Job:
     mixture_stopping: MixtureStopping = "first_exhausted"
     sampling: SampleOptions = field(default_factory=SampleOptions)
     rounds: RoundOptions | None = None
-    sample: int | None = None
+    row_limit: int | None = None
 
     @property
     def method(self) -> qt.Method:

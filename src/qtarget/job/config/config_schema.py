@@ -13,7 +13,7 @@ import qtarget as qt
 from qtarget.job.config.choices import NEVER_EMPTY, names_of_key
 from qtarget.job.config.key_descriptions import key_descriptions
 from qtarget.job.config.keys import TRL_NAMES, all_keys
-from qtarget.job.config.ranges import NUMBER_RANGES
+from qtarget.job.config.ranges import NUMBER_RANGES, SAMPLE_RANGES, NumberRange
 from qtarget.job.config.sample_options import SampleOptions
 from qtarget.job.config.user_input import DEFAULT_METHOD
 from qtarget.target.hyperparameters import RAMP_ALONG, RAMP_SHAPES, Count, Domain, OneOf, hyperparameters
@@ -48,9 +48,9 @@ def configuration_schema() -> dict[str, Any]:
 
 def _property(key: str, hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     described = key_descriptions()[key]
-    found = _type(SampleOptions | None if key == "sample" else hint, definitions)
+    found = _sample_type(definitions) if key == "sample" else _type(hint, definitions)
     if key in NUMBER_RANGES:
-        found = _within(found, key)
+        found = _within(found, NUMBER_RANGES[key])
     if names := names_of_key(key):
         found = {"anyOf": [{"enum": names}, {"type": "null"}]} if _takes_null(hint) else {"enum": names}
     if key in NEVER_EMPTY:
@@ -70,6 +70,18 @@ def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _sample_type(definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema of the section `sample`, whose own keys have ranges too."""
+    found = _type(SampleOptions | None, definitions)
+    section = definitions[SampleOptions.__name__]
+    ranged = {key: _within(section["properties"][key], allowed) for key, allowed in SAMPLE_RANGES.items()}
+    definitions[SampleOptions.__name__] = section | {
+        "properties": section["properties"] | ranged,
+        "additionalProperties": False,
+    }
+    return found
+
+
 def _with_texts(hint: Any) -> Any:
     """A type that takes a single text for a list of texts too, as a configuration does."""
     parts = get_args(hint) if get_origin(hint) in (Union, type(int | str)) else (hint,)
@@ -80,11 +92,11 @@ def _takes_null(hint: Any) -> bool:
     return type(None) in get_args(hint)
 
 
-def _within(found: dict[str, Any], key: str) -> dict[str, Any]:
+def _within(found: dict[str, Any], allowed: NumberRange) -> dict[str, Any]:
     """The schema of a number with its range; null stays what it was."""
-    allowed = NUMBER_RANGES[key]
-    low, high = ("exclusiveMinimum", "exclusiveMaximum") if allowed.open_ else ("minimum", "maximum")
-    range_ = {low: allowed.least} | ({high: allowed.most} if allowed.most < float("inf") else {})
+    range_ = {"exclusiveMinimum" if allowed.above else "minimum": allowed.least}
+    if allowed.most < float("inf"):
+        range_["exclusiveMaximum" if allowed.below else "maximum"] = allowed.most
     parts = [part for part in found.get("anyOf", [found]) if part.get("type") != "string"]
     ranged = [{**part, **range_} if part.get("type") in ("number", "integer") else part for part in parts]
     also = [{"enum": list(allowed.also)}] if allowed.also else []

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import torch
 
 
-class Choices(NamedTuple):
+class MachineChoices(NamedTuple):
     """Keys for the trainer's configuration, and the precision in words ("" where the user chose it)."""
 
     keys: dict[str, bool]
     note: str
 
 
-def machine_choices(values: Mapping[str, Any]) -> Choices:
+def machine_choices(values: Mapping[str, Any]) -> MachineChoices:
     """bf16 on a GPU that has it, fp16 on an older one, float32 on a CPU; memory is pinned only for a GPU.
 
     TRL's default is bf16 everywhere, which is slow or fails on a CPU.
@@ -21,14 +21,14 @@ def machine_choices(values: Mapping[str, Any]) -> Choices:
     cuda = torch.cuda.is_available() and not values.get("use_cpu")
     pinned = {} if cuda or "dataloader_pin_memory" in values else {"dataloader_pin_memory": False}
     if values.get("bf16") is not None or "fp16" in values:
-        return Choices({**pinned, **_cpu(values)}, "")
+        return MachineChoices({**pinned, **_cpu(values)}, "")
     if not cuda:
-        return Choices(
+        return MachineChoices(
             {"bf16": False, **pinned, **_cpu(values)}, "float32, as no CUDA device is used (`bf16: true` overrides)"
         )
     if torch.cuda.is_bf16_supported(including_emulation=False):
-        return Choices({"bf16": True}, "bf16 mixed precision, which this GPU has (`bf16: false` is float32)")
-    return Choices(
+        return MachineChoices({"bf16": True}, "bf16 mixed precision, which this GPU has (`bf16: false` is float32)")
+    return MachineChoices(
         {"bf16": False, "fp16": True}, "fp16 mixed precision, as this GPU has no bf16 (`bf16: false` is float32)"
     )
 

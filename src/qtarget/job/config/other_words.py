@@ -70,9 +70,9 @@ UNNEEDED = {
     "model_type": "the model's class is read from its folder",
     "is_llama_derived_model": "the model's class is read from its folder",
     "strict": "keys are always checked",
-    "lmbda": "training reads your rows, as with lmbda 0; samples of the student's own are not drawn",
+    "lmbda": "your rows are trained on, as with lmbda 0; `rounds: 2` trains on the student's own samples",
     "seq_kd": "have the teacher answer your prompts first, and train on its answers as rows",
-    "max_new_tokens": "nothing is drawn in training",
+    "max_new_tokens": "your rows are trained on as they are; of samples write `sample: {max_new_tokens: 512}`",
     "disable_dropout": "few models have any; `model_init_kwargs: {attention_dropout: 0.0}` turns it off",
     "special_tokens": "write `eos_token` and `pad_token` at the top level",
 }

@@ -9,32 +9,38 @@ from qtarget.data import Asker
 
 
 class NumberRange(NamedTuple):
-    """Numbers from `least` to `most`; with `open_` neither of the two; besides them those in `also`.
+    """The numbers that a key may hold.
 
     Attributes:
+        least, most: the ends of the range, which belong to it.
         example: a number to write.
+        above, below: whether the number must be above `least`, or below `most`; that end then does not belong to it.
+        also: single numbers outside the range that the key may hold too.
     """
 
     least: float
     most: float
     example: float
-    open_: bool = False
+    above: bool = False
+    below: bool = False
     also: tuple[float, ...] = ()
 
     def has(self, number: float) -> bool:
-        inside = self.least < number < self.most if self.open_ else self.least <= number <= self.most
-        return (inside or number in self.also) and abs(number) <= LARGEST_NUMBER
+        over = number > self.least if self.above else number >= self.least
+        under = number < self.most if self.below else number <= self.most
+        return ((over and under) or number in self.also) and abs(number) <= LARGEST_NUMBER
 
     def words(self, number: float = 0) -> str:
-        """What it has; of a number that is too large for it, how large one may be."""
-        has_end = self.most not in (LARGEST_COUNT, math.inf)
-        if number > min(LARGEST_NUMBER, self.most) and not has_end:
-            return f"at most {min(LARGEST_NUMBER, self.most):g}"
-        if self.open_:
-            return "a number above 0" if math.isinf(self.most) else f"a number between {self.least:g} and {self.most:g}"
-        if self.most > LARGEST_COUNT - 1:
-            return " or ".join([f"{self.least:g} or more", *(f"{number:g}" for number in self.also)])
-        return f"{self.least:g} or more, and less than 1" if self.most < 1 else f"{self.least:g} to {self.most:,.0f}"
+        """The range in words; of a number that is too large for a range without an end of its own, how large one may
+        be."""
+        low = f"a number above {self.least:g}" if self.above else f"{self.least:g} or more"
+        if self.most in (LARGEST_COUNT, math.inf):
+            if number > min(LARGEST_NUMBER, self.most):
+                return f"at most {LARGEST_NUMBER:g}" if math.isinf(self.most) else f"at most {LARGEST_COUNT:,}"
+            return ", or ".join([low, *(f"{each:g}" for each in self.also)])
+        if self.above or self.below:
+            return f"{low} and {'less than' if self.below else 'at most'} {self.most:g}"
+        return f"{self.least:g} to {self.most:,.0f}"
 
 
 LARGEST_NUMBER = 1e38
@@ -42,13 +48,12 @@ LARGEST_NUMBER = 1e38
 LARGEST_COUNT = 2**31 - 1
 """What counts are held in, by libraries: 31 bits."""
 COUNT = NumberRange(1, LARGEST_COUNT, 8)
-BELOW_ONE = math.nextafter(1, 0)
-SHARE = NumberRange(0, BELOW_ONE, 0.9)
+SHARE = NumberRange(0, 1, 0.9, below=True)
 SEED_RANGE = NumberRange(0, 2**32 - 1, 42)
-STEPS = NumberRange(0, math.inf, 100, open_=True)
+STEPS = NumberRange(0, math.inf, 100, above=True)
 NUMBER_RANGES = {
-    "learning_rate": NumberRange(0, math.inf, 2e-5, open_=True),
-    "num_train_epochs": NumberRange(0, math.inf, 3, open_=True),
+    "learning_rate": NumberRange(0, math.inf, 2e-5, above=True),
+    "num_train_epochs": NumberRange(0, math.inf, 3, above=True),
     "max_steps": NumberRange(1, LARGEST_COUNT, 1000, also=(-1,)),
     "schedule_steps": NumberRange(1, LARGEST_COUNT, 1000),
     "per_device_train_batch_size": COUNT,
@@ -60,7 +65,7 @@ NUMBER_RANGES = {
     "ema": SHARE,
     "adam_beta1": SHARE,
     "adam_beta2": SHARE,
-    "adam_epsilon": NumberRange(0, math.inf, 1e-8, open_=True),
+    "adam_epsilon": NumberRange(0, math.inf, 1e-8, above=True),
     "max_grad_norm": NumberRange(0, math.inf, 1.0),
     "max_skipped_steps": NumberRange(0, LARGEST_COUNT, 10),
     "max_length": NumberRange(2, LARGEST_COUNT, 2048),
@@ -86,31 +91,57 @@ NUMBER_RANGES = {
     "teacher_timeout": NumberRange(0, math.inf, 600),
     "lora_r": NumberRange(1, LARGEST_COUNT, 16),
     "lora_alpha": NumberRange(1, math.inf, 32),
-    "lora_dropout": NumberRange(0, BELOW_ONE, 0.05),
+    "lora_dropout": NumberRange(0, 1, 0.05, below=True),
     "train_rows": COUNT,
     "rounds": NumberRange(1, LARGEST_COUNT, 2),
-    "cache_missing_mass": NumberRange(0, 1, 0.01, open_=True),
+    "cache_missing_mass": NumberRange(0, 1, 0.01, above=True, below=True),
     "cache_min_k": NumberRange(1, LARGEST_COUNT, 4),
     "cache_max_k": NumberRange(1, LARGEST_COUNT, 256),
     "cache_batch_tokens": NumberRange(1, LARGEST_COUNT, 8192),
     "cache_shard_tokens": NumberRange(1, LARGEST_COUNT, 65536),
 }
-"""Keys that hold a number, and which."""
+"""The keys of a run that hold a number, each with its range."""
+SAMPLE_RANGES = {
+    "k": COUNT,
+    "temperature": NumberRange(0, math.inf, 0.7),
+    "top_p": NumberRange(0, 1, 0.95, above=True),
+    "max_new_tokens": NumberRange(1, LARGEST_COUNT, 1024),
+    "seed": SEED_RANGE,
+    "limit": NumberRange(1, LARGEST_COUNT, 100),
+    "batch_size": COUNT,
+}
+"""The keys of the section `sample` that hold a number, each with its range."""
+
+
+IN_A_RUN, IN_SAMPLE = "`{}`", "`sample: {{{}}}`"
+"""How a key is written in its place."""
 
 
 def range_complaints(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Each key whose number is out of its range, or that stands without one, with what may be written."""
+    """Each key of a run whose number is out of its range, or that has no number, with what may be written."""
     for key, allowed in NUMBER_RANGES.items():
-        value = values.get(key)
-        if value is True:
-            line = Asker.COMMAND_LINE.line(key, allowed.example)
-            yield key, f"`{key}` stands without a number; write {line}."
-        elif (number := _number(value)) is not None and not allowed.has(number):
-            line = Asker.COMMAND_LINE.line(key, allowed.example)
-            yield (
-                key,
-                f"`{key}: {shortened(str(value))}` is out of range; expected {allowed.words(number)}, as in {line}.",
-            )
+        line = Asker.COMMAND_LINE.line(key, allowed.example)
+        if fault := _fault(key, values.get(key), allowed, IN_A_RUN, line):
+            yield key, fault
+
+
+def sample_range_complaints(section: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The same of the keys of the section `sample`."""
+    for key, allowed in SAMPLE_RANGES.items():
+        line = Asker.COMMAND_LINE.line("sample", {key: allowed.example})
+        if fault := _fault(key, section.get(key), allowed, IN_SAMPLE, line):
+            yield key, fault
+
+
+def _fault(key: str, value: Any, allowed: NumberRange, place: str, line: str) -> str:
+    """What is wrong with a number, in a sentence that ends with the line to write; "" where nothing is."""
+    if value is True:
+        return f"{place.format(key)} stands without a number; write {line}."
+    number = _number(value)
+    if number is None or allowed.has(number):
+        return ""
+    written = place.format(f"{key}: {shortened(str(value))}")
+    return f"{written} is out of range; expected {allowed.words(number)}, as in {line}."
 
 
 def _number(value: Any) -> float | None:

@@ -8,22 +8,20 @@ from typing import Any, Literal, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from qtarget.console import shortened
+from qtarget.evaluate.tasks.own_task import OWN_ASK
+from qtarget.job.config.ranges import sample_range_complaints
 from qtarget.target.hyperparameters import suggestion
 
 SampleKeep = Literal["right", "all", "best"]
 SampleWeights = Literal["equal", "per-prompt", "paced"]
-SAMPLES_EACH = 4
-"""Samples of a prompt of the rows, unless it is said; a task says its own."""
 FILTERED: tuple[SampleKeep, ...] = ("right", "best")
-"""What of `keep` needs to know which samples are right."""
-LEAST = {"k": 1, "max_new_tokens": 1, "limit": 1, "batch_size": 1, "temperature": 0, "seed": 0}
-"""The least number of a key."""
+"""Values of `keep` that need to know which samples are right."""
 NOT_IN_ROUNDS = {
     "model": "the student of each round writes its own samples",
     "out": "each round has a folder of its own in `output_dir`",
     "url": "each round samples from another student, which no server has yet",
 }
-"""Keys of `sample` that a run of rounds sets itself, and why."""
+"""Keys of `sample` that do not go with rounds, and why."""
 NOT_WITH_ROUNDS = {
     "streaming": "the samples of a round are all there before it trains",
     "push_to_hub": "rounds train several models; push the last one when it is there",
@@ -31,7 +29,7 @@ NOT_WITH_ROUNDS = {
     "train_rows_seed": "a round trains on samples; write `sample: {limit: 100}` for fewer prompts",
     "train_rows": "a round trains on samples; write `sample: {limit: 100}` for fewer prompts",
 }
-"""Keys of a run that rounds do not take, and why."""
+"""Keys of a run that do not go with rounds, and why."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,16 @@ class SampleOptions:
         task: a task of `qtarget eval` whose questions are the prompts, as it is asked there.
         answer: the column of the rows with the right answer; None to find it.
         grade: a grader, as `qtarget eval --grade` names it; a task has its own.
-        grade_options: settings of the grader.
+        grade_options: the grader's settings.
         keep: which samples become rows; None for "right" where there is a grader, else "all".
-        weights: of the rows: "equal"; "per-prompt", so that each prompt counts alike; "paced", by pass·(1 − pass).
+        weights: of the rows: "equal"; "per-prompt": each prompt counts alike; "paced": pass·(1 − pass), where pass is
+            the share of a prompt's samples that are right.
         with_rows: whether a round trains on the configuration's rows too.
         model: who writes; None for the configuration's `model`.
-        k, temperature, top_p, max_new_tokens: of the drawing; None as `qtarget eval` asks own questions, or the task.
+        k, temperature, top_p, max_new_tokens: how samples are drawn; None: as the task says, or as `qtarget eval` asks
+            one's own questions.
         seed: of all samples; None for the run's.
-        limit: ask the first so many prompts only.
+        limit: how many prompts are asked, the first ones; None for all.
         generator, url, batch_size, dtype, device: as `qtarget eval` takes them.
         out: the folder of samples and rows.
     """
@@ -93,10 +93,10 @@ class RoundOptions:
     """Rounds of sampling and training.
 
     Attributes:
-        number: how many.
+        number: how many rounds there are.
         start: what the student of a round begins as: "base", the configuration's model, or "last", the last round's
             student.
-        launch: words that start each training; () for this Python.
+        launch: the words that start each training, such as `accelerate launch`; () for this Python.
     """
 
     number: int
@@ -109,31 +109,30 @@ def sample_complaints(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     given = values.get("sample")
     if not isinstance(given, Mapping):
         return
+    out_of_range = dict(sample_range_complaints(given))
     hints = get_type_hints(SampleOptions)
     for key, value in given.items():
         if key not in hints:
             yield "sample", f"`sample` has no key `{shortened(str(key))}`; {suggestion(str(key), [*hints])}"
-        elif value is not None and (why := _fault(key, value, hints[key])):
+        elif key in out_of_range:
+            yield "sample", out_of_range[key]
+        elif value in ("", []):
+            yield "sample", f"`sample: {{{key}}}` is empty; give it a value, or remove it."
+        elif value is not None and (why := _type_fault(value, hints[key])):
             yield "sample", f"`sample: {{{key}: {shortened(str(value))}}}` is not accepted: {why}."
 
 
-def _fault(key: str, value: Any, hint: Any) -> str:
-    """Why a value is not one of its key; "" where it is."""
-    if isinstance(value, bool) and hint is not bool:
-        return f"it stands without a value; write `{key}: …`"
+def _type_fault(value: Any, hint: Any) -> str:
+    """Why a value is not of a type; "" where it is."""
     try:
-        number = TypeAdapter(hint).validate_python(value)
+        TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
         return " or ".join(dict.fromkeys(each["msg"] for each in error.errors()))
-    if key in LEAST and not LEAST[key] <= number < float("inf"):
-        return f"write {LEAST[key]} or more, as in `{key}: {max(LEAST[key], 1)}`"
-    if key == "top_p" and not 0 < number <= 1:
-        return "write a share of mass above 0 and up to 1, as in `top_p: 0.95`"
-    return "it is empty" if value in ("", []) else ""
+    return ""
 
 
 def sample_options(values: Mapping[str, Any]) -> SampleOptions:
-    """The section, checked as a whole.
+    """The options that the section gives, checked together.
 
     Raises:
         ValueError: keys that contradict each other, or lack one another.
@@ -148,8 +147,8 @@ def sample_options(values: Mapping[str, Any]) -> SampleOptions:
         )
     if not options.is_graded:
         _check_ungraded(options)
-    k = options.k or (SAMPLES_EACH if options.task is None else 2)
-    if options.temperature == 0 and k > 1 and (options.k is not None or options.task is None):
+    k = options.k or (OWN_ASK.k if options.task is None else 1)  # a task has its own k, which is checked with it
+    if options.temperature == 0 and k > 1:
         raise ValueError(
             f"`sample: {{temperature: 0}}` gives the same answer {k} times; write `k: 1` beside it, or a temperature "
             "above 0."

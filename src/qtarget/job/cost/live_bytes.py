@@ -55,8 +55,8 @@ class LiveBytes(TorchDispatchMode):
         self._watched.pop(key)
         self.live[kind] -= size
 
-    def call_gradients(self, model: nn.Module) -> None:
-        """Count the gradients of a model's weights as such, from when they come."""
+    def watch_gradients(self, model: nn.Module) -> None:
+        """Count the gradients of a model's weights as gradients, as soon as they are made."""
         for weight in model.parameters():
             if weight.requires_grad:
                 weight.register_post_accumulate_grad_hook(self._as_gradient)

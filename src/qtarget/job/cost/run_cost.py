@@ -17,7 +17,7 @@ from qtarget.job.cost.run_memory import RunMemory, own_bytes, run_memory
 from qtarget.job.cost.run_time import RunTime, steps_of, time_by_operations, time_by_pilot, tokens_of_rows
 from qtarget.job.cost.task_time import TaskTime, check_tasks, task_times
 from qtarget.job.rows.rendering import rows_trainer
-from qtarget.job.rows.sources import SAMPLE_ROWS
+from qtarget.job.rows.sources import FIRST_ROWS
 from qtarget.job.surroundings.devices import product_speed
 from qtarget.job.teacher_mass import folder_warnings
 
@@ -87,8 +87,8 @@ def cost_of_run(job: Job, with_pilot: bool = True, tasks: Sequence[str] = ()) ->
         ValueError: as `qtarget validate`, or no such task.
     """
     check_tasks(tasks)
-    sampled = job.streaming or job.sample is not None
-    looked = replace(job, streaming=False, sample=SAMPLE_ROWS) if sampled else job
+    sampled = job.streaming or job.row_limit is not None
+    looked = replace(job, streaming=False, row_limit=FIRST_ROWS) if sampled else job
     try:
         with remove_if_empty(job.output):
             trainer = rows_trainer(looked)

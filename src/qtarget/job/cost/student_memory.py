@@ -73,7 +73,7 @@ def _rehearsed(job: Job, shape: BatchShape, loss_bytes: int, evidence_bytes: int
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         tracker = LiveBytes()
         tracker.count([*model.parameters(), *model.buffers()], WEIGHTS_KIND)
-        tracker.call_gradients(model)
+        tracker.watch_gradients(model)
         stored = tracker.live[WEIGHTS_KIND]
         with tracker:
             for _ in range(min(2, job.args.gradient_accumulation_steps)):

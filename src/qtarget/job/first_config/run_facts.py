@@ -1,4 +1,4 @@
-"""What a first configuration is chosen by: the model, looked at without its weights, and the rows behind the door."""
+"""What a first configuration is chosen by: the model without its weights, and the rows as they would be trained on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from qtarget.fused.memory import free_bytes
 from qtarget.job.build import remove_if_empty, unreachable_models
 from qtarget.job.config.checked_job import DataSource, Job
 from qtarget.job.rows.rendering import RowsTrainer, rows_trainer
-from qtarget.job.rows.sources import SAMPLE_ROWS
+from qtarget.job.rows.sources import FIRST_ROWS
 from qtarget.job.rows.splits import HELD_OUT, splits_of_files
 from qtarget.models.loading import adapter_config, tokenizer_of
 from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
@@ -114,8 +114,8 @@ def look_at_run(job: Job) -> RunFacts:
         ValueError: as `qtarget validate`, of a model, rows or a teacher that cannot be trained with.
     """
     _check_model(job)
-    sampled = job.streaming or job.sample is not None
-    looked = replace(job, streaming=False, sample=SAMPLE_ROWS) if sampled else job
+    sampled = job.streaming or job.row_limit is not None
+    looked = replace(job, streaming=False, row_limit=FIRST_ROWS) if sampled else job
     try:
         with remove_if_empty(job.output):
             trainer = rows_trainer(looked, LookTrainer, max_length=None, packing=False)

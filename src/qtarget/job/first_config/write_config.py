@@ -17,7 +17,7 @@ from qtarget.job.first_config.key_choices import Sections, checkpointing, chosen
 from qtarget.job.first_config.memory_need import bytes_without_checkpointing
 from qtarget.job.first_config.run_facts import RunFacts, look_at_run
 from qtarget.job.output_folder import check_output
-from qtarget.job.rows.sources import SAMPLE_ROWS
+from qtarget.job.rows.sources import FIRST_ROWS
 
 OUTPUT, SCHEMA_FILE = "out", "qtarget-schema.json"
 
@@ -67,7 +67,7 @@ def prepare_config(path: Path, flags: Mapping[str, list[str]], force: bool = Fal
     given = _with_defaults(user_input(YamlFile({}, {}), RunArguments(None, dict(flags))))
     job = check_job(given)
     check_output(job)
-    facts = look_at_run(replace(job, sample=SAMPLE_ROWS) if quick else job)
+    facts = look_at_run(replace(job, row_limit=FIRST_ROWS) if quick else job)
     settings = chosen_settings(given.values, facts)
     settings["How"].append(checkpointing(bytes_without_checkpointing(given, settings, facts), facts.free))
     return FirstConfig(path, given.values, facts, settings)

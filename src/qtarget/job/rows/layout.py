@@ -151,7 +151,7 @@ def _first(rows: Any, take: int | None, key: str, job: Job) -> Any:
         return rows
     if not isinstance(rows, Dataset):
         return rows.take(take)
-    if job.sample is not None:
+    if job.row_limit is not None:
         take = min(take, len(rows))
     if len(rows) < take:
         raise ValueError(
@@ -207,7 +207,7 @@ def _token_row_of(job: Job, form: RowForm) -> Callable[[dict[str, Any]], dict[st
 
 
 def _questions(rows: AnyRows, how: _Asking) -> OpenRows:
-    """The good rows behind the door, and of these the ones that ask once."""
+    """The rows that `open_rows` takes, and of these the ones that ask one question."""
     job = how.job
     processes = job.args.dataset_num_proc
     policy = RowPolicy(how.name, job.args.bad_rows, Asker.COMMAND_LINE, processes, shares_columns=how.shares_columns)
@@ -244,7 +244,7 @@ def _for_teacher(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _question_and_answer(row: Any) -> tuple[str, str]:
-    """What a row asks, and what it answers: texts as they are; of a conversation its only question and its answer."""
+    """The question and the answer of a row: its texts, or the two turns of its conversation."""
     if isinstance(row.get("prompt"), str):
         return row["prompt"], row["completion"]
     turns = row["messages"] if "messages" in row else [*row["prompt"], *row["completion"]]

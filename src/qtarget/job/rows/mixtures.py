@@ -11,8 +11,6 @@ from qtarget.job.rows.sources import ReadOptions, load_rows
 from qtarget.train import RowMixture, RowSet
 
 AnyRows = Dataset | IterableDataset
-Laid = Callable[[AnyRows, DataSource], Any]
-"""Lays out the rows of one source."""
 
 
 class SourceRows(NamedTuple):
@@ -34,7 +32,7 @@ def load_sets(job: Job, source: DataSource, key: str) -> SourceRows:
     Raises:
         ValueError: as `load_rows`.
     """
-    reading = ReadOptions(job.streaming and key == "train_dataset", job.sample)
+    reading = ReadOptions(job.streaming and key == "train_dataset", job.row_limit)
     parts = list(source.sets or (source,))
     loaded = [_load_set(part, key, reading, i if source.sets else None) for i, part in enumerate(parts, 1)]
     return SourceRows([each.rows for each in loaded], parts, tuple(note for each in loaded for note in each.notes))

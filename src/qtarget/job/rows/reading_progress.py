@@ -1,4 +1,4 @@
-"""Progress of long reading, on a terminal; nothing is said where standard error is none."""
+"""A bar while many rows are read; nothing is shown where standard error is no terminal."""
 
 import os
 import sys
@@ -46,7 +46,7 @@ def reading_progress(what: str, paths: Sequence[Path]) -> Iterator[ReadingProgre
     """Show how much of some files is read: a bar of one line, which is gone at the end.
 
     Args:
-        what: is done to them, "reading" or "looking at".
+        what: what is done to them: "reading" or "looking at".
     """
     first = os.environ.get("RANK", "0") == "0"
     console = SafeConsole(stderr=True, quiet=not (first and sys.stderr.isatty()))

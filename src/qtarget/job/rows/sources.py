@@ -24,8 +24,8 @@ from qtarget.job.rows.named_files import refuse_rows_outside
 from qtarget.job.rows.row_files import FileRows, first_rows, read_files, stream_files
 from qtarget.job.rows.splits import check_no_split, no_such_split, splits_of_files
 
-SAMPLE_ROWS = 1000
-"""How many rows of a source `qtarget validate --quick` looks at."""
+FIRST_ROWS = 1000
+"""How many rows of a source are looked at, about, where not all are: by `--quick`, and of a stream."""
 
 
 class ReadOptions(NamedTuple):
@@ -33,11 +33,11 @@ class ReadOptions(NamedTuple):
 
     Attributes:
         streaming: one after the other while training runs, instead of all of them before it.
-        sample: only about so many, the first ones; None for all.
+        row_limit: only about so many, the first ones; None for all.
     """
 
     streaming: bool = False
-    sample: int | None = None
+    row_limit: int | None = None
 
 
 _WHOLE = ReadOptions()
@@ -87,8 +87,8 @@ def _check_endings(paths: Sequence[Path], key: str) -> None:
 
 
 def _from_files(paths: Sequence[Path], reading: ReadOptions) -> FileRows:
-    if reading.sample is not None:
-        return first_rows(paths, reading.sample)
+    if reading.row_limit is not None:
+        return first_rows(paths, reading.row_limit)
     return stream_files(paths) if reading.streaming else read_files(paths)
 
 
@@ -135,17 +135,17 @@ def _from_saved(path: Path, source: DataSource, key: str, reading: ReadOptions) 
         raise no_such_split(source, key, ["train"])
     else:
         check_no_split(source, key)
-    if reading.sample is not None:
-        saved = saved.select(range(min(reading.sample, len(saved))))
-    return FileRows(saved.to_iterable_dataset() if reading.streaming and reading.sample is None else saved, ())
+    if reading.row_limit is not None:
+        saved = saved.select(range(min(reading.row_limit, len(saved))))
+    return FileRows(saved.to_iterable_dataset() if reading.streaming and reading.row_limit is None else saved, ())
 
 
 def _from_hub(source: DataSource, key: str, reading: ReadOptions) -> FileRows:
-    lazily = reading.streaming or reading.sample is not None
+    lazily = reading.streaming or reading.row_limit is not None
     rows = _load(source, key, lazily)
-    if reading.sample is None:
+    if reading.row_limit is None:
         return FileRows(rows, ())
-    taken = list(rows.take(reading.sample))
+    taken = list(rows.take(reading.row_limit))
     return FileRows(Dataset.from_list(taken, features=rows.features), ())
 
 

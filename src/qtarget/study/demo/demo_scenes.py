@@ -19,12 +19,13 @@ from qtarget.study.tuned.tuned_arms import (
 )
 
 BASELINE, RIVAL, OWN_DECODING = "sft", "kd, teacher sharpened", "sft, decoding tuned"
-"""What every arm is compared with; the rival of `OURS` that is shown beside it; the arm with a decoding of its own."""
+"""The arm that every other is compared with; the rival of `OURS` that is shown beside it; the arm whose decoding is
+tuned too."""
 ARMS: tuple[StudyArm, ...] = tuple(
     arm for arm in study_arms() if arm.name in ("base", BASELINE, OWN_DECODING, "dft", RIVAL, OURS)
 )
 SHOWN_DECODINGS: tuple[Decoding, ...] = (GREEDY, COMMON, WHOLE_SOFTMAX)
-"""Decodings, one table each; the middle one is that of the study's primary outcome."""
+"""The decodings that are shown, in a table each; the middle one is that of the study's primary outcome."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +33,21 @@ class Scene:
     """A setting that is shown.
 
     Attributes:
-        told: a sentence about it.
-        setting: its student and teacher ship.
+        sentence: what it is, for a reader.
+        setting: of the lab; its student and teacher ship with the package.
         nearest: the setting of the study whose choices are taken.
         chosen: configuration and decoding by the arm's name, as `design.chosen_for` gives them there (tests hold it to
             the study's results).
     """
 
     name: str
-    told: str
+    sentence: str
     setting: Setting
     nearest: Setting
     chosen: Mapping[str, tuple[Configuration | None, Decoding]]
 
     def runs(self, study: TunedStudy) -> list[StudyRun]:
-        """One run for each training; those of an arm whose decoding is tuned draw their answers in that way too."""
+        """The runs of every training. Where an arm's decoding is tuned, its run draws answers at that decoding too."""
         choices = {
             name: Choice(configuration, decoding, 0.0) for name, (configuration, decoding) in self.chosen.items()
         }

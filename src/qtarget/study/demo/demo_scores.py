@@ -16,7 +16,7 @@ class DemoScore:
     """An arm in one table.
 
     Attributes:
-        average: over the answers of all trainings, its interval by question.
+        average: over the answers of all trainings, with its interval by question.
         against: the paired difference to sft; None for sft itself.
         shares: of right answers, [trainings][questions].
     """
@@ -33,7 +33,7 @@ class DemoTable:
     """A decoding's table.
 
     Attributes:
-        rival: `OURS` minus `RIVAL`, whose p is not adjusted.
+        rival: the difference `OURS` minus `RIVAL`; its p is not adjusted.
     """
 
     decoding: Decoding
@@ -42,7 +42,10 @@ class DemoTable:
 
 
 def demo_table(scene: Scene, outcomes: Sequence[StudyOutcome], decoding: Decoding) -> DemoTable:
-    """Every arm with its answers drawn in one way; one with a decoding of its own stands beside the study's only."""
+    """The scores of every arm at one decoding.
+
+    The arm whose decoding is tuned draws its answers at that one, and stands in the table of `COMMON` only.
+    """
     own = {arm.name: scene.chosen[arm.name][1] for arm in ARMS if arm.tunes_decoding and decoding == COMMON}
     shown = {arm.name: str(arm.method or "base") for arm in ARMS if not arm.tunes_decoding or arm.name in own}
     scores = [

@@ -24,10 +24,10 @@ def scene_heading(scene: Scene, study: TunedStudy, quick: bool = False) -> Rende
     chosen = (
         f"Learning rate, steps and knobs are what the study (docs/study.md) chose in its setting {scene.nearest.name}"
     )
-    much = "; this quick run takes a fiftieth of the steps, so its figures mean nothing." if quick else ":"
+    end = "; this quick run takes a fiftieth of the steps, so its figures mean nothing." if quick else ":"
     return Group(
-        Text.assemble("\n", (scene.name, "bold"), f"  {scene.told}"),
-        Text(sizes), Text(chosen + much), _trained_table(scene, study),
+        Text.assemble("\n", (scene.name, "bold"), f"  {scene.sentence}"),
+        Text(sizes), Text(chosen + end), _trained_table(scene, study),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Making the demo's runs, and keeping models, outcomes, tables and picture."""
+"""`qtarget demo`: its runs are made, and models, outcomes, tables and picture kept."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ from qtarget.study.quiet import quiet
 from qtarget.study.tuned.design import TunedStudy
 from qtarget.study.tuned.outcome import StudyOutcome, StudyRun, keep_outcome, known_outcome, path_of
 from qtarget.study.tuned.runs import made_outcome
-from qtarget.study.tuned.schedule import Hands, StudyFolders, working_hands
+from qtarget.study.tuned.schedule import StudyFolders, TaskRunner, task_runner
 from qtarget.study.tuned.settings import Setting
 
 WHOLE_DEMO = TunedStudy(
@@ -37,9 +37,9 @@ WHOLE_DEMO = TunedStudy(
 """Three trainings of each arm, all of the student that ships; a hundred of the study's test questions."""
 QUICK_DEMO = replace(WHOLE_DEMO, seeds=2, test=10, samples=4)
 QUICK_STEPS = 50
-"""A quick demo takes so many times fewer steps."""
+"""The steps of a quick demo are the study's, divided by this."""
 ANSWERING_STEPS = 100
-"""About so many steps take as long as the answers of a run, for the progress bar."""
+"""Optimizer steps that take about as long as drawing the answers of a run: the progress bar counts both."""
 SAVED_MODELS = "models"
 
 
@@ -48,16 +48,16 @@ def run_demo(
 ) -> dict[str, list[DemoTable]]:
     """Fine-tune, score, print the tables, and save models, outcomes, tables and picture under `out`.
 
-    Runs that an earlier call finished there, with as much of everything, are read.
+    Runs that an earlier call finished there, with as many questions and answers, are read and not made again.
 
     Args:
         setting: a name in `demo_scenes.SCENES`; two of them by default.
         seed: of the first training; the others follow.
         workers: processes; by default two, or one on a single core.
-        quick: fewer of everything, to see that it works.
+        quick: few trainings, steps and questions, to see that it works.
 
     Returns:
-        the tables by the scene's name.
+        The tables by the scene's name.
 
     Raises:
         ValueError: no such setting, an outcome there is damaged, or a worker was killed.
@@ -66,11 +66,11 @@ def run_demo(
     shown, console = ([scene(setting)] if setting else list(DEFAULT_SCENES)), SafeConsole()
     study, folders = QUICK_DEMO if quick else WHOLE_DEMO, StudyFolders(out, out / SAVED_MODELS)
     tables: dict[str, list[DemoTable]] = {}
-    with one_writer(out), working_hands(workers or min(2, os.cpu_count() or 1), folders) as hands:
+    with one_writer(out), task_runner(workers or min(2, os.cpu_count() or 1), folders) as run_tasks:
         for each in shown:
             console.print(scene_heading(each, study, quick))
             runs = [demo_run(run, seed, quick) for run in each.runs(study)]
-            outcomes = _made(runs, each.setting, study, folders, hands, console)
+            outcomes = _outcomes_of(runs, each.setting, study, folders, run_tasks, console)
             tables[each.name] = [demo_table(each, outcomes, decoding) for decoding in SHOWN_DECODINGS]
             console.print(scene_view(tables[each.name]))
         console.print(closing_lines(study))
@@ -81,13 +81,13 @@ def run_demo(
 
 
 def demo_run(run: StudyRun, seed: int, quick: bool) -> StudyRun:
-    """The study's run from another seed, and of a quick demo with few steps."""
+    """The study's run with its seed moved by `seed`; for a quick demo with few steps."""
     steps = max(run.steps // QUICK_STEPS, 2) if quick and run.trains else run.steps
     return replace(run, seed=run.seed + seed, steps=steps)
 
 
-def _made(
-    runs: Sequence[StudyRun], setting: Setting, study: TunedStudy, folders: StudyFolders, hands: Hands,
+def _outcomes_of(
+    runs: Sequence[StudyRun], setting: Setting, study: TunedStudy, folders: StudyFolders, run_tasks: TaskRunner,
     console: Console,
 ) -> list[StudyOutcome]:  # fmt: skip
     known = {run.name: demo_outcome(run, study, folders.results) for run in runs}
@@ -95,13 +95,14 @@ def _made(
     columns = (TextColumn("{task.description:42}", markup=False), BarColumn(20), TaskProgressColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         bar = progress.add_task(f"{len(missing)} runs", total=sum(map(_weight, missing)))
-        for outcome in hands([partial(_make, run, setting, study, folders) for run in missing]):
+        for outcome in run_tasks([partial(_make, run, setting, study, folders) for run in missing]):
             known[outcome.run.name] = outcome
             progress.update(bar, advance=_weight(outcome.run), description=outcome.run.name)
     return [outcome for outcome in known.values() if outcome is not None]
 
 
 def _weight(run: StudyRun) -> int:
+    """How much of the progress bar a run takes, in optimizer steps."""
     return run.steps + ANSWERING_STEPS
 
 

@@ -1,4 +1,4 @@
-"""The models of a setting: its teacher, the teacher's cache, and each arm's, trained where they are not there yet."""
+"""The models of a setting: its teacher with its cache, and each arm's. Each is made when it is first asked for."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from qtarget.study.real_models.study_units import Unit
 
 
 def teacher_model(setting: RealSetting, study: RealStudy) -> tuple[str, dict[str, Any]]:
-    """The teacher's folder or name, and what training it gave; it is trained first where none is named."""
+    """The teacher's folder or hub name, and the facts of its training; {} for one that is not trained here."""
     if setting.teacher:
         return study.model(setting.teacher), {}
     keys = {**setting.teacher_training, "method": "sft", "seed": setting.seeds[0]}
@@ -25,7 +25,7 @@ def teacher_model(setting: RealSetting, study: RealStudy) -> tuple[str, dict[str
 
 
 def teacher_cache_facts(setting: RealSetting, study: RealStudy) -> dict[str, Any]:
-    """What the teacher's cache holds and cost; it is written first where it is not there."""
+    """What the teacher's cache holds and cost; the cache is written where it is not there yet."""
     home = study.home(setting)
     folder, facts = home / "cache", home / "cache.json"
     if folder.is_dir() and facts.is_file():
@@ -43,7 +43,7 @@ def teacher_cache_facts(setting: RealSetting, study: RealStudy) -> dict[str, Any
 
 
 def arm_model(unit: Unit, rate: float, setting: RealSetting, study: RealStudy) -> tuple[str, dict[str, Any]]:
-    """The folder of an arm's model, and what its training gave."""
+    """The folder of an arm's model, and the facts of its training."""
     arm = study.protocol.arm(unit.arm)
     keys: dict[str, Any] = {"method": arm.method, **arm.values, "learning_rate": rate, "seed": unit.seed}
     if arm.needs_teacher:
@@ -55,8 +55,12 @@ def arm_model(unit: Unit, rate: float, setting: RealSetting, study: RealStudy) -
 def _trained(
     name: str, keys: Mapping[str, Any], rows: str, setting: RealSetting, study: RealStudy
 ) -> tuple[str, dict[str, Any]]:
-    """A trained model's folder and what its training gave: as an earlier unit left it, or trained now, from the first
-    step where an earlier training was stopped."""
+    """The folder of a trained model, and the facts of its training: as an earlier unit left them, or trained now. A
+    training that was stopped begins anew.
+
+    Args:
+        rows: the part of the rows to train on, "train" or "teacher".
+    """
     home = study.home(setting)
     folder, facts = home / "models" / name, home / "models" / f"{name}.json"
     if folder.is_dir() and facts.is_file():
@@ -70,18 +74,14 @@ def _trained(
 
 
 def _history(folder: Path) -> dict[str, Any]:
-    """What a training measured, and how its measures went from the first line of its log to the last."""
-    state = (
-        read_json_object(folder / "trainer_state.json", "train again")
-        if (folder / "trainer_state.json").is_file()
-        else {}
-    )
-    lines = [line for line in state["log_history"] if "nll" in line]
-    return {"metrics": read_json_object(folder / "metrics.json", "train again"), "log": [*lines[:1], *lines[-1:]]}
+    """A training's last figures, and the first and the last line of its log."""
+    remedy = f"delete {folder} to train it again"
+    lines = [line for line in read_json_object(folder / "trainer_state.json", remedy)["log_history"] if "nll" in line]
+    return {"metrics": read_json_object(folder / "metrics.json", remedy), "log": [*lines[:1], *lines[-1:]]}
 
 
 def _write_config(name: str, keys: Mapping[str, Any], rows: str, setting: RealSetting, study: RealStudy) -> Path:
-    """The configuration of a run, which all arms share but for `keys`."""
+    """Write a configuration of `qtarget train`: what all arms share, and `keys` over it."""
     home = study.home(setting)
     path = home / "config" / f"{name}.yaml"
     values = {

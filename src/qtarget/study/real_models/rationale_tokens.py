@@ -1,6 +1,7 @@
-"""What a student and its teacher say at the tokens of real rows: p_y, entropy, and each arm's trust in the row."""
+"""Student and teacher at the tokens of real rows: p_y, entropy, and the target that each arm makes of them."""
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,20 @@ UNLIKELY = 0.1
 
 
 def look_at_tokens(student: str, teacher: str, rows: Path, prompt: str, protocol: RealProtocol) -> dict[str, Any]:
-    """Figures of the first rows' learned tokens.
+    """Measure student, teacher and every arm's target at the learned tokens of the first rows.
+
+    Args:
+        student, teacher: folders or hub names.
+        rows: a file of rows with `question` and `answer`.
+        prompt: a name in `evaluate.prompts`.
 
     Returns:
         `tokens`, their number; `student` and `teacher`: mean and quantiles of p_y and of the entropy (nats); `agree`,
-        the share at which their likeliest tokens are the same; `unlikely`: see `_unlikely`; and by arm the mean trust,
-        total variation and KL(Q‖p) of target and student.
+        the share at which their likeliest tokens are the same; the four shares of `_unlikely`; and `arms`: by arm the
+        mean trust, and total variation and KL(Q‖p) (nats) of target and student.
     """
     tokenizer: Any = tokenizer_of(student)
-    asked = [row for _, row in zip(range(protocol.token_rows), read_json(rows), strict=False)]
+    asked = list(islice(read_json(rows), protocol.token_rows))
     texts = [_token_row(row["question"], row["answer"], prompt, tokenizer) for row in asked]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     models: list[Any] = [causal_lm_from(name, {"dtype": "auto"}) for name in (student, teacher)]
@@ -48,7 +54,7 @@ def _token_row(question: str, answer: str, prompt: str, tokenizer: Any) -> Token
 
 
 def _measured(logp_MTV: Tensor, labels_T: Tensor, protocol: RealProtocol) -> dict[str, Tensor]:
-    """Values [T] by name."""
+    """Figures of each token, [T] by name. `logp_MTV`: the student's log-probabilities, then the teacher's."""
     prob_MTV = logp_MTV.exp()
     found = {"agree": logp_MTV[0].argmax(-1).eq(logp_MTV[1].argmax(-1)).double()}
     for place, name in enumerate(("student", "teacher")):

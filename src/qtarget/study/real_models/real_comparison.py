@@ -13,13 +13,14 @@ from qtarget.study.real_models.study_units import Unit
 from qtarget.study.real_models.unit_files import read_unit
 
 CONTRASTED = "sft"
-"""The arm that the others are compared with, where it is there."""
+"""The arm that the others are compared with, where it was run."""
 
 
 def outcomes_by_arm(protocol: RealProtocol, setting: RealSetting, results: Path) -> dict[str, list[dict[str, Any]]]:
-    """Results of the test by arm, a list by seed: the seeds that all arms have which have any.
+    """The test results of each arm, one for each training seed; all arms have the same seeds.
 
-    Where there is none, those that all arms have which have the first.
+    These are the seeds at which every arm that was begun is tested. While there is no such seed, arms that are not
+    tested at the first seed are left out.
     """
     by_arm = {
         arm: {seed: read_unit(Unit(setting.name, "test", arm, seed), results) for seed in setting.seeds}

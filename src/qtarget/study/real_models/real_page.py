@@ -8,6 +8,7 @@ from typing import Any
 
 from qtarget.disk.pages import markdown, rewrite_page
 from qtarget.evaluate.compare.tables import ArmScore
+from qtarget.evaluate.compare.view import p_in_words
 from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
 from qtarget.study.real_models.real_protocol import BASELINE_ARM, TEACHER_ARM, RealProtocol, RealSetting
 from qtarget.study.real_models.study_units import Unit, chosen_rate, development_average, trials_of, units_in_order
@@ -40,7 +41,7 @@ def real_parts(protocol: RealProtocol, results: Path) -> dict[str, str]:
         place, tests = setting.name.replace("-", "_"), outcomes_by_arm(protocol, setting, results)
         for decoding in protocol.decodings:
             parts[f"{place}_{decoding}"] = scores_at(setting, results, tests, decoding)
-        parts[f"{place}_reading"] = reading(protocol, setting, tests)
+        parts[f"{place}_reading"] = verdict_in_words(protocol, setting, tests)
         parts[f"{place}_rates"] = rates_table(protocol, setting, results)
         parts[f"{place}_costs"] = costs_table(tests)
     return {**parts, "caches": caches_table(protocol, results), **tokens_tables(protocol, results)}
@@ -103,7 +104,7 @@ def machines_table(protocol: RealProtocol, results: Path) -> str:
 def scores_at(
     setting: RealSetting, results: Path, tests: Mapping[str, Sequence[Mapping[str, Any]]], decoding: str
 ) -> str:
-    """Accuracy and what else `compare` measures, by arm, at a decoding."""
+    """Each arm at a decoding: accuracy with its interval, and what else `qtarget compare` measures."""
     tables = compared(tests, decoding)
     if tables is None:
         return NOT_RUN
@@ -118,7 +119,9 @@ def scores_at(
     return markdown(head, [*rows, *_teacher_row(setting, results, decoding, len(head))])
 
 
-def reading(protocol: RealProtocol, setting: RealSetting, tests: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def verdict_in_words(
+    protocol: RealProtocol, setting: RealSetting, tests: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> str:
     """What a setting's table at the first decoding says, in sentences, and what it cannot say yet."""
     decoding = next(iter(protocol.decodings))
     tables = compared(tests, decoding)
@@ -144,6 +147,7 @@ def reading(protocol: RealProtocol, setting: RealSetting, tests: Mapping[str, Se
 
 
 def _by_seed(results: Sequence[Mapping[str, Any]], decoding: str) -> str:
+    """Per cent right of each training seed."""
     return ", ".join(f"{100 * fmean(result['evaluations'][decoding]['shares']):.1f}" for result in results)
 
 
@@ -153,7 +157,7 @@ def _score_row(score: ArmScore, by_seed: str) -> list[str]:
     if score.against is not None and score.p_holm is not None:
         gap = score.against.difference
         against = f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f}, {100 * gap.high:+.1f}){'*' if score.is_clear else ''}"
-        p = "<0.001" if score.p_holm < 0.001 else f"{score.p_holm:.3f}"
+        p = p_in_words(score.p_holm)
     return [
         score.arm,
         by_seed,
@@ -198,7 +202,7 @@ def rates_table(protocol: RealProtocol, setting: RealSetting, results: Path) -> 
 
 
 def costs_table(tests: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """What training an arm measured and cost, and answering, as means over seeds."""
+    """What training each arm measured and cost, and what answering cost: means over seeds."""
     if not tests:
         return NOT_RUN
     rows = [_cost_row(name, results) for name, results in tests.items() if results]
@@ -210,7 +214,7 @@ def _cost_row(name: str, results: Sequence[Mapping[str, Any]]) -> list[str]:
     trained = [result["training"] for result in results if result["training"]]
     cells = [name, "", "", "", "", "", "", ""]
     if trained:
-        first, last = (fmean_of(trained, place) for place in (0, -1))
+        first, last = (_mean_log_line(trained, place) for place in (0, -1))
         cpu = fmean(each["cost"]["cpu_seconds"] for each in trained)
         cells[1] = f"{results[0]['rate']:g}"
         cells[2:5] = [_change(first, last, key) for key in ("nll", "entropy", "trust")]
@@ -223,8 +227,8 @@ def _cost_row(name: str, results: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*cells, f"{seconds:.0f}", f"{fmean(map(_tokens_written, answered)) / seconds:.0f}"]
 
 
-def fmean_of(trained: Sequence[Mapping[str, Any]], place: int) -> dict[str, float]:
-    """Mean over trainings of what the first (0) or the last (−1) line of their logs says."""
+def _mean_log_line(trained: Sequence[Mapping[str, Any]], place: int) -> dict[str, float]:
+    """The first (`place` 0) or the last (−1) line of the log, each figure averaged over trainings."""
     lines = [each["log"][place] for each in trained if each["log"]]
     names = set.intersection(*(set(line) for line in lines)) if lines else set()
     return {name: fmean(line[name] for line in lines) for name in names if isinstance(lines[0][name], int | float)}
@@ -245,7 +249,7 @@ def caches_table(protocol: RealProtocol, results: Path) -> str:
     for setting in protocol.settings:
         found = read_unit(Unit(setting.name, "cache"), results)
         if found is not None:
-            low = found["percentiles"].get("1", found["percentiles"].get(1, float("nan")))
+            low = found["percentiles"]["1"]
             cells = [f"{found['tokens']:,}", f"{found['bytes_per_token']:.1f}", f"{found['mean_captured']:.4f}"]
             rows.append([setting.name, *cells, f"{low:.3f}", f"{found['cost']['cpu_seconds']:.0f}"])
     head = ["setting", "tokens", "bytes a token", "mass captured, mean", "1st percentile", "CPU s"]

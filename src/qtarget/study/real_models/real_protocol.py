@@ -11,11 +11,11 @@ from qtarget.data.user_files.yaml_file import read_yaml
 
 WHOLE_PROTOCOL, QUICK_PROTOCOL = "whole", "quick"
 BASELINE_ARM, TEACHER_ARM = "base", "teacher"
-"""Names of the models that no arm trains: the student, and its teacher, as they come."""
+"""Names under which the student as it comes, and its teacher, stand beside the arms."""
 
 
 class _Strict(BaseModel):
-    """Base of all: unknown keys are refused."""
+    """Base of the protocol's parts: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +29,7 @@ class RealDecoding(_Strict):
 
 
 class TrainedArm(_Strict):
-    """A method with its hyperparameters, such as η."""
+    """An arm: a method of the catalogue with its hyperparameters (`values`), under a name."""
 
     name: str
     method: str
@@ -66,13 +66,13 @@ class RealSetting(_Strict):
     """A student, its teacher, and what it learns.
 
     Attributes:
-        student, teacher: names on the hub, for which a folder or a GGUF file may be given. Without a teacher, it is
-            the student fine-tuned on rows of its own without a mistake.
+        student, teacher: names on the hub, for which a folder or a GGUF file may be given. Where no teacher is named,
+            the student is fine-tuned on right rows of its own (`RowPlan.teacher`) to be one.
         prompt, grade, max_new_tokens: of `qtarget eval`; the prompt is that of training too.
         training: keys of `qtarget train` that all arms share.
-        teacher_training: keys over these for a teacher that is made.
+        teacher_training: keys over these, for the training of a teacher that is not named.
         rates: learning rates that every arm is tried at, on the development questions.
-        seeds: of training, and of the samples.
+        seeds: of the trainings; answers are drawn from the same.
         teacher_decodings: those that the teacher answers the test questions at.
         minutes: how long a unit of a kind is expected to take on one core, until some have been run.
     """
@@ -93,14 +93,14 @@ class RealSetting(_Strict):
 
 
 class RealProtocol(_Strict):
-    """All of it.
+    """What the study asks: decodings, arms, and the settings in which every arm is trained.
 
     Attributes:
         decodings: by name; every arm answers the test questions at each.
         tuned_at: the decoding at which rates are chosen, with `tuning_k` answers to a question.
         token_rows: rows whose tokens are looked at.
-        effect_prompts: prompts on which forgetting is measured, with the first seed, and calibration on the test's
-            reference text; 0 for neither.
+        effect_prompts: number of prompts on which forgetting is measured, for the first seed; calibration is measured
+            with it, on the rows of the test. 0: neither is measured.
     """
 
     name: str
@@ -121,7 +121,7 @@ class RealProtocol(_Strict):
 
     @property
     def arm_names(self) -> tuple[str, ...]:
-        """Of the student as it comes, and of the trained arms."""
+        """The student as it comes, and the trained arms."""
         return (BASELINE_ARM, *(arm.name for arm in self.arms))
 
 
@@ -129,7 +129,7 @@ def read_protocol(name: str) -> RealProtocol:
     """The protocol "whole" or "quick" of the package, or one in a YAML file.
 
     Raises:
-        ValueError: no such protocol; a key that is not known, or lacks; a method or hyperparameter that there is not.
+        ValueError: no such protocol; an unknown or a missing key; an unknown method or hyperparameter.
     """
     shipped = name in (WHOLE_PROTOCOL, QUICK_PROTOCOL)
     path = Path(str(files("qtarget.study.real_models") / f"{name}.yaml")) if shipped else Path(name)
@@ -140,7 +140,7 @@ def read_protocol(name: str) -> RealProtocol:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{path}: `{where}`: {first['msg'].lower()}; mend it there.") from error
+        raise ValueError(f"{path}: `{where}`: {first['msg'].lower()}.") from error
     _check_names(protocol, path)
     return protocol
 

@@ -15,17 +15,22 @@ from qtarget.evaluate.prompts import BOXED
 from qtarget.study.real_models.real_protocol import RealSetting, RowPlan
 
 GYM_SOURCE, OWN_SUMS = "reasoning-gym", "sums"
-"""Sources of rows that are made here; any other is a data set of people's."""
+"""Sources of rows that are made here; any other is the name of a data set with rows as GSM8K has them."""
 ANNOTATION = re.compile(r"<<[^>]*>>")
 """GSM8K's notes for a calculator."""
 ROW_PARTS = ("train", "teacher", "development", "test")
 ASKED_AS = {"chat": "{question}", "chat-boxed": "{question}\n" + BOXED}
-"""What the user's message holds under the prompts that a setting may name."""
+"""The user's message under each prompt that a setting may name, as `evaluate.prompts` writes it."""
 
 
 @dataclass(frozen=True)
 class RealRow:
-    """A question, what a row answers to it, and the right answer alone."""
+    """A row of the study.
+
+    Attributes:
+        answer: what is learned: the right answer with its steps, or one with a slip.
+        gold: the right answer alone, by which answers are graded.
+    """
 
     question: str
     answer: str
@@ -45,11 +50,11 @@ def made_rows(setting: RealSetting, folder: Path | None) -> Parts:
         ValueError: reasoning-gym or the data set is not there, has too few rows, or a question stands in two parts.
     """
     plan = setting.rows
-    parts = _MAKERS.get(plan.source, partial(_human_parts, folder=folder))(plan)
+    parts = _MAKERS.get(plan.source, partial(_data_set_parts, folder=folder))(plan)
     check_apart(parts, setting.name)
-    drawn = random.Random(plan.seed)
-    wrong = set(drawn.sample(range(plan.train), round(plan.wrong_share * plan.train)))
-    parts["train"] = [with_slip(row, drawn) if place in wrong else row for place, row in enumerate(parts["train"])]
+    dice = random.Random(plan.seed)
+    wrong = set(dice.sample(range(plan.train), round(plan.wrong_share * plan.train)))
+    parts["train"] = [with_slip(row, dice) if place in wrong else row for place, row in enumerate(parts["train"])]
     return parts
 
 
@@ -70,7 +75,7 @@ def check_apart(parts: Mapping[str, Sequence[RealRow]], name: str) -> None:
                 )
 
 
-def with_slip(row: RealRow, drawn: random.Random) -> RealRow:
+def with_slip(row: RealRow, dice: random.Random) -> RealRow:
     """The row with one digit of its answer changed to another.
 
     Raises:
@@ -79,8 +84,8 @@ def with_slip(row: RealRow, drawn: random.Random) -> RealRow:
     places = [place for place, sign in enumerate(row.answer) if sign.isdigit()]
     if not places:
         raise ValueError(f"`wrong_share` changes a digit, and the answer {row.answer!r} has none; write 0.")
-    place = drawn.choice(places)
-    digit = drawn.choice([each for each in "0123456789" if each != row.answer[place]])
+    place = dice.choice(places)
+    digit = dice.choice([each for each in "0123456789" if each != row.answer[place]])
     return RealRow(row.question, row.answer[:place] + digit + row.answer[place + 1 :], row.gold)
 
 
@@ -122,8 +127,8 @@ def _cut(rows: Sequence[RealRow], plan: RowPlan, names: Iterable[str]) -> Parts:
     return parts
 
 
-def _human_parts(plan: RowPlan, folder: Path | None) -> Parts:
-    """Rows of the training split for all but the test, which has its own."""
+def _data_set_parts(plan: RowPlan, folder: Path | None) -> Parts:
+    """Parts of a data set: the test's are of its test split, all others of its training split."""
     splits = {name: _split(plan.source, name, folder) for name in ("train", "test")}
     needed = {"train": plan.train + plan.teacher + plan.development, "test": plan.test}
     for name, rows in splits.items():
@@ -143,14 +148,15 @@ def _split(source: str, name: str, folder: Path | None) -> list[RealRow]:
         from datasets import load_dataset
 
         rows = cast(Iterable[Any], load_dataset(source, "main", split=name))
-    return [rationale(row) for row in rows]
+    return [gsm8k_row(row) for row in rows]
 
 
-def rationale(row: Mapping[str, Any]) -> RealRow:
-    r"""A row of GSM8K: without notes for a calculator, and with its last line as a sentence with the answer in a box.
+def gsm8k_row(row: Mapping[str, Any]) -> RealRow:
+    r"""The row of the study for a row of GSM8K: without notes for a calculator, and with the last line, `#### 5`, as a
+    sentence with the answer in a box.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no row of GSM8K's.
     """
     text, mark, gold = str(row.get("answer", "")).rpartition("####")
     if not mark or not isinstance(row.get("question"), str):
@@ -191,5 +197,5 @@ def _write_lines(path: Path, rows: Iterable[Any]) -> None:
 
 
 def parts_digest(parts: Parts) -> str:
-    """sha256 of all rows, by which rows that are made anew are known to be the same."""
+    """sha256 of all rows: rows that are made anew are the same where it is the same."""
     return json_digest({name: [vars(row) for row in rows] for name, rows in parts.items()})

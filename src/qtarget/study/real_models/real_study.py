@@ -13,8 +13,10 @@ class RealStudy:
     """A study: what is asked, and where things are.
 
     Attributes:
-        results: folder of one file a unit.  work: folder of models, caches and evaluations, which may be deleted.
-        weights: folders or GGUF files by the hub's name of a model.  rows: folders by the name of a data set.
+        results: folder with a file for each unit.
+        work: folder of models, caches and evaluations, which may be deleted.
+        weights: folders or GGUF files, by the model's name on the hub.
+        rows: folders, by the data set's name on the hub.
         batch_size: completions at once in an evaluation; None: as `qtarget eval` has it. No answer depends on it.
         bf16: train and answer in bfloat16, as a GPU does, on a processor as well.
         around: what the commands are run in.
@@ -30,7 +32,9 @@ class RealStudy:
     around: CommandSurroundings = BY_ITSELF
 
     def model(self, name: str) -> str:
+        """The place of a model that the protocol names: a folder or file that was given, else its hub name."""
         return self.weights.get(name, name)
 
     def home(self, setting: RealSetting) -> Path:
+        """The folder of a setting's models, caches and evaluations."""
         return self.work / setting.name

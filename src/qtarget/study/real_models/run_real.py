@@ -27,7 +27,7 @@ from qtarget.study.real_models.unit_workers import conducted
 
 
 def named_places(words: Sequence[str], flag: str) -> dict[str, str]:
-    """What `NAME=PLACE` words give, by name.
+    """The places that words such as `NAME=PLACE` give, by name.
 
     Raises:
         ValueError: a word without a name, or a place that is not there.
@@ -36,7 +36,9 @@ def named_places(words: Sequence[str], flag: str) -> dict[str, str]:
     for word in words:
         name, equals, place = word.partition("=")
         if not (name and equals and place):
-            raise ValueError(f"{flag} {word} is not read; write {flag} NAME=PLACE, as NAME stands in the protocol.")
+            raise ValueError(
+                f"{flag} {word} names no place; write {flag} NAME=PLACE, with the name that the protocol has."
+            )
         if not Path(place).exists():
             raise ValueError(f"{flag} {word}: {place} is not there.")
         places[name] = place
@@ -47,8 +49,8 @@ def check_study(study: RealStudy) -> None:
     """Refuse what cannot be run, before any work.
 
     Raises:
-        ValueError: results of another protocol, a damaged one, a place for a model or rows of no setting, or a model
-            that cannot be read, as a GGUF file of an architecture that is not known.
+        ValueError: results are of another protocol or damaged, a place is given for a model or rows of no setting, or
+            a model cannot be read, such as a GGUF file of an unknown architecture.
     """
     check_one_protocol(study.protocol, study.results)
     check_one_protocol(study.protocol, study.work, "--work")
@@ -67,21 +69,25 @@ def check_study(study: RealStudy) -> None:
 
 
 def check_settings(names: Sequence[str], protocol: RealProtocol) -> None:
-    """Refuse the name of no setting, with those that there are."""
+    """Refuse a name that no setting of the protocol has.
+
+    Raises:
+        ValueError: names the settings that it has.
+    """
     known = [setting.name for setting in protocol.settings]
     if unknown := sorted(set(names) - set(known)):
-        raise ValueError(f"--setting {unknown[0]} is none of this protocol; it has {', '.join(known)}.")
+        raise ValueError(f"--setting {unknown[0]}: the protocol has no such setting; write one of {', '.join(known)}.")
 
 
 def run_real_study(
     study: RealStudy, settings: Sequence[str] = (), hours: float | None = None, workers: int = 1
 ) -> None:
-    """Run the units that are missing, in their order. One that was stopped is run again.
+    """Run the units that are missing, in their order. A unit that was stopped is run again.
 
     Args:
         settings: names of those to run; all where none is given.
         hours: begin no unit after so many.
-        workers: units at once, each in processes of its own.
+        workers: how many units are run at once, each in processes of its own.
 
     Raises:
         SecondWriterError: another process runs the study there.
@@ -134,7 +140,7 @@ def _timed(unit: Unit, study: RealStudy) -> dict[str, Any]:
 
 
 def _ended(unit: Unit, result: Mapping[str, Any], *, is_named: bool) -> str:
-    """The line of a unit that ended; named where others run beside it."""
+    """The line that is printed when a unit ends; it names the unit where others run beside it."""
     means = [f"{name} {100 * fmean(each['shares']):.1f}" for name, each in result.get("evaluations", {}).items()]
     name = f"{unit.setting:24}{unit.name}: " if is_named else " " * 24
     return name + ", ".join([f"{result['seconds'] / 60:.1f} minutes", *means])
@@ -145,7 +151,7 @@ def estimate_sentence(study: RealStudy, missing: Sequence[Unit], workers: int = 
     protocol's own expectation."""
     every = units_in_order(study.protocol)
     if not missing:
-        return f"{len(every)} units; none of those asked for is to do."
+        return f"{len(every)} units; all that were asked for are done."
     minutes = sum(_minutes(unit, study) for unit in missing) / workers
     took = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes"
     beside = f", {workers} at once, where none slows another" if workers > 1 else ""

@@ -12,10 +12,11 @@ UnitKind = Literal["rows", "teacher", "cache", "tokens", "tuning", "test"]
 
 @dataclass(frozen=True)
 class Unit:
-    """One arm trained, evaluated and kept; or what arms share: rows, teacher, its cache, the look at tokens.
+    """A piece of the study that is run and kept by itself: one arm trained and evaluated, or what all arms share (rows,
+    teacher, its cache, the look at tokens).
 
     Attributes:
-        rate: of a trial on development questions; that of a test is what the trials chose.
+        rate: the learning rate of a trial on development questions; None in a test, whose rate the trials choose.
     """
 
     setting: str
@@ -26,7 +27,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Unique within a setting, for a file."""
+        """A name for the unit's file, unique within its setting."""
         seed = f"seed{self.seed}" if self.kind == "test" else ""
         rate = "" if self.rate is None else f"rate{self.rate:g}"
         return "-".join(part for part in (self.kind, self.arm, rate, seed) if part)
@@ -64,17 +65,17 @@ def _tests(protocol: RealProtocol, setting: RealSetting, seed: int) -> Iterator[
 
 
 def needed_before(unit: Unit, protocol: RealProtocol) -> set[Unit]:
-    """Units whose results or models a unit reads: those that must have ended before it begins."""
+    """The units whose results or models a unit reads: they must have ended before it begins."""
     if unit.kind == "rows":
         return set()
     setting = protocol.setting(unit.setting)
-    before = {each for each in units_in_order(protocol) if each.setting == unit.setting}
+    of_setting = {each for each in units_in_order(protocol) if each.setting == unit.setting}
     kinds: set[UnitKind] = {"rows"}
     if unit.kind in ("cache", "tokens"):
         kinds.add("teacher")
     if unit.kind in ("tuning", "test") and unit.arm != BASELINE_ARM and protocol.arm(unit.arm).needs_teacher:
         kinds.add("cache")
-    found = {each for each in before if each.kind in kinds}
+    found = {each for each in of_setting if each.kind in kinds}
     if unit.kind == "test" and unit.arm != BASELINE_ARM:
         found |= set(trials_of(setting, protocol.arm(unit.arm)))
     return found
@@ -102,6 +103,6 @@ def chosen_rate(setting: RealSetting, averages: Mapping[float, float]) -> float:
 
 
 def development_average(result: Mapping[str, Any]) -> float:
-    """The average of a trial, as its unit's result holds it."""
+    """The share of right answers of a trial, from its unit's result."""
     (evaluation,) = result["evaluations"].values()
     return fmean(evaluation["shares"])

@@ -19,9 +19,9 @@ from qtarget.study.real_models.study_units import Unit, UnitKind, chosen_rate, d
 from qtarget.study.real_models.unit_files import path_of_unit, read_unit
 
 ROWS_KEPT_OF = (GYM_SOURCE, OWN_SUMS)
-"""Sources whose rows are kept with the results, so that nothing has to be installed to have them again."""
+"""Sources whose rows are kept with the results, so that they are there again without an installation."""
 _ONE_LOOK = Lock()
-"""Looks at tokens are taken in this process, one after the other: `quiet` changes what all threads share."""
+"""Units of the kind "tokens" run in this process, one after the other: `quiet` changes what all threads share."""
 _PACKAGES = ("qtarget", "torch", "transformers", "trl", "peft")
 
 
@@ -56,10 +56,10 @@ def _rows(unit: Unit, setting: RealSetting, study: RealStudy) -> dict[str, Any]:
 
 
 def bring_rows(setting: RealSetting, study: RealStudy) -> None:
-    """Write the rows' files, from the kept ones or made anew.
+    """Write the files of a setting's rows, from the kept rows or made anew.
 
     Raises:
-        ValueError: they are others than the ones that earlier units had.
+        ValueError: they are not the rows that earlier units had.
     """
     unit = Unit(setting.name, "rows")
     result = read_unit(unit, study.results)
@@ -70,7 +70,7 @@ def bring_rows(setting: RealSetting, study: RealStudy) -> None:
         parts = made_rows(setting, study.rows.get(setting.rows.source))
     if parts_digest(parts) != result["sha256"]:
         raise ValueError(
-            f"{setting.name}: the rows of {setting.rows.source} are others than those of the units that are done "
+            f"{setting.name}: the rows of {setting.rows.source} are not those of the units that are done "
             f"({path_of_unit(unit, study.results)}); give the same ones by --rows {setting.rows.source}=FOLDER."
         )
     write_parts(parts, study.home(setting), setting.prompt)
@@ -103,20 +103,19 @@ def _trial(unit: Unit, setting: RealSetting, study: RealStudy) -> dict[str, Any]
 
 
 def _test(unit: Unit, setting: RealSetting, study: RealStudy) -> dict[str, Any]:
-    decodings = study.protocol.decodings
+    found: dict[str, Any]
     if unit.arm == BASELINE_ARM:
-        model = study.model(setting.student)
-        asked = answers_at(unit, setting, study, model, "test", decodings)
-        return {"training": {}, "evaluations": asked, **effects_of_model(unit, setting, study, model)}
-    rate = rate_of_arm(setting, unit.arm, study)
-    model, training = arm_model(unit, rate, setting, study)
-    asked = answers_at(unit, setting, study, model, "test", decodings)
-    found = {"rate": rate, "training": training, "evaluations": asked}
-    return {**found, **effects_of_model(unit, setting, study, model)}
+        model, found = study.model(setting.student), {"training": {}}
+    else:
+        rate = rate_of_arm(setting, unit.arm, study)
+        model, training = arm_model(unit, rate, setting, study)
+        found = {"rate": rate, "training": training}
+    asked = answers_at(unit, setting, study, model, "test", study.protocol.decodings)
+    return {**found, "evaluations": asked, **effects_of_model(unit, setting, study, model)}
 
 
 def rate_of_arm(setting: RealSetting, arm: str, study: RealStudy) -> float:
-    """The learning rate that an arm's trials chose, all of which are done."""
+    """The learning rate that an arm's trials chose; all of them are done by then."""
     averages = {}
     for trial in trials_of(setting, study.protocol.arm(arm)):
         result = read_unit(trial, study.results)

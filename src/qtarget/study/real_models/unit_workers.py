@@ -25,12 +25,12 @@ def conducted(
     worker works in this thread.
 
     Args:
-        units: those to do, in order; what they need and is not among them is there.
+        units: those to run, in order. What a unit needs is among them, or done.
         may_begin: asked before each; once it says no, no further unit begins.
-        stop: set where the study is interrupted; the commands under way are to end then.
+        stop: is set when the study is interrupted or fails, so that the commands under way end.
 
     Raises:
-        ValueError: of the first unit that failed, after the ones beside it have ended.
+        ValueError: of the first unit that failed, once the units beside it have ended.
     """
     if workers == 1:
         for unit in units:

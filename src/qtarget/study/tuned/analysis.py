@@ -42,7 +42,7 @@ class ArmResult:
         return max(0.0, around.low), around.high
 
     def effect(self, name: str) -> float:
-        """Mean over seeds of a measure besides accuracy, a name of `page.EFFECT_COLUMNS`."""
+        """Mean over seeds of a measure besides accuracy, a name of `score_tables.EFFECT_COLUMNS`."""
         return fmean(_effect(outcome, name, self.choice.decoding) for outcome in self.outcomes)
 
 
@@ -103,6 +103,11 @@ def finished_settings(study: TunedStudy, results: Path) -> list[SettingResult]:
     return [each for each in found if each is not None]
 
 
+def without_control(found: Iterable[SettingResult]) -> list[SettingResult]:
+    """The settings that verdicts and means are about: all but the control."""
+    return [result for result in found if not result.setting.is_control]
+
+
 @dataclass(frozen=True)
 class PrimaryVerdict:
     """A primary contrast in one setting: one that the study names, or Target-SFT minus the rival that scored best on
@@ -130,7 +135,7 @@ class PrimaryVerdict:
 
 def primary_verdicts(study: TunedStudy, found: Sequence[SettingResult]) -> list[PrimaryVerdict]:
     """The verdicts of each finished setting but the control: one, or one for each contrast that the study names."""
-    unadjusted = [each for result in found if not result.setting.is_control for each in _verdicts(study, result)]
+    unadjusted = [each for result in without_control(found) for each in _verdicts(study, result)]
     of_each = len(study.contrasts) or 1
     missing = of_each * sum(not setting.is_control for setting in study.settings) - len(unadjusted)
     adjusted = holm([each.difference.p for each in unadjusted] + [1.0] * missing)
@@ -157,7 +162,7 @@ def ahead_of(result: SettingResult, rival: str, decoding: Decoding | None = None
 def regrets(
     found: Sequence[SettingResult], arms: Sequence[StudyArm], decoding: Decoding = COMMON
 ) -> dict[str, list[float]]:
-    """How far each arm is behind the best in each setting: the highest mean of any of the arms minus its own.
+    """How far each arm is behind the best one of each setting: the highest mean there minus the arm's own.
 
     Returns:
         by arm, a number for each setting, in shares.
@@ -168,7 +173,10 @@ def regrets(
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores of a method on the development questions by rate, with one number of steps; see `design.SWEPT_KNOBS`."""
+    """A method's scores on the development questions by learning rate, at one number of steps.
+
+    The sweep, see `design.SWEPT_KNOBS`, gives two of them for each method.
+    """
 
     method: str
     steps: int

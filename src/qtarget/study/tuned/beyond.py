@@ -1,4 +1,4 @@
-"""The second study on the same machinery: whether what lies beyond a constant η and a second model pays."""
+"""`qtarget study --protocol beyond`: whether it pays to change η, or to be taught by oneself."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from qtarget.study.tuned.tuned_arms import LONG_STEPS, OURS, SHORT_STEPS, StudyA
 SCHEDULED, BY_TOKEN, SELF_TAUGHT = "target-sft, η scheduled", "target-sft, η per token", "target-sft, self-teacher"
 SHARPENED = "kd, teacher sharpened"
 KEPT_ARMS = ("base", "sft", "dft", SHARPENED, OURS)
-"""Arms of the first study: their runs in these settings are its own."""
+"""Arms of `study_arms`. Their runs in these settings are shared with `--protocol tuned`."""
 SCHEDULES: tuple[Mapping[str, Any], ...] = (
     {"eta": {"from": 0.8, "to": 0.2}},
     {"eta": {"from": 0.2, "to": 0.8}},
@@ -21,14 +21,15 @@ PER_TOKEN_RULES: tuple[Mapping[str, Any], ...] = (
     {"eta": "agreement"},
     {"eta": {"from": 0.8, "to": 0.2, "along": "teacher_uncertainty", "until": 0.5}},
 )
-"""More of the teacher where it finds the label improbable; where it and the student see alike; where it is sure."""
+"""More of the teacher where it finds the label improbable; where student and teacher agree; where it is sure."""
 STARTS: tuple[Mapping[str, Any], ...] = ({"start": 0.2}, {"start": 0.4}, {"start": 0.6})
 OWN_TEACHERS: tuple[Mapping[str, Any], ...] = (
     {"eta": 0.5, "teacher": "self"},
     {"eta": 0.5, "teacher": "self", "ema": 0.99},
     {"eta": 0.8, "teacher": "self", "ema": 0.99},
 )
-"""The student as it was at first, or an average of it over about a hundred steps; none reads a prompt of its own."""
+"""The teacher is the student as it was at first, or an average of it over about a hundred steps. It reads the
+student's prompt."""
 CONTRASTS = (
     Contrast(SCHEDULED, OURS),
     Contrast(BY_TOKEN, OURS),

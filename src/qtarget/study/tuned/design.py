@@ -22,7 +22,7 @@ from qtarget.study.tuned.tuned_arms import (
 )
 
 DEVELOPMENT_SEED = 1000
-"""Of the trainings on which configurations are chosen; the test's have seeds 0, 1, …"""
+"""Seed of the trainings on which configurations are chosen; those of the test have seeds 0, 1, …"""
 QUESTIONS_SEED = 2
 TEACHER = "teacher"
 SWEPT_KNOBS: dict[str, dict[str, float]] = {
@@ -53,7 +53,7 @@ class TunedStudy:
         sweep: settings in which every rate and number of steps is tried by every method of `SWEPT_KNOBS`.
         development, test: questions of each split; samples: answers to each.
         contrasts: what the primary outcome compares in every setting; by default Target-SFT and its best rival.
-        stated: what the protocol says besides, in words, by heading.
+        stated: further paragraphs of the protocol, by heading.
     """
 
     settings: tuple[Setting, ...]
@@ -73,7 +73,7 @@ class TunedStudy:
         return 0 if seed == DEVELOPMENT_SEED else seed % self.pretraining_seeds
 
     def development_runs(self, setting: Setting) -> list[StudyRun]:
-        """Every configuration of every arm once; arms share what they have in common."""
+        """Every configuration of every arm once; arms with the same configuration share its run."""
         runs = [
             self._run(setting, arm, configuration, DEVELOPMENT_SEED, DECODINGS if arm.tunes_decoding else (COMMON,))
             for arm in self.arms

@@ -35,7 +35,7 @@ class StudyRun:
 
     @property
     def name(self) -> str:
-        """Unique within its place, for a file."""
+        """A name for the run's file, unique within its place."""
         words = [Configuration(self.rate, self.steps, self.knobs).label] if self.steps else []
         end = [self.split] if self.split == "development" else [self.split, str(self.seed)]
         return "-".join([self.method, *words, *end])
@@ -122,7 +122,8 @@ def read_study_outcome(path: Path) -> StudyOutcome:
 
 
 def _check_figures(outcome: StudyOutcome) -> None:
-    """Refuse figures that no run gives: counts that are none, more right answers than there are, a decoding without."""
+    """Refuse figures that no run can give: a decoding without answers, more right answers than were drawn, or a value
+    that is no number."""
     if missing := {each.label for each in outcome.run.decodings} - outcome.answers.keys():
         raise ValueError(f"no answers of {missing}")
     for drawn in outcome.answers.values():
@@ -134,7 +135,7 @@ def _check_figures(outcome: StudyOutcome) -> None:
 
 
 def known_outcome(run: StudyRun, results: Path) -> StudyOutcome | None:
-    """The run's outcome, if it is among the results; one with more decodings will do.
+    """The run's outcome, if it is among the results; it may hold further decodings.
 
     Raises:
         ValueError: its file holds something else.
@@ -148,7 +149,11 @@ def known_outcome(run: StudyRun, results: Path) -> StudyOutcome | None:
 
 
 def check_study_outcomes(results: Path) -> None:
-    """Refuse a folder of outcomes in which one is damaged or in another's place, before any work; ValueError."""
+    """Refuse a folder of outcomes in which one is damaged, or stands at another run's place.
+
+    Raises:
+        ValueError: names the file.
+    """
     for path in sorted(results.glob("*/*.json")):
         outcome = read_study_outcome(path)
         if path_of(outcome.run, results) != path:

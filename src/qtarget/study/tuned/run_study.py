@@ -11,15 +11,18 @@ from qtarget.console import SafeConsole
 from qtarget.disk.one_writer import one_writer
 from qtarget.study.tuned.analysis import finished_settings
 from qtarget.study.tuned.beyond import BEYOND_STUDY
+from qtarget.study.tuned.contrast_tables import verdict_table
 from qtarget.study.tuned.design import TunedStudy
 from qtarget.study.tuned.fewer_passes import PASSES_STUDY
 from qtarget.study.tuned.outcome import check_study_outcomes
 from qtarget.study.tuned.own_context import keep_contexts
-from qtarget.study.tuned.page import count_sentence, setting_table, verdict_table, write_study_page
+from qtarget.study.tuned.page import write_study_page
 from qtarget.study.tuned.picture import draw_settings
 from qtarget.study.tuned.protocol import kept_protocol
 from qtarget.study.tuned.schedule import StudyFolders, conduct_study
+from qtarget.study.tuned.score_tables import setting_table
 from qtarget.study.tuned.settings import DEMO_SETTING, SETTINGS, Setting
+from qtarget.study.tuned.study_sentences import count_sentence
 from qtarget.study.tuned.tuned_arms import study_arms
 
 WHOLE = TunedStudy(SETTINGS, sweep=(Setting(0.3, "ignorant", "blunt"), Setting(0.3, "mistaken", "sharp")))

@@ -79,7 +79,6 @@ def _model(
             lab.demonstrations(replace(world, demonstrations=study.demonstrations), seed=run.seed),
             own.get("teacher", teacher),
             Path(scratch),
-            lambda done, total: None,
             steps=run.steps,
             batch_size=world.batch_size,
             learning_rate=run.rate * world.learning_rate,

@@ -1,4 +1,4 @@
-"""Making what is missing of the study, setting by setting, in this process or in several."""
+"""The runs of the study that are missing, made setting by setting, in this process or in several."""
 
 import atexit
 import os
@@ -29,11 +29,18 @@ from qtarget.study.tuned.settings import DEMO_SETTING, Setting
 from qtarget.study.tuned.tuned_arms import COMMON
 
 Work = Callable[[], Any]
+TaskRunner = Callable[[Sequence[Work]], Iterator[Any]]
+"""Runs tasks, and yields what each returns as it ends."""
 
 
 @dataclass(frozen=True)
 class StudyFolders:
-    """Folders of the results, one JSON file a run, and of the models that do not ship, pre-trained once."""
+    """Where a study writes.
+
+    Attributes:
+        results: one JSON file for each run.
+        models: students and teachers that do not ship, pre-trained once.
+    """
 
     results: Path
     models: Path
@@ -44,7 +51,7 @@ def conduct_study(
 ) -> TunedStudy:
     """Make what is missing of each setting in turn: models, tuning, test; then the sweep.
 
-    The first call measures costs, sets the number of seeds by them, and writes the protocol; later ones go on by it.
+    The first call measures costs, sets the number of seeds by them, and writes the protocol; later calls keep to it.
     An estimate is printed whenever anything is missing.
 
     Args:
@@ -64,17 +71,17 @@ def conduct_study(
         keep_protocol(study, folders.results)
     if estimated and not is_finished(study, folders.results):
         costs = costs or measured_costs(study, DEMO_SETTING)
-        console.print(how_long(study, seconds_left(study, costs, folders.models, folders.results), workers))
-    with working_hands(workers, folders) as hands:
+        console.print(estimate_in_words(study, seconds_left(study, costs, folders.models, folders.results), workers))
+    with task_runner(workers, folders) as run_tasks:
         for setting in study.settings:
-            _conduct_setting(study, setting, folders, hands, console)
+            _conduct_setting(study, setting, folders, run_tasks, console)
         for setting in study.sweep:
-            _make(study.sweep_runs(setting), study, setting, folders, hands, console)
+            _outcomes_of(study.sweep_runs(setting), study, setting, folders, run_tasks, console)
     return study
 
 
-def how_long(study: TunedStudy, seconds: float, workers: int) -> str:
-    """The estimate in words, of so many seconds of one processor."""
+def estimate_in_words(study: TunedStudy, seconds: float, workers: int) -> str:
+    """What is left to do, in words, from the seconds that it takes one processor."""
     return (
         f"{study.seeds} trainings an arm, on {study.pretraining_seeds} pre-trainings of each student and teacher. At "
         f"most {_hours_or_minutes(seconds)} of one processor are left to do, so {_hours_or_minutes(seconds / workers)} "
@@ -93,27 +100,25 @@ def is_finished(study: TunedStudy, results: Path) -> bool:
     return all(finished_setting(study, setting, results) for setting in study.settings) and all(swept)
 
 
-Hands = Callable[[Sequence[Work]], Iterator[Any]]
-"""Does tasks, and yields what they give as they end."""
-
-
 def _conduct_setting(
-    study: TunedStudy, setting: Setting, folders: StudyFolders, hands: Hands, console: Console
+    study: TunedStudy, setting: Setting, folders: StudyFolders, run_tasks: TaskRunner, console: Console
 ) -> None:
-    _pretrain(study, setting, folders, hands, console)
-    tuned = _make(study.development_runs(setting), study, setting, folders, hands, console)
+    _pretrain(study, setting, folders, run_tasks, console)
+    tuned = _outcomes_of(study.development_runs(setting), study, setting, folders, run_tasks, console)
     chosen = chosen_for(study, setting, tuned)
-    _make(study.test_runs(setting, chosen), study, setting, folders, hands, console)
+    _outcomes_of(study.test_runs(setting, chosen), study, setting, folders, run_tasks, console)
 
 
-def _pretrain(study: TunedStudy, setting: Setting, folders: StudyFolders, hands: Hands, console: Console) -> None:
+def _pretrain(
+    study: TunedStudy, setting: Setting, folders: StudyFolders, run_tasks: TaskRunner, console: Console
+) -> None:
     needed = needed_models(study, [setting])
     if not any(each.is_missing(folders.models) for each in needed):
         return
     with one_writer(folders.models):
         missing = {each.path(folders.models): each for each in needed if each.is_missing(folders.models)}
         console.print(f"{setting.name}: {len(missing)} models to pre-train, about a minute each, into {folders.models}")
-        for _ in hands([partial(_pretrain_quietly, each, folders.models) for each in missing.values()]):
+        for _ in run_tasks([partial(_pretrain_quietly, each, folders.models) for each in missing.values()]):
             pass
 
 
@@ -122,14 +127,19 @@ def _pretrain_quietly(model: Pretraining, folder: Path) -> None:
         model.make(folder)
 
 
-def _make(
-    runs: Sequence[StudyRun], study: TunedStudy, setting: Setting, folders: StudyFolders, hands: Hands, console: Console
+def _outcomes_of(
+    runs: Sequence[StudyRun],
+    study: TunedStudy,
+    setting: Setting,
+    folders: StudyFolders,
+    run_tasks: TaskRunner,
+    console: Console,
 ) -> list[StudyOutcome]:
     """The outcomes of all runs; those that are missing are made."""
     known = {(run.place, run.name): known_outcome(run, folders.results) for run in runs}
     missing = [run for run in runs if known[run.place, run.name] is None]
     tasks = [partial(_run_quietly, run, setting, study, folders) for run in missing]
-    for number, outcome in enumerate(hands(tasks), 1):
+    for number, outcome in enumerate(run_tasks(tasks), 1):
         known[outcome.run.place, outcome.run.name] = outcome
         share = 100 * sum(outcome.shares(COMMON)) / len(outcome.shares(COMMON))
         where = f"{outcome.run.place}/{outcome.run.name}"
@@ -144,8 +154,8 @@ def _run_quietly(run: StudyRun, setting: Setting, study: TunedStudy, folders: St
 
 
 @contextmanager
-def working_hands(workers: int, folders: StudyFolders) -> Iterator[Hands]:
-    """This process, or several workers that live as long as the block."""
+def task_runner(workers: int, folders: StudyFolders) -> Iterator[TaskRunner]:
+    """Run tasks in this process, or in several workers that live as long as the block."""
     if workers == 1:
         yield lambda tasks: (task() for task in tasks)
         return
@@ -169,7 +179,8 @@ def _by_pool(pool: ProcessPoolExecutor, folders: StudyFolders, tasks: Sequence[W
 
 
 def _begin_worker(folders: StudyFolders) -> None:
-    """End this worker when its parent is killed; it would wait forever for work. The parent's lock is its own too."""
+    """Let a new worker hold the parent's lock on the results, and end when the parent is killed: it would wait forever
+    for work."""
     if (folders.results / LOCK).is_file():
         stack = ExitStack()
         stack.enter_context(held_folder(folders.results))
