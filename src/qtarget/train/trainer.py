@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ from qtarget.train.target_sft_config import as_target_config, refuse_other_losse
 from qtarget.train.token_means import TokenMeans
 from qtarget.train.trl_preparation import Preparation, Prepare
 from qtarget.train.trl_private import OpenSFTTrainer
+from qtarget.train.vocabulary_cut import vocabulary_cut
 
 
 class TargetSFTTrainer(OpenSFTTrainer):
@@ -138,6 +140,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         check_group(args, self.accelerator, self.asker)
         check_zero3(self.accelerator)
         refuse_skipping(args, self.accelerator, self.asker)
+        self.vocabulary_cut = vocabulary_cut(causal_lm(self.model), self.method, args, self.accelerator, self.asker)
         self._check_tokens()
         self._check_ends(train_dataset)
         self.run_progress = RunProgress(self)
@@ -214,7 +217,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     ) -> Any:
         mode = "train" if self.model.training else "eval"
         checks.check_batch(inputs)
-        batch = inputs if mode == "train" else without_repeats(inputs, self.accelerator)
+        batch = inputs if mode == "train" else without_repeats(inputs, self.accelerator, self.get_tp_size())
         texts = text_inputs(batch)
         if self.aux_loss_weight is not None:
             texts["output_router_logits"] = True
@@ -243,7 +246,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor:
         """The loss of one row of a batch alone, for saying which row was at fault."""
         labels = batch["labels"].masked_fill(batch_rows(batch) != row, -100)
-        call = self.target_calls.of(texts, {**batch, "labels": labels}, None)
+        call = replace(self.target_calls.of(texts, {**batch, "labels": labels}, None), cut=None)
         return self.model(**texts, labels=labels, q_target=call).loss
 
     # What is logged
