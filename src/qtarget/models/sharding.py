@@ -33,6 +33,11 @@ def is_sharded(model: nn.Module) -> bool:
     return is_cut or any(isinstance(module, FSDPModule) for module in model.modules())
 
 
+def is_cut_as_read(model: Any) -> bool:
+    """Whether transformers has cut a model over ranks as it read it (`distributed_config`: tensor parallelism, ...)."""
+    return bool(getattr(model, "is_distributed_loading_by_transformers", False))
+
+
 @contextmanager
 def read_whole() -> Iterator[None]:
     """While the block runs, a model is read whole on every rank, though the student's launch cuts it as it is read

@@ -31,7 +31,7 @@ from qtarget.train.nonfinite_rows import UNSOUND, MicroBatch, say_unsound
 from qtarget.train.open_student import open_student
 from qtarget.train.prepare_rows import RowPreparation
 from qtarget.train.prepared_sets import PreparedSets
-from qtarget.train.process_group import check_group, check_zero3
+from qtarget.train.process_group import check_group, check_saving, check_zero3
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.resumption.sealed_run import SealedRun
@@ -126,6 +126,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.only_turns, args = args.assistant_only_loss and args.learn is not None, without_trl_masks(args)
         quantisation, given_model = kwargs.get("quantization_config"), model
         model, processing_class, args = open_student(model, processing_class, args, quantisation, self.asker)
+        check_saving(model, args, self.asker)
         processing_class = student_processor(model, args, processing_class)
         self.door = RowDoor(args, processing_class, kwargs.get("formatting_func") is not None, self.asker)
         self.prepared = PreparedSets(self.door, self._checked_set)
