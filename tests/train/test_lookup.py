@@ -41,7 +41,7 @@ def cached(folder, model: str, k: int = tiny_models.VOCAB, temperature: float = 
     keep = Keep(k, temperature=temperature)
     plan = plan_cache(documents_of_rows(plain.train_dataset), origin, keep, storage_dtype="float32", by_mass=by_mass)
     live = LiveModel(tiny_models.tiny_model(**TEACHER))
-    write_cache(folder, plan, lambda documents: kept_logprobs(live, documents, keep))
+    write_cache(folder, plan, lambda documents: kept_logprobs(live, documents, plan.keep))
     return str(folder)
 
 

@@ -114,15 +114,14 @@ def built(case: dict[str, Any], where: Where, folder: Path, callbacks: Any = (),
     if where == "tensor":
         changes["model_init_kwargs"] = {"dtype": "float32", "distributed_config": {"tp_size": 2}}
     torch.manual_seed(5)  # an adapter's first weights
+    adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
     return TargetSFTTrainer(
         student(settings, where),
         TargetSFTConfig(**parity.common_args(**{**changes, **case, **more})),
         train_dataset=rows_of(method),
         processing_class=tiny_models.tiny_tokenizer(),
         teacher=teachers or None,
-        peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-        if settings["adapter"]
-        else None,
+        peft_config=adapter if settings["adapter"] else None,
         callbacks=list(callbacks),
     )
 

@@ -1,5 +1,6 @@
 """`vocabulary_parallel`: the work of the output layer cut over the ranks of a run, by rows of its vocabulary."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,12 +54,20 @@ class VocabularyCut:
 def vocabulary_cut(
     model: PreTrainedModel, method: qt.Method, args: Any, accelerator: Any, asker: Asker
 ) -> VocabularyCut | None:
-    """How `args.vocabulary_parallel` cuts the output layer of a model; None where it is off. Every rank has to call.
+    """How `args.vocabulary_parallel` cuts the output layer of a model; None where it is off, and, with a warning, in a
+    single process. Every rank has to call.
 
     Raises:
         ValueError: a launch, a method or an output layer that it cannot be for, with the line to write.
     """
     if not args.vocabulary_parallel:
+        return None
+    if accelerator.num_processes == 1:
+        warnings.warn(
+            "`vocabulary_parallel: true` cuts the output layer's work over the ranks of a run, and this run is one "
+            "process: nothing is cut. Several are started by `accelerate launch --num_processes 8`.",
+            stacklevel=2,
+        )
         return None
     _check_launch(args, accelerator, asker)
     weight = output_layer(model).weight
@@ -70,11 +79,6 @@ def vocabulary_cut(
 
 def _check_launch(args: Any, accelerator: Any, asker: Asker) -> None:
     said, off = "`vocabulary_parallel: true` ", f"write {asker.line(KEY, False)}"
-    if accelerator.num_processes == 1:
-        raise ValueError(
-            f"{said}cuts the output layer's work over the ranks of a run, and this run is one process; start it with "
-            f"`accelerate launch --num_processes 2`, or {off}."
-        )
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         raise ValueError(
             f"{said}is not supported under DeepSpeed; {off}, or launch with FSDP2, as `accelerate launch --config_file "
