@@ -42,10 +42,10 @@ def gather_tokens(values_T: Mapping[Key, Tensor], group: dist.ProcessGroup) -> t
     """
     own = len(next(iter(values_T.values())))
     lengths = sizes(own, group, next(iter(values_T.values())).device)
-    return {key: joined(values, lengths, group) for key, values in values_T.items()}, own_part(lengths, group)
+    return {key: end_to_end(values, lengths, group) for key, values in values_T.items()}, own_part(lengths, group)
 
 
-def joined(values: Tensor, lengths: Sequence[int], group: dist.ProcessGroup) -> Tensor:
+def end_to_end(values: Tensor, lengths: Sequence[int], group: dist.ProcessGroup) -> Tensor:
     """Tensors [T, ...] of every rank, one behind the other in order of rank.
 
     Args:
@@ -57,7 +57,7 @@ def joined(values: Tensor, lengths: Sequence[int], group: dist.ProcessGroup) -> 
 
 
 def own_part(lengths: Sequence[int], group: dist.ProcessGroup) -> slice:
-    """Where this rank's own stand among the joined."""
+    """Where this rank's own stand among them."""
     rank = dist.get_rank(group)
     first = sum(lengths[:rank])
     return slice(first, first + lengths[rank])

@@ -11,9 +11,8 @@ from torch.nn.functional import pad
 
 import qtarget as qt
 from qtarget.target.evidence import Evidence, evidence_rows
-from qtarget.target.ranks import gathered, joined, own_part
-
-IGNORED = -100
+from qtarget.target.ranks import end_to_end, gathered, own_part
+from qtarget.target.types import IGNORED
 
 
 class LossTokens(NamedTuple):
@@ -74,7 +73,7 @@ class _Join(NamedTuple):
     group: dist.ProcessGroup
 
     def __call__(self, values_T: Tensor) -> Tensor:
-        return joined(values_T, self.lengths, self.group)
+        return end_to_end(values_T, self.lengths, self.group)
 
     def given(self, values_T: Tensor | None) -> Tensor | None:
         return None if values_T is None else self(values_T)
