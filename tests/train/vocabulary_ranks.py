@@ -41,7 +41,6 @@ CASES: dict[str, dict[str, Any]] = {
         "method_kwargs": {"eta": {"from": 0.1, "to": 0.9, "along": "position"}},
     },
     "snapshot": {"method": "psft", "method_kwargs": {"refresh_every": 1}},
-    "balanced experts": {"method": "sft", "family": "mixtral"},
 }
 COPIED = {
     "reference": {"method": "sft-kl"},
@@ -99,7 +98,7 @@ def figures(case: dict[str, Any], where: Where, folder: Path) -> dict[str, Any]:
 def built(case: dict[str, Any], where: Where, folder: Path, callbacks: Any = (), **more: Any) -> TargetSFTTrainer:
     """The trainer of a case; its batch is cut over ranks that have rows of their own."""
     case, cut = dict(case), where != "one"
-    settings = {name: case.pop(name, None) for name in ("cache", "tied", "vocab", "family", "adapter")}
+    settings = {name: case.pop(name, None) for name in ("cache", "tied", "vocab", "adapter")}
     readers = 2 if where in ("data", "fsdp") else 1
     changes = {"per_device_train_batch_size": 4 // readers, "gradient_accumulation_steps": 2, "max_steps": STEPS}
     changes |= {"per_device_eval_batch_size": 2, "vocabulary_parallel": cut, **({"ddp_backend": "gloo"} if cut else {})}
@@ -109,8 +108,8 @@ def built(case: dict[str, Any], where: Where, folder: Path, callbacks: Any = (),
         changes["teacher_cache"] = [str(folder / settings["cache"])] * len(teachers)
         teachers = None
     if where == "fsdp":
-        wrapped = {"qwen2": "Qwen2DecoderLayer", "mixtral": "MixtralDecoderLayer"}[settings["family"] or "qwen2"]
-        changes |= {"fsdp": "full_shard", "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": [wrapped]}}
+        layers = {"version": 2, "transformer_layer_cls_to_wrap": ["Qwen2DecoderLayer"]}
+        changes |= {"fsdp": "full_shard", "fsdp_config": layers}
     if where == "tensor":
         changes["model_init_kwargs"] = {"dtype": "float32", "distributed_config": {"tp_size": 2}}
     torch.manual_seed(5)  # an adapter's first weights
@@ -134,11 +133,8 @@ def rows_of(method: qt.Method) -> Any:
 
 def student(settings: dict[str, Any], where: Where) -> Any:
     """A tiny model; its folder, where transformers is to cut it as it is read."""
-    family, sizes = settings["family"] or "qwen2", {"vocab": settings["vocab"] or tiny_models.VOCAB}
-    model = tiny_models.tiny_model(family, tied=bool(settings["tied"]), **sizes)
-    if where != "tensor":
-        return model
-    return str(saved(model))
+    model = tiny_models.tiny_model(tied=bool(settings["tied"]), vocab=settings["vocab"] or tiny_models.VOCAB)
+    return str(saved(model)) if where == "tensor" else model
 
 
 def saved(model: Any) -> Path:
