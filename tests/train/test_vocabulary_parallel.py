@@ -85,6 +85,14 @@ def test_one_ranks_broken_row_is_named_and_no_other(two: dict[str, Any]):
     assert "rank 0" not in first
 
 
+def test_a_weight_that_one_rank_lost_stops_both(two: dict[str, Any]):
+    if "lost" not in two:
+        pytest.skip("whole copies are alike on both")
+    first, second = two["lost"]
+    assert "lm_head.weight of rank 1" in first
+    assert first == second
+
+
 def asked(method: str = "sft", kind: str = "MULTI_GPU", ranks: int = 2, **changes: Any) -> Any:
     """The cut of a tiny model as a trainer asks for it on one of several ranks."""
     accelerator = SimpleNamespace(num_processes=ranks, distributed_type=DistributedType(kind), is_fsdp2=False)

@@ -19,7 +19,13 @@ from train import parity
 from transformers import TrainerCallback
 
 import qtarget as qt
-from qtarget.train import NonFiniteLossError, TargetSFTConfig, TargetSFTTrainer
+from qtarget.train import (
+    NonFiniteLossError,
+    NonFiniteWeightsError,
+    TargetSFTConfig,
+    TargetSFTTrainer,
+    check_finite_weights,
+)
 
 Where = Literal["one", "data", "fsdp", "tensor"]
 """One process; whole copies; FSDP2 through accelerate; layers cut by transformers."""
@@ -188,6 +194,18 @@ def stopped(folder: Path) -> list[str]:
     return said
 
 
+def lost(folder: Path) -> list[str]:
+    """What each rank says of a weight that is NaN in the part of rank 1 alone."""
+    trainer, said = built(CASES["sft"], "tensor", folder), [None, None]
+    if dist.get_rank() == 1:
+        trainer.model.lm_head.weight.data.to_local()[0, 0] = torch.nan
+    try:
+        check_finite_weights(trainer.model)
+    except NonFiniteWeightsError as error:
+        dist.all_gather_object(said, str(error))
+    return said  # type: ignore[return-value]
+
+
 def _trained(model: Any) -> list[tuple[str, Tensor]]:
     return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
 
@@ -207,6 +225,8 @@ def main(report: str, where: Where, folder: str) -> None:
         found["resumed"] = resumed(where, place)
     if where == "data":
         found["stopped"] = stopped(place)
+    if where == "tensor":
+        found["lost"] = lost(place)
     if dist.get_rank() == 0:
         Path(report).write_text(json.dumps(found), encoding="utf-8")
     dist.barrier()
