@@ -19,6 +19,8 @@ from train import parity
 from transformers import TrainerCallback
 
 import qtarget as qt
+from qtarget.target.statistics import dense_logits
+from qtarget.teacher import LiveModel
 from qtarget.train import (
     NonFiniteLossError,
     NonFiniteWeightsError,
@@ -39,6 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
     "target-sft, uneven rows": {"method": "target-sft", "vocab": tiny_models.VOCAB + 1},
     "whole cache": {"method": "target-sft", "cache": "whole"},
     "cache by mass": {"method": "target-sft", "cache": "by mass"},
+    "more kept of some rows": {"method": "target-sft", "uneven": True},
     "two teachers": {"method": "target-sft", "method_kwargs": {"eta": [0.3, 0.4]}, "cache": "whole"},
     "weighted": {"method": "cft"},
     "rows laid end to end": {"method": "target-sft", "padding_free": True, "max_length": None},
@@ -104,7 +107,7 @@ def figures(case: dict[str, Any], where: Where, folder: Path) -> dict[str, Any]:
 def built(case: dict[str, Any], where: Where, folder: Path, callbacks: Any = (), **more: Any) -> TargetSFTTrainer:
     """The trainer of a case; its batch is cut over ranks that have rows of their own."""
     case, cut = dict(case), where != "one"
-    settings = {name: case.pop(name, None) for name in ("cache", "tied", "vocab", "adapter")}
+    settings = {name: case.pop(name, None) for name in ("cache", "tied", "vocab", "adapter", "uneven")}
     readers = 2 if where in ("data", "fsdp") else 1
     changes = {"per_device_train_batch_size": 4 // readers, "gradient_accumulation_steps": 2, "max_steps": STEPS}
     changes |= {"per_device_eval_batch_size": 2, "vocabulary_parallel": cut, **({"ddp_backend": "gloo"} if cut else {})}
@@ -113,6 +116,8 @@ def built(case: dict[str, Any], where: Where, folder: Path, callbacks: Any = (),
     if settings["cache"]:
         changes["teacher_cache"] = [str(folder / settings["cache"])] * len(teachers)
         teachers = None
+    if settings["uneven"]:
+        teachers = [KeepsMoreOfSome()]
     if where == "fsdp":
         layers = {"version": 2, "transformer_layer_cls_to_wrap": ["Qwen2DecoderLayer"]}
         changes |= {"fsdp": "full_shard", "fsdp_config": layers}
@@ -167,12 +172,25 @@ def resumed(where: Where, folder: Path) -> dict[str, list[float]]:
     return found
 
 
+class KeepsMoreOfSome:
+    """A teacher of whose likeliest tokens more are kept in some rows than in others, and so on some ranks."""
+
+    def __init__(self) -> None:
+        self.live = LiveModel(tiny_models.tiny_model(**TEACHER))
+
+    def evidence(self, inputs: Any, labels: Any) -> qt.Sparse:
+        logp = dense_logits(self.live.evidence(inputs, labels)).log_softmax(-1)
+        kept = (2 + inputs["input_ids"].sum(-1) % 5)[:, None, None]  # padding is 0
+        top = logp.topk(int(kept.max()), -1)
+        is_empty = torch.arange(top.indices.shape[-1]) >= kept
+        inside = top.values.masked_fill(is_empty, -torch.inf).exp().sum(-1)
+        return qt.Sparse(top.indices.masked_fill(is_empty, -1), top.values, (1 - inside).log())
+
+
 class BrokenOnOne:
     """A teacher that says NaN about the second row of rank 1."""
 
     def __init__(self) -> None:
-        from qtarget.teacher import LiveModel
-
         self.live = LiveModel(tiny_models.tiny_model(**TEACHER))
 
     def evidence(self, inputs: Any, labels: Any) -> qt.Dense:
