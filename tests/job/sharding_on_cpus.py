@@ -1,4 +1,5 @@
-"""FSDP2 between processes on CPUs: accelerate has it on accelerators alone, though torch has it on CPUs."""
+"""FSDP2 and tensor parallelism between processes on CPUs: accelerate has them on accelerators alone, though torch has
+them on CPUs."""
 
 import os
 from typing import NamedTuple
@@ -8,7 +9,13 @@ from accelerate.utils import DistributedType
 
 
 class ShardingOnCPUs(NamedTuple):
-    """accelerate takes CPUs for accelerators when it decides whether to cut the model, and nowhere else."""
+    """accelerate takes CPUs for accelerators when it decides whether to cut the model, and nowhere else.
+
+    Attributes:
+        fsdp: whether it is to cut the model itself, by FSDP2.
+    """
+
+    fsdp: bool = True
 
     def install(self) -> None:
         begin = PartialState.__init__
@@ -20,4 +27,5 @@ class ShardingOnCPUs(NamedTuple):
                 state.distributed_type = DistributedType.MULTI_GPU
 
         PartialState.__init__ = beginning
-        os.environ["ACCELERATE_USE_FSDP"] = "true"
+        if self.fsdp:
+            os.environ["ACCELERATE_USE_FSDP"] = "true"

@@ -144,8 +144,8 @@ def _layouts(two: dict[str, Any], one: dict[str, Any]) -> dict[str, Deviation]:
     return {layout: deviation(two[layout], one[layout.partition("-")[0]]) for layout in LAYOUTS}
 
 
-def launch(*arguments: str, ranks: int = 2) -> dict[str, Any]:
-    """Run `two_ranks.py` in `ranks` processes and return what rank 0 reports."""
+def launch(*arguments: str, ranks: int = 2, script: str = "two_ranks.py") -> dict[str, Any]:
+    """Run a script of this folder in `ranks` processes and return what rank 0 reports."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -160,7 +160,7 @@ def launch(*arguments: str, ranks: int = 2) -> dict[str, Any]:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join([str(tests), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
-        command = [sys.executable, str(tests / "train" / "two_ranks.py"), str(report), *arguments]
+        command = [sys.executable, str(tests / "train" / script), str(report), *arguments]
         workers = [
             subprocess.Popen(
                 command,

@@ -31,7 +31,7 @@ def teacher(tmp_path_factory):
     return folder
 
 
-def cached(folder, model: str, k: int = tiny_models.VOCAB, temperature: float = 1.0, **changes):
+def cached(folder, model: str, k: int = tiny_models.VOCAB, temperature: float = 1.0, by_mass=None, **changes):
     """A cache of the rows as a trainer with these settings renders them."""
     plain = trainer("sft", **changes)
     parts = rendering(plain.args, tiny_models.tiny_tokenizer(), None)
@@ -39,9 +39,9 @@ def cached(folder, model: str, k: int = tiny_models.VOCAB, temperature: float = 
         **parts, teacher=weights_identity(model), compute_dtype="float32", vocabulary=tiny_models.VOCAB
     )
     keep = Keep(k, temperature=temperature)
-    plan = plan_cache(documents_of_rows(plain.train_dataset), origin, keep, storage_dtype="float32")
+    plan = plan_cache(documents_of_rows(plain.train_dataset), origin, keep, storage_dtype="float32", by_mass=by_mass)
     live = LiveModel(tiny_models.tiny_model(**TEACHER))
-    write_cache(folder, plan, lambda documents: kept_logprobs(live, documents, keep))
+    write_cache(folder, plan, lambda documents: kept_logprobs(live, documents, plan.keep))
     return str(folder)
 
 

@@ -32,18 +32,28 @@ def backbone_of(model: PreTrainedModel) -> Any:
     return model.base_model if model.base_model is not model else getattr(model, "model", model)
 
 
-def head_of(model: PreTrainedModel) -> Head:
+def gathered_weight(parameter: Tensor) -> Tensor:
+    """A whole parameter, gathered from the ranks; its gradient is averaged over them, as FSDP averages others."""
+    if hasattr(parameter, "ds_id"):
+        return _gathered_by_deepspeed(parameter)
+    if not isinstance(parameter, DTensor):
+        return parameter
+    return parameter.full_tensor(grad_placements=[Partial("avg")] * parameter.device_mesh.ndim)
+
+
+def head_of(model: PreTrainedModel, take: Callable[[Tensor], Tensor] = gathered_weight) -> Head:
     """The model's output layer, with the logit scale and soft-cap that its family applies.
 
     Read on every call: FSDP and peft replace the layer after the model is made.
+
+    Args:
+        take: what is taken of its weight and of its bias; by default all of them, from all ranks.
     """
     layer = output_layer(model)
     layer = getattr(layer, "token_adapter", layer)  # peft's wrapper of `trainable_token_indices`
     bias = getattr(getattr(layer, "base_layer", layer), "bias", None)
     config = model.config.get_text_config()
-    return Head(
-        _gathered(_weight(layer)), None if bias is None else _gathered(bias), logit_softcap(config), logit_scale(config)
-    )
+    return Head(take(_weight(layer)), None if bias is None else take(bias), logit_softcap(config), logit_scale(config))
 
 
 def _weight(layer: Any) -> Tensor:
@@ -61,15 +71,6 @@ def trains_tokens(layer: Any) -> bool:
 def layer_rows(weight: Tensor) -> int:
     """Rows of an embedding or an output layer: all of them, also where ZeRO stage 3 keeps the weight in parts."""
     return getattr(weight, "ds_shape", weight.shape)[0]
-
-
-def _gathered(parameter: Tensor) -> Tensor:
-    """A whole parameter, gathered from the ranks; its gradient is averaged over them, as FSDP averages others."""
-    if hasattr(parameter, "ds_id"):
-        return _gathered_by_deepspeed(parameter)
-    if not isinstance(parameter, DTensor):
-        return parameter
-    return parameter.full_tensor(grad_placements=[Partial("avg")] * parameter.device_mesh.ndim)
 
 
 def _gathered_by_deepspeed(parameter: Any) -> Tensor:

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.integrations import deepspeed as zero_of_transformers
 
@@ -27,9 +28,14 @@ def zero_stage(state: Any) -> int:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether FSDP2 or ZeRO-3 holds parts of the model."""
-    is_zero3 = any(hasattr(weight, "ds_id") for weight in model.parameters())
-    return is_zero3 or any(isinstance(module, FSDPModule) for module in model.modules())
+    """Whether ranks hold parts of the model, by FSDP2, ZeRO-3 or tensor parallelism."""
+    is_cut = any(hasattr(weight, "ds_id") or isinstance(weight, DTensor) for weight in model.parameters())
+    return is_cut or any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+def is_cut_as_read(model: Any) -> bool:
+    """Whether transformers has cut a model over ranks as it read it (`distributed_config`: tensor parallelism, ...)."""
+    return bool(getattr(model, "is_distributed_loading_by_transformers", False))
 
 
 @contextmanager

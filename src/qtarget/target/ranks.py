@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -42,8 +42,22 @@ def gather_tokens(values_T: Mapping[Key, Tensor], group: dist.ProcessGroup) -> t
     """
     own = len(next(iter(values_T.values())))
     lengths = sizes(own, group, next(iter(values_T.values())).device)
-    first = sum(lengths[: dist.get_rank(group)])
-    padding = (0, max(lengths) - own)
-    every = {key: gathered(torch.nn.functional.pad(values, padding), group) for key, values in values_T.items()}
-    cut = {key: torch.cat([row[:n] for row, n in zip(rows, lengths, strict=True)]) for key, rows in every.items()}
-    return cut, slice(first, first + own)
+    return {key: end_to_end(values, lengths, group) for key, values in values_T.items()}, own_part(lengths, group)
+
+
+def end_to_end(values: Tensor, lengths: Sequence[int], group: dist.ProcessGroup) -> Tensor:
+    """Tensors [T, ...] of every rank, one behind the other in order of rank.
+
+    Args:
+        lengths: the T of every rank.
+    """
+    missing = values.new_zeros(max(lengths) - len(values), *values.shape[1:])
+    every = gathered(torch.cat([values, missing]), group)
+    return torch.cat([part[:length] for part, length in zip(every, lengths, strict=True)])
+
+
+def own_part(lengths: Sequence[int], group: dist.ProcessGroup) -> slice:
+    """Where this rank's own stand among them."""
+    rank = dist.get_rank(group)
+    first = sum(lengths[:rank])
+    return slice(first, first + lengths[rank])

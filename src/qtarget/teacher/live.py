@@ -14,7 +14,7 @@ from qtarget.models.causal_lm import head_of, hidden_states, input_device
 from qtarget.models.head_check import check_head, check_splits
 from qtarget.models.loading import causal_lm_from, is_placed, split_over_ranks
 from qtarget.models.loading_arguments import one_dtype
-from qtarget.models.sharding import OverRanks, shard
+from qtarget.models.sharding import OverRanks, is_cut_as_read, shard
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +102,12 @@ def frozen_copy(
             "The initial model is to be copied as a reference, and this rank has no weights of it yet: it gets them "
             "from the first one when training starts. Write `reference: path/or/hub-name` of the initial model, or "
             "`fsdp_config: {cpu_ram_efficient_loading: false}`."
+        )
+    if is_cut_as_read(model):
+        raise ValueError(
+            "The initial model is to be copied, and transformers has cut its layers over the ranks "
+            "(`distributed_config`): a copy of them would compute with the student's own weights. Write `reference: "
+            "path/or/hub-name` of the initial model (`teacher: path/or/hub-name` in the place of `teacher: self`)."
         )
     twin = copy.deepcopy(model)
     twin.__dict__.pop("forward", None)

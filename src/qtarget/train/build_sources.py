@@ -13,7 +13,7 @@ import qtarget as qt
 from qtarget.models.causal_lm import layer_rows
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.pickled_weights import ALLOW, refuse_pickled_weights
-from qtarget.models.sharding import LAUNCHES, OverRanks, zero_stage
+from qtarget.models.sharding import LAUNCHES, OverRanks, is_cut_as_read, zero_stage
 from qtarget.teacher import (
     SELF,
     EvidenceSource,
@@ -101,6 +101,11 @@ def check_self_teacher(teachers: Sequence[Any], args: TargetSFTConfig) -> None:
 def _self_teacher(student: Student, args: TargetSFTConfig) -> EvidenceSource:
     """The student as its own teacher: an average, the base under its adapter, or a copy of it as it is now."""
     _check_not_loaded(args)
+    if is_cut_as_read(student.base):
+        raise ValueError(
+            "`teacher: self` is not supported for a student that transformers cuts over ranks (`distributed_config`); "
+            "write `teacher: path/or/hub-name` of the initial model."
+        )
     over_ranks, is_peft = _launched_sharded(), is_peft_model(student.model)
     if is_peft:
         _check_adapter(student.model, "teacher", is_average=args.ema is not None)

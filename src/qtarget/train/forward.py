@@ -19,8 +19,11 @@ from qtarget.models.causal_lm import backbone_of
 from qtarget.target.evidence import evidence_rows
 from qtarget.teacher import eval_mode, head_of
 from qtarget.train.instance_forward import instance_forward
+from qtarget.train.loss_tokens import LossTokens
+from qtarget.train.vocabulary_cut import VocabularyCut
 
 ModelEvidence = qt.Dense | qt.Sparse | qt.LabelOnly
+
 NOT_FOR_MODELS = ("labels", WEIGHT, "row_ids", EVIDENCE, TEACHER_BATCH)
 """Entries of a batch that the loss reads and the model does not."""
 WITH_NEXT = (slice(None), slice(None, -1))
@@ -39,6 +42,7 @@ class TargetCall:
         progress: of the run, one number, 0 to 1.
         num_items: the denominator, over ranks and accumulation steps; None for this batch's own count.
         width: tokens in a row, where peft puts virtual tokens before them.
+        cut: how the output layer's work is cut over ranks; None where each rank does all of it for its own tokens.
     """
 
     method: qt.Method
@@ -52,6 +56,7 @@ class TargetCall:
     width: int | None = None
     progress: Tensor | None = None
     position: Tensor | None = None
+    cut: VocabularyCut | None = None
 
 
 class TargetOutput(NamedTuple):
@@ -106,28 +111,50 @@ def _target_forward(model: PreTrainedModel, call: TargetCall, *args, labels: Ten
     if call.adapter_off is not None:
         call = replace(call, reference=_evidence_without_adapter(model, call.adapter_off, *args, **kwargs))
     outputs = backbone_of(model)(*args, **kwargs)
-    head = head_of(model)
-    out = _loss(call, outputs.last_hidden_state[:, -width:], labels[:, -width:], head)
+    out = _loss(call, model, outputs.last_hidden_state[:, -width:], labels[:, -width:])
     aux_loss = load_balancing_loss(model, outputs, kwargs.get("attention_mask"))
     return TargetOutput(out.loss, out.nll, out.num_tokens, out.diagnostics, aux_loss)
 
 
-def _loss(call: TargetCall, hidden: Tensor, labels: Tensor, head: qt.Head) -> qt.LossOutput:
-    """The one place where hidden states at t meet the labels at t + 1."""
-    device = head.weight.device
-    return qt.linear_q_target_loss(
-        hidden[:, :-1].to(device),
+def _loss(call: TargetCall, model: PreTrainedModel, hidden: Tensor, labels: Tensor) -> qt.LossOutput:
+    """The loss of this rank's tokens; where their work is cut over ranks, this rank's share of that of all ranks'
+    tokens, and beside it their nll and diagnostics."""
+    head = head_of(model) if call.cut is None else call.cut.head(model)
+    tokens = _aligned(call, hidden, labels, head.weight.device)
+    tokens = tokens if call.cut is None else call.cut.tokens(tokens)
+    out = qt.linear_q_target_loss(
+        tokens.hidden,
         head,
-        labels[:, 1:].to(device),
+        tokens.labels,
         call.method,
-        teacher=tuple(evidence_rows(teacher, WITH_NEXT) for teacher in call.teachers) or None,
-        reference=None if call.reference is None else evidence_rows(call.reference, WITH_NEXT),
-        token_weight=None if call.token_weight is None else call.token_weight[:, 1:].to(device),
-        sequence_ids=None if call.sequence_ids is None else call.sequence_ids[:, 1:].to(device),
+        teacher=tokens.teachers or None,
+        reference=tokens.reference,
+        token_weight=tokens.token_weight,
+        sequence_ids=tokens.sequence_ids,
         progress=call.progress,
-        position=None if call.position is None else call.position[:, 1:].to(device),
+        position=tokens.position,
         num_items=call.num_items,
         diagnostics=call.diagnostics,
+    )
+    if call.cut is None or call.num_items is None:
+        return out
+    return replace(out, loss=call.cut.share(out.loss))
+
+
+def _aligned(call: TargetCall, hidden: Tensor, labels: Tensor, device: torch.device) -> LossTokens:
+    """The one place where hidden states at t meet the labels at t + 1."""
+
+    def following(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[:, 1:].to(device)
+
+    return LossTokens(
+        hidden[:, :-1].to(device),
+        labels[:, 1:].to(device),
+        tuple(evidence_rows(teacher, WITH_NEXT) for teacher in call.teachers),
+        None if call.reference is None else evidence_rows(call.reference, WITH_NEXT),
+        following(call.token_weight),
+        following(call.sequence_ids),
+        following(call.position),
     )
 
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase, TrainerState
 from qtarget.models.sharding import is_sharded
 from qtarget.train.finite_weights import NonFiniteWeightsError, check_finite_weights, nonfinite_names
 from qtarget.train.repeats import batch_rows
+from qtarget.train.vocabulary_cut import VocabularyCut
 
 IMPOSSIBLE = 1e15
 """A loss beyond it is that of an event of probability zero: logarithms stop at -1e30. No real loss comes near."""
@@ -93,6 +94,7 @@ class RowTrainer(Protocol):
     model: Any
     state: TrainerState
     accelerator: Any
+    vocabulary_cut: VocabularyCut | None
 
     @property
     def text_tokenizer(self) -> PreTrainedTokenizerBase: ...
@@ -150,10 +152,9 @@ def nonfinite_words(trainer: RowTrainer, parts: list[MicroBatch], norm: Tensor |
     step = trainer.state.global_step + 1
     rank, size = trainer.accelerator.process_index, "unknown" if norm is None else norm.item()
     if by_loss:
-        loss = parts[found.at].loss
-        own = Finding(
-            not is_sound(loss), f"rank {rank} has {loss.item()}, from {_rows(trainer, parts, found)}", _kind(loss)
-        )
+        loss, cut = parts[found.at].loss, trainer.vocabulary_cut
+        is_guilty = not is_sound(loss) and (bool(found.rows) or cut is None or not cut.ranks_differ)
+        own = Finding(is_guilty, f"rank {rank} has {loss.item()}, from {_rows(trainer, parts, found)}", _kind(loss))
         return f"The loss of optimizer step {step} is {_said_by_all(own)}."
     own = Finding(bool(found.rows), f"rank {rank} has it from {_rows(trainer, parts, found)}", f"its norm is {size}")
     return f"The gradient of optimizer step {step} is not finite, though its loss is: {_said_by_all(own)}."

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch.distributed as dist
 from accelerate.utils import DistributedType
+from transformers.trainer_utils import SaveStrategy
 
 from qtarget.data import Asker
-from qtarget.models.sharding import zero_stage
+from qtarget.models.sharding import is_cut_as_read, zero_stage
 
 GIVEN_BY_A_LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 ONE_FILE = "FULL_STATE_DICT"
@@ -68,6 +69,26 @@ def check_zero3(accelerator: Any) -> None:
             "`zero3_save_16bit_model: true` into `deepspeed_config` of accelerate's configuration (or "
             '`"stage3_gather_16bit_weights_on_model_save": true` into `zero_optimization` of DeepSpeed\'s own). '
             "examples/scale/zero3.yaml is such a file."
+        )
+
+
+def check_saving(model: Any, args: Any, asker: Asker) -> None:
+    """Refuse checkpoints to go on from of a student that transformers cuts over ranks: it saves no optimizer of one.
+
+    Args:
+        model: the student, or its path, which `args` says how to read.
+
+    Raises:
+        ValueError: with the line to write.
+    """
+    loading = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
+    if not is_cut_as_read(model) and not loading.get("distributed_config"):
+        return
+    if args.save_strategy != SaveStrategy.NO and not args.save_only_model:
+        raise ValueError(
+            "`distributed_config` cuts the student over ranks as it is read, and transformers saves no optimizer of "
+            f"such a model, so that no run goes on from a checkpoint; write {asker.line('save_strategy', 'no')}. The "
+            "trained model is saved whole at the end."
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerState
 
+from qtarget.models.sharding import is_cut_as_read
 from qtarget.outcomes import Interruption
 from qtarget.train.missed_evaluation import forget_evaluation
 from qtarget.train.resumption.whole_checkpoints import step_of
@@ -24,6 +25,7 @@ class StoppableTrainer(Protocol):
 
     args: Any
     accelerator: Any
+    model: Any
     state: TrainerState
     is_in_train: bool
 
@@ -44,7 +46,8 @@ def stop_with_checkpoint(
         with stop_with_checkpoint(trainer):
             trainer.train()
 
-    The checkpoint is written whatever `save_strategy` and `save_only_model` say, by all ranks at the same step. An
+    The checkpoint is written whatever `save_strategy` and `save_only_model` say, by all ranks at the same step; none of
+    a model that transformers has cut over ranks as it read it, whose optimizer it does not save. An
     evaluation under way is broken off, and made up for when training is resumed. A second signal ends at once. The
     handlers that were there before come back at the end of the block.
 
@@ -90,6 +93,8 @@ class StopAtStepEnd(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs) -> None:
         if self._is_agreed():
             self.stops = True
+            if is_cut_as_read(self.trainer.model):
+                raise self.interruption()
             args.save_only_model = False
             control.should_save, control.should_evaluate, control.should_training_stop = True, False, True
         self._note_random(control)
@@ -106,7 +111,8 @@ class StopAtStepEnd(TrainerCallback):
         if not self._is_agreed():
             return
         self.stops = True
-        if self.trainer.is_in_train and state.global_step > self._began_at:
+        is_to_keep = self.trainer.is_in_train and not is_cut_as_read(self.trainer.model)
+        if is_to_keep and state.global_step > self._began_at:
             args.save_only_model = False
             _set_random(self._random)
             forget_evaluation(state)
@@ -134,6 +140,11 @@ class StopAtStepEnd(TrainerCallback):
             return "before the first step, so there is nothing to keep"
         if step == self._began_at:
             return f"before a step was taken: the run is where it was, at step {step} of {last}"
+        if is_cut_as_read(self.trainer.model):
+            return (
+                f"after step {step} of {last}. Nothing of it is kept: of a model that transformers cuts over ranks "
+                "(`distributed_config`) there is no checkpoint to go on from"
+            )
         folder = self.trainer.last_checkpoint()
         if folder is None or step_of(folder) != step:
             kept = self._kept(folder, step)

@@ -14,6 +14,7 @@ from qtarget.train.forward import TargetCall
 from qtarget.train.metrics import diagnostics_of_step, logs_next
 from qtarget.train.run_progress import RunProgress
 from qtarget.train.run_sources import batch_evidence
+from qtarget.train.vocabulary_cut import VocabularyCut
 
 
 class TargetTrainer(Protocol):
@@ -26,6 +27,7 @@ class TargetTrainer(Protocol):
     model: Any
     state: TrainerState
     run_progress: RunProgress
+    vocabulary_cut: VocabularyCut | None
 
     @property
     def sources(self) -> Mapping[str, EvidenceSource]: ...
@@ -63,6 +65,7 @@ class TargetCalls:
             if "progress" in method.needs
             else None,
             position=positions(batch["labels"], ids) if "position" in method.needs else None,
+            cut=trainer.vocabulary_cut,
         )
 
     def _is_logged(self) -> bool:

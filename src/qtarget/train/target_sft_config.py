@@ -50,6 +50,9 @@ class TargetSFTConfig(SFTConfig):
         reference_cache: as `teacher_cache`.
         reference_dtype: torch dtype of the reference; None for the student's own (a path: the checkpoint's).
         reference_init_kwargs: more for the `from_pretrained` of a reference that is a path.
+        vocabulary_parallel: cut the output layer's work over the ranks of the run: each multiplies its own rows of that
+            layer for the tokens of all of them, so that its gradient in fp32 and the logits of a chunk take one rank's
+            share of memory. Losses and gradients stay what they are.
         diagnostics: per-token measures that are logged as token means, beside `nll`. `trust`, `scale`
             and `top1` (logged as `mean_token_accuracy`) cost next to nothing and are averaged over every step; the
             others are measured at the steps that are logged, and throughout evaluation. What does not apply
@@ -131,6 +134,9 @@ class TargetSFTConfig(SFTConfig):
     )
     reference_init_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keyword arguments for the reference's `from_pretrained`."}
+    )
+    vocabulary_parallel: bool = field(
+        default=False, metadata={"help": "Cut the work of the output layer over the ranks, by rows of its vocabulary."}
     )
     diagnostics: list[str] = field(
         default_factory=lambda: ["trust", "scale", "top1", "entropy", "target_kl", "teacher_entropy"],

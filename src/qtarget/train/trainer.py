@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from qtarget.train.nonfinite_rows import UNSOUND, MicroBatch, say_unsound
 from qtarget.train.open_student import open_student
 from qtarget.train.prepare_rows import RowPreparation
 from qtarget.train.prepared_sets import PreparedSets
-from qtarget.train.process_group import check_group, check_zero3
+from qtarget.train.process_group import check_group, check_saving, check_zero3
 from qtarget.train.reference import RefreshSnapshot, Snapshot
 from qtarget.train.repeats import batch_rows, without_repeats
 from qtarget.train.resumption.sealed_run import SealedRun
@@ -52,6 +53,7 @@ from qtarget.train.target_sft_config import as_target_config, refuse_other_losse
 from qtarget.train.token_means import TokenMeans
 from qtarget.train.trl_preparation import Preparation, Prepare
 from qtarget.train.trl_private import OpenSFTTrainer
+from qtarget.train.vocabulary_cut import vocabulary_cut
 
 
 class TargetSFTTrainer(OpenSFTTrainer):
@@ -124,6 +126,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.only_turns, args = args.assistant_only_loss and args.learn is not None, without_trl_masks(args)
         quantisation, given_model = kwargs.get("quantization_config"), model
         model, processing_class, args = open_student(model, processing_class, args, quantisation, self.asker)
+        check_saving(model, args, self.asker)
         processing_class = student_processor(model, args, processing_class)
         self.door = RowDoor(args, processing_class, kwargs.get("formatting_func") is not None, self.asker)
         self.prepared = PreparedSets(self.door, self._checked_set)
@@ -138,6 +141,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         check_group(args, self.accelerator, self.asker)
         check_zero3(self.accelerator)
         refuse_skipping(args, self.accelerator, self.asker)
+        self.vocabulary_cut = vocabulary_cut(causal_lm(self.model), self.method, args, self.accelerator, self.asker)
         self._check_tokens()
         self._check_ends(train_dataset)
         self.run_progress = RunProgress(self)
@@ -214,7 +218,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     ) -> Any:
         mode = "train" if self.model.training else "eval"
         checks.check_batch(inputs)
-        batch = inputs if mode == "train" else without_repeats(inputs, self.accelerator)
+        batch = inputs if mode == "train" else without_repeats(inputs, self.accelerator, self.get_tp_size())
         texts = text_inputs(batch)
         if self.aux_loss_weight is not None:
             texts["output_router_logits"] = True
@@ -243,7 +247,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
     def row_loss(self, texts: dict, batch: dict, row: int) -> Tensor:
         """The loss of one row of a batch alone, for saying which row was at fault."""
         labels = batch["labels"].masked_fill(batch_rows(batch) != row, -100)
-        call = self.target_calls.of(texts, {**batch, "labels": labels}, None)
+        call = replace(self.target_calls.of(texts, {**batch, "labels": labels}, None), cut=None)
         return self.model(**texts, labels=labels, q_target=call).loss
 
     # What is logged

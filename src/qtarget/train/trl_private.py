@@ -25,7 +25,7 @@ from qtarget.data import Asker
 from qtarget.disk.files import make_json_valid
 from qtarget.disk.seal import SEAL
 from qtarget.models.drawn_weights import refuse_drawn_weights
-from qtarget.models.sharding import read_whole
+from qtarget.models.sharding import is_sharded, read_whole
 from qtarget.train.checkpoint_files.best_so_far import recall_best
 from qtarget.train.checkpoint_files.callback_states import is_ended_early, restore_callbacks
 from qtarget.train.checkpoint_files.checkpoint_pickles import check_checkpoint_pickles
@@ -221,7 +221,8 @@ class OpenSFTTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model, trial) -> None:
         save = super()._save_checkpoint
-        run, is_cut = Path(self._get_output_dir(trial=trial)), self.is_fsdp_enabled or self.is_deepspeed_enabled
+        run, is_cut = Path(self._get_output_dir(trial=trial)), is_sharded(self.model)
+        is_cut = is_cut or self.is_fsdp_enabled or self.is_deepspeed_enabled
         folder = self.checkpoint_writer.write(run, lambda: save(model, trial), is_cut)
         if folder is None:
             return

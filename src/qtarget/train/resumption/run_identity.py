@@ -51,6 +51,7 @@ FREE_KEYS = frozenset(
         "report_to",
         "project",
         "disable_tqdm",
+        "vocabulary_parallel",
         "diagnostics",
         "teacher_timeout",
         "follow_cache",
