@@ -25,7 +25,7 @@
 # make study  thirteen settings of the lab, every arm tuned alike: three hours on two cores (WORKERS=2); goes on where it stopped, then writes docs/study.md
 # make study-page   only docs/study.md and its pictures, from the results in the repository
 # make study-quick  one setting of it, small, under five minutes
-# make beyond  two settings more: changing η, a self-teacher, TAID, a sharpened teacher; goes on where it stopped, then writes docs/beyond.md
+# make beyond  two settings more: changing η, a self-teacher, TAID, a sharpened teacher; and rounds against one pass; goes on where it stopped, then writes docs/beyond.md
 # make beyond-page  only docs/beyond.md and its picture, from the results in the repository
 # make search-regret  does `qtarget search` find what pays? six settings of the study, an hour on one core; goes on where it stopped, then writes docs/search.md
 # make study-real  the study on pre-trained models, hours on a CPU: MODELS says where weights are (docs/real-models.md); goes on where it stopped
@@ -148,6 +148,7 @@ study-page: .venv/installed
 
 beyond: .venv/installed
 	$(BIN)/qtarget study --protocol beyond --results $(BEYOND) --workers $(WORKERS)
+	$(BIN)/qtarget study --protocol rounds --results $(dir $(BEYOND))rounds --workers $(WORKERS)
 	$(BIN)/qtarget study --protocol beyond --results $(BEYOND) --page docs/beyond.md
 
 beyond-page: .venv/installed

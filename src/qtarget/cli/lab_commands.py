@@ -45,7 +45,7 @@ def study_command(
     models: Annotated[Path, typer.Option(help="Folder of models that do not ship.")] = Path("runs/study/models"),
     workers: Annotated[int, typer.Option(help="Processes; each keeps a core busy.", min=1)] = 1,
     protocol: Annotated[
-        str, typer.Option(help="What is compared: tuned (docs/study.md) or beyond (docs/beyond.md).")
+        str, typer.Option(help="What is compared: tuned (docs/study.md), beyond or rounds (docs/beyond.md).")
     ] = "tuned",
     quick: Annotated[bool, typer.Option("--quick", help="One setting, to see that it works.")] = False,
     page: Annotated[Path | None, typer.Option(help="Run nothing; write this page's tables and pictures anew.")] = None,

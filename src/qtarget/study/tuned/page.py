@@ -50,11 +50,15 @@ COMMON_RIVALS = ("sft", "dft", "kd")
 """Arms that Target-SFT is set beside in every setting, whichever was best."""
 
 
-def write_study_page(page: Path, study: TunedStudy, results: Path) -> None:
+def write_study_page(page: Path, study: TunedStudy, results: Path, others: Mapping[str, str] | None = None) -> None:
     """Write the page's tables and sentences anew, and its pictures beside it, as `study.png` and `study-sweep.png` for
-    `study.md`; no second one for a study without a sweep."""
+    `study.md`; no second one for a study without a sweep.
+
+    Args:
+        others: parts of another study that stand on the page too, by the names in its marks.
+    """
     found, swept = finished_settings(study, results), swept_curves(study, results)
-    rewrite_page(page, study_parts(study, found, swept) | {"context": context_table(results)})
+    rewrite_page(page, study_parts(study, found, swept) | {"context": context_table(results)} | dict(others or {}))
     draw_settings(study, found, page.with_name(f"{page.stem}.png"))
     if study.sweep:
         draw_curves(swept, page.with_name(f"{page.stem}-sweep.png"))
@@ -148,7 +152,7 @@ def _listed(counts: Counter[str]) -> str:
 def models_table(study: TunedStudy) -> str:
     """What students and teachers were pre-trained on."""
     students = {f"student *{each.student}*": each.world.student for each in study.settings}
-    models = students | {f"teacher *{each.teacher}*": each.world.teacher for each in study.settings}
+    models = students | {f"teacher *{each.teacher}*": each.world.teacher for each in study.settings if each.teacher}
     rows = [
         [name, f"{model.width}", f"{model.layers}", f"{100 * model.writer.slips:g} %",
          f"{100 * model.writer.misbelieved:g} %", f"{model.writer.operators[2]:g}"]
@@ -184,10 +188,19 @@ def scores_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
     if not found:
         return NOTHING_YET
     rows = [
-        [result.setting.name, *(_score(result, arm) for arm in study.arms), f"{100 * result.teacher_mean():.1f}"]
+        [result.setting.name, *(_score(result, arm) for arm in study.arms), *_teachers_cell(result, COMMON)]
         for result in found
     ]
-    return markdown(["setting", *(arm.name for arm in study.arms), TEACHER], rows)
+    return markdown(["setting", *(arm.name for arm in study.arms), *_teachers_column(study)], rows)
+
+
+def _teachers_column(study: TunedStudy) -> list[str]:
+    """Its heading, in a study that has teachers."""
+    return [TEACHER] if study.settings[0].teacher else []
+
+
+def _teachers_cell(result: SettingResult, decoding: Decoding) -> list[str]:
+    return [f"{100 * result.teacher_mean(decoding):.1f}"] if result.teachers else []
 
 
 def setting_table(study: TunedStudy, result: SettingResult) -> str:
@@ -197,7 +210,8 @@ def setting_table(study: TunedStudy, result: SettingResult) -> str:
          _chosen(arm, result.arms[arm.name].choice).partition(":")[0]]
         for arm in study.arms
     ]  # fmt: skip
-    rows.append([TEACHER, *(_at(result.teacher_mean(each)) for each in (COMMON, GREEDY, WHOLE_SOFTMAX)), ""])
+    if result.teachers:
+        rows.append([TEACHER, *(_at(result.teacher_mean(each)) for each in (COMMON, GREEDY, WHOLE_SOFTMAX)), ""])
     return markdown([result.setting.name, COMMON.label, GREEDY.label, WHOLE_SOFTMAX.label, "chosen"], rows)
 
 
@@ -312,8 +326,8 @@ def decoding_table(study: TunedStudy, found: Sequence[SettingResult], decoding: 
         means = {arm.name: result.arms[arm.name].mean(decoding) for arm in arms}
         best = max(means.values())
         cells = [f"**{100 * mean:.1f}**" if mean == best else f"{100 * mean:.1f}" for mean in means.values()]
-        rows.append([result.setting.name, *cells, f"{100 * result.teacher_mean(decoding):.1f}"])
-    return markdown(["setting", *(arm.name for arm in arms), TEACHER], rows)
+        rows.append([result.setting.name, *cells, *_teachers_cell(result, decoding)])
+    return markdown(["setting", *(arm.name for arm in arms), *_teachers_column(study)], rows)
 
 
 def choice_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
@@ -392,9 +406,10 @@ def sweep_table(study: TunedStudy, swept: dict[Setting, list[Curve]]) -> str:
 
 def design_sentence(study: TunedStudy) -> str:
     """How much of everything, in sentences."""
+    of_each = "each student and each teacher" if study.settings[0].teacher else "the student"
     return (
-        f"{study.seeds} trainings of each arm in each setting, over {study.pretraining_seeds} pre-trainings of each "
-        f"student and each teacher; {study.development} development questions and {study.test} in the test, "
+        f"{study.seeds} trainings of each arm in each setting, over {study.pretraining_seeds} pre-trainings of "
+        f"{of_each}; {study.development} development questions and {study.test} in the test, "
         f"{study.samples} answers to each at {COMMON.label}; {study.demonstrations} rows, "
         f"{study.settings[0].world.batch_size} a step, ×1 is a learning rate of "
         f"{study.settings[0].world.learning_rate:g}."

@@ -14,9 +14,10 @@ from qtarget.study.tuned.beyond import BEYOND_STUDY
 from qtarget.study.tuned.design import TunedStudy
 from qtarget.study.tuned.outcome import check_study_outcomes
 from qtarget.study.tuned.own_context import keep_contexts
-from qtarget.study.tuned.page import count_sentence, setting_table, verdict_table, write_study_page
+from qtarget.study.tuned.page import count_sentence, setting_table, study_parts, verdict_table, write_study_page
 from qtarget.study.tuned.picture import draw_settings
-from qtarget.study.tuned.protocol import kept_protocol
+from qtarget.study.tuned.protocol import CHOSEN_BY_ESTIMATE, kept_protocol
+from qtarget.study.tuned.rounds import ROUNDS_STUDY
 from qtarget.study.tuned.schedule import StudyFolders, conduct_study
 from qtarget.study.tuned.settings import DEMO_SETTING, SETTINGS, Setting
 from qtarget.study.tuned.tuned_arms import study_arms
@@ -29,21 +30,23 @@ QUICK = TunedStudy(
 """One setting, whose models ship, to see that all of it works."""
 FIRST = "tuned"
 """The protocol that is run where none is named."""
+PROTOCOLS = {FIRST: WHOLE, "beyond": BEYOND_STUDY, "rounds": ROUNDS_STUDY}
 
 
 def study_of(protocol: str, quick: bool = False) -> TunedStudy:
-    """The study of that protocol, "tuned" or "beyond", or the quick one.
+    """The study of that protocol, a name of `PROTOCOLS`, or the quick one.
 
     Raises:
         ValueError: there is no such protocol, or the quick one is asked of another than the first.
     """
-    if protocol not in (FIRST, "beyond"):
-        raise ValueError(f"there is no `--protocol {protocol}`; write `--protocol {FIRST}` or `--protocol beyond`.")
+    if protocol not in PROTOCOLS:
+        known = " or ".join(f"`--protocol {name}`" for name in PROTOCOLS)
+        raise ValueError(f"there is no `--protocol {protocol}`; write {known}.")
     if quick and protocol != FIRST:
         raise ValueError(
             f"`--quick` is a smaller `--protocol {FIRST}`; write one of `--quick`, `--protocol {protocol}`."
         )
-    return QUICK if quick else {FIRST: WHOLE, "beyond": BEYOND_STUDY}[protocol]
+    return QUICK if quick else PROTOCOLS[protocol]
 
 
 def run_study(results: Path, models: Path, *, workers: int = 1, protocol: str = FIRST, quick: bool = False) -> None:
@@ -88,10 +91,22 @@ def rewrite_study_page(page: Path, results: Path, study: TunedStudy = WHOLE) -> 
     """
     if not page.is_file():
         raise ValueError(f"{page} is not there; --page names a page with marked tables, such as docs/study.md.")
-    kept = kept_protocol(study, results)
-    if kept is None:
+    if (kept := _as_kept(study, results)) is None:
         raise ValueError(f"{results} holds no run of the study; write --results benchmarks/results/study.")
-    write_study_page(page, replace(study, **{name: kept[name] for name in ("seeds", "pretraining_seeds")}), results)
+    write_study_page(page, kept, results, rounds_parts(results.with_name("rounds")) if study is BEYOND_STUDY else {})
+
+
+def rounds_parts(results: Path) -> dict[str, str]:
+    """The parts of the study of rounds, by the names in the marks of the page that it shares with "beyond"."""
+    study = _as_kept(ROUNDS_STUDY, results) or ROUNDS_STUDY
+    parts = study_parts(study, finished_settings(study, results), {})
+    return {f"rounds_{name}": part for name, part in parts.items()}
+
+
+def _as_kept(study: TunedStudy, results: Path) -> TunedStudy | None:
+    """The study with the seeds of the protocol in a folder; None where there is none."""
+    kept = kept_protocol(study, results)
+    return None if kept is None else replace(study, **{name: kept[name] for name in CHOSEN_BY_ESTIMATE})
 
 
 def show(study: TunedStudy, results: Path, console: Console) -> None:

@@ -33,7 +33,8 @@ class Configuration:
     Attributes:
         rate: multiplies the world's learning rate.
         steps: optimizer steps.
-        knobs: the method's hyperparameters, and of `OF_THE_TRAINER` what is not as in every other arm.
+        knobs: the method's hyperparameters, and of `OF_THE_TRAINER` and `OF_THE_ROWS` what is not as in every other
+            arm.
     """
 
     rate: float
@@ -57,6 +58,9 @@ def value_words(value: Any, to: str) -> str:
 
 OF_THE_TRAINER = ("teacher", "ema")
 """Knobs that are no method's: who the teacher is, where it is not the setting's, and how its average moves."""
+OF_THE_ROWS = ("rows", "rounds", "start")
+"""Knobs that say what is trained on where it is not all rows as they come: the right ones ("right"), or the student's
+own words (`own_words`)."""
 
 
 @dataclass(frozen=True)
