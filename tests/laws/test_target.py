@@ -269,6 +269,19 @@ def test_the_heads_edge_is_that_of_the_exact_sums(head):
     assert share_at_head(head, logits, other) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("threshold", "rank"), [(1.0, 0), (1 - 1e-8, 0), (0.0, -1)])
+def test_the_references_likeliest_token_has_all_mass_at_or_below_it(dtype, threshold, rank):
+    """prift at mass 1 keeps the labels that are the reference's first choice, however its probabilities add up."""
+    logits, other = 2 * torch.randn(2, 200, 501, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels, method = (
+        other.argsort(-1, descending=True)[:, rank],
+        qt.method("prift", variant="mass", mass_threshold=threshold),
+    )
+    target = qt.target_distribution(logits.to(dtype), labels, method, reference=other.to(dtype))
+    assert target.trust.tolist() == [1.0] * 200
+
+
 def share_at_head(head, logits, teacher):
     frame = Frame(logits.log_softmax(-1), _tokens_of(teacher, *logits.shape))
     return frame[head_share(head)].tolist()

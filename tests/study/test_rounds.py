@@ -1,22 +1,25 @@
 """Rounds of sampling and training against one pass, at the same budget."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from qtarget import lab
 from qtarget.lab import Demonstration
 from qtarget.study.quiet import quiet
-from qtarget.study.tuned import own_words, runs
+from qtarget.study.tuned import rounds_training, runs
 from qtarget.study.tuned.analysis import finished_settings
 from qtarget.study.tuned.design import TunedStudy, chosen_for
-from qtarget.study.tuned.outcome import StudyRun, known_outcome, path_of
-from qtarget.study.tuned.own_words import OwnWords, right_rows, right_samples, train_in_rounds
+from qtarget.study.tuned.outcome import StudyRun, known_outcome, path_of, read_study_outcome
 from qtarget.study.tuned.page import study_parts
 from qtarget.study.tuned.protocol import kept_protocol, study_protocol
-from qtarget.study.tuned.rounds import KNOWN_ARMS, ONE_PASS, RIGHT_ROWS, ROUNDS_STUDY, TWO_ROUNDS, rounds_arms
+from qtarget.study.tuned.rounds import GIVEN_AND_RIGHT, KNOWN_ARMS, ONE_PASS, ROUNDS_STUDY, TWO_ROUNDS, rounds_arms
+from qtarget.study.tuned.rounds_training import OwnSampling, right_rows, right_samples, train_in_rounds
 from qtarget.study.tuned.settings import DEMO_SETTING, Setting
+from qtarget.study.tuned.tuned_arms import COMMON
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 SMALL = TunedStudy((DEMO_SETTING,), arms=rounds_arms(2, 4), seeds=3, pretraining_seeds=1, demonstrations=24,
@@ -27,7 +30,7 @@ WORLD = DEMO_SETTING.world
 def test_every_arm_has_six_configurations_and_rounds_share_one_pass_s_budget():
     by_name = {arm.name: arm for arm in ROUNDS_STUDY.arms}
     of = {name: [(each.rate, each.steps) for each in by_name[name].configurations] for name in by_name}
-    assert of[ONE_PASS] == of[TWO_ROUNDS] == of[RIGHT_ROWS] == of["sft"] == of["dft"]
+    assert of[ONE_PASS] == of[TWO_ROUNDS] == of[GIVEN_AND_RIGHT] == of["sft"] == of["dft"]
     starts = [each.knobs["start"] for each in by_name[TWO_ROUNDS].configurations]
     assert sorted(starts) == ["base"] * 3 + ["last"] * 3
     assert len({path_of(run, Path()) for run in ROUNDS_STUDY.development_runs(ROUNDS_STUDY.settings[0])}) == 1 + 5 * 6
@@ -57,7 +60,7 @@ def test_right_samples_are_distinct_right_whole_and_written_as_rows_are():
 
 
 def test_samples_of_a_student_that_is_never_right_are_refused(monkeypatch):
-    monkeypatch.setattr(own_words, "score_model", lambda *given, **named: Silent())
+    monkeypatch.setattr(rounds_training, "score_model", lambda *given, **named: Silent())
     with pytest.raises(ValueError, match="none of 4 samples of 1 prompts is right"):
         right_samples(None, [Demonstration(prompt="1 + 1 ?", completion=" answer 2")], WORLD, 4, seed=0)
 
@@ -67,14 +70,14 @@ class Silent:
 
 
 @pytest.mark.parametrize(("own", "steps", "writers", "beginnings"), [
-    (OwnWords(1), 10, ["base"], ["base"]),
-    (OwnWords(2), 10, ["base", "base+5"], ["base", "base"]),
-    (OwnWords(2, "last"), 10, ["base", "base+5"], ["base", "base+5"]),
+    (OwnSampling(1), 10, ["base"], ["base"]),
+    (OwnSampling(2), 10, ["base", "base+5"], ["base", "base"]),
+    (OwnSampling(2, "last"), 10, ["base", "base+5"], ["base", "base+5"]),
 ])  # fmt: skip
 def test_rounds_share_samples_and_steps(own, steps, writers, beginnings, monkeypatch):
     sampled, trained = [], []
     monkeypatch.setattr(
-        own_words, "right_samples", lambda model, rows, world, k, seed: sampled.append((model, k, seed)) or rows
+        rounds_training, "right_samples", lambda model, rows, world, k, seed: sampled.append((model, k, seed)) or rows
     )
 
     def train(model, rows, steps):
@@ -127,6 +130,19 @@ def test_runs_that_are_the_first_studys_are_its_files():
         assert path_of(run, RESULTS / "rounds").read_bytes() == path_of(run, RESULTS / "study").read_bytes()
 
 
+def test_every_figure_of_the_pages_section_stands_in_its_tables_or_runs():
+    text = (RESULTS.parents[1] / "docs" / "beyond.md").read_text(encoding="utf-8")
+    section = text.partition("## Rounds against one pass")[2].partition("\n## ")[0]
+    prose = re.sub(r"<!-- table: .*?<!-- end -->", "", section, flags=re.DOTALL)
+    tables = "".join(re.findall(r"<!-- table: .*?<!-- end -->", section, flags=re.DOTALL))
+    runs_of = (path for path in (RESULTS / "rounds").glob("*/*-test-*.json"))
+    of_runs = {f"{100 * fmean(read_study_outcome(path).shares(COMMON)):.1f}" for path in runs_of}
+    said = re.findall(r"[+-]?\d+\.\d+", prose)
+    assert len(said) > 15
+    assert [each for each in said if each not in tables and each not in of_runs] == []
+
+
 def test_its_parts_have_no_column_of_a_teacher():
     parts = study_parts(ROUNDS_STUDY, finished_settings(ROUNDS_STUDY, RESULTS / "rounds"), {})
-    assert "teacher" not in parts["scores"] + parts["greedy"] + parts["design"] + parts["models"]
+    assert GIVEN_AND_RIGHT in parts["scores"]
+    assert "teacher" not in "".join(parts[name] for name in ("scores", "greedy", "design", "models", "students"))

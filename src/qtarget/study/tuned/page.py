@@ -79,9 +79,7 @@ def study_parts(study: TunedStudy, found: Sequence[SettingResult], swept: dict[S
         "students": students_sentence(study, found),
         "scores": scores_table(study, found),
         "verdicts": verdict_table(study, found),
-        "others": other_decodings_table(study, found),
-        "alike": alike_table(study, found),
-        "common": common_rivals_table(study, found),
+        **(_beside_ours(study, found) if any(arm.name == OURS for arm in study.arms) else {}),
         "regret": regret_table(study, found),
         "greedy": decoding_table(study, found, GREEDY),
         "softmax": decoding_table(study, found, WHOLE_SOFTMAX),
@@ -91,6 +89,15 @@ def study_parts(study: TunedStudy, found: Sequence[SettingResult], swept: dict[S
         "sweep": sweep_table(study, swept),
         "design": design_sentence(study),
         "runs": runs_sentence(found),
+    }
+
+
+def _beside_ours(study: TunedStudy, found: Sequence[SettingResult]) -> dict[str, str]:
+    """The parts that are about Target-SFT."""
+    return {
+        "others": other_decodings_table(study, found),
+        "alike": alike_table(study, found),
+        "common": common_rivals_table(study, found),
     }
 
 
@@ -167,14 +174,14 @@ def students_sentence(study: TunedStudy, found: Sequence[SettingResult]) -> str:
     if not found:
         return NOTHING_YET
     bases = [100 * result.base_greedy for result in found if not result.setting.is_control]
-    teachers: dict[str, SettingResult] = {result.setting.teacher: result for result in found}
+    teachers: dict[str, SettingResult] = {result.setting.teacher: result for result in found if result.teachers}
     known = ", ".join(f"{name} {_at_both(each)}" for name, each in teachers.items())
     control = [100 * result.base_greedy for result in found if result.setting.is_control]
     after = f"; in the control, {control[0]:.0f} %" if control else ""
     low, high = (f"{end:.0f}" for end in (min(bases, default=0), max(bases, default=0)))
     return (
         f"Right before any training, at temperature 0: the students in {low if low == high else f'{low} to {high}'} % "
-        f"of the test questions, by setting{after}. The teachers: {known}."
+        f"of the test questions, by setting{after}." + (f" The teachers: {known}." if known else "")
     )
 
 

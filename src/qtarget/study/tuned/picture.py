@@ -10,7 +10,7 @@ from qtarget.disk.files import replacing
 from qtarget.study.tuned.analysis import Curve, SettingResult
 from qtarget.study.tuned.beyond import BY_TOKEN, SCHEDULED, SELF_TAUGHT
 from qtarget.study.tuned.design import TunedStudy
-from qtarget.study.tuned.rounds import ONE_PASS, RIGHT_ROWS, TWO_ROUNDS
+from qtarget.study.tuned.rounds import GIVEN_AND_RIGHT, ONE_PASS, TWO_ROUNDS
 from qtarget.study.tuned.settings import Setting
 from qtarget.study.tuned.tuned_arms import (
     COMMON,
@@ -35,7 +35,7 @@ LOOKS = {
     BY_TOKEN: ("#4fae8f", ">"),
     "taid": ("#b04f86", "v"),
     SELF_TAUGHT: ("#3d6fb6", "*"),
-    RIGHT_ROWS: ("#c2602a", "P"),
+    GIVEN_AND_RIGHT: ("#c2602a", "P"),
     ONE_PASS: ("#4fae8f", "<"),
     TWO_ROUNDS: ("#0b6e4f", "*"),
 }

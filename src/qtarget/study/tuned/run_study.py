@@ -30,23 +30,23 @@ QUICK = TunedStudy(
 """One setting, whose models ship, to see that all of it works."""
 FIRST = "tuned"
 """The protocol that is run where none is named."""
-PROTOCOLS = {FIRST: WHOLE, "beyond": BEYOND_STUDY, "rounds": ROUNDS_STUDY}
+STUDIES = {FIRST: WHOLE, "beyond": BEYOND_STUDY, "rounds": ROUNDS_STUDY}
 
 
 def study_of(protocol: str, quick: bool = False) -> TunedStudy:
-    """The study of that protocol, a name of `PROTOCOLS`, or the quick one.
+    """The study of that protocol, a name of `STUDIES`, or the quick one.
 
     Raises:
         ValueError: there is no such protocol, or the quick one is asked of another than the first.
     """
-    if protocol not in PROTOCOLS:
-        known = " or ".join(f"`--protocol {name}`" for name in PROTOCOLS)
+    if protocol not in STUDIES:
+        known = " or ".join(f"`--protocol {name}`" for name in STUDIES)
         raise ValueError(f"there is no `--protocol {protocol}`; write {known}.")
     if quick and protocol != FIRST:
         raise ValueError(
             f"`--quick` is a smaller `--protocol {FIRST}`; write one of `--quick`, `--protocol {protocol}`."
         )
-    return QUICK if quick else PROTOCOLS[protocol]
+    return QUICK if quick else STUDIES[protocol]
 
 
 def run_study(results: Path, models: Path, *, workers: int = 1, protocol: str = FIRST, quick: bool = False) -> None:

@@ -21,10 +21,10 @@ from qtarget.study.fine_tuning import lab_trainer
 from qtarget.study.scoring import score_model
 from qtarget.study.tuned.design import TEACHER, TunedStudy
 from qtarget.study.tuned.outcome import DrawnAnswers, StudyOutcome, StudyRun, keep_outcome, known_outcome
-from qtarget.study.tuned.own_words import OwnWords, right_rows, train_in_rounds
 from qtarget.study.tuned.pretrained import Pretraining
+from qtarget.study.tuned.rounds_training import OwnSampling, right_rows, train_in_rounds
 from qtarget.study.tuned.settings import Setting
-from qtarget.study.tuned.tuned_arms import OF_THE_ROWS, OF_THE_TRAINER, Decoding
+from qtarget.study.tuned.tuned_arms import OF_THE_TRAINER, Decoding, of_the_method
 
 CLEAN_SEED = 10_000
 """Of the demonstrations without a wrong step, on which calibration is measured."""
@@ -80,7 +80,7 @@ def _model(
         return model
 
     rows = lab.demonstrations(replace(world, demonstrations=study.demonstrations), seed=run.seed)
-    if (own := OwnWords.of(run.knobs)) is not None:
+    if (own := OwnSampling.of(run.knobs)) is not None:
         return train_in_rounds(own, partial(lab.load, student), rows, world, run.steps, run.seed, train), losses
     return train(lab.load(student), right_rows(rows) if run.knobs.get("rows") == "right" else rows, run.steps), losses
 
@@ -91,10 +91,9 @@ def _trained(
 ) -> tuple[PreTrainedModel, list[float]]:  # fmt: skip
     """The model after so many steps on these rows, and their losses."""
     world, own = setting.world, {name: run.knobs[name] for name in OF_THE_TRAINER if name in run.knobs}
-    of_method = {name: value for name, value in run.knobs.items() if name not in (*OF_THE_TRAINER, *OF_THE_ROWS)}
     with TemporaryDirectory(prefix="qtarget-study-") as scratch:  # another for each run that trains at the same time
         trainer = lab_trainer(
-            qt.method(run.method, **of_method),
+            qt.method(run.method, **of_the_method(run.knobs)),
             model,
             world,
             rows,

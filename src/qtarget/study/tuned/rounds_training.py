@@ -11,14 +11,14 @@ from qtarget.evaluate.nouns import SamplingProtocol
 from qtarget.lab import Demonstration, LabQuestion, World
 from qtarget.study.scoring import score_model
 
-SAMPLES = 8
+SAMPLES_IN_ALL = 8
 """Samples of each prompt, over all rounds."""
 ROUND_SEED = 100_000
 """Apart so far are the random numbers of two rounds."""
 
 
 @dataclass(frozen=True)
-class OwnWords:
+class OwnSampling:
     """How a training takes what its student says.
 
     Attributes:
@@ -30,7 +30,7 @@ class OwnWords:
     start: str = "base"
 
     @classmethod
-    def of(cls, knobs: Mapping[str, Any]) -> "OwnWords | None":
+    def of(cls, knobs: Mapping[str, Any]) -> "OwnSampling | None":
         """What a run's knobs say of it; None where it trains on rows that are given."""
         return cls(knobs["rounds"], knobs.get("start", "base")) if "rounds" in knobs else None
 
@@ -70,7 +70,7 @@ Train = Callable[[PreTrainedModel, Sequence[Demonstration], int], PreTrainedMode
 
 
 def train_in_rounds(
-    own: OwnWords,
+    own: OwnSampling,
     student: Callable[[], PreTrainedModel],
     rows: Sequence[Demonstration],
     world: World,
@@ -83,11 +83,11 @@ def train_in_rounds(
     Args:
         student: gives the untouched student anew.
         rows: whose prompts are answered.
-        steps: of all rounds, which have equal shares, as of `SAMPLES`.
+        steps: of all rounds, which have equal shares, as of `SAMPLES_IN_ALL`.
     """
     writer = student()
     for number in range(own.rounds):
-        samples = right_samples(writer, rows, world, SAMPLES // own.rounds, seed + number * ROUND_SEED)
+        samples = right_samples(writer, rows, world, SAMPLES_IN_ALL // own.rounds, seed + number * ROUND_SEED)
         writer = train(writer if own.start == "last" else student(), samples, steps // own.rounds)
     return writer
 
