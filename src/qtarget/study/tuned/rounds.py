@@ -21,8 +21,8 @@ ROUNDS_STATED = {
     ),
     "own_words": (
         f"{SAMPLES_IN_ALL} samples of each prompt of the given rows at temperature 1, over all rounds; of these the "
-        "distinct ones with a right answer, by the grader of the test. Rounds have equal shares of samples and of steps, "
-        "each with a warm-up and a cosine of its own. Three of the six configurations begin each round from the "
+        "distinct ones with a right answer, by the grader of the test. Rounds have equal shares of samples and of "
+        "steps, each with a warm-up and a cosine of its own. Three of the six configurations begin each round from the "
         "untouched student, three go on with the last one."
     ),
     "kept_runs": (
