@@ -294,7 +294,9 @@ def _head_share(frame: Frame, mass: float) -> Tensor:
 
 def _reference_mass_below(frame: Frame, _: None) -> Tensor:
     logr_TV = frame.reference_TV
-    return (logr_TV.exp() * (logr_TV <= frame.pick(logr_TV)[:, None])).sum(-1)
+    is_above_TV, r_TV = logr_TV > frame.pick(logr_TV)[:, None], logr_TV.exp()
+    above_T, below_T = ((r_TV * each_TV).sum(-1) for each_TV in (is_above_TV, ~is_above_TV))
+    return torch.where(above_T < below_T, 1 - above_T, below_T)  # the smaller sum is the more exact
 
 
 def _potential_mass(frame: Frame, pool: Pool) -> Tensor:
