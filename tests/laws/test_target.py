@@ -255,9 +255,41 @@ def test_where_teacher_and_student_agree_the_heads_share_is_one_half(dtype):
     assert frame[head_share(0.5)].tolist() == [0.5] * 7
 
 
-def _tokens_of(teacher):
+@pytest.mark.parametrize("head", [0.0, 0.5, 0.99, 1 - 1e-7, 1 - 1e-8, 1.0])
+def test_the_heads_edge_is_that_of_the_exact_sums(head):
+    """Near 1 a sum from the top has lost what lies beyond it, and in single precision 1 − 1e-8 is 1."""
+    logits, other = 2 * torch.randn(2, 200, 501, generator=torch.Generator().manual_seed(0))
+    t_TV, order_TV = other.double().softmax(-1).sort(dim=-1, descending=True)
+    gap_TV = (t_TV - logits.double().softmax(-1).gather(-1, order_TV)).abs()
+    expected = []
+    for t, gap in zip(t_TV.tolist(), gap_TV.tolist(), strict=True):
+        beyond = [math.fsum(t[k + 1 :]) for k in range(len(t))]
+        is_head = [k == 0 or rest >= 1 - head for k, rest in enumerate(beyond)]
+        expected.append(sum(g for g, kept in zip(gap, is_head, strict=True) if kept) / sum(gap))
+    assert share_at_head(head, logits, other) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("threshold", "rank"), [(1.0, 0), (1 - 1e-8, 0), (0.0, -1)])
+def test_the_references_likeliest_token_has_all_mass_at_or_below_it(dtype, threshold, rank):
+    """prift at mass 1 keeps the labels that are the reference's first choice, however its probabilities add up."""
+    logits, other = 2 * torch.randn(2, 200, 501, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels, method = (
+        other.argsort(-1, descending=True)[:, rank],
+        qt.method("prift", variant="mass", mass_threshold=threshold),
+    )
+    target = qt.target_distribution(logits.to(dtype), labels, method, reference=other.to(dtype))
+    assert target.trust.tolist() == [1.0] * 200
+
+
+def share_at_head(head, logits, teacher):
+    frame = Frame(logits.log_softmax(-1), _tokens_of(teacher, *logits.shape))
+    return frame[head_share(head)].tolist()
+
+
+def _tokens_of(teacher, tokens=7, vocab=31):
     given = CallInputs((teacher,), None, None, None)
-    return supervised_tokens(torch.arange(7), qt.method("akl"), 31, given, -100, False)
+    return supervised_tokens(torch.zeros(tokens, dtype=torch.long), qt.method("akl"), vocab, given, -100, False)
 
 
 @pytest.mark.parametrize(("dtype", "full"), [(torch.float64, 1e-8), (torch.float32, 1e-7)])

@@ -37,7 +37,7 @@ from qtarget.study.tuned.own_context import (
 )
 from qtarget.study.tuned.page import study_parts, write_study_page
 from qtarget.study.tuned.protocol import kept_protocol, study_protocol
-from qtarget.study.tuned.run_study import study_of
+from qtarget.study.tuned.run_study import rounds_parts, study_of
 from qtarget.study.tuned.score_tables import configurations_table
 from qtarget.study.tuned.settings import DEMO_SETTING, Setting
 from qtarget.study.tuned.tuned_arms import COMMON, OURS
@@ -173,7 +173,8 @@ def test_another_protocol_is_refused_with_those_there_are(tmp_path, capsys):
     said = command(capsys, "study", "--protocol", "tunned", "--results", str(tmp_path / "results"))
     assert (
         said.code,
-        "write `--protocol tuned` or `--protocol beyond` or `--protocol passes`" in " ".join(said.err.split()),
+        "write `--protocol tuned` or `--protocol beyond` or `--protocol rounds` or `--protocol passes`"
+        in " ".join(said.err.split()),
     ) == (2, True)
 
 
@@ -229,6 +230,7 @@ def test_the_page_says_what_its_runs_say():
     assert kept is not None
     study = replace(BEYOND_STUDY, seeds=kept["seeds"], pretraining_seeds=kept["pretraining_seeds"])
     parts = study_parts(study, finished_settings(study, results), {}) | {"context": context_table(results)}
+    parts |= rounds_parts(RESULTS / "rounds")
     assert filled(text, parts.__getitem__) == text
 
 

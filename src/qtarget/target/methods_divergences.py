@@ -107,6 +107,7 @@ def todi() -> Method:
     γ = 0, Q = p − p∘(h − E_p h) with h = (1−α)(1 + log(p/t)) − α t/p, α = sg[σ(log(t/p))], loss Σ_k α t log(t/p) +
     (1−α) p log(p/t). Limits: where p is near t, reverse-kl pulled one and a half times as hard.
     The loss comes to Σ_k (t−p) log(t/p), KL both ways; its gradient does not, as α is held constant.
+    Checked against the official code.
     """
     return _down(
         "todi",
@@ -123,8 +124,9 @@ def akl(head: Annotated[float, Within(0, 1, "mass of the teacher's head")] = 0.5
     γ = 0, Q = (1−w)p + w·t − (1−w)·p∘(log(p/t) − KL(p‖t)), loss w KL(t‖p) + (1−w) KL(p‖t), w = sg[share of Σ_k |t−p|
     at the head]. The head is the likeliest tokens of t whose sum is at most `head`, and the first of all.
     Limits: where p is near t, kd; head 1 is kd.
-    Needs the whole teacher: the head's edge is found by sorting. Where t and p differ by rounding alone, w is one
-    half; the official code divides by their distance there.
+    Needs the whole teacher: the head's edge is found by sorting. Checked against the official code, which sums from the
+    likeliest token on and so loses what lies beyond a head near 1; here the sum is of what lies beyond. Where t and p
+    differ by rounding alone, w is one half; the code divides by their distance there.
     """
     weight = trust.teacher_head_share(head)
     return _both_ways(
@@ -158,7 +160,8 @@ def entropy_aware_kl(
 
     γ = 0, Q = (1−w)p + w·t − p∘(log(p/t) − KL(p‖t)), loss KL(p‖t) + w KL(t‖p), w = 1[H(t) > threshold].
     Limits: a threshold that no entropy reaches is reverse-kl.
-    The paper takes it on the student's own samples. Its threshold was not read: 0.8 is ours.
+    The paper takes it on the student's own samples, with a policy gradient for KL(p‖t) and the teacher's 16 likeliest
+    tokens for KL(t‖p). The threshold is that of its code, read in a copy of it that others publish.
     """
     return _both_ways(
         "entropy-aware-kl",

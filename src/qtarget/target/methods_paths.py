@@ -50,7 +50,9 @@ def extrapolated(
 
     γ = 0, π̃ ∝ r^(1−λ)·t^λ, loss CE(π̃, p). Limits: strength → 1 is kd.
     The optimum of ExOPD's objective, arXiv 2602.12125, whose own loss is a policy gradient on the student's samples:
-    here it is learned on the rows. Kept tokens of a teacher do not determine it; give the teacher whole.
+    here it is learned on the rows. Checked against the official code: its advantage, log r + λ (log t − log r) − log p,
+    is the same at every token exactly where p is π̃. Its λ is 1.25 too, and its reference the student as it was or the
+    model that the teacher was trained from. Kept tokens of a teacher do not determine it; give the teacher whole.
     """
     return Method(
         "extrapolated",

@@ -24,7 +24,9 @@ def symmetric_ce(
 
     γ = α − βA·p_y, π̃ = p, loss −α log p_y − β Σ_v p_v log d_v, where log 0 is A: −α log p_y − βA (1 − p_y).
     Improper where γ > 1. Limits: alpha 1 with beta 0 is sft; alpha 0 with βA = −1 is dft.
-    The defaults are the paper's for CIFAR-10; its official code clips d at 1e-4, which makes A −9.2.
+    Checked against the official code, which clips d at 1e-4: with log_zero = log 1e-4 = −9.2 it is the same. It also
+    clips p_y at 1e-7, below which −log p_y then teaches nothing. The defaults of alpha and beta are its own for
+    CIFAR-10; what the paper gives for A was not read.
     """
     weight = -beta * log_zero
     p_y = trust.label_probability()
@@ -43,7 +45,8 @@ def elr(weight: Annotated[float, Within(0, 100, "λ, weight of the regulariser")
     Q = d + c·p∘(r − ⟨p,r⟩), c = λ/(1 − ⟨p,r⟩), loss −log p_y + λ log(1 − ⟨p,r⟩). Improper in general. Limits: weight 0
     is sft.
     The paper's r is a moving average of the student's own predictions of the row, here the reference: give one that
-    averages the student. 1 − ⟨p,r⟩ is held at 1e-4; the official code holds p between 1e-4 and 1 − 1e-4.
+    averages the student. 1 − ⟨p,r⟩ is held at 1e-4. Checked against the official code, whose default for CIFAR-10 this
+    is, and which holds p between 1e-4 and 1 − 1e-4 instead.
     """
     tangent = residual.along(slopes.overlap(residual.reference()))
     return Method(
@@ -83,10 +86,12 @@ def unlikelihood() -> Method:
     γ = 1 where w > 0 and −p_y/(1−p_y) where w < 0, π̃ = p, s = |w|, loss −w log p_y or w log(1 − p_y).
     Limits: weights of 1 are sft.
     At w < 0 the target is the student without the label, renormalised: γ = 0 and π̃ ∝ p without y, which is proper and
-    exactly the gradient of −log(1 − p_y). The paper sums both parts over a set of tokens to avoid at each place; here
-    a token has one weight. Every other method refuses negative weights, and so do rows of `qtarget train`, which
-    therefore trains as under sft: they are given to the loss calls. Where p_y is beyond 1 − 1e-8 (1 − 1e-7 in float32),
-    the odds are cut and the pull fades: a token that the student is that sure of is not unlearned.
+    exactly the gradient of −log(1 − p_y). Checked against the official code: a weight of −1 stands for a token that its
+    sequence-level loss marks. Its token-level loss avoids the earlier tokens of the text at each place, beside the
+    label; here a token has one weight. Every other method refuses negative weights, and so do rows of `qtarget train`,
+    which therefore trains as under sft: they are given to the loss calls. Where p_y is beyond 1 − 1e-8 (1 − 1e-7 in
+    float32), the odds are cut and the pull fades: a token that the student is that sure of is not unlearned. The code's
+    token-level loss does not unlearn beyond 1 − 1e-5.
     """
     size = trust.weight_size()
     return label_trust(

@@ -7,7 +7,6 @@ else by its definition, chunk by chunk. Tests hold the twins to the definitions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -284,18 +283,20 @@ def _mean_slope(frame: Frame, pool: Pool) -> Tensor:
 
 def _head_share(frame: Frame, mass: float) -> Tensor:
     logt_TV = pool_logp(Pool(teachers=(1.0,)), frame)
-    t_TV, order_TV = logt_TV.exp().sort(dim=-1, descending=True, stable=True)
+    t_TV, order_TV = logt_TV.exp().sort(dim=-1, stable=True)  # the least likely first: small sums stay exact
     gap_TV = (t_TV - frame.logp_TV.exp().gather(-1, order_TV)).abs()
-    edge = mass if mass < 1 else math.inf  # the sum of all may come to a little more than 1
-    is_head_TV = t_TV.cumsum(-1) <= edge
-    is_head_TV[:, 0] = True
+    below_TV = torch.nn.functional.pad(t_TV[:, :-1].cumsum(-1), (1, 0))
+    is_head_TV = below_TV >= 1 - mass
+    is_head_TV[:, -1] = True
     total_T = gap_TV.sum(-1)
     return torch.where(total_T > rounding(total_T.dtype), (gap_TV * is_head_TV).sum(-1) / total_T, 0.5)
 
 
 def _reference_mass_below(frame: Frame, _: None) -> Tensor:
     logr_TV = frame.reference_TV
-    return (logr_TV.exp() * (logr_TV <= frame.pick(logr_TV)[:, None])).sum(-1)
+    is_above_TV, r_TV = logr_TV > frame.pick(logr_TV)[:, None], logr_TV.exp()
+    above_T, below_T = ((r_TV * each_TV).sum(-1) for each_TV in (is_above_TV, ~is_above_TV))
+    return torch.where(above_T < below_T, 1 - above_T, below_T)  # the smaller sum is the more exact
 
 
 def _potential_mass(frame: Frame, pool: Pool) -> Tensor:

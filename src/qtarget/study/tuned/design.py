@@ -96,6 +96,7 @@ class TunedStudy:
         teachers = [
             StudyRun(f"{TEACHER}-{setting.teacher}", TEACHER, {}, 0.0, 0, seed, "test", self.models_of(seed), fixed)
             for seed in range(self.pretraining_seeds)
+            if setting.teacher
         ]
         return _merged([*runs, *teachers])
 

@@ -41,7 +41,8 @@ class Costs:
 
     def of_run(self, run: StudyRun, needs_teacher: bool) -> float:
         step = self.step + (self.teacher if needs_teacher else 0.0)
-        return run.steps * step + (self.run if run.split == "development" else self.tested)
+        sampled = 2 * self.run if "rounds" in run.knobs else 0.0  # of 300 prompts, 8 samples; a run has 1,600 answers
+        return run.steps * step + sampled + (self.run if run.split == "development" else self.tested)
 
     def of_pretraining(self, model: Pretraining) -> float:
         return self.pretraining_step[model.role] * model.model.pretraining_steps
@@ -113,7 +114,8 @@ def _longest(study: TunedStudy) -> dict[str, Choice]:
 
 def needed_models(study: TunedStudy, settings: Iterable[Setting]) -> list[Pretraining]:
     """Students and teachers of some settings, from every seed of pre-training."""
-    return [each for s in settings for seed in range(study.pretraining_seeds) for each in models_for(s, seed)]
+    pairs = [(s, models_for(s, seed)) for s in settings for seed in range(study.pretraining_seeds)]
+    return [each for s, (student, teacher) in pairs for each in ((student, teacher) if s.teacher else (student,))]
 
 
 def with_seeds_that_fit(study: TunedStudy, costs: Costs, models: Path, results: Path) -> TunedStudy:

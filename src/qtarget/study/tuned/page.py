@@ -1,6 +1,6 @@
 """The page about the study: its tables, sentences and pictures, written anew from results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qtarget.disk.pages import rewrite_page
@@ -32,14 +32,18 @@ from qtarget.study.tuned.study_sentences import (
     state_sentence,
     students_sentence,
 )
-from qtarget.study.tuned.tuned_arms import GREEDY, WHOLE_SOFTMAX
+from qtarget.study.tuned.tuned_arms import GREEDY, OURS, WHOLE_SOFTMAX
 
 
-def write_study_page(page: Path, study: TunedStudy, results: Path) -> None:
+def write_study_page(page: Path, study: TunedStudy, results: Path, others: Mapping[str, str] | None = None) -> None:
     """Write the page's tables and sentences anew, and its pictures beside it, as `study.png` and `study-sweep.png` for
-    `study.md`; no second one for a study without a sweep."""
+    `study.md`; no second one for a study without a sweep.
+
+    Args:
+        others: parts of another study that stand on the page too, by the names in its marks.
+    """
     found, swept = finished_settings(study, results), swept_curves(study, results)
-    rewrite_page(page, study_parts(study, found, swept) | {"context": context_table(results)})
+    rewrite_page(page, study_parts(study, found, swept) | {"context": context_table(results)} | dict(others or {}))
     draw_settings(study, found, page.with_name(f"{page.stem}.png"))
     if study.sweep:
         draw_curves(swept, page.with_name(f"{page.stem}-sweep.png"))
@@ -60,9 +64,7 @@ def study_parts(study: TunedStudy, found: Sequence[SettingResult], swept: dict[S
         "students": students_sentence(study, found),
         "scores": scores_table(study, found),
         "verdicts": verdict_table(study, found),
-        "others": other_decodings_table(study, found),
-        "alike": alike_table(study, found),
-        "common": common_rivals_table(study, found),
+        **(_beside_ours(study, found) if any(arm.name == OURS for arm in study.arms) else {}),
         "regret": regret_table(study, found),
         "greedy": decoding_table(study, found, GREEDY),
         "softmax": decoding_table(study, found, WHOLE_SOFTMAX),
@@ -72,4 +74,13 @@ def study_parts(study: TunedStudy, found: Sequence[SettingResult], swept: dict[S
         "sweep": sweep_table(swept),
         "design": design_sentence(study),
         "runs": runs_sentence(found),
+    }
+
+
+def _beside_ours(study: TunedStudy, found: Sequence[SettingResult]) -> dict[str, str]:
+    """The parts that are about Target-SFT."""
+    return {
+        "others": other_decodings_table(study, found),
+        "alike": alike_table(study, found),
+        "common": common_rivals_table(study, found),
     }

@@ -11,6 +11,7 @@ from qtarget.study.tuned.analysis import Curve, SettingResult
 from qtarget.study.tuned.beyond import BY_TOKEN, SCHEDULED, SELF_TAUGHT
 from qtarget.study.tuned.design import TunedStudy
 from qtarget.study.tuned.fewer_passes import OURS_FEW, SFT_FEW
+from qtarget.study.tuned.rounds import GIVEN_AND_RIGHT, ONE_PASS, TWO_ROUNDS
 from qtarget.study.tuned.settings import Setting
 from qtarget.study.tuned.tuned_arms import (
     COMMON,
@@ -37,6 +38,9 @@ LOOKS = {
     SELF_TAUGHT: ("#3d6fb6", "*"),
     SFT_FEW: ("#e0a070", "o"),
     OURS_FEW: ("#4fae8f", "*"),
+    GIVEN_AND_RIGHT: ("#c2602a", "P"),
+    ONE_PASS: ("#4fae8f", "<"),
+    TWO_ROUNDS: ("#0b6e4f", "*"),
 }
 """Colour and marker of an arm."""
 DECODING_PANELS: dict[str, Decoding | None] = {
@@ -75,7 +79,7 @@ def _panel(axes: Axes, study: TunedStudy, found: Sequence[SettingResult], decodi
             axes.plot([x, x], [100 * end for end in each.interval(decoding)], color=colour, linewidth=1.5, alpha=0.45)
         heights = [100 * each.mean(decoding) for each in drawn]
         axes.plot(at, heights, marker, color=colour, markersize=10 if marker == "*" else 5, label=arm.name)
-    for result in found:
+    for result in (each for each in found if each.teachers):
         height, x = 100 * result.teacher_mean(decoding or COMMON), places[result.setting]
         axes.plot([x - 0.45, x + 0.45], [height, height], color="#8a8f98", linewidth=1, linestyle="--")
     for x in set(places.values()) - {places[result.setting] for result in found}:

@@ -30,7 +30,7 @@ def study_protocol(study: TunedStudy) -> dict[str, Any]:
     protocol = {
         "settings": [setting.name for setting in study.settings],
         "students": {each.student: asdict(STUDENTS[each.student]) for each in study.settings},
-        "teachers": {each.teacher: asdict(TEACHERS[each.teacher]) for each in study.settings},
+        "teachers": {each.teacher: asdict(TEACHERS[each.teacher]) for each in study.settings if each.teacher},
         "world": study.settings[0].world.name,
         "learning_rate_x1": study.settings[0].world.learning_rate,
         "batch_size": study.settings[0].world.batch_size,

@@ -16,9 +16,10 @@ from qtarget.study.tuned.design import TunedStudy
 from qtarget.study.tuned.fewer_passes import PASSES_STUDY
 from qtarget.study.tuned.outcome import check_study_outcomes
 from qtarget.study.tuned.own_context import keep_contexts
-from qtarget.study.tuned.page import write_study_page
+from qtarget.study.tuned.page import study_parts, write_study_page
 from qtarget.study.tuned.picture import draw_settings
-from qtarget.study.tuned.protocol import kept_protocol
+from qtarget.study.tuned.protocol import CHOSEN_BY_ESTIMATE, kept_protocol
+from qtarget.study.tuned.rounds import ROUNDS_STUDY
 from qtarget.study.tuned.schedule import StudyFolders, conduct_study
 from qtarget.study.tuned.score_tables import setting_table
 from qtarget.study.tuned.settings import DEMO_SETTING, SETTINGS, Setting
@@ -33,7 +34,7 @@ QUICK = TunedStudy(
 """One setting, whose models ship, to see that all of it works."""
 FIRST = "tuned"
 """The protocol that is run where none is named."""
-STUDIES = {FIRST: WHOLE, "beyond": BEYOND_STUDY, "passes": PASSES_STUDY}
+STUDIES = {FIRST: WHOLE, "beyond": BEYOND_STUDY, "rounds": ROUNDS_STUDY, "passes": PASSES_STUDY}
 """The studies by the names of their protocols."""
 
 
@@ -95,10 +96,22 @@ def rewrite_study_page(page: Path, results: Path, study: TunedStudy = WHOLE) -> 
     """
     if not page.is_file():
         raise ValueError(f"{page} is not there; --page names a page with marked tables, such as docs/study.md.")
-    kept = kept_protocol(study, results)
-    if kept is None:
+    if (kept := _as_kept(study, results)) is None:
         raise ValueError(f"{results} holds no run of the study; write --results benchmarks/results/study.")
-    write_study_page(page, replace(study, **{name: kept[name] for name in ("seeds", "pretraining_seeds")}), results)
+    write_study_page(page, kept, results, rounds_parts(results.with_name("rounds")) if study is BEYOND_STUDY else {})
+
+
+def rounds_parts(results: Path) -> dict[str, str]:
+    """The parts of the study of rounds, by the names in the marks of the page that it shares with "beyond"."""
+    study = _as_kept(ROUNDS_STUDY, results) or ROUNDS_STUDY
+    parts = study_parts(study, finished_settings(study, results), {})
+    return {f"rounds_{name}": part for name, part in parts.items()}
+
+
+def _as_kept(study: TunedStudy, results: Path) -> TunedStudy | None:
+    """The study with the seeds of the protocol in a folder; None where there is none."""
+    kept = kept_protocol(study, results)
+    return None if kept is None else replace(study, **{name: kept[name] for name in CHOSEN_BY_ESTIMATE})
 
 
 def show(study: TunedStudy, results: Path, console: Console) -> None:

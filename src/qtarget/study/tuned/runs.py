@@ -4,6 +4,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,14 +16,15 @@ from qtarget import lab
 from qtarget.disk.held_folders import check_not_replaced
 from qtarget.evaluate.effects import calibration, forgetting, token_row
 from qtarget.evaluate.nouns import SamplingProtocol
-from qtarget.lab import LabQuestion
+from qtarget.lab import Demonstration, LabQuestion
 from qtarget.study.fine_tuning import lab_trainer
 from qtarget.study.scoring import score_model
 from qtarget.study.tuned.design import TEACHER, TunedStudy
 from qtarget.study.tuned.outcome import DrawnAnswers, StudyOutcome, StudyRun, keep_outcome, known_outcome
 from qtarget.study.tuned.pretrained import Pretraining
+from qtarget.study.tuned.rounds_training import OwnSampling, right_rows, train_in_rounds
 from qtarget.study.tuned.settings import Setting
-from qtarget.study.tuned.tuned_arms import OF_THE_TRAINER, Decoding
+from qtarget.study.tuned.tuned_arms import OF_THE_TRAINER, Decoding, of_the_method
 
 CLEAN_SEED = 10_000
 """Of the demonstrations without a wrong step, on which calibration is measured."""
@@ -70,16 +72,34 @@ def _model(
     """The run's model, and the losses of its training."""
     if not run.trains:
         return lab.load(teacher if run.method == TEACHER else student), []
+    world, losses = setting.world, list[float]()
+
+    def train(model: PreTrainedModel, rows: Sequence[Demonstration], steps: int) -> PreTrainedModel:
+        model, lost = _trained(run, setting, model, rows, teacher, steps, save_to)
+        losses.extend(lost)
+        return model
+
+    rows = lab.demonstrations(replace(world, demonstrations=study.demonstrations), seed=run.seed)
+    if (own := OwnSampling.of(run.knobs)) is not None:
+        return train_in_rounds(own, partial(lab.load, student), rows, world, run.steps, run.seed, train), losses
+    return train(lab.load(student), right_rows(rows) if run.knobs.get("rows") == "right" else rows, run.steps), losses
+
+
+def _trained(
+    run: StudyRun, setting: Setting, model: PreTrainedModel, rows: Sequence[Demonstration], teacher: Path, steps: int,
+    save_to: Path | None,
+) -> tuple[PreTrainedModel, list[float]]:  # fmt: skip
+    """The model after so many steps on these rows, and their losses."""
     world, own = setting.world, {name: run.knobs[name] for name in OF_THE_TRAINER if name in run.knobs}
     with TemporaryDirectory(prefix="qtarget-study-") as scratch:  # another for each run that trains at the same time
         trainer = lab_trainer(
-            qt.method(run.method, **{name: value for name, value in run.knobs.items() if name not in own}),
-            lab.load(student),
+            qt.method(run.method, **of_the_method(run.knobs)),
+            model,
             world,
-            lab.demonstrations(replace(world, demonstrations=study.demonstrations), seed=run.seed),
+            rows,
             own.get("teacher", teacher),
             Path(scratch),
-            steps=run.steps,
+            steps=steps,
             batch_size=world.batch_size,
             learning_rate=run.rate * world.learning_rate,
             seed=run.seed,

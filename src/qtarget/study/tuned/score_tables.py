@@ -36,7 +36,7 @@ EFFECT_COLUMNS = {
 def models_table(study: TunedStudy) -> str:
     """What students and teachers were pre-trained on."""
     students = {f"student *{each.student}*": each.world.student for each in study.settings}
-    models = students | {f"teacher *{each.teacher}*": each.world.teacher for each in study.settings}
+    models = students | {f"teacher *{each.teacher}*": each.world.teacher for each in study.settings if each.teacher}
     rows = [
         [name, f"{model.width}", f"{model.layers}", f"{100 * model.writer.slips:g} %",
          f"{100 * model.writer.misbelieved:g} %", f"{model.writer.operators[2]:g}"]
@@ -51,10 +51,19 @@ def scores_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:
     if not found:
         return NOTHING_YET
     rows = [
-        [result.setting.name, *(_score(result, arm) for arm in study.arms), _per_cent(result.teacher_mean())]
+        [result.setting.name, *(_score(result, arm) for arm in study.arms), *_teachers_cell(result, COMMON)]
         for result in found
     ]
-    return markdown(["setting", *(arm.name for arm in study.arms), TEACHER], rows)
+    return markdown(["setting", *(arm.name for arm in study.arms), *_teachers_column(study)], rows)
+
+
+def _teachers_column(study: TunedStudy) -> list[str]:
+    """Its heading, in a study that has teachers."""
+    return [TEACHER] if study.settings[0].teacher else []
+
+
+def _teachers_cell(result: SettingResult, decoding: Decoding) -> list[str]:
+    return [_per_cent(result.teacher_mean(decoding))] if result.teachers else []
 
 
 def setting_table(study: TunedStudy, result: SettingResult) -> str:
@@ -64,7 +73,8 @@ def setting_table(study: TunedStudy, result: SettingResult) -> str:
         own = result.arms[arm.name]
         others = [_per_cent(own.mean(decoding)) for decoding in (GREEDY, WHOLE_SOFTMAX)]
         rows.append([arm.name, _score(result, arm), *others, _chosen(arm, own.choice).partition(":")[0]])
-    rows.append([TEACHER, *(_per_cent(result.teacher_mean(each)) for each in (COMMON, GREEDY, WHOLE_SOFTMAX)), ""])
+    if result.teachers:
+        rows.append([TEACHER, *(_per_cent(result.teacher_mean(each)) for each in (COMMON, GREEDY, WHOLE_SOFTMAX)), ""])
     return markdown([result.setting.name, COMMON.label, GREEDY.label, WHOLE_SOFTMAX.label, "chosen"], rows)
 
 
@@ -89,8 +99,8 @@ def decoding_table(study: TunedStudy, found: Sequence[SettingResult], decoding: 
         means = {arm.name: result.arms[arm.name].mean(decoding) for arm in arms}
         best = max(means.values())
         cells = [f"**{_per_cent(mean)}**" if mean == best else _per_cent(mean) for mean in means.values()]
-        rows.append([result.setting.name, *cells, _per_cent(result.teacher_mean(decoding))])
-    return markdown(["setting", *(arm.name for arm in arms), TEACHER], rows)
+        rows.append([result.setting.name, *cells, *_teachers_cell(result, decoding)])
+    return markdown(["setting", *(arm.name for arm in arms), *_teachers_column(study)], rows)
 
 
 def choice_table(study: TunedStudy, found: Sequence[SettingResult]) -> str:

@@ -32,16 +32,16 @@ class Setting:
 
     Attributes:
         noise: share of wrong steps in the rows.
-        student, teacher: names in `STUDENTS` and `TEACHERS`.
+        student, teacher: names in `STUDENTS` and `TEACHERS`; "" where no arm has a teacher.
     """
 
     noise: float
     student: str
-    teacher: str
+    teacher: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.rows}-{self.teacher}"
+        return f"{self.rows}-{self.teacher}" if self.teacher else self.rows
 
     @property
     def rows(self) -> str:
@@ -59,7 +59,7 @@ class Setting:
             _WORLD,
             demonstrator=replace(_WORLD.demonstrator, slips=self.noise),
             student=STUDENTS[self.student],
-            teacher=TEACHERS[self.teacher],
+            teacher=TEACHERS[self.teacher] if self.teacher else _WORLD.teacher,
         )
 
 

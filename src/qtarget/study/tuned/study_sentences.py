@@ -69,14 +69,14 @@ def students_sentence(study: TunedStudy, found: Sequence[SettingResult]) -> str:
     if not found:
         return NOTHING_YET
     bases = [100 * result.base_greedy for result in without_control(found)]
-    teachers: dict[str, SettingResult] = {result.setting.teacher: result for result in found}
+    teachers: dict[str, SettingResult] = {result.setting.teacher: result for result in found if result.teachers}
     known = ", ".join(f"{name} {_at_both(each)}" for name, each in teachers.items())
     control = [100 * result.base_greedy for result in found if result.setting.is_control]
     after = f"; in the control, {control[0]:.0f} %" if control else ""
     low, high = (f"{end:.0f}" for end in (min(bases, default=0), max(bases, default=0)))
     return (
         f"Right before any training, at temperature 0: the students in {low if low == high else f'{low} to {high}'} % "
-        f"of the test questions, by setting{after}. The teachers: {known}."
+        f"of the test questions, by setting{after}." + (f" The teachers: {known}." if known else "")
     )
 
 
@@ -87,9 +87,10 @@ def _at_both(result: SettingResult) -> str:
 
 def design_sentence(study: TunedStudy) -> str:
     """How much of everything, in sentences."""
+    of_each = "each student and each teacher" if study.settings[0].teacher else "the student"
     return (
-        f"{study.seeds} trainings of each arm in each setting, over {study.pretraining_seeds} pre-trainings of each "
-        f"student and each teacher; {study.development} development questions and {study.test} in the test, "
+        f"{study.seeds} trainings of each arm in each setting, over {study.pretraining_seeds} pre-trainings of "
+        f"{of_each}; {study.development} development questions and {study.test} in the test, "
         f"{study.samples} answers to each at {COMMON.label}; {study.demonstrations} rows, "
         f"{study.settings[0].world.batch_size} a step, ×1 is a learning rate of "
         f"{study.settings[0].world.learning_rate:g}."

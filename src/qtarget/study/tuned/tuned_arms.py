@@ -33,7 +33,8 @@ class Configuration:
     Attributes:
         rate: multiplies the world's learning rate.
         steps: optimizer steps.
-        knobs: the method's hyperparameters, and of `OF_THE_TRAINER` what is not as in every other arm.
+        knobs: the method's hyperparameters, and of `OF_THE_TRAINER` and `OF_THE_ROWS` what is not as in every other
+            arm.
     """
 
     rate: float
@@ -57,6 +58,15 @@ def value_words(value: Any, to: str) -> str:
 
 OF_THE_TRAINER = ("teacher", "ema")
 """Knobs that are no method's: who the teacher is, where it is not the setting's, and how its average moves."""
+OF_THE_ROWS = ("rows", "rounds")
+"""Knobs that say what is trained on where it is not all rows as they come: the right ones ("right"), or the student's
+own words (`rounds_training`), with a `start` beside it; TAID has a start of its own."""
+
+
+def of_the_method(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs that are the method's hyperparameters."""
+    others = (*OF_THE_TRAINER, *OF_THE_ROWS, *(("start",) if "rounds" in knobs else ()))
+    return {name: value for name, value in knobs.items() if name not in others}
 
 
 @dataclass(frozen=True)
