@@ -19,6 +19,7 @@ import platform
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from timing import in_turn, processor, ratio, versions
 from torch import nn
@@ -117,6 +118,8 @@ def main() -> None:
         "layers": given.layers,
         "learned_tokens": sum(len(row.learned) for row in rows),
         "methods": len(found.open.methods),
+        "mean_entropy": float(np.mean(found.rows[0].numbers["entropy"])),
+        "mean_overlap": float(np.mean(found.rows[0].numbers["teacher 0 overlap"])),
         "cpu_seconds": {name: each["cpu"] for name, each in times.items()},
         "times_bare": times_bare,
         "limit": LIMIT,

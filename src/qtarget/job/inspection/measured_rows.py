@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 import qtarget as qt
+from qtarget.job.inspection.kept_memory import kept_memory
 from qtarget.job.inspection.likeliest_tokens import OF_PAGE, Keeping, LikeliestTokens, joined, likeliest
 from qtarget.job.inspection.open_methods import OpenMethods, not_moved, open_methods
 from qtarget.job.inspection.pull import (
@@ -98,6 +99,7 @@ def conflict_score(reader: ForwardReader, row: TrainedRow) -> float:
 
 
 @torch.no_grad()
+@kept_memory()
 def measure(
     reader: ForwardReader, rows: Sequence[TrainedRow], method: qt.Method, batch_rows: int, keep: Keeping = OF_PAGE
 ) -> MeasuredSet:

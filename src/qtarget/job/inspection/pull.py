@@ -109,8 +109,10 @@ def _kl_of_gap(gap_TV: Tensor, frame: WholeFrame) -> Tensor:
     if not bool(proper_T.any()):
         return kl_T
     some = slice(None) if bool(proper_T.all()) else proper_T
-    q_SV = q_TV[some].clamp_(min=0)
-    ratio_SV = q_SV.clamp_min(torch.finfo(q_SV.dtype).tiny).log_().sub_(frame.logp_TV[some])
+    q_SV = q_TV[some].clamp_(min=torch.finfo(q_TV.dtype).tiny)
+    ratio_SV = q_SV.log().sub_(frame.logp_TV[some])
+    if not frame.is_whole:
+        ratio_SV.masked_fill_(~frame.support_TV[some], 0.0)
     kl_T[some] = ratio_SV.mul_(q_SV).sum(-1)
     return kl_T
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 import qtarget as qt
 from qtarget.job.inspection.row_forward import RowForward
-from qtarget.target.evidence import SupervisedTokens
-from qtarget.target.pool import FLOOR, rounding
-from qtarget.target.rule import Moment, Statistic
+from qtarget.target.evidence import SupervisedTokens, stated_moment
+from qtarget.target.pool import FLOOR, rounding, sources_of
+from qtarget.target.rule import Moment, Statistic, column_of
 from qtarget.target.statistics import (
     COLLISION,
     ENTROPY,
@@ -28,6 +28,7 @@ from qtarget.target.statistics import (
     head_share,
     log_linear,
     pool_logp,
+    teacher_entropy,
     temperature_of,
 )
 from qtarget.target.top_k import Largest, largest
@@ -88,6 +89,7 @@ class WholeFrame(Frame):
             return self._head_share_T(float(statistic.of))
         here: dict[Statistic, Callable[[], Tensor | None]] = {
             ENTROPY: lambda: self.entropy_T(STUDENT),
+            teacher_entropy(0): lambda: self._stated_entropy_T("teacher 0"),
             COLLISION: lambda: self.others.norm.square() + self.pick(self.p_TV).square(),
             LOG_NOT_Y: self._log_not_label_T,
             REFERENCE_MASS_BELOW: lambda: self._mass_below_T(REFERENCE),
@@ -133,7 +135,12 @@ class WholeFrame(Frame):
 
     def entropy_T(self, source: str) -> Tensor:
         """A source's entropy, [T] nats."""
-        return -(self.source_p_TV(source) * self.source_TV(source)).sum(-1)
+        return self.kept("entropy", source, lambda: -(self.source_p_TV(source) * self.source_TV(source)).sum(-1))
+
+    def _stated_entropy_T(self, source: str) -> Tensor | None:
+        """None where the source states it, as one of a few kept tokens may."""
+        is_stated = stated_moment(self.evidence(source), Moment.ENTROPY, self.logp_TV.dtype) is not None
+        return None if is_stated else self.entropy_T(source)
 
     def rank_T(self, source: str) -> Tensor:
         """The label's place among a source's tokens, 1 for the likeliest; [T]."""
@@ -205,7 +212,23 @@ class WholeFrame(Frame):
         return alone[0] if is_as_kept and (alone[0] == STUDENT or self.is_whole) else None
 
     def _pool_logp_TV(self, pool: qt.Pool) -> Tensor:
-        return log_linear(pool, self).log_softmax(-1).clamp_(min=FLOOR) if self.is_whole else pool_logp(pool, self)
+        if not self.is_whole or pool.potential is not None:
+            return pool_logp(pool, self)
+        return self._log_linear_TV(pool).log_softmax(-1).clamp_(min=FLOOR)
+
+    def _log_linear_TV(self, pool: qt.Pool) -> Tensor:
+        """Σ exponents · log sources, with as few passes as there are sources; [T, V]."""
+        powers = [(column_of(pool.student, self), self.logp_TV)] if pool.student else []
+        for source, exponent in sources_of(pool):
+            temperature = temperature_of(self.tokens.source(source))
+            powers.append((column_of(exponent, self) * temperature, self.source_TV(source)))
+        out_TV = torch.zeros_like(self.logp_TV) if not powers else powers[0][1] * powers[0][0]
+        for power, logp_TV in powers[1:]:
+            if isinstance(power, Tensor):
+                out_TV.addcmul_(logp_TV, power.to(logp_TV))
+            else:
+                out_TV.add_(logp_TV, alpha=power)
+        return out_TV
 
     def slope_sum_T(self, pool: qt.Pool) -> Tensor:
         """Sum of a tangent's entries before it is made to sum to zero, [T]: of a slope, E_p[h]."""
