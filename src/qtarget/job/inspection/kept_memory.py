@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """glibc's names for how much free memory it keeps, and from which size on a block is mapped on its own; bytes."""
-LARGEST_BLOCK, KEPT, USUAL = 2**25, 2**30, 2**26
+LARGEST_BLOCK, MOST_FREE, USUAL_FREE = 2**25, 2**30, 2**26
 """The largest block that it lets be kept; what is kept here; and what it comes to by itself after large blocks."""
 
 
@@ -18,12 +18,12 @@ def kept_memory() -> Iterator[None]:
     try:
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(MMAP_THRESHOLD, LARGEST_BLOCK)
-        library.mallopt(TRIM_THRESHOLD, KEPT)
+        library.mallopt(TRIM_THRESHOLD, MOST_FREE)
     except (OSError, AttributeError):
         yield
         return
     try:
         yield
     finally:
-        library.mallopt(TRIM_THRESHOLD, USUAL)
+        library.mallopt(TRIM_THRESHOLD, USUAL_FREE)
         library.malloc_trim(0)

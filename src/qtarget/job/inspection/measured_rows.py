@@ -27,9 +27,9 @@ from qtarget.job.inspection.pull import (
 from qtarget.job.inspection.pull import is_label_trust as keeps_rest
 from qtarget.job.inspection.row_forward import ForwardReader, RowForward
 from qtarget.job.inspection.trained_rows import TrainedRow
-from qtarget.job.inspection.whole_frame import REFERENCE, STUDENT, WholeFrame, frames_of
+from qtarget.job.inspection.whole_frame import REFERENCE, WholeFrame, frames_of
 from qtarget.target import residual, slopes, statistics
-from qtarget.target.rule import Statistic
+from qtarget.target.rule import STUDENT, Statistic
 from qtarget.target.statistics import COLLISION, LOG_NOT_Y, LOGP_Y, REFERENCE_MASS_BELOW, SEQUENCE_IDS
 
 MEAN_SLOPES = {

@@ -16,7 +16,7 @@ import qtarget as qt
 from qtarget.job.inspection.row_forward import RowForward
 from qtarget.target.evidence import SupervisedTokens, stated_moment
 from qtarget.target.pool import FLOOR, rounding, sources_of
-from qtarget.target.rule import Moment, Statistic, column_of
+from qtarget.target.rule import STUDENT, Moment, Statistic, column_of
 from qtarget.target.statistics import (
     COLLISION,
     ENTROPY,
@@ -37,7 +37,7 @@ LOGITS_AT_ONCE = 2**24
 """Numbers in a block of logits, which the output layer makes together: 64 MB in single precision."""
 FRAME_NUMBERS = {"cpu": 2**20}
 """Numbers in a frame, some tens of which are alive at once: on a processor few enough for its cache."""
-STUDENT, REFERENCE = "student", "reference"
+REFERENCE = "reference"
 RANKED = 32
 """Of every source, so many of the likeliest tokens are found at once."""
 HEAD_RANKED = (256, 4096)
