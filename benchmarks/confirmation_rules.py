@@ -51,7 +51,7 @@ from qtarget.study.tuned.tuned_arms import COMMON
 RESULTS = Path(__file__).parent / "results"
 STUDY_RESULTS, KEPT = RESULTS / "study", RESULTS / "confirmation_rules.json"
 QUESTIONS, SEARCHES, SEEDS_OF_TRUTH = 50, 1000, 400
-RULES = ("confirmation", "clear", "pooled", "race", "sft")
+RULES: tuple[str, ...] = ("confirmation", "clear", "pooled", "race", "sft")
 TODAY, CANDIDATES = RULES[0], RULES[:3]
 
 

@@ -102,7 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_of(given.layers, given.rows, given.length, folder)
         rows, reader = list(TrainedRows(trainer.train_dataset)), ForwardReader(trainer)
-        models = (trainer.model, trainer.teachers[0].model)
+        models = (trainer.model, trainer.teachers[0].model)  # pyright: ignore[reportAttributeAccessIssue]
 
         @torch.no_grad()
         def bare() -> None:
