@@ -76,8 +76,13 @@ def test_the_two_halves_of_the_questions_are_apart_and_only_the_second_confirms(
 
 
 def test_best_yaml_is_taken_by_train_at_the_configurations_own_length(here, capsys):
-    assert searched(capsys, *ASKED).code == 0
-    best = yaml.safe_load((here / "s" / "best.yaml").read_text())
+    said = searched(capsys, *ASKED)
+    assert said.code == 0, said.err
+    written = (here / "s" / "best.yaml").read_text()
+    best, found = yaml.safe_load(written), results_of(here / "s")
+    for text in (written, said.out, (here / "s" / "table.md").read_text()):
+        words = " ".join(text.replace("\n# ", " ").split())
+        assert f"best.yaml holds {found['best']}, which {found['best_because']}." in words
     assert best["max_steps"] == CONFIG["max_steps"]
     assert "train_rows" not in best
     said = command(capsys, "train", "s/best.yaml", "--output-dir", "final", "--max-steps", "1")

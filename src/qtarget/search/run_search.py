@@ -228,6 +228,6 @@ def _write(outcome: SearchOutcome, search: Search) -> None:
     draw_race(outcome, default_method_of(search.base, DEFAULT_METHOD), search.out / RACE_PICTURE)
     values = best_values(search.base, outcome.advice.keys)
     write_values(
-        search.out / BEST_CONFIG, values, f"{outcome.advice.name}, chosen by `qtarget search`.\n{outcome.sentence}"
+        search.out / BEST_CONFIG, values, f"Chosen by `qtarget search`. {outcome.advice_sentence}\n{outcome.sentence}"
     )
     shutil.rmtree(search.out / "caches" / "run", ignore_errors=True)

@@ -43,7 +43,7 @@ def _fate(record: ArmRecord, outcome: SearchOutcome) -> str:
 
 
 def search_view(outcome: SearchOutcome, width: int) -> Group:
-    """The table and the sentence."""
+    """The table, the sentence, and what `best.yaml` holds."""
     table = Table(box=box.SIMPLE_HEAD, title=f"scores: {outcome.measure}", title_justify="left")
     for place, name in enumerate(columns_of(outcome)):
         table.add_column(
@@ -54,7 +54,7 @@ def search_view(outcome: SearchOutcome, width: int) -> Group:
         )
     for row in table_rows(outcome):
         table.add_row(*row)
-    return Group(table, Text(outcome.sentence, style="bold"))
+    return Group(table, Text(outcome.sentence, style="bold"), Text(outcome.advice_sentence))
 
 
 def search_markdown(outcome: SearchOutcome) -> str:
@@ -65,4 +65,5 @@ def search_markdown(outcome: SearchOutcome) -> str:
         "that pair alone; p is adjusted for arms and rungs, and below 0.05 an arm is dropped. The race's own means "
         "choose; they are no estimate of what the winner is worth."
     )
-    return f"# Search\n\n{outcome.sentence}\n\n{markdown(columns_of(outcome), rows)}\n\n{notes}\n"
+    said = f"{outcome.sentence}\n\n{outcome.advice_sentence}"
+    return f"# Search\n\n{said}\n\n{markdown(columns_of(outcome), rows)}\n\n{notes}\n"

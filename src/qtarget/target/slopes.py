@@ -63,7 +63,7 @@ def variation_entries(p: Tensor, t: Tensor, x: Tensor) -> Entries:
     There the slope has no value: any from −½ to ½ is a subgradient, and 0 lies between. The sign of the rounding noise
     would pull with all of p's mass, and each way of computing log t − log p has noise of its own.
     """
-    side = x.sign().masked_fill_(x.abs() <= rounding(x.dtype), 0.0)
+    side = torch.nn.functional.hardshrink(x, rounding(x.dtype)).sign_()
     return Entries((p - t).abs() / 2, side.mul_(p).div_(-2))
 
 

@@ -124,7 +124,9 @@ def log_distribution(evidence: Evidence, logp_TV: Tensor) -> Tensor:
             f"evidence covers {logits.shape[-1]} tokens, the student's vocabulary has {logp_TV.shape[-1]}; "
             f"pass logits[..., :{logp_TV.shape[-1]}] if the further columns are padding"
         )
-    logits = torch.nn.functional.pad(logits.to(logp_TV.dtype), (0, missing), value=-torch.inf)
+    logits = logits.to(logp_TV.dtype)
+    if missing:
+        logits = torch.nn.functional.pad(logits, (0, missing), value=-torch.inf)
     return logits.log_softmax(-1).clamp(min=FLOOR)
 
 

@@ -2,6 +2,8 @@
 
 trained_rows      documents of the trainer's prepared data, and which of them are looked at
 row_forward       what student, teachers and reference say about a row: one forward pass each
+whole_frame       whole distributions of a few tokens, each built once for all methods
+kept_memory       memory that stays with the process while rows are measured
 pull              trust, scale, KL(Q‖p) and gradient of every method at each token
 likeliest_tokens  the likeliest tokens of all sources, and the mass of the rest: what the page keeps
 measured_rows     all of it over the chosen rows

@@ -1,6 +1,6 @@
 """What is kept of the distributions at a token: the likeliest tokens of every source, and the mass of the others."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtarget.job.inspection.whole_frame import WholeFrame
+from qtarget.job.inspection.whole_frame import RANKED, WholeFrame
 from qtarget.target.pool import FLOOR
-from qtarget.target.top_k import largest
+from qtarget.target.top_k import Largest, largest
 
 
 class Keeping(NamedTuple):
@@ -44,18 +44,18 @@ class LikeliestTokens:
 
 
 def likeliest(
-    frame: WholeFrame, sources: Mapping[str, Tensor], keep: Keeping, targets: Mapping[str, Tensor]
+    frame: WholeFrame, sources: Sequence[str], keep: Keeping, targets: Mapping[str, Callable[[Tensor], Tensor]]
 ) -> LikeliestTokens:
     """The union over sources.
 
     Args:
-        sources: log-probabilities by name, [T, V] each, the student's first.
-        targets: by method, [T, V].
+        sources: names, the student's first.
+        targets: by method, Q at some tokens: [T, W] ids -> [T, W].
     """
     label_T1 = frame.tokens.labels_T[:, None]
     named = [label_T1]
-    for logp_TV in sources.values():
-        values_TK, ids_TK = largest(logp_TV, min(keep.kept, logp_TV.shape[1]))
+    for source in sources:
+        values_TK, ids_TK = _likeliest_of(frame, source, keep.kept)
         before_TK = values_TK.exp().cumsum(-1) - values_TK.exp()
         named.append(torch.where((before_TK < keep.mass) & (values_TK > FLOOR / 2), ids_TK, label_T1))
     ids_TM = torch.cat(named, -1).sort(-1).values
@@ -65,14 +65,22 @@ def likeliest(
     width = int(counts_T.max()) if len(counts_T) else 0
     ids_TW = ids_TM.gather(-1, order_TM[:, :width])
     inside_TW = torch.arange(width, device=ids_TW.device) < counts_T[:, None]
-    tails = {name: logp_TV.scatter(-1, ids_TM, -torch.inf).logsumexp(-1) for name, logp_TV in sources.items()}
+    tails = {name: frame.source_p_TV(name).scatter(-1, ids_TM, 0.0).sum(-1).log() for name in sources}
     return LikeliestTokens(
         counts_T.cpu().numpy(),
         ids_TW[inside_TW].cpu().numpy(),
-        {name: logp_TV.gather(-1, ids_TW)[inside_TW].cpu().numpy() for name, logp_TV in sources.items()},
-        {name: tail_T.masked_fill(tail_T < FLOOR / 2, -torch.inf).cpu().numpy() for name, tail_T in tails.items()},
-        {name: q_TV.gather(-1, ids_TW)[inside_TW].cpu().numpy() for name, q_TV in targets.items()},
+        {name: frame.source_TV(name).gather(-1, ids_TW)[inside_TW].cpu().numpy() for name in sources},
+        {name: tail_T.cpu().numpy() for name, tail_T in tails.items()},
+        {name: of_ids(ids_TW)[inside_TW].cpu().numpy() for name, of_ids in targets.items()},
     )
+
+
+def _likeliest_of(frame: WholeFrame, source: str, count: int) -> Largest:
+    """A source's likeliest tokens, of those that are ranked where these are enough."""
+    logp_TV = frame.source_TV(source)
+    if count > RANKED:
+        return largest(logp_TV, min(count, logp_TV.shape[1]))
+    return Largest(*(part[:, :count] for part in frame.ranked(source)))
 
 
 def joined(parts: list[LikeliestTokens]) -> LikeliestTokens:

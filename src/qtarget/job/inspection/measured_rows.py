@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -10,27 +11,27 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 import qtarget as qt
+from qtarget.job.inspection.kept_memory import kept_memory
 from qtarget.job.inspection.likeliest_tokens import OF_PAGE, Keeping, LikeliestTokens, joined, likeliest
 from qtarget.job.inspection.open_methods import OpenMethods, not_moved, open_methods
 from qtarget.job.inspection.pull import (
     TokenPull,
+    beside_itself,
     label_gap,
     label_trust_pull,
     residual_pull,
-    residual_target,
     statistics_of,
+    target_at,
     weighted,
 )
 from qtarget.job.inspection.pull import is_label_trust as keeps_rest
 from qtarget.job.inspection.row_forward import ForwardReader, RowForward
 from qtarget.job.inspection.trained_rows import TrainedRow
-from qtarget.job.inspection.whole_frame import WholeFrame, frames_of
+from qtarget.job.inspection.whole_frame import REFERENCE, WholeFrame, frames_of
 from qtarget.target import residual, slopes, statistics
-from qtarget.target.rule import Statistic
-from qtarget.target.statistics import COLLISION, LOG_NOT_Y, LOGP_Y, MOMENTS, REFERENCE_MASS_BELOW, SEQUENCE_IDS
-from qtarget.target.types import Moment
+from qtarget.target.rule import STUDENT, Statistic
+from qtarget.target.statistics import COLLISION, LOG_NOT_Y, LOGP_Y, REFERENCE_MASS_BELOW, SEQUENCE_IDS
 
-STUDENT_NAME, REFERENCE = "student", "reference"
 MEAN_SLOPES = {
     name: statistics.mean_slope(residual.along(slope))
     for name, slope in {
@@ -98,6 +99,7 @@ def conflict_score(reader: ForwardReader, row: TrainedRow) -> float:
 
 
 @torch.no_grad()
+@kept_memory()
 def measure(
     reader: ForwardReader, rows: Sequence[TrainedRow], method: qt.Method, batch_rows: int, keep: Keeping = OF_PAGE
 ) -> MeasuredSet:
@@ -108,20 +110,20 @@ def measure(
         batch_rows: documents in a micro-batch, for methods that look at one: they are taken in order.
         keep: which candidates of each distribution are kept.
     """
-    measured, found, sources, vocabulary = [], None, (), 0
+    measured, found, methods, sources, vocabulary = [], None, {}, (), 0
     for row in tqdm(rows, desc="measuring rows", delay=2):
         forward = reader.read(row)
         if found is None:
             found, vocabulary = _opened(method, forward), forward.head.weight.shape[0]
-            sources = _names(forward)
-        measured.append((row, _measures(forward, found.methods, sources, keep)))
+            methods, sources = seen_methods(found.methods, forward), _names(forward)
+        measured.append((row, _measures(forward, methods, sources, keep)))
     assert found is not None
     groups = [number // batch_rows for number in range(len(measured))]
     together = list(zip(groups, measured, strict=True))
     made = [
         each
         for group, of_group in groupby(together, key=lambda pair: pair[0])
-        for each in _finished([pair[1] for pair in of_group], found.methods, group)
+        for each in _finished([pair[1] for pair in of_group], methods, group)
     ]
     return MeasuredSet(made, found, sources, vocabulary)
 
@@ -129,6 +131,11 @@ def measure(
 def _opened(method: qt.Method, forward: RowForward) -> OpenMethods:
     first = next(frames_of(forward))
     return open_methods(method, first.tokens, forward.head.weight.shape[0])
+
+
+def seen_methods(methods: Mapping[str, qt.Method], forward: RowForward) -> Mapping[str, qt.Method]:
+    """The methods as they are beside this reference."""
+    return {n: beside_itself(m) for n, m in methods.items()} if forward.is_student_reference else methods
 
 
 def _names(forward: RowForward) -> tuple[str, ...]:
@@ -153,17 +160,16 @@ def _measures(
                 factor = frame.tokens.multiplier(method.weight_is_trust, frame.logp_TV.dtype)
                 out.pulls.setdefault(name, []).append(weighted(residual_pull(method, frame), factor))
         out.gap.append(label_gap(frame))
-        whole = {STUDENT_NAME: frame.logp_TV, **{name: frame.source_TV(name) for name in sources}}
         measured = [name for name in not_moved() if name in methods and not keeps_rest(methods[name])]
-        targets = {name: residual_target(methods[name], frame) for name in measured}
-        out.likeliest.append(likeliest(frame, whole, keep, targets))
+        targets = {name: partial(target_at, methods[name], frame) for name in measured}
+        out.likeliest.append(likeliest(frame, (STUDENT, *sources), keep, targets))
     return out
 
 
 def _numbers(
     frame: WholeFrame, sources: Sequence[str], methods: Mapping[str, qt.Method]
 ) -> Iterator[tuple[str, Tensor]]:
-    yield from _of_source("", frame, frame.logp_TV)
+    yield from _of_source("", frame, STUDENT)
     yield "log_not_y", frame[LOG_NOT_Y]
     yield "collision", frame[COLLISION]
     yield "top_entropy", frame[statistics.top_k_entropy(methods["eaft"].hyperparameters["top_k"])]
@@ -174,24 +180,22 @@ def _numbers(
     if frame.tokens.token_weight_T is not None:
         yield "token_weight", frame.tokens.token_weight_T
     for name in sources:
-        other_TV = frame.source_TV(name)
-        yield from _of_source(f"{name} ", frame, other_TV)
-        yield f"{name} overlap", torch.minimum(frame.logp_TV, other_TV).exp().sum(-1)
+        yield from _of_source(f"{name} ", frame, name)
+        yield f"{name} overlap", torch.minimum(frame.p_TV, frame.source_p_TV(name)).sum(-1)
     if "teacher 0" in sources:
         yield from ((name, frame[mean]) for name, mean in MEAN_SLOPES.items())
     if "akl" in methods:
         yield "head_share", frame[statistics.head_share(methods["akl"].hyperparameters["head"])]
 
 
-def _of_source(prefix: str, frame: WholeFrame, logp_TV: Tensor) -> Iterator[tuple[str, Tensor]]:
+def _of_source(prefix: str, frame: WholeFrame, source: str) -> Iterator[tuple[str, Tensor]]:
     """A source's own: log-probability and rank of the label, entropy, its likeliest token and that one's."""
-    label_T = frame.pick(logp_TV)
-    top = logp_TV.max(-1)
-    yield f"{prefix}logp_y", label_T
-    yield f"{prefix}entropy", MOMENTS[Moment.ENTROPY](frame, logp_TV)
-    yield f"{prefix}rank", (logp_TV > label_T[:, None]).sum(-1) + 1
-    yield f"{prefix}top", top.indices
-    yield f"{prefix}top_logp", top.values
+    top = frame.ranked(source)
+    yield f"{prefix}logp_y", frame.pick(frame.source_TV(source))
+    yield f"{prefix}entropy", frame.entropy_T(source)
+    yield f"{prefix}rank", frame.rank_T(source)
+    yield f"{prefix}top", top.ids_CK[:, 0]
+    yield f"{prefix}top_logp", top.values_CK[:, 0]
 
 
 def _joined(blocks: Sequence[TokenPull]) -> TokenPull:
