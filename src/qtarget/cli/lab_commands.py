@@ -47,7 +47,7 @@ def study_command(
     protocol: Annotated[
         str,
         typer.Option(
-            help="What is compared: tuned (docs/study.md), beyond, rounds (docs/beyond.md), passes (docs/fewer-passes.md)."
+            help="What is compared: tuned (docs/study.md), beyond, rounds (docs/beyond.md), passes (fewer-passes.md)."
         ),
     ] = "tuned",
     quick: Annotated[bool, typer.Option("--quick", help="One setting, to see that it works.")] = False,
