@@ -1,7 +1,10 @@
 """The harness of `make bench-teacher`, in its smallest setting."""
 
+import argparse
 import importlib
 import io
+import json
+import random
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,7 @@ from rich.console import Console
 
 import qtarget as qt
 from qtarget import lab
+from tests.tiny_models import tiny_model, tiny_tokenizer
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 
@@ -20,7 +24,7 @@ BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 def bench():
     """The modules by name."""
     sys.path.insert(0, BENCHMARKS)
-    names = ("teacher_caches", "teacher_quality", "teacher_lab", "teacher_cost")
+    names = ("teacher_caches", "teacher_quality", "teacher_lab", "teacher_cost", "cache_layouts")
     yield {name: importlib.import_module(name) for name in names}
     sys.path.remove(BENCHMARKS)
 
@@ -88,6 +92,43 @@ def test_costs_stand_beside_their_targets(bench):
     assert not size._replace(limit="at least").is_met
     assert size._replace(target=199.0).margin == pytest.approx(-size.found / 199 + 1)
     assert "at most 400 bytes" in shown(bench["teacher_caches"].show_costs, costs)
+
+
+@pytest.fixture(scope="module")
+def layouts(bench, tmp_path_factory):
+    """What `cache_layouts` finds with two tiny models, by text and layout."""
+    folder, words = tmp_path_factory.mktemp("layouts"), [f"w{i}" for i in range(600)]
+    tokenizer, drawn = tiny_tokenizer(words), random.Random(0)
+    for name, seed in (("student", 0), ("teacher", 1)):
+        tiny_model("llama", seed=seed, vocab=len(tokenizer)).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    rows = [{"question": "w1 w2", "answer": " ".join(drawn.choices(words, k=40)) + "#### 7"} for _ in range(3)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "page.md").write_text(" ".join(drawn.choices(words, k=300)))
+    given = argparse.Namespace(
+        student=str(folder / "student"), teacher=str(folder / "teacher"), student_name="small", teacher_name="large",
+        rows=folder / "rows.jsonl", prose=[folder / "page.md"],
+    )  # fmt: skip
+    found = bench["cache_layouts"].run(given, bench["cache_layouts"].Sizes(3, 1, tokens=16, rounds=1))
+    return {name: {row["layout"]: row for row in text["layouts"]} for name, text in found["texts"].items()}
+
+
+def test_every_layout_of_a_cache_is_written_and_measured(layouts):
+    assert layouts.keys() == {"solutions", "prose"}
+    for rows in layouts.values():
+        for k in (16, 64):
+            fixed, packed = rows[f"K = {k}"], rows[f"K = {k}, packed"]
+            assert fixed["kept"] == packed["kept"] == k
+            assert 14 + 6 * k < fixed["bytes_per_token"] < 1.1 * (14 + 6 * k) + 30
+            assert packed["bytes_per_token"] < fixed["bytes_per_token"]
+            for name, error in fixed["errors"].items():
+                assert packed["errors"][name] == pytest.approx(error, rel=0.01)  # the rest's mass, in float16
+        for e in (0.1, 0.05):
+            assert 1 < rows[f"ε = {e:g}"]["kept"] <= 256
+        for name in rows["K = 8"]["errors"]:
+            falling = [rows[f"K = {k}"]["errors"][name]["variation"] for k in (8, 16, 32, 64, 128)]
+            assert falling == sorted(falling, reverse=True)
+            assert falling[-1] > 1e-6
 
 
 def test_the_pages_tables_are_those_of_the_results(bench):
