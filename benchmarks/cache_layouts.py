@@ -261,6 +261,7 @@ def run(given: argparse.Namespace, sizes: Sizes) -> dict:
             found[name] = of_text(Text(of_name, student, teacher), sizes, Path(folder))
     return {
         "models": {"student": given.student_name, "teacher": given.teacher_name, "vocabulary": vocabulary},
+        "files": {"solutions": given.rows.name, "prose": [path.name for path in given.prose]},
         "texts": found,
         "machine": {**teacher_cost.machine(), "load": os.getloadavg()[0]},
     }
