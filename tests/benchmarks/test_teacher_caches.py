@@ -131,6 +131,66 @@ def test_every_layout_of_a_cache_is_written_and_measured(layouts):
             assert falling[-1] > 1e-6
 
 
+def changed(found, text, layout, **values):
+    """The results with other numbers of one layout."""
+    rows = found["texts"][text]["layouts"]
+    return {**found, "texts": {**found["texts"], text: {**found["texts"][text], "layouts": [
+        {**row, **values} if row["layout"] == layout else row for row in rows
+    ]}}}  # fmt: skip
+
+
+def test_the_page_tells_an_aim_that_is_missed(bench, tmp_path):
+    module = importlib.import_module("teacher_page")
+    found = module._real(module.RESULTS)
+    rows = found["texts"]["prose"]["layouts"]
+    assert module.cheapest_at_the_error(rows, "K = 64")["layout"] == "K = 64, packed"
+    (tmp_path / "cache_layouts.json").write_text(json.dumps(found))
+    assert module.aims(tmp_path).count("| missed by") == module.aims(module.RESULTS).count("| missed by")
+    large = changed(found, "prose", "K = 64, packed", bytes_per_token=300.0)
+    (tmp_path / "cache_layouts.json").write_text(json.dumps(large))
+    assert "| bytes at the errors of K = 64, prose | K = 64, packed | 0.75x | at most 0.5x | missed by 50" in (
+        module.aims(tmp_path)
+    )
+
+
+def test_what_the_page_says_of_layouts_is_so(bench):
+    """Each sentence beside the tables."""
+    module = importlib.import_module("teacher_page")
+    found = module._real(module.RESULTS)["texts"]
+    by = {name: {row["layout"]: row for row in text["layouts"]} for name, text in found.items()}
+    ms = {name: {row["layout"]: row for row in text["reading"]} for name, text in found.items()}
+    for rows in by.values():
+        assert rows["K = 64, packed"]["bytes_per_token"] < rows["K = 64"]["bytes_per_token"] / 2
+    sure, usual = by["solutions"], by["solutions"]["K = 64"]
+    assert module.cheapest_at_the_error(found["solutions"]["layouts"], "K = 64")["layout"] == "ε = 0.003"
+    loose = sure["ε = 0.01"]
+    assert 6 < usual["bytes_per_token"] / loose["bytes_per_token"] < 8
+    assert loose["errors"]["target-sft η=0.5"]["gradient"] > 1.1 * usual["errors"]["target-sft η=0.5"]["gradient"]
+    assert loose["errors"]["kd"]["variation"] > 1.1 * usual["errors"]["kd"]["variation"]
+    for target, error in loose["errors"].items():
+        assert error["variation"] == pytest.approx(sure["K = 32"]["errors"][target]["variation"], rel=0.4)
+    usual = by["prose"]["K = 64"]
+    for e in (0.05, 0.02, 0.01, 0.003, 0.001):
+        row = by["prose"][f"ε = {e:g}"]
+        assert row["bytes_per_token"] > 0.75 * usual["bytes_per_token"]
+        for target, error in row["errors"].items():
+            assert all(error[kind] < usual["errors"][target][kind] for kind in error)
+    assert by["prose"]["ε = 0.001"]["bytes_per_token"] < 1.2 * by["prose"]["ε = 0.01"]["bytes_per_token"]
+    for text in ms.values():
+        fixed = [row["ms"] for name, row in text.items() if name in ("K = 16", "K = 32", "K = 64", "K = 128")]
+        assert max(fixed) < 0.1
+        assert (
+            min(
+                row["ms"]
+                for name, row in text.items()
+                if name not in ("K = 8", "K = 16", "K = 32", "K = 64", "K = 128")
+            )
+            > 0.1
+        )
+    assert ms["prose"]["ε = 0.01"]["least_ms"] > 0.1
+    assert by["prose"]["ε = 0.01"]["kept"] > 200
+
+
 def test_the_pages_tables_are_those_of_the_results(bench):
     module = importlib.import_module("teacher_page")
     text = module.PAGE.read_text()
