@@ -146,9 +146,9 @@ def test_the_page_tells_an_aim_that_is_missed(bench, tmp_path):
     assert module.cheapest_at_the_error(rows, "K = 64")["layout"] == "K = 64, packed"
     (tmp_path / "cache_layouts.json").write_text(json.dumps(found))
     assert module.aims(tmp_path).count("| missed by") == module.aims(module.RESULTS).count("| missed by")
-    large = changed(found, "prose", "K = 64, packed", bytes_per_token=300.0)
+    large = changed(found, "prose", "K = 64, packed", bytes_per_token=290.0)
     (tmp_path / "cache_layouts.json").write_text(json.dumps(large))
-    assert "| bytes at the errors of K = 64, prose | K = 64, packed | 0.75x | at most 0.5x | missed by 50" in (
+    assert "| bytes at the errors of K = 64, prose | K = 64, packed | 0.73x | at most 0.5x | missed by 45" in (
         module.aims(tmp_path)
     )
 
