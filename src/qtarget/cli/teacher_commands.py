@@ -75,10 +75,10 @@ def cache_command(
 
 def _part_of(text: str | None) -> "CachePart":
     from qtarget.teacher.cache import CachePart
-    from qtarget.teacher.cache.parts import WHOLE
+    from qtarget.teacher.cache.parts import WHOLE_CACHE
 
     try:
-        return WHOLE if text is None else CachePart.parse(text)
+        return WHOLE_CACHE if text is None else CachePart.parse(text)
     except ValueError as error:
         raise Refusal(str(error)) from error
 

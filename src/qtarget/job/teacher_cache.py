@@ -35,7 +35,7 @@ from qtarget.teacher import (
 from qtarget.teacher.cache import CachePart, CachePlan, Ranks, plan_cache, verify_cache, write_cache
 from qtarget.teacher.cache.contents import check_by_mass
 from qtarget.teacher.cache.format import is_whole_cache
-from qtarget.teacher.cache.parts import WHOLE
+from qtarget.teacher.cache.parts import WHOLE_CACHE
 from qtarget.teacher.cache.same_teacher import check_same_teacher
 from qtarget.teacher.cache.writer import shards_on_disk
 from qtarget.teacher.served_store import open_store
@@ -198,7 +198,7 @@ def _student_dtype(job: Job) -> str:
     return str(dtype or job.model_args.dtype or "float32")
 
 
-def write_caches(prepared: PreparedCaches, part: CachePart = WHOLE) -> None:
+def write_caches(prepared: PreparedCaches, part: CachePart = WHOLE_CACHE) -> None:
     """Ask one model after the other, and write what each predicts. The first rank shows progress, and a table at the
     end.
 

@@ -17,7 +17,7 @@ from qtarget.console import SafeConsole
 from qtarget.disk.sizes import in_bytes
 from qtarget.teacher.cache import CachePlan, CacheShard, Ranks, Report
 from qtarget.teacher.cache.contents import by_mass_of, tokens_in
-from qtarget.teacher.cache.parts import WHOLE
+from qtarget.teacher.cache.parts import WHOLE_CACHE
 from qtarget.teacher.cache.recompute import Recomputation
 from qtarget.teacher.cache.verify import histogram_lines
 
@@ -100,7 +100,7 @@ class CacheProgress:
     def _heading(self) -> str:
         plan, part = self.plan, self.ranks.part
         size = f"{_shards(len(plan.shards))}, {'about' if plan.by_mass is None else 'at most'} {in_bytes(plan.bytes)}"
-        own = "" if part == WHOLE else f"; part {part}: {_shards(len(self.ranks.part_of(len(plan.shards))))}"
+        own = "" if part == WHOLE_CACHE else f"; part {part}: {_shards(len(self.ranks.part_of(len(plan.shards))))}"
         return f"{self.name}: {plan.tokens:,} tokens in {size}, to {self.folder}{own}"
 
     def _line(self) -> str:

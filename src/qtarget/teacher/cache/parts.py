@@ -52,7 +52,7 @@ class CachePart:
         return f"{self.number}/{self.of}"
 
 
-WHOLE = CachePart()
+WHOLE_CACHE = CachePart()
 """All of a cache."""
 
 

@@ -34,7 +34,7 @@ from qtarget.teacher.cache.format import (
     sidecar_name,
     to_json,
 )
-from qtarget.teacher.cache.parts import PART_FOLDER, WHOLE, CachePart, check_no_parts, check_same_parts
+from qtarget.teacher.cache.parts import PART_FOLDER, WHOLE_CACHE, CachePart, check_no_parts, check_same_parts
 from qtarget.teacher.cache.some_rows import SOME_ROWS, some_rows
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
@@ -62,7 +62,7 @@ class Ranks:
     rank: int = 0
     ranks: int = 1
     barrier: Callable[[], None] = _alone
-    part: CachePart = WHOLE
+    part: CachePart = WHOLE_CACHE
 
     def share_of(self, shards: int) -> range:
         """Which shards this rank writes, of as many as there are."""
@@ -111,7 +111,7 @@ def _locked_folder(folder: Path, plan: CachePlan, part: CachePart) -> Iterator[N
     """Lock the folder, or a part of the cache in it, with the plan there."""
     folder.mkdir(parents=True, exist_ok=True)
     _check_folder(folder)
-    if part == WHOLE:
+    if part == WHOLE_CACHE:
         with one_writer(folder, partial(check_no_parts, folder)):
             _write_plan(folder, plan)
             yield
@@ -256,7 +256,7 @@ def finished_shard(folder: Path, plan: CachePlan, index: int) -> CacheShard | No
 
 def _finish(folder: Path, plan: CachePlan, part: CachePart) -> None:
     """Write the manifest; of a part, where every other part's shards are whole."""
-    if part != WHOLE and not _is_written(folder, plan):
+    if part != WHOLE_CACHE and not _is_written(folder, plan):
         return
     names = [sidecar_name(shard_name(index)) for index in range(len(plan.shards))]
     content = manifest_json(plan.parts, [CacheShard(**read_json_object(folder / name, REMEDY)) for name in names])
