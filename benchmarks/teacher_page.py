@@ -16,6 +16,8 @@ from qtarget.disk.pages import filled, markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "teacher-caches.md"
 KS = teacher_quality.KS
+FIXED = "K = 64"
+"""The default, beside which others are held."""
 
 
 def page(text: str, results: Path = RESULTS) -> str:
@@ -122,13 +124,85 @@ def _verdict(line: teacher_cost.Line) -> str:
     return f"{'met' if line.is_met else 'missed'} by {abs(100 * line.margin):.1f} %"
 
 
+def solutions(results: Path) -> str:
+    return _layouts(results, "solutions")
+
+
+def prose(results: Path) -> str:
+    return _layouts(results, "prose")
+
+
+def _layouts(results: Path, text: str) -> str:
+    """What each layout takes and loses on a real model's text, and how long reading it takes."""
+    found = _real(results)["texts"][text]
+    rows = []
+    for row, read in zip(found["layouts"], found["reading"], strict=True):
+        errors = [row["errors"][name] for name in ("target-sft η=0.5", "kd")]
+        cells = [f"{e['variation']:.4f}, {100 * e['gradient']:.1f} %" for e in errors]
+        kept = [f"{row['kept']:.1f}", f"{row['bytes_per_token']:.0f}", f"{row['left_out']:.4f}"]
+        rows.append([row["layout"], *kept, *cells, f"{read['ms']:.3f}", f"{read['least_ms']:.3f}"])
+    columns = ["layout", "kept", "bytes a token", "mass left out", "target-sft η=0.5: Q, gradient", "kd: Q, gradient"]
+    return markdown([*columns, "ms for 256 tokens", "of them the machine's"], rows)
+
+
+def texts(results: Path) -> str:
+    """What the two texts were measured with, in a sentence."""
+    found = _real(results)
+    names, machine = found["models"], found["machine"]
+    count = "; ".join(
+        f"*{name}*: {text['tokens']:,} tokens in {text['documents']} documents, the teacher's entropy "
+        f"{text['entropy']:.2f} nats, errors at {text['measured']} of them"
+        for name, text in found["texts"].items()
+    )
+    return (
+        f"Student {names['student']}, teacher {names['teacher']}, V = {names['vocabulary']}. {count}.\n"
+        f"{machine['processor']}, one thread, in turns, medians; {machine['load']:.1f} other processes wanted its two "
+        "cores meanwhile, so milliseconds are more than a quiet machine's."
+    )
+
+
+def aims(results: Path) -> str:
+    """Half the bytes at the same error, and how fast reading is, beside what was aimed at."""
+    found, rows = _real(results)["texts"], []
+    for name, text in found.items():
+        same = cheapest_at_the_error(text["layouts"], FIXED)
+        usual = next(row for row in text["layouts"] if row["layout"] == FIXED)
+        share = teacher_cost.Line("", same["bytes_per_token"] / usual["bytes_per_token"], "at most", 0.5, "x")
+        rows.append([f"bytes at the errors of {FIXED}, {name}", same["layout"], *_beside(share), ""])
+    for layout in (FIXED, f"{FIXED}, packed", "ε = 0.003"):
+        for name, text in found.items():
+            read = next(row for row in text["reading"] if row["layout"] == layout)
+            line = teacher_cost.Line("", read["ms"], "at most", 0.1, " ms")
+            rows.append([f"reading 256 tokens, {name}", layout, *_beside(line), f"{read['least_ms']:.3f} ms"])
+    return markdown(["aim", "layout", "found", "target", "margin", "the machine's part"], rows)
+
+
+def _beside(line: teacher_cost.Line) -> list[str]:
+    return [f"{line.found:.2g}{line.unit}", f"{line.limit} {line.target:g}{line.unit}", _verdict(line)]
+
+
+def cheapest_at_the_error(rows: list[dict], usual: str) -> dict:
+    """The layout of fewest bytes of which no error is more than 1 % above that of `usual`."""
+    own = next(row for row in rows if row["layout"] == usual)["errors"]
+
+    def is_as_near(row: dict) -> bool:
+        return all(row["errors"][aim][kind] <= 1.01 * own[aim][kind] for aim in own for kind in own[aim])
+
+    return min(filter(is_as_near, rows), key=lambda row: row["bytes_per_token"])
+
+
+def _real(results: Path) -> dict:
+    return read_json_object(results / "cache_layouts.json", "measure again, by benchmarks/cache_layouts.py")
+
+
 def _quality(results: Path) -> dict:
     return read_json_object(results / "teacher_quality.json", "delete it, and it is made again")
 
 
 TABLES = {
     "captured": captured, "variation": variation, "gradient": gradient, "default": default, "sampling": sampling,
-    "disagreement": disagreement, "lab": lab, "costs": costs,
+    "disagreement": disagreement, "texts": texts, "solutions": solutions, "prose": prose, "aims": aims,
+    "lab": lab, "costs": costs,
 }  # fmt: skip
 
 if __name__ == "__main__":

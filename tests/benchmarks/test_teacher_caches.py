@@ -1,7 +1,10 @@
 """The harness of `make bench-teacher`, in its smallest setting."""
 
+import argparse
 import importlib
 import io
+import json
+import random
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,7 @@ from rich.console import Console
 
 import qtarget as qt
 from qtarget import lab
+from tests.tiny_models import tiny_model, tiny_tokenizer
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 
@@ -20,7 +24,7 @@ BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 def bench():
     """The modules by name."""
     sys.path.insert(0, BENCHMARKS)
-    names = ("teacher_caches", "teacher_quality", "teacher_lab", "teacher_cost")
+    names = ("teacher_caches", "teacher_quality", "teacher_lab", "teacher_cost", "cache_layouts")
     yield {name: importlib.import_module(name) for name in names}
     sys.path.remove(BENCHMARKS)
 
@@ -88,6 +92,103 @@ def test_costs_stand_beside_their_targets(bench):
     assert not size._replace(limit="at least").is_met
     assert size._replace(target=199.0).margin == pytest.approx(-size.found / 199 + 1)
     assert "at most 400 bytes" in shown(bench["teacher_caches"].show_costs, costs)
+
+
+@pytest.fixture(scope="module")
+def layouts(bench, tmp_path_factory):
+    """What `cache_layouts` finds with two tiny models, by text and layout."""
+    folder, words = tmp_path_factory.mktemp("layouts"), [f"w{i}" for i in range(600)]
+    tokenizer, drawn = tiny_tokenizer(words), random.Random(0)
+    for name, seed in (("student", 0), ("teacher", 1)):
+        tiny_model("llama", seed=seed, vocab=len(tokenizer)).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    rows = [{"question": "w1 w2", "answer": " ".join(drawn.choices(words, k=40)) + "#### 7"} for _ in range(3)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "page.md").write_text(" ".join(drawn.choices(words, k=300)))
+    given = argparse.Namespace(
+        student=str(folder / "student"), teacher=str(folder / "teacher"), student_name="small", teacher_name="large",
+        rows=folder / "rows.jsonl", prose=[folder / "page.md"],
+    )  # fmt: skip
+    found = bench["cache_layouts"].run(given, bench["cache_layouts"].Sizes(3, 1, tokens=16, rounds=1))
+    return {name: {row["layout"]: row for row in text["layouts"]} for name, text in found["texts"].items()}
+
+
+def test_every_layout_of_a_cache_is_written_and_measured(layouts):
+    assert layouts.keys() == {"solutions", "prose"}
+    for rows in layouts.values():
+        for k in (16, 64):
+            fixed, packed = rows[f"K = {k}"], rows[f"K = {k}, packed"]
+            assert fixed["kept"] == packed["kept"] == k
+            assert 14 + 6 * k < fixed["bytes_per_token"] < 1.1 * (14 + 6 * k) + 30
+            assert packed["bytes_per_token"] < fixed["bytes_per_token"]
+            for name, error in fixed["errors"].items():
+                assert packed["errors"][name] == pytest.approx(error, rel=0.01)  # the rest's mass, in float16
+        for e in (0.1, 0.05):
+            assert 1 < rows[f"ε = {e:g}"]["kept"] <= 256
+        for name in rows["K = 8"]["errors"]:
+            falling = [rows[f"K = {k}"]["errors"][name]["variation"] for k in (8, 16, 32, 64, 128)]
+            assert falling == sorted(falling, reverse=True)
+            assert falling[-1] > 1e-6
+
+
+def changed(found, text, layout, **values):
+    """The results with other numbers of one layout."""
+    rows = found["texts"][text]["layouts"]
+    return {**found, "texts": {**found["texts"], text: {**found["texts"][text], "layouts": [
+        {**row, **values} if row["layout"] == layout else row for row in rows
+    ]}}}  # fmt: skip
+
+
+def test_the_page_tells_an_aim_that_is_missed(bench, tmp_path):
+    module = importlib.import_module("teacher_page")
+    found = module._real(module.RESULTS)
+    rows = found["texts"]["prose"]["layouts"]
+    assert module.cheapest_at_the_error(rows, "K = 64")["layout"] == "K = 64, packed"
+    (tmp_path / "cache_layouts.json").write_text(json.dumps(found))
+    assert module.aims(tmp_path).count("| missed by") == module.aims(module.RESULTS).count("| missed by")
+    large = changed(found, "prose", "K = 64, packed", bytes_per_token=290.0)
+    (tmp_path / "cache_layouts.json").write_text(json.dumps(large))
+    assert "| bytes at the errors of K = 64, prose | K = 64, packed | 0.73x | at most 0.5x | missed by 45" in (
+        module.aims(tmp_path)
+    )
+
+
+def test_what_the_page_says_of_layouts_is_so(bench):
+    """Each sentence beside the tables."""
+    module = importlib.import_module("teacher_page")
+    found = module._real(module.RESULTS)["texts"]
+    by = {name: {row["layout"]: row for row in text["layouts"]} for name, text in found.items()}
+    ms = {name: {row["layout"]: row for row in text["reading"]} for name, text in found.items()}
+    for rows in by.values():
+        assert rows["K = 64, packed"]["bytes_per_token"] < rows["K = 64"]["bytes_per_token"] / 2
+    sure, usual = by["solutions"], by["solutions"]["K = 64"]
+    assert module.cheapest_at_the_error(found["solutions"]["layouts"], "K = 64")["layout"] == "ε = 0.003"
+    loose = sure["ε = 0.01"]
+    assert 6 < usual["bytes_per_token"] / loose["bytes_per_token"] < 8
+    assert loose["errors"]["target-sft η=0.5"]["gradient"] > 1.1 * usual["errors"]["target-sft η=0.5"]["gradient"]
+    assert loose["errors"]["kd"]["variation"] > 1.1 * usual["errors"]["kd"]["variation"]
+    for target, error in loose["errors"].items():
+        assert error["variation"] == pytest.approx(sure["K = 32"]["errors"][target]["variation"], rel=0.4)
+    usual = by["prose"]["K = 64"]
+    for e in (0.05, 0.02, 0.01, 0.003, 0.001):
+        row = by["prose"][f"ε = {e:g}"]
+        assert row["bytes_per_token"] > 0.75 * usual["bytes_per_token"]
+        for target, error in row["errors"].items():
+            assert all(error[kind] < usual["errors"][target][kind] for kind in error)
+    assert by["prose"]["ε = 0.001"]["bytes_per_token"] < 1.2 * by["prose"]["ε = 0.01"]["bytes_per_token"]
+    for text in ms.values():
+        fixed = [row["ms"] for name, row in text.items() if name in ("K = 16", "K = 32", "K = 64", "K = 128")]
+        assert max(fixed) < 0.1
+        assert (
+            min(
+                row["ms"]
+                for name, row in text.items()
+                if name not in ("K = 8", "K = 16", "K = 32", "K = 64", "K = 128")
+            )
+            > 0.1
+        )
+    assert ms["prose"]["ε = 0.01"]["least_ms"] > 0.1
+    assert by["prose"]["ε = 0.01"]["kept"] > 200
 
 
 def test_the_pages_tables_are_those_of_the_results(bench):

@@ -7,6 +7,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,8 @@ needs_deepspeed = pytest.mark.skipif(not has_deepspeed, reason="needs deepspeed"
 
 
 def test_every_file_is_tried():
-    tried = {f"{name}.yaml" for name in (*LAUNCHES, *RUNS)} | {"cache.sbatch", "train.sbatch", "cache.sky.yaml"}
+    tried = {f"{name}.yaml" for name in (*LAUNCHES, *RUNS)}
+    tried |= {"cache.sbatch", "cache-array.sbatch", "train.sbatch", "cache.sky.yaml"}
     assert {path.name for path in SCALE.iterdir()} == tried
 
 
@@ -224,6 +226,20 @@ def test_slurms_tasks_share_a_cache(home: Path):
     tasks = {"SLURM_NTASKS": "2", "SLURM_TASKS_HERE": "2", "SLURM_JOB_NODELIST": "here"}
     by_bash(home, script, config, *cache_words(home, "by-slurm"), **tasks)
     check_cache(home / "by-slurm")
+
+
+def test_the_jobs_of_slurms_array_write_a_part_each(home: Path):
+    """Both at once, with nothing that tells one of the other."""
+    script = (SCALE / "cache-array.sbatch").read_text("utf-8")
+    assert "#SBATCH --array=1-8\n" in script
+    assert "PARTS=${PARTS:-8}\n" in script
+    words = [str(SCALE / "eight-gpus.yaml"), *cache_words(home, "by-array")]
+    words = words[: words.index("--ddp-backend")]  # each is alone
+    with ThreadPoolExecutor(2) as jobs:
+        both = [jobs.submit(by_bash, home, script, *words, SLURM_ARRAY_TASK_ID=n, PARTS="2") for n in ("1", "2")]
+        for job in both:
+            job.result()
+    check_cache(home / "by-array")
 
 
 def test_skypilots_machine_writes_a_cache(home: Path):

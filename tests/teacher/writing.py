@@ -9,7 +9,7 @@ from pathlib import Path
 
 from teacher import caches
 
-from qtarget.teacher.cache import Ranks, write_cache
+from qtarget.teacher.cache import CachePart, Ranks, write_cache
 
 
 def killed_at_every_replace(folder: Path) -> None:
@@ -72,3 +72,35 @@ def holding(folder: Path, says: Connection) -> None:
 def write_rank(folder: Path, rank: int, ranks: int, barrier) -> None:
     """One of several processes on one cache."""
     caches.written(folder, ranks=Ranks(rank, ranks, barrier.wait))
+
+
+def write_part(folder: Path, part: CachePart, together, stops_at: int | None = None) -> None:
+    """One of several processes that know nothing of one another; its first question waits until all ask theirs.
+
+    Args:
+        together: their barrier.  stops_at: the question at which it kills itself, from 0.
+    """
+    planned, asked = caches.plan(), iter(range(1000))
+    say = caches.answer(planned)
+
+    def answer(documents):
+        question = next(asked)
+        if question == 0:
+            together.wait(60)
+        _die_if(question == stops_at)
+        return say(documents)
+
+    write_cache(folder, planned, answer, Ranks(part=part))
+
+
+def holding_part(folder: Path, says: Connection) -> None:
+    """Hold part 1 of 3 until killed, in the middle of writing its first shard."""
+
+    def replace_or_stay(draft, target):
+        if target.name.startswith("shard-"):
+            says.send("holding")
+            time.sleep(1000)
+        replace(draft, target)
+
+    replace, os.replace = os.replace, replace_or_stay
+    caches.written(folder, ranks=Ranks(part=CachePart(1, 3)))

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 from train import parity
-from train.two_ranks import evaluated_flat, placed, single, under_zero3, with_adapter
+from train.two_ranks import by_mass, evaluated_flat, placed, single, under_zero3, with_adapter
 
 needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs deepspeed")
 METHODS = ("sft", "dft", "target-sft", "sft-kl", "psft")
@@ -13,7 +13,7 @@ METHODS = ("sft", "dft", "target-sft", "sft-kl", "psft")
 @pytest.fixture(scope="module")
 def two(once):
     reports = (*METHODS, "flat", "heard", "fsdp", "adapter", "broken", "broken in parts", "collectives")
-    reports += ("broken gradient",)
+    reports += ("broken gradient", "by mass", "by mass, followed")
     reports += ("interrupted", "interrupted in evaluation")
     return once("two_ranks", lambda: parity.launch(*reports))
 
@@ -56,6 +56,13 @@ def test_a_teacher_cut_over_ranks_beside_a_whole_student(two):
 
 def test_an_adapter_on_the_students_base(two):
     assert max(parity.deviation(two["adapter"], with_adapter(1))) < 1e-5
+
+
+@pytest.mark.parametrize(("name", "follow"), [("by mass", False), ("by mass, followed", True)])
+def test_a_cache_of_as_many_tokens_as_their_mass_asks_for(two, name, follow):
+    one = by_mass(1, follow)
+    assert max(parity.deviation(two[name], one)) < 1e-5
+    assert two[name]["evaluated"] == pytest.approx(one["evaluated"], rel=1e-5)
 
 
 @needs_deepspeed

@@ -25,10 +25,12 @@ from train.test_teachers_adapter import ran, save_base_and_adapter
 from transformers import TrainerCallback
 
 import qtarget as qt
+from qtarget.models.identity import tokenizer_identity
 from qtarget.models.sharding import shard
 from qtarget.outcomes import Interruption
 from qtarget.target.statistics import dense_logits
-from qtarget.teacher import LiveModel, frozen
+from qtarget.teacher import Document, Keep, LiveModel, frozen, kept_logprobs
+from qtarget.teacher.cache import ByMass, CacheOrigin, plan_cache, write_cache
 from qtarget.train import (
     NonFiniteLossError,
     NonFiniteWeightsError,
@@ -216,6 +218,50 @@ def under_zero3(ranks: int) -> dict[str, Any]:
         kinds = {hasattr(weight, "ds_id") for weight in trainer.model.parameters()}
         found[name] = parity.history(trainer) | {"eval_nll": metrics["eval_nll"], "is_cut": kinds == {True}}
     return found
+
+
+BY_MASS = ByMass(0.05, 1, 40)
+
+
+def write_cache_by_mass(folder: Path) -> None:
+    """What a teacher says about the rows of a run and of its evaluation, as many tokens as their mass asks for."""
+    tokenizer, words = tiny_models.tiny_tokenizer(), [*tiny_models.prompt_completion(), *evaluation_rows()]
+    teacher = LiveModel(frozen(tiny_models.tiny_model(seed=1, width=48), CPU))
+    documents = [document_of(row, tokenizer) for row in words]
+    origin = CacheOrigin(tokenizer_identity(tokenizer), "none", "none", "weights", "torch.float32", tiny_models.VOCAB)
+    plan = plan_cache(documents, origin, Keep(40), by_mass=BY_MASS, storage_dtype="float32", shard_tokens=64)
+    write_cache(folder, plan, lambda some: kept_logprobs(teacher, some, plan.keep, batch_tokens=256))
+
+
+def evaluation_rows() -> Dataset:
+    return tiny_models.prompt_completion(3, seed=9)
+
+
+def document_of(row: dict[str, str], tokenizer: Any) -> Document:
+    """A row as the trainer lays it out: the completion is learned, with the end behind it."""
+    prompt, completion = (tokenizer(row[part])["input_ids"] for part in ("prompt", "completion"))
+    completion = [*completion, tokenizer.eos_token_id]
+    return Document.of(prompt + completion, [-100] * len(prompt) + completion)
+
+
+def by_mass(ranks: int, follow: bool) -> dict[str, Any]:
+    """A run from a cache of rows of different widths, which ranks pad each to their own."""
+    folder = saved(write_cache_by_mass)
+    if follow:
+        (folder / "manifest.json").unlink(missing_ok=True)
+        followed = {"follow_cache": True, "train_sampling_strategy": "sequential"}
+    else:
+        followed = {}
+    changes: dict[str, Any] = {"max_steps": STEPS, "per_device_train_batch_size": 8 // ranks, **on(ranks), **followed}
+    trainer = TargetSFTTrainer(
+        tiny_models.tiny_model(),
+        TargetSFTConfig(method="target-sft", teacher_cache=str(folder), **parity.common_args(**changes)),
+        train_dataset=tiny_models.prompt_completion(),
+        processing_class=tiny_models.tiny_tokenizer(),
+    )
+    trainer.train()
+    metrics = trainer.evaluate(evaluation_rows())
+    return parity.history(trainer) | {"evaluated": {name: metrics[name] for name in ("eval_loss", "eval_nll")}}
 
 
 def on(ranks: int) -> dict[str, Any]:
@@ -417,6 +463,8 @@ def main(report: str, *wanted: str) -> None:
         "student under zero3": lambda: under_zero3(ranks),
         "schedules": lambda: scheduled(ranks),
         "adapter": lambda: with_adapter(ranks),
+        "by mass": lambda: by_mass(ranks, follow=False),
+        "by mass, followed": lambda: by_mass(ranks, follow=True),
     }
     found = {name: others[name]() if name in others else of_method(name, rank, ranks) for name in wanted}
     if rank == 0:

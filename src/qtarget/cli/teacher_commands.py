@@ -14,6 +14,7 @@ from qtarget.outcomes import Refusal
 
 if TYPE_CHECKING:
     from qtarget.job.teacher_cache import PreparedCaches
+    from qtarget.teacher.cache import CachePart
     from qtarget.teacher.cache.recompute import Recomputation
 
 teacher_app = typer.Typer(no_args_is_help=True, help="Teachers for later: cached on disk, or behind a server.")
@@ -38,7 +39,9 @@ CONFIG.yaml is the run's own, as for `qtarget train`, with the folders to write:
 bytes, hours, and from how many runs on a cache costs less than a live teacher.
 
 Stopped at any moment, the same command goes on from the last finished shard.
-Under `accelerate launch` the processes share the shards.
+Under `accelerate launch` the processes share the shards. Processes that do not
+wait for one another, such as the tasks of a cluster's array, write a part each:
+--part 1/8, --part 2/8, ... into the same folder. The last one finishes the cache.
 """
 
 
@@ -51,6 +54,9 @@ Under `accelerate launch` the processes share the shards.
 def cache_command(
     arguments: ConfigArguments = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes, and write nothing.")] = False,
+    part: Annotated[
+        str | None, typer.Option("--part", metavar="I/N", help="Write the Ith of N parts alone.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     from qtarget.job.config.flags import parse_arguments
@@ -59,9 +65,22 @@ def cache_command(
 
     if as_json and not dry_run:
         raise Refusal("--json is for --dry-run; `qtarget teacher verify FOLDER --json` tells of a cache that is there.")
+    if part is not None and dry_run:
+        raise Refusal("--part writes a part of a cache, and --dry-run tells of the whole cache; leave one of them out.")
+    own = _part_of(part)
     with diverted_noise(), preparation():
         prepared = prepare_caches(read_job(parse_arguments(arguments or [])))
-    return _show_dry_run(prepared, as_json) if dry_run else write_caches(prepared)
+    return _show_dry_run(prepared, as_json) if dry_run else write_caches(prepared, own)
+
+
+def _part_of(text: str | None) -> "CachePart":
+    from qtarget.teacher.cache import CachePart
+    from qtarget.teacher.cache.parts import WHOLE_CACHE
+
+    try:
+        return WHOLE_CACHE if text is None else CachePart.parse(text)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
 
 
 def _show_dry_run(prepared: "PreparedCaches", as_json: bool) -> None:

@@ -7,19 +7,27 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from qtarget.disk.files import remove_drafts
 from qtarget.disk.held_folders import HOLDER, LOCK, SecondWriterError, held_folder, is_same_lock, replaced_folder_error
 
 
+def _nobody() -> None:
+    """No other processes than those that hold the lock write into the folder."""
+
+
 @contextmanager
-def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
+def one_writer(folder: Path, check_others: Callable[[], None] = _nobody) -> Iterator[Callable[[], None]]:
     """Lock a folder for writing, and delete what a killed writer left unfinished in it.
 
     The system releases the lock when the process ends, however it ends. It holds the lock's file, and not its name:
     once the folder was removed or replaced, whatever `qtarget.disk` writes into it is refused, and so is a call of the
     function that the block is given, for files that others write.
+
+    Args:
+        check_others: called under the lock, before anything is deleted; refuses by an error of its own where processes
+            that hold another lock write into the folder.
 
     Raises:
         SecondWriterError: another process holds the lock; names the folder, the process, and what to do. Or, out of the
@@ -27,16 +35,10 @@ def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
         OSError: the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise SecondWriterError(
-            f"{folder} is being written by {_holder(folder)}. Wait until it has finished, or stop it; a process that "
-            "was killed holds nothing."
-        ) from error
+    lock = _locked(folder, 0.0)
     held = (folder / LOCK).stat()
     try:
+        check_others()
         remove_drafts(folder, LOCK)
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         (folder / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
@@ -46,6 +48,35 @@ def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
         if is_same_lock(folder, held):  # else the note is another's
             (folder / HOLDER).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def locked_for_a_moment(folder: Path, patience: float) -> Iterator[None]:
+    """Hold a folder's lock while the block runs, for something short that several processes may do one after another.
+
+    Args:
+        patience: seconds to wait for it.
+
+    Raises:
+        SecondWriterError: another process holds it for longer; names it.
+    """
+    lock = _locked(folder, patience)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _locked(folder: Path, patience: float) -> BaseFileLock:
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout as error:
+        raise SecondWriterError(
+            f"{folder} is being written by {_holder(folder)}. Wait until it has finished, or stop it; a process that "
+            "was killed holds nothing."
+        ) from error
+    return lock
 
 
 def held_by(folder: Path) -> str | None:

@@ -1,7 +1,7 @@
 """`qtarget teacher cache`: write what a run's teachers and reference predict at each token of its rows to disk."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from qtarget.job.build import remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.cache_cost import tokens_kept
 from qtarget.job.rows.rendering import RenderedRows, render
-from qtarget.job.teacher_cache_view import CacheProgress, print_summary
+from qtarget.job.teacher_cache_view import CacheProgress, print_part, print_summary
 from qtarget.models.loading import tokenizer_of
 from qtarget.models.pickled_weights import ALLOW
 from qtarget.models.sharding import OVER_RANKS
@@ -32,8 +32,10 @@ from qtarget.teacher import (
     load_live_model,
     number_of_tokens,
 )
-from qtarget.teacher.cache import CachePlan, plan_cache, verify_cache, write_cache
+from qtarget.teacher.cache import CachePart, CachePlan, Ranks, plan_cache, verify_cache, write_cache
 from qtarget.teacher.cache.contents import check_by_mass
+from qtarget.teacher.cache.format import is_whole_cache
+from qtarget.teacher.cache.parts import WHOLE_CACHE
 from qtarget.teacher.cache.same_teacher import check_same_teacher
 from qtarget.teacher.cache.writer import shards_on_disk
 from qtarget.teacher.served_store import open_store
@@ -191,9 +193,12 @@ def _student_dtype(job: Job) -> str:
     return str(dtype or job.model_args.dtype or "float32")
 
 
-def write_caches(prepared: PreparedCaches) -> None:
+def write_caches(prepared: PreparedCaches, part: CachePart = WHOLE_CACHE) -> None:
     """Ask one model after the other, and write what each predicts. The first rank shows progress, and a table at the
     end.
+
+    Args:
+        part: of each cache, that these ranks write.
 
     Raises:
         Refusal: a model does not load or fit, its folder holds another cache, or another process is writing to it.
@@ -203,7 +208,7 @@ def write_caches(prepared: PreparedCaches) -> None:
     for model in prepared.models:
         asked = open_to_cache(model, prepared.job, prepared.rendered)
         plan = plan_to_write(model, asked, prepared)
-        _write_cache(model, plan, asked.keeping(plan.keep), prepared)
+        _write_cache(model, plan, asked.keeping(plan.keep), replace(prepared.rendered.ranks, part=part))
 
 
 def plan_to_write(model: ModelToCache, asked: AskedModel, prepared: PreparedCaches) -> CachePlan:
@@ -226,8 +231,7 @@ def plan_to_write(model: ModelToCache, asked: AskedModel, prepared: PreparedCach
         raise Refusal(str(error)) from error
 
 
-def _write_cache(model: ModelToCache, plan: CachePlan, asked: AskedModel, prepared: PreparedCaches) -> None:
-    ranks = prepared.rendered.ranks
+def _write_cache(model: ModelToCache, plan: CachePlan, asked: AskedModel, ranks: Ranks) -> None:
     try:
         if asked.may_change:
             check_same_teacher(model.folder, plan, asked.answer)
@@ -237,8 +241,10 @@ def _write_cache(model: ModelToCache, plan: CachePlan, asked: AskedModel, prepar
                 return asked.answer(documents, progress.on_batch)
 
             write_cache(model.folder, plan, answer, ranks, progress.on_shard)
-        if ranks.rank == 0:
+        if ranks.rank == 0 and is_whole_cache(model.folder):
             print_summary(verify_cache(model.folder), progress)
+        elif ranks.rank == 0:
+            print_part(len(shards_on_disk(model.folder, plan)), progress)
     except ValueError as error:
         raise Refusal(str(error)) from error
     except KeyboardInterrupt as stopped:

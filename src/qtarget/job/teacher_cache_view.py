@@ -17,6 +17,7 @@ from qtarget.console import SafeConsole
 from qtarget.disk.sizes import in_bytes
 from qtarget.teacher.cache import CachePlan, CacheShard, Ranks, Report
 from qtarget.teacher.cache.contents import by_mass_of, tokens_in
+from qtarget.teacher.cache.parts import WHOLE_CACHE
 from qtarget.teacher.cache.recompute import Recomputation
 from qtarget.teacher.cache.verify import histogram_lines
 
@@ -26,7 +27,7 @@ _LINE_SECONDS = 10.0
 
 @dataclass
 class CacheProgress:
-    """Progress of this rank's share of a cache: tokens, tokens a second, time left. The first rank shows it.
+    """Progress of this rank's share of a cache or a part: tokens, tokens a second, time left. The first rank shows it.
 
     Attributes:
         asked: tokens of text that went through the model.
@@ -50,7 +51,7 @@ class CacheProgress:
     @property
     def total(self) -> int:
         """Tokens of this rank's shards."""
-        return sum(tokens_in(shard) for shard in self.plan.shards[self.ranks.rank :: self.ranks.ranks])
+        return self._tokens_of(self.ranks.share_of(len(self.plan.shards)))
 
     @property
     def rate(self) -> float:
@@ -93,13 +94,18 @@ class CacheProgress:
             self._last_line = time.monotonic()
             self._console.print(Text(self._line()))
 
+    def _tokens_of(self, shards: range) -> int:
+        return sum(tokens_in(self.plan.shards[index]) for index in shards)
+
     def _heading(self) -> str:
-        plan = self.plan
+        plan, part = self.plan, self.ranks.part
         size = f"{_shards(len(plan.shards))}, {'about' if plan.by_mass is None else 'at most'} {in_bytes(plan.bytes)}"
-        return f"{self.name}: {plan.tokens:,} tokens in {size}, to {self.folder}"
+        own = "" if part == WHOLE_CACHE else f"; part {part}: {_shards(len(self.ranks.part_of(len(plan.shards))))}"
+        return f"{self.name}: {plan.tokens:,} tokens in {size}, to {self.folder}{own}"
 
     def _line(self) -> str:
-        done, total = self.ranks.ranks * (self.asked + self.on_disk), self.plan.tokens
+        done = self.ranks.ranks * (self.asked + self.on_disk)
+        total = self._tokens_of(self.ranks.part_of(len(self.plan.shards)))
         left = max(total - done, 0) / self.rate if self.asked else 0.0
         return f"{min(done, total):,} of {total:,} tokens, {self.rate:,.0f} tokens/s, {_duration(left)} left"
 
@@ -118,6 +124,21 @@ def print_summary(report: Report, progress: CacheProgress) -> None:
     SafeConsole().print(_table({**_rows(report), **rows}))
     if report.warning is not None:
         SafeConsole(soft_wrap=True).print(report.warning, style="yellow")
+
+
+def print_part(there: int, progress: CacheProgress) -> None:
+    """Print that a part is written, and what lacks of the cache.
+
+    Args:
+        there: finished shards of all parts.
+    """
+    shards, part = len(progress.plan.shards), progress.ranks.part
+    speed = f" ({progress.rate:,.0f} tokens/s, in {_duration(progress.seconds)})" if progress.asked else ""
+    said = (
+        f"part {part} of {progress.folder} is written{speed}: {there:,} of {_shards(shards)} are there. The last of "
+        f"the {part.of} parts finishes the cache; so does the same command without `--part`."
+    )
+    SafeConsole(soft_wrap=True).print(Text(said))
 
 
 def report_view(report: Report, _width: int) -> RenderableType:

@@ -5,6 +5,7 @@ format    the files of a cache: plan, shards, manifest
 ragged    as many tokens kept as their mass asks for, as bytes
 writer    shards written one by one, by any number of ranks; a run that is started again goes on from them
 reader    `Cache`: answers about documents, from memory-mapped shards
+parts     which part of a cache a process writes, and who else writes
 growing   `GrowingCache`: the same while the cache is still being written
 verify    every number of a cache checked
 some_rows  the token ids of some documents, by which their teacher can be asked again
@@ -15,6 +16,7 @@ same_teacher  whether a server still has the model that a begun cache is of
 from qtarget.teacher.cache.contents import ByMass, CacheOrigin, CachePlan, plan_cache
 from qtarget.teacher.cache.format import CacheShard, Manifest
 from qtarget.teacher.cache.growing import GrowingCache, follow_cache
+from qtarget.teacher.cache.parts import CachePart
 from qtarget.teacher.cache.reader import Cache, open_cache
 from qtarget.teacher.cache.verify import Report, verify_cache
 from qtarget.teacher.cache.writer import Ranks, write_cache
@@ -23,6 +25,7 @@ __all__ = [
     "ByMass",
     "Cache",
     "CacheOrigin",
+    "CachePart",
     "CachePlan",
     "CacheShard",
     "GrowingCache",

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from qtarget.disk.files import read_json_object
-from qtarget.disk.one_writer import held_by
 from qtarget.teacher.cache.contents import key_of
 from qtarget.teacher.cache.format import (
     DOCUMENTS,
@@ -29,6 +28,7 @@ from qtarget.teacher.cache.format import (
     shard_name,
     sidecar_name,
 )
+from qtarget.teacher.cache.parts import writer_of
 from qtarget.teacher.cache.reader import WRITE_AGAIN, Cache, Index, check_shard, hash_progress, open_cache, shard_index
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
@@ -65,7 +65,7 @@ class GrowingCache(Cache):
         alone = speaks = time.monotonic()
         there = self._there()
         while not self._arrived(shard):
-            now, writer, before = time.monotonic(), held_by(self.folder), there
+            now, writer, before = time.monotonic(), writer_of(self.folder), there
             there = self._there()
             if writer is not None or there != before:
                 alone = now

@@ -170,18 +170,25 @@ def padded(parts: Sequence[RaggedRows]) -> KeptLogprobs:
     """The tokens of several parts, in order, as wide as the token of which most is kept: an empty slot has the id −1
     and no mass."""
     one = parts[0] if len(parts) == 1 else RaggedRows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    tokens, width = len(one.counts), int(one.counts.max())
-    at = np.repeat(np.arange(tokens) * width - one.starts, one.counts) + np.arange(len(one.ids))
-    ids = np.full(tokens * width, -1, np.int32)
-    logprobs = np.full(tokens * width, -np.inf, one.logprobs.dtype)
-    ids[at], logprobs[at] = one.ids, one.logprobs
+    ids_TK, logprobs_TK = _rows_of(one)
     return KeptLogprobs(
-        torch.from_numpy(ids).view(tokens, width),
-        torch.from_numpy(logprobs).view(tokens, width),
+        torch.from_numpy(ids_TK),
+        torch.from_numpy(logprobs_TK),
         torch.from_numpy(one.log_tail.astype(np.float32)),
         torch.from_numpy(one.label_logprobs.astype(np.float32)),
         torch.from_numpy(one.entropy),
     )
+
+
+def _rows_of(one: RaggedRows) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and log-probabilities as wide as the widest token."""
+    tokens, width = len(one.counts), int(one.counts.max())
+    if len(one.ids) == tokens * width:  # every slot is taken
+        return one.ids.reshape(tokens, width), one.logprobs.reshape(tokens, width)
+    ids_TK, logprobs_TK = np.full((tokens, width), -1, np.int32), np.full((tokens, width), -np.inf, one.logprobs.dtype)
+    is_kept_TK = np.arange(width) < one.counts[:, None]
+    ids_TK[is_kept_TK], logprobs_TK[is_kept_TK] = one.ids, one.logprobs
+    return ids_TK, logprobs_TK
 
 
 def packed_bytes(kept: KeptLogprobs, documents: Sequence[Document], parts: Mapping[str, Any]) -> float:
@@ -233,7 +240,9 @@ class _Planes:
         own, self.at = self.buffer[self.at : self.at + count * stored], self.at + count * stored
         if dtype.itemsize == 1:
             return own
-        values = (np.empty if stored == dtype.itemsize else np.zeros)((count, dtype.itemsize), np.uint8)
-        for byte in range(stored):
-            values[:, byte] = own[byte * count : (byte + 1) * count]
-        return values.reshape(-1).view(dtype)
+        planes = own.reshape(stored, count)
+        values = planes[-1].astype(_bits(dtype))
+        for plane in planes[-2::-1]:
+            values <<= 8
+            values |= plane
+        return values.view(dtype)

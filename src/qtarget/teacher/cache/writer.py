@@ -1,18 +1,22 @@
-"""Writing a cache shard by shard: a run that was killed goes on with the next one, and several ranks share the work."""
+"""Writing a cache shard by shard: a run that was killed goes on with the next one, and several ranks share the work.
+
+Ranks are processes of one group, which wait for one another. Parts are groups that do not; see `parts`.
+"""
 
 import errno
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import save
 
 from qtarget.disk.files import file_digest, is_draft, read_json_object, replace_file
 from qtarget.disk.held_folders import HOLDER, LOCK, check_not_replaced, held_folder
-from qtarget.disk.one_writer import one_writer
+from qtarget.disk.one_writer import locked_for_a_moment, one_writer
 from qtarget.disk.os_errors import DISK_FULL, REASONS, FullDiskError
 from qtarget.disk.sizes import in_bytes
 from qtarget.teacher.cache.contents import CachePlan, changed_parts, key_of, tokens_in
@@ -30,11 +34,14 @@ from qtarget.teacher.cache.format import (
     sidecar_name,
     to_json,
 )
+from qtarget.teacher.cache.parts import PART_FOLDER, WHOLE_CACHE, CachePart, check_no_parts, check_same_parts
 from qtarget.teacher.cache.some_rows import SOME_ROWS, some_rows
 from qtarget.teacher.distributions import KeptLogprobs
 from qtarget.teacher.documents import Document
 
 _OWN_FILES = {LOCK, HOLDER}
+PLAN_S = 30.0
+"""Seconds that a part waits for the cache's lock, which other parts hold while they compare the plan."""
 Answer = Callable[[Sequence[Document]], KeptLogprobs]
 
 
@@ -44,15 +51,27 @@ def _alone() -> None:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of the processes that write a cache together this one is. Rank i % ranks writes shard i.
+    """Which of the processes that write a cache together this one is. Of the shards of a part, which may be the whole,
+    rank i % ranks writes the ith.
 
     Attributes:
         barrier: waits for all ranks, as `accelerator.wait_for_everyone` does.
+        part: the part of the cache that these ranks write; others, which are not waited for, write the others.
     """
 
     rank: int = 0
     ranks: int = 1
     barrier: Callable[[], None] = _alone
+    part: CachePart = WHOLE_CACHE
+
+    def share_of(self, shards: int) -> range:
+        """Which shards this rank writes, of as many as there are."""
+        number, of = self.part.number, self.part.of
+        return range(number - 1 + of * self.rank, shards, of * self.ranks)
+
+    def part_of(self, shards: int) -> range:
+        """Which shards all ranks write."""
+        return replace(self, rank=0, ranks=1).share_of(shards)
 
 
 def write_cache(
@@ -62,7 +81,8 @@ def write_cache(
     ranks: Ranks | None = None,
     on_shard: Callable[[CacheShard, bool], None] | None = None,
 ) -> None:
-    """Write the shards that a cache lacks, then its manifest.
+    """Write the shards that a cache lacks, then its manifest: of a part its own shards, and the manifest where they
+    were the last.
 
     Args:
         answer: gets what is to be kept, as `lambda documents: kept_logprobs(model, documents, plan.keep)` does.
@@ -76,31 +96,51 @@ def write_cache(
     ranks = ranks or Ranks()
     with _full_disk_explained(folder, plan), ExitStack() as stack:
         if ranks.rank == 0:
-            stack.enter_context(_locked_folder(folder, plan))
+            stack.enter_context(_locked_folder(folder, plan, ranks.part))
         ranks.barrier()
         stack.enter_context(held_folder(folder))  # by the first rank, for all
         _RankWriter(folder, plan, answer, on_shard or (lambda shard, was_there: None)).write(ranks)
         ranks.barrier()
         if ranks.rank == 0:
-            _finish(folder, plan)
+            _finish(folder, plan, ranks.part)
         ranks.barrier()
 
 
 @contextmanager
-def _locked_folder(folder: Path, plan: CachePlan) -> Iterator[None]:
-    """Lock the folder, with the plan in it."""
+def _locked_folder(folder: Path, plan: CachePlan, part: CachePart) -> Iterator[None]:
+    """Lock the folder, or a part of the cache in it, with the plan there."""
     folder.mkdir(parents=True, exist_ok=True)
     _check_folder(folder)
-    with one_writer(folder):
-        if (folder / PLAN).exists():
-            _check_plan(folder, plan)
-        else:
-            shards = [{"documents": len(shard), "tokens": tokens_in(shard)} for shard in plan.shards]
-            replace_file(folder / PLAN, to_json({"key": plan.key, "parts": plan.parts, "shards": shards}))
-        _write_digests(folder, plan)
-        if not (folder / SOME_ROWS).exists():
-            replace_file(folder / SOME_ROWS, some_rows(plan.shards))
+    if part == WHOLE_CACHE:
+        with one_writer(folder, partial(check_no_parts, folder)):
+            _write_plan(folder, plan)
+            yield
+        return
+    with one_writer(folder / part.folder):
+        with locked_for_a_moment(folder, PLAN_S):
+            check_same_parts(folder, part)
+            _write_plan(folder, plan)
+        _remove_drafts_of(folder, Ranks(part=part).share_of(len(plan.shards)))
         yield
+
+
+def _remove_drafts_of(folder: Path, shards: range) -> None:
+    """Delete what killed writers left unfinished of some shards."""
+    for path in (path for index in shards for path in folder.glob(f".shard-{index:05d}.*")):
+        if is_draft(path):
+            path.unlink(missing_ok=True)
+
+
+def _write_plan(folder: Path, plan: CachePlan) -> None:
+    """Write the plan and what goes with it, or compare it."""
+    if (folder / PLAN).exists():
+        _check_plan(folder, plan)
+    else:
+        shards = [{"documents": len(shard), "tokens": tokens_in(shard)} for shard in plan.shards]
+        replace_file(folder / PLAN, to_json({"key": plan.key, "parts": plan.parts, "shards": shards}))
+    _write_digests(folder, plan)
+    if not (folder / SOME_ROWS).exists():
+        replace_file(folder / SOME_ROWS, some_rows(plan.shards))
 
 
 def _write_digests(folder: Path, plan: CachePlan) -> None:
@@ -112,6 +152,7 @@ def _write_digests(folder: Path, plan: CachePlan) -> None:
 
 def _check_folder(folder: Path) -> None:
     names = {path.name for path in folder.iterdir() if not is_draft(path)} - _OWN_FILES
+    names = {name for name in names if not PART_FOLDER.fullmatch(name)}
     if names and PLAN not in names:
         raise ValueError(
             f"{folder} holds {sorted(names)[0]} and no {PLAN}, so it is no teacher cache; name a folder that is "
@@ -145,7 +186,7 @@ class _RankWriter:
     def write(self, ranks: Ranks) -> None:
         with ThreadPoolExecutor(1) as disk:
             before: Future | None = None
-            for index in range(ranks.rank, len(self.plan.shards), ranks.ranks):
+            for index in ranks.share_of(len(self.plan.shards)):
                 shard = finished_shard(self.folder, self.plan, index)
                 if shard:
                     self.on_shard(shard, True)
@@ -213,8 +254,17 @@ def finished_shard(folder: Path, plan: CachePlan, index: int) -> CacheShard | No
         return None
 
 
-def _finish(folder: Path, plan: CachePlan) -> None:
+def _finish(folder: Path, plan: CachePlan, part: CachePart) -> None:
+    """Write the manifest; of a part, where every other part's shards are whole."""
+    if part != WHOLE_CACHE and not _is_written(folder, plan):
+        return
     names = [sidecar_name(shard_name(index)) for index in range(len(plan.shards))]
     content = manifest_json(plan.parts, [CacheShard(**read_json_object(folder / name, REMEDY)) for name in names])
     if not (folder / MANIFEST).is_file() or (folder / MANIFEST).read_bytes() != content:
         replace_file(folder / MANIFEST, content)
+
+
+def _is_written(folder: Path, plan: CachePlan) -> bool:
+    """Whether all shards are there, by whomever, and whole."""
+    shards = range(len(plan.shards))
+    return len(shards_on_disk(folder, plan)) == len(shards) and all(finished_shard(folder, plan, i) for i in shards)
