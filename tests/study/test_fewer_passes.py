@@ -9,7 +9,7 @@ import pytest
 from qtarget.disk.pages import filled
 from qtarget.study.tuned.analysis import finished_settings
 from qtarget.study.tuned.design import TunedStudy, chosen_for
-from qtarget.study.tuned.fewer_passes import ARMS_OF_THE_FIRST, FIVE_PASSES, ONE_PASS, PASSES_STUDY
+from qtarget.study.tuned.fewer_passes import ARMS_OF_THE_FIRST, FIVE_PASSES_STEPS, ONE_PASS_STEPS, PASSES_STUDY
 from qtarget.study.tuned.outcome import known_outcome, path_of
 from qtarget.study.tuned.page import study_parts
 from qtarget.study.tuned.protocol import kept_protocol
@@ -28,9 +28,9 @@ def study() -> TunedStudy:
 
 def test_few_steps_are_one_pass_and_five_over_the_rows():
     rows, batch = PASSES_STUDY.demonstrations, PASSES_STUDY.settings[0].world.batch_size
-    assert [round(steps * batch / rows) for steps in (ONE_PASS, FIVE_PASSES)] == [1, 5]
+    assert [round(steps * batch / rows) for steps in (ONE_PASS_STEPS, FIVE_PASSES_STEPS)] == [1, 5]
     few = [arm for arm in PASSES_STUDY.arms if arm.name.endswith("passes")]
-    assert [{each.steps for each in arm.configurations} for arm in few] == [{ONE_PASS, FIVE_PASSES}] * 2
+    assert [{each.steps for each in arm.configurations} for arm in few] == [{ONE_PASS_STEPS, FIVE_PASSES_STEPS}] * 2
     assert [len({each.label for each in arm.configurations}) for arm in few] == [6, 6]
     assert study_of("passes") is PASSES_STUDY
 

@@ -5,7 +5,7 @@ from qtarget.study.tuned.design import Contrast, TunedStudy
 from qtarget.study.tuned.settings import Setting
 from qtarget.study.tuned.tuned_arms import OURS, StudyArm, grid, spread, study_arms
 
-ONE_PASS, FIVE_PASSES = 10, 50
+ONE_PASS_STEPS, FIVE_PASSES_STEPS = 10, 50
 """Optimizer steps: 300 rows, 32 a step."""
 SFT_FEW, OURS_FEW = "sft, 1 or 5 passes", "target-sft, 1 or 5 passes"
 ARMS_OF_THE_FIRST = ("base", "sft", OURS)
@@ -28,7 +28,7 @@ _STATED = {
 }
 
 
-def arms_of_fewer_passes(short: int = ONE_PASS, long: int = FIVE_PASSES) -> tuple[StudyArm, ...]:
+def arms_of_fewer_passes(short: int = ONE_PASS_STEPS, long: int = FIVE_PASSES_STEPS) -> tuple[StudyArm, ...]:
     """Three arms of the first study and two with few steps, which a smaller study has fewer of."""
     etas = ({"eta": 0.2}, {"eta": 0.5}, {"eta": 0.8})
     return (
