@@ -22,10 +22,9 @@ from regret_design import (
     full_budget,
     most_spent,
     plain_arms,
-    raced_arm,
     raced_arms,
 )
-from search_regret import RESULTS, STUDY_RESULTS, RegretFolders, eta_arm
+from search_regret import RESULTS, STUDY_RESULTS, RegretFolders, chosen_then, chosen_today, eta_arm
 
 from qtarget.disk.files import read_json_object
 from qtarget.disk.pages import markdown, rewrite_page
@@ -39,9 +38,9 @@ from qtarget.study.tuned.settings import TWELVE, Setting
 from qtarget.study.tuned.tuned_arms import COMMON
 
 PAGE = Path(__file__).parents[1] / "docs" / "search.md"
-SEARCH, WHOLE_TUNING, ETA_ALWAYS, SFT_ALWAYS, RANDOM = WAYS = (
-    "`qtarget search`, a quarter of the tuning", "the whole tuning", "always target-sft η=0.5", "always sft",
-    "random arm",
+SEARCH, SEARCH_TODAY, WHOLE_TUNING, ETA_ALWAYS, SFT_ALWAYS, RANDOM = WAYS = (
+    "`qtarget search`, a quarter of the tuning", "the same searches, by today's rule", "the whole tuning",
+    "always target-sft η=0.5", "always sft", "random arm",
 )  # fmt: skip
 NOT_YET = "Not run yet: `make search-regret`."
 Table = list[list[float]]
@@ -55,8 +54,8 @@ class FoundSetting:
     Attributes:
         search: what was kept of it.
         study: the study's results.
-        chosen: the arm in best.yaml.
-        by_search, by_eta: tests of two configurations.
+        chosen: the arm in best.yaml, by the rule that the searches ran with.
+        by_search, by_today, by_eta: tests of that arm, of the one that today's rule puts there, and of η = 0.5.
     """
 
     setting: Setting
@@ -64,6 +63,7 @@ class FoundSetting:
     study: SettingResult
     chosen: RacedArm
     by_search: ArmResult
+    by_today: ArmResult
     by_eta: ArmResult
 
     @cached_property
@@ -85,7 +85,12 @@ class FoundSetting:
         """The test of what a way chooses; of the random arm, the mean of all."""
         if way == RANDOM:
             return np.mean([arm.by_model(COMMON) for arm in self.arms.values()], axis=0).tolist()
-        of = {SEARCH: self.by_search, ETA_ALWAYS: self.by_eta, SFT_ALWAYS: self.arms["sft"]}
+        of = {
+            SEARCH: self.by_search,
+            SEARCH_TODAY: self.by_today,
+            ETA_ALWAYS: self.by_eta,
+            SFT_ALWAYS: self.arms["sft"],
+        }
         return of.get(way, self.arms[self.tuned_best]).by_model(COMMON)
 
     def regret(self, way: str) -> SeedsDifference:
@@ -128,16 +133,13 @@ def found_setting(setting: Setting, results: Path = RESULTS) -> FoundSetting | N
     if not folders.search(setting).is_file():
         return None
     search = read_json_object(folders.search(setting), "take it from version control")
-    (keys,) = [each["keys"] for each in search["outcome"]["arms"] if each["name"] == search["outcome"]["best"]]
-    chosen = raced_arm(keys)
-    tests = [_tested(setting, arm, folders.tests) for arm in (chosen, eta_arm())]
+    arms = chosen_then(search["outcome"]), chosen_today(search["outcome"]), eta_arm()
+    tests = [_tested(setting, arm, folders.tests) for arm in arms]
     study = finished_setting(STUDY, setting, STUDY_RESULTS)
     if study is None or None in tests:
         return None
-    by_search, by_eta = tests
-    assert by_search is not None
-    assert by_eta is not None
-    return FoundSetting(setting, search, study, chosen, by_search, by_eta)
+    by_search, by_today, by_eta = (test for test in tests if test is not None)
+    return FoundSetting(setting, search, study, arms[0], by_search, by_today, by_eta)
 
 
 def _tested(setting: Setting, arm: RacedArm, tests: Path) -> ArmResult | None:

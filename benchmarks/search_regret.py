@@ -204,13 +204,28 @@ def eta_arm() -> RacedArm:
     return RacedArm(next(arm for arm in plain_arms() if arm.name == OURS), ETA)
 
 
+def chosen_then(outcome: Mapping[str, Any]) -> RacedArm:
+    """The arm in best.yaml, by the rule of the search that was run: the higher mean in the confirmation."""
+    return _named_arm(outcome, outcome["best"])
+
+
+def chosen_today(outcome: Mapping[str, Any]) -> RacedArm:
+    """The arm that today's rule puts there: the race's winner, unless the confirmation is clearly against it."""
+    is_against = outcome["confirmation"] is not None and outcome["confirmation"]["difference"]["high"] < 0
+    return _named_arm(outcome, outcome["other"] if is_against else outcome["winner"])
+
+
+def _named_arm(outcome: Mapping[str, Any], name: str) -> RacedArm:
+    (keys,) = [each["keys"] for each in outcome["arms"] if each["name"] == name]
+    return raced_arm(keys)
+
+
 def conduct(settings: Sequence[Setting], folders: RegretFolders) -> None:
     """Every search that is missing, then the tests of what they chose."""
     keep_protocol(folders.results)
     found = {setting: search_of(setting, folders)["outcome"] for setting in settings}
     for setting, outcome in found.items():
-        (keys,) = [each["keys"] for each in outcome["arms"] if each["name"] == outcome["best"]]
-        for arm in (raced_arm(keys), eta_arm()):
+        for arm in (chosen_then(outcome), chosen_today(outcome), eta_arm()):
             tested(setting, arm, folders)
 
 

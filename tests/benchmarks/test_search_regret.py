@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import qtarget as qt
 from qtarget import lab
 from qtarget.disk.files import write_digested_json
 from qtarget.search import run_search
+from qtarget.search.search_outcome import advised
 from qtarget.study.fine_tuning import lab_trainer
 from qtarget.study.own_commands import BY_ITSELF, FailedCommandError
 from qtarget.study.tuned.analysis import regrets
@@ -201,3 +203,13 @@ def test_a_search_raced_every_arm_and_spent_no_more_than_its_quarter(regret):
         assert [arm["keys"] for arm in each.search["outcome"]["arms"]] == [arm.keys for arm in design.raced_arms()]
         rungs = sum(45 * 2**rung for arm in each.search["outcome"]["arms"] for rung in range(len(arm["rungs"])))
         assert each.spent.steps == rungs + 2 * 3 * 90
+
+
+def test_todays_rule_is_that_of_the_command(regret):
+    module, arm = regret["search_regret"], SimpleNamespace
+    for each in regret["regret_page"].found_settings():
+        outcome = each.search["outcome"]
+        confirmation = arm(difference=arm(**outcome["confirmation"]["difference"]))
+        name = advised(outcome["winner"], outcome["other"], confirmation)
+        (keys,) = [one["keys"] for one in outcome["arms"] if one["name"] == name]
+        assert module.chosen_today(outcome).keys == keys
