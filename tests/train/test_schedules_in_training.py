@@ -236,7 +236,8 @@ def test_a_step_whose_tokens_weigh_nothing_leaves_taids_pace_to_the_steps(tmp_pa
     ]
     run = trainer(tmp_path, "taid", {"start": 0.2}, Dataset.from_list(rows), train_sampling_strategy="sequential")
     run.train()
-    assert run.seen[:2] == [0, 0.25] and run.run_progress.now >= 1
+    assert run.seen[:2] == [0, 0.25]
+    assert run.run_progress.now == 1
 
 
 def test_methods_without_a_schedule_write_no_schedule(tmp_path):

@@ -1,5 +1,6 @@
 """The prompts of rows: as they came, and as the token ids under which the student is trained on their completions."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from qtarget.data.chat.chat_template import ChatTemplate
 from qtarget.data.chat.conversation import Conversation
 from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import plain_prompt, prompt_ids, refuse_two_bos
+from qtarget.evaluate.tasks.fields import content_id
 from qtarget.job.config.checked_job import DataSource, Job
 from qtarget.job.rows.layout import ANY_TEMPLATE, training_rows
 from qtarget.job.rows.mixtures import load_sets
@@ -41,6 +43,17 @@ class SampledPrompt:
     carried: Mapping[str, Any] = field(default_factory=dict)
     row: Mapping[str, Any] = field(default_factory=dict)
     place: str = ""
+
+    @property
+    def told(self) -> str:
+        """What a teacher reads in the prompt's place, as JSON; "" where it reads the prompt itself."""
+        given = self.carried.get(TEACHER_PROMPT, self.prompt)
+        return "" if given == self.prompt else json.dumps(given, sort_keys=True)
+
+    @property
+    def name(self) -> str:
+        """The same for the same token ids under which a teacher is told the same."""
+        return content_id(" ".join(map(str, self.ids)), *filter(None, [self.told]))
 
     @property
     def text(self) -> str:
