@@ -227,7 +227,9 @@ def test_a_crossfade_is_the_two_teachers_at_their_exponents_of_the_moment(now: f
 
 
 def test_a_schedule_that_is_none_is_called_so_and_the_example_is_one():
-    with pytest.raises(ValueError, match=r"'too': 1} is no schedule that eta takes; .*for example eta={'from': 0, 'to': 1}"):
+    with pytest.raises(
+        ValueError, match=r"'too': 1} is no schedule that eta takes; .*for example eta={'from': 0, 'to': 1}"
+    ):
         qt.method("target-sft", eta={"from": 0, "too": 1})
 
 
@@ -237,9 +239,9 @@ def test_position_as_one_number_is_refused_in_words():
     for call in (qt.q_target_loss, qt.target_distribution):
         with pytest.raises(ValueError, match=r"position=0.5 is .*pass position=share, shaped like labels"):
             call(case.logits, case.labels, case.method, teacher=teacher, position=0.5)
+    head = qt.Head(torch.eye(case.logits.shape[-1], dtype=torch.float64))
+    kept = qt.Dense(teacher, head)
     with pytest.raises(ValueError, match=r"position=0.5 is .*pass position=share, shaped like labels"):
-        head = qt.Head(torch.eye(case.logits.shape[-1], dtype=torch.float64))
-        kept = qt.Dense(teacher, head)
         qt.linear_q_target_loss(case.logits, head, case.labels, case.method, teacher=kept, position=0.5)
 
 
