@@ -103,6 +103,15 @@ def test_equal_prompts_have_one_right_answer_whatever_the_teacher_is_told(here, 
     assert "ask the same and give other answers in `answer`" in said.err
 
 
+def test_rows_of_prompts_alone_are_sent_to_the_key_that_takes_them(here, capsys):
+    write_rows(here / "rows.jsonl", [{"prompt": row["prompt"], "answer": row["answer"]} for row in lab_rows()])
+    said = sampled(capsys)
+    assert said.code == 2
+    assert "prompts and no completions" in said.err
+    assert "`sample: {prompts: rows.jsonl}`" in said.err
+    assert sampled(capsys, "--prompts", "rows.jsonl").code == 0
+
+
 def test_each_row_says_who_wrote_it_and_can_be_drawn_again(here, capsys):
     assert sampled(capsys, "--temperature", "0.7").code == 0
     row = rows_in(here / "s")[0]

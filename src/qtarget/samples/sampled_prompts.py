@@ -21,6 +21,10 @@ from qtarget.train.row_door import door_style
 
 CARRIED = ("tools", "chat_template_kwargs", TEACHER_PROMPT)
 """Columns of a row that stay with its prompt."""
+HOLDS_ANSWERS = {
+    "completion", "chosen", "messages", "conversations", "instruction", "question", "text", "input_ids", "response",
+}  # fmt: skip
+"""Columns beside `prompt` by which rows are more than prompts."""
 ANY_ANSWER = "."
 """Stands for the completion of rows that have none: it is never asked nor trained on."""
 PromptOfRow = str | list[dict[str, Any]]
@@ -128,6 +132,7 @@ def _sources(job: Job) -> Iterator[_RowSource]:
 def _prompts_of(source: _RowSource, job: Job, how: Rendering) -> Iterator[SampledPrompt]:
     rows = _with_any_answer(source.rows) if source.is_own else source.rows
     policy = RowPolicy("sample" if source.is_own else "train", job.args.bad_rows, Asker.COMMAND_LINE)
+    _check_completions(source, job)
     opened = open_rows(
         rows, policy, how.style, columns=source.columns, text_field=job.args.dataset_text_field,
         takes_last_answer=how.format is not None,
@@ -154,6 +159,19 @@ def _with_any_answer(rows: Dataset) -> Dataset:
     is_text = isinstance(rows[0]["prompt"], str) if len(rows) else True
     answer = ANY_ANSWER if is_text else [{"role": "assistant", "content": ANY_ANSWER}]
     return rows.add_column("completion", [answer] * len(rows))
+
+
+def _check_completions(source: _RowSource, job: Job) -> None:
+    """Refuse training rows that are prompts alone, which a key of their own takes."""
+    names = set(column_names(source.rows))
+    if source.is_own or source.columns or "prompt" not in names or names & HOLDS_ANSWERS:
+        return
+    given = job.given["train_dataset"]
+    line = f"`sample: {{prompts: {given if isinstance(given, str) else 'FILE'}}}`"
+    raise ValueError(
+        f"the train data set has prompts and no completions, and its rows are trained on; write {line} (or --prompts) "
+        "to have these answered, and in `train_dataset` rows with `prompt` and `completion`."
+    )
 
 
 def _check_form(opened: OpenRows, name: str) -> None:

@@ -118,14 +118,15 @@ def _check_slopes(method: Method, name: str, source: Sparse) -> None:
             raise ValueError(
                 f'"{method.name}": the slope "{slope.name}" reads the {name} at every token, and some were not kept; '
                 f"with the mass of the rest, kept tokens serve slopes of t/p alone (Slope.of_ratio). Give the whole "
-                f"distribution: qt.Dense(hidden, head), or a live teacher (in a configuration, no `teacher_cache` and no "
-                "server)"
+                f"distribution: qt.Dense(hidden, head), or a live teacher (in a configuration, without "
+                "`teacher_cache` or a server)"
             )
         if source.temperature != 1 or not _is_alone(slope.toward, name, 1.0):
             raise ValueError(
                 f'"{method.name}": the slope "{slope.name}" compares the student with the {name} at a power or '
                 f"temperature at which the mass of the tokens that were not kept is not known (kept at temperature "
-                f"{source.temperature:g}); {_kept_at(1.0)}; a method of your own compares with qtarget.residual.teacher()"
+                f"{source.temperature:g}); {_kept_at(1.0)}; a method of your own compares with "
+                "qtarget.residual.teacher()"
             )
 
 
@@ -160,8 +161,8 @@ def _remedy(pool: Pool, temperatures: Mapping[str, float]) -> str:
 
 def _kept_at(temperature: float) -> str:
     return (
-        f"keep them at temperature {temperature:g}. A cache is written at that of the method, its `teacher_temperature`: "
-        "write another with `qtarget teacher cache config.yaml --teacher-cache FOLDER`"
+        f"keep them at temperature {temperature:g}. A cache is written at that of the method, its "
+        "`teacher_temperature`: write another with `qtarget teacher cache config.yaml --teacher-cache FOLDER`"
     )
 
 

@@ -181,8 +181,8 @@ def documents_read(reader: str, rows: Any) -> Iterator[Document]:
 
 
 _OTHER_ROWS = (
-    "the rows, or what the teacher is asked in the place of their prompts (`teacher_prompt`, `privileged_context`), are "
-    "others"
+    "the rows, or what the teacher is asked in the place of their prompts (`teacher_prompt`, `privileged_context`), "
+    "are others"
 )
 
 
