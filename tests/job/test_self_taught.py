@@ -3,6 +3,7 @@ one rank and on two, and what `validate` says of it."""
 
 import json
 import os
+import shutil
 import signal
 import sys
 
@@ -65,6 +66,10 @@ class KilledAtStep:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         FollowStudent.on_step_end = on_step_end
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def weights(folder):
@@ -151,6 +156,27 @@ def test_bad_input_is_refused_in_words(hinted, capsys, words, message):
     assert said.code == 2
     assert message in " ".join(said.err.split())
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("words", ["--method kd", "--method jsd --streaming", "--method reverse-kl --streaming"])
+def test_a_context_that_is_null_in_every_row_is_refused_before_the_first_step(hinted, capsys, words):
+    untold = [{**row, "privileged_context": None} for row in rows_of(hinted / "hinted.jsonl")]
+    write_rows(hinted / "hinted.jsonl", untold)
+    for verb in ("validate", "train")[: 1 if "--streaming" in words else 2]:
+        said = command(capsys, verb, "self.yaml", "--eta", "null", *words.split())
+        assert said.code == 2
+        shown = " ".join(said.err.split())
+        assert "`privileged_context` is null or the prompt itself in every row looked at" in shown
+        assert "learns from the teacher alone, so its gradient is zero and nothing would be learned" in shown
+
+
+def test_a_gradient_of_zero_sends_the_user_to_the_teacher_where_it_is_all_that_is_learned_from(hinted, capsys):
+    plain = [{name: row[name] for name in ("prompt", "completion")} for row in rows_of(hinted / "hinted.jsonl")]
+    write_rows(hinted / "hinted.jsonl", plain)
+    shutil.copytree(hinted / "qwen2", hinted / "copy")  # another folder with the same weights
+    said = command(capsys, "validate", "self.yaml", *["--method", "kd", "--eta", "null", "--teacher", "copy"])
+    assert said.code == 2
+    assert 'norm 0.0, so the model would not learn; look at `teacher` and the prompts it reads ("kd"' in said.err
 
 
 def test_validate_says_what_the_context_does_and_warns_where_it_holds_the_answer(hinted, capsys):

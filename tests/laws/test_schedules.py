@@ -168,7 +168,7 @@ def test_a_statistic_that_a_source_cannot_give_is_refused():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"eta": {"from": 0.2}}, "a schedule with 'to', as in {from: 0, to: 1}"),
+        ({"eta": {"from": 0.2}}, "a schedule with 'to', as in {'from': 0, 'to': 1}"),
         ({"eta": {"from": 0.2, "to": 0.8, "shap": "linear"}}, "without 'shap', which is no part of one"),
         ({"eta": {"from": 0.2, "to": 1.8}}, "whose 'to' is a number in"),
         ({"eta": {"from": 0.2, "to": 0.8, "shape": "steps"}}, "whose 'shape' is one of linear, cosine"),
@@ -182,6 +182,67 @@ def test_a_statistic_that_a_source_cannot_give_is_refused():
 def test_a_schedule_that_is_none_is_refused(settings: dict, words: str):
     with pytest.raises(ValueError, match=words):
         qt.method("target-sft", **settings)
+
+
+DOWN, UP = {"from": 1, "to": 0}, {"from": 0, "to": 1}
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        [DOWN, UP],
+        [{**DOWN, "shape": "cosine", "until": 0.5}, {**UP, "until": 0.5, "shape": "cosine"}],
+        [{"from": 0.5, "to": 0}, {"from": 0.2, "to": 0.8, "along": "progress", "until": 1}],
+        ["agreement", {**DOWN, "along": "agreement"}],
+        [0.5, {"from": 0.5, "to": 0}],
+    ],
+)
+def test_exponents_may_cross_over_where_their_sum_stays_at_most_1(pair: list):
+    assert qt.method("target-sft", eta=pair).num_teachers == 2
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        ([{"from": 0.5, "to": 0}, {"from": 0.6, "to": 1}], "they come to 1.1"),
+        ([DOWN, {**UP, "shape": "cosine"}], "may come to 2, for only schedules of equal shape, along and until"),
+        ([DOWN, {**UP, "until": 0.5}], "may come to 2, for"),
+        (["agreement", DOWN], "may come to 2, for"),
+        ([{"from": "p_y", "to": 0.3}, {"from": 0.6, "to": 0}], "may come to 1.6, for"),
+    ],
+)
+def test_exponents_whose_sum_may_be_above_1_are_refused_in_a_true_sentence(pair: list, words: str):
+    with pytest.raises(ValueError, match=words):
+        qt.method("target-sft", eta=pair)
+
+
+@pytest.mark.parametrize("now", [0.0, 0.25, 1.0])
+def test_a_crossfade_is_the_two_teachers_at_their_exponents_of_the_moment(now: float):
+    case = Case(Row("target-sft", {"eta": 0.5}))
+    first, second = torch.randn(2, *case.logits.shape, dtype=torch.float64)
+    fade, still = (qt.method("target-sft", eta=eta) for eta in ([DOWN, UP], [1 - now, now]))
+    ours = qt.target_distribution(case.logits, case.labels, fade, teacher=(first, second), progress=now).q
+    theirs = qt.target_distribution(case.logits, case.labels, still, teacher=(first, second)).q
+    assert (ours - theirs)[case.supervised].abs().max() < 1e-12
+
+
+def test_a_schedule_that_is_none_is_called_so_and_the_example_is_one():
+    with pytest.raises(
+        ValueError, match=r"'too': 1} is no schedule that eta takes; .*for example eta={'from': 0, 'to': 1}"
+    ):
+        qt.method("target-sft", eta={"from": 0, "too": 1})
+
+
+def test_position_as_one_number_is_refused_in_words():
+    case = Case(Row("target-sft", {"eta": "position"}))
+    teacher = torch.randn_like(case.logits)
+    for call in (qt.q_target_loss, qt.target_distribution):
+        with pytest.raises(ValueError, match=r"position=0.5 is .*pass position=share, shaped like labels"):
+            call(case.logits, case.labels, case.method, teacher=teacher, position=0.5)
+    head = qt.Head(torch.eye(case.logits.shape[-1], dtype=torch.float64))
+    kept = qt.Dense(teacher, head)
+    with pytest.raises(ValueError, match=r"position=0.5 is .*pass position=share, shaped like labels"):
+        qt.linear_q_target_loss(case.logits, head, case.labels, case.method, teacher=kept, position=0.5)
 
 
 def test_a_schedule_in_a_method_that_takes_none():

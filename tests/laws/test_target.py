@@ -292,15 +292,37 @@ def _tokens_of(teacher, tokens=7, vocab=31):
     return supervised_tokens(torch.zeros(tokens, dtype=torch.long), qt.method("akl"), vocab, given, -100, False)
 
 
-@pytest.mark.parametrize(("dtype", "full"), [(torch.float64, 1e-8), (torch.float32, 1e-7)])
-def test_the_pull_of_unlikelihood_is_full_up_to_the_stated_certainty_and_fades_beyond(dtype, full):
-    """The gradient of −log(1 − p_y) to the label's logit is p_y, about 1 here."""
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("vocab", [2, 501])
+def test_the_pull_of_unlikelihood_is_full_up_to_the_stated_certainty_and_fades_beyond(dtype, vocab):
+    """The gradient of −log(1 − p_y) to the label's logit is p_y, about 1 here; dense and fused agree."""
     method, weight = qt.method("unlikelihood"), torch.tensor([-1.0], dtype=dtype)
 
-    def pull(doubt: float) -> float:
-        logits = torch.tensor([[-math.log(doubt), 0.0]], dtype=dtype, requires_grad=True)
-        qt.q_target_loss(logits, torch.tensor([0]), method, token_weight=weight).loss.backward()
-        return logits.grad[0, 0].item()
+    def pulls(doubt: float) -> torch.Tensor:
+        logits = torch.zeros(1, vocab, dtype=dtype)
+        logits[0, 0] = math.log((1 - doubt) / doubt * (vocab - 1))
+        dense, fused = (logits.clone().requires_grad_() for _ in range(2))
+        labels, head = torch.tensor([0]), qt.Head(torch.eye(vocab, dtype=dtype))
+        qt.q_target_loss(dense, labels, method, token_weight=weight).loss.backward()
+        qt.linear_q_target_loss(fused, head, labels, method, token_weight=weight).loss.backward()
+        strict = qt.target_distribution(logits, labels, method, token_weight=weight, reading="strict")
+        gap = logits.softmax(-1) - strict.q
+        return torch.stack([dense.grad[0], fused.grad[0], gap[0]])
 
-    assert pull(2 * full) == pytest.approx(1, rel=0.5)
-    assert pull(full / 100) < 0.05
+    for doubt in (1e-2, 1e-4, 1e-6, 1e-7, 2e-8):
+        three = pulls(doubt)
+        assert three[:, 0].tolist() == pytest.approx([1 - doubt] * 3, rel=1e-3)
+        assert three[:, 1].tolist() == pytest.approx([(doubt - 1) / (vocab - 1)] * 3, rel=1e-3)
+    assert pulls(1e-10).abs().max() < 0.05
+
+
+def test_a_label_without_mass_or_with_all_of_it_has_a_finite_pull_away_from_it():
+    method, weight = qt.method("unlikelihood"), torch.tensor([-1.0, -1.0, 1.0])
+    for sure in (0.0, -math.inf):
+        logits = torch.tensor(
+            [[0.0, sure, -math.inf], [-math.inf, 0.0, 0.0], [-math.inf, 0.0, 1.0]], requires_grad=True
+        )
+        loss = qt.q_target_loss(logits, torch.tensor([0, 0, 0]), method, token_weight=weight).loss
+        loss.backward()
+        assert loss.isfinite()
+        assert logits.grad.isfinite().all()

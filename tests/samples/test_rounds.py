@@ -196,7 +196,9 @@ def test_the_same_folder_takes_no_other_rounds(here, capsys):
 
 REFUSED = {
     "none": (("--rounds", "0"), "`rounds: 0` is out of range; expected 1 or more"),
-    "from": (("--rounds-from", "middle"), "`rounds_from: 'middle'` is not accepted"),
+    "from": (("--rounds-from", "middle"), "is not accepted: it is 'base' or 'last'. For example `rounds_from: base`"),
+    "near": (("--rounds-from", "lasst"), "it is 'base' or 'last'. Did you mean `rounds_from: last`?"),
+    "words": (("--rounds", "two"), "`rounds: 'two'` is not accepted: it is a whole number. For example `rounds: 2`"),
     "streaming": (("--streaming",), "`streaming` does not go with `rounds`"),
     "resume": (("--resume-from-checkpoint",), "the same command goes on where rounds were stopped"),
     "push": (("--push-to-hub",), "push the last one when it is there"),

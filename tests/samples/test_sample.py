@@ -54,6 +54,64 @@ def test_right_samples_become_rows_that_train_takes(here, capsys):
     assert trained.code == 0, trained.err
 
 
+def test_rows_that_tell_the_teacher_other_things_are_each_answered(here, capsys):
+    first, second, third, *_ = lab_rows()
+    told = [
+        {**first, "privileged_context": "hint A"},
+        {**first, "privileged_context": "hint B"},
+        {**first, "privileged_context": "hint A"},
+        {**second, "privileged_context": None},
+        {**second, "privileged_context": "hint C"},
+        {**third, "privileged_context": None},
+    ]
+    write_rows(here / "rows.jsonl", told)
+    write_config(here, sample={"grade": None, "keep": "all", "k": 2}, teacher="self")
+    assert sampled(capsys).code == 0
+    rows = rows_in(here / "s")
+    asked = Counter((row["prompt"], row["teacher_prompt"]) for row in rows)
+    ask = [(each["prompt"], f"{each['prompt']}{hint}") for each, hint in (
+        (first, "\n\nhint A"), (first, "\n\nhint B"), (second, ""), (second, "\n\nhint C"), (third, ""),
+    )]  # fmt: skip
+    assert list(asked) == ask
+    assert json.loads((here / "s/sample.json").read_text())["prompts"] == 5
+    assert len({row["sampled"]["seed"] for row in rows}) == len(rows)  # each draw is its own
+
+
+def test_a_prompt_that_comes_again_is_answered_where_it_came_first_and_graded_by_its_own_answer(here, capsys):
+    first, *others = lab_rows()
+    write_rows(here / "rows.jsonl", [first, *others, first])
+    assert sampled(capsys).code == 0
+    rows = rows_in(here / "s")
+    assert all(map(is_right, rows))
+    write_rows(here / "rows.jsonl", [first, *others])
+    assert sampled(capsys, out="once").code == 0
+    assert [row["sampled"] for row in rows_in(here / "once")] == [row["sampled"] for row in rows]
+
+
+def test_a_teacher_that_is_told_the_prompt_itself_changes_no_draw(here, capsys):
+    assert sampled(capsys, out="plain").code == 0
+    write_rows(here / "rows.jsonl", [{**row, "teacher_prompt": None} for row in lab_rows()])
+    assert sampled(capsys, out="null").code == 0
+    assert [row["sampled"] for row in rows_in(here / "null")] == [row["sampled"] for row in rows_in(here / "plain")]
+
+
+def test_equal_prompts_have_one_right_answer_whatever_the_teacher_is_told(here, capsys):
+    row = lab_rows()[0]
+    write_rows(here / "rows.jsonl", [row, {**row, "answer": "99", "privileged_context": "hint"}])
+    said = sampled(capsys)
+    assert said.code == 2
+    assert "ask the same and give other answers in `answer`" in said.err
+
+
+def test_rows_of_prompts_alone_are_sent_to_the_key_that_takes_them(here, capsys):
+    write_rows(here / "rows.jsonl", [{"prompt": row["prompt"], "answer": row["answer"]} for row in lab_rows()])
+    said = sampled(capsys)
+    assert said.code == 2
+    assert "prompts and no completions" in said.err
+    assert "`sample: {prompts: rows.jsonl}`" in said.err
+    assert sampled(capsys, "--prompts", "rows.jsonl").code == 0
+
+
 def test_each_row_says_who_wrote_it_and_can_be_drawn_again(here, capsys):
     assert sampled(capsys, "--temperature", "0.7").code == 0
     row = rows_in(here / "s")[0]

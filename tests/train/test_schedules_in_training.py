@@ -217,6 +217,29 @@ def test_a_loss_that_is_not_finite_moves_the_linear_pace_alone():
     assert pace.after(state, 1.0, 0.25).progress > 0.3
 
 
+def test_a_loss_that_rises_far_holds_the_pace_and_one_of_nothing_is_no_measure():
+    pace = AdaptivePace(0.4, 1.0, 5e-4, 0.99)
+    risen = pace.after(pace.after(PaceState(), 1e-5, 0.0), 1.0, 0.1)
+    assert risen == (0.1, pytest.approx(-999.99), 1.0)  # sigmoid(-999.99) is 0 in float64: the linear pace alone
+    measured = PaceState(0.3, 0.1, 2.0)
+    for nothing in (0.0, -1e-9):  # a divergence may round below 0
+        assert pace.after(measured, nothing, 0.5) == PaceState(0.5, 0.1, 2.0)
+        assert pace.after(PaceState(), nothing, 0.1) == PaceState(0.1, 0.0, None)
+    ahead = pace.after(measured, 1e-300, 0.3).momentum
+    assert ahead == pytest.approx(0.99 * 0.1 + 0.01)
+
+
+def test_a_step_whose_tokens_weigh_nothing_leaves_taids_pace_to_the_steps(tmp_path):
+    rows = [
+        {**row, "token_weight": [float(place >= 4)] * len(row["input_ids"])}
+        for place, row in enumerate(tiny_models.token_rows(8))
+    ]
+    run = trainer(tmp_path, "taid", {"start": 0.2}, Dataset.from_list(rows), train_sampling_strategy="sequential")
+    run.train()
+    assert run.seen[:2] == [0, 0.25]
+    assert run.run_progress.now == 1
+
+
 def test_methods_without_a_schedule_write_no_schedule(tmp_path):
     trainer(tmp_path, settings={"eta": 0.3}, max_steps=1).train()
     assert not (tmp_path / "checkpoint-1" / SCHEDULE_FILE).exists()

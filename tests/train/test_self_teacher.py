@@ -190,6 +190,41 @@ def test_a_teacher_that_is_the_student_and_all_that_is_learned_from_is_refused(c
     assert build(method="kd", method_kwargs={}, **changes)  # its own prompt tells it more
 
 
+TOLD = {"null": lambda *_: None, "the prompt": lambda prompt, _: prompt}
+
+
+@pytest.mark.parametrize("told", TOLD)
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"packing": True, "max_length": 64}])
+def test_a_column_that_never_tells_the_teacher_anything_else_is_no_prompt_of_its_own(told, changes):
+    data = rows(TOLD[told])
+    for method in ("kd", "jsd", "reverse-kl"):
+        with pytest.raises(
+            ValueError, match=r"`teacher_prompt` is null or the prompt itself in every row looked at.*is zero"
+        ):
+            build(data=data, method=method, method_kwargs={}, **changes)
+    if "ema" not in changes:
+        with pytest.warns(UserWarning, match="in every row.*a pull back to where training starts"):
+            build(data=data, **changes)
+
+
+def test_one_row_that_tells_the_teacher_more_is_enough_unless_the_cut_takes_it():
+    last = tiny_models.prompt_completion(16)[15]["prompt"]
+    data = rows(lambda prompt, _: f"w1 w2 {prompt}" if prompt == last else None)
+    assert build(data=data, method="kd", method_kwargs={})
+    shortest = {"max_length": 2, "truncation_mode": "keep_end"}
+    with pytest.raises(ValueError, match=r"in every row looked at, or cut off by `max_length`.*is zero"):
+        build(data=data, method="kd", method_kwargs={}, **shortest)
+
+
+def test_rows_to_evaluate_tell_the_teacher_nothing_about_those_to_train_on():
+    config = TargetSFTConfig(method="kd", **parity.common_args(max_steps=2))
+    with pytest.raises(ValueError, match="gradient is zero"):
+        TargetSFTTrainer(
+            tiny_models.tiny_model(), config, train_dataset=PLAIN, eval_dataset=rows(hinted), teacher="self",
+            processing_class=tiny_models.tiny_tokenizer(),
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("start", ["pissa", "olora"])
 @pytest.mark.parametrize("changes", [{}, {"method": "sft-kl", "method_kwargs": {}, "teacher": None}])
 def test_a_base_that_lost_a_part_to_its_adapter_is_not_the_initial_model(start, changes):

@@ -28,7 +28,7 @@ from qtarget.data.bad_rows.sift import RowLook, RowPolicy, sift, sift_stream
 from qtarget.data.batches.collate import EVIDENCE, PerTokenCollator, positions, sequence_ids
 from qtarget.data.batches.packing import pack_rows, truncate_rows
 from qtarget.data.batches.positions import check_positions, check_teacher_positions
-from qtarget.data.batches.row_counts import RowCounts, learned_tokens, row_labels
+from qtarget.data.batches.row_counts import RowCounts, gives_another_prompt, learned_tokens, row_labels
 from qtarget.data.batches.teacher_batch import TEACHER_BATCH, TeacherView, teacher_batch, teacher_view
 from qtarget.data.batches.token_ids import checked_ids
 from qtarget.data.chat.chat_style import ChatStyle, chat_style
@@ -79,6 +79,7 @@ __all__ = [
     "checked_ids",
     "column_names",
     "found_rows",
+    "gives_another_prompt",
     "in_place",
     "is_conversation",
     "learned_rows",

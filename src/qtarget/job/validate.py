@@ -17,6 +17,7 @@ from qtarget.job.rows.sources import FIRST_ROWS
 from qtarget.job.teacher_context import TeacherContext, leak_warnings, teacher_contexts, teacher_name
 from qtarget.job.teacher_mass import mass_warnings
 from qtarget.target.types import IGNORED
+from qtarget.train.equal_teacher import stands_still
 
 SHOWN_TOKENS = 160
 
@@ -119,7 +120,7 @@ def rehearse(trainer: JobTrainer) -> Rehearsal:
         parameters=sum(weight.numel() for weight in trainer.model.parameters()),
         trainable=sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
         vocabulary=_vocabulary(trainer),
-        train=_looked_at(facts.train, train),
+        train=_looked_at(trainer, facts.train, train),
         evaluation=None if facts.evaluation is None else facts.evaluation.by_now(),
         row=_row(first, trainer.text_tokenizer),
         row_tokens=len(first["input_ids"]),
@@ -146,11 +147,16 @@ def _vocabulary(trainer: JobTrainer) -> dict[str, int]:
     return heads
 
 
-def _looked_at(data: DataFacts, prepared: Any) -> DataFacts:
-    """The facts of a set; of a stream with what its first rows are made of."""
+def _looked_at(trainer: JobTrainer, data: DataFacts, prepared: Any) -> DataFacts:
+    """The facts of a set; of a stream with what its first rows are made of.
+
+    Raises:
+        ValueError: of a stream the first rows tell a teacher that is the student nothing, so nothing is learned.
+    """
     if isinstance(prepared, Dataset):
         return data.by_now()
     first = Dataset.from_list(list(prepared.take(FIRST_ROWS)))
+    trainer.check_told(first)
     data = data.by_now()  # what was left out is known once rows were read
     tokens, learned, longest = learned_tokens(first)
     counts = replace(
@@ -178,7 +184,18 @@ def _step(trainer: JobTrainer, batch: dict[str, Any]) -> TrialStep:
     model.zero_grad()
     if not (0 < norm < float("inf")):
         raise ValueError(
-            f"the first batch gives a gradient of norm {norm}, so the model would not learn; look at the row's "
-            "mask and weights, and at the method's hyperparameters."
+            f"the first batch gives a gradient of norm {norm}, so the model would not learn; look at "
+            f"{_where_to_look(trainer)}the row's mask and weights, and at the method's hyperparameters."
         )
     return TrialStep(len(batch["input_ids"]), loss.item(), norm)
+
+
+def _where_to_look(trainer: JobTrainer) -> str:
+    """What a zero gradient may come from before all else: a teacher that says what the student says."""
+    method = trainer.method
+    if not method.num_teachers_read or not stands_still(method, trainer.args.reference == "initial"):
+        return ""
+    return (
+        f'`teacher` and the prompts it reads ("{method.name}" learns where its teacher says another thing than the '
+        "student, and from nothing else), at "
+    )

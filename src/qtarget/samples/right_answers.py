@@ -6,7 +6,6 @@ from typing import Any
 
 from qtarget.evaluate.grading.grader_settings import make_grader
 from qtarget.evaluate.nouns import Question
-from qtarget.evaluate.tasks.fields import content_id
 from qtarget.evaluate.tasks.own_questions import OwnQuestions
 from qtarget.evaluate.tasks.question_columns import ANSWERING
 from qtarget.samples.sampled_prompts import SampledPrompt
@@ -25,12 +24,15 @@ class _PlacedRow(dict[str, Any]):
 
 def ungraded_questions(prompts: Sequence[SampledPrompt]) -> list[Question]:
     """A question for each distinct prompt, without an answer."""
-    return [Question(_name(prompt), prompt.text, "") for prompt in distinct_prompts(prompts)]
+    return [Question(prompt.name, prompt.text, "") for prompt in distinct_prompts(prompts)]
 
 
 def distinct_prompts(prompts: Sequence[SampledPrompt]) -> list[SampledPrompt]:
-    """Each prompt once, where it came first."""
-    return list({prompt.ids: prompt for prompt in reversed(prompts)}.values())[::-1]
+    """Each prompt once, where it came first; a prompt of which a teacher is told several things once for each."""
+    first: dict[str, SampledPrompt] = {}
+    for prompt in prompts:
+        first.setdefault(prompt.name, prompt)
+    return list(first.values())
 
 
 def graded_questions(
@@ -49,20 +51,18 @@ def graded_questions(
     judge: Any = make_grader(grader, settings)
     fields = {"question": ASKED_BY_PROMPT, "id": NAME_OF_PROMPT, **({} if answer is None else {"answer": answer})}
     reader = OwnQuestions(fields, getattr(judge, "trouble", lambda _: None), grader == "choice")
-    rows, seen = [], dict[tuple[int, ...], tuple[SampledPrompt, Any]]()
     column = answer or _short_answer(prompts)
+    seen = dict[tuple[int, ...], tuple[SampledPrompt, Any]]()
     for prompt in prompts:
         said = prompt.row.get(column) if column else None
         before = seen.setdefault(prompt.ids, (prompt, said))
-        if before[0] is prompt:
-            rows.append(_placed(prompt))
-        elif before[1] != said:
+        if before[1] != said:
             raise ValueError(
                 f"{before[0].place} and {prompt.place} ask the same and give other answers in `{column}` "
                 f"({before[1]!r}, {said!r}); write one answer, or a list of those that are right."
             )
     try:
-        return reader(rows).questions
+        return reader([_placed(prompt) for prompt in distinct_prompts(prompts)]).questions
     except ValueError as error:
         said = str(error).replace("--fields question=…,answer=…", "`sample: {answer: COLUMN}` (or --answer COLUMN)")
         raise ValueError(f"the right answers of the prompts: {said}") from error
@@ -76,7 +76,7 @@ def _short_answer(prompts: Sequence[SampledPrompt]) -> str | None:
 
 
 def _placed(prompt: SampledPrompt) -> _PlacedRow:
-    row = _PlacedRow({**prompt.row, ASKED_BY_PROMPT: prompt.text, NAME_OF_PROMPT: _name(prompt)})
+    row = _PlacedRow({**prompt.row, ASKED_BY_PROMPT: prompt.text, NAME_OF_PROMPT: prompt.name})
     row.place = prompt.place
     return row
 
@@ -95,8 +95,3 @@ def _check_column(prompts: Sequence[SampledPrompt], answer: str | None) -> None:
         near = get_close_matches(answer, there, n=1)
         hint = f"did you mean `{near[0]}`? " if near else ""
         raise ValueError(f"`sample: {{answer: {answer}}}`: no row has that column; {hint}the columns are {listed}.")
-
-
-def _name(prompt: SampledPrompt) -> str:
-    """The name of a prompt: the same for the same token ids."""
-    return content_id(" ".join(map(str, prompt.ids)))

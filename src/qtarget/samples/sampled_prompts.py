@@ -1,5 +1,6 @@
 """The prompts of rows: as they came, and as the token ids under which the student is trained on their completions."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from qtarget.data.chat.chat_template import ChatTemplate
 from qtarget.data.chat.conversation import Conversation
 from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.prompts import plain_prompt, prompt_ids, refuse_two_bos
+from qtarget.evaluate.tasks.fields import content_id
 from qtarget.job.config.checked_job import DataSource, Job
 from qtarget.job.rows.layout import ANY_TEMPLATE, training_rows
 from qtarget.job.rows.mixtures import load_sets
@@ -19,6 +21,10 @@ from qtarget.train.row_door import door_style
 
 CARRIED = ("tools", "chat_template_kwargs", TEACHER_PROMPT)
 """Columns of a row that stay with its prompt."""
+HOLDS_ANSWERS = {
+    "completion", "chosen", "messages", "conversations", "instruction", "question", "text", "input_ids", "response",
+}  # fmt: skip
+"""Columns beside `prompt` by which rows are more than prompts."""
 ANY_ANSWER = "."
 """Stands in for the completion of rows that have none; it is neither asked nor trained on."""
 PromptOfRow = str | list[dict[str, Any]]
@@ -41,6 +47,17 @@ class SampledPrompt:
     carried: Mapping[str, Any] = field(default_factory=dict)
     row: Mapping[str, Any] = field(default_factory=dict)
     place: str = ""
+
+    @property
+    def told(self) -> str:
+        """What a teacher reads in the prompt's place, as JSON; "" where it reads the prompt itself."""
+        given = self.carried.get(TEACHER_PROMPT, self.prompt)
+        return "" if given == self.prompt else json.dumps(given, sort_keys=True)
+
+    @property
+    def name(self) -> str:
+        """The same for the same token ids under which a teacher is told the same."""
+        return content_id(" ".join(map(str, self.ids)), *filter(None, [self.told]))
 
     @property
     def text(self) -> str:
@@ -115,6 +132,7 @@ def _sources(job: Job) -> Iterator[_RowSource]:
 def _prompts_of(source: _RowSource, job: Job, how: Rendering) -> Iterator[SampledPrompt]:
     rows = _with_any_answer(source.rows) if source.is_own else source.rows
     policy = RowPolicy("sample" if source.is_own else "train", job.args.bad_rows, Asker.COMMAND_LINE)
+    _check_completions(source, job)
     opened = open_rows(
         rows, policy, how.style, columns=source.columns, text_field=job.args.dataset_text_field,
         takes_last_answer=how.format is not None,
@@ -141,6 +159,19 @@ def _with_any_answer(rows: Dataset) -> Dataset:
     is_text = isinstance(rows[0]["prompt"], str) if len(rows) else True
     answer = ANY_ANSWER if is_text else [{"role": "assistant", "content": ANY_ANSWER}]
     return rows.add_column("completion", [answer] * len(rows))
+
+
+def _check_completions(source: _RowSource, job: Job) -> None:
+    """Refuse training rows that are prompts alone, which a key of their own takes."""
+    names = set(column_names(source.rows))
+    if source.is_own or source.columns or "prompt" not in names or names & HOLDS_ANSWERS:
+        return
+    given = job.given["train_dataset"]
+    line = f"`sample: {{prompts: {given if isinstance(given, str) else 'FILE'}}}`"
+    raise ValueError(
+        f"the train data set has prompts and no completions, and its rows are trained on; write {line} (or --prompts) "
+        "to have these answered, and in `train_dataset` rows with `prompt` and `completion`."
+    )
 
 
 def _check_form(opened: OpenRows, name: str) -> None:

@@ -38,9 +38,35 @@ class Within(NamedTuple):
         for one in each:
             if problem := self._problem_of_one(one):
                 return problem
-        if self.total is not None and _is_sequence(value) and sum(map(self._most, each)) > self.total + 1e-9:
-            return f"numbers whose sum is at most {self.total:g}"
-        return None
+        return None if self.total is None or not _is_sequence(value) else self._problem_of_sum(each)
+
+    def _problem_of_sum(self, each: Sequence[Any]) -> str | None:
+        """Of numbers and schedules; those that go the same way are added at both its ends, between which their sum
+        lies, and others at the most that each comes to."""
+        assert self.total is not None
+        ways: dict[Any, tuple[float, float]] = {}
+        for place, one in enumerate(each):
+            way, start, end = self._way(one, place)
+            before = ways.get(way, (0.0, 0.0))
+            ways[way] = before[0] + start, before[1] + end
+        most = sum(map(max, ways.values()))
+        if most <= self.total + 1e-9:
+            return None
+        comes = "they come to" if len(ways.keys() - {_STILL}) < 2 else "they may come to"
+        apart = "" if comes == "they come to" else ", for only schedules of equal shape, along and until cross over"
+        return f"numbers whose sum is at most {self.total:g} ({comes} {most:g}{apart})"
+
+    def _way(self, one: Any, place: int) -> tuple[Any, float, float]:
+        """What a number or a schedule moves along, and where it starts and ends there."""
+        if isinstance(one, str):
+            return ("linear", one, 1.0), 0.0, 1.0
+        if not isinstance(one, Mapping):
+            return _STILL, one, one
+        ends = one["from"], one["to"]
+        if any(isinstance(end, str) for end in ends):
+            most = max(self.high if isinstance(end, str) else end for end in ends)
+            return place, most, most
+        return (one.get("shape", "linear"), one.get("along", "progress"), one.get("until", 1.0)), *ends
 
     def _problem_of_one(self, value: Any) -> str | None:
         if self.changes and isinstance(value, Mapping):
@@ -58,7 +84,7 @@ class Within(NamedTuple):
             )
         for key in ("from", "to"):
             if key not in given:
-                return f"a schedule with {key!r}, as in {{from: {self.low:g}, to: {self.high:g}}}"
+                return f"a schedule with {key!r}, as in {self.schedule}"
             if not self._holds(given[key]) and given[key] not in RAMP_ALONG:
                 return f"a schedule whose {key!r} is a number in {self._range}, or one of {', '.join(RAMP_ALONG)}"
         for key, known in (("shape", RAMP_SHAPES), ("along", RAMP_ALONG)):
@@ -71,10 +97,10 @@ class Within(NamedTuple):
         inside = _is_number(value) and self.low <= value <= self.high
         return inside and not (self.open_low and value == self.low)
 
-    def _most(self, value: Any) -> float:
-        """The most that a number or a schedule comes to."""
-        ends = (value["from"], value["to"]) if isinstance(value, Mapping) else (value,)
-        return max(self.high if isinstance(end, str) else end for end in ends)
+    @property
+    def schedule(self) -> str:
+        """One that every such hyperparameter may have."""
+        return f"{{'from': {self.high / 2 if self.open_low else self.low:g}, 'to': {self.high:g}}}"
 
     @property
     def _range(self) -> str:
@@ -85,6 +111,8 @@ class Within(NamedTuple):
         return f"{self._range} or a schedule" if self.changes else self._range
 
 
+_STILL = "still"
+"""The way of a number that stays."""
 _SCHEDULE = ("from", "to", "shape", "along", "until")
 
 
@@ -158,9 +186,12 @@ def checked(name: str, factory: Callable[..., Any], given: Mapping[str, Any]) ->
             )
         wanted = known[key].domain.problem(value)
         if wanted is not None:
+            found, example = "is out of range", repr(known[key].default)
+            if isinstance(value, Mapping):
+                found, example = f"is no schedule that {key} takes", getattr(known[key].domain, "schedule", example)
             raise ValueError(
-                f'method "{name}": {key}={value!r} is out of range; {key} ({known[key].domain.about}) '
-                f"must be {wanted}, for example {key}={known[key].default!r}"
+                f'method "{name}": {key}={value!r} {found}; {key} ({known[key].domain.about}) '
+                f"must be {wanted}, for example {key}={example}"
             )
     return {h.name: given.get(h.name, h.default) for h in known.values()}
 

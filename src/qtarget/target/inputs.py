@@ -30,6 +30,9 @@ def supervised_tokens(
     check_kept_tokens(method, given, vocab)
     for name in ("token_weight", "sequence_ids", "position"):
         extra = getattr(given, name)
+        if extra is not None and not isinstance(extra, Tensor):
+            one = repr(extra) if isinstance(extra, int | float) else f"… of type {type(extra).__name__}"
+            raise ValueError(f"{name}={one} is no tensor, and each label has its own; {_FIX[name]}")
         if extra is not None and extra.shape != labels.shape:
             raise ValueError(f"{name} has shape {list(extra.shape)}, labels {list(labels.shape)}; they must be equal")
     flat = labels.reshape(-1)

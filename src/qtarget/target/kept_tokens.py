@@ -33,7 +33,7 @@ def check_kept_tokens(method: Method, given: CallInputs, vocab: int) -> None:
         if source.temperature != 1 and any(s.source == name for s in method.reads):
             raise ValueError(
                 f'"{method.name}" reads what the {name} says of the label or its entropy, and these tokens were kept '
-                f"at temperature {source.temperature:g}; keep them at temperature 1"
+                f"at temperature {source.temperature:g}; {_kept_at(1.0)}"
             )
         if source.entropy is None and not _is_whole(source, vocab):
             _check_entropy(method, name)
@@ -118,13 +118,15 @@ def _check_slopes(method: Method, name: str, source: Sparse) -> None:
             raise ValueError(
                 f'"{method.name}": the slope "{slope.name}" reads the {name} at every token, and some were not kept; '
                 f"with the mass of the rest, kept tokens serve slopes of t/p alone (Slope.of_ratio). Give the whole "
-                f"distribution: qt.Dense(hidden, head), or a live teacher"
+                f"distribution: qt.Dense(hidden, head), or a live teacher (in a configuration, without "
+                "`teacher_cache` or a server)"
             )
         if source.temperature != 1 or not _is_alone(slope.toward, name, 1.0):
             raise ValueError(
                 f'"{method.name}": the slope "{slope.name}" compares the student with the {name} at a power or '
                 f"temperature at which the mass of the tokens that were not kept is not known (kept at temperature "
-                f"{source.temperature:g}); keep them at temperature 1, and compare with qtarget.residual.teacher()"
+                f"{source.temperature:g}); {_kept_at(1.0)}; a method of your own compares with "
+                "qtarget.residual.teacher()"
             )
 
 
@@ -151,10 +153,17 @@ def _remedy(pool: Pool, temperatures: Mapping[str, float]) -> str:
     """What makes the kept tokens of a pool's sources enough, where anything does."""
     temperature = _temperature_in(pool)
     if _stands_between(pool, dict.fromkeys(temperatures, temperature)):
-        return f"keep them at temperature {temperature:g}"
+        return _kept_at(temperature)
     if any(isinstance(exponent, Rule) for exponent in pool.exponents):
         return "let the student have the remainder, as in Pool(student=1 - eta, teachers=(eta,)), or give it whole"
     return "give it whole: teacher=qt.Dense(hidden, head), or without teacher_cache a model that is asked live"
+
+
+def _kept_at(temperature: float) -> str:
+    return (
+        f"keep them at temperature {temperature:g}. A cache is written at that of the method, its "
+        "`teacher_temperature`: write another with `qtarget teacher cache config.yaml --teacher-cache FOLDER`"
+    )
 
 
 def _said(number: Number) -> str:

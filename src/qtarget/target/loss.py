@@ -17,7 +17,7 @@ from qtarget.target.evidence import CallInputs, Evidence, SupervisedTokens
 from qtarget.target.inputs import method_to_run, supervised_tokens
 from qtarget.target.pool import FLOOR
 from qtarget.target.rule import value_of
-from qtarget.target.statistics import ENTROPY, LOGP_Y, SCALE, TOP1, TRUST, Frame, term_TV
+from qtarget.target.statistics import ENTROPY, LOG_NOT_Y, LOGP_Y, SCALE, TOP1, TRUST, Frame, term_TV
 from qtarget.target.types import LossOutput, Method, Target
 
 Reading = Literal["declared", "strict", "minimal"]
@@ -63,7 +63,8 @@ def q_target_loss(
     target = declared_target(method, frame)
     multiplier_T = tokens.multiplier(method.weight_is_trust, logp_TV.dtype)
     scale_T = target.scale * multiplier_T
-    pull_T = scale_T * _cross_entropy(method, frame, target, logp_TV)
+    label_T = _sure_label_logp(logits, tokens) if method.signed_weights else frame.pick(logp_TV)
+    pull_T = scale_T * _cross_entropy(method, frame, target, logp_TV, label_T)
     value_T = multiplier_T * method_value(method, frame, target)
     total = pull_T.sum() + (value_T.sum() - pull_T.detach().sum())
     count = tokens.denominator(num_items)
@@ -143,12 +144,18 @@ def check_mass(method: Method, trust_T: Tensor, coefficients: Sequence[Tensor]) 
         )
 
 
-def _cross_entropy(method: Method, frame: Frame, target: Target, logp_TV: Tensor) -> Tensor:
+def _sure_label_logp(logits: Tensor, tokens: SupervisedTokens) -> Tensor:
+    """log p_y, [T], from the odds against the label: its gradient is exact where p_y is nearly 1, and −γ is 1e8."""
+    rows_TV, label_T1 = _rows(logits, tokens), tokens.labels_T[:, None]
+    others_T = _Floor.apply(rows_TV.scatter(-1, label_T1, -torch.inf)).logsumexp(-1)
+    return _Floor.apply(-torch.nn.functional.softplus(others_T - rows_TV.gather(-1, label_T1).squeeze(-1)))
+
+
+def _cross_entropy(method: Method, frame: Frame, target: Target, logp_TV: Tensor, label_T: Tensor) -> Tensor:
     """CE(Q, p) up to a constant, [T]: the student's own share is left out.
 
     Its gradient is zero, and in the sum it would drown a small trust in rounding: dft at p_y = 1e-9 in fp32.
     """
-    label_T = frame.pick(logp_TV)
     out_T = -target.trust * label_T
     for number, pool in method.residual:
         if not pool.is_student:
@@ -161,7 +168,7 @@ def _gap(method: Method, frame: Frame, target: Target) -> Tensor:
     """p − Q, [T, V], as γ(p − onehot) + Σ c_j(p − π̃_j), which the student's own terms leave by themselves."""
     p_TV = frame.logp_TV.exp()
     label_T1 = frame.tokens.labels_T[:, None]
-    gap_TV = target.trust[:, None] * p_TV.scatter_add(-1, label_T1, -torch.ones_like(p_TV[:, :1]))
+    gap_TV = target.trust[:, None] * p_TV.scatter(-1, label_T1, -frame[LOG_NOT_Y].exp()[:, None])
     for number, pool in method.residual:
         if not pool.is_student:
             toward_TV = term_TV(pool, frame)
@@ -239,9 +246,13 @@ def _begin(
     _check_logits(logits, labels)
     method = method_to_run(method, given)
     tokens = supervised_tokens(labels, method, logits.shape[-1], given, ignore_index, drop_weightless)
+    return method, tokens, _Floor.apply(_rows(logits, tokens).log_softmax(-1))
+
+
+def _rows(logits: Tensor, tokens: SupervisedTokens) -> Tensor:
+    """The logits of the supervised tokens, [T, V], in at least fp32."""
     rows = logits.reshape(-1, logits.shape[-1])[tokens.where]
-    rows = rows if rows.dtype == torch.float64 else rows.float()
-    return method, tokens, _Floor.apply(rows.log_softmax(-1))
+    return rows if rows.dtype == torch.float64 else rows.float()
 
 
 def per_token(number: Tensor | float, like_T: Tensor) -> Tensor:

@@ -89,9 +89,9 @@ def unlikelihood() -> Method:
     exactly the gradient of −log(1 − p_y). Checked against the official code: a weight of −1 stands for a token that its
     sequence-level loss marks. Its token-level loss avoids the earlier tokens of the text at each place, beside the
     label; here a token has one weight. Every other method refuses negative weights, and so do rows of `qtarget train`,
-    which therefore trains as under sft: they are given to the loss calls. Where p_y is beyond 1 − 1e-8 (1 − 1e-7 in
-    float32), the odds are cut and the pull fades: a token that the student is that sure of is not unlearned. The code's
-    token-level loss does not unlearn beyond 1 − 1e-5.
+    which therefore trains as under sft: they are given to the loss calls. Where p_y is beyond 1 − 1e-8, the odds
+    are cut and the pull fades: a token that the student is that sure of is not unlearned. The code's token-level loss
+    does not unlearn beyond 1 − 1e-5.
     """
     size = trust.weight_size()
     return label_trust(

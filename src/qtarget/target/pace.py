@@ -28,7 +28,9 @@ class AdaptivePace:
 
     The official code updates at every forward pass with the rank's own micro-batch, and the linear part lags one step
     behind; here it is once an optimizer step, with the loss over all ranks and accumulated batches, and
-    without the lag. A loss that is not finite moves the linear part alone.
+    without the lag. A loss that is not finite, or not above zero (no token of the step weighs anything), has
+    no relative fall: it moves the linear part alone and is no loss before the next. The official code divides by 1e-15
+    there, after which σ(m) is zero for thousands of steps.
 
     Attributes:
         start, end: t goes from start to end.  step_size: α.  momentum: β.
@@ -45,13 +47,18 @@ class AdaptivePace:
         Args:
             loss: of the step.  done: the share of the run's steps that are done by then.
         """
-        if not math.isfinite(loss):
+        if not 0 < loss < math.inf:
             return state._replace(progress=max(state.progress, done))
         if state.last_loss is None:
             return PaceState(max(state.progress, done), state.momentum, loss)
         fall = (state.last_loss - loss) / (state.last_loss + 1e-15)
         momentum = self.momentum * state.momentum + (1 - self.momentum) * fall
         t = self.start + (self.end - self.start) * state.progress
-        t += self.step_size * (1 - t) / (1 + math.exp(-momentum))
+        t += self.step_size * (1 - t) * _sigmoid(momentum)
         ahead = (t - self.start) / (self.end - self.start)
         return PaceState(min(1.0, max(done, ahead)), momentum, loss)
+
+
+def _sigmoid(value: float) -> float:
+    """1/(1 + e^−value), of any size of value."""
+    return (1 + math.tanh(value / 2)) / 2

@@ -212,8 +212,8 @@ def disagreement(overlap: Pool) -> Rule:
 
 
 MOST_ODDS = 1e8
-"""Where p/(1−p) is held for labels to move away from: there 1 − p is lost in single precision. Beyond, the pull on the
-label, odds·(1 − p), fades from 1 to 0."""
+"""Where p/(1−p) is held for labels to move away from: log(1 − p) is exact that far, in single precision too.
+Beyond, the pull on the label, odds·(1 − p), fades from 1 to 0."""
 
 
 def toward_or_away() -> Rule:

@@ -96,11 +96,20 @@ def check_schedule(method: qt.Method, args: Any, dataset: Any) -> None:
         )
 
 
+def _why_a_teacher(method: qt.Method) -> str:
+    """Who needs one: the method, or a statistic that one of its numbers is."""
+    read = [statistic.name for statistic in method.reads if (statistic.source or "").startswith("teacher")]
+    in_pools = any(len(pool.teachers) for pool in method.pools)
+    if in_pools or not read:
+        return f'"{method.name}"'
+    return f'"{read[0]}", which a number of "{method.name}" is or follows (as in `trust: teacher_p_y`),'
+
+
 def _teachers_differ(method: qt.Method, given: int) -> str:
     if method.num_teachers == 0:
         return f'"{method.name}" reads no teacher, and {given} given; remove `teacher`, or change `method`.'
     if given == 0:
-        return f'"{method.name}" needs a teacher, and none was given; write `teacher: path/or/hub-name`.'
+        return f"{_why_a_teacher(method)} needs a teacher, and none was given; write `teacher: path/or/hub-name`."
     return (
         f'"{method.name}" is set up for {method.num_teachers} teacher(s), and {given} given; '
         f"write `teacher` as a list of {method.num_teachers}."

@@ -1,15 +1,17 @@
 """A teacher that is the student as training starts and reads the same prompt: it says what the student says already."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
+from datasets import Dataset
 
 import qtarget as qt
-from qtarget.data import Asker
+from qtarget.console import spelled_out
+from qtarget.data import TEACHER_IDS, Asker, gives_another_prompt
 from qtarget.teacher import SELF
 from qtarget.train.build_sources import as_teachers
 from qtarget.train.target_sft_config import TargetSFTConfig
@@ -22,13 +24,27 @@ STARTS_AS_BASE = (True, "gaussian", "eva", "orthogonal")
 """Ways to start an adapter's weights that change nothing yet and leave the base as it is."""
 
 
+def tells_more(rows: Any) -> bool:
+    """Whether prepared rows tell the teacher anything else than the student; of a stream whether they may."""
+    if not isinstance(rows, Dataset):
+        return True
+    return TEACHER_IDS in rows.column_names and gives_another_prompt(rows)
+
+
 def check_equal_teacher(
-    method: qt.Method, teachers: Any, model: Any, args: TargetSFTConfig, adapter: Any, asker: Asker
+    method: qt.Method,
+    teachers: Any,
+    model: Any,
+    args: TargetSFTConfig,
+    adapter: Any,
+    asker: Asker,
+    parts: Mapping[str, str],
 ) -> None:
     """Refuse a run whose rows give the teacher no prompt of its own and whose every teacher is the student itself, if
     its gradient is zero; warn where the teacher only pulls back to where training starts.
 
     Args:
+        parts: those of rows that would give the teacher a prompt, each with its column, for the message.
         teachers, model: as the caller gave them; `teachers` is None for those of `args`.
         adapter: the configuration of one that is put on the student, if any.
 
@@ -49,7 +65,13 @@ def check_equal_teacher(
         "For a teacher that knows more, give rows a column with what it is told besides, as in "
         f"{asker.line('columns', own)}, or write another model's name, {asker.line('teacher', 'path/or/hub-name')}"
     )
-    same = "is the student as training starts, and the rows give it no prompt of its own: it says what the student says"
+    columns = " and ".join(f"`{spelled_out(column)}`" for column in dict.fromkeys(parts.values()))
+    told = (
+        f"{columns} is null or the prompt itself in every row looked at, or cut off by `max_length`"
+        if parts
+        else "the rows give it no prompt of its own"
+    )
+    same = f"is the student as training starts, and {told}: it says what the student says"
     if stays:
         raise ValueError(
             f'{line} {same}. "{method.name}" learns from the teacher alone, so its gradient is zero and nothing would '

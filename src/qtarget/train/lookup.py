@@ -180,9 +180,15 @@ def documents_read(reader: str, rows: Any) -> Iterator[Document]:
     return documents_of_rows(rows, None if reader == "reference" else TEACHER_IDS)
 
 
+_OTHER_ROWS = (
+    "the rows, or what the teacher is asked in the place of their prompts (`teacher_prompt`, `privileged_context`), "
+    "are others"
+)
+
+
 def _uncovered(cache: Cache, name: str, missing: list[Document], total: int, rendered: Mapping[str, str]) -> str:
     differ = changed_parts(cache.manifest.parts, rendered)
-    why = f"rows are rendered otherwise now ({'; '.join(differ)})" if differ else "the rows are other rows"
+    why = f"rows are rendered otherwise now ({'; '.join(differ)})" if differ else _OTHER_ROWS
     return (
         f"{cache.folder} holds nothing about {len(missing)} of the {total} documents of the {name} data set; the first "
         f"begins with the tokens {excerpt(missing[0].ids)}. It seems that {why}. Write a cache of these rows into "

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from qtarget.train import checks
 from qtarget.train.attention_kernels import without_cudnn_attention
 from qtarget.train.build_sources import Student, causal_lm
 from qtarget.train.end_of_turn import EndCheck, check_ends, end_tokens
-from qtarget.train.equal_teacher import check_equal_teacher
+from qtarget.train.equal_teacher import check_equal_teacher, tells_more
 from qtarget.train.forward import TargetOutput, add_target_loss, text_inputs, with_logits
 from qtarget.train.kept_mass import warn_of_thin_sources
 from qtarget.train.learn_rows import without_trl_masks
@@ -133,8 +134,11 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.row_counts = self.prepared.row_counts
         train_dataset, eval_dataset = self.door.through(train_dataset, "train"), self.door.through(eval_dataset, "eval")
         checks.check_teacher_prompts(self.method, self.door.opened, self.asker)
-        if not checks.teacher_parts(self.door.opened):
-            check_equal_teacher(self.method, teacher, given_model, args, kwargs.get("peft_config"), self.asker)
+        self._check_equal_teacher = partial(
+            check_equal_teacher, self.method, teacher, given_model, args, kwargs.get("peft_config"), self.asker
+        )
+        if not (parts := checks.teacher_parts(self.door.opened)):
+            self._check_equal_teacher(parts)
         checks.check_weights(self.method, self.door.mixture_of(train_dataset) or train_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         checks.check_built(causal_lm(self.model), self.accelerator, self.is_vision)
@@ -144,6 +148,7 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.vocabulary_cut = vocabulary_cut(causal_lm(self.model), self.method, args, self.accelerator, self.asker)
         self._check_tokens()
         self._check_ends(train_dataset)
+        self.check_told(self.train_dataset)
         self.run_progress = RunProgress(self)
         self.token_means, self.target_calls = TokenMeans(self), TargetCalls(self)
         self.skipped_steps = SkippedSteps(self)
@@ -165,6 +170,12 @@ class TargetSFTTrainer(OpenSFTTrainer):
         embeddings = layer_rows(self.model.get_input_embeddings().weight)
         rows = checked_ids(rows, key, embeddings, self.text_tokenizer, self.asker)
         return check_positions(rows, counts, name, causal_lm(self.model), self.asker, self.args.max_length)
+
+    def check_told(self, rows: Any) -> None:
+        """Refuse prepared rows that tell a teacher which is the student no more than the student, or warn of them."""
+        parts = checks.teacher_parts(self.door.opened)
+        if parts and not tells_more(rows):
+            self._check_equal_teacher(parts)
 
     def _check_ends(self, rows: Any) -> None:
         """Refuse training rows that do not teach the model to stop; warn a Python user, and of rows of token ids."""

@@ -178,6 +178,19 @@ def longest_read(rows: Dataset) -> int:
     return longest
 
 
+def gives_another_prompt(rows: Dataset) -> bool:
+    """Whether the teacher reads anything else than the student in a row of a prepared set."""
+    return any(_reads_otherwise(table) for table in _tables(rows, ["input_ids", TEACHER_IDS]))
+
+
+def _reads_otherwise(table: pa.Table) -> bool:
+    table = table.filter(pc.field(TEACHER_IDS).is_valid())
+    own, read = (pc.list_flatten(table.column(name)) for name in ("input_ids", TEACHER_IDS))  # pyright: ignore[reportAttributeAccessIssue]
+    tokens = pc.list_flatten(read)  # pyright: ignore[reportAttributeAccessIssue]
+    each_is_one = (np.diff(_starts(read)) == 1).all()
+    return not (each_is_one and np.array_equal(tokens.to_numpy(), own.to_numpy()))
+
+
 def _tables(rows: Dataset, columns: list[str]) -> Iterator[pa.Table]:
     yield from rows.select_columns(columns).with_format("arrow").iter(COUNTED_AT_ONCE)  # pyright: ignore[reportReturnType]
 

@@ -3,8 +3,9 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
@@ -17,6 +18,7 @@ from qtarget.job.config.checked_job import CacheOptions, Job, Layout
 from qtarget.job.config.choices import choice_complaints
 from qtarget.job.config.data_sources import evaluation_source, training_source
 from qtarget.job.config.flags import RunArguments
+from qtarget.job.config.key_descriptions import OWN_DEFAULTS
 from qtarget.job.config.keys import RUN_KEYS, model_keys, schema, trainer_keys
 from qtarget.job.config.learn import learn_keys
 from qtarget.job.config.machine import machine_choices
@@ -235,17 +237,43 @@ def _descriptions(error: ValidationError, given: UserInput, said: set[str]) -> I
             example = {"model": "path/or/hub-name", "train_dataset": "rows.jsonl"}[key]
             yield f"the configuration gives no `{key}`; write `{key}: {example}`."
         elif key not in said:
-            reasons = " or ".join(dict.fromkeys(each["msg"] for each in mine))
+            reasons = " or ".join(dict.fromkeys(map(_reason, mine)))
             shown = "…" if key in HELD_BACK else shortened(repr(given.values[key]))
             yield f"{given.place(key)}: `{key}: {shown}` is not accepted: {reasons}. {_example(key, given.values[key])}"
 
 
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "a text"}
+"""What pydantic's kinds of a value are called; its own sentence stands for those that are not here."""
+
+
+def _reason(complaint: Any) -> str:
+    """What a key takes, of one of pydantic's complaints."""
+    if complaint["type"] == "literal_error":
+        return f"it is {complaint['ctx']['expected']}"
+    kind = (
+        _KINDS.get(complaint["type"].partition("_")[0]) if complaint["type"].endswith(("_parsing", "_type")) else None
+    )
+    return complaint["msg"] if kind is None else f"it is {kind}"
+
+
+def _near(key: str, value: Any) -> str | None:
+    """The choice that was meant, where a key of the command line's own has a few."""
+    choices = [each for part in (RUN_KEYS[key][0], *get_args(RUN_KEYS[key][0])) for each in get_args(part)]
+    words = [each for each in choices if isinstance(each, str)]
+    return next(iter(get_close_matches(str(value), words, 1)), None)
+
+
+_OWN_EXAMPLES = {"rounds": 2, **OWN_DEFAULTS}
+
+
 def _example(key: str, value: Any) -> str:
+    if key in RUN_KEYS and (near := _near(key, value)):
+        return f"Did you mean `{key}: {near}`?"
     if isinstance(value, Mapping) and {"from", "to"} <= value.keys():
         return "It takes no schedule; what does is said by `qtarget methods NAME` of each method."
     if value == "auto":
         return "Leave the line out: what the machine can do is found out."
     defaults = {f.name: f.default for owner in (TargetSFTConfig, ModelConfig) for f in fields(owner)}
-    default = defaults.get(key, MISSING)
+    default = defaults.get(key, _OWN_EXAMPLES.get(key, MISSING))
     shown = getattr(default, "value", default)
     return "" if default is MISSING or default is None else f"For example `{key}: {str(shown).lower()}`."
