@@ -30,6 +30,16 @@ def test_it_prints_writes_and_leaves_nothing_else(here, capsys):
     assert found["methods"][0]["name"] == "target-sft"
     assert found["methods"][0]["hyperparameters"] == {"eta": 0.3, "teacher_temperature": 1.0, "trust": "p_y"}
     assert sum(found["methods"][0]["by_region"]) == pytest.approx(1)
+    lines, words = said.out.splitlines(), " ".join(said.out.split())
+    beyond = [each for each in found["methods"] if each["mean_trust"] > 1]
+    partly = [each for each in found["methods"] if 0 < each["proper"] < 0.995]
+    assert beyond  # of log-one-minus-p
+    for each in found["methods"]:
+        line = next(line for line in lines if line.split()[:1] == [each["name"]])
+        assert ("beyond 1" in line) == (each in beyond)
+        assert each["mean_kl"] is None or np.isfinite(each["mean_kl"])
+    assert f"an improper target ({beyond[0]['name']} " in words
+    assert ("these are not all" in words) == bool(partly)
 
 
 def test_it_says_at_which_progress_of_a_schedule_its_figures_hold(here, capsys):

@@ -69,7 +69,7 @@ def _methods(found: Findings) -> Iterator[Any]:
         against = [] if each.contradicted_share is None else [f"{each.contradicted_share:.0%}"]
         style = "bold" if each.name == found.configured else ""
         name = Text(f"  {each.name}{_settings(each)}", style=style)
-        numbers = [f"{each.mean_trust:.3f}", f"{each.gradient_beside_sft:.2f}×", f"{each.effective_tokens:,.0f}"]
+        numbers = [_trust(each), f"{each.gradient_beside_sft:.2f}×", f"{each.effective_tokens:,.0f}"]
         improper = "improper" if each.mean_kl != each.mean_kl else f"{each.mean_kl:.3f}"
         table.add_row(name, *numbers, f"{each.conflict_share:.0%}", *against, improper)
     yield table
@@ -80,11 +80,23 @@ def _methods(found: Findings) -> Iterator[Any]:
            f"{CONTRADICTION[1]:g})" if contradicted else ""),
         style="dim",
     )  # fmt: skip
-    for told in _changed(found):
+    for told in (*_beyond(found), *_changed(found)):
         yield Padding(Text(told, style="dim"), (0, 0, 0, 2))
     for reason in dict.fromkeys(found.closed.values()):
         names = ", ".join(name for name, why in found.closed.items() if why == reason)
         yield Padding(Text(f"not shown: {names}: {reason}", style="dim"), (0, 0, 0, 2))
+
+
+def _trust(each: MethodFigures) -> str:
+    return f"{each.mean_trust:.3f}" if each.mean_trust <= 1 else "beyond 1"
+
+
+def _beyond(found: Findings) -> Iterator[str]:
+    """Of methods whose targets are improper at some tokens, what their trust and divergence are over."""
+    if beyond := [f"{each.name} {each.mean_trust:,.1f}" for each in found.methods if each.mean_trust > 1]:
+        yield f"trust beyond 1 is none: the label gets more than all mass, an improper target ({', '.join(beyond)})"
+    if partly := [f"{each.name} {each.proper:.0%}" for each in found.methods if 0 < each.proper < 0.995]:
+        yield f"KL(Q‖p) is the mean over tokens with a proper target, where these are not all: {', '.join(partly)}"
 
 
 def _settings(each: MethodFigures) -> str:
