@@ -263,6 +263,66 @@ def test_filters_keys_and_links_open_the_right_tokens(browser, of_lab):
     assert seen.faults == []
 
 
+def test_a_chosen_token_stays_until_another_is_chosen_or_escape(browser, of_lab):
+    seen = Seen(browser, of_lab[1])
+    page = seen.page
+    page.evaluate("document.getElementById('rows').scrollIntoView()")
+    near = page.locator("#row-list .t.here").get_attribute("data-token")
+    row = page.locator(f'#row-list .text:has([data-token="{near}"]) .t')
+    first, other, third = (row.nth(n) for n in (0, 3, 5))
+    third.hover()  # a first move has no way behind it
+    token = lambda: str(page.evaluate("qtargetPage.state.token"))  # noqa: E731
+    first.hover(position={"x": 3, "y": 8})
+    assert token() == first.get_attribute("data-token")  # nothing is pinned when the page opens
+    assert not page.locator("#pinned").is_visible()
+    first.click()
+    other.hover(position={"x": 3, "y": 8})
+    on_the_way = page.locator("#token h2").bounding_box()
+    page.mouse.move(on_the_way["x"] + 9, on_the_way["y"] + 9, steps=25)
+    assert token() == first.get_attribute("data-token")
+    assert "pinned; Esc lets go" in page.inner_text("#token")
+    other.click()
+    assert token() == other.get_attribute("data-token")
+    page.locator("#teacher-body .list button").nth(2).click()
+    chosen = token()
+    third.hover(position={"x": 3, "y": 8})
+    assert token() == chosen
+    page.keyboard.press("Escape")
+    assert not page.locator("#pinned").is_visible()
+    first.hover(position={"x": 3, "y": 8})
+    assert token() == first.get_attribute("data-token")
+    first.click()
+    page.locator("#pinned button").click()
+    third.hover(position={"x": 3, "y": 8})
+    assert token() == third.get_attribute("data-token")
+    assert seen.faults == []
+
+
+def test_a_second_point_of_an_open_region_leaves_it_open(browser, of_lab):
+    seen = Seen(browser, of_lab[1])
+    points = seen.page.evaluate("""() => qtargetPage.tokens.filter((s) => ["random", "all"].includes(
+        qtargetPage.store.rows[s.row].why) && s.p > 0.15 && s.p < 0.45 && s.entropy > 1.05 && s.entropy < 1.95
+        ).map((s) => [s.at, s.p, s.entropy])""")
+    assert len(points) >= 2
+    for _, p, entropy in (points[0], points[-1], points[-1]):
+        seen.page.evaluate("document.getElementById('map-chart').scrollIntoView({block: 'center'})")
+        box = seen.page.locator("#map-chart .u-over").bounding_box()
+        top = seen.page.evaluate("""Math.max(...qtargetPage.tokens.filter((s) => ["random", "all"].includes(
+            qtargetPage.store.rows[s.row].why)).map((s) => s.entropy))""")
+        seen.page.mouse.move(box["x"] + p * box["width"], box["y"] + (1 - entropy / top) * box["height"])
+        seen.page.wait_for_timeout(80)
+        seen.page.mouse.down()
+        seen.page.mouse.up()
+        found = seen.page.evaluate("qtargetPage.tokens[qtargetPage.state.token]")
+        assert found["p"] == pytest.approx(p, abs=0.03)
+        assert found["entropy"] == pytest.approx(entropy, abs=0.1)
+        assert seen.page.locator('#regions button[aria-pressed="true"]').get_attribute("data-region") == "5"
+        assert seen.page.locator("#region-tokens button").count() > 1
+    seen.page.locator('#regions button[data-region="5"]').click()
+    assert seen.page.locator('#regions button[aria-pressed="true"]').count() == 0
+    assert seen.faults == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "viewport"), [("wide", WIDE), ("narrow", NARROW)])
 def test_it_fits_the_screen_and_prints(browser, of_lab, scheme: str, width: str, viewport: dict[str, int]):

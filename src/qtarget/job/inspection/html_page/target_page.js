@@ -7,7 +7,7 @@
   const teachers = store.sources.filter((name) => name.startsWith("teacher"));
   const ownReference = store.sources.includes("reference");
   const $ = (id) => document.getElementById(id);
-  const state = { method: null, settings: {}, targets: [], token: null, region: null };
+  const state = { method: null, settings: {}, targets: [], token: null, isPinned: false, region: null };
   const firstOfRow = [];
   tokens.forEach((s, t) => { if (firstOfRow[s.row] === undefined) firstOfRow[s.row] = t; });
 
@@ -126,7 +126,7 @@
     const rows = numbers.filter((n) => store.audit_rows[n]).map((n) => {
       const row = store.audit_rows[n], on = store.rows.findIndex((each) => each.number === n);
       const body = make("div", { class: "text", dir: "auto" }, ...row.stretches.map(([learned, part]) => make("span", { class: learned ? "learned" : "masked" }, part)));
-      const open = on >= 0 ? make("button", { type: "button", onclick: () => select(firstOfRow[on], true) }, "its tokens") : null;
+      const open = on >= 0 ? make("button", { type: "button", onclick: () => pin(firstOfRow[on], true) }, "its tokens") : null;
       return make("article", null, make("header", null, `row ${n}: ${many(row.learned)} of ${many(row.tokens)} tokens learned`, open), body);
     });
     const others = numbers.filter((n) => !store.audit_rows[n]);
@@ -167,7 +167,7 @@
       const far = (chart.valToPos(x(s), "x") - left) ** 2 + (chart.valToPos(y(s), "y") - top) ** 2;
       if (far < least) { least = far; best = s; }
     }
-    if (best) { select(best.at, true); chooseRegion(regionOf(best)); }
+    if (best) { pin(best.at, true); openRegion(regionOf(best)); }
   }
 
   function drawRegions() {
@@ -194,7 +194,8 @@
     drawRegionTokens();
   }
 
-  function chooseRegion(at) { state.region = state.region === at ? null : at; drawRegions(); }
+  function openRegion(at) { state.region = at; drawRegions(); }
+  const chooseRegion = (at) => openRegion(state.region === at ? null : at);
 
   function drawRegionTokens() {
     if (state.region === null) return $("region-tokens").replaceChildren(make("li", { class: "soft" }, "Choose a region to read its tokens."));
@@ -210,7 +211,7 @@
     const before = row.slice(from, s.place).join(""), after = row.slice(s.place + 1, s.place + 5).join("");
     const parts = [make("span", { class: "soft" }, `${store.rows[s.row].number}  `), (from ? "…" : "") + before.slice(-90), make("b", null, labelText(s)), after.slice(0, 30)];
     if (instead) parts.push(make("span", { class: "to" }, `   ${instead}`));
-    return make("li", null, make("button", { type: "button", dir: "auto", "data-token": s.at, onclick: () => select(s.at, true) }, ...parts));
+    return make("li", null, make("button", { type: "button", dir: "auto", "data-token": s.at, onclick: () => pin(s.at, true) }, ...parts));
   }
 
   /* ---- rows */
@@ -279,7 +280,7 @@
     event.preventDefault();
     const inRow = state.token !== null && tokens[state.token].row === r;
     const next = inRow ? state.token + way : firstOfRow[r];
-    if (tokens[next] && tokens[next].row === r) select(next, false);
+    if (tokens[next] && tokens[next].row === r) pin(next, false);
   }
 
   /* ---- a token */
@@ -293,6 +294,10 @@
     if (scrolls) rowNodes[r].node.scrollIntoView({ block: "center" });
     drawToken();
   }
+
+  /* A token that was chosen stays, and what is pointed at is not shown, until another is chosen or this one let go. */
+  function pin(t, scrolls) { state.isPinned = true; select(t, scrolls); }
+  function letGo() { state.isPinned = false; $("pinned").hidden = true; }
 
   let bars = null;
   function drawToken() {
@@ -315,7 +320,8 @@
     const cut = worst > 1e-6 ? make("p", { class: "soft" }, `The page keeps the likeliest tokens alone: this target is right to ${worst.toExponential(0)}.`) : null;
     const notes = [target.improper ? "Improper target: some entries are below zero." : "",
       isConflict(s) ? "A confident conflict." : "", isContradicted(s) ? "The teacher contradicts this label." : ""].filter(Boolean);
-    $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}, token ${s.place}, under ${state.method.name}`), context,
+    $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}, token ${s.place}, under ${state.method.name}`),
+      make("p", { class: "soft", id: "pinned", hidden: state.isPinned ? null : "" }, "pinned; Esc lets go ", make("button", { type: "button", onclick: letGo, "aria-label": "let go of this token" }, "×")), context,
       ...notes.map((note) => make("p", { class: "flag" }, note)), chart,
       make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", null, name), make("dd", { "data-fact": name }, value)])),
       make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), ...(cut ? [cut] : []), underEveryMethod(s));
@@ -426,9 +432,13 @@
   $("all-rows").addEventListener("change", () => { drawMap(); drawRegions(); });
   $("colour").addEventListener("change", recolour);
   $("why").addEventListener("change", () => filterRows($("why").value));
-  const reach = (event) => { const t = event.target.dataset && event.target.dataset.token; if (t !== undefined && Number(t) !== state.token && event.target.classList.contains("t")) select(Number(t), false); };
-  $("row-list").addEventListener("click", reach);
-  $("row-list").addEventListener("mousemove", (event) => { if (event.movementX || event.movementY) reach(event); }); // not where rows scroll beneath
+  const tokenAt = (event) => (event.target.classList.contains("t") ? Number(event.target.dataset.token) : null);
+  $("row-list").addEventListener("click", (event) => { const t = tokenAt(event); if (t !== null) pin(t, false); });
+  $("row-list").addEventListener("mousemove", (event) => {
+    const t = state.isPinned || !(event.movementX || event.movementY) ? null : tokenAt(event); // not where rows scroll beneath
+    if (t !== null && t !== state.token) select(t, false);
+  });
+  addEventListener("keydown", (event) => { if (event.key === "Escape") letGo(); });
   $("theme").addEventListener("click", () => {
     const root = document.documentElement, isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = isDark ? "light" : "dark";
