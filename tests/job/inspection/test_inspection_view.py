@@ -29,6 +29,14 @@ def test_a_mean_over_proper_targets_says_of_how_many(made):
     assert "these are not all" not in said(made, methods=figures[:1])
 
 
+def test_what_was_not_found_is_told_in_words(made):
+    words = said(made)
+    for line in made.findings.audit.lines:
+        assert line.says in words
+    for name in ("unlearned,", "end masked", "two begins"):
+        assert name not in words
+
+
 def test_a_trust_beyond_one_is_told_as_none(made):
     method = replace(made.findings.methods[0], mean_trust=2031.649)
     words = said(made, methods=(method,))

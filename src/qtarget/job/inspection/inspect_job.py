@@ -1,6 +1,6 @@
 """`qtarget inspect`: from a configuration to what its rows would be trained toward."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from qtarget.job.build import build_trainer, remove_if_empty
@@ -82,8 +82,10 @@ def inspect_trainer(
     if not chosen:
         raise ValueError("no row learns a token, so there is nothing to look at; `qtarget validate` shows a row.")
     found = measure(reader, chosen, trainer.method, args.per_device_train_batch_size, keep)
+    if all(row.row.why == "all" for row in found.rows):
+        found = replace(found, rows=sorted(found.rows, key=lambda row: row.row.number))
     table = token_table(found, trainer.text_tokenizer, ends)
-    sample = table.of_rows("random")
+    sample = table.sample()
     statistics = row_statistics(sample)
     findings = Findings(
         model or str(reader.student.name_or_path),

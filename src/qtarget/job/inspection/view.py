@@ -47,7 +47,7 @@ def _grid(*columns: str) -> Table:
 
 def _audit(found: Findings) -> Iterator[Any]:
     audit = found.audit
-    yield _heading("audit", f"{audit.rows:,} prepared rows; {audit.tokens:,} tokens, {audit.learned:,} learned")
+    yield _heading("audit", f"{audit.rows:,} training rows, from 1; {audit.tokens:,} tokens, {audit.learned:,} learned")
     clean = [line for line in audit.lines if not line.count]
     for line in audit.lines:
         if line.count:
@@ -55,14 +55,14 @@ def _audit(found: Findings) -> Iterator[Any]:
             rows = f"  (rows {named})" if line.numbers else ""
             yield Text(f"  {line.count:,} of {line.of:,} rows {line.says}{rows}", style="yellow")
     if clean:
-        names = ", ".join(line.name for line in clean)
-        yield Padding(Text(f"looked for and not found: {names}", style="dim"), (0, 0, 0, 2))
+        says = "; ".join(line.says for line in clean)
+        yield Padding(Text(f"looked for and not found: rows that {says}", style="dim"), (0, 0, 0, 2))
     least, most = (", ".join(map(str, numbers)) for numbers in (audit.least, audit.most))
     yield Text(f"  learn least: rows {least}; learn most: rows {most}", style="dim")
 
 
 def _methods(found: Findings) -> Iterator[Any]:
-    yield _heading("methods side by side", f"{found.sample} random rows, {found.tokens:,} learned tokens")
+    yield _heading("methods side by side", f"{found.sample_words}, {found.tokens:,} learned tokens")
     contradicted = ["contra-"] * any(each.contradicted_share is not None for each in found.methods)
     table = _grid("method", "trust", "pull", "tokens", "conflict", *contradicted, "KL(Q‖p)")
     for each in found.methods:
@@ -120,12 +120,11 @@ def _changed(found: Findings) -> Iterator[str]:
 
 
 def _kinds(found: Findings) -> Iterator[Any]:
-    yield _heading("words by kind", "loss in nats; a mean far above the median may be a fault")
-    table = _grid("kind", "tokens", "mean", "median")
+    yield _heading("words by kind", "loss in nats; a remark means that the rows may have a fault")
+    table = _grid("kind", "tokens", "mean", "median", "remark")
     for each in found.kinds:
-        far = each.mean_nll > 0.3 and each.mean_nll > 3 * each.median_nll
-        name = Text(f"  {each.kind}", style="yellow" if far else "")
-        table.add_row(name, f"{each.tokens:,}", f"{each.mean_nll:.2f}", f"{each.median_nll:.2f}")
+        name, remark = (Text(text, style="yellow" if each.remark else "") for text in (f"  {each.kind}", each.remark))
+        table.add_row(name, f"{each.tokens:,}", f"{each.mean_nll:.2f}", f"{each.median_nll:.2f}", remark)
     yield table
 
 
