@@ -68,6 +68,26 @@ def test_without_a_teacher_it_says_what_to_write(here, capsys):
     assert "`teacher: path/or/hub-name`" in command(capsys, *words).out.replace("\n", " ").replace("  ", " ")
 
 
+def test_rows_are_told_by_the_lines_of_their_file_where_those_are_known(here, capsys):
+    given = (here / "rows.jsonl").read_text().splitlines()
+    plain = figures(capsys)
+    assert plain["places"]
+    assert all(place == f"rows.jsonl, line {number}" for number, place in plain["places"].items())
+    assert set(plain["places"]) >= {str(number) for number, _ in plain["rows"]}
+    said = command(capsys, *WORDS, "--out", "o").out
+    assert "training row N is line N of rows.jsonl" in " ".join(said.split())
+    (here / "gaps.jsonl").write_text("\n".join(line + "\n" for line in given))  # an empty line after each row
+    gaps = figures(capsys, "--train-dataset", "gaps.jsonl")
+    assert all(place == f"gaps.jsonl, line {2 * int(number) - 1}" for number, place in gaps["places"].items())
+    least = gaps["audit"]["least"][0]
+    said = command(capsys, *WORDS, "--out", "o", "--train-dataset", "gaps.jsonl").out
+    assert f"learn least: rows {least} (gaps.jsonl, line {2 * least - 1})" in " ".join(said.split())
+    assert all(len(line) <= 80 for line in said.splitlines()[:-1])
+    assert figures(capsys, "--packing", "--max-length", "128", "--padding-free")["places"] == {}
+    (here / "bad.jsonl").write_text('{"prompt": "w1", "completion": ""}\n' + "\n".join(given))
+    assert figures(capsys, "--train-dataset", "bad.jsonl", "--bad-rows", "skip")["places"] == {}
+
+
 def test_a_cached_and_a_served_teacher_say_what_a_live_one_says(here, capsys):
     live = figures(capsys)
     cached = command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", "cache", "--teacher-top-k", "305")

@@ -1,7 +1,7 @@
 """What `qtarget inspect` found, in numbers: what the terminal prints, and what a program reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,8 @@ class Findings:
         token_shares: of the tokens in each region of the map.
         teachers, surest, kinds, statistics, candidates: as their classes say.
         batch_rows: rows in a micro-batch, for methods that look at one.
+        places: of the rows that are named here, by number, where they stand in their files: "train.jsonl, line 13";
+            empty where that is not known.
     """
 
     model: str
@@ -124,12 +126,19 @@ class Findings:
     statistics: tuple[RowStatistic, ...]
     candidates: tuple[CandidateTarget, ...]
     batch_rows: int
+    places: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def sample_words(self) -> str:
         """The rows that the figures are of: "32 random rows", "all 24 rows"."""
         is_all = all(why == "all" for _, why in self.rows)
         return f"all {self.sample:,} rows" if is_all else f"{self.sample:,} random rows"
+
+    @property
+    def named(self) -> set[int]:
+        """Numbers of the rows that are measured, or that the audit names."""
+        found = (number for line in self.audit.lines for number in line.numbers)
+        return {*found, *self.audit.least, *self.audit.most, *(number for number, _ in self.rows)}
 
 
 def method_figures(found: MeasuredSet, table: TokenTable) -> tuple[MethodFigures, ...]:

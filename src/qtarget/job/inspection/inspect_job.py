@@ -18,6 +18,7 @@ from qtarget.job.inspection.measured_rows import MeasuredSet, conflict_score, me
 from qtarget.job.inspection.row_audit import audit_rows
 from qtarget.job.inspection.row_evidence import candidate_targets, row_statistics
 from qtarget.job.inspection.row_forward import ForwardReader
+from qtarget.job.inspection.row_lines import row_lines
 from qtarget.job.inspection.token_table import TokenTable, map_regions, token_table
 from qtarget.job.inspection.trained_rows import TrainedRows, choose_rows
 from qtarget.job.teacher_mass import mass_warnings
@@ -61,7 +62,9 @@ def inspect_job(job: Job, rows: int, scan: int) -> Inspection:
     """
     with remove_if_empty(job.output):
         trainer = build_trainer(job)
-    return inspect_trainer(trainer, rows, scan, model=str(job.given["model"]))
+    made = inspect_trainer(trainer, rows, scan, model=str(job.given["model"]))
+    places = row_lines(job, trainer.row_counts.get("train"), made.prepared, made.findings.named)
+    return replace(made, findings=replace(made.findings, places=places))
 
 
 def inspect_trainer(

@@ -49,6 +49,7 @@ class TrainedRows(Sequence[TrainedRow]):
     def __init__(self, prepared: Any) -> None:
         self._rows: Any = prepared if isinstance(prepared, Dataset) else list(prepared.take(STREAM_ROWS))
         self._places = _places(self._rows)
+        self.is_packed = _packed_lengths(self._rows) is not None
 
     def __len__(self) -> int:
         return len(self._places)

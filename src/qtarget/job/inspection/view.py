@@ -1,6 +1,6 @@
 """What `qtarget inspect` prints: audit, methods side by side, words by kind, teacher, evidence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -51,14 +51,29 @@ def _audit(found: Findings) -> Iterator[Any]:
     clean = [line for line in audit.lines if not line.count]
     for line in audit.lines:
         if line.count:
-            named = ", ".join(map(str, line.numbers[:6])) + (" …" if line.count > 6 else "")
-            rows = f"  (rows {named})" if line.numbers else ""
+            named = _named(found, line.numbers[:6]) + (" …" if line.count > 6 else "")
+            rows = f"  (training rows {named})" if line.numbers else ""
             yield Text(f"  {line.count:,} of {line.of:,} rows {line.says}{rows}", style="yellow")
     if clean:
         says = "; ".join(line.says for line in clean)
         yield Padding(Text(f"looked for and not found: rows that {says}", style="dim"), (0, 0, 0, 2))
-    least, most = (", ".join(map(str, numbers)) for numbers in (audit.least, audit.most))
-    yield Text(f"  learn least: rows {least}; learn most: rows {most}", style="dim")
+    least, most = (_named(found, numbers) for numbers in (audit.least, audit.most))
+    yield Padding(Text(f"learn least: rows {least}; learn most: rows {most}", style="dim"), (0, 0, 0, 2))
+    if found.places and _are_lines(found):
+        file = next(iter(found.places.values())).rpartition(", ")[0]
+        yield Padding(Text(f"training row N is line N of {file}", style="dim"), (0, 0, 0, 2))
+
+
+def _are_lines(found: Findings) -> bool:
+    """Whether rows have the numbers of their lines, in one file."""
+    files = {place.rpartition(", ")[0] for place in found.places.values()}
+    return len(files) == 1 and all(place.endswith(f", line {number}") for number, place in found.places.items())
+
+
+def _named(found: Findings, numbers: Sequence[int]) -> str:
+    """Rows by number, each with its place in its file where that does not follow from the number."""
+    places = {} if _are_lines(found) else found.places
+    return ", ".join(f"{number} ({places[number]})" if number in places else str(number) for number in numbers)
 
 
 def _methods(found: Findings) -> Iterator[Any]:
@@ -150,7 +165,7 @@ def _teachers(inspection: Inspection) -> Iterator[Any]:
 
 def _sure_line(inspection: Inspection, each: SurestToken, instead: str) -> Text:
     before = shown_token("".join(inspection.table.texts[each.row][: each.token]))[-CONTEXT:]
-    number = inspection.findings.rows[each.row][0]
+    number = _named(inspection.findings, [inspection.findings.rows[each.row][0]])
     return Text.assemble(
         (f"  row {number:<6}", "dim"),
         (f"…{before:>{CONTEXT}}", "dim"),

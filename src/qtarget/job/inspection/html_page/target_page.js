@@ -149,7 +149,7 @@
       const row = store.audit_rows[n], on = store.rows.findIndex((each) => each.number === n);
       const body = make("div", { class: "text", dir: "auto" }, ...row.stretches.map(([learned, part]) => make("span", { class: learned ? "learned" : "masked" }, part)));
       const open = on >= 0 ? make("button", { type: "button", onclick: () => pin(firstOfRow[on], true) }, "its tokens") : null;
-      return make("article", null, make("header", null, `row ${n}: ${many(row.learned)} of ${many(row.tokens)} tokens learned`, open), body);
+      return make("article", null, make("header", null, `row ${n}${findings.places[n] ? ` (${findings.places[n]})` : ""}: ${many(row.learned)} of ${many(row.tokens)} tokens learned`, open), body);
     });
     const others = numbers.filter((n) => !store.audit_rows[n]);
     const more = count - numbers.length, and = more > 0 ? ` and ${many(more)} more` : "";
@@ -256,8 +256,8 @@
 
   function drawRows() {
     store.rows.forEach((row, r) => {
-      const body = make("div", { class: "text", dir: "auto", tabindex: 0, role: "group", "aria-label": `row ${row.number}` });
-      const node = make("article", { id: `row-${row.number}`, "data-row": r }, make("header", null, make("strong", null, `row ${row.number}`), make("span", null, page.why[row.why] || ""), make("span", null, `${many(row.learned.length)} of ${many(row.texts.length)} tokens learned`)), body);
+      const body = make("div", { class: "text", dir: "auto", tabindex: 0, role: "group", "aria-label": `training row ${row.number}` });
+      const node = make("article", { id: `row-${row.number}`, "data-row": r }, make("header", null, make("strong", null, `row ${row.number}`), findings.places[row.number] ? make("span", null, findings.places[row.number]) : "", make("span", null, page.why[row.why] || ""), make("span", null, `${many(row.learned.length)} of ${many(row.texts.length)} tokens learned`)), body);
       body.addEventListener("keydown", (event) => step(event, r));
       rowNodes.push({ node, body, filled: false });
       if (watcher) watcher.observe(node); else { visible.add(r); fill(r); }
@@ -384,7 +384,7 @@
     const cut = worst > 1e-6 ? make("p", { class: "soft" }, `The page keeps the likeliest tokens alone: this target is right to ${worst.toExponential(0)}.`) : null;
     const notes = [target.improper ? "Improper target: some entries are below zero." : "",
       isConflict(s) ? "A confident conflict." : "", isContradicted(s) ? "The teacher contradicts this label." : ""].filter(Boolean);
-    $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}, token ${s.place}, under ${state.method.name}`),
+    $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}${findings.places[row.number] ? ` (${findings.places[row.number]})` : ""}, token ${s.place + 1}, under ${state.method.name}`),
       make("p", { class: "soft", id: "pinned", hidden: state.isPinned ? null : "" }, "pinned; Esc lets go ", make("button", { type: "button", onclick: letGo, "aria-label": "let go of this token" }, "×")), context,
       ...notes.map((note) => make("p", { class: "flag" }, note)), chart,
       make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", { title: ABOUT[name] }, name), make("dd", { "data-fact": name }, value)])), underEveryMethod(s),
