@@ -384,13 +384,16 @@
     const cut = worst > 1e-6 ? make("p", { class: "soft" }, `The page keeps the likeliest tokens alone: this target is right to ${worst.toExponential(0)}.`) : null;
     const notes = [target.improper ? "Improper target: some entries are below zero." : "",
       isConflict(s) ? "A confident conflict." : "", isContradicted(s) ? "The teacher contradicts this label." : ""].filter(Boolean);
+    const scrolled = scrolledMethods();
     $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}${findings.places[row.number] ? ` (${findings.places[row.number]})` : ""}, token ${s.place + 1}, under ${state.method.name}`),
       make("p", { class: "soft", id: "pinned", hidden: state.isPinned ? null : "" }, "pinned; Esc lets go ", make("button", { type: "button", onclick: letGo, "aria-label": "let go of this token" }, "×")), context,
       ...notes.map((note) => make("p", { class: "flag" }, note)), chart,
-      make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", { title: ABOUT[name] }, name), make("dd", { "data-fact": name }, value)])), underEveryMethod(s),
+      underEveryMethod(s), make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", { title: ABOUT[name] }, name), make("dd", { "data-fact": name }, value)])),
       make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), ...(cut ? [cut] : []));
+    if (scrolled) document.querySelector("#every-method .scroll").scrollTop = scrolled;
     drawBars(chart, series, first, s);
   }
+  const scrolledMethods = () => (document.querySelector("#every-method[open] .scroll") || { scrollTop: 0 }).scrollTop;
 
   /* The token under every method, each as it was measured; the run's own hyperparameters or the defaults. */
   let isOpen = true;
