@@ -204,8 +204,9 @@ def test_a_token_is_shown_under_every_method(browser, of_lab):
     made, path = of_lab
     seen = Seen(browser, path)
     at = seen.page.evaluate("qtargetPage.state.token")
-    seen.page.click("#every-method summary")
-    seen.page.wait_for_selector("#every-method tbody tr")
+    assert seen.page.locator("#every-method").get_attribute("open") is not None
+    below = "(a, b) => (document.querySelector(a).compareDocumentPosition(document.querySelector(b)) & 4) > 0"
+    assert seen.page.evaluate(f"({below})('#every-method', '#token tr.label')")
     lines = seen.page.locator("#every-method tbody tr").all_inner_texts()
     assert len(lines) == len(made.found.open.methods)
     for line in lines:
@@ -260,6 +261,115 @@ def test_filters_keys_and_links_open_the_right_tokens(browser, of_lab):
     assert seen.page.locator(".t.here").get_attribute("data-token") == str(first + 1)
     seen.page.locator('#methods-body button[data-method="kd"]').click()
     assert seen.page.input_value("#method") == "kd"
+    assert seen.faults == []
+
+
+def test_a_chosen_token_stays_until_another_is_chosen_or_escape(browser, of_lab):
+    seen = Seen(browser, of_lab[1])
+    page = seen.page
+    page.evaluate("document.getElementById('rows').scrollIntoView()")
+    near = page.locator("#row-list .t.here").get_attribute("data-token")
+    row = page.locator(f'#row-list .text:has([data-token="{near}"]) .t')
+    first, other, third = (row.nth(n) for n in (0, 3, 5))
+    third.hover()  # a first move has no way behind it
+    token = lambda: str(page.evaluate("qtargetPage.state.token"))  # noqa: E731
+    first.hover(position={"x": 3, "y": 8})
+    assert token() == first.get_attribute("data-token")  # nothing is pinned when the page opens
+    assert not page.locator("#pinned").is_visible()
+    first.click()
+    other.hover(position={"x": 3, "y": 8})
+    on_the_way = page.locator("#token h2").bounding_box()
+    page.mouse.move(on_the_way["x"] + 9, on_the_way["y"] + 9, steps=25)
+    assert token() == first.get_attribute("data-token")
+    assert "pinned; Esc lets go" in page.inner_text("#token")
+    other.click()
+    assert token() == other.get_attribute("data-token")
+    page.locator("#teacher-body .list button").nth(2).click()
+    chosen = token()
+    third.hover(position={"x": 3, "y": 8})
+    assert token() == chosen
+    page.keyboard.press("Escape")
+    assert not page.locator("#pinned").is_visible()
+    first.hover(position={"x": 3, "y": 8})
+    assert token() == first.get_attribute("data-token")
+    first.click()
+    page.locator("#pinned button").click()
+    third.hover(position={"x": 3, "y": 8})
+    assert token() == third.get_attribute("data-token")
+    assert seen.faults == []
+
+
+def test_the_first_screen_says_what_the_teacher_contradicts_and_leads_there(browser, of_lab):
+    seen = Seen(browser, of_lab[1])
+    page = seen.page
+    assert page.locator("h1 code").inner_text() == "student"
+    against = page.evaluate("""() => qtargetPage.tokens.filter((s) => Math.exp(s.teacherLogps[0][s.label]) < 0.1
+        && Math.exp(Math.max(...s.teacherLogps[0])) >= 0.5).map((s) => s.at)""")
+    everything = page.evaluate("qtargetPage.tokens.length")
+    glance = page.locator("#glance")
+    assert f"The teacher contradicts {len(against)} of {everything:,} learned tokens here" in glance.inner_text()
+    assert glance.bounding_box()["y"] + glance.bounding_box()["height"] < WIDE["height"] / 2
+    meanings = page.inner_text("#meanings")
+    for word in ("p_y", "trust γ", "target Q", "scale s", "label", "pull", "KL(Q‖p)", "contradicted"):
+        assert word in meanings
+    assert page.locator('#token dt[title="the model\'s probability of the label"]').inner_text() == "p_y"
+    assert is_in_list(page)  # the row of the token that the page opens with
+    rows = page.eval_on_selector_all("#row-list article", "nodes => nodes.map((node) => Number(node.dataset.row))")
+    surest = page.evaluate(
+        f"""(() => {{ const sums = qtargetPage.store.rows.map(() => 0); {against}.forEach((at) => {{
+        const s = qtargetPage.tokens[at], logps = s.teacherLogps[0];
+        sums[s.row] += Math.exp(Math.max(...logps)) - Math.exp(logps[s.label]); }}); return sums; }})()"""
+    )
+    assert [surest[row] for row in rows] == sorted(surest, reverse=True)
+    glance.locator("button").click()
+    assert page.evaluate("qtargetPage.state.token") in against
+    assert is_in_list(page)
+    shown = page.eval_on_selector_all(
+        "#row-list article:not([hidden])", "nodes => nodes.map((node) => Number(node.dataset.row))"
+    )
+    assert set(shown) == set(page.evaluate(f"{against}.map((at) => qtargetPage.tokens[at].row)"))
+    row = page.locator("#row-list article:not([hidden]) .text").first
+    row.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate("qtargetPage.state.token") in against
+    page.select_option("#order", "file")
+    page.uncheck("#against-only")
+    rows = page.eval_on_selector_all("#row-list article", "nodes => nodes.map((node) => Number(node.dataset.row))")
+    assert rows == sorted(rows)
+    assert page.locator("#row-list article:not([hidden])").count() == len(rows)
+    assert seen.faults == []
+
+
+def is_in_list(page: Any) -> bool:
+    """Whether the chosen token stands inside the list's box, once the list has scrolled."""
+    page.wait_for_timeout(200)
+    list_box, token = (page.locator(each).bounding_box() for each in ("#row-list", "#row-list .t.here"))
+    return list_box["y"] <= token["y"] <= list_box["y"] + list_box["height"] - token["height"]
+
+
+def test_a_second_point_of_an_open_region_leaves_it_open(browser, of_lab):
+    seen = Seen(browser, of_lab[1])
+    points = seen.page.evaluate("""() => qtargetPage.tokens.filter((s) => ["random", "all"].includes(
+        qtargetPage.store.rows[s.row].why) && s.p > 0.15 && s.p < 0.45 && s.entropy > 1.05 && s.entropy < 1.95
+        ).map((s) => [s.at, s.p, s.entropy])""")
+    assert len(points) >= 2
+    for _, p, entropy in (points[0], points[-1], points[-1]):
+        seen.page.evaluate("document.getElementById('map-chart').scrollIntoView({block: 'center'})")
+        box = seen.page.locator("#map-chart .u-over").bounding_box()
+        top = seen.page.evaluate("""Math.max(...qtargetPage.tokens.filter((s) => ["random", "all"].includes(
+            qtargetPage.store.rows[s.row].why)).map((s) => s.entropy))""")
+        seen.page.mouse.move(box["x"] + p * box["width"], box["y"] + (1 - entropy / top) * box["height"])
+        seen.page.wait_for_timeout(80)
+        seen.page.mouse.down()
+        seen.page.mouse.up()
+        found = seen.page.evaluate("qtargetPage.tokens[qtargetPage.state.token]")
+        assert found["p"] == pytest.approx(p, abs=0.03)
+        assert found["entropy"] == pytest.approx(entropy, abs=0.1)
+        assert seen.page.locator('#regions button[aria-pressed="true"]').get_attribute("data-region") == "5"
+        assert seen.page.locator("#region-tokens button").count() > 1
+    seen.page.locator('#regions button[data-region="5"]').click()
+    assert seen.page.locator('#regions button[aria-pressed="true"]').count() == 0
     assert seen.faults == []
 
 

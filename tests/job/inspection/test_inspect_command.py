@@ -30,6 +30,16 @@ def test_it_prints_writes_and_leaves_nothing_else(here, capsys):
     assert found["methods"][0]["name"] == "target-sft"
     assert found["methods"][0]["hyperparameters"] == {"eta": 0.3, "teacher_temperature": 1.0, "trust": "p_y"}
     assert sum(found["methods"][0]["by_region"]) == pytest.approx(1)
+    lines, words = said.out.splitlines(), " ".join(said.out.split())
+    beyond = [each for each in found["methods"] if each["mean_trust"] > 1]
+    partly = [each for each in found["methods"] if 0 < each["proper"] < 0.995]
+    assert beyond  # of log-one-minus-p
+    for each in found["methods"]:
+        line = next(line for line in lines if line.split()[:1] == [each["name"]])
+        assert ("beyond 1" in line) == (each in beyond)
+        assert each["mean_kl"] is None or np.isfinite(each["mean_kl"])
+    assert f"an improper target ({beyond[0]['name']} " in words
+    assert ("these are not all" in words) == bool(partly)
 
 
 def test_it_says_at_which_progress_of_a_schedule_its_figures_hold(here, capsys):
@@ -56,6 +66,26 @@ def test_without_a_teacher_it_says_what_to_write(here, capsys):
     assert found["teachers"] == []
     assert set(found["closed"]) == {n for n in qt.METHODS if qt.method(n).needs & {"teacher", "token_weight"}}
     assert "`teacher: path/or/hub-name`" in command(capsys, *words).out.replace("\n", " ").replace("  ", " ")
+
+
+def test_rows_are_told_by_the_lines_of_their_file_where_those_are_known(here, capsys):
+    given = (here / "rows.jsonl").read_text().splitlines()
+    plain = figures(capsys)
+    assert plain["places"]
+    assert all(place == f"rows.jsonl, line {number}" for number, place in plain["places"].items())
+    assert set(plain["places"]) >= {str(number) for number, _ in plain["rows"]}
+    said = command(capsys, *WORDS, "--out", "o").out
+    assert "training row N is line N of rows.jsonl" in " ".join(said.split())
+    (here / "gaps.jsonl").write_text("\n".join(line + "\n" for line in given))  # an empty line after each row
+    gaps = figures(capsys, "--train-dataset", "gaps.jsonl")
+    assert all(place == f"gaps.jsonl, line {2 * int(number) - 1}" for number, place in gaps["places"].items())
+    least = gaps["audit"]["least"][0]
+    said = command(capsys, *WORDS, "--out", "o", "--train-dataset", "gaps.jsonl").out
+    assert f"learn least: rows {least} (gaps.jsonl, line {2 * least - 1})" in " ".join(said.split())
+    assert all(len(line) <= 80 for line in said.splitlines()[:-1])
+    assert figures(capsys, "--packing", "--max-length", "128", "--padding-free")["places"] == {}
+    (here / "bad.jsonl").write_text('{"prompt": "w1", "completion": ""}\n' + "\n".join(given))
+    assert figures(capsys, "--train-dataset", "bad.jsonl", "--bad-rows", "skip")["places"] == {}
 
 
 def test_a_cached_and_a_served_teacher_say_what_a_live_one_says(here, capsys):

@@ -1,5 +1,7 @@
 """What is measured of a row is what the trainer would do with it: under every method, from every kind of source."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny_models
@@ -8,8 +10,11 @@ from job.inspection import looked_at
 
 import qtarget as qt
 from qtarget.job.inspection.measured_rows import MeasuredSet, measure
+from qtarget.job.inspection.pull import label_trust_pull, residual_pull
 from qtarget.job.inspection.row_forward import ForwardReader
 from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows
+from qtarget.job.inspection.whole_frame import frames_of
+from qtarget.target.statistics import LOG_NOT_Y, LOGP_Y
 from qtarget.train import TargetSFTTrainer
 
 NEEDS = {name: qt.method(name).needs for name in qt.METHODS}
@@ -38,6 +43,26 @@ def check_pulls(name: str, built: TargetSFTTrainer, rows: list[TrainedRow], foun
             torch.testing.assert_close(
                 torch.as_tensor(measured).double()[seen], expected.detach()[seen], rtol=2e-4, atol=2e-5, equal_nan=True
             )
+
+
+@pytest.mark.parametrize("beyond", [1e-7, 5e-7, -1e-7])
+def test_a_target_that_is_proper_to_rounding_has_a_finite_divergence(beyond: float):
+    logp_y = torch.linspace(-30, -1e-4, 400)
+    measured = {LOGP_Y: logp_y, LOG_NOT_Y: (-logp_y.expm1()).log()}
+    gap = -logp_y.expm1()
+    near, sure = (replace(qt.method("focal"), trust=trust) for trust in (1 + beyond, 1.0))
+    found, exact = (label_trust_pull(method, measured, gap).target_kl for method in (near, sure))
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
+    focal = label_trust_pull(qt.method("focal"), measured, gap)
+    assert bool(((focal.trust > 1) & (focal.trust <= 1 + 1e-6)).any())
+    assert not bool(focal.target_kl.isinf().any())
+    built, rows, _ = looked_at.plain()
+    frame = next(frames_of(ForwardReader(built).read(rows[0])))
+    near, sure = (
+        qt.Method("near", trust=trust, residual=((1 - trust, qt.residual.teacher()),)) for trust in (1 + beyond, 1.0)
+    )
+    found, exact = (residual_pull(method, frame).target_kl for method in (near, sure))
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
 
 
 def test_statistics_are_those_of_whole_distributions():

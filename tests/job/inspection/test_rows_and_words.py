@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import tiny_models
+from job.inspection import looked_at
 
-from qtarget.job.inspection.html_page.page_store import page_text
+from qtarget.job.inspection.findings import kind_figures
+from qtarget.job.inspection.html_page.page_store import page_store, page_text
+from qtarget.job.inspection.inspect_job import inspect_trainer
 from qtarget.job.inspection.row_audit import audit_rows
 from qtarget.job.inspection.row_evidence import CandidateTarget, RowStatistic, candidate_targets, row_interval
 from qtarget.job.inspection.token_kinds import token_kind
@@ -21,47 +24,68 @@ def row(number: int, *ids: int, prompt: int = 2) -> TrainedRow:
 
 
 def test_half_of_the_rows_are_a_fair_sample_and_the_worst_are_found():
-    rows = [row(n, 9, 9, 10 + n % 3, END) for n in range(400)]
+    rows = [row(n + 1, 9, 9, 10 + n % 3, END) for n in range(400)]
     chosen = choose_rows(rows, 40, 200, 7, lambda each: each.number)
     by = {why: [each.number for each in chosen if each.why == why] for why in ("first", "random", "conflict")}
     assert len(by["random"]) == 20
-    assert set(by["first"]) <= set(range(10))
-    assert set(by["first"]) | set(by["random"]) >= set(range(10))
+    assert set(by["first"]) <= set(range(1, 11))
+    assert set(by["first"]) | set(by["random"]) >= set(range(1, 11))
     assert len(chosen) == 40
     assert len({each.number for each in chosen}) == 40
     assert min(by["conflict"]) > 300  # of 200 scanned the ten largest
     drawn = [choose_rows(rows, 40, 0, seed, lambda each: 0) for seed in range(60)]
-    counts = np.bincount([each.number for many in drawn for each in many if each.why == "random"], minlength=400)
-    halves = counts[:200].sum(), counts[200:].sum()
+    counts = np.bincount([each.number for many in drawn for each in many if each.why == "random"], minlength=401)
+    halves = counts[:201].sum(), counts[201:].sum()
     assert abs(halves[0] - halves[1]) < 0.15 * sum(halves)
 
 
 def test_few_rows_are_all_taken_and_those_that_learn_nothing_passed_over():
-    rows = [row(0, 9, 9, 9, END), row(1, 9, 9, prompt=2), row(2, 8, 8, 8, END)]
-    assert sorted(each.number for each in choose_rows(rows, 64, 256, 0, lambda each: 0.0)) == [0, 2]
+    rows = [row(1, 9, 9, 9, END), row(2, 9, 9, prompt=2), row(3, 8, 8, 8, END)]
+    chosen = choose_rows(rows, 64, 256, 0, lambda each: 0.0)
+    assert sorted((each.number, each.why) for each in chosen) == [(1, "all"), (3, "all")]
+
+
+def test_where_all_rows_are_shown_they_stand_in_order_and_figures_are_of_all():
+    made = inspect_trainer(looked_at.trainer(data=tiny_models.token_rows(11)), 12, 4)
+    assert made.findings.rows == tuple((number, "all") for number in range(1, 12))
+    assert (made.findings.sample, made.findings.sample_words) == (11, "all 11 rows")
+    some = inspect_trainer(looked_at.trainer(data=tiny_models.token_rows(11)), 8, 0)
+    assert some.findings.sample_words == "6 random rows"
+
+
+def test_a_row_has_the_number_that_errors_give_it():
+    built = looked_at.trainer(data=tiny_models.token_rows(5))
+    prepared = TrainedRows(built.train_dataset)
+    assert [each.number for each in prepared] == [1, 2, 3, 4, 5]
+    made = inspect_trainer(built, 4, 0)
+    for number, shown in page_store(made).data["audit_rows"].items():
+        assert shown["tokens"] == len(built.train_dataset[int(number) - 1]["input_ids"])
+    lengths = [len(each.learned) for each in prepared]
+    assert lengths[made.findings.audit.least[0] - 1] == min(lengths)
+    assert lengths[made.findings.audit.most[0] - 1] == max(lengths)
 
 
 def test_the_audit_names_every_fault_and_its_rows():
     tokenizer = tiny_models.tiny_tokenizer()
     tokenizer.bos_token = "<user>"
-    masked = TrainedRow(5, np.array([9, 9, 10, END]), np.array([IGNORED, IGNORED, 10, IGNORED]))
+    masked = TrainedRow(6, np.array([9, 9, 10, END]), np.array([IGNORED, IGNORED, 10, IGNORED]))
     rows = [
-        row(0, 9, 9, 10, END),
         row(1, 9, 9, 10, END),
-        row(2, 9, 9, prompt=2),
-        row(3, *range(20, 36)),
-        row(4, 9, 9, 11, 12),
+        row(2, 9, 9, 10, END),
+        row(3, 9, 9, prompt=2),
+        row(4, *range(20, 36)),
+        row(5, 9, 9, 11, 12),
         masked,
-        row(6, BEGIN, BEGIN, 10, END),
+        row(7, BEGIN, BEGIN, 10, END),
     ]
     audit = audit_rows(rows, tokenizer, {END}, 16, None)
     found = {line.name: line.numbers for line in audit.lines if line.count}
     assert found == {
-        "duplicate": (1,), "unlearned": (2,), "cut": (3,), "no end": (4,), "end masked": (5,), "two begins": (6,)
+        "duplicate": (2,), "unlearned": (3,), "cut": (4,), "no end": (5,), "end masked": (6,), "two begins": (7,)
     }  # fmt: skip
     assert (audit.rows, audit.tokens, audit.learned) == (7, 38, 23)
-    assert audit.least[0] == 2
-    assert audit.most[0] == 3
+    assert audit.least[0] == 3
+    assert audit.most[0] == 4
 
 
 def test_tokens_that_differ_where_prompt_and_answer_meet_are_seen(home):
@@ -72,9 +96,9 @@ def test_tokens_that_differ_where_prompt_and_answer_meet_are_seen(home):
     apart = [*tokenizer("w1 ")["input_ids"], *tokenizer("w2")["input_ids"]]
     assert whole != apart
     cut = len(tokenizer("w1 ")["input_ids"])
-    rows = [row(0, *apart, END, prompt=cut), row(1, *whole, END, prompt=len(tokenizer("w1")["input_ids"]))]
+    rows = [row(1, *apart, END, prompt=cut), row(2, *whole, END, prompt=len(tokenizer("w1")["input_ids"]))]
     audit = audit_rows(rows, tokenizer, {END}, None, None)
-    assert next(line for line in audit.lines if line.name == "boundary").numbers == (0,)
+    assert next(line for line in audit.lines if line.name == "boundary").numbers == (1,)
 
 
 def test_texts_of_tokens_join_to_the_sentence(home):
@@ -104,6 +128,23 @@ def test_hidden_characters_are_spelled_out_and_line_breaks_seen():
 def test_kinds(text: str, kind: str):
     assert token_kind(text, False) == kind
     assert token_kind(text, True) == "ends"
+
+
+def test_a_kind_far_above_all_others_is_flagged_though_its_median_is_too():
+    class Table:
+        kinds = np.array(["digits"] * 4 + ["words"] * 4 + ["ends"] * 2)
+
+        def __init__(self, *nll: float) -> None:
+            self.nll = np.array(nll)
+
+        def number(self, name: str) -> np.ndarray:
+            return {"logp_y": -self.nll}[name]
+
+    remarks = lambda *nll: {each.kind: each.remark for each in kind_figures(Table(*nll))}  # noqa: E731
+    far = remarks(0.2, 0.3, 0.2, 0.3, 1.0, 2.0, 1.5, 1.5, 11.4, 11.2)
+    assert far == {"digits": "", "words": "", "ends": "far above every other kind"}
+    few = remarks(0.0, 0.0, 0.0, 9.0, 1.0, 2.0, 1.5, 1.5, 0.1, 0.1)
+    assert few == {"digits": "mean far above the median", "words": "", "ends": ""}
 
 
 def test_intervals_take_rows_as_units_and_hold_what_they_promise():

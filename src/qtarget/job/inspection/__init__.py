@@ -1,6 +1,7 @@
 """`qtarget inspect`: a run's own rows, and what each method would train every token toward.
 
 trained_rows      documents of the trainer's prepared data, and which of them are looked at
+row_lines         where those stand in the files that they were read from
 row_forward       what student, teachers and reference say about a row: one forward pass each
 whole_frame       whole distributions of a few tokens, each built once for all methods
 kept_memory       memory that stays with the process while rows are measured

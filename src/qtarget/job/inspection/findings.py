@@ -1,7 +1,7 @@
 """What `qtarget inspect` found, in numbers: what the terminal prints, and what a program reads."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from qtarget.job.inspection.row_forward import PROGRESS_SHOWN
 from qtarget.job.inspection.token_kinds import TOKEN_KINDS
 from qtarget.job.inspection.token_table import TokenTable, map_regions
 
+FAR_ABOVE = 3.0
+"""Nats by which a kind of token stands out of all others: it is twenty times less probable."""
 SUREST = 40
 """Tokens that are listed as those at which a teacher is surest against the label."""
 
@@ -80,12 +82,17 @@ class SurestToken:
 
 @dataclass(frozen=True)
 class KindFigures:
-    """A kind of token over the random rows: how many, and the student's loss on them in nats."""
+    """A kind of token over the random rows: how many, and the student's loss on them in nats.
+
+    Attributes:
+        remark: in words, that its loss may come of a fault in the rows; "" where it does not stand out.
+    """
 
     kind: str
     tokens: int
     mean_nll: float
     median_nll: float
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,13 +100,15 @@ class Findings:
     """Everything that was found.
 
     Attributes:
-        rows: numbers of the measured rows in the prepared set, with why each was chosen.
-        sample: how many of them were drawn at random; all figures but the audit's are of these.
+        rows: numbers of the measured rows in the prepared set, from 1, with why each was chosen.
+        sample: how many of them were drawn at random, or all; all figures but the audit's are of these.
         audit: over the whole set.
         methods, closed: the methods shown, and why others are not.
         token_shares: of the tokens in each region of the map.
         teachers, surest, kinds, statistics, candidates: as their classes say.
         batch_rows: rows in a micro-batch, for methods that look at one.
+        places: of the rows that are named here, by number, where they stand in their files: "train.jsonl, line 13";
+            empty where that is not known.
     """
 
     model: str
@@ -117,6 +126,19 @@ class Findings:
     statistics: tuple[RowStatistic, ...]
     candidates: tuple[CandidateTarget, ...]
     batch_rows: int
+    places: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def sample_words(self) -> str:
+        """The rows that the figures are of: "32 random rows", "all 24 rows"."""
+        is_all = all(why == "all" for _, why in self.rows)
+        return f"all {self.sample:,} rows" if is_all else f"{self.sample:,} random rows"
+
+    @property
+    def named(self) -> set[int]:
+        """Numbers of the rows that are measured, or that the audit names."""
+        found = (number for line in self.audit.lines for number in line.numbers)
+        return {*found, *self.audit.least, *self.audit.most, *(number for number, _ in self.rows)}
 
 
 def method_figures(found: MeasuredSet, table: TokenTable) -> tuple[MethodFigures, ...]:
@@ -189,11 +211,19 @@ def kind_figures(table: TokenTable) -> tuple[KindFigures, ...]:
     """Every kind that there is a token of."""
     nll = -table.number("logp_y").astype(float)
     of_kind = {kind: nll[table.kinds == kind] for kind in TOKEN_KINDS}
-    return tuple(
+    kinds = [
         KindFigures(kind, len(values), float(values.mean()), float(np.median(values)))
         for kind, values in of_kind.items()
         if len(values)
-    )
+    ]
+    return tuple(replace(each, remark=_remark(each, [one for one in kinds if one is not each])) for each in kinds)
+
+
+def _remark(kind: KindFigures, others: Sequence[KindFigures]) -> str:
+    means, medians = ([getattr(each, name) for each in others] for name in ("mean_nll", "median_nll"))
+    if others and kind.mean_nll > max(means) + FAR_ABOVE and kind.median_nll > max(medians) + FAR_ABOVE:
+        return "far above every other kind"
+    return "mean far above the median" if kind.mean_nll > 0.3 and kind.mean_nll > 3 * kind.median_nll else ""
 
 
 def token_shares(table: TokenTable) -> tuple[float, ...]:

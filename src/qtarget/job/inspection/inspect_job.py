@@ -1,6 +1,6 @@
 """`qtarget inspect`: from a configuration to what its rows would be trained toward."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from qtarget.job.build import build_trainer, remove_if_empty
@@ -18,6 +18,7 @@ from qtarget.job.inspection.measured_rows import MeasuredSet, conflict_score, me
 from qtarget.job.inspection.row_audit import audit_rows
 from qtarget.job.inspection.row_evidence import candidate_targets, row_statistics
 from qtarget.job.inspection.row_forward import ForwardReader
+from qtarget.job.inspection.row_lines import row_lines
 from qtarget.job.inspection.token_table import TokenTable, map_regions, token_table
 from qtarget.job.inspection.trained_rows import TrainedRows, choose_rows
 from qtarget.job.teacher_mass import mass_warnings
@@ -61,7 +62,9 @@ def inspect_job(job: Job, rows: int, scan: int) -> Inspection:
     """
     with remove_if_empty(job.output):
         trainer = build_trainer(job)
-    return inspect_trainer(trainer, rows, scan, model=str(job.given["model"]))
+    made = inspect_trainer(trainer, rows, scan, model=str(job.given["model"]))
+    places = row_lines(job, trainer.row_counts.get("train"), made.prepared, made.findings.named)
+    return replace(made, findings=replace(made.findings, places=places))
 
 
 def inspect_trainer(
@@ -82,8 +85,10 @@ def inspect_trainer(
     if not chosen:
         raise ValueError("no row learns a token, so there is nothing to look at; `qtarget validate` shows a row.")
     found = measure(reader, chosen, trainer.method, args.per_device_train_batch_size, keep)
+    if all(row.row.why == "all" for row in found.rows):
+        found = replace(found, rows=sorted(found.rows, key=lambda row: row.row.number))
     table = token_table(found, trainer.text_tokenizer, ends)
-    sample = table.of_rows("random")
+    sample = table.sample()
     statistics = row_statistics(sample)
     findings = Findings(
         model or str(reader.student.name_or_path),

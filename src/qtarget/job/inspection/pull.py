@@ -55,10 +55,10 @@ def label_trust_pull(method: qt.Method, measured: Mapping[Statistic, Tensor], ga
         gap_T: `label_gap`.
     """
     trust_T, scale_T = (per_token(value_of(number, measured), gap_T) for number in (method.trust, method.scale))
-    p_y = measured[LOGP_Y].exp()
-    label_T = trust_T + (1 - trust_T) * p_y
+    sure_T = trust_T.clamp(max=1)  # beyond 1 by rounding alone, or improper
+    label_T = sure_T + (1 - sure_T) * measured[LOGP_Y].exp()
     kl_T = torch.special.xlogy(label_T, label_T) - label_T * measured[LOGP_Y]
-    kl_T = kl_T + torch.special.xlog1py((1 - trust_T) * measured[LOG_NOT_Y].exp(), -trust_T.clamp(max=1))
+    kl_T = kl_T + torch.special.xlog1py((1 - sure_T) * measured[LOG_NOT_Y].exp(), -sure_T)
     is_proper = trust_T <= 1 - IMPROPER.get(trust_T.dtype, -1e-6)
     return TokenPull(trust_T, scale_T, kl_T.where(is_proper, torch.nan), scale_T * trust_T.abs() * gap_T)
 
@@ -119,12 +119,13 @@ def _kl_of_gap(gap_TV: Tensor, frame: WholeFrame) -> Tensor:
 
 def _mixture_kl(trust_T: Tensor, rest_T: Tensor, pool: qt.Pool, frame: WholeFrame) -> Tensor:
     """KL(Q‖p) of Q = γ·d + c·π̃, from sums over π̃ that all methods of one pool share; NaN where Q is improper."""
-    toward = frame.pool_moments(pool)
-    label_T = trust_T + rest_T * toward.label_logp.exp()
+    toward, least = frame.pool_moments(pool), IMPROPER.get(trust_T.dtype, -1e-6)
+    is_proper = (trust_T >= least) & (rest_T >= least)
+    rest_T = rest_T.clamp(min=0)  # below 0 by rounding alone, or improper
+    label_T = trust_T.clamp(min=0) + rest_T * toward.label_logp.exp()
     others_T = torch.special.xlogy(rest_T, rest_T) * toward.log_not_label.exp() + rest_T * toward.kl_of_others
     kl_T = others_T + torch.special.xlogy(label_T, label_T) - label_T * frame[LOGP_Y]
-    least = IMPROPER.get(trust_T.dtype, -1e-6)
-    return kl_T.where((trust_T >= least) & (rest_T >= least), torch.nan)
+    return kl_T.where(is_proper, torch.nan)
 
 
 def weighted(pull: TokenPull, multiplier_T: Tensor | float) -> TokenPull:

@@ -29,7 +29,7 @@ class AuditLine:
         says: in words, after the count.
         count: rows that have it.
         of: rows that were looked at.
-        numbers: the first of them, as they stand in the prepared set.
+        numbers: the first of them, as they stand in the prepared set, counted from 1.
     """
 
     name: str
@@ -41,7 +41,8 @@ class AuditLine:
 
 @dataclass(frozen=True)
 class Audit:
-    """The prepared rows at a glance. least, most: numbers of the rows that learn the fewest and the most tokens."""
+    """The prepared rows at a glance. least, most: numbers, from 1, of the rows that learn the fewest and the most
+    tokens."""
 
     rows: int
     tokens: int
@@ -101,11 +102,11 @@ def audit_rows(
         if content in seen:
             census.found["duplicate"].append(row.number)
         seen.add(content)
-        if row.number < RETOKENISED_ROWS and _boundary_differs(row, tokenizer):
+        if row.number <= RETOKENISED_ROWS and _boundary_differs(row, tokenizer):
             census.found["boundary"].append(row.number)
         census.learned.append(len(row.learned))
         census.tokens += len(row.ids)
-    order = np.argsort(census.learned, kind="stable").tolist()
+    order = (np.argsort(census.learned, kind="stable") + 1).tolist()
     return Audit(
         len(rows),
         census.tokens,

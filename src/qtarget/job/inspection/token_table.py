@@ -82,9 +82,9 @@ class TokenTable:
         label, top = (np.exp(self.number(f"{teacher} {name}")) for name in ("logp_y", "top_logp"))
         return (label < CONTRADICTION[0]) & (top >= CONTRADICTION[1])
 
-    def of_rows(self, why: str) -> "TokenTable":
-        """The tokens of rows that were chosen for one reason."""
-        places = [place for place, row in enumerate(self.rows) if row.row.why == why]
+    def sample(self) -> "TokenTable":
+        """The tokens of the rows that speak for the set: those drawn at random, or all."""
+        places = [place for place, row in enumerate(self.rows) if row.row.why in ("random", "all")]
         inside = np.isin(self.row, places)
         renumbered = np.searchsorted(places, self.row[inside]) if places else self.row[inside]
         rows, texts = [self.rows[p] for p in places], [self.texts[p] for p in places]

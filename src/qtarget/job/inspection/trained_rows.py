@@ -14,7 +14,7 @@ from qtarget.target.types import IGNORED
 
 STREAM_ROWS = 4096
 """Rows of a stream that are read to choose from."""
-Why = Literal["first", "random", "conflict"]
+Why = Literal["first", "random", "conflict", "all"]
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class TrainedRow:
     """A document as it is trained on.
 
     Attributes:
-        number: its place in the prepared set, counted from 0; of packed rows, counted by document.
+        number: its place in the prepared set, counted from 1, as errors count; of packed rows, counted by document.
         ids: [n] token ids.
         labels: [n], −100 where nothing is learned; never the first token, which follows nothing.
         weight: [n], where the rows weigh their tokens.
         teacher_ids: [n], the ids that the teacher reads in the place of each token; None where it reads these.
-        why: what it was chosen as.
+        why: what it was chosen as; "all" where every row was.
     """
 
     number: int
@@ -49,6 +49,7 @@ class TrainedRows(Sequence[TrainedRow]):
     def __init__(self, prepared: Any) -> None:
         self._rows: Any = prepared if isinstance(prepared, Dataset) else list(prepared.take(STREAM_ROWS))
         self._places = _places(self._rows)
+        self.is_packed = _packed_lengths(self._rows) is not None
 
     def __len__(self) -> int:
         return len(self._places)
@@ -66,7 +67,7 @@ class TrainedRows(Sequence[TrainedRow]):
         labels = np.concatenate([[IGNORED], labels[1:]]) if len(labels) else labels
         weight, read = row.get(WEIGHT), row.get(TEACHER_IDS)
         weight = None if weight is None else np.asarray(weight, np.float64)[start:stop]
-        return TrainedRow(index, ids, labels, weight, None if read is None else read[start:stop])
+        return TrainedRow(index + 1, ids, labels, weight, None if read is None else read[start:stop])
 
 
 def _places(rows: Any) -> list[tuple[int, int, int | None]]:
@@ -87,9 +88,11 @@ def _packed_lengths(rows: Any) -> Iterable[Sequence[int]] | None:
 def choose_rows(
     rows: Sequence[TrainedRow], count: int, scan: int, seed: int, conflict: Callable[[TrainedRow], float]
 ) -> list[TrainedRow]:
-    """A quarter of `count` from the front, half drawn at random, and a quarter of most conflict among `scan` more.
+    """A quarter of `count` from the front, half drawn at random, and a quarter of most conflict among `scan` more; all
+    rows where they are no more than `count`.
 
-    Rows that learn nothing are passed over. The random rows are a fair sample of the set; the others are not.
+    Rows that learn nothing are passed over. Those drawn keep that order, as a run shuffles its rows. The random rows
+    are a fair sample of the set; those of other reasons are not, unless it is all.
     A row that was drawn counts as random, wherever it stands.
 
     Args:
@@ -98,25 +101,27 @@ def choose_rows(
     """
     quarter = count // 4
     drawn = np.random.default_rng(seed).permutation(len(rows)).tolist()
+    if len(rows) <= count:
+        return _learning(rows, drawn, count, "all")
     random = _learning(rows, drawn, count - quarter - (quarter if scan else 0), "random")
-    taken = {row.number for row in random}
-    front = [number for number in range(min(len(rows), quarter)) if number not in taken]
+    taken = {row.number - 1 for row in random}
+    front = [place for place in range(min(len(rows), quarter)) if place not in taken]
     first = _learning(rows, front, quarter, "first")
     taken |= set(front)
-    scanned = _learning(rows, [number for number in drawn if number not in taken], scan, "conflict")
+    scanned = _learning(rows, [place for place in drawn if place not in taken], scan, "conflict")
     conflicts = [conflict(row) for row in tqdm(scanned, desc="looking for conflicts, rows", delay=2)]
     order = sorted(range(len(scanned)), key=conflicts.__getitem__, reverse=True)
     worst = [scanned[place] for place in order][: count - len(first) - len(random)]
     return [*first, *random, *worst]
 
 
-def _learning(rows: Sequence[TrainedRow], numbers: Iterable[int], count: int, why: Why) -> list[TrainedRow]:
+def _learning(rows: Sequence[TrainedRow], places: Iterable[int], count: int, why: Why) -> list[TrainedRow]:
     """The first `count` of some rows that learn a token."""
     found: list[TrainedRow] = []
-    for number in numbers:
+    for place in places:
         if len(found) == count:
             break
-        row = rows[number]
+        row = rows[place]
         if len(row.learned):
             found.append(replace(row, why=why))
     return found

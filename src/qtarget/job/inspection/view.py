@@ -1,6 +1,6 @@
 """What `qtarget inspect` prints: audit, methods side by side, words by kind, teacher, evidence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -47,29 +47,44 @@ def _grid(*columns: str) -> Table:
 
 def _audit(found: Findings) -> Iterator[Any]:
     audit = found.audit
-    yield _heading("audit", f"{audit.rows:,} prepared rows; {audit.tokens:,} tokens, {audit.learned:,} learned")
+    yield _heading("audit", f"{audit.rows:,} training rows, from 1; {audit.tokens:,} tokens, {audit.learned:,} learned")
     clean = [line for line in audit.lines if not line.count]
     for line in audit.lines:
         if line.count:
-            named = ", ".join(map(str, line.numbers[:6])) + (" …" if line.count > 6 else "")
-            rows = f"  (rows {named})" if line.numbers else ""
+            named = _named(found, line.numbers[:6]) + (" …" if line.count > 6 else "")
+            rows = f"  (training rows {named})" if line.numbers else ""
             yield Text(f"  {line.count:,} of {line.of:,} rows {line.says}{rows}", style="yellow")
     if clean:
-        names = ", ".join(line.name for line in clean)
-        yield Padding(Text(f"looked for and not found: {names}", style="dim"), (0, 0, 0, 2))
-    least, most = (", ".join(map(str, numbers)) for numbers in (audit.least, audit.most))
-    yield Text(f"  learn least: rows {least}; learn most: rows {most}", style="dim")
+        says = "; ".join(line.says for line in clean)
+        yield Padding(Text(f"looked for and not found: rows that {says}", style="dim"), (0, 0, 0, 2))
+    least, most = (_named(found, numbers) for numbers in (audit.least, audit.most))
+    yield Padding(Text(f"learn least: rows {least}; learn most: rows {most}", style="dim"), (0, 0, 0, 2))
+    if found.places and _are_lines(found):
+        file = next(iter(found.places.values())).rpartition(", ")[0]
+        yield Padding(Text(f"training row N is line N of {file}", style="dim"), (0, 0, 0, 2))
+
+
+def _are_lines(found: Findings) -> bool:
+    """Whether rows have the numbers of their lines, in one file."""
+    files = {place.rpartition(", ")[0] for place in found.places.values()}
+    return len(files) == 1 and all(place.endswith(f", line {number}") for number, place in found.places.items())
+
+
+def _named(found: Findings, numbers: Sequence[int]) -> str:
+    """Rows by number, each with its place in its file where that does not follow from the number."""
+    places = {} if _are_lines(found) else found.places
+    return ", ".join(f"{number} ({places[number]})" if number in places else str(number) for number in numbers)
 
 
 def _methods(found: Findings) -> Iterator[Any]:
-    yield _heading("methods side by side", f"{found.sample} random rows, {found.tokens:,} learned tokens")
+    yield _heading("methods side by side", f"{found.sample_words}, {found.tokens:,} learned tokens")
     contradicted = ["contra-"] * any(each.contradicted_share is not None for each in found.methods)
     table = _grid("method", "trust", "pull", "tokens", "conflict", *contradicted, "KL(Q‖p)")
     for each in found.methods:
         against = [] if each.contradicted_share is None else [f"{each.contradicted_share:.0%}"]
         style = "bold" if each.name == found.configured else ""
         name = Text(f"  {each.name}{_settings(each)}", style=style)
-        numbers = [f"{each.mean_trust:.3f}", f"{each.gradient_beside_sft:.2f}×", f"{each.effective_tokens:,.0f}"]
+        numbers = [_trust(each), f"{each.gradient_beside_sft:.2f}×", f"{each.effective_tokens:,.0f}"]
         improper = "improper" if each.mean_kl != each.mean_kl else f"{each.mean_kl:.3f}"
         table.add_row(name, *numbers, f"{each.conflict_share:.0%}", *against, improper)
     yield table
@@ -80,11 +95,23 @@ def _methods(found: Findings) -> Iterator[Any]:
            f"{CONTRADICTION[1]:g})" if contradicted else ""),
         style="dim",
     )  # fmt: skip
-    for told in _changed(found):
+    for told in (*_beyond(found), *_changed(found)):
         yield Padding(Text(told, style="dim"), (0, 0, 0, 2))
     for reason in dict.fromkeys(found.closed.values()):
         names = ", ".join(name for name, why in found.closed.items() if why == reason)
         yield Padding(Text(f"not shown: {names}: {reason}", style="dim"), (0, 0, 0, 2))
+
+
+def _trust(each: MethodFigures) -> str:
+    return f"{each.mean_trust:.3f}" if each.mean_trust <= 1 else "beyond 1"
+
+
+def _beyond(found: Findings) -> Iterator[str]:
+    """Of methods whose targets are improper at some tokens, what their trust and divergence are over."""
+    if beyond := [f"{each.name} {each.mean_trust:,.1f}" for each in found.methods if each.mean_trust > 1]:
+        yield f"trust beyond 1 is none: the label gets more than all mass, an improper target ({', '.join(beyond)})"
+    if partly := [f"{each.name} {each.proper:.0%}" for each in found.methods if 0 < each.proper < 0.995]:
+        yield f"KL(Q‖p) is the mean over tokens with a proper target, where these are not all: {', '.join(partly)}"
 
 
 def _settings(each: MethodFigures) -> str:
@@ -108,12 +135,11 @@ def _changed(found: Findings) -> Iterator[str]:
 
 
 def _kinds(found: Findings) -> Iterator[Any]:
-    yield _heading("words by kind", "loss in nats; a mean far above the median may be a fault")
-    table = _grid("kind", "tokens", "mean", "median")
+    yield _heading("words by kind", "loss in nats; a remark means that the rows may have a fault")
+    table = _grid("kind", "tokens", "mean", "median", "remark")
     for each in found.kinds:
-        far = each.mean_nll > 0.3 and each.mean_nll > 3 * each.median_nll
-        name = Text(f"  {each.kind}", style="yellow" if far else "")
-        table.add_row(name, f"{each.tokens:,}", f"{each.mean_nll:.2f}", f"{each.median_nll:.2f}")
+        name, remark = (Text(text, style="yellow" if each.remark else "") for text in (f"  {each.kind}", each.remark))
+        table.add_row(name, f"{each.tokens:,}", f"{each.mean_nll:.2f}", f"{each.median_nll:.2f}", remark)
     yield table
 
 
@@ -139,7 +165,7 @@ def _teachers(inspection: Inspection) -> Iterator[Any]:
 
 def _sure_line(inspection: Inspection, each: SurestToken, instead: str) -> Text:
     before = shown_token("".join(inspection.table.texts[each.row][: each.token]))[-CONTEXT:]
-    number = inspection.findings.rows[each.row][0]
+    number = _named(inspection.findings, [inspection.findings.rows[each.row][0]])
     return Text.assemble(
         (f"  row {number:<6}", "dim"),
         (f"…{before:>{CONTEXT}}", "dim"),

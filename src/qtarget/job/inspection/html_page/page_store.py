@@ -195,7 +195,7 @@ def _audit_rows(inspection: Inspection, tokenizer: PreTrainedTokenizerBase) -> d
     audit = inspection.findings.audit
     wanted = [number for line in audit.lines for number in line.numbers[:AUDIT_EXAMPLES]]
     numbers = dict.fromkeys([*wanted, *audit.least, *audit.most])
-    return {str(number): _audit_row(inspection.prepared[number], tokenizer) for number in numbers}
+    return {str(number): _audit_row(inspection.prepared[number - 1], tokenizer) for number in numbers}
 
 
 def _audit_row(row: TrainedRow, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

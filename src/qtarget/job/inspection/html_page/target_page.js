@@ -7,7 +7,7 @@
   const teachers = store.sources.filter((name) => name.startsWith("teacher"));
   const ownReference = store.sources.includes("reference");
   const $ = (id) => document.getElementById(id);
-  const state = { method: null, settings: {}, targets: [], token: null, region: null };
+  const state = { method: null, settings: {}, targets: [], token: null, isPinned: false, region: null };
   const firstOfRow = [];
   tokens.forEach((s, t) => { if (firstOfRow[s.row] === undefined) firstOfRow[s.row] = t; });
 
@@ -39,11 +39,33 @@
     return make("div", { class: "scroll" }, make("table", null, make("thead", null, head), make("tbody", null, ...body)));
   }
 
+  /* ---- what the words mean */
+  const MEANINGS = [
+    ["label", "the token that the row has at this place"],
+    ["p_y", "the model's probability of the label"],
+    ["entropy", "how unsure the model is, in nats; 0 where it is sure"],
+    ["trust γ", "how much of the target is the label itself; the rest goes to model, teacher or reference"],
+    ["target Q", "the distribution that the method would train the model toward here"],
+    ["scale s", "how strongly the method weighs this token"],
+    ["pull", "the norm of the token's gradient, s(p − Q)"],
+    ["KL(Q‖p)", "how far the target is from the model, in nats"],
+    ["confident conflict", `the model is sure of another token: p_y below ${page.conflict[0]}, entropy below ${page.conflict[1]}`],
+    ...(teachers.length ? [["contradicted", `the teacher gives the label less than ${page.contradiction[0]} and another token at least ${page.contradiction[1]}`]] : []),
+  ];
+  const ABOUT = { ...Object.fromEntries(MEANINGS), rank: "the label's place among the model's tokens, 1 for the likeliest", "teacher's p_y": "the teacher's probability of the label", target: "the target Q" };
+  function drawMeanings() {
+    $("meanings").open = innerWidth > 900;
+    $("meanings").append(make("dl", null, ...MEANINGS.map(([name, says]) => make("div", null, make("dt", null, name), make("dd", null, says)))));
+  }
+
   /* ---- numbers of a token */
   const teacherP = (s, i = 0) => (s.teachers.length > i ? Math.exp(s.teacherLogps[i][s.label]) : NaN);
   const isConflict = (s) => s.p < page.conflict[0] && s.entropy < page.conflict[1];
   const isContradicted = (s) => s.teachers.length > 0 && teacherP(s) < page.contradiction[0] &&
     Math.exp(Math.max(...s.teacherLogps[0])) >= page.contradiction[1];
+  const sureness = (s) => (isContradicted(s) ? Math.exp(Math.max(...s.teacherLogps[0])) - teacherP(s) : 0);
+  const againstRow = store.rows.map(() => 0);
+  tokens.forEach((s) => { againstRow[s.row] += sureness(s); });
   const regionOf = (s) => {
     const place = (edges, x) => { let i = 0; while (i + 2 < edges.length && x >= edges[i + 1]) i++; return i; };
     return place(page.entropy_edges, s.entropy) * (page.p_edges.length - 1) + place(page.p_edges, s.p);
@@ -110,7 +132,7 @@
   /* ---- audit */
   function drawAudit() {
     const audit = findings.audit;
-    const heading = make("p", null, `${many(audit.rows)} prepared rows, ${many(audit.tokens)} tokens, ${many(audit.learned)} of them learned.`);
+    const heading = make("p", null, `${many(audit.rows)} training rows, counted from 1; ${many(audit.tokens)} tokens, ${many(audit.learned)} of them learned.`);
     const found = audit.lines.filter((line) => line.count), clean = audit.lines.filter((line) => !line.count);
     const lines = found.map((line) => {
       const says = make("span", { class: "flag" }, `${many(line.count)} of ${many(line.of)} rows ${line.says}`);
@@ -126,8 +148,8 @@
     const rows = numbers.filter((n) => store.audit_rows[n]).map((n) => {
       const row = store.audit_rows[n], on = store.rows.findIndex((each) => each.number === n);
       const body = make("div", { class: "text", dir: "auto" }, ...row.stretches.map(([learned, part]) => make("span", { class: learned ? "learned" : "masked" }, part)));
-      const open = on >= 0 ? make("button", { type: "button", onclick: () => select(firstOfRow[on], true) }, "its tokens") : null;
-      return make("article", null, make("header", null, `row ${n}: ${many(row.learned)} of ${many(row.tokens)} tokens learned`, open), body);
+      const open = on >= 0 ? make("button", { type: "button", onclick: () => pin(firstOfRow[on], true) }, "its tokens") : null;
+      return make("article", null, make("header", null, `row ${n}${findings.places[n] ? ` (${findings.places[n]})` : ""}: ${many(row.learned)} of ${many(row.tokens)} tokens learned`, open), body);
     });
     const others = numbers.filter((n) => !store.audit_rows[n]);
     const more = count - numbers.length, and = more > 0 ? ` and ${many(more)} more` : "";
@@ -137,7 +159,8 @@
   /* ---- map */
   const AXES = { p: ["p_y, the model's", (s) => s.p, [0, 1]], entropy: ["entropy, nats", (s) => s.entropy, null] };
   if (teachers.length) AXES.teacher = ["p_y, the teacher's", (s) => teacherP(s), [0, 1]];
-  const inMap = (s) => $("all-rows").checked || store.rows[s.row].why === "random";
+  const isSample = (s) => ["random", "all"].includes(store.rows[s.row].why);
+  const inMap = (s) => $("all-rows").checked || isSample(s);
   let mapChart = null, mapOrder = [];
 
   function drawMap() {
@@ -167,7 +190,7 @@
       const far = (chart.valToPos(x(s), "x") - left) ** 2 + (chart.valToPos(y(s), "y") - top) ** 2;
       if (far < least) { least = far; best = s; }
     }
-    if (best) { select(best.at, true); chooseRegion(regionOf(best)); }
+    if (best) { pin(best.at, true); openRegion(regionOf(best)); }
   }
 
   function drawRegions() {
@@ -194,7 +217,8 @@
     drawRegionTokens();
   }
 
-  function chooseRegion(at) { state.region = state.region === at ? null : at; drawRegions(); }
+  function openRegion(at) { state.region = at; drawRegions(); }
+  const chooseRegion = (at) => openRegion(state.region === at ? null : at);
 
   function drawRegionTokens() {
     if (state.region === null) return $("region-tokens").replaceChildren(make("li", { class: "soft" }, "Choose a region to read its tokens."));
@@ -210,7 +234,7 @@
     const before = row.slice(from, s.place).join(""), after = row.slice(s.place + 1, s.place + 5).join("");
     const parts = [make("span", { class: "soft" }, `${store.rows[s.row].number}  `), (from ? "…" : "") + before.slice(-90), make("b", null, labelText(s)), after.slice(0, 30)];
     if (instead) parts.push(make("span", { class: "to" }, `   ${instead}`));
-    return make("li", null, make("button", { type: "button", dir: "auto", "data-token": s.at, onclick: () => select(s.at, true) }, ...parts));
+    return make("li", null, make("button", { type: "button", dir: "auto", "data-token": s.at, onclick: () => pin(s.at, true) }, ...parts));
   }
 
   /* ---- rows */
@@ -231,16 +255,21 @@
   }, { root: $("row-list"), rootMargin: "600px" });
 
   function drawRows() {
-    const why = $("why").value;
     store.rows.forEach((row, r) => {
-      const body = make("div", { class: "text", dir: "auto", tabindex: 0, role: "group", "aria-label": `row ${row.number}` });
-      const node = make("article", { id: `row-${row.number}`, "data-row": r }, make("header", null, make("strong", null, `row ${row.number}`), make("span", null, page.why[row.why]), make("span", null, `${many(row.learned.length)} of ${many(row.texts.length)} tokens learned`)), body);
+      const body = make("div", { class: "text", dir: "auto", tabindex: 0, role: "group", "aria-label": `training row ${row.number}` });
+      const node = make("article", { id: `row-${row.number}`, "data-row": r }, make("header", null, make("strong", null, `row ${row.number}`), findings.places[row.number] ? make("span", null, findings.places[row.number]) : "", make("span", null, page.why[row.why] || ""), make("span", null, `${many(row.learned.length)} of ${many(row.texts.length)} tokens learned`)), body);
       body.addEventListener("keydown", (event) => step(event, r));
       rowNodes.push({ node, body, filled: false });
       if (watcher) watcher.observe(node); else { visible.add(r); fill(r); }
     });
-    $("row-list").replaceChildren(...rowNodes.map((each) => each.node));
-    filterRows(why);
+    orderRows();
+    filterRows();
+  }
+
+  function orderRows() {
+    const order = store.rows.map((_, r) => r);
+    if ($("order").value === "against") order.sort((a, b) => againstRow[b] - againstRow[a] || a - b);
+    $("row-list").replaceChildren(...order.map((r) => rowNodes[r].node));
   }
 
   function fill(r) {
@@ -253,7 +282,7 @@
       const t = learned.get(place);
       if (t === undefined) { masked += part; return; }
       flush();
-      spans[t] = make("span", { class: "t", "data-token": t }, part || "·");
+      spans[t] = make("span", { class: isContradicted(tokens[t]) ? "t against" : "t", "data-token": t }, part || "·");
       parts.push(spans[t]);
     });
     flush();
@@ -270,16 +299,22 @@
       spans[t].style.backgroundColor = value ? `rgba(${shade}, ${(0.75 * x).toFixed(3)})` : "";
     }
   }
-  function recolour() { $("scale-note").textContent = `Colour: ${COLOURS[$("colour").value][0]}. Grey text is not learned.`; visible.forEach(colourRow); }
-  function filterRows(why) { rowNodes.forEach((each, r) => { each.node.hidden = why !== "all" && store.rows[r].why !== why; }); }
+  function recolour() { $("scale-note").textContent = `Colour: ${COLOURS[$("colour").value][0]}. Grey text is not learned.${teachers.length ? " Underlined: the teacher contradicts the token." : ""}`; visible.forEach(colourRow); }
+  function filterRows() {
+    const why = $("why").value, against = $("against-only").checked;
+    rowNodes.forEach((each, r) => { each.node.hidden = (why !== "every" && store.rows[r].why !== why) || (against && !againstRow[r]); });
+    $("row-list").classList.toggle("against-only", against);
+  }
 
   function step(event, r) {
     const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!way) return;
     event.preventDefault();
     const inRow = state.token !== null && tokens[state.token].row === r;
-    const next = inRow ? state.token + way : firstOfRow[r];
-    if (tokens[next] && tokens[next].row === r) select(next, false);
+    const isIn = (t) => tokens[t] && tokens[t].row === r;
+    let next = inRow ? state.token + way : firstOfRow[r];
+    while ($("against-only").checked && isIn(next) && !isContradicted(tokens[next])) next += way;
+    if (tokens[next] && tokens[next].row === r) pin(next, false);
   }
 
   /* ---- a token */
@@ -287,12 +322,46 @@
     if (state.token !== null && spans[state.token]) spans[state.token].classList.remove("here");
     state.token = t;
     const r = tokens[t].row;
-    if (rowNodes[r].node.hidden) { $("why").value = "all"; filterRows("all"); }
+    if (rowNodes[r].node.hidden) { $("why").value = "every"; $("against-only").checked = false; filterRows(); }
     fill(r); colourRow(r);
     spans[t].classList.add("here");
     if (scrolls) rowNodes[r].node.scrollIntoView({ block: "center" });
     drawToken();
   }
+
+  /* The row into the middle of the list, or to its top where the token's panel covers the rest, and the page stays where it is; rows above it may grow when they are drawn. */
+  function showRow(r, again = 3) {
+    const list = $("row-list"), [box, inner] = [rowNodes[r].node, list].map((each) => each.getBoundingClientRect());
+    list.scrollTop += box.top - inner.top - (innerWidth > 900 ? (list.clientHeight - box.height) / 2 : 0);
+    if (again) requestAnimationFrame(() => showRow(r, again - 1));
+  }
+
+  /* The surest contradicted token, among its like. */
+  function openAgainst() {
+    $("against-only").checked = true;
+    $("order").value = "against";
+    orderRows(); filterRows();
+    const surest = tokens.reduce((a, b) => (sureness(b) > sureness(a) ? b : a));
+    pin(surest.at, false);
+    $("rows").scrollIntoView();
+    showRow(surest.row);
+  }
+
+  /* How many tokens the teacher, or else the model, is against, before anything else. */
+  function drawGlance() {
+    const sample = tokens.filter(isSample), known = findings.teachers.find((each) => each.name === "teacher 0");
+    const against = tokens.filter(isContradicted).length, conflicts = sample.filter(isConflict).length;
+    const share = known ? ` (${percent(known.contradicted, 1)} of the tokens of ${page.sample})` : "";
+    const link = (says, onclick) => make("button", { type: "button", class: "method", onclick }, says);
+    $("glance").replaceChildren(...(teachers.length
+      ? [make("strong", null, `The teacher contradicts ${many(against)} of ${many(tokens.length)} learned tokens here`), `${share}. `, against ? link("Read them, beginning with the surest", openAgainst) : ""]
+      : [make("strong", null, `The model is sure of another token at ${many(conflicts)} of ${many(sample.length)} learned tokens`), ` of ${page.sample} (confident conflicts). `,
+        conflicts ? link("Read them", () => { openRegion(0); $("regions").scrollIntoView({ block: "center" }); }) : ""]));
+  }
+
+  /* A token that was chosen stays, and what is pointed at is not shown, until another is chosen or this one let go. */
+  function pin(t, scrolls) { state.isPinned = true; select(t, scrolls); }
+  function letGo() { state.isPinned = false; $("pinned").hidden = true; }
 
   let bars = null;
   function drawToken() {
@@ -307,7 +376,7 @@
     const worst = Math.max(...target.bound);
     const facts = [["p_y", number(s.p, 4)], ["rank", many(s.rank)], ["entropy", number(s.entropy, 2)], ...(s.teachers.length ? [["teacher's p_y", number(teacherP(s), 4)]] : []),
       ["trust γ", number(target.trust)], ["scale s", number(target.scale)], ["pull", number(target.gradient)], ["KL(Q‖p)", number(target.kl)]];
-    const head = make("tr", null, make("th", null, "token"), ...series.map(([key, name]) => make("th", { class: "n" }, make("span", { class: `key ${key}` }), name)));
+    const head = make("tr", null, make("th", null, "token"), ...series.map(([key, name]) => make("th", { class: "n", title: ABOUT[name] }, make("span", { class: `key ${key}` }), name)));
     const lines = first.map((k) => make("tr", { class: k === s.label ? "label" : "", "data-candidate": store.ids[s.candidates[k]] },
       make("td", null, (k === s.label ? "▸ " : "") + text(s.candidates[k])), ...series.map(([, , values]) => make("td", { class: "n" }, number(values[k], 4)))));
     const rest = make("tr", { class: "soft" }, make("td", null, "all others"), ...series.map(([, , v]) => make("td", { class: "n" }, number(1 - first.reduce((a, k) => a + v[k], 0), 4))));
@@ -315,25 +384,31 @@
     const cut = worst > 1e-6 ? make("p", { class: "soft" }, `The page keeps the likeliest tokens alone: this target is right to ${worst.toExponential(0)}.`) : null;
     const notes = [target.improper ? "Improper target: some entries are below zero." : "",
       isConflict(s) ? "A confident conflict." : "", isContradicted(s) ? "The teacher contradicts this label." : ""].filter(Boolean);
-    $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}, token ${s.place}, under ${state.method.name}`), context,
+    const scrolled = scrolledMethods();
+    $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}${findings.places[row.number] ? ` (${findings.places[row.number]})` : ""}, token ${s.place + 1}, under ${state.method.name}`),
+      make("p", { class: "soft", id: "pinned", hidden: state.isPinned ? null : "" }, "pinned; Esc lets go ", make("button", { type: "button", onclick: letGo, "aria-label": "let go of this token" }, "×")), context,
       ...notes.map((note) => make("p", { class: "flag" }, note)), chart,
-      make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", null, name), make("dd", { "data-fact": name }, value)])),
-      make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), ...(cut ? [cut] : []), underEveryMethod(s));
+      underEveryMethod(s), make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", { title: ABOUT[name] }, name), make("dd", { "data-fact": name }, value)])),
+      make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), ...(cut ? [cut] : []));
+    if (scrolled) document.querySelector("#every-method .scroll").scrollTop = scrolled;
     drawBars(chart, series, first, s);
   }
+  const scrolledMethods = () => (document.querySelector("#every-method[open] .scroll") || { scrollTop: 0 }).scrollTop;
 
   /* The token under every method, each as it was measured; the run's own hyperparameters or the defaults. */
-  let isOpen = false;
+  let isOpen = true;
+  const asMeasured = methods.map((method) => {
+    const settings = Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
+    return { name: method.name, settings, batches: LiveTarget.batchTrusts(tokens, method.name, settings) };
+  });
   function underEveryMethod(s) {
     const top = likeliest(s.teachers.length ? s.teacherLogps[0] : s.student);
     const other = top === s.label ? likeliest(s.student.map((x, k) => (k === s.label ? -Infinity : x))) : top;
     const box = make("details", { id: "every-method", open: isOpen || null }, make("summary", null, "this token under every method"));
     const fillIn = () => {
-      const lines = methods.map((method) => {
-        const settings = Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
-        const batches = LiveTarget.batchTrusts(tokens, method.name, settings);
-        const target = LiveTarget.targetOf(s, method.name, settings, batches && batches.get(s.group));
-        return { cells: [method.name, number(target.trust), number(target.q[s.label]), number(target.q[other]), number(target.gradient)], class: method.name === state.method.name ? "chosen" : "" };
+      const lines = asMeasured.map(({ name, settings, batches }) => {
+        const target = LiveTarget.targetOf(s, name, settings, batches && batches.get(s.group));
+        return { cells: [name, number(target.trust), number(target.q[s.label]), number(target.q[other]), number(target.gradient)], class: name === state.method.name ? "chosen" : "" };
       });
       box.append(table(["method", "trust", `Q(${text(s.candidates[s.label]).trim().slice(0, 8)})`, `Q(${text(s.candidates[other]).trim().slice(0, 8)})`, "pull"], lines));
     };
@@ -369,13 +444,16 @@
       const settings = methods.find((one) => one.name === each.name).settings.map((one) => `${one.name} ${one.says}`).join(", ");
       const name = make("button", { type: "button", class: "method", onclick: () => chooseMethod(each.name), "data-method": each.name }, each.name);
       const cell = make("span", null, name, settings ? make("span", { class: "soft" }, ` ${settings}`) : "", each.name === findings.configured ? make("span", { class: "soft" }, " (this run's)") : "");
-      return { cells: [cell, number(each.mean_trust), `${number(each.gradient_beside_sft, 2)}×`, many(each.effective_tokens), percent(each.conflict_share, 1), ...(against ? [percent(each.contradicted_share, 1)] : []), number(each.mean_kl), percent(each.proper)] };
+      const trust = each.mean_trust > 1 ? make("span", { title: `${number(each.mean_trust)}: the label gets more than all mass, so it is no trust, and the target is improper` }, "beyond 1") : number(each.mean_trust);
+      return { cells: [cell, trust, `${number(each.gradient_beside_sft, 2)}×`, many(each.effective_tokens), percent(each.conflict_share, 1), ...(against ? [percent(each.contradicted_share, 1)] : []), number(each.mean_kl), percent(each.proper)] };
     });
     const following = findings.methods.filter((each) => each.progress !== null);
     const progress = following.length ? ` ${following.map((each) => each.name).join(" and ")} change along a run: their figures hold at progress ${following[0].progress}.` : "";
-    const closed = Object.entries(findings.closed).map(([name, why]) => make("p", { class: "soft" }, make("strong", null, name), ` is not shown: ${why}`));
+    const reasons = new Map();
+    for (const [name, why] of Object.entries(findings.closed)) reasons.set(why, [...(reasons.get(why) || []), name]);
+    const closed = [...reasons].map(([why, names]) => make("p", { class: "soft" }, "Not shown: ", make("strong", null, names.join(", ")), `: ${why}`));
     $("methods-body").replaceChildren(
-      make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${many(findings.sample)} random rows, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². Methods that look at a batch see ${findings.batch_rows} rows together.${progress} Choose a method to see its targets above.`),
+      make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${page.sample}, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². KL(Q‖p) is the mean over tokens with a proper target. Methods that look at a batch see ${findings.batch_rows} rows together.${progress} Choose a method to see its targets above.`),
       table(heads, lines), ...closed);
   }
   function markMethod() {
@@ -394,10 +472,9 @@
 
   function drawWords() {
     const lines = findings.kinds.map((each) => {
-      const far = each.mean_nll > 0.3 && each.mean_nll > 3 * each.median_nll;
-      return { cells: [make("span", { class: far ? "flag" : "" }, each.kind), many(each.tokens), number(each.mean_nll), number(each.median_nll), far ? "mean far above the median" : ""] };
+      return { cells: [make("span", { class: each.remark ? "flag" : "" }, each.kind), many(each.tokens), number(each.mean_nll), number(each.median_nll), each.remark] };
     });
-    $("words-body").replaceChildren(make("p", { class: "soft" }, "The model's loss by kind of token, in nats. A mean far above the median says that a few tokens of this kind are very improbable: it may be a systematic fault in the rows."), table(["kind", "tokens", "mean loss", "median loss", ""], lines));
+    $("words-body").replaceChildren(make("p", { class: "soft" }, "The model's loss by kind of token, in nats. A mean far above the median says that a few tokens of this kind are very improbable: it may be a systematic fault in the rows. A kind far above every other is one that the model does not expect there, as an end token that it never learned."), table(["kind", "tokens", "mean loss", "median loss", ""], lines));
   }
 
   function drawEvidence() {
@@ -408,7 +485,7 @@
     });
     const notes = [...seen].map(([says, n]) => make("p", { class: "soft" }, make("sup", null, `${n} `), says));
     const pilots = findings.candidates.map((each) => make("div", null, make("pre", { class: "line" }, each.line), " ", each.why));
-    $("evidence-body").replaceChildren(make("p", { class: "soft" }, `This is evidence, not a verdict. Intervals are 95 %, over the ${many(findings.sample)} random rows as units.`), table(["statistic", "value", "interval"], lines), ...notes,
+    $("evidence-body").replaceChildren(make("p", { class: "soft" }, `This is evidence, not a verdict. Intervals are 95 %, over ${page.sample} as units.`), table(["statistic", "value", "interval"], lines), ...notes,
       make("h3", null, "To pilot"), make("p", { class: "soft" }, "On development questions, never on the test's."), ...pilots);
   }
 
@@ -419,16 +496,25 @@
   options($("x-axis"), Object.entries(AXES).map(([key, [name]]) => [key, name]), "p");
   options($("y-axis"), Object.entries(AXES).map(([key, [name]]) => [key, name]), "entropy");
   options($("colour"), Object.entries(COLOURS).map(([key, [name]]) => [key, name.split(":")[0]]), "p");
-  options($("why"), [["all", "all"], ...Object.entries(page.why).filter(([key]) => store.rows.some((row) => row.why === key))], "all");
+  options($("why"), [["every", "all"], ...Object.entries(page.why).filter(([key, says]) => says && store.rows.some((row) => row.why === key))], "every");
+  options($("order"), [...(teachers.length ? [["against", "most contradicted first"]] : []), ["file", "as in the page's set"]], teachers.length ? "against" : "file");
+  for (const each of document.querySelectorAll(".of-teacher")) each.hidden = !teachers.length;
+  $("of-points").textContent = page.sample;
+  $("all-rows").parentElement.hidden = tokens.every(isSample);
   $("map-keys").replaceChildren(make("span", { class: "key conflict" }), "confident conflict ", ...(teachers.length ? [make("span", { class: "key teacher" }), "contradicted by the teacher "] : []), make("span", { class: "key other" }), "other");
   $("method").addEventListener("change", () => chooseMethod($("method").value));
   for (const id of ["x-axis", "y-axis"]) $(id).addEventListener("change", drawMap);
   $("all-rows").addEventListener("change", () => { drawMap(); drawRegions(); });
   $("colour").addEventListener("change", recolour);
-  $("why").addEventListener("change", () => filterRows($("why").value));
-  const reach = (event) => { const t = event.target.dataset && event.target.dataset.token; if (t !== undefined && Number(t) !== state.token && event.target.classList.contains("t")) select(Number(t), false); };
-  $("row-list").addEventListener("click", reach);
-  $("row-list").addEventListener("mousemove", (event) => { if (event.movementX || event.movementY) reach(event); }); // not where rows scroll beneath
+  for (const id of ["why", "against-only"]) $(id).addEventListener("change", filterRows);
+  $("order").addEventListener("change", orderRows);
+  const tokenAt = (event) => (event.target.classList.contains("t") ? Number(event.target.dataset.token) : null);
+  $("row-list").addEventListener("click", (event) => { const t = tokenAt(event); if (t !== null) pin(t, false); });
+  $("row-list").addEventListener("mousemove", (event) => {
+    const t = state.isPinned || !(event.movementX || event.movementY) ? null : tokenAt(event); // not where rows scroll beneath
+    if (t !== null && t !== state.token) select(t, false);
+  });
+  addEventListener("keydown", (event) => { if (event.key === "Escape") letGo(); });
   $("theme").addEventListener("click", () => {
     const root = document.documentElement, isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = isDark ? "light" : "dark";
@@ -438,11 +524,12 @@
   let resizing = 0;
   addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(draw, 120); });
   addEventListener("beforeprint", () => store.rows.forEach((_, r) => { fill(r); colourRow(r); }));
-  drawAudit(); drawRows(); drawMethods(); drawTeacher(); drawWords(); drawEvidence();
+  drawMeanings(); drawGlance(); drawAudit(); drawRows(); drawMethods(); drawTeacher(); drawWords(); drawEvidence();
   chooseMethod(methods.some((each) => each.name === findings.configured) ? findings.configured : methods[0].name);
   drawMap();
   const worth = findings.surest.map((each) => tokens.find((s) => s.row === each.row && s.place === each.token)).find(Boolean);
   const start = worth || tokens.reduce((a, b) => (state.targets[b.at].gradient > state.targets[a.at].gradient ? b : a));
   select(start.at, false);
+  showRow(start.row);
   globalThis.qtargetPage = { state, tokens, store, select, chooseMethod };
 })();

@@ -25,7 +25,7 @@ from qtarget.job.inspection.token_texts import candidate_texts
 
 SCRIPT_FILES = ("vendored/uPlot.iife.min.js", "live_target.js", "target_page.js")
 STYLE_FILES = ("vendored/uPlot.min.css", "target_page.css")
-WHY = {"first": "one of the first", "random": "drawn at random", "conflict": "contradicts the model most"}
+WHY = {"all": "", "first": "one of the first", "random": "drawn at random", "conflict": "contradicts the model most"}
 
 
 def write_target_page(page: Path, inspection: Inspection) -> str:
@@ -44,11 +44,12 @@ def write_target_page(page: Path, inspection: Inspection) -> str:
 def target_page(inspection: Inspection, store: dict[str, Any]) -> str:
     """The page's text."""
     style, scripts = "\n".join(map(_asset, STYLE_FILES)), [_asset(name) for name in SCRIPT_FILES]
-    title = escape(visible(f"What {Path(inspection.findings.model).name or 'the model'} would be trained toward"))
+    name = escape(visible(Path(inspection.findings.model).name)) or "the model"
     parts = {
         "policy": f"default-src 'none'; script-src {' '.join(map(_source, scripts))}; style-src {_source(style)}; "
         "base-uri 'none'; form-action 'none'",
-        "title": title,
+        "title": f"What “{name}” would be trained toward",
+        "heading": f"What <code>{name}</code> would be trained toward",
         "style": style,
         "version": qt.__version__,
         "store": _json_in_html({"store": store, **_page_facts(inspection, len(store["rows"]))}),
@@ -60,12 +61,13 @@ def target_page(inspection: Inspection, store: dict[str, Any]) -> str:
 def _page_facts(inspection: Inspection, shown: int) -> dict[str, Any]:
     """What the page's code reads beside the store."""
     findings = inspection.findings
-    rows = f"{shown} of {findings.audit.rows:,} rows; figures are of the {findings.sample} drawn at random"
+    rows = f"{shown} of {findings.audit.rows:,} training rows, counted from 1; figures are of {findings.sample_words}"
     texts = candidate_texts(
         [each.instead for each in findings.surest], inspection.trainer.text_tokenizer, inspection.found.vocabulary
     )
     return {
         "about": f"{visible(findings.model)}; {findings.configured}, before any step; {rows}.",
+        "sample": findings.sample_words,
         "findings": json.loads(json_text(asdict(findings))),
         "instead": {str(token): page_text(text) for token, text in texts.items()},
         "regions": [list(region) for region in map_regions()],

@@ -1,0 +1,44 @@
+"""What the terminal says of figures that need a word: a mean over some tokens alone, a trust that is none."""
+
+from dataclasses import replace
+
+import pytest
+from job.inspection import looked_at
+from rich.console import Console
+
+from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
+from qtarget.job.inspection.view import inspection_view
+
+
+@pytest.fixture(scope="module")
+def made() -> Inspection:
+    return inspect_trainer(looked_at.trainer(), 8, 0)
+
+
+def said(made: Inspection, **changes: object) -> str:
+    console = Console(width=100, color_system=None)
+    with console.capture() as captured:
+        console.print(inspection_view(replace(made, findings=replace(made.findings, **changes))))
+    return " ".join(captured.get().split())
+
+
+def test_a_mean_over_proper_targets_says_of_how_many(made):
+    all_of, some, none = made.findings.methods[:3]
+    figures = (replace(all_of, proper=1.0), replace(some, proper=0.82), replace(none, proper=0.0))
+    assert f"these are not all: {some.name} 82%" in said(made, methods=figures)
+    assert "these are not all" not in said(made, methods=figures[:1])
+
+
+def test_what_was_not_found_is_told_in_words(made):
+    words = said(made)
+    for line in made.findings.audit.lines:
+        assert line.says in words
+    for name in ("unlearned,", "end masked", "two begins"):
+        assert name not in words
+
+
+def test_a_trust_beyond_one_is_told_as_none(made):
+    method = replace(made.findings.methods[0], mean_trust=2031.649)
+    words = said(made, methods=(method,))
+    assert "beyond 1 " in words
+    assert f"an improper target ({method.name} 2,031.6)" in words
