@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 import qtarget as qt
 from qtarget.job.inspection.row_forward import RowForward
@@ -169,7 +170,9 @@ class WholeFrame(Frame):
         for count in HEAD_RANKED:
             if count < t_TV.shape[1]:
                 top = largest(t_TV, count)
-                is_head_TK = top.values_CK.cumsum(-1) <= mass
+                rest_T = t_TV.scatter(-1, top.ids_CK, 0.0).sum(-1)  # small sums stay exact, as in the definition
+                beyond_TK = rest_T[:, None] + pad(top.values_CK[:, 1:].flip(-1).cumsum(-1).flip(-1), (0, 1))
+                is_head_TK = beyond_TK >= 1 - mass
                 if not bool(is_head_TK[:, -1].any()):
                     break
         else:
