@@ -161,6 +161,26 @@ def test_a_search_of_which_one_arm_is_left_says_so_and_ends(here, capsys, comman
     assert results_of(here / "s")["steps"] == [2]
 
 
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("-sft-", "No sft arm finished a rung (sft learning_rate=0.001: no weights; 1 more), so"),
+        ("target-sft", "No arm but sft finished a rung (target-sft eta=0.2 learning_rate=0.01: no weights), so"),
+    ],
+)
+def test_a_search_whose_one_side_failed_says_which_everywhere(here, capsys, commands_failing, gone, said):
+    """That every arm were sft would be untrue of either."""
+    names = {"-sft-": ("/01-sft", "/02-sft"), "target-sft": ("/03-",)}[gone]
+    commands_failing(lambda words: "no weights" if words[0] == "train" and any(n in words[1] for n in names) else "")
+    found = searched(capsys, *ASKED)
+    assert found.code == 0, found.err
+    texts = [found.out, *((here / "s" / name).read_text() for name in ("table.md", "best.yaml", "results.json"))]
+    for text in texts:
+        words = " ".join(text.replace("\n# ", " ").split())
+        assert said in words
+        assert "Every arm is sft" not in words
+
+
 def test_what_is_done_is_read_and_the_table_is_the_same(here, capsys, commands_failing, folder_state):
     assert searched(capsys, *ASKED).code == 0
     before = folder_state(here / "s")

@@ -20,13 +20,15 @@ from qtarget.search.race import standings
 from qtarget.search.run_pool import all_results
 from qtarget.search.search_outcome import (
     ArmRecord,
-    Confirmation,
     SearchOutcome,
     advised,
+    confirmation_failed,
     confirmed,
     contestants,
     default_method_of,
     finding,
+    finding_without,
+    lacks_other,
 )
 from qtarget.search.search_plan import Search, write_plan
 from qtarget.search.search_runs import RunResult, SearchRun, race_run
@@ -119,15 +121,27 @@ class _Race:
             steps.append(self.search.steps_of_rung(rung))
             if len(self.alive) == 1:
                 break
-        winner, other = contestants(list(self.records.values()), self.default)
-        last = self.search.steps_of_rung(self.search.space.rungs)
-        found = self._confirm(winner, other)
+        return self._outcome(tuple(steps))
+
+    def _outcome(self, steps: tuple[int, ...]) -> SearchOutcome:
+        """Confirm the winner of the race, and say what was found."""
+        records = tuple(self.records.values())
+        winner, other = contestants(records, self.default)
+        if other is None:
+            found, why = None, lacks_other(records, winner, self.default)
+        else:
+            sides = self._confirmation_of(winner, other)
+            found = confirmed(sides[winner], sides[other])
+            why = confirmation_failed(sides) if found is None else ""
         is_asked = self.search.evaluation is not None
-        sentence = finding(winner, other, found, last, self.default, "questions" if is_asked else "rows")
-        return SearchOutcome(
-            "share of right answers" if is_asked else "minus the loss, nats a token",
-            tuple(steps), tuple(self.records.values()), winner, other, found, advised(winner, other, found), sentence,
-        )  # fmt: skip
+        if other is None or found is None:
+            sentence = finding_without(winner, why)
+        else:
+            last = self.search.steps_of_rung(self.search.space.rungs)
+            sentence = finding(winner, other, found, last, self.default, "questions" if is_asked else "rows")
+        measure = "share of right answers" if is_asked else "minus the loss, nats a token"
+        best = advised(winner, other, found)
+        return SearchOutcome(measure, steps, records, winner, other, found, best, sentence, why)
 
     def _rung(self, rung: int) -> None:
         """Train and score every arm that is there, and drop those that are clearly behind."""
@@ -164,9 +178,8 @@ class _Race:
                     told.append((point, None if result.failed else sum(result.scores) / len(result.scores)))
         return found
 
-    def _confirm(self, winner: SearchArm, other: SearchArm | None) -> Confirmation | None:
-        if other is None:
-            return None
+    def _confirmation_of(self, winner: SearchArm, other: SearchArm) -> dict[SearchArm, list[RunResult]]:
+        """The results of both arms at every fresh seed."""
         space, steps = self.search.space, self.search.steps_of_rung(self.search.space.rungs)
         seeds = range(space.seed + 1, space.seed + 1 + space.confirm_seeds)
         runs = [
@@ -175,8 +188,7 @@ class _Race:
             for arm in (winner, other)
         ]
         results = self._results(runs, "confirmation")
-        sides = [[result for run, result in results.items() if run.arm == arm] for arm in (winner, other)]
-        return confirmed(*sides)
+        return {arm: [result for run, result in results.items() if run.arm == arm] for arm in (winner, other)}
 
     def _results(self, runs: Sequence[SearchRun], stage: str) -> dict[SearchRun, RunResult]:
         done = 0

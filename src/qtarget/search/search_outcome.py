@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from qtarget.console import printable
 from qtarget.search.race import ScoreDifference, Standing, scaled_difference
 from qtarget.search.search_runs import RunResult
 from qtarget.search.search_space import BASELINE_METHOD, SearchArm
+
+SAID_LENGTH = 120
+"""Characters of a failed command's last words within a sentence; the table has all of them."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class SearchOutcome:
         confirmation: None where there is no other arm, or it failed.
         advice: the arm that `best.yaml` holds: the winner, unless the confirmation is clearly against it.
         sentence: what was found.
+        unconfirmed: why there is no confirmation, as a clause; "" where there is one.
     """
 
     measure: str
@@ -77,6 +82,7 @@ class SearchOutcome:
     confirmation: Confirmation | None
     advice: SearchArm
     sentence: str
+    unconfirmed: str = ""
 
     @property
     def advice_sentence(self) -> str:
@@ -103,6 +109,7 @@ class SearchOutcome:
             "winner": self.winner.name,
             "other": None if self.other is None else self.other.name,
             "confirmation": None if self.confirmation is None else asdict(self.confirmation),
+            "unconfirmed": self.unconfirmed,
             "best": self.advice.name,
             "best_because": reason_of(self.winner, self.other, self.confirmation),
             "sentence": self.sentence,
@@ -116,6 +123,28 @@ def contestants(records: Sequence[ArmRecord], default_method: str) -> tuple[Sear
     side = is_sft(winner, default_method)
     rest = [each for each in records if each.standings and is_sft(each.arm, default_method) != side]
     return winner, max(rest, key=lambda each: each.reached).arm if rest else None
+
+
+def lacks_other(records: Sequence[ArmRecord], winner: SearchArm, default_method: str) -> str:
+    """Why no arm of the other kind can be confirmed beside the winner: there is none, or none finished a rung."""
+    side = is_sft(winner, default_method)
+    gone = [each for each in records if is_sft(each.arm, default_method) != side]
+    if not gone:
+        return f"every arm is {'' if side else 'not '}sft, so nothing was compared with it"
+    more = f"; {len(gone) - 1} more" if len(gone) > 1 else ""
+    why = f"({gone[0].arm.name}: {printable(gone[0].failed, SAID_LENGTH)}{more})"
+    if side:
+        return f"no arm but sft finished a rung {why}, so nothing is known of any other"
+    return f"no sft arm finished a rung {why}, so nothing is known against sft"
+
+
+def confirmation_failed(sides: Mapping[SearchArm, Sequence[RunResult]]) -> str:
+    """Why there is no seed at which both arms have scores."""
+    gone = [(arm, results) for arm, results in sides.items() if all(each.failed for each in results)]
+    if not gone:
+        return "one of the two arms failed at every seed of the confirmation, so nothing is known beyond the race"
+    said = [f"{arm.name} ({printable(results[0].failed, SAID_LENGTH)})" for arm, results in gone]
+    return f"at every seed of the confirmation {' and '.join(said)} failed, so nothing is known beyond the race"
 
 
 def confirmed(winner: Sequence[RunResult], other: Sequence[RunResult]) -> Confirmation | None:
@@ -152,17 +181,13 @@ def reason_of(winner: SearchArm, other: SearchArm | None, confirmation: Confirma
 
 
 def finding(
-    winner: SearchArm, other: SearchArm | None, found: Confirmation | None, steps: int, default_method: str, unit: str
+    winner: SearchArm, other: SearchArm, found: Confirmation, steps: int, default_method: str, unit: str
 ) -> str:
     """The sentence: whether an arm is better than sft at this budget.
 
     Args:
         unit: "questions" or "rows".
     """
-    if other is None:
-        return f"Every arm is sft, so nothing was compared with it; the race chose {winner.name}."
-    if found is None:
-        return f"The race chose {winner.name}; its confirmation failed at every seed, so nothing is known beyond it."
     ours, sft = (other, winner) if is_sft(winner, default_method) else (winner, other)
     sign = -1 if ours is other else 1
     ends = sorted(sign * end for end in (found.difference.low, found.difference.high))
@@ -173,6 +198,11 @@ def finding(
         return f"{ours.name} is better than sft ({sft.name}) at {steps} steps: {figures}, {basis}."
     seen = "" if ends[1] < 0 else ", as far as this shows"
     return f"No arm is better than sft at {steps} steps{seen}: {ours.name} minus {sft.name} is {figures}, {basis}."
+
+
+def finding_without(winner: SearchArm, unconfirmed: str) -> str:
+    """The sentence where there is no confirmation."""
+    return f"{unconfirmed[0].upper()}{unconfirmed[1:]}; the race chose {winner.name}."
 
 
 def default_method_of(base: Mapping[str, Any], fallback: str) -> str:
