@@ -34,7 +34,7 @@ from qtarget.evaluate.confidence.error_parts import ErrorPart, half_width, two_s
 from qtarget.study.tuned.analysis import ArmResult, SettingResult, finished_setting
 from qtarget.study.tuned.design import Choice
 from qtarget.study.tuned.outcome import known_outcome
-from qtarget.study.tuned.page import configuration_words
+from qtarget.study.tuned.score_tables import configuration_words
 from qtarget.study.tuned.settings import TWELVE, Setting
 from qtarget.study.tuned.tuned_arms import COMMON
 
