@@ -8,7 +8,8 @@ import pytest
 import yaml
 from job.command import run as command
 from job.directories import write_rows
-from search.searched import ASKED, CONFIG, SPACE, results_of, sums, write_file
+from search.searched import ASKED, CONFIG, SPACE, WORDS, results_of, sums, write_file
+from tiny_models import tiny_model, tiny_tokenizer
 
 from qtarget.search import run_search, search_runs
 from qtarget.search.search_space import read_space
@@ -207,6 +208,47 @@ def test_another_search_is_not_mixed_with_one_that_is_there(here, capsys):
     assert "differs in `space.steps`" in said.err
     (here / "s" / "search.json").write_text("{")
     assert "search.json is damaged" in searched(capsys, *ASKED).err
+
+
+def copied(entry: Path) -> Path:
+    """A link of the test's folder made a copy of its own."""
+    source = entry.resolve()
+    entry.unlink()
+    return Path(shutil.copytree(source, entry) if source.is_dir() else shutil.copy(source, entry))
+
+
+def with_other_rows(here: Path) -> None:
+    rows = copied(here / "rows.jsonl")
+    lines = rows.read_text().splitlines(keepends=True)
+    rows.write_text("".join([*lines[:-1], lines[-1].replace('"answer": "', '"answer": "9')]))
+
+
+def with_other_weights(name: str):
+    def change(here: Path) -> None:
+        folder = copied(here / name)
+        tiny_model(vocab=len(tiny_tokenizer(WORDS)), seed=7).save_pretrained(folder)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (with_other_rows, "training_rows"),
+        (with_other_weights("student"), "models.student"),
+        (with_other_weights("teacher"), "models.teacher"),
+    ],
+)
+def test_rows_and_models_that_changed_under_one_name_are_not_mixed_into_a_race(here, capsys, change, what):
+    space = write_file(here / "one.yaml", {**SPACE, "rungs": 1, "steps": 1, "confirm_seeds": 1})
+    assert searched(capsys, *ASKED, space=space).code == 0
+    before = {path: path.read_bytes() for path in (here / "s").rglob("*.json")}
+    change(here)
+    said = searched(capsys, *ASKED, space=space)
+    assert said.code == 2, said.err
+    assert f"differs in `{what}`" in said.err, said.err
+    assert "write --out s-2" in said.err
+    assert {path: path.read_bytes() for path in (here / "s").rglob("*.json")} == before
 
 
 def test_damaged_results_are_named(here, capsys):
