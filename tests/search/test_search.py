@@ -321,6 +321,11 @@ def test_questions_that_are_trained_on_are_refused_with_the_first(here, capsys):
         capsys, *ASKED[2:], "--questions", "overlap.jsonl", "--train-dataset", "texts.jsonl", "--prompt-format", "null"
     )
     assert "is also training row 4" in said.err
+    write_rows(here / "texts.jsonl", [{"text": f"<|user|>{each['question']}<|end|>{each['answer']}"} for each in rows])
+    said = searched(
+        capsys, *ASKED[2:], "--questions", "overlap.jsonl", "--train-dataset", "texts.jsonl", "--prompt-format", "null"
+    )
+    assert "is also training row 4" in said.err
 
 
 def test_held_out_rows_that_are_trained_on_are_refused(here, capsys):
