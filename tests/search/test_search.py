@@ -84,6 +84,7 @@ def test_best_yaml_is_taken_by_train_at_the_configurations_own_length(here, caps
     for text in (written, said.out, (here / "s" / "table.md").read_text()):
         words = " ".join(text.replace("\n# ", " ").split())
         assert f"best.yaml holds {found['best']}, which {found['best_because']}." in words
+    assert said.out.splitlines()[-1] == f"`qtarget train s/best.yaml` trains {found['best']} at full length"
     assert best["max_steps"] == CONFIG["max_steps"]
     assert "train_rows" not in best
     said = command(capsys, "train", "s/best.yaml", "--output-dir", "final", "--max-steps", "1")

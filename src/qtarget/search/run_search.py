@@ -28,7 +28,9 @@ from qtarget.search.search_outcome import (
     default_method_of,
     finding,
     finding_without,
+    is_sft,
     lacks_other,
+    reason_of,
 )
 from qtarget.search.search_plan import Search, write_plan
 from qtarget.search.search_runs import RunResult, SearchRun, race_run
@@ -140,8 +142,8 @@ class _Race:
             last = self.search.steps_of_rung(self.search.space.rungs)
             sentence = finding(winner, other, found, last, self.default, "questions" if is_asked else "rows")
         measure = "share of right answers" if is_asked else "minus the loss, nats a token"
-        best = advised(winner, other, found)
-        return SearchOutcome(measure, steps, records, winner, other, found, best, sentence, why)
+        best, because = (each(winner, other, found, self.default) for each in (advised, reason_of))
+        return SearchOutcome(measure, steps, records, winner, other, found, best, because, sentence, why)
 
     def _rung(self, rung: int) -> None:
         """Train and score every arm that is there, and drop those that are clearly behind."""
@@ -152,7 +154,9 @@ class _Race:
         for arm, result in by_arm.items():
             if result.failed:
                 self.records[arm] = replace(self.records[arm], failed=result.failed)
-        scored = {arm: result for arm, result in by_arm.items() if not result.failed}
+        # sft first: of arms exactly alike the first one leads
+        order = sorted(by_arm, key=lambda arm: not is_sft(arm, self.default))
+        scored = {arm: by_arm[arm] for arm in order if not by_arm[arm].failed}
         if not scored:
             first = next(iter(by_arm.items()))
             raise ValueError(f"every arm failed; {first[0].name}: {first[1].failed}")

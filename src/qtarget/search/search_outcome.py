@@ -1,5 +1,6 @@
 """What a search found: the race rung by rung, its winner, the confirmation, and the sentence that says it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -58,6 +59,11 @@ class Confirmation:
     seeds: int
     questions: int
 
+    @property
+    def is_equal(self) -> bool:
+        """Whether both arms score exactly alike, up to the rounding of sums."""
+        return math.isclose(self.winner, self.other, rel_tol=1e-9)
+
 
 @dataclass(frozen=True)
 class SearchOutcome:
@@ -69,7 +75,8 @@ class SearchOutcome:
         winner: the arm of the highest mean among those that stayed.
         other: the arm that it is confirmed beside: the best sft, or of sft the best other; None where there is none.
         confirmation: None where there is no other arm, or it failed.
-        advice: the arm that `best.yaml` holds: the winner, unless the confirmation is clearly against it.
+        advice: the arm that `best.yaml` holds: see `advised`.
+        because: why, as it is said behind its name.
         sentence: what was found.
         unconfirmed: why there is no confirmation, as a clause; "" where there is one.
     """
@@ -81,14 +88,14 @@ class SearchOutcome:
     other: SearchArm | None
     confirmation: Confirmation | None
     advice: SearchArm
+    because: str
     sentence: str
     unconfirmed: str = ""
 
     @property
     def advice_sentence(self) -> str:
         """What `best.yaml` holds, and why."""
-        reason = reason_of(self.winner, self.other, self.confirmation)
-        return f"best.yaml holds {self.advice.name}, which {reason}."
+        return f"best.yaml holds {self.advice.name}, which {self.because}."
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -111,15 +118,16 @@ class SearchOutcome:
             "confirmation": None if self.confirmation is None else asdict(self.confirmation),
             "unconfirmed": self.unconfirmed,
             "best": self.advice.name,
-            "best_because": reason_of(self.winner, self.other, self.confirmation),
+            "best_because": self.because,
             "sentence": self.sentence,
         }
 
 
 def contestants(records: Sequence[ArmRecord], default_method: str) -> tuple[SearchArm, SearchArm | None]:
-    """The winner, and the best arm that is sft where the winner is not, or is not where the winner is."""
+    """The winner, which of arms exactly alike is sft; and the best arm that is sft where the winner is not, or is not
+    where the winner is."""
     alive = [each for each in records if each.is_alive]
-    winner = max(alive, key=lambda each: each.reached).arm
+    winner = max(alive, key=lambda each: (each.reached, is_sft(each.arm, default_method))).arm
     side = is_sft(winner, default_method)
     rest = [each for each in records if each.standings and is_sft(each.arm, default_method) != side]
     return winner, max(rest, key=lambda each: each.reached).arm if rest else None
@@ -158,26 +166,36 @@ def confirmed(winner: Sequence[RunResult], other: Sequence[RunResult]) -> Confir
     return Confirmation(means[0], means[1], difference, len(pairs), len(ours[0]))
 
 
-def advised(winner: SearchArm, other: SearchArm | None, confirmation: Confirmation | None) -> SearchArm:
-    """The race's winner, unless the confirmation is clearly against it.
+def advised(
+    winner: SearchArm, other: SearchArm | None, confirmation: Confirmation | None, default_method: str
+) -> SearchArm:
+    """The race's winner, unless the confirmation is clearly against it; sft where the two score exactly alike there.
 
     Of three rules this one loses least in a simulation with the study's spreads, `benchmarks/confirmation_rules.py`: an
     interval on both sides of zero says less than a race that was won.
     """
-    if other is None or confirmation is None or confirmation.difference.high >= 0:
+    if other is None or confirmation is None:
         return winner
-    return other
+    if confirmation.is_equal:
+        return winner if is_sft(winner, default_method) else other
+    return winner if confirmation.difference.high >= 0 else other
 
 
-def reason_of(winner: SearchArm, other: SearchArm | None, confirmation: Confirmation | None) -> str:
+def reason_of(
+    winner: SearchArm, other: SearchArm | None, confirmation: Confirmation | None, default_method: str
+) -> str:
     """Why an arm is advised, as it is said behind its name."""
     if other is None or confirmation is None:
         return "won the race, and was not confirmed"
-    if advised(winner, other, confirmation) is other:
+    best = advised(winner, other, confirmation, default_method)
+    if confirmation.is_equal:
+        same = other if best is winner else winner
+        return f"scores exactly what {same.name} does in the confirmation, and is the simpler arm"
+    if best is other:
         return f"is clearly ahead in the confirmation of {winner.name}, which won the race"
     if confirmation.difference.low > 0:
         return "won the race, and is clearly ahead in the confirmation"
-    return f"won the race, and the confirmation does not tell it from {other.name}"
+    return f"won the race and is not told from {other.name} in the confirmation: the better guess, not a finding"
 
 
 def finding(
@@ -196,8 +214,12 @@ def finding(
     basis = f"over {fresh} and {found.questions} {unit} that the race never read"
     if ends[0] > 0:
         return f"{ours.name} is better than sft ({sft.name}) at {steps} steps: {figures}, {basis}."
-    seen = "" if ends[1] < 0 else ", as far as this shows"
-    return f"No arm is better than sft at {steps} steps{seen}: {ours.name} minus {sft.name} is {figures}, {basis}."
+    if ends[1] < 0:
+        return f"No arm is better than sft at {steps} steps: {ours.name} minus {sft.name} is {figures}, {basis}."
+    return (
+        f"No arm is found to be better than sft at {steps} steps: the confirmation does not tell {ours.name} from "
+        f"{sft.name}, whose difference is {figures}, {basis}."
+    )
 
 
 def finding_without(winner: SearchArm, unconfirmed: str) -> str:

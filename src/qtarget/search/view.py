@@ -16,7 +16,7 @@ def columns_of(outcome: SearchOutcome) -> list[str]:
 
 def table_rows(outcome: SearchOutcome) -> list[list[str]]:
     """A row for each arm, those that came furthest first."""
-    order = sorted(outcome.arms, key=lambda each: each.reached, reverse=True)
+    order = sorted(outcome.arms, key=lambda each: (each.reached, each.arm == outcome.winner), reverse=True)
     return [_row(record, outcome) for record in order]
 
 
