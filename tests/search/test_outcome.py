@@ -48,7 +48,7 @@ FOUND = {
 def test_the_sentence_claims_no_more_than_the_interval(case: str):
     mean, low, high, *_ = CASES[case]
     found = Confirmation(0.5 + mean, 0.5, ScoreDifference(mean, low, high, 0.5), 3, 50)
-    assert finding(KD, SFT, found, 8, "kd", "questions").startswith(FOUND[case])
+    assert finding(KD, SFT, found, 8, "kd", "question").startswith(FOUND[case])
 
 
 def test_of_arms_alike_in_the_race_sft_is_the_winner():

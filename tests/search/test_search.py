@@ -42,6 +42,19 @@ def test_a_search_races_confirms_and_says_what_it_found(here, capsys):
                               "--json").out)["sentence"] == found["sentence"]  # fmt: skip
 
 
+def test_the_smallest_search_says_no_plural_of_one_and_how_long_it_takes_about(here, capsys):
+    space = {**SPACE, "rungs": 1, "steps": 1, "confirm_seeds": 1}
+    said = searched(capsys, *ASKED, space=write_file(here / "one.yaml", space))
+    assert said.code == 0, said.err
+    assert said.out.startswith("3 arms, 1 rung of 1 step, 1 fresh seed for the winner and one other: at most 5 runs")
+    assert "rung 1, 1 step: sft learning_rate=0.001: " in said.out
+    assert "rung 1 of 1, 1 step: " in said.out
+    assert " at 1 step: " in results_of(here / "s")["sentence"]
+    for wrong in (", 1 steps", " at 1 steps", " 1 rungs", " 1 fresh seeds", "; at most"):
+        assert wrong not in said.out
+    assert "; about " in said.out
+
+
 def test_all_arms_read_one_cache_and_those_without_a_teacher_none(here, capsys):
     space = write_file(here / "two.yaml", {**SPACE, "rungs": 1, "confirm_seeds": 1, "arms": [
         {"method": "sft"}, {"method": ["kd", "target-sft"]}]})  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from qtarget.console import printable
 from qtarget.search.race import ScoreDifference, Standing, scaled_difference
 from qtarget.search.search_runs import RunResult
-from qtarget.search.search_space import BASELINE_METHOD, SearchArm
+from qtarget.search.search_space import BASELINE_METHOD, SearchArm, amount
 
 SAID_LENGTH = 120
 """Characters of a failed command's last words within a sentence; the table has all of them."""
@@ -204,20 +204,20 @@ def finding(
     """The sentence: whether an arm is better than sft at this budget.
 
     Args:
-        unit: "questions" or "rows".
+        unit: "question" or "row".
     """
     ours, sft = (other, winner) if is_sft(winner, default_method) else (winner, other)
     sign = -1 if ours is other else 1
     ends = sorted(sign * end for end in (found.difference.low, found.difference.high))
     figures = f"{sign * found.difference.mean + 0.0:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
-    fresh = "1 fresh seed" if found.seeds == 1 else f"{found.seeds} fresh seeds"
-    basis = f"over {fresh} and {found.questions} {unit} that the race never read"
+    at = f"at {amount(steps, 'step')}"
+    basis = f"over {amount(found.seeds, 'fresh seed')} and {amount(found.questions, unit)} that the race never read"
     if ends[0] > 0:
-        return f"{ours.name} is better than sft ({sft.name}) at {steps} steps: {figures}, {basis}."
+        return f"{ours.name} is better than sft ({sft.name}) {at}: {figures}, {basis}."
     if ends[1] < 0:
-        return f"No arm is better than sft at {steps} steps: {ours.name} minus {sft.name} is {figures}, {basis}."
+        return f"No arm is better than sft {at}: {ours.name} minus {sft.name} is {figures}, {basis}."
     return (
-        f"No arm is found to be better than sft at {steps} steps: the confirmation does not tell {ours.name} from "
+        f"No arm is found to be better than sft {at}: the confirmation does not tell {ours.name} from "
         f"{sft.name}, whose difference is {figures}, {basis}."
     )
 

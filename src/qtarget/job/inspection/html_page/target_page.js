@@ -372,7 +372,7 @@
       return { cells: [cell, number(each.mean_trust), `${number(each.gradient_beside_sft, 2)}×`, many(each.effective_tokens), percent(each.conflict_share, 1), ...(against ? [percent(each.contradicted_share, 1)] : []), number(each.mean_kl), percent(each.proper)] };
     });
     const following = findings.methods.filter((each) => each.progress !== null);
-    const progress = following.length ? ` ${following.map((each) => each.name).join(" and ")} change along a run: their figures hold at progress ${following[0].progress}.` : "";
+    const progress = following.length ? ` ${following.map((each) => each.name).join(" and ")} ${following.length === 1 ? "changes" : "change"} along a run: their figures hold at progress ${following[0].progress}.` : "";
     const closed = Object.entries(findings.closed).map(([name, why]) => make("p", { class: "soft" }, make("strong", null, name), ` is not shown: ${why}`));
     $("methods-body").replaceChildren(
       make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${many(findings.sample)} random rows, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². Methods that look at a batch see ${findings.batch_rows} rows together.${progress} Choose a method to see its targets above.`),
