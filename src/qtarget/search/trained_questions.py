@@ -8,14 +8,14 @@ WORDS_ALIKE = 6
 """Words from which on a question is looked for anywhere in a text; a shorter one is half of it, or a part by itself."""
 MARKUP = re.compile(r"<\|[^|<>]*\|>|<</?\w+>>|</?[A-Za-z]\w*/?>|\[/?[A-Z_]+\]")
 """What chat templates put around messages; it ends a part of a text."""
-LABEL = re.compile(r"\b[^\W\d_]+:|\\n")
+PROMPT_LABEL = re.compile(r"\b[^\W\d_]+:|\\n")
 """As in `Question:`, and a line's end that was escaped; both end a part of a line."""
 STARS_OF_MARKDOWN = re.compile(r"(?<![\w)\s])\*+|\*+(?![\w(\s*])|(?<=\s)\*+(?=\S)|^\*+|\*+$|(?<=\S)\*+(?=\s)", re.M)
-DASHES = dict.fromkeys(map(ord, "‐‑‒–—−"), "-")
+LONG_DASHES = dict.fromkeys(map(ord, "‐‑‒–—−"), "-")
 HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
 PIECE = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+|[^\w\s]")
-OPERATORS = "-+*/%^"
-SIGNS = f"{OPERATORS}()"
+KEPT_OPERATORS = "-+*/%^"
+KEPT_SIGNS = f"{KEPT_OPERATORS}()"
 """What is kept beside words, numbers and mathematical symbols: without them 2+2 and 2-2 were one question."""
 Pieces = tuple[str, ...]
 
@@ -61,21 +61,21 @@ def pieces_of(text: str) -> Pieces:
 
 
 def _even(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).translate(DASHES)
+    return unicodedata.normalize("NFKC", text).translate(LONG_DASHES)
 
 
 def _is_kept(piece: str) -> bool:
-    return piece[0].isalnum() or piece in SIGNS or (piece not in "|~" and unicodedata.category(piece) == "Sm")
+    return piece[0].isalnum() or piece in KEPT_SIGNS or (piece not in "|~" and unicodedata.category(piece) == "Sm")
 
 
 def _parts(text: str) -> Iterator[str]:
     for line in MARKUP.sub("\n", _even(text)).splitlines():
         yield line
-        yield from LABEL.split(line)
+        yield from PROMPT_LABEL.split(line)
 
 
 def _goes_on(pieces: Pieces, place: int) -> bool:
     """Whether an operator between two numbers stands at a place."""
-    if not 0 < place < len(pieces) - 1 or pieces[place] not in OPERATORS:
+    if not 0 < place < len(pieces) - 1 or pieces[place] not in KEPT_OPERATORS:
         return False
     return pieces[place - 1][0].isdigit() and pieces[place + 1][0].isdigit()

@@ -11,7 +11,7 @@ from qtarget.search.search_space import amount
 
 WIDE = 120
 """Columns from which on an arm's name has 24 or more; else it has 20."""
-GAP, WIDTH_OF_THE_REST = 3, 56
+GAP_OF_CELLS, WIDTH_OF_THE_REST = 3, 56
 """Between two cells, and of all cells that are no rung's; the first rungs are left out where all of them do not fit."""
 
 
@@ -56,7 +56,7 @@ def failures(outcome: SearchOutcome) -> list[str]:
 def search_view(outcome: SearchOutcome, width: int) -> Group:
     """The table, what failed, the sentence, and what `best.yaml` holds."""
     table = Table(box=box.SIMPLE_HEAD, title=f"scores: {outcome.measure}", title_justify="left")
-    longest = len(amount(outcome.steps[-1], "step")) + GAP
+    longest = len(amount(outcome.steps[-1], "step")) + GAP_OF_CELLS
     hidden = max(0, len(outcome.steps) - max(1, (width - WIDTH_OF_THE_REST) // longest))
     if hidden:
         table.caption = f"{amount(hidden, 'rung')} before these: see table.md"
