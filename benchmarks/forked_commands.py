@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 
 from qtarget.disk.files import replace_text
-from qtarget.study.own_commands import CommandCost, CommandSurroundings, FailedCommandError
+from qtarget.study.own_commands import CommandCost, CommandSurroundings, failure_of
 
 PRELOADED = ["qtarget.cli.main", "qtarget.job.training", "qtarget.evaluate.effects", "trl.trainer.sft_trainer", "peft"]
 SERVER = multiprocessing.get_context("forkserver")
@@ -29,16 +29,13 @@ def forked_command(words: Sequence[str], log: Path, _around: CommandSurroundings
         FailedCommandError: it failed; with its last lines.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    started, begin = time.monotonic(), log.stat().st_size if log.is_file() else 0
     with TemporaryDirectory() as place:
         process = SERVER.Process(target=_command, args=(list(words), str(log), f"{place}/usage"))
         process.start()
         process.join()
         if process.exitcode:
-            said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-6:]
-            last = next((line.strip() for line in reversed(said) if line.strip()), "")
-            message = f"`qtarget {words[0]}` failed ({log} holds all it said):\n" + "\n".join(said)
-            raise FailedCommandError(message, last, process.exitcode)
+            raise failure_of(words[0], log, begin, process.exitcode)
         cpu, peak_kib = json.loads(Path(place, "usage").read_text("utf-8"))
     return CommandCost(round(time.monotonic() - started, 1), round(cpu, 1), round(peak_kib / 2**20, 2))
 

@@ -188,7 +188,7 @@ def test_a_method_that_is_not_moved_says_so_and_one_that_follows_the_run_says_wh
         assert seen.page.locator("#token tr.label td").last.inner_text() != "–"
     seen.page.select_option("#method", "taid")
     assert "The table of methods holds at progress 0." in note.inner_text()
-    assert "taid change along a run: their figures hold at progress 0." in seen.page.inner_text("#methods-body")
+    assert "taid changes along a run: their figures hold at progress 0." in seen.page.inner_text("#methods-body")
     move(seen.page, "taid", "progress", 0.5)
     at = seen.page.evaluate("qtargetPage.state.token")
     label = seen.page.evaluate(f"qtargetPage.state.targets[{at}].q[qtargetPage.tokens[{at}].label]")

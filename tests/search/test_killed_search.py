@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from job.command import run as command
 from job.stopped import Signalling, end_of, started
-from search.searched import ASKED, SPACE, write_file
+from search.searched import ASKED, SPACE, results_of, write_file
 
 from qtarget.search import search_runs
 from qtarget.study.own_commands import FailedCommandError
@@ -107,6 +108,39 @@ def test_a_killed_search_leaves_its_run_to_the_orphan_and_then_goes_on(short, fo
     assert "is being written" not in first  # nobody trained beside the orphan
     assert first.count("$ qtarget train") == 1  # and what it trained is taken
     assert "Every arm is sft" in folder_state(short / "real")["table.md"]
+
+
+def test_a_training_that_is_killed_is_no_failed_arm_and_the_same_command_runs_it_again(short):
+    """With real processes: kill -9 of the training alone, as the system does where memory is short."""
+    write_file(short / "short.yaml", {**SHORT, "rungs": 1, "steps": 2, "arms": [{"method": "sft"}]})
+    words = [sys.executable, "-m", "qtarget", *SEARCH, "--out", "real"]
+    search = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+    _training_of(psutil.Process(search.pid)).kill()
+    _, said = search.communicate()
+    assert search.returncode == 1
+    assert "was killed by SIGKILL (out of memory?)" in said
+    assert "the same command" in said
+    assert not list((short / "real").rglob("result.json"))
+    assert forked(short, "real") == 0
+    assert [each["failed"] for each in results_of(short / "real")["arms"]] == [""]
+
+
+def test_the_other_arms_are_done_before_a_search_ends_by_a_killed_one(short, capsys, monkeypatch):
+    plain = search_runs.run_qtarget
+
+    def killed(words, log, around):
+        if words[0] == "train" and "01-sft" in words[1]:
+            raise FailedCommandError("`qtarget train` was killed by SIGKILL", "was killed by SIGKILL", -9)
+        return plain(words, log, around)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_runs, "run_qtarget", killed)
+        ended = command(capsys, *SEARCH, "--out", "s")
+    assert ended.code == 1
+    assert "arms/01-sft/rung-1: `qtarget train` was killed by SIGKILL" in ended.err
+    assert [path.parts[-3] for path in (short / "s").rglob("result.json")] == ["02-target-sft"]
+    assert command(capsys, *SEARCH, "--out", "s").code == 0
+    assert [each["failed"] for each in results_of(short / "s")["arms"]] == ["", ""]
 
 
 def _training_of(search: psutil.Process) -> psutil.Process:

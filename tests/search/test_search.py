@@ -8,7 +8,8 @@ import pytest
 import yaml
 from job.command import run as command
 from job.directories import write_rows
-from search.searched import ASKED, CONFIG, SPACE, results_of, sums, write_file
+from search.searched import ASKED, CONFIG, SPACE, WORDS, results_of, sums, write_file
+from tiny_models import tiny_model, tiny_tokenizer
 
 from qtarget.search import run_search, search_runs
 from qtarget.search.search_space import read_space
@@ -39,6 +40,19 @@ def test_a_search_races_confirms_and_says_what_it_found(here, capsys):
             assert not list((folder / "model").glob("*.safetensors"))
     assert json.loads(command(capsys, "search", "config.yaml", "--space", "space.yaml", "--out", "s", *ASKED,
                               "--json").out)["sentence"] == found["sentence"]  # fmt: skip
+
+
+def test_the_smallest_search_says_no_plural_of_one_and_how_long_it_takes_about(here, capsys):
+    space = {**SPACE, "rungs": 1, "steps": 1, "confirm_seeds": 1}
+    said = searched(capsys, *ASKED, space=write_file(here / "one.yaml", space))
+    assert said.code == 0, said.err
+    assert said.out.startswith("3 arms, 1 rung of 1 step, 1 fresh seed for the winner and one other: at most 5 runs")
+    assert "rung 1, 1 step: sft learning_rate=0.001: " in said.out
+    assert "rung 1 of 1, 1 step: " in said.out
+    assert " at 1 step: " in results_of(here / "s")["sentence"]
+    for wrong in (", 1 steps", " at 1 steps", " 1 rungs", " 1 fresh seeds", "; at most"):
+        assert wrong not in said.out
+    assert "; about " in said.out
 
 
 def test_all_arms_read_one_cache_and_those_without_a_teacher_none(here, capsys):
@@ -83,6 +97,7 @@ def test_best_yaml_is_taken_by_train_at_the_configurations_own_length(here, caps
     for text in (written, said.out, (here / "s" / "table.md").read_text()):
         words = " ".join(text.replace("\n# ", " ").split())
         assert f"best.yaml holds {found['best']}, which {found['best_because']}." in words
+    assert said.out.splitlines()[-1] == f"`qtarget train s/best.yaml` trains {found['best']} at full length"
     assert best["max_steps"] == CONFIG["max_steps"]
     assert "train_rows" not in best
     said = command(capsys, "train", "s/best.yaml", "--output-dir", "final", "--max-steps", "1")
@@ -161,6 +176,26 @@ def test_a_search_of_which_one_arm_is_left_says_so_and_ends(here, capsys, comman
     assert results_of(here / "s")["steps"] == [2]
 
 
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("-sft-", "No sft arm finished a rung (sft learning_rate=0.001: no weights; 1 more), so"),
+        ("target-sft", "No arm but sft finished a rung (target-sft eta=0.2 learning_rate=0.01: no weights), so"),
+    ],
+)
+def test_a_search_whose_one_side_failed_says_which_everywhere(here, capsys, commands_failing, gone, said):
+    """That every arm were sft would be untrue of either."""
+    names = {"-sft-": ("/01-sft", "/02-sft"), "target-sft": ("/03-",)}[gone]
+    commands_failing(lambda words: "no weights" if words[0] == "train" and any(n in words[1] for n in names) else "")
+    found = searched(capsys, *ASKED)
+    assert found.code == 0, found.err
+    texts = [found.out, *((here / "s" / name).read_text() for name in ("table.md", "best.yaml", "results.json"))]
+    for text in texts:
+        words = " ".join(text.replace("\n# ", " ").split())
+        assert said in words
+        assert "Every arm is sft" not in words
+
+
 def test_what_is_done_is_read_and_the_table_is_the_same(here, capsys, commands_failing, folder_state):
     assert searched(capsys, *ASKED).code == 0
     before = folder_state(here / "s")
@@ -187,6 +222,47 @@ def test_another_search_is_not_mixed_with_one_that_is_there(here, capsys):
     assert "differs in `space.steps`" in said.err
     (here / "s" / "search.json").write_text("{")
     assert "search.json is damaged" in searched(capsys, *ASKED).err
+
+
+def copied(entry: Path) -> Path:
+    """A link of the test's folder made a copy of its own."""
+    source = entry.resolve()
+    entry.unlink()
+    return Path(shutil.copytree(source, entry) if source.is_dir() else shutil.copy(source, entry))
+
+
+def with_other_rows(here: Path) -> None:
+    rows = copied(here / "rows.jsonl")
+    lines = rows.read_text().splitlines(keepends=True)
+    rows.write_text("".join([*lines[:-1], lines[-1].replace('"answer": "', '"answer": "9')]))
+
+
+def with_other_weights(name: str):
+    def change(here: Path) -> None:
+        folder = copied(here / name)
+        tiny_model(vocab=len(tiny_tokenizer(WORDS)), seed=7).save_pretrained(folder)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (with_other_rows, "training_rows"),
+        (with_other_weights("student"), "models.student"),
+        (with_other_weights("teacher"), "models.teacher"),
+    ],
+)
+def test_rows_and_models_that_changed_under_one_name_are_not_mixed_into_a_race(here, capsys, change, what):
+    space = write_file(here / "one.yaml", {**SPACE, "rungs": 1, "steps": 1, "confirm_seeds": 1})
+    assert searched(capsys, *ASKED, space=space).code == 0
+    before = {path: path.read_bytes() for path in (here / "s").rglob("*.json")}
+    change(here)
+    said = searched(capsys, *ASKED, space=space)
+    assert said.code == 2, said.err
+    assert f"differs in `{what}`" in said.err, said.err
+    assert "write --out s-2" in said.err
+    assert {path: path.read_bytes() for path in (here / "s").rglob("*.json")} == before
 
 
 def test_damaged_results_are_named(here, capsys):
@@ -255,6 +331,11 @@ def test_questions_that_are_trained_on_are_refused_with_the_first(here, capsys):
     assert "is also training row 4 of `train_dataset`" in said.err
     texts = [{"text": f"Please: {each['question']} Thanks. {each['answer']}"} for each in rows]
     write_rows(here / "texts.jsonl", texts)
+    said = searched(
+        capsys, *ASKED[2:], "--questions", "overlap.jsonl", "--train-dataset", "texts.jsonl", "--prompt-format", "null"
+    )
+    assert "is also training row 4" in said.err
+    write_rows(here / "texts.jsonl", [{"text": f"<|user|>{each['question']}<|end|>{each['answer']}"} for each in rows])
     said = searched(
         capsys, *ASKED[2:], "--questions", "overlap.jsonl", "--train-dataset", "texts.jsonl", "--prompt-format", "null"
     )

@@ -130,4 +130,5 @@ def search_command(options: SearchOptions) -> None:
     if options.as_json:
         return print_json(outcome.as_json())
     print_view(search_view, outcome)
-    SafeConsole(soft_wrap=True).print(f"{options.out / 'best.yaml'}: `qtarget train` takes it")
+    best = options.out / "best.yaml"
+    SafeConsole(soft_wrap=True).print(f"`qtarget train {best}` trains {outcome.advice.name} at full length")

@@ -1,6 +1,6 @@
 """The user's development questions: half race, half confirm, and none of them is trained on."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ from qtarget.evaluate.run.prepare import check_grader, task_run_of
 from qtarget.evaluate.tasks.own_words import OwnWords, own_tasks_asked
 from qtarget.job.config.checked_job import Job
 from qtarget.job.rows.mixtures import load_sets
+from qtarget.search.trained_questions import QuestionIndex
 
 RACE, CONFIRMATION = "race", "confirmation"
 FEWEST = 4
 """Of questions, or held-out rows: two for the race, two for its confirmation; a hundred say something."""
-WORDS_ALIKE = 6
-"""Words from which on a question is looked for within longer texts too, as a prompt around it makes them."""
 
 
 @dataclass(frozen=True)
@@ -93,47 +92,21 @@ def halves(units: Sequence[str], seed: int) -> dict[str, list[int]]:
 
 
 def refuse_trained_questions(dev: DevQuestions, job: Job) -> None:
-    """Refuse questions that training rows ask too, however they are spaced and capitalised.
-
-    A question stands in a training row where a text of the row is the question; or, from `WORDS_ALIKE` words on,
-    where a text holds it.
+    """Refuse questions that training rows ask too, in whatever prompt or chat template: see `QuestionIndex`.
 
     Raises:
         ValueError: names the first question and the row.
     """
-    texts = {_words(question.text): question for question in dev.questions}
-    by_start: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for words in texts:
-        if len(words) >= WORDS_ALIKE:
-            by_start.setdefault(words[:WORDS_ALIKE], []).append(words)
+    by_text = {question.text: question for question in dev.questions}
+    index = QuestionIndex(by_text)
     for rows in load_sets(job, job.train, "train_dataset").rows:
         for number, row in enumerate(rows, 1):
             for text in _leaves(row):
-                found = _question_in(_words(text), texts, by_start)
-                if found is not None:
-                    question = texts[found]
+                if (found := index.found_in(text)) is not None:
                     raise ValueError(
-                        f"development question {question.qid!r} ({printable(question.text)!r}) is also training row "
+                        f"development question {by_text[found].qid!r} ({printable(found)!r}) is also training row "
                         f"{number} of `train_dataset`, so its score would say nothing. Take it out of one of the two."
                     )
-
-
-def _question_in(
-    words: tuple[str, ...],
-    texts: Mapping[tuple[str, ...], Question],
-    by_start: Mapping[tuple[str, ...], Iterable[tuple[str, ...]]],
-) -> tuple[str, ...] | None:
-    if words in texts:
-        return words
-    for place in range(len(words) - WORDS_ALIKE + 1):
-        for whole in by_start.get(words[place : place + WORDS_ALIKE], ()):
-            if words[place : place + len(whole)] == whole:
-                return whole
-    return None
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.casefold().split())
 
 
 def _leaves(value: Any) -> Iterator[str]:

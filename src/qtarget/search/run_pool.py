@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from qtarget.disk.inherited_lock import inherited_lock
 from qtarget.search.search_plan import Search
 from qtarget.search.search_runs import RunPlace, RunResult, SearchRun, conduct_search_run, read_result
-from qtarget.study.own_commands import CommandSurroundings
+from qtarget.study.own_commands import CommandSurroundings, FailedCommandError
 
 LOCK_NAME_OF_RUN = ".running"
 LOOK_SECONDS = 0.5
@@ -28,7 +28,7 @@ def all_results(runs: Sequence[SearchRun], search: Search, on_result: OnResult) 
 
     Raises:
         KeyboardInterrupt: after its commands were told to end.
-        ValueError: a damaged result.
+        ValueError: a damaged result; or a command was killed, told once all other runs are done.
     """
     pool = _Pool(runs, search, on_result)
     count = max(1, min(search.workers, len(pool.waiting)))
@@ -43,6 +43,11 @@ def all_results(runs: Sequence[SearchRun], search: Search, on_result: OnResult) 
         workers.shutdown()
     if pool.errors:
         raise pool.errors[0]
+    for run, error in pool.killed.items():
+        raise ValueError(
+            f"{run.place}: {error}. It is no failed arm: what is done stays in {search.out}, and the same command runs "
+            "it again. Where memory was short, write fewer --workers, or end what else runs there."
+        ) from error
     return {run: pool.results[run] for run in runs}
 
 
@@ -53,6 +58,7 @@ class _Pool:
         self.search, self.on_result = search, on_result
         self.results: dict[SearchRun, RunResult] = {}
         self.errors: list[BaseException] = []
+        self.killed: dict[SearchRun, FailedCommandError] = {}
         self.stop, self._lock, self._taken = threading.Event(), threading.Lock(), set[SearchRun]()
         for run in runs:
             if (result := read_result(run, search)) is not None:
@@ -70,21 +76,26 @@ class _Pool:
             self.stop.set()
 
     def _left(self) -> list[SearchRun]:
-        return [run for run in self.waiting if run not in self.results]
+        return [run for run in self.waiting if run not in self.results and run not in self.killed]
 
     def _try(self, run: SearchRun, place: int) -> bool:
-        """Do a run, unless another thread or process does. Whether there is a result of it now that was not there."""
+        """Do a run, unless another thread or process does. Whether it waits no longer: it is done, or was killed."""
         if self.stop.is_set() or not self._claim(run):
             return False
         try:
             return self._done_by_others(run) or self._do(run, place)
+        except FailedCommandError as error:
+            if error.is_stopped or self.stop.is_set():
+                raise
+            self.killed[run] = error
+            return True
         finally:
             with self._lock:
                 self._taken.discard(run)
 
     def _claim(self, run: SearchRun) -> bool:
         with self._lock:
-            if run in self._taken or run in self.results:
+            if run in self._taken or run in self.results or run in self.killed:
                 return False
             self._taken.add(run)
             return True

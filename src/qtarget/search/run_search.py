@@ -20,17 +20,21 @@ from qtarget.search.race import standings
 from qtarget.search.run_pool import all_results
 from qtarget.search.search_outcome import (
     ArmRecord,
-    Confirmation,
     SearchOutcome,
     advised,
+    confirmation_failed,
     confirmed,
     contestants,
     default_method_of,
     finding,
+    finding_without,
+    is_sft,
+    lacks_other,
+    reason_of,
 )
 from qtarget.search.search_plan import Search, write_plan
 from qtarget.search.search_runs import RunResult, SearchRun, race_run
-from qtarget.search.search_space import SearchArm
+from qtarget.search.search_space import SearchArm, amount
 from qtarget.search.teacher_caches import write_shared_cache
 from qtarget.search.view import search_markdown
 from qtarget.study.own_commands import CommandSurroundings
@@ -71,18 +75,19 @@ def search_estimate(search: Search, start: float = 0.0) -> str:
     total = arms * sum(steps) + 2 * space.confirm_seeds * steps[-1]
     runs = arms * space.rungs + 2 * space.confirm_seeds
     took = words_of_time((total * search.step_seconds + 2 * start * runs) / search.workers)
-    seeds = space.confirm_seeds
+    lengths = ", ".join(map(str, steps[:-1])) + ", " * (len(steps) > 1) + amount(steps[-1], "step")
     return (
-        f"{arms} arms, {space.rungs} rungs of {', '.join(map(str, steps))} steps, {seeds} fresh seeds for "
-        f"the winner and one other: at most {runs} runs and {total:,} steps, about {took} by counted operations "
-        f"and {start:.0f} seconds to start each command. Scoring comes on top; arms that are dropped are saved."
+        f"{amount(arms, 'arm')}, {amount(space.rungs, 'rung')} of {lengths}, "
+        f"{amount(space.confirm_seeds, 'fresh seed')} for the winner and one other: at most {amount(runs, 'run')} and "
+        f"{amount(total, 'step')}, about {took} by counted operations and {amount(round(start), 'second')} to start "
+        "each command. Scoring comes on top; arms that are dropped are saved."
     )
 
 
 def words_of_time(seconds: float) -> str:
     """Seconds, as people say them."""
     if seconds < 90:
-        return f"{max(seconds, 1):.0f} seconds"
+        return amount(max(round(seconds), 1), "second")
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
@@ -119,15 +124,28 @@ class _Race:
             steps.append(self.search.steps_of_rung(rung))
             if len(self.alive) == 1:
                 break
-        winner, other = contestants(list(self.records.values()), self.default)
-        last = self.search.steps_of_rung(self.search.space.rungs)
-        found = self._confirm(winner, other)
+        return self._outcome(tuple(steps))
+
+    def _outcome(self, steps: tuple[int, ...]) -> SearchOutcome:
+        """Confirm the winner of the race, and say what was found."""
+        records = tuple(self.records.values())
+        winner, other = contestants(records, self.default)
+        if other is None:
+            found, why = None, lacks_other(records, winner, self.default)
+        else:
+            sides = self._confirmation_of(winner, other)
+            found = confirmed(sides[winner], sides[other])
+            why = confirmation_failed(sides) if found is None else ""
         is_asked = self.search.evaluation is not None
-        sentence = finding(winner, other, found, last, self.default, "questions" if is_asked else "rows")
-        return SearchOutcome(
-            "share of right answers" if is_asked else "minus the loss, nats a token",
-            tuple(steps), tuple(self.records.values()), winner, other, found, advised(winner, other, found), sentence,
-        )  # fmt: skip
+        if other is None or found is None:
+            sentence = finding_without(winner, why)
+        else:
+            last = self.search.steps_of_rung(self.search.space.rungs)
+            sentence = finding(winner, other, found, last, self.default, "question" if is_asked else "row")
+        measure = "share of right answers" if is_asked else "minus the loss, nats a token"
+        best = advised(winner, other, found, self.default)
+        because = reason_of(winner, other, found, self.default)
+        return SearchOutcome(measure, steps, records, winner, other, found, best, because, sentence, why)
 
     def _rung(self, rung: int) -> None:
         """Train and score every arm that is there, and drop those that are clearly behind."""
@@ -138,7 +156,9 @@ class _Race:
         for arm, result in by_arm.items():
             if result.failed:
                 self.records[arm] = replace(self.records[arm], failed=result.failed)
-        scored = {arm: result for arm, result in by_arm.items() if not result.failed}
+        # sft first: of arms exactly alike the first one leads
+        order = sorted(by_arm, key=lambda arm: not is_sft(arm, self.default))
+        scored = {arm: by_arm[arm] for arm in order if not by_arm[arm].failed}
         if not scored:
             first = next(iter(by_arm.items()))
             raise ValueError(f"every arm failed; {first[0].name}: {first[1].failed}")
@@ -164,9 +184,8 @@ class _Race:
                     told.append((point, None if result.failed else sum(result.scores) / len(result.scores)))
         return found
 
-    def _confirm(self, winner: SearchArm, other: SearchArm | None) -> Confirmation | None:
-        if other is None:
-            return None
+    def _confirmation_of(self, winner: SearchArm, other: SearchArm) -> dict[SearchArm, list[RunResult]]:
+        """The results of both arms at every fresh seed."""
         space, steps = self.search.space, self.search.steps_of_rung(self.search.space.rungs)
         seeds = range(space.seed + 1, space.seed + 1 + space.confirm_seeds)
         runs = [
@@ -175,8 +194,7 @@ class _Race:
             for arm in (winner, other)
         ]
         results = self._results(runs, "confirmation")
-        sides = [[result for run, result in results.items() if run.arm == arm] for arm in (winner, other)]
-        return confirmed(*sides)
+        return {arm: [result for run, result in results.items() if run.arm == arm] for arm in (winner, other)}
 
     def _results(self, runs: Sequence[SearchRun], stage: str) -> dict[SearchRun, RunResult]:
         done = 0
@@ -188,7 +206,8 @@ class _Race:
             said = f"failed: {result.failed}" if result.failed else f"{sum(result.scores) / len(result.scores):.3f}"
             left = words_of_time(self._left(stage, len(runs) - done))
             self.say(
-                f"{stage}, {run.steps} steps: {run.arm.name}: {said} ({result.seconds:.0f} s; at most {left} left)"
+                f"{stage}, {amount(run.steps, 'step')}: {run.arm.name}: {said} ({result.seconds:.0f} s; about {left} "
+                "left)"
             )
 
         results = all_results(runs, self.search, on_result)
@@ -197,7 +216,7 @@ class _Race:
         return results
 
     def _left(self, stage: str, waiting: int) -> float:
-        """Seconds that are left at most, by what runs have taken: no arm is dropped any more."""
+        """Seconds that are left, by what runs have taken, as if no arm were dropped any more."""
         space = self.search.space
         place = space.rungs if stage == "confirmation" else int(stage.split()[1].rstrip(","))
         seconds = waiting * self._seconds_of(place)
@@ -217,8 +236,8 @@ class _Race:
         steps = self.search.steps_of_rung(rung)
         names = ", ".join(printable(arm.name, 80) for arm in gone)
         dropped = f"{len(gone)} gone ({names})" if gone else "none is gone"
-        staying = "1 arm stays" if len(self.alive) == 1 else f"{len(self.alive)} arms stay"
-        self.say(f"rung {rung} of {self.search.space.rungs}, {steps} steps: {staying}, {dropped}")
+        staying = f"{amount(len(self.alive), 'arm')} {'stays' if len(self.alive) == 1 else 'stay'}"
+        self.say(f"rung {rung} of {self.search.space.rungs}, {amount(steps, 'step')}: {staying}, {dropped}")
 
 
 def _write(outcome: SearchOutcome, search: Search) -> None:

@@ -1,12 +1,17 @@
 """What a search found: the race rung by rung, its winner, the confirmation, and the sentence that says it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from qtarget.console import printable
 from qtarget.search.race import ScoreDifference, Standing, scaled_difference
 from qtarget.search.search_runs import RunResult
-from qtarget.search.search_space import BASELINE_METHOD, SearchArm
+from qtarget.search.search_space import BASELINE_METHOD, SearchArm, amount
+
+SAID_LENGTH = 120
+"""Characters of a failed command's last words within a sentence; the table has all of them."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,11 @@ class Confirmation:
     seeds: int
     questions: int
 
+    @property
+    def is_equal(self) -> bool:
+        """Whether both arms score exactly alike, up to the rounding of sums."""
+        return math.isclose(self.winner, self.other, rel_tol=1e-9)
+
 
 @dataclass(frozen=True)
 class SearchOutcome:
@@ -65,8 +75,10 @@ class SearchOutcome:
         winner: the arm of the highest mean among those that stayed.
         other: the arm that it is confirmed beside: the best sft, or of sft the best other; None where there is none.
         confirmation: None where there is no other arm, or it failed.
-        advice: the arm that `best.yaml` holds: the winner, unless the confirmation is clearly against it.
+        advice: the arm that `best.yaml` holds: see `advised`.
+        because: why, as it is said behind its name.
         sentence: what was found.
+        unconfirmed: why there is no confirmation, as a clause; "" where there is one.
     """
 
     measure: str
@@ -76,13 +88,14 @@ class SearchOutcome:
     other: SearchArm | None
     confirmation: Confirmation | None
     advice: SearchArm
+    because: str
     sentence: str
+    unconfirmed: str = ""
 
     @property
     def advice_sentence(self) -> str:
         """What `best.yaml` holds, and why."""
-        reason = reason_of(self.winner, self.other, self.confirmation)
-        return f"best.yaml holds {self.advice.name}, which {reason}."
+        return f"best.yaml holds {self.advice.name}, which {self.because}."
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -103,19 +116,43 @@ class SearchOutcome:
             "winner": self.winner.name,
             "other": None if self.other is None else self.other.name,
             "confirmation": None if self.confirmation is None else asdict(self.confirmation),
+            "unconfirmed": self.unconfirmed,
             "best": self.advice.name,
-            "best_because": reason_of(self.winner, self.other, self.confirmation),
+            "best_because": self.because,
             "sentence": self.sentence,
         }
 
 
 def contestants(records: Sequence[ArmRecord], default_method: str) -> tuple[SearchArm, SearchArm | None]:
-    """The winner, and the best arm that is sft where the winner is not, or is not where the winner is."""
+    """The winner, which of arms exactly alike is sft; and the best arm that is sft where the winner is not, or is not
+    where the winner is."""
     alive = [each for each in records if each.is_alive]
-    winner = max(alive, key=lambda each: each.reached).arm
+    winner = max(alive, key=lambda each: (each.reached, is_sft(each.arm, default_method))).arm
     side = is_sft(winner, default_method)
     rest = [each for each in records if each.standings and is_sft(each.arm, default_method) != side]
     return winner, max(rest, key=lambda each: each.reached).arm if rest else None
+
+
+def lacks_other(records: Sequence[ArmRecord], winner: SearchArm, default_method: str) -> str:
+    """Why no arm of the other kind can be confirmed beside the winner: there is none, or none finished a rung."""
+    side = is_sft(winner, default_method)
+    gone = [each for each in records if is_sft(each.arm, default_method) != side]
+    if not gone:
+        return f"every arm is {'' if side else 'not '}sft, so nothing was compared with it"
+    more = f"; {len(gone) - 1} more" if len(gone) > 1 else ""
+    why = f"({gone[0].arm.name}: {printable(gone[0].failed, SAID_LENGTH)}{more})"
+    if side:
+        return f"no arm but sft finished a rung {why}, so nothing is known of any other"
+    return f"no sft arm finished a rung {why}, so nothing is known against sft"
+
+
+def confirmation_failed(sides: Mapping[SearchArm, Sequence[RunResult]]) -> str:
+    """Why there is no seed at which both arms have scores."""
+    gone = [(arm, results) for arm, results in sides.items() if all(each.failed for each in results)]
+    if not gone:
+        return "one of the two arms failed at every seed of the confirmation, so nothing is known beyond the race"
+    said = [f"{arm.name} ({printable(results[0].failed, SAID_LENGTH)})" for arm, results in gone]
+    return f"at every seed of the confirmation {' and '.join(said)} failed, so nothing is known beyond the race"
 
 
 def confirmed(winner: Sequence[RunResult], other: Sequence[RunResult]) -> Confirmation | None:
@@ -129,50 +166,65 @@ def confirmed(winner: Sequence[RunResult], other: Sequence[RunResult]) -> Confir
     return Confirmation(means[0], means[1], difference, len(pairs), len(ours[0]))
 
 
-def advised(winner: SearchArm, other: SearchArm | None, confirmation: Confirmation | None) -> SearchArm:
-    """The race's winner, unless the confirmation is clearly against it.
+def advised(
+    winner: SearchArm, other: SearchArm | None, confirmation: Confirmation | None, default_method: str
+) -> SearchArm:
+    """The race's winner, unless the confirmation is clearly against it; sft where the two score exactly alike there.
 
     Of three rules this one loses least in a simulation with the study's spreads, `benchmarks/confirmation_rules.py`: an
     interval on both sides of zero says less than a race that was won.
     """
-    if other is None or confirmation is None or confirmation.difference.high >= 0:
+    if other is None or confirmation is None:
         return winner
-    return other
+    if confirmation.is_equal:
+        return winner if is_sft(winner, default_method) else other
+    return winner if confirmation.difference.high >= 0 else other
 
 
-def reason_of(winner: SearchArm, other: SearchArm | None, confirmation: Confirmation | None) -> str:
+def reason_of(
+    winner: SearchArm, other: SearchArm | None, confirmation: Confirmation | None, default_method: str
+) -> str:
     """Why an arm is advised, as it is said behind its name."""
     if other is None or confirmation is None:
         return "won the race, and was not confirmed"
-    if advised(winner, other, confirmation) is other:
+    best = advised(winner, other, confirmation, default_method)
+    if confirmation.is_equal:
+        same = other if best is winner else winner
+        return f"scores exactly what {same.name} does in the confirmation, and is the simpler arm"
+    if best is other:
         return f"is clearly ahead in the confirmation of {winner.name}, which won the race"
     if confirmation.difference.low > 0:
         return "won the race, and is clearly ahead in the confirmation"
-    return f"won the race, and the confirmation does not tell it from {other.name}"
+    return f"won the race and is not told from {other.name} in the confirmation: the better guess, not a finding"
 
 
 def finding(
-    winner: SearchArm, other: SearchArm | None, found: Confirmation | None, steps: int, default_method: str, unit: str
+    winner: SearchArm, other: SearchArm, found: Confirmation, steps: int, default_method: str, unit: str
 ) -> str:
     """The sentence: whether an arm is better than sft at this budget.
 
     Args:
-        unit: "questions" or "rows".
+        unit: "question" or "row".
     """
-    if other is None:
-        return f"Every arm is sft, so nothing was compared with it; the race chose {winner.name}."
-    if found is None:
-        return f"The race chose {winner.name}; its confirmation failed at every seed, so nothing is known beyond it."
     ours, sft = (other, winner) if is_sft(winner, default_method) else (winner, other)
     sign = -1 if ours is other else 1
     ends = sorted(sign * end for end in (found.difference.low, found.difference.high))
     figures = f"{sign * found.difference.mean + 0.0:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
-    fresh = "1 fresh seed" if found.seeds == 1 else f"{found.seeds} fresh seeds"
-    basis = f"over {fresh} and {found.questions} {unit} that the race never read"
+    at = f"at {amount(steps, 'step')}"
+    basis = f"over {amount(found.seeds, 'fresh seed')} and {amount(found.questions, unit)} that the race never read"
     if ends[0] > 0:
-        return f"{ours.name} is better than sft ({sft.name}) at {steps} steps: {figures}, {basis}."
-    seen = "" if ends[1] < 0 else ", as far as this shows"
-    return f"No arm is better than sft at {steps} steps{seen}: {ours.name} minus {sft.name} is {figures}, {basis}."
+        return f"{ours.name} is better than sft ({sft.name}) {at}: {figures}, {basis}."
+    if ends[1] < 0:
+        return f"No arm is better than sft {at}: {ours.name} minus {sft.name} is {figures}, {basis}."
+    return (
+        f"No arm is found to be better than sft {at}: the confirmation does not tell {ours.name} from "
+        f"{sft.name}, whose difference is {figures}, {basis}."
+    )
+
+
+def finding_without(winner: SearchArm, unconfirmed: str) -> str:
+    """The sentence where there is no confirmation."""
+    return f"{unconfirmed[0].upper()}{unconfirmed[1:]}; the race chose {winner.name}."
 
 
 def default_method_of(base: Mapping[str, Any], fallback: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from qtarget.data.user_files.yaml_file import YamlFile, read_yaml
 from qtarget.disk.files import first_difference, json_text, read_json_object, write_digested_json
+from qtarget.disk.place import free_name
 from qtarget.evaluate.tasks.own_words import OwnWords
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.flags import RunArguments
@@ -26,6 +27,7 @@ from qtarget.search.dev_questions import (
 )
 from qtarget.search.drawn_arms import check_optuna
 from qtarget.search.held_out_rows import HeldOutRows, read_held_out, write_row_halves
+from qtarget.search.search_contents import contents_of
 from qtarget.search.search_space import (
     SearchArm,
     SearchSpace,
@@ -87,6 +89,7 @@ class Search:
         development: what arms are scored on; None once it is on disk.
         caches: of the teachers, which arms share.
         step_seconds: of an optimizer step, by counting its operations.
+        contents: digests of training rows, models and caches.
         launch: words before those of `qtarget train`; () for this Python.
     """
 
@@ -96,6 +99,7 @@ class Search:
     evaluation: EvaluationWords | None
     development: DevQuestions | HeldOutRows
     step_seconds: float
+    contents: Mapping[str, Any]
     caches: tuple[SharedCache, ...] = ()
     workers: int = 1
     launch: tuple[str, ...] = ()
@@ -145,6 +149,7 @@ def prepare_search(request: SearchRequest) -> Search:
         EvaluationWords(dev.name, request.words) if isinstance(dev, DevQuestions) else None,
         dev,
         time.training / max(time.steps, 1),
+        contents_of(job, base, space),
         shared_caches(base, space, request.out),
         request.workers,
         (*request.launch, "-m", "qtarget") if request.launch else (),
@@ -203,7 +208,7 @@ def meet_plan(search: Search) -> None:
     if before != now:
         raise ValueError(
             f"{search.out} holds another search, which differs in `{first_difference(before, now)}`, and the two are "
-            "not mixed. Ask for the same again to go on with it, or write another --out."
+            f"not mixed. Ask for the same again to go on with it, or write --out {free_name(search.out)}."
         )
 
 
@@ -214,6 +219,7 @@ def plan_facts(search: Search) -> dict[str, Any]:
         "space": asdict(search.space),
         "evaluation": None if search.evaluation is None else asdict(search.evaluation),
         "development": search.development.digest,
+        **search.contents,
     }
 
 

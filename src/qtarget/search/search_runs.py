@@ -91,7 +91,7 @@ def conduct_search_run(run: SearchRun, at: RunPlace) -> RunResult:
     """Train and score an arm, and keep the result. A command that fails is a result too.
 
     Raises:
-        FailedCommandError: a signal stopped a command.
+        FailedCommandError: a signal ended a command, which says nothing about the arm; no result is kept.
     """
     search, home, started = at.search, at.search.out / run.place, time.monotonic()
     home.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def conduct_search_run(run: SearchRun, at: RunPlace) -> RunResult:
         _train(run, at)
         result = _scored(run, at)
     except FailedCommandError as error:
-        if error.is_stopped or at.around.is_stopped():
+        if error.signal is not None or at.around.is_stopped():
             raise
         result = RunResult(failed=printable(error.last, 300))
     if not all(map(math.isfinite, result.scores)):

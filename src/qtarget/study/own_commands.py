@@ -28,14 +28,23 @@ class FailedCommandError(ValueError):
     """A command failed.
 
     Attributes:
-        last: the last line that it printed.
+        last: the last line that it printed, or how it ended.
+        signal: what ended it; None where it ended by itself.
         is_stopped: whether a user or the system stopped it, by one of `STOP_SIGNALS`.
     """
 
     def __init__(self, message: str, last: str, code: int) -> None:
         super().__init__(message)
         self.last = last
-        self.is_stopped = code in {code for each in STOP_SIGNALS for code in (-each, 128 + each)}
+        self.signal = signal_of(code)
+        self.is_stopped = self.signal in STOP_SIGNALS
+
+
+def signal_of(code: int) -> signal.Signals | None:
+    """The signal that a code of a process tells of: minus its number, or 128 more, as a shell or launcher passes it on;
+    None of any other code."""
+    number = -code if code < 0 else code - 128
+    return signal.Signals(number) if number in {each.value for each in signal.Signals} else None
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ def run_qtarget(words: Sequence[str], log: Path, around: CommandSurroundings = B
     with log.open("ab") as file:
         file.write(f"$ qtarget {' '.join(words)}\n".encode())
         file.flush()
+        begin = file.tell()
         environment = {**os.environ, **(around.environment or {})}
         command = [*around.program, *words]
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, pass_fds=around.handles)
@@ -80,12 +90,27 @@ def run_qtarget(words: Sequence[str], log: Path, around: CommandSurroundings = B
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-6:]
-        last = next((line.strip() for line in reversed(said) if line.strip()), "")
-        message = f"`qtarget {words[0]}` failed ({log} holds all it said):\n" + "\n".join(said)
-        raise FailedCommandError(message, last, process.returncode)
+        raise failure_of(words[0], log, begin, process.returncode)
     cpu = used.ru_utime + used.ru_stime
     return CommandCost(round(time.monotonic() - started, 1), round(cpu, 1), round(used.ru_maxrss / 2**20, 2))
+
+
+def failure_of(word: str, log: Path, begin: int, code: int) -> FailedCommandError:
+    """What to say of a command that ended with a code other than 0.
+
+    Args:
+        word: the first of its words.
+        begin: where in the log, in bytes, that begins what it printed.
+    """
+    printed = log.read_bytes()[begin:].decode("utf-8", errors="replace").splitlines()
+    lines = [line for line in printed if line.strip()][-6:]
+    if (by := signal_of(code)) is not None:
+        how = "stopped" if by in STOP_SIGNALS else "killed"
+        last = f"was {how} by {by.name}{' (out of memory?)' * (by.name == 'SIGKILL')}"
+        return FailedCommandError(f"`qtarget {word}` {last}; {log} holds all it said", last, code)
+    last = lines[-1].strip() if lines else f"ended with code {code} and printed nothing"
+    said = "\n".join(lines) or last
+    return FailedCommandError(f"`qtarget {word}` failed ({log} holds all it said):\n{said}", last, code)
 
 
 def _waited(process: subprocess.Popen[bytes], is_stopped: Callable[[], bool]) -> tuple[int, resource.struct_rusage]:

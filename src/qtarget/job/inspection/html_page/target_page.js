@@ -448,7 +448,7 @@
       return { cells: [cell, trust, `${number(each.gradient_beside_sft, 2)}×`, many(each.effective_tokens), percent(each.conflict_share, 1), ...(against ? [percent(each.contradicted_share, 1)] : []), number(each.mean_kl), percent(each.proper)] };
     });
     const following = findings.methods.filter((each) => each.progress !== null);
-    const progress = following.length ? ` ${following.map((each) => each.name).join(" and ")} change along a run: their figures hold at progress ${following[0].progress}.` : "";
+    const progress = following.length ? ` ${following.map((each) => each.name).join(" and ")} ${following.length === 1 ? "changes" : "change"} along a run: their figures hold at progress ${following[0].progress}.` : "";
     const reasons = new Map();
     for (const [name, why] of Object.entries(findings.closed)) reasons.set(why, [...(reasons.get(why) || []), name]);
     const closed = [...reasons].map(([why, names]) => make("p", { class: "soft" }, "Not shown: ", make("strong", null, names.join(", ")), `: ${why}`));
