@@ -209,7 +209,7 @@ def test_todays_rule_is_that_of_the_command(regret):
     module, arm = regret["search_regret"], SimpleNamespace
     for each in regret["regret_page"].found_settings():
         outcome = each.search["outcome"]
-        confirmation = arm(difference=arm(**outcome["confirmation"]["difference"]))
-        name = advised(outcome["winner"], outcome["other"], confirmation)
+        confirmation = arm(difference=arm(**outcome["confirmation"]["difference"]), is_equal=False)
+        name = advised(outcome["winner"], outcome["other"], confirmation, "sft")
         (keys,) = [one["keys"] for one in outcome["arms"] if one["name"] == name]
         assert module.chosen_today(outcome).keys == keys
