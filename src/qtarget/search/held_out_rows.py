@@ -46,7 +46,7 @@ def read_held_out(job: Job) -> HeldOutRows:
     for row in held_out:
         if (number := trained.get(row.ids.tobytes())) is not None:
             raise ValueError(
-                f"row {row.number + 1} of `eval_dataset` is also row {number + 1} of `train_dataset`, so its loss "
+                f"row {row.number} of `eval_dataset` is also row {number} of `train_dataset`, so its loss "
                 "would say nothing. Take it out of one of the two."
             )
     return HeldOutRows(held_out)

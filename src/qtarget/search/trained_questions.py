@@ -11,7 +11,8 @@ MARKUP = re.compile(r"<\|[^|<>]*\|>|<</?\w+>>|</?[A-Za-z]\w*/?>|\[/?[A-Z_]+\]")
 PROMPT_LABEL = re.compile(r"\b[^\W\d_]+:|\\n")
 """As in `Question:`, and a line's end that was escaped; both end a part of a line."""
 STARS_OF_MARKDOWN = re.compile(r"(?<![\w)\s])\*+|\*+(?![\w(\s*])|(?<=\s)\*+(?=\S)|^\*+|\*+$|(?<=\S)\*+(?=\s)", re.M)
-LONG_DASHES = dict.fromkeys(map(ord, "‐‑‒–—−"), "-")
+LONG_DASHES = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")
+"""Hyphens and dashes of Unicode, and its sign of minus."""
 HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
 PIECE = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+|[^\w\s]")
 KEPT_OPERATORS = "-+*/%^"
