@@ -8,6 +8,7 @@ from statistics import fmean
 import pytest
 import torch
 from job.command import run as command
+from study.page_prose import check_differences_stand_in_tables, prose_and_tables
 
 from qtarget import lab
 from qtarget.evaluate.confidence import holm
@@ -252,11 +253,8 @@ def test_the_pages_sentences_are_of_the_protocol():
 
 def test_every_figure_of_the_pages_prose_stands_in_its_tables_or_runs():
     text = (ROOT / "docs" / "beyond.md").read_text(encoding="utf-8")
-    prose = re.sub(r"<!-- table: .*?<!-- end -->", "", text, flags=re.DOTALL)
-    tables = "".join(re.findall(r"<!-- table: .*?<!-- end -->", text, flags=re.DOTALL))
-    said = re.findall(r"[+-][\d.]+ \([+-][\d.]+ … [+-][\d.]+\)", prose)
-    assert len(said) >= 5
-    assert [each for each in said if each not in tables] == []
+    prose, tables = prose_and_tables(text)
+    check_differences_stand_in_tables(text, least=5)
     for p, adjusted in re.findall(r"p (0\.\d+), w.{0,40}?(0\.\d+)\.", prose):
         assert f"| {p} | {adjusted} |" in tables
     wrong = RESULTS / "beyond" / "noise0.3-mistaken-wrong"

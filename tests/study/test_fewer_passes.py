@@ -1,10 +1,10 @@
 """The third study: sft and target-sft over one and five passes; its files, its page and the sentences on it."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from study.page_prose import check_differences_stand_in_tables
 
 from qtarget.disk.pages import filled
 from qtarget.study.tuned.analysis import finished_settings
@@ -52,9 +52,4 @@ def test_the_page_of_fewer_passes_says_what_its_runs_say(study):
 
 
 def test_every_difference_in_its_prose_stands_in_its_tables():
-    text = (ROOT / "docs" / "fewer-passes.md").read_text(encoding="utf-8")
-    prose = re.sub(r"<!-- table: .*?<!-- end -->", "", text, flags=re.DOTALL)
-    tables = "".join(re.findall(r"<!-- table: .*?<!-- end -->", text, flags=re.DOTALL))
-    said = re.findall(r"[+-][\d.]+ \([+-][\d.]+ … [+-][\d.]+\)", prose)
-    assert len(said) >= 3
-    assert [each for each in said if each not in tables] == []
+    check_differences_stand_in_tables((ROOT / "docs" / "fewer-passes.md").read_text(encoding="utf-8"), least=3)

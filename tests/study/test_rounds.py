@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from study.page_prose import prose_and_tables
 
 from qtarget import lab
 from qtarget.lab import Demonstration
@@ -133,8 +134,7 @@ def test_runs_that_are_the_first_studys_are_its_files():
 def test_every_figure_of_the_pages_section_stands_in_its_tables_or_runs():
     text = (RESULTS.parents[1] / "docs" / "beyond.md").read_text(encoding="utf-8")
     section = text.partition("## Rounds against one pass")[2].partition("\n## ")[0]
-    prose = re.sub(r"<!-- table: .*?<!-- end -->", "", section, flags=re.DOTALL)
-    tables = "".join(re.findall(r"<!-- table: .*?<!-- end -->", section, flags=re.DOTALL))
+    prose, tables = prose_and_tables(section)
     runs_of = (path for path in (RESULTS / "rounds").glob("*/*-test-*.json"))
     of_runs = {f"{100 * fmean(read_study_outcome(path).shares(COMMON)):.1f}" for path in runs_of}
     said = re.findall(r"[+-]?\d+\.\d+", prose)

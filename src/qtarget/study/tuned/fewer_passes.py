@@ -28,8 +28,9 @@ _STATED = {
 }
 
 
-def arms_of_fewer_passes(short: int = ONE_PASS_STEPS, long: int = FIVE_PASSES_STEPS) -> tuple[StudyArm, ...]:
-    """Three arms of the first study and two with few steps, which a smaller study has fewer of."""
+def arms_of_fewer_passes() -> tuple[StudyArm, ...]:
+    """Three arms of the first study and two with few steps."""
+    short, long = ONE_PASS_STEPS, FIVE_PASSES_STEPS
     etas = ({"eta": 0.2}, {"eta": 0.5}, {"eta": 0.8})
     return (
         *(arm for arm in study_arms() if arm.name in ARMS_OF_THE_FIRST),
