@@ -11,9 +11,9 @@ from transformers import (
     LogitsProcessorList,
     StoppingCriteria,
     TemperatureLogitsWarper,
-    TopPLogitsWarper,
 )
 
+from qtarget.evaluate.generators.nucleus import Nucleus
 from qtarget.evaluate.generators.row_noise import RowNoise
 from qtarget.evaluate.nouns import SamplingProtocol
 
@@ -100,7 +100,7 @@ def processors_of(protocol: SamplingProtocol, rows: Sequence[SampledRow]) -> Log
         return LogitsProcessorList()
     processors = LogitsProcessorList([TemperatureLogitsWarper(float(protocol.temperature))])
     if protocol.top_p < 1:
-        processors.append(TopPLogitsWarper(protocol.top_p))
+        processors.append(Nucleus(protocol.top_p))
     processors.append(GumbelNoise(rows))
     return processors
 
