@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
@@ -134,3 +137,16 @@ def test_another_configuration_that_takes_more_of_them_for_better_is_refused():
     with pytest.raises(ValueError, match=r"greater_is_better=False"):
         as_target_config(SFTConfig(metric_for_best_model="eval_nll", **QUIET))
     assert as_target_config(SFTConfig(metric_for_best_model="eval_accuracy", **QUIET)).greater_is_better is True
+
+
+@pytest.mark.parametrize("backend", ["gloo", "nccl"])
+def test_the_backend_of_a_launch_is_nothing_to_one_process(tmp_path, backend):
+    code = f"""
+from qtarget.train import TargetSFTConfig
+config = TargetSFTConfig(output_dir={str(tmp_path)!r}, ddp_backend={backend!r}, use_cpu=True, bf16=False)
+print(config.world_size, config.parallel_mode.value)
+"""
+    around = {k: v for k, v in os.environ.items() if k not in {"RANK", "WORLD_SIZE", "LOCAL_RANK"}}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=around)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == ["1", "not_parallel"]

@@ -17,8 +17,18 @@ GIVEN_BY_A_LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 ONE_FILE = "FULL_STATE_DICT"
 
 
+RANK_GIVEN_BY = {"LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"}
+"""What tells accelerate that a process is one of a launch."""
+
+
 def join_group(args: Any) -> None:
-    """Join the other ranks on CPUs, where transformers would do so without `args.ddp_timeout`."""
+    """Join the other ranks on CPUs, where transformers would do so without `args.ddp_timeout`.
+
+    A process that no launcher started has no ranks to join: `args.ddp_backend` is then set to None, without which
+    accelerate asks a group that nobody made.
+    """
+    if not os.environ.keys() & RANK_GIVEN_BY:
+        args.ddp_backend = None
     is_launched = os.environ.keys() >= GIVEN_BY_A_LAUNCHER and os.environ["WORLD_SIZE"] != "1"
     is_gloo = args.ddp_backend == "gloo" or (args.ddp_backend is None and not dist.is_mpi_available())
     if is_launched and args.use_cpu and is_gloo and not dist.is_initialized():
