@@ -137,6 +137,30 @@ def test_of_fewer_tokens_every_target_is_within_its_bound(beside: str):
     assert max(bounds) > 1e-3  # the test would see a bound that is too small
 
 
+def test_at_the_runs_own_settings_the_targets_of_few_tokens_are_exact_and_between_they_are_bound_closely():
+    made = inspection("teacher", CUT)
+    _, results = by_node("teacher", CUT)
+    of = {
+        json.dumps([name, settings]): tokens for (name, settings), tokens in zip(cases("teacher"), results, strict=True)
+    }
+    own, between = of[json.dumps(["target-sft", {}])], of[json.dumps(["target-sft", {"eta": 0.1}])]
+    assert made.found.open.methods["target-sft"].hyperparameters["eta"] == 0.5
+    assert max(max(token["bound"]) for token in own) < 1e-6
+    for token, (q, _, _) in zip(own, from_stored(inspection("teacher", ALL), "target-sft", {}), strict=True):
+        assert np.abs(np.array(token["q"]) - q[token["ids"]].numpy()).max() <= 2e-6
+    assert 0 < max(max(token["bound"]) for token in between) < 0.05
+
+
+def test_what_follows_from_the_runs_own_targets_is_what_was_measured_over_the_whole_vocabulary():
+    made = inspection("teacher", CUT)
+    _, results = by_node("teacher", CUT)
+    name = next(iter(made.found.open.methods))
+    tokens = next(found for case, found in zip(cases("teacher"), results, strict=True) if case == (name, {}))
+    for part, said in (("target_kl", "kl"), ("gradient", "gradient")):
+        measured = np.concatenate([row.pulls[name][part] for row in made.found.rows])
+        assert [token[said] for token in tokens] == pytest.approx(measured.tolist(), rel=1e-6, nan_ok=True)
+
+
 def test_a_method_that_the_pages_code_lacks_is_shown_as_it_was_measured(monkeypatch):
     made = inspection("teacher", ALL)
     monkeypatch.setattr(page_store_module, "not_moved", lambda: {"talr": "so"})

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import qtarget as qt
 from qtarget.job.inspection.whole_frame import RANKED, WholeFrame
 from qtarget.target.pool import FLOOR
 from qtarget.target.top_k import Largest, largest
@@ -32,7 +33,7 @@ class LikeliestTokens:
         counts: [T] how many candidates each token has.
         ids: [N] candidates, those of a token in falling order of the student's probability.
         logprobs: by source, [N] nats.
-        log_tail: by source, [T] nats: mass of all other tokens; −inf for none.
+        log_tail: by source or pool, [T] nats: mass of all other tokens; −inf for none.
         targets: by method that the page does not move, [N]: Q.
     """
 
@@ -44,12 +45,17 @@ class LikeliestTokens:
 
 
 def likeliest(
-    frame: WholeFrame, sources: Sequence[str], keep: Keeping, targets: Mapping[str, Callable[[Tensor], Tensor]]
+    frame: WholeFrame,
+    sources: Sequence[str],
+    keep: Keeping,
+    pools: Mapping[str, qt.Pool],
+    targets: Mapping[str, Callable[[Tensor], Tensor]],
 ) -> LikeliestTokens:
     """The union over sources.
 
     Args:
         sources: names, the student's first.
+        pools: others whose mass on all other tokens is kept too.
         targets: by method, Q at some tokens: [T, W] ids -> [T, W].
     """
     label_T1 = frame.tokens.labels_T[:, None]
@@ -65,7 +71,8 @@ def likeliest(
     width = int(counts_T.max()) if len(counts_T) else 0
     ids_TW = ids_TM.gather(-1, order_TM[:, :width])
     inside_TW = torch.arange(width, device=ids_TW.device) < counts_T[:, None]
-    tails = {name: frame.source_p_TV(name).scatter(-1, ids_TM, 0.0).sum(-1).log() for name in sources}
+    wholes = {name: frame.source_p_TV(name) for name in sources} | {n: frame.term_TV(p) for n, p in pools.items()}
+    tails = {name: p_TV.scatter(-1, ids_TM, 0.0).sum(-1).log() for name, p_TV in wholes.items()}
     return LikeliestTokens(
         counts_T.cpu().numpy(),
         ids_TW[inside_TW].cpu().numpy(),

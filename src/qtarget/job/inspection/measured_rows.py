@@ -43,6 +43,10 @@ MEAN_SLOPES = {
 """E_p[h] over the whole vocabulary, of slopes that no hyperparameter changes: with it the page needs no bound."""
 
 
+GUIDED = "target-sft"
+"""The method whose pool the page knows whole at the run's η."""
+
+
 @dataclass(frozen=True)
 class MeasuredRow:
     """One document, its T learned tokens measured.
@@ -162,8 +166,16 @@ def _measures(
         out.gap.append(label_gap(frame))
         measured = [name for name in not_moved() if name in methods and not keeps_rest(methods[name])]
         targets = {name: partial(target_at, methods[name], frame) for name in measured}
-        out.likeliest.append(likeliest(frame, (STUDENT, *sources), keep, targets))
+        out.likeliest.append(likeliest(frame, (STUDENT, *sources), keep, guided_pools(methods), targets))
     return out
+
+
+def guided_pools(methods: Mapping[str, qt.Method]) -> Mapping[str, qt.Pool]:
+    """The pool of student and teachers that the page moves with η; none where it moves no such pool."""
+    if GUIDED not in methods or not (residual := methods[GUIDED].residual):
+        return {}
+    pool = residual[0].pool
+    return {GUIDED: pool} if len(set(pool.teachers)) == 1 else {}
 
 
 def _numbers(

@@ -240,6 +240,8 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     (pool.teachers || []).forEach((power, i) => power && parts.push([power, s.teacherTails[i]]));
     const others = s.others;
     if (others <= 0) return [0, 0];
+    const guidedOnes = guidedBounds(s, pool, top);
+    if (guidedOnes) return guidedOnes;
     if (!parts.length) return [others * Math.exp(-top), others * Math.exp(-top)];
     const together = Math.exp(total(parts.map(([power, tail]) => power * tail)) - top) || 0;
     const sum = total(parts.map(([power]) => power));
@@ -251,15 +253,46 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     return [0, Math.max(together, spread)];
   }
 
-  /* A pool over the candidates: q, and how far each may be off for what is not known of the other tokens. */
-  function poolOf(s, pool) {
-    const exponents = s.student.map((logp, k) => {
+  /* log Σ p^a·t^b over the tokens that are not kept is convex along a + b = 1, and known at η = 0 (p), at η = 1 (t) and at
+  the run's own η: between two known points it is below their chord and above the next chord, drawn on. */
+  function guidedBounds(s, pool, top) {
+    const known = s.guided, { student = 0, reference = 0, teachers = [] } = pool;
+    if (!known || reference || pool.slope || pool.tangent || teachers.length !== known.teachers.length) return null;
+    const near = (a, b) => Math.abs(a - b) < 1e-12;
+    if (near(student, known.student) && teachers.every((power, i) => near(power, known.teachers[i]))) {
+      return [Math.exp(known.tail - top), Math.exp(known.tail - top)];
+    }
+    const eta = teachers[0], middle = known.teachers[0], ends = [s.studentTail, s.teacherTails[0]];
+    const isMixture = teachers.length === 1 && near(student + eta, 1) && near(known.student + middle, 1);
+    if (!isMixture || !(middle > 0 && middle < 1) || ![...ends, known.tail].every(Number.isFinite)) return null;
+    const left = ends[0] + (known.tail - ends[0]) * (eta / middle);
+    const right = ends[1] + (known.tail - ends[1]) * ((1 - eta) / (1 - middle));
+    const [low, high] = eta < middle ? [right, left] : [left, right];
+    return [Math.exp(Math.min(low, high) - top), Math.exp(high - top)];
+  }
+
+  /* The logarithms of a pool's unnormalised weights of the candidates. */
+  function exponentsOf(s, pool) {
+    return s.student.map((logp, k) => {
       if (logp < IMPOSSIBLE) return -Infinity;
       let out = (pool.student || 0) * logp;
       if (pool.reference) out += pool.reference * s.reference[k];
       (pool.teachers || []).forEach((power, i) => power && (out += power * s.teacherLogps[i][k]));
       return pool.slope ? out - Math.log1p(Math.exp(-pool.slope * (logp - s.logp))) : out;
     });
+  }
+
+  /* The run's own pool of student and teachers, and the logarithm of its weights' sum over the tokens that are not kept:
+  the store has the mass that they hold of the whole. */
+  function guidedPool(s, { eta, teacher_temperature }, logMass) {
+    const pool = guided(numberOf(eta, s, { progress: 0 }), teacher_temperature, s), exponents = exponentsOf(s, pool);
+    const top = Math.max(...exponents), kept = top + Math.log(total(exponents.map((x) => Math.exp(x - top))));
+    return { ...pool, tail: kept + logMass - Math.log(Math.max(-Math.expm1(logMass), 1e-12)) };
+  }
+
+  /* A pool over the candidates: q, and how far each may be off for what is not known of the other tokens. */
+  function poolOf(s, pool) {
+    const exponents = exponentsOf(s, pool);
     const top = Math.max(...exponents);
     const weights = exponents.map((x) => Math.exp(x - top));
     const [low, high] = tailBounds(s, pool, top);
@@ -286,6 +319,12 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     return { q: pulls.map((pull, k) => pull - p[k] * mean), bound: p.map((each) => (each * (high - low)) / 2) };
   }
 
+  /* Whether a method is the run's own, at the run's settings: what follows from its targets was then measured. */
+  function isAsRun(s, name, h) {
+    if (!s.run || s.run.name !== name) return false;
+    return Object.entries(s.run.settings).every(([key, value]) => h[key] === value || JSON.stringify(h[key]) === JSON.stringify(value));
+  }
+
   /* A token's target over its candidates: q, the bound of its error, trust, scale, and what follows from them. Of a method
   that the page does not move it is what was measured, whatever the hyperparameters. */
   function targetOf(s, name, h, batchTrust) {
@@ -306,7 +345,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
         bound[k] += Math.abs(coefficient) * term.bound[k] + termsBound * (Math.abs(term.q[k]) + term.bound[k]);
       }
     }
-    return { q, bound, trust, scale, ...consequences(s, q, scale) };
+    return { q, bound, trust, scale, ...(isAsRun(s, name, h) ? s.run.measured : consequences(s, q, scale)) };
   }
 
   /* ‖s(p − Q)‖ over the candidates, and KL(Q‖p) with all other tokens as one: at most what it is over the vocabulary. */
@@ -348,6 +387,12 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     return new KINDS[packed.kind](bytes.buffer);
   }
 
+  /* What was measured of a method's target at a token. */
+  function measuredOf(columns, name, t) {
+    const kl = columns[`${name} target_kl`][t];
+    return { gradient: columns[`${name} gradient`][t], kl, improper: Number.isNaN(kl) };
+  }
+
   /* The tokens of a page's store, each with its candidates and statistics. */
   function unpack(store) {
     const columns = Object.fromEntries(Object.entries(store.columns).map(([name, packed]) => [name, column(packed)]));
@@ -384,10 +429,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
           const of = (number) => columns[`${name} ${number}`][t], trust = of("trust");
           const q = columns[`${name} target`] ? part(`${name} target`)
             : student.map((logp, k) => (1 - trust) * Math.exp(logp) + (k === label ? trust : 0));
-          s.measured[name] = {
-            q, bound: q.map(() => 0), trust, scale: of("scale"), gradient: of("gradient"),
-            kl: of("target_kl"), improper: Number.isNaN(of("target_kl")),
-          };
+          s.measured[name] = { q, bound: q.map(() => 0), trust, scale: of("scale"), ...measuredOf(columns, name, t) };
         }
         s.referenceLogp = columns.reference_logp_y ? columns.reference_logp_y[t] : s.reference[label];
         at += count; t += 1;
@@ -396,6 +438,8 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
       const ratio = total(members.map((s) => s.logp - s.referenceLogp)) / Math.max(members.length, 1);
       members.forEach((s, i) => {
         Object.assign(s, { sequence: { ratio }, position: i / Math.max(members.length - 1, 1) });
+        if (columns["guided mass"]) s.guided = guidedPool(s, store.guided, columns["guided mass"][s.at]);
+        if (columns["run gradient"]) s.run = { ...store.run, measured: measuredOf(columns, "run", s.at) };
         tokens.push(s);
       });
     });

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 import qtarget as qt
 from qtarget.job.inspection.inspect_job import Inspection
-from qtarget.job.inspection.measured_rows import MeasuredRow
+from qtarget.job.inspection.measured_rows import GUIDED, MeasuredRow
 from qtarget.job.inspection.open_methods import not_moved
 from qtarget.job.inspection.pull import TokenPull
 from qtarget.job.inspection.row_forward import PROGRESS_SHOWN
@@ -66,14 +66,17 @@ def page_store(inspection: Inspection) -> PageStore:
     ids = np.unique(np.concatenate([row.likeliest.ids for row in kept]))
     tokenizer = inspection.trainer.text_tokenizer
     texts = candidate_texts(ids.tolist(), tokenizer, inspection.found.vocabulary)
+    methods = [_method(name, method) for name, method in inspection.found.open.methods.items()]
+    columns = _columns(kept, ids, inspection.found.sources) | _run_columns(kept, methods[0]["name"])
     data = {
         "vocabulary": inspection.found.vocabulary,
         "sources": list(inspection.found.sources),
         "ids": ids.tolist(),
         "texts": [page_text(texts[each]) for each in ids.tolist()],
         "rows": [_row(row, text) for row, text in zip(kept, inspection.table.texts[: len(kept)], strict=True)],
-        "columns": {name: _packed(values) for name, values in _columns(kept, ids, inspection.found.sources).items()},
-        "methods": [_method(name, method) for name, method in inspection.found.open.methods.items()],
+        "columns": {name: _packed(values) for name, values in columns.items()},
+        "methods": methods,
+        **_of_run(methods),
         "audit_rows": _audit_rows(inspection, tokenizer),
     }
     return PageStore(data, len(rows) - len(kept))
@@ -136,6 +139,23 @@ def _columns(rows: Sequence[MeasuredRow], ids: np.ndarray, sources: Sequence[str
     if "reference" not in sources and _differs(rows):  # a reference of which only the label's probability is known
         columns["reference_logp_y"] = _floats([row.numbers["reference_logp_y"] for row in rows])
     return columns
+
+
+def _run_columns(rows: Sequence[MeasuredRow], configured: str) -> dict[str, np.ndarray]:
+    """What is exact at the run's own settings: what follows from its method's targets, and the guided pool's mass on
+    the tokens that are not kept."""
+    measured = ("target_kl", "gradient")
+    columns = {f"run {part}": _floats([row.pulls[configured][part] for row in rows]) for part in measured}
+    if GUIDED in rows[0].likeliest.log_tail:
+        columns["guided mass"] = _floats([row.likeliest.log_tail[GUIDED] for row in rows])
+    return columns
+
+
+def _of_run(methods: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The settings that those hold at, by name."""
+    settings = {each["name"]: {one["name"]: one["value"] for one in each["settings"]} for each in methods}
+    first = methods[0]["name"]
+    return {"run": {"name": first, "settings": settings[first]}, "guided": settings.get(GUIDED)}
 
 
 def _differs(rows: Sequence[MeasuredRow]) -> bool:
