@@ -17,7 +17,7 @@ NAMING_MODELS = ("model", "teacher", "reference")
 """Keys of a configuration that name models."""
 
 
-def rows_digest(job: Job, source: DataSource, key: str) -> str:
+def digest_of_rows(job: Job, source: DataSource, key: str) -> str:
     """sha256 of the rows that a key names; streams, which are not read ahead, are left out.
 
     Raises:

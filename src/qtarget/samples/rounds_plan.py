@@ -7,7 +7,7 @@ from qtarget.disk.files import first_difference, json_digest, json_text, read_js
 from qtarget.disk.place import check_place, free_name
 from qtarget.job.config.checked_job import Job
 from qtarget.job.output_folder import check_output
-from qtarget.job.run_digests import model_digests, rows_digest
+from qtarget.job.run_digests import digest_of_rows, model_digests
 from qtarget.samples.prepare_sampling import task_questions
 from qtarget.samples.sampled_prompts import KEY_OF_PROMPTS, source_of_prompts
 
@@ -32,11 +32,11 @@ def _rows_read(job: Job) -> dict[str, str]:
     if sampling.task is not None:
         found["questions"] = json_digest([question.as_json() for question in task_questions(job)])
     if sampling.prompts is not None:
-        found["prompts"] = rows_digest(job, source_of_prompts(sampling.prompts), KEY_OF_PROMPTS)
+        found["prompts"] = digest_of_rows(job, source_of_prompts(sampling.prompts), KEY_OF_PROMPTS)
     if sampling.with_rows or not found:
-        found["training_rows"] = rows_digest(job, job.train, "train_dataset")
+        found["training_rows"] = digest_of_rows(job, job.train, "train_dataset")
     if job.evaluation is not None:
-        found["evaluation_rows"] = rows_digest(job, job.evaluation, "eval_dataset")
+        found["evaluation_rows"] = digest_of_rows(job, job.evaluation, "eval_dataset")
     return found
 
 

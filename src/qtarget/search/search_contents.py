@@ -6,7 +6,7 @@ from typing import Any
 
 from qtarget.disk.files import read_json_object
 from qtarget.job.config.checked_job import Job
-from qtarget.job.run_digests import model_digests, names_given, rows_digest
+from qtarget.job.run_digests import digest_of_rows, model_digests, names_given
 from qtarget.search.arm_configs import best_values
 from qtarget.search.search_space import SearchSpace
 from qtarget.teacher.cache.format import MANIFEST, PLAN, is_cache
@@ -24,7 +24,7 @@ def contents_of(job: Job, base: Mapping[str, Any], space: SearchSpace) -> dict[s
     named += [best_values(base, each.keys) for each in space.ranges]
     caches = dict.fromkeys(name for values in named for name in names_given(values, NAMING_CACHES))
     return {
-        "training_rows": rows_digest(job, job.train, "train_dataset"),
+        "training_rows": digest_of_rows(job, job.train, "train_dataset"),
         **model_digests(job, named),
         "caches": {name: _key_of_cache(folder) for name in caches if is_cache(folder := Path(name).expanduser())},
     }
