@@ -165,7 +165,8 @@ class _Round:
         self._tell(f"training from {self.place.beginning}")
         assert self.job.rounds is not None
         launch = self.job.rounds.launch
-        self._command(words, replace(self.around, program=(*launch, "-m", "qtarget")) if launch else self.around)
+        launched = replace(self.around, program=(*launch, "-m", "qtarget"), is_launched=True)
+        self._command(words, launched if launch else self.around)
 
     def _command(self, words: list[str], around: CommandSurroundings | None = None) -> None:
         log = self.place.home / ROUND_LOG
