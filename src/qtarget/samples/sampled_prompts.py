@@ -145,8 +145,9 @@ def _prompts_of(source: _RowSource, job: Job, how: Rendering) -> Iterator[Sample
     _check_form(opened, policy.name)
     given = source.rows if opened.good is None else source.rows.select(opened.good)
     template = ChatTemplate(how.tokenizer, how.template, Asker.COMMAND_LINE)
-    for number, (row, read) in enumerate(zip(given, opened.rows, strict=True), 1):
-        place = f"row {number} of the {policy.name} data set"
+    indices = range(len(given)) if opened.good is None else opened.good
+    for index, row, read in zip(indices, given, opened.rows, strict=True):
+        place = f"row {index + 1} of the {policy.name} data set"
         try:
             prompt = _asked(read, how)
             ids = _ids(prompt, read, how, template)
