@@ -280,6 +280,10 @@ def test_shipped_protocols_are_read_and_their_rows_can_be_made(name: str):
     [
         ({"arm": []}, "`arm`: extra inputs are not permitted"),
         ({"arms": [{"name": "sft", "method": "sfft"}]}, "sfft"),
+        (
+            {"arms": [{"name": "sft", "method": "target-sft", "values": {"eta": 2}}]},
+            "`eta: 2` is out of range; .*for example `eta: 0.5`",
+        ),
         ({"tuned_at": "grredy"}, "names the decoding 'grredy'; it has sampled, greedy"),
         ({"arms": [{"name": "base", "method": "sft"}]}, "'base' twice"),
     ],

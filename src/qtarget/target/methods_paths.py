@@ -10,7 +10,7 @@ from typing import Annotated
 
 from qtarget.target import residual
 from qtarget.target.changing import ramp
-from qtarget.target.hyperparameters import OneOf, Within
+from qtarget.target.hyperparameters import HyperparameterError, OneOf, Setting, Within
 from qtarget.target.pace import AdaptivePace
 from qtarget.target.residual import rest
 from qtarget.target.types import Method
@@ -30,7 +30,10 @@ def taid(
     Its official code calls the loss a forward KL and computes the cross-entropy, as here. How η moves: see `pace`.
     """
     if start > end:
-        raise ValueError(f'method "taid": start={start} is above end={end}; write end={start} or more')
+        raise HyperparameterError(
+            'method "taid": ', Setting("start", start), " is above ", Setting("end", end), "; write ",
+            Setting("end", start), " or more",
+        )  # fmt: skip
     return Method(
         "taid",
         0.0,
