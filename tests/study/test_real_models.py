@@ -282,7 +282,7 @@ def test_shipped_protocols_are_read_and_their_rows_can_be_made(name: str):
         ({"arms": [{"name": "sft", "method": "sfft"}]}, "sfft"),
         (
             {"arms": [{"name": "sft", "method": "target-sft", "values": {"eta": 2}}]},
-            "`eta: 2` is out of range; .*for example `eta: 0.5`",
+            "`eta: 2.0` is out of range; .*for example `eta: 0.5`",
         ),
         ({"tuned_at": "grredy"}, "names the decoding 'grredy'; it has sampled, greedy"),
         ({"arms": [{"name": "base", "method": "sft"}]}, "'base' twice"),
