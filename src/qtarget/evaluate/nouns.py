@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from qtarget.number_range import COUNT, LARGEST_COUNT, NumberRange
+from qtarget.evaluate.number_range import COUNT, LARGEST_COUNT, NumberRange
 
 Reason = Literal[
     "ok", "boxed", "tagged", "stated", "whole", "untrue",

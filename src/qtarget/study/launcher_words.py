@@ -3,7 +3,7 @@
 Both end with code 1 themselves, whatever their process ended with. One process accelerate starts by itself, and raises
 Python's `CalledProcessError`, unless it is told to be `--quiet`. Several it starts through torch, which lists those
 that failed with their codes: the one that it saw first as the root cause, and others too that it ended itself then, of
-which nothing is read. Sources: accelerate 1.x, `commands/launch.py`; torch 2.x, `distributed/elastic/multiprocessing`.
+which nothing is read. Sources: accelerate 1.x, `commands.launch`; torch 2.x, `distributed.elastic.multiprocessing`.
 """
 
 import re
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 ROOT_CAUSE = re.compile(r"^Root Cause \(first observed failure\):$.*?^ +exitcode +: (-?\d+) ", re.MULTILINE | re.DOTALL)
-CALLED = re.compile(r"^subprocess\.CalledProcessError: .* returned non-zero exit status (\d+)\.$", re.MULTILINE)
-CALLED_KILLED = re.compile(r"^subprocess\.CalledProcessError: .* died with <Signals\.\w+: (\d+)>\.$", re.MULTILINE)
+CALL_FAILED = re.compile(r"^subprocess\.CalledProcessError: .* returned non-zero exit status (\d+)\.$", re.MULTILINE)
+CALL_KILLED = re.compile(r"^subprocess\.CalledProcessError: .* died with <Signals\.\w+: (\d+)>\.$", re.MULTILINE)
 AGENT_KILLED = re.compile(r"^torch\.[\w.]+\.SignalException: Process \d+ got signal: (\d+)$", re.MULTILINE)
 AGENT_LINE = re.compile(r"[WE]\d{4} [\d:.]+ \d+ \S*torch/distributed/")
 TRACEBACK = "Traceback (most recent call last):"
@@ -33,8 +33,8 @@ class LauncherWords(NamedTuple):
 def launcher_words(lines: Sequence[str]) -> LauncherWords | None:
     """How the process of a launcher ended, by what a command printed; None where no launcher says it."""
     text = "\n".join(lines)
-    codes = [int(found[-1]) for found in (ROOT_CAUSE.findall(text), CALLED.findall(text)) if found]
-    codes += [-int(found[-1]) for found in (CALLED_KILLED.findall(text), AGENT_KILLED.findall(text)) if found]
+    codes = [int(found[-1]) for found in (ROOT_CAUSE.findall(text), CALL_FAILED.findall(text)) if found]
+    codes += [-int(found[-1]) for found in (CALL_KILLED.findall(text), AGENT_KILLED.findall(text)) if found]
     begins = [place for place, line in enumerate(lines) if line == TRACEBACK]
     if not codes or not begins:
         return None

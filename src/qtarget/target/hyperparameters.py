@@ -154,7 +154,7 @@ class OneOf(NamedTuple):
 Domain = Within | Count | OneOf
 
 
-class Setting(NamedTuple):
+class KeyValue(NamedTuple):
     """A hyperparameter and a value, as a part of a sentence."""
 
     name: str
@@ -168,7 +168,7 @@ class HyperparameterError(ValueError):
         parts: of the message, in their order.
     """
 
-    def __init__(self, *parts: str | Setting) -> None:
+    def __init__(self, *parts: str | KeyValue) -> None:
         self.parts = parts
         super().__init__(self.told(lambda name, value: f"{name}={value!r}"))
 
@@ -206,7 +206,8 @@ def checked(name: str, factory: Callable[..., Any], given: Mapping[str, Any]) ->
             others = [h.name for h in known.values() if getattr(h.domain, "changes", False)]
             instead = f"of this method {' and '.join(others)} can" if others else "no other of this method's can"
             raise HyperparameterError(
-                f'method "{name}": {key} cannot be a schedule; {instead}. Write ', Setting(key, known[key].default)
+                f'method "{name}": {key} cannot be a schedule; {instead}. Write ',
+                KeyValue(key, known[key].default),
             )
         wanted = known[key].domain.problem(value)
         if wanted is not None:
@@ -214,7 +215,7 @@ def checked(name: str, factory: Callable[..., Any], given: Mapping[str, Any]) ->
             if isinstance(value, Mapping):
                 found, example = f"is no schedule that {key} takes", getattr(known[key].domain, "schedule", example)
             about = f" {found}; {key} ({known[key].domain.about}) must be {wanted}, for example "
-            raise HyperparameterError(f'method "{name}": ', Setting(key, value), about, Setting(key, example))
+            raise HyperparameterError(f'method "{name}": ', KeyValue(key, value), about, KeyValue(key, example))
     return {h.name: given.get(h.name, h.default) for h in known.values()}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from qtarget.target import residual, trust, value
-from qtarget.target.hyperparameters import HyperparameterError, OneOf, Setting, Within
+from qtarget.target.hyperparameters import HyperparameterError, KeyValue, OneOf, Within
 from qtarget.target.residual import rest
 from qtarget.target.rule import Number, Term, scope_of
 from qtarget.target.types import Method
@@ -85,8 +85,8 @@ def idft(
     """
     if exponent_min > exponent_max:
         raise HyperparameterError(
-            'method "idft": ', Setting("exponent_min", exponent_min), " is above ",
-            Setting("exponent_max", exponent_max), "; write ", Setting("exponent_max", exponent_min),
+            'method "idft": ', KeyValue("exponent_min", exponent_min), " is above ",
+            KeyValue("exponent_max", exponent_max), "; write ", KeyValue("exponent_max", exponent_min),
         )  # fmt: skip
     return label_trust(
         "idft",

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from qtarget.target import residual
 from qtarget.target.changing import ramp
-from qtarget.target.hyperparameters import HyperparameterError, OneOf, Setting, Within
+from qtarget.target.hyperparameters import HyperparameterError, KeyValue, OneOf, Within
 from qtarget.target.pace import AdaptivePace
 from qtarget.target.residual import rest
 from qtarget.target.types import Method
@@ -31,8 +31,8 @@ def taid(
     """
     if start > end:
         raise HyperparameterError(
-            'method "taid": ', Setting("start", start), " is above ", Setting("end", end), "; write ",
-            Setting("end", start), " or more",
+            'method "taid": ', KeyValue("start", start), " is above ", KeyValue("end", end), "; write ",
+            KeyValue("end", start), " or more",
         )  # fmt: skip
     return Method(
         "taid",

@@ -7,7 +7,7 @@ from typing import Any
 from qtarget.console import shortened
 from qtarget.data import Asker
 from qtarget.evaluate.nouns import DRAWING_RANGES
-from qtarget.number_range import COUNT, LARGEST_COUNT, NumberRange
+from qtarget.evaluate.number_range import COUNT, LARGEST_COUNT, NumberRange
 
 SHARE = NumberRange(0, 1, 0.9, below=True)
 SEED_RANGE = NumberRange(0, 2**32 - 1, 42)

@@ -28,7 +28,7 @@ from qtarget.job.config.sample_options import check_rounds, round_options, sampl
 from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.models.gguf_file import checkpoint_folder
-from qtarget.target.hyperparameters import HyperparameterError, Setting, suggestion
+from qtarget.target.hyperparameters import HyperparameterError, KeyValue, suggestion
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.teacher.cache import ByMass
 from qtarget.train import TargetSFTConfig
@@ -112,7 +112,7 @@ def _trainer_config(values: dict[str, Any], given: UserInput) -> TargetSFTConfig
         try:
             return TargetSFTConfig(**values)
         except HyperparameterError as error:
-            names = [part.name for part in error.parts if isinstance(part, Setting)]
+            names = [part.name for part in error.parts if isinstance(part, KeyValue)]
             place = given.place(next((name for name in names if name in given.places), "method_kwargs"))
             raise ValueError(f"{place}: {error.told(Asker.COMMAND_LINE.setting)}.") from error
 
