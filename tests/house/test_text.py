@@ -34,6 +34,7 @@ OTHERS_FLAGS = {
     "--num_machines": "accelerate launch",
     "--num_processes": "accelerate launch",
     "--nproc_per_node": "torchrun",
+    "--quiet": "accelerate launch",
     "--use_fsdp": "accelerate launch",
     "--log-dir": "inspect view",
     "--logprobs-mode": "vllm serve",

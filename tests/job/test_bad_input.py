@@ -125,16 +125,16 @@ ROWS = {
     ),
     "empty completion": (
         ['{"prompt": "w1 ", "completion": "w2"}', '{"prompt": "w1 ", "completion": " "}'],
-        ["Row 1 of the train data set", "`completion` is empty", "--bad-rows skip"],
+        ["Row 2 of the train data set", "`completion` is empty", "--bad-rows skip"],
     ),
     "token outside": (
         ['{"input_ids": [5, 6]}', '{"input_ids": [5, 6, 400]}'],
-        ["row 1: input_ids holds 400", "0 to 304"],
+        ["row 2: input_ids holds 400", "0 to 304"],
     ),
-    "a mask among the tokens": (['{"input_ids": [5, -100, 6]}'], ["row 0: input_ids holds -100"]),
+    "a mask among the tokens": (['{"input_ids": [5, -100, 6]}'], ["row 1: input_ids holds -100"]),
     "label outside": (
         ['{"input_ids": [5, 6], "labels": [5, -7]}'],
-        ["row 0: labels holds -7", "(its tokenizer knows 305)"],
+        ["row 1: labels holds -7", "(its tokenizer knows 305)"],
     ),
     "all masked": (
         ['{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}'],

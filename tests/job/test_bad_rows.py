@@ -15,7 +15,7 @@ def test_a_bad_row_is_refused_before_anything_runs(here, capsys):
     for name in ("train", "validate"):
         said = command(capsys, name, "config.yaml", "--train-dataset", "own.jsonl", *ALONE)
         assert said.code == 2
-        assert "Row 1 of the train data set (counted from 0): `completion` is empty ('')" in said.err
+        assert "Row 2 of the train data set (counted from 1): `completion` is empty ('')" in said.err
         assert "write `bad_rows: skip` (or --bad-rows skip)" in said.err
         assert "TargetSFTConfig" not in said.err
     assert not (here / "out").exists()

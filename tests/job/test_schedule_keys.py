@@ -34,9 +34,35 @@ def test_a_schedule_is_written_in_yaml_or_as_a_flag(mine):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--eta", "{from: 0.2}"), r"a schedule with 'to'"),
-        (("--teacher-temperature", "{from: 1, to: 2}"), "teacher_temperature cannot be a schedule; of this method eta"),
-        (("--method", "idft", "--eta=null", "--trust=null", "--beta", "{from: 0, to: 1}"), "beta cannot be a schedule"),
+        (
+            ("--eta", "{from: 0.2}"),
+            r"^--eta: .*`eta: {from: 0.2}` is no .* a schedule with 'to', for example `eta: {from: 0, to: 1}`\.$",
+        ),
+        (
+            ("--trust", "{from: 0, too: 1}"),
+            r"^--trust: .*`trust: {from: 0, too: 1}` is no schedule.* a schedule without",
+        ),
+        (("--eta", "1.5"), r"^--eta: .*`eta: 1.5` is out of range; .*for example `eta: 0.5`\.$"),
+        (
+            ("--method_kwargs", "{teacher_temperature: 0}"),
+            "^--method_kwargs: .*`teacher_temperature: 0` is out of range",
+        ),
+        (
+            ("--teacher-temperature", "{from: 1, to: 2}"),
+            "teacher_temperature cannot be a schedule; of this method eta.* Write `teacher_temperature: 1.0`",
+        ),
+        (
+            ("--method", "idft", "--eta=null", "--trust=null", "--beta", "{from: 0, to: 1}"),
+            "beta cannot be a schedule; .* Write `beta: ",
+        ),
+        (
+            ("--method", "taid", "--eta=null", "--trust=null", "--start", "0.9", "--end", "0.1"),
+            r"^--start: .*`start: 0.9` is above `end: 0.1`; write `end: 0.9` or more\.$",
+        ),
+        (
+            ("--method", "kd", "--eta=null", "--trust=null", "--teacher-weights", "[0.3, 0.5]"),
+            r"`teacher_weights: \[0.3, 0.5\]` must sum to 1; write `teacher_weights: \[0.5, 0.5\]`",
+        ),
         (("--learning-rate", "{from: 1e-5, to: 1e-4}"), "It takes no schedule"),
         (("--schedule-steps", "0"), "schedule_steps: 0"),
     ],

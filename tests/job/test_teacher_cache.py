@@ -273,6 +273,48 @@ def test_what_cannot_be_written_is_refused(here, capsys, words, said):
     assert sorted(path.name for path in here.iterdir()) == before
 
 
+KD = ("--method", "kd", "--eta", "null")
+NO_END = (
+    "{% for message in messages %}{% generation %}{{ message.content }}{% endgeneration %}{% endfor %}"
+    "{% if add_generation_prompt %} {% endif %}"
+)
+"""A chat template whose turns end with a word."""
+REFUSED_RUNS = {
+    "the student under its own name": (
+        (*KD, "--teacher", "qwen2"),
+        "its gradient is zero and nothing would be learned",
+    ),
+    "the student": ((*KD, "--teacher", "self"), "its gradient is zero and nothing would be learned"),
+    "no end": (
+        ("--train-dataset", "chat.jsonl", "--eval-dataset", "null", "--chat-template-path", "endless.jinja"),
+        "No row of the train data set teaches the model to stop",
+    ),
+    "an argument that no model takes": (("--model-init-kwargs", "{dtpe: float32}"), "dtpe"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_RUNS)
+def test_nothing_is_written_for_a_run_that_would_be_refused_whatever_a_cache_holds(here, capsys, case):
+    words, said = REFUSED_RUNS[case]
+    (here / "endless.jinja").write_text(NO_END)
+    validated = command(capsys, "validate", "config.yaml", *words)
+    written = command(capsys, *WRITE, *words)
+    assert (validated.code, written.code) == (2, 2), written
+    assert said in written.err, written.err
+    assert written.err == validated.err
+    assert not (here / "cache").exists()
+
+
+def test_a_cache_that_would_not_serve_the_method_is_not_asked_for(here, capsys):
+    words = ("--method", "akl", "--eta", "null", "--teacher-cache", "cache")
+    said = command(capsys, "validate", "config.yaml", *words)
+    assert said.code == 2, said
+    assert 'cache is no teacher cache, and one of 64 tokens would not do: "akl"' in said.err
+    assert "in a configuration a live model (`teacher: path/or/hub-name`), without `teacher_cache`" in said.err
+    assert "Write one" not in said.err
+    assert "Write one with `qtarget teacher cache" in command(capsys, "validate", *WRITE[2:]).err
+
+
 def test_nothing_goes_to_the_hub_yet(here, capsys):
     said = command(capsys, *WRITE, "--push-to-hub", "--hub-token", "hf_secret")
     assert said.code == 0, said.err

@@ -168,7 +168,7 @@ def test_a_statistic_that_a_source_cannot_give_is_refused():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"eta": {"from": 0.2}}, "a schedule with 'to', as in {'from': 0, 'to': 1}"),
+        ({"eta": {"from": 0.2}}, "a schedule with 'to', for example eta={'from': 0, 'to': 1}"),
         ({"eta": {"from": 0.2, "to": 0.8, "shap": "linear"}}, "without 'shap', which is no part of one"),
         ({"eta": {"from": 0.2, "to": 1.8}}, "whose 'to' is a number in"),
         ({"eta": {"from": 0.2, "to": 0.8, "shape": "steps"}}, "whose 'shape' is one of linear, cosine"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,16 @@ import yaml
 from job.command import run as command
 from job.directories import write_rows
 from job.stopped import Signalling, ended
+from safetensors.torch import load_file, save_file
 from samples.drawn import lab_rows, rows_in, write_config
 
+from qtarget.disk.files import first_difference
 from qtarget.evaluate import store
+from qtarget.job.config.flags import RunArguments
+from qtarget.job.config.read_job import read_job
 from qtarget.models.identity import weights_identity
+from qtarget.samples.rounds_plan import plan_of_rounds
+from qtarget.samples.run_rounds import check_rounds_can_run
 
 ROUNDS = ("--rounds", "2")
 WRITTEN = ("model/model.safetensors", "samples/prompts/samples.jsonl", "samples/rows.jsonl", "train.yaml")
@@ -194,6 +201,68 @@ def test_the_same_folder_takes_no_other_rounds(here, capsys):
     assert "holds an earlier run" in single.err
 
 
+def with_another_last(path: Path) -> None:
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:-1], lines[-1].replace('"prompt": "', '"prompt": "so ')]))
+
+
+def with_other_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: weight + 1 for name, weight in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+
+
+CHANGED = {
+    "rows.jsonl": (with_another_last, "training_rows"),
+    "prompts.jsonl": (with_another_last, "prompts"),
+    "held_out.jsonl": (with_another_last, "evaluation_rows"),
+    "template.jinja": (lambda path: path.write_text("{{ messages }}!"), "chat_template"),
+    "student": (with_other_weights, "models.student"),
+    "teacher": (with_other_weights, "models.teacher"),
+}
+"""What is changed under its own name, how, and what the error calls it."""
+
+
+def test_what_changed_under_its_name_is_not_mixed_into_later_rounds(here, capsys):
+    for name in ("student", "teacher"):
+        source = (here / name).resolve()
+        (here / name).unlink()
+        shutil.copytree(source, here / name)
+    write_rows(here / "prompts.jsonl", [{"prompt": row["prompt"], "answer": row["answer"]} for row in lab_rows(6)])
+    write_rows(here / "held_out.jsonl", lab_rows(4))
+    (here / "template.jinja").write_text("{{ messages }}")
+    write_config(here, eval_dataset="held_out.jsonl", chat_template_path="template.jinja", max_steps=1,
+                 sample={"prompts": "prompts.jsonl", "with_rows": True})  # fmt: skip
+    first = command(capsys, "train", "config.yaml", "--rounds", "1")
+    assert first.code == 0, first.err
+    for name, (change, what) in CHANGED.items():
+        path, kept = here / name, here / "kept"
+        copy, remove = (shutil.copytree, shutil.rmtree) if path.is_dir() else (shutil.copy, Path.unlink)
+        copy(path, kept)
+        change(path)
+        said = trained(capsys)
+        assert said.code == 2, (name, said)
+        assert f"differ in `{what}`" in said.err, said.err
+        assert "write `output_dir: out-2` (or --output-dir out-2)" in said.err
+        assert not (here / "out/round-2").exists()
+        remove(path)
+        kept.rename(path)
+    same = command(capsys, "train", "config.yaml", "--rounds", "1")
+    assert same.code == 0, same.err
+
+
+def test_questions_of_a_task_that_changed_are_not_mixed_into_later_rounds(here):
+    rows = [{"question": row["prompt"], "answer": row["answer"]} for row in lab_rows(4)]
+    write_rows(here / "asked.jsonl", rows)
+    task = {"name": "asked", "rows": "asked.jsonl", "grader": {"name": "regex", "pattern": r"answer\s+(\S+)"}}
+    (here / "asked.yaml").write_text(yaml.safe_dump(task))
+    write_config(here, prompt_format="plain", sample={"task": "asked.yaml", "grade": None})
+    job = read_job(RunArguments(Path("config.yaml"), {"rounds": ["2"]}))
+    before = plan_of_rounds(job)
+    write_rows(here / "asked.jsonl", [*rows[:3], {**rows[3], "answer": "eleven"}])
+    assert first_difference(before, plan_of_rounds(job)) == "questions"
+    assert "training_rows" not in before
+
+
 REFUSED = {
     "none": (("--rounds", "0"), "`rounds: 0` is out of range; expected 1 or more"),
     "from": (("--rounds-from", "middle"), "is not accepted: it is 'base' or 'last'. For example `rounds_from: base`"),
@@ -223,10 +292,6 @@ def test_refused_before_the_first_round(here, capsys, case):
 
 
 def test_several_processes_are_not_started_by_hand(here, capsys, monkeypatch):
-    from qtarget.job.config.flags import RunArguments
-    from qtarget.job.config.read_job import read_job
-    from qtarget.samples.run_rounds import check_rounds_can_run
-
     monkeypatch.setenv("WORLD_SIZE", "2")
     job = read_job(RunArguments(Path("config.yaml"), {"rounds": ["2"]}))
     with pytest.raises(ValueError, match="rounds_launch: accelerate launch"):

@@ -368,6 +368,8 @@ REFUSED = {
     "contradiction": ({}, ("--train-dataset", "twice.jsonl", "--answer", "answer"), "ask the same and give other "
     "answers"),
     "null answer": ({}, ("--train-dataset", "null.jsonl", "--answer", "answer"), "row 2 of the train data set"),
+    "null answer behind a bad row": ({"answer": "answer"}, ("--train-dataset", "skipped.jsonl", "--bad-rows", "skip"),
+    "row 3 of the train data set"),
 }  # fmt: skip
 
 
@@ -381,6 +383,7 @@ def test_refused(here, capsys, case):
     write_rows(here / "twice.jsonl", [row, {**row, "answer": "x"}])
     write_rows(here / "null.jsonl", [row, {**lab_rows(2)[1], "answer": None}])
     write_config(here, "bad.yaml", sample=section)
+    write_rows(here / "skipped.jsonl", [{**row, "completion": ""}, row, {**lab_rows(2)[1], "answer": None}])
     refused = sampled(capsys, *words, config="bad.yaml")
     assert refused.code == 2, refused
     assert said in refused.err

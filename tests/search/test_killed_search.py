@@ -20,6 +20,7 @@ from qtarget.study.own_commands import FailedCommandError
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes")
 SHORT = {**SPACE, "confirm_seeds": 1, "arms": [{"method": ["sft", "target-sft"]}]}
 SEARCH = ("search", "config.yaml", "--space", "short.yaml", *ASKED)
+LAUNCHER = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1")
 MOMENTS = 6
 """At which the search is killed, spread over all files that it and its commands replace."""
 
@@ -110,10 +111,11 @@ def test_a_killed_search_leaves_its_run_to_the_orphan_and_then_goes_on(short, fo
     assert "Every arm is sft" in folder_state(short / "real")["table.md"]
 
 
-def test_a_training_that_is_killed_is_no_failed_arm_and_the_same_command_runs_it_again(short):
+@pytest.mark.parametrize("launch", [(), ("--launch", " ".join(LAUNCHER))], ids=["by itself", "launched"])
+def test_a_training_that_is_killed_is_no_failed_arm_and_the_same_command_runs_it_again(short, launch):
     """With real processes: kill -9 of the training alone, as the system does where memory is short."""
     write_file(short / "short.yaml", {**SHORT, "rungs": 1, "steps": 2, "arms": [{"method": "sft"}]})
-    words = [sys.executable, "-m", "qtarget", *SEARCH, "--out", "real"]
+    words = [sys.executable, "-m", "qtarget", *SEARCH, "--out", "real", *launch]
     search = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
     _training_of(psutil.Process(search.pid)).kill()
     _, said = search.communicate()
@@ -148,7 +150,7 @@ def _training_of(search: psutil.Process) -> psutil.Process:
     for _ in range(1200):
         for child in search.children(recursive=True):
             with suppress(psutil.Error):  # it has ended
-                if "train" in child.cmdline():
+                if "train" in child.cmdline() and LAUNCHER[2] not in child.cmdline():
                     return child
         time.sleep(0.05)
     raise AssertionError("no training was started")

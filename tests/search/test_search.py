@@ -10,6 +10,7 @@ from job.command import run as command
 from job.directories import write_rows
 from search.searched import ASKED, CONFIG, SPACE, WORDS, results_of, sums, write_file
 from tiny_models import tiny_model, tiny_tokenizer
+from transformers import AutoTokenizer
 
 from qtarget.search import run_search, search_runs
 from qtarget.search.search_space import read_space
@@ -245,10 +246,18 @@ def with_other_weights(name: str):
     return change
 
 
+def with_another_template(here: Path) -> None:
+    folder = copied(here / "student")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template += "{# another #}"
+    tokenizer.save_pretrained(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
         (with_other_rows, "training_rows"),
+        (with_another_template, "chat_template"),
         (with_other_weights("student"), "models.student"),
         (with_other_weights("teacher"), "models.teacher"),
     ],

@@ -14,8 +14,8 @@ from qtarget.search.search_space import SearchArm, amount
 from qtarget.search.view import search_markdown, search_view
 
 FAILURE = (
-    "The gradient of optimizer step 2 is not finite, though its loss is: its norm is nan: rank 0 has it from row 0 "
-    "('3 - 2 + 7 * 9 - 0 ?'); row 1 ('6 - 9 - 1 - 6 ?'); row 2 ('5 * 3 + 2 + 5 ?') of its micro-batch"
+    "The gradient of optimizer step 2 is not finite, though its loss is: its norm is nan: rank 0 has it from row 1 "
+    "('3 - 2 + 7 * 9 - 0 ?'); row 2 ('6 - 9 - 1 - 6 ?'); row 3 ('5 * 3 + 2 + 5 ?') of its micro-batch"
 )
 LEADS, BEHIND, GONE = (Standing(0.25 - by, -by, -by, 0.0, p) for by, p in ((0, 1.0), (0.1, 0.5), (0.2, 0.01)))
 ARMS = tuple(

@@ -1,4 +1,5 @@
-"""How a command of the study's ended: by itself, or by a signal, its own or one that a shell or launcher passes on."""
+"""How a command of the study's ended: by itself, or by a signal, its own or one that a shell passes on or a launcher
+tells of."""
 
 import sys
 
@@ -25,3 +26,38 @@ def test_how_a_command_ended_is_said(tmp_path, case: str):
         run_qtarget(["train"], tmp_path / "log.txt", CommandSurroundings((sys.executable, "-c", program)))
     assert ended.value.last == last
     assert (ended.value.signal is not None, ended.value.is_stopped) == (by_signal, is_stopped)
+
+
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
+CHILD = """
+import os, signal, sys, time
+print("step 3", flush=True)
+if sys.argv[1] == "fail":
+    print("its words are broken off", file=sys.stderr)
+    raise SystemExit("no weights")
+if os.environ.get("RANK", "1") == "1":
+    os.kill(os.getpid(), 9)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as a rank ends that lost another
+time.sleep(60)
+"""
+LAUNCHED = {
+    "accelerate, killed": (ACCELERATE, "kill", "was killed by SIGKILL (out of memory?)", True),
+    "accelerate, failed": (ACCELERATE, "fail", "no weights", True),
+    "accelerate, silent": ((*ACCELERATE, "--quiet"), "kill", "step 3", False),
+    "two ranks, one killed": (TORCHRUN, "kill", "was killed by SIGKILL (out of memory?)", True),
+    "two ranks, failed": (TORCHRUN, "fail", "no weights", True),
+}
+
+
+@pytest.mark.parametrize("case", LAUNCHED)
+def test_what_a_launcher_says_of_its_process_is_read(tmp_path, case: str):
+    """Real launchers, which end with code 1 whatever their process ended with."""
+    program, how, last, is_told = LAUNCHED[case]
+    (tmp_path / "child.py").write_text(CHILD)
+    around = CommandSurroundings((*program, str(tmp_path / "child.py")), is_launched=True)
+    with pytest.raises(FailedCommandError) as ended:
+        run_qtarget([how], tmp_path / "log.txt", around)
+    assert (ended.value.last, ended.value.is_told) == (last, is_told)
+    assert (ended.value.signal is not None) == ("killed" in last)
+    assert "Traceback" not in str(ended.value)

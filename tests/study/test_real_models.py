@@ -280,6 +280,10 @@ def test_shipped_protocols_are_read_and_their_rows_can_be_made(name: str):
     [
         ({"arm": []}, "`arm`: extra inputs are not permitted"),
         ({"arms": [{"name": "sft", "method": "sfft"}]}, "sfft"),
+        (
+            {"arms": [{"name": "sft", "method": "target-sft", "values": {"eta": 2}}]},
+            "`eta: 2.0` is out of range; .*for example `eta: 0.5`",
+        ),
         ({"tuned_at": "grredy"}, "names the decoding 'grredy'; it has sampled, greedy"),
         ({"arms": [{"name": "base", "method": "sft"}]}, "'base' twice"),
     ],
@@ -315,6 +319,10 @@ def test_development_questions_among_those_of_the_test_are_refused(tmp_path):
     check_apart({"development": [row], "test": [RealRow("b", "1", "1")]}, "x")
     with pytest.raises(ValueError, match="the development question 'a' stands among those of test"):
         check_apart({"development": [row], "test": [row]}, "x")
+    sums = [RealRow(question, "4", "4") for question in ("What is 2 + 2?", "what is 2+2", "What is 2 - 2?")]
+    with pytest.raises(ValueError, match="the train question 'what is 2\\+2' stands among those of test"):
+        check_apart({"train": [sums[1]], "test": [sums[0]]}, "x")
+    check_apart({"train": [sums[2]], "test": [sums[0]]}, "x")
 
 
 def write_lines(path: Path, rows: list[dict]) -> None:

@@ -193,7 +193,7 @@ LOSSY = tiny_models.CHAT_TEMPLATE.replace("{% else %}", "{% elif message.role ==
 def test_a_message_that_is_lost(learn, chat):
     turns = [QUESTION, {"role": "critic", "content": "w3"}, TALK[1]]
     row = {"prompt": turns[:2], "completion": turns[2:]} if chat else {"messages": turns}
-    with pytest.raises(ValueError, match=r"Row 1 of the train data set.*(messages|prompt)\[1\].*critic"):
+    with pytest.raises(ValueError, match=r"Row 2 of the train data set.*(messages|prompt)\[1\].*critic"):
         trainer_of(
             [{"prompt": [QUESTION], "completion": TALK[1:2]} if chat else {"messages": TALK}, row],
             template=LOSSY,

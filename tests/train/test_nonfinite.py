@@ -78,7 +78,7 @@ def one_step_taught_by(teacher) -> TargetSFTTrainer:
 
 def test_the_micro_batch_is_named_and_a_run_after_it_starts_afresh():
     trainer = one_step_taught_by(BrokenSecond())
-    with pytest.raises(NonFiniteLossError, match=r"rank 0 has nan, from row 0 \(.*micro-batch 2 of 4"):
+    with pytest.raises(NonFiniteLossError, match=r"rank 0 has nan, from row 1 \(.*micro-batch 2 of 4"):
         trainer.train()
     trainer.train()
     assert trainer.state.global_step == 1
@@ -154,7 +154,7 @@ def test_a_label_of_probability_zero_stops_training_though_its_loss_is_a_number(
     bias[trainer.text_tokenizer.convert_tokens_to_ids("w94")] = -1e30
     trainer.model.lm_head.bias = torch.nn.Parameter(bias)
     before = trainer.model.lm_head.weight.detach().clone()
-    with pytest.raises(NonFiniteLossError, match=r"step 1 is that of a probability of zero .*row 0 \('"):
+    with pytest.raises(NonFiniteLossError, match=r"step 1 is that of a probability of zero .*row 1 \('"):
         trainer.train()
     assert torch.equal(trainer.model.lm_head.weight, before)
 

@@ -48,7 +48,7 @@ def teacher(**kwargs):
         ),
         ({"compute_loss_func": print}, "Remove `compute_loss_func=...`"),
         ({"data": Dataset.from_list([{"question": "w1"}])}, "columns `question`, which are no form"),
-        ({"data": Dataset.from_list([{"prompt": "w1", "completion": ""}])}, "Row 0 .*`completion` is empty"),
+        ({"data": Dataset.from_list([{"prompt": "w1", "completion": ""}])}, "Row 1 .*`completion` is empty"),
         ({"data": Dataset.from_list([{"text": "w1", "image": "x"}])}, "Vision-language"),
         (
             {"data": Dataset.from_list([{"input_ids": [5, 6], "shift_labels": [6, -100]}])},
@@ -66,7 +66,7 @@ def test_refused_before_a_model_is_touched(given, message):
 
 
 def test_a_second_set_of_rows_is_checked_too():
-    with pytest.raises(ValueError, match=r"Row 0 of the eval data set .*`completion` is empty"):
+    with pytest.raises(ValueError, match=r"Row 1 of the eval data set .*`completion` is empty"):
         build(eval_dataset=Dataset.from_list([{"prompt": "w1", "completion": " "}]))
 
 
@@ -185,10 +185,10 @@ def test_a_composed_method_wins_over_the_configured_one():
 def test_token_ids_outside_the_model_are_refused():
     """On a CPU an embedding without such a row raises from its depths; on a GPU the process dies."""
     rows = Dataset.from_list([{"input_ids": [1, 5, 9999], "labels": [-100, 5, 9999]}])
-    with pytest.raises(ValueError, match=r"`train_dataset`, prepared row 0: input_ids holds 9999"):
+    with pytest.raises(ValueError, match=r"`train_dataset`, prepared row 1: input_ids holds 9999"):
         build(data=rows)
     good = Dataset.from_list([{"input_ids": [1, 5, 6], "labels": [-100, 5, 6]}])
-    with pytest.raises(ValueError, match=r"`eval_dataset\['b'\]`, prepared row 0: input_ids holds 9999"):
+    with pytest.raises(ValueError, match=r"`eval_dataset\['b'\]`, prepared row 1: input_ids holds 9999"):
         build(data=good, eval_dataset={"a": good, "b": rows})
     with pytest.raises(ValueError, match=r"labels holds -1"):
         build(data=Dataset.from_list([{"input_ids": [1, 5, 6], "labels": [-100, -1, 6]}]))

@@ -96,7 +96,7 @@ def strict_tokenizer():
 def test_a_turn_that_the_template_refuses_is_named_by_its_row():
     good, bad = turns("user", "assistant"), turns("system", "user", "assistant")
     rows = Dataset.from_list([{"messages": good}, {"messages": bad}, {"messages": good}])
-    with pytest.raises(UnusableRow, match=r"Row 1 .*roles: system, user, assistant.*System role not supported"):
+    with pytest.raises(UnusableRow, match=r"Row 2 .*roles: system, user, assistant.*System role not supported"):
         build(rows, tokenizer=strict_tokenizer())
     trainer = build(rows, tokenizer=strict_tokenizer(), bad_rows="skip")
     assert trainer.row_counts["train"].dropped == {"conversation that the chat template refuses": 1}
@@ -114,7 +114,7 @@ def test_a_model_with_a_table_of_positions_refuses_rows_beyond_it():
         build(rows, model=model)
     assert build(Dataset.from_list(pairs(5)), model=model)
     stream = build(rows.to_iterable_dataset(), model=model, max_steps=1)
-    with pytest.raises(UnusableRow, match="Row 0 of the train data set has 23 tokens"):
+    with pytest.raises(UnusableRow, match="Row 1 of the train data set has 23 tokens"):
         next(iter(stream.train_dataset))
 
 
@@ -129,7 +129,7 @@ def test_a_stream_is_checked_for_token_ids_as_it_comes():
     rows = IterableDataset.from_generator(lambda: iter(made))
     prepared = iter(build(rows, max_steps=1).train_dataset)
     next(prepared)
-    with pytest.raises(UnusableRow, match=r"prepared row 1: input_ids holds 999"):
+    with pytest.raises(UnusableRow, match=r"prepared row 2: input_ids holds 999"):
         next(prepared)
 
 
@@ -141,7 +141,7 @@ def test_completion_only_loss_needs_completions():
 
 def test_a_set_given_to_evaluate_goes_through_the_door_too():
     trainer = build(tiny_models.prompt_completion(4))
-    with pytest.raises(UnusableRow, match="Row 0 of the eval data set"):
+    with pytest.raises(UnusableRow, match="Row 1 of the eval data set"):
         trainer.evaluate(Dataset.from_list([{"prompt": "w1", "completion": ""}]))
     rows = [{"question": "w1", "answer": "w2"}] * 2
     assert trainer.evaluate(Dataset.from_list(rows))["eval_nll"] > 0
@@ -152,7 +152,7 @@ def test_token_ids_given_to_evaluate_are_checked_too():
     trainer = build(tiny_models.prompt_completion(4))
     bad = Dataset.from_list([{"input_ids": [5, 999], "labels": [-100, 6]}])
     for given in (bad, {"mine": bad}):
-        with pytest.raises(UnusableRow, match=r"prepared row 0: input_ids holds 999"):
+        with pytest.raises(UnusableRow, match=r"prepared row 1: input_ids holds 999"):
             trainer.evaluate(given)
     for given, key in ((list(bad), "eval_dataset"), ({"mine": list(bad)}, "eval_dataset['mine']")):
         with pytest.raises(ValueError, match=re.escape(f"`{key}` is a list, and no data set")):

@@ -237,7 +237,7 @@ def tokens_with_a_prompt():
         ),
         (rows(lambda *_: "w1 "), {"learn": "all"}, "learns the prompt of each row too"),
         (rows(lambda *_: "w1 "), {"completion_only_loss": False}, "learns the prompt of each row too"),
-        (rows(lambda *_: "  "), {}, "Row 0 .* `teacher_prompt` is empty"),
+        (rows(lambda *_: "  "), {}, "Row 1 .* `teacher_prompt` is empty"),
         (rows(lambda *_: "w1 "), {"method": "sft", "teacher": ()}, "reads no teacher. Write .*teacher_prompt"),
     ],
 )

@@ -101,7 +101,7 @@ def test_one_ranks_broken_row_stops_all_ranks_and_is_named(two):
     first, second = two["broken"]
     assert first == second
     assert "optimizer step 3" in first
-    assert "rank 1 has nan, from row 1 ('" in first
+    assert "rank 1 has nan, from row 2 ('" in first
 
 
 @pytest.mark.failure_case(3)
@@ -109,7 +109,7 @@ def test_one_ranks_broken_gradient_stops_all_ranks_and_its_row_is_named(two):
     first, second = two["broken gradient"]
     assert first[0].startswith("The gradient of optimizer step 2 is not finite, though its loss is: its norm is nan")
     assert first[0] == second[0]
-    assert "nan: rank 1 has it from row 1 ('" in first[0]
+    assert "nan: rank 1 has it from row 2 ('" in first[0]
     assert first[1] == second[1] < 1e3
 
 

@@ -81,7 +81,7 @@ def test_one_ranks_broken_row_is_named_and_no_other(two: dict[str, Any]):
         pytest.skip("asked once")
     first, second = two["stopped"]
     assert first == second
-    assert "rank 1 has nan, from row 1 ('" in first
+    assert "rank 1 has nan, from row 2 ('" in first
     assert "rank 0" not in first
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -84,12 +84,12 @@ def train_command(arguments: ConfigArguments = None) -> None:
             if job.args.log_level != "passive":
                 noise.show_from(job.args.get_process_log_level())
             if job.rounds is not None:
-                check_rounds_can_run(job)
+                plan = check_rounds_can_run(job)
             else:
                 trainer = prepare_training(job)
                 held.enter_context(claimed_output(trainer))
         if job.rounds is not None:
-            return _train_in_rounds(job)
+            return _train_in_rounds(job, plan)
         noise.keep(job.output)
         announce_run(trainer)
         announce_mass(trainer)
@@ -99,13 +99,13 @@ def train_command(arguments: ConfigArguments = None) -> None:
         announce_result(trainer)
 
 
-def _train_in_rounds(job: "Job") -> None:
+def _train_in_rounds(job: "Job", plan: dict[str, Any]) -> None:
     """Rounds of sampling and training, each stage a command of its own."""
     from qtarget.samples.rounds_outcome import rounds_view
     from qtarget.samples.run_rounds import conduct_rounds
 
     console = SafeConsole(soft_wrap=True)
-    records = conduct_rounds(job, console.print)
+    records = conduct_rounds(job, plan, console.print)
     SafeConsole().print(rounds_view(records, job.output))
 
 

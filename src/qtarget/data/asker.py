@@ -20,12 +20,20 @@ class Asker(Enum):
     COMMAND_LINE = "command line"
     PYTHON = "python"
 
+    def setting(self, key: str, value: Any) -> str:
+        """A key and its value, as a file or a call has them.
+
+        >>> Asker.COMMAND_LINE.setting("eta", {"from": 0.2, "to": 0.8})
+        '`eta: {from: 0.2, to: 0.8}`'
+        """
+        return f"`{key}={value!r}`" if self is Asker.PYTHON else f"`{key}: {_yaml(value)}`"
+
     def line(self, key: str, value: Any) -> str:
         """The line to write: a key of the YAML file, with its flag where a flag can say it; in Python an argument."""
         if self is Asker.PYTHON:
             return f"`TargetSFTConfig({key}={value!r})`"
         flag = "" if isinstance(value, dict | list) else f" (or --{key.replace('_', '-')} {shlex.quote(_yaml(value))})"
-        return f"`{key}: {_yaml(value)}`{flag}"
+        return f"{self.setting(key, value)}{flag}"
 
 
 def _yaml(value: Any) -> str:
@@ -33,7 +41,7 @@ def _yaml(value: Any) -> str:
     match value:
         case dict():
             return "{" + ", ".join(f"{key}: {_yaml(each)}" for key, each in value.items()) + "}"
-        case list():
+        case list() | tuple():
             return "[" + ", ".join(map(_yaml, value)) + "]"
         case bool() | None:
             return json.dumps(value)

@@ -230,7 +230,8 @@ def _array_rows(text: _ArrayText, name: str) -> Iterator[PlacedRow]:
     text.next_sign()
     text.at += 1  # the bracket
     for index in _counted_until(text, "]"):
-        yield PlacedRow(f"row {index}", _row(text.value(), name, f"row {index}"))
+        place = f"row {index + 1}"
+        yield PlacedRow(place, _row(text.value(), name, place))
     if text.next_sign():
         raise text.wrong("text after the end of the array")
 

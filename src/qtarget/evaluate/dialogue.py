@@ -14,6 +14,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from qtarget.evaluate.generators.drawing import ends_of
 from qtarget.evaluate.generators.huggingface import HuggingFace
+from qtarget.evaluate.nouns import DRAWING_RANGES
 from qtarget.evaluate.prompts import refuse_two_bos
 
 UNFINISHED_CHARACTER = "\ufffd"
@@ -39,12 +40,12 @@ class AnswerSettings(NamedTuple):
     seed: int | None = None
 
     def check(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"--temperature {self.temperature} is no temperature; write 0 (greedy) or more.")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"--top-p {self.top_p} is no share of mass; write one above 0 and up to 1.")
-        if self.max_new_tokens < 1:
-            raise ValueError(f"--max-new-tokens {self.max_new_tokens} leaves no room for an answer; write 1 or more.")
+        for name in ("temperature", "top_p", "max_new_tokens"):
+            value, allowed, flag = getattr(self, name), DRAWING_RANGES[name], f"--{name.replace('_', '-')}"
+            if not allowed.has(value):
+                raise ValueError(
+                    f"{flag} {value} is out of range; write {allowed.words(value)}, as {flag} {allowed.example:g}."
+                )
 
 
 class ModelAnswer(NamedTuple):

@@ -6,10 +6,13 @@ Each completion and its grade is a Record on disk; a task's records together are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from qtarget.evaluate.number_range import COUNT, LARGEST_COUNT, NumberRange
 
 Reason = Literal[
     "ok", "boxed", "tagged", "stated", "whole", "untrue",
@@ -65,6 +68,15 @@ class Question:
         return self.cluster or self.qid
 
 
+DRAWING_RANGES = {
+    "k": COUNT,
+    "temperature": NumberRange(0, math.inf, 0.7),
+    "top_p": NumberRange(0, 1, 0.95, above=True),
+    "max_new_tokens": NumberRange(1, LARGEST_COUNT, 1024),
+}
+"""The numbers by which answers are drawn, each with its range."""
+
+
 @dataclass(frozen=True)
 class SamplingProtocol:
     """How a task's questions are put to a model and its answers drawn: the part of a task that a run may override.
@@ -91,15 +103,11 @@ class SamplingProtocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("k", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} was given; write {name}=1 or more.")
-        if not self.temperature >= 0:
-            raise ValueError(
-                f"temperature={self.temperature} was given; write one from 0 (greedy), as temperature=1.0."
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p} was given; write one above 0 and up to 1, as top_p=1.0.")
+        for name, allowed in DRAWING_RANGES.items():
+            if not allowed.has(value := getattr(self, name)):
+                raise ValueError(
+                    f"{name}={value} was given; write {allowed.words(value)}, as {name}={allowed.example:g}."
+                )
 
 
 @dataclass(frozen=True)

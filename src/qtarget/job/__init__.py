@@ -7,6 +7,7 @@
     training           `qtarget train`; announce, training_table (training_columns), training_picture: what it prints
                        and draws
     facts, card        what a trained model says about itself; beside_result: what lies beside it and is no part of it
+    run_digests        what runs read, by its contents, for a folder that keeps several
     validate           `qtarget validate`; validate_view: what it prints
     inspection/        `qtarget inspect`
     first_config/      `qtarget init`

@@ -103,7 +103,7 @@ def build_trainer(job: Job) -> JobTrainer:
         ValueError: rows or models that are missing, damaged, or do not fit each other or the method.
     """
     check_checkpoint_fits(job)
-    _check_loading(job)
+    check_loading(job)
     train, evaluation = training_rows(job), evaluation_rows(job)
     job.args.model_init_kwargs = _model_kwargs(job)
     try:
@@ -134,8 +134,12 @@ def _precision_of_environment(trainer: JobTrainer) -> str:
     return "" if used in (by_keys, "no") else used
 
 
-def _check_loading(job: Job) -> None:
-    """Refuse arguments that no model takes, before rows are read."""
+def check_loading(job: Job) -> None:
+    """Refuse arguments that no model takes, before rows are read.
+
+    Raises:
+        ValueError: with the line to write.
+    """
     teacher = job.args.teacher if job.args.teacher_cache is None else None
     named = {"model": [job.model], "teacher": teacher if isinstance(teacher, list) else [teacher]}
     named["reference"] = [job.args.reference] if job.args.reference != "initial" else []

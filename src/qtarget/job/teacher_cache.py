@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from qtarget.disk.place import check_place
 from qtarget.job.asked_model import AskedModel, LoadedHere, OnServer
-from qtarget.job.build import remove_if_empty
+from qtarget.job.build import check_loading, remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.cache_cost import tokens_kept
 from qtarget.job.rows.rendering import RenderedRows, render
@@ -42,7 +42,7 @@ from qtarget.teacher.served_store import open_store
 from qtarget.teacher.source_name import engine_of
 from qtarget.train.build_sources import as_teachers, check_self_teacher
 from qtarget.train.checks import check_method
-from qtarget.train.lookup import CacheReference, check_lookups, temperature_for, with_caches
+from qtarget.train.lookup import CacheReference, FutureCache, check_lookups, temperature_for, with_caches
 
 
 @dataclass(frozen=True)
@@ -83,26 +83,15 @@ class PreparedCaches(NamedTuple):
     rendered: RenderedRows
 
 
-@dataclass
-class FutureCache:
-    """Stands for a cache that is not written yet, where a method is checked against what the cache will hold."""
-
-    keep: Keep
-    has_entropy: bool
-    is_remote: bool = False
-
-    def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
-        raise AssertionError("a cache that is not written yet was read")
-
-
 def prepare_caches(job: Job) -> PreparedCaches:
     """The models to cache, and the rows as the run will train on them.
 
     Raises:
-        ValueError: no folder to write to, a model that cannot be asked, a tokenizer other than the student's, or rows
-            that cannot be rendered.
+        ValueError: no folder to write to, a model that cannot be asked, a tokenizer other than the student's, rows that
+            cannot be rendered, or a run that `qtarget train` would refuse whatever the caches hold.
     """
     models = models_to_cache(job)
+    check_loading(job)
     for model in models:
         check_place(model.folder, f"`{model.role}_cache: {model.folder}`")
     with remove_if_empty(job.output):

@@ -5,5 +5,6 @@ prepare_sampling    what is drawn, from whom and how, checked before it is drawn
 kept_samples        which samples become rows, what these weigh, and who wrote them
 run_sampling        the command; view: what it prints
 round_configs       the configurations of a round's commands
+rounds_plan         what rounds are, with digests of what they read
 run_rounds          rounds of sampling, asking the teacher and training; rounds_outcome: what each came to
 """

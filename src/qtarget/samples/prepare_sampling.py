@@ -10,7 +10,7 @@ from qtarget.disk.place import check_place, free_name
 from qtarget.evaluate.generators.huggingface import HuggingFace
 from qtarget.evaluate.generators.whole_blocks import WholeBlocks
 from qtarget.evaluate.grading.grader_settings import parse_grader
-from qtarget.evaluate.nouns import OWN, Generator, TaskFacts, TaskRun
+from qtarget.evaluate.nouns import OWN, Generator, Question, TaskFacts, TaskRun
 from qtarget.evaluate.prompts import prompt_ids
 from qtarget.evaluate.run.draw import requests_of
 from qtarget.evaluate.run.plan import EvaluationPlan
@@ -142,6 +142,15 @@ def check_rows_in_the_way(out: Path) -> None:
             f"{rows} is not what was written there: it was changed, or its writing was cut off. Move it away to "
             f"have it written anew, or {line}."
         )
+
+
+def task_questions(job: Job) -> tuple[Question, ...]:
+    """The questions of the task that `sample` names.
+
+    Raises:
+        ValueError: there is no such task, or its questions cannot be read.
+    """
+    return _task_run(job, plan_of_sampling(job, Path(job.sampling.out).expanduser())).questions
 
 
 def _task_run(job: Job, plan: EvaluationPlan) -> TaskRun:

@@ -3,14 +3,13 @@
 Each stage is a command of its own in the round's folder, and each goes on where it was stopped: samples from the last
 one on disk, a cache from its last shard, a training from its newest whole checkpoint. What is done is not done again.
 
-    out/run.json                        what is run: another run in the folder is refused
+    out/run.json                        what is run, with digests of what is read: another run in the folder is refused
     out/round-1/sample.yaml, samples/   the samples and their rows, of `qtarget sample`
     out/round-1/teacher-cache-1/        what the teacher says of them, of `qtarget teacher cache`
     out/round-1/train.yaml, model/      the student, of `qtarget train`
     out/rounds.json, table.md           what the rounds came to, anew after each
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,19 +20,11 @@ from typing import Any
 
 import yaml
 
-from qtarget.disk.files import (
-    first_difference,
-    json_text,
-    read_json_object,
-    replace_text,
-    write_digested_json,
-)
+from qtarget.disk.files import replace_text, write_digested_json
 from qtarget.disk.inherited_lock import awaited_lock, inherited_lock
-from qtarget.disk.place import check_place, free_name
 from qtarget.disk.seal import SEAL
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.read_job import job_of
-from qtarget.job.output_folder import check_output
 from qtarget.job.rows.own_samples import own_word_notes
 from qtarget.outcomes import stopped_by
 from qtarget.samples.prepare_sampling import SUMMARY, prepare_sampling
@@ -48,20 +39,22 @@ from qtarget.samples.round_configs import (
     writes_caches,
 )
 from qtarget.samples.rounds_outcome import RoundRecord, read_round, rounds_json, rounds_markdown
+from qtarget.samples.rounds_plan import ROUNDS_PLAN, check_folder_of_rounds, plan_of_rounds
 from qtarget.study.own_commands import CommandSurroundings, FailedCommandError, run_qtarget
 from qtarget.train.build_sources import as_teachers
 from qtarget.train.checks import check_method
 from qtarget.train.resumption.whole_checkpoints import last_checkpoint
 
-ROUNDS_PLAN, ROUNDS_RESULTS, ROUNDS_TABLE, ROUNDS_LOCK = "run.json", "rounds.json", "table.md", ".running"
-NOT_OF_THE_PLAN = ("rounds", "rounds_launch", "output_dir")
-"""Keys that may change between two starts of the same rounds: more of them go on behind those that are done."""
+ROUNDS_RESULTS, ROUNDS_TABLE, ROUNDS_LOCK = "rounds.json", "table.md", ".running"
 PrintLine = Callable[[str], None]
 """Prints a line."""
 
 
-def check_rounds_can_run(job: Job) -> None:
+def check_rounds_can_run(job: Job) -> dict[str, Any]:
     """Check what can be checked before the first round: the folder, and the first sampling.
+
+    Returns:
+        The plan of the rounds.
 
     Raises:
         ValueError: another run in the folder, or what `qtarget sample` and `qtarget train` refuse.
@@ -81,40 +74,18 @@ def check_rounds_can_run(job: Job) -> None:
         )
     args, first = job.args, _place(job, 1)
     check_method(job.method, as_teachers(args.teacher), args.reference, args.packing_strategy if args.packing else None)
-    _check_folder(job)
+    check_folder_of_rounds(job, plan := plan_of_rounds(job))
     job_of(train_values(job, first))
     if not (first.home / SAMPLES_FOLDER / SUMMARY).is_file():
         prepare_sampling(job_of(sample_values(job, first)))
+    return plan
 
 
-def _check_folder(job: Job) -> None:
-    """Refuse an output directory that holds something else than these rounds."""
-    path = job.output / ROUNDS_PLAN
-    other = free_name(job.output)
-    line = f"write `output_dir: {other}` (or --output-dir {other})"
-    if not path.is_file():
-        check_output(job)
-        if (job.output / "round-1").exists():
-            raise ValueError(
-                f"{job.output} holds a folder round-1, and no {ROUNDS_PLAN} says of which run it is; {line}."
-            )
-        return
-    check_place(job.output, f"`output_dir: {job.output}`")
-    before, now = read_json_object(path, f"bring it back, or {line}"), json.loads(json_text(_plan(job)))
-    if before != now:
-        raise ValueError(
-            f"{job.output} holds other rounds, which differ in `{first_difference(before, now)}`, and the two are "
-            f"not mixed. Ask for the same again to go on with them, or {line}."
-        )
-
-
-def _plan(job: Job) -> dict[str, Any]:
-    """What the folder keeps of the run: other rounds in it are refused."""
-    return {"configuration": {key: value for key, value in job.given.items() if key not in NOT_OF_THE_PLAN}}
-
-
-def conduct_rounds(job: Job, say: PrintLine = lambda line: None) -> list[RoundRecord]:
+def conduct_rounds(job: Job, plan: dict[str, Any], say: PrintLine = lambda line: None) -> list[RoundRecord]:
     """Run the rounds that are not done, and write what all came to.
+
+    Args:
+        plan: as `check_rounds_can_run` gives it.
 
     Raises:
         ValueError: a command failed; with its last words, and where its log is.
@@ -124,7 +95,7 @@ def conduct_rounds(job: Job, say: PrintLine = lambda line: None) -> list[RoundRe
     for note in own_word_notes(job.method, job.sampling.kept):
         say(f"note: {note}.")
     records: list[RoundRecord] = []
-    with _locked_rounds(job, say) as handle:
+    with _locked_rounds(job, plan, say) as handle:
         try:
             for number in range(1, job.rounds.number + 1):
                 records.append(_Round(job, _place(job, number), handle, say).run())
@@ -137,7 +108,7 @@ def conduct_rounds(job: Job, say: PrintLine = lambda line: None) -> list[RoundRe
 
 
 @contextmanager
-def _locked_rounds(job: Job, say: PrintLine) -> Iterator[int]:
+def _locked_rounds(job: Job, plan: dict[str, Any], say: PrintLine) -> Iterator[int]:
     """Hold the lock of the rounds, and yield its handle for their commands: a command of rounds that were killed may
     still run, holds the lock, and is waited for."""
     job.output.mkdir(parents=True, exist_ok=True)
@@ -148,8 +119,8 @@ def _locked_rounds(job: Job, say: PrintLine) -> Iterator[int]:
         say(f"another process works in {job.output}, perhaps a command of rounds that were killed; waiting for its end")
     with awaited_lock(lock) as handle:
         if not (job.output / ROUNDS_PLAN).is_file():
-            write_digested_json(job.output / ROUNDS_PLAN, _plan(job))
-        _check_folder(job)
+            write_digested_json(job.output / ROUNDS_PLAN, plan)
+        check_folder_of_rounds(job, plan)
         yield handle
 
 
@@ -194,7 +165,8 @@ class _Round:
         self._tell(f"training from {self.place.beginning}")
         assert self.job.rounds is not None
         launch = self.job.rounds.launch
-        self._command(words, replace(self.around, program=(*launch, "-m", "qtarget")) if launch else self.around)
+        launched = replace(self.around, program=(*launch, "-m", "qtarget"), is_launched=True)
+        self._command(words, launched if launch else self.around)
 
     def _command(self, words: list[str], around: CommandSurroundings | None = None) -> None:
         log = self.place.home / ROUND_LOG

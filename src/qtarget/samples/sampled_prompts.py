@@ -27,6 +27,8 @@ HOLDS_ANSWERS = {
 """Columns beside `prompt` by which rows are more than prompts."""
 ANY_ANSWER = "."
 """Stands in for the completion of rows that have none; it is neither asked nor trained on."""
+KEY_OF_PROMPTS = "sample: prompts"
+"""How errors call the key of files of prompts."""
 PromptOfRow = str | list[dict[str, Any]]
 
 
@@ -115,11 +117,14 @@ def sampled_prompts(job: Job, how: Rendering) -> list[SampledPrompt]:
     return found
 
 
+def source_of_prompts(names: str | list[str]) -> DataSource:
+    """The files that `sample: {prompts: …}` names."""
+    return DataSource((names,) if isinstance(names, str) else tuple(names), None, "train")
+
+
 def _sources(job: Job) -> Iterator[_RowSource]:
     if job.sampling.prompts is not None:
-        names = job.sampling.prompts
-        source = DataSource((names,) if isinstance(names, str) else tuple(names), None, "train")
-        for rows in load_sets(job, source, "sample: prompts").rows:
+        for rows in load_sets(job, source_of_prompts(job.sampling.prompts), KEY_OF_PROMPTS).rows:
             yield _RowSource(rows, None, True)
     elif job.train.sets:
         loaded = load_sets(job, job.train, "train_dataset")
@@ -140,8 +145,9 @@ def _prompts_of(source: _RowSource, job: Job, how: Rendering) -> Iterator[Sample
     _check_form(opened, policy.name)
     given = source.rows if opened.good is None else source.rows.select(opened.good)
     template = ChatTemplate(how.tokenizer, how.template, Asker.COMMAND_LINE)
-    for number, (row, read) in enumerate(zip(given, opened.rows, strict=True), 1):
-        place = f"row {number} of the {policy.name} data set"
+    indices = range(len(given)) if opened.good is None else opened.good
+    for index, row, read in zip(indices, given, opened.rows, strict=True):
+        place = f"row {index + 1} of the {policy.name} data set"
         try:
             prompt = _asked(read, how)
             ids = _ids(prompt, read, how, template)

@@ -5,7 +5,6 @@ race                            which arms a rung drops: the statistics, and wha
 drawn_arms                      arms from ranges, by Optuna
 arm_configs                     an arm as a configuration of `qtarget train`
 dev_questions, held_out_rows    what arms are scored on, in two halves; row_losses: the loss of each row
-trained_questions               whether a training text asks a development question
 teacher_caches                  what teachers say, once for all arms
 search_contents                 digests of rows, models and caches, which may change under one name
 search_plan                     everything that is asked, checked before any run, and kept

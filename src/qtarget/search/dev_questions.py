@@ -14,9 +14,9 @@ from qtarget.evaluate.nouns import Question
 from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.run.prepare import check_grader, task_run_of
 from qtarget.evaluate.tasks.own_words import OwnWords, own_tasks_asked
+from qtarget.evaluate.tasks.trained_questions import QuestionIndex
 from qtarget.job.config.checked_job import Job
 from qtarget.job.rows.mixtures import load_sets
-from qtarget.search.trained_questions import QuestionIndex
 
 RACE, CONFIRMATION = "race", "confirmation"
 FEWEST = 4

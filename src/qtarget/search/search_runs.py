@@ -21,6 +21,8 @@ from qtarget.study.own_commands import CommandSurroundings, FailedCommandError, 
 
 RUN_CONFIG, RUN_LOG, RUN_MODEL, RUN_ANSWERS, RUN_RESULT = "config.yaml", "log.txt", "model", "evaluation", "result.json"
 PILOT_WEIGHTS = ("*.safetensors", "*.bin")
+UNTOLD = " (its launcher does not say whether the system killed it; delete the run's folder to run it again)"
+"""Behind the last words of a command that may have been killed."""
 ROW_LOSSES = (sys.executable, "-m", "qtarget.search.row_losses")
 
 
@@ -101,7 +103,7 @@ def conduct_search_run(run: SearchRun, at: RunPlace) -> RunResult:
     except FailedCommandError as error:
         if error.signal is not None or at.around.is_stopped():
             raise
-        result = RunResult(failed=printable(error.last, 300))
+        result = RunResult(failed=printable(error.last, 300) + ("" if error.is_told else UNTOLD))
     if not all(map(math.isfinite, result.scores)):
         result = RunResult(failed="its loss on the held-out rows is no number")
     result = replace(result, seconds=round(time.monotonic() - started, 1))
@@ -121,7 +123,7 @@ def _train(run: SearchRun, at: RunPlace) -> None:
     length = RunLength(run.steps, run.seed, search.space.rows, search.space.seed)
     cache = cache_names(search.caches, best_values(search.base, run.arm.keys))
     write_values(home / RUN_CONFIG, run_values(search.base, run.arm.keys, length, home / RUN_MODEL, cache))
-    around = replace(at.around, program=search.launch) if search.launch else at.around
+    around = replace(at.around, program=search.launch, is_launched=True) if search.launch else at.around
     run_qtarget(["train", str(home / RUN_CONFIG)], home / RUN_LOG, around)
 
 

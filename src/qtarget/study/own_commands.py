@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qtarget.study.launcher_words import launcher_words
+
 POLL_SECONDS = 0.05
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals by which a user, or the system, stops a command: it has not failed by itself."""
@@ -31,11 +33,12 @@ class FailedCommandError(ValueError):
         last: the last line that it printed, or how it ended.
         signal: what ended it; None where it ended by itself.
         is_stopped: whether a user or the system stopped it, by one of `STOP_SIGNALS`.
+        is_told: whether `code` is the command's own, and not that of a launcher which does not say how it ended.
     """
 
-    def __init__(self, message: str, last: str, code: int) -> None:
+    def __init__(self, message: str, last: str, code: int, is_told: bool = True) -> None:
         super().__init__(message)
-        self.last = last
+        self.last, self.is_told = last, is_told
         self.signal = signal_of(code)
         self.is_stopped = self.signal in STOP_SIGNALS
 
@@ -53,12 +56,14 @@ class CommandSurroundings:
 
     Attributes:
         program: the words of the command line before those of `qtarget`.
+        is_launched: whether `program` is a launcher, which ends with a code of its own.
         environment: variables over those of this process.
         handles: open files that the command holds too, and with them their locks, for as long as it lives.
         is_stopped: asked all the while; once it is true, the command is told to end.
     """
 
     program: Sequence[str] = (sys.executable, "-m", "qtarget")
+    is_launched: bool = False
     environment: Mapping[str, str] | None = None
     handles: Sequence[int] = ()
     is_stopped: Callable[[], bool] = lambda: False
@@ -90,27 +95,31 @@ def run_qtarget(words: Sequence[str], log: Path, around: CommandSurroundings = B
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise failure_of(words[0], log, begin, process.returncode)
+        raise failure_of(words[0], log, begin, process.returncode, around.is_launched)
     cpu = used.ru_utime + used.ru_stime
     return CommandCost(round(time.monotonic() - started, 1), round(cpu, 1), round(used.ru_maxrss / 2**20, 2))
 
 
-def failure_of(word: str, log: Path, begin: int, code: int) -> FailedCommandError:
+def failure_of(word: str, log: Path, begin: int, code: int, is_launched: bool = False) -> FailedCommandError:
     """What to say of a command that ended with a code other than 0.
 
     Args:
         word: the first of its words.
         begin: where in the log, in bytes, that begins what it printed.
+        is_launched: whether a launcher started it, whose code this is.
     """
     printed = log.read_bytes()[begin:].decode("utf-8", errors="replace").splitlines()
+    is_told = not is_launched or signal_of(code) is not None
+    if is_launched and (told := launcher_words(printed)) is not None:
+        code, printed, is_told = told.code, told.before, True
     lines = [line for line in printed if line.strip()][-6:]
     if (by := signal_of(code)) is not None:
         how = "stopped" if by in STOP_SIGNALS else "killed"
         last = f"was {how} by {by.name}{' (out of memory?)' * (by.name == 'SIGKILL')}"
-        return FailedCommandError(f"`qtarget {word}` {last}; {log} holds all it said", last, code)
+        return FailedCommandError(f"`qtarget {word}` {last}; {log} holds all it said", last, code, is_told)
     last = lines[-1].strip() if lines else f"ended with code {code} and printed nothing"
     said = "\n".join(lines) or last
-    return FailedCommandError(f"`qtarget {word}` failed ({log} holds all it said):\n{said}", last, code)
+    return FailedCommandError(f"`qtarget {word}` failed ({log} holds all it said):\n{said}", last, code, is_told)
 
 
 def _waited(process: subprocess.Popen[bytes], is_stopped: Callable[[], bool]) -> tuple[int, resource.struct_rusage]:

@@ -84,7 +84,7 @@ class Within(NamedTuple):
             )
         for key in ("from", "to"):
             if key not in given:
-                return f"a schedule with {key!r}, as in {self.schedule}"
+                return f"a schedule with {key!r}"
             if not self._holds(given[key]) and given[key] not in RAMP_ALONG:
                 return f"a schedule whose {key!r} is a number in {self._range}, or one of {', '.join(RAMP_ALONG)}"
         for key, known in (("shape", RAMP_SHAPES), ("along", RAMP_ALONG)):
@@ -98,9 +98,10 @@ class Within(NamedTuple):
         return inside and not (self.open_low and value == self.low)
 
     @property
-    def schedule(self) -> str:
+    def schedule(self) -> dict[str, float]:
         """One that every such hyperparameter may have."""
-        return f"{{'from': {self.high / 2 if self.open_low else self.low:g}, 'to': {self.high:g}}}"
+        ends = {"from": self.high / 2 if self.open_low else self.low, "to": self.high}
+        return {name: int(end) if float(end).is_integer() else end for name, end in ends.items()}
 
     @property
     def _range(self) -> str:
@@ -153,6 +154,29 @@ class OneOf(NamedTuple):
 Domain = Within | Count | OneOf
 
 
+class KeyValue(NamedTuple):
+    """A hyperparameter and a value, as a part of a sentence."""
+
+    name: str
+    value: Any
+
+
+class HyperparameterError(ValueError):
+    """A hyperparameter that a method does not take; the message writes settings as Python does.
+
+    Attributes:
+        parts: of the message, in their order.
+    """
+
+    def __init__(self, *parts: str | KeyValue) -> None:
+        self.parts = parts
+        super().__init__(self.told(lambda name, value: f"{name}={value!r}"))
+
+    def told(self, written: Callable[[str, Any], str]) -> str:
+        """The message, with each setting as another language writes it."""
+        return "".join(part if isinstance(part, str) else written(*part) for part in self.parts)
+
+
 class Hyperparameter(NamedTuple):
     """One of a method's, as its factory's signature has it: name, default, and the values it may take."""
 
@@ -172,27 +196,26 @@ def checked(name: str, factory: Callable[..., Any], given: Mapping[str, Any]) ->
     """The given hyperparameters over the defaults.
 
     Raises:
-        ValueError: a name the method does not have (with the near miss), or a value outside its domain.
+        HyperparameterError: a name the method does not have (with the near miss), or a value outside its domain.
     """
     known = {h.name: h for h in hyperparameters(factory)}
     for key, value in given.items():
         if key not in known:
-            raise ValueError(f'method "{name}" has no hyperparameter "{key}"; {suggestion(key, known)}')
+            raise HyperparameterError(f'method "{name}" has no hyperparameter "{key}"; {suggestion(key, known)}')
         if isinstance(value, Mapping) and not getattr(known[key].domain, "changes", False):
             others = [h.name for h in known.values() if getattr(h.domain, "changes", False)]
             instead = f"of this method {' and '.join(others)} can" if others else "no other of this method's can"
-            raise ValueError(
-                f'method "{name}": {key} cannot be a schedule; {instead}. Write {key}={known[key].default!r}'
+            raise HyperparameterError(
+                f'method "{name}": {key} cannot be a schedule; {instead}. Write ',
+                KeyValue(key, known[key].default),
             )
         wanted = known[key].domain.problem(value)
         if wanted is not None:
-            found, example = "is out of range", repr(known[key].default)
+            found, example = "is out of range", known[key].default
             if isinstance(value, Mapping):
                 found, example = f"is no schedule that {key} takes", getattr(known[key].domain, "schedule", example)
-            raise ValueError(
-                f'method "{name}": {key}={value!r} {found}; {key} ({known[key].domain.about}) '
-                f"must be {wanted}, for example {key}={example}"
-            )
+            about = f" {found}; {key} ({known[key].domain.about}) must be {wanted}, for example "
+            raise HyperparameterError(f'method "{name}": ', KeyValue(key, value), about, KeyValue(key, example))
     return {h.name: given.get(h.name, h.default) for h in known.values()}
 
 

@@ -51,7 +51,7 @@ def _check_entropy(method: Method, name: str) -> None:
         raise ValueError(
             f'"{method.name}" reads the {name}\'s entropy, and its kept tokens came without it (an inference engine '
             "gives none), which cannot be had from them; give it as qt.Sparse(ids, logprobs, log_tail, entropy=...), "
-            f"or give the {name} whole"
+            f"or give the {name} whole; in a configuration, a model that is loaded here"
         )
 
 
@@ -81,7 +81,7 @@ def _check_linear(method: Method, name: str, source: Sparse) -> None:
     raise ValueError(
         f'"{method.name}" is not linear in the {name}, and its kept tokens come with tail="{source.tail}": a token '
         f"that was not kept would lose what the student knows of it. Keep the likeliest tokens and leave tail at "
-        f'"student": qt.Sparse(ids, logprobs, log_tail)'
+        f'"student": qt.Sparse(ids, logprobs, log_tail), or in a configuration a cache without `cache_sampled: true`'
     )
 
 
@@ -117,9 +117,7 @@ def _check_slopes(method: Method, name: str, source: Sparse) -> None:
         if not slope.of_ratio:
             raise ValueError(
                 f'"{method.name}": the slope "{slope.name}" reads the {name} at every token, and some were not kept; '
-                f"with the mass of the rest, kept tokens serve slopes of t/p alone (Slope.of_ratio). Give the whole "
-                f"distribution: qt.Dense(hidden, head), or a live teacher (in a configuration, without "
-                "`teacher_cache` or a server)"
+                f"with the mass of the rest, kept tokens serve slopes of t/p alone (Slope.of_ratio). {_whole(name)}"
             )
         if source.temperature != 1 or not _is_alone(slope.toward, name, 1.0):
             raise ValueError(
@@ -134,8 +132,8 @@ def _check_statistics(method: Method, name: str) -> None:
     for statistic in method.reads:
         if statistic.whole_only and statistic.source == name:
             raise ValueError(
-                f'"{method.name}" reads "{statistic.name}", which needs every token of the {name}, and only some were '
-                f"kept; give the whole distribution: qt.Dense(hidden, head), or a live teacher"
+                f'"{method.name}" reads "{statistic.name}", which needs every token of the {name}, and only some are '
+                f"kept. {_whole(name)}"
             )
 
 
@@ -157,6 +155,15 @@ def _remedy(pool: Pool, temperatures: Mapping[str, float]) -> str:
     if any(isinstance(exponent, Rule) for exponent in pool.exponents):
         return "let the student have the remainder, as in Pool(student=1 - eta, teachers=(eta,)), or give it whole"
     return "give it whole: teacher=qt.Dense(hidden, head), or without teacher_cache a model that is asked live"
+
+
+def _whole(name: str) -> str:
+    """The remedy where every token of a source is needed, in Python and in a configuration."""
+    key = name.split()[0]
+    return (
+        f"Give the whole distribution: {key}=qt.Dense(hidden, head), or in a configuration a live model "
+        f"(`{key}: path/or/hub-name`), without `{key}_cache` or a server"
+    )
 
 
 def _kept_at(temperature: float) -> str:

@@ -24,7 +24,15 @@ from typing import Annotated, Any
 
 from qtarget.target import residual, trust, value
 from qtarget.target.changing import Changing, number_of
-from qtarget.target.hyperparameters import Count, OneOf, Within, checked, suggestion
+from qtarget.target.hyperparameters import (
+    Count,
+    HyperparameterError,
+    KeyValue,
+    OneOf,
+    Within,
+    checked,
+    suggestion,
+)
 from qtarget.target.methods_beyond import BEYOND, label_trust
 from qtarget.target.methods_divergences import DIVERGENCES
 from qtarget.target.methods_paths import BETWEEN_MODELS
@@ -307,7 +315,11 @@ def kd(
     """
     shares = tuple(teacher_weights) if isinstance(teacher_weights, Sequence) else (teacher_weights,)
     if abs(sum(shares) - 1) > 1e-6:
-        raise ValueError(f'method "kd": teacher_weights={shares} must sum to 1; write teacher_weights=[0.5, 0.5]')
+        given, example = (
+            KeyValue("teacher_weights", teacher_weights),
+            KeyValue("teacher_weights", [0.5, 0.5]),
+        )
+        raise HyperparameterError('method "kd": ', given, " must sum to 1; write ", example)
     stated: dict[str, Any] = {
         "source": "arXiv 1503.02531",
         "use_when": "A better model of the same tokenizer is at hand, and you trust it more than the rows.",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from qtarget.target import residual, trust, value
-from qtarget.target.hyperparameters import OneOf, Within
+from qtarget.target.hyperparameters import HyperparameterError, KeyValue, OneOf, Within
 from qtarget.target.residual import rest
 from qtarget.target.rule import Number, Term, scope_of
 from qtarget.target.types import Method
@@ -84,10 +84,10 @@ def idft(
     Limits: both exponents 1 is dft. The official code's warm-up blend and its floor of 1e-10 under p are left out.
     """
     if exponent_min > exponent_max:
-        raise ValueError(
-            f'method "idft": exponent_min={exponent_min} is above exponent_max={exponent_max}; '
-            f"write exponent_max={exponent_min}"
-        )
+        raise HyperparameterError(
+            'method "idft": ', KeyValue("exponent_min", exponent_min), " is above ",
+            KeyValue("exponent_max", exponent_max), "; write ", KeyValue("exponent_max", exponent_min),
+        )  # fmt: skip
     return label_trust(
         "idft",
         trust.label_probability_by_surprise(beta, exponent_min, exponent_max),

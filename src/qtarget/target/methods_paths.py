@@ -10,7 +10,7 @@ from typing import Annotated
 
 from qtarget.target import residual
 from qtarget.target.changing import ramp
-from qtarget.target.hyperparameters import OneOf, Within
+from qtarget.target.hyperparameters import HyperparameterError, KeyValue, OneOf, Within
 from qtarget.target.pace import AdaptivePace
 from qtarget.target.residual import rest
 from qtarget.target.types import Method
@@ -30,7 +30,10 @@ def taid(
     Its official code calls the loss a forward KL and computes the cross-entropy, as here. How η moves: see `pace`.
     """
     if start > end:
-        raise ValueError(f'method "taid": start={start} is above end={end}; write end={start} or more')
+        raise HyperparameterError(
+            'method "taid": ', KeyValue("start", start), " is above ", KeyValue("end", end), "; write ",
+            KeyValue("end", start), " or more",
+        )  # fmt: skip
     return Method(
         "taid",
         0.0,

@@ -29,8 +29,9 @@ class AdaptivePace:
     The official code updates at every forward pass with the rank's own micro-batch, and the linear part lags one step
     behind; here it is once an optimizer step, with the loss over all ranks and accumulated batches, and
     without the lag. A loss that is not finite, or not above zero (no token of the step weighs anything), has
-    no relative fall: it moves the linear part alone and is no loss before the next. The official code divides by 1e-15
-    there, after which σ(m) is zero for thousands of steps.
+    no relative fall: it moves the linear part alone and is no loss before the next. The official code (SakanaAI/TAID at
+    a062892, `distil_losses.taid`) adds 1e-15 to the loss before, as here, and divides by that alone where the loss
+    before is zero, after which σ(m) is zero for thousands of steps.
 
     Attributes:
         start, end: t goes from start to end.  step_size: α.  momentum: β.

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,10 +15,19 @@ from qtarget.data import TEACHER_IDS
 from qtarget.models.identity import template_identity, tokenizer_identity, weights_identity
 from qtarget.target.evidence import CallInputs
 from qtarget.target.kept_tokens import check_kept_tokens, temperature_for
-from qtarget.teacher import Document, EvidenceSource, Keep, KeptSource, SourceKind, SourceName, documents_of_rows
+from qtarget.teacher import (
+    Document,
+    EvidenceSource,
+    Keep,
+    KeptLogprobs,
+    KeptSource,
+    SourceKind,
+    SourceName,
+    documents_of_rows,
+)
 from qtarget.teacher.cache import Cache, follow_cache, open_cache
 from qtarget.teacher.cache.contents import changed_parts
-from qtarget.teacher.cache.format import excerpt
+from qtarget.teacher.cache.format import excerpt, is_cache
 from qtarget.teacher.served_store import open_store
 from qtarget.train.build_sources import Student
 from qtarget.train.target_sft_config import TargetSFTConfig
@@ -27,6 +38,18 @@ class CacheReference(NamedTuple):
 
     folder: str
     of: str | None
+
+
+@dataclass
+class FutureCache:
+    """Stands for a cache that is not written yet, where a method is checked against what the cache will hold."""
+
+    keep: Keep
+    has_entropy: bool
+    is_remote: bool = False
+
+    def answer(self, documents: Sequence[Document]) -> KeptLogprobs:
+        raise AssertionError("a cache that is not written yet was read")
 
 
 def with_caches(models: Sequence[Any], caches: Sequence[Any], key: str) -> tuple[Any, ...]:
@@ -85,6 +108,30 @@ def lookup_source(given: Any, name: str, student: Student, method: qt.Method, ar
         _check_rows(given, served.vocab, student)
         return KeptSource(served, label_only)
     return given
+
+
+def check_absent_caches(method: qt.Method, given: Mapping[str, Any], vocab: int, args: TargetSFTConfig) -> None:
+    """Refuse a method that no cache of `teacher_top_k` tokens would serve, where a cache is named and none is there.
+
+    Args:
+        given: what stands for each source, by name.  vocab: rows of the student's output layer.
+
+    Raises:
+        ValueError: says what the method needs.
+    """
+    cached = {name: Path(each.folder) for name, each in given.items() if isinstance(each, CacheReference)}
+    absent = {name: folder for name, folder in cached.items() if not is_cache(folder)}
+    future: dict[str, Any] = dict(given)
+    for name in absent:
+        keep = Keep(args.teacher_top_k, temperature=temperature_for(method, name))
+        future[name] = KeptSource(FutureCache(keep, has_entropy=True), name.split()[0] in method.label_only)
+    try:
+        check_lookups(method, future if absent else {}, vocab)
+    except ValueError as error:
+        folders = " and ".join(map(str, absent.values()))
+        raise ValueError(
+            f"{folders} is no teacher cache, and one of {args.teacher_top_k} tokens would not do: {error}"
+        ) from error
 
 
 def cached_source(

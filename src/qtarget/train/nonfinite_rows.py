@@ -227,7 +227,7 @@ def _rows(trainer: RowTrainer, parts: list[MicroBatch], found: Culprit) -> str:
     if not parts:
         return "no row that is at hand"
     batch, which = parts[found.at].batch, f" {found.at + 1} of {len(parts)}" if len(parts) > 1 else ""
-    shown = "; ".join(f"row {row} ({_excerpt(trainer.text_tokenizer, batch, row)!r})" for row in found.rows)
+    shown = "; ".join(f"row {row + 1} ({_excerpt(trainer.text_tokenizer, batch, row)!r})" for row in found.rows)
     return f"{shown or 'no row alone'} of its micro-batch{which}"
 
 

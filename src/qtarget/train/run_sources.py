@@ -20,7 +20,7 @@ from qtarget.train.build_sources import (
     check_self_teacher,
 )
 from qtarget.train.forward import ModelEvidence
-from qtarget.train.lookup import CacheReference, check_lookups, lookup_source, name_of, with_caches
+from qtarget.train.lookup import CacheReference, check_absent_caches, check_lookups, lookup_source, name_of, with_caches
 from qtarget.train.reference import Snapshot
 from qtarget.train.row_mixture import sets_of
 from qtarget.train.target_sft_config import TargetSFTConfig
@@ -71,8 +71,10 @@ def open_sources(
     Raises:
         ValueError: one that fits neither the student nor the method.
     """
+    named = {f"teacher {i}": each for i, each in enumerate(teachers)}
+    check_absent_caches(method, {**named, "reference": reference}, student.vocabulary, args)
     find = partial(lookup_source, student=student, method=method, args=args)
-    found = build_teachers([find(each, f"teacher {i}") for i, each in enumerate(teachers)], student, args)
+    found = build_teachers([find(each, name) for name, each in named.items()], student, args)
     opened = build_reference(find(reference, "reference"), method, student, args)
     check_lookups(method, named_sources(found, opened), student.vocabulary)
     is_student = opened is None and reference is not None and "reference" in method.needs

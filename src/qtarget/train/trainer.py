@@ -134,9 +134,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.row_counts = self.prepared.row_counts
         train_dataset, eval_dataset = self.door.through(train_dataset, "train"), self.door.through(eval_dataset, "eval")
         checks.check_teacher_prompts(self.method, self.door.opened, self.asker)
-        self._check_equal_teacher = partial(
-            check_equal_teacher, self.method, teacher, given_model, args, kwargs.get("peft_config"), self.asker
-        )
+        named, adapter = self.student_as_given(given_model, kwargs.get("peft_config"))
+        self._check_equal_teacher = partial(check_equal_teacher, self.method, teacher, named, args, adapter, self.asker)
         if not (parts := checks.teacher_parts(self.door.opened)):
             self._check_equal_teacher(parts)
         checks.check_weights(self.method, self.door.mixture_of(train_dataset) or train_dataset)
@@ -160,6 +159,10 @@ class TargetSFTTrainer(OpenSFTTrainer):
         self.count_labels()
         self.data_collator = PerTokenCollator(self.data_collator, ahead=reads_ahead(self.sources))
         self._own_collator = self.data_collator if data_collator is None else None
+
+    def student_as_given(self, model: Any, adapter: Any) -> tuple[Any, Any]:
+        """The student as the caller gave it, and the configuration of an adapter that is put on it."""
+        return model, adapter
 
     def _check_tokens(self) -> None:
         """Every token has an embedding, and every row has positions; of a stream each row when it comes."""

@@ -87,7 +87,7 @@ def first(rows, policy=REFUSE, style=GENERAL, **options):
 )  # fmt: skip
 def test_a_bad_row_is_refused_with_its_field(row, message):
     for rows in (stream(row), Dataset.from_list([row]) if _fits_arrow(row) else stream(row)):
-        with pytest.raises(UnusableRow, match=f"Row 0 of the train data set .*{message}.*`bad_rows: skip`"):
+        with pytest.raises(UnusableRow, match=f"Row 1 of the train data set .*{message}.*`bad_rows: skip`"):
             first(rows)
 
 
@@ -101,7 +101,7 @@ def _fits_arrow(row):
 
 def test_the_first_of_several_is_named_and_all_are_counted():
     rows = Dataset.from_list([PAIR, {**PAIR, "completion": ""}, PAIR, {**PAIR, "prompt": None}])
-    with pytest.raises(UnusableRow, match=r"Row 1 .* 2 rows are bad: 1 empty text, 1 null"):
+    with pytest.raises(UnusableRow, match=r"Row 2 .* 2 rows are bad: 1 empty text, 1 null"):
         open_rows(rows, REFUSE, GENERAL)
 
 
@@ -124,7 +124,7 @@ def test_a_stream_counts_as_it_goes():
 def test_a_stream_is_refused_when_it_comes_to_the_row():
     rows = iter(open_rows(stream(PAIR, {**PAIR, "completion": ""}), REFUSE, GENERAL).rows)
     assert next(rows) == PAIR
-    with pytest.raises(UnusableRow, match=r"Row 1 .*`completion` is empty"):
+    with pytest.raises(UnusableRow, match=r"Row 2 .*`completion` is empty"):
         next(rows)
 
 
@@ -209,7 +209,7 @@ def test_good_tokens_pass_and_one_bad_row_among_them_is_found():
     good = [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}] * 5
     assert open_rows(Dataset.from_list(good, features=features), REFUSE, GENERAL).rows[4] == good[0]
     rows = Dataset.from_list([*good, {"input_ids": [1], "labels": [1, 2]}], features=features)
-    with pytest.raises(UnusableRow, match="Row 5 "):
+    with pytest.raises(UnusableRow, match="Row 6 "):
         open_rows(rows, REFUSE, GENERAL)
     assert len(open_rows(rows.select(range(6)), SKIP, GENERAL).rows) == 5
 

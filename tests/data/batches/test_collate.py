@@ -128,7 +128,7 @@ def test_a_row_without_the_column_weighs_one():
 @pytest.mark.parametrize(
     ("inner", "message"),
     [
-        (lambda rows: padded(rows[::-1], 3, "right"), "row 0, whose tokens are not found in it"),
+        (lambda rows: padded(rows[::-1], 3, "right"), "row 1, whose tokens are not found in it"),
         (lambda rows: padded([*rows, rows[0]], 3, "right"), "it has 3 rows of 2"),
         (lambda rows: padded([{"input_ids": [0, 0]}] * 2, 3, "right", mask=False), "could stand in several places"),
         (lambda rows: {"labels": torch.zeros(2, 3)}, r"made a batch of \['labels'\] out of 2 rows"),

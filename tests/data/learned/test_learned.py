@@ -103,7 +103,7 @@ REWRITTEN = {"messages": [*TURNS, {"role": "assistant", "content": "\x1b[31m"}]}
 def test_a_bad_row_is_named(look, stream):
     rows = Dataset.from_list([*ROWS, LOST, LOST])
     with pytest.raises(
-        UnusableRow, match=r"Row 3 of the train data set .*`messages\[1\].content`.*'bot'.*bad_rows='skip'"
+        UnusableRow, match=r"Row 4 of the train data set .*`messages\[1\].content`.*'bot'.*bad_rows='skip'"
     ):
         list(look(rows.to_iterable_dataset() if stream else rows, "assistant", rendering(), POLICY)[0])
 
@@ -145,7 +145,7 @@ def test_weights_stay_with_their_tokens():
 
 def test_weights_that_do_not_fit_name_their_row():
     rows = [{"messages": TURNS, "weight_spans": [[], [[0, 99, 3.0]], [], []]}]
-    with pytest.raises(UnusableRow, match=r"Row 0 .*`weight_spans`.*\[0.0, 99.0, 3.0\].*<= 8"):
+    with pytest.raises(UnusableRow, match=r"Row 1 .*`weight_spans`.*\[0.0, 99.0, 3.0\].*<= 8"):
         learned_rows(Dataset.from_list(rows), "assistant", rendering(), POLICY)
 
 
@@ -158,7 +158,7 @@ def test_a_prompt_that_the_template_refuses_by_itself_is_found():
         [{"prompt": TURNS[:3], "completion": TURNS[3:]}, {"prompt": TURNS[:1], "completion": TURNS[1:2]}]
     )
     how = rendering(refuses + chats.CHATML)
-    with pytest.raises(UnusableRow, match=r"Row 1 .*`prompt` cannot be written .*line 1 .*: no lone prompt"):
+    with pytest.raises(UnusableRow, match=r"Row 2 .*`prompt` cannot be written .*line 1 .*: no lone prompt"):
         found_rows(rows, "all", how, POLICY)
     kept, counts = found_rows(rows.to_iterable_dataset(), "all", how, RowPolicy("train", "skip"))
     assert [row["prompt"] for row in kept] == [TURNS[:3]]

@@ -66,9 +66,9 @@ def test_given_weights_are_kept():
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1.0], r"Row 0 .*1 values in `token_weight` for 2 tokens"),
-        ([1.0, -2.0], r"Row 0 .*-2\.0"),
-        ([1.0, float("nan")], r"Row 0 .*nan"),
+        ([1.0], r"Row 1 .*1 values in `token_weight` for 2 tokens"),
+        ([1.0, -2.0], r"Row 1 .*-2\.0"),
+        ([1.0, float("nan")], r"Row 1 .*nan"),
     ],
 )
 def test_given_weights_that_cannot_be(weights, message):
@@ -82,7 +82,7 @@ def test_text_that_is_not_the_tokens_is_refused():
 
 
 def test_a_span_outside_its_text_is_refused():
-    with pytest.raises(ValueError, match=r"Row 0 of the train data set: span \[0.*, 9.*end <= 5"):
+    with pytest.raises(ValueError, match=r"Row 1 of the train data set: span \[0.*, 9.*end <= 5"):
         weigh({"text": "w1 w2", "weight_spans": [[0, 9, 2.0]]})
 
 

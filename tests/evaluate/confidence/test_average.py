@@ -71,9 +71,9 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(n, a, b):
 @pytest.mark.parametrize(("samples", "k"), [(15, 16), (17, 16), (0, 16)])
 def test_a_question_without_exactly_k_samples_is_refused(samples, k):
     correct = [[True] * k, [True] * samples]
-    with pytest.raises(ValueError, match=f"Question 1 has {samples} samples and Average@{k} needs exactly {k}"):
+    with pytest.raises(ValueError, match=f"Question 2 has {samples} samples and Average@{k} needs exactly {k}"):
         average_at_k(correct, k)
-    with pytest.raises(ValueError, match="Question 1"):
+    with pytest.raises(ValueError, match="Question 2"):
         paired_difference([[True] * k] * 2, correct, k)
 
 

@@ -1,5 +1,6 @@
 """Drawing completions from real models: repeatable, of the whole distribution, unaffected by padding and settings."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -138,9 +139,20 @@ def test_the_model_is_left_in_the_mode_it_came_in(student, tokenizer):
         assert student.training is training
 
 
-@pytest.mark.parametrize("wrong", [{"k": 0}, {"temperature": -0.1}, {"top_p": 0.0}, {"max_new_tokens": 0}])
-def test_a_protocol_that_cannot_be_drawn_is_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"k": 0}, "k=0 was given; write 1 or more, as k=8."),
+        ({"temperature": -0.1}, "temperature=-0.1 was given; write 0 or more, as temperature=0.7."),
+        ({"temperature": float("inf")}, "temperature=inf was given; write at most 1e"),
+        ({"temperature": float("nan")}, "temperature=nan was given"),
+        ({"top_p": 0.0}, "top_p=0.0 was given; write a number above 0 and at most 1, as top_p=0.95."),
+        ({"max_new_tokens": 0}, "max_new_tokens=0 was given; write 1 or more"),
+        ({"max_new_tokens": 2**31}, "max_new_tokens=2147483648 was given; write at most 2,147,483,647"),
+    ],
+)
+def test_a_protocol_that_cannot_be_drawn_is_refused(wrong, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
         SamplingProtocol("plain", **wrong)
 
 

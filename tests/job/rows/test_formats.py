@@ -14,7 +14,7 @@ from tiny_models import prompt_completion
 
 from qtarget.data.json_lines import json_rows
 from qtarget.data.user_files.delimited import csv_rows, tsv_rows
-from qtarget.data.user_files.formats import FORMATS, RowReader
+from qtarget.data.user_files.formats import FORMATS, RowReader, rows_in
 from qtarget.data.user_files.parquet import parquet_rows
 from qtarget.job.config.checked_job import DataSource
 from qtarget.job.facts import rows_fingerprint
@@ -53,6 +53,13 @@ def made(tmp_path, home):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "train.jsonl").write_text("\n".join(texts))
     return rows, tmp_path
+
+
+def test_rows_are_counted_from_1_in_files_that_have_no_lines(made):
+    rows, folder = made
+    for name in ("array.json", "a.parquet"):
+        assert [placed.place for placed in rows_in(folder / name)] == [f"row {i}" for i in range(1, len(rows) + 1)]
+    assert next(iter(rows_in(folder / "bom.jsonl"))).place == "line 1"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +171,7 @@ BROKEN = {
     "UTF-16": ('{"a": 1}'.encode("utf-16"), "bad.json: the text is UTF-16; save the file as UTF-8"),
     "half a character": (b'{"a": 1}\n\n{"a": "\\ud800"}\n', "bad.json, line 3: half of a surrogate pair"),
     "half a character in an array": (b'[{"a": "\\uD83D"}]', "bad.json, line 1: half of a surrogate pair"),
-    "no object": (b'[{"a": 1}, 3]', "bad.json, row 1: a row is an object"),
+    "no object": (b'[{"a": 1}, 3]', "bad.json, row 2: a row is an object"),
     "a list": (b'{"a": 1}\n  \n"x"\n', 'bad.json, line 3: a row is an object like {"prompt": …}, and this is text'),
     "no colon": (b'[{"a": 1},\n{"a" 1}]', "bad.json, line 2, column 6: this is not JSON (Expecting ':' delimiter)"),
     "no comma": (b'[{"a": 1}\n {"a": 2}]', "bad.json, line 2, column 2: this is not JSON (Expecting ',' delimiter)"),

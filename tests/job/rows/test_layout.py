@@ -75,7 +75,7 @@ def test_a_conversation_of_one_question_is_asked(job):
 def test_rows_that_ask_more_than_once_are_refused_or_left_out(here, job):
     long = [{"role": role, "content": "w1"} for role in ("user", "assistant", "user", "assistant")]
     write_rows(here / "own.jsonl", [{"messages": row["messages"]} for row in ROWS[:2]] + [{"messages": long}])
-    with pytest.raises(ValueError, match=r"Row 2 .*has the turns user, assistant, user, assistant.*bad_rows: skip"):
+    with pytest.raises(ValueError, match=r"Row 3 .*has the turns user, assistant, user, assistant.*bad_rows: skip"):
         training_rows(job(prompt_format="plain"))
     rows = training_rows(job(prompt_format="plain", bad_rows="skip"))
     assert (len(rows.laid_out), sum(rows.dropped.values())) == (2, 1)

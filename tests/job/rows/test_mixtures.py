@@ -195,11 +195,11 @@ def test_sets_of_other_kinds_have_splits(job, here):
 @pytest.mark.parametrize(
     ("rows", "words", "said"),
     [
-        ([a_row(0), EMPTY, EMPTY], "", r"Row 1 of the SET .*`prompt` is empty .* 2 rows are bad: 2 empty text"),
+        ([a_row(0), EMPTY, EMPTY], "", r"Row 2 of the SET .*`prompt` is empty .* 2 rows are bad: 2 empty text"),
         ([EMPTY] * 2, "bad_rows: skip\n", r"The SET has no row left"),
         ([EMPTY] * 2, "bad_rows: skip\nstreaming: true\n", r"The SET has no row left"),
         ([{"prompt": "w1 " * 9, "completion": "w1"}], "max_length: 8\n", r"The SET has no label left"),
-        ([OUTSIDE], "", r"`c\.jsonl \(set 2 of train\)`, prepared row 0: input_ids holds 999"),
+        ([OUTSIDE], "", r"`c\.jsonl \(set 2 of train\)`, prepared row 1: input_ids holds 999"),
         ([{**OUTSIDE, "seq_lengths": [2]}], "", "The SET is packed already"),
         ([{"what": "w1"}], "", r"The SET has the columns `what`"),
     ],
@@ -291,17 +291,17 @@ def test_a_run_says_how_often_rows_come(here, capsys, job):
 FILES = {
     "a set": (
         "- path: a.jsonl\n- {path: [a.jsonl, c.jsonl]}\n",
-        "Row 95 of the a.jsonl, c.jsonl (set 2 of train) data set",
+        "Row 96 of the a.jsonl, c.jsonl (set 2 of train) data set",
     ),
-    "files": ("[a.jsonl, c.jsonl]\n", "Row 95 of the train data set"),
+    "files": ("[a.jsonl, c.jsonl]\n", "Row 96 of the train data set"),
     "the same file twice": (
         "[a.jsonl, b.csv, a.jsonl, c.jsonl]\ncolumns: {prompt: prompt, completion: completion}\n",
         "",
     ),
-    "a folder": ("folder\n", "Row 95 of the train data set"),
+    "a folder": ("folder\n", "Row 96 of the train data set"),
     "drawn": ("[a.jsonl, c.jsonl]\ntrain_rows: 98\ntrain_rows_seed: 1\n", "of the train data set"),
     "a file that is drawn from": ("c.jsonl\ntrain_rows: 8\ntrain_rows_seed: 1\n", "of the train data set"),
-    "asked": ("[a.jsonl, c.jsonl]\nprompt_format: plain\n", "Row 95 of the train data set"),
+    "asked": ("[a.jsonl, c.jsonl]\nprompt_format: plain\n", "Row 96 of the train data set"),
 }
 
 
@@ -315,7 +315,7 @@ def test_a_bad_row_is_named_by_its_file_and_its_number_there(job, here, case, li
     for name in ("a.jsonl", "c.jsonl"):
         (here / "folder" / name).write_bytes((here / name).read_bytes())
     with pytest.raises(
-        ValueError, match=r"\(counted from 0; (folder/)?c\.jsonl, row 5\): `completion` is empty"
+        ValueError, match=r"\(counted from 1; (folder/)?c\.jsonl, row 6\): `completion` is empty"
     ) as error:
         prepare_training(replace(job(f"train_dataset:{' ' if lines[0] != '-' else chr(10)}{lines}"), row_limit=limit))
     assert named in str(error.value)
@@ -326,11 +326,11 @@ def test_a_conversation_that_cannot_be_learned_is_named_by_its_file(job, here, d
     """Which is found once it is rendered."""
     write_rows(here / "good.jsonl", [{"messages": TURNS}] * 4)
     write_rows(here / "c.jsonl", [{"messages": TURNS}, {"messages": [{"role": "user", "content": "w1"}]}])
-    with pytest.raises(ValueError, match=r"\(counted from 0; c\.jsonl, row 1\): `messages"):
+    with pytest.raises(ValueError, match=r"\(counted from 1; c\.jsonl, row 2\): `messages"):
         prepare_training(job("train_dataset: [good.jsonl, c.jsonl]\n" + drawn))
 
 
 def test_a_bad_row_of_one_file_needs_no_other_place(job, here):
     write_rows(here / "c.jsonl", [a_row(0), EMPTY])
-    with pytest.raises(ValueError, match=r"Row 1 of the train data set \(counted from 0\): "):
+    with pytest.raises(ValueError, match=r"Row 2 of the train data set \(counted from 1\): "):
         prepare_training(job("train_dataset: c.jsonl\n"))

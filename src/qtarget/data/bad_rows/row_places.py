@@ -40,10 +40,10 @@ class RowPlaces(NamedTuple):
     indices: Any = None
 
     def place(self, row: int) -> str:
-        """The file of a row, and the row's number in it, both counted from 0: "b.jsonl, row 5"."""
+        """The file of the row at an index, and the row's number in it, from 1: "b.jsonl, row 6"."""
         row = row if self.indices is None else self.indices.column(0)[row].as_py()
         file = bisect_right(self.ends, row)
-        return f"{spelled_out(self.files[file])}, row {row - (self.ends[file - 1] if file else 0)}"
+        return f"{spelled_out(self.files[file])}, row {row + 1 - (self.ends[file - 1] if file else 0)}"
 
 
 def row_places(rows: Any) -> RowPlaces | None:

@@ -58,13 +58,13 @@ class RowPolicy:
     shares_columns: bool = False
 
     def error(self, row: int, fault: RowFault, counts: Mapping[str, int]) -> UnusableRow:
-        """The refusal of a row, with how many others are bad."""
+        """The refusal of a row, given its index, with how many others are bad."""
         more = sum(counts.values()) - 1
         others = f" {sum(counts.values())} rows are bad: {reasons_text(counts)}." if more > 0 else ""
         remedy = f" {fault.remedy}" if fault.remedy else ""
         place = "" if self.places is None else f"; {self.places.place(row)}"
         return UnusableRow(
-            f"Row {row} of the {self.name} data set (counted from 0{place}): `{spelled_out(fault.field)}` "
+            f"Row {row + 1} of the {self.name} data set (counted from 1{place}): `{spelled_out(fault.field)}` "
             f"{fault.found}."
             f"{remedy}{others} Mend such rows, or leave them out: write {self.asker.line('bad_rows', 'skip')}."
         )

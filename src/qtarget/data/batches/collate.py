@@ -107,7 +107,7 @@ def token_places(rows: _Rows, batch: Mapping[str, Any]) -> list[TokenPlaces]:
 
 def _place(index: int, row: Mapping[str, Any], batch: Mapping[str, Any]) -> TokenPlaces:
     if row.get("input_ids") is None:
-        raise ValueError(_layout_error(f"row {index}, which has no `input_ids`"))
+        raise ValueError(_layout_error(f"row {index + 1}, which has no `input_ids`"))
     ids, line, mask = torch.as_tensor(row["input_ids"]), batch["input_ids"][index].cpu(), _mask_of(index, batch)
     found = _standing(_at_ends(index, ids, line), ids, line)
     found = (
@@ -117,7 +117,7 @@ def _place(index: int, row: Mapping[str, Any], batch: Mapping[str, Any]) -> Toke
         found = [place for place in found if mask[place.column : place.column + place.count].sum() == mask.sum()]
     if len(found) != 1:
         reason = "could stand in several places" if found else "are not found in it"
-        raise ValueError(_layout_error(f"row {index}, whose tokens {reason}"))
+        raise ValueError(_layout_error(f"row {index + 1}, whose tokens {reason}"))
     return found[0]
 
 

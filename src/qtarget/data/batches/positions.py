@@ -97,5 +97,5 @@ class _PositionLook:
     def __call__(self, row: dict[str, Any], index: int) -> dict[str, Any]:
         longest = max(row.get("seq_lengths") or [len(row["input_ids"])])
         if longest > self.positions:
-            raise UnusableRow(f"Row {index} of the {self.name} data set has {longest} tokens, and {self.text}")
+            raise UnusableRow(f"Row {index + 1} of the {self.name} data set has {longest} tokens, and {self.text}")
         return row

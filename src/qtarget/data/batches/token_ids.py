@@ -76,6 +76,6 @@ def _error(
     text = f" ({tokenizer.decode([token])!r})" if 0 <= token < len(tokenizer) else ""
     resize = ", or resize the model's embeddings with `model.resize_token_embeddings`" * (asker is Asker.PYTHON)
     return UnusableRow(
-        f"`{key}`, prepared row {row}: {column} holds {token}{text}, and the model has tokens 0 to {embeddings - 1} "
-        f"(its tokenizer knows {len(tokenizer)}). Use the tokenizer that belongs to the model{resize}."
+        f"`{key}`, prepared row {row + 1}: {column} holds {token}{text}, and the model has tokens 0 to "
+        f"{embeddings - 1} (its tokenizer knows {len(tokenizer)}). Use the tokenizer that belongs to the model{resize}."
     )

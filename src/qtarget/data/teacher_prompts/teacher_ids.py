@@ -58,7 +58,7 @@ def in_place(
 def _other_tokens(first: int, ids: Sequence[int], others: Sequence[int], column: str) -> RowFault:
     shared = next((n for n, pair in enumerate(zip(ids[::-1], others[::-1], strict=False)) if pair[0] != pair[1]), 0)
     at = len(ids) - shared - 1
-    found = f"token {at} of the row is {ids[at]}, and {list(others)[-shared - 1]}" if shared < len(others) else ""
+    found = f"token {at + 1} of the row is {ids[at]}, and {list(others)[-shared - 1]}" if shared < len(others) else ""
     return RowFault(
         "completion that is other tokens behind the teacher's prompt",
         column,

@@ -33,8 +33,8 @@ def parquet_rows(file: BinaryIO, name: str) -> Iterator[PlacedRow]:
         for batch in table.iter_batches(_ROWS):
             columns: Any = Dataset(InMemoryTable(pa.Table.from_batches([batch])))[:]
             for values in zip(*columns.values(), strict=True):
-                yield PlacedRow(f"row {count}", dict(zip(columns, values, strict=True)))
                 count += 1
+                yield PlacedRow(f"row {count}", dict(zip(columns, values, strict=True)))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{name} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again.") from error
 

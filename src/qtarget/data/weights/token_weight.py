@@ -95,14 +95,14 @@ def _checked_weight(row: dict[str, Any], index: int, name: str) -> dict[str, lis
     weights = [float(weight) for weight in row[WEIGHT]]
     if len(weights) != len(row["input_ids"]):
         raise ValueError(
-            f"Row {index} of the {name} data set has {len(weights)} values in `{WEIGHT}` for "
+            f"Row {index + 1} of the {name} data set has {len(weights)} values in `{WEIGHT}` for "
             f"{len(row['input_ids'])} tokens in `input_ids`; write one for each token "
             "(text rows take `weight_spans` instead)."
         )
     wrong = [weight for weight in weights if not (weight >= 0 and math.isfinite(weight))]
     if wrong:
         raise ValueError(
-            f"Row {index} of the {name} data set has {wrong[0]} in `{WEIGHT}`; weights are finite numbers >= 0."
+            f"Row {index + 1} of the {name} data set has {wrong[0]} in `{WEIGHT}`; weights are finite numbers >= 0."
             f"{f' {NONE_BELOW_ZERO}.' if wrong[0] < 0 else ''}"
         )
     return {WEIGHT: weights}
@@ -117,7 +117,7 @@ def _weight_from_spans(
     unspanned: float,
     chat_template: str | None,
 ) -> dict[str, list[float]]:
-    where = f"Row {index} of the {name} data set"
+    where = f"Row {index + 1} of the {name} data set"
     text, spans, is_chat = _rendered(row, tokenizer, text_field, chat_template, where)
     tokens = tokenizer(text, add_special_tokens=not is_chat, return_offsets_mapping=True)
     if list(tokens["input_ids"]) != list(row["input_ids"]):

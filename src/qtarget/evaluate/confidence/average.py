@@ -120,7 +120,7 @@ def unknown_in(correct: Grades) -> int:
 
 
 def _missing(correct: Grades, k: int, strange: Sequence[int], names: Sequence[str] | None) -> str:
-    called = [f"Question {q if names is None else repr(names[q])} has {len(correct[q])} samples" for q in strange]
+    called = [f"Question {q + 1 if names is None else repr(names[q])} has {len(correct[q])} samples" for q in strange]
     more = f" So do {len(strange) - NAMED} more." if len(strange) > NAMED else ""
     lengths = {len(grades) for grades in correct}
     as_drawn = f", or write k={min(lengths)} for all" if len(lengths) == 1 else ""

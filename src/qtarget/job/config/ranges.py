@@ -2,52 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from qtarget.console import shortened
 from qtarget.data import Asker
+from qtarget.evaluate.nouns import DRAWING_RANGES
+from qtarget.evaluate.number_range import COUNT, LARGEST_COUNT, NumberRange
 
-
-class NumberRange(NamedTuple):
-    """The numbers that a key may hold.
-
-    Attributes:
-        least, most: the ends of the range, which belong to it.
-        example: a number to write.
-        above, below: whether the number must be above `least`, or below `most`; that end then does not belong to it.
-        also: single numbers outside the range that the key may hold too.
-    """
-
-    least: float
-    most: float
-    example: float
-    above: bool = False
-    below: bool = False
-    also: tuple[float, ...] = ()
-
-    def has(self, number: float) -> bool:
-        over = number > self.least if self.above else number >= self.least
-        under = number < self.most if self.below else number <= self.most
-        return ((over and under) or number in self.also) and abs(number) <= LARGEST_NUMBER
-
-    def words(self, number: float = 0) -> str:
-        """The range in words; of a number that is too large for a range without an end of its own, how large one may
-        be."""
-        low = f"a number above {self.least:g}" if self.above else f"{self.least:g} or more"
-        if self.most in (LARGEST_COUNT, math.inf):
-            if number > min(LARGEST_NUMBER, self.most):
-                return f"at most {LARGEST_NUMBER:g}" if math.isinf(self.most) else f"at most {LARGEST_COUNT:,}"
-            return ", or ".join([low, *(f"{each:g}" for each in self.also)])
-        if self.above or self.below:
-            return f"{low} and {'less than' if self.below else 'at most'} {self.most:g}"
-        return f"{self.least:g} to {self.most:,.0f}"
-
-
-LARGEST_NUMBER = 1e38
-"""What arithmetic in 32 bits takes, with a little room."""
-LARGEST_COUNT = 2**31 - 1
-"""What counts are held in, by libraries: 31 bits."""
-COUNT = NumberRange(1, LARGEST_COUNT, 8)
 SHARE = NumberRange(0, 1, 0.9, below=True)
 SEED_RANGE = NumberRange(0, 2**32 - 1, 42)
 STEPS = NumberRange(0, math.inf, 100, above=True)
@@ -102,10 +63,7 @@ NUMBER_RANGES = {
 }
 """The keys of a run that hold a number, each with its range."""
 SAMPLE_RANGES = {
-    "k": COUNT,
-    "temperature": NumberRange(0, math.inf, 0.7),
-    "top_p": NumberRange(0, 1, 0.95, above=True),
-    "max_new_tokens": NumberRange(1, LARGEST_COUNT, 1024),
+    **DRAWING_RANGES,
     "seed": SEED_RANGE,
     "limit": NumberRange(1, LARGEST_COUNT, 100),
     "batch_size": COUNT,

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from trl import ModelConfig  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.console import shortened
+from qtarget.data import Asker
 from qtarget.data.user_files.paths import NO_MODEL, looks_local, not_found
 from qtarget.data.user_files.yaml_file import YamlFile, read_yaml
 from qtarget.evaluate.prompts import PROMPTS
@@ -27,7 +28,7 @@ from qtarget.job.config.sample_options import check_rounds, round_options, sampl
 from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.config.user_input import UserInput, user_input
 from qtarget.models.gguf_file import checkpoint_folder
-from qtarget.target.hyperparameters import suggestion
+from qtarget.target.hyperparameters import HyperparameterError, KeyValue, suggestion
 from qtarget.teacher import SourceKind, SourceName
 from qtarget.teacher.cache import ByMass
 from qtarget.train import TargetSFTConfig
@@ -73,7 +74,7 @@ def check_job(given: UserInput) -> Job:
         train=training_source(values),
         evaluation=evaluation_source(values),
         layout=_layout(values),
-        args=_trainer_config(trainer),
+        args=_trainer_config(trainer, given),
         model_args=ModelConfig(**{key: value for key, value in values.items() if key in model_keys()}),
         cache=_cache_options(values, given),
         given={**given.values, **choices.keys},
@@ -99,7 +100,7 @@ def _typed(given: UserInput) -> dict[str, Any]:
     return values
 
 
-def _trainer_config(values: dict[str, Any]) -> TargetSFTConfig:
+def _trainer_config(values: dict[str, Any], given: UserInput) -> TargetSFTConfig:
     values = {**values, "teacher": _each(values.get("teacher"), "teacher", _existing_model)}
     if values.get("reference") not in (None, "initial"):
         values["reference"] = _existing_model(values["reference"], "reference")
@@ -108,7 +109,12 @@ def _trainer_config(values: dict[str, Any]) -> TargetSFTConfig:
     with warnings.catch_warnings():
         if "gradient_checkpointing" not in values:  # TRL's own default, which transformers renames
             warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated")
-        return TargetSFTConfig(**values)
+        try:
+            return TargetSFTConfig(**values)
+        except HyperparameterError as error:
+            names = [part.name for part in error.parts if isinstance(part, KeyValue)]
+            place = given.place(next((name for name in names if name in given.places), "method_kwargs"))
+            raise ValueError(f"{place}: {error.told(Asker.COMMAND_LINE.setting)}.") from error
 
 
 def _cache_options(values: Mapping[str, Any], given: UserInput) -> CacheOptions:

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from trl import get_peft_config  # pyright: ignore[reportPrivateImportUsage]
 
 from qtarget.data import Asker
 from qtarget.job.config.checked_job import Job
@@ -53,8 +54,12 @@ class RowsTrainer(TargetSFTTrainer):
 
     asker = Asker.COMMAND_LINE
 
-    def _check_ends(self, rows: Any) -> None:
-        """Nothing: what ends generation is written beside the weights."""
+    def __init__(self, job: Job, *given: Any) -> None:
+        self.job = job
+        super().__init__(*given)
+
+    def student_as_given(self, model: Any, adapter: Any) -> tuple[Any, Any]:
+        return self.job.model, get_peft_config(self.job.model_args)
 
     def _add_evidence(self, teachers: Sequence[Any], given: Any) -> None:
         self.teachers, self.reference = (), None
@@ -100,7 +105,7 @@ def rows_trainer(job: Job, kind: type[RowsTrainerKind] = RowsTrainer, **changes:
     refuse_named_kernels(job.model, {**hub_options, **attention_of(job)})
     model = model_without_weights(job.model, hub_options)
     held_out = None if evaluation is None else evaluation.laid_out
-    return kind(model, _local_args(job, changes), None, train, held_out, tokenizer)
+    return kind(job, model, _local_args(job, changes), None, train, held_out, tokenizer)
 
 
 def _local_args(job: Job, changes: dict[str, Any]) -> Any:

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import qtarget as qt
+from qtarget.data import Asker
 from qtarget.data.user_files.yaml_file import read_yaml
+from qtarget.target.hyperparameters import HyperparameterError
 
 WHOLE_PROTOCOL, QUICK_PROTOCOL = "whole", "quick"
 BASELINE_ARM, TEACHER_ARM = "base", "teacher"
@@ -147,7 +149,10 @@ def read_protocol(name: str) -> RealProtocol:
 
 def _check_names(protocol: RealProtocol, path: Path) -> None:
     for arm in protocol.arms:
-        qt.method(arm.method, **arm.values)
+        try:
+            qt.method(arm.method, **arm.values)
+        except HyperparameterError as error:
+            raise ValueError(f"{path}: {error.told(Asker.COMMAND_LINE.setting)}.") from error
     wanted = {protocol.tuned_at, *(name for setting in protocol.settings for name in setting.teacher_decodings)}
     if unknown := sorted(wanted - protocol.decodings.keys()):
         raise ValueError(f"{path} names the decoding {unknown[0]!r}; it has {', '.join(protocol.decodings)}.")

@@ -12,6 +12,7 @@ from typing import Any, cast
 from qtarget.data.json_lines import read_json
 from qtarget.disk.files import json_digest, replace_text
 from qtarget.evaluate.prompts import BOXED
+from qtarget.evaluate.tasks.trained_questions import Pieces, pieces_of
 from qtarget.study.real_models.real_protocol import RealSetting, RowPlan
 
 GYM_SOURCE, OWN_SUMS = "reasoning-gym", "sums"
@@ -59,16 +60,16 @@ def made_rows(setting: RealSetting, folder: Path | None) -> Parts:
 
 
 def check_apart(parts: Mapping[str, Sequence[RealRow]], name: str) -> None:
-    """Refuse a question that stands in two parts: above all one of development among those of the test.
+    """Refuse a question that stands in two parts, however it is spaced, capitalised or ended: above all one of
+    development among those of the test.
 
     Raises:
         ValueError: names both parts and the question.
     """
-    seen: dict[str, str] = {}
+    seen: dict[Pieces, str] = {}
     for part in ("test", "development", "teacher", "train"):
         for row in parts.get(part, ()):
-            key = " ".join(row.question.split())
-            if (other := seen.setdefault(key, part)) != part:
+            if (other := seen.setdefault(pieces_of(row.question), part)) != part:
                 raise ValueError(
                     f"{name}: the {part} question {row.question[:60]!r} stands among those of {other}, so a result "
                     f"would be of questions seen before; take it out of one of the two."

@@ -1,4 +1,5 @@
-"""Whether a training text asks a development question: by words, numbers and operators, whatever stands around it."""
+"""When two texts ask the same question, and whether a training text asks one: by words, numbers and operators, whatever
+stands around them."""
 
 import re
 import unicodedata
@@ -55,7 +56,8 @@ class QuestionIndex:
 
 
 def pieces_of(text: str) -> Pieces:
-    """Words, numbers, operators and parentheses of a text, in one case; of a text without any, the text itself."""
+    """Words, numbers, operators and parentheses of a text, in one case; of a text without any, the text itself. Two
+    questions of the same pieces are the same question."""
     plain = HYPHEN.sub(" ", STARS_OF_MARKDOWN.sub(" ", MARKUP.sub("\n", _even(text)).strip()))
     pieces = tuple(piece for piece in PIECE.findall(plain.replace("\\n", "\n").casefold()) if _is_kept(piece))
     return pieces or (text.strip(),)

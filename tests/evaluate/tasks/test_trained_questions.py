@@ -2,7 +2,7 @@
 
 import pytest
 
-from qtarget.search.trained_questions import QuestionIndex
+from qtarget.evaluate.tasks.trained_questions import QuestionIndex
 
 LONG = "Natalia sold clips to 48 of her friends in April. How many clips did she sell?"
 SUM = "3 - 2 + 7 * 9 - 0 ?"
