@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import TopPLogitsWarper
 
-from qtarget.evaluate.generators.nucleus import RANKED, Nucleus
+from qtarget.evaluate.generators.nucleus import LOOKED_AT, Nucleus
 
 
 def logits(spread: float, vocabulary: int, rows: int = 40, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -12,7 +12,7 @@ def logits(spread: float, vocabulary: int, rows: int = 40, dtype: torch.dtype = 
 
 
 @pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.95, 0.999])
-@pytest.mark.parametrize("vocabulary", [5, RANKED, RANKED + 1, 30_000])
+@pytest.mark.parametrize("vocabulary", [5, LOOKED_AT, LOOKED_AT + 1, 30_000])
 @pytest.mark.parametrize("spread", [0.01, 1.0, 6.0])
 def test_keeps_what_transformers_keeps(spread, vocabulary, top_p):
     scores = logits(spread, vocabulary)

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from transformers import LogitsProcessor, TopPLogitsWarper
 
-RANKED = 1024
+LOOKED_AT = 1024
 """So many of the likeliest tokens are looked at first: nearly always the nucleus ends among them."""
 
 
@@ -21,7 +21,7 @@ class Nucleus(LogitsProcessor):
         self.top_p, self.by_sorting = top_p, TopPLogitsWarper(top_p)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        top = scores.topk(min(RANKED, scores.shape[-1]))
+        top = scores.topk(min(LOOKED_AT, scores.shape[-1]))
         p_NK = (top.values.float() - scores.float().logsumexp(-1, keepdim=True)).exp()
         is_kept_NK = p_NK.cumsum(-1) - p_NK < self.top_p
         if bool(is_kept_NK[:, -1].any()) and is_kept_NK.shape[-1] < scores.shape[-1]:
