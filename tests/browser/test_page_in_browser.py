@@ -415,13 +415,15 @@ def test_the_first_screen_says_what_the_teacher_contradicts_and_leads_there(brow
     surest = page.evaluate(
         f"""(() => {{ const sums = qtargetPage.store.rows.map(() => 0); {against}.forEach((at) => {{
         const s = qtargetPage.tokens[at], logps = s.teacherLogps[0];
-        sums[s.row] = Math.max(sums[s.row], Math.exp(Math.max(...logps)) - Math.exp(logps[s.label])); }}); return sums; }})()"""
+        sums[s.row] = Math.max(sums[s.row], Math.exp(Math.max(...logps)) - Math.exp(logps[s.label])); }});
+        return sums; }})()"""
     )
     assert [surest[row] for row in rows] == sorted(surest, reverse=True)
     glance.locator("button").click()
     surest_first = made.findings.surest[0]
     opened = page.evaluate(
-        "(({row, place, at}) => [qtargetPage.store.rows[row].number, place + 1, at])(qtargetPage.tokens[qtargetPage.state.token])"
+        """(({tokens, store, state}) => { const s = tokens[state.token];
+        return [store.rows[s.row].number, s.place + 1, s.at]; })(qtargetPage)"""
     )
     assert opened[:2] == [surest_first.row, surest_first.token]
     assert opened[2] in against

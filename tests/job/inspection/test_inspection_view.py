@@ -47,11 +47,11 @@ def test_a_trust_beyond_one_is_told_as_none(made):
 
 def test_contradicted_labels_are_told_row_by_row_with_how_many_there_are(made):
     number, text = made.findings.rows[3][0], made.table.texts[3]
-    first = SurestToken("teacher 0", number, 6, text[5], "w9", 9, 0.001, 0.99, follows=False)
-    next_one = replace(first, token=7, label=text[6], follows=True)
+    first = SurestToken("teacher 0", number, 3, text[2], "w9", 9, 0.001, 0.99, follows=False)
+    next_one = replace(first, token=4, label=text[3], follows=True)
     words = said(made, surest=(first, next_one) * 5, contradictions=18, teacher="far/teacher")
     assert "far/teacher" in words
     assert "18 labels contradicted in the 8 rows that were read, the 8 surest" in words
-    told = f"row {number} {''.join(text[:5]).strip()}⟦{text[5]}⟧ 0.001, not ⟦w9⟧ 0.99"
+    told = f"row {number} {''.join(text[:2]).strip()}⟦{text[2]}⟧ 0.001, not ⟦w9⟧ 0.99"
     assert words.count(told) == 4
     assert words.count("0.99, after an earlier contradicted token of its row") == 4

@@ -113,8 +113,11 @@ def test_texts_of_tokens_join_to_the_sentence(home):
         assert all(texts.values())
 
 
-CHAT = ["<s>", "sys", "tem", "\n", "Be", " kind", "<e>", "\n", "<s>", "user", "\n", "Table", " 13", "?", "<e>", "\n", "<s>", "ass",
-        "istant", "\n", "1", "2", ":", " 6", "<e>", "\n"]  # fmt: skip
+CHAT = [
+    *("<s>", "sys", "tem", "\n", "Be", " kind", "<e>", "\n"),
+    *("<s>", "user", "\n", "Table", " 13", "?", "<e>", "\n"),
+    *("<s>", "ass", "istant", "\n", "1", "2", ":", " 6", "<e>", "\n"),
+]
 
 
 def test_an_excerpt_is_of_the_turn_and_the_one_before_without_the_templates_words():
@@ -142,8 +145,10 @@ def test_contradicted_labels_stand_row_by_row_and_tell_what_they_follow():
         table.rows[row].numbers["teacher 0 top_logp"][at] = np.log(top)
         table.rows[row].numbers["teacher 0 top"][at] = 7
     found = surest_against(table, built.text_tokenizer, tiny_models.VOCAB)
-    told = [(table.rows[row].row.number, int(table.rows[row].row.learned[at]) + 1, follows)
-            for row, at, follows in ((5, 1, False), (5, 2, True), (6, 0, False), (2, 3, False), (2, 4, True))]  # fmt: skip
+    told = [
+        (table.rows[row].row.number, int(table.rows[row].row.learned[at]) + 1, follows)
+        for row, at, follows in ((5, 1, False), (5, 2, True), (6, 0, False), (2, 3, False), (2, 4, True))
+    ]
     assert [(each.row, each.token, each.follows) for each in found] == told
     assert {(each.instead, each.instead_id) for each in found} == {(built.text_tokenizer.decode([7]), 7)}
     assert found[0].label == table.texts[5][found[0].token - 1]
