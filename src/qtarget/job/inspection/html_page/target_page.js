@@ -23,8 +23,12 @@
   }
   const number = (x, digits = 3) => (x === null || x === undefined || Number.isNaN(x) ? "–" : Math.abs(x) >= 1e4 ? x.toExponential(1) : x.toFixed(digits));
   const percent = (x, digits = 0) => (x === null || x === undefined || Number.isNaN(x) ? "–" : `${(100 * x).toFixed(digits)}%`);
-  /* A number that is known up to a bound: marked, and with fewer digits, where the bound reaches the last one. */
-  const roughly = (x, bound, digits = 3) => (bound > 10 ** -digits ? `≈${number(x, bound < 1 ? Math.max(1, Math.floor(-Math.log10(bound))) : 0)}` : number(x, digits));
+  /* A number that is known up to a bound: marked, and with the digits that are certain, where the bound passes the last
+  one; with the bound itself where that is none. */
+  const roughly = (x, bound, digits = 3) => {
+    if (!(bound > 10 ** -digits) || Number.isNaN(x)) return number(x, digits);
+    return bound > 0.1 ? `≈${number(x, 1)}±${number(Math.ceil(10 * bound) / 10, 1)}` : `≈${number(x, Math.floor(-Math.log10(bound)))}`;
+  };
   const many = (x) => Math.round(x).toLocaleString("en");
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const sourceName = (name) => (name === "teacher 0" && teachers.length === 1 ? "teacher" : name);
