@@ -134,7 +134,7 @@
     const box = make("input", { type: "number", value, min: low, max: each.high, step: "any", "aria-label": `${each.name}, as a number` });
     const refused = make("span", { class: "flag", role: "status" });
     const allow = (isGood) => { box.setAttribute("aria-invalid", String(!isGood)); refused.textContent = isGood ? "" : `${bounds}; not used`; };
-    const slider = make("input", { type: "range", min: low, max: high, step: (high - low) / 200, value, "aria-label": each.name });
+    const slider = make("input", { type: "range", min: low, max: high, step: each.open ? low : (high - low) / 200, value, "aria-label": each.name });
     slider.addEventListener("input", () => { box.value = Number(slider.value).toPrecision(4) / 1; allow(true); set(Number(slider.value)); });
     box.addEventListener("input", () => {
       const given = Number(box.value);
