@@ -11,7 +11,7 @@ from qtarget.job.inspection.inspect_job import inspect_trainer
 from qtarget.job.inspection.row_audit import audit_rows
 from qtarget.job.inspection.row_evidence import CandidateTarget, RowStatistic, candidate_targets, row_interval
 from qtarget.job.inspection.token_kinds import token_kind
-from qtarget.job.inspection.token_texts import candidate_texts, excerpt, said_spans, token_texts
+from qtarget.job.inspection.token_texts import candidate_texts, said_before, said_spans, token_texts
 from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows, choose_rows
 from qtarget.target.types import IGNORED
 
@@ -123,15 +123,15 @@ CHAT = [
 def test_an_excerpt_is_of_the_turn_and_the_one_before_without_the_templates_words():
     spans = said_spans(CHAT, [text in ("<s>", "<e>") for text in CHAT])
     assert spans == [(4, 6), (11, 14), (20, 24)]
-    assert excerpt(CHAT, spans, 20, 40) == "Table 13? ¦ "
-    assert excerpt(CHAT, spans, 21, 40) == "Table 13? ¦ 1"
-    assert excerpt(CHAT, spans, 24, 40) == "Table 13? ¦ 12: 6"
-    assert excerpt(CHAT, spans, 24, 8) == "…13? ¦ …2: 6"
-    assert excerpt(CHAT, spans, 5, 40) == "Be"
+    assert said_before(CHAT, spans, 20, 40) == "Table 13? ¦ "
+    assert said_before(CHAT, spans, 21, 40) == "Table 13? ¦ 1"
+    assert said_before(CHAT, spans, 24, 40) == "Table 13? ¦ 12: 6"
+    assert said_before(CHAT, spans, 24, 8) == "…13? ¦ …2: 6"
+    assert said_before(CHAT, spans, 5, 40) == "Be"
     plain = ["user", "\n", "w1", " w2"]  # no template: nothing is a speaker's name
     assert said_spans(plain, [False] * 4) == [(0, 4)]
-    assert excerpt(plain, [(0, 4)], 3, 40) == "user\nw1"
-    assert excerpt(plain, [], 0, 40) == ""
+    assert said_before(plain, [(0, 4)], 3, 40) == "user\nw1"
+    assert said_before(plain, [], 0, 40) == ""
 
 
 def test_contradicted_labels_stand_row_by_row_and_tell_what_they_follow():

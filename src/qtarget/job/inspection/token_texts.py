@@ -16,7 +16,7 @@ HALF_CHARACTER = "\ufffd"
 SPEAKER = re.compile(r"\s*(system|developer|user|human|assistant|model|tool)\s*(\n\s*|$)")
 """How a chat template writes who speaks, after one of its tokens."""
 TURNS_MEET = " ¦ "
-"""Between two turns of an excerpt."""
+"""Between two turns."""
 
 
 def token_texts(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -58,7 +58,7 @@ def said_spans(texts: Sequence[str], is_mark: Sequence[bool]) -> list[tuple[int,
     return spans
 
 
-def excerpt(texts: Sequence[str], spans: Sequence[tuple[int, int]], place: int, length: int) -> str:
+def said_before(texts: Sequence[str], spans: Sequence[tuple[int, int]], place: int, length: int) -> str:
     """What is said before a token: the end of its turn up to it, which may take most of the length, and the end of the
     turn before."""
     told = ["".join(texts[start : min(stop, place)]).lstrip() for start, stop in spans if start <= place][-2:]

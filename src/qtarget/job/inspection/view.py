@@ -14,7 +14,7 @@ from qtarget.job.inspection.findings import Findings, MethodFigures, SurestToken
 from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.row_evidence import RowStatistic
 from qtarget.job.inspection.token_table import CONFLICT, CONTRADICTION
-from qtarget.job.inspection.token_texts import excerpt, shown_token
+from qtarget.job.inspection.token_texts import said_before, shown_token
 from qtarget.target.hyperparameter_words import setting_words
 from qtarget.target.hyperparameters import hyperparameters
 
@@ -172,7 +172,7 @@ def _of_how_many(found: Findings) -> str:
 def _sure_lines(inspection: Inspection, each: SurestToken) -> Text:
     """A contradicted label in what is said there, and below it what the teacher would have."""
     table, row = inspection.table, [number for number, _ in inspection.findings.rows].index(each.row)
-    before = shown_token(excerpt(table.texts[row], table.said[row], each.token - 1, CONTEXT))
+    before = shown_token(said_before(table.texts[row], table.said[row], each.token - 1, CONTEXT))
     name = _named(inspection.findings, [each.row])
     return Text.assemble(
         (f"row {name:<6} ", "dim"),

@@ -256,9 +256,9 @@
   }
 
   /* What is said before a token: the end of its turn up to it, which gets most of the length, and of the turn before; the
-  twin of `excerpt` of the Python side. */
+  twin of `said_before` of the Python side. */
   const endOf = (words, length) => (words.length > length ? `…${words.slice(-length)}` : words);
-  function excerpt(s, length) {
+  function saidBefore(s, length) {
     const { texts, said } = store.rows[s.row];
     const told = said.filter(([start]) => start <= s.place).slice(-2).map(([start, stop]) => texts.slice(start, Math.min(stop, s.place)).join("").replace(/^[\s↵]+/, ""));
     const own = endOf(told.pop() || "", told.length ? Math.floor(0.6 * length) : length);
@@ -269,7 +269,7 @@
   function sentence(s, instead) {
     const row = store.rows[s.row], [, stop] = row.said.find(([start, stop]) => start <= s.place && s.place < stop) || [0, 0];
     const oneLine = (words) => words.replaceAll("↵\n", "↵ "), after = row.texts.slice(s.place + 1, stop).join("").slice(0, 30);
-    const parts = [make("span", { class: "soft" }, `${row.number}  `), oneLine(excerpt(s, 110)), make("b", null, oneLine(labelText(s))), oneLine(after)];
+    const parts = [make("span", { class: "soft" }, `${row.number}  `), oneLine(saidBefore(s, 110)), make("b", null, oneLine(labelText(s))), oneLine(after)];
     if (instead) parts.push(make("span", { class: "to" }, `   ${instead}`), s.follows ? make("span", { class: "soft" }, ` (${AFTER})`) : "");
     return make("li", null, make("button", { type: "button", dir: "auto", "data-token": s.at, onclick: () => pin(s.at, true) }, ...parts));
   }
@@ -444,7 +444,7 @@
     const order = s.student.map((_, k) => k).sort((a, b) => Math.max(...series.map(([, , v]) => v[b])) - Math.max(...series.map(([, , v]) => v[a])));
     const first = order.slice(0, 9);
     if (!first.includes(s.label)) first[first.length - 1] = s.label;
-    const context = make("div", { class: "text context", dir: "auto" }, excerpt(s, innerWidth > 900 ? 200 : 90), make("b", null, labelText(s)));
+    const context = make("div", { class: "text context", dir: "auto" }, saidBefore(s, innerWidth > 900 ? 200 : 90), make("b", null, labelText(s)));
     const off = looseness(s, target), isRough = Math.max(...target.bound) > 1e-4;
     const facts = [["p_y", number(s.p, 4)], ["rank", many(s.rank)], ["entropy", number(s.entropy, 2)], ...(s.teachers.length ? [["teacher's p_y", number(teacherP(s), 4)]] : []),
       ["trust γ", number(target.trust)], ["scale s", number(target.scale)], ["pull", roughly(target.gradient, off.gradient)], ["KL(Q‖p)", roughly(target.kl, off.kl)]];
