@@ -21,6 +21,7 @@ from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
 from qtarget.job.inspection.html_page.target_page import write_target_page
 from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
+from qtarget.job.inspection.likeliest_tokens import Keeping
 from qtarget.job.inspection.open_methods import not_moved
 from qtarget.job.inspection.token_table import map_regions
 
@@ -34,6 +35,8 @@ WIDER = """() => [...document.querySelectorAll("body *")].filter((node) =>
     node.getBoundingClientRect().right > innerWidth + 1 && !node.closest(".scroll, #row-list, .list, .u-wrap")
 ).map((node) => `${node.tagName} #${node.id} .${node.className} ${node.getBoundingClientRect().right}`).slice(0, 20)"""
 """What stands out of the screen on the right, but for what scrolls by itself."""
+TOO_WIDE = """() => [...document.querySelectorAll("table, canvas")].map((node) => [node.getBoundingClientRect().right,
+    node.parentElement.id || node.parentElement.parentElement.id]).filter(([right]) => right > innerWidth)"""
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 HOSTILE = [
     "<script>window.pwned=1;alert(1)</script>",
@@ -206,17 +209,87 @@ def test_a_token_is_shown_under_every_method(browser, of_lab):
     at = seen.page.evaluate("qtargetPage.state.token")
     assert seen.page.locator("#every-method").get_attribute("open") is not None
     below = "(a, b) => (document.querySelector(a).compareDocumentPosition(document.querySelector(b)) & 4) > 0"
-    assert seen.page.evaluate(f"({below})('#every-method', '#token tr.label')")
+    assert seen.page.evaluate(f"({below})('#token tr.label', '#every-method')")
     lines = seen.page.locator("#every-method tbody tr").all_inner_texts()
     assert len(lines) == len(made.found.open.methods)
+    heads = seen.page.locator("#every-method th").all_inner_texts()
+    assert [each.split(" “")[0] for each in heads] == ["method", "trust", "label", "teacher's", "pull"]
     for line in lines:
         name, trust, label, *_ = line.split("\t")
+        name, *mark = name.split()
         q, wanted, _ = from_stored(made, name, {})[at]
+        assert mark == ["improper"] * bool(q.min() < -1e-6)
         s = seen.page.evaluate(f"(({{row, place}}) => [row, place])(qtargetPage.tokens[{at}])")
         token = int(made.found.rows[s[0]].row.ids[s[1]])
         if name != "excess-loss-selected":
             assert float(trust) == pytest.approx(float(wanted), abs=6e-4, rel=1e-3)
             assert float(label) == pytest.approx(float(q[token]), abs=6e-4, rel=1e-3)
+    move(seen.page, "target-sft", "eta", 1)  # the chosen method stands first, as the menu has it
+    first = seen.page.locator("#every-method tbody tr").first
+    assert first.get_attribute("class") == "chosen"
+    name, trust, label, _, pull = first.inner_text().split("\t")
+    assert (name, pull) == ("target-sft", seen.page.inner_text('[data-fact="pull"]'))
+    assert float(label) == pytest.approx(float(from_stored(made, "target-sft", {"eta": 1})[at][0][token]), abs=6e-4)
+    assert "target-sft as the menu has it now" in seen.page.inner_text("#every-method")
+    assert "not this table" in seen.page.inner_text("#methods-body")
+    move(seen.page, "gem", "beta", 0.7)
+    seen.page.select_option("#method", "gem")
+    assert seen.page.locator("#every-method tbody tr").first.inner_text().startswith("gem")
+    assert seen.faults == []
+
+
+def test_what_the_page_cannot_know_is_shown_with_the_digits_that_it_knows(browser, tmp_path):
+    page = tmp_path / "inspect.html"
+    write_target_page(page, inspect_trainer(looked_at.trainer(), 4, 0, Keeping(6, 0.9)))
+    seen = Seen(browser, page)
+    seen.page.select_option("#method", "target-sft")
+    at = seen.page.evaluate("qtargetPage.state.token")
+    q, bound, ids = seen.page.evaluate(f"""(({{q, bound}}, s) => [q, bound, s.candidates.map((k) =>
+        String(qtargetPage.store.ids[k]))])(qtargetPage.state.targets[{at}], qtargetPage.tokens[{at}])""")
+    assert max(bound) > 1e-4
+    for line in seen.page.locator("#token tr[data-candidate]").all():
+        k = ids.index(line.get_attribute("data-candidate"))
+        shown = line.locator("td").last.inner_text()
+        assert shown.startswith("≈") == (bound[k] > 1e-4)
+        value, _, off = shown.strip("≈").partition("±")
+        digits = len(value.split(".")[1])
+        assert float(value) == pytest.approx(q[k], abs=0.51 * 10**-digits)
+        assert bound[k] <= float(off or 10**-digits)
+    assert "right to its digits" in seen.page.inner_text("#rough")
+    assert "≈" in seen.page.locator("#every-method tr.chosen").inner_text()
+    assert "≈" not in seen.page.locator("#every-method tbody tr").filter(has_text="dft").first.inner_text()
+    assert seen.faults == []
+
+
+def test_a_number_that_is_refused_says_so_and_the_runs_own_come_back(browser, of_lab):
+    seen = Seen(browser, of_lab[1])
+    page, back = seen.page, seen.page.locator("#back")
+    settings = lambda: page.evaluate("qtargetPage.state.settings")  # noqa: E731
+    own = settings()
+    assert not back.is_visible()
+    assert page.locator('#settings input[type="range"][aria-label="teacher_temperature"]').input_value() == "1"
+    for name, value, says in (
+        ("eta", "7", "from 0 to 1"),
+        ("eta", "", "from 0 to 1"),
+        ("teacher_temperature", "0", "above 0"),
+    ):
+        box = page.locator(f'#settings input[aria-label="{name}, as a number"]')
+        box.fill(value)
+        assert box.get_attribute("aria-invalid") == "true"
+        assert says in page.inner_text("#settings")
+        assert settings() == own
+        box.fill("0.25")
+        assert box.get_attribute("aria-invalid") == "false"
+        assert says not in page.inner_text("#settings")
+        assert settings()[name] == 0.25
+        back.click()
+        assert settings() == own
+        assert not back.is_visible()
+    assert page.input_value('#settings input[aria-label="eta, as a number"]') == str(own["eta"])
+    for name in ("target-sft", "idft"):
+        page.select_option("#method", name)
+        assert qt.method(name).use_when in page.inner_text("#method-gloss")
+        assert qt.method(name).source in page.locator(f'#methods-body [data-method="{name}"]').get_attribute("title")
     assert seen.faults == []
 
 
@@ -235,6 +308,7 @@ def test_a_region_opens_its_own_tokens(browser, of_lab):
         assert len(opened) == min(len(expected), 200)
         sample = sum(random[row] for row in table.row)
         assert f"{100 * len(expected) / sample:.1f}% of tokens" in button.inner_text()
+        assert f"{100 * made.findings.methods[0].by_region[region]:.1f}% of the pull" in button.inner_text()
         button.click()
     assert seen.faults == []
 
@@ -251,7 +325,14 @@ def test_filters_keys_and_links_open_the_right_tokens(browser, of_lab):
     seen.page.locator("#teacher-body .list button").first.click()
     surest = made.findings.surest[0]
     at = seen.page.evaluate("(({row, place}) => [row, place])(qtargetPage.tokens[qtargetPage.state.token])")
-    assert at == [surest.row, surest.token]
+    assert at == [[row.row.number for row in made.found.rows].index(surest.row), surest.token - 1]
+    assert surest.instead == made.trainer.text_tokenizer.decode([surest.instead_id])
+    shown = len(made.findings.surest)
+    assert f"{shown} of {made.findings.contradictions}" in seen.page.inner_text("#teacher-body") or shown < 40
+    assert seen.page.locator("#teacher-body .list button").count() == shown
+    follows = [each.follows for each in made.findings.surest]
+    lines = seen.page.locator("#teacher-body .list button").all_inner_texts()
+    assert ["after an earlier contradicted" in line for line in lines] == follows
     row = seen.page.locator("#row-list article:not([hidden]) .text").first
     row.focus()
     seen.page.keyboard.press("ArrowRight")
@@ -259,6 +340,19 @@ def test_filters_keys_and_links_open_the_right_tokens(browser, of_lab):
     seen.page.keyboard.press("ArrowRight")
     assert seen.page.evaluate("qtargetPage.state.token") == first + 1
     assert seen.page.locator(".t.here").get_attribute("data-token") == str(first + 1)
+    of = seen.page.evaluate(
+        f"qtargetPage.tokens.filter((s) => s.row === qtargetPage.tokens[{first}].row).map((s) => s.at)"
+    )
+    order = seen.page.eval_on_selector_all(
+        "#row-list article:not([hidden])", "nodes => nodes.map((node) => Number(node.dataset.row))"
+    )
+    row_now = lambda: seen.page.evaluate("qtargetPage.tokens[qtargetPage.state.token].row")  # noqa: E731
+    for key, token in (("End", of[-1]), ("Home", of[0]), ("End", of[-1])):
+        seen.page.keyboard.press(key)
+        assert seen.page.evaluate("qtargetPage.state.token") == token
+    for key, place in (("ArrowRight", 1), ("ArrowLeft", 0), ("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1)):
+        seen.page.keyboard.press(key)
+        assert row_now() == order[place]
     seen.page.locator('#methods-body button[data-method="kd"]').click()
     assert seen.page.input_value("#method") == "kd"
     assert seen.faults == []
@@ -300,14 +394,18 @@ def test_a_chosen_token_stays_until_another_is_chosen_or_escape(browser, of_lab)
 
 
 def test_the_first_screen_says_what_the_teacher_contradicts_and_leads_there(browser, of_lab):
-    seen = Seen(browser, of_lab[1])
+    made, path = of_lab
+    seen = Seen(browser, path)
     page = seen.page
     assert page.locator("h1 code").inner_text() == "student"
     against = page.evaluate("""() => qtargetPage.tokens.filter((s) => Math.exp(s.teacherLogps[0][s.label]) < 0.1
         && Math.exp(Math.max(...s.teacherLogps[0])) >= 0.5).map((s) => s.at)""")
     everything = page.evaluate("qtargetPage.tokens.length")
     glance = page.locator("#glance")
-    assert f"The teacher contradicts {len(against)} of {everything:,} learned tokens here" in glance.inner_text()
+    assert f"The teacher contradicts {len(against)} of the {everything:,} learned tokens here" in glance.inner_text()
+    shown_rows, all_rows = len(made.findings.rows), made.findings.audit.rows
+    assert f"of the {shown_rows} rows of this page" in glance.inner_text()
+    assert f"The other {all_rows - shown_rows} of {all_rows} rows were not read" in glance.inner_text()
     assert glance.bounding_box()["y"] + glance.bounding_box()["height"] < WIDE["height"] / 2
     meanings = page.inner_text("#meanings")
     for word in ("p_y", "trust γ", "target Q", "scale s", "label", "pull", "KL(Q‖p)", "contradicted"):
@@ -318,12 +416,37 @@ def test_the_first_screen_says_what_the_teacher_contradicts_and_leads_there(brow
     surest = page.evaluate(
         f"""(() => {{ const sums = qtargetPage.store.rows.map(() => 0); {against}.forEach((at) => {{
         const s = qtargetPage.tokens[at], logps = s.teacherLogps[0];
-        sums[s.row] += Math.exp(Math.max(...logps)) - Math.exp(logps[s.label]); }}); return sums; }})()"""
+        sums[s.row] = Math.max(sums[s.row], Math.exp(Math.max(...logps)) - Math.exp(logps[s.label])); }});
+        return sums; }})()"""
     )
     assert [surest[row] for row in rows] == sorted(surest, reverse=True)
     glance.locator("button").click()
-    assert page.evaluate("qtargetPage.state.token") in against
+    surest_first = made.findings.surest[0]
+    opened = page.evaluate(
+        """(({tokens, store, state}) => { const s = tokens[state.token];
+        return [store.rows[s.row].number, s.place + 1, s.at]; })(qtargetPage)"""
+    )
+    assert opened[:2] == [surest_first.row, surest_first.token]
+    assert opened[2] in against
     assert is_in_list(page)
+    assert page.evaluate("document.activeElement.closest('article')?.id") == f"row-{surest_first.row}"
+    assert page.evaluate("document.querySelector('#row-list article:not([hidden])').id") == f"row-{surest_first.row}"
+    assert page.input_value("#colour") == "teacher"
+    walked = [opened[2]]
+    for _ in range(6):
+        page.keyboard.press("n")
+        walked.append(page.evaluate("qtargetPage.state.token"))
+    page.locator("#next").click()
+    page.locator("#previous").click()
+    assert page.evaluate("qtargetPage.state.token") == walked[-1]
+    assert is_in_list(page)
+    page.keyboard.press("p")
+    assert page.evaluate("qtargetPage.state.token") == walked[-2]
+    listed = page.eval_on_selector_all(
+        "#row-list article:not([hidden])", "nodes => nodes.map((node) => Number(node.dataset.row))"
+    )
+    in_order = sorted(against, key=lambda at: (listed.index(page.evaluate(f"qtargetPage.tokens[{at}].row")), at))
+    assert walked == in_order[:7]
     shown = page.eval_on_selector_all(
         "#row-list article:not([hidden])", "nodes => nodes.map((node) => Number(node.dataset.row))"
     )
@@ -391,6 +514,18 @@ def test_it_fits_the_screen_and_prints(browser, of_lab, scheme: str, width: str,
     assert dark != seen.page.evaluate(
         "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((x) => Number(x) < 60)"
     )
+    seen.page.click("#theme")
+    seen.page.emulate_media(media="print")
+    seen.page.set_viewport_size({"width": 720, "height": 1000})  # A4 within its margins
+    seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert seen.page.evaluate(TOO_WIDE) == []
+    assert seen.page.locator("#token tr.label").first.is_visible()
+    assert seen.page.locator("#every-method tr.chosen").is_visible()
+    assert not seen.page.locator("#walk").is_visible()
+    ground = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((x) => Number(x) {})"
+    assert seen.page.evaluate(ground.format("> 200"))
+    seen.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert seen.page.evaluate(ground.format("< 60")) == dark
     assert seen.page.pdf()[:5] == b"%PDF-"
     assert seen.faults == []
 

@@ -27,7 +27,7 @@ contradicts a label, and what that is evidence for. In FOLDER it writes
     qtarget inspect config.yaml --method target-sft --teacher TEACHER
 
 A quarter of the rows are the first ones, half are drawn at random, and a quarter
-are those that contradict the model most among --scan others; a set of no more
+are those that conflict with the model most among --scan others; a set of no more
 than --rows rows is shown whole. Nothing is trained.
 """
 

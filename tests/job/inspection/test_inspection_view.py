@@ -6,6 +6,7 @@ import pytest
 from job.inspection import looked_at
 from rich.console import Console
 
+from qtarget.job.inspection.findings import SurestToken
 from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
 from qtarget.job.inspection.view import inspection_view
 
@@ -42,3 +43,15 @@ def test_a_trust_beyond_one_is_told_as_none(made):
     words = said(made, methods=(method,))
     assert "beyond 1 " in words
     assert f"an improper target ({method.name} 2,031.6)" in words
+
+
+def test_contradicted_labels_are_told_row_by_row_with_how_many_there_are(made):
+    number, text = made.findings.rows[3][0], made.table.texts[3]
+    first = SurestToken("teacher 0", number, 3, text[2], "w9", 9, 0.001, 0.99, follows=False)
+    next_one = replace(first, token=4, label=text[3], follows=True)
+    words = said(made, surest=(first, next_one) * 5, contradictions=18, teacher="far/teacher")
+    assert "far/teacher" in words
+    assert "18 labels contradicted in the 8 rows that were read, the 8 surest" in words
+    told = f"row {number} {''.join(text[:2]).strip()}⟦{text[2]}⟧ 0.001, not ⟦w9⟧ 0.99"
+    assert words.count(told) == 4
+    assert words.count("0.99, after an earlier contradicted token of its row") == 4

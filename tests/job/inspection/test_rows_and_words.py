@@ -5,13 +5,13 @@ import pytest
 import tiny_models
 from job.inspection import looked_at
 
-from qtarget.job.inspection.findings import kind_figures
+from qtarget.job.inspection.findings import kind_figures, surest_against
 from qtarget.job.inspection.html_page.page_store import page_store, page_text
 from qtarget.job.inspection.inspect_job import inspect_trainer
 from qtarget.job.inspection.row_audit import audit_rows
 from qtarget.job.inspection.row_evidence import CandidateTarget, RowStatistic, candidate_targets, row_interval
 from qtarget.job.inspection.token_kinds import token_kind
-from qtarget.job.inspection.token_texts import candidate_texts, token_texts
+from qtarget.job.inspection.token_texts import candidate_texts, said_before, said_spans, token_texts
 from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows, choose_rows
 from qtarget.target.types import IGNORED
 
@@ -111,6 +111,47 @@ def test_texts_of_tokens_join_to_the_sentence(home):
         texts = candidate_texts(range(330), tokenizer, 330)
         assert len(texts) == 330
         assert all(texts.values())
+
+
+CHAT = [
+    *("<s>", "sys", "tem", "\n", "Be", " kind", "<e>", "\n"),
+    *("<s>", "user", "\n", "Table", " 13", "?", "<e>", "\n"),
+    *("<s>", "ass", "istant", "\n", "1", "2", ":", " 6", "<e>", "\n"),
+]
+
+
+def test_an_excerpt_is_of_the_turn_and_the_one_before_without_the_templates_words():
+    spans = said_spans(CHAT, [text in ("<s>", "<e>") for text in CHAT])
+    assert spans == [(4, 6), (11, 14), (20, 24)]
+    assert said_before(CHAT, spans, 20, 40) == "Table 13? ¦ "
+    assert said_before(CHAT, spans, 21, 40) == "Table 13? ¦ 1"
+    assert said_before(CHAT, spans, 24, 40) == "Table 13? ¦ 12: 6"
+    assert said_before(CHAT, spans, 24, 8) == "…13? ¦ …2: 6"
+    assert said_before(CHAT, spans, 5, 40) == "Be"
+    plain = ["user", "\n", "w1", " w2"]  # no template: nothing is a speaker's name
+    assert said_spans(plain, [False] * 4) == [(0, 4)]
+    assert said_before(plain, [(0, 4)], 3, 40) == "user\nw1"
+    assert said_before(plain, [], 0, 40) == ""
+
+
+def test_contradicted_labels_stand_row_by_row_and_tell_what_they_follow():
+    built = looked_at.trainer()
+    table = inspect_trainer(built, 8, 0).table
+    for row in table.rows:
+        row.numbers["teacher 0 logp_y"] = np.zeros(len(row.row.learned))
+    sure = {(2, 3): 0.9, (5, 1): 0.7, (5, 2): 1.0, (2, 4): 0.8, (6, 0): 0.95}
+    for (row, at), top in sure.items():
+        table.rows[row].numbers["teacher 0 logp_y"][at] = np.log(1e-4)
+        table.rows[row].numbers["teacher 0 top_logp"][at] = np.log(top)
+        table.rows[row].numbers["teacher 0 top"][at] = 7
+    found = surest_against(table, built.text_tokenizer, tiny_models.VOCAB)
+    told = [
+        (table.rows[row].row.number, int(table.rows[row].row.learned[at]) + 1, follows)
+        for row, at, follows in ((5, 1, False), (5, 2, True), (6, 0, False), (2, 3, False), (2, 4, True))
+    ]
+    assert [(each.row, each.token, each.follows) for each in found] == told
+    assert {(each.instead, each.instead_id) for each in found} == {(built.text_tokenizer.decode([7]), 7)}
+    assert found[0].label == table.texts[5][found[0].token - 1]
 
 
 def test_hidden_characters_are_spelled_out_and_line_breaks_seen():

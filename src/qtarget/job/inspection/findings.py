@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from qtarget.job.inspection.measured_rows import MeasuredSet
 from qtarget.job.inspection.row_audit import Audit
@@ -12,6 +13,7 @@ from qtarget.job.inspection.row_evidence import CandidateTarget, RowStatistic
 from qtarget.job.inspection.row_forward import PROGRESS_SHOWN
 from qtarget.job.inspection.token_kinds import TOKEN_KINDS
 from qtarget.job.inspection.token_table import TokenTable, map_regions
+from qtarget.job.inspection.token_texts import candidate_texts
 
 FAR_ABOVE = 3.0
 """Nats by which a kind of token stands out of all others: it is twenty times less probable."""
@@ -69,15 +71,23 @@ class TeacherFigures:
 
 @dataclass(frozen=True)
 class SurestToken:
-    """A label that a source contradicts. row: place among the measured rows; token: place in it."""
+    """A label that a source contradicts.
+
+    Attributes:
+        row: its number in the prepared set.  token: its place in the row.  Both are counted from 1.
+        label, instead: texts of the label and of the source's likeliest token; instead_id is that one's id.
+        follows: whether an earlier token of the row is contradicted too, so that this one may follow from it.
+    """
 
     source: str
     row: int
     token: int
     label: str
-    instead: int
+    instead: str
+    instead_id: int
     p_label: float
     p_instead: float
+    follows: bool
 
 
 @dataclass(frozen=True)
@@ -106,9 +116,11 @@ class Findings:
         methods, closed: the methods shown, and why others are not.
         token_shares: of the tokens in each region of the map.
         teachers, surest, kinds, statistics, candidates: as their classes say.
+        contradictions: labels of all measured rows that teachers contradict; `surest` has some of them.
         batch_rows: rows in a micro-batch, for methods that look at one.
         places: of the rows that are named here, by number, where they stand in their files: "train.jsonl, line 13";
             empty where that is not known.
+        teacher: as the configuration names it; "" where it names none.
     """
 
     model: str
@@ -122,11 +134,13 @@ class Findings:
     token_shares: tuple[float, ...]
     teachers: tuple[TeacherFigures, ...]
     surest: tuple[SurestToken, ...]
+    contradictions: int
     kinds: tuple[KindFigures, ...]
     statistics: tuple[RowStatistic, ...]
     candidates: tuple[CandidateTarget, ...]
     batch_rows: int
     places: Mapping[int, str] = field(default_factory=dict)
+    teacher: str = ""
 
     @property
     def sample_words(self) -> str:
@@ -192,19 +206,32 @@ def teacher_figures(table: TokenTable) -> tuple[TeacherFigures, ...]:
     return tuple(made)
 
 
-def surest_against(table: TokenTable) -> tuple[SurestToken, ...]:
-    """Of all measured rows, the labels that sources contradict, those first of which they are surest."""
+def surest_against(table: TokenTable, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> tuple[SurestToken, ...]:
+    """Of all measured rows, the labels that sources contradict and of which they are surest, row by row: the row of the
+    surest one first, a row's own in their order."""
     made = []
     for name in table.teachers:
         label, top = (np.exp(table.number(f"{name} {part}").astype(float)) for part in ("logp_y", "top_logp"))
-        tops = table.number(f"{name} top")
+        against, tops = table.contradicted(name).nonzero()[0], table.number(f"{name} top")
+        first = dict(zip(table.row[against[::-1]].tolist(), against[::-1].tolist(), strict=True))
+        surest = against[np.argsort(-(top - label)[against], kind="stable")][:SUREST].tolist()
+        rows = list(dict.fromkeys(table.row[surest].tolist()))
         places = np.concatenate([row.row.learned for row in table.rows])
-        against = table.contradicted(name).nonzero()[0]
-        for at in against[np.argsort(-(top - label)[against], kind="stable")][:SUREST]:
-            row, token = int(table.row[at]), int(places[at])
-            text = table.texts[row][token]
-            made.append(SurestToken(name, row, token, text, int(tops[at]), float(label[at]), float(top[at])))
+        texts = candidate_texts(tops[surest].tolist(), tokenizer, vocabulary)
+        for at in sorted(surest, key=lambda at: (rows.index(table.row[at]), at)):
+            row, token, instead = int(table.row[at]), int(places[at]), int(tops[at])
+            made.append(
+                SurestToken(
+                    name, table.rows[row].row.number, token + 1, table.texts[row][token], texts[instead], instead,
+                    float(label[at]), float(top[at]), at > first[row],
+                )
+            )  # fmt: skip
     return tuple(made)
+
+
+def contradictions(table: TokenTable) -> int:
+    """How many labels of all measured rows teachers contradict."""
+    return sum(int(table.contradicted(name).sum()) for name in table.teachers)
 
 
 def kind_figures(table: TokenTable) -> tuple[KindFigures, ...]:

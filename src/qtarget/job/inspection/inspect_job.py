@@ -7,6 +7,7 @@ from qtarget.job.build import build_trainer, remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.inspection.findings import (
     Findings,
+    contradictions,
     kind_figures,
     method_figures,
     surest_against,
@@ -23,6 +24,7 @@ from qtarget.job.inspection.token_table import TokenTable, map_regions, token_ta
 from qtarget.job.inspection.trained_rows import TrainedRows, choose_rows
 from qtarget.job.teacher_mass import mass_warnings
 from qtarget.train import TargetSFTTrainer
+from qtarget.train.build_sources import as_teachers
 from qtarget.train.end_of_turn import end_tokens
 
 
@@ -64,7 +66,9 @@ def inspect_job(job: Job, rows: int, scan: int) -> Inspection:
         trainer = build_trainer(job)
     made = inspect_trainer(trainer, rows, scan, model=str(job.given["model"]))
     places = row_lines(job, trainer.row_counts.get("train"), made.prepared, made.findings.named)
-    return replace(made, findings=replace(made.findings, places=places))
+    named = job.given.get("teacher") or job.given.get("teacher_cache") or ()
+    teacher = ", ".join(map(str, as_teachers(named)))
+    return replace(made, findings=replace(made.findings, places=places, teacher=teacher))
 
 
 def inspect_trainer(
@@ -101,7 +105,8 @@ def inspect_trainer(
         found.open.closed,
         token_shares(sample),
         teacher_figures(sample),
-        surest_against(table),
+        surest_against(table, trainer.text_tokenizer, found.vocabulary),
+        contradictions(table),
         kind_figures(sample),
         tuple(statistics),
         tuple(candidate_targets(statistics, bool(table.teachers))),

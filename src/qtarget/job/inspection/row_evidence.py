@@ -73,7 +73,7 @@ def row_statistics(table: TokenTable) -> list[RowStatistic]:
     """The statistics of the random rows."""
     p_y, nll = table.p_y, -table.number("logp_y")
     found = [
-        _mean(table, "nll", "loss of the rows under the student, nats a token", nll, NLL_SEEN),
+        _mean(table, "nll", "loss of the rows under the model, nats a token", nll, NLL_SEEN),
         _mean(table, "p_y", "mean p_y", p_y, PRIOR_SEEN),
         _mean(table, "p_y below 0.1", "tokens with p_y below 0.1", p_y < 0.1, PRIOR_SEEN),
         _mean(table, "p_y above 0.9", "tokens with p_y above 0.9", p_y > 0.9, PRIOR_SEEN),
@@ -93,11 +93,11 @@ def _of_teacher(table: TokenTable, teacher: str, name: str) -> list[RowStatistic
     contradicted = table.contradicted(teacher)
     return [
         _mean(table, f"{teacher} nll", f"loss of the rows under the {name}, nats a token", nll, TEACHER_SEEN),
-        _mean(table, f"{teacher} gain", "how much lower that is than the student's", gain, TEACHER_SEEN),
+        _mean(table, f"{teacher} gain", "how much lower that is than the model's", gain, TEACHER_SEEN),
         _mean(
             table,
             f"{teacher} overlap",
-            f"mass that student and {name} share",
+            f"mass that model and {name} share",
             table.number(f"{teacher} overlap"),
             OVERLAP_SEEN,
         ),
@@ -141,11 +141,11 @@ def candidate_targets(statistics: list[RowStatistic], has_teacher: bool) -> list
     gain, interval = values["teacher 0 gain"], intervals["teacher 0 gain"]
     by = f"by {abs(gain):.2f} nats a token"
     if interval is None or interval.low <= 0 <= interval.high:
-        eta, why = 0.5, "whether the teacher finds these rows likelier than the student is not clear"
+        eta, why = 0.5, "whether the teacher finds these rows likelier than the model is not clear"
     elif gain > 0:
-        eta, why = 0.5, f"the teacher finds these rows likelier than the student does, {by}"
+        eta, why = 0.5, f"the teacher finds these rows likelier than the model does, {by}"
     else:
-        eta, why = 0.2, f"the teacher finds these rows less likely than the student does, {by}"
+        eta, why = 0.2, f"the teacher finds these rows less likely than the model does, {by}"
     guided = CandidateTarget(
         f"method: target-sft\neta: {eta}", f"{why}; {values['teacher 0 contradicts']:.0%} contradicted"
     )

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qtarget.job.inspection.measured_rows import MeasuredRow, MeasuredSet
 from qtarget.job.inspection.token_kinds import token_kind
-from qtarget.job.inspection.token_texts import token_texts
+from qtarget.job.inspection.token_texts import said_spans, token_texts
 
 P_EDGES = (0.0, 0.1, 0.5, 0.9, 1.0)
 ENTROPY_EDGES = (0.0, 1.0, 2.0, np.inf)
@@ -39,12 +39,14 @@ class TokenTable:
         row: [N] places in `rows`.
         rows: the rows that they are of.
         texts: of each row, all its tokens.
+        said: of each row, the stretches of it that its turns say, as `said_spans` finds them.
         kinds: [N] of `token_kinds.TOKEN_KINDS`.
         sources: names of teachers and reference.
     """
 
     rows: Sequence[MeasuredRow]
     texts: Sequence[Sequence[str]]
+    said: Sequence[Sequence[tuple[int, int]]]
     row: np.ndarray
     kinds: np.ndarray
     sources: tuple[str, ...]
@@ -87,8 +89,8 @@ class TokenTable:
         places = [place for place, row in enumerate(self.rows) if row.row.why in ("random", "all")]
         inside = np.isin(self.row, places)
         renumbered = np.searchsorted(places, self.row[inside]) if places else self.row[inside]
-        rows, texts = [self.rows[p] for p in places], [self.texts[p] for p in places]
-        return TokenTable(rows, texts, renumbered, self.kinds[inside], self.sources)
+        rows, texts, said = ([part[p] for p in places] for part in (self.rows, self.texts, self.said))
+        return TokenTable(rows, texts, said, renumbered, self.kinds[inside], self.sources)
 
 
 def map_regions() -> list[Region]:
@@ -105,5 +107,13 @@ def token_table(found: MeasuredSet, tokenizer: PreTrainedTokenizerBase, ends: se
         for row, text in zip(found.rows, texts, strict=True)
         for place in row.row.learned
     ]
+    added = tokenizer.added_tokens_decoder
+    marks = {*tokenizer.all_special_ids, *(token for token, each in added.items() if each.special)}
+    said = [
+        said_spans(text, [token in marks for token in row.row.ids.tolist()])
+        for row, text in zip(found.rows, texts, strict=True)
+    ]
     lengths = [len(row.row.learned) for row in found.rows]
-    return TokenTable(found.rows, texts, np.repeat(np.arange(len(lengths)), lengths), np.array(kinds), found.sources)
+    return TokenTable(
+        found.rows, texts, said, np.repeat(np.arange(len(lengths)), lengths), np.array(kinds), found.sources
+    )

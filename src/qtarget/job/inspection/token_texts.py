@@ -1,6 +1,8 @@
 """Tokens as texts that join to the sentence they stand in, with what cannot be seen spelled out."""
 
+import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
@@ -11,6 +13,10 @@ TOKENS_BEFORE = 8
 LONGEST_TOKEN = 200
 """Characters of one token that are shown."""
 HALF_CHARACTER = "\ufffd"
+SPEAKER = re.compile(r"\s*(system|developer|user|human|assistant|model|tool)\s*(\n\s*|$)")
+"""How a chat template writes who speaks, after one of its tokens."""
+TURNS_MEET = " ¦ "
+"""Between two turns."""
 
 
 def token_texts(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -30,6 +36,38 @@ def token_texts(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[
 def candidate_texts(ids: Iterable[int], tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> dict[int, str]:
     """Tokens that stand alone. One that is no text, or a row of the output layer without a token, has a name."""
     return {each: _candidate(each, tokenizer) for each in sorted(set(ids)) if each < vocabulary}
+
+
+def said_spans(texts: Sequence[str], is_mark: Sequence[bool]) -> list[tuple[int, int]]:
+    """Where a row's turns say something: tokens from a place up to another, without a template's own tokens, the names
+    of who speaks, and blank stretches.
+
+    Args:
+        texts: of each token.
+        is_mark: whether it is one of the template's.
+    """
+    marks = [-1, *(at for at, mark in enumerate(is_mark) if mark), len(texts)]
+    spans = []
+    for start, stop in pairwise(marks):
+        begin, text = start + 1, "".join(texts[start + 1 : stop])
+        named = SPEAKER.match(text) if start >= 0 else None
+        while named and begin < stop and sum(map(len, texts[start + 1 : begin + 1])) <= named.end():
+            begin += 1
+        if "".join(texts[begin:stop]).strip():
+            spans.append((begin, stop))
+    return spans
+
+
+def said_before(texts: Sequence[str], spans: Sequence[tuple[int, int]], place: int, length: int) -> str:
+    """What is said before a token: the end of its turn up to it, which may take most of the length, and the end of the
+    turn before."""
+    told = ["".join(texts[start : min(stop, place)]).lstrip() for start, stop in spans if start <= place][-2:]
+    own = _end_of(told.pop(), int(0.6 * length) if len(told) else length) if told else ""
+    return TURNS_MEET.join([*(_end_of(each.strip(), length - len(own)) for each in told), own])
+
+
+def _end_of(text: str, length: int) -> str:
+    return text if len(text) <= length else f"…{text[-length:]}"
 
 
 def shown_token(text: str) -> str:

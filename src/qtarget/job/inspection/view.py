@@ -9,19 +9,20 @@ from rich.table import Table
 from rich.text import Text
 
 import qtarget as qt
+from qtarget.console import visible
 from qtarget.job.inspection.findings import Findings, MethodFigures, SurestToken
 from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.row_evidence import RowStatistic
 from qtarget.job.inspection.token_table import CONFLICT, CONTRADICTION
-from qtarget.job.inspection.token_texts import candidate_texts, shown_token
+from qtarget.job.inspection.token_texts import said_before, shown_token
 from qtarget.target.hyperparameter_words import setting_words
 from qtarget.target.hyperparameters import hyperparameters
 
 SURE_SHOWN = 8
 ALWAYS_SET = ("target-sft", "kd-hybrid", "beyond-log")
 """Methods whose first hyperparameter stands beside their name."""
-CONTEXT = 28
-"""Characters of the sentence before a token."""
+CONTEXT = 54
+"""Characters of what is said before a token."""
 
 
 def inspection_view(inspection: Inspection) -> RenderableType:
@@ -145,8 +146,8 @@ def _kinds(found: Findings) -> Iterator[Any]:
 
 def _teachers(inspection: Inspection) -> Iterator[Any]:
     found = inspection.findings
-    yield _heading("teacher", "over the same tokens")
-    table = _grid("source", "its loss", "student's", "overlap", "same top", "contradicts", "kept")
+    yield _heading("teacher", f"over the same tokens{f'; {visible(found.teacher)}' if found.teacher else ''}")
+    table = _grid("source", "its loss", "model's", "overlap", "same top", "contradicts", "kept")
     for each in found.teachers:
         numbers = [f"{each.nll:.2f}", f"{each.student_nll:.2f}", f"{each.overlap:.2f}", f"{each.agrees:.0%}"]
         table.add_row(f"  {each.name}", *numbers, f"{each.contradicted:.1%}", f"{each.captured:.4f}")
@@ -154,25 +155,33 @@ def _teachers(inspection: Inspection) -> Iterator[Any]:
     for warning in inspection.thin_teachers:
         yield Padding(Text(warning, style="yellow"), (0, 0, 0, 2))
     if found.surest:
-        yield Text("  surest against the label (wrong labels, or a wrong teacher):", style="dim")
-    texts = candidate_texts(
-        [each.instead for each in found.surest[:SURE_SHOWN]], inspection.trainer.text_tokenizer,
-        inspection.found.vocabulary,
-    )  # fmt: skip
+        yield Padding(Text(_of_how_many(found), style="dim"), (0, 0, 0, 2))
     for each in found.surest[:SURE_SHOWN]:
-        yield _sure_line(inspection, each, texts[each.instead])
+        yield Padding(_sure_lines(inspection, each), (0, 0, 0, 2))
 
 
-def _sure_line(inspection: Inspection, each: SurestToken, instead: str) -> Text:
-    before = shown_token("".join(inspection.table.texts[each.row][: each.token]))[-CONTEXT:]
-    number = _named(inspection.findings, [inspection.findings.rows[each.row][0]])
+def _of_how_many(found: Findings) -> str:
+    shown = min(SURE_SHOWN, len(found.surest))
+    of = f"the {shown} surest, row by row; the page has all" if shown < found.contradictions else "row by row"
+    return (
+        f"{found.contradictions:,} labels contradicted in the {len(found.rows):,} rows that were read, {of}. A label "
+        "is wrong, or the teacher is, or an answer had gone wrong before."
+    )
+
+
+def _sure_lines(inspection: Inspection, each: SurestToken) -> Text:
+    """A contradicted label in what is said there, and below it what the teacher would have."""
+    table, row = inspection.table, [number for number, _ in inspection.findings.rows].index(each.row)
+    before = shown_token(said_before(table.texts[row], table.said[row], each.token - 1, CONTEXT))
+    name = _named(inspection.findings, [each.row])
     return Text.assemble(
-        (f"  row {number:<6}", "dim"),
-        (f"…{before:>{CONTEXT}}", "dim"),
-        (f"⟦{shown_token(each.label)}⟧ ", "red"),
-        f"{each.p_label:.3f}, not ",
-        (f"⟦{shown_token(instead)}⟧ ", "green"),
+        (f"row {name:<6} ", "dim"),
+        (before, "dim"),
+        (f"⟦{shown_token(each.label)}⟧", "red"),
+        f"\n{'':11}{each.p_label:.3f}, not ",
+        (f"⟦{shown_token(each.instead)}⟧ ", "green"),
         f"{each.p_instead:.2f}",
+        (", after an earlier contradicted token of its row" if each.follows else "", "dim"),
     )
 
 

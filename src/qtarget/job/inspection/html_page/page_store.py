@@ -73,7 +73,9 @@ def page_store(inspection: Inspection) -> PageStore:
         "sources": list(inspection.found.sources),
         "ids": ids.tolist(),
         "texts": [page_text(texts[each]) for each in ids.tolist()],
-        "rows": [_row(row, text) for row, text in zip(kept, inspection.table.texts[: len(kept)], strict=True)],
+        "rows": [
+            _row(row, inspection.table.texts[place], inspection.table.said[place]) for place, row in enumerate(kept)
+        ],
         "columns": {name: _packed(values) for name, values in columns.items()},
         "methods": methods,
         **_of_run(methods),
@@ -171,13 +173,14 @@ def _packed(values: np.ndarray) -> dict[str, str]:
     return {"kind": kind, "data": base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()}
 
 
-def _row(row: MeasuredRow, texts: Sequence[str]) -> dict[str, Any]:
+def _row(row: MeasuredRow, texts: Sequence[str], said: Sequence[tuple[int, int]]) -> dict[str, Any]:
     return {
         "number": row.row.number,
         "why": row.row.why,
         "group": row.group,
         "texts": [page_text(text) for text in texts],
         "learned": row.row.learned.tolist(),
+        "said": [list(span) for span in said],
     }
 
 

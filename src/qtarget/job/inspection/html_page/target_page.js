@@ -23,6 +23,12 @@
   }
   const number = (x, digits = 3) => (x === null || x === undefined || Number.isNaN(x) ? "–" : Math.abs(x) >= 1e4 ? x.toExponential(1) : x.toFixed(digits));
   const percent = (x, digits = 0) => (x === null || x === undefined || Number.isNaN(x) ? "–" : `${(100 * x).toFixed(digits)}%`);
+  /* A number that is known up to a bound: marked, and with the digits that are certain, where the bound passes the last
+  one; with the bound itself where that is none. */
+  const roughly = (x, bound, digits = 3) => {
+    if (!(bound > 10 ** -digits) || Number.isNaN(x)) return number(x, digits);
+    return bound > 0.1 ? `≈${number(x, 1)}±${number(Math.ceil(10 * bound) / 10, 1)}` : `≈${number(x, Math.floor(-Math.log10(bound)))}`;
+  };
   const many = (x) => Math.round(x).toLocaleString("en");
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const sourceName = (name) => (name === "teacher 0" && teachers.length === 1 ? "teacher" : name);
@@ -42,6 +48,8 @@
   /* ---- what the words mean */
   const MEANINGS = [
     ["label", "the token that the row has at this place"],
+    ["model", `the one that is trained, as it is before the first step; what methods say of themselves calls it the student`],
+    ...(teachers.length ? [["teacher", findings.teacher || "the one that the run learns from"]] : []),
     ["p_y", "the model's probability of the label"],
     ["entropy", "how unsure the model is, in nats; 0 where it is sure"],
     ["trust γ", "how much of the target is the label itself; the rest goes to model, teacher or reference"],
@@ -49,7 +57,7 @@
     ["scale s", "how strongly the method weighs this token"],
     ["pull", "the norm of the token's gradient, s(p − Q)"],
     ["KL(Q‖p)", "how far the target is from the model, in nats"],
-    ["confident conflict", `the model is sure of another token: p_y below ${page.conflict[0]}, entropy below ${page.conflict[1]}`],
+    ["confident conflict", `the model is sure of another token: p_y below ${page.conflict[0]}, entropy below ${page.conflict[1]}; the label may be right and new to it`],
     ...(teachers.length ? [["contradicted", `the teacher gives the label less than ${page.contradiction[0]} and another token at least ${page.contradiction[1]}`]] : []),
   ];
   const ABOUT = { ...Object.fromEntries(MEANINGS), rank: "the label's place among the model's tokens, 1 for the likeliest", "teacher's p_y": "the teacher's probability of the label", target: "the target Q" };
@@ -65,30 +73,41 @@
     Math.exp(Math.max(...s.teacherLogps[0])) >= page.contradiction[1];
   const sureness = (s) => (isContradicted(s) ? Math.exp(Math.max(...s.teacherLogps[0])) - teacherP(s) : 0);
   const againstRow = store.rows.map(() => 0);
-  tokens.forEach((s) => { againstRow[s.row] += sureness(s); });
+  tokens.forEach((s) => { s.follows = againstRow[s.row] > 0; againstRow[s.row] = Math.max(againstRow[s.row], sureness(s)); });
+  const [isMarked, marked] = teachers.length ? [isContradicted, "contradicted token"] : [isConflict, "confident conflict"];
+  const AFTER = "after an earlier contradicted token of its row";
+  const ofSurest = (each) => tokens.find((s) => store.rows[s.row].number === each.row && s.place + 1 === each.token);
   const regionOf = (s) => {
     const place = (edges, x) => { let i = 0; while (i + 2 < edges.length && x >= edges[i + 1]) i++; return i; };
     return place(page.entropy_edges, s.entropy) * (page.p_edges.length - 1) + place(page.p_edges, s.p);
   };
   const text = (candidate) => store.texts[candidate] || "∅";
+  const seen = (candidate) => text(candidate).replace("↵\n", "↵").replace(/\s/g, "␣");
   const labelText = (s) => store.rows[s.row].texts[s.place] || text(s.candidates[s.label]);
   const likeliest = (values) => values.reduce((best, value, k) => (value > values[best] ? k : best), 0);
 
   /* ---- the method and its hyperparameters */
   const methods = store.methods;
+  const runSettings = (method) => Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
+  const isMoved = () => JSON.stringify(state.settings) !== JSON.stringify(runSettings(state.method));
+  const gloss = (method) => `${method.source}. ${method.use_when}`;
 
   function chooseMethod(name, settings) {
     const method = methods.find((each) => each.name === name);
     if (!method) return;
     state.method = method;
-    state.settings = settings || Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
+    state.settings = settings || runSettings(method);
     $("method").value = name;
     drawSettings();
     recompute();
   }
 
   function drawSettings() {
-    $("settings").replaceChildren(...state.method.settings.map((each) => make("label", { title: each.about }, each.name, ...control(each))));
+    const back = state.method.name === findings.configured ? "back to the run's settings" : "back to its defaults";
+    $("settings").replaceChildren(...state.method.settings.map((each) => make("label", { title: each.about }, each.name, ...control(each))),
+      make("button", { type: "button", id: "back", hidden: "", onclick: () => chooseMethod(state.method.name) }, back));
+    $("method-gloss").replaceChildren(make("strong", null, state.method.name), `: ${gloss(state.method)}`);
+    $("method-gloss").title = gloss(state.method);
     $("method-note").textContent = noteOn(state.method);
     $("method-note").hidden = !$("method-note").textContent;
   }
@@ -111,19 +130,25 @@
     if (each.low === undefined || state.method.not_moved || (value !== null && typeof value === "object")) return [make("output", null, LiveTarget.settingWords(value))];
     const high = Math.min(each.high, Math.max(1, 4 * each.value));
     const low = each.open ? high / 200 : each.low;
+    const bounds = `${each.open ? "above" : "from"} ${each.low} to ${each.high}`;
     const box = make("input", { type: "number", value, min: low, max: each.high, step: "any", "aria-label": `${each.name}, as a number` });
-    const slider = make("input", { type: "range", min: low, max: high, step: (high - low) / 200, value, "aria-label": each.name });
-    slider.addEventListener("input", () => { box.value = Number(slider.value).toPrecision(4) / 1; set(Number(slider.value)); });
+    const refused = make("span", { class: "flag", role: "status" });
+    const allow = (isGood) => { box.setAttribute("aria-invalid", String(!isGood)); refused.textContent = isGood ? "" : `${bounds}; not used`; };
+    const slider = make("input", { type: "range", min: low, max: high, step: each.open ? low : (high - low) / 200, value, "aria-label": each.name });
+    slider.addEventListener("input", () => { box.value = Number(slider.value).toPrecision(4) / 1; allow(true); set(Number(slider.value)); });
     box.addEventListener("input", () => {
       const given = Number(box.value);
-      if (box.value !== "" && given >= each.low && given <= each.high && !(each.open && given === each.low)) { slider.value = given; set(given); }
+      const isGood = box.value !== "" && given >= each.low && given <= each.high && !(each.open && given === each.low);
+      allow(isGood);
+      if (isGood) { slider.value = given; set(given); }
     });
-    return [slider, box];
+    return [slider, box, refused];
   }
 
   let pending = 0;
   function recompute() {
     state.targets = LiveTarget.allTargets(tokens, state.method.name, state.settings);
+    $("back").hidden = !isMoved();
     if (state.token !== null) drawToken();
     cancelAnimationFrame(pending);
     pending = requestAnimationFrame(() => { drawRegions(); recolour(); markMethod(); });
@@ -140,7 +165,7 @@
     });
     const extremes = [["learn least", audit.least], ["learn most", audit.most]].map(([says, numbers]) =>
       make("details", null, make("summary", null, `rows that ${says}`), ...shownRows(numbers, numbers.length)));
-    const none = clean.length ? make("p", { class: "soft" }, `Looked for and not found: rows that ${clean.map((line) => line.says).join("; ")}.`) : null;
+    const none = clean.length ? make("details", { class: "soft" }, make("summary", null, `${clean.length} faults looked for and not found`), `Rows that ${clean.map((line) => line.says).join("; ")}.`) : null;
     $("audit-body").replaceChildren(...[heading, ...lines, ...extremes, none].filter(Boolean));
   }
 
@@ -148,7 +173,7 @@
     const rows = numbers.filter((n) => store.audit_rows[n]).map((n) => {
       const row = store.audit_rows[n], on = store.rows.findIndex((each) => each.number === n);
       const body = make("div", { class: "text", dir: "auto" }, ...row.stretches.map(([learned, part]) => make("span", { class: learned ? "learned" : "masked" }, part)));
-      const open = on >= 0 ? make("button", { type: "button", onclick: () => pin(firstOfRow[on], true) }, "its tokens") : null;
+      const open = on >= 0 ? make("button", { type: "button", onclick: () => pin(firstOfRow[on], true) }, "its tokens") : make("span", null, teachers.length ? "not read by model and teacher" : "not read by the model");
       return make("article", null, make("header", null, `row ${n}${findings.places[n] ? ` (${findings.places[n]})` : ""}: ${many(row.learned)} of ${many(row.tokens)} tokens learned`, open), body);
     });
     const others = numbers.filter((n) => !store.audit_rows[n]);
@@ -195,19 +220,21 @@
 
   function drawRegions() {
     const cells = page.regions.map(() => ({ tokens: 0, pull: 0 }));
-    let count = 0, pull = 0;
+    const measured = isMoved() || $("all-rows").checked ? null : findings.methods.find((each) => each.name === state.method.name);
+    let count = 0, pull = 0, off = 0;
     tokens.forEach((s, t) => {
       if (!inMap(s)) return;
       const cell = cells[regionOf(s)], g = state.targets[t].gradient;
-      cell.tokens += 1; count += 1; cell.pull += g; pull += g;
+      cell.tokens += 1; count += 1; cell.pull += g; pull += g; off += looseness(s, state.targets[t]).gradient;
     });
+    const about = off > 5e-4 * pull ? "≈" : "", share = (at) => (measured ? percent(measured.by_region[at], 1) : about + percent(cells[at].pull / (pull || 1), 1));
     const columns = page.p_edges.length - 1, span = (a, b) => (b === null ? `≥ ${a}` : `${a} – ${b}`);
-    const heads = page.p_edges.slice(0, -1).map((low, i) => make("th", { scope: "col" }, `p_y ${span(low, page.p_edges[i + 1])}`));
+    const heads = page.p_edges.slice(0, -1).map((low, i) => make("th", { scope: "col" }, `model's p_y ${span(low, page.p_edges[i + 1])}`));
     const lines = page.entropy_edges.slice(0, -1).map((low, line) => make("tr", null,
       make("th", { scope: "row" }, `entropy ${span(low, page.entropy_edges[line + 1])}`),
       ...page.regions.slice(line * columns, (line + 1) * columns).map((_, i) => {
         const at = line * columns + i, cell = cells[at];
-        const says = [`${percent(cell.tokens / Math.max(count, 1), 1)} of tokens`, make("br"), make("strong", null, `${percent(cell.pull / (pull || 1), 1)} of the pull`)];
+        const says = [`${percent(cell.tokens / Math.max(count, 1), 1)} of tokens`, make("br"), make("strong", null, `${share(at)} of the pull`)];
         const name = at === 0 ? [make("span", { class: "flag" }, "confident conflicts"), make("br")] : [];
         return make("td", null, make("button", { type: "button", "data-region": at, "aria-pressed": String(state.region === at), onclick: () => chooseRegion(at) }, ...name, ...says));
       })));
@@ -228,19 +255,29 @@
     $("region-tokens").replaceChildren(...(shown.length ? shown : [make("li", { class: "soft" }, "No token is there.")]));
   }
 
+  /* What is said before a token: the end of its turn up to it, which gets most of the length, and of the turn before; the
+  twin of `said_before` of the Python side. */
+  const endOf = (words, length) => (words.length > length ? `…${words.slice(-length)}` : words);
+  function saidBefore(s, length) {
+    const { texts, said } = store.rows[s.row];
+    const told = said.filter(([start]) => start <= s.place).slice(-2).map(([start, stop]) => texts.slice(start, Math.min(stop, s.place)).join("").replace(/^[\s↵]+/, ""));
+    const own = endOf(told.pop() || "", told.length ? Math.floor(0.6 * length) : length);
+    return [...told.map((words) => endOf(words.replace(/[\s↵]+$/, ""), length - own.length)), own].join(" ¦ ");
+  }
+
   /* A token in its sentence, as a button that opens it. */
   function sentence(s, instead) {
-    const row = store.rows[s.row].texts, from = Math.max(0, s.place - 14);
-    const before = row.slice(from, s.place).join(""), after = row.slice(s.place + 1, s.place + 5).join("");
-    const parts = [make("span", { class: "soft" }, `${store.rows[s.row].number}  `), (from ? "…" : "") + before.slice(-90), make("b", null, labelText(s)), after.slice(0, 30)];
-    if (instead) parts.push(make("span", { class: "to" }, `   ${instead}`));
+    const row = store.rows[s.row], [, stop] = row.said.find(([start, stop]) => start <= s.place && s.place < stop) || [0, 0];
+    const oneLine = (words) => words.replaceAll("↵\n", "↵ "), after = row.texts.slice(s.place + 1, stop).join("").slice(0, 30);
+    const parts = [make("span", { class: "soft" }, `${row.number}  `), oneLine(saidBefore(s, 110)), make("b", null, oneLine(labelText(s))), oneLine(after)];
+    if (instead) parts.push(make("span", { class: "to" }, `   ${instead}`), s.follows ? make("span", { class: "soft" }, ` (${AFTER})`) : "");
     return make("li", null, make("button", { type: "button", dir: "auto", "data-token": s.at, onclick: () => pin(s.at, true) }, ...parts));
   }
 
   /* ---- rows */
   const COLOURS = {
     mask: ["what is learned", null],
-    p: ["p_y: red where the model finds the label improbable", (s) => 1 - s.p],
+    p: ["p_y: the redder, the less probable the label is to the model, to e^−10", (s) => s.logp / -10],
     trust: ["trust γ under the method: green where the label is trusted", (s, target) => target.trust, true],
     gradient: ["pull: the norm of the token's gradient under the method", (s, target) => target.gradient / Math.SQRT2],
     kl: ["KL(Q‖p) under the method: how far the target is from the model", (s, target) => target.kl / 2],
@@ -299,22 +336,39 @@
       spans[t].style.backgroundColor = value ? `rgba(${shade}, ${(0.75 * x).toFixed(3)})` : "";
     }
   }
-  function recolour() { $("scale-note").textContent = `Colour: ${COLOURS[$("colour").value][0]}. Grey text is not learned.${teachers.length ? " Underlined: the teacher contradicts the token." : ""}`; visible.forEach(colourRow); }
+  function recolour() { $("scale-note").textContent = `Colour: ${COLOURS[$("colour").value][0]}. Grey text is not learned.${teachers.length ? " Underlined: the teacher contradicts the token." : ""}${$("against-only").checked ? " Faint: it does not." : ""}`; visible.forEach(colourRow); }
   function filterRows() {
     const why = $("why").value, against = $("against-only").checked;
     rowNodes.forEach((each, r) => { each.node.hidden = (why !== "every" && store.rows[r].why !== why) || (against && !againstRow[r]); });
     $("row-list").classList.toggle("against-only", against);
+    recolour();
   }
 
+  const rowsInOrder = () => [...$("row-list").children].filter((node) => !node.hidden).map((node) => Number(node.dataset.row));
+  const tokensOf = (r) => tokens.slice(firstOfRow[r], firstOfRow[r] + store.rows[r].learned.length);
+
+  /* On from the chosen token, over the rows as they are listed, to the next one that is a stop. */
+  function walk(way, isStop) {
+    const all = rowsInOrder().flatMap(tokensOf), from = all.findIndex((s) => s.at === state.token);
+    let i = from >= 0 ? from + way : way > 0 ? 0 : all.length - 1;
+    while (all[i] && !isStop(all[i])) i += way;
+    go(all[i]);
+  }
+  function go(s) { if (s) { pin(s.at, false); focusRow(s.row); showToken(s.at); } }
+  const focusRow = (r) => rowNodes[r].body.focus({ preventScroll: true });
+
   function step(event, r) {
-    const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!way) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const isStop = $("against-only").checked ? isContradicted : () => true, stops = (row) => tokensOf(row).filter(isStop);
+    const rows = rowsInOrder(), at = rows.indexOf(r), inRow = state.token !== null && tokens[state.token].row === r;
+    const along = (way) => (inRow ? walk(way, isStop) : go(stops(r)[0]));
+    const ways = {
+      ArrowRight: () => along(1), ArrowLeft: () => along(-1), Home: () => go(stops(r)[0]), End: () => go(stops(r).at(-1)),
+      ArrowDown: () => go(rows.slice(at + 1).flatMap(stops)[0]), ArrowUp: () => go(rows.slice(0, Math.max(at, 0)).map(stops).filter((each) => each.length).at(-1)?.[0]),
+    };
+    if (!ways[event.key]) return;
     event.preventDefault();
-    const inRow = state.token !== null && tokens[state.token].row === r;
-    const isIn = (t) => tokens[t] && tokens[t].row === r;
-    let next = inRow ? state.token + way : firstOfRow[r];
-    while ($("against-only").checked && isIn(next) && !isContradicted(tokens[next])) next += way;
-    if (tokens[next] && tokens[next].row === r) pin(next, false);
+    ways[event.key]();
   }
 
   /* ---- a token */
@@ -329,89 +383,115 @@
     drawToken();
   }
 
-  /* The row into the middle of the list, or to its top where the token's panel covers the rest, and the page stays where it is; rows above it may grow when they are drawn. */
-  function showRow(r, again = 3) {
-    const list = $("row-list"), [box, inner] = [rowNodes[r].node, list].map((each) => each.getBoundingClientRect());
-    list.scrollTop += box.top - inner.top - (innerWidth > 900 ? (list.clientHeight - box.height) / 2 : 0);
-    if (again) requestAnimationFrame(() => showRow(r, again - 1));
+  /* The token into the list's visible part, where it is not, and the page stays where it is; rows above it may grow when they are drawn. */
+  function showToken(t, again = 3) {
+    const list = $("row-list"), [box, inner, panel] = [spans[t], list, $("token")].map((each) => each.getBoundingClientRect());
+    const low = innerWidth > 900 ? inner.bottom : Math.min(inner.bottom, panel.top);
+    if (box.top < inner.top + 30 || box.bottom > low - 30) list.scrollTop += box.top - (inner.top + Math.max(low, inner.top + 120)) / 2;
+    if (again) requestAnimationFrame(() => { if (state.token === t) showToken(t, again - 1); });
   }
 
-  /* The surest contradicted token, among its like. */
+  /* The contradicted tokens alone, those first of which the teacher is surest. */
   function openAgainst() {
     $("against-only").checked = true;
     $("order").value = "against";
+    $("colour").value = "teacher";
     orderRows(); filterRows();
-    const surest = tokens.reduce((a, b) => (sureness(b) > sureness(a) ? b : a));
-    pin(surest.at, false);
+    $("row-list").scrollTop = 0;
     $("rows").scrollIntoView();
-    showRow(surest.row);
+    go(worth);
   }
 
   /* How many tokens the teacher, or else the model, is against, before anything else. */
   function drawGlance() {
     const sample = tokens.filter(isSample), known = findings.teachers.find((each) => each.name === "teacher 0");
-    const against = tokens.filter(isContradicted).length, conflicts = sample.filter(isConflict).length;
-    const share = known ? ` (${percent(known.contradicted, 1)} of the tokens of ${page.sample})` : "";
+    const against = tokens.filter(isContradicted), conflicts = sample.filter(isConflict).length, inRows = new Set(against.map((s) => s.row)).size;
+    const share = known ? ` Of the tokens of ${page.sample} it contradicts ${percent(known.contradicted, 1)}.` : "";
+    const unread = findings.audit.rows - findings.rows.length;
+    const others = unread > 0 ? ` The other ${many(unread)} of ${many(findings.audit.rows)} rows were not read; a larger --rows reads more. ` : " ";
     const link = (says, onclick) => make("button", { type: "button", class: "method", onclick }, says);
     $("glance").replaceChildren(...(teachers.length
-      ? [make("strong", null, `The teacher contradicts ${many(against)} of ${many(tokens.length)} learned tokens here`), `${share}. `, against ? link("Read them, beginning with the surest", openAgainst) : ""]
-      : [make("strong", null, `The model is sure of another token at ${many(conflicts)} of ${many(sample.length)} learned tokens`), ` of ${page.sample} (confident conflicts). `,
+      ? [make("strong", null, `The teacher contradicts ${many(against.length)} of the ${many(tokens.length)} learned tokens here`), `, in ${many(inRows)} of the ${many(store.rows.length)} rows of this page.${share}${others}`, against.length ? link("Read them, beginning with the surest", openAgainst) : ""]
+      : [make("strong", null, `The model is sure of another token at ${many(conflicts)} of ${many(sample.length)} learned tokens`), ` of ${page.sample} (confident conflicts).${others}`,
         conflicts ? link("Read them", () => { openRegion(0); $("regions").scrollIntoView({ block: "center" }); }) : ""]));
+    const learnt = sample.filter((s) => isConflict(s) && teacherP(s) >= 0.9).length;
+    if (teachers.length && conflicts) $("of-conflicts").textContent = `The teacher gives ${many(learnt)} of these ${many(conflicts)} labels at least 0.9: the model has them to learn.`;
   }
 
   /* A token that was chosen stays, and what is pointed at is not shown, until another is chosen or this one let go. */
-  function pin(t, scrolls) { state.isPinned = true; select(t, scrolls); }
+  function pin(t, scrolls) { state.isPinned = true; select(t, scrolls); if (scrolls) focusRow(tokens[t].row); }
   function letGo() { state.isPinned = false; $("pinned").hidden = true; }
+
+  /* How far the numbers of a target may be off, from the bounds of its entries and of what it leaves to all others. */
+  function looseness(s, target) {
+    let square = 0, kl = 0, rest = 1, off = 0;
+    target.bound.forEach((bound, k) => {
+      square += bound ** 2;
+      rest -= target.q[k];
+      off += bound;
+      if (bound) kl += bound * (1 + Math.abs(Math.log(Math.max(target.q[k], bound)) - s.student[k]));
+    });
+    if (off && s.studentTail > -Infinity) kl += off * (1 + Math.abs(Math.log(Math.max(rest, off)) - s.studentTail));
+    return { gradient: Math.abs(target.scale) * Math.sqrt(square), kl };
+  }
 
   let bars = null;
   function drawToken() {
     const s = tokens[state.token], target = state.targets[state.token], row = store.rows[s.row];
-    const series = [["student", "student", s.student], ...s.teachers.map((name, i) => ["teacher", sourceName(name), s.teacherLogps[i]]), ...(ownReference ? [["reference", "reference", s.reference]] : [])]
+    const series = [["student", "model", s.student], ...s.teachers.map((name, i) => ["teacher", sourceName(name), s.teacherLogps[i]]), ...(ownReference ? [["reference", "reference", s.reference]] : [])]
       .map(([key, name, logps]) => [key, name, logps.map((x) => Math.exp(x))]);
     series.push(["target", "target", target.q]);
     const order = s.student.map((_, k) => k).sort((a, b) => Math.max(...series.map(([, , v]) => v[b])) - Math.max(...series.map(([, , v]) => v[a])));
     const first = order.slice(0, 9);
     if (!first.includes(s.label)) first[first.length - 1] = s.label;
-    const context = make("div", { class: "text context", dir: "auto" }, "…" + row.texts.slice(Math.max(0, s.place - 16), s.place).join("").slice(-140), make("b", null, labelText(s)));
-    const worst = Math.max(...target.bound);
+    const context = make("div", { class: "text context", dir: "auto" }, saidBefore(s, innerWidth > 900 ? 200 : 90), make("b", null, labelText(s)));
+    const off = looseness(s, target), isRough = Math.max(...target.bound) > 1e-4;
     const facts = [["p_y", number(s.p, 4)], ["rank", many(s.rank)], ["entropy", number(s.entropy, 2)], ...(s.teachers.length ? [["teacher's p_y", number(teacherP(s), 4)]] : []),
-      ["trust γ", number(target.trust)], ["scale s", number(target.scale)], ["pull", number(target.gradient)], ["KL(Q‖p)", number(target.kl)]];
+      ["trust γ", number(target.trust)], ["scale s", number(target.scale)], ["pull", roughly(target.gradient, off.gradient)], ["KL(Q‖p)", roughly(target.kl, off.kl)]];
     const head = make("tr", null, make("th", null, "token"), ...series.map(([key, name]) => make("th", { class: "n", title: ABOUT[name] }, make("span", { class: `key ${key}` }), name)));
+    const told = (key, value, bound) => (key === "target" ? roughly(value, bound, 4) : number(value, 4));
     const lines = first.map((k) => make("tr", { class: k === s.label ? "label" : "", "data-candidate": store.ids[s.candidates[k]] },
-      make("td", null, (k === s.label ? "▸ " : "") + text(s.candidates[k])), ...series.map(([, , values]) => make("td", { class: "n" }, number(values[k], 4)))));
-    const rest = make("tr", { class: "soft" }, make("td", null, "all others"), ...series.map(([, , v]) => make("td", { class: "n" }, number(1 - first.reduce((a, k) => a + v[k], 0), 4))));
+      make("td", null, (k === s.label ? "● " : "") + seen(s.candidates[k])), ...series.map(([key, , values]) => make("td", { class: "n" }, told(key, values[k], target.bound[k])))));
+    const left = (values) => first.reduce((a, k) => a - values[k], 1), offLeft = 1 - left(target.bound);
+    const rest = make("tr", { class: "soft" }, make("td", null, "all others"), ...series.map(([key, , v]) => make("td", { class: "n" }, told(key, left(v), offLeft))));
     const chart = make("div", { class: "chart", role: "img", "aria-label": "bars of the probabilities in the table below" });
-    const cut = worst > 1e-6 ? make("p", { class: "soft" }, `The page keeps the likeliest tokens alone: this target is right to ${worst.toExponential(0)}.`) : null;
-    const notes = [target.improper ? "Improper target: some entries are below zero." : "",
-      isConflict(s) ? "A confident conflict." : "", isContradicted(s) ? "The teacher contradicts this label." : ""].filter(Boolean);
-    const scrolled = scrolledMethods();
-    $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}${findings.places[row.number] ? ` (${findings.places[row.number]})` : ""}, token ${s.place + 1}, under ${state.method.name}`),
-      make("p", { class: "soft", id: "pinned", hidden: state.isPinned ? null : "" }, "pinned; Esc lets go ", make("button", { type: "button", onclick: letGo, "aria-label": "let go of this token" }, "×")), context,
+    const rough = isRough ? make("p", { class: "soft", id: "rough" }, "≈: right to its digits; the page keeps the likeliest tokens alone.") : null;
+    const notes = [target.improper ? "Improper target: some entries are below zero." : "", isConflict(s) ? "A confident conflict." : "",
+      isContradicted(s) ? `The teacher contradicts this label${s.follows ? `, ${AFTER}: the answer may have gone wrong there` : ""}.` : ""].filter(Boolean);
+    const panel = $("token"), scrolled = panel.scrollTop;
+    $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}${findings.places[row.number] ? ` (${findings.places[row.number]})` : ""}, token ${s.place + 1}, under ${state.method.name} `,
+      make("span", { id: "pinned", hidden: state.isPinned ? null : "" }, "· pinned; Esc lets go ", make("button", { type: "button", onclick: letGo, "aria-label": "let go of this token" }, "×"))), context,
       ...notes.map((note) => make("p", { class: "flag" }, note)), chart,
-      underEveryMethod(s), make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", { title: ABOUT[name] }, name), make("dd", { "data-fact": name }, value)])),
-      make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), ...(cut ? [cut] : []));
-    if (scrolled) document.querySelector("#every-method .scroll").scrollTop = scrolled;
+      make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", { title: ABOUT[name] }, name), make("dd", { "data-fact": name }, value)])), ...(rough ? [rough] : []),
+      make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), underEveryMethod(s));
     drawBars(chart, series, first, s);
+    panel.scrollTop = scrolled;
+    const among = tokens.filter(isMarked).length;
+    $("walk").hidden = !among;
+    $("walk-of").textContent = `${many(among)} on this page`;
   }
-  const scrolledMethods = () => (document.querySelector("#every-method[open] .scroll") || { scrollTop: 0 }).scrollTop;
 
-  /* The token under every method, each as it was measured; the run's own hyperparameters or the defaults. */
+  /* The token under every method, each computed at the run's own hyperparameters or its defaults; the chosen one first, as the menu has it. */
   let isOpen = true;
-  const asMeasured = methods.map((method) => {
-    const settings = Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
-    return { name: method.name, settings, batches: LiveTarget.batchTrusts(tokens, method.name, settings) };
+  const asRun = methods.map((method) => {
+    const settings = runSettings(method);
+    return { method, settings, batches: LiveTarget.batchTrusts(tokens, method.name, settings) };
   });
   function underEveryMethod(s) {
-    const top = likeliest(s.teachers.length ? s.teacherLogps[0] : s.student);
-    const other = top === s.label ? likeliest(s.student.map((x, k) => (k === s.label ? -Infinity : x))) : top;
+    const top = likeliest(s.teachers.length ? s.teacherLogps[0] : s.student), isTop = top !== s.label;
+    const other = isTop ? top : likeliest(s.student.map((x, k) => (k === s.label ? -Infinity : x)));
+    const whose = isTop && s.teachers.length ? "teacher's" : "model's", short = (k) => `“${seen(s.candidates[k]).slice(0, 8)}”`;
     const box = make("details", { id: "every-method", open: isOpen || null }, make("summary", null, "this token under every method"));
-    const fillIn = () => {
-      const lines = asMeasured.map(({ name, settings, batches }) => {
-        const target = LiveTarget.targetOf(s, name, settings, batches && batches.get(s.group));
-        return { cells: [name, number(target.trust), number(target.q[s.label]), number(target.q[other]), number(target.gradient)], class: name === state.method.name ? "chosen" : "" };
-      });
-      box.append(table(["method", "trust", `Q(${text(s.candidates[s.label]).trim().slice(0, 8)})`, `Q(${text(s.candidates[other]).trim().slice(0, 8)})`, "pull"], lines));
+    const line = ({ method, settings, batches }) => {
+      const isChosen = method.name === state.method.name;
+      const target = isChosen ? state.targets[s.at] : LiveTarget.targetOf(s, method.name, settings, batches && batches.get(s.group));
+      const name = make("span", { title: gloss(method) }, method.name), off = looseness(s, target);
+      const q = [s.label, other].map((k) => make("span", { class: target.improper ? "flag" : "" }, roughly(target.q[k], target.bound[k])));
+      return { cells: [target.improper ? make("span", null, name, make("span", { class: "flag" }, " improper")) : name, number(target.trust), ...q, roughly(target.gradient, off.gradient)], class: isChosen ? "chosen" : "" };
     };
+    const fillIn = () => box.append(
+      make("p", { class: "soft" }, `The target's share of two tokens under each, at this run's settings or a method's defaults${isMoved() ? `; ${state.method.name} as the menu has it now` : ""}.`),
+      table(["method", "trust", `label ${short(s.label)}`, `${whose} ${short(other)}`, "pull"], [...asRun].sort((a, b) => (b.method === state.method) - (a.method === state.method)).map(line)));
     if (isOpen) fillIn();
     box.addEventListener("toggle", () => { isOpen = box.open; if (box.open && box.children.length === 1) fillIn(); });
     return box;
@@ -425,12 +505,12 @@
       columns.forEach((each, i) => each.push(i === j ? values[k] : null));
     }));
     const ink = css("--soft"), grid = css("--line"), font = "11px ui-monospace, monospace", centre = (series.length - 1) / 2;
-    const name = (k) => { const label = text(s.candidates[k]).replace(/\s/g, "␣"); return (k === s.label ? "▸" : "") + (label.length > 7 ? label.slice(0, 6) + "…" : label); };
+    const name = (k) => { const label = seen(s.candidates[k]); return (k === s.label ? "●" : "") + (label.length > 7 ? label.slice(0, 6) + "…" : label); }, longest = Math.max(...first.map((k) => name(k).length));
     if (bars) bars.destroy();
     bars = new uPlot({
-      width: Math.max(220, box.clientWidth), height: 170, cursor: { show: false },
+      width: Math.max(220, box.clientWidth), height: innerWidth > 900 ? 150 : 110, cursor: { show: false },
       scales: { x: { time: false, range: () => [-1, first.length * width - 1] }, y: { range: (u, low, high) => [Math.min(0, low), Math.max(1e-6, high) * 1.05] } },
-      axes: [{ stroke: ink, font, rotate: -35, size: 46, grid: { show: false }, ticks: { show: false }, splits: () => first.map((_, g) => g * width + centre), values: () => first.map(name) },
+      axes: [{ stroke: ink, font, rotate: -35, size: 20 + 4 * longest, grid: { show: false }, ticks: { show: false }, splits: () => first.map((_, g) => g * width + centre), values: () => first.map(name) },
         { stroke: ink, font, size: 40, grid: { stroke: grid, width: 1 }, ticks: { show: false } }],
       series: [{}, ...series.map(([key]) => ({ stroke: css(`--${key}`), fill: css(`--${key}`), width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.92, 40, 1] }) }))],
     }, [xs, ...columns], box);
@@ -442,8 +522,8 @@
     const heads = ["method", "mean trust", "pull beside sft's", "effective tokens", "pull on confident conflicts", ...(against ? ["pull where the teacher contradicts"] : []), "mean KL(Q‖p)", "proper targets"];
     const lines = findings.methods.map((each) => {
       const settings = methods.find((one) => one.name === each.name).settings.map((one) => `${one.name} ${one.says}`).join(", ");
-      const name = make("button", { type: "button", class: "method", onclick: () => chooseMethod(each.name), "data-method": each.name }, each.name);
-      const cell = make("span", null, name, settings ? make("span", { class: "soft" }, ` ${settings}`) : "", each.name === findings.configured ? make("span", { class: "soft" }, " (this run's)") : "");
+      const name = make("button", { type: "button", class: "method", onclick: () => chooseMethod(each.name), "data-method": each.name, title: gloss(methods.find((one) => one.name === each.name)) }, each.name);
+      const cell = make("span", null, name, make("a", { class: "to-target", href: "#rows" }, "its targets ↑"), settings ? make("span", { class: "soft" }, ` ${settings}`) : "", each.name === findings.configured ? make("span", { class: "soft" }, " (this run's)") : "");
       const trust = each.mean_trust > 1 ? make("span", { title: `${number(each.mean_trust)}: the label gets more than all mass, so it is no trust, and the target is improper` }, "beyond 1") : number(each.mean_trust);
       return { cells: [cell, trust, `${number(each.gradient_beside_sft, 2)}×`, many(each.effective_tokens), percent(each.conflict_share, 1), ...(against ? [percent(each.contradicted_share, 1)] : []), number(each.mean_kl), percent(each.proper)] };
     });
@@ -453,7 +533,7 @@
     for (const [name, why] of Object.entries(findings.closed)) reasons.set(why, [...(reasons.get(why) || []), name]);
     const closed = [...reasons].map(([why, names]) => make("p", { class: "soft" }, "Not shown: ", make("strong", null, names.join(", ")), `: ${why}`));
     $("methods-body").replaceChildren(
-      make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${page.sample}, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². KL(Q‖p) is the mean over tokens with a proper target. Methods that look at a batch see ${findings.batch_rows} rows together.${progress} Choose a method to see its targets above.`),
+      make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${page.sample}, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². KL(Q‖p) is the mean over tokens with a proper target. Methods that look at a batch see ${findings.batch_rows} rows together.${progress} All at this run's settings or a method's defaults: a slider moves targets and map, not this table. Choose a method to see its targets; point at its name to read when it is for.`),
       table(heads, lines), ...closed);
   }
   function markMethod() {
@@ -464,9 +544,10 @@
     if (!findings.teachers.length) return $("teacher-body").replaceChildren(make("p", { class: "soft" }, "This run has no teacher. With one, this part shows where it contradicts the rows: qtarget inspect config.yaml --method target-sft --teacher PATH"));
     const heads = ["source", "loss of the rows under it", "under the model", "shared mass", "same likeliest token", "contradicts", "mass on the kept tokens"];
     const lines = findings.teachers.map((each) => ({ cells: [sourceName(each.name), number(each.nll), number(each.student_nll), number(each.overlap), percent(each.agrees), percent(each.contradicted, 1), percent(each.captured, 2)] }));
-    const sure = findings.surest.map((each) => tokens.find((s) => s.row === each.row && s.place === each.token) && sentence(tokens.find((s) => s.row === each.row && s.place === each.token), `${sourceName(each.source)}: ${page.instead[each.instead]} ${number(each.p_instead, 2)}, label ${number(each.p_label)}`)).filter(Boolean);
+    const sure = findings.surest.filter(ofSurest).map((each) => sentence(ofSurest(each), `${sourceName(each.source)}: “${each.instead}” ${number(each.p_instead, 2)}, label ${number(each.p_label)}`));
+    const shown = sure.length < findings.contradictions ? `${many(sure.length)} of ${many(findings.contradictions)}` : `all ${many(sure.length)}`;
     $("teacher-body").replaceChildren(table(heads, lines),
-      make("h3", null, "Surest against the label"), make("p", { class: "soft" }, "The rows most worth reading: here a label is wrong, or the teacher is. Of all rows of this page."),
+      make("h3", null, "Surest against the label"), make("p", { class: "soft" }, `The rows most worth reading, ${shown} contradicted labels of all rows that were read, row by row. A label is wrong, or the teacher is; or the label is right and the answer had gone wrong before it.`),
       make("ul", { class: "list" }, ...(sure.length ? sure : [make("li", { class: "soft" }, "No label is contradicted.")])));
   }
 
@@ -497,7 +578,7 @@
   options($("y-axis"), Object.entries(AXES).map(([key, [name]]) => [key, name]), "entropy");
   options($("colour"), Object.entries(COLOURS).map(([key, [name]]) => [key, name.split(":")[0]]), "p");
   options($("why"), [["every", "all"], ...Object.entries(page.why).filter(([key, says]) => says && store.rows.some((row) => row.why === key))], "every");
-  options($("order"), [...(teachers.length ? [["against", "most contradicted first"]] : []), ["file", "as in the page's set"]], teachers.length ? "against" : "file");
+  options($("order"), [...(teachers.length ? [["against", "surest contradicted first"]] : []), ["file", "as in the page's set"]], teachers.length ? "against" : "file");
   for (const each of document.querySelectorAll(".of-teacher")) each.hidden = !teachers.length;
   $("of-points").textContent = page.sample;
   $("all-rows").parentElement.hidden = tokens.every(isSample);
@@ -514,7 +595,15 @@
     const t = state.isPinned || !(event.movementX || event.movementY) ? null : tokenAt(event); // not where rows scroll beneath
     if (t !== null && t !== state.token) select(t, false);
   });
-  addEventListener("keydown", (event) => { if (event.key === "Escape") letGo(); });
+  const toNext = () => walk(1, isMarked), toPrevious = () => walk(-1, isMarked);
+  $("next").textContent = `next ${marked} ›`;
+  $("next").addEventListener("click", toNext);
+  $("previous").addEventListener("click", toPrevious);
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape") letGo();
+    const way = { n: toNext, p: toPrevious }[event.key];
+    if (way && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input, select")) way();
+  });
   $("theme").addEventListener("click", () => {
     const root = document.documentElement, isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = isDark ? "light" : "dark";
@@ -523,13 +612,24 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   let resizing = 0;
   addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(draw, 120); });
-  addEventListener("beforeprint", () => store.rows.forEach((_, r) => { fill(r); colourRow(r); }));
+  let themeOfScreen;
+  addEventListener("beforeprint", () => {
+    themeOfScreen = document.documentElement.dataset.theme;
+    document.documentElement.dataset.theme = "light";
+    store.rows.forEach((_, r) => { fill(r); colourRow(r); });
+    draw();
+  });
+  addEventListener("afterprint", () => {
+    if (themeOfScreen) document.documentElement.dataset.theme = themeOfScreen; else delete document.documentElement.dataset.theme;
+    store.rows.forEach((_, r) => colourRow(r));
+    draw();
+  });
+  const worth = findings.surest.map(ofSurest).find(Boolean);
   drawMeanings(); drawGlance(); drawAudit(); drawRows(); drawMethods(); drawTeacher(); drawWords(); drawEvidence();
   chooseMethod(methods.some((each) => each.name === findings.configured) ? findings.configured : methods[0].name);
   drawMap();
-  const worth = findings.surest.map((each) => tokens.find((s) => s.row === each.row && s.place === each.token)).find(Boolean);
   const start = worth || tokens.reduce((a, b) => (state.targets[b.at].gradient > state.targets[a.at].gradient ? b : a));
   select(start.at, false);
-  showRow(start.row);
+  showToken(start.at);
   globalThis.qtargetPage = { state, tokens, store, select, chooseMethod };
 })();

@@ -21,11 +21,10 @@ from qtarget.disk.files import json_text, replace_text
 from qtarget.job.inspection.html_page.page_store import page_store, page_text
 from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.token_table import CONFLICT, CONTRADICTION, ENTROPY_EDGES, P_EDGES, map_regions
-from qtarget.job.inspection.token_texts import candidate_texts
 
 SCRIPT_FILES = ("vendored/uPlot.iife.min.js", "live_target.js", "target_page.js")
 STYLE_FILES = ("vendored/uPlot.min.css", "target_page.css")
-WHY = {"all": "", "first": "one of the first", "random": "drawn at random", "conflict": "contradicts the model most"}
+WHY = {"all": "", "first": "one of the first", "random": "drawn at random", "conflict": "conflicts with the model most"}
 
 
 def write_target_page(page: Path, inspection: Inspection) -> str:
@@ -62,14 +61,12 @@ def _page_facts(inspection: Inspection, shown: int) -> dict[str, Any]:
     """What the page's code reads beside the store."""
     findings = inspection.findings
     rows = f"{shown} of {findings.audit.rows:,} training rows, counted from 1; figures are of {findings.sample_words}"
-    texts = candidate_texts(
-        [each.instead for each in findings.surest], inspection.trainer.text_tokenizer, inspection.found.vocabulary
-    )
+    teacher = f", teacher {visible(findings.teacher)}" if findings.teacher else ""
+    surest = [{**asdict(each), "instead": page_text(each.instead)} for each in findings.surest]
     return {
-        "about": f"{visible(findings.model)}; {findings.configured}, before any step; {rows}.",
+        "about": f"{visible(findings.model)}{teacher}; {findings.configured}, before any step; {rows}.",
         "sample": findings.sample_words,
-        "findings": json.loads(json_text(asdict(findings))),
-        "instead": {str(token): page_text(text) for token, text in texts.items()},
+        "findings": {**json.loads(json_text(asdict(findings))), "surest": surest},
         "regions": [list(region) for region in map_regions()],
         "p_edges": P_EDGES,
         "entropy_edges": ENTROPY_EDGES,
