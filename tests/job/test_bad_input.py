@@ -24,7 +24,7 @@ CASES = {
         ["no hyperparameter `kl_weight`", "sft-kl, asft", "remove"],
     ),
     "unknown hyperparameter": ("config.yaml --method-kwargs {etta:\u00a01}", ['no hyperparameter "etta"', '"eta"']),
-    "out of range": ("config.yaml --eta 1.5", ["eta=1.5 is out of range", "[0, 1]", "eta=0.5"]),
+    "out of range": ("config.yaml --eta 1.5", ["`eta: 1.5` is out of range", "[0, 1]", "`eta: 0.5`"]),
     "no teacher": ("config.yaml --teacher null", ['"target-sft" needs a teacher', "write `teacher: path/or/hub-name`"]),
     "a teacher nobody reads": ("config.yaml --method dft --eta null", ['"dft" reads no teacher', "remove `teacher`"]),
     "no reference": (
@@ -184,7 +184,7 @@ def test_a_key_that_is_no_text_is_named_with_its_line(here, capsys):
 
 
 def test_debug_shows_the_traceback(here):
-    with pytest.raises(Refusal, match="eta=3"):
+    with pytest.raises(Refusal, match="eta: 3"):
         main(["train", "config.yaml", "--eta", "3", "--debug"])
 
 

@@ -23,7 +23,7 @@ from qtarget.disk.pages import filled
 from qtarget.study.own_commands import CommandCost, CommandSurroundings, printed_by, run_qtarget
 from qtarget.study.real_models import arm_answers, arm_models
 from qtarget.study.real_models.real_comparison import compared, outcomes_by_arm
-from qtarget.study.real_models.real_page import real_parts, units_sentence
+from qtarget.study.real_models.real_page import costs_table, real_parts, units_sentence
 from qtarget.study.real_models.real_protocol import read_protocol
 from qtarget.study.real_models.real_rows import (
     RealRow,
@@ -542,3 +542,16 @@ def test_what_the_readme_says_of_real_models_is_what_the_results_say(setting, tr
     assert "With three trainings an arm no difference to sft is clear." in said
     assert not any(score.is_clear for score in scores.values() if score.against is not None)
     assert {score.n_seeds for score in scores.values()} == {trainings}
+
+
+def test_costs_of_two_machines_are_never_averaged():
+    results = ROOT / "benchmarks" / "results" / "real_models"
+    of_card = read_unit(Unit("qwen-human-rationales", "test", "sft", 1), results)
+    of_processor = read_unit(Unit("qwen-human-rationales", "test", "sft", 0), results)
+    one, both = costs_table({"sft": [of_card]}), costs_table({"sft": [of_processor, of_card]})
+    assert "machine" not in one
+    assert len(both.splitlines()) == 4
+    seconds = [f"{each['training']['cost']['cpu_seconds']:.0f}" for each in (of_processor, of_card)]
+    for line, shown, device in zip(both.splitlines()[2:], seconds, ("1 threads, bfloat16", "NVIDIA H200"), strict=True):
+        assert f"| {shown} |" in line
+        assert line.endswith(f"| {device} |")

@@ -202,12 +202,25 @@ def rates_table(protocol: RealProtocol, setting: RealSetting, results: Path) -> 
 
 
 def costs_table(tests: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """What training each arm measured and cost, and what answering cost: means over seeds."""
-    if not tests:
+    """What each arm's training measured and cost, and what answering cost: means over the seeds of one machine, with
+    its name where there are several."""
+    if not any(tests.values()):
         return NOT_RUN
-    rows = [_cost_row(name, results) for name, results in tests.items() if results]
+    of_machine: dict[str, list[list[str]]] = {}
+    for name, results in tests.items():
+        for machine in dict.fromkeys(map(_machine, results)):
+            there = [result for result in results if _machine(result) == machine]
+            of_machine.setdefault(machine, []).append(_cost_row(name, there))
     head = ["arm", "rate", "nll", "entropy", "trust", "training, CPU s", "peak GiB"]
-    return markdown([*head, "learned from, tokens a CPU s", "answering, CPU s", "written, tokens a CPU s"], rows)
+    head += ["learned from, tokens a CPU s", "answering, CPU s", "written, tokens a CPU s"]
+    if len(of_machine) == 1:
+        return markdown(head, *of_machine.values())
+    rows = [[*row, machine] for machine, rows in of_machine.items() for row in rows]
+    return markdown([*head, "machine"], rows)
+
+
+def _machine(result: Mapping[str, Any]) -> str:
+    return str(result["made_with"]["device"])
 
 
 def _cost_row(name: str, results: Sequence[Mapping[str, Any]]) -> list[str]:
