@@ -25,6 +25,6 @@ class Nucleus(LogitsProcessor):
         p_NK = (top.values.float() - scores.float().logsumexp(-1, keepdim=True)).exp()
         is_kept_NK = p_NK.cumsum(-1) - p_NK < self.top_p
         if bool(is_kept_NK[:, -1].any()) and is_kept_NK.shape[-1] < scores.shape[-1]:
-            return self.by_sorting(input_ids, scores)
+            return cast(torch.FloatTensor, self.by_sorting(input_ids, scores))
         values_NK = top.values.masked_fill(~is_kept_NK, -torch.inf)
         return cast(torch.FloatTensor, torch.full_like(scores, -torch.inf).scatter_(-1, top.indices, values_NK))

@@ -89,8 +89,14 @@ class TokenTable:
         places = [place for place, row in enumerate(self.rows) if row.row.why in ("random", "all")]
         inside = np.isin(self.row, places)
         renumbered = np.searchsorted(places, self.row[inside]) if places else self.row[inside]
-        rows, texts, said = ([part[p] for p in places] for part in (self.rows, self.texts, self.said))
-        return TokenTable(rows, texts, said, renumbered, self.kinds[inside], self.sources)
+        return TokenTable(
+            [self.rows[place] for place in places],
+            [self.texts[place] for place in places],
+            [self.said[place] for place in places],
+            renumbered,
+            self.kinds[inside],
+            self.sources,
+        )
 
 
 def map_regions() -> list[Region]:
