@@ -243,7 +243,9 @@ def test_what_the_page_cannot_know_is_shown_with_the_digits_that_it_knows(browse
     write_target_page(page, inspect_trainer(looked_at.trainer(), 4, 0, Keeping(6, 0.9)))
     seen = Seen(browser, page)
     seen.page.select_option("#method", "target-sft")
-    assert seen.page.evaluate("Math.max(...qtargetPage.state.targets.flatMap((each) => each.bound))") < 1e-6  # the run's
+    assert (
+        seen.page.evaluate("Math.max(...qtargetPage.state.targets.flatMap((each) => each.bound))") < 1e-6
+    )  # the run's
     seen.page.evaluate("qtargetPage.chooseMethod('target-sft', {...qtargetPage.state.settings, eta: 0.15})")
     at = seen.page.evaluate("qtargetPage.state.token")
     q, bound, ids = seen.page.evaluate(f"""(({{q, bound}}, s) => [q, bound, s.candidates.map((k) =>

@@ -519,9 +519,9 @@ def test_two_units_at_once_give_what_one_at_a_time_gives(study, tmp_path):
         ("smollm2-right-rows", 3, "from right rows {low} to {high}, {kd}, {sft} and {dft}."),
         (
             "qwen-human-rationales",
-            1,
-            "which gets {base} % of GSM8K's questions right before, learning its human solutions, one training of each "
-            "arm so far: {low} to {high} under target-sft, {dft} under dft, {kd} under kd and {sft} under sft; no "
+            2,
+            "which gets {base} % of GSM8K's questions right before, learning its human solutions, two trainings of each "
+            "arm: {low} to {high} under target-sft, {dft} under dft, {kd} under kd and {sft} under sft; no "
             "difference to sft is clear there either (Holm's p of the largest: .{p})",
         ),
     ],
