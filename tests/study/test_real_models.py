@@ -520,8 +520,8 @@ def test_two_units_at_once_give_what_one_at_a_time_gives(study, tmp_path):
         (
             "qwen-human-rationales",
             2,
-            "which gets {base} % of GSM8K's questions right before, learning its human solutions, two trainings of each "
-            "arm: {low} to {high} under target-sft, {dft} under dft, {kd} under kd and {sft} under sft; no "
+            "which gets {base} % of GSM8K's questions right before, learning its human solutions, two trainings of "
+            "each arm: {low} to {high} under target-sft, {dft} under dft, {kd} under kd and {sft} under sft; no "
             "difference to sft is clear there either (Holm's p of the largest: .{p})",
         ),
     ],
