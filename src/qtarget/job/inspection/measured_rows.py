@@ -154,6 +154,7 @@ def _measures(
 ) -> RowMeasures:
     out = RowMeasures()
     wanted = {*statistics_of([m for m in methods.values() if keeps_rest(m)]), LOGP_Y, LOG_NOT_Y} - {SEQUENCE_IDS}
+    pools = guided_pools(methods)
     for frame in frames_of(forward):
         for name, values_T in _numbers(frame, sources, methods):
             out.numbers.setdefault(name, []).append(values_T)
@@ -166,7 +167,7 @@ def _measures(
         out.gap.append(label_gap(frame))
         measured = [name for name in not_moved() if name in methods and not keeps_rest(methods[name])]
         targets = {name: partial(target_at, methods[name], frame) for name in measured}
-        out.likeliest.append(likeliest(frame, (STUDENT, *sources), keep, guided_pools(methods), targets))
+        out.likeliest.append(likeliest(frame, (STUDENT, *sources), keep, pools, targets))
     return out
 
 

@@ -31,6 +31,7 @@
   };
   const many = (x) => Math.round(x).toLocaleString("en");
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const rowName = (n) => `row ${n}${findings.places[n] ? ` (${findings.places[n]})` : ""}`;
   const sourceName = (name) => (name === "teacher 0" && teachers.length === 1 ? "teacher" : name);
   const options = (select, pairs, chosen) => {
     select.replaceChildren(...pairs.map(([value, text]) => make("option", { value, selected: value === chosen || null }, text)));
@@ -174,7 +175,7 @@
       const row = store.audit_rows[n], on = store.rows.findIndex((each) => each.number === n);
       const body = make("div", { class: "text", dir: "auto" }, ...row.stretches.map(([learned, part]) => make("span", { class: learned ? "learned" : "masked" }, part)));
       const open = on >= 0 ? make("button", { type: "button", onclick: () => pin(firstOfRow[on], true) }, "its tokens") : make("span", null, teachers.length ? "not read by model and teacher" : "not read by the model");
-      return make("article", null, make("header", null, `row ${n}${findings.places[n] ? ` (${findings.places[n]})` : ""}: ${many(row.learned)} of ${many(row.tokens)} tokens learned`, open), body);
+      return make("article", null, make("header", null, `${rowName(n)}: ${many(row.learned)} of ${many(row.tokens)} tokens learned`, open), body);
     });
     const others = numbers.filter((n) => !store.audit_rows[n]);
     const more = count - numbers.length, and = more > 0 ? ` and ${many(more)} more` : "";
@@ -459,16 +460,13 @@
     const notes = [target.improper ? "Improper target: some entries are below zero." : "", isConflict(s) ? "A confident conflict." : "",
       isContradicted(s) ? `The teacher contradicts this label${s.follows ? `, ${AFTER}: the answer may have gone wrong there` : ""}.` : ""].filter(Boolean);
     const panel = $("token"), scrolled = panel.scrollTop;
-    $("token-body").replaceChildren(make("p", { class: "soft" }, `row ${row.number}${findings.places[row.number] ? ` (${findings.places[row.number]})` : ""}, token ${s.place + 1}, under ${state.method.name} `,
+    $("token-body").replaceChildren(make("p", { class: "soft" }, `${rowName(row.number)}, token ${s.place + 1}, under ${state.method.name} `,
       make("span", { id: "pinned", hidden: state.isPinned ? null : "" }, "· pinned; Esc lets go ", make("button", { type: "button", onclick: letGo, "aria-label": "let go of this token" }, "×"))), context,
       ...notes.map((note) => make("p", { class: "flag" }, note)), chart,
       make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", { title: ABOUT[name] }, name), make("dd", { "data-fact": name }, value)])), ...(rough ? [rough] : []),
       make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), underEveryMethod(s));
     drawBars(chart, series, first, s);
     panel.scrollTop = scrolled;
-    const among = tokens.filter(isMarked).length;
-    $("walk").hidden = !among;
-    $("walk-of").textContent = `${many(among)} on this page`;
   }
 
   /* The token under every method, each computed at the run's own hyperparameters or its defaults; the chosen one first, as the menu has it. */
@@ -521,8 +519,9 @@
     const against = findings.methods.some((each) => each.contradicted_share !== null);
     const heads = ["method", "mean trust", "pull beside sft's", "effective tokens", "pull on confident conflicts", ...(against ? ["pull where the teacher contradicts"] : []), "mean KL(Q‖p)", "proper targets"];
     const lines = findings.methods.map((each) => {
-      const settings = methods.find((one) => one.name === each.name).settings.map((one) => `${one.name} ${one.says}`).join(", ");
-      const name = make("button", { type: "button", class: "method", onclick: () => chooseMethod(each.name), "data-method": each.name, title: gloss(methods.find((one) => one.name === each.name)) }, each.name);
+      const method = methods.find((one) => one.name === each.name);
+      const settings = method.settings.map((one) => `${one.name} ${one.says}`).join(", ");
+      const name = make("button", { type: "button", class: "method", onclick: () => chooseMethod(each.name), "data-method": each.name, title: gloss(method) }, each.name);
       const cell = make("span", null, name, make("a", { class: "to-target", href: "#rows" }, "its targets ↑"), settings ? make("span", { class: "soft" }, ` ${settings}`) : "", each.name === findings.configured ? make("span", { class: "soft" }, " (this run's)") : "");
       const trust = each.mean_trust > 1 ? make("span", { title: `${number(each.mean_trust)}: the label gets more than all mass, so it is no trust, and the target is improper` }, "beyond 1") : number(each.mean_trust);
       return { cells: [cell, trust, `${number(each.gradient_beside_sft, 2)}×`, many(each.effective_tokens), percent(each.conflict_share, 1), ...(against ? [percent(each.contradicted_share, 1)] : []), number(each.mean_kl), percent(each.proper)] };
@@ -596,6 +595,9 @@
     if (t !== null && t !== state.token) select(t, false);
   });
   const toNext = () => walk(1, isMarked), toPrevious = () => walk(-1, isMarked);
+  const among = tokens.filter(isMarked).length;
+  $("walk").hidden = !among;
+  $("walk-of").textContent = `${many(among)} on this page`;
   $("next").textContent = `next ${marked} ›`;
   $("next").addEventListener("click", toNext);
   $("previous").addEventListener("click", toPrevious);
