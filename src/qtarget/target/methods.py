@@ -315,11 +315,10 @@ def kd(
     """
     shares = tuple(teacher_weights) if isinstance(teacher_weights, Sequence) else (teacher_weights,)
     if abs(sum(shares) - 1) > 1e-6:
-        given, example = (
-            KeyValue("teacher_weights", teacher_weights),
+        raise HyperparameterError(
+            'method "kd": ', KeyValue("teacher_weights", teacher_weights), " must sum to 1; write ",
             KeyValue("teacher_weights", [0.5, 0.5]),
-        )
-        raise HyperparameterError('method "kd": ', given, " must sum to 1; write ", example)
+        )  # fmt: skip
     stated: dict[str, Any] = {
         "source": "arXiv 1503.02531",
         "use_when": "A better model of the same tokenizer is at hand, and you trust it more than the rows.",

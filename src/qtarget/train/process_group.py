@@ -14,11 +14,9 @@ from qtarget.data import Asker
 from qtarget.models.sharding import is_cut_as_read, zero_stage
 
 GIVEN_BY_A_LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-ONE_FILE = "FULL_STATE_DICT"
-
-
 RANK_GIVEN_BY = {"LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"}
 """What tells accelerate that a process is one of a launch."""
+ONE_FILE = "FULL_STATE_DICT"
 
 
 def join_group(args: Any) -> None:
