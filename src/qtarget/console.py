@@ -84,6 +84,11 @@ class SafeConsole(Console):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
+def amount(number: int, noun: str) -> str:
+    """A count with its noun: "1 step", "1,200 steps"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def accept_any_encoding() -> None:
     """Let this process's output and error streams write what their encoding lacks in other words, and never fail."""
     codecs.register_error(FALLBACK, _plain)

@@ -7,10 +7,11 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from qtarget.console import amount
 from qtarget.search import picture
 from qtarget.search.race import Standing
 from qtarget.search.search_outcome import ArmRecord, SearchOutcome
-from qtarget.search.search_space import SearchArm, amount
+from qtarget.search.search_space import SearchArm
 from qtarget.search.view import search_markdown, search_view
 
 FAILURE = (

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from qtarget.console import amount
 from qtarget.disk.sizes import in_bytes
 from qtarget.job.cache_dry_run import FORMULA, CacheDryRun
-from qtarget.job.cost.printed import break_even_remark, cost_heading, cost_table, in_hours, runs_in_words
+from qtarget.job.cost.printed import break_even_remark, cost_heading, cost_table, in_hours
 
 
 def dry_run_view(found: Sequence[CacheDryRun]) -> RenderableType:
@@ -40,7 +41,7 @@ def _figures(each: CacheDryRun) -> Iterator[tuple[str, str, str]]:
     if each.free is not None:
         yield "free", in_bytes(each.free), ""
     yield from _times(each)
-    runs = f"a cache costs less from {runs_in_words(cost.pays_from)} on"
+    runs = f"a cache costs less from {amount(cost.pays_from, 'run')} on"
     yield "break-even", f"{cost.break_even:.2g} runs", f"{runs}; {break_even_remark(cost.read, cost.read_live)}"
 
 

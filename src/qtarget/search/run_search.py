@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import psutil
 
-from qtarget.console import printable
+from qtarget.console import amount, printable
 from qtarget.disk.files import replace_text, write_digested_json
 from qtarget.disk.inherited_lock import awaited_lock
 from qtarget.job.config.user_input import DEFAULT_METHOD
@@ -34,7 +34,7 @@ from qtarget.search.search_outcome import (
 )
 from qtarget.search.search_plan import Search, write_plan
 from qtarget.search.search_runs import RunResult, SearchRun, race_run
-from qtarget.search.search_space import SearchArm, amount
+from qtarget.search.search_space import SearchArm
 from qtarget.search.teacher_caches import write_shared_cache
 from qtarget.search.view import search_markdown
 from qtarget.study.own_commands import CommandSurroundings

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from qtarget.console import printable
+from qtarget.console import amount, printable
 from qtarget.search.race import ScoreDifference, Standing, scaled_difference
 from qtarget.search.search_runs import RunResult
-from qtarget.search.search_space import BASELINE_METHOD, SearchArm, amount
+from qtarget.search.search_space import BASELINE_METHOD, SearchArm
 
 SAID_LENGTH = 120
 """Characters of a failed command's last words within a sentence; the table has all of them."""

@@ -253,8 +253,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return printable(setting_words(value) if isinstance(value, Mapping) else str(value), 40)
-
-
-def amount(number: int, noun: str) -> str:
-    """A count with its noun: "1 step", "1,200 steps"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -5,9 +5,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from qtarget.console import amount
 from qtarget.disk.pages import markdown
 from qtarget.search.search_outcome import ArmRecord, SearchOutcome
-from qtarget.search.search_space import amount
 
 WIDE = 120
 """Columns from which on an arm's name has 24 or more; else it has 20."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from qtarget.console import amount
 from qtarget.data.bad_rows.sift import reasons_text
 from qtarget.data.teacher_prompts.teacher_ids import TEACHER_IDS
 from qtarget.target.types import IGNORED
@@ -73,13 +74,13 @@ class RowCounts:
             return self.by_now()._of_a_stream()
         packed = "" if self.sequences == self.rows else f" packed into {self.sequences:,}"
         if self.sets:
-            sets = _number(len(self.sets), "set")
-            rows = f"{sets} with {_number(self.given, 'row')}; {_number(self.rows or 0, 'row')} in an epoch{packed}"
+            sets = amount(len(self.sets), "set")
+            rows = f"{sets} with {amount(self.given, 'row')}; {amount(self.rows or 0, 'row')} in an epoch{packed}"
         else:
             trained = "" if self.rows == self.given else f", {self.rows:,} of them trained on"
-            rows = f"{_number(self.given, 'row')}{trained}{packed}"
+            rows = f"{amount(self.given, 'row')}{trained}{packed}"
         share = f"; {self.share}" if self.share else ""
-        return f"{rows}; {_number(self.tokens, 'token')}, {self.learned:,} of them learned{self._lost()}{share}"
+        return f"{rows}; {amount(self.tokens, 'token')}, {self.learned:,} of them learned{self._lost()}{share}"
 
     def sentences_of_sets(self, sampled: bool = False) -> tuple[str, ...]:
         """Of a mixture, a sentence on each of its sets; of a sample without what an epoch of it has."""
@@ -99,21 +100,17 @@ class RowCounts:
         return "".join(f"; {count:,} {what}" for count, what in lost if count)
 
     def _of_a_stream(self) -> str:
-        said = f"a mixture of {_number(len(self.sets), 'stream')}" if self.sets else "a stream"
+        said = f"a mixture of {amount(len(self.sets), 'stream')}" if self.sets else "a stream"
         if self.rows is not None:
             first = "row has" if self.rows == 1 else f"{self.rows:,} rows have"
-            said += f"; its first {first} {_number(self.tokens, 'token')}, {self.learned:,} of them learned"
+            said += f"; its first {first} {amount(self.tokens, 'token')}, {self.learned:,} of them learned"
         if self.is_uncounted:
             said += "; rows that are left out are not counted, for other processes read it (`dataloader_num_workers`)"
         elif self.dropped:
             count = sum(self.dropped.values())
             bad = f"{count:,} {'was' if count == 1 else 'were'} left out ({reasons_text(self.dropped)})"
-            said += f"; of the {_number(self.read, 'row')} read so far {bad}" if self.read else f"; so far {bad}"
+            said += f"; of the {amount(self.read, 'row')} read so far {bad}" if self.read else f"; so far {bad}"
         return said + (f"; {self.share}" if self.share else "")
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _sums(sets: Mapping[str, RowCounts]) -> dict[str, Any]:

@@ -37,8 +37,3 @@ def in_hours(seconds: float) -> str:
 def break_even_remark(read: int, read_live: float) -> str:
     """What the teacher reads for a cache, and beside a run without one."""
     return f"it reads {read:,} tokens once; live, {read_live:,.0f} beside each run"
-
-
-def runs_in_words(runs: int) -> str:
-    """A number of runs: "1 run", "2 runs"."""
-    return "1 run" if runs == 1 else f"{runs:,} runs"

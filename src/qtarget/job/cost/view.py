@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from qtarget.console import amount
 from qtarget.disk.sizes import in_bytes
 from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.pilot import DRAWN
@@ -14,7 +15,6 @@ from qtarget.job.cost.printed import (
     cost_table,
     in_gib,
     in_hours,
-    runs_in_words,
 )
 from qtarget.job.cost.run_cost import RunCost
 from qtarget.job.cost.task_time import TaskTime
@@ -112,7 +112,7 @@ def _break_even(cost: RunCost) -> list[RenderableType]:
         return []
     basis = "runs of students from which on a cache costs less than a live teacher"
     rows = [
-        (each.name, runs_in_words(each.pays_from), break_even_remark(each.read, each.read_live)) for each in cost.caches
+        (each.name, amount(each.pays_from, "run"), break_even_remark(each.read, each.read_live)) for each in cost.caches
     ]
     return [cost_heading("break-even", basis), cost_table(rows)]
 
