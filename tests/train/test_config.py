@@ -139,14 +139,14 @@ def test_another_configuration_that_takes_more_of_them_for_better_is_refused():
     assert as_target_config(SFTConfig(metric_for_best_model="eval_accuracy", **QUIET)).greater_is_better is True
 
 
-@pytest.mark.parametrize("backend", ["gloo", "nccl"])
-def test_the_backend_of_a_launch_is_nothing_to_one_process(tmp_path, backend):
+@pytest.mark.parametrize(("backend", "given"), [("gloo", {}), ("nccl", {}), ("gloo", {"WORLD_SIZE": "1"})])
+def test_the_backend_of_a_launch_is_nothing_to_one_process(tmp_path, backend, given):
     code = f"""
 from qtarget.train import TargetSFTConfig
 config = TargetSFTConfig(output_dir={str(tmp_path)!r}, ddp_backend={backend!r}, use_cpu=True, bf16=False)
 print(config.world_size, config.parallel_mode.value)
 """
     around = {k: v for k, v in os.environ.items() if k not in {"RANK", "WORLD_SIZE", "LOCAL_RANK"}}
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=around)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**around, **given})
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.split() == ["1", "not_parallel"]

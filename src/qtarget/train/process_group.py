@@ -7,15 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 import torch.distributed as dist
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, get_int_from_env
 from transformers.trainer_utils import SaveStrategy
 
 from qtarget.data import Asker
 from qtarget.models.sharding import is_cut_as_read, zero_stage
 
 GIVEN_BY_A_LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-RANK_GIVEN_BY = {"LOCAL_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"}
-"""What tells accelerate that a process is one of a launch."""
+SIZE_GIVEN_BY = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"]
+"""What tells accelerate how many processes a launch has."""
 ONE_FILE = "FULL_STATE_DICT"
 
 
@@ -25,7 +25,7 @@ def join_group(args: Any) -> None:
     A process that no launcher started has no ranks to join: `args.ddp_backend` is then set to None, without which
     accelerate asks a group that nobody made.
     """
-    if not os.environ.keys() & RANK_GIVEN_BY:
+    if "LOCAL_RANK" not in os.environ and get_int_from_env(SIZE_GIVEN_BY, 1) <= 1:
         args.ddp_backend = None
     is_launched = os.environ.keys() >= GIVEN_BY_A_LAUNCHER and os.environ["WORLD_SIZE"] != "1"
     is_gloo = args.ddp_backend == "gloo" or (args.ddp_backend is None and not dist.is_mpi_available())
