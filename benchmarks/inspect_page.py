@@ -3,8 +3,8 @@
     make test-browser                                    # once: playwright, and a Chromium where there is none
     python benchmarks/inspect_page.py PAGE.html... [--record]
 
-The pages are those of any run. Chromium has no window and no graphics card here: it draws on the processor, which is the
-slow case. Each page is opened anew in every round, and:
+The pages are those of any run. Chromium has no window and no graphics card here: it draws on the processor, which is
+the slow case. Each page is opened anew in every round, and:
 
 - *opened*: from the start of the navigation to the second frame after the page's script has run;
 - *scrolled*: milliseconds between two frames while the whole page, then the list of rows, is scrolled by a gesture of

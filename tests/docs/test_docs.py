@@ -9,6 +9,7 @@ from docs.failure_cases import FAILURE_CASES
 
 import qtarget as qt
 from docs import learned_page, recipes_page, reliability_page, scale_page
+from qtarget.disk.files import read_json_object
 from qtarget.disk.pages import filled, rewrite_page
 from qtarget.job.catalogue_page import catalogue_parts
 
@@ -73,6 +74,13 @@ def test_the_recipes_page_says_what_the_estimates_and_the_kept_results_say():
     whole = r"(\d) of \1 training seeds are run. At `sampled` the highest average of a trained arm is target-sft-0.5's"
     words = "0.5 had the highest mean of a trained arm in all three settings at temperature 0.7"
     assert (len(re.findall(whole, found)), words in of_eta) == (3, True)
+
+
+def test_the_page_on_inspect_says_what_its_benchmark_found():
+    found = read_json_object(ROOT / "benchmarks" / "results" / "inspect_cost.json", "measure again")
+    said = f"it took {found['times_bare']['median']:.2f} times the bare forward passes of student and teacher"
+    assert said in (ROOT / "docs" / "inspect.md").read_text(encoding="utf-8")
+    assert (found["length"], found["methods"], found["limit_met"]) == (1024, 38, True)
 
 
 def test_a_page_that_marks_what_the_command_does_not_write_is_refused(tmp_path):
