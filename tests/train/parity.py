@@ -17,6 +17,7 @@ from unittest import SkipTest
 import tiny_models
 import torch
 import trl
+from scratch import scratch_folder
 from trl import SFTConfig, SFTTrainer
 
 import qtarget as qt
@@ -36,7 +37,7 @@ class Deviation(NamedTuple):
 def common_args(**changes: Any) -> dict[str, Any]:
     """Arguments of a quiet fp32 run on the CPU that logs every step."""
     quiet = {
-        "output_dir": tempfile.mkdtemp(),
+        "output_dir": scratch_folder(),
         "bf16": False,
         "use_cpu": True,
         "report_to": [],

@@ -1,12 +1,12 @@
 """Trainers of tiny models, and what inspection reads through them."""
 
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import tiny_models
 import torch
+from scratch import scratch_folder
 from train.parity import common_args
 
 import qtarget as qt
@@ -16,7 +16,7 @@ from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 
 BATCH_ROWS = 3
-SCRATCH = Path(tempfile.mkdtemp())
+SCRATCH = Path(scratch_folder())
 
 
 def trainer(
@@ -50,7 +50,7 @@ def with_reference() -> tuple[TargetSFTTrainer, list[TrainedRow], MeasuredSet]:
 
 
 def reference_trainer() -> TargetSFTTrainer:
-    folder = tempfile.mkdtemp()
+    folder = scratch_folder()
     tiny_models.tiny_model(seed=5).save_pretrained(folder)
     tiny_models.tiny_tokenizer().save_pretrained(folder)
     return trainer("sft-kl", reference=folder)
