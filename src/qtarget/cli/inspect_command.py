@@ -65,7 +65,7 @@ def inspect_rows_command(
     if as_json:
         return print_json({**figures, "page": str(out / PAGE_FILE)})
     SafeConsole().print(inspection_view(inspection))
-    SafeConsole(soft_wrap=True).print(f"\n{out / 'inspect.html'}: {page}")
+    SafeConsole(soft_wrap=True).print(f"\nopen {out / PAGE_FILE} in a browser: {page}")
 
 
 def _check_files(out: Path) -> None:

@@ -137,6 +137,26 @@ def test_of_fewer_tokens_every_target_is_within_its_bound(beside: str):
     assert max(bounds) > 1e-3  # the test would see a bound that is too small
 
 
+@pytest.mark.parametrize("beside", ["teacher", "reference"])
+def test_of_fewer_tokens_pull_and_divergence_are_within_their_bounds(beside: str):
+    few, whole = (by_node(beside, keep)[1] for keep in (CUT, ALL))
+    loose, least = [], 0
+    for case, cut, full in zip(cases(beside), few, whole, strict=True):
+        for token, exact in zip(cut, full, strict=True):
+            assert abs(token["gradient"] - exact["gradient"]) <= token["gradientOff"] + 3e-5 * max(
+                1, exact["gradient"]
+            ), case
+            loose.append(token["gradientOff"])
+            if token["kl"] is None or exact["kl"] is None:
+                continue
+            assert token["kl"] - token["klOff"] <= exact["kl"] + 2e-5, case
+            least += token["klIsLeast"]
+            if not token["klIsLeast"]:
+                assert abs(token["kl"] - exact["kl"]) <= token["klOff"] + 1e-3, case
+    assert max(loose) > 1e-3
+    assert least > 0
+
+
 def test_at_the_runs_own_settings_the_targets_of_few_tokens_are_exact_and_between_they_are_bound_closely():
     made = inspection("teacher", CUT)
     _, results = by_node("teacher", CUT)
@@ -149,6 +169,9 @@ def test_at_the_runs_own_settings_the_targets_of_few_tokens_are_exact_and_betwee
     for token, (q, _, _) in zip(own, from_stored(inspection("teacher", ALL), "target-sft", {}), strict=True):
         assert np.abs(np.array(token["q"]) - q[token["ids"]].numpy()).max() <= 2e-6
     assert 0 < max(max(token["bound"]) for token in between) < 0.05
+    for eta in (0.0, 1.0):  # the student alone, and the teacher alone, of both of which the other tokens' mass is kept
+        ends = of[json.dumps(["target-sft", {"eta": eta}])]
+        assert max(max(token["bound"]) for token in ends) < 1e-6
 
 
 def test_what_follows_from_the_runs_own_targets_is_what_was_measured_over_the_whole_vocabulary():

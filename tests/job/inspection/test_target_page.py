@@ -4,12 +4,14 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
 import tiny_models
 from job.inspection import looked_at
 
+from qtarget.job.inspection.findings import SurestToken
 from qtarget.job.inspection.html_page import page_store as store_module
 from qtarget.job.inspection.html_page.target_page import write_target_page
 from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
@@ -61,6 +63,29 @@ def test_rows_that_do_not_fit_are_left_out_and_that_is_said(hostile, tmp_path, m
     shown, measured = int(said.split()[0]), len(hostile.found.rows)
     assert 1 <= shown < measured
     assert f"; {measured - shown} more did not fit" in said
+
+
+def test_a_page_that_holds_few_rows_has_some_of_each_reason_and_those_of_which_the_teacher_is_surest(monkeypatch):
+    """Long rows: the default asks for more than a page holds."""
+    made = inspect_trainer(looked_at.trainer(data=tiny_models.token_rows(60)), 32, 20)
+    rows = made.found.rows
+    last = [[row.row.number for row in rows if row.row.why == why][-1] for why in ("random", "conflict")]
+    surest = tuple(SurestToken("teacher 0", number, 2, "a", "b", 3, 0.0, 1.0, False) for number in last for _ in "12")
+    made = replace(made, findings=replace(made.findings, surest=surest))
+    monkeypatch.setattr(store_module, "STORE_BYTES", sum(store_module._bytes_of(row, 1) for row in rows) // 3)
+    store = store_module.page_store(made)
+    shown = [each["number"] for each in store.data["rows"]]
+    assert 6 <= len(shown) == len(rows) - store.left_out < len(rows) / 2
+    assert shown == [row.row.number for row in rows if row.row.number in shown]
+    of = [sum(each["why"] == why for each in store.data["rows"]) for why in ("first", "random", "conflict")]
+    assert max(of) - min(of) <= 2
+    assert set(last) <= set(shown)
+    for each in store.data["rows"]:  # the texts are those of the row
+        row = next(row for row in rows if row.row.number == each["number"])
+        assert each["learned"] == row.row.learned.tolist()
+        assert len(each["texts"]) == len(row.row.ids)
+    batch = made.findings.batch_rows
+    assert [each["group"] for each in store.data["rows"]] == [place // batch for place in range(len(shown))]
 
 
 def test_files_of_others_are_as_they_came():

@@ -56,7 +56,7 @@ class TeacherFigures:
     Attributes:
         nll, student_nll: of the demonstrations, nats a token.  overlap: mean of Σ min(p, t).
         captured: mean of its mass on the candidates that are kept.
-        contradicted: share of tokens that it contradicts.
+        contradicted: share of tokens that it contradicts; contradicted_rows: rows that hold such a token.
         agrees: share of tokens of which its likeliest is the student's.
     """
 
@@ -66,6 +66,7 @@ class TeacherFigures:
     overlap: float
     captured: float
     contradicted: float
+    contradicted_rows: int
     agrees: float
 
 
@@ -200,6 +201,7 @@ def teacher_figures(table: TokenTable) -> tuple[TeacherFigures, ...]:
                 float(table.number(f"{name} overlap").mean()),
                 1 - float(np.exp(tails).mean()),
                 float(table.contradicted(name).mean()),
+                len(set(table.row[table.contradicted(name)].tolist())),
                 float((table.number(f"{name} top") == table.number("top")).mean()),
             )
         )

@@ -82,12 +82,12 @@ def _methods(found: Findings) -> Iterator[Any]:
     contradicted = ["contra-"] * any(each.contradicted_share is not None for each in found.methods)
     table = _grid("method", "trust", "pull", "tokens", "conflict", *contradicted, "KL(Q‖p)")
     for each in found.methods:
-        against = [] if each.contradicted_share is None else [f"{each.contradicted_share:.0%}"]
+        against = [] if each.contradicted_share is None else [f"{each.contradicted_share:.1%}"]
         style = "bold" if each.name == found.configured else ""
         name = Text(f"  {each.name}{_settings(each)}", style=style)
         numbers = [_trust(each), f"{each.gradient_beside_sft:.2f}×", f"{each.effective_tokens:,.0f}"]
         improper = "improper" if each.mean_kl != each.mean_kl else f"{each.mean_kl:.3f}"
-        table.add_row(name, *numbers, f"{each.conflict_share:.0%}", *against, improper)
+        table.add_row(name, *numbers, f"{each.conflict_share:.1%}", *against, improper)
     yield table
     yield Text(
         "  trust: mean γ; pull: gradient beside sft's; tokens: as many of equal pull;\n"
@@ -146,16 +146,18 @@ def _kinds(found: Findings) -> Iterator[Any]:
 
 def _teachers(inspection: Inspection) -> Iterator[Any]:
     found = inspection.findings
-    yield _heading("teacher", f"over the same tokens{f'; {visible(found.teacher)}' if found.teacher else ''}")
-    table = _grid("source", "its loss", "model's", "overlap", "same top", "contradicts", "kept")
+    yield _heading("teacher", f"over the same tokens{f'; “{visible(found.teacher)}”' if found.teacher else ''}")
+    table = _grid("source", "its loss", "model's", "shared mass", "same top", "contradicts", "kept mass")
     for each in found.teachers:
         numbers = [f"{each.nll:.2f}", f"{each.student_nll:.2f}", f"{each.overlap:.2f}", f"{each.agrees:.0%}"]
-        table.add_row(f"  {each.name}", *numbers, f"{each.contradicted:.1%}", f"{each.captured:.4f}")
+        name = "teacher" if each.name == "teacher 0" and len(inspection.table.teachers) == 1 else each.name
+        table.add_row(f"  {name}", *numbers, f"{each.contradicted:.1%}", f"{each.captured:.2%}")
     yield table
     for warning in inspection.thin_teachers:
         yield Padding(Text(warning, style="yellow"), (0, 0, 0, 2))
     if found.surest:
-        yield Padding(Text(_of_how_many(found), style="dim"), (0, 0, 0, 2))
+        named = _named(found, list(dict.fromkeys(each.row for each in found.surest)))
+        yield Padding(Text.assemble((_of_how_many(found), "dim"), f" Rows: {named}."), (0, 0, 0, 2))
     for each in found.surest[:SURE_SHOWN]:
         yield Padding(_sure_lines(inspection, each), (0, 0, 0, 2))
 

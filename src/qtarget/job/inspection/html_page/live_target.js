@@ -3,6 +3,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
 (function (root) {
   "use strict";
   const IMPOSSIBLE = -5e29;
+  const KNOWN_MASS = 2e-5; // of other tokens; what so little may add to KL is not shown
   const sigmoid = (x) => 1 / (1 + Math.exp(-x));
   const STUDENT = { student: 1 };
   const REFERENCE = { reference: 1 };
@@ -240,16 +241,14 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     (pool.teachers || []).forEach((power, i) => power && parts.push([power, s.teacherTails[i]]));
     const others = s.others;
     if (others <= 0) return [0, 0];
+    const together = Math.exp(total(parts.map(([power, tail]) => power * tail)) - top) || 0;
+    const sum = total(parts.map(([power]) => power)), isOne = parts.length === 1 && !pool.slope;
+    if (isOne && Math.abs(sum - 1) < 1e-12) return [together, together];
     const guidedOnes = guidedBounds(s, pool, top);
     if (guidedOnes) return guidedOnes;
     if (!parts.length) return [others * Math.exp(-top), others * Math.exp(-top)];
-    const together = Math.exp(total(parts.map(([power, tail]) => power * tail)) - top) || 0;
-    const sum = total(parts.map(([power]) => power));
     const spread = together * Math.pow(others, 1 - sum) || 0;
-    if (parts.length === 1 && !pool.slope) {
-      if (Math.abs(sum - 1) < 1e-12) return [together, together];
-      return sum > 1 ? [spread, together] : [together, spread];
-    }
+    if (isOne) return sum > 1 ? [spread, together] : [together, spread];
     return [0, Math.max(together, spread)];
   }
 
@@ -290,22 +289,36 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     return { ...pool, tail: kept + logMass - Math.log(Math.max(-Math.expm1(logMass), 1e-12)) };
   }
 
-  /* A pool over the candidates: q, and how far each may be off for what is not known of the other tokens. */
+  /* A pool over the candidates: q, and how far each may be off for what is not known of the other tokens; of those their
+  mass, and the most that their norm may be: none of them has more than the largest of them. */
   function poolOf(s, pool) {
     const exponents = exponentsOf(s, pool);
     const top = Math.max(...exponents);
     const weights = exponents.map((x) => Math.exp(x - top));
     const [low, high] = tailBounds(s, pool, top);
     const sum = total(weights), middle = sum + (low + high) / 2;
-    const off = 1 / (sum + low) - 1 / (sum + high);
-    return { q: weights.map((w) => w / middle), bound: weights.map((w) => w * off), outside: high / (sum + high) };
+    const off = 1 / (sum + low) - 1 / (sum + high), outside = high / (sum + high);
+    const largest = Math.min(Math.exp(largestOther(s, pool) - top) / (sum + low), outside) || 0;
+    return { q: weights.map((w) => w / middle), bound: weights.map((w) => w * off), outside, norm: Math.sqrt(largest * outside) };
+  }
+
+  /* The logarithm of the largest weight that a pool may have on a token that is not kept. */
+  function largestOther(s, pool) {
+    const ofStudent = Math.log(Math.min(s.othersNorm, Math.exp(s.studentTail)));
+    const parts = (pool.teachers || []).map((power, i) => [power, s.teacherTails[i]]);
+    if (pool.student) parts.push([pool.student, ofStudent]);
+    if (pool.reference) parts.push([pool.reference, s.reference === s.student ? ofStudent : s.referenceTail]);
+    return total(parts.map(([power, x]) => (power ? power * x : 0)));
   }
 
   function termOf(s, pool) {
-    if (pool === STUDENT) return { q: s.student.map(Math.exp), bound: s.student.map(() => 0) };
-    if (pool.along) return slopeOf(s, pool.along);
-    if (!pool.tangent) return poolOf(s, pool);
-    return { q: s.student.map((logp) => (logp < IMPOSSIBLE ? 0 : Math.exp(logp) * (logp + s.entropy))), bound: s.student.map(() => 0) };
+    const none = s.student.map(() => 0);
+    if (pool === STUDENT) return { q: s.student.map(Math.exp), bound: none, outside: 0, norm: 0 };
+    if (!pool.along && !pool.tangent) return poolOf(s, pool);
+    const term = pool.along ? slopeOf(s, pool.along) : { q: s.student.map((logp) => (logp < IMPOSSIBLE ? 0 : Math.exp(logp) * (logp + s.entropy))), bound: none };
+    const outside = Math.abs(total(term.q)) + total(term.bound); // all entries together are 0
+    const steepest = Math.max(...term.q.map((pull, k) => (s.student[k] < IMPOSSIBLE ? 0 : Math.abs(pull) / Math.exp(s.student[k]))));
+    return { ...term, outside, norm: Math.max(outside, steepest * s.othersNorm) }; // no other token is taken to be pulled harder for its mass
   }
 
   /* p∘(h − E_p h) over the candidates. */
@@ -337,29 +350,46 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     const q = s.student.map((_, k) => (k === s.label ? trust : 0)), bound = q.map(() => 0);
     const trustBound = method.trustBound ? method.trustBound(s, h) : 0;
     const termsBound = method.termsBound ? method.termsBound(s, h) : trustBound;
+    const others = { student: 0, mass: 0, norm: 0 }; // of the target's share of the tokens that are not kept
     bound[s.label] += trustBound;
     for (const [coefficient, pool] of terms) {
-      const term = termOf(s, pool);
+      const term = termOf(s, pool), most = Math.abs(coefficient) + termsBound;
+      if (pool === STUDENT) others.student += coefficient;
+      others.mass += most * term.outside;
+      others.norm += most * term.norm;
       for (let k = 0; k < q.length; k++) {
         q[k] += coefficient * term.q[k];
         bound[k] += Math.abs(coefficient) * term.bound[k] + termsBound * (Math.abs(term.q[k]) + term.bound[k]);
       }
     }
-    return { q, bound, trust, scale, ...(isAsRun(s, name, h) ? s.run.measured : consequences(s, q, scale)) };
+    if (isAsRun(s, name, h)) return { q, bound, trust, scale, ...s.run.measured };
+    return { q, bound, trust, scale, ...consequences(s, q, bound, scale, others) };
   }
 
-  /* ‖s(p − Q)‖ over the candidates, and KL(Q‖p) with all other tokens as one: at most what it is over the vocabulary. */
-  function consequences(s, q, scale) {
-    let square = 0, kl = 0, improper = false, rest = 1;
+  /* ‖s(p − Q)‖ and KL(Q‖p), and how far each may be off (`gradientOff`, `klOff`) for the bounds of the target and for the
+  tokens that are not kept. KL is with all of those as one, which is the least that it is over the vocabulary: `klIsLeast`
+  says where it may be more, since the target's shares of them are not the student's. */
+  function consequences(s, q, bound, scale, others) {
+    let square = 0, squareOff = 0, kl = 0, klOff = 0, off = 0, improper = false, rest = 1;
     q.forEach((value, k) => {
       const p = s.student[k] < IMPOSSIBLE ? 0 : Math.exp(s.student[k]);
       square += (p - value) ** 2;
+      squareOff += bound[k] ** 2;
       improper = improper || value < -1e-6;
       if (value > 0) kl += value * (Math.log(value) - s.student[k]);
+      if (bound[k]) klOff += bound[k] * (1 + Math.abs(Math.log(Math.max(value, bound[k])) - s.student[k]));
       rest -= value;
+      off += bound[k];
     });
     if (rest > 1e-9 && s.studentTail > -Infinity) kl += rest * (Math.log(rest) - s.studentTail);
-    return { gradient: scale * Math.sqrt(square), kl: improper || rest < -1e-6 ? NaN : Math.max(kl, 0), improper };
+    if (off && s.studentTail > -Infinity) klOff += off * (1 + Math.abs(Math.log(Math.max(rest, off)) - s.studentTail));
+    const outside = Math.abs(1 - others.student) * s.othersNorm;
+    const [low, high] = [Math.max(outside - others.norm, 0), outside + others.norm].map((each) => Math.sqrt(square + each ** 2));
+    const klIsLeast = others.mass > KNOWN_MASS || off > KNOWN_MASS;
+    return {
+      gradient: scale * (low + high) / 2, gradientOff: Math.abs(scale) * ((high - low) / 2 + Math.sqrt(squareOff)),
+      kl: improper || rest < -1e-6 ? NaN : Math.max(kl, 0), klOff, klIsLeast, improper,
+    };
   }
 
   /* What a method needs of whole micro-batches, by group: a function for its trust. */
@@ -390,7 +420,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
   /* What was measured of a method's target at a token. */
   function measuredOf(columns, name, t) {
     const kl = columns[`${name} target_kl`][t];
-    return { gradient: columns[`${name} gradient`][t], kl, improper: Number.isNaN(kl) };
+    return { gradient: columns[`${name} gradient`][t], gradientOff: 0, kl, klOff: 0, klIsLeast: false, improper: Number.isNaN(kl) };
   }
 
   /* The tokens of a page's store, each with its candidates and statistics. */
@@ -431,6 +461,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
             : student.map((logp, k) => (1 - trust) * Math.exp(logp) + (k === label ? trust : 0));
           s.measured[name] = { q, bound: q.map(() => 0), trust, scale: of("scale"), ...measuredOf(columns, name, t) };
         }
+        s.othersNorm = s.others > 0 ? Math.sqrt(Math.max(s.collision - total(student.map((x) => Math.exp(2 * x))), 0)) : 0;
         s.referenceLogp = columns.reference_logp_y ? columns.reference_logp_y[t] : s.reference[label];
         at += count; t += 1;
         return s;

@@ -2,6 +2,8 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from qtarget.job.inspection.pull import TokenPull
 from qtarget.job.inspection.row_forward import PROGRESS_SHOWN
 from qtarget.job.inspection.token_texts import candidate_texts, shown_token, token_texts
 from qtarget.job.inspection.trained_rows import TrainedRow
+from qtarget.job.method_pages import entry
 from qtarget.target.hyperparameter_words import setting_words
 from qtarget.target.hyperparameters import Count, OneOf, Within, hyperparameters
 
@@ -62,7 +65,10 @@ class PageStore(NamedTuple):
 def page_store(inspection: Inspection) -> PageStore:
     """The store of a page, within `STORE_BYTES`."""
     rows = inspection.found.rows
-    kept = _fitting(rows, inspection.found.sources)
+    fitting = _fitting(inspection)
+    kept = [rows[place] for place in fitting]
+    if len(kept) < len(rows):  # what is left of micro-batches would be no micro-batch
+        kept = [replace(row, group=n // inspection.findings.batch_rows) for n, row in enumerate(kept)]
     ids = np.unique(np.concatenate([row.likeliest.ids for row in kept]))
     tokenizer = inspection.trainer.text_tokenizer
     texts = candidate_texts(ids.tolist(), tokenizer, inspection.found.vocabulary)
@@ -74,7 +80,8 @@ def page_store(inspection: Inspection) -> PageStore:
         "ids": ids.tolist(),
         "texts": [page_text(texts[each]) for each in ids.tolist()],
         "rows": [
-            _row(row, inspection.table.texts[place], inspection.table.said[place]) for place, row in enumerate(kept)
+            _row(row, inspection.table.texts[place], inspection.table.said[place])
+            for row, place in zip(kept, fitting, strict=True)
         ],
         "columns": {name: _packed(values) for name, values in columns.items()},
         "methods": methods,
@@ -94,14 +101,30 @@ def _cut(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}… ({len(text):,} characters)"
 
 
-def _fitting(rows: Sequence[MeasuredRow], sources: Sequence[str]) -> Sequence[MeasuredRow]:
-    """As many rows as fit, in order; one at least."""
-    total = 0
-    for place, row in enumerate(rows):
-        total += _bytes_of(row, len(sources))
-        if total > STORE_BYTES and place:
-            return rows[:place]
-    return rows
+def _fitting(inspection: Inspection) -> list[int]:
+    """The places of as many rows as fit, in their order; one at least."""
+    rows, total = inspection.found.rows, 0
+    fitting: list[int] = []
+    for place in _by_worth(inspection):
+        total += _bytes_of(rows[place], len(inspection.found.sources))
+        if total > STORE_BYTES and fitting:
+            break
+        fitting.append(place)
+    return sorted(fitting)
+
+
+def _by_worth(inspection: Inspection) -> list[int]:
+    """The places of all rows, in turn one of each reason, and one of which a teacher is surest against a label; where
+    all rows were measured, one drawn at random."""
+    rows = inspection.found.rows
+    place_of = {row.row.number: place for place, row in enumerate(rows)}
+    surest = dict.fromkeys(place_of[each.row] for each in inspection.findings.surest)
+    drawn = np.random.default_rng(0).permutation(len(rows)).tolist()
+    of: dict[str, list[int]] = {}
+    for place in drawn if rows[0].row.why == "all" else range(len(rows)):
+        of.setdefault(rows[place].row.why, []).append(place)
+    turns = zip_longest(surest, *of.values())
+    return list(dict.fromkeys(place for turn in turns for place in turn if place is not None))
 
 
 def _bytes_of(row: MeasuredRow, sources: int) -> int:
@@ -197,8 +220,15 @@ def _method(name: str, method: qt.Method) -> dict[str, Any]:
         settings.append({"name": each.name, "value": value, "says": words, "about": each.domain.about, **bounds})
     if "progress" in method.needs:
         settings.append(PROGRESS_SETTING)
-    whole = {"name": name, "settings": settings, "source": method.source, "use_when": method.use_when}
-    return {**whole, "not_moved": not_moved().get(name)}
+    told = entry(name)
+    whole = {"name": name, "settings": settings, "source": told.source, "use_when": told.use_when}
+    return {
+        **whole,
+        "does": told.summary,
+        "trust": told.trust,
+        "residual": told.residual,
+        "not_moved": not_moved().get(name),
+    }
 
 
 def _changes(value: Any) -> bool:

@@ -5,7 +5,7 @@
   const { store, findings } = page;
   const tokens = LiveTarget.unpack(store);
   const teachers = store.sources.filter((name) => name.startsWith("teacher"));
-  const ownReference = store.sources.includes("reference");
+  const ownReference = store.sources.includes("reference"), methods = store.methods;
   const $ = (id) => document.getElementById(id);
   const state = { method: null, settings: {}, targets: [], token: null, isPinned: false, region: null };
   const firstOfRow = [];
@@ -23,12 +23,16 @@
   }
   const number = (x, digits = 3) => (x === null || x === undefined || Number.isNaN(x) ? "–" : Math.abs(x) >= 1e4 ? x.toExponential(1) : x.toFixed(digits));
   const percent = (x, digits = 0) => (x === null || x === undefined || Number.isNaN(x) ? "–" : `${(100 * x).toFixed(digits)}%`);
-  /* A number that is known up to a bound: marked, and with the digits that are certain, where the bound passes the last
-  one; with the bound itself where that is none. */
-  const roughly = (x, bound, digits = 3) => {
-    if (!(bound > 10 ** -digits) || Number.isNaN(x)) return number(x, digits);
-    return bound > 0.1 ? `≈${number(x, 1)}±${number(Math.ceil(10 * bound) / 10, 1)}` : `≈${number(x, Math.floor(-Math.log10(bound)))}`;
+  /* A number that is known up to a bound: marked, and within 1 of its last digit, where the bound passes the last one;
+  between which two it lies, where that leaves no digit. `range` is what it can be at all. */
+  const roughly = (x, bound, digits = 3, range = [-Infinity, Infinity]) => {
+    if (!(2 * bound > 10 ** -digits) || Number.isNaN(x)) return number(x, digits);
+    const certain = Math.floor(-Math.log10(2 * bound));
+    if (certain > 0) return `≈${number(x, certain)}`;
+    const [low, high] = [Math.max(x - bound, range[0]), Math.min(x + bound, range[1])];
+    return `${number(Math.floor(10 * low) / 10, 1)} … ${number(Math.ceil(10 * high) / 10, 1)}`;
   };
+  const NOT_NEGATIVE = [0, Infinity], entries = (target) => (target.improper ? undefined : [0, 1]);
   const many = (x) => Math.round(x).toLocaleString("en");
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const rowName = (n) => `row ${n}${findings.places[n] ? ` (${findings.places[n]})` : ""}`;
@@ -49,12 +53,15 @@
   /* ---- what the words mean */
   const MEANINGS = [
     ["label", "the token that the row has at this place"],
-    ["model", `the one that is trained, as it is before the first step; what methods say of themselves calls it the student`],
-    ...(teachers.length ? [["teacher", findings.teacher || "the one that the run learns from"]] : []),
+    ["model", "the one that is trained, as it is before the first step; in the words of methods, the student"],
+    ...(teachers.length ? [["teacher", `a second model, which has read the same rows${findings.teacher ? `: ${findings.teacher}` : ""}`]] : []),
     ["p_y", "the model's probability of the label"],
     ["entropy", "how unsure the model is, in nats; 0 where it is sure"],
-    ["trust γ", "how much of the target is the label itself; the rest goes to model, teacher or reference"],
-    ["target Q", "the distribution that the method would train the model toward here"],
+    ["target Q", "the distribution that the method would train the model toward here: γ·label + (1 − γ)·π̃"],
+    ["trust γ", "how much of the target is the label itself"],
+    ["rest π̃", "where the other mass goes: to what the model itself (p), a teacher (t) or the reference (r) finds likely"],
+    ["improper", "a target with entries below zero: the method pushes these tokens down"],
+    ...(store.sources.includes("reference") || methods.some((each) => /\br\b/.test(each.residual)) ? [["reference", "the model as it was before training, or the one that the run names"]] : []),
     ["scale s", "how strongly the method weighs this token"],
     ["pull", "the norm of the token's gradient, s(p − Q)"],
     ["KL(Q‖p)", "how far the target is from the model, in nats"],
@@ -88,10 +95,10 @@
   const likeliest = (values) => values.reduce((best, value, k) => (value > values[best] ? k : best), 0);
 
   /* ---- the method and its hyperparameters */
-  const methods = store.methods;
   const runSettings = (method) => Object.fromEntries(method.settings.map((each) => [each.name, each.value]));
   const isMoved = () => JSON.stringify(state.settings) !== JSON.stringify(runSettings(state.method));
-  const gloss = (method) => `${method.source}. ${method.use_when}`;
+  const gloss = (method) => `${method.does} For: ${method.use_when} (${method.source})`;
+  const settingsWords = (method, settings) => method.settings.map((each) => `${each.name} ${LiveTarget.settingWords(settings[each.name])}`).join(", ");
 
   function chooseMethod(name, settings) {
     const method = methods.find((each) => each.name === name);
@@ -107,8 +114,8 @@
     const back = state.method.name === findings.configured ? "back to the run's settings" : "back to its defaults";
     $("settings").replaceChildren(...state.method.settings.map((each) => make("label", { title: each.about }, each.name, ...control(each))),
       make("button", { type: "button", id: "back", hidden: "", onclick: () => chooseMethod(state.method.name) }, back));
-    $("method-gloss").replaceChildren(make("strong", null, state.method.name), `: ${gloss(state.method)}`);
-    $("method-gloss").title = gloss(state.method);
+    const { does, use_when, source } = state.method;
+    $("method-gloss").replaceChildren(does, make("strong", null, " For: "), `${use_when} (${source})`);
     $("method-note").textContent = noteOn(state.method);
     $("method-note").hidden = !$("method-note").textContent;
   }
@@ -192,19 +199,20 @@
   function drawMap() {
     const [xName, x, xRange] = AXES[$("x-axis").value], [yName, y, yRange] = AXES[$("y-axis").value];
     mapOrder = tokens.filter(inMap).sort((a, b) => x(a) - x(b));
-    const kinds = [(s) => !isConflict(s) && !isContradicted(s), (s) => isContradicted(s) && !isConflict(s), isConflict];
+    const kinds = [(s) => !isConflict(s) && !isContradicted(s), (s) => isConflict(s) && !isContradicted(s), isContradicted], sizes = [4, 5, 8];
     const data = [mapOrder.map(x), ...kinds.map((kind) => mapOrder.map((s) => (kind(s) ? y(s) : null)))];
-    const colours = ["--student", "--teacher", "--conflict"].map(css);
+    const colours = ["--student", "--conflict", "--teacher"].map(css);
     const ink = css("--soft"), grid = css("--line"), font = "12px system-ui, sans-serif";
     const axis = (label, size) => ({ label, stroke: ink, font, labelFont: font, size, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid } });
-    const box = $("map-chart");
+    const box = $("map-chart"), isWhole = findings.rows.length === store.rows.length;
+    $("of-points").textContent = $("all-rows").checked ? "all rows of this page" : `${page.sample}${isWhole ? "" : ", as far as they are on this page"}`;
     box.replaceChildren();
     mapChart = new uPlot({
       width: Math.max(240, box.clientWidth), height: 380,
       cursor: { points: { show: false }, drag: { x: false, y: false } },
       scales: { x: { time: false, range: (u, low, high) => xRange || [0, Math.max(high, 0.1)] }, y: { range: (u, low, high) => yRange || [0, Math.max(high || 0, 0.1)] } },
       axes: [axis(xName, 44), axis(yName, 52)],
-      series: [{}, ...colours.map((stroke, i) => ({ stroke, paths: () => null, points: { show: true, size: i ? 5 : 4, fill: stroke, width: 0 } }))],
+      series: [{}, ...colours.map((stroke, i) => ({ stroke, paths: () => null, points: { show: true, size: sizes[i], fill: stroke, width: 0 } }))],
     }, data, box);
     mapChart.over.addEventListener("click", () => nearest(mapChart, x, y));
   }
@@ -219,23 +227,34 @@
     if (best) { pin(best.at, true); openRegion(regionOf(best)); }
   }
 
+  /* The least and the most of all pull that a region may have, each token's being known up to its bound. */
+  function pullShares(cell, pull, off) {
+    const low = Math.max(cell.pull - cell.off, 0), high = cell.pull + cell.off;
+    const others = [Math.max(pull - cell.pull - (off - cell.off), 0), pull - cell.pull + (off - cell.off)];
+    return [low / (low + others[1] || 1), high / (high + others[0] || 1)];
+  }
+  const percentBetween = (low, high) => (high - low > 1e-3 ? `${Math.floor(100 * low)} … ${Math.ceil(100 * high)}%` : percent(low, 1));
+
   function drawRegions() {
-    const cells = page.regions.map(() => ({ tokens: 0, pull: 0 }));
-    const measured = isMoved() || $("all-rows").checked ? null : findings.methods.find((each) => each.name === state.method.name);
-    let count = 0, pull = 0, off = 0;
+    const cells = page.regions.map(() => ({ tokens: 0, pull: 0, off: 0 })), isAll = $("all-rows").checked;
+    const measured = isMoved() || isAll ? null : findings.methods.find((each) => each.name === state.method.name);
     tokens.forEach((s, t) => {
       if (!inMap(s)) return;
-      const cell = cells[regionOf(s)], g = state.targets[t].gradient;
-      cell.tokens += 1; count += 1; cell.pull += g; pull += g; off += looseness(s, state.targets[t]).gradient;
+      const cell = cells[regionOf(s)];
+      cell.tokens += 1; cell.pull += state.targets[t].gradient; cell.off += state.targets[t].gradientOff;
     });
-    const about = off > 5e-4 * pull ? "≈" : "", share = (at) => (measured ? percent(measured.by_region[at], 1) : about + percent(cells[at].pull / (pull || 1), 1));
+    const [count, pull, off] = ["tokens", "pull", "off"].map((part) => cells.reduce((sum, cell) => sum + cell[part], 0));
+    const inTokens = (at) => (isAll ? cells[at].tokens / Math.max(count, 1) : findings.token_shares[at]);
+    const between = cells.map((cell) => pullShares(cell, pull, off)), isRough = !measured && between.some(([low, high]) => high - low > 1e-3);
+    const share = (at) => (measured ? percent(measured.by_region[at], 1) : isRough ? percentBetween(...between[at]) : percent(cells[at].pull / (pull || 1), 1));
+    $("map-rough").hidden = !isRough;
     const columns = page.p_edges.length - 1, span = (a, b) => (b === null ? `≥ ${a}` : `${a} – ${b}`);
     const heads = page.p_edges.slice(0, -1).map((low, i) => make("th", { scope: "col" }, `model's p_y ${span(low, page.p_edges[i + 1])}`));
     const lines = page.entropy_edges.slice(0, -1).map((low, line) => make("tr", null,
       make("th", { scope: "row" }, `entropy ${span(low, page.entropy_edges[line + 1])}`),
       ...page.regions.slice(line * columns, (line + 1) * columns).map((_, i) => {
-        const at = line * columns + i, cell = cells[at];
-        const says = [`${percent(cell.tokens / Math.max(count, 1), 1)} of tokens`, make("br"), make("strong", null, `${share(at)} of the pull`)];
+        const at = line * columns + i;
+        const says = [`${percent(inTokens(at), 1)} of tokens`, make("br"), make("strong", null, `${share(at)} of the pull`)];
         const name = at === 0 ? [make("span", { class: "flag" }, "confident conflicts"), make("br")] : [];
         return make("td", null, make("button", { type: "button", "data-region": at, "aria-pressed": String(state.region === at), onclick: () => chooseRegion(at) }, ...name, ...says));
       })));
@@ -249,7 +268,7 @@
   const chooseRegion = (at) => openRegion(state.region === at ? null : at);
 
   function drawRegionTokens() {
-    if (state.region === null) return $("region-tokens").replaceChildren(make("li", { class: "soft" }, "Choose a region to read its tokens."));
+    if (state.region === null) return $("region-tokens").replaceChildren(make("li", { class: "soft no-print" }, "Choose a region to read its tokens."));
     const inside = tokens.filter((s) => inMap(s) && regionOf(s) === state.region).sort((a, b) => state.targets[b.at].gradient - state.targets[a.at].gradient);
     const shown = inside.slice(0, 200).map((s) => sentence(s));
     if (inside.length > 200) shown.push(make("li", { class: "soft" }, `and ${many(inside.length - 200)} more, of smaller pull`));
@@ -407,10 +426,11 @@
   function drawGlance() {
     const sample = tokens.filter(isSample), known = findings.teachers.find((each) => each.name === "teacher 0");
     const against = tokens.filter(isContradicted), conflicts = sample.filter(isConflict).length, inRows = new Set(against.map((s) => s.row)).size;
-    const share = known ? ` Of the tokens of ${page.sample} it contradicts ${percent(known.contradicted, 1)}.` : "";
-    const unread = findings.audit.rows - findings.rows.length;
-    const others = unread > 0 ? ` The other ${many(unread)} of ${many(findings.audit.rows)} rows were not read; a larger --rows reads more. ` : " ";
-    const link = (says, onclick) => make("button", { type: "button", class: "method", onclick }, says);
+    const share = known ? ` Of ${page.sample} it contradicts ${percent(known.contradicted, 1)} of the tokens, in ${many(known.contradicted_rows)} rows.` : "";
+    const unread = findings.audit.rows - findings.rows.length, unfit = findings.rows.length - store.rows.length;
+    const others = (unread > 0 ? ` The other ${many(unread)} of ${many(findings.audit.rows)} rows were not read; a larger --rows reads more. ` : " ") +
+      (unfit > 0 ? `${many(unfit)} rows that were read did not fit into this page; the figures hold them. ` : "");
+    const link = (says, onclick) => make("button", { type: "button", class: "method no-print", onclick }, says);
     $("glance").replaceChildren(...(teachers.length
       ? [make("strong", null, `The teacher contradicts ${many(against.length)} of the ${many(tokens.length)} learned tokens here`), `, in ${many(inRows)} of the ${many(store.rows.length)} rows of this page.${share}${others}`, against.length ? link("Read them, beginning with the surest", openAgainst) : ""]
       : [make("strong", null, `The model is sure of another token at ${many(conflicts)} of ${many(sample.length)} learned tokens`), ` of ${page.sample} (confident conflicts).${others}`,
@@ -423,19 +443,6 @@
   function pin(t, scrolls) { state.isPinned = true; select(t, scrolls); if (scrolls) focusRow(tokens[t].row); }
   function letGo() { state.isPinned = false; $("pinned").hidden = true; }
 
-  /* How far the numbers of a target may be off, from the bounds of its entries and of what it leaves to all others. */
-  function looseness(s, target) {
-    let square = 0, kl = 0, rest = 1, off = 0;
-    target.bound.forEach((bound, k) => {
-      square += bound ** 2;
-      rest -= target.q[k];
-      off += bound;
-      if (bound) kl += bound * (1 + Math.abs(Math.log(Math.max(target.q[k], bound)) - s.student[k]));
-    });
-    if (off && s.studentTail > -Infinity) kl += off * (1 + Math.abs(Math.log(Math.max(rest, off)) - s.studentTail));
-    return { gradient: Math.abs(target.scale) * Math.sqrt(square), kl };
-  }
-
   let bars = null;
   function drawToken() {
     const s = tokens[state.token], target = state.targets[state.token], row = store.rows[s.row];
@@ -446,30 +453,34 @@
     const first = order.slice(0, 9);
     if (!first.includes(s.label)) first[first.length - 1] = s.label;
     const context = make("div", { class: "text context", dir: "auto" }, saidBefore(s, innerWidth > 900 ? 200 : 90), make("b", null, labelText(s)));
-    const off = looseness(s, target), isRough = Math.max(...target.bound) > 1e-4;
+    const isRough = Math.max(...target.bound) > 1e-4 || target.gradientOff > 5e-4 || target.klIsLeast;
+    const kl = target.klIsLeast && !Number.isNaN(target.kl) ? `≥ ${number(Math.max(Math.floor(1000 * (target.kl - target.klOff)) / 1000, 0))}` : number(target.kl);
     const facts = [["p_y", number(s.p, 4)], ["rank", many(s.rank)], ["entropy", number(s.entropy, 2)], ...(s.teachers.length ? [["teacher's p_y", number(teacherP(s), 4)]] : []),
-      ["trust γ", number(target.trust)], ["scale s", number(target.scale)], ["pull", roughly(target.gradient, off.gradient)], ["KL(Q‖p)", roughly(target.kl, off.kl)]];
+      ["trust γ", number(target.trust)], ["scale s", number(target.scale)], ["pull", roughly(target.gradient, target.gradientOff, 3, NOT_NEGATIVE)], ["KL(Q‖p)", kl]];
     const head = make("tr", null, make("th", null, "token"), ...series.map(([key, name]) => make("th", { class: "n", title: ABOUT[name] }, make("span", { class: `key ${key}` }), name)));
-    const told = (key, value, bound) => (key === "target" ? roughly(value, bound, 4) : number(value, 4));
+    const told = (key, value, bound) => (key === "target" ? roughly(value, bound, 4, entries(target)) : number(value, 4));
     const lines = first.map((k) => make("tr", { class: k === s.label ? "label" : "", "data-candidate": store.ids[s.candidates[k]] },
       make("td", null, (k === s.label ? "● " : "") + seen(s.candidates[k])), ...series.map(([key, , values]) => make("td", { class: "n" }, told(key, values[k], target.bound[k])))));
     const left = (values) => first.reduce((a, k) => a - values[k], 1), offLeft = 1 - left(target.bound);
     const rest = make("tr", { class: "soft" }, make("td", null, "all others"), ...series.map(([key, , v]) => make("td", { class: "n" }, told(key, left(v), offLeft))));
     const chart = make("div", { class: "chart", role: "img", "aria-label": "bars of the probabilities in the table below" });
-    const rough = isRough ? make("p", { class: "soft", id: "rough" }, "≈: right to its digits; the page keeps the likeliest tokens alone.") : null;
+    const rough = isRough ? make("p", { class: "soft", id: "rough" }, "≈: within 1 of its last digit; a … b: somewhere between; ≥: at least. The page keeps the likeliest tokens alone.") : null;
     const notes = [target.improper ? "Improper target: some entries are below zero." : "", isConflict(s) ? "A confident conflict." : "",
       isContradicted(s) ? `The teacher contradicts this label${s.follows ? `, ${AFTER}: the answer may have gone wrong there` : ""}.` : ""].filter(Boolean);
-    const panel = $("token"), scrolled = panel.scrollTop;
-    $("token-body").replaceChildren(make("p", { class: "soft" }, `${rowName(row.number)}, token ${s.place + 1}, under ${state.method.name} `,
+    const panel = $("token"), scrolled = panel.scrollTop, among = rowsInOrder().flatMap(tokensOf).filter(isMarked), nth = among.indexOf(s) + 1;
+    $("walk-of").textContent = nth ? `${many(nth)} of ${many(among.length)}` : `${many(among.length)} listed`;
+    $("token-body").replaceChildren(make("p", { class: "soft" }, `${rowName(row.number)}, token ${s.place + 1}, under ${[state.method.name, settingsWords(state.method, state.settings)].filter(Boolean).join(", ")} `,
       make("span", { id: "pinned", hidden: state.isPinned ? null : "" }, "· pinned; Esc lets go ", make("button", { type: "button", onclick: letGo, "aria-label": "let go of this token" }, "×"))), context,
       ...notes.map((note) => make("p", { class: "flag" }, note)), chart,
       make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", { title: ABOUT[name] }, name), make("dd", { "data-fact": name }, value)])), ...(rough ? [rough] : []),
+      make("p", { class: "soft", id: "formula" }, `${state.method.residual.startsWith("Q") ? state.method.residual : `γ = ${state.method.trust}; π̃: ${state.method.residual}`}. `, make("a", { class: "no-print", href: "#every-method" }, "under every method ↓")),
       make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), underEveryMethod(s));
     drawBars(chart, series, first, s);
     panel.scrollTop = scrolled;
   }
 
   /* The token under every method, each computed at the run's own hyperparameters or its defaults; the chosen one first, as the menu has it. */
+  const STAYS = 0.01;
   let isOpen = true;
   const asRun = methods.map((method) => {
     const settings = runSettings(method);
@@ -478,18 +489,28 @@
   function underEveryMethod(s) {
     const top = likeliest(s.teachers.length ? s.teacherLogps[0] : s.student), isTop = top !== s.label;
     const other = isTop ? top : likeliest(s.student.map((x, k) => (k === s.label ? -Infinity : x)));
-    const whose = isTop && s.teachers.length ? "teacher's" : "model's", short = (k) => `“${seen(s.candidates[k]).slice(0, 8)}”`;
+    const whose = isTop && s.teachers.length ? "teacher" : "model", short = (k) => `“${seen(s.candidates[k]).slice(0, 8)}”`;
     const box = make("details", { id: "every-method", open: isOpen || null }, make("summary", null, "this token under every method"));
+    const shares = (q) => [s.label, other].map((k) => q[k] - Math.exp(s.student[k]));
+    const toward = (target) => {
+      const [up, upOther] = shares(target.q);
+      if (Math.max(...target.q.map((q, k) => Math.abs(q - Math.exp(s.student[k])))) < STAYS) return "stays";
+      return Math.max(up, upOther) < STAYS ? "others" : up >= upOther ? "label" : whose;
+    };
     const line = ({ method, settings, batches }) => {
       const isChosen = method.name === state.method.name;
       const target = isChosen ? state.targets[s.at] : LiveTarget.targetOf(s, method.name, settings, batches && batches.get(s.group));
-      const name = make("span", { title: gloss(method) }, method.name), off = looseness(s, target);
-      const q = [s.label, other].map((k) => make("span", { class: target.improper ? "flag" : "" }, roughly(target.q[k], target.bound[k])));
-      return { cells: [target.improper ? make("span", null, name, make("span", { class: "flag" }, " improper")) : name, number(target.trust), ...q, roughly(target.gradient, off.gradient)], class: isChosen ? "chosen" : "" };
+      const name = make("button", { type: "button", class: "method", title: gloss(method), onclick: () => chooseMethod(method.name) }, method.name);
+      const q = [s.label, other].map((k) => make("span", { class: target.improper ? "flag" : "" }, roughly(target.q[k], target.bound[k], 3, entries(target))));
+      return { share: target.q[s.label], isChosen, cells: [target.improper ? make("span", null, name, make("div", { class: "flag", title: ABOUT.improper }, "improper")) : name, toward(target), ...q, roughly(target.gradient, target.gradientOff, 3, NOT_NEGATIVE)], class: isChosen ? "chosen" : "" };
     };
-    const fillIn = () => box.append(
-      make("p", { class: "soft" }, `The target's share of two tokens under each, at this run's settings or a method's defaults${isMoved() ? `; ${state.method.name} as the menu has it now` : ""}.`),
-      table(["method", "trust", `label ${short(s.label)}`, `${whose} ${short(other)}`, "pull"], [...asRun].sort((a, b) => (b.method === state.method) - (a.method === state.method)).map(line)));
+    const now = { cells: ["the model now", "", ...[s.label, other].map((k) => number(Math.exp(s.student[k]))), ""], class: "now" };
+    const fillIn = () => {
+      const lines = asRun.map(line).sort((a, b) => b.isChosen - a.isChosen || b.share - a.share);
+      box.append(
+        make("p", { class: "soft" }, `What the target gives two tokens under each, at this run's settings or a method's defaults${isMoved() ? `; ${state.method.name} as the menu has it now` : ""}. Toward: which of them gains most; stays: no token's share moves by ${STAYS}. Choose one to see it above.`),
+        table(["method", "toward", make("span", null, "label ", make("br"), short(s.label)), make("span", null, `${whose} `, make("br"), short(other)), "pull"], [now, ...lines]));
+    };
     if (isOpen) fillIn();
     box.addEventListener("toggle", () => { isOpen = box.open; if (box.open && box.children.length === 1) fillIn(); });
     return box;
@@ -520,19 +541,19 @@
     const heads = ["method", "mean trust", "pull beside sft's", "effective tokens", "pull on confident conflicts", ...(against ? ["pull where the teacher contradicts"] : []), "mean KL(Q‖p)", "proper targets"];
     const lines = findings.methods.map((each) => {
       const method = methods.find((one) => one.name === each.name);
-      const settings = method.settings.map((one) => `${one.name} ${one.says}`).join(", ");
+      const settings = method.settings.map((one) => `${one.name} ${one.says}`).join(", "), does = make("div", { class: "soft does" }, method.does);
       const name = make("button", { type: "button", class: "method", onclick: () => chooseMethod(each.name), "data-method": each.name, title: gloss(method) }, each.name);
-      const cell = make("span", null, name, make("a", { class: "to-target", href: "#rows" }, "its targets ↑"), settings ? make("span", { class: "soft" }, ` ${settings}`) : "", each.name === findings.configured ? make("span", { class: "soft" }, " (this run's)") : "");
+      const cell = make("span", null, name, make("a", { class: "to-target", href: "#rows" }, "its targets ↑"), settings ? make("span", { class: "soft" }, ` ${settings}`) : "", each.name === findings.configured ? make("span", { class: "soft" }, " (this run's)") : "", does);
       const trust = each.mean_trust > 1 ? make("span", { title: `${number(each.mean_trust)}: the label gets more than all mass, so it is no trust, and the target is improper` }, "beyond 1") : number(each.mean_trust);
       return { cells: [cell, trust, `${number(each.gradient_beside_sft, 2)}×`, many(each.effective_tokens), percent(each.conflict_share, 1), ...(against ? [percent(each.contradicted_share, 1)] : []), number(each.mean_kl), percent(each.proper)] };
     });
     const following = findings.methods.filter((each) => each.progress !== null);
-    const progress = following.length ? ` ${following.map((each) => each.name).join(" and ")} ${following.length === 1 ? "changes" : "change"} along a run: their figures hold at progress ${following[0].progress}.` : "";
+    const progress = following.length ? ` ${following.map((each) => each.name).join(" and ")} ${following.length === 1 ? "changes along a run: its" : "change along a run: their"} figures hold at progress ${following[0].progress}.` : "";
     const reasons = new Map();
     for (const [name, why] of Object.entries(findings.closed)) reasons.set(why, [...(reasons.get(why) || []), name]);
     const closed = [...reasons].map(([why, names]) => make("p", { class: "soft" }, "Not shown: ", make("strong", null, names.join(", ")), `: ${why}`));
     $("methods-body").replaceChildren(
-      make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${page.sample}, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². KL(Q‖p) is the mean over tokens with a proper target. Methods that look at a batch see ${findings.batch_rows} rows together.${progress} All at this run's settings or a method's defaults: a slider moves targets and map, not this table. Choose a method to see its targets; point at its name to read when it is for.`),
+      make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${page.sample}, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². KL(Q‖p) is the mean over tokens with a proper target. Methods that look at a batch see ${findings.batch_rows} rows together.${progress} All at this run's settings or a method's defaults: a slider moves targets and map, not this table. Choose a method to see its targets, and at the top what it is for.`),
       table(heads, lines), ...closed);
   }
   function markMethod() {
@@ -547,6 +568,7 @@
     const shown = sure.length < findings.contradictions ? `${many(sure.length)} of ${many(findings.contradictions)}` : `all ${many(sure.length)}`;
     $("teacher-body").replaceChildren(table(heads, lines),
       make("h3", null, "Surest against the label"), make("p", { class: "soft" }, `The rows most worth reading, ${shown} contradicted labels of all rows that were read, row by row. A label is wrong, or the teacher is; or the label is right and the answer had gone wrong before it.`),
+      ...(sure.length ? [make("p", null, "Their rows: ", [...new Set(findings.surest.map((each) => each.row))].join(", "))] : []),
       make("ul", { class: "list" }, ...(sure.length ? sure : [make("li", { class: "soft" }, "No label is contradicted.")])));
   }
 
@@ -575,11 +597,10 @@
   options($("method"), methods.map((each) => [each.name, each.not_moved ? `${each.name} (as measured, not moved)` : each.name]));
   options($("x-axis"), Object.entries(AXES).map(([key, [name]]) => [key, name]), "p");
   options($("y-axis"), Object.entries(AXES).map(([key, [name]]) => [key, name]), "entropy");
-  options($("colour"), Object.entries(COLOURS).map(([key, [name]]) => [key, name.split(":")[0]]), "p");
+  options($("colour"), Object.entries(COLOURS).map(([key, [name]]) => [key, name.split(":")[0]]), teachers.length ? "teacher" : "p");
   options($("why"), [["every", "all"], ...Object.entries(page.why).filter(([key, says]) => says && store.rows.some((row) => row.why === key))], "every");
   options($("order"), [...(teachers.length ? [["against", "surest contradicted first"]] : []), ["file", "as in the page's set"]], teachers.length ? "against" : "file");
   for (const each of document.querySelectorAll(".of-teacher")) each.hidden = !teachers.length;
-  $("of-points").textContent = page.sample;
   $("all-rows").parentElement.hidden = tokens.every(isSample);
   $("map-keys").replaceChildren(make("span", { class: "key conflict" }), "confident conflict ", ...(teachers.length ? [make("span", { class: "key teacher" }), "contradicted by the teacher "] : []), make("span", { class: "key other" }), "other");
   $("method").addEventListener("change", () => chooseMethod($("method").value));
@@ -595,12 +616,11 @@
     if (t !== null && t !== state.token) select(t, false);
   });
   const toNext = () => walk(1, isMarked), toPrevious = () => walk(-1, isMarked);
-  const among = tokens.filter(isMarked).length;
-  $("walk").hidden = !among;
-  $("walk-of").textContent = `${many(among)} on this page`;
+  const stay = (button, go) => $(button).addEventListener("click", () => { go(); $(button).focus({ preventScroll: true }); });
+  $("walk").hidden = !tokens.some(isMarked);
   $("next").textContent = `next ${marked} ›`;
-  $("next").addEventListener("click", toNext);
-  $("previous").addEventListener("click", toPrevious);
+  stay("next", toNext);
+  stay("previous", toPrevious);
   addEventListener("keydown", (event) => {
     if (event.key === "Escape") letGo();
     const way = { n: toNext, p: toPrevious }[event.key];
@@ -612,6 +632,7 @@
     draw();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  new ResizeObserver(([bar]) => document.documentElement.style.setProperty("--bar", `${Math.ceil(bar.target.offsetHeight)}px`)).observe(document.querySelector(".bar"));
   let resizing = 0;
   addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(draw, 120); });
   let themeOfScreen;

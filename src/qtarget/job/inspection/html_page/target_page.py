@@ -61,7 +61,7 @@ def _page_facts(inspection: Inspection, shown: int) -> dict[str, Any]:
     """What the page's code reads beside the store."""
     findings = inspection.findings
     rows = f"{shown} of {findings.audit.rows:,} training rows, counted from 1; figures are of {findings.sample_words}"
-    teacher = f", teacher {visible(findings.teacher)}" if findings.teacher else ""
+    teacher = f", with the teacher “{visible(findings.teacher)}”" if findings.teacher else ""
     surest = [{**asdict(each), "instead": page_text(each.instead)} for each in findings.surest]
     return {
         "about": f"{visible(findings.model)}{teacher}; {findings.configured}, before any step; {rows}.",
