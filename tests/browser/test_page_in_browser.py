@@ -4,6 +4,7 @@ Needs playwright and a Chromium of the machine: `make test-browser` installs bot
 """
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,8 +247,13 @@ def test_a_token_is_shown_under_every_method(browser, of_lab):
     move(seen.page, "gem", "beta", 0.7)
     seen.page.select_option("#method", "gem")
     assert seen.page.locator("#every-method tbody tr").nth(1).inner_text().startswith("gem")
+    assert "prift as dft" in seen.page.inner_text("#methods-body")
     seen.page.locator("#every-method button").filter(has_text="eaft").click()
     assert seen.page.input_value("#method") == "eaft"
+    assert seen.page.evaluate("[document.activeElement.textContent, document.getElementById('token').scrollTop]") == [
+        "eaft",
+        0,
+    ]
     assert "(H_top-k / log k)^power" in seen.page.inner_text("#formula")
     assert qt.METHODS["eaft"].__doc__.partition("\n")[0] in seen.page.inner_text("#method-gloss")
     assert seen.faults == []
@@ -292,6 +298,8 @@ def test_what_the_page_cannot_know_is_shown_with_the_digits_that_it_knows(browse
             low, _, high = shown.partition(" … ")
             assert float(low) - 0.051 <= float(exact) <= float(high or low) + 0.051, (eta, shown, exact)
         is_rough = any("…" in each for each in shares[0])
+        if eta == 0:
+            assert shares[0] == shares[1]
         assert is_rough == few.page.locator("#map-rough").is_visible()
         assert is_rough or temperature == 1
         assert not is_rough or eta not in (0, 1)
@@ -368,6 +376,20 @@ def test_a_region_opens_its_own_tokens(browser, of_lab):
         assert f"{100 * len(expected) / sample:.1f}% of tokens" in button.inner_text()
         assert f"{100 * made.findings.methods[0].by_region[region]:.1f}% of the pull" in button.inner_text()
         button.click()
+    assert seen.faults == []
+
+
+def test_what_the_map_says_of_its_conflicts_is_of_the_rows_that_it_shows(browser, of_lab):
+    made, path = of_lab
+    seen, table = Seen(browser, path), made.table
+    of_sample = [made.found.rows[row].row.why == "random" for row in table.row]
+    likely = table.number("teacher 0 logp_y") >= math.log(0.9)
+    for chosen in (of_sample, [True] * len(of_sample)):
+        conflicts = table.conflicts & chosen
+        said = f"The teacher gives {(conflicts & likely).sum()} of these {conflicts.sum()} labels at least 0.9"
+        assert said in seen.page.inner_text("#of-conflicts")
+        seen.page.check("#all-rows")
+    assert "all rows of this page" in seen.page.inner_text("#of-points")
     assert seen.faults == []
 
 

@@ -311,9 +311,11 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     return total(parts.map(([power, x]) => (power ? power * x : 0)));
   }
 
+  const isStudent = (pool) => pool.student === 1 && !pool.reference && !pool.tangent && !pool.slope && !(pool.teachers || []).some(Boolean);
+
   function termOf(s, pool) {
     const none = s.student.map(() => 0);
-    if (pool === STUDENT) return { q: s.student.map(Math.exp), bound: none, outside: 0, norm: 0 };
+    if (isStudent(pool)) return { q: s.student.map(Math.exp), bound: none, outside: 0, norm: 0 };
     if (!pool.along && !pool.tangent) return poolOf(s, pool);
     const term = pool.along ? slopeOf(s, pool.along) : { q: s.student.map((logp) => (logp < IMPOSSIBLE ? 0 : Math.exp(logp) * (logp + s.entropy))), bound: none };
     const outside = Math.abs(total(term.q)) + total(term.bound); // all entries together are 0
@@ -354,7 +356,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     bound[s.label] += trustBound;
     for (const [coefficient, pool] of terms) {
       const term = termOf(s, pool), most = Math.abs(coefficient) + termsBound;
-      if (pool === STUDENT) others.student += coefficient;
+      if (isStudent(pool)) others.student += coefficient;
       others.mass += most * term.outside;
       others.norm += most * term.norm;
       for (let k = 0; k < q.length; k++) {

@@ -58,7 +58,7 @@
     ["p_y", "the model's probability of the label"],
     ["entropy", "how unsure the model is, in nats; 0 where it is sure"],
     ["target Q", "the distribution that the method would train the model toward here: γ·label + (1 − γ)·π̃"],
-    ["trust γ", "how much of the target is the label itself"],
+    ["trust γ", "how much of the target is put on the label itself; the rest may hold the label too"],
     ["rest π̃", "where the other mass goes: to what the model itself (p), a teacher (t) or the reference (r) finds likely"],
     ["improper", "a target with entries below zero: the method pushes these tokens down"],
     ...(store.sources.includes("reference") || methods.some((each) => /\br\b/.test(each.residual)) ? [["reference", "the model as it was before training, or the one that the run names"]] : []),
@@ -199,6 +199,8 @@
   function drawMap() {
     const [xName, x, xRange] = AXES[$("x-axis").value], [yName, y, yRange] = AXES[$("y-axis").value];
     mapOrder = tokens.filter(inMap).sort((a, b) => x(a) - x(b));
+    const conflicts = mapOrder.filter(isConflict), learnt = conflicts.filter((s) => teacherP(s) >= 0.9).length;
+    $("of-conflicts").textContent = teachers.length && conflicts.length ? `The teacher gives ${many(learnt)} of these ${many(conflicts.length)} labels at least 0.9: the model has them to learn.` : "";
     const kinds = [(s) => !isConflict(s) && !isContradicted(s), (s) => isConflict(s) && !isContradicted(s), isContradicted], sizes = [4, 5, 8];
     const data = [mapOrder.map(x), ...kinds.map((kind) => mapOrder.map((s) => (kind(s) ? y(s) : null)))];
     const colours = ["--student", "--conflict", "--teacher"].map(css);
@@ -432,11 +434,9 @@
       (unfit > 0 ? `${many(unfit)} rows that were read did not fit into this page; the figures hold them. ` : "");
     const link = (says, onclick) => make("button", { type: "button", class: "method no-print", onclick }, says);
     $("glance").replaceChildren(...(teachers.length
-      ? [make("strong", null, `The teacher contradicts ${many(against.length)} of the ${many(tokens.length)} learned tokens here`), `, in ${many(inRows)} of the ${many(store.rows.length)} rows of this page.${share}${others}`, against.length ? link("Read them, beginning with the surest", openAgainst) : ""]
+      ? [make("strong", null, `The teacher contradicts ${many(against.length)} of the ${many(tokens.length)} learned tokens here`), `, in ${many(inRows)} of the ${many(store.rows.length)} rows of this page.${share}${others}`, against.length ? link("Read the contradicted tokens, beginning with the surest", openAgainst) : ""]
       : [make("strong", null, `The model is sure of another token at ${many(conflicts)} of ${many(sample.length)} learned tokens`), ` of ${page.sample} (confident conflicts).${others}`,
         conflicts ? link("Read them", () => { openRegion(0); $("regions").scrollIntoView({ block: "center" }); }) : ""]));
-    const learnt = sample.filter((s) => isConflict(s) && teacherP(s) >= 0.9).length;
-    if (teachers.length && conflicts) $("of-conflicts").textContent = `The teacher gives ${many(learnt)} of these ${many(conflicts)} labels at least 0.9: the model has them to learn.`;
   }
 
   /* A token that was chosen stays, and what is pointed at is not shown, until another is chosen or this one let go. */
@@ -473,7 +473,7 @@
       make("span", { id: "pinned", hidden: state.isPinned ? null : "" }, "· pinned; Esc lets go ", make("button", { type: "button", onclick: letGo, "aria-label": "let go of this token" }, "×"))), context,
       ...notes.map((note) => make("p", { class: "flag" }, note)), chart,
       make("dl", null, ...facts.flatMap(([name, value]) => [make("dt", { title: ABOUT[name] }, name), make("dd", { "data-fact": name }, value)])), ...(rough ? [rough] : []),
-      make("p", { class: "soft", id: "formula" }, `${state.method.residual.startsWith("Q") ? state.method.residual : `γ = ${state.method.trust}; π̃: ${state.method.residual}`}. `, make("a", { class: "no-print", href: "#every-method" }, "under every method ↓")),
+      make("p", { class: "soft", id: "formula" }, `${state.method.does} `, make("br"), `${state.method.residual.startsWith("Q") ? state.method.residual : `γ = ${state.method.trust}; π̃: ${state.method.residual}`}. `, make("a", { class: "no-print", href: "#every-method" }, "under every method ↓")),
       make("table", null, make("thead", null, head), make("tbody", null, ...lines, rest)), underEveryMethod(s));
     drawBars(chart, series, first, s);
     panel.scrollTop = scrolled;
@@ -481,6 +481,11 @@
 
   /* The token under every method, each computed at the run's own hyperparameters or its defaults; the chosen one first, as the menu has it. */
   const STAYS = 0.01;
+  function chooseHere(name) {
+    chooseMethod(name);
+    $("token").querySelector(`[data-of-token="${name}"]`).focus({ preventScroll: true });
+    $("token").scrollTop = 0;
+  }
   let isOpen = true;
   const asRun = methods.map((method) => {
     const settings = runSettings(method);
@@ -500,7 +505,7 @@
     const line = ({ method, settings, batches }) => {
       const isChosen = method.name === state.method.name;
       const target = isChosen ? state.targets[s.at] : LiveTarget.targetOf(s, method.name, settings, batches && batches.get(s.group));
-      const name = make("button", { type: "button", class: "method", title: gloss(method), onclick: () => chooseMethod(method.name) }, method.name);
+      const name = make("button", { type: "button", class: "method", title: gloss(method), "data-of-token": method.name, onclick: () => chooseHere(method.name) }, method.name);
       const q = [s.label, other].map((k) => make("span", { class: target.improper ? "flag" : "" }, roughly(target.q[k], target.bound[k], 3, entries(target))));
       return { share: target.q[s.label], isChosen, cells: [target.improper ? make("span", null, name, make("div", { class: "flag", title: ABOUT.improper }, "improper")) : name, toward(target), ...q, roughly(target.gradient, target.gradientOff, 3, NOT_NEGATIVE)], class: isChosen ? "chosen" : "" };
     };
@@ -553,8 +558,15 @@
     for (const [name, why] of Object.entries(findings.closed)) reasons.set(why, [...(reasons.get(why) || []), name]);
     const closed = [...reasons].map(([why, names]) => make("p", { class: "soft" }, "Not shown: ", make("strong", null, names.join(", ")), `: ${why}`));
     $("methods-body").replaceChildren(
-      make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${page.sample}, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². KL(Q‖p) is the mean over tokens with a proper target. Methods that look at a batch see ${findings.batch_rows} rows together.${progress} All at this run's settings or a method's defaults: a slider moves targets and map, not this table. Choose a method to see its targets, and at the top what it is for.`),
+      make("p", { class: "soft" }, `Over ${many(findings.tokens)} tokens of ${page.sample}, before any step. Pull: the norm of a token's logit gradient s(p − Q); a method that pulls half as hard as sft may want a larger learning rate. Effective tokens: (Σ pull)² / Σ pull². KL(Q‖p) is the mean over tokens with a proper target. Methods that look at a batch see ${findings.batch_rows} rows together.${progress}${sameNow()} All at this run's settings or a method's defaults: a slider moves targets and map, not this table. Choose a method to see its targets, and at the top what it is for.`),
       table(heads, lines), ...closed);
+  }
+  /* What methods that look at a reference are before the first step, where it is the model itself. */
+  function sameNow() {
+    const there = (...names) => names.filter((name) => methods.some((each) => each.name === name)).join(" and ");
+    const same = [[there("iw-sft", "psft"), "pull as sft does"], [there("prift"), "as dft"], [there("sft-kl"), "as sft and under a larger scale"], [there("asft"), "as dft and under a larger scale"], [there("excess-loss-selected"), "chooses by chance, as all its excess losses are zero"]];
+    const said = same.filter(([names]) => names).map(([names, what]) => `${names} ${what}`);
+    return ownReference || store.columns.reference_logp_y || !said.length ? "" : ` The reference is the model itself here, as before any step: so ${said.join(", ")}.`;
   }
   function markMethod() {
     document.querySelectorAll("[data-method]").forEach((each) => each.closest("tr").classList.toggle("chosen", each.dataset.method === state.method.name));
