@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from qtarget.disk.files import json_digest, json_text, replace_text
 from qtarget.job.build import remove_if_empty
@@ -19,12 +19,20 @@ class HeldOutRows(NamedTuple):
     rows: tuple[TrainedRow, ...]
 
     @property
+    def grader(self) -> None:
+        """Their loss needs none."""
+        return None
+
+    @property
     def digest(self) -> str:
         return json_digest([[row.ids.tolist(), row.labels.tolist()] for row in self.rows])
 
 
-def read_held_out(job: Job) -> HeldOutRows:
+def read_held_out(job: Job, drawn: Job | None = None) -> HeldOutRows:
     """The rows of `eval_dataset` that learn a token.
+
+    Args:
+        drawn: the run on the rows that a search draws, which may be others than the configuration's own.
 
     Raises:
         ValueError: there are none, too few, or one that is a training row too.
@@ -42,14 +50,24 @@ def read_held_out(job: Job) -> HeldOutRows:
             f"`eval_dataset` has {len(held_out)} rows that learn something: half of them race, half confirm, so "
             f"{FEWEST} are the least, and a hundred say something."
         )
-    trained = {row.ids.tobytes(): row.number for row in TrainedRows(trainer.train_dataset)}
+    _refuse_trained(held_out, trainer.train_dataset, "row {number} of `train_dataset`")
+    if drawn is not None:
+        assert drawn.layout is not None
+        where = f"one of the `rows: {drawn.layout.take}` that the search draws of `train_dataset`"
+        with remove_if_empty(job.output):
+            _refuse_trained(held_out, rows_trainer(drawn).train_dataset, where)
+    return HeldOutRows(held_out)
+
+
+def _refuse_trained(held_out: Sequence[TrainedRow], prepared: Any, where: str) -> None:
+    """Refuse a held-out row that is a training row too; `where` says which."""
+    trained = {row.ids.tobytes(): row.number for row in TrainedRows(prepared)}
     for row in held_out:
         if (number := trained.get(row.ids.tobytes())) is not None:
             raise ValueError(
-                f"row {row.number} of `eval_dataset` is also row {number} of `train_dataset`, so its loss "
-                "would say nothing. Take it out of one of the two."
+                f"row {row.number} of `eval_dataset` is also {where.format(number=number)}, so its loss would say "
+                "nothing. Take it out of one of the two."
             )
-    return HeldOutRows(held_out)
 
 
 def write_row_halves(held_out: HeldOutRows, folder: Path, seed: int) -> None:

@@ -202,17 +202,17 @@ def test_intervals_take_rows_as_units_and_hold_what_they_promise():
 
 
 def test_candidates_follow_the_statistics_and_begin_with_sft():
-    def lines(has_teacher: bool, **values: float) -> list[str]:
+    def lines(teachers: int, **values: float) -> list[str]:
         named = {"p_y": 0.7, "p_y below 0.1": 0.1, "teacher 0 gain": 0.1, "teacher 0 contradicts": 0.1, **values}
         statistics = [RowStatistic(name, "", value, None, "") for name, value in named.items()]
-        found: list[CandidateTarget] = candidate_targets(statistics, has_teacher)
+        found: list[CandidateTarget] = candidate_targets(statistics, teachers)
         assert 2 <= len(found) <= 3
         return [each.line.partition("\n")[0] for each in found]
 
-    assert lines(True) == ["method: sft", "method: target-sft", "method: kd"]
-    assert lines(False) == ["method: sft", "method: dft", "method: beyond-log"]
-    assert lines(False, p_y=0.4) == ["method: sft", "method: beyond-log", "method: dft"]
-    assert lines(False, p_y=0.2) == ["method: sft", "method: beyond-log"]
+    assert lines(1) == ["method: sft", "method: target-sft", "method: kd"]
+    assert lines(0) == ["method: sft", "method: dft", "method: beyond-log"]
+    assert lines(0, p_y=0.4) == ["method: sft", "method: beyond-log", "method: dft"]
+    assert lines(0, p_y=0.2) == ["method: sft", "method: beyond-log"]
 
 
 def test_a_stream_is_read_at_its_beginning():
