@@ -9,6 +9,7 @@ from job.directories import write_rows
 from search.searched import ASKED, CONFIG, SPACE, results_of, sums, write_file
 
 from qtarget import lab
+from qtarget.search.race import scaled_difference
 from qtarget.search.search_space import SearchArm
 
 SHORT = {**SPACE, "steps": 1, "rungs": 1, "confirm_seeds": 1}
@@ -148,3 +149,27 @@ def test_a_grader_that_changed_is_not_mixed_into_a_race(here, asked):
     said = asked({}, {}, *words)
     assert said.code == 2
     assert "differs in `grader`" in said.err
+
+
+def test_held_out_rows_that_are_the_same_count_as_one(here, asked):
+    different = sums(4, 9, 14, 20)
+    write_rows(here / "often.jsonl", [row for row in different for _ in range(3)])
+    arms = [{"method": ["sft", "target-sft"], "learning_rate": 1e-2}]
+    said = asked({"eval_dataset": "often.jsonl"}, {"arms": arms})
+    assert said.code == 0, said.err
+    kept = [json.loads(path.read_text()) for path in sorted((here / "s").rglob("result.json"))]
+    assert {len(each["scores"]) for each in kept} == {6}
+    assert {len(set(each["units"])) for each in kept} == {2}
+    arms = sorted(results_of(here / "s")["arms"], key=lambda each: each["rungs"][0]["mean"])
+    behind, leader = (scores_in(here / "s" / each["folder"]) for each in arms)
+    found = scaled_difference(behind, leader, kept[0]["units"])
+    assert arms[0]["rungs"][0]["low"] == pytest.approx(found.low)
+
+
+@pytest.mark.parametrize("words", [(), ("--questions", "same.jsonl", *ASKED[2:])], ids=["rows", "questions"])
+def test_what_cannot_be_halved_is_refused_before_any_run(here, asked, words):
+    write_rows(here / "same.jsonl", sums(1, 9, 14, 20) * 5)
+    said = asked({"eval_dataset": "same.jsonl"}, {}, *words)
+    assert said.code == 2, said.err
+    assert "are one cluster, and the race and its confirmation need others" in said.err
+    assert not (here / "s").exists()

@@ -67,6 +67,7 @@ def read_dev_questions(words: OwnWords, protocol: Mapping[str, Any]) -> DevQuest
             f"--questions {task.source.file} has {len(questions)} questions: half of them race, half confirm, so "
             f"{FEWEST} are the least, and a hundred say something."
         )
+    refuse_one_unit([question.unit for question in questions], "development questions")
     rows = tuple(placed.row for placed in rows_of(task.source.file, "the questions"))
     return DevQuestions(task.name, questions, rows, grader)
 
@@ -81,19 +82,23 @@ def write_parts_of(dev: DevQuestions, folder: Path, seed: int) -> None:
 
 
 def halves(units: Sequence[str], seed: int) -> dict[str, list[int]]:
-    """Places of the race's half and of the confirmation's, each in order; what is of one unit stays together.
-
-    Raises:
-        ValueError: all are of one unit.
-    """
+    """Places of the race's half and of the confirmation's, each in order; what is of one unit stays together."""
     distinct = list(dict.fromkeys(units))
-    if len(distinct) < 2:
-        raise ValueError("all development questions are one cluster, and the race and its confirmation need others.")
     order = np.random.default_rng(seed).permutation(len(distinct))
     of_race = {distinct[place] for place in order[: (len(distinct) + 1) // 2]}
     race = [place for place, unit in enumerate(units) if unit in of_race]
     rest = [place for place, unit in enumerate(units) if unit not in of_race]
     return {RACE: race, CONFIRMATION: rest}
+
+
+def refuse_one_unit(units: Sequence[str], what: str) -> None:
+    """Refuse what cannot be halved.
+
+    Raises:
+        ValueError: all are of one unit.
+    """
+    if len(set(units)) < 2:
+        raise ValueError(f"all {what} are one cluster, and the race and its confirmation need others.")
 
 
 def refuse_trained_questions(dev: DevQuestions, job: Job) -> None:

@@ -10,7 +10,7 @@ from qtarget.job.build import remove_if_empty
 from qtarget.job.config.checked_job import Job
 from qtarget.job.inspection.trained_rows import TrainedRow, TrainedRows
 from qtarget.job.rows.rendering import rows_trainer
-from qtarget.search.dev_questions import FEWEST, halves
+from qtarget.search.dev_questions import FEWEST, halves, refuse_one_unit
 
 
 class HeldOutRows(NamedTuple):
@@ -22,6 +22,11 @@ class HeldOutRows(NamedTuple):
     def grader(self) -> None:
         """Their loss needs none."""
         return None
+
+    @property
+    def units(self) -> list[str]:
+        """Of each row; rows of the same tokens are one unit."""
+        return [row.ids.tobytes().hex() for row in self.rows]
 
     @property
     def digest(self) -> str:
@@ -50,6 +55,7 @@ def read_held_out(job: Job, drawn: Job | None = None) -> HeldOutRows:
             f"`eval_dataset` has {len(held_out)} rows that learn something: half of them race, half confirm, so "
             f"{FEWEST} are the least, and a hundred say something."
         )
+    refuse_one_unit(HeldOutRows(held_out).units, "rows of `eval_dataset`")
     _refuse_trained(held_out, trainer.train_dataset, "row {number} of `train_dataset`")
     if drawn is not None:
         assert drawn.layout is not None
@@ -73,10 +79,17 @@ def _refuse_trained(held_out: Sequence[TrainedRow], prepared: Any, where: str) -
 def write_row_halves(held_out: HeldOutRows, folder: Path, seed: int) -> None:
     """Write both halves as files of token ids and labels."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, places in halves([row.ids.tobytes().hex() for row in held_out.rows], seed).items():
+    for name, places in halves(held_out.units, seed).items():
         rows = [held_out.rows[place] for place in places]
         lines = [json_text({"input_ids": row.ids.tolist(), "labels": row.labels.tolist()}) for row in rows]
         replace_text(folder / f"{name}.jsonl", "".join(f"{line}\n" for line in lines))
+
+
+def units_of_rows(rows: Path) -> tuple[str, ...] | None:
+    """The unit of each row in a file, as `HeldOutRows.units`; None where each is its own."""
+    ids = [json.dumps(json.loads(line)["input_ids"]) for line in rows.read_text(encoding="utf-8").splitlines()]
+    first = {each: place for place, each in reversed(list(enumerate(ids)))}
+    return tuple(str(first[each]) for each in ids) if len(first) < len(ids) else None
 
 
 def scores_of_losses(losses: Sequence[float], rows: Path) -> list[float]:
