@@ -17,8 +17,8 @@ from qtarget.search.search_space import SearchArm
 from qtarget.target.hyperparameters import hyperparameters
 
 OF_METHODS = ("method", "method_kwargs")
-OF_TEACHERS = ("teacher", "teacher_cache")
-"""Keys that a run without a teacher may not have."""
+OF_SOURCES = {"teacher": ("teacher", "teacher_cache"), "reference": ("reference", "reference_cache")}
+"""Keys that a run may not have whose method does not read that source."""
 NOT_OF_A_PILOT = (
     "num_train_epochs",
     "eval_strategy",
@@ -28,8 +28,10 @@ NOT_OF_A_PILOT = (
     "save_steps",
     "eval_on_start",
     "resume_from_checkpoint",
+    "data_seed",
 )
-"""Keys of the configuration that a pilot goes without: it is as long as its rung, and scored by the search."""
+"""Keys of the configuration that a pilot goes without: it is as long as its rung, scored by the search, and has a seed
+of the search's, by which its rows are shuffled too."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,8 @@ def best_values(base: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, A
     method = str(keys.get("method") or base.get("method") or DEFAULT_METHOD)
     own = {each.name for each in hyperparameters(qt.METHODS[method])}
     same = method == str(base.get("method") or DEFAULT_METHOD)
-    kept = {key: value for key, value in base.items() if key not in (*OF_METHODS, *HELD_BACK)}
-    if not reads_teacher(method):
-        kept = {key: value for key, value in kept.items() if key not in OF_TEACHERS}
+    unread = [key for source, keys in OF_SOURCES.items() if source not in qt.method(method).needs for key in keys]
+    kept = {key: value for key, value in base.items() if key not in (*OF_METHODS, *HELD_BACK, *unread)}
     kwargs = (base.get("method_kwargs") or {}) if same else {}
     given = {key: value for key, value in keys.items() if key in own}
     rest = {key: value for key, value in keys.items() if key not in own and key != "method"}
@@ -99,11 +100,6 @@ def arm_job(values: Mapping[str, Any], arm: SearchArm) -> Job:
     except ValueError as error:
         raise ValueError(f"arm {arm.name}: {error}") from error
     return job
-
-
-def reads_teacher(method: str) -> bool:
-    """Whether a method of the catalogue reads a teacher."""
-    return "teacher" in qt.method(method).needs
 
 
 def write_values(path: Path, values: Mapping[str, Any], head: str = "") -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import AutoTokenizer
 
 from qtarget.console import printable
 from qtarget.data.user_files.formats import rows_of
@@ -17,6 +19,7 @@ from qtarget.evaluate.tasks.own_words import OwnWords, own_tasks_asked
 from qtarget.evaluate.tasks.trained_questions import QuestionIndex
 from qtarget.job.config.checked_job import Job
 from qtarget.job.rows.mixtures import load_sets
+from qtarget.target.types import IGNORED
 
 RACE, CONFIRMATION = "race", "confirmation"
 FEWEST = 4
@@ -29,11 +32,13 @@ class DevQuestions:
 
     Attributes:
         name: of the task.  questions: all of them.  rows: as the file has them, one a question.
+        grader: its fingerprint: of one of the user's own, with the digest of its code.
     """
 
     name: str
     questions: tuple[Question, ...]
     rows: tuple[Mapping[str, Any], ...]
+    grader: str
 
     @property
     def digest(self) -> str:
@@ -55,15 +60,16 @@ def read_dev_questions(words: OwnWords, protocol: Mapping[str, Any]) -> DevQuest
     (task,) = tasks
     assert task.source.file is not None
     run = task_run_of(EvaluationPlan("", (task,), Path(), protocol), task)
-    check_grader(run)
+    grader = check_grader(run)
     questions = run.questions
     if len(questions) < FEWEST:
         raise ValueError(
             f"--questions {task.source.file} has {len(questions)} questions: half of them race, half confirm, so "
             f"{FEWEST} are the least, and a hundred say something."
         )
+    refuse_one_unit([question.unit for question in questions], "development questions")
     rows = tuple(placed.row for placed in rows_of(task.source.file, "the questions"))
-    return DevQuestions(task.name, questions, rows)
+    return DevQuestions(task.name, questions, rows, grader)
 
 
 def write_parts_of(dev: DevQuestions, folder: Path, seed: int) -> None:
@@ -76,19 +82,23 @@ def write_parts_of(dev: DevQuestions, folder: Path, seed: int) -> None:
 
 
 def halves(units: Sequence[str], seed: int) -> dict[str, list[int]]:
-    """Places of the race's half and of the confirmation's, each in order; what is of one unit stays together.
-
-    Raises:
-        ValueError: all are of one unit.
-    """
+    """Places of the race's half and of the confirmation's, each in order; what is of one unit stays together."""
     distinct = list(dict.fromkeys(units))
-    if len(distinct) < 2:
-        raise ValueError("all development questions are one cluster, and the race and its confirmation need others.")
     order = np.random.default_rng(seed).permutation(len(distinct))
     of_race = {distinct[place] for place in order[: (len(distinct) + 1) // 2]}
     race = [place for place, unit in enumerate(units) if unit in of_race]
     rest = [place for place, unit in enumerate(units) if unit not in of_race]
     return {RACE: race, CONFIRMATION: rest}
+
+
+def refuse_one_unit(units: Sequence[str], what: str) -> None:
+    """Refuse what cannot be halved.
+
+    Raises:
+        ValueError: all are of one unit.
+    """
+    if len(set(units)) < 2:
+        raise ValueError(f"all {what} are one cluster, and the race and its confirmation need others.")
 
 
 def refuse_trained_questions(dev: DevQuestions, job: Job) -> None:
@@ -98,15 +108,30 @@ def refuse_trained_questions(dev: DevQuestions, job: Job) -> None:
         ValueError: names the first question and the row.
     """
     by_text = {question.text: question for question in dev.questions}
-    index = QuestionIndex(by_text)
+    index, tokenizer = QuestionIndex(by_text), _tokenizer_of(job)
     for rows in load_sets(job, job.train, "train_dataset").rows:
         for number, row in enumerate(rows, 1):
-            for text in _leaves(row):
+            for text in (*_leaves(row), *_token_texts(row, tokenizer)):
                 if (found := index.found_in(text)) is not None:
                     raise ValueError(
                         f"development question {by_text[found].qid!r} ({printable(found)!r}) is also training row "
                         f"{number} of `train_dataset`, so its score would say nothing. Take it out of one of the two."
                     )
+
+
+def _tokenizer_of(job: Job) -> Any:
+    options = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
+    return AutoTokenizer.from_pretrained(job.model, **options)
+
+
+def _token_texts(row: Mapping[str, Any], tokenizer: Any) -> Iterator[str]:
+    """The texts of a row of token ids: what is learned, and what is not, by themselves."""
+    ids = row.get("input_ids")
+    if ids is None:
+        return
+    labels = row.get("labels") or ids
+    for _, pairs in groupby(zip(ids, labels, strict=False), key=lambda pair: pair[1] == IGNORED):
+        yield str(tokenizer.decode([token for token, _ in pairs], clean_up_tokenization_spaces=False))
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -24,14 +24,16 @@ samples, not over trainings: the confirmation, on fresh seeds and on questions t
 The leader's own mean is the highest of several and so too high on average; no estimate is taken from the race.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from qtarget.evaluate.confidence import holm, paired_seeds
 
 RACE_LEVEL = 0.05
+Arm = TypeVar("Arm", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Standing:
 
 
 def standings(
-    scores: Mapping[str, Sequence[float]], rungs: int, units: Sequence[str] | None = None
-) -> dict[str, Standing]:
+    scores: Mapping[Arm, Sequence[float]], rungs: int, units: Sequence[str] | None = None
+) -> dict[Arm, Standing]:
     """Every arm after a rung, in the order given.
 
     Args:
@@ -69,13 +71,13 @@ def standings(
     Raises:
         ValueError: no arm, or arms of different numbers of scores.
     """
-    means = {name: float(np.mean(values)) for name, values in scores.items()}
-    leader = max(means, key=lambda name: means[name])
-    others = [name for name in scores if name != leader]
-    found = {name: scaled_difference([scores[name]], [scores[leader]], units) for name in others}
-    adjusted = [min(1.0, rungs * p) for p in holm([found[name].p for name in others])]
-    of_pairs = {name: found[name].standing(means[name], p) for name, p in zip(others, adjusted, strict=True)}
-    return {name: of_pairs.get(name) or Standing(means[name], 0.0, 0.0, 0.0, 1.0) for name in scores}
+    means = {arm: float(np.mean(values)) for arm, values in scores.items()}
+    leader = max(means, key=lambda arm: means[arm])
+    others = [arm for arm in scores if arm != leader]
+    found = {arm: scaled_difference([scores[arm]], [scores[leader]], units) for arm in others}
+    adjusted = [min(1.0, rungs * p) for p in holm([found[arm].p for arm in others])]
+    of_pairs = {arm: found[arm].standing(means[arm], p) for arm, p in zip(others, adjusted, strict=True)}
+    return {arm: of_pairs.get(arm) or Standing(means[arm], 0.0, 0.0, 0.0, 1.0) for arm in scores}
 
 
 @dataclass(frozen=True)

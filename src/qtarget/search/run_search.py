@@ -163,10 +163,10 @@ class _Race:
             first = next(iter(by_arm.items()))
             raise ValueError(f"every arm failed; {first[0].name}: {first[1].failed}")
         units = next(iter(scored.values())).units
-        found = standings({arm.name: result.scores for arm, result in scored.items()}, self.search.space.rungs, units)
+        found = standings({arm: result.scores for arm, result in scored.items()}, self.search.space.rungs, units)
         for arm in scored:
             record = self.records[arm]
-            self.records[arm] = replace(record, standings=(*record.standings, found[arm.name]))
+            self.records[arm] = replace(record, standings=(*record.standings, found[arm]))
         self._tell(rung, [arm for arm in by_arm if not self.records[arm].is_alive])
 
     def _drawn(self) -> dict[SearchArm, RunResult]:

@@ -133,14 +133,16 @@ def prepare_search(request: SearchRequest) -> Search:
             "a search races single trainings, and `rounds` makes several of each; remove it, and "
             "write it into `best.yaml`."
         )
-    space = with_baseline(_space(request, job), float(job.args.learning_rate))
+    space = with_baseline(_space(request, job), float(job.args.learning_rate), job.method.name)
     if space.ranges:
         check_optuna()
     _check_arms(base, space)
     time = cost_of_run(job, with_pilot=False).time
+    drawn = None
     if space.rows is not None:
-        training_rows(job_of({**base, "train_rows": space.rows, "train_rows_seed": space.seed}))
-    dev = _development(request, job)
+        drawn = job_of({**base, "train_rows": space.rows, "train_rows_seed": space.seed})
+        training_rows(drawn)
+    dev = _development(request, job, drawn)
     space = replace(space, steps=space.steps or max(1, round(time.steps * PILOT_SHARE / 2 ** (space.rungs - 1))))
     search = Search(
         base,
@@ -186,9 +188,14 @@ def _check_arms(base: Mapping[str, Any], space: SearchSpace) -> None:
             )
 
 
-def _development(request: SearchRequest, job: Job) -> DevQuestions | HeldOutRows:
+def _development(request: SearchRequest, job: Job, drawn: Job | None) -> DevQuestions | HeldOutRows:
+    """What arms are scored on.
+
+    Args:
+        drawn: the run on the rows that the search draws; None where arms train on the configuration's own.
+    """
     if not request.own.questions and not request.own.grade:
-        return read_held_out(job)
+        return read_held_out(job, drawn)
     dev = read_dev_questions(request.own, request.protocol)
     refuse_trained_questions(dev, job)
     return dev
@@ -219,6 +226,7 @@ def plan_facts(search: Search) -> dict[str, Any]:
         "space": asdict(search.space),
         "evaluation": None if search.evaluation is None else asdict(search.evaluation),
         "development": search.development.digest,
+        "grader": search.development.grader,
         **search.contents,
     }
 

@@ -13,7 +13,7 @@ from qtarget.disk.seal import SEAL
 from qtarget.evaluate.compare.arms import read_arm
 from qtarget.search.arm_configs import RunLength, best_values, run_values, write_values
 from qtarget.search.dev_questions import RACE
-from qtarget.search.held_out_rows import scores_of_losses
+from qtarget.search.held_out_rows import scores_of_losses, units_of_rows
 from qtarget.search.search_plan import HALVES, Search
 from qtarget.search.search_space import SearchArm
 from qtarget.search.teacher_caches import cache_names
@@ -135,7 +135,7 @@ def _scored(run: SearchRun, at: RunPlace) -> RunResult:
         run_qtarget([str(home / RUN_MODEL), str(part), str(home / "losses.json")], home / RUN_LOG, around)
         losses = read_json_object(home / "losses.json", f"delete {home}")["losses"]
         numbers = [math.nan if loss is None else loss for loss in losses]
-        return RunResult(tuple(scores_of_losses(numbers, part)))
+        return RunResult(tuple(scores_of_losses(numbers, part)), units_of_rows(part))
     asked = ["--questions", f"{search.evaluation.name}={part.absolute()}", "--seed", str(search.space.seed)]
     words = ["eval", str(home / RUN_MODEL), *asked, *search.evaluation.words, "--out", str(home / RUN_ANSWERS)]
     run_qtarget(words, home / RUN_LOG, at.around)

@@ -14,12 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import qtarget as qt
 from qtarget.console import printable
 from qtarget.data.user_files.yaml_file import YamlFile, read_yaml
+from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.target.hyperparameter_words import setting_words
-from qtarget.target.hyperparameters import suggestion
+from qtarget.target.hyperparameters import Count, hyperparameters, suggestion
 
 BASELINE_METHOD = "sft"
 RANGE_KEYS = ("low", "high", "log")
 DRAWS_KEY = "draws"
+SHARED_ROWS = "all arms share the rows of the configuration"
+ONE_TRAINING = "a search races single trainings; write it into `best.yaml`"
 OF_THE_RACE = {
     "max_steps": "write `steps:` of the first rung, and `rungs:`",
     "num_train_epochs": "write `steps:` of the first rung, and `rungs:`",
@@ -28,8 +31,9 @@ OF_THE_RACE = {
     "seed": "write `seed:` beside `arms:`; all arms share it",
     "data_seed": "write `seed:` beside `arms:`; all arms share it",
     "output_dir": "every run has a folder of its own under --out",
-    "train_dataset": "all arms share the rows of the configuration",
-    "eval_dataset": "all arms share the rows of the configuration",
+    **dict.fromkeys(("train_dataset", "eval_dataset", "streaming", "mixture_stopping"), SHARED_ROWS),
+    **dict.fromkeys(("dataset_config", "dataset_train_split", "dataset_test_split"), SHARED_ROWS),
+    **dict.fromkeys(("rounds", "rounds_from", "rounds_launch", "sample"), ONE_TRAINING),
     "eval_strategy": "an arm is scored when it is trained",
     "save_strategy": "a run is kept when it is done",
     "resume_from_checkpoint": "the same command goes on by itself",
@@ -70,9 +74,10 @@ class SearchArm:
 
     @property
     def name(self) -> str:
-        """What tables call it: its method and keys."""
+        """What tables call it: its method and keys, with its number where a value is too long to be shown whole."""
         rest = [f"{key}={_shown(value)}" for key, value in self.keys.items() if key != "method"]
-        return " ".join([*([str(self.method)] if self.method else []), *rest])
+        name = " ".join([*([str(self.method)] if self.method else []), *rest])
+        return f"{name} #{self.number}" if "…" in name else name
 
     @property
     def folder(self) -> str:
@@ -165,13 +170,14 @@ def _complaints(error: ValidationError, file: YamlFile, name: str) -> Iterator[s
 def _arms_of(keys: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], list[RangeArms]]:
     """What an entry stands for: the arms of its grid; or, where it has ranges, draws at each point of its grid."""
     for key in keys:
-        if key in OF_THE_RACE:
-            raise ValueError(f"{where}: `{key}` is not an arm's own: {OF_THE_RACE[key]}.")
+        if (why := OF_THE_RACE.get(TRL_NAMES.get(key, key))) is not None:
+            raise ValueError(f"{where}: `{key}` is not an arm's own: {why}.")
     if (method := keys.get("method")) is not None:
         for each in method if isinstance(method, list) else [method]:
             if each not in qt.METHODS:
                 raise ValueError(f"{where}: no method {each!r}; {suggestion(str(each), qt.METHODS)}")
     axes = {key: _axis(value, f"{where}: `{key}`") for key, value in keys.items() if _is_range(value)}
+    _refuse_whole(axes, where)
     draws = _draws(keys, axes, where)
     lists = {key: _choices(value, f"{where}: `{key}`") for key, value in keys.items() if key not in (*axes, DRAWS_KEY)}
     grid = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
@@ -199,6 +205,20 @@ def _axis(value: dict[str, Any], where: str) -> NumberAxis:
     return NumberAxis(float(low), float(high), log)
 
 
+def _refuse_whole(axes: Mapping[str, NumberAxis], where: str) -> None:
+    """Refuse ranges of keys that take whole numbers alone."""
+    for key, axis in axes.items():
+        domains = [
+            each.domain for factory in qt.METHODS.values() for each in hyperparameters(factory) if each.name == key
+        ]
+        if isinstance(next(iter(domains), None), Count) or all_keys().get(key) in (int, int | None):
+            low, high = (round(end) for end in (axis.low, axis.high))
+            raise ValueError(
+                f"{where}: `{key}` takes whole numbers, and a range draws others; write a list, as in `{key}: [{low}, "
+                f"{high}]`."
+            )
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -212,9 +232,16 @@ def _draws(keys: Mapping[str, Any], axes: Mapping[str, NumberAxis], where: str) 
     return draws
 
 
-def with_baseline(space: SearchSpace, rate: float) -> SearchSpace:
-    """The space with sft in it: where no arm is, at every learning rate of the others, or at the configuration's."""
-    methods = [keys.get("method") for keys in (*(arm.keys for arm in space.arms), *(r.keys for r in space.ranges))]
+def with_baseline(space: SearchSpace, rate: float, default_method: str) -> SearchSpace:
+    """The space with sft in it: where no arm is, at every learning rate of the others, or at the configuration's.
+
+    Args:
+        rate, default_method: the configuration's.
+    """
+    methods = [
+        keys.get("method", default_method)
+        for keys in (*(arm.keys for arm in space.arms), *(r.keys for r in space.ranges))
+    ]
     if BASELINE_METHOD in methods:
         return space
     rates = dict.fromkeys(arm.keys["learning_rate"] for arm in space.arms if "learning_rate" in arm.keys) or [rate]
@@ -226,11 +253,9 @@ def with_baseline(space: SearchSpace, rate: float) -> SearchSpace:
 
 def space_values(space: SearchSpace) -> dict[str, Any]:
     """A space as a space file's keys and values, every arm of a grid by itself."""
-    fixed = [
-        {key: [value] if isinstance(value, list) else value for key, value in arm.keys.items()} for arm in space.arms
-    ]
+    fixed = [_as_one_point(arm.keys) for arm in space.arms]
     drawn = [
-        {**each.keys, **{key: vars(axis) for key, axis in each.axes.items()}, DRAWS_KEY: each.draws}
+        {**_as_one_point(each.keys), **{key: vars(axis) for key, axis in each.axes.items()}, DRAWS_KEY: each.draws}
         for each in space.ranges
     ]
     rest = {name: getattr(space, name) for name in SpaceFile.model_fields if name != "arms"}
@@ -239,10 +264,13 @@ def space_values(space: SearchSpace) -> dict[str, Any]:
 
 def default_space(candidates: Sequence[str], rate: float) -> dict[str, Any]:
     """A space file's content from `inspect`'s candidate targets, each at rates around the configuration's own."""
-    arms = [
-        {**yaml.safe_load(line), "learning_rate": [_rounded(rate * by) for by in (0.5, 1, 3)]} for line in candidates
-    ]
-    return {"arms": arms}
+    arms = [_as_one_point(yaml.safe_load(line)) for line in candidates]
+    return {"arms": [{**arm, "learning_rate": [_rounded(rate * by) for by in (0.5, 1, 3)]} for arm in arms]}
+
+
+def _as_one_point(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm's keys as a space file has them, where a list is a grid."""
+    return {key: [value] if isinstance(value, list) else value for key, value in keys.items()}
 
 
 def _rounded(number: float) -> float:
@@ -251,5 +279,5 @@ def _rounded(number: float) -> float:
 
 def _shown(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:g}"
+        return short if float(short := f"{value:g}") == value else repr(value)
     return printable(setting_words(value) if isinstance(value, Mapping) else str(value), 40)

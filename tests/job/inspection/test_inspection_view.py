@@ -55,3 +55,10 @@ def test_contradicted_labels_are_told_row_by_row_with_how_many_there_are(made):
     told = f"row {number} {''.join(text[:2]).strip()}⟦{text[2]}⟧ 0.001, not ⟦w9⟧ 0.99"
     assert words.count(told) == 4
     assert words.count("0.99, after an earlier contradicted token of its row") == 4
+
+
+def test_tokens_of_an_audit_are_told_with_the_rows_that_they_are_of(made):
+    audit = made.findings.audit
+    assert "in the first" not in said(made)
+    words = said(made, audit=replace(audit, rows=20_000, looked=10_000))
+    assert f"20,000 training rows, from 1; in the first 10,000: {audit.tokens} tokens, {audit.learned} learned" in words

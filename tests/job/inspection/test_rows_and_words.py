@@ -5,6 +5,7 @@ import pytest
 import tiny_models
 from job.inspection import looked_at
 
+from qtarget.job.inspection import row_audit
 from qtarget.job.inspection.findings import kind_figures, surest_against
 from qtarget.job.inspection.html_page.page_store import page_store, page_text
 from qtarget.job.inspection.inspect_job import inspect_trainer
@@ -37,6 +38,14 @@ def test_half_of_the_rows_are_a_fair_sample_and_the_worst_are_found():
     counts = np.bincount([each.number for many in drawn for each in many if each.why == "random"], minlength=401)
     halves = counts[:201].sum(), counts[201:].sum()
     assert abs(halves[0] - halves[1]) < 0.15 * sum(halves)
+
+
+def test_no_row_is_scanned_where_none_of_conflict_is_taken():
+    rows, scanned = [row(n + 1, 9, 9, 10, END) for n in range(40)], []
+    for count in (1, 2, 3):
+        chosen = choose_rows(rows, count, 20, 7, lambda each: scanned.append(each.number) or 0.0)
+        assert [each.why for each in chosen] == ["random"] * count
+    assert scanned == []
 
 
 def test_few_rows_are_all_taken_and_those_that_learn_nothing_passed_over():
@@ -86,6 +95,13 @@ def test_the_audit_names_every_fault_and_its_rows():
     assert (audit.rows, audit.tokens, audit.learned) == (7, 38, 23)
     assert audit.least[0] == 3
     assert audit.most[0] == 4
+
+
+def test_an_audit_of_a_larger_set_says_of_which_rows_its_tokens_are(monkeypatch):
+    monkeypatch.setattr(row_audit, "AUDITED_ROWS", 4)
+    rows = [row(n + 1, 9, 9, 10, END) for n in range(6)]
+    audit = audit_rows(rows, tiny_models.tiny_tokenizer(), {END}, 16, None)
+    assert (audit.rows, audit.looked, audit.tokens, audit.learned) == (6, 4, 16, 8)
 
 
 def test_tokens_that_differ_where_prompt_and_answer_meet_are_seen(home):
@@ -202,17 +218,17 @@ def test_intervals_take_rows_as_units_and_hold_what_they_promise():
 
 
 def test_candidates_follow_the_statistics_and_begin_with_sft():
-    def lines(has_teacher: bool, **values: float) -> list[str]:
+    def lines(teachers: int, **values: float) -> list[str]:
         named = {"p_y": 0.7, "p_y below 0.1": 0.1, "teacher 0 gain": 0.1, "teacher 0 contradicts": 0.1, **values}
         statistics = [RowStatistic(name, "", value, None, "") for name, value in named.items()]
-        found: list[CandidateTarget] = candidate_targets(statistics, has_teacher)
+        found: list[CandidateTarget] = candidate_targets(statistics, teachers)
         assert 2 <= len(found) <= 3
         return [each.line.partition("\n")[0] for each in found]
 
-    assert lines(True) == ["method: sft", "method: target-sft", "method: kd"]
-    assert lines(False) == ["method: sft", "method: dft", "method: beyond-log"]
-    assert lines(False, p_y=0.4) == ["method: sft", "method: beyond-log", "method: dft"]
-    assert lines(False, p_y=0.2) == ["method: sft", "method: beyond-log"]
+    assert lines(1) == ["method: sft", "method: target-sft", "method: kd"]
+    assert lines(0) == ["method: sft", "method: dft", "method: beyond-log"]
+    assert lines(0, p_y=0.4) == ["method: sft", "method: beyond-log", "method: dft"]
+    assert lines(0, p_y=0.2) == ["method: sft", "method: beyond-log"]
 
 
 def test_a_stream_is_read_at_its_beginning():

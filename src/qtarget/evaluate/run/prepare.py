@@ -125,13 +125,14 @@ def _check_golds(plan: EvaluationPlan, task: Task, run: TaskRun) -> None:
             )
 
 
-def check_grader(run: TaskRun) -> None:
-    """Refuse a grader that cannot do its work, before the work."""
+def check_grader(run: TaskRun) -> str:
+    """Refuse a grader that cannot do its work, before the work; its fingerprint."""
     grader = make_grader(run.task.grader, run.task.settings)
     try:
         getattr(grader, "check", lambda: None)()
         if isinstance(hand := getattr(grader, "hand_grades", None), str):
             read_hand_grades(Path(hand), run.questions)
+        return grader.fingerprint()
     finally:
         getattr(grader, "close", lambda: None)()
 

@@ -109,7 +109,7 @@ def inspect_trainer(
         contradictions(table),
         kind_figures(sample),
         tuple(statistics),
-        tuple(candidate_targets(statistics, bool(table.teachers))),
+        tuple(candidate_targets(statistics, len(table.teachers))),
         args.per_device_train_batch_size,
     )
     return Inspection(trainer, prepared, found, table, findings, tuple(mass_warnings(trainer)))

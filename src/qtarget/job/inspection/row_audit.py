@@ -41,10 +41,15 @@ class AuditLine:
 
 @dataclass(frozen=True)
 class Audit:
-    """The prepared rows at a glance. least, most: numbers, from 1, of the rows that learn the fewest and the most
-    tokens."""
+    """The prepared rows at a glance.
+
+    Attributes:
+        rows: all of them.  looked: the first of them, of which everything else here is.
+        least, most: numbers, from 1, of the rows that learn the fewest and the most tokens.
+    """
 
     rows: int
+    looked: int
     tokens: int
     learned: int
     lines: tuple[AuditLine, ...]
@@ -109,6 +114,7 @@ def audit_rows(
     order = (np.argsort(census.learned, kind="stable") + 1).tolist()
     return Audit(
         len(rows),
+        looked,
         census.tokens,
         sum(census.learned),
         (*_of_prepared(census, looked), *_left_out(counts)),

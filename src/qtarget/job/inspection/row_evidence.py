@@ -130,13 +130,13 @@ def row_interval(parts: np.ndarray, wholes: np.ndarray, seed: int = 0) -> Interv
     return Interval(float(low), float(high))
 
 
-def candidate_targets(statistics: list[RowStatistic], has_teacher: bool) -> list[CandidateTarget]:
-    """Two or three targets for a pilot, sft among them."""
+def candidate_targets(statistics: list[RowStatistic], teachers: int) -> list[CandidateTarget]:
+    """Two or three targets for a pilot, sft among them; of several teachers each has the same share."""
     values = {each.name: each.value for each in statistics}
     intervals = {each.name: each.interval for each in statistics}
     p_y, low = values["p_y"], values["p_y below 0.1"]
     baseline = CandidateTarget("method: sft", "what every other target is compared with")
-    if not has_teacher:
+    if not teachers:
         return [baseline, *_without_teacher(p_y, low)]
     gain, interval = values["teacher 0 gain"], intervals["teacher 0 gain"]
     by = f"by {abs(gain):.2f} nats a token"
@@ -146,11 +146,18 @@ def candidate_targets(statistics: list[RowStatistic], has_teacher: bool) -> list
         eta, why = 0.5, f"the teacher finds these rows likelier than the model does, {by}"
     else:
         eta, why = 0.2, f"the teacher finds these rows less likely than the model does, {by}"
+    shares = "" if teachers == 1 else f"\nteacher_weights: {_shared(1.0, teachers)}"
     guided = CandidateTarget(
-        f"method: target-sft\neta: {eta}", f"{why}; {values['teacher 0 contradicts']:.0%} contradicted"
+        f"method: target-sft\neta: {_shared(eta, teachers)}",
+        f"{why}; {values['teacher 0 contradicts']:.0%} contradicted",
     )
-    third = CandidateTarget("method: kd", "the teacher alone: whether the rows' labels add anything to it")
+    third = CandidateTarget(f"method: kd{shares}", "the teacher alone: whether the rows' labels add anything to it")
     return [baseline, guided, third]
+
+
+def _shared(total: float, teachers: int) -> float | list[float]:
+    """A hyperparameter of one number a teacher."""
+    return total if teachers == 1 else [total / teachers] * teachers
 
 
 def _without_teacher(p_y: float, low: float) -> list[CandidateTarget]:

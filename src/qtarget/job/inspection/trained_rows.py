@@ -108,10 +108,12 @@ def choose_rows(
     front = [place for place in range(min(len(rows), quarter)) if place not in taken]
     first = _learning(rows, front, quarter, "first")
     taken |= set(front)
-    scanned = _learning(rows, [place for place in drawn if place not in taken], scan, "conflict")
+    wanted = count - len(first) - len(random)
+    rest = [place for place in drawn if place not in taken] if wanted else []
+    scanned = _learning(rows, rest, scan, "conflict")
     conflicts = [conflict(row) for row in tqdm(scanned, desc="looking for conflicts, rows", delay=2)]
     order = sorted(range(len(scanned)), key=conflicts.__getitem__, reverse=True)
-    worst = [scanned[place] for place in order][: count - len(first) - len(random)]
+    worst = [scanned[place] for place in order][:wanted]
     return [*first, *random, *worst]
 
 

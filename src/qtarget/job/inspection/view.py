@@ -48,7 +48,9 @@ def _grid(*columns: str) -> Table:
 
 def _audit(found: Findings) -> Iterator[Any]:
     audit = found.audit
-    yield _heading("audit", f"{audit.rows:,} training rows, from 1; {audit.tokens:,} tokens, {audit.learned:,} learned")
+    inside = f"in the first {audit.looked:,}: " if audit.looked < audit.rows else ""
+    tokens = f"{inside}{audit.tokens:,} tokens, {audit.learned:,} learned"
+    yield _heading("audit", f"{audit.rows:,} training rows, from 1; {tokens}")
     clean = [line for line in audit.lines if not line.count]
     for line in audit.lines:
         if line.count:

@@ -165,7 +165,7 @@
   /* ---- audit */
   function drawAudit() {
     const audit = findings.audit;
-    const heading = make("p", null, `${many(audit.rows)} training rows, counted from 1; ${many(audit.tokens)} tokens, ${many(audit.learned)} of them learned.`);
+    const heading = make("p", null, `${many(audit.rows)} training rows, counted from 1; ${audit.looked < audit.rows ? `in the first ${many(audit.looked)}: ` : ""}${many(audit.tokens)} tokens, ${many(audit.learned)} of them learned.`);
     const found = audit.lines.filter((line) => line.count), clean = audit.lines.filter((line) => !line.count);
     const lines = found.map((line) => {
       const says = make("span", { class: "flag" }, `${many(line.count)} of ${many(line.of)} rows ${line.says}`);
