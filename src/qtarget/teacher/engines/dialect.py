@@ -16,15 +16,23 @@ class ServerFacts(NamedTuple):
 
     Attributes:
         model: the name by which it is asked for its model.
-        source: path or hub name of that model, as the server sees it; empty where it does not say.
+        source: path or hub name of that model, or of the base of an adapter, as the server sees it; empty where it does
+            not say.
         longest: tokens of a document, at most.
         version: of the engine; empty where it does not say.
+        adapter: path or hub name of the LoRA adapter on that base; empty for a whole model.
     """
 
     model: str
     source: str
     longest: int
     version: str
+    adapter: str = ""
+
+    @property
+    def weights(self) -> str:
+        """The model by path, hub name or name."""
+        return self.adapter or self.source or self.model
 
 
 class ScoredPrompt(NamedTuple):
@@ -73,10 +81,11 @@ class Dialect(Protocol):
         """What an answer says, prompt after prompt."""
         ...
 
-    def command(self, source: str, port: int | None, k: int, longest: int | None) -> str:
+    def command(self, facts: ServerFacts | None, port: int | None, k: int, longest: int | None) -> str:
         """The whole line that starts a server which can be asked for K tokens.
 
         Args:
+            facts: of the server that is there; None where nothing is known.
             longest: tokens of a document, at most, where it must be said.
         """
         ...

@@ -53,10 +53,10 @@ class SglangDialect:
         answers = answer if isinstance(answer, list) else [answer]
         return [_prompt(each, k) for each in answers]
 
-    def command(self, source: str, port: int | None, k: int, longest: int | None) -> str:
+    def command(self, facts: ServerFacts | None, port: int | None, k: int, longest: int | None) -> str:
         words = [
             "python -m sglang.launch_server --model-path",
-            source or "MODEL",
+            (facts and facts.source) or "MODEL",
             *([f"--port {port}"] if port else []),
         ]
         return " ".join([*words, *([f"--context-length {longest + 1}"] if longest else [])])
