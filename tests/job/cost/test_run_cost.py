@@ -10,6 +10,7 @@ from job.command import run as command
 from job.directories import model_directory, write_rows
 from rich.cells import cell_len
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
@@ -183,6 +184,30 @@ def test_without_a_pilot_no_weight_is_read(here, capsys, monkeypatch):
     assert found["disk"]["cache"] == cache["bytes"]
     costs_less = "break-even runs of students from which on a cache costs less than a live teacher"
     assert f"{costs_less} teacher 0 {cache['pays_from']} runs" in shown
+
+
+def test_operations_are_those_of_the_models_that_compute(here, capsys, monkeypatch):
+    """A teacher's by its own size, and none where a cache or a server answers in its place."""
+    from qtarget.job.cost import run_cost
+
+    monkeypatch.setattr(run_cost, "product_speed", lambda *_: 2.0)  # one operation a second is reached
+
+    def seconds(*words: str) -> float:
+        said = command(capsys, "estimate", "config.yaml", "--no-pilot", "--json", *words)
+        assert said.code == 0, said.err
+        return json.loads(said.out)["time"]["training"]
+
+    def weights(name: str) -> int:
+        return sum(weight.numel() for weight in AutoModelForCausalLM.from_pretrained(here / name).parameters())
+
+    model_directory(here / "wide", "qwen2", seed=2, width=64)
+    student, alone = weights("qwen2"), seconds("--method", "sft", "--eta", "null", "--teacher", "null")
+    tokens = alone / (6 * student)
+    for name in ("teacher", "wide"):
+        assert seconds("--teacher", name) == pytest.approx(alone + 2 * tokens * weights(name))
+    assert seconds("--teacher-cache", "cache") == seconds("--teacher", "vllm+http://127.0.0.1:9") == alone
+    compared = ("--method", "sft-kl", "--kl-weight", "0.5", "--eta", "null", "--teacher", "null")
+    assert seconds(*compared) == pytest.approx(alone + 2 * tokens * student)
 
 
 def test_a_pilot_is_timed_and_said_to_be_one(here, capsys):
