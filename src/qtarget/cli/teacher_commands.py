@@ -112,7 +112,7 @@ def verify_command(
     from qtarget.job.teacher_cache_view import recomputed_view, report_view
     from qtarget.teacher.cache import verify_cache
 
-    with preparation():
+    with preparation({"--against": against} if against and "://" not in against else {}):
         report = verify_cache(folder)
         again = None if against is None or report.problems else _recomputed(folder, against, rows, dtype)
     if as_json:
@@ -128,10 +128,8 @@ def verify_command(
 
 def _recomputed(folder: Path, against: str, rows: int, dtype: str) -> "Recomputation":
     with diverted_noise():
-        from qtarget.data.user_files.paths import check_model_name
         from qtarget.teacher.cache.recompute import recompute
 
-        check_model_name(against, "--against")
         return recompute(folder, against, rows, dtype)
 
 
