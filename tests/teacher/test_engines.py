@@ -161,6 +161,31 @@ def with_number(value, at: int = 3):
     return each_place(change)
 
 
+def with_index(value):
+    def changed(path, question, answer):
+        if path == "/v1/completions":
+            answer["choices"][0]["index"] = value
+        return answer
+
+    return changed
+
+
+def with_text(value):
+    return each_place(lambda place, number: {token: {**each, "decoded_token": value} for token, each in place.items()})
+
+
+def with_triple(change):
+    """SGLang's answer with the triple of each prompt's fourth token changed."""
+
+    def changed(path, question, answer):
+        for each in answer if path == "/generate" else ():
+            own = each["meta_info"]["input_token_logprobs"]
+            own[3] = change(own[3])
+        return answer
+
+    return changed
+
+
 def cut_short(path, question, answer):
     return json.dumps(answer).encode()[:-200] if path == "/v1/completions" else answer
 
@@ -179,6 +204,13 @@ def cut_short(path, question, answer):
         ({"change": with_number(math.nan)}, "is NaN"),
         ({"change": with_number(None)}, "None stands where a log-probability should"),
         ({"change": with_number("-1")}, "'-1' stands where a log-probability should"),
+        ({"change": with_number(10**400)}, "10+ stands where a log-probability should"),
+        ({"change": with_index(None)}, "None stands where"),
+        ({"change": with_index("x")}, "'x' stands where"),
+        ({"change": with_text(5)}, "5 stands where a token's text should"),
+        ({"change": with_text(["a"])}, "'a'. stands where a token's text should"),
+        ({"change": each_place(lambda place, number: {"-1": {"logprob": -1.0}, **place})}, "'-1' stands where a token"),
+        ({"change": each_place(lambda place, number: {"9" * 99: {"logprob": -1.0}, **place})}, "stands where a token"),
         ({"change": each_place(lambda place, number: dict(list(place.items())[:4]))}, "4 tokens are given where 16"),
         ({"change": each_place(lambda place, number: [1])}, r"are not \{token id"),
         ({"change": without("prompt_logprobs")}, "holds no `prompt_logprobs`"),
@@ -214,6 +246,12 @@ def test_a_shift_is_found_where_every_token_is_kept(folder):
             {"change": lambda path, q, a: [{"text": "x", "meta_info": {}}] if q else a},
             "holds no `input_token_logprobs`",
         ),
+        ({"change": with_triple(lambda triple: {"logprob": -1})}, r"are not \[log-probability, token id, text\]"),
+        ({"change": with_triple(lambda triple: [triple[0], 10**400, "x"])}, "stands where a token's id should"),
+        ({"change": with_triple(lambda triple: [triple[0], triple[1] + 0.5, "x"])}, "stands where a token's id should"),
+        ({"change": with_triple(lambda triple: [triple[0], True, "x"])}, "True stands where a token's id should"),
+        ({"change": with_triple(lambda triple: [triple[0], triple[1], 5])}, "5 stands where a token's text should"),
+        ({"change": with_triple(lambda triple: [10**400, *triple[1:]])}, "stands where a log-probability should"),
         ({"kind": "vllm"}, "its /get_model_info names no `model_path`"),
     ],
 )

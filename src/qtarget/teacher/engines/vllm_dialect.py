@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qtarget.teacher.engines.dialect import ScoredPrompt, ServerFacts, TokenScores, number_in
+from qtarget.teacher.engines.dialect import ScoredPrompt, ServerFacts, TokenScores, number_in, text_in, token_in
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class VllmDialect:
         return {**asked, "max_tokens": 1, "n": 1, "stream": False, "return_token_ids": True, **sampling}
 
     def prompts_in(self, answer: Any, k: int) -> list[ScoredPrompt]:
-        choices = sorted(_list(answer, "choices"), key=lambda choice: choice["index"])
+        choices = sorted(_list(answer, "choices"), key=lambda choice: token_in(choice["index"]))
         return [_prompt(choice) for choice in choices]
 
     def command(self, facts: ServerFacts | None, port: int | None, k: int, longest: int | None) -> str:
@@ -88,8 +88,9 @@ def _scores(place: Any, texts: dict[int, str]) -> TokenScores | None:
     if place is None:
         return None
     try:
-        scores = {int(token): number_in(each["logprob"]) for token, each in place.items()}
-        texts.update({int(token): each["decoded_token"] for token, each in place.items() if each.get("decoded_token")})
+        scores = {token_in(token): number_in(each["logprob"]) for token, each in place.items()}
+        said = {token_in(token): text_in(each.get("decoded_token")) for token, each in place.items()}
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError("its `prompt_logprobs` are not {token id: {logprob, …}}") from error
+    texts.update({token: text for token, text in said.items() if text})
     return scores
