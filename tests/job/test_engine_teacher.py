@@ -62,6 +62,8 @@ def test_every_command_that_opens_a_teacher_takes_its_address(here, teacher, cap
         said = command(capsys, name, "config.yaml", "--teacher", address, "--json")
     assert said.code == 0, said.err
     assert server.asked > 2
+    if name == "estimate":
+        assert min(json.loads(said.out)["teacher_seconds"]["teacher 0"]) > 0
 
 
 def test_a_reference_may_be_behind_one(here, teacher, capsys):

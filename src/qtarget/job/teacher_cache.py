@@ -12,7 +12,7 @@ from qtarget.disk.place import check_place
 from qtarget.job.asked_model import AskedModel, LoadedHere, OnServer
 from qtarget.job.build import check_loading, remove_if_empty
 from qtarget.job.config.checked_job import Job
-from qtarget.job.cost.cache_cost import tokens_kept
+from qtarget.job.cost.cache_width import tokens_kept
 from qtarget.job.rows.rendering import RenderedRows, render
 from qtarget.job.teacher_cache_view import CacheProgress, print_part, print_summary
 from qtarget.models.loading import tokenizer_of

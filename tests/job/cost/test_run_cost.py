@@ -223,6 +223,26 @@ def test_a_pilot_is_timed_and_said_to_be_one(here, capsys):
     assert not (here / "out").exists()
 
 
+def test_a_pilot_tells_the_teachers_hours_where_it_is_there(here, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def found(*words: str) -> dict:
+        said = command(capsys, "estimate", "config.yaml", "--json", *words)
+        assert said.code == 0, said.err
+        return json.loads(said.out)
+
+    (cache,), seconds = (found()[name] for name in ("caches", "teacher_seconds"))
+    once, live = seconds["teacher 0"]
+    assert 0 < once < 60
+    assert once / live == pytest.approx(cache["break_even"])
+    shown = command(capsys, "estimate", "config.yaml").out
+    assert max(map(cell_len, shown.splitlines())) <= 80
+    assert "teacher time 0 s of teacher 0 for the cache; live, 0 s beside each run" in " ".join(shown.split())
+    assert found("--no-pilot")["teacher_seconds"] == {"teacher 0": None}
+    assert command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", "cache").code == 0
+    assert found("--teacher-cache", "cache")["teacher_seconds"] == {"teacher 0": None}
+
+
 def test_a_stream_is_estimated_by_its_first_rows(here, capsys):
     words = "--streaming --eval-dataset null --no-pilot --json"
     found = json.loads(command(capsys, "estimate", "config.yaml", *words.split()).out)

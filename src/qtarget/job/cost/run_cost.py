@@ -61,6 +61,11 @@ class RunCost:
     thin_teachers: tuple[str, ...] = ()
     rounds: int = 1
 
+    def teacher_seconds(self, cache: CacheCost) -> tuple[float, float] | None:
+        """Seconds of a teacher for its cache, and beside each run without one; None where it was not timed."""
+        speed = None if self.pilot is None else self.pilot.teacher_speeds.get(cache.name)
+        return None if speed is None else (cache.read / speed, cache.read_live / speed)
+
     def as_json(self) -> dict[str, Any]:
         """All of it, bytes and seconds, as values of JSON."""
         parts = {"shape": self.shape, "time": self.time, "disk": self.disk}
@@ -75,12 +80,13 @@ class RunCost:
             "pilot": None if self.pilot is None else _figures_of(self.pilot),
             "tasks": [each._asdict() for each in self.tasks],
             "caches": [each.as_json() for each in self.caches],
+            "teacher_seconds": {each.name: self.teacher_seconds(each) for each in self.caches},
             "thin_teachers": list(self.thin_teachers),
         }
 
 
 def _figures_of(pilot: Pilot) -> dict[str, Any]:
-    return {name: value for name, value in pilot._asdict().items() if name != "thin_teachers"}
+    return {name: value for name, value in pilot._asdict().items() if name not in ("thin_teachers", "teacher_speeds")}
 
 
 def cost_of_run(job: Job, with_pilot: bool = True, tasks: Sequence[str] = ()) -> RunCost:
