@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qtarget.cli.library_noise import diverted_noise
+from qtarget.cli.library_noise import diverted_noise, noted_warnings
 from qtarget.cli.terminal import EXIT_FAILED, AsJson, ReadsPickles, preparation, print_json, print_view
 from qtarget.cli.training_commands import PASS_KEYS_ON, ConfigArguments
 from qtarget.console import SafeConsole
@@ -70,7 +70,10 @@ def cache_command(
     own = _part_of(part)
     with diverted_noise(), preparation():
         prepared = prepare_caches(read_job(parse_arguments(arguments or [])))
-    return _show_dry_run(prepared, as_json) if dry_run else write_caches(prepared, own)
+    if dry_run:
+        return _show_dry_run(prepared, as_json)
+    with noted_warnings():
+        write_caches(prepared, own)
 
 
 def _part_of(text: str | None) -> "CachePart":
@@ -150,5 +153,6 @@ def serve_command(
 
     with preparation({"MODEL": model}):
         limits = Limits(top_k_limit, batch_tokens, waiting)
-        server = open_server(model, host, port, dtype, limits, allow_pickled_weights=allow_pickled_weights)
+        with noted_warnings():
+            server = open_server(model, host, port, dtype, limits, allow_pickled_weights=allow_pickled_weights)
     server.run()

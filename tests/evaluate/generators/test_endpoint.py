@@ -108,8 +108,10 @@ def test_one_of_several_models_is_named_behind_the_address_as_a_teachers_is():
     with answering(lambda path, body: (200, {}, listed)) as url:
         for address in (f"{url}#an/adapter", f"vllm+{url}/v1#an/adapter"):
             assert endpoint(address).fingerprint()["model"]["served"] == "an/adapter"
-        with pytest.raises(ValueError, match=rf"does not serve 'other'; .*: --url {url}#name"):
+        with pytest.raises(ValueError, match=rf"does not serve 'other'; .*: --url {url}#base"):
             endpoint(f"{url}#other").fingerprint()
+        with pytest.raises(ValueError, match=r"Name one of these: --judge-model base\."):
+            endpoint(url, option="--judge-url").fingerprint()
 
 
 GOOD = {"choices": [{"text": "answer 4", "finish_reason": "stop"}], "usage": {"completion_tokens": 3}}

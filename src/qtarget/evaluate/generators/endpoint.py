@@ -76,9 +76,12 @@ class Endpoint:
         if model in names:
             return model
         if self.wanted or len(names) != 1:
+            line = (
+                f"--judge-model {names[0]}" if self.option == "--judge-url" else f"{self.option} {self.url}#{names[0]}"
+            )
             raise ValueError(
-                f"{self.url} does not serve {model!r}; it serves: {', '.join(map(repr, names))}. Write one of these "
-                f"behind a # at the end of the address: {self.option} {self.url}#name."
+                f"{self.url} does not serve {model!r}; it serves: {', '.join(map(repr, names))}. Name one of these: "
+                f"{line}."
             )
         return names[0]
 

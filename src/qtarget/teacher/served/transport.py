@@ -77,6 +77,7 @@ def ask(
         time.sleep(pause)
 
     def given_up(tries: int, away: Away) -> Exception:
+        _waited_for.discard(url)
         return TeacherUnavailableError(_unavailable(url, patience, tries, away, speech))
 
     def request() -> Reply:
