@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import torch
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from safetensors.torch import load_file
+from torch.distributed.launcher.api import LaunchConfig
 
 from qtarget import lab
 from qtarget.data.user_files.yaml_file import read_yaml
@@ -23,6 +25,8 @@ from qtarget.disk.seal import read_seal
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import check_job
 from qtarget.job.config.user_input import user_input
+from qtarget.job.cost.run_time import DISK_SPEED
+from qtarget.recipes.recipe_files import shapes
 from qtarget.teacher.cache import verify_cache
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +63,18 @@ def test_we_take_ours(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1=", "completion": "2"}\n', encoding="utf-8")
     job = check_job(user_input(read_yaml(SCALE / f"{name}.yaml"), RunArguments(None, {})))
     assert job.method.name == "target-sft"
+
+
+def test_a_checkpoint_has_time_between_the_signal_and_the_end(monkeypatch: pytest.MonkeyPatch):
+    """Of the 8B student: weights and AdamW's moments in float32, at the speed at which checkpoints are hashed."""
+    script = (SCALE / "train.sbatch").read_text("utf-8")
+    ((signal,), (left,)) = re.findall(r"SIGTERM@(\d+)", script), re.findall(r"^export (\w+_TIMEOUT=\d+)", script, re.M)
+    name, _, seconds = left.partition("=")
+    monkeypatch.setenv(name, seconds)
+    if hasattr(LaunchConfig, "shutdown_timeout"):  # an older torch keeps to 30
+        assert LaunchConfig(1, 1, 1).shutdown_timeout == int(seconds)
+    needed = 12 * shapes().shapes["llama-3.1-8b"].parameters / DISK_SPEED
+    assert needed < int(seconds) < int(signal)
 
 
 # ---- runs: the lab's models in the place of the named ones

@@ -62,6 +62,8 @@ def test_every_command_that_opens_a_teacher_takes_its_address(here, teacher, cap
         said = command(capsys, name, "config.yaml", "--teacher", address, "--json")
     assert said.code == 0, said.err
     assert server.asked > 2
+    if name == "estimate":
+        assert min(json.loads(said.out)["teacher_seconds"]["teacher 0"]) > 0
 
 
 def test_a_reference_may_be_behind_one(here, teacher, capsys):
@@ -105,6 +107,18 @@ def test_the_cache_says_what_was_known_and_a_method_that_needs_more_is_refused(h
         assert "an inference engine gives none" in said.err
 
 
+def test_where_every_token_is_kept_a_cache_has_the_entropy_as_a_live_run_has(here, teacher, capsys):
+    eta = ("--eta", "{from: 0.2, to: 0.8, along: teacher_uncertainty}", *WHOLE)
+    with Likeness(teacher, cap=TOKENS).up() as address:
+        live = command(capsys, "train", "config.yaml", "--teacher", address, *eta, "--output-dir", "live")
+        said = wrote(capsys, address, *eta)
+    assert (live.code, said.code) == (0, 0), said.err
+    assert "entropy" not in open_cache(here / "cache").manifest.parts
+    words = ("--teacher", address, "--teacher-cache", "cache", "--output-dir", "cached", *eta)
+    assert command(capsys, "train", "config.yaml", *words).code == 0
+    assert figures(here / "cached")["train"] == pytest.approx(figures(here / "live")["train"], rel=1e-3)
+
+
 def test_a_dry_run_asks_the_server_and_writes_nothing(here, teacher, capsys):
     with Likeness(teacher).up() as address:
         said = wrote(capsys, address, "--dry-run", "--json")
@@ -133,6 +147,26 @@ def test_verify_computes_rows_again(here, teacher, capsys, layout):
     shown = command(capsys, "teacher", "verify", "cache", "--against", str(teacher))
     assert "tokens of 8 rows computed again" in shown.out
     assert "nats of a log-probability (token " in shown.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("vllm+http://127.0.0.1:9",), "is the address of a server, and rows are computed again with a model that"),
+        (("cut",), "cut has an output layer of 100 rows, and cache is over 305 tokens"),
+        (
+            ("teacher", "--dtype", "float7"),
+            "'float7' is no dtype of torch's; write float32, bfloat16, float16, or auto",
+        ),
+        (("nowhere/there",), "--against"),
+    ],
+)
+def test_what_a_cache_cannot_be_verified_against_is_refused(here, capsys, words, said):
+    assert command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", "cache").code == 0
+    model_directory(here / "cut", "qwen2", seed=2, vocab=100)
+    found = command(capsys, "teacher", "verify", "cache", "--against", *words)
+    assert (found.code, "Traceback" in found.err) == (2, False)
+    assert said in found.err
 
 
 def test_a_temperature_that_no_request_decides_is_found_by_verifying(here, teacher, capsys):

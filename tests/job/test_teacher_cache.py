@@ -315,6 +315,13 @@ def test_a_cache_that_would_not_serve_the_method_is_not_asked_for(here, capsys):
     assert "Write one with `qtarget teacher cache" in command(capsys, "validate", *WRITE[2:]).err
 
 
+def test_what_we_warn_of_is_a_note_as_everywhere(here, capsys):
+    said = command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", "cache")
+    assert said.code == 0
+    assert said.err.count("note: The teacher puts ") == 1
+    assert "UserWarning" not in said.err
+
+
 def test_nothing_goes_to_the_hub_yet(here, capsys):
     said = command(capsys, *WRITE, "--push-to-hub", "--hub-token", "hf_secret")
     assert said.code == 0, said.err

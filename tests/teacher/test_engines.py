@@ -4,6 +4,7 @@ import json
 import math
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import tiny_models
@@ -16,6 +17,7 @@ from qtarget.teacher import Document, Keep, KeptLogprobs, LiveModel, documents_o
 from qtarget.teacher.background import at_once
 from qtarget.teacher.engines import engine_teacher
 from qtarget.teacher.engines.engine_server import IN_FLIGHT
+from qtarget.teacher.served import transport
 from qtarget.teacher.served.transport import TeacherUnavailableError
 from qtarget.teacher.served_store import ServedStore, open_store
 
@@ -159,6 +161,31 @@ def with_number(value, at: int = 3):
     return each_place(change)
 
 
+def with_index(value):
+    def changed(path, question, answer):
+        if path == "/v1/completions":
+            answer["choices"][0]["index"] = value
+        return answer
+
+    return changed
+
+
+def with_text(value):
+    return each_place(lambda place, number: {token: {**each, "decoded_token": value} for token, each in place.items()})
+
+
+def with_triple(change):
+    """SGLang's answer with the triple of each prompt's fourth token changed."""
+
+    def changed(path, question, answer):
+        for each in answer if path == "/generate" else ():
+            own = each["meta_info"]["input_token_logprobs"]
+            own[3] = change(own[3])
+        return answer
+
+    return changed
+
+
 def cut_short(path, question, answer):
     return json.dumps(answer).encode()[:-200] if path == "/v1/completions" else answer
 
@@ -177,6 +204,13 @@ def cut_short(path, question, answer):
         ({"change": with_number(math.nan)}, "is NaN"),
         ({"change": with_number(None)}, "None stands where a log-probability should"),
         ({"change": with_number("-1")}, "'-1' stands where a log-probability should"),
+        ({"change": with_number(10**400)}, "10+ stands where a log-probability should"),
+        ({"change": with_index(None)}, "None stands where"),
+        ({"change": with_index("x")}, "'x' stands where"),
+        ({"change": with_text(5)}, "5 stands where a token's text should"),
+        ({"change": with_text(["a"])}, "'a'. stands where a token's text should"),
+        ({"change": each_place(lambda place, number: {"-1": {"logprob": -1.0}, **place})}, "'-1' stands where a token"),
+        ({"change": each_place(lambda place, number: {"9" * 99: {"logprob": -1.0}, **place})}, "stands where a token"),
         ({"change": each_place(lambda place, number: dict(list(place.items())[:4]))}, "4 tokens are given where 16"),
         ({"change": each_place(lambda place, number: [1])}, r"are not \{token id"),
         ({"change": without("prompt_logprobs")}, "holds no `prompt_logprobs`"),
@@ -212,6 +246,12 @@ def test_a_shift_is_found_where_every_token_is_kept(folder):
             {"change": lambda path, q, a: [{"text": "x", "meta_info": {}}] if q else a},
             "holds no `input_token_logprobs`",
         ),
+        ({"change": with_triple(lambda triple: {"logprob": -1})}, r"are not \[log-probability, token id, text\]"),
+        ({"change": with_triple(lambda triple: [triple[0], 10**400, "x"])}, "stands where a token's id should"),
+        ({"change": with_triple(lambda triple: [triple[0], triple[1] + 0.5, "x"])}, "stands where a token's id should"),
+        ({"change": with_triple(lambda triple: [triple[0], True, "x"])}, "True stands where a token's id should"),
+        ({"change": with_triple(lambda triple: [triple[0], triple[1], 5])}, "5 stands where a token's text should"),
+        ({"change": with_triple(lambda triple: [10**400, *triple[1:]])}, "stands where a log-probability should"),
         ({"kind": "vllm"}, "its /get_model_info names no `model_path`"),
     ],
 )
@@ -276,6 +316,75 @@ def test_one_of_several_models_is_named_behind_the_address(folder):
         assert opened(f"{address}#first").vocab == VOCAB
 
 
+def with_models(*more, **changes):
+    """vLLM's list of models with some changed, and more of them."""
+
+    def changed(path, question, answer):
+        if path == "/v1/models":
+            answer["data"] = [{**answer["data"][0], **changes}, *more]
+        return answer
+
+    return changed
+
+
+def test_an_adapter_is_named_behind_the_address(folder, live):
+    """vLLM lists it beside its base, and says of the base alone how many tokens it takes and where it came from."""
+    adapter = {"id": "mine", "root": "/adapters/mine", "parent": "base", "max_model_len": None}
+    with Likeness(folder, change=with_models(adapter, id="base"), named="mine").up() as address:
+        store = opened(f"{address}#mine")
+        assert_near(store.answer(DOCUMENTS), kept_logprobs(live, DOCUMENTS, Keep(16)))
+        assert store.weights == "/adapters/mine, served by vLLM"
+        line = f"vllm serve {folder} --enable-lora --lora-modules mine=/adapters/mine --port "
+        with pytest.raises(ValueError, match=f"takes 255 at once; start it with: {line}.*--max-model-len 301"):
+            store.answer([Document.of([5] * 300, [5] * 300)])
+    with Likeness(folder, change=with_models(adapter, id="base"), named="base").up() as address:
+        assert opened(address).weights == f"{folder}, served by vLLM"
+
+
+@pytest.mark.parametrize("length", [None, True, 1, 0, -1, "256"])
+def test_a_length_that_is_none_is_refused(folder, length):
+    with (
+        Likeness(folder, change=with_models(max_model_len=length)).up() as address,
+        pytest.raises(ValueError, match="its /v1/models does not say `max_model_len`"),
+    ):
+        opened(address)
+
+
+def test_a_name_that_is_not_served_is_refused_with_those_that_are(folder):
+    with (
+        Likeness(folder, named="first", change=with_models({"id": "mine", "parent": "first"})).up() as address,
+        pytest.raises(ValueError, match="it serves first, mine, and not other: write one of these behind the #"),
+    ):
+        opened(f"{address}#other")
+
+
+@pytest.mark.parametrize("end", ["/", "/v1", "/v1/"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_address_may_end_as_openais_clients_write_it(folder, kind, end):
+    with Likeness(folder, kind).up() as address:
+        assert opened(address + end).url == address
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_wants_a_key_says_where_it_belongs(kind):
+    """Before anything else is known of it."""
+    with (
+        answering(lambda path, body: (401, {}, b'{"error":"Unauthorized"}')) as url,
+        pytest.raises(ValueError, match=r"refuses \(401\).*Put its key into QTARGET_TEACHER_TOKEN"),
+    ):
+        opened(f"{kind}+{url}")
+
+
+def test_an_address_that_cannot_be_asked_is_no_matter_of_how_the_server_was_started(folder):
+    with Likeness(folder).up() as address, pytest.raises(ValueError, match="Correct the address") as caught:
+        opened(address.replace("http:", "https:"))
+    assert "vllm serve" not in str(caught.value)
+    with pytest.raises(
+        ValueError, match=r"http://\[::1 is no address of a server; write it as in `teacher: vllm\+http"
+    ):
+        opened("vllm+http://[::1")
+
+
 # Servers that go away, change or fail
 
 
@@ -312,6 +421,32 @@ def test_a_server_that_fails_and_is_not_well_is_waited_for_too(folder, live, mon
         ready.append(True)
         assert_near(store.answer(DOCUMENTS), kept_logprobs(live, DOCUMENTS, Keep(16)))
     assert not left
+
+
+def test_a_server_that_grows_slow_is_given_time(folder, live, monkeypatch):
+    """All that is asked at once takes longer than one answer may: asked again and again it would never be done."""
+    monkeypatch.setattr(engine_teacher, "PART_TOKENS", 30)
+    monkeypatch.setattr(transport, "_READ_S", 0.4)
+    server, one_at_a_time, pause = Likeness(folder), threading.Lock(), [0.0]
+
+    def slowly(path, body):
+        with one_at_a_time:
+            time.sleep(pause[0] if body else 0)
+        return server._answer(path, body)
+
+    with answering(slowly) as url:
+        store = opened(f"vllm+{url}", wait=10)
+        pause[0] = 0.15
+        assert_near(store.answer(DOCUMENTS), kept_logprobs(live, DOCUMENTS, Keep(16)))
+        pause[0] = 3.0
+        hurried = opened_again(store, patience=0.5)
+        with pytest.raises(TeacherUnavailableError, match=r"is there and gives no answer within .*teacher_timeout: 1`"):
+            hurried.answer(DOCUMENTS[:1])
+
+
+def opened_again(store, patience: float):
+    """The same with another patience: a handshake would be slow too."""
+    return replace(store, server=replace(store.server, patience=patience))
 
 
 def test_nobody_there_is_said_with_the_line_to_start_one():

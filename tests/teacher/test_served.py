@@ -289,10 +289,12 @@ def test_nobody_there_is_said_with_the_line_to_write():
 
 def test_a_teacher_that_goes_away_is_missed_in_the_step_in_its_own_words(url, caplog):
     source = KeptSource(replace(teacher_at(url), url="http://127.0.0.1:9", patience=2.5))
-    read = source.read(batch_of(ROWS))
-    with pytest.raises(TeacherUnavailableError, match=r"http://127\.0\.0\.1:9 was away for 2\.5 s"):
-        source.unpack(read, CPU)
-    assert sum("is away" in message for message in caplog.messages) == 1
+    for _ in range(2):  # an absence that was given up is none that is known
+        caplog.clear()
+        read = source.read(batch_of(ROWS))
+        with pytest.raises(TeacherUnavailableError, match=r"http://127\.0\.0\.1:9 was away for 2\.5 s"):
+            source.unpack(read, CPU)
+        assert sum("is away" in message for message in caplog.messages) == 1
 
 
 def test_a_process_of_its_own_asks_and_ends_without_waiting_for_a_teacher_that_is_away(url):

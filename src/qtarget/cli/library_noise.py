@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -142,7 +142,7 @@ def diverted_noise() -> Iterator[LibraryNoise]:
     sys.stderr = stream  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with _echoed_logs(stream) as echo, warnings.catch_warnings():
-            _show_own_warnings(stream)
+            _show_own_warnings(stream.say, lambda *given: stream.write(warnings.formatwarning(*given)))
             yield LibraryNoise(stream, echo)
     finally:
         sys.stderr = before
@@ -166,16 +166,33 @@ def _echoed_logs(stream: DivertedStderr) -> Iterator[LogEcho]:
             logger.removeHandler(echo)
 
 
-def _show_own_warnings(stream: DivertedStderr) -> None:
-    """Show the warnings that qtarget gives, each once; write the others to the log, as Python formats them."""
+@contextmanager
+def noted_warnings() -> Iterator[None]:
+    """While the block runs, warnings that qtarget gives are shown as notes, and others as Python shows them: where
+    standard error is not diverted, since what is logged is for the user."""
+    with warnings.catch_warnings():
+        if not shows_all_noise.get():
+            shown = warnings.showwarning
+            _show_own_warnings(
+                lambda line: print(without_secrets(line), file=sys.stderr), lambda *given: shown(*given[:4])
+            )
+        yield
+
+
+def _show_own_warnings(say: Callable[[str], Any], others: Callable[..., Any]) -> None:
+    """Show the warnings that qtarget gives, each once, by `say`.
+
+    Args:
+        others: gets message, category, file, line and source line of another's warning.
+    """
     seen: set[str] = set()
 
     def show(message, category, filename, lineno, file=None, line=None) -> None:
         if not _is_ours():
-            stream.write(warnings.formatwarning(message, category, filename, lineno, line))
+            others(message, category, filename, lineno, line)
         elif str(message) not in seen:
             seen.add(str(message))
-            stream.say(f"note: {message}")
+            say(f"note: {message}")
 
     warnings.showwarning = show
 

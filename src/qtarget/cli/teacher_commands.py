@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qtarget.cli.library_noise import diverted_noise
+from qtarget.cli.library_noise import diverted_noise, noted_warnings
 from qtarget.cli.terminal import EXIT_FAILED, AsJson, ReadsPickles, preparation, print_json, print_view
 from qtarget.cli.training_commands import PASS_KEYS_ON, ConfigArguments
 from qtarget.console import SafeConsole
@@ -70,7 +70,10 @@ def cache_command(
     own = _part_of(part)
     with diverted_noise(), preparation():
         prepared = prepare_caches(read_job(parse_arguments(arguments or [])))
-    return _show_dry_run(prepared, as_json) if dry_run else write_caches(prepared, own)
+    if dry_run:
+        return _show_dry_run(prepared, as_json)
+    with noted_warnings():
+        write_caches(prepared, own)
 
 
 def _part_of(text: str | None) -> "CachePart":
@@ -112,7 +115,7 @@ def verify_command(
     from qtarget.job.teacher_cache_view import recomputed_view, report_view
     from qtarget.teacher.cache import verify_cache
 
-    with preparation():
+    with preparation({"--against": against} if against and "://" not in against else {}):
         report = verify_cache(folder)
         again = None if against is None or report.problems else _recomputed(folder, against, rows, dtype)
     if as_json:
@@ -128,10 +131,8 @@ def verify_command(
 
 def _recomputed(folder: Path, against: str, rows: int, dtype: str) -> "Recomputation":
     with diverted_noise():
-        from qtarget.data.user_files.paths import check_model_name
         from qtarget.teacher.cache.recompute import recompute
 
-        check_model_name(against, "--against")
         return recompute(folder, against, rows, dtype)
 
 
@@ -152,5 +153,6 @@ def serve_command(
 
     with preparation({"MODEL": model}):
         limits = Limits(top_k_limit, batch_tokens, waiting)
-        server = open_server(model, host, port, dtype, limits, allow_pickled_weights=allow_pickled_weights)
+        with noted_warnings():
+            server = open_server(model, host, port, dtype, limits, allow_pickled_weights=allow_pickled_weights)
     server.run()

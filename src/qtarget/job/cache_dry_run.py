@@ -1,26 +1,21 @@
 """`qtarget teacher cache --dry-run`: what the caches of a run take and whether they pay, before they are written."""
 
-import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-import torch
 from transformers import AutoConfig
 
 from qtarget.disk.sizes import in_bytes
 from qtarget.fused.memory import free_bytes
-from qtarget.job.cost.cache_cost import CacheCost, CountedRows, cache_cost, tokens_to_read
+from qtarget.job.cost.cache_cost import CacheCost, CountedRows, cache_cost
 from qtarget.job.cost.disk_use import free_on_disk
 from qtarget.job.cost.run_memory import weight_bytes
+from qtarget.job.cost.teacher_speed import ROWS_OF_SERVER, ROWS_TIMED, timed_answer
 from qtarget.job.teacher_cache import ModelToCache, PreparedCaches, open_to_cache, plan_to_write
 from qtarget.outcomes import Refusal
 from qtarget.teacher.cache.captured import CapturedMass
 from qtarget.teacher.cache.ragged import packed_bytes
 
-ROWS_TIMED = 8
-"""Documents that the real model is asked about. They are taken in the order of their digests, which is a random one."""
-ROWS_OF_SERVER = 64
-"""The same for a model on a server, which answers several requests at once."""
 FORMULA = "seconds = tokens read / (tokens a second of the model)"
 
 
@@ -146,19 +141,8 @@ def _ask(model: ModelToCache, prepared: PreparedCaches) -> TeacherPilot:
     asked = asked.keeping(plan.keep)
     rows = ROWS_OF_SERVER if model.is_served else ROWS_TIMED
     documents = [document for shard in plan.shards for document in shard][:rows]
-    asked.answer(documents[:1])
-    start = _synchronised()
-    answers = asked.answer(documents)
-    seconds = _synchronised() - start
+    answers, speed = timed_answer(asked.answer, documents)
     captured = CapturedMass.of(answers, asked.vocabulary, plan.by_mass) if plan.keep.how == "top" else None
     warning = None if captured is None else captured.warning(f"What would be written to {model.folder}")
     size = None if plan.by_mass is None else packed_bytes(answers, documents, plan.parts)
-    speed = tokens_to_read(documents) / seconds
     return TeacherPilot(speed, len(documents), asked.place, asked.vocabulary, warning, size)
-
-
-def _synchronised() -> float:
-    """Seconds of a clock, once a GPU has done what it was told."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -12,7 +12,7 @@ from qtarget.disk.place import check_place
 from qtarget.job.asked_model import AskedModel, LoadedHere, OnServer
 from qtarget.job.build import check_loading, remove_if_empty
 from qtarget.job.config.checked_job import Job
-from qtarget.job.cost.cache_cost import tokens_kept
+from qtarget.job.cost.cache_width import tokens_kept
 from qtarget.job.rows.rendering import RenderedRows, render
 from qtarget.job.teacher_cache_view import CacheProgress, print_part, print_summary
 from qtarget.models.loading import tokenizer_of
@@ -127,9 +127,7 @@ def models_to_cache(job: Job) -> list[ModelToCache]:
     named = [*((f"teacher {index}", teacher) for index, teacher in enumerate(teachers)), ("reference", reference)]
     models = [_model_to_cache(job, name, cached) for name, cached in named if isinstance(cached, CacheReference)]
     future = {
-        model.name: KeptSource(
-            FutureCache(model.keep, engine_of(model.source) is None), model.role in method.label_only
-        )
+        model.name: KeptSource(FutureCache(model.keep, _gives_entropy(job, model)), model.role in method.label_only)
         for model in models
     }
     try:
@@ -137,6 +135,15 @@ def models_to_cache(job: Job) -> list[ModelToCache]:
     except ValueError as error:
         raise ValueError(f"`cache_sampled: true`: {error}" if job.cache.sampled else str(error)) from error
     return models
+
+
+def _gives_entropy(job: Job, model: ModelToCache) -> bool:
+    """Whether the teacher's entropy will be known: an engine's is where every token is kept, by the student's
+    tokenizer."""
+    if engine_of(model.source) is None:
+        return True
+    tokenizer = tokenizer_of(job.model, job.args.trust_remote_code)
+    return tokenizer is not None and model.keep.k >= number_of_tokens(tokenizer.get_vocab())
 
 
 def _model_to_cache(job: Job, name: str, cached: CacheReference) -> ModelToCache:

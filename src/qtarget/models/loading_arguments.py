@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import torch
 from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
@@ -59,6 +60,12 @@ def check_arguments(source: str, given: Mapping[str, Any], key: str, line: Calla
         raise ValueError(f"{key} holds {held}, which asks for more than the model; {_without(given, returned, line)}.")
     _check_quantisation(given, key, line)
     _check_overrides(source, given, key, line)
+
+
+def check_dtype(name: Any) -> None:
+    """Refuse a text that names no dtype of torch's, and is not "auto"; ValueError with those that are usual."""
+    if isinstance(name, str) and name != "auto" and not isinstance(getattr(torch, name, None), torch.dtype):
+        raise ValueError(f"{name!r} is no dtype of torch's; write float32, bfloat16, float16, or auto.")
 
 
 def one_dtype(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,18 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from urllib3 import BaseHTTPResponse, PoolManager, Timeout
-from urllib3.exceptions import HTTPError, LocationValueError, ProtocolError, SSLError
+from urllib3.exceptions import HTTPError, LocationValueError, ProtocolError, ReadTimeoutError, SSLError
 
 from qtarget.servers.address_secrets import without_secrets
-from qtarget.servers.patience import Away, retry_after
+from qtarget.servers.patience import Away, Slow, retry_after
 from qtarget.servers.secret import bearer, redacted, secret_in
 
 REFUSAL_CHARACTERS = 500
 """How much of a refusal, or of an answer that was not expected, an error repeats."""
+
+
+class AddressError(ValueError):
+    """An address that cannot be asked, whatever answers there."""
 
 
 class Reply(NamedTuple):
@@ -60,8 +64,9 @@ class HttpServer:
             limit: bytes that the answer may have.
 
         Raises:
-            Away: there was no answer, or one of the statuses in `later`.
-            ValueError: the address cannot be asked, the answer is too long, or the secret cannot be sent.
+            Away: there was no answer, or one of the statuses in `later`; `Slow` where it took longer than `read_s`.
+            AddressError: the address cannot be asked.
+            ValueError: the answer is too long, or the secret cannot be sent.
         """
         secret = secret_in(self.variable)
         headers = {"Accept-Encoding": "identity", "Content-Type": content_type}
@@ -80,7 +85,9 @@ class HttpServer:
             content = self._read(response, limit)
         except (LocationValueError, SSLError) as error:
             reason = redacted(str(error), secret)
-            raise ValueError(f"{self.name} cannot be asked: {reason}. Correct the address.") from error
+            raise AddressError(f"{self.name} cannot be asked: {reason}. Correct the address.") from error
+        except ReadTimeoutError as error:
+            raise Slow(f"no answer within {self.read_s:g} s") from error
         except HTTPError as error:
             raise Away(redacted(str(error), secret)) from error
         text = in_one_line(redacted(content[: 4 * REFUSAL_CHARACTERS].decode("utf-8", "replace"), secret))
@@ -123,6 +130,15 @@ def without_engine(url: str) -> str:
     return f"{scheme.rpartition('+')[2]}{separator}{rest}"
 
 
+def without_version(url: str) -> str:
+    """An address without the `/v1` behind which the paths of OpenAI's clients stand.
+
+    >>> without_version("http://127.0.0.1:8000/v1")
+    'http://127.0.0.1:8000'
+    """
+    return url.removesuffix("/v1").rstrip("/")
+
+
 def checked_url(url: str, option: str, variable: str) -> str:
     """An address without a slash at its end.
 
@@ -133,7 +149,7 @@ def checked_url(url: str, option: str, variable: str) -> str:
     Raises:
         ValueError: it cannot be asked, or holds a secret that would be saved with the run.
     """
-    parts = urlsplit(url)
+    parts = _parts(url)
     if "@" in (parts.netloc or url):
         clean = option.format(f"{parts.scheme if parts.netloc else 'http'}://{url.rpartition('@')[2].split('/')[0]}")
         raise ValueError(
@@ -144,6 +160,14 @@ def checked_url(url: str, option: str, variable: str) -> str:
         shown = without_secrets(url)
         raise ValueError(f"{shown} is no address of a server; write it as in {option.format('http://127.0.0.1:8000')}.")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _parts(url: str) -> SplitResult:
+    """The parts of an address; none of one that cannot be taken apart."""
+    try:
+        return urlsplit(url)
+    except ValueError:  # an IPv6 host without its bracket
+        return urlsplit("")
 
 
 def _port(parts: SplitResult) -> int | None:

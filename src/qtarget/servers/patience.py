@@ -26,6 +26,10 @@ class Away(Exception):
         self.pause = pause
 
 
+class Slow(Away):
+    """The server took longer to answer than it was given."""
+
+
 def until_answered(
     request: Callable[[], T],
     patience: float,

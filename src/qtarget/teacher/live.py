@@ -13,7 +13,7 @@ from qtarget import Dense, Head
 from qtarget.models.causal_lm import head_of, hidden_states, input_device
 from qtarget.models.head_check import check_head, check_splits
 from qtarget.models.loading import causal_lm_from, is_placed, split_over_ranks
-from qtarget.models.loading_arguments import one_dtype
+from qtarget.models.loading_arguments import check_dtype, one_dtype
 from qtarget.models.sharding import OverRanks, is_cut_as_read, shard
 
 
@@ -74,6 +74,7 @@ def load_live_model(
     """
     placed = not isinstance(source, str) and is_placed(source)
     if isinstance(source, str):
+        check_dtype(dtype)
         wanted, rest = split_over_ranks(init_kwargs or {})
         placed, over_ranks = "device_map" in rest, wanted or over_ranks
         source = causal_lm_from(source, {"dtype": dtype, **one_dtype(rest)})

@@ -79,7 +79,7 @@ def test_a_server_that_stays_away_is_an_error_that_says_how_to_go_on():
 def test_a_wrong_address_is_an_error(server):
     with pytest.raises(ValueError, match=r"was away for 0.2 s.*correct --url"):
         endpoint("http://127.0.0.1:9", patience=0.2).fingerprint()
-    for url in ("127.0.0.1:8000", "ftp://host", "http://host?x=1"):
+    for url in ("127.0.0.1:8000", "ftp://host", "http://host?x=1", "http://[::1"):
         with pytest.raises(ValueError, match="is no address of a server; write it as in --url http://"):
             endpoint(url)
     with pytest.raises(ValueError, match=f"--url http://host and put the secret into {KEY_VARIABLE}") as refused:
@@ -101,6 +101,17 @@ def test_a_model_that_is_not_served_is_an_error():
         pytest.raises(ValueError, match="it serves: 'one', 'two'"),
     ):
         endpoint(url).fingerprint()
+
+
+def test_one_of_several_models_is_named_behind_the_address_as_a_teachers_is():
+    listed = json.dumps({"data": [{"id": "base"}, {"id": "an/adapter"}]}).encode()
+    with answering(lambda path, body: (200, {}, listed)) as url:
+        for address in (f"{url}#an/adapter", f"vllm+{url}/v1#an/adapter"):
+            assert endpoint(address).fingerprint()["model"]["served"] == "an/adapter"
+        with pytest.raises(ValueError, match=rf"does not serve 'other'; .*: --url {url}#base"):
+            endpoint(f"{url}#other").fingerprint()
+        with pytest.raises(ValueError, match=r"Name one of these: --judge-model base\."):
+            endpoint(url, option="--judge-url").fingerprint()
 
 
 GOOD = {"choices": [{"text": "answer 4", "finish_reason": "stop"}], "usage": {"completion_tokens": 3}}

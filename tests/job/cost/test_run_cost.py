@@ -10,6 +10,7 @@ from job.command import run as command
 from job.directories import model_directory, write_rows
 from rich.cells import cell_len
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from qtarget.job.config.flags import RunArguments
 from qtarget.job.config.read_job import read_job
@@ -185,6 +186,30 @@ def test_without_a_pilot_no_weight_is_read(here, capsys, monkeypatch):
     assert f"{costs_less} teacher 0 {cache['pays_from']} runs" in shown
 
 
+def test_operations_are_those_of_the_models_that_compute(here, capsys, monkeypatch):
+    """A teacher's by its own size, and none where a cache or a server answers in its place."""
+    from qtarget.job.cost import run_cost
+
+    monkeypatch.setattr(run_cost, "product_speed", lambda *_: 2.0)  # one operation a second is reached
+
+    def seconds(*words: str) -> float:
+        said = command(capsys, "estimate", "config.yaml", "--no-pilot", "--json", *words)
+        assert said.code == 0, said.err
+        return json.loads(said.out)["time"]["training"]
+
+    def weights(name: str) -> int:
+        return sum(weight.numel() for weight in AutoModelForCausalLM.from_pretrained(here / name).parameters())
+
+    model_directory(here / "wide", "qwen2", seed=2, width=64)
+    student, alone = weights("qwen2"), seconds("--method", "sft", "--eta", "null", "--teacher", "null")
+    tokens = alone / (6 * student)
+    for name in ("teacher", "wide"):
+        assert seconds("--teacher", name) == pytest.approx(alone + 2 * tokens * weights(name))
+    assert seconds("--teacher-cache", "cache") == seconds("--teacher", "vllm+http://127.0.0.1:9") == alone
+    compared = ("--method", "sft-kl", "--kl-weight", "0.5", "--eta", "null", "--teacher", "null")
+    assert seconds(*compared) == pytest.approx(alone + 2 * tokens * student)
+
+
 def test_a_pilot_is_timed_and_said_to_be_one(here, capsys):
     said = command(capsys, "estimate", "config.yaml", "--task", "math-500", "--json")
     assert said.code == 0, said.err
@@ -196,6 +221,26 @@ def test_a_pilot_is_timed_and_said_to_be_one(here, capsys):
     assert (task["task"], task["answers"]) == ("math-500", 8000)
     assert task["seconds"] == pytest.approx(8000 * task["tokens"] / found["pilot"]["generation"])
     assert not (here / "out").exists()
+
+
+def test_a_pilot_tells_the_teachers_hours_where_it_is_there(here, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def found(*words: str) -> dict:
+        said = command(capsys, "estimate", "config.yaml", "--json", *words)
+        assert said.code == 0, said.err
+        return json.loads(said.out)
+
+    (cache,), seconds = (found()[name] for name in ("caches", "teacher_seconds"))
+    once, live = seconds["teacher 0"]
+    assert 0 < once < 60
+    assert once / live == pytest.approx(cache["break_even"])
+    shown = command(capsys, "estimate", "config.yaml").out
+    assert max(map(cell_len, shown.splitlines())) <= 80
+    assert "teacher time 0 s of teacher 0 for the cache; live, 0 s beside each run" in " ".join(shown.split())
+    assert found("--no-pilot")["teacher_seconds"] == {"teacher 0": None}
+    assert command(capsys, "teacher", "cache", "config.yaml", "--teacher-cache", "cache").code == 0
+    assert found("--teacher-cache", "cache")["teacher_seconds"] == {"teacher 0": None}
 
 
 def test_a_stream_is_estimated_by_its_first_rows(here, capsys):

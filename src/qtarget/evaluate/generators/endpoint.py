@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from qtarget.evaluate.generators.huggingface import tokenizer_for
 from qtarget.evaluate.nouns import Completion, Finish, OnTokens, Request, SamplingProtocol, ignore_tokens
 from qtarget.models.identity import template_identity, tokenizer_identity
-from qtarget.servers.http import HttpServer, Reply, checked_url, in_one_line, without_engine
+from qtarget.servers.http import HttpServer, Reply, checked_url, in_one_line, without_engine, without_version
 from qtarget.servers.patience import Away, until_answered
 
 KEY_VARIABLE = "QTARGET_API_KEY"
@@ -34,8 +34,10 @@ class Endpoint:
     The API key is read from the environment and is in no file, error or fingerprint.
 
     Attributes:
-        model: folder or hub name whose tokenizer makes the prompts, and the served name unless only one is served.
-        url: up to, and without, ``/v1``; one that is written as a teacher's, `vllm+http://…`, is the same server's.
+        model: folder or hub name whose tokenizer makes the prompts, and the served name unless the address says one or
+            only one is served.
+        url: up to, and without, ``/v1``; as a teacher's is written, `vllm+http://…#name`, it is the same server's.
+        wanted: the name behind the address's #; empty for none.
         batch_size: requests at once.
         patience: seconds that a server may be away.
         key_variable: the environment variable with the key.
@@ -50,12 +52,15 @@ class Endpoint:
     trust_remote_code: bool = False
     key_variable: str = KEY_VARIABLE
     option: str = "--url"
+    wanted: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} was given; write --batch-size 1 or more.")
-        url = checked_url(without_engine(self.url), f"{self.option} {{}}", self.key_variable)
-        object.__setattr__(self, "url", url.removesuffix("/v1").rstrip("/"))
+        plain, _, wanted = without_engine(self.url).partition("#")
+        url = checked_url(plain, f"{self.option} {{}}", self.key_variable)
+        object.__setattr__(self, "wanted", wanted)
+        object.__setattr__(self, "url", without_version(url))
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -66,12 +71,18 @@ class Endpoint:
         """The name under which the model is served."""
         listed = self._get("/v1/models", optional=True)
         if listed is None:
-            return self.model
-        names = _names(listed, self.url)
-        if self.model in names:
-            return self.model
-        if len(names) != 1:
-            raise ValueError(f"{self.url} does not serve {self.model!r}; it serves: {', '.join(map(repr, names))}.")
+            return self.wanted or self.model
+        names, model = _names(listed, self.url), self.wanted or self.model
+        if model in names:
+            return model
+        if self.wanted or len(names) != 1:
+            line = (
+                f"--judge-model {names[0]}" if self.option == "--judge-url" else f"{self.option} {self.url}#{names[0]}"
+            )
+            raise ValueError(
+                f"{self.url} does not serve {model!r}; it serves: {', '.join(map(repr, names))}. Name one of these: "
+                f"{line}."
+            )
         return names[0]
 
     @cached_property

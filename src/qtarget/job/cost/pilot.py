@@ -2,7 +2,8 @@
 
 import statistics
 import sys
-import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from qtarget.job.build import JobTrainer, build_trainer, remove_if_empty
 from qtarget.job.config.checked_job import Job
+from qtarget.job.cost.teacher_speed import synchronised_clock, teacher_speeds
 from qtarget.job.teacher_mass import mass_warnings
 
 STEPS_TIMED = 3
@@ -28,6 +30,7 @@ class Pilot(NamedTuple):
         generation: tokens a second when `DRAWN` completions are drawn at once; None where nobody asked.
         peak: bytes of the process, or of the GPU, at the most; None where nothing says so.
         thin_teachers: warnings of caches and servers that hold little of their teacher.
+        teacher_speeds: tokens a second of teachers that are loaded or served, by name, as a cache would ask them.
     """
 
     train_seconds: float
@@ -37,6 +40,7 @@ class Pilot(NamedTuple):
     peak: int | None
     steps: int = STEPS_TIMED
     thin_teachers: tuple[str, ...] = ()
+    teacher_speeds: Mapping[str, float] = MappingProxyType({})
 
 
 def run_pilot(job: Job, generates: bool) -> Pilot:
@@ -53,9 +57,10 @@ def run_pilot(job: Job, generates: bool) -> Pilot:
         micro, updates = _train(trainer)
         evaluated = _evaluate(trainer)
         speed = _generate(trainer) if generates else None
-        thin = tuple(mass_warnings(trainer))
+        thin, peak = tuple(mass_warnings(trainer)), peak_bytes()
+        speeds = teacher_speeds(trainer, job)
     seconds = statistics.median(micro), statistics.median(updates), evaluated
-    return Pilot(*seconds, speed, peak_bytes(), thin_teachers=thin)
+    return Pilot(*seconds, speed, peak, thin_teachers=thin, teacher_speeds=speeds)
 
 
 def _train(trainer: JobTrainer) -> tuple[list[float], list[float]]:
@@ -65,17 +70,17 @@ def _train(trainer: JobTrainer) -> tuple[list[float], list[float]]:
     micro, updates = [], []
     for step in range(STEPS_TIMED + 1):
         batch = next(batches)
-        start = _now()
+        start = synchronised_clock()
         with trainer.compute_loss_context_manager():
             loss = trainer.compute_loss(model, batch)
         loss.backward()
-        middle = _now()
+        middle = synchronised_clock()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if step:
             micro.append((middle - start) / batch["input_ids"].numel())
-            updates.append(_now() - middle)
+            updates.append(synchronised_clock() - middle)
     return micro, updates
 
 
@@ -87,10 +92,10 @@ def _forever(trainer: JobTrainer) -> Any:
 @torch.no_grad()
 def _evaluate(trainer: JobTrainer) -> float:
     model, batch = trainer.model.eval(), next(_forever(trainer))
-    start = _now()
+    start = synchronised_clock()
     with trainer.compute_loss_context_manager():
         trainer.compute_loss(model, batch)
-    return (_now() - start) / batch["input_ids"].numel()
+    return (synchronised_clock() - start) / batch["input_ids"].numel()
 
 
 @torch.no_grad()
@@ -101,16 +106,10 @@ def _generate(trainer: JobTrainer) -> float:
     options = {"max_new_tokens": TOKENS_DRAWN, "min_new_tokens": TOKENS_DRAWN, "do_sample": False}
     seconds = []
     for _ in range(2):
-        start = _now()
+        start = synchronised_clock()
         made: Tensor = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
-        seconds.append(_now() - start)
+        seconds.append(synchronised_clock() - start)
     return DRAWN * (made.shape[1] - PROMPT_TOKENS) / min(seconds)
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def peak_bytes() -> int | None:

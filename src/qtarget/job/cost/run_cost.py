@@ -13,8 +13,15 @@ from qtarget.job.cost.batch_shape import BatchShape, batch_shape
 from qtarget.job.cost.cache_cost import CacheCost, CountedRows, cache_costs
 from qtarget.job.cost.disk_use import DiskUse, disk_use
 from qtarget.job.cost.pilot import Pilot, run_pilot
-from qtarget.job.cost.run_memory import RunMemory, own_bytes, run_memory
-from qtarget.job.cost.run_time import RunTime, steps_of, time_by_operations, time_by_pilot, tokens_of_rows
+from qtarget.job.cost.run_memory import RunMemory, own_bytes, run_memory, weights_beside
+from qtarget.job.cost.run_time import (
+    RunTime,
+    WeightCounts,
+    steps_of,
+    time_by_operations,
+    time_by_pilot,
+    tokens_of_rows,
+)
 from qtarget.job.cost.task_time import TaskTime, check_tasks, task_times
 from qtarget.job.rows.rendering import rows_trainer
 from qtarget.job.rows.sources import FIRST_ROWS
@@ -54,6 +61,11 @@ class RunCost:
     thin_teachers: tuple[str, ...] = ()
     rounds: int = 1
 
+    def teacher_seconds(self, cache: CacheCost) -> tuple[float, float] | None:
+        """Seconds of a teacher for its cache, and beside each run without one; None where it was not timed."""
+        speed = None if self.pilot is None else self.pilot.teacher_speeds.get(cache.name)
+        return None if speed is None else (cache.read / speed, cache.read_live / speed)
+
     def as_json(self) -> dict[str, Any]:
         """All of it, bytes and seconds, as values of JSON."""
         parts = {"shape": self.shape, "time": self.time, "disk": self.disk}
@@ -68,12 +80,13 @@ class RunCost:
             "pilot": None if self.pilot is None else _figures_of(self.pilot),
             "tasks": [each._asdict() for each in self.tasks],
             "caches": [each.as_json() for each in self.caches],
+            "teacher_seconds": {each.name: self.teacher_seconds(each) for each in self.caches},
             "thin_teachers": list(self.thin_teachers),
         }
 
 
 def _figures_of(pilot: Pilot) -> dict[str, Any]:
-    return {name: value for name, value in pilot._asdict().items() if name != "thin_teachers"}
+    return {name: value for name, value in pilot._asdict().items() if name not in ("thin_teachers", "teacher_speeds")}
 
 
 def cost_of_run(job: Job, with_pilot: bool = True, tasks: Sequence[str] = ()) -> RunCost:
@@ -107,7 +120,8 @@ def cost_of_run(job: Job, with_pilot: bool = True, tasks: Sequence[str] = ()) ->
         time = time_by_pilot(job, shape, steps, pilot, disk, held_out)
     else:
         speed = product_speed(device, "bfloat16" if job.args.bf16 else "float32")
-        time = time_by_operations(job, shape, steps, student, disk, speed, held_out)
+        counts = WeightCounts(student.parameters, student.trained, weights_beside(job, student.parameters))
+        time = time_by_operations(job, shape, steps, counts, disk, speed, held_out)
     thin = tuple(folder_warnings(job, rows)) if pilot is None else pilot.thin_teachers
     speed = None if pilot is None else pilot.generation
     return RunCost(

@@ -129,6 +129,20 @@ def _live(job: Job, role: str) -> list[tuple[str, Any]]:
     return [(name, AutoConfig.from_pretrained(name, trust_remote_code=job.args.trust_remote_code)) for name in models]
 
 
+def weights_beside(job: Job, student: int) -> int:
+    """Weights of the models that each token goes through beside the student: of those that are loaded, and again the
+    student's where it is its own teacher or the initial model's.
+
+    Args:
+        student: weights of the student.
+    """
+    loaded = [*_live(job, "teacher"), *_live(job, "reference")]
+    is_taught = "teacher" in job.method.needs and job.args.teacher_cache is None
+    is_compared = "reference" in job.method.needs and job.args.reference_cache is None
+    own = (is_taught and SELF in as_teachers(job.args.teacher)) + (is_compared and job.args.reference == "initial")
+    return own * student + sum(_weights(source, job.args.trust_remote_code) for source in loaded)
+
+
 def weight_bytes(source: tuple[str, Any], dtype: str, is_trusted: bool) -> int:
     """Bytes of a model's weights in memory.
 
@@ -136,12 +150,17 @@ def weight_bytes(source: tuple[str, Any], dtype: str, is_trusted: bool) -> int:
         source: its directory or hub name, and its configuration.
         dtype: a torch dtype's name, or "auto" for the checkpoint's own.
     """
-    name, config = source
+    _, config = source
     own = getattr(config.get_text_config(), "dtype", None) or torch.float32
     wanted = own if dtype == "auto" else dtype
     kind = getattr(torch, wanted) if isinstance(wanted, str) else wanted
-    model = model_without_weights(name, {"trust_remote_code": is_trusted})
-    return kind.itemsize * sum(weight.numel() for weight in model.parameters())
+    return kind.itemsize * _weights(source, is_trusted)
+
+
+def _weights(source: tuple[str, Any], is_trusted: bool) -> int:
+    """How many a model has."""
+    model = model_without_weights(source[0], {"trust_remote_code": is_trusted})
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def _hidden_bytes(source: tuple[str, Any], shape: BatchShape) -> int:

@@ -7,7 +7,6 @@ from qtarget.job.config.checked_job import Job
 from qtarget.job.cost.batch_shape import BatchShape
 from qtarget.job.cost.disk_use import DiskUse, evaluations_of
 from qtarget.job.cost.pilot import Pilot
-from qtarget.job.cost.student_memory import StudentMemory
 
 REACHED = 0.5
 """Of the speed of a bare product of matrices, what a training step reaches."""
@@ -32,6 +31,19 @@ class RunTime(NamedTuple):
     @property
     def total(self) -> float:
         return self.training + self.evaluations + self.checkpoints
+
+
+class WeightCounts(NamedTuple):
+    """Weights that the tokens of a run go through.
+
+    Attributes:
+        student: of the student, and `trained`, of it.
+        beside: of all teachers and references that compute in the same process, forward alone.
+    """
+
+    student: int
+    trained: int
+    beside: int
 
 
 def steps_of(job: Job, sequences: int) -> int:
@@ -62,20 +74,19 @@ def time_by_pilot(
 
 
 def time_by_operations(
-    job: Job, shape: BatchShape, steps: int, student: StudentMemory, disk: DiskUse, speed: float, evaluation_tokens: int
+    job: Job, shape: BatchShape, steps: int, counts: WeightCounts, disk: DiskUse, speed: float, evaluation_tokens: int
 ) -> RunTime:
     """Hours by counting operations: two a weight and token forward, and again for each gradient and what is recomputed.
 
     Args:
         speed: operations a second of a bare product on this machine.
     """
-    share = student.trained / student.parameters
-    passes = 2 + 2 + 2 * share + (2 if job.args.gradient_checkpointing else 0) + 2 * job.method.num_teachers_read
-    token = student.parameters / (REACHED * speed)
+    own = counts.student * (6 if job.args.gradient_checkpointing else 4) + 2 * counts.trained
+    forward = 2 * (counts.student + counts.beside)
     tokens = steps * shape.tokens * job.args.gradient_accumulation_steps
     return RunTime(
-        tokens * passes * token,
-        evaluations_of(job, steps) * 2 * token * evaluation_tokens,
+        tokens * (own + 2 * counts.beside) / (REACHED * speed),
+        evaluations_of(job, steps) * forward * evaluation_tokens / (REACHED * speed),
         _writing(disk),
         steps,
         "operations counted, at half the speed of a bare product; a pilot tells more",

@@ -8,6 +8,7 @@ from rich.text import Text
 from qtarget.console import amount
 from qtarget.disk.sizes import in_bytes
 from qtarget.job.config.checked_job import Job
+from qtarget.job.cost.cache_cost import CacheCost
 from qtarget.job.cost.pilot import DRAWN
 from qtarget.job.cost.printed import (
     break_even_remark,
@@ -111,10 +112,15 @@ def _break_even(cost: RunCost) -> list[RenderableType]:
     if not cost.caches:
         return []
     basis = "runs of students from which on a cache costs less than a live teacher"
-    rows = [
-        (each.name, amount(each.pays_from, "run"), break_even_remark(each.read, each.read_live)) for each in cost.caches
-    ]
+    rows = [row for each in cost.caches for row in _cached(cost, each)]
     return [cost_heading("break-even", basis), cost_table(rows)]
+
+
+def _cached(cost: RunCost, each: CacheCost) -> Iterator[tuple[str, str, str]]:
+    yield each.name, amount(each.pays_from, "run"), break_even_remark(each.read, each.read_live)
+    if (seconds := cost.teacher_seconds(each)) is not None:
+        once, live = map(in_hours, seconds)
+        yield "teacher time", once, f"of {each.name} for the cache; live, {live} beside each run"
 
 
 def _tasks(cost: RunCost) -> list[RenderableType]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from qtarget.teacher.cache.verify import ROUNDING
 from qtarget.teacher.distributions import SAME_MODEL, KeptLogprobs
 from qtarget.teacher.documents import Document
 from qtarget.teacher.live import LiveModel, load_live_model
+from qtarget.teacher.source_name import SourceKind, SourceName
 
 
 class WorstPlace(NamedTuple):
@@ -79,15 +80,27 @@ def recompute(folder: str | Path, model: str, rows: int, dtype: str = "auto") ->
         model: directory or hub name.  dtype: to load it in; "auto" for its checkpoint's.
 
     Raises:
-        ValueError: no finished cache, one without rows, or a model with other tokens.
+        ValueError: no finished cache, one without rows, the address of a server, or a model with other tokens.
     """
+    if SourceName.parse(model).kind is SourceKind.SERVER:
+        raise ValueError(
+            f"{model} is the address of a server, and rows are computed again with a model that is loaded here; name "
+            "its directory or hub name."
+        )
     cache = open_cache(folder)
     documents = read_some_rows(Path(folder), rows)
     parts, tokenizer = cache.manifest.parts, tokenizer_of(model)
     if tokenizer is not None and tokenizer_identity(tokenizer) != parts["tokenizer"]:
         raise ValueError(f"{model} has another tokenizer than the rows of {folder}, so it cannot be what was cached.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    live = LiveModel(load_live_model(model, "teacher", device=device, dtype=dtype), parts["vocabulary"])
+    loaded: Any = load_live_model(model, "teacher", device=device, dtype=dtype)
+    rows_of_head = loaded.get_output_embeddings().weight.shape[0]
+    if rows_of_head < parts["vocabulary"]:
+        raise ValueError(
+            f"{model} has an output layer of {rows_of_head} rows, and {folder} is over {parts['vocabulary']} tokens, "
+            "so it cannot be what was cached."
+        )
+    live = LiveModel(loaded, parts["vocabulary"])
     kept = [cache.answer([document]) for document in documents]
     again = [_logprobs(live, document) for document in documents]
     return _compared(model, cache, documents, kept, again)

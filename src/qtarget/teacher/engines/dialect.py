@@ -9,6 +9,8 @@ NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetit
 """What an engine is asked to sample by. Said in full: what a request leaves open it takes from the model's folder."""
 DISTORTED = {"temperature": 0.5, "top_p": 0.5, "top_k": 3, "min_p": 0.0, "repetition_penalty": 1.5}
 """Another way to sample, which must not change what an engine says of a prompt."""
+_LARGEST, _SHOWN = 1 << 31, 40
+"""Ids are below, and signs of a wrong value that an error repeats."""
 
 
 class ServerFacts(NamedTuple):
@@ -16,15 +18,23 @@ class ServerFacts(NamedTuple):
 
     Attributes:
         model: the name by which it is asked for its model.
-        source: path or hub name of that model, as the server sees it; empty where it does not say.
+        source: path or hub name of that model, or of the base of an adapter, as the server sees it; empty where it does
+            not say.
         longest: tokens of a document, at most.
         version: of the engine; empty where it does not say.
+        adapter: path or hub name of the LoRA adapter on that base; empty for a whole model.
     """
 
     model: str
     source: str
     longest: int
     version: str
+    adapter: str = ""
+
+    @property
+    def weights(self) -> str:
+        """The model by path, hub name or name."""
+        return self.adapter or self.source or self.model
 
 
 class ScoredPrompt(NamedTuple):
@@ -73,10 +83,11 @@ class Dialect(Protocol):
         """What an answer says, prompt after prompt."""
         ...
 
-    def command(self, source: str, port: int | None, k: int, longest: int | None) -> str:
+    def command(self, facts: ServerFacts | None, port: int | None, k: int, longest: int | None) -> str:
         """The whole line that starts a server which can be asked for K tokens.
 
         Args:
+            facts: of the server that is there; None where nothing is known.
             longest: tokens of a document, at most, where it must be said.
         """
         ...
@@ -88,6 +99,23 @@ class Dialect(Protocol):
 
 def number_in(value: Any) -> float:
     """A log-probability in an answer; ValueError for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r} stands where a log-probability should")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, int) and abs(value) > _LARGEST):
+        raise ValueError(f"{repr(value)[:_SHOWN]} stands where a log-probability should")
     return float(value)
+
+
+def token_in(value: Any) -> int:
+    """A token's id in an answer, where the name of a JSON value may be one; ValueError for what is none."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(_LARGEST)):
+        value = int(value)
+    if type(value) is not int or not 0 <= value < _LARGEST:
+        raise ValueError(f"{repr(value)[:_SHOWN]} stands where a token's id should")
+    return value
+
+
+def text_in(value: Any) -> str:
+    """A token's text in an answer, empty where it is not said; ValueError for what is none."""
+    if not isinstance(value, str | None):
+        raise ValueError(f"{repr(value)[:_SHOWN]} stands where a token's text should")
+    return value or ""

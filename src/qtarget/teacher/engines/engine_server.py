@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from qtarget.servers.http import AddressError
 from qtarget.teacher.engines.dialect import Dialect, ScoredPrompt, ServerFacts
-from qtarget.teacher.served.transport import RefusalOfTeacher, Speech, ask
+from qtarget.teacher.served.transport import RefusalOfTeacher, Speech, TeacherUnavailableError, ask
+from qtarget.teacher.served.wire import TOKEN_VARIABLE
 
 IN_FLIGHT = 8
 """Requests under way at once; the server batches them."""
+NO_KEY = (401, 403)
+"""Statuses of a server that wants a key."""
 FACTS_BYTES = 1 << 22
 BYTES_OF_TOKEN, BYTES_OF_SCORE = 1 << 10, 256
 """Room in an answer for a token of text, and for each of the tokens that are likeliest there."""
@@ -38,9 +42,11 @@ class EngineServer:
         """What it says about itself; ValueError for a server of another kind."""
         try:
             return self.dialect.facts(self._get, wanted)
+        except RefusalOfTeacher as refusal:
+            raise (ValueError(_wants_key(refusal)) if refusal.status in NO_KEY else refusal) from refusal
+        except (TeacherUnavailableError, AddressError):
+            raise
         except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, RefusalOfTeacher) or type(error).__name__ == "TeacherUnavailableError":
-                raise
             raise ValueError(
                 f"What answers at {self.url} cannot be asked as {self.dialect.name}: {error}. {self._remedy(64)}"
             ) from error
@@ -81,18 +87,18 @@ class EngineServer:
         """The error for an answer that cannot be right."""
         return ValueError(
             f"The {self.name} answers what cannot be right: {why}. Nothing was learned from it. "
-            f"{self._remedy(k, facts.source)}"
+            f"{self._remedy(k, facts)}"
         )
 
-    def command(self, source: str, k: int, longest: int | None = None) -> str:
+    def command(self, facts: ServerFacts | None, k: int, longest: int | None = None) -> str:
         """The whole line that starts a server which can be asked for K tokens."""
-        return self.dialect.command(source, urlsplit(self.url).port, k, longest)
+        return self.dialect.command(facts, urlsplit(self.url).port, k, longest)
 
-    def _remedy(self, k: int, source: str = "") -> str:
-        return f"Start {self.dialect.name} with: {self.command(source, k)}"
+    def _remedy(self, k: int, facts: ServerFacts | None = None) -> str:
+        return f"Start {self.dialect.name} with: {self.command(facts, k)}"
 
     def _speech(self, facts: ServerFacts | None = None) -> Speech:
-        command = self.command(facts.source if facts else "", 64)
+        command = self.command(facts, 64)
         return Speech("application/json", command, f"{self.dialect.name.lower()}+http://host:port", IN_FLIGHT)
 
     def _get(self, path: str) -> Any:
@@ -111,15 +117,19 @@ class EngineServer:
         if self.dialect.says_too_many(refusal.text):
             return (
                 f"{k} tokens are to be kept of each distribution, and the {self.name} gives fewer ({refusal.text}). "
-                f"Start it with: {self.command(facts.source, k)}   or write `teacher_top_k` with what it gives."
+                f"Start it with: {self.command(facts, k)}   or write `teacher_top_k` with what it gives."
             )
         if refusal.status == 404:
             return (
                 f"The {self.name} is another than at the start: it has no {facts.model} any more ({refusal.text}). "
-                f"{self._remedy(k, facts.source)}"
+                f"{self._remedy(k, facts)}"
             )
-        if refusal.status in (401, 403):
-            return f"{refusal} Put its key into QTARGET_TEACHER_TOKEN."
+        if refusal.status in NO_KEY:
+            return _wants_key(refusal)
         if refusal.status != 400:
             return f"{refusal} See its log."
         return f"{refusal} It takes {facts.longest} tokens at once, and the longest of these had {longest}."
+
+
+def _wants_key(refusal: RefusalOfTeacher) -> str:
+    return f"{refusal} Put its key into {TOKEN_VARIABLE}."

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.models.same_tokens import number_of_tokens
-from qtarget.servers.http import checked_url, without_engine
+from qtarget.servers.http import checked_url, without_engine, without_version
 from qtarget.teacher.background import at_once
 from qtarget.teacher.distributions import Keep, KeptLogprobs, concatenated
 from qtarget.teacher.documents import Document
@@ -59,7 +59,7 @@ class EngineTeacher:
     @property
     def weights(self) -> str:
         """The model by its name: what weights a server holds it does not say."""
-        return f"{self.known.facts.source or self.known.facts.model}, served by {self.server.dialect.name}"
+        return f"{self.known.facts.weights}, served by {self.server.dialect.name}"
 
     @property
     def dtype(self) -> str:
@@ -94,7 +94,7 @@ class EngineTeacher:
     def _check_length(self, document: Document) -> None:
         facts, length = self.known.facts, len(document.ids)
         if length > facts.longest:
-            command = self.server.command(facts.source, self.keep.k, length)
+            command = self.server.command(facts, self.keep.k, length)
             raise ValueError(
                 f"A document has {length} tokens, and the teacher at {self.server.url} takes {facts.longest} at once; "
                 f"start it with: {command}   or write `max_length: {facts.longest}`."
@@ -130,7 +130,7 @@ def open_engine(address: str, keep: Keep, tokenizer: PreTrainedTokenizerBase, *,
     """
     kind = str(engine_of(address))
     plain, _, wanted = without_engine(address).partition("#")
-    url = checked_url(plain, f"`teacher: {kind}+{{}}`", TOKEN_VARIABLE)
+    url = without_version(checked_url(plain, f"`teacher: {kind}+{{}}`", TOKEN_VARIABLE))
     dialect = DIALECTS[kind]
     vocab = number_of_tokens(tokenizer.get_vocab())
     if keep.how == "sampled":

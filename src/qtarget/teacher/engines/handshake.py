@@ -63,7 +63,7 @@ class Handshake(NamedTuple):
             raise ValueError(
                 f"its answer to a prompt of {len(self.probe.ids)} tokens is {apart:.2g} nats from the one at the start "
                 "in the mean, so another model is there now; one run has one teacher. Serve "
-                f"{self.facts.source or self.facts.model} there again"
+                f"{self.facts.weights} there again"
             )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from qtarget.teacher.engines.dialect import ScoredPrompt, ServerFacts, TokenScores, number_in
+from qtarget.teacher.engines.dialect import ScoredPrompt, ServerFacts, TokenScores, number_in, text_in, token_in
 
 ANY_LENGTH = 1 << 30
 
@@ -53,10 +53,10 @@ class SglangDialect:
         answers = answer if isinstance(answer, list) else [answer]
         return [_prompt(each, k) for each in answers]
 
-    def command(self, source: str, port: int | None, k: int, longest: int | None) -> str:
+    def command(self, facts: ServerFacts | None, port: int | None, k: int, longest: int | None) -> str:
         words = [
             "python -m sglang.launch_server --model-path",
-            source or "MODEL",
+            (facts and facts.source) or "MODEL",
             *([f"--port {port}"] if port else []),
         ]
         return " ".join([*words, *([f"--context-length {longest + 1}"] if longest else [])])
@@ -74,9 +74,9 @@ def _prompt(answer: Any, k: int) -> ScoredPrompt:
     texts: dict[int, str] = {}
     pairs = list(zip_longest(own, likeliest or [None] * len(own)))
     try:
-        ids = [int(each[1]) for each, _ in pairs]
+        ids = [token_in(each[1]) for each, _ in pairs]
         scores = [_scores(each, most or [], texts) for each, most in pairs]
-    except (TypeError, IndexError) as error:
+    except (TypeError, LookupError) as error:
         raise ValueError("its log-probabilities are not [log-probability, token id, text]") from error
     return ScoredPrompt(ids, scores, texts)
 
@@ -85,5 +85,5 @@ def _scores(own: Sequence[Any], likeliest: Sequence[Any], texts: dict[int, str])
     if own[0] is None:
         return None
     triples = [*likeliest, own]
-    texts.update({int(token): text for _, token, text in triples if text})
-    return {int(token): number_in(logprob) for logprob, token, _ in triples}
+    texts.update({token_in(token): said for _, token, text in triples if (said := text_in(text))})
+    return {token_in(token): number_in(logprob) for logprob, token, _ in triples}

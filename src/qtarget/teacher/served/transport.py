@@ -2,11 +2,12 @@
 
 import logging
 import time
+from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from qtarget.servers.http import HttpServer, Reply
-from qtarget.servers.patience import Away, until_answered
+from qtarget.servers.patience import Away, Slow, until_answered
 from qtarget.teacher.served.wire import BINARY, TOKEN_VARIABLE
 
 _CONNECT_S, _READ_S = 5.0, 120.0
@@ -56,7 +57,8 @@ OUR_SPEECH = Speech()
 def ask(
     url: str, path: str, *, limit: int, patience: float, body: bytes | None = None, speech: Speech = OUR_SPEECH
 ) -> Reply:
-    """Ask until there is an answer: POST with a body, GET without.
+    """Ask until there is an answer: POST with a body, GET without. A server that is slow is given twice as long each
+    time: it may be busy with what was asked before.
 
     Args:
         limit: bytes that the answer may have.
@@ -75,10 +77,16 @@ def ask(
         time.sleep(pause)
 
     def given_up(tries: int, away: Away) -> Exception:
+        _waited_for.discard(url)
         return TeacherUnavailableError(_unavailable(url, patience, tries, away, speech))
 
     def request() -> Reply:
-        reply = server.request(path, body, content_type=speech.content_type, limit=limit)
+        nonlocal server
+        try:
+            reply = server.request(path, body, content_type=speech.content_type, limit=limit)
+        except Slow:
+            server = replace(server, read_s=2 * server.read_s)
+            raise
         if reply.status == 500 and path != "/health" and not _is_well(server):
             raise Away(f"500: {reply.text}")
         return reply
@@ -99,6 +107,11 @@ def _is_well(server: HttpServer) -> bool:
 
 
 def _unavailable(url: str, patience: float, tries: int, away: Away, speech: Speech) -> str:
+    if isinstance(away, Slow):
+        return (
+            f"The teacher at {url} is there and gives {away}, asked {tries} times: it is slow, or it hangs. Wait "
+            f"longer, by `teacher_timeout: {2 * patience:g}`, or ask about shorter rows (`max_length`)."
+        )
     command = speech.command or f"qtarget teacher serve MODEL{_port_option(url)}"
     return (
         f"The teacher at {url} was away for {patience:g} s and {tries} tries; the last one said: {away}. Start it "
@@ -115,7 +128,8 @@ def _say_waiting(url: str, tries: int, away: Away, patience: float) -> None:
     """Log an absence, once. A single failure is no absence, but a connection that had grown too old."""
     if tries > 1 and url not in _waited_for:
         _waited_for.add(url)
-        _LOG.warning("The teacher at %s is away (%s); waiting for it, up to %g s.", url, away, patience)
+        is_what = "slow" if isinstance(away, Slow) else "away"
+        _LOG.warning("The teacher at %s is %s (%s); waiting for it, up to %g s.", url, is_what, away, patience)
 
 
 def _say_back(url: str) -> None:
