@@ -17,7 +17,7 @@ from qtarget.search.search_space import SearchArm
 from qtarget.target.hyperparameters import hyperparameters
 
 OF_METHODS = ("method", "method_kwargs")
-OF_SOURCES = {"teacher": ("teacher", "teacher_cache"), "reference": ("reference", "reference_cache")}
+KEYS_OF_SOURCES = {"teacher": ("teacher", "teacher_cache"), "reference": ("reference", "reference_cache")}
 """Keys that a run may not have whose method does not read that source."""
 NOT_OF_A_PILOT = (
     "num_train_epochs",
@@ -58,7 +58,7 @@ def best_values(base: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, A
     method = str(keys.get("method") or base.get("method") or DEFAULT_METHOD)
     own = {each.name for each in hyperparameters(qt.METHODS[method])}
     same = method == str(base.get("method") or DEFAULT_METHOD)
-    unread = [key for source, keys in OF_SOURCES.items() if source not in qt.method(method).needs for key in keys]
+    unread = [key for source, keys in KEYS_OF_SOURCES.items() if source not in qt.method(method).needs for key in keys]
     kept = {key: value for key, value in base.items() if key not in (*OF_METHODS, *HELD_BACK, *unread)}
     kwargs = (base.get("method_kwargs") or {}) if same else {}
     given = {key: value for key, value in keys.items() if key in own}

@@ -33,7 +33,7 @@ import numpy as np
 from qtarget.evaluate.confidence import holm, paired_seeds
 
 RACE_LEVEL = 0.05
-Arm = TypeVar("Arm", bound=Hashable)
+RacedArm = TypeVar("RacedArm", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Standing:
 
 
 def standings(
-    scores: Mapping[Arm, Sequence[float]], rungs: int, units: Sequence[str] | None = None
-) -> dict[Arm, Standing]:
+    scores: Mapping[RacedArm, Sequence[float]], rungs: int, units: Sequence[str] | None = None
+) -> dict[RacedArm, Standing]:
     """Every arm after a rung, in the order given.
 
     Args:
