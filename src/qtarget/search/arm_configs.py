@@ -10,11 +10,12 @@ import yaml
 import qtarget as qt
 from qtarget.disk.files import replace_text
 from qtarget.job.config.checked_job import Job
+from qtarget.job.config.keys import all_keys
 from qtarget.job.config.read_job import job_of
 from qtarget.job.config.secrets_given import HELD_BACK
 from qtarget.job.config.user_input import DEFAULT_METHOD
 from qtarget.search.search_space import SearchArm
-from qtarget.target.hyperparameters import hyperparameters
+from qtarget.target.hyperparameters import Count, hyperparameters
 
 OF_METHODS = ("method", "method_kwargs")
 KEYS_OF_SOURCES = {"teacher": ("teacher", "teacher_cache"), "reference": ("reference", "reference_cache")}
@@ -100,6 +101,12 @@ def arm_job(values: Mapping[str, Any], arm: SearchArm) -> Job:
     except ValueError as error:
         raise ValueError(f"arm {arm.name}: {error}") from error
     return job
+
+
+def whole_number_keys() -> frozenset[str]:
+    """Keys of an arm that take whole numbers alone."""
+    counts = {each.name for of in qt.METHODS.values() for each in hyperparameters(of) if isinstance(each.domain, Count)}
+    return frozenset(counts | {key for key, kind in all_keys().items() if kind in (int, int | None)})
 
 
 def write_values(path: Path, values: Mapping[str, Any], head: str = "") -> None:

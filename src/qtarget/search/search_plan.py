@@ -18,7 +18,7 @@ from qtarget.job.config.user_input import user_input
 from qtarget.job.cost.run_cost import cost_of_run
 from qtarget.job.inspection.inspect_job import inspect_job
 from qtarget.job.rows.layout import training_rows
-from qtarget.search.arm_configs import arm_job, best_values, write_values
+from qtarget.search.arm_configs import arm_job, best_values, whole_number_keys, write_values
 from qtarget.search.dev_questions import (
     DevQuestions,
     read_dev_questions,
@@ -164,9 +164,9 @@ def prepare_search(request: SearchRequest) -> Search:
 def _space(request: SearchRequest, job: Job) -> SearchSpace:
     """The user's; else the one that an earlier start wrote; else one that is made of what `inspect` finds."""
     if request.space is not None:
-        return read_space(request.space)
+        return read_space(request.space, whole_number_keys())
     if (request.out / SPACE).is_file():
-        return read_space(request.out / SPACE)
+        return read_space(request.out / SPACE, whole_number_keys())
     found = inspect_job(job, INSPECTED_ROWS, 0)
     values = default_space([each.line for each in found.findings.candidates], float(job.args.learning_rate))
     return space_of(YamlFile(values, {}), "the default space")

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -14,9 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import qtarget as qt
 from qtarget.console import printable
 from qtarget.data.user_files.yaml_file import YamlFile, read_yaml
-from qtarget.job.config.keys import TRL_NAMES, all_keys
 from qtarget.target.hyperparameter_words import setting_words
-from qtarget.target.hyperparameters import Count, hyperparameters, suggestion
+from qtarget.target.hyperparameters import suggestion
 
 BASELINE_METHOD = "sft"
 RANGE_KEYS = ("low", "high", "log")
@@ -31,14 +30,14 @@ OF_THE_RACE = {
     "seed": "write `seed:` beside `arms:`; all arms share it",
     "data_seed": "write `seed:` beside `arms:`; all arms share it",
     "output_dir": "every run has a folder of its own under --out",
-    **dict.fromkeys(("train_dataset", "eval_dataset", "streaming", "mixture_stopping"), SHARED_ROWS),
+    **dict.fromkeys(("train_dataset", "dataset_name", "eval_dataset", "streaming", "mixture_stopping"), SHARED_ROWS),
     **dict.fromkeys(("dataset_config", "dataset_train_split", "dataset_test_split"), SHARED_ROWS),
     **dict.fromkeys(("rounds", "rounds_from", "rounds_launch", "sample"), ONE_TRAINING),
     "eval_strategy": "an arm is scored when it is trained",
     "save_strategy": "a run is kept when it is done",
     "resume_from_checkpoint": "the same command goes on by itself",
     "teacher_cache": "the search writes one for all arms, or takes the configuration's",
-    "model": "all arms begin from the model of the configuration",
+    **dict.fromkeys(("model", "model_name_or_path"), "all arms begin from the model of the configuration"),
 }
 """Keys of `qtarget train` that no arm may have, and what to do instead."""
 
@@ -129,16 +128,19 @@ class SearchSpace:
     confirm_seeds: int
 
 
-def read_space(path: Path) -> SearchSpace:
+def read_space(path: Path, whole: Set[str] = frozenset()) -> SearchSpace:
     """The space in a file.
+
+    Args:
+        whole: keys that take whole numbers alone, of which no range is taken.
 
     Raises:
         ValueError: what is wrong, where, and what to write.
     """
-    return space_of(read_yaml(path, "the space", "`arms:`"), str(path))
+    return space_of(read_yaml(path, "the space", "`arms:`"), str(path), whole)
 
 
-def space_of(file: YamlFile, name: str) -> SearchSpace:
+def space_of(file: YamlFile, name: str, whole: Set[str] = frozenset()) -> SearchSpace:
     """The space that keys and values describe; `name` is the file's, for errors."""
     try:
         given = SpaceFile(**file.values)
@@ -146,7 +148,7 @@ def space_of(file: YamlFile, name: str) -> SearchSpace:
         raise ValueError("\n".join(_complaints(error, file, name))) from error
     arms, ranges = [], []
     for place, keys in enumerate(given.arms, 1):
-        grid, drawn = _arms_of(keys, f"{name}, arm {place}")
+        grid, drawn = _arms_of(keys, f"{name}, arm {place}", whole)
         arms += grid
         ranges += drawn
     distinct = list({repr(sorted(keys.items(), key=str)): keys for keys in arms}.values())
@@ -167,17 +169,21 @@ def _complaints(error: ValidationError, file: YamlFile, name: str) -> Iterator[s
             yield f"{where}: `{key}: {printable(str(file.values.get(key)))}` is not accepted: {each['msg'].lower()}."
 
 
-def _arms_of(keys: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], list[RangeArms]]:
+def _arms_of(keys: dict[str, Any], where: str, whole: Set[str]) -> tuple[list[dict[str, Any]], list[RangeArms]]:
     """What an entry stands for: the arms of its grid; or, where it has ranges, draws at each point of its grid."""
     for key in keys:
-        if (why := OF_THE_RACE.get(TRL_NAMES.get(key, key))) is not None:
+        if (why := OF_THE_RACE.get(key)) is not None:
             raise ValueError(f"{where}: `{key}` is not an arm's own: {why}.")
     if (method := keys.get("method")) is not None:
         for each in method if isinstance(method, list) else [method]:
             if each not in qt.METHODS:
                 raise ValueError(f"{where}: no method {each!r}; {suggestion(str(each), qt.METHODS)}")
     axes = {key: _axis(value, f"{where}: `{key}`") for key, value in keys.items() if _is_range(value)}
-    _refuse_whole(axes, where)
+    for key in axes.keys() & whole:
+        ends = f"{round(axes[key].low)}, {round(axes[key].high)}"
+        raise ValueError(
+            f"{where}: `{key}` takes whole numbers, and a range draws others; write a list, as in `{key}: [{ends}]`."
+        )
     draws = _draws(keys, axes, where)
     lists = {key: _choices(value, f"{where}: `{key}`") for key, value in keys.items() if key not in (*axes, DRAWS_KEY)}
     grid = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
@@ -203,20 +209,6 @@ def _axis(value: dict[str, Any], where: str) -> NumberAxis:
     if not (_is_number(low) and _is_number(high) and low < high) or not isinstance(log, bool) or (log and low <= 0):
         raise ValueError(f"{where} is no range; write {{low: 1e-5, high: 1e-4, log: true}}, low above 0 with `log`.")
     return NumberAxis(float(low), float(high), log)
-
-
-def _refuse_whole(axes: Mapping[str, NumberAxis], where: str) -> None:
-    """Refuse ranges of keys that take whole numbers alone."""
-    for key, axis in axes.items():
-        domains = [
-            each.domain for factory in qt.METHODS.values() for each in hyperparameters(factory) if each.name == key
-        ]
-        if isinstance(next(iter(domains), None), Count) or all_keys().get(key) in (int, int | None):
-            low, high = (round(end) for end in (axis.low, axis.high))
-            raise ValueError(
-                f"{where}: `{key}` takes whole numbers, and a range draws others; write a list, as in `{key}: [{low}, "
-                f"{high}]`."
-            )
 
 
 def _is_number(value: Any) -> bool:
