@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from qtarget.console import SafeConsole
 from qtarget.servers.address_secrets import without_secrets
 
 LOG = "train.log"
@@ -173,9 +174,8 @@ def noted_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         if not shows_all_noise.get():
             shown = warnings.showwarning
-            _show_own_warnings(
-                lambda line: print(without_secrets(line), file=sys.stderr), lambda *given: shown(*given[:4])
-            )
+            console = SafeConsole(stderr=True, soft_wrap=True)
+            _show_own_warnings(lambda line: console.print(without_secrets(line)), lambda *given: shown(*given[:4]))
         yield
 
 
