@@ -81,6 +81,14 @@ def test_the_page_on_inspect_says_what_its_benchmark_found():
     said = f"it took {found['times_bare']['median']:.2f} times the bare forward passes of student and teacher"
     assert said in (ROOT / "docs" / "inspect.md").read_text(encoding="utf-8")
     assert (found["length"], found["methods"], found["limit_met"]) == (1024, 38, True)
+    short, full = read_json_object(ROOT / "benchmarks" / "results" / "inspect_page.json", "measure again")["pages"]
+    opened, moved = ([page[what]["median"] / 1000 for page in (short, full)] for what in ("opened_ms", "moved_ms"))
+    frames = max(page[what]["p99"] for page in (short, full) for what in ("scrolled_ms", "list_scrolled_ms"))
+    text = " ".join((ROOT / "docs" / "inspect.md").read_text(encoding="utf-8").split())
+    assert f"a page of {short['rows']} short rows opened in {opened[0]:.2f} s, a full one" in text
+    assert f"({full['bytes'] / 1e6:.1f} MB, {full['rows']} rows of 1,024 tokens) in {opened[1]:.2f} s" in text
+    assert f"99 of 100 frames came within {frames:.0f} ms while they were scrolled" in text
+    assert f"was drawn after {moved[0]:.2f} and {moved[1]:.2f} s" in text
 
 
 def test_a_page_that_marks_what_the_command_does_not_write_is_refused(tmp_path):
