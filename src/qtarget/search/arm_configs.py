@@ -59,7 +59,8 @@ def best_values(base: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, A
     method = str(keys.get("method") or base.get("method") or DEFAULT_METHOD)
     own = {each.name for each in hyperparameters(qt.METHODS[method])}
     same = method == str(base.get("method") or DEFAULT_METHOD)
-    unread = [key for source, keys in KEYS_OF_SOURCES.items() if source not in qt.method(method).needs for key in keys]
+    needs = qt.method(method).needs
+    unread = [key for source, of_source in KEYS_OF_SOURCES.items() if source not in needs for key in of_source]
     kept = {key: value for key, value in base.items() if key not in (*OF_METHODS, *HELD_BACK, *unread)}
     kwargs = (base.get("method_kwargs") or {}) if same else {}
     given = {key: value for key, value in keys.items() if key in own}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer
 
 from qtarget.console import printable
 from qtarget.data.user_files.formats import rows_of
@@ -18,6 +17,7 @@ from qtarget.evaluate.run.prepare import check_grader, task_run_of
 from qtarget.evaluate.tasks.own_words import OwnWords, own_tasks_asked
 from qtarget.evaluate.tasks.trained_questions import QuestionIndex
 from qtarget.job.config.checked_job import Job
+from qtarget.job.rows.layout import tokenizer_of_run
 from qtarget.job.rows.mixtures import load_sets
 from qtarget.target.types import IGNORED
 
@@ -108,7 +108,7 @@ def refuse_trained_questions(dev: DevQuestions, job: Job) -> None:
         ValueError: names the first question and the row.
     """
     by_text = {question.text: question for question in dev.questions}
-    index, tokenizer = QuestionIndex(by_text), _tokenizer_of(job)
+    index, tokenizer = QuestionIndex(by_text), tokenizer_of_run(job)
     for rows in load_sets(job, job.train, "train_dataset").rows:
         for number, row in enumerate(rows, 1):
             for text in (*_leaves(row), *_token_texts(row, tokenizer)):
@@ -117,11 +117,6 @@ def refuse_trained_questions(dev: DevQuestions, job: Job) -> None:
                         f"development question {by_text[found].qid!r} ({printable(found)!r}) is also training row "
                         f"{number} of `train_dataset`, so its score would say nothing. Take it out of one of the two."
                     )
-
-
-def _tokenizer_of(job: Job) -> Any:
-    options = {"revision": job.model_args.model_revision, "trust_remote_code": job.args.trust_remote_code}
-    return AutoTokenizer.from_pretrained(job.model, **options)
 
 
 def _token_texts(row: Mapping[str, Any], tokenizer: Any) -> Iterator[str]:

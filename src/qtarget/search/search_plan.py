@@ -163,10 +163,9 @@ def prepare_search(request: SearchRequest) -> Search:
 
 def _space(request: SearchRequest, job: Job) -> SearchSpace:
     """The user's; else the one that an earlier start wrote; else one that is made of what `inspect` finds."""
-    if request.space is not None:
-        return read_space(request.space, whole_number_keys())
-    if (request.out / SPACE).is_file():
-        return read_space(request.out / SPACE, whole_number_keys())
+    path = request.space or request.out / SPACE
+    if request.space is not None or path.is_file():
+        return read_space(path, whole_number_keys())
     found = inspect_job(job, INSPECTED_ROWS, 0)
     values = default_space([each.line for each in found.findings.candidates], float(job.args.learning_rate))
     return space_of(YamlFile(values, {}), "the default space")

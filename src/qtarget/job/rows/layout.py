@@ -202,7 +202,7 @@ def _asked_stream(rows: IterableDataset, how: _Asking) -> RunRows:
 def _token_row_of(job: Job, form: RowForm) -> Callable[[dict[str, Any]], dict[str, list[int]]]:
     assert job.layout is not None
     return partial(
-        _token_row, prompt=str(job.layout.prompt), tokenizer=_tokenizer(job), teacher_column=form.teacher_column
+        _token_row, prompt=str(job.layout.prompt), tokenizer=tokenizer_of_run(job), teacher_column=form.teacher_column
     )
 
 
@@ -285,7 +285,8 @@ def _asked_tokens(row: dict[str, Any], prompt: str, tokenizer: PreTrainedTokeniz
     return {"input_ids": [*ids, *learned], "labels": [IGNORED] * len(ids) + learned}
 
 
-def _tokenizer(job: Job) -> PreTrainedTokenizerBase:
+def tokenizer_of_run(job: Job) -> PreTrainedTokenizerBase:
+    """The model's own, with the run's end token."""
     tokenizer = AutoTokenizer.from_pretrained(
         job.model, revision=job.model_args.model_revision, trust_remote_code=job.args.trust_remote_code
     )

@@ -314,10 +314,9 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
   const isStudent = (pool) => pool.student === 1 && !pool.reference && !pool.tangent && !pool.slope && !(pool.teachers || []).some(Boolean);
 
   function termOf(s, pool) {
-    const none = s.student.map(() => 0);
-    if (isStudent(pool)) return { q: s.student.map(Math.exp), bound: none, outside: 0, norm: 0 };
+    if (isStudent(pool)) return { q: s.student.map(Math.exp), bound: s.student.map(() => 0), outside: 0, norm: 0, isStudent: true };
     if (!pool.along && !pool.tangent) return poolOf(s, pool);
-    const term = pool.along ? slopeOf(s, pool.along) : { q: s.student.map((logp) => (logp < IMPOSSIBLE ? 0 : Math.exp(logp) * (logp + s.entropy))), bound: none };
+    const term = pool.along ? slopeOf(s, pool.along) : { q: s.student.map((logp) => (logp < IMPOSSIBLE ? 0 : Math.exp(logp) * (logp + s.entropy))), bound: s.student.map(() => 0) };
     const outside = Math.abs(total(term.q)) + total(term.bound); // all entries together are 0
     const steepest = Math.max(...term.q.map((pull, k) => (s.student[k] < IMPOSSIBLE ? 0 : Math.abs(pull) / Math.exp(s.student[k]))));
     return { ...term, outside, norm: Math.max(outside, steepest * s.othersNorm) }; // no other token is taken to be pulled harder for its mass
@@ -356,7 +355,7 @@ the others. The definition is qtarget.target_distribution; tests hold these twin
     bound[s.label] += trustBound;
     for (const [coefficient, pool] of terms) {
       const term = termOf(s, pool), most = Math.abs(coefficient) + termsBound;
-      if (isStudent(pool)) others.student += coefficient;
+      if (term.isStudent) others.student += coefficient;
       others.mass += most * term.outside;
       others.norm += most * term.norm;
       for (let k = 0; k < q.length; k++) {

@@ -77,8 +77,9 @@
   /* ---- numbers of a token */
   const teacherP = (s, i = 0) => (s.teachers.length > i ? Math.exp(s.teacherLogps[i][s.label]) : NaN);
   const isConflict = (s) => s.p < page.conflict[0] && s.entropy < page.conflict[1];
-  const isContradicted = (s) => s.teachers.length > 0 && teacherP(s) < page.contradiction[0] &&
-    Math.exp(Math.max(...s.teacherLogps[0])) >= page.contradiction[1];
+  const contradicted = new Set(tokens.filter((s) => s.teachers.length > 0 && teacherP(s) < page.contradiction[0] &&
+    Math.exp(Math.max(...s.teacherLogps[0])) >= page.contradiction[1]));
+  const isContradicted = (s) => contradicted.has(s);
   const sureness = (s) => (isContradicted(s) ? Math.exp(Math.max(...s.teacherLogps[0])) - teacherP(s) : 0);
   const againstRow = store.rows.map(() => 0);
   tokens.forEach((s) => { s.follows = againstRow[s.row] > 0; againstRow[s.row] = Math.max(againstRow[s.row], sureness(s)); });
@@ -235,7 +236,7 @@
     const others = [Math.max(pull - cell.pull - (off - cell.off), 0), pull - cell.pull + (off - cell.off)];
     return [low / (low + others[1] || 1), high / (high + others[0] || 1)];
   }
-  const percentBetween = (low, high) => (high - low > 1e-3 ? `${Math.floor(100 * low)} … ${Math.ceil(100 * high)}%` : percent(low, 1));
+  const percentBetween = (low, high) => (high - low > 1e-3 ? `${Math.floor(100 * low)} … ${Math.ceil(100 * high)}%` : percent((low + high) / 2, 1));
 
   function drawRegions() {
     const cells = page.regions.map(() => ({ tokens: 0, pull: 0, off: 0 })), isAll = $("all-rows").checked;
@@ -248,7 +249,7 @@
     const [count, pull, off] = ["tokens", "pull", "off"].map((part) => cells.reduce((sum, cell) => sum + cell[part], 0));
     const inTokens = (at) => (isAll ? cells[at].tokens / Math.max(count, 1) : findings.token_shares[at]);
     const between = cells.map((cell) => pullShares(cell, pull, off)), isRough = !measured && between.some(([low, high]) => high - low > 1e-3);
-    const share = (at) => (measured ? percent(measured.by_region[at], 1) : isRough ? percentBetween(...between[at]) : percent(cells[at].pull / (pull || 1), 1));
+    const share = (at) => (measured ? percent(measured.by_region[at], 1) : percentBetween(...between[at]));
     $("map-rough").hidden = !isRough;
     const columns = page.p_edges.length - 1, span = (a, b) => (b === null ? `≥ ${a}` : `${a} – ${b}`);
     const heads = page.p_edges.slice(0, -1).map((low, i) => make("th", { scope: "col" }, `model's p_y ${span(low, page.p_edges[i + 1])}`));
@@ -479,13 +480,13 @@
     panel.scrollTop = scrolled;
   }
 
-  /* The token under every method, each computed at the run's own hyperparameters or its defaults; the chosen one first, as the menu has it. */
   const STAYS = 0.01;
   function chooseHere(name) {
     chooseMethod(name);
     $("token").querySelector(`[data-of-token="${name}"]`).focus({ preventScroll: true });
     $("token").scrollTop = 0;
   }
+  /* The token under every method, each computed at the run's own hyperparameters or its defaults; the chosen one first, as the menu has it. */
   let isOpen = true;
   const asRun = methods.map((method) => {
     const settings = runSettings(method);
@@ -496,10 +497,9 @@
     const other = isTop ? top : likeliest(s.student.map((x, k) => (k === s.label ? -Infinity : x)));
     const whose = isTop && s.teachers.length ? "teacher" : "model", short = (k) => `“${seen(s.candidates[k]).slice(0, 8)}”`;
     const box = make("details", { id: "every-method", open: isOpen || null }, make("summary", null, "this token under every method"));
-    const shares = (q) => [s.label, other].map((k) => q[k] - Math.exp(s.student[k]));
     const toward = (target) => {
-      const [up, upOther] = shares(target.q);
-      if (Math.max(...target.q.map((q, k) => Math.abs(q - Math.exp(s.student[k])))) < STAYS) return "stays";
+      const gains = target.q.map((q, k) => q - Math.exp(s.student[k])), [up, upOther] = [gains[s.label], gains[other]];
+      if (Math.max(...gains.map(Math.abs)) < STAYS) return "stays";
       return Math.max(up, upOther) < STAYS ? "others" : up >= upOther ? "label" : whose;
     };
     const line = ({ method, settings, batches }) => {
@@ -546,7 +546,7 @@
     const heads = ["method", "mean trust", "pull beside sft's", "effective tokens", "pull on confident conflicts", ...(against ? ["pull where the teacher contradicts"] : []), "mean KL(Q‖p)", "proper targets"];
     const lines = findings.methods.map((each) => {
       const method = methods.find((one) => one.name === each.name);
-      const settings = method.settings.map((one) => `${one.name} ${one.says}`).join(", "), does = make("div", { class: "soft does" }, method.does);
+      const settings = settingsWords(method, runSettings(method)), does = make("div", { class: "soft does" }, method.does);
       const name = make("button", { type: "button", class: "method", onclick: () => chooseMethod(each.name), "data-method": each.name, title: gloss(method) }, each.name);
       const cell = make("span", null, name, make("a", { class: "to-target", href: "#rows" }, "its targets ↑"), settings ? make("span", { class: "soft" }, ` ${settings}`) : "", each.name === findings.configured ? make("span", { class: "soft" }, " (this run's)") : "", does);
       const trust = each.mean_trust > 1 ? make("span", { title: `${number(each.mean_trust)}: the label gets more than all mass, so it is no trust, and the target is improper` }, "beyond 1") : number(each.mean_trust);
