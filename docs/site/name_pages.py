@@ -18,6 +18,7 @@ INTRODUCTION = {
     "qtarget.slopes": "How divergences between the student and another distribution change with the student.",
     "qtarget.value": "Losses as papers report them; they are logged and move no gradient.",
     "qtarget.statistics": "Numbers a token that rules may read.",
+    "qtarget.frame": "Whole distributions of some tokens: what a statistic's definition is given.",
     "qtarget.types": "The types of targets.",
     "qtarget.train": "The trainer and its configuration.",
     "qtarget.teacher": "Where teachers and references are read.",

@@ -4,8 +4,8 @@
 
 `method` gives an objective by name, `q_target_loss` is its definition over logits, `linear_q_target_loss` the same from
 hidden states without ever building the logits, `target_distribution` shows the target, `induced_target` that of any
-loss. The modules `trust`, `residual`, `slopes`, `changing`, `value`, `statistics` and `types` hold what a target of
-one's own is composed of.
+loss. The modules `trust`, `residual`, `slopes`, `changing`, `value`, `statistics`, `frame` and `types` hold what a
+target of one's own is composed of.
 """
 
 import sys
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qtarget.fused.linear_loss import linear_q_target_loss as linear_q_target_loss
     from qtarget.target import changing as changing
+    from qtarget.target import frame as frame
     from qtarget.target import residual as residual
     from qtarget.target import slopes as slopes
     from qtarget.target import statistics as statistics
@@ -64,7 +65,7 @@ _HOME = {
 """The module of each public name. It is imported when the name is first used, so that the command line's help need not
 wait for torch."""
 
-_MODULES = ("changing", "residual", "slopes", "statistics", "trust", "types", "value")
+_MODULES = ("changing", "frame", "residual", "slopes", "statistics", "trust", "types", "value")
 """Modules of `qtarget.target` that are public under `qtarget` too: `qtarget.trust` is `qtarget.target.trust`."""
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import qtarget as qt
 from qtarget.target import residual, slopes, value
-from qtarget.target.statistics import head_logits
+from qtarget.target.source_logits import head_logits
 
 T, V, H = 22, 29, 6
 IGNORED = [3, 10, 11, 19]

@@ -22,7 +22,7 @@ from torch.distributed.device_mesh import init_device_mesh
 import qtarget as qt
 from qtarget.fused import chunk_size
 from qtarget.target.evidence import evidence_rows
-from qtarget.target.statistics import head_logits
+from qtarget.target.source_logits import head_logits
 
 RANKS, PATIENCE = 4, 480
 VOCABULARY = {2: (0, 17, V), 3: (0, 9, 10, V)}

@@ -7,10 +7,10 @@ from laws.papers import Row
 
 import qtarget as qt
 from qtarget.fused import products as matmul
-from qtarget.fused import torch_engine as rows
+from qtarget.fused import workspace
 from qtarget.fused.products import ONEDNN_FROM
 from qtarget.target.kept_tokens import temperature_for
-from qtarget.target.statistics import head_logits
+from qtarget.target.source_logits import head_logits
 
 DIAGNOSTICS = ("trust", "scale", "p_y", "logp_y", "entropy", "target_kl")
 
@@ -72,7 +72,7 @@ def test_law_04_blocks_of_the_vocabulary_make_no_difference(row: Row, monkeypatc
     monkeypatch.setattr(matmul, "HEAD_BLOCK", 7)
     blocks = matmul._blocks
     monkeypatch.setattr(matmul, "_blocks", lambda weight, needed, everywhere=False: blocks(weight, True))
-    monkeypatch.setattr(rows, "DOT_BLOCK", 5)
+    monkeypatch.setattr(workspace, "DOT_BLOCK", 5)
     _assert_equal(*_both(case, 6))
 
 

@@ -7,7 +7,7 @@ from laws.papers import Row
 
 import qtarget as qt
 from qtarget.fused import products as matmul
-from qtarget.target.statistics import head_logits
+from qtarget.target.source_logits import head_logits
 
 DIAGNOSTICS = ("trust", "scale", "p_y", "top1", "entropy", "target_kl")
 

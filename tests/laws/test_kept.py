@@ -11,7 +11,7 @@ from laws.test_fused import _assert_equal, _both, _sparse
 import qtarget as qt
 from qtarget.target import residual, slopes
 from qtarget.target.kept_tokens import temperature_for
-from qtarget.target.statistics import head_logits
+from qtarget.target.source_logits import head_logits
 
 LINEAR = [Row("kd", {}), Row("kd", {"temperature": 2.0}), Row("kd-hybrid", {}), Row("target-sft", {"eta": 1.0})]
 GEOMETRIC = [Row("target-sft", {}), Row("target-sft", {"eta": 0.2})]

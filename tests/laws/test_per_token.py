@@ -8,8 +8,8 @@ from laws.test_fused import _leaves
 
 import qtarget as qt
 from qtarget.fused import chunk_size, products
-from qtarget.fused.torch_engine import Workspace
-from qtarget.target.statistics import head_logits
+from qtarget.fused.workspace import Workspace
+from qtarget.target.source_logits import head_logits
 
 
 def _values_by_definition(case: Case) -> torch.Tensor:

@@ -10,8 +10,10 @@ from laws.papers import PAPERS
 
 import qtarget as qt
 from qtarget.target.evidence import CallInputs
+from qtarget.target.frame import Frame
 from qtarget.target.inputs import supervised_tokens
-from qtarget.target.statistics import Frame, head_logits, head_share
+from qtarget.target.source_logits import head_logits
+from qtarget.target.statistics import head_share
 
 
 def _strict(case: Case, **changes) -> torch.Tensor:

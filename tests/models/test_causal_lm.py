@@ -28,7 +28,7 @@ from transformers import (
 import qtarget as qt
 from qtarget.models.balancing import load_balancing_loss
 from qtarget.models.causal_lm import hidden_states
-from qtarget.target.statistics import head_logits
+from qtarget.target.source_logits import head_logits
 from qtarget.teacher import check_head, eval_mode, head_of
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.forward import TargetCall, add_target_loss

@@ -7,7 +7,7 @@ import pytest
 import tiny_models
 import torch
 
-from qtarget.target.statistics import dense_logits
+from qtarget.target.source_logits import dense_logits
 from qtarget.teacher import LiveModel, frozen_copy, load_live_model
 
 CPU = torch.device("cpu")

@@ -11,6 +11,7 @@ from train import parity
 import qtarget as qt
 from qtarget.data import TEACHER_BATCH, TEACHER_IDS
 from qtarget.outcomes import UnusableRow
+from qtarget.target.source_logits import head_logits
 from qtarget.train import TargetSFTConfig, TargetSFTTrainer
 from qtarget.train.run_sources import batch_evidence
 
@@ -77,7 +78,7 @@ def test_the_teacher_scores_the_completion_behind_its_own_prompt(layout):
     assert TEACHER_BATCH in batch
     texts = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
     call = trainer.target_calls.of(texts, batch, None)
-    logits = qt.statistics.head_logits(call.teachers[0].hidden, call.teachers[0].head).log_softmax(-1)
+    logits = head_logits(call.teachers[0].hidden, call.teachers[0].head).log_softmax(-1)
     learned = batch["labels"][:, 1:] != -100
     by_completion = {}
     tokenizer, teacher = tiny_models.tiny_tokenizer(), trainer.teachers[0].model

@@ -28,7 +28,7 @@ import qtarget as qt
 from qtarget.models.identity import tokenizer_identity
 from qtarget.models.sharding import shard
 from qtarget.outcomes import Interruption
-from qtarget.target.statistics import dense_logits
+from qtarget.target.source_logits import dense_logits
 from qtarget.teacher import Document, Keep, LiveModel, frozen, kept_logprobs
 from qtarget.teacher.cache import ByMass, CacheOrigin, plan_cache, write_cache
 from qtarget.train import (

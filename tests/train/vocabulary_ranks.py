@@ -19,7 +19,7 @@ from train import parity
 from transformers import TrainerCallback
 
 import qtarget as qt
-from qtarget.target.statistics import dense_logits
+from qtarget.target.source_logits import dense_logits
 from qtarget.teacher import LiveModel
 from qtarget.train import (
     NonFiniteLossError,

@@ -13,7 +13,7 @@ from qtarget.fused.chunks import run_chunks
 from qtarget.fused.loss_plan import LossPlan
 from qtarget.fused.memory import free_bytes
 from qtarget.fused.products import Products
-from qtarget.fused.torch_engine import Workspace
+from qtarget.fused.workspace import Workspace
 from qtarget.target.evidence import Dense, Head
 
 LIKELY_BUFFERS = 4

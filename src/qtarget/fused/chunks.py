@@ -16,7 +16,7 @@ from qtarget.fused.engine import ChunkEngine
 from qtarget.fused.loss_plan import LossPlan
 from qtarget.fused.products import Products
 from qtarget.fused.token_numbers import TokenNumbers, nll_and_diagnostics, target_shares, token_numbers, token_values
-from qtarget.fused.torch_engine import Workspace
+from qtarget.fused.workspace import Workspace
 from qtarget.target.pool import Pool
 from qtarget.target.ranks import gather_tokens
 from qtarget.target.statistics import LOGP_Y

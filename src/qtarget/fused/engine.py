@@ -13,7 +13,8 @@ from torch import Tensor
 
 from qtarget.fused.pools import TargetShares
 from qtarget.fused.products import Products
-from qtarget.fused.torch_engine import TorchChunk, Workspace
+from qtarget.fused.torch_engine import TorchChunk
+from qtarget.fused.workspace import Workspace
 from qtarget.target.evidence import Head, SupervisedTokens
 from qtarget.target.pool import Pool
 from qtarget.target.rule import Statistic

@@ -1,7 +1,7 @@
 """One chunk of tokens, measured and turned into a gradient in reused buffers: the elementwise half of the fused loss.
 
 Logits, pools and gradient of C tokens live in a few [C, V] buffers that every chunk overwrites. What is common has a
-fast twin here; any other statistic or pool is measured by its plain definition (`statistics.Frame`) on the chunk alone.
+fast twin here; any other statistic or pool is measured by its plain definition (`frame.Frame`) on the chunk alone.
 Where the vocabulary is cut over ranks, the buffers hold this rank's columns, and what reads across asks `axis`.
 """
 
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from qtarget.fused.fast_twins import OF_SOURCES, is_fast, is_from_softmax, is_of_student, is_sparse
 from qtarget.fused.pools import (
     DenseTerm,
     KeptTerm,
@@ -26,8 +27,9 @@ from qtarget.fused.pools import (
     replace_kept_,
 )
 from qtarget.fused.products import Products
-from qtarget.target.evidence import Dense, Head, Sparse, SupervisedTokens, stated_moment
-from qtarget.target.kept_tokens import sums_to_one
+from qtarget.fused.workspace import Workspace
+from qtarget.target.evidence import Dense, Head, SupervisedTokens, stated_moment
+from qtarget.target.frame import Frame, term_TV
 from qtarget.target.pool import FLOOR, Pool, sources_of
 from qtarget.target.rule import COLUMNS, STUDENT, Moment, Number, Rule, Statistic, column_of, exponent_reads, value_of
 from qtarget.target.statistics import (
@@ -36,63 +38,18 @@ from qtarget.target.statistics import (
     LOG_NOT_Y,
     LOGP_Y,
     TOP1,
-    Frame,
     cross,
     label_logp,
     mean_slope,
     negentropy,
     slope_cost,
-    term_TV,
 )
 from qtarget.target.vocabulary import Axis
 
-FROM_SOFTMAX = {Moment.LABEL_LOGP, Moment.LABEL_IS_TOP, Moment.COLLISION, Moment.LOG_NOT_LABEL, Moment.TOP_MASS}
-"""Moments of the student computable from softmax(z) after it was written over z. For any other that is not measured
-before, z is kept."""
-OF_SOURCES = {Moment.LABEL_LOGP, Moment.LABEL_PROBABILITY, Moment.ENTROPY, Moment.NEGENTROPY}
-"""Moments of the reference and of teachers that have a fast twin here, where whole distributions are given."""
-DOT_BLOCK = 1024
-"""Columns of a chunk that a CPU multiplies and sums at once."""
 BY_DEFINITION = 8
 """Blocks of a chunk's shape that measuring by plain definitions takes."""
 OF_SLOPE = 8
 """Parts of a block's shape that a slope takes for its entries."""
-
-
-class Workspace:
-    """Buffers by name, allocated once: fresh large blocks cost more than the arithmetic done in them."""
-
-    def __init__(self, chunk: int, vocab: int, like: Tensor) -> None:
-        self._shape, self._like = (chunk, vocab), like
-        self._buffers: dict[str, Tensor] = {}
-        self._part: Tensor | None = None
-        self._temporaries = self._parts = 0
-
-    def count_temporaries(self, blocks: int) -> None:
-        """Note that up to `blocks` tensors of [chunk, vocab] are alive at once outside of the workspace."""
-        self._temporaries = max(self._temporaries, blocks)
-
-    def count_parts(self, parts: int) -> None:
-        """Note that up to `parts` tensors of some columns of a chunk are alive at once outside of the workspace."""
-        self._parts = max(self._parts, parts)
-
-    def numbers_per_token(self, columns: int) -> int:
-        """How many numbers were held for each token, had a row of the vocabulary `columns` of them."""
-        block = DOT_BLOCK if self._like.device.type == "cpu" else columns
-        parts = self._parts + (self._part is not None)
-        part = min(block, columns)  # of `columns`, not of this rank's own: all must agree
-        return (len(self._buffers) + self._temporaries) * columns + parts * part
-
-    def part(self, rows: int, columns: int) -> Tensor:
-        """A buffer for some columns of a chunk, [rows, columns], which the next call overwrites."""
-        if self._part is None or self._part.numel() < rows * columns:
-            self._part = self._like.new_empty(rows * columns)
-        return self._part[: rows * columns].view(rows, columns)
-
-    def __call__(self, name: str, rows: int) -> Tensor:
-        if name not in self._buffers:
-            self._buffers[name] = self._like.new_empty(self._shape)
-        return self._buffers[name][:rows]
 
 
 class ComparedLogits(NamedTuple):
@@ -140,7 +97,7 @@ class TorchChunk:
         self._measure_before_softmax(wanted)
         for pool in fast:
             self._build(pool, wanted, shared=[p for p in fast if p != pool])
-        unread = any(s not in self.measured and not _is_from_softmax(s) for s in wanted)
+        unread = any(s not in self.measured and not is_from_softmax(s) for s in wanted)
         self._normalise(keep_logits or bool(slow) or unread or bool(self._compared))
         for pool in fast:
             self._finish(pool, wanted)
@@ -168,7 +125,7 @@ class TorchChunk:
     def _dot(self, prob_CV: Tensor, values_CV: Tensor) -> Tensor:
         """Σ prob·values, block by block: the product of the whole rows would be one more buffer."""
         rows, vocab = prob_CV.shape
-        width = DOT_BLOCK if prob_CV.device.type == "cpu" else vocab
+        width = self.workspace.width(vocab)
         parts = []
         for start in range(0, vocab, width):
             prob, values = prob_CV[:, start : start + width], values_CV[:, start : start + width]
@@ -313,14 +270,15 @@ class TorchChunk:
         self.terms[pool] = SlopeTerm(logits_CV, mean_C)
 
     def _blocks(self) -> list[tuple[slice, slice]]:
-        """Rows and columns that a CPU takes at once, as many numbers as `DOT_BLOCK` columns of the chunk, and rows as
-        long as can be; elsewhere the whole chunk.
+        """Rows and columns that are taken at once: as many numbers as the workspace's width of all rows, in rows as
+        long as can be.
         """
         rows, columns = self.logits_CV.shape
-        if self.logits_CV.device.type != "cpu" or not rows:
+        width = self.workspace.width(columns)
+        if width == columns or not rows:
             return [(slice(None), slice(None))]
-        tall = max(1, rows * DOT_BLOCK // columns)
-        wide = min(columns, rows * DOT_BLOCK // min(tall, rows))
+        tall = max(1, rows * width // columns)
+        wide = min(columns, rows * width // min(tall, rows))
         tops, starts = range(0, rows, tall), range(0, columns, wide)
         return [(slice(top, top + tall), slice(start, start + wide)) for top in tops for start in starts]
 
@@ -461,32 +419,3 @@ class TorchChunk:
             if not isinstance(term, KeptTerm):
                 term.subtract_(gradient_CV, coefficient_C)
         return self.axis.add_(gradient_CV, self.tokens.labels_T[:, None], -trust_C[:, None])
-
-
-def is_of_student(statistic: Statistic) -> bool:
-    """Whether a statistic is measured on the student itself, also where it stands as a pool."""
-    pool = statistic.of if isinstance(statistic.of, Pool) else None
-    return statistic.source == STUDENT and (pool is None or pool.is_student)
-
-
-def _is_from_softmax(statistic: Statistic) -> bool:
-    return is_of_student(statistic) and statistic.moment in FROM_SOFTMAX
-
-
-def is_sparse(pool: Pool, tokens: SupervisedTokens) -> bool:
-    """Whether a pool, or what its slope compares with, is made of a source of which only K tokens were kept."""
-    return any(isinstance(tokens.source(name), Sparse) for name, _ in sources_of(pool.read))
-
-
-def is_fast(pool: Pool, tokens: SupervisedTokens) -> bool:
-    """Whether a pool, or what its slope compares with, is a softmax of sums of logits, or works out on the K tokens
-    of a sparse source.
-    """
-    if any(part.potential is not None for part in pool.parts) or isinstance(pool.tangent, Pool):
-        return False
-    if not is_sparse(pool, tokens):
-        return True
-    (name, exponent), *others = sources_of(pool.read)
-    kept, student = tokens.source(name), pool.read.student
-    serves = pool.slope is None or (pool.slope.of_ratio and student == 0)
-    return serves and not others and kept.tail != "uniform" and sums_to_one(student, exponent * kept.temperature)

@@ -20,7 +20,7 @@ from qtarget.models.causal_lm import (
     trains_tokens,
     without_routers,
 )
-from qtarget.target.statistics import head_logits
+from qtarget.target.source_logits import head_logits
 
 TRIED_TOKENS = 4
 EXACT, HALF_PRECISION = 1e-3, 0.05

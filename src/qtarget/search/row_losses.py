@@ -11,7 +11,7 @@ import torch
 from qtarget.disk.files import write_json
 from qtarget.models.causal_lm import head_of, hidden_states, input_device
 from qtarget.models.loading import causal_lm_from
-from qtarget.target.statistics import head_logits
+from qtarget.target.source_logits import head_logits
 from qtarget.target.types import IGNORED
 
 LabelledRow = tuple[list[int], list[int]]

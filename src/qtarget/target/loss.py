@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from qtarget.target.evidence import CallInputs, Evidence, SupervisedTokens
+from qtarget.target.frame import Frame, term_TV
 from qtarget.target.inputs import method_to_run, supervised_tokens
 from qtarget.target.pool import FLOOR
 from qtarget.target.rule import value_of
-from qtarget.target.statistics import ENTROPY, LOG_NOT_Y, LOGP_Y, SCALE, TOP1, TRUST, Frame, term_TV
+from qtarget.target.statistics import ENTROPY, LOG_NOT_Y, LOGP_Y, SCALE, TOP1, TRUST
 from qtarget.target.types import LossOutput, Method, Target
 
 Reading = Literal["declared", "strict", "minimal"]

@@ -50,7 +50,7 @@ class Statistic:
     Attributes:
         name: as error messages call it.
         of: its argument: a `Pool`, a teacher's index or a count k.
-        definition: (frame, of) -> [T], from whole distributions; `frame` is a `qtarget.statistics.Frame`.
+        definition: (frame, of) -> [T], from whole distributions; `frame` is a `qtarget.frame.Frame`.
         source: what it reads besides the student: "reference", "teacher 0", "teacher 1", …, or one of `COLUMNS`.
             "method": what trust and scale come to, for `Method.value` alone.
         label_only: the source's log-probability of the label is enough.

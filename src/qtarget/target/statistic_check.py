@@ -7,9 +7,10 @@ from torch import Tensor
 
 from qtarget.target import statistics
 from qtarget.target.evidence import Evidence, LabelOnly, SupervisedTokens
+from qtarget.target.frame import Frame, StatisticError, pool_logp
 from qtarget.target.pool import FLOOR, Pool, sources_of
 from qtarget.target.rule import STUDENT, Moment, Statistic
-from qtarget.target.statistics import MOMENTS, Frame, StatisticError, pool_logp
+from qtarget.target.statistics import MOMENTS
 
 MADE_UP_TOKENS, MADE_UP_VOCABULARY = 4, 512
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from qtarget.models.causal_lm import input_device, layer_rows
-from qtarget.target.statistics import dense_logits
+from qtarget.target.source_logits import dense_logits
 from qtarget.teacher.live import LiveModel
 
 PROBE = "The answer is 42, because 6 * 7 = 42. So we write: return 42;"

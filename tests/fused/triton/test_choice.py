@@ -15,7 +15,7 @@ from qtarget.fused import chunk_size, engine
 from qtarget.fused import products as matmul
 from qtarget.fused.arguments import usual_chunk
 from qtarget.fused.products import Products
-from qtarget.fused.torch_engine import Workspace
+from qtarget.fused.workspace import Workspace
 from qtarget.target.evidence import CallInputs
 from qtarget.target.inputs import supervised_tokens
 from qtarget.target.rule import reads

@@ -12,7 +12,7 @@ from laws.test_kept import shortened
 import qtarget as qt
 from qtarget.fused import products as matmul
 from qtarget.target.kept_tokens import temperature_for
-from qtarget.target.statistics import head_logits
+from qtarget.target.source_logits import head_logits
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NOT_MEASURED = {"token_weight", "sequence_ids", "progress", "position", "trust", "scale"}

@@ -11,8 +11,10 @@ from qtarget.job.inspection.row_forward import RowForward
 from qtarget.job.inspection.whole_frame import WholeFrame, frames_of
 from qtarget.target import statistics
 from qtarget.target.evidence import CallInputs
+from qtarget.target.frame import Frame
 from qtarget.target.inputs import supervised_tokens
-from qtarget.target.statistics import COLLISION, ENTROPY, LOG_NOT_Y, REFERENCE_MASS_BELOW, Frame
+from qtarget.target.source_logits import dense_logits
+from qtarget.target.statistics import COLLISION, ENTROPY, LOG_NOT_Y, REFERENCE_MASS_BELOW
 
 TOKENS, VOCABULARY, HIDDEN = 7, 5003, 16
 WHOLE = [name for name in qt.METHODS if not is_label_trust(qt.method(name))]
@@ -44,7 +46,7 @@ def row(spread: float, kind: str) -> RowForward:
     labels[0, 0] = (hidden[0, 0] @ weight.T + bias).argmax()
     teacher = qt.Dense(hidden + 0.5 * other, qt.Head(weight))
     if kind == "kept":
-        logp = statistics.dense_logits(teacher).log_softmax(-1)
+        logp = dense_logits(teacher).log_softmax(-1)
         top = logp.topk(40, -1)
         tail = logp.exp().scatter(-1, top.indices, 0.0).sum(-1).log()
         teacher = qt.Sparse(top.indices, top.values, tail)

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from qtarget.models.causal_lm import head_of, hidden_states, input_device
-from qtarget.target.statistics import head_logits
+from qtarget.target.source_logits import head_logits
 
 _CHUNK_BYTES = 1 << 26
 """Size of one float64 buffer over the vocabulary, in bytes."""

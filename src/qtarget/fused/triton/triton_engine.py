@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from qtarget.fused.fast_twins import is_fast, is_sparse
 from qtarget.fused.pools import KeptTerm, SparseSlopeTerm, SparseTerm, TargetShares
 from qtarget.fused.products import Products
-from qtarget.fused.torch_engine import TorchChunk, Workspace, is_fast, is_sparse
+from qtarget.fused.torch_engine import TorchChunk
 from qtarget.fused.triton.kernels import (
     MAX_FORMS,
     MAX_SOURCES,
@@ -32,19 +33,11 @@ from qtarget.fused.triton.kernels import (
     measure_forms,
 )
 from qtarget.fused.triton.slope_twins import twin_of
+from qtarget.fused.workspace import Workspace
 from qtarget.target.evidence import Dense, Head, SupervisedTokens, stated_moment
 from qtarget.target.pool import FLOOR, Pool, sources_of
 from qtarget.target.rule import COLUMNS, OF_METHOD, STUDENT, Moment, Rule, Statistic, exponent_reads, value_of
-from qtarget.target.statistics import (
-    BROUGHT,
-    LOGP_Y,
-    TOP1,
-    cross,
-    label_logp,
-    mean_slope,
-    negentropy,
-    slope_cost,
-)
+from qtarget.target.statistics import BROUGHT, LOGP_Y, TOP1, cross, label_logp, mean_slope, negentropy, slope_cost
 from qtarget.target.vocabulary import filled_slots
 
 OF_SUMS: dict[Moment, Callable[[Sums, Sums], Tensor]] = {

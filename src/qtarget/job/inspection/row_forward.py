@@ -11,6 +11,7 @@ from qtarget.job.inspection.trained_rows import TrainedRow
 from qtarget.models.causal_lm import hidden_states
 from qtarget.target.evidence import CallInputs, Evidence, SupervisedTokens, evidence_rows
 from qtarget.target.inputs import supervised_tokens
+from qtarget.target.source_logits import head_logits
 from qtarget.target.types import IGNORED
 from qtarget.teacher import eval_mode, head_of
 from qtarget.train import TargetSFTTrainer
@@ -61,7 +62,7 @@ class ForwardReader:
         """The student's log-probabilities alone, [T, V] nats."""
         hidden, head = self._student(self._inputs(row))
         where = torch.as_tensor(row.learned - 1, device=hidden.device)
-        return qt.statistics.head_logits(hidden[0, where], head).float().log_softmax(-1)
+        return head_logits(hidden[0, where], head).float().log_softmax(-1)
 
     @torch.no_grad()
     def read(self, row: TrainedRow) -> RowForward:

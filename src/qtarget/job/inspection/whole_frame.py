@@ -16,22 +16,11 @@ from torch.nn.functional import pad
 import qtarget as qt
 from qtarget.job.inspection.row_forward import RowForward
 from qtarget.target.evidence import SupervisedTokens, stated_moment
+from qtarget.target.frame import Frame, log_linear, pool_logp
 from qtarget.target.pool import FLOOR, rounding, sources_of
 from qtarget.target.rule import STUDENT, Moment, Statistic, column_of
-from qtarget.target.statistics import (
-    COLLISION,
-    ENTROPY,
-    LOG_NOT_Y,
-    REFERENCE_MASS_BELOW,
-    Frame,
-    dense_logits,
-    head_logits,
-    head_share,
-    log_linear,
-    pool_logp,
-    teacher_entropy,
-    temperature_of,
-)
+from qtarget.target.source_logits import dense_logits, head_logits, temperature_of
+from qtarget.target.statistics import COLLISION, ENTROPY, LOG_NOT_Y, REFERENCE_MASS_BELOW, head_share, teacher_entropy
 from qtarget.target.top_k import Largest, largest
 
 LOGITS_AT_ONCE = 2**24

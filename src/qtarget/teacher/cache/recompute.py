@@ -11,7 +11,7 @@ from torch import Tensor
 from qtarget.models.causal_lm import input_device
 from qtarget.models.identity import tokenizer_identity
 from qtarget.models.loading import tokenizer_of
-from qtarget.target.statistics import dense_logits
+from qtarget.target.source_logits import dense_logits
 from qtarget.target.vocabulary import filled_slots
 from qtarget.teacher.cache.reader import Cache, open_cache
 from qtarget.teacher.cache.some_rows import read_some_rows
