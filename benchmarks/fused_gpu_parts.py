@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from fused_gpu import SHAPE, milliseconds, on_gpu
+from fused_gpu import SHAPE, milliseconds, placed
 from objectives import Case, bare, fused
 from timing import versions
 from torch import Tensor
@@ -37,7 +37,7 @@ def median_ms(step: Callable[[], object]) -> float:
 
 def whole_step(case: Case, chunk_tokens: int) -> dict:
     """One step forward and backward beside its bare products, and the kernels that it ran."""
-    x = on_gpu(case)
+    x = placed(case)
 
     def step() -> None:
         x.forget()

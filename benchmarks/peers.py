@@ -101,6 +101,30 @@ def _liger(chunk: int, compiled: bool) -> Way:
     return lambda x: soft(x.hidden, x.weight, *x.teachers[0], x.labels)
 
 
+def _liger_fused(chunk_mem_const: int) -> Way:
+    """Liger's fused linear cross-entropy, with its token scaling for dft."""
+    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+
+    def loss(x: Inputs) -> Tensor:
+        options = {"use_token_scaling": x.case.objective == "dft", "chunk_mem_const": chunk_mem_const}
+        return liger_fused_linear_cross_entropy(x.hidden, x.weight, x.labels, **options)
+
+    return loss
+
+
+def _cut_cross_entropy(filter_eps: str | None) -> Way:
+    """Apple's kernel; `filter_eps` None computes every entry, "high" leaves out gradients too small for bf16."""
+    from cut_cross_entropy import linear_cross_entropy
+
+    return lambda x: linear_cross_entropy(x.hidden, x.weight, x.labels, filter_eps=filter_eps, impl="cce")
+
+
+def _quack() -> Way:
+    from quack.linear_cross_entropy import chunked_linear_cross_entropy
+
+    return lambda x: chunked_linear_cross_entropy(x.hidden, x.weight, x.labels)
+
+
 def _no_onednn() -> str | None:
     return None if has_onednn() else "torch without oneDNN"
 
@@ -136,6 +160,15 @@ PEERS = (
     Peer(f"Liger FusedLinearJSD, compiled, chunks of {CHUNK}", ("kd",), lambda: _liger(CHUNK, True),
          lambda: _lacks("liger_kernel")() or _no_compiler(), warm_whole=True),
 )  # fmt: skip
+ON_GPU = (
+    Peer("Liger", ("sft", "dft"), lambda: _liger_fused(1), _lacks("liger_kernel")),
+    Peer("Liger, 16", ("sft", "dft"), lambda: _liger_fused(16), _lacks("liger_kernel")),
+    Peer("QuACK", ("sft",), _quack, _lacks("quack")),
+    Peer("CCE", ("sft",), lambda: _cut_cross_entropy("high"), _lacks("cut_cross_entropy")),
+    Peer("CCE, unfiltered", ("sft",), lambda: _cut_cross_entropy(None), _lacks("cut_cross_entropy")),
+    Peer("TRL's head", ("sft", "dft"), _trl_fused, _lacks("trl")),
+)
+"""Peers on a GPU. Liger is at its own chunks and at sixteen times these."""
 ELSEWHERE = {
     "Liger fused linear cross-entropy (with DFT's token scaling), Liger FusedLinearKLDiv": "Triton kernels for a GPU",
     "Apple cut-cross-entropy": "Triton kernels for a GPU; its fallback is torch.compile of plain",

@@ -13,13 +13,14 @@ import gc
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset, load_dataset
 from timing import versions
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 from whole_step import quiet
 
@@ -69,17 +70,38 @@ def now() -> float:
     return time.perf_counter()
 
 
-def measured(name: str, options: argparse.Namespace, rows: Dataset, folder: Path) -> dict[str, Any]:
-    """One training from the start."""
-    model, tokenizer = causal_lm_from(options.model, {"dtype": torch.float32}), tokenizer_of(options.model)
-    given, more = TRAINERS[name], {}
+Opened = Callable[[torch.dtype], PreTrainedModel]
+"""Opens the model anew, its weights in a dtype."""
+
+
+def measured(
+    given: dict[str, Any], opened: Opened, tokenizer: PreTrainedTokenizerBase, rows: Dataset, steps: int, batch: int
+) -> dict[str, Any]:
+    """One training from the start, in steps of `batch` rows; `given` is one of `TRAINERS`."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with tempfile.TemporaryDirectory() as folder:
+        return _measured(given, opened, tokenizer, rows, steps, batch, Path(folder))
+
+
+def _measured(
+    given: dict[str, Any],
+    opened: Opened,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    steps: int,
+    batch: int,
+    folder: Path,
+) -> dict[str, Any]:
+    model, more = opened(torch.float32), {}
     if given.get("method") == "target-sft":
-        more["teacher"] = causal_lm_from(options.model, {"dtype": torch.bfloat16})
+        more["teacher"] = opened(torch.bfloat16)
     trainer_class, config = (SFTTrainer, SFTConfig) if "loss_type" in given else (TargetSFTTrainer, TargetSFTConfig)
     args = config(
         output_dir=str(folder),
-        max_steps=options.steps,
-        per_device_train_batch_size=options.rows_a_step,
+        max_steps=steps,
+        per_device_train_batch_size=batch,
         learning_rate=1e-5,
         logging_steps=10,
         save_strategy="no",
@@ -90,18 +112,24 @@ def measured(name: str, options: argparse.Namespace, rows: Dataset, folder: Path
         gradient_checkpointing=False,
         **given,
     )
-    clock = Clock(warm=max(1, options.steps // 6))
+    clock = Clock(warm=max(1, steps // 6))
     trainer = trainer_class(model, args, train_dataset=rows, processing_class=tokenizer, callbacks=[clock], **more)
     trainer.data_collator = clock.counting(trainer.data_collator)
     trainer.train()
-    seconds, steps = clock.ended - clock.began, options.steps - clock.warm
+    seconds = clock.ended - clock.began
     return {
         "tokens a second": clock.tokens / seconds,
-        "ms a step": 1000 * seconds / steps,
+        "ms a step": 1000 * seconds / (steps - clock.warm),
         "peak MiB": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None,
         "losses": [log["loss"] for log in trainer.state.log_history if "loss" in log],
         "gradient norms": [log["grad_norm"] for log in trainer.state.log_history if "grad_norm" in log],
     }
+
+
+def told(name: str, row: dict[str, Any]) -> str:
+    """A training's figures, as a line."""
+    memory = "" if row["peak MiB"] is None else f", peak {row['peak MiB']:,.0f} MiB"
+    return f"{name:20} {row['tokens a second']:10,.0f} tokens/s, {row['ms a step']:8.1f} ms a step{memory}"
 
 
 def prompts_and_completions(file: Path) -> Dataset:
@@ -118,17 +146,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     quiet()
-    rows, found = prompts_and_completions(options.rows), {}
-    for name in TRAINERS:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        with tempfile.TemporaryDirectory() as folder:
-            row = found[name] = measured(name, options, rows, Path(folder))
-        memory = "" if row["peak MiB"] is None else f", peak {row['peak MiB']:,.0f} MiB"
-        print(
-            f"{name:16} {row['tokens a second']:10,.0f} tokens/s, {row['ms a step']:8.1f} ms a step{memory}", flush=True
-        )
+    rows, tokenizer, found = prompts_and_completions(options.rows), tokenizer_of(options.model), {}
+    opened = lambda dtype: causal_lm_from(options.model, {"dtype": dtype})  # noqa: E731
+    for name, given in TRAINERS.items():
+        found[name] = measured(given, opened, tokenizer, rows, options.steps, options.rows_a_step)
+        print(told(name, found[name]), flush=True)
         if options.json:
             device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
             about = {"device": device, **versions("torch", "transformers", "trl", "qtarget")}

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from fused_gpu import milliseconds, on_gpu
+from fused_gpu import milliseconds, placed
 from objectives import Case, Inputs, fused
 from timing import in_turn, ratio, spread, versions
 
@@ -56,7 +56,7 @@ def step(x: Inputs, method: qt.Method) -> None:
 
 def measured(case: Case, rounds: int) -> dict:
     on_gpu_here = torch.cuda.is_available()
-    x = on_gpu(case) if on_gpu_here else Inputs(case)
+    x = placed(case) if on_gpu_here else Inputs(case)
     steps = {name: partial(step, x, qt.method(name)) for name in (BESIDE, *SLOPES)}
     found = (on_cuda if on_gpu_here else on_cpu)(steps, rounds, x.forget)
     return {"case": asdict(case), "times target-sft": found}

@@ -31,12 +31,14 @@ TOKENIZER = "weak-operator"
 
 @dataclass(frozen=True)
 class Model:
-    """A model whose output layer is half of its parameters, and batches of `rows` × `length` tokens."""
+    """A model, by itself one whose output layer is half of its parameters, and batches of `rows` × `length` tokens."""
 
     layers: int = 4
     hidden: int = 512
     feed_forward: int = 1536
     vocab: int = 32768
+    heads: int = 8
+    tied: bool = False
     rows: int = 4
     length: int = 256
     rounds: int = 5
@@ -79,16 +81,16 @@ def model_of(sizes: Model) -> Qwen2ForCausalLM:
         vocab_size=sizes.vocab,
         hidden_size=sizes.hidden,
         num_hidden_layers=sizes.layers,
-        num_attention_heads=8,
+        num_attention_heads=sizes.heads,
         num_key_value_heads=8,
         intermediate_size=sizes.feed_forward,
-        tie_word_embeddings=False,
+        tie_word_embeddings=sizes.tied,
     )
     return Qwen2ForCausalLM(config)
 
 
 def rows_of(sizes: Model) -> datasets.Dataset:
-    """Rows of random tokens, all of them supervised."""
+    """A batch of random tokens, all of them supervised."""
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(64, sizes.vocab, (sizes.rows, sizes.length), generator=draw).tolist()
     return datasets.Dataset.from_list([{"input_ids": row, "labels": row} for row in ids])
