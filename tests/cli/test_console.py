@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -214,3 +215,28 @@ def test_a_traceback_commands_no_terminal(capsys):
     sys.excepthook(ValueError, ValueError("\x1b[2J"), None)
     assert capsys.readouterr().err == "ValueError: \\x1b[2J\n"
     sys.excepthook = sys.__excepthook__
+
+
+FAULT = "import qtarget.cli.main as cli; cli.app = lambda *words, **more: 1 / 0; cli.main(['methods'])"
+LAST_WORDS = {
+    "a fault": (FAULT, r"rank 0: Traceback (?s:.)+\nZeroDivisionError: division by zero\n"),
+    "no command line": (
+        "import sys; sys.modules['typer'] = None; import qtarget.cli.main",
+        r"qtarget's command line needs typer; write: pip install 'qtarget\[train\]'\n",
+    ),
+}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a socket that keeps writes apart")
+@pytest.mark.parametrize("case", LAST_WORDS)
+def test_last_words_are_one_write_as_several_ranks_write_at_once(case):
+    code, expected = LAST_WORDS[case]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "0", "PYTHONUNBUFFERED": "1"}
+    with ours, theirs:
+        said = subprocess.run([sys.executable, "-c", code], stderr=theirs.fileno(), timeout=300, env=environment)
+        theirs.close()
+        writes = [each.decode() for each in iter(lambda: ours.recv(1 << 16), b"")]
+    assert said.returncode == 1
+    assert len(writes) == 1, writes
+    assert re.fullmatch(expected, writes[0]), writes

@@ -54,6 +54,7 @@ def test_the_first_signal_is_noted_and_the_second_raised():
 
 def test_a_launcher_that_hands_the_terminals_signal_on_gives_no_second_one(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setattr("qtarget.train.stop_signals.HANDED_ON_SECONDS", 3600.0)
     with StopSignals() as signals:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

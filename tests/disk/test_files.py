@@ -24,7 +24,7 @@ from qtarget.disk.files import (
     write_json,
 )
 from qtarget.disk.held_folders import HOLDER, LOCK
-from qtarget.disk.one_writer import one_writer
+from qtarget.disk.one_writer import held_by, one_writer
 
 FULL = OSError(28, "No space left on device")
 
@@ -100,6 +100,17 @@ def test_a_writer_whose_folder_was_replaced_is_told_and_leaves_the_note_of_anoth
             check()
     assert (folder / HOLDER).is_file()
     other.__exit__(None, None, None)
+
+
+def test_who_looks_whether_a_folder_is_written_to_keeps_no_writer_out(tmp_path, monkeypatch):
+    """As a run does every second that follows a cache: for a moment it holds the lock, together with others."""
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / LOCK).touch()
+    with (tmp_path / LOCK).open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr("time.sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+        with one_writer(tmp_path):
+            assert held_by(tmp_path).startswith(f"process {os.getpid()} on ")
 
 
 def test_the_content_is_on_the_disk_before_it_gets_its_name_and_the_name_after(path, monkeypatch):

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
@@ -106,7 +105,7 @@ def run_and_exit(work: Work, signals: Sequence[Any], out: Path, err: Path) -> No
     except SystemExit as stopped:
         code = int(stopped.code or 0)
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     finally:
         with suppress(OSError):  # a full disk, which a test makes
             sys.stdout.flush()

@@ -88,7 +88,7 @@ def test_two_threads_that_ask_one_model_get_each_its_own_hidden_states():
     both = threading.Barrier(2)
 
     def meet(*_) -> None:
-        both.wait(30)
+        both.wait(300)
 
     for part in (model.model, model.lm_head):
         part.register_forward_pre_hook(meet)

@@ -36,7 +36,7 @@ def live(folder) -> LiveModel:
     return LiveModel(load_live_model(str(folder), "teacher", device=torch.device("cpu")), VOCAB)
 
 
-def opened(address: str, keep: Keep | None = None, tokenizer=None, wait: float = 30) -> ServedStore:
+def opened(address: str, keep: Keep | None = None, tokenizer=None, wait: float = 300) -> ServedStore:
     return open_store(address, keep or Keep(16), tokenizer or tiny_models.tiny_tokenizer(), patience=wait)
 
 
@@ -91,9 +91,11 @@ def test_rows_that_stand_for_no_token_get_no_mass_and_leave_no_gap(tmp_path):
 def test_a_data_set_is_asked_in_pieces_at_once_and_put_together_in_order(folder, live, monkeypatch):
     monkeypatch.setattr(engine_teacher, "PART_TOKENS", 24)
     documents = list(documents_of_rows(tiny_models.token_rows(200)))
-    server, told = Likeness(folder, change=lambda path, _, answer: time.sleep(0.02) or answer), []
+    server, told, both = Likeness(folder), [], threading.Barrier(2)
     with server.up() as address:
-        found = opened(address).answer(documents, told.append)
+        store, first = opened(address), iter(range(2))
+        server.change = lambda path, _, answer: (next(first, None) is not None and both.wait(300), answer)[1]
+        found = store.answer(documents, told.append)
     assert_near(found, kept_logprobs(live, documents, Keep(16)))
     assert 1 < server.most <= IN_FLIGHT
     assert sum(told) == sum(int(each.asked.sum()) for each in documents)
@@ -101,19 +103,23 @@ def test_a_data_set_is_asked_in_pieces_at_once_and_put_together_in_order(folder,
 
 def test_work_at_once_keeps_its_order_and_ends_at_the_first_error():
     assert at_once(lambda n: n * n, range(40), 4) == [n * n for n in range(40)]
-    begun = []
+    begun, over, before = [], threading.Event(), set(threading.enumerate())
 
     def work(number):
         begun.append(number)
         if number == 3:
             raise ValueError("the third")
-        time.sleep(0.01)
+        assert over.wait(300)
 
     with pytest.raises(ValueError, match="the third"):
         at_once(work, range(1000), 4)
-    assert len(begun) < 20
-    time.sleep(0.05)
-    assert not [thread for thread in threading.enumerate() if thread.name == "teacher" and not thread.daemon]
+    over.set()
+    threads = set(threading.enumerate()) - before
+    assert all(thread.daemon for thread in threads)
+    for thread in threads:
+        thread.join(300)
+        assert not thread.is_alive()
+    assert {3} <= set(begun) <= {0, 1, 2, 3}
 
 
 # What is found before the first row
@@ -435,7 +441,7 @@ def test_a_server_that_grows_slow_is_given_time(folder, live, monkeypatch):
         return server._answer(path, body)
 
     with answering(slowly) as url:
-        store = opened(f"vllm+{url}", wait=10)
+        store = opened(f"vllm+{url}")
         pause[0] = 0.15
         assert_near(store.answer(DOCUMENTS), kept_logprobs(live, DOCUMENTS, Keep(16)))
         pause[0] = 3.0

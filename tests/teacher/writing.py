@@ -86,7 +86,7 @@ def write_part(folder: Path, part: CachePart, together, stops_at: int | None = N
     def answer(documents):
         question = next(asked)
         if question == 0:
-            together.wait(60)
+            together.wait(300)
         _die_if(question == stops_at)
         return say(documents)
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from functools import partial
 from types import TracebackType
 from typing import Annotated, Any
 
@@ -10,7 +11,9 @@ try:
     import typer
     from rich.text import Text
 except ModuleNotFoundError as missing:
-    raise SystemExit(f"qtarget's command line needs {missing.name}; write: pip install 'qtarget[train]'") from None
+    words = f"qtarget's command line needs {missing.name}; write: pip install 'qtarget[train]'\n"
+    print(words, end="", file=sys.stderr)  # as one write: several ranks write at once
+    raise SystemExit(1) from None
 
 from qtarget.cli.evaluation_commands import evaluation_app
 from qtarget.cli.fault_words import fault_in_words
@@ -88,6 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     shows_all_noise.set(debug)
     arguments = [argument for argument in arguments if argument != "--debug"]
+    before: str | None = ""
     try:
         refuse_secret_words(arguments)
         code = app(arguments, prog_name="qtarget", standalone_mode=False)
@@ -97,11 +101,11 @@ def main(argv: list[str] | None = None) -> None:
         if before is None:
             sys.exit(EXIT_FAILED if code is None else code)
         if debug or code is None:
-            print(before or _first_rank(), end="", file=sys.stderr)
+            before = before or _first_rank()
             raise
         _print_error(error, before)
     finally:
-        sys.excepthook = _show_traceback  # Typer has put its own in its place
+        sys.excepthook = partial(_show_traceback, before or "")  # Typer has put its own in its place
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -181,8 +185,8 @@ def _usage(error: Any) -> str:
     return f"{command}: {message}\n{usage}`{command} --help` explains every word." if message else ""
 
 
-def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Python's own traceback, in which what came from elsewhere cannot command the terminal, and no address says its
-    secret."""
+def _show_traceback(before: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python's own traceback behind some words, in which what came from elsewhere cannot command the terminal, and no
+    address says its secret. It is one write: several ranks write at once."""
     text = "".join(traceback.format_exception(kind, error, trace))
-    print(visible(without_secrets(text)), end="", file=sys.stderr)
+    print(before + visible(without_secrets(text)), end="", file=sys.stderr)

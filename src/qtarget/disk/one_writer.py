@@ -1,7 +1,9 @@
 """A folder that one process at a time may write to."""
 
+import itertools
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -11,6 +13,9 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from qtarget.disk.files import remove_drafts
 from qtarget.disk.held_folders import HOLDER, LOCK, SecondWriterError, held_folder, is_same_lock, replaced_folder_error
+
+LOOKED_AT = 200
+"""How often a lock is tried that no writer holds: who looks whether one does, by `held_by`, has it for a moment."""
 
 
 def _nobody() -> None:
@@ -69,13 +74,17 @@ def locked_for_a_moment(folder: Path, patience: float) -> Iterator[None]:
 
 def _locked(folder: Path, patience: float) -> BaseFileLock:
     lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=patience)
-    except Timeout as error:
-        raise SecondWriterError(
-            f"{folder} is being written by {_holder(folder)}. Wait until it has finished, or stop it; a process that "
-            "was killed holds nothing."
-        ) from error
+    for tries in itertools.count(1):
+        try:
+            lock.acquire(timeout=patience)
+            break
+        except Timeout as error:
+            if held_by(folder) is not None or tries == LOOKED_AT:
+                raise SecondWriterError(
+                    f"{folder} is being written by {_holder(folder)}. Wait until it has finished, or stop it; a "
+                    "process that was killed holds nothing."
+                ) from error
+        time.sleep(0.01)
     return lock
 
 

@@ -20,7 +20,7 @@ class Pairs:
     at_once = 2
 
     def __init__(self) -> None:
-        self.met, self.closed = threading.Barrier(2, timeout=60), False
+        self.met, self.closed = threading.Barrier(2, timeout=300), False
 
     def fingerprint(self) -> str:
         return "pairs"
