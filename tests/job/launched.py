@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from job.stopped import Ended, Work, run_and_exit
+from kept_ports import kept_port
 
 GRACE_SECONDS = 30.0
 """torchrun's, between SIGTERM and SIGKILL."""
@@ -57,13 +58,11 @@ def launched(words: Work, *faults: Any, folder: Path, ranks: int = 2, has_agent:
         faults: each has `install`, which is called in every rank before the command runs.
         has_agent: whether somebody looks after the ranks; else they are left alone with each other.
     """
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        port = door.getsockname()[1]
-        if has_agent:
+    with kept_port() as port, socket.socket() as door:
+        if has_agent:  # else the first rank has the store, at this port
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind(("127.0.0.1", port))
             door.listen()
-        else:  # the first rank has the store, at this port
-            door.close()
         children = {rank: _forked(words, faults, folder, rank, ranks, port, door, has_agent) for rank in range(ranks)}
         listen: Any = {"is_master": True, "wait_for_workers": False}
         store = has_agent and dist.TCPStore("127.0.0.1", port, master_listen_fd=os.dup(door.fileno()), **listen)

@@ -54,6 +54,22 @@ class Signalling(NamedTuple):
         setattr(self.owner, self.name, calling)
 
 
+class HeldBehind(NamedTuple):
+    """The process stops, as by Ctrl-Z, once a file of this name has been put in its place."""
+
+    name: str
+
+    def install(self) -> None:
+        replace = os.replace
+
+        def replacing(draft: Any, target: Any) -> None:
+            replace(draft, target)
+            if Path(target).name == self.name:
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+        os.replace = replacing
+
+
 Work = Sequence[str] | Callable[[], object]
 """The words of a command of `qtarget`, or a function."""
 
@@ -68,6 +84,17 @@ def started(words: Work, *signals: Signalling, folder: Path) -> int:
     child = os.fork()
     if child == 0:
         run_and_exit(words, signals, folder / "stdout.txt", folder / "stderr.txt")
+    return child
+
+
+def held(words: Work, name: str, folder: Path) -> int:
+    """Start a command that is held once a file is there: it cannot end before it is looked at, however long that takes.
+
+    SIGCONT lets it go on.
+    """
+    child = started(words, HeldBehind(name), folder=folder)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), (folder / "stderr.txt").read_text("utf-8")
     return child
 
 

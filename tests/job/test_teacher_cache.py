@@ -12,7 +12,7 @@ import pytest
 from job.command import run as command
 from job.directories import write_rows
 from job.launched import launched
-from job.stopped import end_of, started
+from job.stopped import end_of, held, started
 from tiny_models import sentence
 
 from qtarget.job.config.flags import RunArguments
@@ -43,10 +43,12 @@ def many_rows(folder: Path, count: int = 200) -> None:
     )
 
 
-def wait_for(path: Path, child: int) -> None:
-    while not path.exists():
-        assert os.waitpid(child, os.WNOHANG) == (0, 0)
-        time.sleep(0.002)
+def wait_until_it_waits(run: int, folder: Path) -> None:
+    """Until a run says that it waits for a shard."""
+    log = folder / "out" / "train.log"
+    while not (log.exists() and "Waiting for shard-" in log.read_text("utf-8")):
+        assert os.waitpid(run, os.WNOHANG) == (0, 0)
+        time.sleep(0.01)
 
 
 def test_training_from_a_whole_cache_is_training_from_the_live_teacher(here, finished, capsys):
@@ -117,8 +119,7 @@ def test_a_method_that_reads_the_label_only_gets_no_more(here, capsys):
 @pytest.mark.failure_case(1)
 def test_killed_and_started_again_it_goes_on(here, capsys):
     many_rows(here, 100)
-    child = started((*WRITE, *SMALL), folder=here)
-    wait_for(here / "cache" / "shard-00003.json", child)
+    child = held((*WRITE, *SMALL), "shard-00003.json", here)
     os.kill(child, signal.SIGKILL)
     assert end_of(child, here).code == -signal.SIGKILL
     done = sorted((here / "cache").glob("shard-*.json"))
@@ -138,9 +139,9 @@ def test_killed_and_started_again_it_goes_on(here, capsys):
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
 def test_stopped_by_the_user_it_says_what_stays(here, number, code, name):
     many_rows(here)
-    child = started((*WRITE, *SMALL), folder=here)
-    wait_for(here / "cache" / "shard-00003.json", child)
+    child = held((*WRITE, *SMALL), "shard-00003.json", here)
     os.kill(child, number)
+    os.kill(child, signal.SIGCONT)
     returned, _, err = end_of(child, here)
     done = len(list((here / "cache").glob("shard-*.json")))
     assert returned == code, err
@@ -184,12 +185,11 @@ FOLLOW += ("--train-sampling-strategy", "sequential", "--train-dataset", "many.j
 
 def test_a_run_begins_on_what_is_there_and_ends_as_if_all_had_been(here, capsys):
     many_rows(here, 100)
-    writer = started((*WRITE, *SMALL, *BY_MASS), folder=here)
-    wait_for(here / "cache" / "shard-00003.json", writer)
+    writer = held((*WRITE, *SMALL, *BY_MASS), "shard-00003.json", here)
     os.kill(writer, signal.SIGKILL)
     assert end_of(writer, here).code == -signal.SIGKILL
     run = started((*FOLLOW, "--eval-strategy", "no"), folder=here)
-    time.sleep(1)
+    wait_until_it_waits(run, here)
     assert command(capsys, *WRITE, *SMALL, *BY_MASS).code == 0
     ended = end_of(run, here)
     assert ended.code == 0, ended
@@ -200,8 +200,7 @@ def test_a_run_begins_on_what_is_there_and_ends_as_if_all_had_been(here, capsys)
 
 def test_nobody_writes_on_and_the_run_says_so(here, capsys):
     many_rows(here, 100)
-    writer = started((*WRITE, *SMALL), folder=here)
-    wait_for(here / "cache" / "shard-00003.json", writer)
+    writer = held((*WRITE, *SMALL), "shard-00003.json", here)
     os.kill(writer, signal.SIGKILL)
     end_of(writer, here)
     said = command(capsys, *FOLLOW, "--teacher-timeout", "0.3")

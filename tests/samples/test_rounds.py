@@ -6,15 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 from job.command import run as command
 from job.directories import write_rows
+from job.gates import Gate
 from job.stopped import Signalling, ended
 from safetensors.torch import load_file, save_file
 from samples.drawn import lab_rows, rows_in, write_config
@@ -155,28 +153,21 @@ def test_rounds_that_were_killed_at_each_stage_end_in_the_same_bits(here, capsys
 @pytest.mark.skipif(os.name != "posix", reason="kills processes")
 def test_a_killed_run_leaves_its_command_to_the_orphan_and_then_goes_on(here):
     """With real processes: the rounds are killed while their training runs on."""
-    write_config(here, max_steps=40, rounds=1)
+    write_config(here, rounds=1)
+    gate = Gate(here / "gates")
     words = [sys.executable, "-m", "qtarget", "train", "config.yaml", "--output-dir", "real"]
-    rounds = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    orphan = _child(psutil.Process(rounds.pid), "train")
-    rounds.kill()
-    rounds.wait()
-    assert orphan.is_running()
-    done = subprocess.run(words, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    assert "waiting for its end" in done.stdout
+    rounds = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=gate.environment)
+    with gate.reached(rounds) as orphan:
+        rounds.kill()
+        rounds.wait()
+        assert orphan.is_running()
+        again = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
+        said = next((line for line in again.stdout if "waiting for its end" in line), None)
+    rest, _ = again.communicate()
+    assert again.returncode == 0, rest
+    assert said is not None, rest
     assert (here / "real/round-1/log.txt").read_text().count("$ qtarget train") == 1
     assert (here / "real/round-1/model/model.safetensors").is_file()
-
-
-def _child(parent: psutil.Process, word: str) -> psutil.Process:
-    for _ in range(2400):
-        for child in parent.children(recursive=True):
-            with suppress(psutil.Error):  # it has ended
-                if word in child.cmdline():
-                    return child
-        time.sleep(0.05)
-    raise AssertionError(f"no {word} was started")
 
 
 def test_a_round_in_which_nothing_is_kept_says_so(here, capsys):

@@ -5,12 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 from job.command import run as command
+from job.gates import Gate
 from job.stopped import Signalling, end_of, started
 from search.searched import ASKED, SPACE, results_of, write_file
 
@@ -59,7 +58,7 @@ def test_a_search_that_is_told_to_stop_waits_until_its_commands_have_ended(short
 
     def slow_to_end(words, log, around):
         os.kill(os.getpid(), signal.SIGTERM)  # of the search, which runs this in a thread
-        for _ in range(600):
+        for _ in range(6000):
             if around.is_stopped():
                 time.sleep(1)
                 (short / "ended").touch()
@@ -93,16 +92,18 @@ def test_two_searches_at_once_share_the_runs(short, folder_state):
 
 def test_a_killed_search_leaves_its_run_to_the_orphan_and_then_goes_on(short, folder_state):
     """With real processes: the search is killed while its training runs on."""
-    write_file(short / "short.yaml", {**SHORT, "rungs": 1, "steps": 30, "arms": [{"method": "sft"}]})
+    write_file(short / "short.yaml", {**SHORT, "rungs": 1, "steps": 2, "arms": [{"method": "sft"}]})
     words = [sys.executable, "-m", "qtarget", *SEARCH, "--out", "real"]
-    search = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    orphan = _training_of(psutil.Process(search.pid))
-    search.kill()
-    search.wait()
-    assert orphan.is_running()
-    done = subprocess.run(words, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    assert not orphan.is_running()
+    gate = Gate(short / "gates")
+    search = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=gate.environment)
+    with gate.reached(search) as orphan:
+        search.kill()
+        search.wait()
+        assert orphan.is_running()
+        again = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+    _, said = again.communicate()
+    assert again.returncode == 0, said
+    orphan.wait(300)
     failed = [path for path in (short / "real").rglob("result.json") if '"failed": ""' not in path.read_text()]
     assert failed == []
     first = (short / "real" / "arms" / "01-sft" / "rung-1" / "log.txt").read_text()
@@ -116,8 +117,10 @@ def test_a_training_that_is_killed_is_no_failed_arm_and_the_same_command_runs_it
     """With real processes: kill -9 of the training alone, as the system does where memory is short."""
     write_file(short / "short.yaml", {**SHORT, "rungs": 1, "steps": 2, "arms": [{"method": "sft"}]})
     words = [sys.executable, "-m", "qtarget", *SEARCH, "--out", "real", *launch]
-    search = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
-    _training_of(psutil.Process(search.pid)).kill()
+    gate, output = Gate(short / "gates"), {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    search = subprocess.Popen(words, **output, encoding="utf-8", env=gate.environment)
+    with gate.reached(search) as training:
+        training.kill()
     _, said = search.communicate()
     assert search.returncode == 1
     assert "was killed by SIGKILL (out of memory?)" in said
@@ -143,14 +146,3 @@ def test_the_other_arms_are_done_before_a_search_ends_by_a_killed_one(short, cap
     assert [path.parts[-3] for path in (short / "s").rglob("result.json")] == ["02-target-sft"]
     assert command(capsys, *SEARCH, "--out", "s").code == 0
     assert [each["failed"] for each in results_of(short / "s")["arms"]] == ["", ""]
-
-
-def _training_of(search: psutil.Process) -> psutil.Process:
-    """The first training that a search starts."""
-    for _ in range(1200):
-        for child in search.children(recursive=True):
-            with suppress(psutil.Error):  # it has ended
-                if "train" in child.cmdline() and LAUNCHER[2] not in child.cmdline():
-                    return child
-        time.sleep(0.05)
-    raise AssertionError("no training was started")

@@ -1,6 +1,7 @@
 """A teacher's server as a process of its own, over loopback; and small servers that answer nonsense."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import tiny_models
 
-START_S = 120
+START_S = 600
 
 
 def saved_teacher(folder: Path, seed: int = 1) -> Path:
@@ -44,25 +45,23 @@ def serving(folder: Path, *options: str, port: int = 0, secret: str = "") -> Ite
     """A server that is up until the end of the block, if it was not killed before."""
     env = {**os.environ, "QTARGET_TEACHER_TOKEN": secret, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "qtarget", "teacher", "serve", str(folder), "--port", str(port), *options]
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, env=env, stdout=said, stderr=subprocess.STDOUT)
+    with tempfile.NamedTemporaryFile() as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
         try:
-            yield Serving(process, _address(process, said))
+            yield Serving(process, _address(process, Path(log.name)))
         finally:
             process.kill()
             process.wait()
 
 
-def _address(process: subprocess.Popen, said) -> str:
-    for _ in range(START_S * 10):
-        said.seek(0)
-        words = said.read()
-        if "config   teacher: " in words:
-            return words.partition("config   teacher: ")[2].split()[0]
-        if process.poll() is not None:
-            break
+def _address(process: subprocess.Popen, log: Path) -> str:
+    """What the server says once it answers; read by a handle of our own, since reading moves where a handle writes."""
+    until = time.monotonic() + START_S
+    while not (line := re.search(r"^config   teacher: (\S+)\n", log.read_text("utf-8", "replace"), re.MULTILINE)):
+        if process.poll() is not None or time.monotonic() > until:
+            raise RuntimeError(f"the server did not start: {log.read_text('utf-8', 'replace')}")
         time.sleep(0.1)
-    raise RuntimeError(f"the server did not start: {words}")
+    return line[1]
 
 
 Answer = tuple[int, dict[str, str], bytes]

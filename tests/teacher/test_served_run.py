@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import tiny_models
+from kept_ports import kept_port
 from teacher.serving import Serving, saved_teacher, serving
 from train import parity
 from transformers import TrainerCallback
@@ -76,7 +77,7 @@ def test_a_worker_that_asks_changes_nothing(server, undisturbed):
 
 
 def test_a_server_killed_and_started_again_in_the_middle_of_a_run_changes_nothing(folder, undisturbed):
-    with serving(folder) as first:
+    with kept_port() as port, serving(folder, port=port) as first:
         again = Again(folder, first)
         with again:
             assert history(first.url, [AtStep(2, again.kill_and_start)]) == undisturbed
@@ -96,7 +97,7 @@ class Again:
 
     def _serve(self) -> None:
         with serving(self.folder, port=self.first.port):
-            self.over.wait(120)
+            self.over.wait(1200)
 
     def __enter__(self) -> "Again":
         return self

@@ -5,7 +5,6 @@ Each returns the largest relative deviation over the steps of a run, as plain nu
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from unittest import SkipTest
 import tiny_models
 import torch
 import trl
+from kept_ports import kept_port
 from scratch import scratch_folder
 from trl import SFTConfig, SFTTrainer
 
@@ -147,11 +147,8 @@ def _layouts(two: dict[str, Any], one: dict[str, Any]) -> dict[str, Deviation]:
 
 def launch(*arguments: str, ranks: int = 2, script: str = "two_ranks.py") -> dict[str, Any]:
     """Run a script of this folder in `ranks` processes and return what rank 0 reports."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     tests = Path(__file__).parents[1]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, kept_port() as port:
         report = Path(folder) / "report.json"
         env = {
             **os.environ,
@@ -162,22 +159,22 @@ def launch(*arguments: str, ranks: int = 2, script: str = "two_ranks.py") -> dic
             "PYTHONPATH": os.pathsep.join([str(tests), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         command = [sys.executable, str(tests / "train" / script), str(report), *arguments]
+        logs = [Path(folder) / f"stderr_{rank}.txt" for rank in range(ranks)]  # a pipe that nobody reads would hold one
         workers = [
             subprocess.Popen(
                 command,
                 env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
+                stderr=log.open("wb"),
             )
-            for rank in range(ranks)
+            for rank, log in enumerate(logs)
         ]
         try:
-            errors = [worker.communicate(timeout=240)[1] for worker in workers]
+            codes = [worker.wait(timeout=1200) for worker in workers]
         finally:
             for worker in workers:
                 worker.kill()
-        failed = [error for worker, error in zip(workers, errors, strict=True) if worker.returncode]
+        failed = [log.read_text("utf-8", "replace") for code, log in zip(codes, logs, strict=True) if code]
         if failed:
             raise RuntimeError("\n".join(error[-3000:] for error in failed))
         return json.loads(report.read_text())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import uvicorn
+from kept_ports import kept_port
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -21,7 +22,7 @@ from qtarget.evaluate.generators.drawing import draw, ends_of
 from qtarget.evaluate.nouns import SamplingProtocol
 
 KEY, NAME, VERSION = "sk-of-the-test", "lab-student", "0.0.1-test"
-START_S = 60
+START_S = 600
 
 
 def completions_app(folder: Path) -> Starlette:
@@ -87,12 +88,10 @@ class Server:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = Server(folder, port)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
+    with kept_port() as port:
+        server = Server(folder, port)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()

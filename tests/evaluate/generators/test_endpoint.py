@@ -40,7 +40,7 @@ def without_ids(found):
 
 
 def endpoint(url, **changes):
-    return Endpoint(str(STUDENT), url, **{"batch_size": 4, "patience": 20.0, **changes})
+    return Endpoint(str(STUDENT), url, **{"batch_size": 4, "patience": 600.0, **changes})
 
 
 def test_a_server_answers_as_the_model_in_memory_does(server, in_memory):

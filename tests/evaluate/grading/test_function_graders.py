@@ -72,12 +72,21 @@ def file(tmp_path: Path) -> Path:
 
 
 def verdicts(file: Path, function: str, *completions: str, **limits) -> list[tuple]:
-    grader = PythonGrader(str(file), function, at_once=1, **limits)
+    grader = PythonGrader(str(file), function, at_once=1, **{"seconds": 60, **limits})
     try:
-        grades = [grader.grade(QUESTION, completion) for completion in completions]
+        grades = []
+        for completion in completions:
+            grades.append(grader.grade(QUESTION, completion))
+            give_time(grader)
         return [(grade.value, grade.reason, grade.extracted, grade.note) for grade in grades]
     finally:
         grader.close()
+
+
+def give_time(grader: PythonGrader) -> None:
+    """For the next answers of one that has a second: it is enough to hang, and not to answer on a busy machine."""
+    for worker in grader.pool.pool.workers:
+        worker.seconds, worker.command[4] = 60.0, "60"
 
 
 def test_what_a_function_returns_is_the_grade(file: Path, monkeypatch: pytest.MonkeyPatch):
@@ -151,7 +160,7 @@ def test_the_fingerprint_is_of_the_code(file: Path):
 
 
 def found(gold: str, completion: str, **settings) -> tuple:
-    grader = RegexGrader(**settings)
+    grader = RegexGrader(**{"seconds": 60, **settings})
     try:
         grade = grader.grade(Question("q", "?", gold), completion)
         return grade.value, grade.reason, grade.extracted
@@ -182,8 +191,8 @@ def test_of_several_golds_one_is_enough(tmp_path: Path):
     (tmp_path / "g.py").write_text("def same(completion, gold, row):\n    return completion == gold\n", "utf-8")
     question = Question("q", "?", "5", accepted=("6", "7"), row="{}")
     graders = (
-        ExactGrader(), ContainsGrader(), NumberGrader(), RegexGrader(), MathGrader(at_once=1),
-        PythonGrader(str(tmp_path / "g.py"), "same", at_once=1),
+        ExactGrader(), ContainsGrader(), NumberGrader(), RegexGrader(seconds=60),
+        MathGrader(seconds=60, at_once=1), PythonGrader(str(tmp_path / "g.py"), "same", seconds=60, at_once=1),
     )  # fmt: skip
     for grader in graders:
         boxed = r"\boxed{%s}" if grader.name == "math" else "%s"

@@ -14,7 +14,7 @@ from qtarget.evaluate.nouns import Grade
 @pytest.fixture(scope="module")
 def mathematics() -> Iterator[MathGrader]:
     """One worker for all: it parses faster what is like what it parsed before."""
-    grader = MathGrader(seconds=30, at_once=1)
+    grader = MathGrader(seconds=60, at_once=1)
     yield grader
     grader.close()
 

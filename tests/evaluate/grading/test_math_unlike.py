@@ -34,7 +34,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def grader():
-    made = MathGrader(at_once=1)
+    made = MathGrader(seconds=60, at_once=1)
     yield made
     made.close()
 

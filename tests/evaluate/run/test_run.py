@@ -2,16 +2,15 @@
 
 import io
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
-import torch
 from evaluate.generators.cases import STUDENT, TEACHER
+from job.stopped import Signalling, end_of, started
 from rich.console import Console
 
 from qtarget.cli.main import main
@@ -26,7 +25,7 @@ from qtarget.evaluate.run.plan import EvaluationPlan
 from qtarget.evaluate.run.progress_display import Pace, ProgressDisplay
 from qtarget.evaluate.run.results import average_of
 from qtarget.evaluate.run.view import results_view
-from qtarget.evaluate.store import load_answers, read_records, write_records
+from qtarget.evaluate.store import Appender, load_answers, read_records, write_records
 from qtarget.outcomes import Interruption
 
 TASK = "lab-weak-operator"
@@ -90,28 +89,17 @@ def test_the_results_are_those_of_the_records(finished):
     assert [len(own) for own in answers.records] == [K] * QUESTIONS
 
 
-def _child(made: EvaluationPlan) -> None:
-    torch.set_num_threads(1)
-    run_evaluation(made)
-
-
 @pytest.mark.failure_case(1)
 @pytest.mark.parametrize("moment", [1, 30, 80])
 def test_killed_at_any_moment_a_run_goes_on_to_the_same_records_and_draws_none_twice(finished, tmp_path, moment):
-    """A real process, killed by -9 as soon as so many samples are on disk."""
-    process = multiprocessing.get_context("fork").Process(target=_child, args=(plan(tmp_path),))
-    process.start()
-    path = samples(tmp_path)
-    while not path.is_file() or path.read_bytes().count(b"\n") < moment:
-        assert process.is_alive() or path.is_file()
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    """A real process, killed by -9 once so many samples are on disk."""
+    work, path = partial(run_evaluation, plan(tmp_path)), samples(tmp_path)
+    killed = end_of(started(work, Signalling(Appender, "append", moment, signal.SIGKILL), folder=tmp_path), tmp_path)
+    assert killed.code == -signal.SIGKILL, killed.err
     there = [
         json.loads(line)["completion"] for line in path.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"
     ]
-    assert moment <= len(there) < K * QUESTIONS
+    assert len(there) == moment
     counted = Counted()
     run_evaluation(plan(tmp_path), counted)
     assert counted.drawn == K * QUESTIONS - len(there)

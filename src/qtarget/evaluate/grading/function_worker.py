@@ -29,9 +29,16 @@ def main(memory_bytes: int, seconds: float, file: str, function: str) -> None:
     print(json.dumps({"ready": not why, "why": why}), file=replies, flush=True)
     _limit(memory_bytes)
     for line in sys.stdin:
-        if hasattr(signal, "alarm"):  # where the parent, which would kill it, is gone
-            signal.alarm(math.ceil(seconds) + 5)
-        print(json.dumps(_reply(call, json.loads(line))), file=replies, flush=True)
+        _alarm(seconds)
+        reply = _reply(call, json.loads(line))
+        _alarm(None)
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+def _alarm(seconds: float | None) -> None:
+    """End by itself over an answer where the parent, which would kill it, is gone; None where no answer is in hand."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(0 if seconds is None else math.ceil(seconds) + 5)
 
 
 def _loaded(file: Path, function: str) -> tuple[Callable[..., Any], str]:

@@ -58,6 +58,7 @@ def main(memory_bytes: int, seconds: float) -> None:
     for line in sys.stdin:
         _alarm(seconds)
         reply = compare_expressions(**json.loads(line))
+        _alarm(None)
         if _peak_bytes() > memory_bytes / 2:  # somewhere inside, a MemoryError may have become "not equal"
             reply = OUT_OF_LIMITS
         print(json.dumps(reply), file=replies, flush=True)
@@ -210,10 +211,10 @@ def _limit(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
 
 
-def _alarm(seconds: float) -> None:
-    """End by itself where the parent, which would kill it, is gone."""
+def _alarm(seconds: float | None) -> None:
+    """End by itself over an answer where the parent, which would kill it, is gone; None where no answer is in hand."""
     if hasattr(signal, "alarm"):
-        signal.alarm(math.ceil(seconds) + 5)
+        signal.alarm(0 if seconds is None else math.ceil(seconds) + 5)
 
 
 def _peak_bytes() -> int:
