@@ -91,17 +91,27 @@ def test_two_searches_at_once_share_the_runs(short, folder_state):
     assert [log.read_text().count("$ train") for log in logs] == [1] * 6
 
 
-def test_a_killed_search_leaves_its_run_to_the_orphan_and_then_goes_on(short, folder_state):
-    """With real processes: the search is killed while its training runs on."""
+@pytest.mark.parametrize("launch", [(), ("--launch", " ".join(LAUNCHER))], ids=["by itself", "launched"])
+def test_a_killed_search_leaves_its_run_to_the_orphan_and_then_goes_on(short, folder_state, launch):
+    """With real processes: the search is killed, and its launcher, while its training runs on."""
     write_file(short / "short.yaml", {**SHORT, "rungs": 1, "steps": 30, "arms": [{"method": "sft"}]})
-    words = [sys.executable, "-m", "qtarget", *SEARCH, "--out", "real"]
+    words = [sys.executable, "-m", "qtarget", *SEARCH, "--out", "real", *launch]
     search = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     orphan = _training_of(psutil.Process(search.pid))
+    assert orphan is not None
+    launcher = orphan.parent()
     search.kill()
     search.wait()
-    assert orphan.is_running()
-    done = subprocess.run(words, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
+    if launch:
+        launcher.kill()
+    orphan.suspend()
+    with (short / "said.txt").open("wb") as said:
+        again = subprocess.Popen(words, stdout=said, stderr=said)
+    while "waiting for its end" not in (text := (short / "said.txt").read_text()):
+        assert again.poll() is None, text
+        assert _training_of(psutil.Process(again.pid), seconds=0.1) is None
+    orphan.resume()
+    assert again.wait() == 0, (short / "said.txt").read_text()
     assert not orphan.is_running()
     failed = [path for path in (short / "real").rglob("result.json") if '"failed": ""' not in path.read_text()]
     assert failed == []
@@ -117,7 +127,9 @@ def test_a_training_that_is_killed_is_no_failed_arm_and_the_same_command_runs_it
     write_file(short / "short.yaml", {**SHORT, "rungs": 1, "steps": 2, "arms": [{"method": "sft"}]})
     words = [sys.executable, "-m", "qtarget", *SEARCH, "--out", "real", *launch]
     search = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
-    _training_of(psutil.Process(search.pid)).kill()
+    training = _training_of(psutil.Process(search.pid))
+    assert training is not None
+    training.kill()
     _, said = search.communicate()
     assert search.returncode == 1
     assert "was killed by SIGKILL (out of memory?)" in said
@@ -145,12 +157,12 @@ def test_the_other_arms_are_done_before_a_search_ends_by_a_killed_one(short, cap
     assert [each["failed"] for each in results_of(short / "s")["arms"]] == ["", ""]
 
 
-def _training_of(search: psutil.Process) -> psutil.Process:
-    """The first training that a search starts."""
-    for _ in range(1200):
+def _training_of(search: psutil.Process, seconds: float = 60) -> psutil.Process | None:
+    """The first training that a search starts within some seconds; None where it starts none."""
+    for _ in range(round(20 * seconds)):
         for child in search.children(recursive=True):
             with suppress(psutil.Error):  # it has ended
                 if "train" in child.cmdline() and LAUNCHER[2] not in child.cmdline():
                     return child
         time.sleep(0.05)
-    raise AssertionError("no training was started")
+    return None

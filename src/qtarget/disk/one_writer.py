@@ -1,6 +1,7 @@
 """A folder that one process at a time may write to."""
 
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -65,6 +66,17 @@ def locked_for_a_moment(folder: Path, patience: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def remove_unwritten(folder: Path) -> None:
+    """Delete a folder with all that is in it, where it is there and no process writes into it.
+
+    Raises:
+        SecondWriterError: a process does; names it.
+    """
+    if folder.is_dir():
+        with locked_for_a_moment(folder, 0.0):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _locked(folder: Path, patience: float) -> BaseFileLock:
