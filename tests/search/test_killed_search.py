@@ -90,20 +90,27 @@ def test_two_searches_at_once_share_the_runs(short, folder_state):
     assert [log.read_text().count("$ train") for log in logs] == [1] * 6
 
 
-def test_a_killed_search_leaves_its_run_to_the_orphan_and_then_goes_on(short, folder_state):
-    """With real processes: the search is killed while its training runs on."""
+@pytest.mark.parametrize("launch", [(), ("--launch", " ".join(LAUNCHER))], ids=["by itself", "launched"])
+def test_a_killed_search_leaves_its_run_to_the_orphan_and_then_goes_on(short, folder_state, launch):
+    """With real processes: the search is killed, and its launcher, while its training runs on."""
     write_file(short / "short.yaml", {**SHORT, "rungs": 1, "steps": 2, "arms": [{"method": "sft"}]})
-    words = [sys.executable, "-m", "qtarget", *SEARCH, "--out", "real"]
-    gate = Gate(short / "gates")
+    words = [sys.executable, "-m", "qtarget", *SEARCH, "--out", "real", *launch]
+    gate, report = Gate(short / "gates"), short / "said.txt"
     search = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=gate.environment)
     with gate.reached(search) as orphan:
+        launcher = orphan.parent()
         search.kill()
         search.wait()
+        if launch:
+            launcher.kill()
         assert orphan.is_running()
-        again = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
-    _, said = again.communicate()
-    assert again.returncode == 0, said
-    orphan.wait(300)
+        with report.open("wb") as said:
+            again = subprocess.Popen(words, stdout=said, stderr=said)
+        while "waiting for its end" not in (text := report.read_text()):
+            assert again.poll() is None, text
+            time.sleep(0.05)
+    assert again.wait() == 0, report.read_text()
+    assert not orphan.is_running()
     failed = [path for path in (short / "real").rglob("result.json") if '"failed": ""' not in path.read_text()]
     assert failed == []
     first = (short / "real" / "arms" / "01-sft" / "rung-1" / "log.txt").read_text()

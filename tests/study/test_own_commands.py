@@ -2,9 +2,13 @@
 tells of."""
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
+from qtarget.disk.inherited_lock import inherited_lock
 from qtarget.study.own_commands import CommandSurroundings, FailedCommandError, run_qtarget
 
 ENDS = {
@@ -61,3 +65,33 @@ def test_what_a_launcher_says_of_its_process_is_read(tmp_path, case: str):
     assert (ended.value.last, ended.value.is_told) == (last, is_told)
     assert (ended.value.signal is not None) == ("killed" in last)
     assert "Traceback" not in str(ended.value)
+
+
+WAITING = """
+import os, sys, time
+from pathlib import Path
+Path(sys.argv[1], f"pid-{os.getpid()}").touch()
+time.sleep(120)
+"""
+
+
+@pytest.mark.parametrize(("program", "ranks"), [(ACCELERATE, 1), (TORCHRUN, 2)], ids=["accelerate", "two ranks"])
+def test_what_a_launcher_that_was_killed_had_started_holds_the_lock_until_it_ends(tmp_path, program, ranks: int):
+    """Real launchers, which close all open files but standard input, output and error."""
+    (tmp_path / "child.py").write_text(WAITING)
+    with inherited_lock(tmp_path / "lock") as lock, ThreadPoolExecutor(1) as pool:
+        around = CommandSurroundings((*program, str(tmp_path / "child.py")), is_launched=True, lock=lock)
+        ending = pool.submit(run_qtarget, [str(tmp_path)], tmp_path / "log.txt", around)
+        while len(started := list(tmp_path.glob("pid-*"))) < ranks and not ending.done():
+            time.sleep(0.1)
+        children = [psutil.Process(int(path.name.removeprefix("pid-"))) for path in started]
+        children[0].parent().kill()
+        with pytest.raises(FailedCommandError, match="SIGKILL"):
+            ending.result()
+    for child in children:
+        with inherited_lock(tmp_path / "lock") as second:
+            assert second is None
+        child.kill()
+        psutil.wait_procs([child], timeout=10)
+    with inherited_lock(tmp_path / "lock") as second:
+        assert second is not None

@@ -6,7 +6,10 @@ import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -492,6 +495,37 @@ def test_commands_of_other_threads_end_with_the_study(tmp_path):
         list(conducted(units, read_protocol("whole"), conduct, 2, may_begin, stop))
     assert time.monotonic() - began < 60
     assert "sleep" not in [child.name() for child in psutil.Process().children(recursive=True)]
+
+
+def test_a_killed_study_leaves_its_training_to_the_orphan(study, tmp_path):
+    """With real processes: a second start waits while a training that the first one began still runs."""
+    words = [sys.executable, "-m", "qtarget", "study-real", "--protocol", str(protocol_file(tmp_path))]
+    words += ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    words += ["--model", f"tiny/student={study.weights['tiny/student']}"]
+    first = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (orphan := _training_of(first)):
+        assert first.poll() is None
+    first.kill()
+    first.wait()
+    orphan.suspend()
+    with (tmp_path / "said.txt").open("wb") as said:
+        second = psutil.Popen(words, stdout=said, stderr=said)
+    try:
+        while "waiting for its end" not in (text := (tmp_path / "said.txt").read_text()):
+            assert second.poll() is None, text
+            assert not _training_of(second)
+            time.sleep(0.1)
+    finally:
+        second.kill()
+        orphan.kill()
+
+
+def _training_of(study: psutil.Process) -> psutil.Process | None:
+    for child in study.children():
+        with suppress(psutil.Error):  # it has ended
+            if "train" in child.cmdline():
+                return child
+    return None
 
 
 def test_two_units_at_once_give_what_one_at_a_time_gives(study, tmp_path):

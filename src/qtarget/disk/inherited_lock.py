@@ -1,8 +1,11 @@
-"""A lock that a process shares with the commands it starts: killed, it leaves a file locked until they have ended."""
+"""A lock that a process shares with the commands it starts: killed, it leaves a file locked until they have ended.
+
+A command takes the file's handle as its standard input. Of all open files that is the one which launchers, such as
+accelerate's and torch's, pass on to the processes that they start, while they close any other."""
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +18,7 @@ def inherited_lock(path: Path) -> Iterator[int | None]:
     ended, however they end; on a file system that other machines share, where that one keeps locks between machines.
 
     Yields:
-        The file's handle, for `subprocess.Popen(pass_fds=...)`; None where another process holds the lock.
+        The file's handle, for `subprocess.Popen(stdin=...)`; None where another process holds the lock.
     """
     import fcntl
 
@@ -32,11 +35,24 @@ def inherited_lock(path: Path) -> Iterator[int | None]:
 
 
 @contextmanager
-def awaited_lock(path: Path) -> Iterator[int]:
-    """The same, once nobody else holds it."""
+def awaited_lock(path: Path, say: Callable[[str], None]) -> Iterator[int]:
+    """The same, once nobody else holds it.
+
+    Args:
+        say: told once, where it has to be waited for.
+    """
+    is_told = False
     while True:
         with inherited_lock(path) as handle:
             if handle is not None:
                 yield handle
                 return
+        if not is_told:
+            say(waiting_words(path.parent))
+            is_told = True
         time.sleep(WAIT_SECONDS)
+
+
+def waiting_words(folder: Path) -> str:
+    """What is said while another process holds a folder's lock."""
+    return f"another process works in {folder}, perhaps a command of one that was killed; waiting for its end"

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -70,6 +71,17 @@ def locked_for_a_moment(folder: Path, patience: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def remove_unwritten(folder: Path) -> None:
+    """Delete a folder with all that is in it, where it is there and no process writes into it.
+
+    Raises:
+        SecondWriterError: a process does; names it.
+    """
+    if folder.is_dir():
+        with locked_for_a_moment(folder, 0.0):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _locked(folder: Path, patience: float) -> BaseFileLock:

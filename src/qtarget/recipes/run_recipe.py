@@ -1,7 +1,6 @@
 """A recipe from beginning to end: every arm trained and evaluated, one table. Finished parts are not repeated."""
 
 import gc
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from transformers import PrinterCallback
 from qtarget.data.user_files.yaml_file import read_yaml
 from qtarget.disk.files import read_json_object, reading_fields, write_digested_json
 from qtarget.disk.held_folders import check_not_replaced
-from qtarget.disk.one_writer import one_writer
+from qtarget.disk.one_writer import one_writer, remove_unwritten
 from qtarget.disk.seal import SEAL, file_damage, read_seal
 from qtarget.evaluate.run.conduct import run_evaluation
 from qtarget.evaluate.run.plan import EvaluationPlan
@@ -230,7 +229,7 @@ def _choose_start(job: Job) -> None:
             "another `--out`."
         )
     else:
-        shutil.rmtree(job.output, ignore_errors=True)
+        remove_unwritten(job.output)
 
 
 def _save(recipe: Recipe, scores: Sequence[RecipeScore], options: RunOptions, home: Path) -> list[RecipeScore]:

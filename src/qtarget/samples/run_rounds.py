@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from qtarget.disk.files import replace_text, write_digested_json
-from qtarget.disk.inherited_lock import awaited_lock, inherited_lock
+from qtarget.disk.inherited_lock import awaited_lock
+from qtarget.disk.one_writer import remove_unwritten
 from qtarget.disk.seal import SEAL
 from qtarget.job.config.checked_job import Job
 from qtarget.job.config.read_job import job_of
@@ -95,10 +96,10 @@ def conduct_rounds(job: Job, plan: dict[str, Any], say: PrintLine = lambda line:
     for note in own_word_notes(job.method, job.sampling.kept):
         say(f"note: {note}.")
     records: list[RoundRecord] = []
-    with _locked_rounds(job, plan, say) as handle:
+    with _locked_rounds(job, plan, say) as lock:
         try:
             for number in range(1, job.rounds.number + 1):
-                records.append(_Round(job, _place(job, number), handle, say).run())
+                records.append(_Round(job, _place(job, number), lock, say).run())
                 _write_outcome(job.output, records)
         except KeyboardInterrupt as stopped:
             where = f"in round {len(records) + 1} of {job.rounds.number}"
@@ -112,16 +113,11 @@ def _locked_rounds(job: Job, plan: dict[str, Any], say: PrintLine) -> Iterator[i
     """Hold the lock of the rounds, and yield its handle for their commands: a command of rounds that were killed may
     still run, holds the lock, and is waited for."""
     job.output.mkdir(parents=True, exist_ok=True)
-    lock = job.output / ROUNDS_LOCK
-    with inherited_lock(lock) as free:
-        is_free = free is not None
-    if not is_free:
-        say(f"another process works in {job.output}, perhaps a command of rounds that were killed; waiting for its end")
-    with awaited_lock(lock) as handle:
+    with awaited_lock(job.output / ROUNDS_LOCK, say) as lock:
         if not (job.output / ROUNDS_PLAN).is_file():
             write_digested_json(job.output / ROUNDS_PLAN, plan)
         check_folder_of_rounds(job, plan)
-        yield handle
+        yield lock
 
 
 def _place(job: Job, number: int) -> RoundPlace:
@@ -132,9 +128,9 @@ def _place(job: Job, number: int) -> RoundPlace:
 class _Round:
     """One round under way."""
 
-    def __init__(self, job: Job, place: RoundPlace, handle: int, say: PrintLine) -> None:
+    def __init__(self, job: Job, place: RoundPlace, lock: int, say: PrintLine) -> None:
         self.job, self.place, self.say = job, place, say
-        self.around = CommandSurroundings(handles=(handle,))
+        self.around = CommandSurroundings(lock=lock)
 
     def run(self) -> RoundRecord:
         place = self.place
@@ -161,7 +157,7 @@ class _Round:
         if student.is_dir() and last_checkpoint(student) is not None:
             words.append("--resume-from-checkpoint")
         else:
-            shutil.rmtree(student, ignore_errors=True)
+            remove_unwritten(student)
         self._tell(f"training from {self.place.beginning}")
         assert self.job.rounds is not None
         launch = self.job.rounds.launch

@@ -1,15 +1,17 @@
 """Runs of a search beside one another: by threads here, and by other processes of the same command, also elsewhere.
 
-Whoever begins a run locks a file in its folder, and the commands that it starts hold that lock too. So after kill -9 a
-run is taken up when its orphan has ended, and never by two at once. Nobody begins a run that has a result.
+Whoever begins a run locks a file in its folder, and the commands that it starts hold that lock too, behind a launcher
+as well. So after kill -9 a run is taken up when its orphan has ended, and never by two at once. Nobody begins a run
+that has a result.
 """
 
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 
-from qtarget.disk.inherited_lock import inherited_lock
+from qtarget.disk.inherited_lock import inherited_lock, waiting_words
 from qtarget.search.search_plan import Search
 from qtarget.search.search_runs import RunPlace, RunResult, SearchRun, conduct_search_run, read_result
 from qtarget.study.own_commands import CommandSurroundings, FailedCommandError
@@ -18,19 +20,21 @@ LOCK_NAME_OF_RUN = ".running"
 LOOK_SECONDS = 0.5
 """Between two looks at runs that others do."""
 OnResult = Callable[[SearchRun, RunResult], None]
+Say = Callable[[str], None]
 
 
-def all_results(runs: Sequence[SearchRun], search: Search, on_result: OnResult) -> dict[SearchRun, RunResult]:
+def all_results(runs: Sequence[SearchRun], search: Search, on_result: OnResult, say: Say) -> dict[SearchRun, RunResult]:
     """The results of all runs, in their order, after those without one have been done.
 
     Args:
         on_result: told of each run that is done now, by whomever.
+        say: told once, where runs of others are waited for.
 
     Raises:
         KeyboardInterrupt: after its commands were told to end.
         ValueError: a damaged result; or a command was killed, told once all other runs are done.
     """
-    pool = _Pool(runs, search, on_result)
+    pool = _Pool(runs, search, on_result, say)
     count = max(1, min(search.workers, len(pool.waiting)))
     workers = ThreadPoolExecutor(count)
     try:
@@ -54,12 +58,14 @@ def all_results(runs: Sequence[SearchRun], search: Search, on_result: OnResult) 
 class _Pool:
     """Runs that wait, and results that are there."""
 
-    def __init__(self, runs: Sequence[SearchRun], search: Search, on_result: OnResult) -> None:
-        self.search, self.on_result = search, on_result
+    def __init__(self, runs: Sequence[SearchRun], search: Search, on_result: OnResult, say: Say) -> None:
+        self.search, self.on_result, self.say = search, on_result, say
         self.results: dict[SearchRun, RunResult] = {}
         self.errors: list[BaseException] = []
         self.killed: dict[SearchRun, FailedCommandError] = {}
         self.stop, self._lock, self._taken = threading.Event(), threading.Lock(), set[SearchRun]()
+        self._of_others: Path | None = None
+        self._is_told = False
         for run in runs:
             if (result := read_result(run, search)) is not None:
                 self.results[run] = result
@@ -70,10 +76,18 @@ class _Pool:
         try:
             while not self.stop.is_set() and (left := self._left()):
                 if not any(self._try(run, place) for run in left):
+                    self._tell_waiting()
                     self.stop.wait(LOOK_SECONDS)
         except BaseException as error:
             self.errors.append(error)
             self.stop.set()
+
+    def _tell_waiting(self) -> None:
+        """Say that runs are waited for which another process does: once."""
+        with self._lock:
+            if self._of_others is not None and not self._is_told:
+                self._is_told = True
+                self.say(waiting_words(self._of_others))
 
     def _left(self) -> list[SearchRun]:
         return [run for run in self.waiting if run not in self.results and run not in self.killed]
@@ -110,13 +124,14 @@ class _Pool:
     def _do(self, run: SearchRun, place: int) -> bool:
         home = self.search.out / run.place
         home.mkdir(parents=True, exist_ok=True)
-        with inherited_lock(home / LOCK_NAME_OF_RUN) as handle:
-            if handle is None:
+        with inherited_lock(home / LOCK_NAME_OF_RUN) as lock:
+            if lock is None:
+                self._of_others = home
                 return False
             if self._done_by_others(run):
                 return True
             around = CommandSurroundings(
-                environment=_environment(place, self.search), handles=(handle,), is_stopped=self.stop.is_set
+                environment=_environment(place, self.search), lock=lock, is_stopped=self.stop.is_set
             )
             self._keep(run, conduct_search_run(run, RunPlace(self.search, around)))
         return True

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import psutil
@@ -17,7 +17,7 @@ from qtarget.search.dev_questions import CONFIRMATION
 from qtarget.search.drawn_arms import next_points
 from qtarget.search.picture import draw_race
 from qtarget.search.race import standings
-from qtarget.search.run_pool import all_results
+from qtarget.search.run_pool import Say, all_results
 from qtarget.search.search_outcome import (
     ArmRecord,
     SearchOutcome,
@@ -42,7 +42,6 @@ from qtarget.study.own_commands import CommandSurroundings
 SEARCH_RESULTS, SEARCH_TABLE, RACE_PICTURE, BEST_CONFIG = "results.json", "table.md", "race.png", "best.yaml"
 LONGEST_START = 60.0
 """Seconds. A command takes about as long to start as this process took until here, unless that did other things too."""
-Say = Callable[[str], None]
 
 
 def conduct_search(search: Search, say: Say = lambda line: None) -> SearchOutcome:
@@ -94,13 +93,13 @@ def words_of_time(seconds: float) -> str:
 def _prepare(search: Search, say: Say) -> None:
     """The plan and the caches on disk; of several processes one does it, and the others wait."""
     search.out.mkdir(parents=True, exist_ok=True)
-    with awaited_lock(search.out / ".preparing") as handle:
+    with awaited_lock(search.out / ".preparing", say) as lock:
         write_plan(search)
         for number, cache in enumerate(search.caches, 1):
             done = search.out / "caches" / f"{number}.done"
             if not done.is_file():
                 say(f"asking the teacher once for all arms: {cache.folders[0]}")
-                write_shared_cache(cache, search.out / "caches" / "log.txt", CommandSurroundings(handles=(handle,)))
+                write_shared_cache(cache, search.out / "caches" / "log.txt", CommandSurroundings(lock=lock))
                 replace_text(done, "")
 
 
@@ -210,7 +209,7 @@ class _Race:
                 "left)"
             )
 
-        results = all_results(runs, self.search, on_result)
+        results = all_results(runs, self.search, on_result, self.say)
         for run, result in results.items():
             self.seconds[run.steps] = [*self.seconds.get(run.steps, ()), result.seconds]
         return results

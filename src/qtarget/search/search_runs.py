@@ -1,7 +1,6 @@
 """One run of a search: an arm trained and scored, by `qtarget train` and `qtarget eval`, and its result on disk."""
 
 import math
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from qtarget.console import printable
 from qtarget.disk.files import read_json_object, reading_fields, write_digested_json
+from qtarget.disk.one_writer import remove_unwritten
 from qtarget.disk.seal import SEAL
 from qtarget.evaluate.compare.arms import read_arm
 from qtarget.search.arm_configs import RunLength, best_values, run_values, write_values
@@ -94,6 +94,7 @@ def conduct_search_run(run: SearchRun, at: RunPlace) -> RunResult:
 
     Raises:
         FailedCommandError: a signal ended a command, which says nothing about the arm; no result is kept.
+        SecondWriterError: a training that no search started writes into the run's folder.
     """
     search, home, started = at.search, at.search.out / run.place, time.monotonic()
     home.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ def _train(run: SearchRun, at: RunPlace) -> None:
     if (home / RUN_MODEL / SEAL).is_file() and _weights_in(home / RUN_MODEL):
         return
     for folder in (RUN_MODEL, RUN_ANSWERS):
-        shutil.rmtree(home / folder, ignore_errors=True)
+        remove_unwritten(home / folder)
     length = RunLength(run.steps, run.seed, search.space.rows, search.space.seed)
     cache = cache_names(search.caches, best_values(search.base, run.arm.keys))
     write_values(home / RUN_CONFIG, run_values(search.base, run.arm.keys, length, home / RUN_MODEL, cache))

@@ -58,14 +58,15 @@ class CommandSurroundings:
         program: the words of the command line before those of `qtarget`.
         is_launched: whether `program` is a launcher, which ends with a code of its own.
         environment: variables over those of this process.
-        handles: open files that the command holds too, and with them their locks, for as long as it lives.
+        lock: the handle of an `inherited_lock`, which the command holds too, and whatever it starts, for as long as one
+            of them lives: it is their standard input, from which nothing is read.
         is_stopped: asked all the while; once it is true, the command is told to end.
     """
 
     program: Sequence[str] = (sys.executable, "-m", "qtarget")
     is_launched: bool = False
     environment: Mapping[str, str] | None = None
-    handles: Sequence[int] = ()
+    lock: int | None = None
     is_stopped: Callable[[], bool] = lambda: False
 
 
@@ -86,7 +87,8 @@ def run_qtarget(words: Sequence[str], log: Path, around: CommandSurroundings = B
         begin = file.tell()
         environment = {**os.environ, **(around.environment or {})}
         command = [*around.program, *words]
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, pass_fds=around.handles)
+        stdin = subprocess.DEVNULL if around.lock is None else around.lock
+        process = subprocess.Popen(command, stdin=stdin, stdout=file, stderr=file, env=environment)
         try:
             status, used = _waited(process, around.is_stopped)
         except BaseException:

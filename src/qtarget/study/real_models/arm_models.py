@@ -1,7 +1,6 @@
 """The models of a setting: its teacher with its cache, and each arm's. Each is made when it is first asked for."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from qtarget.disk.files import read_json_object, replace_text, write_json
+from qtarget.disk.one_writer import remove_unwritten
 from qtarget.study.own_commands import printed_by, run_qtarget
 from qtarget.study.real_models.real_protocol import TEACHER_ARM, RealSetting
 from qtarget.study.real_models.real_study import RealStudy
@@ -30,7 +30,7 @@ def teacher_cache_facts(setting: RealSetting, study: RealStudy) -> dict[str, Any
     folder, facts = home / "cache", home / "cache.json"
     if folder.is_dir() and facts.is_file():
         return read_json_object(facts, f"delete it and {folder}")
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_unwritten(folder)
     teacher, _ = teacher_model(setting, study)
     keys = {"method": "target-sft", "eta": 0.5, "teacher": teacher, "teacher_cache": str(folder)}
     config = _write_config("cache", keys, "train", setting, study)
@@ -65,7 +65,7 @@ def _trained(
     folder, facts = home / "models" / name, home / "models" / f"{name}.json"
     if folder.is_dir() and facts.is_file():
         return str(folder), read_json_object(facts, f"delete it and {folder}")
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_unwritten(folder)
     config = _write_config(name, {**keys, "output_dir": str(folder)}, rows, setting, study)
     cost = run_qtarget(["train", str(config)], home / "log" / f"{name}.log", study.around)
     found = {"method": keys["method"], "cost": asdict(cost), **_history(folder)}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from qtarget.console import SafeConsole
+from qtarget.disk.inherited_lock import awaited_lock
 from qtarget.disk.one_writer import one_writer
 from qtarget.evaluate.compare.view import comparison_view
 from qtarget.models.loading import tokenizer_of
@@ -24,6 +26,8 @@ from qtarget.study.real_models.study_units import Unit, units_in_order
 from qtarget.study.real_models.unit_files import check_one_protocol, hold_real_protocol, read_unit, save_unit
 from qtarget.study.real_models.unit_work import conduct_unit
 from qtarget.study.real_models.unit_workers import conducted
+
+WORK_LOCK = ".running"
 
 
 def named_places(words: Sequence[str], flag: str) -> dict[str, str]:
@@ -94,7 +98,7 @@ def run_real_study(
         ValueError: as `check_study`; or a unit failed, and those before it stay.
     """
     console, began = SafeConsole(), time.monotonic()
-    with one_writer(study.results), one_writer(study.work):
+    with one_writer(study.results), _awaited_work(study, console) as lock, one_writer(study.work):
         check_study(study)
         for folder in (study.results, study.work):
             hold_real_protocol(study.protocol, folder)
@@ -109,12 +113,18 @@ def run_real_study(
             return True
 
         stop = Event()
-        stoppable = replace(study, around=CommandSurroundings(is_stopped=stop.is_set))
+        stoppable = replace(study, around=CommandSurroundings(lock=lock, is_stopped=stop.is_set))
         units = conducted(missing, study.protocol, partial(_timed, study=stoppable), workers, may_begin, stop)
         for unit, result in units:
             save_unit(unit, study.results, result)
             console.print(_ended(unit, result, is_named=workers > 1), highlight=False)
     show_real(study, console)
+
+
+def _awaited_work(study: RealStudy, console: Console) -> AbstractContextManager[int]:
+    """The lock that the study's commands hold too, once those of a study that was killed have ended."""
+    study.work.mkdir(parents=True, exist_ok=True)
+    return awaited_lock(study.work / WORK_LOCK, console.print)
 
 
 def show_real(study: RealStudy, console: Console) -> None:
