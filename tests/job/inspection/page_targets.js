@@ -1,7 +1,8 @@
-// node page_targets.js live_target.js store.json: every token's target under every method of the store, as JSON.
+// node page_targets.js store.json script.js...: every token's target under every method of the store, as JSON.
 const { readFileSync } = require("node:fs");
-require(require("node:path").resolve(process.argv[2]));
-const store = JSON.parse(readFileSync(process.argv[3], "utf8"));
+const [, , stored, ...scripts] = process.argv;
+scripts.forEach((script) => require(require("node:path").resolve(script)));
+const store = JSON.parse(readFileSync(stored, "utf8"));
 const tokens = LiveTarget.unpack(store);
 const out = { twins: LiveTarget.METHODS, targets: {} };
 for (const method of store.methods) {

@@ -16,13 +16,15 @@ from job.inspection.stored_targets import ALL, SETTINGS, from_stored
 import qtarget as qt
 from qtarget.job.inspection.html_page import page_store as page_store_module
 from qtarget.job.inspection.html_page.page_store import page_store
+from qtarget.job.inspection.html_page.target_page import LIVE_FILES
 from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
 from qtarget.job.inspection.likeliest_tokens import Keeping
 from qtarget.job.inspection.open_methods import WHY_NOT_MOVED, not_moved
 from qtarget.target.hyperparameter_words import setting_words
 
 CUT = Keeping(12, 0.9)
-CODE = str(files("qtarget.job.inspection.html_page").joinpath("live_target.js"))
+CODE = [str(files("qtarget.job.inspection.html_page").joinpath(name)) for name in LIVE_FILES]
+LOADED = "".join(f"require({json.dumps(each)}); " for each in CODE)
 
 
 @cache
@@ -46,7 +48,7 @@ def node() -> str:
 @cache
 def twins() -> list[str]:
     """Methods that the page can compute by itself; of others it shows what was measured."""
-    script = f"require({json.dumps(CODE)}); console.log(JSON.stringify(LiveTarget.METHODS))"
+    script = f"{LOADED}console.log(JSON.stringify(LiveTarget.METHODS))"
     return json.loads(subprocess.run([node(), "-e", script], capture_output=True, text=True, check=True).stdout)
 
 
@@ -64,9 +66,7 @@ WORDED = [
 
 
 def test_the_page_tells_a_setting_made_by_hand_in_the_words_of_everything_else():
-    script = (
-        f"require({json.dumps(CODE)}); console.log(JSON.stringify({json.dumps(WORDED)}.map(LiveTarget.settingWords)))"
-    )
+    script = f"{LOADED}console.log(JSON.stringify({json.dumps(WORDED)}.map(LiveTarget.settingWords)))"
     said = json.loads(subprocess.run([node(), "-e", script], capture_output=True, text=True, check=True).stdout)
     assert said == [setting_words(each) for each in WORDED]
 
@@ -102,7 +102,7 @@ def by_node(beside: str, keep: Keeping) -> tuple[dict, list[dict]]:
     for one in store["methods"]:
         looked_at.SCRATCH.joinpath("store.json").write_text(json.dumps({**store, "methods": [one]}))
         said = subprocess.run(
-            [node(), str(script), CODE, str(looked_at.SCRATCH / "store.json")],
+            [node(), str(script), str(looked_at.SCRATCH / "store.json"), *CODE],
             capture_output=True,
             text=True,
             check=True,
@@ -191,9 +191,11 @@ def test_a_method_that_the_pages_code_lacks_is_shown_as_it_was_measured(monkeypa
     store["methods"] = [each for each in store["methods"] if each["name"] == "talr"]
     assert store["methods"][0]["not_moved"] == "so"
     looked_at.SCRATCH.joinpath("measured.json").write_text(json.dumps(store))
-    script, code = Path(__file__).with_name("page_targets.js"), looked_at.SCRATCH / "without.js"
-    code.write_text(Path(CODE).read_text().replace("    talr: {", "    other: {"))
-    words = [node(), str(script), str(code), str(looked_at.SCRATCH / "measured.json")]
+    script, code = Path(__file__).with_name("page_targets.js"), looked_at.SCRATCH / "methods.js"
+    (methods,) = (each for each in CODE if Path(each).name == code.name)
+    code.write_text(Path(methods).read_text().replace("    talr: {", "    other: {"))
+    scripts = [str(code) if each == methods else each for each in CODE]
+    words = [node(), str(script), str(looked_at.SCRATCH / "measured.json"), *scripts]
     said = subprocess.run(words, capture_output=True, text=True, check=True)
     tokens = json.loads(said.stdout)["targets"]["talr"]
     for token, (q, trust, _) in zip(tokens, from_stored(made, "talr", {}), strict=True):

@@ -48,6 +48,29 @@ def test_no_row_is_scanned_where_none_of_conflict_is_taken():
     assert scanned == []
 
 
+@pytest.mark.parametrize(("rows", "scan"), [(100, 0), (100, 5), (100, 16), (70, 5), (70, 256), (1000, 1)])
+def test_as_many_rows_are_shown_as_were_asked_for_however_few_are_scanned(rows: int, scan: int):
+    """Random rows take the places of what a small scan cannot give; front rows that were drawn leave theirs as well."""
+    made = [row(n + 1, 9, 9, 10 + n % 3, END) for n in range(rows)]
+    front = 0
+    for seed in range(200):
+        chosen = choose_rows(made, 64, scan, seed, lambda each: each.number)
+        assert len({each.number for each in chosen}) == len(chosen) == 64
+        random = [each.number for each in chosen if each.why == "random"]
+        assert sum(each.why == "conflict" for each in chosen) <= scan
+        assert len(random) >= 32
+        front += sum(number <= 16 for number in random) / len(random) / 200
+    assert front == pytest.approx(16 / rows, rel=0.1, abs=0.005)  # still a fair sample
+
+
+def test_where_many_rows_learn_nothing_all_that_learn_are_shown_up_to_as_many_as_asked():
+    rows = [row(n + 1, 9, 9, *([10, END] if n % 3 == 0 else []), prompt=2) for n in range(120)]
+    for scan in (0, 3, 256):
+        chosen = choose_rows(rows, 38, scan, 3, lambda each: 0.0)
+        assert len({each.number for each in chosen}) == len(chosen) == 38
+        assert len(choose_rows(rows, 64, scan, 3, lambda each: 0.0)) == 40  # of 120 rows 40 learn
+
+
 def test_few_rows_are_all_taken_and_those_that_learn_nothing_passed_over():
     rows = [row(1, 9, 9, 9, END), row(2, 9, 9, prompt=2), row(3, 8, 8, 8, END)]
     chosen = choose_rows(rows, 64, 256, 0, lambda each: 0.0)
@@ -59,7 +82,8 @@ def test_where_all_rows_are_shown_they_stand_in_order_and_figures_are_of_all():
     assert made.findings.rows == tuple((number, "all") for number in range(1, 12))
     assert (made.findings.sample, made.findings.sample_words) == (11, "all 11 rows")
     some = inspect_trainer(looked_at.trainer(data=tiny_models.token_rows(11)), 8, 0)
-    assert some.findings.sample_words == "6 random rows"
+    assert len(some.findings.rows) == 8
+    assert some.findings.sample_words == "8 random rows"  # both rows of the front are among those drawn
 
 
 def test_a_row_has_the_number_that_errors_give_it():

@@ -13,7 +13,7 @@ from job.inspection import looked_at
 
 from qtarget.job.inspection.findings import SurestToken
 from qtarget.job.inspection.html_page import page_store as store_module
-from qtarget.job.inspection.html_page.target_page import write_target_page
+from qtarget.job.inspection.html_page.target_page import LIVE_FILES, PART_FILES, SCRIPT_FILES, write_target_page
 from qtarget.job.inspection.inspect_job import Inspection, inspect_trainer
 
 HOSTILE = ["</script><script>alert(1)</script>", "<!--<script>", "]]>", "\u2028", "{scripts}{store}", "&amp;"]
@@ -35,7 +35,7 @@ def test_only_the_pages_own_scripts_and_style_may_run(hostile, tmp_path):
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
-    assert (len(scripts), len(styles)) == (3, 1)
+    assert (len(scripts), len(styles)) == (len(SCRIPT_FILES), 1)
     named = set(re.findall(r"'sha256-[^']+'", policy))
     digests = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in (*scripts, *styles)]
     assert named == {f"'sha256-{digest}'" for digest in digests}
@@ -86,6 +86,18 @@ def test_a_page_that_holds_few_rows_has_some_of_each_reason_and_those_of_which_t
         assert len(each["texts"]) == len(row.row.ids)
     batch = made.findings.batch_rows
     assert [each["group"] for each in store.data["rows"]] == [place // batch for place in range(len(shown))]
+
+
+def test_the_pages_scripts_are_all_loaded_and_their_lines_can_be_read():
+    folder = files("qtarget.job.inspection.html_page")
+    ours = [*LIVE_FILES, *PART_FILES]
+    found = [f"{each}/{file.name}" for each in ("live", "parts") for file in folder.joinpath(each).iterdir()]
+    assert sorted(found) == sorted(ours)
+    for name in ours:
+        text = folder.joinpath(name).read_text(encoding="utf-8")
+        assert text.startswith("/* "), name
+        assert max(map(len, text.splitlines())) <= 120, name
+        assert len(text.splitlines()) <= 200, name
 
 
 def test_files_of_others_are_as_they_came():

@@ -24,7 +24,7 @@ WHY_NOT_MOVED = {
 @cache
 def not_moved() -> Mapping[str, str]:
     """Methods that the page's code does not compute, and why: it shows them as they were measured."""
-    code = files("qtarget.job.inspection.html_page").joinpath("live_target.js").read_text(encoding="utf-8")
+    code = files("qtarget.job.inspection.html_page").joinpath("live/methods.js").read_text(encoding="utf-8")
     moved = re.findall(r'^    "?([a-z0-9-]+)"?: \{', code, re.MULTILINE)
     why = "its formula is not written into the page"
     return {name: WHY_NOT_MOVED.get(name, why) for name in qt.METHODS if name not in moved}

@@ -93,21 +93,19 @@ def choose_rows(
 
     Rows that learn nothing are passed over. Those drawn keep that order, as a run shuffles its rows. The random rows
     are a fair sample of the set; those of other reasons are not, unless it is all.
-    A row that was drawn counts as random, wherever it stands.
+    A row that was drawn counts as random, wherever it stands. Where fewer are scanned than there are places left, more
+    are drawn, so that `count` rows come of a set that has them.
 
     Args:
-        scan: rows drawn to find conflict among; 0 draws none, and random rows take their places.
+        scan: rows drawn to find conflict among; 0 draws none.
         conflict: how much of a row contradicts the student.
     """
     quarter = count // 4
     drawn = np.random.default_rng(seed).permutation(len(rows)).tolist()
     if len(rows) <= count:
         return _learning(rows, drawn, count, "all")
-    random = _learning(rows, drawn, count - quarter - (quarter if scan else 0), "random")
-    taken = {row.number - 1 for row in random}
-    front = [place for place in range(min(len(rows), quarter)) if place not in taken]
-    first = _learning(rows, front, quarter, "first")
-    taken |= set(front)
+    random, first = _drawn_and_first(rows, drawn, count, scan)
+    taken = {row.number - 1 for row in random} | set(range(quarter))
     wanted = count - len(first) - len(random)
     rest = [place for place in drawn if place not in taken] if wanted else []
     scanned = _learning(rows, rest, scan, "conflict")
@@ -115,6 +113,23 @@ def choose_rows(
     order = sorted(range(len(scanned)), key=conflicts.__getitem__, reverse=True)
     worst = [scanned[place] for place in order][:wanted]
     return [*first, *random, *worst]
+
+
+def _drawn_and_first(
+    rows: Sequence[TrainedRow], drawn: list[int], count: int, scan: int
+) -> tuple[list[TrainedRow], list[TrainedRow]]:
+    """The random rows, from the beginning of the draw, and those of the front that it left: so many that no more places
+    than `scan` are left."""
+    quarter = count // 4
+    share = count - quarter - min(quarter, scan)
+    while True:
+        random = _learning(rows, drawn, share, "random")
+        taken = {row.number - 1 for row in random}
+        first = _learning(rows, (place for place in range(quarter) if place not in taken), quarter, "first")
+        left = count - len(first) - len(random)
+        if left <= scan or len(random) < share:
+            return random, first
+        share += left - scan
 
 
 def _learning(rows: Sequence[TrainedRow], places: Iterable[int], count: int, why: Why) -> list[TrainedRow]:

@@ -22,7 +22,20 @@ from qtarget.job.inspection.html_page.page_store import page_store, page_text
 from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.token_table import CONFLICT, CONTRADICTION, ENTROPY_EDGES, P_EDGES, map_regions
 
-SCRIPT_FILES = ("vendored/uPlot.iife.min.js", "live_target.js", "target_page.js")
+LIVE_FILES = tuple(
+    f"live/{name}.js" for name in ("arithmetic", "hyperparameters", "slopes", "pools", "methods", "targets", "unpack")
+)
+"""What computes targets from the store, in the order in which it is loaded; it needs no page."""
+PART_FILES = tuple(
+    f"parts/{name}.js"
+    for name in (
+        "nodes", "words", "facts", "state", "look", "settings_bar", "rows", "walk", "excerpts", "map", "regions",
+        "audit", "meanings", "glance", "token_bars", "every_method", "token_panel", "methods_table", "figures", "start",
+    )
+)  # fmt: skip
+"""What draws the page. Each file uses those before it alone. What is chosen changes in `state` alone, which then calls
+the parts that asked to be called."""
+SCRIPT_FILES = ("vendored/uPlot.iife.min.js", *LIVE_FILES, *PART_FILES)
 STYLE_FILES = ("vendored/uPlot.min.css", "target_page.css")
 WHY = {"all": "", "first": "one of the first", "random": "drawn at random", "conflict": "conflicts with the model most"}
 
