@@ -76,10 +76,12 @@ def launched(is_cut: bool, dtype: str, sizes: Model) -> dict[str, Any]:
         asked = json.dumps({"is_cut": is_cut, "dtype": dtype, "sizes": asdict(sizes), "folder": folder})
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(RANKS), __file__, "--rank"]
         single = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        done = subprocess.run([*command, asked], capture_output=True, text=True, env={**os.environ, **single})
+        done = subprocess.run(
+            [*command, asked], capture_output=True, text=True, encoding="utf-8", env={**os.environ, **single}
+        )
         if done.returncode:
             raise RuntimeError(f"the launch failed:\n{done.stderr[-2000:]}")
-        ranks = [json.loads((Path(folder) / f"rank-{rank}.json").read_text()) for rank in range(RANKS)]
+        ranks = [json.loads((Path(folder) / f"rank-{rank}.json").read_text(encoding="utf-8")) for rank in range(RANKS)]
     return {
         "mib": max(rank["mib"] for rank in ranks),
         "seconds": max(statistics.median(rank["seconds"]) for rank in ranks),
