@@ -386,7 +386,11 @@ def test_what_the_map_says_of_its_conflicts_is_of_the_rows_that_it_shows(browser
     likely = table.number("teacher 0 logp_y") >= math.log(0.9)
     for chosen in (of_sample, [True] * len(of_sample)):
         conflicts = table.conflicts & chosen
-        said = f"The teacher gives {(conflicts & likely).sum()} of these {conflicts.sum()} labels at least 0.9"
+        learnt, of = (conflicts & likely).sum(), conflicts.sum()
+        assert of > 0
+        said = f"The teacher gives {learnt} of these {of} labels at least 0.9"
+        said = said if learnt else f"The teacher gives each of these {of} labels less than 0.9."
+        said = said if of > 1 else f"The teacher gives this one label {'at least' if learnt else 'less than'} 0.9"
         assert said in seen.page.inner_text("#of-conflicts")
         seen.page.check("#all-rows")
     assert "all rows of this page" in seen.page.inner_text("#of-points")

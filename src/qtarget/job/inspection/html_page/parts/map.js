@@ -45,13 +45,22 @@
   }
 
   function sayWhichPoints(points) {
-    const conflicts = points.filter(isConflict), learnt = conflicts.filter((s) => teacherP(s) >= 0.9).length;
     const isWhole = findings.rows.length === store.rows.length;
     const sample = `${page.sample}${isWhole ? "" : ", as far as they are on this page"}`;
     $("of-points").textContent = state.allRows ? "all rows of this page" : sample;
-    const known = `The teacher gives ${many(learnt)} of these ${many(conflicts.length)} labels at least 0.9: the ` +
-      "model has them to learn.";
-    $("of-conflicts").textContent = teachers.length && conflicts.length ? known : "";
+    $("of-conflicts").textContent = teachers.length ? ofConflicts(points.filter(isConflict)) : "";
+  }
+
+  function ofConflicts(conflicts) {
+    const learnt = conflicts.filter((s) => teacherP(s) >= 0.9).length;
+    if (!conflicts.length) return "";
+    if (conflicts.length === 1) {
+      return `The teacher gives this one label ${learnt ? "at least 0.9: the model has it to learn" : "less than 0.9"}.`;
+    }
+    const labels = `these ${many(conflicts.length)} labels`;
+    if (!learnt) return `The teacher gives each of ${labels} less than 0.9.`;
+    const them = learnt === 1 ? "it" : "them";
+    return `The teacher gives ${many(learnt)} of ${labels} at least 0.9: the model has ${them} to learn.`;
   }
 
   /* The point that is nearest to a click, within 20 pixels, with its region. */
