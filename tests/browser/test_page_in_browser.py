@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ WIDER = """() => [...document.querySelectorAll("body *")].filter((node) =>
 """What stands out of the screen on the right, but for what scrolls by itself."""
 TOO_WIDE = """() => [...document.querySelectorAll("table, canvas")].map((node) => [node.getBoundingClientRect().right,
     node.parentElement.id || node.parentElement.parentElement.id]).filter(([right]) => right > innerWidth)"""
+OUT_OF_LIST = """() => {
+    const [list, token] = ["#row-list", "#row-list .t.here"].map((each) => document.querySelector(each));
+    const [outer, inner] = [list, token].map((each) => each.getBoundingClientRect());
+    return outer.top <= inner.top && inner.bottom <= outer.bottom ? [] : [outer, inner];
+}"""
+"""Where the list's box and the chosen token are, if that does not stand inside."""
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 HOSTILE = [
     "<script>window.pwned=1;alert(1)</script>",
@@ -551,8 +558,15 @@ def test_the_first_screen_says_what_the_teacher_contradicts_and_leads_there(brow
 def is_in_list(page: Any) -> bool:
     """Whether the chosen token stands inside the list's box, once the list has scrolled."""
     page.wait_for_timeout(200)
-    list_box, token = (page.locator(each).bounding_box() for each in ("#row-list", "#row-list .t.here"))
-    return list_box["y"] <= token["y"] <= list_box["y"] + list_box["height"] - token["height"]
+    return settled(page, OUT_OF_LIST) == []
+
+
+def settled(page: Any, script: str) -> list:
+    """What a script finds once it finds nothing, as the page is drawn and scrolls in its own time; or what it still
+    finds after half a minute."""
+    with suppress(playwright.TimeoutError):
+        page.wait_for_function(f"({script})().length === 0")
+    return page.evaluate(script)
 
 
 def test_a_second_point_of_an_open_region_leaves_it_open(browser, of_lab):
@@ -567,7 +581,7 @@ def test_a_second_point_of_an_open_region_leaves_it_open(browser, of_lab):
         top = seen.page.evaluate("""Math.max(...qtargetPage.tokens.filter((s) => ["random", "all"].includes(
             qtargetPage.store.rows[s.row].why)).map((s) => s.entropy))""")
         seen.page.mouse.move(box["x"] + p * box["width"], box["y"] + (1 - entropy / top) * box["height"])
-        seen.page.wait_for_timeout(80)
+        seen.page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         seen.page.mouse.down()
         seen.page.mouse.up()
         found = seen.page.evaluate("qtargetPage.tokens[qtargetPage.state.token]")
@@ -587,7 +601,7 @@ def test_it_fits_the_screen_and_prints(browser, of_lab, scheme: str, width: str,
     seen = Seen(browser, of_lab[1], color_scheme=scheme)
     seen.page.set_viewport_size(viewport)
     seen.page.wait_for_timeout(300)
-    assert seen.page.evaluate(WIDER) == []
+    assert settled(seen.page, WIDER) == []
     assert seen.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     dark = seen.page.evaluate(
         "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((x) => Number(x) < 60)"
@@ -602,7 +616,7 @@ def test_it_fits_the_screen_and_prints(browser, of_lab, scheme: str, width: str,
     seen.page.emulate_media(media="print")
     seen.page.set_viewport_size({"width": 720, "height": 1000})  # A4 within its margins
     seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert seen.page.evaluate(TOO_WIDE) == []
+    assert settled(seen.page, TOO_WIDE) == []
     assert seen.page.locator("#token tr.label").first.is_visible()
     assert seen.page.locator("#every-method tr.chosen").is_visible()
     assert not seen.page.locator("#walk").is_visible()

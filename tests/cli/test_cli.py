@@ -22,7 +22,7 @@ HEAVY = ("torch", "transformers", "trl", "datasets", "numpy", "pydantic", "yaml"
 
 
 def python(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=600)
 
 
 def test_help_waits_for_nothing_heavy():

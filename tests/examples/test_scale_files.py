@@ -132,7 +132,7 @@ def started(home: Path, words: list[str]) -> None:
     bins = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PATH": bins}
     done = subprocess.run(
-        [sys.executable, *words], env=environment, cwd=home, capture_output=True, text=True, timeout=280
+        [sys.executable, *words], env=environment, cwd=home, capture_output=True, text=True, timeout=1200
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
 
@@ -215,7 +215,7 @@ def by_bash(home: Path, script: str, *words: str, **variables: str) -> None:
     environment = {**os.environ, **variables, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT / "src"))}
     command = ["bash", "-c", script, "script", *words]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
 
 

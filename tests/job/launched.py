@@ -15,7 +15,7 @@ from kept_ports import kept_port
 
 GRACE_SECONDS = 30.0
 """torchrun's, between SIGTERM and SIGKILL."""
-LIMIT_SECONDS = 240.0
+LIMIT_SECONDS = 1200.0
 
 
 class OnRank(NamedTuple):

@@ -76,7 +76,7 @@ def test_a_server_that_is_gone_for_good_leaves_a_checkpoint_to_go_on_from(here, 
                 server.kill()
 
         monkeypatch.setattr(JobTrainer, "log", log)
-        words = ("train", "config.yaml", "--output-dir", "out", "--teacher", server.url, "--teacher-timeout", "2")
+        words = ("train", "config.yaml", "--output-dir", "out", "--teacher", server.url, "--teacher-timeout", "5")
         said = command(capsys, *words)
     assert said.code == 1
     assert "--resume-from-checkpoint" in said.err

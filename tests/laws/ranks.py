@@ -24,7 +24,7 @@ from qtarget.fused import chunk_size
 from qtarget.target.evidence import evidence_rows
 from qtarget.target.source_logits import head_logits
 
-RANKS, PATIENCE = 4, 480
+RANKS, PATIENCE = 4, 1800
 VOCABULARY = {2: (0, 17, V), 3: (0, 9, 10, V)}
 TOKENS = {2: (0, 13, T), 3: (0, 14, 14, T)}
 """Cuts for two and three ranks; of three one holds a single row of the vocabulary, and no token."""

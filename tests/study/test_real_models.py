@@ -484,7 +484,7 @@ def test_commands_of_other_threads_end_with_the_study(tmp_path):
     began = time.monotonic()
 
     def conduct(unit):
-        run_qtarget(["120"], tmp_path / unit.setting, asleep)
+        run_qtarget(["3600"], tmp_path / unit.setting, asleep)
 
     def may_begin(unit):
         if unit == units[1]:
@@ -493,7 +493,7 @@ def test_commands_of_other_threads_end_with_the_study(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         list(conducted(units, read_protocol("whole"), conduct, 2, may_begin, stop))
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 3000
     assert "sleep" not in [child.name() for child in psutil.Process().children(recursive=True)]
 
 

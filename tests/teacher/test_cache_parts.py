@@ -30,7 +30,7 @@ def together(folder, *stopping: int | None) -> list[int | None]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(600)
     return [process.exitcode for process in processes]
 
 

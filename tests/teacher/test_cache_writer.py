@@ -138,7 +138,7 @@ def test_two_processes_write_the_same_cache_as_one(whole, tmp_path):
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(120)
+        process.join(600)
     assert [process.exitcode for process in ranks] == [0, 0]
     assert caches.contents(tmp_path) == caches.contents(whole)
 

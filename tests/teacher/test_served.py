@@ -71,7 +71,7 @@ def knowing(monkeypatch):
     monkeypatch.setenv("QTARGET_TEACHER_TOKEN", SECRET)
 
 
-def teacher_at(url: str, keep: Keep = TOP, patience: float = 60):
+def teacher_at(url: str, keep: Keep = TOP, patience: float = 300):
     return open_teacher(url, keep, tiny_models.tiny_tokenizer(), patience=patience)
 
 
@@ -135,7 +135,7 @@ def test_a_forked_process_has_a_background_of_its_own(url):
     source.unpack(source.read(batch_of(ROWS)), CPU)
     child = multiprocessing.get_context("fork").Process(target=_reads, args=(source,))
     child.start()
-    child.join(60)
+    child.join(300)
     code = child.exitcode
     child.kill()
     assert code == 0
@@ -236,7 +236,7 @@ def test_requests_beyond_those_that_may_wait_are_sent_away_and_come_back(guarded
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(teacher.answer, DOCUMENTS[:1])
         takers[0].close()
-        assert same(waiting.result(60), kept_logprobs(live, DOCUMENTS[:1], Keep(4)))
+        assert same(waiting.result(300), kept_logprobs(live, DOCUMENTS[:1], Keep(4)))
     takers[1].close()
 
 
@@ -308,7 +308,7 @@ def test_a_process_of_its_own_asks_and_ends_without_waiting_for_a_teacher_that_i
             "print(here.read(batch).result()['ids'].sum().item(), away.read(batch).done())",
         ]
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
     ids = here.read(batch_of(ROWS)).result()["ids"]
     assert (done.returncode, done.stdout) == (0, f"{ids.sum()} False\n"), done.stderr
 
@@ -321,7 +321,7 @@ def test_the_server_stops_when_told_and_answers_what_is_under_way(folder):
         asker.sendall(body)
         assert asker.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
         asker.close()
-        assert server.process.wait(60) == 0
+        assert server.process.wait(300) == 0
 
 
 # Servers that answer nonsense

@@ -42,6 +42,7 @@ class DivertedStderr(io.TextIOBase):
     def __init__(self, log: Any, terminal: int) -> None:
         self.log, self.terminal = log, terminal
         self._bar, self._shown_at, self._is_drawn = "", 0.0, False
+        self._begun = ""  # of a line: `print` writes its words and its end one by one
 
     @property
     def buffer(self) -> Any:
@@ -50,9 +51,20 @@ class DivertedStderr(io.TextIOBase):
     def write(self, text: str) -> int:
         if "\r" in text:
             self._show(text.split("\r")[-1].strip())
-        elif text.strip("\n\x1b[A "):
-            self.log.write(without_secrets(text).encode("utf-8", "replace"))
+        elif self._begun or text.strip("\n\x1b[A "):
+            lines, end, self._begun = (self._begun + text).rpartition("\n")
+            self._log(lines + end)
         return len(text)
+
+    def finish(self) -> None:
+        """Write down a line that nobody has ended."""
+        self._log(self._begun)
+        self._begun = ""
+
+    def _log(self, text: str) -> None:
+        """Whole lines as one write: several ranks have one log."""
+        if text:
+            self.log.write(without_secrets(text).encode("utf-8", "replace"))
 
     def fileno(self) -> int:
         return self.log.fileno()
@@ -149,6 +161,7 @@ def diverted_noise() -> Iterator[LibraryNoise]:
         sys.stderr = before
         os.dup2(terminal, 2)
         os.close(terminal)
+        stream.finish()
         stream.log.close()
 
 

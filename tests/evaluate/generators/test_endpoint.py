@@ -68,8 +68,9 @@ def test_a_server_killed_and_started_again_in_mid_run_changes_nothing(in_memory)
 
 
 def test_a_server_that_stays_away_is_an_error_that_says_how_to_go_on():
+    many = asked(5, k=100)  # more than are answered before the server is killed
     with serving(STUDENT) as server:
-        answers = endpoint(server.url, patience=0.3).generate(requests(ONE), ONE.ask)
+        answers = endpoint(server.url, patience=0.3).generate(requests(many), many.ask)
         next(answers)
         server.kill()
         with pytest.raises(ValueError, match=r"was away for 0.3 s .* the same command goes on"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from evaluate.generators.cases import STUDENT
 from evaluate.grading.judging import JUDGE, judging
+from kept_ports import kept_port
 
 from qtarget import lab
 from qtarget.cli.main import main
@@ -137,11 +138,10 @@ def test_the_command_line_says_what_is_wrong_before_a_model_is_loaded(rows: Path
     assert "Unknown prompt 'chatt'. Did you mean 'chat'" in refused(
         capsys, *given, "--grade", "exact", "--prompt", "chatt"
     )
-    with judging() as server:
-        url = server.url
     monkeypatch.setattr("qtarget.evaluate.grading.judge.FIRST_PATIENCE", 0.1)
-    judge = ["--grade", "judge", "--judge-url", url, "--judge-model", JUDGE]
-    assert f"{url} was away" in refused(capsys, *given, *judge)
+    with kept_port() as port:
+        judge = ["--grade", "judge", "--judge-url", f"http://127.0.0.1:{port}", "--judge-model", JUDGE]
+        assert f"http://127.0.0.1:{port} was away" in refused(capsys, *given, *judge)
     rows.write_text('{"prompt": "1 + 1 ?"}\n', "utf-8")
     assert "none of its rows has an answer" in refused(capsys, *given, "--grade", "exact")
     assert not (tmp_path / "out").exists()
