@@ -391,14 +391,6 @@ def test_a_request_that_will_not_do_is_refused_before_any_run(here, capsys, word
     assert not (here / "s" / "arms").exists()
 
 
-def test_a_cache_that_lacks_what_a_method_needs_drops_its_arms(here, capsys):
-    cached = ("--teacher-cache", "cache")
-    assert command(capsys, "teacher", "cache", "config.yaml", *cached, "--train-rows", "4").code == 0
-    said = searched(capsys, *ASKED, *cached)
-    assert said.code == 0, said.err
-    assert [bool(each["failed"]) for each in results_of(here / "s")["arms"]] == [False, False, True]
-
-
 def test_without_a_space_the_arms_are_inspects_candidates(here, capsys):
     said = searched(capsys, *ASKED, space=None)
     assert said.code == 0, said.err

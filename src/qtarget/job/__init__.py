@@ -9,6 +9,7 @@
     facts, card        what a trained model says about itself; beside_result: what lies beside it and is no part of it
     run_digests        what runs read, by its contents, for a folder that keeps several
     validate           `qtarget validate`; validate_view: what it prints
+    weightless_checks  what a run is refused for without opening any weights
     inspection/        `qtarget inspect`
     first_config/      `qtarget init`
     cost/              `qtarget estimate`

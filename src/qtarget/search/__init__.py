@@ -4,6 +4,7 @@ search_space                    the arms as a list, a grid or ranges, and how lo
 race                            which arms a rung drops: the statistics, and what they hold
 drawn_arms                      arms from ranges, by Optuna
 arm_configs                     an arm as a configuration of `qtarget train`
+arm_checks                      arms that it would refuse, before any is trained
 dev_questions, held_out_rows    what arms are scored on, in two halves; row_losses: the loss of each row
 teacher_caches                  what teachers say, once for all arms
 search_contents                 digests of rows, models and caches, which may change under one name

@@ -18,7 +18,8 @@ from qtarget.job.config.user_input import user_input
 from qtarget.job.cost.run_cost import cost_of_run
 from qtarget.job.inspection.inspect_job import inspect_job
 from qtarget.job.rows.layout import training_rows
-from qtarget.search.arm_configs import arm_job, best_values, whole_number_keys, write_values
+from qtarget.search.arm_checks import check_arm_keys, check_arm_runs
+from qtarget.search.arm_configs import whole_number_keys, write_values
 from qtarget.search.dev_questions import (
     DevQuestions,
     read_dev_questions,
@@ -29,7 +30,6 @@ from qtarget.search.drawn_arms import check_optuna
 from qtarget.search.held_out_rows import HeldOutRows, read_held_out, write_row_halves
 from qtarget.search.search_contents import contents_of
 from qtarget.search.search_space import (
-    SearchArm,
     SearchSpace,
     default_space,
     read_space,
@@ -136,13 +136,14 @@ def prepare_search(request: SearchRequest) -> Search:
     space = with_baseline(_space(request, job), float(job.args.learning_rate), job.method.name)
     if space.ranges:
         check_optuna()
-    _check_arms(base, space)
+    check_arm_keys(base, space)
     time = cost_of_run(job, with_pilot=False).time
     drawn = None
     if space.rows is not None:
         drawn = job_of({**base, "train_rows": space.rows, "train_rows_seed": space.seed})
         training_rows(drawn)
     dev = _development(request, job, drawn)
+    check_arm_runs(base, space, job)
     space = replace(space, steps=space.steps or max(1, round(time.steps * PILOT_SHARE / 2 ** (space.rungs - 1))))
     search = Search(
         base,
@@ -169,22 +170,6 @@ def _space(request: SearchRequest, job: Job) -> SearchSpace:
     found = inspect_job(job, INSPECTED_ROWS, 0)
     values = default_space([each.line for each in found.findings.candidates], float(job.args.learning_rate))
     return space_of(YamlFile(values, {}), "the default space")
-
-
-def _check_arms(base: Mapping[str, Any], space: SearchSpace) -> None:
-    """Refuse arms that `qtarget train` would refuse, before any is trained; of ranges, both ends."""
-    ends = [
-        SearchArm(0, {**each.keys, **{key: getattr(axis, end) for key, axis in each.axes.items()}})
-        for each in space.ranges
-        for end in ("low", "high")
-    ]
-    for arm in (*space.arms, *ends):
-        job = arm_job(best_values(base, arm.keys), arm)
-        if job.args.warmup_steps >= 1:
-            raise ValueError(
-                f"`warmup_steps: {job.args.warmup_steps:g}` counts steps, and rungs are of different lengths; write a "
-                "share of the run, as in `warmup_steps: 0.03`."
-            )
 
 
 def _development(request: SearchRequest, job: Job, drawn: Job | None) -> DevQuestions | HeldOutRows:

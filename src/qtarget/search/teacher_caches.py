@@ -38,11 +38,7 @@ class SharedCache:
 
 
 def shared_caches(base: Mapping[str, Any], space: SearchSpace, out: Path) -> tuple[SharedCache, ...]:
-    """The caches that arms share; none where the configuration names its own, or the teachers are served.
-
-    Raises:
-        ValueError: a method that cannot be read from so many tokens.
-    """
+    """The caches that arms share; none where the configuration names its own, or the teachers are served."""
     fixed = [dict(arm.keys) for arm in space.arms]
     drawn = [{**e.keys, **{k: a.low for k, a in e.axes.items()}} for e in space.ranges if _is_one_key(e.axes)]
     caches: dict[str, SharedCache] = {}
@@ -67,7 +63,8 @@ def _is_one_key(axes: Mapping[str, Any]) -> bool:
 
 
 def cache_key(values: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """What an arm needs of a cache; None where it reads none of the search's own."""
+    """What an arm needs of a cache; None where it reads none of the search's own, also because none would serve its
+    method, so that its runs ask the teacher themselves."""
     teachers = _teachers(values)
     if not teachers or values.get("teacher_cache") is not None:
         return None
@@ -77,7 +74,10 @@ def cache_key(values: Mapping[str, Any]) -> tuple[Any, ...] | None:
     job = job_of({**without(values, "reference_cache"), "teacher_cache": names[0] if len(names) == 1 else names})
     if "teacher" not in job.method.needs:
         return None
-    keeps = tuple(model.keep for model in models_to_cache(job) if model.role == "teacher")
+    try:
+        keeps = tuple(model.keep for model in models_to_cache(job) if model.role == "teacher")
+    except ValueError:  # the run itself was not refused
+        return None
     return (*keeps, *(repr(values.get(name)) for name in OF_ROWS))
 
 

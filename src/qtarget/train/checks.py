@@ -4,8 +4,9 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from datasets import Dataset, IterableDataset
-from transformers import ProcessorMixin
+from transformers import ProcessorMixin, get_scheduler
 
 import qtarget as qt
 from qtarget.console import spelled_out
@@ -206,6 +207,23 @@ def check_batch_size(args: Any, asker: Asker) -> None:
             f"{asker.line('gradient_accumulation_steps', rows)}: the same batch in less "
             "memory. `qtarget estimate` says what fits."
         )
+
+
+def check_rate_schedule(args: Any, asker: Asker) -> None:
+    """Refuse a schedule of the learning rate that lacks a number which it needs, or is given one that it does not take.
+
+    Raises:
+        ValueError: with transformers' reason.
+    """
+    optimizer = torch.optim.SGD([torch.zeros(1)], args.learning_rate)
+    name, given = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)), args.lr_scheduler_kwargs
+    try:
+        get_scheduler(name, optimizer, 1, 10, scheduler_specific_kwargs=given if isinstance(given, dict) else None)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`lr_scheduler_type: {name}` cannot be made with `lr_scheduler_kwargs: {given}` ({error}). Write what it "
+            f"takes, or {asker.line('lr_scheduler_type', 'cosine')} without `lr_scheduler_kwargs`."
+        ) from error
 
 
 def check_row_order(args: Any, asker: Asker) -> None:

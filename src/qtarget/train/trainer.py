@@ -122,6 +122,8 @@ class TargetSFTTrainer(OpenSFTTrainer):
         checks.check_device(args, self.asker)
         checks.check_batch_size(args, self.asker)
         checks.check_row_order(args, self.asker)
+        if kwargs.get("optimizers", (None, None))[1] is None:
+            checks.check_rate_schedule(args, self.asker)
         checks.check_following(args, train_dataset, self.asker)
         checks.check_learn(args.learn, args.assistant_only_loss or None, args.completion_only_loss, self.asker)
         self.only_turns, args = args.assistant_only_loss and args.learn is not None, without_trl_masks(args)

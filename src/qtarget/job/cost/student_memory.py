@@ -115,6 +115,16 @@ def _by_rule(job: Job, shape: BatchShape, loss_bytes: int, evidence_bytes: int) 
     )
 
 
+def check_student_is_built(job: Job) -> None:
+    """Refuse a model that cannot be built as the run says: its attention, and the layers that an adapter is put on.
+
+    Raises:
+        ValueError, ImportError: transformers' and peft's own.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        _student(job)
+
+
 def _student(job: Job) -> Any:
     """The model with its adapter, ready to train; no weight of it is read."""
     options, args = job.model_args, job.args
