@@ -2,15 +2,21 @@
 (function () {
   "use strict";
   const { total } = LiveTarget.arithmetic;
+  const { inflate } = LiveTarget.inflate;
   const { numberOf, settingWords } = LiveTarget.hyperparameters;
   const { exponentsOf } = LiveTarget.pools;
   const { guided } = LiveTarget.methods;
 
   const KINDS = { f: Float32Array, u: Uint32Array, h: Uint16Array };
-  function column(packed) {
-    const text = atob(packed.data), bytes = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-    return new KINDS[packed.kind](bytes.buffer);
+
+  /* `count` numbers, deflated: of all of them the first bytes, then the second ones, and so on. */
+  function column({ kind, count, data }) {
+    const text = atob(data), deflated = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) deflated[i] = text.charCodeAt(i);
+    const Numbers = KINDS[kind], width = Numbers.BYTES_PER_ELEMENT, planes = inflate(deflated, count * width);
+    const bytes = new Uint8Array(planes.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = planes[(i % width) * count + Math.floor(i / width)];
+    return new Numbers(bytes.buffer);
   }
 
   /* Every learned token of the store, in order, with its candidates and statistics. */
@@ -62,15 +68,27 @@
     s.othersNorm = s.others > 0 ? Math.sqrt(Math.max(s.collision - total(student.map((x) => Math.exp(2 * x))), 0)) : 0;
     if (columns["run gradient"]) s.run = { ...store.run, measured: consequencesOf("run", number) };
     const measured = store.methods.map((each) => each.name).filter((name) => columns[`${name} trust`]);
-    s.measured = Object.fromEntries(measured.map((name) => [name, measuredTarget(s, name, number, part, columns)]));
+    s.measured = Object.fromEntries(measured.map((name) => {
+      const entries = columns[`${name} target`] ? part(`${name} target`) : null;
+      return [name, measuredTarget(s, name, number, entries, store.pools[name])];
+    }));
   }
 
-  /* A target that the page does not move. Where its entries are not stored, its rest is the student's. */
-  function measuredTarget(s, name, number, part, columns) {
+  /* A target that the page does not move: its entries, where they are stored; else it is built of the label and a rest,
+  which is a pool of fixed exponents or the student. */
+  function measuredTarget(s, name, number, entries, fixed) {
     const trust = number(`${name} trust`);
-    const q = columns[`${name} target`] ? part(`${name} target`)
-      : s.student.map((logp, k) => (1 - trust) * Math.exp(logp) + (k === s.label ? trust : 0));
+    const share = fixed ? fixed.rest : 1 - trust;
+    const rest = () => (fixed ? wholePool(s, fixed.pool, number(`${name} mass`)) : s.student.map(Math.exp));
+    const q = entries || rest().map((each, k) => share * each + (k === s.label ? trust : 0));
     return { q, bound: q.map(() => 0), trust, scale: number(`${name} scale`), ...consequencesOf(name, number) };
+  }
+
+  /* A pool of which the logarithm of its mass on the tokens that are not kept is known. */
+  function wholePool(s, pool, logMass) {
+    const exponents = exponentsOf(s, pool), top = Math.max(...exponents);
+    const weights = exponents.map((x) => Math.exp(x - top)), kept = -Math.expm1(logMass) / total(weights);
+    return weights.map((weight) => weight * kept);
   }
 
   /* What was measured to follow from a method's target. */
