@@ -1,8 +1,11 @@
 """The page's own targets, computed by node, are those of `qt.target_distribution`."""
 
+import base64
+import hashlib
 import json
 import shutil
 import subprocess
+import zlib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +17,7 @@ from job.inspection import looked_at
 from job.inspection.stored_targets import ALL, SETTINGS, from_stored
 
 import qtarget as qt
+from qtarget.job.inspection import measured_rows as measured_rows_module
 from qtarget.job.inspection.html_page import page_store as page_store_module
 from qtarget.job.inspection.html_page.page_store import page_store
 from qtarget.job.inspection.html_page.target_page import LIVE_FILES
@@ -55,6 +59,28 @@ def twins() -> list[str]:
 def test_every_method_is_moved_by_the_page_or_said_not_to_be():
     assert set(twins()) == set(qt.METHODS) - set(not_moved())
     assert set(WHY_NOT_MOVED) <= set(not_moved())
+
+
+DEFLATED = {
+    "nothing": b"", "one byte": b"a", "a run": b"\0" * 300_000, "copies": b"abcdefgh" * 9000 + b"x" * 258,
+    "no order": np.random.default_rng(0).bytes(150_000),
+    "numbers": np.random.default_rng(1).standard_normal(50_000).astype("<f4").tobytes(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("level", [0, 1, 9])
+@pytest.mark.parametrize("strategy", [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED, zlib.Z_HUFFMAN_ONLY])
+def test_the_page_inflates_what_zlib_deflates(level: int, strategy: int):
+    """Blocks of every kind: stored, of the fixed code and of a code of their own."""
+    given = []
+    for content in DEFLATED.values():
+        deflate = zlib.compressobj(level, wbits=-15, strategy=strategy)
+        given.append([base64.b64encode(deflate.compress(content) + deflate.flush()).decode(), len(content)])
+    script = f"""{LOADED}const given = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+        console.log(JSON.stringify(given.map(([data, size]) => require("node:crypto").createHash("sha256")
+            .update(LiveTarget.inflate.inflate(Buffer.from(data, "base64"), size)).digest("hex"))))"""
+    said = subprocess.run([node(), "-e", script], input=json.dumps(given), capture_output=True, text=True, check=True)
+    assert json.loads(said.stdout) == [hashlib.sha256(content).hexdigest() for content in DEFLATED.values()]
 
 
 WORDED = [
@@ -184,20 +210,37 @@ def test_what_follows_from_the_runs_own_targets_is_what_was_measured_over_the_wh
         assert [token[said] for token in tokens] == pytest.approx(measured.tolist(), rel=1e-6, nan_ok=True)
 
 
-def test_a_method_that_the_pages_code_lacks_is_shown_as_it_was_measured(monkeypatch):
-    made = inspection("teacher", ALL)
-    monkeypatch.setattr(page_store_module, "not_moved", lambda: {"talr": "so"})
+def test_a_target_of_fixed_exponents_is_stored_as_one_number_a_token_and_any_other_entry_by_entry(monkeypatch):
+    """Of methods that the page does not move: it builds what follows from what it keeps."""
+    made = inspection("teacher", CUT)
+    columns = page_store(made).data["columns"]
+    assert "extrapolated mass" in columns
+    assert [name for name in columns if name.endswith(" target")] == []
+    monkeypatch.setattr(measured_rows_module, "not_moved", lambda: {"gem": "so", "extrapolated": "so"})
+    monkeypatch.setattr(page_store_module, "not_moved", lambda: {"gem": "so", "extrapolated": "so"})
+    both = inspect_trainer(made.trainer, 8, 0, CUT)
+    columns = page_store(both).data["columns"]
+    assert [name for name in columns if name.endswith(" target")] == ["gem target"]
+
+
+@pytest.mark.parametrize("name", ["talr", "gem"])
+def test_a_method_that_the_pages_code_lacks_is_shown_as_it_was_measured(name: str, monkeypatch):
+    """Of talr the trust is enough, as the rest is the student; of gem every entry is stored."""
+    for module in (page_store_module, measured_rows_module):
+        monkeypatch.setattr(module, "not_moved", lambda: {name: "so"})
+    made = inspect_trainer(inspection("teacher", ALL).trainer, 8, 0, ALL)
     store = page_store(made).data
-    store["methods"] = [each for each in store["methods"] if each["name"] == "talr"]
+    assert (f"{name} target" in store["columns"]) == (name == "gem")
+    store["methods"] = [each for each in store["methods"] if each["name"] == name]
     assert store["methods"][0]["not_moved"] == "so"
     looked_at.SCRATCH.joinpath("measured.json").write_text(json.dumps(store))
     script, code = Path(__file__).with_name("page_targets.js"), looked_at.SCRATCH / "methods.js"
     (methods,) = (each for each in CODE if Path(each).name == code.name)
-    code.write_text(Path(methods).read_text().replace("    talr: {", "    other: {"))
+    code.write_text(Path(methods).read_text().replace(f"    {name}: {{", "    other: {"))
     scripts = [str(code) if each == methods else each for each in CODE]
     words = [node(), str(script), str(looked_at.SCRATCH / "measured.json"), *scripts]
     said = subprocess.run(words, capture_output=True, text=True, check=True)
-    tokens = json.loads(said.stdout)["targets"]["talr"]
-    for token, (q, trust, _) in zip(tokens, from_stored(made, "talr", {}), strict=True):
+    tokens = json.loads(said.stdout)["targets"][name]
+    for token, (q, trust, _) in zip(tokens, from_stored(made, name, {}), strict=True):
         assert np.abs(np.array(token["q"]) - q[token["ids"]].numpy()).max() <= 1e-6
         assert token["trust"] == pytest.approx(float(trust), abs=1e-6, rel=1e-5)

@@ -65,6 +65,19 @@ def test_rows_that_do_not_fit_are_left_out_and_that_is_said(hostile, tmp_path, m
     assert f"; {measured - shown} more did not fit" in said
 
 
+def test_a_full_page_is_nearly_as_large_as_it_may_be(monkeypatch):
+    """What a row takes is counted before it is taken, and not guessed."""
+    made = inspect_trainer(looked_at.trainer(data=tiny_models.token_rows(60)), 64, 0)
+    whole = store_module.page_store(made)
+    assert whole.left_out == 0
+    rows = [json.dumps(each) for each in (*whole.data["columns"].values(), *whole.data["rows"], *whole.data["texts"])]
+    limit = sum(map(len, rows)) * 2 // 3
+    monkeypatch.setattr(store_module, "STORE_BYTES", limit)
+    part = store_module.page_store(made)
+    kept = [json.dumps(each) for each in (*part.data["columns"].values(), *part.data["rows"], *part.data["texts"])]
+    assert 0.6 * limit < sum(map(len, kept)) <= limit
+
+
 def test_a_page_that_holds_few_rows_has_some_of_each_reason_and_those_of_which_the_teacher_is_surest(monkeypatch):
     """Long rows: the default asks for more than a page holds."""
     made = inspect_trainer(looked_at.trainer(data=tiny_models.token_rows(60)), 32, 20)
@@ -72,7 +85,9 @@ def test_a_page_that_holds_few_rows_has_some_of_each_reason_and_those_of_which_t
     last = [[row.row.number for row in rows if row.row.why == why][-1] for why in ("random", "conflict")]
     surest = tuple(SurestToken("teacher 0", number, 2, "a", "b", 3, 0.0, 1.0, False) for number in last for _ in "12")
     made = replace(made, findings=replace(made.findings, surest=surest))
-    monkeypatch.setattr(store_module, "STORE_BYTES", sum(store_module._bytes_of(row, 1) for row in rows) // 3)
+    monkeypatch.setattr(
+        store_module, "STORE_BYTES", sum(store_module._bytes_of(made, at) for at in range(len(rows))) // 3
+    )
     store = store_module.page_store(made)
     shown = [each["number"] for each in store.data["rows"]]
     assert 6 <= len(shown) == len(rows) - store.left_out < len(rows) / 2

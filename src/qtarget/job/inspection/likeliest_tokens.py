@@ -34,7 +34,7 @@ class LikeliestTokens:
         ids: [N] candidates, those of a token in falling order of the student's probability.
         logprobs: by source, [N] nats.
         log_tail: by source or pool, [T] nats: mass of all other tokens; −inf for none.
-        targets: by method that the page does not move, [N]: Q.
+        targets: by method that the page neither moves nor builds of a fixed pool, [N]: Q.
     """
 
     counts: np.ndarray

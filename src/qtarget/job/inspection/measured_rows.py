@@ -154,7 +154,8 @@ def _measures(
 ) -> RowMeasures:
     out = RowMeasures()
     wanted = {*statistics_of([m for m in methods.values() if keeps_rest(m)]), LOGP_Y, LOG_NOT_Y} - {SEQUENCE_IDS}
-    pools = guided_pools(methods)
+    fixed = {name: pool for name in not_moved() if name in methods and (pool := fixed_pool(methods[name]))}
+    pools = {**guided_pools(methods), **fixed}
     for frame in frames_of(forward):
         for name, values_T in _numbers(frame, sources, methods):
             out.numbers.setdefault(name, []).append(values_T)
@@ -165,8 +166,8 @@ def _measures(
                 factor = frame.tokens.multiplier(method.weight_is_trust, frame.logp_TV.dtype)
                 out.pulls.setdefault(name, []).append(weighted(residual_pull(method, frame), factor))
         out.gap.append(label_gap(frame))
-        measured = [name for name in not_moved() if name in methods and not keeps_rest(methods[name])]
-        targets = {name: partial(target_at, methods[name], frame) for name in measured}
+        by_entry = [n for n in not_moved() if n in methods and n not in fixed and not keeps_rest(methods[n])]
+        targets = {name: partial(target_at, methods[name], frame) for name in by_entry}
         out.likeliest.append(likeliest(frame, (STUDENT, *sources), keep, pools, targets))
     return out
 
@@ -177,6 +178,17 @@ def guided_pools(methods: Mapping[str, qt.Method]) -> Mapping[str, qt.Pool]:
         return {}
     pool = residual[0].pool
     return {GUIDED: pool} if len(set(pool.teachers)) == 1 else {}
+
+
+def fixed_pool(method: qt.Method) -> qt.Pool | None:
+    """The pool of a method whose target is γ·label + c·π̃ with one γ, one c and the same exponents at every token: Q
+    follows from what the page keeps and the pool's mass on all other tokens. None of other methods."""
+    if len(method.residual) != 1:
+        return None
+    coefficient, pool = method.residual[0]
+    is_plain = pool.potential is None and pool.tangent is None and not pool.is_student
+    numbers = (method.trust, coefficient, *pool.exponents)
+    return pool if is_plain and all(isinstance(each, int | float) for each in numbers) else None
 
 
 def _numbers(

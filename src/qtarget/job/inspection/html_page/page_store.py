@@ -1,6 +1,7 @@
-"""What the page keeps of the measured rows: texts, candidates and statistics, as columns of numbers in base64."""
+"""What the page keeps of the measured rows: texts, candidates and statistics, as deflated columns of numbers."""
 
 import base64
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -10,8 +11,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 import qtarget as qt
+from qtarget.disk.files import json_text
 from qtarget.job.inspection.inspect_job import Inspection
-from qtarget.job.inspection.measured_rows import GUIDED, MeasuredRow
+from qtarget.job.inspection.measured_rows import GUIDED, MeasuredRow, fixed_pool
 from qtarget.job.inspection.open_methods import not_moved
 from qtarget.job.inspection.pull import TokenPull
 from qtarget.job.inspection.row_forward import PROGRESS_SHOWN
@@ -23,6 +25,8 @@ from qtarget.target.hyperparameters import Count, OneOf, Within, hyperparameters
 
 STORE_BYTES = 7_000_000
 """Of the page's numbers and texts; rows that do not fit are left out."""
+CANDIDATE_BYTES = 20
+"""Of a candidate's id and text, which the page has once."""
 AUDIT_TOKENS, AUDIT_EXAMPLES = 600, 3
 """Rows that are shown for each finding of the audit, and tokens of each."""
 KEPT_NUMBERS = (
@@ -73,7 +77,7 @@ def page_store(inspection: Inspection) -> PageStore:
     tokenizer = inspection.trainer.text_tokenizer
     texts = candidate_texts(ids.tolist(), tokenizer, inspection.found.vocabulary)
     methods = [_method(name, method) for name, method in inspection.found.open.methods.items()]
-    columns = _columns(kept, ids, inspection.found.sources) | _run_columns(kept, methods[0]["name"])
+    columns = _columns(kept, ids, inspection)
     data = {
         "vocabulary": inspection.found.vocabulary,
         "sources": list(inspection.found.sources),
@@ -86,6 +90,7 @@ def page_store(inspection: Inspection) -> PageStore:
         "columns": {name: _packed(values) for name, values in columns.items()},
         "methods": methods,
         **_of_run(methods),
+        "pools": _fixed_pools(inspection.found.open.methods, columns),
         "audit_rows": _audit_rows(inspection, tokenizer),
     }
     return PageStore(data, len(rows) - len(kept))
@@ -103,11 +108,13 @@ def _cut(text: str) -> str:
 
 def _fitting(inspection: Inspection) -> list[int]:
     """The places of as many rows as fit, in their order; one at least."""
-    rows, total = inspection.found.rows, 0
+    total = 0
+    candidates: set[int] = set()
     fitting: list[int] = []
     for place in _by_worth(inspection):
-        total += _bytes_of(rows[place], len(inspection.found.sources))
-        if total > STORE_BYTES and fitting:
+        total += _bytes_of(inspection, place)
+        candidates |= set(inspection.found.rows[place].likeliest.ids.tolist())
+        if total + CANDIDATE_BYTES * len(candidates) > STORE_BYTES and fitting:
             break
         fitting.append(place)
     return sorted(fitting)
@@ -127,14 +134,21 @@ def _by_worth(inspection: Inspection) -> list[int]:
     return list(dict.fromkeys(place for turn in turns for place in turn if place is not None))
 
 
-def _bytes_of(row: MeasuredRow, sources: int) -> int:
-    tokens, candidates, targets = len(row.likeliest.counts), len(row.likeliest.ids), len(row.likeliest.targets)
-    numbers = tokens * (2 + len(KEPT_NUMBERS) + 3 * (sources + 1) + 4 * targets) + candidates * (2 + sources + targets)
-    return int(numbers * 4 * 4 / 3) + 8 * len(row.row.ids)
+def _bytes_of(inspection: Inspection, place: int) -> int:
+    """A row's columns, deflated by themselves, and its texts."""
+    row, table = inspection.found.rows[place], inspection.table
+    columns = _columns([row], np.unique(row.likeliest.ids), inspection).values()
+    texts = json_text(_row(row, table.texts[place], table.said[place]), ensure_ascii=True)
+    return sum(len(_packed(values)["data"]) for values in columns) + len(texts)
 
 
-def _columns(rows: Sequence[MeasuredRow], ids: np.ndarray, sources: Sequence[str]) -> dict[str, np.ndarray]:
-    """By name; of candidates, of which a token has `counts`, or of tokens."""
+def _columns(rows: Sequence[MeasuredRow], ids: np.ndarray, inspection: Inspection) -> dict[str, np.ndarray]:
+    """By name; of candidates, of which a token has `counts`, or of tokens.
+
+    Args:
+        ids: all candidates of these rows, once each, in order.
+    """
+    sources, configured = inspection.found.sources, next(iter(inspection.found.open.methods))
     likeliest = [row.likeliest for row in rows]
     counts = np.concatenate([each.counts for each in likeliest])
     candidates = np.searchsorted(ids, np.concatenate([each.ids for each in likeliest]))
@@ -158,12 +172,14 @@ def _columns(rows: Sequence[MeasuredRow], ids: np.ndarray, sources: Sequence[str
             columns[f"{source} {number}"] = _floats([row.numbers[f"{source} {number}"] for row in rows])
     for name in likeliest[0].targets:
         columns[f"{name} target"] = _floats([each.targets[name] for each in likeliest])
+    for name in (each for each in likeliest[0].log_tail if each in not_moved()):
+        columns[f"{name} mass"] = _floats([each.log_tail[name] for each in likeliest])
     for name in (each for each in rows[0].pulls if each in not_moved()):
         for part in TokenPull._fields:
             columns[f"{name} {part}"] = _floats([row.pulls[name][part] for row in rows])
     if "reference" not in sources and _differs(rows):  # a reference of which only the label's probability is known
         columns["reference_logp_y"] = _floats([row.numbers["reference_logp_y"] for row in rows])
-    return columns
+    return columns | _run_columns(rows, configured)
 
 
 def _run_columns(rows: Sequence[MeasuredRow], configured: str) -> dict[str, np.ndarray]:
@@ -183,6 +199,17 @@ def _of_run(methods: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"run": {"name": first, "settings": settings[first]}, "guided": settings.get(GUIDED)}
 
 
+def _fixed_pools(methods: Mapping[str, qt.Method], columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Coefficient and exponents of the targets that are built of a pool whose mass on other tokens is kept."""
+    found = {}
+    for name, method in methods.items():
+        pool = fixed_pool(method)
+        if pool is not None and f"{name} mass" in columns:
+            exponents = {"student": pool.student, "reference": pool.reference, "teachers": list(pool.teachers)}
+            found[name] = {"rest": method.residual[0].coefficient, "pool": exponents}
+    return found
+
+
 def _differs(rows: Sequence[MeasuredRow]) -> bool:
     return any((row.numbers["reference_logp_y"] != row.numbers["logp_y"]).any() for row in rows)
 
@@ -191,9 +218,15 @@ def _floats(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
-def _packed(values: np.ndarray) -> dict[str, str]:
+def _packed(values: np.ndarray) -> dict[str, Any]:
+    """Deflated, the first bytes of all numbers first, then their second ones: those that say how large a number is are
+    much alike."""
     kind = {"float32": "f", "uint32": "u", "uint16": "h"}[values.dtype.name]
-    return {"kind": kind, "data": base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()}
+    numbers = values.astype(values.dtype.newbyteorder("<"))
+    planes = numbers.view(np.uint8).reshape(-1, numbers.itemsize).T.tobytes()
+    deflate = zlib.compressobj(9, wbits=-15)  # without a header
+    data = base64.b64encode(deflate.compress(planes) + deflate.flush()).decode()
+    return {"kind": kind, "count": len(values), "data": data}
 
 
 def _row(row: MeasuredRow, texts: Sequence[str], said: Sequence[tuple[int, int]]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.token_table import CONFLICT, CONTRADICTION, ENTROPY_EDGES, P_EDGES, map_regions
 
 LIVE_FILES = tuple(
-    f"live/{name}.js" for name in ("arithmetic", "hyperparameters", "slopes", "pools", "methods", "targets", "unpack")
+    f"live/{name}.js"
+    for name in ("arithmetic", "hyperparameters", "slopes", "pools", "methods", "targets", "inflate", "unpack")
 )
 """What computes targets from the store, in the order in which it is loaded; it needs no page."""
 PART_FILES = tuple(
