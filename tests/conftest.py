@@ -3,6 +3,8 @@
 import gc
 import json
 import os
+import random
+import zlib
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -14,6 +16,7 @@ if not os.environ.get(
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -32,6 +35,27 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Numbers that a test draws are its own: they do not hang on which tests its worker ran before."""
+    _draw_anew(item.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+    """So are those that a fixture of several tests draws, whichever of them comes first."""
+    if fixturedef.scope != "function":
+        _draw_anew(f"{fixturedef.baseid}::{fixturedef.argname}")
+    return (yield)
+
+
+def _draw_anew(name: str) -> None:
+    seed = zlib.crc32(name.encode())
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (what others draw)
+    torch.manual_seed(seed)
 
 
 @pytest.fixture(scope="session")

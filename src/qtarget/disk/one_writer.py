@@ -16,7 +16,8 @@ from qtarget.disk.files import remove_drafts
 from qtarget.disk.held_folders import HOLDER, LOCK, SecondWriterError, held_folder, is_same_lock, replaced_folder_error
 
 LOCK_TRIES = 200
-"""How often a lock is tried that no writer holds: who looks whether one does, by `held_by`, has it for a moment."""
+"""How often a lock is tried at once that no writer holds: who looks whether one does, by `held_by`, has it for a
+moment."""
 
 
 def _nobody() -> None:
@@ -91,7 +92,7 @@ def _locked(folder: Path, patience: float) -> BaseFileLock:
             lock.acquire(timeout=patience)
             break
         except Timeout as error:
-            if held_by(folder) is not None or tries == LOCK_TRIES:
+            if patience or held_by(folder) is not None or tries == LOCK_TRIES:
                 raise SecondWriterError(
                     f"{folder} is being written by {_holder(folder)}. Wait until it has finished, or stop it; a "
                     "process that was killed holds nothing."
