@@ -1,7 +1,7 @@
 // node page_targets.js store.json script.js...: every token's target under every method of the store, as JSON.
 const { readFileSync } = require("node:fs");
 const [, , stored, ...scripts] = process.argv;
-scripts.forEach((script) => require(require("node:path").resolve(script)));
+scripts.forEach((script) => require("node:vm").runInThisContext(readFileSync(script, "utf8"), script)); // as a browser
 const store = JSON.parse(readFileSync(stored, "utf8"));
 const tokens = LiveTarget.unpack(store);
 const out = { twins: LiveTarget.METHODS, targets: {} };

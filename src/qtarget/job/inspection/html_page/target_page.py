@@ -1,8 +1,8 @@
 """The page: one HTML file, which needs nothing else, asks for nothing, and shows rows as the text that they are.
 
 Its content security policy lets the page's own scripts and style run, by their hashes, and nothing be fetched. Texts of
-rows stand in JSON, in which no character can end the element, and become text nodes. Charts are drawn by uPlot, which
-stands beside this file with its licence.
+rows stand in JSON, in which no character can end the element, and become text nodes. Charts are drawn by uPlot
+and numbers inflated by fflate, which stand in `vendored/` with their licences.
 """
 
 import base64
@@ -22,9 +22,12 @@ from qtarget.job.inspection.html_page.page_store import page_store, page_text
 from qtarget.job.inspection.inspect_job import Inspection
 from qtarget.job.inspection.token_table import CONFLICT, CONTRADICTION, ENTROPY_EDGES, P_EDGES, map_regions
 
-LIVE_FILES = tuple(
-    f"live/{name}.js"
-    for name in ("arithmetic", "hyperparameters", "slopes", "pools", "methods", "targets", "inflate", "unpack")
+LIVE_FILES = (
+    "vendored/fflate.umd.js",
+    *(
+        f"live/{name}.js"
+        for name in ("arithmetic", "hyperparameters", "slopes", "pools", "methods", "targets", "unpack")
+    ),
 )
 """What computes targets from the store, in the order in which it is loaded; it needs no page."""
 PART_FILES = tuple(

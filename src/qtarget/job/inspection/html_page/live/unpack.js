@@ -2,7 +2,6 @@
 (function () {
   "use strict";
   const { total } = LiveTarget.arithmetic;
-  const { inflate } = LiveTarget.inflate;
   const { numberOf, settingWords } = LiveTarget.hyperparameters;
   const { exponentsOf } = LiveTarget.pools;
   const { guided } = LiveTarget.methods;
@@ -13,7 +12,8 @@
   function column({ kind, count, data }) {
     const text = atob(data), deflated = new Uint8Array(text.length);
     for (let i = 0; i < text.length; i++) deflated[i] = text.charCodeAt(i);
-    const Numbers = KINDS[kind], width = Numbers.BYTES_PER_ELEMENT, planes = inflate(deflated, count * width);
+    const Numbers = KINDS[kind], width = Numbers.BYTES_PER_ELEMENT, planes = new Uint8Array(count * width);
+    fflate.inflateSync(deflated, { out: planes });
     const bytes = new Uint8Array(planes.length);
     for (let i = 0; i < bytes.length; i++) bytes[i] = planes[(i % width) * count + Math.floor(i / width)];
     return new Numbers(bytes.buffer);

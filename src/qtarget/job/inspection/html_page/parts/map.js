@@ -55,7 +55,8 @@
     const learnt = conflicts.filter((s) => teacherP(s) >= 0.9).length;
     if (!conflicts.length) return "";
     if (conflicts.length === 1) {
-      return `The teacher gives this one label ${learnt ? "at least 0.9: the model has it to learn" : "less than 0.9"}.`;
+      const much = learnt ? "at least 0.9: the model has it to learn" : "less than 0.9";
+      return `The teacher gives this one label ${much}.`;
     }
     const labels = `these ${many(conflicts.length)} labels`;
     if (!learnt) return `The teacher gives each of ${labels} less than 0.9.`;
