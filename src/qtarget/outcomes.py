@@ -30,6 +30,17 @@ class Interruption(Exception):
         self.exit_code = 128 + (number or signal.SIGINT)
 
 
+class OutsideFault(Exception):
+    """What failed is outside of the command and its request, such as a server that stayed away: once it is mended, the
+    same command goes on. So ends a command whose disk is full, too.
+
+    Attributes:
+        exit_code: EX_TEMPFAIL, as `sysexits.h` has it.
+    """
+
+    exit_code = 75
+
+
 class LostRankError(RuntimeError):
     """Another rank of the run has ended, so that this one cannot go on. The message names it and what it left to say.
 

@@ -105,7 +105,7 @@ CACHE = ("teacher", "cache", "config.yaml", "--teacher-cache", "kept", "--teache
 def test_a_disk_that_fills_up(here, capsys, file_limit, words, size):
     file_limit(size)
     found = command(capsys, *words)
-    assert (found.code, "Traceback" in found.err) == (1, False), found.err
+    assert (found.code, "Traceback" in found.err) == (75, False), found.err
     assert "larger than this system allows" in found.err or "the disk is full" in found.err
     assert re.search("No checkpoint was written before|start the same command again; it goes on", found.err)
 
@@ -113,7 +113,7 @@ def test_a_disk_that_fills_up(here, capsys, file_limit, words, size):
 def test_a_disk_that_is_full_before_the_work(here, capsys, file_limit):
     file_limit(1000)
     found = command(capsys, *CACHE)
-    assert found.code == 2
+    assert found.code == 75
     assert "`teacher_cache: " in found.err
     assert "kept` cannot be written to" in found.err
     assert not (here / "kept").exists()

@@ -40,7 +40,7 @@ def results(folder: Path) -> tuple[Path, ...]:
 def check_words(said: Ended) -> None:
     """One clear error, which names a file or folder of the command's."""
     words = " ".join(said.err.split())
-    assert said.code in (1, 2), said
+    assert said.code == 75, said
     assert "Traceback" not in said.err, said.err
     assert any(each in words for each in FULL), words
     assert NAMED.search(words), words

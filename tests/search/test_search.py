@@ -1,6 +1,7 @@
 """`qtarget search` on tiny models: the race, its files, that it goes on, and what it refuses."""
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -416,3 +417,43 @@ def test_an_interrupt_says_what_is_kept(here, capsys, monkeypatch):
     said = searched(capsys, *ASKED)
     assert said.code == 130
     assert "the same command goes on from there" in said.err
+
+
+def test_a_full_disk_is_no_failed_arm_and_the_same_command_goes_on(here, capsys, monkeypatch):
+    """No file of the second training's may be as large as its weights, as where a disk has no more room."""
+    plain, limits = search_runs.run_qtarget, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_a_full_disk(words, log, around):
+        is_full = words[0] == "train" and "02-sft" in words[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000 if is_full else limits[0], limits[1]))
+        try:
+            return plain(words, log, around)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search_runs, "run_qtarget", on_a_full_disk)
+        said = searched(capsys, *ASKED)
+    assert said.code == 1
+    assert "arms/02-sft-learning-rate-0.01/rung-1: " in said.err
+    assert "It is no failed arm" in said.err
+    assert searched(capsys, *ASKED).code == 0
+    assert [each["failed"] for each in results_of(here / "s")["arms"]] == ["", "", ""]
+
+
+def test_a_teacher_that_stays_away_is_no_failed_arm(here, capsys, monkeypatch):
+    """The third arm's teacher is a server at which nobody answers."""
+    plain = search_runs.run_qtarget
+
+    def without_server(words, log, around):
+        if words[0] == "train" and "03-target-sft" in words[1]:
+            values = yaml.safe_load(Path(words[1]).read_text())
+            del values["teacher_cache"]
+            write_file(Path(words[1]), {**values, "teacher": "http://127.0.0.1:1", "teacher_timeout": 1})
+        return plain(words, log, around)
+
+    monkeypatch.setattr(search_runs, "run_qtarget", without_server)
+    said = searched(capsys, *ASKED)
+    assert said.code == 1
+    assert "arms/03-target-sft-eta-0.2-learning-rate-0.01/rung-1: " in said.err
+    assert "It is no failed arm" in said.err

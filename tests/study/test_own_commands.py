@@ -19,6 +19,7 @@ ENDS = {
     "interrupted": ("raise SystemExit(130)", "was stopped by SIGINT", True, True),
     "failed": ("raise SystemExit('no weights')", "no weights", False, False),
     "failed silently": ("raise SystemExit(3)", "ended with code 3 and printed nothing", False, False),
+    "a fault outside": ("import sys; print('the disk is full'); sys.exit(75)", "the disk is full", False, False),
     "a code of no signal": ("raise SystemExit(255)", "ended with code 255 and printed nothing", False, False),
 }
 
@@ -30,6 +31,7 @@ def test_how_a_command_ended_is_said(tmp_path, case: str):
         run_qtarget(["train"], tmp_path / "log.txt", CommandSurroundings((sys.executable, "-c", program)))
     assert ended.value.last == last
     assert (ended.value.signal is not None, ended.value.is_stopped) == (by_signal, is_stopped)
+    assert ended.value.is_outside == (case == "a fault outside")
 
 
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1")

@@ -34,10 +34,12 @@ from qtarget.cli.training_commands import training_app
 from qtarget.cli.versions_report import print_versions
 from qtarget.console import SafeConsole, accept_any_encoding, visible
 from qtarget.disk.held_folders import SecondWriterError
+from qtarget.disk.os_errors import write_fault
 from qtarget.outcomes import (
     FinishedRunError,
     Interruption,
     LostRankError,
+    OutsideFault,
     Refusal,
     UnusableRow,
     leave_out_idle_warnings,
@@ -80,7 +82,7 @@ def declare_options(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 the run failed, 2 it was refused, 130 Ctrl-C, 143 SIGTERM.
+    """Run a command and exit: 0 done, 1 it failed, 2 it was refused, 75 a fault outside of it, 130 Ctrl-C, 143 SIGTERM.
 
     Args:
         argv: the arguments, without the program's name; None for those of this process.
@@ -113,6 +115,8 @@ def _exit_code(error: Exception) -> int | None:
     """The code of an error that a user can cause; None for a fault of ours, which keeps its traceback."""
     if isinstance(error, Interruption | LostRankError):
         return error.exit_code
+    if _is_outside(error):
+        return OutsideFault.exit_code
     codes: dict[type[Exception], int] = {
         Refusal: EXIT_REFUSED,
         SecondWriterError: EXIT_REFUSED,
@@ -128,6 +132,14 @@ def _exit_code(error: Exception) -> int | None:
         return usage
     code = next((codes[kind] for kind in codes if isinstance(error, kind)), None)
     return EXIT_FAILED if code is None and fault_in_words(error) else code
+
+
+def _is_outside(error: Exception) -> bool:
+    """Whether a server stayed away, or a disk is full."""
+    if isinstance(error, OutsideFault) or isinstance(error.__cause__, OutsideFault):
+        return True
+    fault = write_fault(error)
+    return fault is not None and fault.is_full
 
 
 def _print_error(error: Exception, before: str = "") -> None:

@@ -32,7 +32,8 @@ def all_results(runs: Sequence[SearchRun], search: Search, on_result: OnResult, 
 
     Raises:
         KeyboardInterrupt: after its commands were told to end.
-        ValueError: a damaged result; or a command was killed, told once all other runs are done.
+        ValueError: a damaged result; or a command was killed, or ended by a fault outside of it, told once all other
+            runs are done.
     """
     pool = _Pool(runs, search, on_result, say)
     count = max(1, min(search.workers, len(pool.waiting)))
@@ -47,10 +48,11 @@ def all_results(runs: Sequence[SearchRun], search: Search, on_result: OnResult, 
         workers.shutdown()
     if pool.errors:
         raise pool.errors[0]
-    for run, error in pool.killed.items():
+    for run, error in pool.unjudged.items():
+        memory = " Where memory was short, write fewer --workers, or end what else runs there."
         raise ValueError(
-            f"{run.place}: {error}. It is no failed arm: what is done stays in {search.out}, and the same command runs "
-            "it again. Where memory was short, write fewer --workers, or end what else runs there."
+            f"{run.place}: {str(error).rstrip('.')}. It is no failed arm: what is done stays in {search.out}, and the "
+            f"same command runs it again.{'' if error.is_outside else memory}"
         ) from error
     return {run: pool.results[run] for run in runs}
 
@@ -62,7 +64,7 @@ class _Pool:
         self.search, self.on_result, self.say = search, on_result, say
         self.results: dict[SearchRun, RunResult] = {}
         self.errors: list[BaseException] = []
-        self.killed: dict[SearchRun, FailedCommandError] = {}
+        self.unjudged: dict[SearchRun, FailedCommandError] = {}
         self.stop, self._lock, self._taken = threading.Event(), threading.Lock(), set[SearchRun]()
         self._of_others: Path | None = None
         self._is_told = False
@@ -90,10 +92,10 @@ class _Pool:
                 self.say(waiting_words(self._of_others))
 
     def _left(self) -> list[SearchRun]:
-        return [run for run in self.waiting if run not in self.results and run not in self.killed]
+        return [run for run in self.waiting if run not in self.results and run not in self.unjudged]
 
     def _try(self, run: SearchRun, place: int) -> bool:
-        """Do a run, unless another thread or process does. Whether it waits no longer: it is done, or was killed."""
+        """Do a run, unless another thread or process does. Whether it waits no longer: it is done, or broke off."""
         if self.stop.is_set() or not self._claim(run):
             return False
         try:
@@ -101,7 +103,7 @@ class _Pool:
         except FailedCommandError as error:
             if error.is_stopped or self.stop.is_set():
                 raise
-            self.killed[run] = error
+            self.unjudged[run] = error
             return True
         finally:
             with self._lock:
@@ -109,7 +111,7 @@ class _Pool:
 
     def _claim(self, run: SearchRun) -> bool:
         with self._lock:
-            if run in self._taken or run in self.results or run in self.killed:
+            if run in self._taken or run in self.results or run in self.unjudged:
                 return False
             self._taken.add(run)
             return True

@@ -93,7 +93,8 @@ def conduct_search_run(run: SearchRun, at: RunPlace) -> RunResult:
     """Train and score an arm, and keep the result. A command that fails is a result too.
 
     Raises:
-        FailedCommandError: a signal ended a command, which says nothing about the arm; no result is kept.
+        FailedCommandError: a signal ended a command, or a fault outside of it, which says nothing about the arm; no
+            result is kept.
         SecondWriterError: a training that no search started writes into the run's folder.
     """
     search, home, started = at.search, at.search.out / run.place, time.monotonic()
@@ -102,7 +103,7 @@ def conduct_search_run(run: SearchRun, at: RunPlace) -> RunResult:
         _train(run, at)
         result = _scored(run, at)
     except FailedCommandError as error:
-        if error.signal is not None or at.around.is_stopped():
+        if error.signal is not None or error.is_outside or at.around.is_stopped():
             raise
         result = RunResult(failed=printable(error.last, 300) + ("" if error.is_told else UNTOLD))
     if not all(map(math.isfinite, result.scores)):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qtarget.outcomes import OutsideFault
 from qtarget.study.launcher_words import launcher_words
 
 POLL_SECONDS = 0.05
@@ -33,6 +34,7 @@ class FailedCommandError(ValueError):
         last: the last line that it printed, or how it ended.
         signal: what ended it; None where it ended by itself.
         is_stopped: whether a user or the system stopped it, by one of `STOP_SIGNALS`.
+        is_outside: whether what failed is outside of it: a server that stayed away, or a full disk.
         is_told: whether `code` is the command's own, and not that of a launcher which does not say how it ended.
     """
 
@@ -41,6 +43,7 @@ class FailedCommandError(ValueError):
         self.last, self.is_told = last, is_told
         self.signal = signal_of(code)
         self.is_stopped = self.signal in STOP_SIGNALS
+        self.is_outside = code == OutsideFault.exit_code
 
 
 def signal_of(code: int) -> signal.Signals | None:

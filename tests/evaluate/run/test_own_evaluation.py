@@ -120,10 +120,10 @@ def test_a_grader_that_fails_is_in_the_table(rows: Path, tmp_path: Path):
     assert "sums: sums.jsonl, sha256" in page.getvalue()
 
 
-def refused(capsys: pytest.CaptureFixture, *words: str) -> str:
+def refused(capsys: pytest.CaptureFixture, *words: str, code: int = 2) -> str:
     with pytest.raises(SystemExit) as exit_:
         main(["eval", str(STUDENT), *words])
-    assert exit_.value.code == 2
+    assert exit_.value.code == code
     return " ".join(capsys.readouterr().err.split())
 
 
@@ -141,7 +141,7 @@ def test_the_command_line_says_what_is_wrong_before_a_model_is_loaded(rows: Path
     monkeypatch.setattr("qtarget.evaluate.grading.judge.FIRST_PATIENCE", 0.1)
     with kept_port() as port:
         judge = ["--grade", "judge", "--judge-url", f"http://127.0.0.1:{port}", "--judge-model", JUDGE]
-        assert f"http://127.0.0.1:{port} was away" in refused(capsys, *given, *judge)
+        assert f"http://127.0.0.1:{port} was away" in refused(capsys, *given, *judge, code=75)
     rows.write_text('{"prompt": "1 + 1 ?"}\n', "utf-8")
     assert "none of its rows has an answer" in refused(capsys, *given, "--grade", "exact")
     assert not (tmp_path / "out").exists()

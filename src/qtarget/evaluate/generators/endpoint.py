@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from qtarget.evaluate.generators.huggingface import tokenizer_for
 from qtarget.evaluate.nouns import Completion, Finish, OnTokens, Request, SamplingProtocol, ignore_tokens
 from qtarget.models.identity import template_identity, tokenizer_identity
+from qtarget.outcomes import OutsideFault
 from qtarget.servers.http import HttpServer, Reply, checked_url, in_one_line, without_engine, without_version
 from qtarget.servers.patience import Away, until_answered
 
@@ -191,7 +192,7 @@ class Endpoint:
                 raise away
 
         def given_up(tries: int, away: Away) -> Exception:
-            return ValueError(
+            return ServerAwayError(
                 f"{self.url} was away for {self.patience:g} s and {tries} tries; the last one said: {away}. Start the "
                 f"server, or correct {self.option}; the same command goes on where this one stopped."
             )
@@ -223,6 +224,10 @@ class Endpoint:
             raise ValueError(
                 f"{self.url}{path} answers with something that is not JSON: {reply.text}. {_hint(self.url)}"
             ) from error
+
+
+class ServerAwayError(OutsideFault, ValueError):
+    """A server was away for longer than it may be waited for."""
 
 
 class NotThere(ValueError):

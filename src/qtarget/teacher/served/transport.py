@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from qtarget.outcomes import OutsideFault
 from qtarget.servers.http import HttpServer, Reply
 from qtarget.servers.patience import Away, Slow, until_answered
 from qtarget.teacher.served.wire import BINARY, TOKEN_VARIABLE
@@ -18,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 _waited_for: set[str] = set()
 
 
-class TeacherUnavailableError(ValueError):
+class TeacherUnavailableError(OutsideFault, ValueError):
     """A served teacher was away for longer than the training may wait."""
 
 

@@ -197,4 +197,4 @@ class SealedRun:
         newest = self.newest()
         kept = f"The last whole checkpoint is {newest}." if newest else "No checkpoint was written before it."
         line = self.trainer.asker.line("on_save_error", "continue")
-        raise SaveError(f"{said} {kept} To train on without a checkpoint, write {line}.")
+        raise SaveError(f"{said} {kept} To train on without a checkpoint, write {line}.") from error
