@@ -46,9 +46,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
     """So are those that a fixture of several tests draws, whichever of them comes first."""
-    if fixturedef.scope != "function":
-        _draw_anew(f"{fixturedef.baseid}::{fixturedef.argname}")
-    return (yield)
+    if fixturedef.scope == "function":
+        return (yield)
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    _draw_anew(f"{fixturedef.baseid}::{fixturedef.argname}")
+    try:
+        return (yield)
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        torch.set_rng_state(kept[2])
 
 
 def _draw_anew(name: str) -> None:

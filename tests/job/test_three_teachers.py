@@ -78,7 +78,7 @@ def test_a_server_that_is_gone_for_good_leaves_a_checkpoint_to_go_on_from(here, 
         monkeypatch.setattr(JobTrainer, "log", log)
         words = ("train", "config.yaml", "--output-dir", "out", "--teacher", server.url, "--teacher-timeout", "5")
         said = command(capsys, *words)
-    assert said.code == 1
+    assert said.code == 75
     assert "--resume-from-checkpoint" in said.err
     (checkpoint,) = Path("out").glob("checkpoint-*")
     assert (checkpoint / "optimizer.pt").is_file()

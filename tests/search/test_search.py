@@ -434,7 +434,7 @@ def test_a_full_disk_is_no_failed_arm_and_the_same_command_goes_on(here, capsys,
     with monkeypatch.context() as patch:
         patch.setattr(search_runs, "run_qtarget", on_a_full_disk)
         said = searched(capsys, *ASKED)
-    assert said.code == 1
+    assert said.code == 75
     assert "arms/02-sft-learning-rate-0.01/rung-1: " in said.err
     assert "It is no failed arm" in said.err
     assert searched(capsys, *ASKED).code == 0
@@ -454,6 +454,6 @@ def test_a_teacher_that_stays_away_is_no_failed_arm(here, capsys, monkeypatch):
 
     monkeypatch.setattr(search_runs, "run_qtarget", without_server)
     said = searched(capsys, *ASKED)
-    assert said.code == 1
+    assert said.code == 75
     assert "arms/03-target-sft-eta-0.2-learning-rate-0.01/rung-1: " in said.err
     assert "It is no failed arm" in said.err

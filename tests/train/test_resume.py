@@ -179,7 +179,7 @@ def test_when_it_saves_evaluates_and_logs_is_what_the_run_that_goes_on_says(tmp_
 PLATEAU = {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "eval_loss", "eval_strategy": "steps"}
 OF_PLATEAUS = {
     "lr_scheduler_kwargs": {**PLATEAU, "lr_scheduler_kwargs": {"factor": 0.9, "patience": 0}},
-    "lr_scheduler_type": {**PLATEAU, "lr_scheduler_kwargs": {"factor": 0.5}, "lr_scheduler_type": "linear"},
+    "lr_scheduler_type": {**PLATEAU, "lr_scheduler_kwargs": {}, "lr_scheduler_type": "linear"},
 }
 
 

@@ -34,7 +34,8 @@ from qtarget.cli.training_commands import training_app
 from qtarget.cli.versions_report import print_versions
 from qtarget.console import SafeConsole, accept_any_encoding, visible
 from qtarget.disk.held_folders import SecondWriterError
-from qtarget.disk.os_errors import write_fault
+from qtarget.disk.inherited_lock import take_lock_from_stdin
+from qtarget.disk.os_errors import is_full_disk
 from qtarget.outcomes import (
     FinishedRunError,
     Interruption,
@@ -87,6 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     Args:
         argv: the arguments, without the program's name; None for those of this process.
     """
+    take_lock_from_stdin()
     accept_any_encoding()
     leave_out_idle_warnings()
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -135,11 +137,9 @@ def _exit_code(error: Exception) -> int | None:
 
 
 def _is_outside(error: Exception) -> bool:
-    """Whether a server stayed away, or a disk is full."""
-    if isinstance(error, OutsideFault) or isinstance(error.__cause__, OutsideFault):
-        return True
-    fault = write_fault(error)
-    return fault is not None and fault.is_full
+    """Whether a server stayed away or a disk is full, of this command or of one that it started."""
+    seen = (error, error.__cause__)
+    return is_full_disk(error) or any(isinstance(e, OutsideFault) or getattr(e, "is_outside", False) for e in seen)
 
 
 def _print_error(error: Exception, before: str = "") -> None:

@@ -1,7 +1,8 @@
 """A lock that a process shares with the commands it starts: killed, it leaves a file locked until they have ended.
 
 A command takes the file's handle as its standard input. Of all open files that is the one which launchers, such as
-accelerate's and torch's, pass on to the processes that they start, while they close any other."""
+accelerate's and torch's, pass on to the processes that they start, while they close any other. The command that is
+meant then takes it from there, so that what it starts itself, and may leave behind, does not hold the lock."""
 
 import os
 import time
@@ -10,6 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WAIT_SECONDS = 0.2
+
+
+LOCK_IS_STDIN = "QTARGET_LOCK_IS_STDIN"
+"""The variable by which a command knows that its standard input is a lock."""
+
+
+def take_lock_from_stdin() -> None:
+    """Hold a lock that came as standard input by a handle which no program that this process starts gets, until the
+    process ends; standard input is empty then."""
+    if os.environ.pop(LOCK_IS_STDIN, None):
+        os.dup(0)
+        empty = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(empty, 0)
+        os.close(empty)
 
 
 @contextmanager

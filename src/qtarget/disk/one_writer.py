@@ -81,8 +81,10 @@ def remove_unwritten(folder: Path) -> None:
         SecondWriterError: a process does; names it.
     """
     if folder.is_dir():
+        aside = folder.with_name(f".{folder.name}.removed-{os.getpid()}")
         with locked_for_a_moment(folder, 0.0):
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.replace(aside)  # at once, with its lock: a writer that begins now makes a folder of its own
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _locked(folder: Path, patience: float) -> BaseFileLock:

@@ -50,6 +50,14 @@ class WriteFault(NamedTuple):
     is_full: bool
 
 
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or one behind it, says that there is no room for a file, on this rank or another."""
+    fault = write_fault(error)
+    while error is not None and not isinstance(error, FullDiskError):
+        error = error.__cause__
+    return error is not None or (fault is not None and fault.is_full)
+
+
 def write_fault(error: BaseException | None) -> WriteFault | None:
     """What an error, or one behind it, says of a file that could not be written, whatever library was writing it."""
     while error is not None:

@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
 
 from qtarget.disk.inherited_lock import inherited_lock, waiting_words
 from qtarget.search.search_plan import Search
@@ -66,7 +65,7 @@ class _Pool:
         self.errors: list[BaseException] = []
         self.unjudged: dict[SearchRun, FailedCommandError] = {}
         self.stop, self._lock, self._taken = threading.Event(), threading.Lock(), set[SearchRun]()
-        self._of_others: Path | None = None
+        self._of_others: SearchRun | None = None
         self._is_told = False
         for run in runs:
             if (result := read_result(run, search)) is not None:
@@ -87,9 +86,10 @@ class _Pool:
     def _tell_waiting(self) -> None:
         """Say that runs are waited for which another process does: once."""
         with self._lock:
-            if self._of_others is not None and not self._is_told:
+            run = self._of_others
+            if run in self._left() and run not in self._taken and not self._is_told:
                 self._is_told = True
-                self.say(waiting_words(self._of_others))
+                self.say(waiting_words(self.search.out / run.place))
 
     def _left(self) -> list[SearchRun]:
         return [run for run in self.waiting if run not in self.results and run not in self.unjudged]
@@ -128,7 +128,7 @@ class _Pool:
         home.mkdir(parents=True, exist_ok=True)
         with inherited_lock(home / LOCK_NAME_OF_RUN) as lock:
             if lock is None:
-                self._of_others = home
+                self._of_others = run
                 return False
             if self._done_by_others(run):
                 return True

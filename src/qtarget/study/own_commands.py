@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qtarget.disk.inherited_lock import LOCK_IS_STDIN
 from qtarget.outcomes import OutsideFault
 from qtarget.study.launcher_words import launcher_words
 
@@ -91,6 +92,7 @@ def run_qtarget(words: Sequence[str], log: Path, around: CommandSurroundings = B
         environment = {**os.environ, **(around.environment or {})}
         command = [*around.program, *words]
         stdin = subprocess.DEVNULL if around.lock is None else around.lock
+        environment |= {} if around.lock is None else {LOCK_IS_STDIN: "1"}
         process = subprocess.Popen(command, stdin=stdin, stdout=file, stderr=file, env=environment)
         try:
             status, used = _waited(process, around.is_stopped)

@@ -210,7 +210,8 @@ def check_batch_size(args: Any, asker: Asker) -> None:
 
 
 def check_rate_schedule(args: Any, asker: Asker) -> None:
-    """Refuse a schedule of the learning rate that lacks a number which it needs, or is given one that it does not take.
+    """Refuse a schedule of the learning rate that lacks a number which it needs, or is given one that transformers
+    refuses for it; where it takes none (`constant`), transformers leaves out what is given.
 
     Raises:
         ValueError: with transformers' reason.

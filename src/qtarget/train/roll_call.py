@@ -20,7 +20,8 @@ import psutil
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from qtarget.outcomes import Interruption, LostRankError, Refusal
+from qtarget.disk.os_errors import is_full_disk
+from qtarget.outcomes import Interruption, LostRankError, OutsideFault, Refusal
 
 ANSWER_SECONDS, PAUSE_SECONDS = 3.0, 0.05
 """How long a rank waits for the words of the others and for the store, and between two looks."""
@@ -144,6 +145,8 @@ def is_echo(error: BaseException | None) -> bool:
 
 def exit_code(error: Exception) -> int:
     """The one that the command ends with for an error."""
+    if is_full_disk(error):
+        return OutsideFault.exit_code
     return int(getattr(error, "exit_code", 2 if isinstance(error, Refusal) else 1))
 
 
