@@ -124,7 +124,7 @@ FULL_DISK = OnRank(0, AtEvent(3, fills_disk=True))
 @pytest.mark.failure_case(21)
 def test_a_disk_that_is_full_at_one_rank_stops_both_and_is_said_once(here):
     said = launched(TRAIN, FULL_DISK, folder=here)
-    assert said.codes == [1, 1]
+    assert said.codes == [75, 75]
     assert said.err.count("out/checkpoint-4 could not be written, and nothing of it is kept.") == 1
     assert "On rank 0: " in said.err
     assert "Traceback" not in said.err
