@@ -62,8 +62,8 @@ class CommandSurroundings:
         program: the words of the command line before those of `qtarget`.
         is_launched: whether `program` is a launcher, which ends with a code of its own.
         environment: variables over those of this process.
-        lock: the handle of an `inherited_lock`, which the command holds too, and whatever it starts, for as long as one
-            of them lives: it is their standard input, from which nothing is read.
+        lock: the handle of an `inherited_lock`, which the command holds too for as long as it lives, and its launcher:
+            it is their standard input, from which nothing is read.
         is_stopped: asked all the while; once it is true, the command is told to end.
     """
 

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.distributed.checkpoint.api import CheckpointException
 
-from qtarget.disk.os_errors import FullDiskError, write_fault
+from qtarget.disk.os_errors import FullDiskError, WriteFault, write_fault
 
 
 def fault_on_any_rank(
@@ -39,16 +39,17 @@ def _fault_here(write: Callable[[], None], is_raised: bool) -> Exception | None:
         if fault is None:
             raise
         if is_raised:
-            raise OSError(fault.words) from refused
-        if isinstance(refused, CheckpointException):
-            return FullDiskError(fault.words) if fault.is_full else OSError(fault.words)
-        return refused
+            raise _error_of(fault) from refused
+        return _error_of(fault) if isinstance(refused, CheckpointException) else refused
     return None
 
 
 def _first_fault(error: Exception | None, accelerator: Accelerator) -> OSError:
     """What went wrong on the first rank of those where something did, in the same words on every rank."""
     fault = write_fault(error)
-    found = gather_object([fault and (f"On rank {accelerator.process_index}: {fault.words}", fault.is_full)])
-    words, is_full = next(each for each in found if each is not None)
-    return FullDiskError(words) if is_full else OSError(words)
+    own = fault and WriteFault(f"On rank {accelerator.process_index}: {fault.words}", fault.is_full)
+    return _error_of(next(each for each in gather_object([own]) if each is not None))
+
+
+def _error_of(fault: WriteFault) -> OSError:
+    return FullDiskError(fault.words) if fault.is_full else OSError(fault.words)
